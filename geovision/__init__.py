@@ -1,0 +1,50 @@
+"""geovision: one name gives a working model for the sky, the ice edge and the rain.
+
+>>> import geovision
+>>> "cloud-mobilenetv2" in geovision.list_models("cloud-*")
+True
+
+Public names are imported when first used (PEP 562), so that `import geovision` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "create": "geovision.api",
+    "load": "geovision.api",
+    "load_dataset": "geovision.api",
+    "train": "geovision.api",
+    "evaluate": "geovision.api",
+    "info": "geovision.api",
+    "list_models": "geovision.registry",
+    "list_tasks": "geovision.registry",
+    "list_datasets": "geovision.registry",
+    "GeovisionError": "geovision.errors",
+    "GeoModel": "geovision.models.geomodel",
+    "Output": "geovision.models.geomodel",
+    "Prediction": "geovision.heads.prediction",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from geovision.api import create, evaluate, info, load, load_dataset, train
+    from geovision.errors import GeovisionError
+    from geovision.heads.prediction import Prediction
+    from geovision.models.geomodel import GeoModel, Output
+    from geovision.registry import list_datasets, list_models, list_tasks
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'geovision' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

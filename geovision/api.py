@@ -1,0 +1,210 @@
+"""The public functions: a name in, a model, a data set, a trained model or a report out."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geovision import registry
+from geovision.errors import OptionError, WeightsNotAvailable
+from geovision.spec import ClassTarget, ModelSpec, Recipe, WeightSpec, resolve
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import GeoDataset
+    from geovision.evaluation import Report
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["create", "evaluate", "info", "load", "load_dataset", "train"]
+
+
+def info(name: str) -> ModelSpec:
+    """The registry entry of a model, without building it.
+
+    Raises:
+        UnknownModelError: With the nearest names.
+    """
+    return registry.find_model(name)
+
+
+def create(
+    name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
+    classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
+    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float = 0.0,
+) -> GeoModel:  # fmt: skip
+    """A model by name, in evaluation mode, on the CPU.
+
+    Args:
+        name: ``task-architecture[.tag]``; the tag chooses weights, and they are loaded only where
+            `pretrained` says so.
+        pretrained: False: freshly initialised. True: the weights of the name's tag, or the default
+            ones. A string or path: a tag, or a folder that `GeoModel.save` wrote.
+        num_classes: Number of classes other than the task's; they are called ``"0"``, ``"1"``, …
+        classes: Their names instead.
+        backbone_weights: ``"imagenet"``, a timm tag, or a ``.safetensors`` file for the backbone
+            alone; the head is new.
+        scalars: Measurements taken beside the image, by name, e.g. ``["cloud_base_height"]``.
+        size: (height, width) that images are brought to.
+        dropout: Before the last layer.
+
+    Raises:
+        UnknownModelError: With the nearest names, before anything slow is imported.
+        WeightsNotAvailable: There are no such weights; the message names the training command.
+        OptionError: Options that exclude each other, or that the task does not take.
+
+    >>> model = create("cloud-tiny")
+    >>> model.target.classes[0]
+    'Ac'
+    """
+    spec = registry.find_model(name)
+    if pretrained is not False:
+        return _pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
+    chosen = _classes(spec, num_classes, classes)
+
+    from geovision.models.geomodel import Options, assemble
+    from geovision.models.timm_bridge import TimmBackbone, known_file, load_backbone_weights
+
+    known = known_file(Path(backbone_weights)) if backbone_weights else None
+    options = Options(
+        classes=chosen, scalars=tuple(scalars), size=size, dropout=dropout,
+        arch=known.options if known else {},
+        mean=known.mean if known else (), std=known.std if known else (),
+    )  # fmt: skip
+    model = assemble(spec, registry.find_task(spec.task), options)
+    if backbone_weights:
+        backbone = next((m for m in model.modules() if isinstance(m, TimmBackbone)), None)
+        if backbone is None:
+            raise OptionError(f"{spec.name} has no backbone that takes backbone_weights")
+        load_backbone_weights(backbone, spec.arch, backbone_weights)
+    return model.eval()
+
+
+def _classes(
+    spec: ModelSpec, num_classes: int | None, classes: Sequence[str] | None
+) -> tuple[str, ...]:
+    if classes is not None:
+        if num_classes not in (None, len(classes)):
+            raise OptionError(f"num_classes={num_classes} but {len(classes)} classes were named")
+        if len(classes) < 2:
+            raise OptionError(f"a classifier needs two classes or more, got {list(classes)}")
+        return tuple(classes)
+    if num_classes is None:
+        return ()
+    if num_classes < 2:
+        raise OptionError(f"a classifier needs two classes or more, got num_classes={num_classes}")
+    own = registry.find_task(spec.task).target
+    if isinstance(own, ClassTarget) and len(own.classes) == num_classes:
+        return ()
+    return tuple(str(index) for index in range(num_classes))
+
+
+def _pretrained(
+    name: str, spec: ModelSpec, pretrained: bool | str | Path, num_classes: int | None,
+    classes: Sequence[str] | None, backbone_weights: str | Path | None,
+) -> GeoModel:  # fmt: skip
+    if backbone_weights or classes or num_classes:
+        raise OptionError(
+            "pretrained= brings its own backbone and classes; for other classes use "
+            "backbone_weights= and train"
+        )
+    if isinstance(pretrained, Path) or (isinstance(pretrained, str) and spec.weight(pretrained) is None):
+        folder = Path(pretrained)
+        if not folder.is_dir():
+            known = ", ".join(weight.tag for weight in spec.weights) or "none"
+            raise WeightsNotAvailable(
+                f"{spec.name} has no weights {str(pretrained)!r}: neither a tag (known: {known}) nor a folder"
+            )
+        return load(folder)
+    tag = pretrained if isinstance(pretrained, str) else registry.split_name(name)[2]
+    weight = spec.weight(tag) if tag else next(iter(spec.weights), None)
+    if weight is None:
+        data = registry.find_task(spec.task).dataset
+        raise WeightsNotAvailable(
+            f"no trained weights of {spec.name} exist. Train them: "
+            f"geovision train {spec.name} --dataset {data} --data ROOT --out FOLDER"
+        )
+    return load(_location(weight))
+
+
+def _location(weight: WeightSpec) -> Path:
+    kind, _, place = weight.location.partition(":")
+    if kind != "package":
+        raise WeightsNotAvailable(f"weights at {weight.location!r}: only package: is known here")
+    return Path(str(importlib.resources.files("geovision") / "weights" / place))
+
+
+def load(path: str | Path) -> GeoModel:
+    """A model from a folder that `GeoModel.save` wrote, on this or another machine.
+
+    Raises:
+        WeightsNotAvailable: The folder is missing or holds no model.
+        WeightsCorrupt: Its content is not what its configuration says.
+    """
+    from geovision.models.folder import read
+
+    return read(Path(path))
+
+
+def load_dataset(
+    name: str, root: str | Path, *, split: str | None = None, size: tuple[int, int] | None = None,
+) -> GeoDataset:  # fmt: skip
+    """A data set by name, from its files on disk.
+
+    Args:
+        name: As in `geovision.list_datasets`; ``"folder"`` for one's own, a folder a class.
+        root: Where its files lie, in the layout of its authors.
+        split: One of the adapter's splits; None: all of it.
+        size: (height, width) that images are brought to; None: the task's own.
+
+    Raises:
+        UnknownDatasetError: With the nearest names.
+        DatasetError: The folder is missing, empty, or of another layout.
+    """
+    _, reference = registry.dataset_reference(name)
+    return resolve(reference)(Path(root), split=split, size=size)
+
+
+def train(
+    model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
+    recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
+    devices: int | str = "auto", workers: int = 0, progress: bool = True,
+) -> GeoModel:  # fmt: skip
+    """Train a model in place by its recipe, by closed form, or not at all, as its entry says.
+
+    Args:
+        model: From `create`.
+        data: Training samples.
+        validation: Samples for early stopping and the log; not trained on.
+        recipe: Instead of the registry's.
+        out: Folder for checkpoints, logs and the trained model; None keeps nothing on disk.
+        resume: Go on from the last checkpoint in `out`.
+        devices: As in lightning: ``"auto"`` or a number.
+        workers: Processes that load data; 0 loads in this one.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        The same model, trained, in evaluation mode; `training_record` says how.
+    """
+    return resolve("geovision.training:train")(
+        model, data, validation=validation, recipe=recipe, out=Path(out) if out else None,
+        resume=resume, devices=devices, workers=workers, progress=progress,
+    )  # fmt: skip
+
+
+def evaluate(
+    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
+    progress: bool = False,
+) -> Report:  # fmt: skip
+    """Score a model on a data set by the metrics of its task, with bootstrap intervals over units.
+
+    Args:
+        bootstrap: Resamples; 0 gives no intervals.
+        seed: Of the resampling.
+
+    Returns:
+        A report: metrics with intervals, the table of predictions, figures; `save` writes them.
+    """
+    return resolve("geovision.evaluation:evaluate")(
+        model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=progress
+    )

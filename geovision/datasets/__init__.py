@@ -1,0 +1,1 @@
+"""One adapter a data set: the files of its authors in, samples in physical units out."""

@@ -1,0 +1,151 @@
+"""What every data set is: samples in physical units, each with the unit that splits keep together."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from geovision.errors import DatasetError
+from geovision.spec import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from geovision.heads.prediction import Prediction
+
+__all__ = ["DatasetCard", "GeoDataset", "Sample", "collate"]
+
+
+class Sample(TypedDict):
+    """One sample, in the form that models take.
+
+    Attributes:
+        inputs: By input name, in physical units, axes as in its `InputSpec.layout`.
+        valid: By input name, which values are there (bool, the input's shape); absent: all.
+        target: Class index (int64 scalar), or mask or field ``(channel, y, x)``.
+        unit: What a split must not cut: near-duplicate group, night, pass, storm day, winter.
+        source: Where it was read from.
+    """
+
+    inputs: dict[str, Tensor]
+    valid: dict[str, Tensor]
+    target: Tensor
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """Where a data set comes from and what it must not be used for.
+
+    Args:
+        name, title: In the registry, and in full.
+        source: DOI or address.
+        licence: Terms of the data.
+        citation: How its authors want to be cited.
+        split_unit: What a split must keep together, in words.
+        layout: Folder and file names, as its authors ship them.
+        traps: What misleads those who do not know the data.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    citation: str
+    split_unit: str
+    layout: str
+    traps: tuple[str, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class GeoDataset(Dataset[Sample], abc.ABC):
+    """Samples of one task.
+
+    An adapter reads files of one layout under `root`. `split` is one of `splits`, or None for all
+    of them. Subsets keep everything but the samples.
+    """
+
+    card: ClassVar[DatasetCard]
+    task: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ()
+    target: Target
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @property
+    @abc.abstractmethod
+    def units(self) -> Sequence[str]:
+        """The split unit of each sample, without reading it."""
+
+    @abc.abstractmethod
+    def subset(self, indices: Sequence[int]) -> Self:
+        """The same data set with these samples alone, in this order."""
+
+    @abc.abstractmethod
+    def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
+        """A figure of one sample, with what a model said where that is given."""
+
+    @classmethod
+    @abc.abstractmethod
+    def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
+        """Write `n` generated samples in this very layout under `root`, so that the real reader
+        reads them back. The same seed gives the same files."""
+
+    def split_by_unit(self, fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
+        """(training, held back), no unit in both, about `fraction` of the units held back.
+
+        Raises:
+            DatasetError: There are fewer than two units.
+        """
+        names = sorted(set(self.units))
+        if len(names) < 2:
+            raise DatasetError(f"{self.card.name}: {len(names)} unit; two or more are needed to split")
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+        count = min(max(round(fraction * len(names)), 1), len(names) - 1)
+        held = {names[index] for index in order[:count]}
+        chosen = [unit in held for unit in self.units]
+        return (
+            self.subset([index for index, back in enumerate(chosen) if not back]),
+            self.subset([index for index, back in enumerate(chosen) if back]),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Stack samples to a batch: tensors along a new first axis, units and sources as lists.
+
+    A mask that only some samples have is filled with True for the others; an optional input that
+    only some have is filled with 0 and marked missing.
+    """
+    names = dict.fromkeys(name for sample in samples for name in sample["inputs"])
+    inputs, valid = {}, {}
+    for name in names:
+        some = next(s["inputs"][name] for s in samples if name in s["inputs"])
+        inputs[name] = torch.stack([s["inputs"].get(name, torch.zeros_like(some)) for s in samples])
+        if any(name in s["valid"] or name not in s["inputs"] for s in samples):
+            valid[name] = torch.stack([_mask(sample, name, some) for sample in samples])
+    return {
+        "inputs": inputs,
+        "valid": valid,
+        "target": torch.stack([sample["target"] for sample in samples]),
+        "unit": [sample["unit"] for sample in samples],
+        "source": [sample["source"] for sample in samples],
+    }
+
+
+def _mask(sample: Sample, name: str, like: Tensor) -> Tensor:
+    if name not in sample["inputs"]:
+        return torch.zeros_like(like, dtype=torch.bool)
+    present = sample["valid"].get(name)
+    return torch.ones_like(like, dtype=torch.bool) if present is None else present

@@ -1,0 +1,94 @@
+"""One class out of several: logits, loss, calibrated decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geovision.heads.outlier import FeatureDistance
+from geovision.heads.prediction import ClassPrediction
+from geovision.spec import ClassTarget
+
+__all__ = ["ClassificationHead", "cross_entropy"]
+
+
+class ClassificationHead(nn.Module):
+    """Dropout and one linear layer, with the temperature that calibrates it.
+
+    Args:
+        num_features: Length of the feature vector.
+        target: The classes, in the order of the logits.
+        dropout: Fraction of the features dropped in training.
+
+    Shape:
+        features ``(batch, num_features)`` -> logits ``(batch, class)``.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, num_features: int, target: ClassTarget, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.target = target
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(num_features, len(target.classes))
+        nn.init.zeros_(self.linear.bias)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        self.outlier = FeatureDistance(num_features)
+        # Fitted after training; it never changes the order of the classes.
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(self.dropout(features))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities ``(batch, class)``: softmax of logits over the temperature
+        (Guo et al. 2017, arXiv:1706.04599)."""
+        return (logits.float() / self.temperature).softmax(dim=-1)
+
+    def decode(
+        self, logits: Tensor, features: Tensor, sources: Sequence[str]
+    ) -> list[ClassPrediction]:
+        """One labelled answer a sample."""
+        probabilities = self.probabilities(logits)
+        order = probabilities.argsort(dim=-1, descending=True).tolist()
+        scores = self.outlier(features).tolist() if self.outlier.fitted else [None] * len(sources)
+        return [
+            self._answer(source, row, ranked, score)
+            for source, row, ranked, score in zip(
+                sources, probabilities.tolist(), order, scores, strict=True
+            )
+        ]
+
+    def _answer(
+        self, source: str, row: list[float], ranked: list[int], score: float | None
+    ) -> ClassPrediction:
+        classes = self.target.classes
+        return ClassPrediction(
+            source=source,
+            flags=("outlier",) if score is not None and score > 1 else (),
+            label=classes[ranked[0]],
+            confidence=row[ranked[0]],
+            probabilities={classes[index]: row[index] for index in ranked},
+            card=self.target.card(classes[ranked[0]]),
+            outlier_score=score,
+        )
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, valid: Tensor | None = None, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy over the valid samples.
+
+    Args:
+        logits: ``(batch, class)``.
+        target: Class indices ``(batch,)`` or probabilities ``(batch, class)``.
+        valid: ``(batch,)`` of bool; a sample without a label does not count.
+        label_smoothing: Fraction of the target spread over all classes.
+    """
+    losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+    if valid is None:
+        return losses.mean()
+    return torch.where(valid, losses, 0.0).sum() / valid.sum().clamp_min(1)

@@ -1,0 +1,1 @@
+"""Networks, and the model that carries one from physical units to an answer."""

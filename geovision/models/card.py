@@ -1,0 +1,74 @@
+"""The card of a saved model: what it is, what it was trained on, what it is worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jinja2
+
+if TYPE_CHECKING:
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["render"]
+
+_CARD = jinja2.Template(
+    """\
+---
+library_name: geovision
+license: apache-2.0
+tags: [{{ task.name }}, meteorology]
+---
+# {{ spec.name }}
+
+{{ task.question }}
+
+{{ spec.note or "No note." }} (architecture: {{ spec.mark }})
+
+```python
+import geovision
+
+model = geovision.load("PATH/OF/THIS/FOLDER")
+model.predict("FILE")
+```
+
+## Input
+{% for input in inputs %}
+`{{ input.name }}` ({{ input.layout }}{% if input.size %}, {{ input.size[0] }} x {{ input.size[1] }}{% endif %}):
+{% for c in input.channels %}
+- {{ c.name }}, unit {{ c.unit }}, {{ c.valid_range[0] }} to {{ c.valid_range[1] }}
+{%- endfor %}
+{% endfor %}
+{%- if classes %}
+
+## Classes
+{{ classes | join(", ") }}
+{%- endif %}
+
+## Training
+{% if record %}{% for key, value in record.items() %}
+- {{ key }}: {{ value }}
+{%- endfor %}{% else %}
+Not trained: these are the parameters as initialised.
+{%- endif %}
+
+## Published by others
+{% for r in published %}
+- {{ r.metric }} {{ r.value }} ({{ r.mark }}; {{ r.source }}{% if r.note %}; {{ r.note }}{% endif %})
+{%- else %}
+Nothing for this architecture.
+{%- endfor %}
+""",
+    autoescape=False,
+)
+
+
+def render(model: GeoModel) -> str:
+    """The card's text, from the registry and the model's training record."""
+    return _CARD.render(
+        task=model.task,
+        spec=model.spec,
+        inputs=model.inputs,
+        classes=getattr(model.target, "classes", ()),
+        record=model.training_record,
+        published=[r for r in model.task.published if r.model == model.spec.name],
+    )

@@ -1,0 +1,141 @@
+"""A model as a folder: ``model.safetensors``, ``config.json``, ``README.md``.
+
+No pickle and no code: the configuration names a registry entry and its options, and the arrays fit
+it exactly or are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import geovision
+from geovision import registry, storage
+from geovision.errors import GeovisionError, StorageError, WeightsCorrupt, WeightsNotAvailable
+from geovision.models.card import render
+from geovision.models.geomodel import GeoModel, Options, assemble
+
+__all__ = ["CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "write"]
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+
+def write(model: GeoModel, folder: Path, *, half: bool = False, card: str = "") -> Path:
+    """Save a model. See `GeoModel.save`."""
+    state = {name: _stored(name, value, model, half) for name, value in model.state_dict().items()}
+
+    def write_weights(path: Path) -> None:
+        try:
+            save_file(state, path, metadata={"format": "pt", "geovision": geovision.__version__})
+        except SafetensorError as error:  # safetensors reports a full disk as its own error
+            raise StorageError(f"{folder}: the weights could not be written ({error})") from error
+
+    def write_config(path: Path) -> None:
+        written = next(folder.glob(f".{WEIGHTS}.*.part"))
+        config = _config(model) | {"sha256": storage.sha256(written), "half": half}
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def write_card(path: Path) -> None:
+        path.write_text(card or render(model), encoding="utf-8")
+
+    storage.write_files(folder, {WEIGHTS: write_weights, CONFIG: write_config, CARD: write_card})
+    return folder
+
+
+def _stored(name: str, value: Tensor, model: GeoModel, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    # Running variances of BatchNorm can lie below the smallest half; buffers are few, so they stay.
+    shrinks = half and value.is_floating_point() and value.ndim > 1
+    return value.half() if shrinks else value
+
+
+def _config(model: GeoModel) -> dict[str, Any]:
+    options = dataclasses.asdict(model.options)
+    # The whole architecture, so that a later edit of the registry cannot change a saved model.
+    options["arch"] = dict(model.spec.arch) | dict(model.options.arch)
+    return {
+        "format_version": FORMAT_VERSION,
+        "geovision_version": geovision.__version__,
+        "model": model.spec.name,
+        "task": model.task.name,
+        "options": options,
+        "inputs": [dataclasses.asdict(spec) for spec in model.inputs],
+        "classes": list(getattr(model.target, "classes", ())),
+        "training": model.training_record,
+    }
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a saved model.
+
+    Raises:
+        WeightsNotAvailable: The folder or the file is missing.
+        WeightsCorrupt: It is not a configuration that this version reads.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise WeightsNotAvailable(f"{folder} is not a saved model: it has no {CONFIG}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        version = config["format_version"]
+        config["model"], config["options"], config["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsCorrupt(f"{path} is not a geovision configuration ({error!r})") from error
+    if version != FORMAT_VERSION:
+        raise WeightsCorrupt(
+            f"{path} has format version {version}, this geovision reads {FORMAT_VERSION}; "
+            "use the geovision that wrote it, or a newer one"
+        )
+    return config
+
+
+def read(folder: Path) -> GeoModel:
+    """Load a saved model, on the CPU and in evaluation mode. Nothing in the folder is executed.
+
+    Raises:
+        WeightsNotAvailable, WeightsCorrupt: As for `read_config`; also where the weights' digest
+            differs from the configuration's, or the arrays do not fit the architecture.
+    """
+    config = read_config(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise WeightsNotAvailable(f"{folder} has no {WEIGHTS}; copy the whole folder")
+    if storage.sha256(path) != config["sha256"]:
+        raise WeightsCorrupt(
+            f"{path} is not the file that {CONFIG} describes: its sha256 differs; copy or train it again"
+        )
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsCorrupt(f"{path} is not a readable safetensors file: {error}") from error
+    model = _rebuild(config, folder)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise WeightsCorrupt(f"{path} does not fit {config['model']}: {first}") from error
+    model.training_record = config.get("training", {})
+    return model.eval()
+
+
+def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
+    spec = registry.find_model(config["model"])
+    stored = config["options"]
+    try:
+        options = Options(**{name: _frozen(value) for name, value in stored.items()})
+        with torch.device("cpu"):
+            return assemble(spec, registry.find_task(spec.task), options)
+    except (TypeError, GeovisionError) as error:
+        raise WeightsCorrupt(f"{folder / CONFIG}: options that {spec.name} does not take: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,244 @@
+"""The one form of a model: physical units in, network, head, a labelled answer out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import torch
+from torch import Tensor, nn
+
+from geovision.errors import InputError, OptionError
+from geovision.heads.prediction import Prediction
+from geovision.models.preprocess import Normalise, check, physical
+from geovision.models.scalars import SCALARS, WithScalars, scalar_input
+from geovision.spec import ClassTarget, Context, InputSpec, ModelSpec, Target, Task, resolve
+
+__all__ = ["GeoModel", "Options", "Output", "assemble"]
+
+
+class Output(NamedTuple):
+    """What `GeoModel.forward` gives for a mapping of inputs.
+
+    Attributes:
+        values: Logits ``(batch, class)``, or a mask or field ``(batch, channel, y, x)``.
+        valid: Where the values mean something; None: everywhere.
+    """
+
+    values: Tensor
+    valid: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a caller chose beyond the registry entry. Stored with the weights.
+
+    Args:
+        classes: Classes other than the task's own, in the order of the logits.
+        scalars: Names of the measurements taken beside the first input, among the task's.
+        size: (height, width) of the first input.
+        dropout: Before the last layer.
+        arch: Options of the builder that replace the registry's.
+        mean, std: Statistics of the first input that the backbone was trained with.
+    """
+
+    classes: tuple[str, ...] = ()
+    scalars: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    dropout: float = 0.0
+    arch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
+    """Build the model that a registry entry and a caller's options describe, freshly initialised.
+
+    Raises:
+        OptionError: A measurement that the task does not know, or classes where there are none.
+    """
+    target = _target(task, options.classes)
+    inputs = list(spec.inputs or task.inputs)
+    builder = resolve(spec.builder)
+    network = builder(dict(spec.arch) | dict(options.arch), inputs=tuple(inputs), size=options.size)
+    mean, std = options.mean or network.mean, options.std or network.std
+    if mean:
+        inputs[0] = inputs[0].with_statistics(mean, std)
+    size = options.size or getattr(network, "size", None)
+    if size:
+        inputs[0] = inputs[0].with_size(size)
+    if options.scalars:
+        inputs.append(scalar_input(_channels(task, options.scalars)))
+        network = WithScalars(network, len(options.scalars))
+    head = resolve(task.head)(network.num_features, target, dropout=options.dropout)
+    return GeoModel(spec, task, options, tuple(inputs), target, network, head)
+
+
+def _target(task: Task, classes: tuple[str, ...]) -> Target:
+    if not classes:
+        return task.target
+    if not isinstance(task.target, ClassTarget):
+        raise OptionError(f"task {task.name!r} has no classes to choose")
+    own = task.target
+    if set(classes) <= set(own.classes) and own.cards:
+        return ClassTarget(classes, tuple(c for code in classes if (c := own.card(code))))
+    return ClassTarget(classes)
+
+
+def _channels(task: Task, names: Sequence[str]) -> tuple:
+    known = {channel.name: channel for channel in task.scalars}
+    for name in names:
+        if name not in known:
+            raise OptionError(
+                f"task {task.name!r} has no measurement {name!r}; known: {', '.join(known) or 'none'}"
+            )
+    return tuple(known[name] for name in names)
+
+
+class GeoModel(nn.Module):
+    """A model that takes physical data in and gives a meteorological answer out.
+
+    Not built by hand: `geovision.create` and `geovision.load` do. The chain is ``normalise`` →
+    ``network`` → ``head`` → `predict`'s decoding.
+
+    Attributes:
+        spec: The registry entry.
+        task: What it answers.
+        inputs: What it takes, with the statistics and size of this very model.
+        target: What comes out: for classes, their order is that of the logits.
+        training_record: How it came to its weights: data set, recipe, figures; empty at first.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, task: Task, options: Options, inputs: tuple[InputSpec, ...],
+        target: Target, network: nn.Module, head: nn.Module,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.spec, self.task, self.options = spec, task, options
+        self.inputs, self.target = inputs, target
+        self.training_record: dict[str, Any] = {}
+        self.normalise = Normalise(inputs)
+        self.network = network
+        self.head = head
+
+    @overload
+    def forward(
+        self, inputs: Tensor, *, valid: Mapping[str, Tensor] | None = ..., context: Context | None = ...
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = ...,
+        context: Context | None = ...,
+    ) -> Output: ...  # fmt: skip
+
+    def forward(
+        self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Output | Tensor:  # fmt: skip
+        """Logits, mask or field of a batch in physical units. Nothing is checked here: see `check`.
+
+        Args:
+            inputs: Each input by name, ``(batch, *layout)`` float; or the first input alone.
+            valid: By input, which values are there, of the input's shape; absent: all.
+            context: Where and when, for the models that need it.
+
+        Returns:
+            An `Output` for a mapping; the bare values for a bare tensor.
+        """
+        bare = isinstance(inputs, Tensor)
+        mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
+        values = self.head(self._features(mapping, valid, context))
+        return values if bare else Output(values)
+
+    def _features(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, context: Context | None
+    ) -> Tensor:
+        return self.network(self.normalise(inputs, valid), valid=valid, context=context)
+
+    def features(
+        self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        """What the head sees: ``(batch, feature)``, or feature maps, of a batch in physical units."""
+        mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
+        return self._features(mapping, valid, context)
+
+    def check(
+        self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Raise if a batch is not what the model takes.
+
+        Raises:
+            InputError: A missing or unknown input, wrong axes, channels, units or range.
+        """
+        mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
+        known = {spec.name: spec for spec in self.inputs}
+        unknown = set(mapping) - set(known)
+        if unknown:
+            raise InputError(f"{self.spec.name} has no input {sorted(unknown)}; it takes {list(known)}")
+        for name, spec in known.items():
+            if name not in mapping:
+                if spec.optional:
+                    continue
+                raise InputError(f"{self.spec.name} needs input {name!r}; got {sorted(mapping)}")
+            if mapping[name].ndim != len(spec.layout.split()) + 1:
+                raise InputError(
+                    f"a batch of {name!r} has axes (batch {spec.layout}), got shape {tuple(mapping[name].shape)}"
+                )
+            for index, sample in enumerate(mapping[name]):
+                present = valid[name][index] if valid and name in valid else None
+                check(sample, spec, where=f"sample {index}", valid=present)
+
+    def predict(
+        self, inputs: Any, *, batch_size: int = 32, precision: str = "auto", skip_errors: bool = False,
+    ) -> list[Prediction]:  # fmt: skip
+        """Labelled answers for files, arrays or tensors, in their order.
+
+        Args:
+            inputs: A path (file, folder or glob), an array or tensor (one sample or a batch), a
+                Pillow image, a mapping from input names to these, or a list of any of them.
+            batch_size: Samples a forward pass.
+            precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the processor
+                computes in it.
+            skip_errors: An input that cannot be read gives a `Prediction` flagged ``unreadable``
+                in its place instead of an error.
+
+        Raises:
+            InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
+        """
+        from geovision.models.batch import predict
+
+        return predict(
+            self, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors
+        )
+
+    def save(self, folder: str | Path, *, half: bool = False, card: str = "") -> Path:
+        """Write ``model.safetensors``, ``config.json`` and ``README.md``, whole or not at all.
+
+        Args:
+            folder: Created where it is missing; a model in it is replaced.
+            half: Store parameters in half precision, at half the size.
+            card: Text of the card's body; written from the registry and the training record where
+                empty.
+
+        Raises:
+            StorageError: It could not be written; what stood in `folder` is untouched.
+        """
+        from geovision.models.folder import write
+
+        return write(self, Path(folder), half=half, card=card)
+
+    @property
+    def recipe(self):
+        """How this model is trained unless told otherwise."""
+        return self.spec.recipe or self.task.recipe
+
+    def parameter_count(self) -> int:
+        """Trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def extra_repr(self) -> str:
+        return f"{self.spec.name}, {self.parameter_count():,} parameters"

@@ -1,0 +1,64 @@
+"""Measurements beside the first input, each with a mask that tells whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from geovision.spec import Channel, Context, InputSpec
+
+__all__ = ["SCALARS", "WithScalars", "scalar_input"]
+
+SCALARS = "scalars"
+"""Key of the measurements in a model's inputs."""
+
+
+def scalar_input(channels: tuple[Channel, ...]) -> InputSpec:
+    """The input that holds these measurements, one value each, any of them missing."""
+    return InputSpec(SCALARS, channels, layout="channel", optional=True)
+
+
+class WithScalars(nn.Module):
+    """A backbone whose features are joined by an embedding of the measurements.
+
+    What is missing enters as 0 (the mean, after normalisation) with a presence of 0, so that the
+    network can tell "average" from "not measured".
+
+    Args:
+        backbone: Network with `num_features`.
+        count: Number of measurements.
+        width: Length of their embedding.
+
+    Shape:
+        features ``(batch, backbone.num_features + width)``.
+    """
+
+    def __init__(self, backbone: nn.Module, count: int, *, width: int = 32) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.count = count
+        self.embed = nn.Sequential(
+            nn.Linear(2 * count, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
+        )
+        self.num_features: int = backbone.num_features + width  # type: ignore[operator]
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        features = self.backbone(inputs, valid=valid, context=context)
+        values = inputs.get(SCALARS)
+        if values is None:
+            values = features.new_zeros(len(features), self.count)
+            present = torch.zeros_like(values)
+        elif valid is not None and SCALARS in valid:
+            present = valid[SCALARS].to(features.dtype)
+        else:
+            present = torch.ones_like(values)
+        embedding = self.embed(torch.cat([values * present, present], dim=1))
+        return torch.cat([features, embedding], dim=1)

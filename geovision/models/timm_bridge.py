@@ -1,0 +1,180 @@
+"""Any timm network as the backbone of an image task."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from geovision.errors import OptionError, WeightsCorrupt, WeightsNotAvailable
+from geovision.spec import Context, InputSpec
+
+__all__ = ["KNOWN_FILES", "OPTIONS", "BackboneFile", "TimmBackbone", "build", "known_file", "load_backbone_weights"]
+
+
+@dataclass(frozen=True)
+class BackboneFile:
+    """What a weights file does not say of itself: the input and padding it was trained with."""
+
+    architecture: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    source: str = ""
+
+
+OPTIONS = frozenset({"act_layer", "drop_path_rate", "drop_rate", "global_pool", "img_size", "pad_type"})
+"""Keywords of timm's constructors that a registry entry or a stored configuration may set. Others
+can name files and addresses to load from, and a configuration may come from a stranger."""
+
+_TF_PADDING = {"pad_type": "same"}
+
+KNOWN_FILES: Mapping[str, BackboneFile] = {
+    "8e6df333e0de0b3b31d1831d364f461179c504e6806524eec0b562ba8f096bb5": BackboneFile(
+        "mobilenetv2_100", _TF_PADDING, source="ImageNet, Apache-2.0, de-quantised from int8"
+    ),
+    "796697654014bcec587959f764ced2ded6bd08c16c3fee06fdadc26f5b206c70": BackboneFile(
+        "mobilenetv2_035", _TF_PADDING, source="ImageNet, Apache-2.0, Keras weights"
+    ),
+}
+"""By sha256: files whose padding and input range differ from timm's own weights."""
+
+
+class TimmBackbone(nn.Module):
+    """A timm network without its classifier, over the first input.
+
+    Args:
+        architecture: timm's name, without a tag.
+        channels: Channels of the input.
+        size: (height, width), for networks that are built for one size.
+        options: Further keywords of timm's constructor, e.g. ``pad_type="same"``.
+
+    Shape:
+        image ``(batch, channel, y, x)``, normalised -> features ``(batch, num_features)``.
+    """
+
+    def __init__(
+        self, architecture: str, *, input_name: str = "image", channels: int = 3,
+        size: tuple[int, int] | None = None, options: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.input_name = input_name
+        keywords: dict[str, Any] = {"in_chans": channels, "num_classes": 0} | dict(options or {})
+        fixed = timm.get_pretrained_cfg_value(architecture, "fixed_input_size")
+        if fixed and size:
+            keywords["img_size"] = size
+        try:
+            self.model = timm.create_model(architecture, **keywords)
+        except TypeError as error:
+            raise OptionError(f"timm's {architecture} takes no such option: {error}") from error
+        config = self.model.pretrained_cfg
+        self.mean: tuple[float, ...] = config.get("mean", ()) if channels == 3 else ()
+        self.std: tuple[float, ...] = config.get("std", ()) if channels == 3 else ()
+        # A convolutional network takes any size, so the task's stands; a transformer has its own.
+        self.size = size or (tuple(config["input_size"][-2:]) if fixed else None)
+        self.num_features: int = getattr(self.model, "head_hidden_size", None) or self.model.num_features
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        return self.model(inputs[self.input_name])
+
+
+def build(
+    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> TimmBackbone:
+    """The backbone that `arch` describes: ``backbone``, and any option of timm's constructor."""
+    options = {key: value for key, value in arch.items() if key not in ("backbone", "imagenet")}
+    unknown = sorted(set(options) - OPTIONS)
+    if unknown:
+        raise OptionError(f"a timm backbone takes no option {unknown}; known: {sorted(OPTIONS)}")
+    first = inputs[0]
+    return TimmBackbone(
+        arch["backbone"], input_name=first.name, channels=len(first.channels), size=size, options=options
+    )
+
+
+def load_backbone_weights(backbone: TimmBackbone, arch: Mapping[str, Any], weights: str | Path) -> None:
+    """Fill a backbone with weights trained elsewhere, its classifier left out.
+
+    Args:
+        weights: ``"imagenet"`` for the tag that the registry pins, any other timm tag, or the path
+            of a ``.safetensors`` file.
+
+    Raises:
+        WeightsNotAvailable: No such weights, or no network to fetch them.
+        WeightsCorrupt: The file does not fit the network.
+    """
+    path = Path(weights)
+    if path.suffix == ".safetensors" or path.exists():
+        _load_file(backbone, arch["backbone"], path)
+    else:
+        _load_tag(backbone, arch, str(weights))
+
+
+def known_file(path: Path) -> BackboneFile | None:
+    """What is known about a file by its digest."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return KNOWN_FILES.get(hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _load_file(backbone: TimmBackbone, architecture: str, path: Path) -> None:
+    if not path.is_file():
+        raise WeightsNotAvailable(f"{path}: no such weights file")
+    known = known_file(path)
+    if known and known.architecture != architecture:
+        raise WeightsCorrupt(f"{path} holds weights of {known.architecture}, not of {architecture}")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsCorrupt(f"{path} is not a readable safetensors file: {error}") from error
+    _fill(backbone, state, str(path))
+
+
+def _load_tag(backbone: TimmBackbone, arch: Mapping[str, Any], tag: str) -> None:
+    name = arch["backbone"]
+    if tag == "imagenet":
+        tag = arch.get("imagenet", "")
+    full = f"{name}.{tag}" if tag else name
+    if tag and full not in timm.list_pretrained(f"{name}.*"):
+        known = ", ".join(each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*"))
+        raise WeightsNotAvailable(f"timm has no weights {tag!r} for {name}; its tags: {known or 'none'}")
+    try:
+        donor = timm.create_model(full, pretrained=True, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsNotAvailable(
+            f"the weights {full!r} could not be fetched ({type(error).__name__}: {error}); without "
+            "network, pass the path of a .safetensors file as backbone_weights="
+        ) from error
+    _fill(backbone, donor.state_dict(), full)
+
+
+def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None:
+    own = backbone.model.state_dict()
+    # The classifier of another label set, and head parameters that num_classes=0 removes.
+    extra = [key for key in state if key not in own]
+    if any(key.split(".")[0] not in ("classifier", "head", "fc", "last_linear") for key in extra):
+        raise WeightsCorrupt(f"{origin} has parameters that {backbone.model.default_cfg['architecture']} "
+                             f"lacks, such as {extra[0]!r}")  # fmt: skip
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise WeightsCorrupt(f"{origin} lacks {len(missing)} parameters, such as {missing[0]!r}")
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if wrong:
+        raise WeightsCorrupt(
+            f"{origin}: {wrong[0]!r} has shape {tuple(state[wrong[0]].shape)}, the network has "
+            f"{tuple(own[wrong[0]].shape)}"
+        )
+    with torch.no_grad():
+        backbone.model.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)

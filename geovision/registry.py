@@ -1,0 +1,208 @@
+"""The table of tasks and models, look-up by name, and near names. Data only: no torch here.
+
+A name is ``task-architecture[.tag]``: the task ends at the first ``-``; an exact curated name wins;
+what follows the first ``.`` names geovision weights. A task that takes a family of backbones has
+every member of it as a model: ``cloud-convnext_tiny`` needs no entry.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import importlib
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+
+import geovision.tasks
+from geovision.errors import OptionError, UnknownDatasetError, UnknownModelError, UnknownTaskError
+from geovision.spec import ModelSpec, Task
+
+__all__ = [
+    "PLUGIN_GROUP",
+    "dataset_reference",
+    "find_model",
+    "find_task",
+    "list_datasets",
+    "list_models",
+    "list_tasks",
+    "models",
+    "split_name",
+    "tasks",
+    "timm_names",
+]
+
+PLUGIN_GROUP = "geovision.models"
+"""Entry points of this group name an iterable of `Task` and `ModelSpec`."""
+
+
+@functools.cache
+def _table() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
+    """Every task and every curated model, ours first, then those of plugins."""
+    found: list[Task | ModelSpec] = []
+    for module_info in pkgutil.iter_modules(geovision.tasks.__path__):
+        module = importlib.import_module(f"geovision.tasks.{module_info.name}")
+        found += [module.TASK, *module.MODELS]
+    for point in sorted(entry_points(group=PLUGIN_GROUP), key=lambda point: point.name):
+        found += point.load()
+    tasks: dict[str, Task] = {}
+    models: dict[str, ModelSpec] = {}
+    for entry in found:
+        table: dict = tasks if isinstance(entry, Task) else models
+        if entry.name in table:
+            raise OptionError(f"two registry entries are called {entry.name!r}; rename the plugin's")
+        table[entry.name] = entry
+    for model in models.values():
+        if model.task not in tasks or not model.name.startswith(f"{model.task}-"):
+            raise OptionError(f"model {model.name!r} must begin with its task, one of {sorted(tasks)}")
+    return MappingProxyType(tasks), MappingProxyType(models)
+
+
+def tasks() -> Mapping[str, Task]:
+    """Every task by name."""
+    return _table()[0]
+
+
+def models() -> Mapping[str, ModelSpec]:
+    """Every curated model by name. Backbones of a family are models too, without an entry."""
+    return _table()[1]
+
+
+@functools.cache
+def timm_names() -> frozenset[str]:
+    """The architectures that the installed timm registers, read from its source: importing timm
+    imports torch, which takes seconds that a mistyped name should not cost."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or not spec.submodule_search_locations:
+        return frozenset()
+    folder = Path(next(iter(spec.submodule_search_locations))) / "models"
+    registered = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
+    return frozenset(
+        name for file in folder.glob("*.py") for name in registered.findall(file.read_text("utf-8"))
+    )
+
+
+def split_name(name: str) -> tuple[str, str, str]:
+    """(task, architecture, tag) of a name; the tag is empty where there is none.
+
+    >>> split_name("cloud-mobilenetv2.ccsn")
+    ('cloud', 'mobilenetv2', 'ccsn')
+    """
+    stem, _, tag = name.partition(".")
+    task, _, architecture = stem.partition("-")
+    return task, architecture, tag
+
+
+def find_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        UnknownTaskError: There is none; the nearest names are in the message.
+    """
+    try:
+        return tasks()[name]
+    except KeyError:
+        hint = f"Tasks: {', '.join(tasks())}."
+        raise UnknownTaskError(name, tasks(), hint) from None
+
+
+def find_model(name: str) -> ModelSpec:
+    """The model of this name: a curated entry, or any backbone that its task takes.
+
+    Raises:
+        UnknownModelError: There is none; the nearest names are in the message.
+        OptionError: The tag names no weights of this model.
+    """
+    task_name, architecture, tag = split_name(name)
+    stem = name.partition(".")[0]
+    spec = models().get(stem) or _family_member(task_name, architecture)
+    if spec is None:
+        hint = "`geovision list` shows them all."
+        if task_name not in tasks():
+            hint = f"A name begins with its task, one of: {', '.join(tasks())}. {hint}"
+        raise UnknownModelError(stem, dict.fromkeys(_candidates(task_name)), hint)
+    if tag and spec.weight(tag) is None:
+        known = ", ".join(weight.tag for weight in spec.weights) or "none"
+        raise OptionError(f"{stem!r} has no weights tagged {tag!r}; known tags: {known}. "
+                          "timm's own tags go into backbone_weights=.")  # fmt: skip
+    return spec
+
+
+def _family_member(task_name: str, architecture: str) -> ModelSpec | None:
+    task = tasks().get(task_name)
+    if task and "timm" in task.backbones and architecture in timm_names():
+        return ModelSpec(
+            f"{task_name}-{architecture}", task_name, "geovision.models.timm_bridge:build",
+            {"backbone": architecture}, note="any timm backbone, under the task's own recipe",
+        )  # fmt: skip
+    return None
+
+
+def _candidates(task_name: str) -> Iterable[str]:
+    """Every name that could have been meant, the curated ones first."""
+    yield from models()
+    for task in tasks().values():
+        # Of the hundreds of backbones only those of the task that was named are worth offering.
+        if "timm" in task.backbones and task.name == task_name:
+            yield from (f"{task.name}-{name}" for name in sorted(timm_names()))
+
+
+def list_tasks() -> list[str]:
+    """Names of all tasks."""
+    return list(tasks())
+
+
+def list_models(
+    pattern: str = "*", *, task: str | None = None, pretrained: bool | None = None,
+    backbones: bool = False,
+) -> list[str]:  # fmt: skip
+    """Names of the models that match a wildcard pattern, in the order of the registry.
+
+    Args:
+        pattern: As in file names, e.g. ``"cloud-*"``.
+        task: Of this task alone.
+        pretrained: True: with geovision weights; False: without; None: both.
+        backbones: Also every backbone that the task takes by the grammar, hundreds of names.
+
+    >>> "cloud-vit" in list_models("cloud-v*")
+    True
+    """
+    if task is not None:
+        find_task(task)
+    names = [
+        name
+        for name, spec in models().items()
+        if (task is None or spec.task == task)
+        and (pretrained is None or bool(spec.weights) == pretrained)
+    ]
+    if backbones and not pretrained:
+        names += [
+            f"{each.name}-{name}"
+            for each in tasks().values()
+            if "timm" in each.backbones and task in (None, each.name)
+            for name in sorted(timm_names())
+            if f"{each.name}-{name}" not in models()
+        ]
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+
+def list_datasets(task: str | None = None) -> list[str]:
+    """Names of the data sets that have an adapter, the main one of each task first."""
+    chosen = [find_task(task)] if task else tasks().values()
+    return [name for each in chosen for name in each.datasets]
+
+
+def dataset_reference(name: str) -> tuple[Task, str]:
+    """The task of a data set and the reference of its adapter class.
+
+    Raises:
+        UnknownDatasetError: No adapter has this name.
+    """
+    for task in tasks().values():
+        if name in task.datasets:
+            return task, task.datasets[name]
+    raise UnknownDatasetError(name, list_datasets(), f"Data sets: {', '.join(list_datasets())}.")

@@ -1,0 +1,453 @@
+"""The form that every task fills: frozen records of plain data, without torch.
+
+A task, a model, a recipe or a result is described here and built elsewhere. Builders are named as
+``"geovision.module:name"`` and looked up by `resolve` when they are first used, so that listing and
+documenting the registry never imports a network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "AS_PUBLISHED",
+    "OUR_CHOICE",
+    "OUR_MEASUREMENT",
+    "OUR_RECONSTRUCTION",
+    "Augment",
+    "Channel",
+    "ClassCard",
+    "ClassTarget",
+    "Context",
+    "Demo",
+    "FieldTarget",
+    "InputSpec",
+    "Mark",
+    "MaskTarget",
+    "ModelSpec",
+    "Quantile",
+    "Recipe",
+    "Reference",
+    "Slip",
+    "Stage",
+    "Target",
+    "Task",
+    "Text",
+    "WeightSpec",
+    "resolve",
+]
+
+Mark = Literal["as published", "our reconstruction", "our choice", "our measurement"]
+AS_PUBLISHED: Mark = "as published"
+OUR_RECONSTRUCTION: Mark = "our reconstruction"
+OUR_CHOICE: Mark = "our choice"
+OUR_MEASUREMENT: Mark = "our measurement"
+
+Capability = Literal["exportable", "differentiable", "any_size", "grid_bound"]
+Fit = Literal["gradient", "closed_form", "none"]
+
+
+# --- what goes in -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A likely mistake: values reaching beyond `above` and up to `upto` are told `hint`."""
+
+    above: float
+    upto: float
+    hint: str
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """Over a whole file, the `q`-th quantile lies in [`low`, `high`]. Single values cannot show a
+    wrong unit whose values lie inside the hard range; a quantile can."""
+
+    q: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One physical quantity: its unit, what it can be, what it usually is.
+
+    Args:
+        name: The field's standard name, e.g. ``"reflectivity_dbz"``.
+        unit: In UDUNITS spelling; ``"1"`` is dimensionless.
+        valid_range: Hard limits, both included; a value beyond them is an error.
+        plausible: Quantiles that a whole file must keep.
+        mean, std: Statistics that normalisation subtracts and divides by, in `unit`.
+        slips: Likely mistakes, matched in order when the hard range is left.
+    """
+
+    name: str
+    unit: str
+    valid_range: tuple[float, float]
+    plausible: tuple[Quantile, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+    slips: tuple[Slip, ...] = ()
+
+    def __post_init__(self) -> None:
+        low, high = self.valid_range
+        if not low < high:
+            raise ValueError(f"channel {self.name!r}: empty range {self.valid_range}")
+        if not self.std > 0:
+            raise ValueError(f"channel {self.name!r}: std must be positive, not {self.std}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One named input of a model.
+
+    Args:
+        name: Key in the mapping that `GeoModel.forward` takes.
+        channels: In the order of the channel axis.
+        layout: Axes of one sample, in einops spelling: ``"channel y x"``, ``"channel"``, …
+        size: (height, width) that files are brought to; None keeps the native grid.
+        resize: ``"squash"`` to exactly `size`, ``"crop"`` the short side to `size` and cut the
+            centre, or ``"none"``: a field on its own grid is never resampled.
+        reader: ``"module:function"`` that reads one file of this input for `predict`.
+        integers: ``"fraction"``: an integer array holds counts, full scale of its type being 1;
+            ``"refuse"``: an integer array is an error.
+        optional: The input may be missing; the model is told so by its presence mask.
+    """
+
+    name: str
+    channels: tuple[Channel, ...]
+    layout: str = "channel y x"
+    size: tuple[int, int] | None = None
+    resize: Literal["squash", "crop", "none"] = "none"
+    reader: str = ""
+    integers: Literal["fraction", "refuse"] = "refuse"
+    optional: bool = False
+
+    @property
+    def channel_axis(self) -> int:
+        """Position of the channel axis in one sample."""
+        return self.layout.split().index("channel")
+
+    def with_size(self, size: tuple[int, int] | None) -> InputSpec:
+        return dataclasses.replace(self, size=size)
+
+    def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
+        """The same input, normalised by other statistics, one of each for every channel."""
+        channels = tuple(
+            dataclasses.replace(channel, mean=m, std=s)
+            for channel, m, s in zip(self.channels, mean, std, strict=True)
+        )
+        return dataclasses.replace(self, channels=channels)
+
+
+# --- what comes out -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sentence in the two languages that the cards speak."""
+
+    en: str
+    zh: str
+
+
+@dataclass(frozen=True)
+class ClassCard:
+    """What a reader should know about one class: its name, facts by heading, and a caution.
+
+    `level` groups classes for coarser scores (cloud levels, for instance).
+    """
+
+    code: str
+    name: Text
+    level: str = ""
+    facts: Mapping[str, Text] = field(default_factory=dict)
+    caution: Text | None = None
+
+
+@dataclass(frozen=True)
+class ClassTarget:
+    """One class out of several. The order of `classes` is the order of the logits."""
+
+    classes: tuple[str, ...]
+    cards: tuple[ClassCard, ...] = ()
+    order_source: str = ""
+    kind: Literal["class"] = "class"
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"a class stands twice in {self.classes}")
+        codes = tuple(card.code for card in self.cards)
+        if codes and codes != self.classes:
+            raise ValueError(f"cards {codes} do not follow the classes {self.classes}")
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The level of each class, empty where the classes have none."""
+        return tuple(card.level for card in self.cards) if self.cards else ()
+
+    def card(self, code: str) -> ClassCard | None:
+        """The card of a class; None where the classes have none."""
+        return next((card for card in self.cards if card.code == code), None)
+
+
+@dataclass(frozen=True)
+class MaskTarget:
+    """Yes or no in every cell of a grid."""
+
+    name: str
+    threshold: float = 0.5
+    kind: Literal["mask"] = "mask"
+
+
+@dataclass(frozen=True)
+class FieldTarget:
+    """A physical quantity in every cell of a grid."""
+
+    channel: Channel
+    kind: Literal["field"] = "field"
+
+
+Target = ClassTarget | MaskTarget | FieldTarget
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and when a sample was taken, for the models that need it.
+
+    `lat`, `lon` in degrees north and east (arrays of the grid), `time` in UTC
+    (numpy.datetime64), `target_grid` the (lat, lon) arrays that the answer is wanted on.
+    """
+
+    lat: Any = None
+    lon: Any = None
+    time: Any = None
+    target_grid: Any = None
+
+
+# --- how it is trained and what is known about it -----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes that leave the class unchanged; nothing by default.
+
+    Args:
+        crop_area: Smallest and largest fraction of the area that a random crop keeps.
+        flip_x, flip_y: Mirror left-right, top-bottom, each half of the time.
+        rotate: Largest rotation either way, degrees.
+        brightness, contrast, saturation: Largest relative change either way.
+        mixup: Parameter of the Beta distribution of mixup; 0 is off.
+        cutmix: The same for CutMix.
+    """
+
+    crop_area: tuple[float, float] = (1.0, 1.0)
+    flip_x: bool = False
+    flip_y: bool = False
+    rotate: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training.
+
+    Args:
+        epochs: Passes over the training split.
+        size: (height, width) in this stage; None is the input's own size.
+        train: ``"all"`` parameters or the ``"head"`` alone.
+        batch_size: Samples a step.
+        optimizer: ``"adamw"`` or ``"sgd"`` (momentum 0.9, Nesterov).
+        lr: Peak learning rate, reached after `warmup` epochs, then `schedule` to zero.
+        weight_decay: Decoupled, not applied to biases and normalisation.
+        schedule: ``"cosine"`` or ``"constant"``.
+        layer_decay: Factor on the learning rate from each layer to the one before it.
+    """
+
+    epochs: int
+    size: tuple[int, int] | None = None
+    train: Literal["all", "head"] = "all"
+    batch_size: int = 32
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    layer_decay: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: stages in order, and what holds for all of them.
+
+    Args:
+        stages: One or more, each with its own optimiser and schedule.
+        augment: Random changes of the training samples.
+        label_smoothing: Fraction of the target spread over all classes.
+        conflict_labels: ``"hard"`` takes each label as filed; ``"soft"`` gives near-duplicates
+            with different labels the mean of those labels, in training only.
+        ema: Decay of the running average of the weights that is kept; 0 is off.
+        patience: Epochs of the last stage without a better validation loss before it stops;
+            0 trains to the end.
+        precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, or ``"auto"``: bf16 where the
+            processor computes in it.
+        seed: Of initialisation, order and augmentation.
+        mark: Who says so.
+    """
+
+    stages: tuple[Stage, ...]
+    augment: Augment = Augment()
+    label_smoothing: float = 0.0
+    conflict_labels: Literal["hard", "soft"] = "hard"
+    ema: float = 0.0
+    patience: int = 0
+    precision: str = "auto"
+    seed: int = 0
+    mark: Mark = OUR_CHOICE
+
+    @property
+    def epochs(self) -> int:
+        return sum(stage.epochs for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One published or measured figure, with who states it."""
+
+    metric: str
+    value: float
+    model: str
+    mark: Mark
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """Trained parameters that exist.
+
+    Args:
+        tag: What follows the dot in ``task-architecture.tag``.
+        location: ``"package:NAME"`` is a folder inside geovision; ``"hf:owner/repo@revision"``.
+        licence: Of the weights, an SPDX identifier.
+        trained_on: Data set and its terms.
+        figures: Metric name to value; the card holds intervals and the command.
+    """
+
+    tag: str
+    location: str
+    licence: str
+    trained_on: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One line of the registry.
+
+    Args:
+        name: ``task-architecture``.
+        task: Name of the task.
+        builder: ``"module:function"`` that takes the resolved spec and gives the network.
+        arch: Options of the builder.
+        fit: ``"gradient"``, ``"closed_form"`` (the network has `fit(dataset)`), or ``"none"``.
+        inputs: Where they differ from the task's.
+        capabilities: What contract tests and engines may do with it.
+        recipe: Where it differs from the task's.
+        weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
+        tiny: Options of the builder that make a model for tests and demonstrations.
+        parameters: Trainable parameters with the task's own target; a test counts them again.
+        mark, note: Whose architecture it is, and what to know about it.
+    """
+
+    name: str
+    task: str
+    builder: str
+    arch: Mapping[str, Any] = field(default_factory=dict)
+    fit: Fit = "gradient"
+    inputs: tuple[InputSpec, ...] = ()
+    capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    recipe: Recipe | None = None
+    weights: tuple[WeightSpec, ...] = ()
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    mark: Mark = OUR_CHOICE
+    note: str = ""
+
+    @property
+    def architecture(self) -> str:
+        return self.name.removeprefix(f"{self.task}-")
+
+    def weight(self, tag: str) -> WeightSpec | None:
+        return next((weight for weight in self.weights if weight.tag == tag), None)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `geovision demo` does for a task: seeded data, a small model, a short training."""
+
+    model: str
+    samples: int
+    recipe: Recipe
+    size: tuple[int, int] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question, and everything that answers it, by name.
+
+    Args:
+        name: Also the file name in `geovision.tasks` and the first word of each model's name.
+        question: What it answers, as its user would ask.
+        inputs: What a model of the task takes, in physical units.
+        scalars: Measurements that a model may take beside the first input, each optional.
+        target: What comes out.
+        dataset: Adapter of the main data set; `other_datasets` of the rest, by name.
+        head: Class of the head; `loss`: function of (values, target, valid).
+        metrics: Names; the first is the headline.
+        backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
+        recipe: Of every model that has none of its own.
+        published: What others state.
+        demo: Settings of the demonstration.
+    """
+
+    name: str
+    title: str
+    question: str
+    inputs: tuple[InputSpec, ...]
+    target: Target
+    datasets: Mapping[str, str]
+    head: str
+    loss: str
+    metrics: tuple[str, ...]
+    recipe: Recipe
+    demo: Demo
+    scalars: tuple[Channel, ...] = ()
+    backbones: tuple[Literal["timm", "smp"], ...] = ()
+    published: tuple[Reference, ...] = ()
+    citation: str = ""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the main data set: the first."""
+        return next(iter(self.datasets))
+
+
+def resolve(reference: str) -> Any:
+    """The object that ``"module:name"`` names.
+
+    >>> resolve("geovision.errors:nearest").__name__
+    'nearest'
+    """
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,72 @@
+"""Files that are written whole or not at all, and digests that tell whether they still are."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from geovision.errors import StorageError
+
+__all__ = ["sha256", "write_files", "write_text"]
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
+    """Write several files of one folder: all of them, or none.
+
+    Each is written under a temporary name beside its place and forced to disk; only when the last
+    one stands are they renamed. A full disk shows before anything that stood there is touched.
+
+    Args:
+        folder: Created where it is missing.
+        writers: File name to a function that writes the path it is given, called in this order.
+
+    Raises:
+        StorageError: With the path and the system's reason.
+    """
+    temporary: dict[str, Path] = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, write in writers.items():
+            temporary[name] = folder / f".{name}.{os.getpid()}.part"
+            write(temporary[name])
+            temporary[name].chmod(0o666 & ~_umask())
+            with temporary[name].open("rb+") as stream:
+                os.fsync(stream.fileno())
+        for name, path in temporary.items():
+            path.replace(folder / name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"{folder}: could not be written ({reason}); what stood there is untouched. "
+            "Free some space or choose another folder"
+        ) from error
+    finally:
+        for path in temporary.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write one UTF-8 file, whole or not at all."""
+    write_files(path.parent, {path.name: lambda temporary: _write(temporary, text)})
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
