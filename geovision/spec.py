@@ -360,7 +360,7 @@ class ModelSpec:
         builder: ``"module:function"`` that takes the resolved spec and gives the network.
         arch: Options of the builder.
         fit: ``"gradient"``, ``"closed_form"`` (the network has `fit(dataset)`), or ``"none"``.
-        inputs: Where they differ from the task's.
+        inputs, head: Where they differ from the task's.
         capabilities: What contract tests and engines may do with it.
         recipe: Where it differs from the task's.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
@@ -375,6 +375,7 @@ class ModelSpec:
     arch: Mapping[str, Any] = field(default_factory=dict)
     fit: Fit = "gradient"
     inputs: tuple[InputSpec, ...] = ()
+    head: str = ""
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
     recipe: Recipe | None = None
     weights: tuple[WeightSpec, ...] = ()

@@ -12,19 +12,19 @@ from geovision.heads.outlier import FeatureDistance
 from geovision.heads.prediction import ClassPrediction
 from geovision.spec import ClassTarget
 
-__all__ = ["ClassificationHead", "cross_entropy"]
+__all__ = ["ClassScores", "ClassificationHead", "cross_entropy"]
 
 
-class ClassificationHead(nn.Module):
-    """Dropout and one linear layer, with the temperature that calibrates it.
+class ClassScores(nn.Module):
+    """The head of a network whose features are class scores already, and the base of the others.
 
     Args:
-        num_features: Length of the feature vector.
+        num_features: Length of the feature vector; here the number of classes.
         target: The classes, in the order of the logits.
-        dropout: Fraction of the features dropped in training.
+        dropout: Nothing is dropped here.
 
     Shape:
-        features ``(batch, num_features)`` -> logits ``(batch, class)``.
+        scores ``(batch, class)`` -> the same, taken as logits.
     """
 
     temperature: Tensor
@@ -32,16 +32,12 @@ class ClassificationHead(nn.Module):
     def __init__(self, num_features: int, target: ClassTarget, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.target = target
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(num_features, len(target.classes))
-        nn.init.zeros_(self.linear.bias)
-        nn.init.trunc_normal_(self.linear.weight, std=0.02)
         self.outlier = FeatureDistance(num_features)
         # Fitted after training; it never changes the order of the classes.
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.linear(self.dropout(features))
+        return features
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities ``(batch, class)``: softmax of logits over the temperature
@@ -75,6 +71,29 @@ class ClassificationHead(nn.Module):
             card=self.target.card(classes[ranked[0]]),
             outlier_score=score,
         )
+
+
+class ClassificationHead(ClassScores):
+    """Dropout and one linear layer.
+
+    Args:
+        num_features: Length of the feature vector.
+        target: The classes, in the order of the logits.
+        dropout: Fraction of the features dropped in training.
+
+    Shape:
+        features ``(batch, num_features)`` -> logits ``(batch, class)``.
+    """
+
+    def __init__(self, num_features: int, target: ClassTarget, *, dropout: float = 0.0) -> None:
+        super().__init__(num_features, target)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(num_features, len(target.classes))
+        nn.init.zeros_(self.linear.bias)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(self.dropout(features))
 
 
 def cross_entropy(

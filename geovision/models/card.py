@@ -33,7 +33,8 @@ model.predict("FILE")
 
 ## Input
 {% for input in inputs %}
-`{{ input.name }}` ({{ input.layout }}{% if input.size %}, {{ input.size[0] }} x {{ input.size[1] }}{% endif %}):
+`{{ input.name }}` ({{ input.layout }}{% if input.size %},
+{{ input.size[0] }} x {{ input.size[1] }}{% endif %}):
 {% for c in input.channels %}
 - {{ c.name }}, unit {{ c.unit }}, {{ c.valid_range[0] }} to {{ c.valid_range[1] }}
 {%- endfor %}

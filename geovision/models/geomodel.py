@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-import torch
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import Prediction
-from geovision.models.preprocess import Normalise, check, physical
-from geovision.models.scalars import SCALARS, WithScalars, scalar_input
+from geovision.models.preprocess import Normalise, check
+from geovision.models.scalars import WithScalars, scalar_input
 from geovision.spec import ClassTarget, Context, InputSpec, ModelSpec, Target, Task, resolve
 
 __all__ = ["GeoModel", "Options", "Output", "assemble"]
@@ -63,7 +62,8 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     inputs = list(spec.inputs or task.inputs)
     builder = resolve(spec.builder)
     network = builder(dict(spec.arch) | dict(options.arch), inputs=tuple(inputs), size=options.size)
-    mean, std = options.mean or network.mean, options.std or network.std
+    mean = options.mean or getattr(network, "mean", ())
+    std = options.std or getattr(network, "std", ())
     if mean:
         inputs[0] = inputs[0].with_statistics(mean, std)
     size = options.size or getattr(network, "size", None)
@@ -72,7 +72,7 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     if options.scalars:
         inputs.append(scalar_input(_channels(task, options.scalars)))
         network = WithScalars(network, len(options.scalars))
-    head = resolve(task.head)(network.num_features, target, dropout=options.dropout)
+    head = resolve(spec.head or task.head)(network.num_features, target, dropout=options.dropout)
     return GeoModel(spec, task, options, tuple(inputs), target, network, head)
 
 
@@ -186,7 +186,8 @@ class GeoModel(nn.Module):
                 raise InputError(f"{self.spec.name} needs input {name!r}; got {sorted(mapping)}")
             if mapping[name].ndim != len(spec.layout.split()) + 1:
                 raise InputError(
-                    f"a batch of {name!r} has axes (batch {spec.layout}), got shape {tuple(mapping[name].shape)}"
+                    f"a batch of {name!r} has axes (batch {spec.layout}), got shape "
+                    f"{tuple(mapping[name].shape)}"
                 )
             for index, sample in enumerate(mapping[name]):
                 present = valid[name][index] if valid and name in valid else None

@@ -56,7 +56,8 @@ def check(sample: Tensor, spec: InputSpec, *, where: str = "", valid: Tensor | N
     axes = spec.layout.split()
     if sample.ndim != len(axes):
         raise InputError(
-            f"{place}input {spec.name!r} has {len(axes)} axes ({spec.layout}), got shape {tuple(sample.shape)}"
+            f"{place}input {spec.name!r} has {len(axes)} axes ({spec.layout}), "
+            f"got shape {tuple(sample.shape)}"
         )
     count = sample.shape[spec.channel_axis]
     if count != len(spec.channels):

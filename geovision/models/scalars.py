@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ class WithScalars(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(2 * count, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
         )
-        self.num_features: int = backbone.num_features + width  # type: ignore[operator]
+        own: Any = backbone.num_features
+        self.num_features: int = own + width
 
     def forward(
         self,

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from geovision.errors import OptionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.spec import Context, InputSpec
 
-__all__ = ["KNOWN_FILES", "OPTIONS", "BackboneFile", "TimmBackbone", "build", "known_file", "load_backbone_weights"]
+__all__ = [
+    "KNOWN_FILES",
+    "OPTIONS",
+    "BackboneFile",
+    "TimmBackbone",
+    "build",
+    "known_file",
+    "load_backbone_weights",
+]
 
 
 @dataclass(frozen=True)
@@ -72,15 +80,17 @@ class TimmBackbone(nn.Module):
         if fixed and size:
             keywords["img_size"] = size
         try:
-            self.model = timm.create_model(architecture, **keywords)
+            model: Any = timm.create_model(architecture, **keywords)
         except TypeError as error:
             raise OptionError(f"timm's {architecture} takes no such option: {error}") from error
-        config = self.model.pretrained_cfg
+        self.architecture = architecture
+        self.model: nn.Module = model
+        config = model.pretrained_cfg
         self.mean: tuple[float, ...] = config.get("mean", ()) if channels == 3 else ()
         self.std: tuple[float, ...] = config.get("std", ()) if channels == 3 else ()
         # A convolutional network takes any size, so the task's stands; a transformer has its own.
         self.size = size or (tuple(config["input_size"][-2:]) if fixed else None)
-        self.num_features: int = getattr(self.model, "head_hidden_size", None) or self.model.num_features
+        self.num_features: int = getattr(model, "head_hidden_size", None) or model.num_features
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
@@ -165,8 +175,9 @@ def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None
     # The classifier of another label set, and head parameters that num_classes=0 removes.
     extra = [key for key in state if key not in own]
     if any(key.split(".")[0] not in ("classifier", "head", "fc", "last_linear") for key in extra):
-        raise WeightsCorrupt(f"{origin} has parameters that {backbone.model.default_cfg['architecture']} "
-                             f"lacks, such as {extra[0]!r}")  # fmt: skip
+        raise WeightsCorrupt(
+            f"{origin} has parameters that {backbone.architecture} lacks, such as {extra[0]!r}"
+        )
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
         raise WeightsCorrupt(f"{origin} lacks {len(missing)} parameters, such as {missing[0]!r}")

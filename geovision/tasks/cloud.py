@@ -8,7 +8,6 @@ the WMO International Cloud Atlas.
 
 from geovision.spec import (
     AS_PUBLISHED,
-    OUR_CHOICE,
     Augment,
     Channel,
     ClassCard,
@@ -88,14 +87,16 @@ _ICE, _WATER, _MIXED = ("ice", "冰晶"), ("water", "水滴"), ("water and ice",
 
 GENERA = (
     _genus("Ac", ("Altocumulus", "高积云"), "middle",
-           ("usually none; virga", "通常无降水，可有雨幡"), ("water, or water and ice", "水滴，或水滴与冰晶"),
+           ("usually none; virga", "通常无降水，可有雨幡"),
+           ("water, or water and ice", "水滴，或水滴与冰晶"),
            look=("elements 1° to 5° wide", "云块视宽1°至5°")),
     _genus("As", ("Altostratus", "高层云"), "middle",
            ("light to moderate continuous rain or snow possible", "可有连续性小到中雨或雪"), _MIXED,
            extent=("middle; may reach high", "中云，可伸展至高云族"),
            look=("the sun as through ground glass; no halo", "太阳如隔毛玻璃，无晕")),
     _genus("Cb", ("Cumulonimbus", "积雨云"), "low",
-           ("heavy showers, hail, thunder", "强阵雨、冰雹、雷暴"), ("water below, ice above", "下部水滴，上部冰晶"),
+           ("heavy showers, hail, thunder", "强阵雨、冰雹、雷暴"),
+           ("water below, ice above", "下部水滴，上部冰晶"),
            extent=("low base; the top may reach the tropopause", "云底低，云顶可达对流层顶")),
     _genus("Cc", ("Cirrocumulus", "卷积云"), "high", _NONE,
            ("ice, supercooled water", "冰晶、过冷水滴"),
@@ -107,9 +108,10 @@ GENERA = (
            look=("a veil; a halo round sun or moon", "薄幕状，日月周围常有晕")),
     _genus("Ct", ("Contrail", "航迹云"), "high", _NONE, _ICE,
            base=("at cruising height, 8–13 km", "巡航高度，8–13公里"),
-           look=("persisting ten minutes or more, it is called Cirrus homogenitus (WMO); "
+           look=("persisting ten minutes or more it is Cirrus homogenitus (WMO); "
                  "a photo does not show how long it has lasted",
-                 "持续十分钟以上者，世界气象组织称之为人为卷云（Cirrus homogenitus）；照片不能显示其持续时间")),
+                 "持续十分钟以上者，世界气象组织称之为人为卷云（Cirrus homogenitus）；"
+                 "照片不能显示其持续时间")),
     _genus("Cu", ("Cumulus", "积云"), "low",
            ("none (humilis) to showers (congestus)", "淡积云无降水，浓积云可有阵雨"), _WATER,
            extent=("low base, growing upwards", "云底低，向上发展")),
@@ -168,15 +170,19 @@ TASK = Task(
     backbones=("timm",),
     recipe=PROBE_THEN_FINE_TUNE,
     published=(
-        Reference("macro_f1", 0.85, "cloud-resnet50", AS_PUBLISHED, _PAPER, f"from scratch; {_UNKNOWN_SPLIT}"),
-        Reference("macro_f1", 0.87, "cloud-mobilenetv2", AS_PUBLISHED, _PAPER, f"from scratch; {_UNKNOWN_SPLIT}"),
+        Reference("macro_f1", 0.85, "cloud-resnet50", AS_PUBLISHED, _PAPER,
+                  f"from scratch; {_UNKNOWN_SPLIT}"),
+        Reference("macro_f1", 0.87, "cloud-mobilenetv2", AS_PUBLISHED, _PAPER,
+                  f"from scratch; {_UNKNOWN_SPLIT}"),
         Reference("macro_f1", 0.79, "cloud-vit", AS_PUBLISHED, _PAPER,
                   f"from scratch (0.78 in the Chinese abstract); {_UNKNOWN_SPLIT}"),
-        Reference("macro_f1", 0.96, "cloud-vit", AS_PUBLISHED, _PAPER, f"from ImageNet; {_UNKNOWN_SPLIT}"),
+        Reference("macro_f1", 0.96, "cloud-vit", AS_PUBLISHED, _PAPER,
+                  f"from ImageNet; {_UNKNOWN_SPLIT}"),
     ),
     demo=Demo(
         "cloud-tiny", samples=330, size=(64, 64),
-        recipe=Recipe(stages=(Stage(epochs=8, batch_size=32, lr=3e-3, warmup=1),), augment=Augment(flip_x=True)),
+        recipe=Recipe(stages=(Stage(epochs=8, batch_size=32, lr=3e-3, warmup=1),),
+                      augment=Augment(flip_x=True)),
     ),
     citation=_PAPER,
 )  # fmt: skip
@@ -208,8 +214,10 @@ MODELS = (
     _model("resnet18", "resnet18", "a1_in1k", parameters=11_182_155, note="small and plain"),
     _model("efficientnet-b0", "efficientnet_b0", "ra_in1k", parameters=4_021_639,
            note="between phone and server"),
-    _model("convnext-tiny", "convnext_tiny", "in12k_ft_in1k", parameters=27_828_587, note="newer, for a server"),
+    _model("convnext-tiny", "convnext_tiny", "in12k_ft_in1k", parameters=27_828_587,
+           note="newer, for a server"),
     _model("vit-small", "vit_small_patch16_224", "augreg_in21k_ft_in1k", parameters=21_669_899,
            capabilities=_VIT, tiny={"backbone": "test_vit"}, note="a quarter of ViT-B"),
-    _model("tiny", "test_resnet", "r160_in1k", parameters=373_755, note="for tests and demonstrations, not for use"),
+    _model("tiny", "test_resnet", "r160_in1k", parameters=373_755,
+           note="for tests and demonstrations, not for use"),
 )  # fmt: skip
