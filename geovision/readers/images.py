@@ -174,7 +174,7 @@ def _expand_one(path: Path) -> list[Path]:
             raise UnreadableFileError(f"{path}: no pictures in this folder; name one that holds some")
         return sorted(files, key=_natural)
     if not path.exists() and glob.has_magic(str(path)):
-        matches = glob.glob(str(path), recursive=True)  # noqa: PTH207: the pattern may be absolute
+        matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 - the pattern may be absolute
         files = [file for file in map(Path, matches) if file.is_file()]
         if not files:
             raise UnreadableFileError(f"{path}: no file matches this pattern; check it")
