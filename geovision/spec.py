@@ -21,6 +21,7 @@ __all__ = [
     "Augment",
     "Channel",
     "ClassCard",
+    "ClassMerging",
     "ClassTarget",
     "Context",
     "Demo",
@@ -194,6 +195,37 @@ class ClassTarget:
     def card(self, code: str) -> ClassCard | None:
         """The card of a class; None where the classes have none."""
         return next((card for card in self.cards if card.code == code), None)
+
+
+@dataclass(frozen=True)
+class ClassMerging:
+    """How the classes of a data set are made of those of a model that was trained on finer ones.
+
+    A model class in none of `merged` has no counterpart in the data set: its probability is dropped
+    and the others are scaled up to a sum of one. Without any `merged` class the data set cannot
+    score such a model at all.
+
+    Args:
+        merged: Class of the data set to the model classes whose probabilities add up to it.
+        excluded: Class of the data set that nothing adds up to, and why; its samples are not scored.
+    """
+
+    merged: Mapping[str, tuple[str, ...]]
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        parts = [part for several in self.merged.values() for part in several]
+        if len(set(parts)) != len(parts):
+            raise ValueError(f"a model class is merged twice: {sorted(parts)}")
+        if both := self.merged.keys() & self.excluded.keys():
+            raise ValueError(f"classes both merged and excluded: {sorted(both)}")
+        if empty := [name for name, several in self.merged.items() if not several]:
+            raise ValueError(f"classes merged of nothing: {empty}; exclude them")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are scored, in order."""
+        return tuple(self.merged)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from geovision.errors import DatasetError
-from geovision.spec import Target
+from geovision.spec import ClassMerging, Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +76,8 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     card: ClassVar[DatasetCard]
     task: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ()
+    merging: ClassVar[ClassMerging | None] = None
+    """How a model of the task's own classes is scored here; None: only one with the same classes."""
     target: Target
 
     @abc.abstractmethod
