@@ -1,0 +1,88 @@
+"""CCSN: the Cirrus Cumulus Stratus Nimbus database of Zhang et al. 2018, ten genera and contrails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from geovision import registry
+from geovision.datasets.base import DatasetCard
+from geovision.datasets.images import ImageDataset, ImageRecord, image_files
+from geovision.errors import DatasetError
+from geovision.spec import ClassTarget, resolve
+
+__all__ = ["CCSN", "COUNTS"]
+
+COUNTS = {
+    "Ac": 221, "As": 188, "Cb": 242, "Cc": 268, "Ci": 139, "Cs": 287, "Ct": 200, "Cu": 182,
+    "Ns": 274, "Sc": 340, "St": 202,
+}  # fmt: skip
+"""Photos of each class in the published set."""
+
+_log = logging.getLogger(__name__)
+
+
+class CCSN(ImageDataset):
+    """2543 photos of clouds from the ground, a folder a genus; the label is the folder.
+
+    There is no official split. `split` takes ``"train"`` and ``"test"``: the last holds back fold 0
+    of seed 0 of our fold file, about a fifth, near-duplicates kept together.
+
+    A part of the set is fine; what is missing is logged.
+    """
+
+    card: ClassVar[DatasetCard] = DatasetCard(
+        name="ccsn",
+        title="Cirrus Cumulus Stratus Nimbus database (CCSN_v2)",
+        source="doi:10.7910/DVN/CADDPD",
+        licence="see its Dataverse record; the authors of the photos are not named",
+        citation="Zhang, Liu, Zhang and Song 2018, CloudNet: ground-based cloud classification with deep "
+        "convolutional neural network, doi:10.1029/2018GL077787",
+        split_unit="near-duplicate group",
+        layout="a folder a genus, Ac As Cb Cc Ci Cs Ct Cu Ns Sc St, with photos like Ac/Ac-N001.jpg",
+        traps=(
+            "Near-duplicates: one photo in seven has a near-copy in the set, so a split by photo tests on "
+            "what was trained on.",
+            "Label conflicts: about one photo in ten has a near-copy that is filed under another genus. "
+            "No honest score comes near 1.",
+            "No official split: published accuracies, 0.57 to 0.98, each stand on a split of its own.",
+            "Size as a shortcut: the record says 256x256, most files in circulation are 400x400 and 211 are "
+            "256x256. Bring all photos to one size before anything learns from them.",
+            "Contrail (Ct) is not a WMO genus; by the WMO a persistent one is Cirrus homogenitus.",
+        ),
+    )
+    task: ClassVar[str] = "cloud"
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def scan(self) -> Sequence[ImageRecord]:
+        target = registry.find_task(self.task).target
+        assert isinstance(target, ClassTarget)
+        folders = {code: self.root / code for code in target.classes if (self.root / code).is_dir()}
+        if not folders:
+            raise DatasetError(f"{self.root}: {_what_else(self.root)}; expected {self.card.layout}")
+        records = [
+            ImageRecord(path, code) for code, folder in folders.items() for path in image_files(folder)
+        ]
+        counts = {code: sum(record.label == code for record in records) for code in COUNTS}
+        short = [f"{code} {counts[code]} of {COUNTS[code]}" for code in COUNTS if counts[code] < COUNTS[code]]
+        if short:
+            _log.info("%s: a part of CCSN: %s", self.root, ", ".join(short))
+        return records
+
+    @classmethod
+    def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
+        return resolve("geovision.datasets.synthetic.sky:write")(Path(root), n, seed=seed)
+
+
+def _what_else(root: Path) -> str:
+    """What a folder holds that is not CCSN, in a few words."""
+    entries = sorted(root.iterdir())
+    if not entries:
+        return "the folder is empty"
+    inner = next((entry for entry in entries if (entry / "Ac").is_dir()), None)
+    if inner is not None:
+        return f"the classes are one folder further down, give {inner}"
+    shown = ", ".join(entry.name for entry in entries[:4])
+    return f"no class folder among {shown}{', …' if len(entries) > 4 else ''}"

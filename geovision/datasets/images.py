@@ -1,0 +1,358 @@
+"""The base of every data set of photos with one class each.
+
+An adapter says what its folder holds (`ImageDataset.scan`); everything else is here: decoding,
+classes, near-duplicate groups, folds, subsets, the cache, pictures.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geovision import registry
+from geovision.datasets.base import GeoDataset, Sample
+from geovision.errors import DatasetError, InputError, OptionError
+from geovision.readers.images import extensions
+from geovision.spec import Channel, ClassTarget, InputSpec, resolve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from geovision.heads.prediction import Prediction
+
+__all__ = ["SCALARS", "ImageDataset", "ImageRecord", "image_files"]
+
+SCALARS = "scalars"
+"""Key of the measurements beside the photo, the same as in models."""
+
+# Decoding is in C and leaves the interpreter free, so threads are enough.
+_DECODERS = 4
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One photo, before it is read.
+
+    Attributes:
+        path: The file.
+        label: Code of its class, or "" where it has none that counts.
+        unit: What a split must not cut; "": its near-duplicate group.
+        split: Official split; "" where there is none.
+        scalars: Measurements that are there, by channel name, in the unit of the channel.
+    """
+
+    path: Path
+    label: str
+    unit: str = ""
+    split: str = ""
+    scalars: Mapping[str, float] = field(default_factory=dict)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of one folder that are called like pictures, sorted by name, hidden ones left out."""
+    known = extensions()
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in known and not path.name.startswith(".")
+    )
+
+
+class ImageDataset(GeoDataset):
+    """Photos with one class each.
+
+    A sample holds ``inputs["image"]`` (float32 ``(3, y, x)``, 0-1), ``inputs["scalars"]`` (float32
+    ``(measurement,)``) with its ``valid`` mask where the data set has measurements, and ``target``
+    (int64, index into `target.classes`).
+
+    Args:
+        root: Folder of the files, in the layout of their authors.
+        split: One of `splits`; None: everything.
+        size: (height, width) that photos are brought to; None: the task's own.
+
+    Attributes:
+        root: As given.
+        input_spec: What the photo is read to.
+        target: The classes, in the order of the labels.
+        scalars: The measurements that come with the photos, often none.
+
+    Raises:
+        DatasetError: `root` is missing, empty, or of another layout.
+        OptionError: No such split.
+    """
+
+    target: ClassTarget
+
+    def __init__(self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None) -> None:
+        self.root = Path(root)
+        if split not in (None, *self.splits):
+            known = ", ".join(self.splits) or "none"
+            raise OptionError(f"{self.card.name} has no split {split!r}; its splits: {known}")
+        if not self.root.is_dir():
+            raise DatasetError(f"{self.root}: no such folder; {self.card.name} expects {self.card.layout}")
+        task = registry.find_task(self.task)
+        self._read = resolve(task.inputs[0].reader)
+        self.input_spec: InputSpec = task.inputs[0] if size is None else task.inputs[0].with_size(size)
+        self._records = tuple(self.scan())
+        if not self._records:
+            raise DatasetError(f"{self.root}: holds no image; {self.card.name} expects {self.card.layout}")
+        self.target = self.classes_of(self._records)
+        self.scalars: tuple[Channel, ...] = tuple(
+            channel
+            for channel in task.scalars
+            if any(channel.name in record.scalars for record in self._records)
+        )
+        self._all_labels = self._label_indices()
+        # Groups are found once for all subsets, so every subset points to the same list.
+        self._found_groups: list[str] = []
+        self._pixels: _Pixels | None = None
+        self._index = np.arange(len(self._records))
+        if split is not None:
+            self._index = np.asarray(self.split_indices(split), dtype=np.int64)
+
+    # --- what an adapter fills in -----------------------------------------------------------------
+
+    @abc.abstractmethod
+    def scan(self) -> Sequence[ImageRecord]:
+        """Every photo under `root`, in a stable order, without reading one.
+
+        Raises:
+            DatasetError: Another layout; the message says what was expected and what was found.
+        """
+
+    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
+        """The classes of the data set; those of the task unless an adapter says otherwise."""
+        target = registry.find_task(self.task).target
+        if not isinstance(target, ClassTarget):
+            raise DatasetError(f"task {self.task!r} has no classes")
+        return target
+
+    def split_indices(self, split: str) -> Sequence[int]:
+        """Which photos are in a split; those whose record says so unless an adapter overrides it."""
+        return [index for index, record in enumerate(self._records) if record.split == split]
+
+    def find_groups(self, paths: Sequence[Path]) -> Sequence[str]:
+        """The near-duplicate group of each file, by the name of its first member."""
+        from geovision.datasets.duplicates import fingerprints, near_duplicate_groups
+
+        names = [path.relative_to(self.root).as_posix() for path in paths]
+        return near_duplicate_groups(fingerprints(paths, self.input_spec), names)
+
+    # --- what it holds ----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Sample:
+        number = int(self._index[index])
+        record = self._records[number]
+        image = torch.from_numpy(self.pixels(index)).float() / 255
+        inputs, valid = {"image": image}, {}
+        if self.scalars:
+            inputs[SCALARS], valid[SCALARS] = self._measurements(record)
+        return Sample(
+            inputs=inputs,
+            valid=valid,
+            target=torch.tensor(self._all_labels[number]),
+            unit=self._unit(number),
+            source=str(record.path),
+        )
+
+    def pixels(self, index: int) -> np.ndarray:
+        """One photo as uint8 ``(3, y, x)``, from the cache where there is one.
+
+        Raises:
+            DatasetError: The file cannot be read.
+        """
+        number = int(self._index[index])
+        if self._pixels is not None and self._pixels.row[number] >= 0:
+            return self._pixels.values[self._pixels.row[number]]
+        path = self._records[number].path
+        try:
+            return self._read(path, self.input_spec, self.input_spec.size)
+        except InputError as error:
+            raise DatasetError(
+                f"{self.card.name}: {error}. All such files: geovision audit {self.card.name} {self.root}"
+            ) from error
+
+    def _measurements(self, record: ImageRecord) -> tuple[Tensor, Tensor]:
+        values = torch.zeros(len(self.scalars))
+        present = torch.zeros(len(self.scalars), dtype=torch.bool)
+        for position, channel in enumerate(self.scalars):
+            if channel.name in record.scalars:
+                values[position] = record.scalars[channel.name]
+                present[position] = True
+        return values, present
+
+    def _label_indices(self) -> np.ndarray:
+        """Class index of every record; int64."""
+        position = {code: index for index, code in enumerate(self.target.classes)}
+        unknown = sorted({record.label for record in self._records} - set(position))
+        if unknown:
+            raise DatasetError(
+                f"{self.root}: unknown class {', '.join(map(repr, unknown))}; "
+                f"known: {', '.join(self.target.classes)}"
+            )
+        return np.array([position[record.label] for record in self._records], dtype=np.int64)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class index of each photo; int64 ``(n,)``."""
+        return self._all_labels[self._index]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file of each photo."""
+        return [self._records[number].path for number in self._index]
+
+    @property
+    def names(self) -> list[str]:
+        """The path of each photo below `root`, with forward slashes."""
+        return [path.relative_to(self.root).as_posix() for path in self.paths]
+
+    @property
+    def groups(self) -> list[str]:
+        """The near-duplicate group of each photo. Found when first asked for, which reads every
+        file once; all subsets share what was found.
+
+        Raises:
+            DatasetError: Files that cannot be read, all of them named.
+        """
+        if not self._found_groups:
+            self._found_groups.extend(self.find_groups([record.path for record in self._records]))
+        return [self._found_groups[number] for number in self._index]
+
+    @property
+    def units(self) -> list[str]:
+        """What a split must not cut, for each photo: its own unit, or its near-duplicate group."""
+        return [self._unit(int(number)) for number in self._index]
+
+    def _unit(self, number: int) -> str:
+        unit = self._records[number].unit
+        if unit:
+            return unit
+        if not self._found_groups:
+            _ = self.groups
+        return self._found_groups[number]
+
+    def soft_targets(self) -> np.ndarray:
+        """Mean of the one-hot labels within each near-duplicate group of these very samples;
+        float32 ``(n, class)``. One picture filed under two classes gets half of each."""
+        onehot = np.eye(len(self.target.classes), dtype=np.float32)[self.labels]
+        _, group = np.unique(self.groups, return_inverse=True)
+        total = np.zeros((group.max() + 1, onehot.shape[1]), dtype=np.float32)
+        np.add.at(total, group, onehot)
+        return (total / total.sum(axis=1, keepdims=True))[group]
+
+    # --- others made from it ----------------------------------------------------------------------
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
+        other = copy.copy(self)
+        other._index = self._index[np.asarray(indices, dtype=np.int64)]
+        return other
+
+    def with_size(self, size: tuple[int, int]) -> Self:
+        """The same photos at another (height, width), without the cache."""
+        other = copy.copy(self)
+        other.input_spec = self.input_spec.with_size(size)
+        other._pixels = None
+        return other
+
+    def with_scalars(self, names: Sequence[str]) -> Self:
+        """The same photos with these measurements, in this order; one that the files lack is
+        missing in every sample.
+
+        Raises:
+            OptionError: The task knows no such measurement.
+        """
+        known = {channel.name: channel for channel in registry.find_task(self.task).scalars}
+        for name in names:
+            if name not in known:
+                raise OptionError(
+                    f"task {self.task!r} has no measurement {name!r}; known: {', '.join(known) or 'none'}"
+                )
+        other = copy.copy(self)
+        other.scalars = tuple(known[name] for name in names)
+        return other
+
+    def cached(self) -> Self:
+        """The same photos, each decoded now and kept in memory as uint8 (0.15 MB a photo at 224
+        pixels); training then reads no file.
+
+        Raises:
+            DatasetError: Files that cannot be read, all of them named.
+            OptionError: Photos of several sizes cannot be kept as one array; choose a size.
+        """
+        if self.input_spec.size is None:
+            raise OptionError(f"{self.card.name}: a size is needed to keep the photos in memory")
+        height, width = self.input_spec.size
+        values = np.empty((len(self), 3, height, width), dtype=np.uint8)
+        failed: list[str] = []
+
+        def decode(position: int) -> None:
+            try:
+                values[position] = self.pixels(position)
+            except DatasetError as error:
+                failed.append(str(error.__cause__))
+
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            list(pool.map(decode, range(len(self))))
+        if failed:
+            raise unreadable(self, sorted(failed))
+        row = np.full(len(self._records), -1, dtype=np.int64)
+        row[self._index] = np.arange(len(self))
+        other = copy.copy(self)
+        other._pixels = _Pixels(values, row)
+        return other
+
+    # --- pictures ---------------------------------------------------------------------------------
+
+    def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
+        """The photo under its label; with a prediction, the likeliest classes beside it."""
+        from geovision.heads.prediction import ClassPrediction
+        from geovision.plots import classified_picture
+
+        label = self.target.classes[int(sample["target"])]
+        image = sample["inputs"]["image"].permute(1, 2, 0).numpy()
+        answer = cast("ClassPrediction | None", prediction)
+        return classified_picture(
+            image, label=label, source=Path(sample["source"]).name,
+            probabilities=dict(answer.top(5)) if answer else {}, flags=answer.flags if answer else (),
+        )  # fmt: skip
+
+    def sheet(self, *, per_class: int = 3) -> Figure:
+        """A picture sheet: the first few photos of each class that has any."""
+        from geovision.plots import picture_sheet
+
+        chosen = [
+            index
+            for label in np.unique(self.labels)
+            for index in np.flatnonzero(self.labels == label)[:per_class]
+        ]
+        small = self.with_size((128, 128)).subset(chosen)
+        titles = [self.target.classes[label] for label in small.labels]
+        pictures = [small.pixels(index).transpose(1, 2, 0) for index in range(len(small))]
+        return picture_sheet(pictures, titles, columns=2 * per_class)
+
+
+@dataclass
+class _Pixels:
+    """Decoded photos: `values[row[number]]` is record `number`; a row of -1 is not decoded."""
+
+    values: np.ndarray
+    row: np.ndarray
+
+
+def unreadable(dataset: ImageDataset, reasons: Sequence[str]) -> DatasetError:
+    """The error that names every file that cannot be read."""
+    return DatasetError(
+        f"{dataset.card.name}: {len(reasons)} of {len(dataset)} files cannot be read: "
+        f"{'; '.join(reasons)}. Remove or replace them"
+    )
