@@ -271,14 +271,20 @@ class Augment:
 
     Args:
         crop_area: Smallest and largest fraction of the area that a random crop keeps.
+        aspect: Largest ratio of width to height of a crop, or of height to width, relative to the
+            whole picture; 1 keeps its shape.
         flip_x, flip_y: Mirror left-right, top-bottom, each half of the time.
         rotate: Largest rotation either way, degrees.
         brightness, contrast, saturation: Largest relative change either way.
-        mixup: Parameter of the Beta distribution of mixup; 0 is off.
-        cutmix: The same for CutMix.
+        mixup: Parameter of the Beta distribution of mixup (Zhang et al. 2018, arXiv:1710.09412);
+            0 is off.
+        cutmix: The same for CutMix (Yun et al. 2019, arXiv:1905.04899). Where both are on, each
+            batch takes one of them.
+        mix_probability: Fraction of the batches that are mixed at all.
     """
 
     crop_area: tuple[float, float] = (1.0, 1.0)
+    aspect: float = 1.0
     flip_x: bool = False
     flip_y: bool = False
     rotate: float = 0.0
@@ -287,6 +293,7 @@ class Augment:
     saturation: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    mix_probability: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -297,24 +304,35 @@ class Stage:
         epochs: Passes over the training split.
         size: (height, width) in this stage; None is the input's own size.
         train: ``"all"`` parameters or the ``"head"`` alone.
-        batch_size: Samples a step.
+        freeze: Leading blocks of the backbone that stay as they are, in evaluation mode; the stem
+            is the first.
+        batch_norm: ``"train"`` normalises by the batch and keeps running statistics; ``"frozen"``
+            normalises by the statistics that are there.
+        batch_size: Samples a step, over all devices. A last, smaller batch is left out.
         optimizer: ``"adamw"`` or ``"sgd"`` (momentum 0.9, Nesterov).
-        lr: Peak learning rate, reached after `warmup` epochs, then `schedule` to zero.
-        weight_decay: Decoupled, not applied to biases and normalisation.
-        schedule: ``"cosine"`` or ``"constant"``.
+        lr: Peak learning rate, reached after `warmup` epochs.
+        head_lr: That of the head, and of all else that is not the backbone; None: `lr`.
+        weight_decay: Not applied to biases and normalisation.
+        warmup: Epochs, or a part of one, over which the rate rises from zero.
+        schedule: ``"cosine"`` falls to zero at the end of the stage; ``"constant"`` stays.
         layer_decay: Factor on the learning rate from each layer to the one before it.
+        clip: Largest norm of the gradient; 0 does not clip.
     """
 
     epochs: int
     size: tuple[int, int] | None = None
     train: Literal["all", "head"] = "all"
+    freeze: int = 0
+    batch_norm: Literal["train", "frozen"] = "train"
     batch_size: int = 32
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
+    head_lr: float | None = None
     weight_decay: float = 0.05
     warmup: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     layer_decay: float = 1.0
+    clip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -327,9 +345,12 @@ class Recipe:
         label_smoothing: Fraction of the target spread over all classes.
         conflict_labels: ``"hard"`` takes each label as filed; ``"soft"`` gives near-duplicates
             with different labels the mean of those labels, in training only.
-        ema: Decay of the running average of the weights that is kept; 0 is off.
+        ema: Decay of the running average of the weights that is kept; 0 is off. It starts low in
+            each stage and rises to this, so that short trainings forget their beginning.
         patience: Epochs of the last stage without a better validation loss before it stops;
             0 trains to the end.
+        keep: Weights that are kept: the ``"last"``, or those of the last stage with the ``"best"``
+            validation loss.
         precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, or ``"auto"``: bf16 where the
             processor computes in it.
         seed: Of initialisation, order and augmentation.
@@ -342,13 +363,29 @@ class Recipe:
     conflict_labels: Literal["hard", "soft"] = "hard"
     ema: float = 0.0
     patience: int = 0
-    precision: str = "auto"
+    keep: Literal["last", "best"] = "last"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     seed: int = 0
     mark: Mark = OUR_CHOICE
 
     @property
     def epochs(self) -> int:
         return sum(stage.epochs for stage in self.stages)
+
+    def with_epochs(self, epochs: int) -> Recipe:
+        """The same recipe in this many epochs, shared out among the stages as they are now; with
+        fewer epochs than stages the last stages stay.
+
+        >>> Recipe((Stage(epochs=5), Stage(epochs=15))).with_epochs(8).stages[1].epochs
+        6
+        """
+        stages = self.stages[-epochs:]
+        whole, spare = sum(stage.epochs for stage in stages), epochs - len(stages)
+        ends = [round(spare * sum(s.epochs for s in stages[: n + 1]) / whole) for n in range(len(stages))]
+        shares = [end - begin + 1 for begin, end in zip([0, *ends], ends, strict=False)]
+        return dataclasses.replace(
+            self, stages=tuple(dataclasses.replace(s, epochs=n) for s, n in zip(stages, shares, strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -449,7 +486,7 @@ class Task:
         head: Class of the head; `loss`: function of (values, target, valid).
         metrics: Names; the first is the headline.
         backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
-        recipe: Of every model that has none of its own.
+        recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
         published: What others state.
         demo: Settings of the demonstration.
     """
@@ -465,6 +502,7 @@ class Task:
     metrics: tuple[str, ...]
     recipe: Recipe
     demo: Demo
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
     scalars: tuple[Channel, ...] = ()
     backbones: tuple[Literal["timm", "smp"], ...] = ()
     published: tuple[Reference, ...] = ()
