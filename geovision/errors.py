@@ -12,6 +12,7 @@
     ├── WeightsError
     │   ├── WeightsNotAvailable     (also LookupError) no weights exist, or none without network
     │   └── WeightsCorrupt          (also ValueError) a file whose content is not what its digest says
+    ├── DownloadError               (also OSError) a file that cannot be fetched, or is not as promised
     ├── StorageError                (also OSError) nothing could be written; what stood there is untouched
     └── MissingExtraError           (also ImportError) an optional library; names the command to install it
 """
@@ -23,6 +24,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "DatasetError",
+    "DownloadError",
     "GeovisionError",
     "InputError",
     "MissingExtraError",
@@ -102,6 +104,10 @@ class WeightsNotAvailable(WeightsError, LookupError):
 
 class WeightsCorrupt(WeightsError, ValueError):
     """A weights file whose content is not what its digest or its configuration says."""
+
+
+class DownloadError(GeovisionError, OSError):
+    """A file that could not be fetched, or whose content is not what its record promises."""
 
 
 class StorageError(GeovisionError, OSError):

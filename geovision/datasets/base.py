@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from geovision.datasets.remote import DataverseRecord, RemoteFile
 from geovision.errors import DatasetError
 from geovision.spec import ClassMerging, Target
 
@@ -76,6 +77,8 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     card: ClassVar[DatasetCard]
     task: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ()
+    remote: ClassVar[DataverseRecord | tuple[RemoteFile, ...] | None] = None
+    """Where `geovision download` takes it from; None: only by hand, as its card says."""
     merging: ClassVar[ClassMerging | None] = None
     """How a model of the task's own classes is scored here; None: only one with the same classes."""
     target: Target

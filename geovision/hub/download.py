@@ -1,0 +1,209 @@
+"""``geovision download``: a data set by name, from where its authors put it, into a folder."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from geovision import registry
+from geovision.datasets.remote import DataverseRecord, RemoteFile
+from geovision.errors import DownloadError, StorageError
+from geovision.hub.archive import relative_path, unpack
+from geovision.hub.transfer import Patience, Progress, fetch
+from geovision.spec import resolve
+from geovision.storage import write_text
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import GeoDataset
+
+__all__ = ["RECEIPT", "download"]
+
+RECEIPT = ".geovision-download.json"
+"""What was fetched, from where, with which digest, and what it unpacked to."""
+
+_WORKSPACE = ".geovision-download"
+
+
+def download(
+    name: str, root: str | Path, *, server: str | None = None, progress: Progress | None = None,
+    patience: Patience | None = None,
+) -> Path:  # fmt: skip
+    """Fetch a data set and lay it out as its adapter reads it.
+
+    A connection that breaks is taken up again, in this run or the next; each file is checked
+    against the size and digest of its record; archives are unpacked and not kept. Where everything
+    is there already, no connection is opened.
+
+    Args:
+        name: As in `geovision.list_datasets`.
+        root: Folder of the data set; created where it is missing.
+        server: Address of a mirror with the same paths, instead of the data set's own.
+        progress: Called with (file name, bytes done, bytes in all or None).
+        patience: How long a struggling server is waited for.
+
+    Returns:
+        `root`, as a path.
+
+    Raises:
+        UnknownDatasetError: With the nearest names.
+        DownloadError: It cannot be fetched; the message says which file, from where, and what to do.
+        StorageError: It cannot be written here; what has come is kept for the next run.
+    """
+    _, reference = registry.dataset_reference(name)
+    adapter: type[GeoDataset] = resolve(reference)
+    root = Path(root)
+    if adapter.remote is None:
+        raise DownloadError(
+            f"{name}: cannot be downloaded by a program ({adapter.card.licence}). Get it from "
+            f"{adapter.card.source} and unpack it as: {adapter.card.layout}"
+        )
+    if _is_complete(root, name):
+        return root
+    workspace = root / _WORKSPACE
+    _make(workspace)
+    files, about = _files(adapter.remote, server, workspace, patience)
+    _check_room(root, files)
+    present: dict[str, int] = {}
+    for file in files:
+        path = fetch(file, workspace / file.name, progress=progress, patience=patience)
+        if path.suffix.lower() == ".zip":
+            present |= unpack(path, root, strip_top=file.strip_top, progress=progress)
+        else:
+            present |= _place(path, root, file.name)
+    receipt = {"dataset": name, **about, "files": [asdict(file) for file in files], "present": present}
+    write_text(root / RECEIPT, json.dumps(receipt, indent=1, ensure_ascii=False) + "\n")
+    shutil.rmtree(workspace, ignore_errors=True)
+    return root
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{folder.parent}: no folder can be made there ({error.strerror or error}); choose another"
+        ) from error
+
+
+def _is_complete(root: Path, name: str) -> bool:
+    """Whether an earlier run finished here and everything it brought still stands, by size."""
+    try:
+        receipt = json.loads((root / RECEIPT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    present: Mapping[str, int] = receipt.get("present", {})
+    return (
+        receipt.get("dataset") == name
+        and bool(present)
+        and all((root / path).is_file() and (root / path).stat().st_size == size
+                for path, size in present.items())
+    )  # fmt: skip
+
+
+def _files(
+    remote: DataverseRecord | tuple[RemoteFile, ...], server: str | None, workspace: Path,
+    patience: Patience | None,
+) -> tuple[list[RemoteFile], dict[str, Any]]:  # fmt: skip
+    """The files of a data set, and what the receipt says about where they come from."""
+    if not isinstance(remote, DataverseRecord):
+        return [replace(file, url=_moved(file.url, server)) for file in remote], {}
+    base = (server or remote.server).rstrip("/")
+    address = f"{base}/api/datasets/:persistentId/?persistentId={quote(remote.doi, safe=':/')}"
+    listing = workspace / "record.json"
+    listing.unlink(missing_ok=True)  # a record may have a new version; its files are checked by digest
+    fetch(RemoteFile(f"record {remote.doi}", address), listing, patience=patience)
+    version = _latest_version(listing, address, remote)
+    files = [
+        RemoteFile(
+            name=str(relative_path(_file_name(entry), where=remote.doi)),
+            url=f"{base}/api/access/datafile/{int(entry['dataFile']['id'])}",
+            size=entry["dataFile"].get("filesize"),
+            checksum=_checksum(entry["dataFile"]),
+            strip_top=remote.strip_top,
+        )
+        for entry in _chosen(version.get("files", []), remote)
+    ]
+    terms = version.get("license") or version.get("termsOfUse") or ""
+    about = {
+        "source": remote.page,
+        "version": f"{version.get('versionNumber', '?')}.{version.get('versionMinorNumber', '?')}",
+        "terms": terms.get("name", "") if isinstance(terms, dict) else str(terms),
+    }
+    return files, about
+
+
+def _moved(url: str, server: str | None) -> str:
+    """The same path on another server."""
+    if server is None:
+        return url
+    own, other = urlsplit(url), urlsplit(server)
+    return urlunsplit((other.scheme, other.netloc, other.path.rstrip("/") + own.path, own.query, ""))
+
+
+def _latest_version(listing: Path, address: str, remote: DataverseRecord) -> Mapping[str, Any]:
+    try:
+        version = json.loads(listing.read_text("utf-8"))["data"]["latestVersion"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DownloadError(
+            f"record {remote.doi}: {address} does not answer with a Dataverse record; look at {remote.page} "
+            "in a browser"
+        ) from error
+    return version
+
+
+def _chosen(entries: list[Mapping[str, Any]], remote: DataverseRecord) -> list[Mapping[str, Any]]:
+    """The files that match the first pattern with any match."""
+    for pattern in remote.patterns:
+        chosen = [entry for entry in entries if fnmatch.fnmatch(entry["dataFile"]["filename"], pattern)]
+        if chosen:
+            break
+    else:
+        held = ", ".join(entry["dataFile"]["filename"] for entry in entries[:10]) or "nothing"
+        raise DownloadError(
+            f"record {remote.doi}: no file matches {' or '.join(remote.patterns)}; it holds {held}. "
+            f"Look at {remote.page} in a browser"
+        )
+    if restricted := [entry["dataFile"]["filename"] for entry in chosen if entry.get("restricted")]:
+        raise DownloadError(
+            f"record {remote.doi}: {', '.join(restricted)} is restricted; ask for access at {remote.page}"
+        )
+    return chosen
+
+
+def _file_name(entry: Mapping[str, Any]) -> str:
+    folder = entry.get("directoryLabel", "")
+    return f"{folder}/{entry['dataFile']['filename']}" if folder else entry["dataFile"]["filename"]
+
+
+def _checksum(described: Mapping[str, Any]) -> str:
+    """Dataverse names the algorithm (``"MD5"``, ``"SHA-256"``, …); old records have `md5` alone."""
+    checksum = described.get("checksum") or {"type": "MD5", "value": described.get("md5", "")}
+    value = str(checksum["value"]).lower()
+    return f"{checksum['type'].lower().replace('-', '')}:{value}" if value else ""
+
+
+def _check_room(root: Path, files: list[RemoteFile]) -> None:
+    """Archives need their size twice for a while: packed and unpacked."""
+    needed = sum((file.size or 0) * (2 if file.name.lower().endswith(".zip") else 1) for file in files)
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise StorageError(
+            f"{root}: about {needed} bytes are needed, {free} are free; free some space or choose another "
+            "folder"
+        )
+
+
+def _place(path: Path, root: Path, name: str) -> dict[str, int]:
+    """Move a file that is no archive to where it belongs."""
+    target = root / name
+    if target.exists():
+        raise StorageError(f"{target}: stands there already and is not overwritten; move it away")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+    return {name: target.stat().st_size}
