@@ -1,0 +1,126 @@
+"""Intervals by resampling units: what a metric would have been on another draw of the same kind.
+
+Samples of one unit (near-duplicates, a night, a storm day) are not independent, so units are drawn,
+with replacement, and each brings all its samples along (cluster bootstrap, Davison & Hinkley 1997,
+section 3.8). A metric's state is computed once for each unit; a resample merges the states of the
+units that it drew, as torchmetrics merges those of several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat, dim_zero_sum
+
+from geovision.errors import OptionError
+
+__all__ = ["Estimate", "bootstrap"]
+
+
+class Estimate(NamedTuple):
+    """A metric's value over all samples, and the ends of its interval, each of the metric's shape.
+    NaN where it is undefined, or where no interval was asked for."""
+
+    value: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def bootstrap(
+    metrics: Mapping[str, Metric], prediction: Tensor, target: Tensor, units: Sequence[str], *,
+    resamples: int = 1000, seed: int = 0, level: float = 0.95,
+) -> dict[str, Estimate]:  # fmt: skip
+    """Metrics over all samples, with percentile intervals over units.
+
+    Args:
+        metrics: By name, from `geovision.metrics.create`. They are left empty.
+        prediction: ``(sample, …)``, what the metrics take.
+        target: ``(sample, …)``.
+        units: The unit of each sample.
+        resamples: Draws of as many units as there are; 0 gives no intervals.
+        seed: The same seed gives the same draws, whichever metrics are asked for.
+        level: Coverage of the interval, 0-1.
+
+    Returns:
+        An `Estimate` for each metric. A resample in which a metric is undefined, for want of a
+        class, does not count for its interval.
+
+    Raises:
+        OptionError: No samples, lengths that differ, or a metric whose states cannot be merged.
+    """
+    if not len(prediction) == len(target) == len(units) or not len(units):
+        raise OptionError(
+            f"{len(prediction)} predictions, {len(target)} targets and {len(units)} units; "
+            "they must be as many, and at least one"
+        )
+    index = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
+    member = torch.tensor([index[unit] for unit in units])
+    draws = _draws(len(index), resamples, seed)
+    return {
+        name: _estimate(metric, prediction, target, member, draws, level) for name, metric in metrics.items()
+    }
+
+
+def _draws(units: int, resamples: int, seed: int) -> Tensor:
+    """How often each resample drew each unit, ``(resample, unit)``."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(units, (resamples, units), generator=generator)
+    return torch.zeros(resamples, units, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
+
+
+def _estimate(
+    metric: Metric, prediction: Tensor, target: Tensor, member: Tensor, draws: Tensor, level: float
+) -> Estimate:
+    metric.reset()
+    metric.update(prediction, target)
+    value = metric.compute()
+    if len(draws):
+        values = _resampled(metric, _states(metric, prediction, target, member), member, draws).double()
+        tail = (1 - level) / 2
+        low, high = torch.nanquantile(values, values.new_tensor([tail, 1 - tail]), dim=0).float()
+    else:
+        low = high = torch.full_like(value, torch.nan, dtype=torch.float32)
+    metric.reset()
+    return Estimate(value, low, high)
+
+
+def _states(metric: Metric, prediction: Tensor, target: Tensor, member: Tensor) -> dict[str, Tensor]:
+    """The metric's states: gathered ones as they stand, ``(sample, …)``; summed ones for each unit
+    by itself, ``(unit, …)``."""
+    for name, reduction in metric._reductions.items():
+        if reduction not in (dim_zero_sum, dim_zero_cat):
+            raise OptionError(f"state {name!r} of {type(metric).__name__} is neither a sum nor a list; "
+                              "it cannot be resampled")  # fmt: skip
+    states = {name: torch.cat(each) for name, each in metric.metric_state.items() if isinstance(each, list)}
+    summed: dict[str, list[Tensor]] = {name: [] for name in metric.metric_state if name not in states}
+    if summed:
+        for samples in member.argsort(stable=True).split(member.bincount().tolist()):
+            metric.reset()
+            metric.update(prediction[samples], target[samples])
+            for name, each in summed.items():
+                each.append(getattr(metric, name).clone())
+    return states | {name: torch.stack(each) for name, each in summed.items()}
+
+
+def _resampled(metric: Metric, states: Mapping[str, Tensor], member: Tensor, draws: Tensor) -> Tensor:
+    """The metric's value in each resample, ``(resample, …)``."""
+    gathered = [name for name in states if metric._reductions[name] is dim_zero_cat]
+    # Doubles hold counts exactly, and multiply far faster than integers.
+    sums = {
+        name: torch.tensordot(draws.double(), state.double(), dims=1).to(state.dtype)
+        for name, state in states.items()
+        if name not in gathered
+    }
+    values = []
+    for number, draw in enumerate(draws):
+        for name in gathered:
+            setattr(metric, name, [states[name].repeat_interleave(draw[member], dim=0)])
+        for name, total in sums.items():
+            setattr(metric, name, total[number])
+        metric._computed = None  # what torchmetrics remembers belongs to the states before
+        values.append(metric.compute())
+    return torch.stack(values)

@@ -1,0 +1,211 @@
+"""Each metric against an independent implementation, and the properties that every one must have."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from geovision import metrics
+from geovision.errors import OptionError
+from geovision.registry import find_task, list_tasks
+from geovision.spec import ClassCard, ClassTarget, MaskTarget, Text
+
+NAMES = ("a", "b", "c", "d")
+LEVELS = ("low", "low", "middle", "high")
+TARGET = ClassTarget(
+    NAMES, tuple(ClassCard(n, Text(n, n), level) for n, level in zip(NAMES, LEVELS, strict=True))
+)
+PER_CLASS = ("precision", "recall", "f1")
+NUMBERS = [name for name in metrics.METRICS if name not in (*PER_CLASS, "confusion")]
+
+
+def sample(n: int = 200, seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:
+    """Probabilities and labels that agree more often than by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = (torch.randn(n, classes, generator=generator) * 1.5).softmax(dim=1)
+    return probabilities, torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+
+def value(name: str, probabilities: Tensor, labels: Tensor, target: ClassTarget = TARGET) -> float:
+    return float(metrics.create(name, target)(probabilities, labels))
+
+
+ORACLES = {
+    "macro_f1": lambda p, y: oracle.f1_score(y, p.argmax(1), average="macro"),
+    "macro_precision": lambda p, y: oracle.precision_score(y, p.argmax(1), average="macro", zero_division=0),
+    "macro_recall": lambda p, y: oracle.recall_score(y, p.argmax(1), average="macro", zero_division=0),
+    "balanced_accuracy": lambda p, y: oracle.recall_score(
+        y, p.argmax(1), average="macro", labels=np.unique(y)
+    ),
+    "top1": lambda p, y: oracle.accuracy_score(y, p.argmax(1)),
+    "top2": lambda p, y: oracle.top_k_accuracy_score(y, p, k=2, labels=range(4)),
+    "top3": lambda p, y: oracle.top_k_accuracy_score(y, p, k=3, labels=range(4)),
+    "level_accuracy": lambda p, y: np.mean(np.array(LEVELS)[p.argmax(1)] == np.array(LEVELS)[y]),
+    "brier": lambda p, y: np.mean(((p - np.eye(4)[y]) ** 2).sum(1)),
+    "nll": lambda p, y: oracle.log_loss(y, p.astype(np.float32), labels=range(4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("absent", [False, True], ids=["all classes", "a class absent"])
+def test_agrees_with_another_implementation(name: str, absent: bool) -> None:
+    probabilities, labels = sample()
+    if absent:  # predicted, never true
+        keep = labels != 3
+        probabilities, labels = probabilities[keep], labels[keep]
+        assert (probabilities.argmax(1) == 3).any()
+    expected = ORACLES[name](probabilities.double().numpy(), labels.numpy())
+    assert value(name, probabilities, labels) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["f1", "precision", "recall"])
+def test_per_class_agrees_with_scikit_learn(name: str) -> None:
+    probabilities, labels = sample()
+    score = getattr(oracle, f"{name}_score")
+    expected = score(labels.numpy(), probabilities.argmax(1).numpy(), average=None)
+    assert metrics.create(name, TARGET)(probabilities, labels).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_confusion_has_the_true_class_in_rows() -> None:
+    probabilities, labels = sample()
+    table = metrics.create("confusion", TARGET)(probabilities, labels).numpy()
+    expected = oracle.confusion_matrix(labels.numpy(), probabilities.argmax(1).numpy())
+    assert (table == expected).all()
+
+
+def test_macro_f1_counts_the_classes_that_occur() -> None:
+    # True a a b; said a b b. Of four classes two occur: F1(a) = F1(b) = 2/3. Were c and d counted
+    # with 0, the mean would be 1/3.
+    probabilities, labels = torch.eye(4)[[0, 1, 1]], torch.tensor([0, 0, 1])
+    assert value("macro_f1", probabilities, labels) == pytest.approx(2 / 3)
+    # Now c is said once and never true: it counts with 0.
+    probabilities, labels = torch.eye(4)[[0, 1, 1, 2]], torch.tensor([0, 0, 1, 1])
+    assert value("macro_f1", probabilities, labels) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+
+
+def test_per_class_scores_of_a_class_that_does_not_occur_are_undefined() -> None:
+    probabilities, labels = torch.eye(4)[[0, 1, 1]], torch.tensor([0, 0, 2])
+    precision, recall, f1 = (
+        metrics.create(name, TARGET)(probabilities, labels).tolist() for name in PER_CLASS
+    )
+    assert precision[:2] == [1.0, 0.0]
+    assert math.isnan(precision[2])  # c is true and never said
+    assert math.isnan(recall[1])  # b is said and never true
+    assert f1[:3] == [pytest.approx(2 / 3), 0.0, 0.0]
+    assert math.isnan(f1[3])
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins of 15: (0.6, 0.6667] holds three answers of confidence 0.65, two right; (0.8667,
+    # 0.9333] one of 0.9, wrong. 3/4 |2/3 - 0.65| + 1/4 |0 - 0.9|.
+    top = torch.tensor([0.65, 0.65, 0.65, 0.9])
+    probabilities = torch.stack([top, *[(1 - top) / 3] * 3], dim=1)
+    expected = 0.75 * abs(2 / 3 - 0.65) + 0.25 * 0.9
+    assert value("calibration_error", probabilities, torch.tensor([0, 0, 1, 1])) == pytest.approx(expected)
+
+
+def test_calibration_error_takes_a_sum_a_hair_above_one() -> None:
+    # Summed probabilities of merged classes can round to above 1; they are no logits.
+    probabilities = torch.tensor([[1.0000001, 0.0, 0.0, 0.0]]).repeat(8, 1)
+    assert value("calibration_error", probabilities, torch.zeros(8, dtype=torch.int64)) == 0
+
+
+# --- properties ---------------------------------------------------------------------------------
+
+_seeds = st.integers(0, 2**31)
+_few = settings(max_examples=8, deadline=None)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@_few
+@given(seed=_seeds, n=st.integers(2, 40))
+def test_the_order_of_samples_does_not_matter(name: str, seed: int, n: int) -> None:
+    probabilities, labels = sample(n, seed)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    shuffled = value(name, probabilities[order], labels[order])
+    assert shuffled == pytest.approx(value(name, probabilities, labels), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name != "level_accuracy"])
+@_few
+@given(seed=_seeds, n=st.integers(2, 40))
+def test_the_order_of_classes_does_not_matter(name: str, seed: int, n: int) -> None:
+    probabilities, labels = sample(n, seed)
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(seed))
+    renamed = value(name, probabilities[:, order], order.argsort()[labels])
+    assert renamed == pytest.approx(value(name, probabilities, labels), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@_few
+@given(seed=_seeds, n=st.integers(1, 40))
+def test_certain_and_right_is_the_best_there_is(name: str, seed: int, n: int) -> None:
+    probabilities, labels = sample(n, seed)
+    metric = metrics.create(name, TARGET)
+    best = 1.0 if metric.higher_is_better else 0.0
+    perfect = float(metric(torch.eye(4)[labels], labels))
+    assert perfect == pytest.approx(best, abs=1e-6)
+    other = value(name, probabilities, labels)
+    assert other <= best + 1e-6 if metric.higher_is_better else other >= best - 1e-6
+
+
+@_few
+@given(seed=_seeds, n=st.integers(1, 40))
+def test_more_guesses_are_right_more_often(seed: int, n: int) -> None:
+    probabilities, labels = sample(n, seed)
+    top = [value(f"top{k}", probabilities, labels) for k in (1, 2, 3)]
+    assert top == sorted(top)
+    assert top[0] <= value("level_accuracy", probabilities, labels) + 1e-6
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_batches_add_up(name: str) -> None:
+    probabilities, labels = sample(50)
+    metric = metrics.create(name, TARGET)
+    for batch in torch.arange(50).split(7):
+        metric.update(probabilities[batch], labels[batch])
+    assert float(metric.compute()) == pytest.approx(value(name, probabilities, labels), abs=1e-6)
+
+
+# --- the factory --------------------------------------------------------------------------------
+
+
+def test_an_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(OptionError, match=r"'macro_f2' is not a geovision metric. Did you mean 'macro_f1'"):
+        metrics.create("macro_f2", TARGET)
+    with pytest.raises(OptionError, match=r"Metrics: macro_f1, "):
+        metrics.create("zzz", TARGET)
+
+
+def test_metrics_of_classes_do_not_fit_a_mask() -> None:
+    for name in metrics.METRICS:
+        with pytest.raises(metrics.NotApplicable, match=r"scores classes, not a mask"):
+            metrics.create(name, MaskTarget("polar_low"))
+
+
+def test_what_does_not_apply_is_left_out_and_what_does_not_exist_is_an_error() -> None:
+    plain = ClassTarget(("clear", "cloudy"))
+    assert list(metrics.applicable(("top1", "top2", "top3", "level_accuracy"), plain)) == ["top1"]
+    with pytest.raises(OptionError, match="not a geovision metric"):
+        metrics.applicable(("top1", "levl_accuracy"), plain)
+
+
+@pytest.mark.parametrize("task", list_tasks())
+def test_every_metric_of_a_task_exists_and_has_a_direction(task: str) -> None:
+    names = find_task(task).metrics
+    built = metrics.applicable(names, find_task(task).target)
+    assert list(built) == list(names)
+    assert all(isinstance(metric.higher_is_better, bool) for metric in built.values())
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_every_metric_names_itself_in_the_table(name: str) -> None:
+    assert metrics.METRICS[name].rpartition(":")[2] == name
+    assert metrics.create(name, TARGET).higher_is_better is not None or name == "confusion"
