@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,20 @@ from typing import ClassVar
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard
+from geovision.datasets.folds import Assignment, FoldFile, Split, as_splits
 from geovision.datasets.images import ImageDataset, ImageRecord, image_files
 from geovision.errors import DatasetError
 from geovision.spec import ClassTarget, resolve
 
-__all__ = ["CCSN", "COUNTS"]
+__all__ = ["CCSN", "COUNTS", "fold_file"]
 
 COUNTS = {
     "Ac": 221, "As": 188, "Cb": 242, "Cc": 268, "Ci": 139, "Cs": 287, "Ct": 200, "Cu": 182,
     "Ns": 274, "Sc": 340, "St": 202,
 }  # fmt: skip
 """Photos of each class in the published set."""
+
+_FOLDS = Path(__file__).parent / "fold_files" / "ccsn-v1.csv"
 
 _log = logging.getLogger(__name__)
 
@@ -71,9 +75,43 @@ class CCSN(ImageDataset):
             _log.info("%s: a part of CCSN: %s", self.root, ", ".join(short))
         return records
 
+    @property
+    def assignment(self) -> Assignment:
+        """Group and folds of every photo under `root` by our fold file; found when first asked for."""
+        if "assignment" not in self._found:
+            paths = [record.path for record in self._records]
+            self._found["assignment"] = fold_file().assign(paths, self._names_of(paths), self.input_spec)
+        return self._found["assignment"]
+
+    def find_groups(self) -> Sequence[str]:
+        return self.assignment.groups
+
+    def folds(self, *, seed: int = 0, k: int = 5) -> list[Split]:
+        """`k` pairs of (training, test) positions that cut no group: those of our fold file where it
+        knows this `seed` and `k` and any of the photos, else computed.
+
+        Raises:
+            DatasetError: There are too few groups.
+            MissingExtraError: Computed folds need scikit-learn.
+        """
+        file = fold_file()
+        if k != file.k or seed not in file.seeds or not self.assignment.known[self._index].any():
+            return super().folds(seed=seed, k=k)
+        return as_splits(self.assignment.folds[self._index, file.seeds.index(seed)], k)
+
+    def split_indices(self, split: str) -> Sequence[int]:
+        train, test = self.folds()[0]
+        return list(train if split == "train" else test)
+
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
         return resolve("geovision.datasets.synthetic.sky:write")(Path(root), n, seed=seed)
+
+
+@functools.cache
+def fold_file() -> FoldFile:
+    """Groups and folds of CCSN's photos, as shipped with geovision."""
+    return FoldFile.read(_FOLDS)
 
 
 def _what_else(root: Path) -> str:

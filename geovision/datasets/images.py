@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from geovision import registry
 from geovision.datasets.base import GeoDataset, Sample
+from geovision.datasets.duplicates import fingerprints, near_duplicate_groups, refuse_unreadable
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.readers.images import extensions
 from geovision.spec import Channel, ClassTarget, InputSpec, resolve
@@ -27,6 +28,7 @@ from geovision.spec import Channel, ClassTarget, InputSpec, resolve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from geovision.datasets.folds import Split
     from geovision.heads.prediction import Prediction
 
 __all__ = ["SCALARS", "ImageDataset", "ImageRecord", "image_files"]
@@ -110,8 +112,8 @@ class ImageDataset(GeoDataset):
             if any(channel.name in record.scalars for record in self._records)
         )
         self._all_labels = self._label_indices()
-        # Groups are found once for all subsets, so every subset points to the same list.
-        self._found_groups: list[str] = []
+        # What reading every file found: once for all subsets, which point to this same mapping.
+        self._found: dict[str, Any] = {}
         self._pixels: _Pixels | None = None
         self._index = np.arange(len(self._records))
         if split is not None:
@@ -138,12 +140,13 @@ class ImageDataset(GeoDataset):
         """Which photos are in a split; those whose record says so unless an adapter overrides it."""
         return [index for index, record in enumerate(self._records) if record.split == split]
 
-    def find_groups(self, paths: Sequence[Path]) -> Sequence[str]:
-        """The near-duplicate group of each file, by the name of its first member."""
-        from geovision.datasets.duplicates import fingerprints, near_duplicate_groups
+    def find_groups(self) -> Sequence[str]:
+        """The near-duplicate group of every record, by the name of its first member."""
+        paths = [record.path for record in self._records]
+        return near_duplicate_groups(fingerprints(paths, self.input_spec), self._names_of(paths))
 
-        names = [path.relative_to(self.root).as_posix() for path in paths]
-        return near_duplicate_groups(fingerprints(paths, self.input_spec), names)
+    def _names_of(self, paths: Sequence[Path]) -> list[str]:
+        return [path.relative_to(self.root).as_posix() for path in paths]
 
     # --- what it holds ----------------------------------------------------------------------------
 
@@ -215,7 +218,7 @@ class ImageDataset(GeoDataset):
     @property
     def names(self) -> list[str]:
         """The path of each photo below `root`, with forward slashes."""
-        return [path.relative_to(self.root).as_posix() for path in self.paths]
+        return self._names_of(self.paths)
 
     @property
     def groups(self) -> list[str]:
@@ -225,9 +228,13 @@ class ImageDataset(GeoDataset):
         Raises:
             DatasetError: Files that cannot be read, all of them named.
         """
-        if not self._found_groups:
-            self._found_groups.extend(self.find_groups([record.path for record in self._records]))
-        return [self._found_groups[number] for number in self._index]
+        found = self._groups_of_all()
+        return [found[number] for number in self._index.tolist()]
+
+    def _groups_of_all(self) -> Sequence[str]:
+        if "groups" not in self._found:
+            self._found["groups"] = self.find_groups()
+        return self._found["groups"]
 
     @property
     def units(self) -> list[str]:
@@ -235,12 +242,7 @@ class ImageDataset(GeoDataset):
         return [self._unit(int(number)) for number in self._index]
 
     def _unit(self, number: int) -> str:
-        unit = self._records[number].unit
-        if unit:
-            return unit
-        if not self._found_groups:
-            _ = self.groups
-        return self._found_groups[number]
+        return self._records[number].unit or self._groups_of_all()[number]
 
     def soft_targets(self) -> np.ndarray:
         """Mean of the one-hot labels within each near-duplicate group of these very samples;
@@ -250,6 +252,17 @@ class ImageDataset(GeoDataset):
         total = np.zeros((group.max() + 1, onehot.shape[1]), dtype=np.float32)
         np.add.at(total, group, onehot)
         return (total / total.sum(axis=1, keepdims=True))[group]
+
+    def folds(self, *, seed: int = 0, k: int = 5) -> list[Split]:
+        """`k` pairs of (training, test) positions; classes spread evenly, no unit on both sides.
+
+        Raises:
+            DatasetError: There are too few units.
+            MissingExtraError: scikit-learn is not installed.
+        """
+        from geovision.datasets.folds import as_splits, grouped_folds
+
+        return as_splits(grouped_folds(self.labels, self.units, k=k, seed=seed), k)
 
     # --- others made from it ----------------------------------------------------------------------
 
@@ -294,18 +307,17 @@ class ImageDataset(GeoDataset):
             raise OptionError(f"{self.card.name}: a size is needed to keep the photos in memory")
         height, width = self.input_spec.size
         values = np.empty((len(self), 3, height, width), dtype=np.uint8)
-        failed: list[str] = []
+        failed: dict[int, str] = {}
 
         def decode(position: int) -> None:
             try:
                 values[position] = self.pixels(position)
             except DatasetError as error:
-                failed.append(str(error.__cause__))
+                failed[position] = str(error.__cause__)
 
         with ThreadPoolExecutor(_DECODERS) as pool:
             list(pool.map(decode, range(len(self))))
-        if failed:
-            raise unreadable(self, sorted(failed))
+        refuse_unreadable([failed[position] for position in sorted(failed)], len(self))
         row = np.full(len(self._records), -1, dtype=np.int64)
         row[self._index] = np.arange(len(self))
         other = copy.copy(self)
@@ -348,11 +360,3 @@ class _Pixels:
 
     values: np.ndarray
     row: np.ndarray
-
-
-def unreadable(dataset: ImageDataset, reasons: Sequence[str]) -> DatasetError:
-    """The error that names every file that cannot be read."""
-    return DatasetError(
-        f"{dataset.card.name}: {len(reasons)} of {len(dataset)} files cannot be read: "
-        f"{'; '.join(reasons)}. Remove or replace them"
-    )

@@ -1,0 +1,219 @@
+"""Which photos are the same picture: perceptual hashes, and the groups that they form.
+
+Two pictures are near-duplicates when both of two independent hashes agree within a limit:
+
+- pHash (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"): grey,
+  32x32, the 8x8 lowest coefficients of the cosine transform, each above or below their median;
+- dHash (Krawetz 2013, "Kind of like that"): grey, 9x8, each cell brighter or darker than its right
+  neighbour.
+
+Either alone confuses skies: a smooth gradient above a dark horizon has few low frequencies. Copies
+with exactly the same pixels agree in every bit, so they need no rule of their own. Groups are the
+connected parts: what is a near-duplicate of a member is in the group.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geovision.errors import DatasetError, InputError
+from geovision.readers.images import read_rgb
+from geovision.spec import InputSpec
+
+__all__ = [
+    "DHASH_LIMIT",
+    "PHASH_LIMIT",
+    "Fingerprints",
+    "bits_apart",
+    "close_pairs",
+    "components",
+    "conflicts",
+    "exact_duplicates",
+    "fingerprint",
+    "fingerprints",
+    "members",
+    "near_duplicate_groups",
+    "refuse_unreadable",
+]
+
+PHASH_LIMIT = 8
+DHASH_LIMIT = 10
+"""Bits of 64 that may differ."""
+
+_GREY_SIDE = 256  # pixels; a photo is decoded near this size and shrunk from there
+_THREADS = 4
+_BLOCK = 1024  # rows of the distance matrix at a time; bounds the memory
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Hashes of pictures, 64 bits each.
+
+    Attributes:
+        phash, dhash: bool ``(n, 64)``.
+        unreadable: Position of each file that could not be read, with the reason; its bits mean
+            nothing.
+    """
+
+    phash: np.ndarray
+    dhash: np.ndarray
+    unreadable: Mapping[int, str]
+
+    def __len__(self) -> int:
+        return len(self.phash)
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Fingerprints:
+        """Those of some of the pictures, all of them readable."""
+        return Fingerprints(self.phash[positions], self.dhash[positions], {})
+
+
+def fingerprint(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pHash, dHash) of one picture, bool ``(64,)`` each.
+
+    Args:
+        rgb: uint8 ``(3, y, x)``.
+    """
+    grey = Image.fromarray(rgb.transpose(1, 2, 0)).convert("L")
+    small = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
+    transform = _cosines(8, 32)
+    frequencies = transform @ small @ transform.T
+    steps = np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS), dtype=np.int16)
+    phash = frequencies > np.median(frequencies)
+    return phash.ravel(), (steps[:, 1:] > steps[:, :-1]).ravel()
+
+
+@functools.cache
+def _cosines(rows: int, n: int) -> np.ndarray:
+    """The first rows of the type-II cosine transform of length `n`, unscaled."""
+    return np.cos(np.pi / n * np.outer(np.arange(rows), np.arange(n) + 0.5))
+
+
+def fingerprints(paths: Sequence[Path], spec: InputSpec) -> Fingerprints:
+    """The hashes of files; a file that cannot be read is noted, not raised."""
+
+    def one(path: Path) -> tuple[np.ndarray, np.ndarray] | str:
+        try:
+            return fingerprint(read_rgb(path, spec, (_GREY_SIDE, _GREY_SIDE)))
+        except InputError as error:
+            return str(error)
+
+    phash, dhash = np.zeros((len(paths), 64), bool), np.zeros((len(paths), 64), bool)
+    unreadable: dict[int, str] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for position, found in enumerate(pool.map(one, paths)):
+            if isinstance(found, str):
+                unreadable[position] = found
+            else:
+                phash[position], dhash[position] = found
+    return Fingerprints(phash, dhash, unreadable)
+
+
+def close_pairs(
+    prints: Fingerprints, *, phash_limit: int = PHASH_LIMIT, dhash_limit: int = DHASH_LIMIT
+) -> Iterator[tuple[int, int]]:
+    """Positions (i, j), i < j, of the pictures whose hashes both agree within the limits."""
+    for start in range(0, len(prints), _BLOCK):
+        rows, rest = slice(start, start + _BLOCK), slice(start, None)
+        near = (bits_apart(prints.phash[rows], prints.phash[rest]) <= phash_limit) & (
+            bits_apart(prints.dhash[rows], prints.dhash[rest]) <= dhash_limit
+        )
+        for i, j in np.argwhere(np.triu(near, 1)).tolist():
+            yield start + i, start + j
+
+
+def bits_apart(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Hamming distance of each of ``(n, bit)`` to each of ``(m, bit)``: float32 ``(n, m)``."""
+    # With bits as +1 and -1 the product of two hashes is (bits) - 2 * (bits that differ).
+    signs, other_signs = (np.where(bits, np.float32(1), np.float32(-1)) for bits in (some, others))
+    return (some.shape[1] - signs @ other_signs.T) / 2
+
+
+def components(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """The smallest position connected with each of `n`; int64 ``(n,)``.
+
+    >>> components(4, [(1, 3)]).tolist()
+    [0, 1, 2, 1]
+    """
+    parent = list(range(n))
+
+    def root(position: int) -> int:
+        while parent[position] != position:
+            parent[position] = parent[parent[position]]
+            position = parent[position]
+        return position
+
+    for i, j in pairs:
+        low, high = sorted((root(i), root(j)))
+        parent[high] = low
+    return np.array([root(position) for position in range(n)], dtype=np.int64)
+
+
+def near_duplicate_groups(
+    prints: Fingerprints, names: Sequence[str], *, phash_limit: int = PHASH_LIMIT,
+    dhash_limit: int = DHASH_LIMIT,
+) -> list[str]:  # fmt: skip
+    """The group of each picture, called by the first of its members in alphabetical order.
+
+    Raises:
+        DatasetError: Pictures that could not be read, all of them named.
+    """
+    refuse_unreadable(prints.unreadable.values(), len(prints))
+    found = components(len(prints), close_pairs(prints, phash_limit=phash_limit, dhash_limit=dhash_limit))
+    called: dict[int, str] = {}
+    for position in sorted(range(len(names)), key=lambda position: names[position]):
+        called.setdefault(int(found[position]), names[position])
+    return [called[int(position)] for position in found]
+
+
+def refuse_unreadable(reasons: Collection[str], among: int) -> None:
+    """Raise a `DatasetError` with every reason why one of so many files cannot be read, if there is one."""
+    if reasons:
+        raise DatasetError(
+            f"{len(reasons)} of {among} files cannot be read: {'; '.join(reasons)}. Remove or replace them"
+        )
+
+
+def members(groups: Sequence[str], *, least: int = 2) -> dict[str, list[int]]:
+    """Positions in each group of at least so many, by group name."""
+    gathered: dict[str, list[int]] = defaultdict(list)
+    for position, group in enumerate(groups):
+        gathered[group].append(position)
+    return {name: gathered[name] for name in sorted(gathered) if len(gathered[name]) >= least}
+
+
+def conflicts(groups: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
+    """The groups whose members stand under different labels, with their positions."""
+    return {
+        name: positions
+        for name, positions in members(groups).items()
+        if len({int(labels[position]) for position in positions}) > 1
+    }
+
+
+def exact_duplicates(paths: Sequence[Path], prints: Fingerprints, spec: InputSpec) -> list[list[int]]:
+    """Positions of the files that hold exactly the same pixels, two or more together. Only files
+    whose hashes agree in every bit are decoded again."""
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for position in range(len(prints)):
+        if position not in prints.unreadable:
+            alike[prints.phash[position].tobytes() + prints.dhash[position].tobytes()].append(position)
+    same: dict[bytes, list[int]] = defaultdict(list)
+    for positions in alike.values():
+        if len(positions) > 1:
+            for position in positions:
+                same[_pixel_digest(paths[position], spec)].append(position)
+    return [positions for positions in same.values() if len(positions) > 1]
+
+
+def _pixel_digest(path: Path, spec: InputSpec) -> bytes:
+    pixels = read_rgb(path, spec)
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()
