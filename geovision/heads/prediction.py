@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from geovision.spec import ClassCard
+from geovision.spec import ClassCard, Text
 
 __all__ = ["ClassPrediction", "Prediction", "confidence_word"]
 
 # The likelihood scale of the IPCC guidance note on uncertainty (Mastrandrea et al. 2010), by the
 # probability above which each word holds.
 _WORDS = (
-    (0.99, "virtually certain"),
-    (0.90, "very likely"),
-    (0.66, "likely"),
-    (0.33, "about as likely as not"),
-    (0.0, "unlikely"),
+    (0.99, Text("virtually certain", "几乎确定")),
+    (0.90, Text("very likely", "很可能")),
+    (0.66, Text("likely", "可能")),
+    (0.33, Text("about as likely as not", "或许可能")),
+    (0.0, Text("unlikely", "不可能")),
 )
 
 
-def confidence_word(probability: float) -> str:
+def confidence_word(probability: float, language: Literal["en", "zh"] = "en") -> str:
     """The word for a calibrated probability, after the IPCC's likelihood scale.
 
     >>> confidence_word(0.7)
     'likely'
     """
-    return next(word for bound, word in _WORDS if probability >= bound)
+    word = next(word for bound, word in _WORDS if probability >= bound)
+    return word.en if language == "en" else word.zh
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ TASK = Task(
              "level_accuracy"),
     backbones=("timm",),
     recipe=PROBE_THEN_FINE_TUNE,
+    recipes={"scratch": FROM_SCRATCH, "fine-tune": PROBE_THEN_FINE_TUNE},
     published=(
         Reference("macro_f1", 0.85, "cloud-resnet50", AS_PUBLISHED, _PAPER,
                   f"from scratch; {_UNKNOWN_SPLIT}"),

@@ -1,0 +1,55 @@
+# Two commands matter: `make demo` and `make test`. Each is complete on a fresh clone with only
+# Python >= 3.11, pip and make; a second run does not install again unless pyproject.toml changed.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PHOTOS ?=
+
+.PHONY: demo test lint docs install clean
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED)
+	$(BIN)/geovision demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "geovision needs Python 3.11 or newer, and none is on the PATH;" \
+		"install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"geovision needs Python 3.11 or newer; %s is %d.%d" % (sys.executable, *sys.version_info[:2]))'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing geovision with its extras into $(VENV): some minutes, once" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(MAKE) --no-print-directory mend
+	@touch $@
+
+# A local folder of wheels may hold a CPU build of torch; beside the ordinary torchvision it cannot
+# be imported. Both from the package index fit together.
+.PHONY: mend
+mend:
+	@echo "torch and torchvision do not fit together; taking both from the package index" >&2
+	@PIP_CONFIG_FILE=/dev/null env -u PIP_FIND_LINKS $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --upgrade --force-reinstall torch torchvision
+	@$(BIN)/python -c 'import torchvision' || { $(BIN)/geovision doctor; exit 1; }
+
+clean:
+	rm -rf $(VENV) build dist demo docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis .import_linter_cache
+	find geovision tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
