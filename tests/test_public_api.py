@@ -1,0 +1,78 @@
+"""What `import geovision` gives: the names it promises, and nothing slow."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geovision
+
+SLOW = ["torch", "torchvision", "timm", "numpy", "PIL", "lightning", "matplotlib", "typer", "rich"]
+
+
+def modules_after(program: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after running `program`."""
+    report = f"{program}\nimport json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    result = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_importing_geovision_imports_nothing_slow():
+    assert modules_after("import geovision").isdisjoint(SLOW)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "geovision.list_models('cloud-*', backbones=True)",
+        "geovision.list_tasks(), geovision.list_datasets()",
+        "geovision.info('cloud-convnext_tiny')",
+    ],
+)
+def test_the_registry_is_read_without_torch(use: str):
+    assert modules_after(f"import geovision; {use}").isdisjoint(SLOW)
+
+
+def test_every_public_name_is_there():
+    for name in geovision.__all__:
+        assert getattr(geovision, name) is not None
+    assert set(dir(geovision)) >= set(geovision.__all__)
+
+
+def test_type_checkers_see_the_names_that_are_imported_late():
+    tree = ast.parse(Path(geovision.__file__).read_text(encoding="utf-8"))
+    (block,) = (
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    declared = {
+        alias.name: node.module for node in block.body for alias in node.names if isinstance(node, ast.ImportFrom)
+    }
+    assert declared == geovision._HOMES
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'creat'"):
+        geovision.creat  # noqa: B018
+
+
+def public_modules() -> list[str]:
+    """Every module of the package that declares `__all__`."""
+    root = Path(geovision.__file__).parent
+    files = [path for path in root.rglob("*.py") if "\n__all__ = [" in path.read_text(encoding="utf-8")]
+    return sorted(
+        ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__") for path in files
+    )
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_all_names_what_a_module_has_once(name: str):
+    module = importlib.import_module(name)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for public in module.__all__:
+        assert hasattr(module, public), f"{name}.__all__ names {public!r}"
