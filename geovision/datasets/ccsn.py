@@ -12,6 +12,7 @@ from geovision import registry
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.folds import Assignment, FoldFile, Split, as_splits
 from geovision.datasets.images import ImageDataset, ImageRecord, image_files
+from geovision.datasets.remote import DataverseRecord
 from geovision.errors import DatasetError
 from geovision.spec import ClassTarget, resolve
 
@@ -56,6 +57,13 @@ class CCSN(ImageDataset):
             "256x256. Bring all photos to one size before anything learns from them.",
             "Contrail (Ct) is not a WMO genus; by the WMO a persistent one is Cirrus homogenitus.",
         ),
+    )
+    remote: ClassVar[DataverseRecord] = DataverseRecord(
+        "https://dataverse.harvard.edu",
+        "doi:10.7910/DVN/CADDPD",
+        # The second version first; single pictures where a record was uploaded unpacked.
+        patterns=("CCSN_v2*.zip", "*.zip", "*.jpg"),
+        strip_top=True,
     )
     task: ClassVar[str] = "cloud"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")

@@ -1,0 +1,166 @@
+"""GCD and MGCD: ground-based clouds in seven sky types, collected at Tianjin Normal University.
+
+What the authors publish: the seven types and what each merges, the numbers of photos, their sizes,
+the split into training and test (https://github.com/shuangliutjnu). What is seen in programs of
+others that read a copy of GCD: ``train`` and ``test`` folders, class folders ``1_cumulus`` to
+``7_mixed``, files like ``1_cumulus_000009.jpg``. That MGCD's photos lie the same way is inferred
+from its tables of measurements, which the authors file as ``trainmol/1_cumulus.xlsx``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from geovision.datasets.base import DatasetCard
+from geovision.datasets.class_folders import labelled_images, split_folder
+from geovision.datasets.images import ImageDataset, ImageRecord
+from geovision.errors import DatasetError
+from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
+
+__all__ = ["GCD", "MGCD", "SKY_TYPES"]
+
+SKY_TYPES = ("cumulus", "altocumulus", "cirrus", "clearsky", "stratocumulus", "cumulonimbus", "mixed")
+"""In the order of the numbers 1 to 7 in the folder names."""
+
+_NAMES = {
+    "cumulus": Text("Cumulus", "积云"),
+    "altocumulus": Text("Altocumulus and cirrocumulus", "高积云和卷积云"),
+    "cirrus": Text("Cirrus and cirrostratus", "卷云和卷层云"),
+    "clearsky": Text("Clear sky", "晴空"),
+    "stratocumulus": Text("Stratocumulus, stratus and altostratus", "层积云、层云和高层云"),
+    "cumulonimbus": Text("Cumulonimbus and nimbostratus", "积雨云和雨层云"),
+    "mixed": Text("Mixed cloud", "混合云"),
+}
+_FOLDERS = {
+    code: (f"{number}", f"{number}_{code}", _NAMES[code].en) for number, code in enumerate(SKY_TYPES, start=1)
+}
+_TARGET = ClassTarget(
+    SKY_TYPES, tuple(ClassCard(code, _NAMES[code]) for code in SKY_TYPES), order_source="folder numbers"
+)
+_MERGING = ClassMerging(
+    {
+        "cumulus": ("Cu",),
+        "altocumulus": ("Ac", "Cc"),
+        "cirrus": ("Ci", "Cs"),
+        "stratocumulus": ("Sc", "St", "As"),
+        "cumulonimbus": ("Cb", "Ns"),
+    },
+    excluded={
+        "clearsky": "no genus: at most a tenth of the sky is cloud",
+        "mixed": "several genera in one photo; a model that names one cannot be right or wrong",
+    },
+)
+_TYPES_TRAP = (
+    "Seven merged types, not genera: a model of genera is scored on five of them by adding "
+    "probabilities; clear sky and mixed have no counterpart, nor has the model's contrail (Ct), "
+    "whose probability is left out before the rest is scaled to one."
+)
+_LAYOUT = (
+    "train and test, each with a folder a type: 1_cumulus 2_altocumulus 3_cirrus 4_clearsky "
+    "5_stratocumulus 6_cumulonimbus 7_mixed"
+)
+
+
+class _SevenSkyTypes(ImageDataset):
+    """Photos in train and test folders, each with the seven types; one of the two is enough."""
+
+    task: ClassVar[str] = "cloud"
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    merging: ClassVar[ClassMerging] = _MERGING
+
+    def scan(self) -> Sequence[ImageRecord]:
+        folders = {split: split_folder(self.root, split) for split in self.splits}
+        if not any(folders.values()):
+            shown = ", ".join(sorted(path.name for path in self.root.iterdir())[:4]) or "nothing"
+            raise DatasetError(f"{self.root}: no train or test folder, but {shown}; expected {_LAYOUT}")
+        return [
+            record
+            for split, folder in folders.items()
+            if folder is not None
+            for record in labelled_images(folder, _FOLDERS, expected=_LAYOUT, split=split)
+        ]
+
+    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
+        return _TARGET
+
+    def split_indices(self, split: str) -> Sequence[int]:
+        indices = super().split_indices(split)
+        if not indices:
+            raise DatasetError(f"{self.root}: the {split} split is not here; expected {_LAYOUT}")
+        return indices
+
+
+class GCD(_SevenSkyTypes):
+    """19 000 photos of 512x512 pixels, 10 000 to train and 9 000 to test, from nine provinces."""
+
+    card: ClassVar[DatasetCard] = DatasetCard(
+        name="gcd",
+        title="TJNU Ground-based Cloud Dataset (GCD)",
+        source="https://github.com/shuangliutjnu/TJNU-Ground-based-Cloud-Dataset",
+        licence="free for research under the GCD Agreement, to be accepted by a person",
+        citation="Liu, Duan, Zhang, Cao and Durrani 2022, Ground-based remote sensing cloud classification "
+        "via context graph attention network, IEEE TGRS 60, doi:10.1109/TGRS.2021.3063255",
+        split_unit="near-duplicate group; the official split does not keep it",
+        layout=_LAYOUT,
+        traps=(
+            _TYPES_TRAP,
+            "The official split is not clean: a public audit of a copy counts 159 groups of equal files, 156 "
+            "of them with members in both training and test. Look at `geovision audit gcd ROOT`.",
+            "Unbalanced: 348 training photos of mixed, 3003 of cumulonimbus.",
+            "Place and time of a photo are not given, so frames of one afternoon cannot be kept together "
+            "except where they look alike.",
+        ),
+        figures={
+            "train": dict(zip(SKY_TYPES, (775, 725, 1153, 2150, 1846, 3003, 348), strict=True)),
+            "test": dict(zip(SKY_TYPES, (750, 750, 753, 1589, 1790, 2761, 607), strict=True)),
+        },
+    )
+
+    @classmethod
+    def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
+        return _synthetic(root, n, seed=seed, frame="photo")
+
+
+class MGCD(_SevenSkyTypes):
+    """8 000 all-sky photos of 1024x1024 pixels from Tianjin, half to train and half to test.
+
+    The set has four measurements beside each photo (temperature, humidity, pressure, wind speed) in
+    tables of their own. Which row belongs to which file is not documented, so they are not read.
+    """
+
+    card: ClassVar[DatasetCard] = DatasetCard(
+        name="mgcd",
+        title="TJNU Multimodal Ground-based Cloud Database (MGCD)",
+        source="https://github.com/shuangliutjnu/Multimodal-Ground-based-Cloud-Database",
+        licence="free for research under the MGCD Agreement, to be accepted by a person",
+        citation="Liu, Li, Zhang, Cao and Durrani 2020, Ground-based cloud classification using task-based "
+        "graph convolutional network, Geophysical Research Letters 47, doi:10.1029/2020GL087338",
+        split_unit="near-duplicate group; frames of one camera at one place, so really the day, which is "
+        "not given",
+        layout=f"{_LAYOUT} (the photos; inferred, the authors document only the tables)",
+        traps=(
+            _TYPES_TRAP,
+            "One fisheye camera at one place, 2017 to 2018: what is learnt here is also its lens, its "
+            "horizon and its weather.",
+            "Frames of one day look alike and may stand on both sides of the official split.",
+            "The measurements are not read: the order of their rows is not documented.",
+        ),
+    )
+
+    @classmethod
+    def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
+        return _synthetic(root, n, seed=seed, frame="all_sky")
+
+
+def _synthetic(root: Path, n: int, *, seed: int, frame: str) -> Path:
+    place = resolve("geovision.datasets.synthetic.classes:Place")
+    kinds = {**_MERGING.merged, "clearsky": ("clear",), "mixed": ("mixed",)}
+    places = [
+        place(f"{split}/{number}_{code}/{number}_{code}_{{:06d}}.jpg", kinds[code])
+        for split in ("train", "test")
+        for number, code in enumerate(SKY_TYPES, start=1)
+    ]
+    write = resolve("geovision.datasets.synthetic.classes:write")
+    return write(Path(root), n, places, seed=seed, size=(256, 256), frame=frame)
