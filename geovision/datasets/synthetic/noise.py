@@ -1,0 +1,90 @@
+"""Random textures: periodic Gaussian fields with a chosen spectrum, and how they are looked up."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Field", "cells", "fractal", "lookup", "smoothstep"]
+
+Field = NDArray[np.floating]
+
+
+def fractal(
+    rng: np.random.Generator, size: int, *, slope: float = 2.0, stretch: float = 1.0, coarsest: float = 1.0
+) -> Field:
+    """Noise without a scale of its own: amplitude falls as wavenumber to the power of -`slope`.
+
+    Args:
+        size: Texels along each side; the texture is periodic.
+        slope: 1 is rough, 3 is smooth.
+        stretch: How many times longer than wide its features are, along the second axis.
+        coarsest: Waves that are longer than ``size / coarsest`` are left out.
+
+    Returns:
+        ``(size, size)`` with mean 0 and standard deviation 1.
+    """
+    wavenumber = _wavenumber(size, stretch)
+    amplitude = np.maximum(wavenumber, coarsest) ** np.float32(-slope) * (wavenumber >= 0.75 * coarsest)
+    return _synthesise(rng, size, amplitude)
+
+
+def cells(
+    rng: np.random.Generator, size: int, *, spacing: float, spread: float = 0.3, stretch: float = 1.0
+) -> Field:
+    """Noise of one scale: cells that repeat about every `spacing` texels.
+
+    Args:
+        size: Texels along each side; the texture is periodic.
+        spread: Relative width of the spectral ring: 0.1 is regular, 0.5 is loose.
+        stretch: 1 for round cells; larger for rolls along the second axis.
+
+    Returns:
+        ``(size, size)`` with mean 0 and standard deviation 1.
+    """
+    relative = _wavenumber(size, stretch) * np.float32(spacing / size)
+    amplitude = np.exp(np.float32(-0.5) * ((relative - 1) / np.float32(spread)) ** 2)
+    return _synthesise(rng, size, amplitude)
+
+
+def _wavenumber(size: int, stretch: float) -> Field:
+    along_y = np.fft.fftfreq(size, 1 / size)[:, None]
+    along_x = np.fft.rfftfreq(size, 1 / size)[None, :]
+    return np.hypot(along_y, along_x * stretch).astype(np.float32)
+
+
+def _synthesise(rng: np.random.Generator, size: int, amplitude: Field) -> Field:
+    parts = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
+    parts *= amplitude[..., None]
+    parts[0, 0] = 0
+    spectrum = parts.view(np.complex64)[..., 0]
+    field = np.fft.irfft2(spectrum, s=(size, size))
+    return (field / field.std()).astype(np.float32)
+
+
+def lookup(texture: Field, x: Field, y: Field) -> Field:
+    """Values of a periodic texture at fractional texel coordinates, bilinear.
+
+    Args:
+        texture: ``(size, size)``; `size` is a power of two, so that wrapping is a bit mask.
+    """
+    size = texture.shape[0]
+    column, row = np.floor(x), np.floor(y)
+    dx, dy = x - column, y - row
+    left = column.astype(np.int32) & (size - 1)
+    here = (row.astype(np.int32) & (size - 1)) * size
+    right = (left + 1) & (size - 1)
+    below = (here + size) & (size * size - 1)
+    flat = texture.ravel()
+    upper = flat.take(here + left)
+    upper += (flat.take(here + right) - upper) * dx
+    lower = flat.take(below + left)
+    lower += (flat.take(below + right) - lower) * dx
+    upper += (lower - upper) * dy
+    return upper
+
+
+def smoothstep(low: float | Field, high: float | Field, values: Field) -> Field:
+    """0 below `low`, 1 above `high`, and a smooth rise between."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
