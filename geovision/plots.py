@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from geovision.errors import MissingExtraError
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["classified_picture", "counts", "new_figure", "picture_sheet"]
+
+
+_CELL = 144  # pixels of a picture on a sheet
+_DPI = 100
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -69,19 +74,30 @@ def _picture(axes, image: np.ndarray, label: str, source: str) -> None:
 def picture_sheet(
     pictures: Sequence[np.ndarray], titles: Sequence[str], *, columns: int = 6, heading: str = ""
 ) -> Figure:
-    """Pictures in rows, each ``(y, x, 3)`` under its title."""
+    """Pictures in rows, each ``(y, x, 3)``, uint8 or float 0-1, under its title of up to two lines."""
     columns = max(1, min(columns, len(pictures)))
-    rows = -(-len(pictures) // columns)
-    figure = new_figure(1.6 * columns, 1.8 * max(rows, 1) + (0.4 if heading else 0))
+    rows = max(-(-len(pictures) // columns), 1)
+    lines = max((title.count("\n") + 1 for title in titles), default=1)
+    step_x, step_y = _CELL + 8, _CELL + 18 * lines + 8  # pixels
+    # One image and its texts: an axes for each picture takes seconds on a sheet of a hundred.
+    sheet = np.full((rows * step_y, columns * step_x, 3), 255, np.uint8)
+    figure = new_figure(sheet.shape[1] / _DPI, (sheet.shape[0] + (40 if heading else 0)) / _DPI)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        row, column = divmod(number, columns)
+        lower, left = (row + 1) * step_y, column * step_x + 4
+        sheet[lower - _CELL : lower, left : left + _CELL] = _thumbnail(picture)
+        axes.text(left + _CELL / 2, lower - _CELL - 4, title, ha="center", va="bottom", fontsize=8)
+    axes.imshow(sheet)
     if heading:
-        figure.suptitle(heading)
-    grid = figure.subplots(max(rows, 1), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, picture, title in zip(grid.flat, pictures, titles, strict=False):
-        axes.imshow(picture)
-        axes.set_title(title, fontsize=8)
+        figure.suptitle(heading, fontsize=12)
     return figure
+
+
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    counts = picture if picture.dtype == np.uint8 else (picture * 255).round().astype(np.uint8)
+    return np.asarray(Image.fromarray(counts).resize((_CELL, _CELL)))
 
 
 def counts(values: Mapping[str, int], *, title: str, unit: str) -> Figure:
@@ -90,6 +106,7 @@ def counts(values: Mapping[str, int], *, title: str, unit: str) -> Figure:
     axes = figure.subplots()
     bars = axes.bar(list(values), list(values.values()), color="tab:blue")
     axes.bar_label(bars, fontsize=8)
+    axes.set_xlim(-0.7, max(len(values), 4) - 0.3)  # a lone bar does not fill the figure
     axes.set_title(title)
     axes.set_ylabel(unit)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,322 @@
+"""What a set of photos holds, and what would mislead those who train on it.
+
+Everything is looked at afresh: files that cannot be read, photos that are in it twice, and photos
+that are in it twice under different labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from geovision.datasets.base import DatasetCard, GeoDataset
+from geovision.datasets.duplicates import (
+    DHASH_LIMIT,
+    PHASH_LIMIT,
+    conflicts,
+    exact_duplicates,
+    fingerprints,
+    members,
+    near_duplicate_groups,
+)
+from geovision.datasets.images import ImageDataset
+from geovision.errors import OptionError
+from geovision.storage import write_files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["AuditReport", "FileKind", "audit"]
+
+_SHEET_GROUPS = 40
+_THUMBNAIL = (128, 128)
+
+
+@dataclass(frozen=True, order=True)
+class FileKind:
+    """What a file's header says: width and height in pixels, Pillow's mode, format."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {self.mode} {self.format}"
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What `audit` found. Photos are named by their path below the root of the data set.
+
+    Attributes:
+        card: What is known about the data set beforehand, its traps among it.
+        root: Where it lies.
+        label_of: Class of each photo that can be read.
+        kinds: Size, mode and format of each of them.
+        unreadable: Files that cannot be read, with the reason.
+        group_of: Near-duplicate group of each photo.
+        groups: Near-duplicate groups of two or more.
+        disagreeing: Those of them whose labels disagree.
+        exact: Photos with exactly the same pixels, two or more together.
+        thumbnails: uint8 ``(y, x, 3)`` of the first disagreeing photos.
+    """
+
+    card: DatasetCard
+    root: Path
+    classes: tuple[str, ...]
+    label_of: Mapping[str, str]
+    kinds: Mapping[str, FileKind]
+    unreadable: Mapping[str, str]
+    group_of: Mapping[str, str]
+    groups: Mapping[str, Sequence[str]]
+    disagreeing: Mapping[str, Sequence[str]]
+    exact: Sequence[Sequence[str]]
+    thumbnails: Mapping[str, np.ndarray]
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Photos of each class that can be read."""
+        return self._count(self.label_of)
+
+    @property
+    def kind_counts(self) -> dict[FileKind, int]:
+        """Photos of each size, mode and format, the most frequent first."""
+        return dict(Counter(self.kinds.values()).most_common())
+
+    @property
+    def disagreeing_pairs(self) -> dict[tuple[str, str], int]:
+        """How many groups hold both of two labels, the most frequent pair first."""
+        pairs: Counter[tuple[str, str]] = Counter()
+        for photos in self.disagreeing.values():
+            pairs.update(combinations(sorted({self.label_of[name] for name in photos}), 2))
+        return dict(pairs.most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "dataset": self.card.name,
+            "root": str(self.root),
+            "photos": len(self.label_of),
+            "classes": self.class_counts,
+            "files": {str(kind): count for kind, count in self.kind_counts.items()},
+            "unreadable": dict(self.unreadable),
+            "near_duplicates": {
+                "groups": len(set(self.group_of.values())),
+                "groups_of_two_or_more": len(self.groups),
+                "photos_in_them": _total(self.groups.values()),
+                "phash_limit": PHASH_LIMIT,
+                "dhash_limit": DHASH_LIMIT,
+            },
+            "exact_duplicates": [list(photos) for photos in self.exact],
+            "labels_disagree": {
+                "groups": len(self.disagreeing),
+                "photos": _total(self.disagreeing.values()),
+                "pairs": {f"{a} {b}": count for (a, b), count in self.disagreeing_pairs.items()},
+                "members": {
+                    group: {name: self.label_of[name] for name in photos}
+                    for group, photos in self.disagreeing.items()
+                },
+            },
+            "traps": list(self.card.traps),
+        }
+
+    def text(self) -> str:
+        """The findings as plain text: totals, classes, files, pairs, every disagreeing group."""
+        parts = [
+            f"{self.card.title}\n{self.root}",
+            _table(self._totals()),
+            _table([("class", "photos", "in a group", "labels disagree"), *self._class_rows()]),
+            _table([("files", "photos"), *((kind, count) for kind, count in self.kind_counts.items())]),
+        ]
+        if len({(kind.width, kind.height) for kind in self.kinds.values()}) > 1:
+            parts.append("The photos have several sizes: bring them to one before anything learns from them.")
+        if self.unreadable:
+            parts.append("Files that cannot be read\n" + _lines(self.unreadable.values()))
+        if self.disagreeing:
+            pairs = [(f"{a} {b}", count) for (a, b), count in self.disagreeing_pairs.items()]
+            parts.append(_table([("both labels", "groups"), *pairs]))
+            parts.append("Groups whose labels disagree\n" + _lines(map("  ".join, self.disagreeing.values())))
+        if self.card.traps:
+            parts.append("Known beforehand\n" + _lines(self.card.traps))
+        return "\n\n".join(parts) + "\n"
+
+    def _totals(self) -> list[tuple[str, object, str]]:
+        return [
+            ("photos", len(self.label_of), ""),
+            ("files that cannot be read", len(self.unreadable), ""),
+            ("groups, near-duplicates together", len(set(self.group_of.values())), ""),
+            ("groups of two or more", len(self.groups), f"{_total(self.groups.values())} photos"),
+            ("the same pixels exactly", len(self.exact), f"{_total(self.exact)} photos"),
+            ("groups whose labels disagree", len(self.disagreeing),
+             f"{_total(self.disagreeing.values())} photos"),
+        ]  # fmt: skip
+
+    def _class_rows(self) -> list[tuple[str, int, int, int]]:
+        grouped = self._count(name for photos in self.groups.values() for name in photos)
+        disagree = self._count(name for photos in self.disagreeing.values() for name in photos)
+        return [(code, self.class_counts[code], grouped[code], disagree[code]) for code in self.classes]
+
+    def _count(self, photos: Iterable[str]) -> dict[str, int]:
+        counts = Counter(self.label_of[name] for name in photos)
+        return {code: counts[code] for code in self.classes}
+
+    def csv(self) -> str:
+        """One line for each photo in a group of two or more: group, path, label, whether the labels of
+        the group disagree, and the first photo with exactly the same pixels, if any."""
+        same = {name: photos[0] for photos in self.exact for name in photos}
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("group", "path", "label", "labels_disagree", "same_pixels_as"))
+        for group, photos in self.groups.items():
+            for name in photos:
+                row = (group, name, self.label_of[name], int(group in self.disagreeing), same.get(name, ""))
+                writer.writerow(row)
+        return stream.getvalue()
+
+    def figures(self) -> dict[str, Figure]:
+        """``classes`` and ``sizes`` as bars; ``disagreeing``, a sheet of the first groups whose labels
+        disagree, where there are any.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from geovision.plots import counts, picture_sheet
+
+        sizes = Counter(f"{kind.width}x{kind.height}" for kind in self.kinds.values())
+        most = dict(sizes.most_common(12))
+        if len(sizes) > len(most):
+            most["others"] = sizes.total() - sum(most.values())
+        drawn = {
+            "classes": counts(self.class_counts, title=self.card.title, unit="photos"),
+            "sizes": counts(most, title="Width x height, pixels", unit="photos"),
+        }
+        if self.thumbnails:
+            number = {group: index for index, group in enumerate(self.disagreeing, 1)}
+            titles = [
+                f"{number[self.group_of[name]]}: {self.label_of[name]}\n{Path(name).name}"
+                for name in self.thumbnails
+            ]
+            shown = min(len(self.disagreeing), _SHEET_GROUPS)
+            heading = f"{shown} of {len(self.disagreeing)} groups of near-duplicates under different labels"
+            drawn["disagreeing"] = picture_sheet(
+                list(self.thumbnails.values()), titles, columns=10, heading=heading
+            )
+        return drawn
+
+    def save(self, folder: Path) -> Path:
+        """Write ``audit.txt``, ``audit.json``, ``groups.csv`` and the figures as PNG, all or none.
+
+        Raises:
+            StorageError: They could not be written.
+            MissingExtraError: matplotlib is not installed.
+        """
+        texts = {
+            "audit.txt": self.text(),
+            "audit.json": json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n",
+            "groups.csv": self.csv(),
+        }
+        writers: dict[str, Callable[[Path], None]] = {}
+        for file, text in texts.items():
+            writers[file] = partial(_write, text=text)
+        for name, figure in self.figures().items():
+            writers[f"{name}.png"] = partial(figure.savefig, format="png", dpi=100)
+        write_files(folder, writers)
+        return folder
+
+
+def audit(dataset: GeoDataset, out: Path | None = None) -> AuditReport:
+    """Read every photo of a data set and say what was found.
+
+    Args:
+        dataset: Any set of photos with classes.
+        out: Folder for the report with its figures; None writes nothing.
+
+    Raises:
+        OptionError: The data set holds no photos with classes.
+        StorageError: The report could not be written.
+    """
+    if not isinstance(dataset, ImageDataset):
+        raise OptionError(f"{dataset.card.name} holds no photos with classes; only those are audited")
+    names = dataset.names
+    prints = fingerprints(dataset.paths, dataset.input_spec)
+    good = [position for position in range(len(names)) if position not in prints.unreadable]
+    readable, readable_prints = dataset.subset(good), prints.take(good)
+    good_names, paths = readable.names, readable.paths
+    groups = near_duplicate_groups(readable_prints, good_names)
+    disagreeing = _named(conflicts(groups, readable.labels), good_names)
+    report = AuditReport(
+        card=dataset.card,
+        root=dataset.root,
+        classes=dataset.target.classes,
+        label_of={
+            name: dataset.target.classes[label]
+            for name, label in zip(good_names, readable.labels, strict=True)
+        },
+        kinds={name: _kind(path) for name, path in zip(good_names, paths, strict=True)},
+        unreadable={names[position]: reason for position, reason in prints.unreadable.items()},
+        group_of=dict(zip(good_names, groups, strict=True)),
+        groups=_named(members(groups), good_names),
+        disagreeing=disagreeing,
+        exact=[
+            [good_names[position] for position in same]
+            for same in exact_duplicates(paths, readable_prints, dataset.input_spec)
+        ],
+        thumbnails=_thumbnails(readable, list(disagreeing.values())[:_SHEET_GROUPS]),
+    )
+    if out is not None:
+        report.save(Path(out))
+    return report
+
+
+def _named(groups: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[str, list[str]]:
+    return {group: [names[position] for position in positions] for group, positions in groups.items()}
+
+
+def _kind(path: Path) -> FileKind:
+    with Image.open(path) as image:
+        return FileKind(*image.size, image.mode, image.format or "")
+
+
+def _thumbnails(dataset: ImageDataset, groups: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    position = {name: index for index, name in enumerate(dataset.names)}
+    small = dataset.with_size(_THUMBNAIL)
+    return {name: small.pixels(position[name]).transpose(1, 2, 0) for names in groups for name in names}
+
+
+def _total(groups: Iterable[Sequence[str]]) -> int:
+    return sum(map(len, groups))
+
+
+def _table(rows: Sequence[Sequence[object]]) -> str:
+    """Columns side by side: numbers to the right, words to the left."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [isinstance(cell, int) for cell in rows[-1]]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, right, strict=True)
+        )
+        for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _lines(items: Iterable[str]) -> str:
+    return "\n".join(f"  {item}" for item in items)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
