@@ -1,0 +1,311 @@
+"""`geovision doctor`: is this installation whole, and if not, what mends it. One line a finding."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata, resources, util
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from geovision import registry, storage
+from geovision.cli.output import examples, say
+
+__all__ = ["Finding", "Imported", "core_findings", "extra_findings", "import_each", "register"]
+
+Status = Literal["ok", "warn", "fail"]
+
+# Distributions whose module has another name.
+_MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "python-multipart": "python_multipart"}
+_GROUPS_FOR_DEVELOPERS = {"all", "dev", "docs", "test"}
+
+_IMPORTER = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+        error = ""
+    except BaseException as problem:
+        error = f"{type(problem).__name__}: {problem}".splitlines()[0]
+    print(json.dumps([name, error]), flush=True)
+"""
+
+_TORCH_PROBE = """
+import json, os, torch
+from geovision.hardware import hardware_bfloat16
+print(json.dumps({
+    "threads": torch.get_num_threads(),
+    "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    "openmp": torch.backends.openmp.is_available(),
+    "instructions": torch.backends.cpu.get_cpu_capability(),
+    "amx": torch.cpu._is_amx_tile_supported(),
+    "bf16": hardware_bfloat16(),
+    "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: how it stands, what was looked at, what was seen and what to do."""
+
+    status: Status
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Whether a module could be imported in a process of its own; `error` is empty if so."""
+
+    module: str
+    error: str
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """One line of the package's own requirements."""
+
+    distribution: str
+    bound: str
+    extra: str = ""
+
+    def __str__(self) -> str:
+        return f'"{self.distribution}{self.bound}"'
+
+    @property
+    def module(self) -> str:
+        return _MODULES.get(self.distribution, self.distribution.replace("-", "_"))
+
+    @property
+    def installed(self) -> str | None:
+        try:
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
+            return None
+
+
+def register(app: typer.Typer) -> None:
+    app.command("doctor", epilog=examples("geovision doctor", "geovision doctor || echo broken"))(doctor)
+
+
+def doctor() -> None:
+    """Check this installation: one line a finding, with what to do. Exit code 1 if something is broken."""
+    broken = False
+    for finding in _findings():
+        broken |= finding.status == "fail"
+        print(f"{finding.status:4}  {finding.subject:27}  {finding.text}", flush=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _findings() -> Iterator[Finding]:
+    needed = list(_requirements())
+    core = [each for each in needed if not each.extra]
+    yield _python()
+    say("importing the core packages, each once; this takes some seconds")
+    imported = import_each([each.module for each in core])
+    yield from core_findings(core, imported)
+    yield from extra_findings([each for each in needed if each.extra])
+    if any(each.module == "torch" and not each.error for each in imported):
+        yield from _processor()
+    yield from _weights()
+    yield _cache()
+    yield from _network()
+
+
+# --- what is installed --------------------------------------------------------------------------
+
+
+def _python() -> Finding:
+    from packaging.specifiers import SpecifierSet
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    bound = metadata.metadata("geovision")["Requires-Python"]
+    if not SpecifierSet(bound).contains(version):
+        return Finding("fail", "python", f"{version}; geovision needs {bound}: make the environment anew")
+    return Finding("ok", "python", f"{version} at {sys.executable}")
+
+
+def _requirements() -> Iterator[_Needed]:
+    from packaging.requirements import Requirement
+
+    for line in metadata.requires("geovision") or ():
+        requirement = Requirement(line)
+        if requirement.name == "geovision":
+            continue
+        for extra in _extras_of(requirement):
+            if extra not in _GROUPS_FOR_DEVELOPERS:
+                yield _Needed(requirement.name, str(requirement.specifier), extra)
+
+
+def _extras_of(requirement) -> list[str]:
+    """The extras that bring a requirement; one empty name for those that always come."""
+    if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        return [""]
+    known = metadata.metadata("geovision").get_all("Provides-Extra") or []
+    return [extra for extra in known if requirement.marker.evaluate({"extra": extra})]
+
+
+def import_each(modules: Iterable[str]) -> list[Imported]:
+    """Import modules one after the other in another process, which may die of one of them.
+
+    What brought the process down is named, and the rest is tried in the next one.
+    """
+    remaining, found = list(modules), []
+    while remaining:
+        process = _python_process(_IMPORTER, *remaining)
+        told = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('["')]
+        found += [Imported(module, error) for module, error in told]
+        remaining = remaining[len(told) :]
+        if remaining:
+            died = f"the interpreter died importing it (exit code {process.returncode})"
+            found.append(Imported(remaining.pop(0), died))
+    return found
+
+
+def _python_process(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in this very environment, without the current folder on its path."""
+    command = [sys.executable, "-P", "-W", "ignore", "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def core_findings(core: Iterable[_Needed], imported: Iterable[Imported]) -> Iterator[Finding]:
+    """One finding for each core package: present, new enough, and importable."""
+    errors = {each.module: each.error for each in imported}
+    first: dict[str, str] = {}
+    for each in core:
+        name, version, error = each.distribution, each.installed, errors.get(each.module, "")
+        if version is None:
+            yield Finding("fail", name, f"missing: pip install {each}")
+        elif error:
+            same = first.setdefault(error, name)
+            reason = _explain(each, error) if same == name else f"cannot be imported, as {same} above"
+            yield Finding("fail", name, f"{version}; {reason}")
+        elif _older(version, each.bound):
+            yield Finding("fail", name, f"{version}; needs {each.bound}: pip install -U {each}")
+        else:
+            yield Finding("ok", name, version)
+
+
+def _older(version: str, bound: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return not SpecifierSet(bound).contains(version, prereleases=True)
+
+
+def _explain(needed: _Needed, error: str) -> str:
+    if "torchvision::nms does not exist" not in error:
+        return f"cannot be imported ({error}): pip install --force-reinstall {needed}"
+    torch, torchvision = (_Needed(name, "").installed for name in ("torch", "torchvision"))
+    return (
+        f"cannot be imported ({error}): torch {torch} and torchvision {torchvision} are builds that do "
+        "not belong together, such as a CPU torch beside the ordinary torchvision. Take both from one "
+        f"place: pip install --force-reinstall torch torchvision --index-url {_index_of(torch or '')}"
+    )
+
+
+def _index_of(torch: str) -> str:
+    """Where both wheels are built the same way; a local folder of wheels may be what mixed them."""
+    return "https://download.pytorch.org/whl/cpu" if torch.endswith("+cpu") else "https://pypi.org/simple"
+
+
+def extra_findings(needed: Iterable[_Needed]) -> Iterator[Finding]:
+    """One finding for each extra: whole, or which libraries it lacks and how to get them.
+
+    Presence and version only: some of these libraries take long to import, and not all of them
+    can live in one process.
+    """
+    groups: dict[str, list[_Needed]] = {}
+    for each in needed:
+        groups.setdefault(each.extra, []).append(each)
+    for extra, members in groups.items():
+        lacking = [each for each in members if each.installed is None or not util.find_spec(each.module)]
+        old = [each for each in members if each not in lacking and _older(each.installed or "", each.bound)]
+        names = ", ".join(f"{each.distribution} {each.installed}" for each in members if each not in lacking)
+        mend = f'pip install -U "geovision[{extra}]"'
+        if lacking:
+            missing = ", ".join(each.distribution for each in lacking)
+            yield Finding("warn", f"extra [{extra}]", f"lacks {missing}; only where wanted: {mend}")
+        elif old:
+            behind = ", ".join(f"{each.distribution} {each.installed} (needs {each.bound})" for each in old)
+            yield Finding("warn", f"extra [{extra}]", f"too old: {behind}: {mend}")
+        else:
+            yield Finding("ok", f"extra [{extra}]", names)
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+def _processor() -> Iterator[Finding]:
+    process = _python_process(_TORCH_PROBE)
+    if process.returncode:
+        reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        yield Finding("fail", "processor", f"torch imports but does not answer ({reason}); reinstall torch")
+        return
+    seen = json.loads(process.stdout)
+    yield _threads(seen["threads"], seen["cores"], seen["openmp"])
+    bfloat16 = "with AMX" if seen["amx"] else "yes" if seen["bf16"] else "no, so float32 is used"
+    yield Finding("ok", "processor", f"{seen['instructions']}; bfloat16 in hardware: {bfloat16}")
+    yield Finding("ok", "graphics processor", ", ".join(seen["cuda"]) or "none; the processor does it all")
+
+
+def _threads(threads: int, cores: int, openmp: bool) -> Finding:
+    text = f"torch uses {threads} of {cores} cores"
+    if not openmp:
+        return Finding("warn", "threads", f"{text}, without OpenMP; the ordinary wheel of torch has it")
+    limit = os.environ.get("OMP_NUM_THREADS")
+    if threads < cores and limit:
+        return Finding("warn", "threads", f"{text}, as OMP_NUM_THREADS={limit} says; unset it to use all")
+    return Finding("ok", "threads", text)
+
+
+# --- files and network --------------------------------------------------------------------------
+
+
+def _weights() -> Iterator[Finding]:
+    """Whether the weights inside the package are those that their configuration describes."""
+    root = Path(str(resources.files("geovision"))) / "weights"
+    for spec in registry.models().values():
+        for weight in spec.weights:
+            kind, _, place = weight.location.partition(":")
+            if kind == "package":
+                yield _weight_folder(f"{spec.name}.{weight.tag}", root / place)
+
+
+def _weight_folder(name: str, folder: Path) -> Finding:
+    again = "pip install --force-reinstall --no-deps geovision"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        digest = storage.sha256(folder / "model.safetensors")
+    except (OSError, ValueError) as error:
+        return Finding("fail", f"weights {name}", f"{folder} cannot be read ({error}): {again}")
+    if digest != config.get("sha256"):
+        return Finding(
+            "fail", f"weights {name}", f"{folder}: not the file that was shipped (sha256): {again}"
+        )
+    return Finding("ok", f"weights {name}", f"whole, in {folder}")
+
+
+def _cache() -> Finding:
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("warn", "cache", f"{folder} cannot be written; set HF_HOME to a folder that can, "
+                       "or weights are never downloaded")  # fmt: skip
+    return Finding("ok", "cache", f"{folder}")
+
+
+def _network() -> Iterator[Finding]:
+    offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
+    if offline:
+        yield Finding("ok", "network", f"{' and '.join(offline)} set: nothing is fetched, the cache serves")
+    else:
+        yield Finding("ok", "network", "used only where a command asks for a download")

@@ -1,0 +1,179 @@
+"""`geovision train` and `geovision evaluate`: a model and a data set, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geovision import api, registry
+from geovision.cli.models import open_model
+from geovision.cli.output import examples, say, write_json
+from geovision.errors import OptionError
+from geovision.spec import ClassTarget, ModelSpec, Recipe, resolve
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import GeoDataset
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["choose_recipe", "register"]
+
+OWN_DATA = "folder"
+"""The data set that reads a folder a class, or a CSV, of one's own."""
+
+_DATA = "Folder of the data; for one's own, a folder a class or a CSV."
+_DATASET = "Whose layout the data has, such as ccsn; one's own if absent."
+
+
+class Precision(enum.StrEnum):
+    """Arithmetic of training, as lightning calls it."""
+
+    recipe = "recipe"
+    auto = "auto"
+    float32 = "32-true"
+    bfloat16 = "bf16-mixed"
+    float16 = "16-mixed"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train", epilog=examples(
+        "geovision train cloud-mobilenetv2 --data my_folder",
+        "geovision train cloud-vit --dataset ccsn --data CCSN_v2 --backbone-weights imagenet --out runs/vit",
+        "the same with --resume after an interruption",
+    ))(train)  # fmt: skip
+    app.command("evaluate", epilog=examples(
+        "geovision evaluate runs/vit --dataset ccsn --data CCSN_v2 --split test --out report",
+        "geovision evaluate cloud-mobilenetv2 --data my_folder --json",
+    ))(evaluate)  # fmt: skip
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    data: Annotated[Path, typer.Option(help=_DATA)],
+    dataset: Annotated[str, typer.Option(help=_DATASET)] = OWN_DATA,
+    split: Annotated[str | None, typer.Option(help="Split to train on; `train` where there is one.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the trained model; runs/MODEL if absent.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="In all, instead of the recipe's.")] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="`imagenet`, a timm tag, or a .safetensors file to begin from.")
+    ] = None,
+    scalars: Annotated[
+        list[str] | None, typer.Option(help="A measurement taken beside the photo; may be repeated.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="By name; if absent, `scratch` without backbone weights, else the model's own."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Height and width of the input, pixels.")] = None,
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Fraction held back to watch, whole groups; 0: none.")
+    ] = 0.1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    precision: Annotated[Precision, typer.Option(help="Arithmetic.")] = Precision.recipe,
+    devices: Annotated[str, typer.Option(help="`auto` or a number.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load data; 0: in this one.")] = 0,
+) -> None:
+    """Train a model on a data set; data of one's own trains with its own classes.
+
+    Writes checkpoints, logs and the trained model to --out, and prints where the model is.
+    """
+    spec = registry.find_model(model)
+    chosen = choose_recipe(spec, recipe, epochs, seed, precision, from_scratch=backbone_weights is None)
+    samples = api.load_dataset(dataset, data, split=split or _training_split(dataset))
+    opened = api.create(
+        model, classes=_own_classes(spec, samples), backbone_weights=backbone_weights,
+        scalars=scalars or (), size=(size, size) if size else None,
+    )  # fmt: skip
+    samples, held_back = _as_taken_by(opened, samples), None
+    if validation:
+        samples, held_back = samples.split_by_unit(validation, seed=chosen.seed)
+    folder = out or Path("runs") / opened.spec.name
+    say(f"training {opened.spec.name} on {len(samples)} samples, {chosen.epochs} epochs, into {folder}")
+    api.train(
+        opened, samples, validation=held_back, recipe=chosen, out=folder, resume=resume,
+        devices=int(devices) if devices.isdigit() else devices, workers=workers,
+    )  # fmt: skip
+    print(folder / "model")
+
+
+def choose_recipe(
+    spec: ModelSpec, name: str | None, epochs: int | None, seed: int | None, precision: Precision,
+    *, from_scratch: bool,
+) -> Recipe:  # fmt: skip
+    """The recipe that the options describe.
+
+    Raises:
+        OptionError: The task has no recipe of this name.
+    """
+    task = registry.find_task(spec.task)
+    known = {"default": spec.recipe or task.recipe, **task.recipes}
+    # A probe of features that nobody trained teaches nothing.
+    name = name or ("scratch" if from_scratch and "scratch" in known else "default")
+    if name not in known:
+        raise OptionError(f"task {task.name!r} has no recipe {name!r}; known: {', '.join(known)}")
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if precision is not Precision.recipe:
+        changes["precision"] = precision.value
+    recipe = dataclasses.replace(known[name], **changes)
+    return recipe.with_epochs(epochs) if epochs else recipe
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    data: Annotated[Path, typer.Option(help=_DATA)],
+    dataset: Annotated[str, typer.Option(help=_DATASET)] = OWN_DATA,
+    split: Annotated[str | None, typer.Option(help="Split to score; everything if absent.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of the intervals; 0: none.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+) -> None:
+    """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
+    opened = open_model(model, weights)
+    samples = _as_taken_by(opened, api.load_dataset(dataset, data, split=split))
+    report = api.evaluate(
+        opened, samples, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=True
+    )
+    if as_json:
+        write_json(report.as_dict())
+    else:
+        print(report.text())
+    if out:
+        say(f"the report with its figures is in {report.save(out)}")
+
+
+def _training_split(name: str) -> str | None:
+    """``train`` where the data set has an official one; otherwise everything."""
+    adapter: type[GeoDataset] = resolve(registry.dataset_reference(name)[1])
+    return "train" if "train" in adapter.splits else None
+
+
+def _own_classes(spec: ModelSpec, samples: GeoDataset) -> tuple[str, ...] | None:
+    """The classes of the data where they are others than the task's."""
+    target, own = samples.target, registry.find_task(spec.task).target
+    if isinstance(target, ClassTarget) and isinstance(own, ClassTarget) and target.classes != own.classes:
+        return target.classes
+    return None
+
+
+def _as_taken_by(model: GeoModel, samples: GeoDataset) -> GeoDataset:
+    """The samples at the size and with the measurements that a model takes."""
+    from geovision.datasets.images import ImageDataset
+
+    if not isinstance(samples, ImageDataset):
+        return samples
+    samples = samples.with_scalars(model.options.scalars)
+    size = model.inputs[0].size
+    return samples.with_size(size) if size else samples

@@ -1,0 +1,47 @@
+"""A model as it is named on the command line: by name, by name and weights, or by a saved folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geovision import api
+from geovision.errors import OptionError, WeightsNotAvailable
+
+if TYPE_CHECKING:
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["open_model"]
+
+
+def open_model(name: str, weights: str | None) -> GeoModel:
+    """A trained model.
+
+    Args:
+        name: A registry name, or a folder: of a model, or of the training that made it.
+        weights: A tag or a folder; None: the default weights of the name.
+
+    Raises:
+        OptionError: A folder and weights at once.
+        UnknownModelError: Neither a folder nor a name.
+        WeightsNotAvailable: A path where no folder is, or a name without weights.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if weights:
+            raise OptionError(f"{name} is a saved model and has its weights; leave out --weights")
+        return api.load(_model_in(folder))
+    if _is_path(name):
+        raise WeightsNotAvailable(f"{name}: no such folder; it is to hold a trained model")
+    return api.create(name, pretrained=weights or True)
+
+
+def _model_in(folder: Path) -> Path:
+    """A training keeps its model one folder further down."""
+    inner = folder / "model"
+    return inner if inner.is_dir() and not (folder / "config.json").exists() else folder
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be meant as a path: no model's name has a slash."""
+    return "/" in name or "\\" in name

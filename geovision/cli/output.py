@@ -1,0 +1,95 @@
+"""Rows on standard output: a table to read, CSV or JSON lines to compute with."""
+
+from __future__ import annotations
+
+import csv
+import enum
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["Format", "columns_of_text", "examples", "say", "write_json", "write_rows"]
+
+
+class Format(enum.StrEnum):
+    """How rows are written."""
+
+    table = "table"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text. Empty lines between, or the help would run them into one."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+def say(message: str) -> None:
+    """One line for the person at the screen."""
+    print(f"geovision: {message}", file=sys.stderr, flush=True)
+
+
+def write_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: Format) -> None:
+    """Write rows as they come; a table waits for the last one, to know how wide its columns are.
+
+    Args:
+        rows: Column name to value. JSON lines hold a row as it is, the others only `columns`.
+        columns: In this order.
+    """
+    match form:
+        case Format.jsonl:
+            for row in rows:
+                print(json.dumps(row, ensure_ascii=False), flush=True)
+        case Format.csv:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(columns)
+            for row in rows:
+                writer.writerow([_text(row.get(column)) for column in columns])
+                sys.stdout.flush()
+        case Format.table:
+            body = [[_shown(row.get(column)) for column in columns] for row in rows]
+            print("\n".join(columns_of_text([list(columns), *body])))
+
+
+def columns_of_text(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines in which each column begins at the same place, also with Chinese characters.
+
+    >>> columns_of_text([["a", "b"], ["long", "c"]])
+    ['a     b', 'long  c']
+    """
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _shown(value: Any) -> str:
+    """For a reader: large numbers in groups of three."""
+    return f"{value:,}" if isinstance(value, int) else _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {each}" for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,130 @@
+"""`geovision predict`: answers for one's own files."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geovision.cli.models import open_model
+from geovision.cli.output import Format, columns_of_text, examples, say, write_rows
+
+if TYPE_CHECKING:
+    from geovision.heads.prediction import Prediction
+
+__all__ = ["Language", "register"]
+
+
+class Language(enum.StrEnum):
+    """Languages of the class cards."""
+
+    en = "en"
+    zh = "zh"
+
+
+class Precision(enum.StrEnum):
+    """Arithmetic of the forward pass."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("predict", epilog=examples(
+        "geovision predict cloud-mobilenetv2 sky.jpg",
+        "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > answers.csv",
+        "geovision predict runs/mine sky.jpg --card --lang zh",
+    ))(predict)  # fmt: skip
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    photos: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="PHOTO...")],
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
+    precision: Annotated[
+        Precision, typer.Option(help="auto: bfloat16 where the processor has it.")
+    ] = Precision.auto,
+    top: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
+    lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,
+    card: Annotated[
+        bool, typer.Option("--card", help="Add what is known about the likeliest class.")
+    ] = False,
+) -> None:
+    """Answer for photos or other files: the likeliest classes, calibrated, and what speaks against them.
+
+    A file that cannot be read is named on standard error, the others are answered, and the exit
+    code is 1.
+    """
+    from geovision.models.batch import iter_predict
+
+    opened = open_model(model, weights)
+    answers = iter_predict(opened, photos, batch_size=batch_size, precision=precision.value, skip_errors=True)
+    unreadable: list[Prediction] = []
+    cards: dict[str, dict[str, str]] = {}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for answer in answers:
+            if "unreadable" in answer.flags:
+                unreadable.append(answer)
+                say(answer.source)
+                continue
+            row = _row(answer, top, lang)
+            if card:
+                row["card"] = _facts(answer, lang)
+                cards.setdefault(f"{row['label']} {row['name']}", row["card"])
+            yield row
+
+    write_rows(rows(), _columns(top, card=card and form is Format.csv), form)
+    if form is Format.table:
+        print("\n".join(_pages(cards)), end="")
+    if unreadable:
+        say(f"{len(unreadable)} could not be read")
+        raise typer.Exit(1)
+
+
+def _columns(top: int, *, card: bool) -> list[str]:
+    """Names of the columns of a table or CSV of classes."""
+    likeliest = ["label", "name", "probability", "word"]
+    others = [name for rank in range(2, top + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+    return ["source", *likeliest, *others, "flags", *(["card"] if card else [])]
+
+
+def _row(answer: Prediction, top: int, lang: Language) -> dict[str, Any]:
+    """One answer as plain data, in the reader's language."""
+    from geovision.heads.prediction import ClassPrediction, confidence_word
+
+    row: dict[str, Any] = {"source": answer.source, "flags": list(answer.flags)}
+    if isinstance(answer, ClassPrediction):
+        row |= {
+            "label": answer.label,
+            "name": getattr(answer.card.name, lang) if answer.card else "",
+            "probability": answer.confidence,
+            "word": confidence_word(answer.confidence, lang.value),
+            "outlier_score": answer.outlier_score,
+        }
+        for rank, (label, probability) in enumerate(answer.top(top)[1:], 2):
+            row |= {f"label_{rank}": label, f"probability_{rank}": probability}
+    return row
+
+
+def _facts(answer: Prediction, lang: Language) -> dict[str, str]:
+    """What is known about the likeliest class, by heading; empty where nothing is."""
+    card = getattr(answer, "card", None)
+    if card is None:
+        return {}
+    facts = {heading: getattr(text, lang) for heading, text in card.facts.items()}
+    return facts | ({"caution": getattr(card.caution, lang)} if card.caution else {})
+
+
+def _pages(cards: dict[str, dict[str, str]]) -> Iterator[str]:
+    """The cards one below the other, to stand under a table."""
+    for title, facts in cards.items():
+        yield f"\n{title}"
+        yield from (f"  {line}" for line in columns_of_text(list(facts.items())))
+    if cards:
+        yield ""

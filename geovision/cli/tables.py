@@ -1,0 +1,187 @@
+"""`geovision list` and `geovision info`: the registry, read without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from geovision import registry
+from geovision.cli.output import Format, columns_of_text, examples, say, write_json, write_rows
+from geovision.spec import (
+    Channel,
+    ClassTarget,
+    FieldTarget,
+    InputSpec,
+    MaskTarget,
+    ModelSpec,
+    Recipe,
+    Reference,
+    Target,
+    Task,
+)
+
+__all__ = ["describe", "register"]
+
+_COLUMNS = ("model", "parameters", "weights", "note")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("list", epilog=examples(
+        "geovision list 'cloud-*'",
+        "geovision list --pretrained",
+        "geovision list --backbones '*convnext*' --format csv",
+    ))(list_models)  # fmt: skip
+    app.command("info", epilog=examples(
+        "geovision info cloud-mobilenetv2",
+        "geovision info cloud-convnext_tiny --json",
+    ))(info)  # fmt: skip
+
+
+def list_models(
+    pattern: Annotated[str, typer.Argument(help="Names to show, * standing for anything.")] = "*",
+    task: Annotated[str | None, typer.Option(help="Models of this task alone.")] = None,
+    pretrained: Annotated[
+        bool | None,
+        typer.Option("--pretrained/--not-pretrained", help="With geovision weights, or without."),
+    ] = None,
+    backbones: Annotated[
+        bool, typer.Option("--backbones", help="Also every backbone that a task takes by its name.")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
+) -> None:
+    """List the models: name, trainable parameters, weights, note."""
+    names = registry.list_models(pattern, task=task, pretrained=pretrained, backbones=backbones)
+    if not names:
+        say(f"no model matches {pattern!r}; `geovision list --backbones` shows every name")
+        raise typer.Exit(1)
+    write_rows(map(_row, names), _COLUMNS, form)
+
+
+def _row(name: str) -> dict[str, Any]:
+    spec = registry.find_model(name)
+    return {
+        "model": name,
+        "task": spec.task,
+        "parameters": spec.parameters,
+        "weights": [weight.tag for weight in spec.weights],
+        "fit": spec.fit,
+        "note": spec.note,
+    }
+
+
+def info(
+    name: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+) -> None:
+    """Show one model: question, inputs with units, classes, recipe, weights, what others published."""
+    spec = registry.find_model(name)
+    task = registry.find_task(spec.task)
+    if as_json:
+        write_json(describe(spec, task))
+    else:
+        print("\n".join(_page(spec, task)))
+
+
+def describe(spec: ModelSpec, task: Task) -> dict[str, Any]:
+    """One model as plain data, with what it has from its task."""
+    return {
+        "model": spec.name,
+        "task": task.name,
+        "question": task.question,
+        "inputs": [dataclasses.asdict(each) for each in spec.inputs or task.inputs],
+        "optional_measurements": [dataclasses.asdict(channel) for channel in task.scalars],
+        "target": dataclasses.asdict(task.target),
+        "parameters": spec.parameters,
+        "fit": spec.fit,
+        "architecture": dict(spec.arch),
+        "architecture_mark": spec.mark,
+        "note": spec.note,
+        "capabilities": sorted(spec.capabilities),
+        "recipe": dataclasses.asdict(spec.recipe or task.recipe),
+        "weights": [dataclasses.asdict(weight) for weight in spec.weights],
+        "published": [dataclasses.asdict(each) for each in _published(spec, task)],
+        "datasets": list(task.datasets),
+        "metrics": list(task.metrics),
+        "citation": task.citation,
+    }
+
+
+def _published(spec: ModelSpec, task: Task) -> list[Reference]:
+    return [reference for reference in task.published if reference.model == spec.name]
+
+
+def _page(spec: ModelSpec, task: Task) -> Iterator[str]:
+    yield spec.name
+    yield task.question
+    size = f"{spec.parameters:,} trainable parameters" if spec.parameters else "size not counted here"
+    yield f"{size}; {spec.note}" if spec.note else size
+    yield f"architecture: {spec.mark}"
+    yield from _section("inputs", [line for each in spec.inputs or task.inputs for line in _input(each)])
+    yield from _section("optional measurements", [_channel(channel) for channel in task.scalars])
+    yield from _section("answer", _target(task.target))
+    yield from _section("recipe", _recipe(spec.recipe or task.recipe))
+    yield from _section("weights", _weights(spec, task))
+    yield from _section("published by others", [_reference(each) for each in _published(spec, task)])
+    yield from _section("data sets", [" ".join(task.datasets)])
+    yield from _section("metrics", [" ".join(task.metrics)])
+
+
+def _section(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield ""
+        yield title
+        yield from (f"  {line}" for line in lines)
+
+
+def _input(spec: InputSpec) -> list[str]:
+    size = f", {spec.size[0]} x {spec.size[1]}" if spec.size else ""
+    optional = ", optional" if spec.optional else ""
+    return [f"{spec.name} ({spec.layout}{size}{optional})", *(f"  {_channel(c)}" for c in spec.channels)]
+
+
+def _channel(channel: Channel) -> str:
+    low, high = channel.valid_range
+    unit = "" if channel.unit == "1" else f" {channel.unit}"
+    return f"{channel.name}: {low:g} to {high:g}{unit}"
+
+
+def _target(target: Target) -> list[str]:
+    match target:
+        case ClassTarget(cards=cards) if cards:
+            return columns_of_text([[card.code, card.name.en, card.name.zh, card.level] for card in cards])
+        case ClassTarget(classes=classes):
+            return [" ".join(classes)]
+        case MaskTarget(name=name, threshold=threshold):
+            return [f"mask: {name}, from probability {threshold:g}"]
+        case FieldTarget(channel=channel):
+            return [f"field: {_channel(channel)}"]
+
+
+def _recipe(recipe: Recipe) -> list[str]:
+    lines = []
+    for number, stage in enumerate(recipe.stages, 1):
+        size = f", at {stage.size[0]} x {stage.size[1]}" if stage.size else ""
+        parameters = "all parameters" if stage.train == "all" else "the head alone"
+        lines.append(
+            f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, learning rate {stage.lr:g}, "
+            f"weight decay {stage.weight_decay:g}, batches of {stage.batch_size}, {stage.schedule}{size}"
+        )
+    return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.mark}"]
+
+
+def _weights(spec: ModelSpec, task: Task) -> list[str]:
+    lines = [
+        f"{weight.tag}: {weight.licence}; trained on {weight.trained_on}; "
+        + ", ".join(f"{metric} {value:.3g}" for metric, value in weight.figures.items())
+        for weight in spec.weights
+    ]
+    command = f"geovision train {spec.name} --dataset {task.dataset} --data ROOT --out FOLDER"
+    return lines or [f"none; {command}"]
+
+
+def _reference(reference: Reference) -> str:
+    note = f"; {reference.note}" if reference.note else ""
+    return f"{reference.metric} {reference.value:g} ({reference.mark}: {reference.source}{note})"
