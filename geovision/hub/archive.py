@@ -58,6 +58,7 @@ def unpack(
         with zipfile.ZipFile(archive) as opened:
             members = _members(opened, archive, strip_top)
             total = sum(info.file_size for info in members.values())
+            root.mkdir(parents=True, exist_ok=True)
             _check_room(archive, root, total)
             missing = {path: info for path, info in members.items() if not _stands(root / path, info)}
             done = total - sum(info.file_size for info in missing.values())
