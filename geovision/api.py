@@ -148,6 +148,7 @@ def load(path: str | Path) -> GeoModel:
 
 def load_dataset(
     name: str, root: str | Path, *, split: str | None = None, size: tuple[int, int] | None = None,
+    task: str | None = None,
 ) -> GeoDataset:  # fmt: skip
     """A data set by name, from its files on disk.
 
@@ -156,13 +157,18 @@ def load_dataset(
         root: Where its files lie, in the layout of its authors.
         split: One of the adapter's splits; None: all of it.
         size: (height, width) that images are brought to; None: the task's own.
+        task: What ``"folder"`` is read for; None: the first task that tells classes apart.
 
     Raises:
         UnknownDatasetError: With the nearest names.
+        OptionError: The data set has no such split, or is none of `task`.
         DatasetError: The folder is missing, empty, or of another layout.
     """
-    _, reference = registry.dataset_reference(name)
-    return resolve(reference)(Path(root), split=split, size=size)
+    owner, reference = registry.dataset_reference(name, task)
+    adapter = resolve(reference)
+    if name in registry.OWN_DATASETS:
+        return adapter(Path(root), split=split, size=size, task=owner.name)
+    return adapter(Path(root), split=split, size=size)
 
 
 def train(

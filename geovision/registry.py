@@ -20,9 +20,10 @@ from types import MappingProxyType
 
 import geovision.tasks
 from geovision.errors import OptionError, UnknownDatasetError, UnknownModelError, UnknownTaskError
-from geovision.spec import ModelSpec, Task
+from geovision.spec import ClassTarget, ModelSpec, Task
 
 __all__ = [
+    "OWN_DATASETS",
     "PLUGIN_GROUP",
     "dataset_reference",
     "find_model",
@@ -38,6 +39,9 @@ __all__ = [
 
 PLUGIN_GROUP = "geovision.models"
 """Entry points of this group name an iterable of `Task` and `ModelSpec`."""
+
+OWN_DATASETS: Mapping[str, str] = MappingProxyType({"folder": "geovision.datasets.folder:PhotoFolder"})
+"""Data of one's own, for every task that tells classes apart; these adapters take ``task=``."""
 
 
 @functools.cache
@@ -191,18 +195,30 @@ def list_models(
 
 
 def list_datasets(task: str | None = None) -> list[str]:
-    """Names of the data sets that have an adapter, the main one of each task first."""
-    chosen = [find_task(task)] if task else tasks().values()
-    return [name for each in chosen for name in each.datasets]
+    """Names of the data sets that have an adapter, the main one of each task first, one's own last."""
+    chosen = [find_task(task)] if task else list(tasks().values())
+    own = OWN_DATASETS if any(isinstance(each.target, ClassTarget) for each in chosen) else ()
+    return [*(name for each in chosen for name in each.datasets), *own]
 
 
-def dataset_reference(name: str) -> tuple[Task, str]:
+def dataset_reference(name: str, task: str | None = None) -> tuple[Task, str]:
     """The task of a data set and the reference of its adapter class.
+
+    Args:
+        task: For data of one's own: the task that they are for; None: the first that tells classes
+            apart.
 
     Raises:
         UnknownDatasetError: No adapter has this name.
+        OptionError: The data set is not one of `task`.
     """
-    for task in tasks().values():
-        if name in task.datasets:
-            return task, task.datasets[name]
-    raise UnknownDatasetError(name, list_datasets(), f"Data sets: {', '.join(list_datasets())}.")
+    for each in tasks().values():
+        if name in each.datasets and task in (None, each.name):
+            return each, each.datasets[name]
+    if name not in list_datasets():
+        raise UnknownDatasetError(name, list_datasets(), f"Data sets: {', '.join(list_datasets())}.")
+    chosen = [find_task(task)] if task else list(tasks().values())
+    for each in chosen:
+        if name in OWN_DATASETS and isinstance(each.target, ClassTarget):
+            return each, OWN_DATASETS[name]
+    raise OptionError(f"{name!r} is no data set of task {task!r}; it has: {', '.join(list_datasets(task))}")

@@ -1,15 +1,15 @@
 """The base of every data set of photos with one class each.
 
 An adapter says what its folder holds (`ImageDataset.scan`); everything else is here: decoding,
-classes, near-duplicate groups, folds, subsets, the cache, pictures.
+classes, near-duplicate groups, folds, subsets, pictures.
 """
 
 from __future__ import annotations
 
 import abc
 import copy
+import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from geovision import registry
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.datasets.duplicates import fingerprints, near_duplicate_groups, refuse_unreadable
+from geovision.datasets.duplicates import fingerprints, near_duplicate_groups
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.readers.images import extensions
 from geovision.spec import Channel, ClassTarget, InputSpec, resolve
@@ -35,9 +35,6 @@ __all__ = ["SCALARS", "ImageDataset", "ImageRecord", "image_files"]
 
 SCALARS = "scalars"
 """Key of the measurements beside the photo, the same as in models."""
-
-# Decoding is in C and leaves the interpreter free, so threads are enough.
-_DECODERS = 4
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,6 @@ class ImageDataset(GeoDataset):
         self._all_labels = self._label_indices()
         # What reading every file found: once for all subsets, which point to this same mapping.
         self._found: dict[str, Any] = {}
-        self._pixels: _Pixels | None = None
         self._index = np.arange(len(self._records))
         if split is not None:
             self._index = np.asarray(self.split_indices(split), dtype=np.int64)
@@ -146,7 +142,7 @@ class ImageDataset(GeoDataset):
         return near_duplicate_groups(fingerprints(paths, self.input_spec), self._names_of(paths))
 
     def _names_of(self, paths: Sequence[Path]) -> list[str]:
-        return [path.relative_to(self.root).as_posix() for path in paths]
+        return [Path(os.path.relpath(path, self.root)).as_posix() for path in paths]
 
     # --- what it holds ----------------------------------------------------------------------------
 
@@ -169,15 +165,12 @@ class ImageDataset(GeoDataset):
         )
 
     def pixels(self, index: int) -> np.ndarray:
-        """One photo as uint8 ``(3, y, x)``, from the cache where there is one.
+        """One photo as uint8 ``(3, y, x)``.
 
         Raises:
             DatasetError: The file cannot be read.
         """
-        number = int(self._index[index])
-        if self._pixels is not None and self._pixels.row[number] >= 0:
-            return self._pixels.values[self._pixels.row[number]]
-        path = self._records[number].path
+        path = self._records[int(self._index[index])].path
         try:
             return self._read(path, self.input_spec, self.input_spec.size)
         except InputError as error:
@@ -272,10 +265,39 @@ class ImageDataset(GeoDataset):
         return other
 
     def with_size(self, size: tuple[int, int]) -> Self:
-        """The same photos at another (height, width), without the cache."""
+        """The same photos at another (height, width)."""
         other = copy.copy(self)
         other.input_spec = self.input_spec.with_size(size)
-        other._pixels = None
+        return other
+
+    def with_classes(self, classes: Sequence[str]) -> Self:
+        """The same photos with their labels among these classes, in this order: those of a model, say.
+
+        A label matches a class of the same name, or whose card has it as its English name; case does
+        not count, so a folder ``cumulus`` is ``Cu``.
+
+        Raises:
+            DatasetError: A photo has a label that is none of them; both sides are named.
+        """
+        own = registry.find_task(self.task).target
+        cards = {code: own.card(code) for code in classes} if isinstance(own, ClassTarget) else {}
+        position: dict[str, int] = {}
+        for index, code in enumerate(classes):
+            card = cards.get(code)
+            for name in (code, *([card.name.en] if card else [])):
+                position.setdefault(name.casefold(), index)
+        new = np.array([position.get(code.casefold(), -1) for code in self.target.classes], dtype=np.int64)
+        present = np.unique(self.labels)
+        unknown = [self.target.classes[label] for label in present if new[label] < 0]
+        if unknown:
+            raise DatasetError(
+                f"{self.root}: unknown class {', '.join(map(repr, unknown))}; known: {', '.join(classes)}"
+            )
+        other = copy.copy(self)
+        known_cards = tuple(card for card in cards.values() if card)
+        complete = len(known_cards) == len(classes)
+        other.target = ClassTarget(tuple(classes), known_cards if complete else ())
+        other._all_labels = new[self._all_labels]
         return other
 
     def with_scalars(self, names: Sequence[str]) -> Self:
@@ -293,35 +315,6 @@ class ImageDataset(GeoDataset):
                 )
         other = copy.copy(self)
         other.scalars = tuple(known[name] for name in names)
-        return other
-
-    def cached(self) -> Self:
-        """The same photos, each decoded now and kept in memory as uint8 (0.15 MB a photo at 224
-        pixels); training then reads no file.
-
-        Raises:
-            DatasetError: Files that cannot be read, all of them named.
-            OptionError: Photos of several sizes cannot be kept as one array; choose a size.
-        """
-        if self.input_spec.size is None:
-            raise OptionError(f"{self.card.name}: a size is needed to keep the photos in memory")
-        height, width = self.input_spec.size
-        values = np.empty((len(self), 3, height, width), dtype=np.uint8)
-        failed: dict[int, str] = {}
-
-        def decode(position: int) -> None:
-            try:
-                values[position] = self.pixels(position)
-            except DatasetError as error:
-                failed[position] = str(error.__cause__)
-
-        with ThreadPoolExecutor(_DECODERS) as pool:
-            list(pool.map(decode, range(len(self))))
-        refuse_unreadable([failed[position] for position in sorted(failed)], len(self))
-        row = np.full(len(self._records), -1, dtype=np.int64)
-        row[self._index] = np.arange(len(self))
-        other = copy.copy(self)
-        other._pixels = _Pixels(values, row)
         return other
 
     # --- pictures ---------------------------------------------------------------------------------
@@ -352,11 +345,3 @@ class ImageDataset(GeoDataset):
         titles = [self.target.classes[label] for label in small.labels]
         pictures = [small.pixels(index).transpose(1, 2, 0) for index in range(len(small))]
         return picture_sheet(pictures, titles, columns=2 * per_class)
-
-
-@dataclass
-class _Pixels:
-    """Decoded photos: `values[row[number]]` is record `number`; a row of -1 is not decoded."""
-
-    values: np.ndarray
-    row: np.ndarray
