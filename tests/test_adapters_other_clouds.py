@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geovision import registry
-from geovision.api import create, load_dataset
+from geovision.api import create, evaluate, load_dataset
 from geovision.datasets.gcd import GCD, SKY_TYPES
 from geovision.datasets.images import ImageDataset
 from geovision.errors import DatasetError, OptionError
@@ -209,6 +209,17 @@ def test_hbmcd_is_scored_genus_by_genus(roots):
     kept = [index for index, genus in enumerate(GENERA) if genus != "Ct"]
     torch.testing.assert_close(merged, probabilities[:, kept] / probabilities[:, kept].sum(1, keepdim=True))
     assert merge_targets(torch.tensor([0, 10]), data.target.classes, merging).tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(("name", "scored"), [("gcd", 20), ("hbmcd", 20)])
+def test_a_report_lists_what_was_not_scored(roots, name, scored):
+    data = load_dataset(name, roots[name], size=(32, 32))
+    report = evaluate(create("cloud-tiny", size=(32, 32)), data, bootstrap=0)
+    assert len(report.predictions.labels) == scored
+    assert report.predictions.classes == data.merging.classes
+    text = report.text()
+    assert all(excluded in text for excluded in data.merging.excluded.values())
+    assert "left out of the sums: Ct" in text
 
 
 def test_a_model_of_the_sets_own_classes_is_scored_as_it_is():

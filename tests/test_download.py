@@ -316,8 +316,9 @@ def test_a_dead_server_is_given_up_in_one_line(tmp_path):
     with pytest.raises(
         DownloadError, match="refused; check the network and run the same command again"
     ) as told:
-        download.download("ccsn", tmp_path, server=address, patience=HASTY)
+        download.download("ccsn", tmp_path / "new", server=address, patience=HASTY)
     assert "\n" not in str(told.value)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_silent_server_is_given_up(tmp_path):

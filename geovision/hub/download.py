@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import shutil
@@ -56,18 +57,36 @@ def download(
         StorageError: It cannot be written here; what has come is kept for the next run.
     """
     _, reference = registry.dataset_reference(name)
-    adapter: type[GeoDataset] = resolve(reference)
     root = Path(root)
+    if _is_complete(root, name):
+        return root
+    adapter: type[GeoDataset] = resolve(reference)
     if adapter.remote is None:
         raise DownloadError(
             f"{name}: cannot be downloaded by a program ({adapter.card.licence}). Get it from "
             f"{adapter.card.source} and unpack it as: {adapter.card.layout}"
         )
-    if _is_complete(root, name):
-        return root
     workspace = root / _WORKSPACE
     _make(workspace)
-    files, about = _files(adapter.remote, server, workspace, patience)
+    try:
+        receipt = _bring(adapter.remote, root, workspace, server, progress, patience)
+        text = json.dumps({"dataset": name, **receipt}, indent=1, ensure_ascii=False)
+        write_text(root / RECEIPT, text + "\n")
+        shutil.rmtree(workspace, ignore_errors=True)
+    finally:
+        # Where nothing came, nothing is left; a folder that holds anything stays.
+        for folder in (workspace, root):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return root
+
+
+def _bring(
+    remote: DataverseRecord | tuple[RemoteFile, ...], root: Path, workspace: Path, server: str | None,
+    progress: Progress | None, patience: Patience | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Fetch and unpack everything; what the receipt says of it."""
+    files, about = _files(remote, server, workspace, patience)
     _check_room(root, files)
     present: dict[str, int] = {}
     for file in files:
@@ -76,10 +95,7 @@ def download(
             present |= unpack(path, root, strip_top=file.strip_top, progress=progress)
         else:
             present |= _place(path, root, file.name)
-    receipt = {"dataset": name, **about, "files": [asdict(file) for file in files], "present": present}
-    write_text(root / RECEIPT, json.dumps(receipt, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(workspace, ignore_errors=True)
-    return root
+    return about | {"files": [asdict(file) for file in files], "present": present}
 
 
 def _make(folder: Path) -> None:

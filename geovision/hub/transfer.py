@@ -289,4 +289,5 @@ def _unreachable(error: OSError | http.client.HTTPException, part: _Part) -> Exc
         )
     if isinstance(reason, TimeoutError):
         return _BrokeOff("no answer in time")
-    return _BrokeOff(str(reason) or type(reason).__name__)
+    words = reason.strerror if isinstance(reason, OSError) else str(reason)
+    return _BrokeOff(words or type(reason).__name__)
