@@ -1,0 +1,299 @@
+"""What every entry of the registry promises, at a tiny size, by its capabilities.
+
+An entry that is added to a task file is tested here without another line.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import geovision
+from geovision import registry
+from geovision.errors import InputError
+from geovision.metrics import METRICS
+from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task, resolve
+
+REPOSITORY = Path(__file__).parents[1]
+SIZE = (32, 32)
+
+ENTRIES = list(registry.models().values())
+TASKS = list(registry.tasks().values())
+
+
+def name_of(entry: ModelSpec | Task) -> str:
+    return entry.name
+
+
+every_entry = pytest.mark.parametrize("spec", ENTRIES, ids=name_of)
+every_task = pytest.mark.parametrize("task", TASKS, ids=name_of)
+
+
+def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = ()) -> GeoModel:
+    """The entry's small form, the same weights each time."""
+    torch.manual_seed(0)
+    task = registry.find_task(spec.task)
+    return assemble(spec, task, Options(arch=spec.tiny, size=SIZE, scalars=scalars)).eval()
+
+
+def plausible(channel: Channel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Values within two standard deviations of the mean, inside the hard range."""
+    low = max(channel.valid_range[0], channel.mean - 2 * channel.std)
+    high = min(channel.valid_range[1], channel.mean + 2 * channel.std)
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def batch_of(spec: InputSpec, count: int, *, seed: int = 0) -> Tensor:
+    """A batch in physical units, axes as the input says."""
+    generator = torch.Generator().manual_seed(seed)
+    axes = [axis for axis in spec.layout.split() if axis != "channel"]
+    sizes = {"y": (spec.size or SIZE)[0], "x": (spec.size or SIZE)[1]}
+    shape = (count, *(sizes.get(axis, 3) for axis in axes))
+    return torch.stack([plausible(c, shape, generator) for c in spec.channels], dim=1 + spec.channel_axis)
+
+
+def inputs_of(model: GeoModel, count: int, *, seed: int = 0) -> dict[str, Tensor]:
+    return {spec.name: batch_of(spec, count, seed=seed) for spec in model.inputs}
+
+
+def target_of(model: GeoModel, values: Tensor) -> Tensor:
+    """A target that fits the answer: classes in turn, or a mask or field of half."""
+    if isinstance(model.target, ClassTarget):
+        return torch.arange(len(values)) % len(model.target.classes)
+    return torch.full_like(values, 0.5)
+
+
+# --- forward and backward -----------------------------------------------------------------------
+
+
+@every_entry
+def test_forward_gives_what_the_target_says(spec: ModelSpec):
+    model = tiny(spec)
+    inputs = inputs_of(model, 2)
+    model.check(inputs)
+    with torch.no_grad():
+        values = model(inputs).values
+        bare = model(inputs[model.inputs[0].name]) if len(model.inputs) == 1 else values
+    assert torch.isfinite(values).all()
+    assert torch.equal(bare, values)
+    if isinstance(model.target, ClassTarget):
+        assert values.shape == (2, len(model.target.classes))
+    else:
+        assert values.ndim == 4
+        assert len(values) == 2
+
+
+@every_entry
+def test_every_parameter_gets_a_gradient(spec: ModelSpec):
+    if spec.fit != "gradient" or "differentiable" not in spec.capabilities:
+        pytest.skip(f"{spec.name} is not trained by gradient")
+    model = tiny(spec).train()
+    values = model(inputs_of(model, 4)).values
+    loss = resolve(model.task.loss)(values, target_of(model, values))
+    loss.backward()
+    without = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+    assert without == []
+    assert all(torch.isfinite(each.grad).all() for each in model.parameters() if each.grad is not None)
+    moved = [each for each in model.parameters() if each.grad is not None and each.grad.abs().max() > 0]
+    assert len(moved) > len(list(model.parameters())) / 2
+
+
+@every_entry
+def test_a_saved_model_comes_back_equal(spec: ModelSpec, tmp_path: Path):
+    model = tiny(spec)
+    again = geovision.load(model.save(tmp_path / "saved"))
+    inputs = inputs_of(model, 2)
+    with torch.no_grad():
+        assert torch.equal(again(inputs).values, model(inputs).values)
+    assert again.spec == model.spec
+    assert again.inputs == model.inputs
+    assert again.target == model.target
+
+
+@every_entry
+def test_an_answer_does_not_depend_on_its_neighbours(spec: ModelSpec):
+    model = tiny(spec)
+    inputs = inputs_of(model, 3)
+    with torch.no_grad():
+        together = model(inputs).values
+        alone = [model({name: each[i : i + 1] for name, each in inputs.items()}).values for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+@every_entry
+def test_the_same_seed_gives_the_same_model_and_the_same_answer(spec: ModelSpec):
+    first, second = tiny(spec), tiny(spec)
+    inputs = inputs_of(first, 2)
+    with torch.no_grad():
+        assert torch.equal(first(inputs).values, second(inputs).values)
+        assert torch.equal(first(inputs).values, first(inputs).values)
+
+
+# --- what goes in -------------------------------------------------------------------------------
+
+
+def each_channel(model: GeoModel) -> Iterator[tuple[InputSpec, int, Channel]]:
+    for spec in model.inputs:
+        yield from ((spec, index, channel) for index, channel in enumerate(spec.channels))
+
+
+@every_entry
+def test_values_beyond_the_range_are_refused_with_channel_and_range(spec: ModelSpec):
+    model = tiny(spec)
+    for given, index, channel in each_channel(model):
+        for limit, sign in zip(channel.valid_range, (-1, 1), strict=True):
+            if math.isinf(limit):
+                continue
+            inputs = inputs_of(model, 1)
+            inputs[given.name].select(1 + given.channel_axis, index).fill_(limit + sign * (1 + abs(limit)))
+            with pytest.raises(InputError, match=f"channel '{channel.name}': values from .* expected"):
+                model.check(inputs)
+
+
+@every_entry
+def test_a_likely_slip_is_told(spec: ModelSpec):
+    model = tiny(spec)
+    for given, index, channel in each_channel(model):
+        for slip in channel.slips:
+            inputs = inputs_of(model, 1)
+            inputs[given.name].select(1 + given.channel_axis, index).fill_(slip.upto)
+            with pytest.raises(InputError) as caught:
+                model.check(inputs)
+            assert slip.hint in str(caught.value)
+
+
+@every_entry
+def test_wrong_axes_channels_and_numbers_are_refused(spec: ModelSpec):
+    model = tiny(spec)
+    first = model.inputs[0]
+    good = inputs_of(model, 1)
+    axis = 1 + first.channel_axis
+    doubled = torch.cat([good[first.name]] * 2, dim=axis)
+    with pytest.raises(
+        InputError, match=rf"has {len(first.channels)} channels .* got {2 * len(first.channels)}"
+    ):
+        model.check(good | {first.name: doubled})
+    with pytest.raises(InputError, match="has axes"):
+        model.check(good | {first.name: good[first.name][0]})
+    holed = good[first.name].clone()
+    holed.view(-1)[0] = torch.nan
+    with pytest.raises(InputError, match=r"1 of \d+ values are NaN or infinite; mark missing cells"):
+        model.check(good | {first.name: holed})
+    with pytest.raises(InputError, match="has no input"):
+        model.check(good | {"nonsense": holed})
+    with pytest.raises(InputError, match=f"needs input '{first.name}'"):
+        model.check({name: value for name, value in good.items() if name != first.name})
+
+
+@every_task
+def test_measurements_beside_the_input_may_be_missing(task: Task):
+    if not task.scalars:
+        pytest.skip(f"task {task.name} has no measurements")
+    spec = registry.find_model(task.demo.model)
+    model = tiny(spec, scalars=tuple(channel.name for channel in task.scalars))
+    inputs = inputs_of(model, 2)
+    first, beside = (given.name for given in model.inputs)
+    nowhere = {beside: torch.zeros_like(inputs[beside], dtype=torch.bool)}
+    model.check(inputs)
+    with torch.no_grad():
+        there = model(inputs).values
+        absent = model({first: inputs[first]}).values
+        masked = model(inputs, valid=nowhere).values
+    assert torch.equal(absent, masked)
+    assert not torch.allclose(there, absent)
+
+
+# --- what an entry claims -----------------------------------------------------------------------
+
+
+@every_entry
+def test_the_parameters_are_as_many_as_claimed(spec: ModelSpec):
+    assert spec.parameters is not None, "an entry claims how many trainable parameters it has"
+    with torch.device("meta"):
+        model = assemble(spec, registry.find_task(spec.task), Options())
+    assert model.parameter_count() == spec.parameters
+
+
+def rooms() -> dict[str, int]:
+    """Height of each room of the package, from the contract that import-linter holds; 0 is the top."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as stream:
+        (contract,) = tomllib.load(stream)["tool"]["importlinter"]["contracts"]
+    return {
+        room.strip(): height
+        for height, layer in enumerate(contract["layers"])
+        for room in layer.replace(":", "|").split("|")
+    }
+
+
+def room_of(reference: str) -> str:
+    return reference.partition(":")[0].split(".")[1]
+
+
+def string_references(task: Task) -> Iterator[tuple[str, str]]:
+    """(room that a reference belongs to, reference) of a task and its models."""
+    yield "heads", task.head
+    yield "heads", task.loss
+    yield from (("datasets", reference) for reference in task.datasets.values())
+    yield from (("readers", given.reader) for given in task.inputs if given.reader)
+    yield from (("metrics", METRICS[name]) for name in task.metrics)
+    for name in registry.list_models(task=task.name):
+        spec = registry.find_model(name)
+        yield "models", spec.builder
+        yield from (("readers", given.reader) for given in spec.inputs if given.reader)
+
+
+@every_task
+def test_every_name_that_a_task_gives_is_there_and_in_its_room(task: Task):
+    for room, reference in string_references(task):
+        assert callable(resolve(reference)), reference
+        home = reference.partition(":")[0].split(".")
+        assert home[0] != "geovision" or home[1] == room, f"{reference} is not in {room}"
+
+
+def test_names_in_strings_keep_the_import_order_too():
+    height = rooms()
+    # The public functions are the one door to rooms above them: they import these when called.
+    doors = {("api", "training"), ("api", "evaluation")}
+    wrong = [
+        f"{path.relative_to(REPOSITORY)} names {reference}"
+        for path, reference in string_literals()
+        for here, there in [
+            (path.relative_to(REPOSITORY / "geovision").parts[0].removesuffix(".py"), room_of(reference))
+        ]
+        if here in height
+        and height[there] < height[here]
+        and (here, there) not in doors
+        # The table names what it does not import; the test above holds it to its rooms.
+        and here not in ("tasks", "registry")
+    ]
+    assert wrong == []
+
+
+def string_literals() -> Iterator[tuple[Path, str]]:
+    """Every ``"geovision.module:name"`` in the code of the package."""
+    for path in sorted((REPOSITORY / "geovision").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                module, _, name = node.value.partition(":")
+                if (
+                    module.startswith("geovision.")
+                    and name.isidentifier()
+                    and module.replace(".", "").isidentifier()
+                ):
+                    yield path, node.value
+
+
+@every_task
+def test_a_field_names_its_unit(task: Task):
+    channels = [channel for given in task.inputs for channel in given.channels] + list(task.scalars)
+    if isinstance(task.target, FieldTarget):
+        channels.append(task.target.channel)
+    assert all(channel.unit for channel in channels)
