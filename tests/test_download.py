@@ -344,7 +344,7 @@ def test_a_record_without_what_is_wanted_says_what_it_holds(server, tmp_path):
         fetch_ccsn(server, tmp_path)
 
 
-def test_a_record_of_single_pictures_keeps_their_folders(server, pictures, tmp_path):
+def test_a_record_of_single_pictures_keeps_their_folders_and_goes_on(server, pictures, tmp_path):
     chosen = sorted(pictures.rglob("*.jpg"))[:3]
     entries = []
     for number, path in enumerate(chosen, start=100):
@@ -353,7 +353,13 @@ def test_a_record_of_single_pictures_keeps_their_folders(server, pictures, tmp_p
             "id": number, "filename": path.name, "filesize": path.stat().st_size,
             "md5": hashlib.md5(path.read_bytes()).hexdigest()}})  # fmt: skip
     server.files[RECORD] = json.dumps({"data": {"latestVersion": {"files": entries}}}).encode()
+    server.status["/api/access/datafile/101"] = [404]
+    with pytest.raises(DownloadError, match="404"):
+        fetch_ccsn(server, tmp_path)
+    assert CCSN(tmp_path).names == CCSN(pictures).names[:1]
     assert CCSN(fetch_ccsn(server, tmp_path)).names == CCSN(pictures).names[:3]
+    assert len(server.asked_for("/api/access/datafile/100")) == 1
+    assert leftovers(tmp_path) == []
 
 
 def test_a_mirror_with_pinned_files(server, pictures, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from geovision import registry
 from geovision.datasets.remote import DataverseRecord, RemoteFile
 from geovision.errors import DownloadError, StorageError
 from geovision.hub.archive import relative_path, unpack
-from geovision.hub.transfer import Patience, Progress, fetch
+from geovision.hub.transfer import Patience, Progress, fetch, verified
 from geovision.spec import resolve
 from geovision.storage import write_text
 
@@ -66,7 +66,7 @@ def download(
             f"{name}: cannot be downloaded by a program ({adapter.card.licence}). Get it from "
             f"{adapter.card.source} and unpack it as: {adapter.card.layout}"
         )
-    workspace = root / _WORKSPACE
+    workspace, empty = root / _WORKSPACE, [root] if not root.exists() else []
     _make(workspace)
     try:
         receipt = _bring(adapter.remote, root, workspace, server, progress, patience)
@@ -74,8 +74,8 @@ def download(
         write_text(root / RECEIPT, text + "\n")
         shutil.rmtree(workspace, ignore_errors=True)
     finally:
-        # Where nothing came, nothing is left; a folder that holds anything stays.
-        for folder in (workspace, root):
+        # Where nothing came, nothing of ours is left; a folder that holds anything stays.
+        for folder in (workspace, *empty):
             with contextlib.suppress(OSError):
                 folder.rmdir()
     return root
@@ -90,11 +90,14 @@ def _bring(
     _check_room(root, files)
     present: dict[str, int] = {}
     for file in files:
-        path = fetch(file, workspace / file.name, progress=progress, patience=patience)
-        if path.suffix.lower() == ".zip":
+        if _is_archive(file):
+            path = fetch(file, workspace / file.name, progress=progress, patience=patience)
             present |= unpack(path, root, strip_top=file.strip_top, progress=progress)
         else:
-            present |= _place(path, root, file.name)
+            path = _own_place(file, root)
+            # What an earlier run brought stands there already, and is seen to match.
+            fetch(file, path, progress=progress, patience=patience)
+            present[file.name] = path.stat().st_size
     return about | {"files": [asdict(file) for file in files], "present": present}
 
 
@@ -206,7 +209,7 @@ def _checksum(described: Mapping[str, Any]) -> str:
 
 def _check_room(root: Path, files: list[RemoteFile]) -> None:
     """Archives need their size twice for a while: packed and unpacked."""
-    needed = sum((file.size or 0) * (2 if file.name.lower().endswith(".zip") else 1) for file in files)
+    needed = sum((file.size or 0) * (2 if _is_archive(file) else 1) for file in files)
     free = shutil.disk_usage(root).free
     if needed > free:
         raise StorageError(
@@ -215,11 +218,19 @@ def _check_room(root: Path, files: list[RemoteFile]) -> None:
         )
 
 
-def _place(path: Path, root: Path, name: str) -> dict[str, int]:
-    """Move a file that is no archive to where it belongs."""
-    target = root / name
-    if target.exists():
-        raise StorageError(f"{target}: stands there already and is not overwritten; move it away")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
-    return {name: target.stat().st_size}
+def _is_archive(file: RemoteFile) -> bool:
+    return file.name.lower().endswith(".zip")
+
+
+def _own_place(file: RemoteFile, root: Path) -> Path:
+    """Where a file that is no archive goes.
+
+    Raises:
+        StorageError: Another file stands there.
+    """
+    path = root / relative_path(file.name, where=file.url)
+    if path.exists() and not (path.is_file() and verified(file, path)):
+        raise StorageError(
+            f"{path}: another file of this name stands there already and is not overwritten; move it away"
+        )
+    return path
