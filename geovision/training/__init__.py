@@ -1,0 +1,5 @@
+"""From a model and a data set to a trained model."""
+
+from geovision.training.fit import train
+
+__all__ = ["train"]

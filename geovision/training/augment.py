@@ -1,0 +1,247 @@
+"""Random changes of a batch that leave its answer unchanged, and mixing that changes both.
+
+Everything works on whole batches with parameters of each sample's own, on the device of the model.
+Geometry moves inputs, masks and gridded targets alike; colours stay within the channel's range.
+All chance comes from torch's global generator, which the trainer seeds anew for every step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geovision.errors import OptionError
+from geovision.spec import Augment, ClassTarget, InputSpec, MaskTarget, Target
+from geovision.training.data import Batch
+
+__all__ = ["Augmentation", "mix"]
+
+
+class Augmentation:
+    """The geometry and colours of an `Augment`, for one model.
+
+    Args:
+        augment: What may change.
+        inputs: The model's inputs; those whose layout ends in ``y x`` are moved, and the first is
+            coloured.
+        target: Masks and fields are moved with the inputs.
+        size: (height, width) that the first input leaves with; None: its own.
+    """
+
+    def __init__(
+        self, augment: Augment, inputs: Sequence[InputSpec], target: Target, *,
+        size: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.augment = augment
+        self.first = inputs[0]
+        self.gridded = {spec.name for spec in inputs if spec.layout.split()[-2:] == ["y", "x"]}
+        self.target = target
+        self.size = size
+        colour = augment.brightness or augment.contrast or augment.saturation
+        self.colours = bool(colour) and self.first.layout == "channel y x"
+        if colour and not self.colours:
+            raise OptionError(f"a recipe that changes colours needs (channel y x), not ({self.first.layout})")
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch changed, its values in the units they came in."""
+        batch = self._move(batch)
+        if not self.colours:
+            return batch
+        name = self.first.name
+        return batch._replace(inputs=batch.inputs | {name: self._colour(batch.inputs[name])})
+
+    # --- geometry ---------------------------------------------------------------------------------
+
+    def _move(self, batch: Batch) -> Batch:
+        augment, first = self.augment, batch.inputs[self.first.name]
+        if self.first.name not in self.gridded:
+            return batch
+        warps = augment.crop_area != (1.0, 1.0) or augment.rotate or augment.aspect != 1
+        resizes = self.size is not None and tuple(first.shape[-2:]) != self.size
+        if warps:
+            return self._mapped(batch, _Warp(*_affine(augment, first)))
+        if resizes:
+            assert self.size is not None
+            batch = self._mapped(batch, _Resize())
+        if augment.flip_x or augment.flip_y:
+            batch = self._mapped(batch, _Flip(*_flips(augment, len(first), first.device)))
+        return batch
+
+    def _mapped(self, batch: Batch, move: _Move) -> Batch:
+        inputs, valid = dict(batch.inputs), dict(batch.valid)
+        for name in self.gridded & set(inputs):
+            size = self.size if name == self.first.name and self.size else inputs[name].shape[-2:]
+            mask = valid.get(name)
+            inputs[name], present = _masked(move, inputs[name], mask, tuple(size), smooth=True)
+            if present is not None:
+                valid[name] = present
+        target = batch.target
+        if not isinstance(self.target, ClassTarget):
+            smooth = not isinstance(self.target, MaskTarget)
+            mask = valid.get("target")
+            target, present = _masked(move, target, mask, tuple(target.shape[-2:]), smooth=smooth)
+            if present is not None:
+                valid["target"] = present
+        return batch._replace(inputs=inputs, valid=valid, target=target)
+
+    # --- colour -----------------------------------------------------------------------------------
+
+    def _colour(self, values: Tensor) -> Tensor:
+        """Relative changes of each sample, clipped to the hard range of each channel."""
+        augment, shape = self.augment, (len(values), 1, 1, 1)
+
+        def factor(most: float) -> Tensor:
+            return 1 + most * _uniform(len(values), values.device).view(shape)
+
+        if augment.brightness:
+            values = values * factor(augment.brightness)
+        if augment.contrast:
+            mean = values.mean((1, 2, 3), keepdim=True)
+            values = torch.lerp(mean, values, factor(augment.contrast))
+        if augment.saturation:
+            grey = values.mean(1, keepdim=True)
+            values = torch.lerp(grey, values, factor(augment.saturation))
+        limits = torch.tensor([c.valid_range for c in self.first.channels], device=values.device)
+        low, high = limits.T.unsqueeze(-1).unsqueeze(-1)
+        return values.clamp(low, high)
+
+
+def _uniform(count: int, device: torch.device) -> Tensor:
+    return torch.rand(count, device=device) * 2 - 1
+
+
+def _flips(augment: Augment, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Which samples are mirrored left-right and top-bottom: bool ``(count,)`` each."""
+    x = (torch.rand(count, device=device) < 0.5) & augment.flip_x
+    y = (torch.rand(count, device=device) < 0.5) & augment.flip_y
+    return x, y
+
+
+def _affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
+    """Crop, mirror and rotation of each sample as one affine map ``(batch, 2, 3)`` from the place in
+    the result to the place in the sample, both from -1 to 1 across the grid."""
+    count, device = len(like), like.device
+    height, width = like.shape[-2:]
+    least, most = augment.crop_area
+    side = (least + (most - least) * torch.rand(count, device=device)).sqrt()
+    shape = (0.5 * math.log(augment.aspect) * _uniform(count, device)).exp()
+    wide, high = (side * shape).clamp(max=1), (side / shape).clamp(max=1)
+    angle = math.radians(augment.rotate) * _uniform(count, device)
+    x = _uniform(count, device) * (1 - wide)
+    y = _uniform(count, device) * (1 - high)
+    flip_x, flip_y = _flips(augment, count, device)
+    wide, high = torch.where(flip_x, -wide, wide), torch.where(flip_y, -high, high)
+    # A turn by one angle on the ground is sheared in units of half a height and half a width.
+    tall = height / width
+    top = torch.stack([wide * angle.cos(), -high * angle.sin() * tall, x], dim=1)
+    bottom = torch.stack([wide * angle.sin() / tall, high * angle.cos(), y], dim=1)
+    return (torch.stack([top, bottom], dim=1),)
+
+
+class _Move:
+    """A change of place, the same for every grid of a sample."""
+
+    def __call__(self, values: Tensor, size: tuple[int, ...], *, smooth: bool) -> Tensor:
+        """`values` ``(batch, plane, y, x)`` moved onto a grid of `size`, nearest where not smooth."""
+        raise NotImplementedError
+
+
+class _Warp(_Move):
+    def __init__(self, affine: Tensor) -> None:
+        self.affine = affine
+
+    def __call__(self, values: Tensor, size: tuple[int, ...], *, smooth: bool) -> Tensor:
+        grid = F.affine_grid(self.affine, [len(values), 1, *size], align_corners=False)
+        mode = "bilinear" if smooth else "nearest"
+        return F.grid_sample(values, grid, mode=mode, padding_mode="reflection", align_corners=False)
+
+
+class _Resize(_Move):
+    def __call__(self, values: Tensor, size: tuple[int, ...], *, smooth: bool) -> Tensor:
+        if tuple(values.shape[-2:]) == tuple(size):
+            return values
+        if smooth:
+            return F.interpolate(values, size=list(size), mode="bilinear", antialias=True)
+        return F.interpolate(values, size=list(size), mode="nearest-exact")
+
+
+class _Flip(_Move):
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x.view(-1, 1, 1, 1), y.view(-1, 1, 1, 1)
+
+    def __call__(self, values: Tensor, size: tuple[int, ...], *, smooth: bool) -> Tensor:
+        if self.x.any():
+            values = torch.where(self.x, values.flip(-1), values)
+        return torch.where(self.y, values.flip(-2), values) if self.y.any() else values
+
+
+def _masked(
+    move: _Move, values: Tensor, mask: Tensor | None, size: tuple[int, ...], *, smooth: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Values of any layout ending in ``y x`` moved, and where they are there afterwards.
+
+    A cell between present and missing ones takes the mean of the present, weighted as the
+    interpolation weighs them, and counts as present where they have at least half of the weight.
+    """
+    leading = values.shape[1:-2]
+    planes = values.float().flatten(1, -3)
+    if mask is None:
+        return move(planes, size, smooth=smooth).unflatten(1, leading), None
+    weight = mask.expand_as(values).float().flatten(1, -3)
+    share = move(weight, size, smooth=smooth)
+    total = move(torch.where(weight > 0, planes, 0.0) * weight, size, smooth=smooth)
+    moved = (total / share.clamp_min(1e-6)).unflatten(1, leading)
+    return moved, (share >= 0.5).unflatten(1, leading)
+
+
+# --- mixing -------------------------------------------------------------------------------------
+
+
+def mix(batch: Batch, augment: Augment) -> Batch:
+    """Each sample mixed with its neighbour in the batch, by one share for the whole batch.
+
+    mixup (Zhang et al. 2018, arXiv:1710.09412) adds the two, x = a x1 + (1 - a) x2, with a from
+    Beta(mixup, mixup). CutMix (Yun et al. 2019, arXiv:1905.04899) puts a rectangle of the other
+    into the picture; a is then the area that is left. Targets are mixed by the same share.
+
+    Args:
+        batch: `target` holds class probabilities ``(batch, class)``.
+    """
+    rates = {"mixup": augment.mixup, "cutmix": augment.cutmix}
+    methods = [name for name, rate in rates.items() if rate > 0]
+    if not methods or len(batch.target) < 2 or float(torch.rand(())) >= augment.mix_probability:
+        return batch
+    method = methods[int(torch.randint(len(methods), ()))]
+    rate = torch.tensor(rates[method])
+    share = float(torch.distributions.Beta(rate, rate).sample())
+    box = None
+    if method == "cutmix":
+        box, share = _box(next(iter(batch.inputs.values())), share)
+    inputs = {name: _blend(values, share, box) for name, values in batch.inputs.items()}
+    # What is there only in one of the two is missing in their mixture.
+    valid = {name: mask & mask.roll(1, 0) for name, mask in batch.valid.items()}
+    return batch._replace(inputs=inputs, valid=valid, target=_blend(batch.target, share, None))
+
+
+def _box(picture: Tensor, share: float) -> tuple[tuple[slice, slice], float]:
+    """A rectangle with about 1 - `share` of a picture's area, and the share that it leaves."""
+    height, width = picture.shape[-2:]
+    side = math.sqrt(1 - share)
+    tall, wide = round(height * side), round(width * side)
+    top = int(torch.randint(height - tall + 1, ()))
+    left = int(torch.randint(width - wide + 1, ()))
+    box = slice(top, top + tall), slice(left, left + wide)
+    return box, 1 - tall * wide / (height * width)
+
+
+def _blend(values: Tensor, share: float, box: tuple[slice, slice] | None) -> Tensor:
+    other = values.roll(1, 0)
+    if box is None or values.ndim < 4:
+        return torch.lerp(other, values, share)
+    mixed = values.clone()
+    mixed[..., box[0], box[1]] = other[..., box[0], box[1]]
+    return mixed

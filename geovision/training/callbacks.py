@@ -1,0 +1,167 @@
+"""What happens between the steps: averages, the best weights, checkpoints, logs."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from geovision import storage
+from geovision.training.module import StageModule
+
+__all__ = ["CHECKPOINT_SECONDS", "Average", "Best", "Checkpoints", "EpochLog"]
+
+CHECKPOINT_SECONDS = 60.0
+"""A kill loses at most so much work."""
+
+
+class Average(WeightAveraging):
+    """An exponential running average of the weights, and of the statistics beside them.
+
+    The decay after `n` steps is min(`decay`, (1 + n) / (10 + n)), so that a training of some
+    hundred steps forgets where it began (as tf.train.ExponentialMovingAverage does).
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=functools.partial(_average, decay))
+
+
+@torch.no_grad()
+def _average(decay: float, average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    rate = min(decay, (1 + int(count)) / (10 + int(count)))
+    if average[0].is_floating_point():
+        torch._foreach_lerp_(average, current, 1 - rate)
+    else:  # BatchNorm counts its batches
+        torch._foreach_copy_(average, current)
+
+
+class Best(Callback):
+    """Keeps the weights of the epoch with the lowest validation loss, and puts them back at the end.
+
+    Stands before `Average` in the list of callbacks: when validation ends, the averaged weights are
+    still in the model.
+    """
+
+    def __init__(self) -> None:
+        self.loss = float("inf")
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        loss = pl_module.validation_loss
+        if loss < self.loss:
+            self.loss = loss
+            self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.model.state_dict().items()}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        if self.weights:
+            pl_module.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loss, self.weights = state_dict["loss"], state_dict["weights"]
+
+
+class Checkpoints(Checkpoint):
+    """Writes the state of the training after every epoch, and every `CHECKPOINT_SECONDS` within.
+
+    There is one file, replaced as a whole. Lightning runs this kind of callback after all others.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: StageModule, outputs: Any, batch: Any, batch_idx: int  # type: ignore[override]
+    ) -> None:
+        # After the last batch validation follows, and then the checkpoint of the whole epoch.
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return
+        due = time.monotonic() - self._written >= CHECKPOINT_SECONDS
+        if trainer.world_size > 1:
+            due = trainer.strategy.broadcast(due)
+        if due:
+            self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._written = time.monotonic()
+
+
+class EpochLog(Callback):
+    """One row an epoch: ``log.csv``, the events of TensorBoard, and a line for the reader.
+
+    Args:
+        folder: Where the files go; None writes none.
+        rows: Of the stages before.
+        say: Takes each row when it is there.
+    """
+
+    def __init__(
+        self, folder: Path | None, rows: list[dict[str, Any]], say: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.folder, self.rows, self._say = folder, rows, say
+        self._events: SummaryWriter | None = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        if not trainer.is_global_zero:
+            return
+        row = self._row(trainer, pl_module)
+        self.rows.append(row)
+        self._say(row)
+        if self.folder is None:
+            return
+        storage.write_text(self.folder / "log.csv", _table(self.rows))
+        if self._events is None:
+            # What was logged after the checkpoint that this run goes on from is hidden.
+            self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["step"])
+        for name, value in row.items():
+            if name not in ("stage", "epoch", "step"):
+                self._events.add_scalar(name, value, row["step"])
+        self._events.flush()
+
+    def _row(self, trainer: Trainer, module: StageModule) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "stage": module.number + 1,
+            "epoch": len(self.rows) + 1,
+            "step": (self.rows[-1]["step"] if self.rows else 0) + module.steps_per_epoch,
+            "lr": trainer.optimizers[0].param_groups[-1]["lr"],
+            "train_loss": module.training_loss,
+        }
+        if trainer.enable_validation:
+            row |= {"val_loss": module.validation_loss} | module.scores()
+        return row | {"seconds": round(module.seconds, 2)}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        if self._events is not None:
+            self._events.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows[:] = state_dict["rows"]
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

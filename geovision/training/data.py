@@ -1,0 +1,245 @@
+"""Batches of a data set, in an order that is found again after a kill.
+
+Epoch `e` of stage `s` has one order, a function of (seed, s, e) alone, so that a training that
+goes on in the middle of an epoch needs to know no more than how many batches it has seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from geovision.datasets.base import GeoDataset, Sample, collate
+
+__all__ = ["Batch", "Batches", "Rows", "batch_count", "gather", "step_seed"]
+
+_READ_AT_ONCE = 64
+
+
+class Batch(NamedTuple):
+    """Samples along the first axis.
+
+    Attributes:
+        inputs: By name. uint8 holds fractions of 255, see `Rows`.
+        valid: By input name, and "target" for the labels; absent: all there.
+        target: Class indices, or masks or fields.
+        position: Of each sample in its data set.
+    """
+
+    inputs: dict[str, Tensor]
+    valid: dict[str, Tensor]
+    target: Tensor
+    position: Tensor
+
+
+class Rows(Dataset[Sample]):
+    """A whole data set in memory, read once; a batch is one look-up.
+
+    Pictures were bytes before they were fractions. Where dividing the bytes by 255 gives the very
+    same floats, bytes are what is kept, at a quarter of the size.
+    """
+
+    def __init__(self, inputs: dict[str, Tensor], valid: dict[str, Tensor], target: Tensor) -> None:
+        self.inputs, self.valid, self.target = inputs, valid, target
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def batch(self, index: Sequence[int]) -> Batch:
+        rows = torch.tensor(index)
+        return Batch(
+            {name: values[rows] for name, values in self.inputs.items()},
+            {name: values[rows] for name, values in self.valid.items()},
+            self.target[rows],
+            rows,
+        )
+
+
+def gather(data: GeoDataset, *, workers: int = 0, budget: int | None = None) -> Rows | None:
+    """Read a data set into memory; None where it would not fit, or its samples differ in shape.
+
+    Args:
+        workers: Processes that read.
+        budget: Bytes that it may take; None: a quarter of the machine's memory.
+    """
+    if budget is None:
+        budget = _memory() // 4
+    first = _packed(collate([data[0]]))
+    if _bytes(first) * len(data) > budget:
+        return None
+    loader = DataLoader(data, batch_size=_READ_AT_ONCE, num_workers=workers, collate_fn=_read)
+    parts: list[dict[str, Any]] = []
+    for part in loader:
+        if parts and _shapes(part) != _shapes(parts[0]):
+            return None
+        parts.append(part)
+    return Rows(
+        {name: _join([part["inputs"][name] for part in parts]) for name in parts[0]["inputs"]},
+        _masks(parts),
+        torch.cat([part["target"] for part in parts]),
+    )
+
+
+def _memory() -> int:
+    """Bytes of memory that the machine has; 4 GiB where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 4 * 2**30
+
+
+def _read(samples: Sequence[Sample]) -> dict[str, Any]:
+    return _packed(collate(samples))
+
+
+def _packed(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch | {"inputs": {name: _pack(values) for name, values in batch["inputs"].items()}}
+
+
+def _pack(values: Tensor) -> Tensor:
+    codes = (values * 255).round()
+    if codes.numel() and codes.min() >= 0 and codes.max() <= 255 and torch.equal(codes / 255, values):
+        return codes.to(torch.uint8)
+    return values
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    # One batch may be all bytes by chance (a field of zeros) where the others are not.
+    if len({part.dtype for part in parts}) > 1:
+        parts = [part / 255 if part.dtype == torch.uint8 else part for part in parts]
+    return torch.cat(parts)
+
+
+def _masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """The masks of all parts; a part without one has everything."""
+    names = {name: mask for part in parts for name, mask in part["valid"].items()}
+    return {
+        name: torch.cat([
+            part["valid"].get(name, torch.ones(len(part["target"]), *like.shape[1:], dtype=torch.bool))
+            for part in parts
+        ])
+        for name, like in names.items()
+    }  # fmt: skip
+
+
+def _bytes(batch: dict[str, Any]) -> int:
+    return sum(values.nbytes for values in [*batch["inputs"].values(), batch["target"]])
+
+
+def _shapes(batch: dict[str, Any]) -> dict[str, torch.Size]:
+    shapes = {name: values.shape[1:] for name, values in batch["inputs"].items()}
+    return shapes | {"target": batch["target"].shape[1:]}
+
+
+class _Numbered(Dataset):
+    """Samples together with their position."""
+
+    def __init__(self, data: GeoDataset) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[int, Sample]:
+        return index, self.data[index]
+
+
+def _batch(pairs: Sequence[tuple[int, Sample]]) -> Batch:
+    batch = collate([sample for _, sample in pairs])
+    index = torch.tensor([position for position, _ in pairs])
+    return Batch(batch["inputs"], batch["valid"], batch["target"], index)
+
+
+class _Order(Sampler[list[int]]):
+    """Which samples make which batch. Every process of a training takes its own share of each."""
+
+    def __init__(self, size: int, batch_size: int, seed: tuple[int, ...] | None) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return batch_count(self.size, self.batch_size, shuffled=self.seed is not None)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.arange(self.size)
+        rank, world = 0, 1
+        if self.seed is not None:
+            seed = step_seed(*self.seed, self.epoch)
+            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))
+            rank, world = _place()
+        first, self.start = self.start, 0
+        for number in range(first, len(self)):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+            # Shares of one length, or the processes would wait for one another for ever.
+            share = -(-len(batch) // world)
+            yield (batch * world)[rank * share : (rank + 1) * share]
+
+
+def _place() -> tuple[int, int]:
+    """(rank of this process, number of processes) of the training."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+class Batches:
+    """Batches of a data set, epoch by epoch.
+
+    Args:
+        data: Read as it is needed, or once and for all: `Rows`.
+        batch_size: Samples a batch, over all processes of the training.
+        seed: Numbers that the order depends on, beside the epoch; None: the order of the data set.
+            A shuffled epoch leaves out a last, smaller batch.
+        workers: Processes that read, where the data are not in memory.
+    """
+
+    def __init__(
+        self, data: GeoDataset | Rows, *, batch_size: int, seed: tuple[int, ...] | None = None,
+        workers: int = 0,
+    ) -> None:  # fmt: skip
+        self.data = data
+        # Lightning looks for `set_epoch` under these names.
+        self.sampler, self.batch_sampler = self, None
+        self._order = _Order(len(data), batch_size, seed)
+        self._loader = None
+        if not isinstance(data, Rows):
+            self._loader = DataLoader(
+                _Numbered(data), batch_sampler=self._order, num_workers=workers, collate_fn=_batch,
+                persistent_workers=workers > 0,
+            )  # fmt: skip
+
+    def set_epoch(self, epoch: int) -> None:
+        self._order.epoch = epoch
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Begin the next epoch with this batch; those after it are whole."""
+        self._order.epoch, self._order.start = epoch, batch
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator looks at the epoch when the first batch is asked for, not before.
+        if isinstance(self.data, Rows):
+            for index in self._order:
+                yield self.data.batch(index)
+        else:
+            assert self._loader is not None
+            yield from self._loader
+
+
+def batch_count(samples: int, batch_size: int, *, shuffled: bool) -> int:
+    """Batches of an epoch; a shuffled one leaves out a last, smaller batch unless it is the only."""
+    whole = samples // batch_size
+    return whole if shuffled and whole else -(-samples // batch_size)
+
+
+def step_seed(*numbers: int) -> int:
+    """One seed from several numbers, such as (seed, stage, step): near numbers, far seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

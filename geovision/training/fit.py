@@ -1,0 +1,70 @@
+"""Training by whichever way a model's entry names."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from geovision.datasets.base import GeoDataset
+from geovision.errors import MissingExtraError, OptionError
+from geovision.models.geomodel import GeoModel
+from geovision.spec import Recipe
+from geovision.training import closed_form
+from geovision.training.record import training_record
+from geovision.training.run_folder import RunFolder, describe_run
+
+__all__ = ["train"]
+
+
+def train(
+    model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
+    recipe: Recipe | None = None, out: Path | None = None, resume: bool = False,
+    devices: int | str = "auto", workers: int = 0, progress: bool = True,
+) -> GeoModel:  # fmt: skip
+    """Train a model in place. See `geovision.train`, which is this."""
+    if resume and out is None:
+        raise OptionError("resume=True needs the folder of the training: out=")
+    recipe = recipe or model.recipe
+    folder = RunFolder(out) if out else None
+    if folder:
+        folder.open(describe_run(model, data, validation, recipe), resume=resume)
+        if folder.finished:
+            return _finished(model, folder)
+    if model.spec.fit == "gradient":
+        _by_gradient(model, data, validation, recipe, folder, devices, workers, progress)
+    else:
+        begun = time.perf_counter()
+        if model.spec.fit == "closed_form":
+            closed_form.fit(model, data)
+        model.training_record = training_record(data, None, seconds=time.perf_counter() - begun)
+    model.eval()
+    if folder:
+        model.save(folder.model)
+    return model
+
+
+def _finished(model: GeoModel, folder: RunFolder) -> GeoModel:
+    from geovision.models.folder import read
+
+    trained = read(folder.model)
+    model.load_state_dict(trained.state_dict())
+    model.training_record = trained.training_record
+    return model.eval()
+
+
+def _by_gradient(
+    model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe,
+    folder: RunFolder | None, devices: int | str, workers: int, progress: bool,
+) -> None:  # fmt: skip
+    try:
+        import lightning  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("lightning", "train") from error
+    from geovision.training import gradient
+
+    job = gradient.Job(model, data, validation, recipe, folder, devices, workers, progress)
+    gradient.fit(job)
+    model.training_record = training_record(
+        data, recipe, seconds=sum(row["seconds"] for row in job.rows), epochs=len(job.rows),
+        steps=job.rows[-1]["step"], last=job.rows[-1],
+    )  # fmt: skip

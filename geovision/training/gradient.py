@@ -1,0 +1,341 @@
+"""Training by gradient descent: the stages of a recipe, one lightning trainer each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning import Callback
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from geovision import storage
+from geovision.datasets.base import GeoDataset
+from geovision.errors import DatasetError, OptionError
+from geovision.hardware import hardware_bfloat16
+from geovision.models.geomodel import GeoModel
+from geovision.spec import Recipe, Stage
+from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog
+from geovision.training.data import Batches, Rows, batch_count, gather
+from geovision.training.module import HEADER, StageModule
+from geovision.training.progress import ProgressBar
+from geovision.training.run_folder import RunFolder
+
+__all__ = ["Job", "fit"]
+
+Size = tuple[int, int]
+
+
+@dataclass
+class Job:
+    """One training: what is trained on what, how, where.
+
+    Attributes:
+        folder: None keeps nothing on disk.
+        workers: Processes that read data.
+        rows: The log, a row an epoch, filled as it goes.
+    """
+
+    model: GeoModel
+    data: GeoDataset
+    validation: GeoDataset | None
+    recipe: Recipe
+    folder: RunFolder | None
+    devices: int | str
+    workers: int
+    progress: bool
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(job: Job) -> None:
+    """Train the model in place, from the checkpoint in the folder where there is one.
+
+    Raises:
+        OptionError: A recipe that does not fit the model or the data.
+        InputError: Samples that the model does not take.
+    """
+    _check(job)
+    state = job.folder.state() if job.folder else None
+    reached = state[HEADER] if state else {"stage": 0, "done": False}
+    bar = ProgressBar(steps=_steps(job), epochs=job.recipe.epochs, show=job.progress)
+    if state:
+        job.rows[:] = state["callbacks"]["EpochLog"]["rows"]
+        bar.step = job.rows[-1]["step"] if job.rows else 0
+    samples = _Samples(job)
+    with torch.random.fork_rng(), _threads(job.workers), _quiet():
+        for number in range(reached["stage"], len(job.recipe.stages)):
+            here = number == reached["stage"]
+            if state and here and reached["done"]:
+                _take(job.model, state)
+            else:
+                _run_stage(job, number, samples, bar, reached if state and here else None)
+
+
+def _check(job: Job) -> None:
+    recipe = job.recipe
+    if not recipe.stages or any(stage.epochs < 1 for stage in recipe.stages):
+        raise OptionError("a recipe has one stage or more, each of one epoch or more")
+    if not len(job.data) or (job.validation is not None and not len(job.validation)):
+        raise DatasetError(f"{job.data.card.name}: no sample to train on, or none to validate with")
+    if job.validation is None and (recipe.patience or recipe.keep == "best"):
+        raise OptionError("patience and keep='best' need samples to validate with: validation=")
+    if recipe.conflict_labels == "soft" and not hasattr(job.data, "soft_targets"):
+        raise OptionError(
+            f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
+        )
+    own = getattr(job.model.target, "classes", ())
+    for data in (job.data, job.validation):
+        classes = getattr(getattr(data, "target", None), "classes", own)
+        if classes != own:
+            raise OptionError(
+                f"the data have the classes {', '.join(classes)}, the model has {', '.join(own)}; "
+                "create the model with classes= of the data"
+            )
+
+
+def _steps(job: Job) -> int:
+    """Steps of the whole training."""
+    return sum(
+        stage.epochs * batch_count(len(job.data), stage.batch_size, shuffled=True)
+        for stage in job.recipe.stages
+    )
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+class _Samples:
+    """The samples of a training at the size of each stage, in memory where they fit."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._kept: dict[str, tuple[Size | None, GeoDataset | Rows]] = {}
+        self.soft = None
+        if job.recipe.conflict_labels == "soft":
+            self.soft = torch.from_numpy(np.asarray(job.data.soft_targets(), dtype=np.float32))  # type: ignore[attr-defined]
+
+    def size(self, stage: Stage) -> Size | None:
+        """What the first input is trained at; None on its native grid."""
+        return stage.size or self.job.model.inputs[0].size
+
+    def training(self, number: int) -> Batches:
+        stage, job = self.job.recipe.stages[number], self.job
+        size = self.size(stage)
+        if size is not None:
+            # Read so large that a crop of mean area is taken pixel by pixel.
+            scale = 1 / math.sqrt(sum(job.recipe.augment.crop_area) / 2)
+            size = (round(size[0] * scale), round(size[1] * scale))
+        data = self._at("training", job.data, size)
+        return Batches(
+            data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers
+        )
+
+    def validation(self, number: int) -> Batches | None:
+        stage, job = self.job.recipe.stages[number], self.job
+        if job.validation is None:
+            return None
+        data = self._at("validation", job.validation, self.size(stage))
+        return Batches(data, batch_size=stage.batch_size, workers=job.workers)
+
+    def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | Rows:
+        """The samples at a size where the data set offers sizes; else as they are, and the batches
+        are resized."""
+        if use in self._kept and self._kept[use][0] == size:
+            return self._kept[use][1]
+        self._kept.pop(use, None)
+        resized = data.with_size(size) if size and hasattr(data, "with_size") else data
+        found = gather(resized, workers=self.job.workers) or resized
+        self._kept[use] = size, found
+        return found
+
+
+# --- one stage ----------------------------------------------------------------------------------
+
+
+def _run_stage(
+    job: Job, number: int, samples: _Samples, bar: ProgressBar, reached: Mapping[str, Any] | None
+) -> None:
+    """Train through one stage, from its beginning or from what the checkpoint has reached."""
+    stage = job.recipe.stages[number]
+    batches, validation = samples.training(number), samples.validation(number)
+    module = StageModule(
+        job.model, job.recipe, number, steps_per_epoch=len(batches), soft=samples.soft,
+        size=samples.size(stage),
+    )  # fmt: skip
+    if reached:
+        batches.start_at(reached["epoch"], reached["batch"])
+        bar.step += reached["batch"]
+    else:
+        module.check(next(iter(batches)))
+    trainer = _trainer(job, stage, _callbacks(job, number, bar))
+    checkpoint = job.folder.checkpoint if job.folder and reached else None
+    with _restored(job.model), _interruptible(job.folder):
+        trainer.fit(module, batches, validation, ckpt_path=checkpoint, weights_only=True)
+    if trainer.world_size > 1 and job.folder:  # the log was written by another process
+        state = job.folder.state()
+        assert state is not None
+        job.rows[:] = state["callbacks"]["EpochLog"]["rows"]
+
+
+def _callbacks(job: Job, number: int, bar: ProgressBar) -> list[Callback]:
+    recipe, last = job.recipe, number == len(job.recipe.stages) - 1
+    found: list[Callback] = []
+    if last and recipe.keep == "best":
+        found.append(Best())
+    if recipe.ema:
+        found.append(Average(recipe.ema))
+    if last and recipe.patience:
+        found.append(EarlyStopping("val_loss", patience=recipe.patience))
+    found += [bar, EpochLog(job.folder.path if job.folder else None, job.rows, bar.say)]
+    if job.folder:
+        found.append(Checkpoints(job.folder.checkpoint))
+    return found
+
+
+def _trainer(job: Job, stage: Stage, callbacks: list[Callback]) -> L.Trainer:
+    kind = _device_kind()
+    count = _device_count(job.devices, kind)
+    return L.Trainer(
+        accelerator=kind,
+        devices=count,
+        # A function that trains must come back once, not once in every process.
+        strategy="ddp_spawn" if count > 1 else "auto",
+        sync_batchnorm=count > 1 and kind == "cuda",
+        precision=_precision(job.recipe, kind),
+        max_epochs=stage.epochs,
+        callbacks=callbacks,
+        plugins=[StoredCheckpoints()],
+        logger=False,
+        enable_checkpointing=job.folder is not None,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _device_kind() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _device_count(devices: int | str, kind: str) -> int:
+    if devices == "auto":
+        return torch.cuda.device_count() if kind == "cuda" else 1
+    try:
+        count = int(devices)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise OptionError(f"devices={devices!r}: expected 'auto' or a number from 1")
+    return count
+
+
+def _precision(recipe: Recipe, kind: str) -> Any:
+    if recipe.precision == "16-mixed" and kind == "cpu":
+        raise OptionError("precision='16-mixed' needs a GPU; on a processor use 'auto' or '32-true'")
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16-mixed" if hardware_bfloat16(kind) else "32-true"
+
+
+def _take(model: GeoModel, state: Mapping[str, Any]) -> None:
+    """Give a model the weights that a finished stage left."""
+    best = state["callbacks"].get("Best")
+    weights = best["weights"] if best else {
+        name.removeprefix("model."): value
+        for name, value in state["state_dict"].items()
+        if name.startswith("model.")
+    }  # fmt: skip
+    model.load_state_dict(weights)
+
+
+class StoredCheckpoints(CheckpointIO):
+    """Checkpoints that are written whole or not at all, and read without running what is in them."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as stream:
+                torch.save(checkpoint, stream)
+
+        storage.write_files(Path(path).parent, {Path(path).name: write})
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+# --- what a training changes in its process, and puts back --------------------------------------
+
+
+@contextlib.contextmanager
+def _restored(model: GeoModel) -> Iterator[None]:
+    """Convolutions run channels-last while they are trained; what a stage froze thaws after it."""
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trainable[name])
+
+
+@contextlib.contextmanager
+def _threads(workers: int) -> Iterator[None]:
+    """Leave a core to each process that reads data."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before - workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without lightning's remarks on what this trainer decides by itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible(folder: RunFolder | None) -> Iterator[None]:
+    """An interrupt stays one: lightning makes an exit of it, and ignores all later ones."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        if folder:
+            print(f"Interrupted. {folder.path} holds the training; go on by resume=True.", file=sys.stderr)
+        raise KeyboardInterrupt from None
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,225 @@
+"""One stage of training as lightning sees it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from geovision import metrics
+from geovision.errors import InputError
+from geovision.models.geomodel import GeoModel
+from geovision.spec import ClassTarget, Recipe, Stage, resolve
+from geovision.training import optim
+from geovision.training.augment import Augmentation, mix
+from geovision.training.data import Batch, step_seed
+
+__all__ = ["HEADER", "StageModule"]
+
+HEADER = "geovision"
+"""Key of our own entry in a checkpoint: stage, epoch, batch, and whether the stage is done."""
+
+
+class StageModule(L.LightningModule):
+    """Trains a `GeoModel` through one stage of a recipe.
+
+    Nothing random is carried from one step to the next: each step seeds torch's generator from
+    (seed, stage, step), so that a step gives the same result after a kill as without one.
+
+    Args:
+        model: In whatever state the stage before left it.
+        number: Of the stage, from 0.
+        soft: Class probabilities ``(sample, class)`` of the training samples, instead of their
+            labels.
+        size: (height, width) that pictures are trained and validated at; None: their own.
+    """
+
+    def __init__(
+        self, model: GeoModel, recipe: Recipe, number: int, *, steps_per_epoch: int,
+        soft: Tensor | None = None, size: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.model = model
+        self.recipe, self.number, self.steps_per_epoch = recipe, number, steps_per_epoch
+        self.soft: Tensor | None
+        self.register_buffer("soft", soft, persistent=False)
+        self._loss = resolve(model.task.loss)
+        self._augment = Augmentation(recipe.augment, model.inputs, model.target, size=size)
+        self._resize = Augmentation(type(recipe.augment)(), model.inputs, model.target, size=size)
+        self._still: list[nn.Module] = []
+        # In a dictionary, where torch does not take them for parts of the network.
+        self._metrics = {"all": metrics.applicable(model.task.metrics, model.target)}
+        # What a checkpoint in the middle of an epoch holds of it: sum and number of losses, seconds.
+        self._carried = (0.0, 0, 0.0)
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        loss, self.loss_steps, self._seconds = self._carried
+        self.loss_sum, self._started = torch.tensor(loss), time.perf_counter()
+        self._carried = (0.0, 0, 0.0)
+
+    @property
+    def stage(self) -> Stage:
+        return self.recipe.stages[self.number]
+
+    # --- what lightning calls ---------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        self._still = optim.freeze(self.model, self.stage)
+        optimizer, schedule = optim.build(
+            self.model, self.stage, self.steps_per_epoch, fused=self.trainer.precision != "16-mixed"
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        # Lightning's own refuses fused optimisers, because of the scaled gradients of float16; ours
+        # is fused in the other precisions alone.
+        if self.stage.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.clip)
+
+    def on_train_start(self) -> None:
+        # The only hook that comes before the first step of an epoch that is gone on with.
+        self.train()
+        self._begin_epoch()
+
+    def train(self, mode: bool = True) -> StageModule:
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
+
+    def on_train_epoch_start(self) -> None:
+        self._begin_epoch()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        torch.manual_seed(step_seed(self.recipe.seed, self.number, self.global_step, self.global_rank))
+        batch = self._softened(self._augment(_floats(batch)))
+        if isinstance(self.model.target, ClassTarget):
+            batch = mix(batch, self.recipe.augment)
+        loss = self._loss(*self._answered(batch))
+        self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
+        self.loss_steps += 1
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation = torch.zeros(2, dtype=torch.float64)
+        for metric in self._metrics["all"].values():
+            metric.to(self.device).reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        batch = self._resize(_floats(batch))
+        values, target, valid = self._answered(batch)
+        count = len(target) if valid is None else int(valid.sum())
+        self._validation += torch.tensor([float(self._loss(values, target, valid)) * count, count])
+        probabilities = getattr(self.model.head, "probabilities", None)
+        prediction = probabilities(values) if probabilities else values
+        if valid is not None:
+            prediction, target = prediction[valid], target[valid]
+        if len(target):
+            for metric in self._metrics["all"].values():
+                metric.update(prediction, target)
+
+    def on_validation_epoch_end(self) -> None:
+        # Lightning's early stopping looks for this name.
+        self.log("val_loss", self.validation_loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        loop = self.trainer.fit_loop
+        progress: Any = loop.epoch_progress.current
+        batches: Any = loop.epoch_loop.batch_progress.current
+        whole = progress.processed == progress.ready
+        checkpoint[HEADER] = {
+            "stage": self.number,
+            "epoch": progress.processed,
+            "batch": 0 if whole else batches.processed,
+            "done": whole and (progress.processed >= self.stage.epochs or self.trainer.should_stop),
+            "loss_sum": 0.0 if whole else float(self.loss_sum),
+            "loss_steps": 0 if whole else self.loss_steps,
+            "seconds": 0.0 if whole else self.seconds,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        header = checkpoint[HEADER]
+        self._carried = header["loss_sum"], header["loss_steps"], header["seconds"]
+
+    # --- what the callbacks read ------------------------------------------------------------------
+
+    @property
+    def validation_loss(self) -> float:
+        """Mean over the validation samples of the last epoch."""
+        total, count = self._validation.tolist()
+        return total / max(count, 1)
+
+    @property
+    def training_loss(self) -> float:
+        """Mean over the steps of this epoch so far."""
+        return float(self.loss_sum) / max(self.loss_steps, 1)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this epoch so far."""
+        return self._seconds + time.perf_counter() - self._started
+
+    def scores(self) -> dict[str, float]:
+        """The task's metrics on the validation samples of this epoch, those that are one number."""
+        found = {name: metric.compute() for name, metric in self._metrics["all"].items()}
+        return {name: float(value) for name, value in found.items() if value.numel() == 1}
+
+    # --- parts of a step --------------------------------------------------------------------------
+
+    def _softened(self, batch: Batch) -> Batch:
+        """Class targets as probabilities where the recipe asks for more than labels."""
+        target = self.model.target
+        if not isinstance(target, ClassTarget):
+            return batch
+        smoothing, augment = self.recipe.label_smoothing, self.recipe.augment
+        if self.soft is None and not (smoothing or augment.mixup or augment.cutmix):
+            return batch
+        count = len(target.classes)
+        if self.soft is not None:
+            share = self.soft[batch.position]
+        else:
+            # A missing label may stand as any number; its mask keeps it out.
+            share = nn.functional.one_hot(batch.target.clamp(0, count - 1), count).float()
+        return batch._replace(target=share * (1 - smoothing) + smoothing / count)
+
+    def _answered(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(values, target, where both are there) of a batch."""
+        inputs = {name: _channels_last(values) for name, values in batch.inputs.items()}
+        masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
+        output = self.model(inputs, valid=masks or None)
+        valid = batch.valid.get("target")
+        if output.valid is not None:
+            valid = output.valid if valid is None else valid & output.valid
+        return output.values.float(), batch.target, valid
+
+    def check(self, batch: Batch) -> None:
+        """Raise if a batch is not what the model takes.
+
+        Raises:
+            InputError: Its names, axes, units, or classes beyond the model's.
+        """
+        batch = _floats(batch)
+        masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
+        self.model.check(batch.inputs, valid=masks or None)
+        target = self.model.target
+        if isinstance(target, ClassTarget) and int(batch.target.max()) >= len(target.classes):
+            raise InputError(
+                f"label {int(batch.target.max())} has no class: the model knows {len(target.classes)}, "
+                f"{', '.join(target.classes)}"
+            )
+
+
+def _floats(batch: Batch) -> Batch:
+    """Bytes as fractions of their full scale, see `data.Rows`."""
+    inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in batch.inputs.items()}
+    return batch._replace(inputs=inputs)
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values

@@ -1,0 +1,76 @@
+"""What a reader sees of a training: a bar on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import Callback, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from geovision.training.module import StageModule
+
+__all__ = ["ProgressBar", "describe"]
+
+
+class ProgressBar(Callback):
+    """One bar over all stages, on standard error.
+
+    Args:
+        steps: Of the whole training.
+        epochs: The same.
+        show: False shows nothing.
+    """
+
+    def __init__(self, *, steps: int, epochs: int, show: bool) -> None:
+        self.steps, self.epochs, self.show = steps, epochs, show
+        self.step, self.news = 0, ""
+        self._bar: Progress | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        console = Console(stderr=True)
+        if not (self.show and trainer.is_global_zero and console.is_terminal):
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
+            TimeRemainingColumn(), TextColumn("{task.fields[news]}"), console=console,
+        )  # fmt: skip
+        task = self._bar.add_task(f"training {pl_module.model.spec.name}", total=self.steps, news=self.news)
+        self._bar.update(task, completed=self.step)
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: StageModule, outputs: Any, batch: Any, batch_idx: int  # type: ignore[override]
+    ) -> None:
+        self.step += 1
+        self._draw()
+
+    def say(self, row: dict[str, Any]) -> None:
+        """Show the row of an epoch's log."""
+        self.step, self.news = row["step"], f"epoch {row['epoch']}/{self.epochs}  {describe(row)}"
+        if self._bar is None and self.show:
+            Console(stderr=True).print(self.news, highlight=False)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self.step, news=self.news)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: StageModule, exception: BaseException) -> None:  # type: ignore[override]
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def describe(row: dict[str, Any]) -> str:
+    """The losses and the headline metric of one row of the log, in a few words."""
+    names = [name for name in row if name not in ("stage", "epoch", "step", "lr", "seconds")]
+    shown = [name for name in names if name in ("train_loss", "val_loss")]
+    shown += [name for name in names if name not in shown][:1]
+    return "  ".join(f"{name} {row[name]:.3f}" for name in shown)
