@@ -135,8 +135,8 @@ class MGCD(_SevenSkyTypes):
         title="TJNU Multimodal Ground-based Cloud Database (MGCD)",
         source="https://github.com/shuangliutjnu/Multimodal-Ground-based-Cloud-Database",
         licence="free for research under the MGCD Agreement, to be accepted by a person",
-        citation="Liu, Li, Zhang, Cao and Durrani 2020, Ground-based cloud classification using task-based "
-        "graph convolutional network, Geophysical Research Letters 47, doi:10.1029/2020GL087338",
+        citation="Liu et al. 2020, Multi-evidence and multi-modal fusion network for ground-based cloud "
+        "recognition, Remote Sensing 12, 464, doi:10.3390/rs12030464",
         split_unit="near-duplicate group; frames of one camera at one place, so really the day, which is "
         "not given",
         layout=f"{_LAYOUT} (the photos; inferred, the authors document only the tables)",

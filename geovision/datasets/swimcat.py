@@ -56,7 +56,7 @@ class SWIMCAT(ImageDataset):
         source="http://vintage.winklerbros.net/swimcat.html",
         licence="free for research on request to its authors",
         citation="Dev, Lee and Winkler 2015, Categorization of cloud image patches using an improved "
-        "texton-based approach, ICIP, doi:10.1109/ICIP.2015.7350833",
+        "texton-based approach, ICIP 2015",
         split_unit="near-duplicate group; patches of one frame, which is not given",
         layout=_LAYOUT,
         traps=(
