@@ -29,7 +29,8 @@ class Sample(TypedDict):
 
     Attributes:
         inputs: By input name, in physical units, axes as in its `InputSpec.layout`.
-        valid: By input name, which values are there (bool, the input's shape); absent: all.
+        valid: By input name, which values are there (bool, the input's shape), and under "target"
+            which labels are (the target's shape); absent: all.
         target: Class index (int64 scalar), or mask or field ``(channel, y, x)``.
         unit: What a split must not cut: near-duplicate group, night, pass, storm day, winter.
         source: Where it was read from.
@@ -140,10 +141,14 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         inputs[name] = torch.stack([s["inputs"].get(name, torch.zeros_like(some)) for s in samples])
         if any(name in s["valid"] or name not in s["inputs"] for s in samples):
             valid[name] = torch.stack([_mask(sample, name, some) for sample in samples])
+    target = torch.stack([sample["target"] for sample in samples])
+    if any("target" in sample["valid"] for sample in samples):
+        there = torch.ones_like(samples[0]["target"], dtype=torch.bool)
+        valid["target"] = torch.stack([sample["valid"].get("target", there) for sample in samples])
     return {
         "inputs": inputs,
         "valid": valid,
-        "target": torch.stack([sample["target"] for sample in samples]),
+        "target": target,
         "unit": [sample["unit"] for sample in samples],
         "source": [sample["source"] for sample in samples],
     }
