@@ -1,7 +1,18 @@
 """What a model is worth: its answers on a data set, scores with intervals, figures, calibration."""
 
 from geovision.evaluation.calibration import calibrate, fit_temperature
+from geovision.evaluation.crossval import cross_validate
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Figure, Report, evaluate, score
 
-__all__ = ["Figure", "Predictions", "Report", "calibrate", "collect", "evaluate", "fit_temperature", "score"]
+__all__ = [
+    "Figure",
+    "Predictions",
+    "Report",
+    "calibrate",
+    "collect",
+    "cross_validate",
+    "evaluate",
+    "fit_temperature",
+    "score",
+]

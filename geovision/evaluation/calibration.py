@@ -42,7 +42,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     with torch.enable_grad():
         optimiser.step(loss)  # type: ignore[arg-type]
-    return min(max(math.exp(float(log_temperature)), LIMITS[0]), LIMITS[1])
+    return min(max(math.exp(log_temperature.item()), LIMITS[0]), LIMITS[1])
 
 
 def calibrate(model: GeoModel, predictions: Predictions) -> float:
