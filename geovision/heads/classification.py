@@ -27,6 +27,9 @@ class ClassScores(nn.Module):
         scores ``(batch, class)`` -> the same, taken as logits.
     """
 
+    answer = ClassPrediction
+    """What `decode` gives."""
+
     temperature: Tensor
 
     def __init__(self, num_features: int, target: ClassTarget, *, dropout: float = 0.0) -> None:

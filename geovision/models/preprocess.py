@@ -18,23 +18,24 @@ from geovision.spec import Channel, InputSpec
 __all__ = ["Normalise", "check", "physical"]
 
 
-def physical(values: np.ndarray | Tensor, spec: InputSpec) -> Tensor:
-    """One sample as a float32 tensor in the units of `spec`.
+def physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = "") -> Tensor:
+    """One sample or batch as a float32 tensor in the units of `spec`.
 
     Integers are counts where the input says so: full scale of their type is 1 (uint8: 255). This
-    is a rule about types; no scale is ever guessed from values.
+    is a rule about types; no scale is ever guessed from values. `where` names it in errors.
 
     Raises:
         InputError: Integers where the input takes none, or values that are not numbers.
     """
+    place = f"{where}: " if where else ""
     tensor = torch.as_tensor(values)
     if tensor.dtype in (torch.complex64, torch.complex128, torch.bool):
-        raise InputError(f"input {spec.name!r} takes numbers, not {tensor.dtype}")
+        raise InputError(f"{place}input {spec.name!r} takes numbers, not {tensor.dtype}")
     if tensor.is_floating_point():
         return tensor.float()
     if spec.integers == "refuse":
         raise InputError(
-            f"input {spec.name!r} is in {spec.channels[0].unit}, not in counts: "
+            f"{place}input {spec.name!r} is in {spec.channels[0].unit}, not in counts: "
             f"convert {tensor.dtype} to float in that unit"
         )
     return tensor.float() / torch.iinfo(tensor.dtype).max

@@ -1,0 +1,158 @@
+"""Answers for many samples: decoding and computing overlap, and answers come in their order."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geovision.errors import InputError, OptionError
+from geovision.hardware import hardware_bfloat16
+from geovision.heads.prediction import Prediction
+from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import Prepared, prepare
+from geovision.models.preprocess import physical
+from geovision.models.sources import Loaded, Source, iter_sources
+from geovision.spec import InputSpec
+
+__all__ = ["PRECISIONS", "iter_predict", "predict"]
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_MOST_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
+
+
+def predict(
+    model: GeoModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto", skip_errors: bool = False,
+) -> list[Prediction]:  # fmt: skip
+    """Answers for all inputs, in their order. See `GeoModel.predict`."""
+    return list(
+        iter_predict(model, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors)
+    )
+
+
+def iter_predict(
+    model: GeoModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto", skip_errors: bool = False,
+) -> Iterator[Prediction]:  # fmt: skip
+    """The same one by one, while later inputs are read: for more than memory holds.
+
+    Each worker thread takes a whole batch from file to answer, so that all cores are busy with
+    either decoding or the network. `inputs` may be a generator; a few batches of it are in memory
+    at a time. Arguments as for `GeoModel.predict`.
+    """
+    if batch_size < 1:
+        raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
+    dtype = _dtype(model, precision)
+    sources = iter_sources(inputs, model.inputs)
+    return _answers(model, dtype, sources, batch_size, skip_errors)
+
+
+def _dtype(model: GeoModel, precision: str) -> torch.dtype:
+    """What the network computes in."""
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
+    device = next((p.device.type for p in model.parameters()), "cpu")
+    # A class is decided by the largest score; a field's values are the answer, so they keep their digits.
+    decided = model.target.kind == "class" and model.spec.fit == "gradient"
+    if precision == "bfloat16" or (precision == "auto" and decided and hardware_bfloat16(device)):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _answers(
+    model: GeoModel, dtype: torch.dtype, sources: Iterator[Source], batch_size: int, skip_errors: bool
+) -> Iterator[Prediction]:
+    threads = torch.get_num_threads()
+    workers = min(threads, _MOST_WORKERS)
+    ahead = list(itertools.islice(sources, workers * batch_size))
+    if not ahead:
+        return
+    # A short list is shared out evenly.
+    size = max(1, min(batch_size, math.ceil(len(ahead) / workers)))
+    workers = min(workers, math.ceil(len(ahead) / size))
+    prepared = prepare(model, dtype)
+    batches = _batches(itertools.chain(ahead, sources), size)
+    if workers == 1:
+        for batch in batches:
+            yield from _answer(prepared, batch, skip_errors)
+        return
+    pool = ThreadPoolExecutor(workers, "predict", torch.set_num_threads, (threads // workers,))
+    try:
+        yield from _in_order(pool, prepared, batches, skip_errors, most=workers + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the default of threads to come
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, prepared: Prepared, batches: Iterable[list[Source]], skip_errors: bool, *,
+    most: int,
+) -> Iterator[Prediction]:  # fmt: skip
+    """Answers in order, with at most this many batches under way."""
+    waiting: deque[Future[list[Prediction]]] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(_answer, prepared, batch, skip_errors))
+        if len(waiting) >= most:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+def _batches(sources: Iterator[Source], size: int) -> Iterator[list[Source]]:
+    while batch := list(itertools.islice(sources, size)):
+        yield batch
+
+
+# --- one batch ----------------------------------------------------------------------------------
+
+
+def _answer(prepared: Prepared, batch: Sequence[Source], skip_errors: bool) -> list[Prediction]:
+    """Read one batch and answer it."""
+    answers: list[Prediction | None] = [None] * len(batch)
+    groups: dict[Any, list[tuple[int, Loaded]]] = {}
+    for index, source in enumerate(batch):
+        try:
+            loaded = source.load(prepared.specs)
+        except InputError as error:
+            if not skip_errors:
+                raise
+            answers[index] = prepared.head.answer(
+                source=source.name, flags=("unreadable",), error=str(error)
+            )
+            continue
+        # Samples on grids of their own, or with other inputs, cannot share a forward pass.
+        shape = tuple((name, value.shape) for name, value in loaded.inputs.items())
+        groups.setdefault(shape, []).append((index, loaded))
+    for group in groups.values():
+        values, features = prepared(*_stack([loaded for _, loaded in group], prepared.specs))
+        names = [batch[index].name for index, _ in group]
+        decoded = prepared.head.decode(values, features, names)
+        for (index, _), answer in zip(group, decoded, strict=True):
+            answers[index] = answer
+    return [answer for answer in answers if answer is not None]
+
+
+def _stack(
+    samples: Sequence[Loaded], specs: Sequence[InputSpec]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Inputs and masks of several samples along a new first axis."""
+    inputs, valid = {}, {}
+    for spec in specs:
+        name = spec.name
+        if name not in samples[0].inputs:
+            continue
+        values = [sample.inputs[name] for sample in samples]
+        if len({value.dtype for value in values}) > 1:
+            values = [physical(value, spec) for value in values]
+        inputs[name] = torch.stack(values)
+        if any(name in sample.valid for sample in samples):
+            valid[name] = torch.stack(
+                [s.valid.get(name, torch.ones_like(s.inputs[name], dtype=torch.bool)) for s in samples]
+            )
+    return inputs, valid

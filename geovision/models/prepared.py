@@ -1,0 +1,287 @@
+"""A copy of a model that only answers, made once and kept until the weights change.
+
+Four things make it fast, each measured by ``benchmarks/predict_speed.py``: batch normalisation is
+folded into the convolution before it; an activation that follows is computed by the convolution
+itself, through the oneDNN operator that PyTorch's compiler uses, without compiling; pixels lie
+channels-last; and where asked the network computes in bfloat16. The head stays in float32.
+
+Which layer follows which is seen by running the network once, not guessed from names, and the copy
+is compared with the model before it is used. A network where they differ is left as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
+from timm.layers.padding import pad_same
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from geovision.models.geomodel import GeoModel
+from geovision.models.preprocess import physical
+from geovision.spec import InputSpec
+
+__all__ = ["Prepared", "prepare"]
+
+
+class Prepared:
+    """A model's normalisation, network and head, ready to answer.
+
+    Args:
+        model: Copied; nothing of it is changed.
+        dtype: What the network computes in, ``torch.float32`` or ``torch.bfloat16``.
+    """
+
+    def __init__(self, model: GeoModel, dtype: torch.dtype) -> None:
+        self.specs = model.inputs
+        self.dtype = dtype
+        self.normalise = copy.deepcopy(model.normalise).eval()
+        self.head: Any = copy.deepcopy(model.head).eval()
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        example = _example(model, self.device)
+        network = _joined(model.network, self.normalise(example)) if example else _copied(model.network)
+        network = _cast(network.to(memory_format=torch.channels_last), dtype)
+        for module in network.modules():
+            if isinstance(module, _ConvolutionActivation):
+                module.pack()
+        self.network = network
+
+    @torch.inference_mode()
+    def __call__(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Values and features of a batch, in float32, on the CPU.
+
+        Args:
+            inputs: By name, ``(batch, *layout)``: physical units, or counts whose full scale is 1.
+            valid: Which values are there; absent: all.
+        """
+        specs = {spec.name: spec for spec in self.specs}
+        batch = {
+            name: _laid_out(physical(value.to(self.device), specs[name])) for name, value in inputs.items()
+        }
+        masks = {name: value.to(self.device) for name, value in valid.items()}
+        normalised = {name: value.to(self.dtype) for name, value in self.normalise(batch, masks).items()}
+        features = self.network(normalised, valid=masks or None, context=None).float()
+        return self.head(features).cpu(), features.cpu()
+
+
+def _laid_out(values: Tensor) -> Tensor:
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+
+def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network in another precision; running statistics that were not folded keep theirs."""
+    if dtype == torch.float32:
+        return network
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
+    network = network.to(dtype)
+    for norm, state in zip(norms, kept, strict=True):
+        norm.float().load_state_dict(state)
+    return network
+
+
+# --- kept until the weights change --------------------------------------------------------------
+
+_KEPT: weakref.WeakKeyDictionary[GeoModel, tuple[Any, Prepared]] = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+def prepare(model: GeoModel, dtype: torch.dtype) -> Prepared:
+    """The prepared copy of a model, made anew where its weights have changed since the last."""
+    with _LOCK:
+        state = (dtype, _version(model))
+        kept = _KEPT.get(model)
+        if kept is None or kept[0] != state:
+            kept = (state, Prepared(model, dtype))
+            _KEPT[model] = kept
+        return kept[1]
+
+
+def _version(model: GeoModel) -> tuple:
+    """Changes whenever a parameter or buffer is written, replaced or moved."""
+    return tuple(
+        (name, value.data_ptr(), value.dtype, value.device, -1 if value.is_inference() else value._version)
+        for name, value in model.state_dict(keep_vars=True).items()
+    )
+
+
+# --- which layer follows which ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer, with the tensors it took and gave. A version tells the same tensor
+    before and after it was changed in place."""
+
+    layer: nn.Module
+    took: tuple[Tensor, int]
+    gave: tuple[Tensor, int]
+
+
+def _example(model: GeoModel, device: torch.device) -> dict[str, Tensor] | None:
+    """A random sample to look at the network with; None where the model's sizes are not known."""
+    generator = torch.Generator().manual_seed(0)
+    example = {}
+    for spec in model.inputs:
+        shape = _shape(spec, small="any_size" in model.spec.capabilities)
+        if shape is None:
+            return None
+        centre = torch.rand((1, *shape), generator=generator) * 2 - 1
+        axes = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
+        mean = torch.tensor([channel.mean for channel in spec.channels]).view(axes)
+        std = torch.tensor([channel.std for channel in spec.channels]).view(axes)
+        example[spec.name] = (mean + 2 * std * centre).to(device)
+    return example
+
+
+def _shape(spec: InputSpec, *, small: bool) -> tuple[int, ...] | None:
+    if spec.layout == "channel":
+        return (len(spec.channels),)
+    if spec.layout != "channel y x" or spec.size is None:
+        return None
+    # Layers follow each other at any size alike, so where a network takes any, a small one is quicker.
+    height, width = (min(side, 96) if small else side for side in spec.size)
+    return len(spec.channels), height, width
+
+
+def _calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_Call], Tensor]:
+    """Every call of a layer that may be joined with another, in one run, and the run's result."""
+    calls: list[_Call] = []
+
+    def note(layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
+        calls.append(_Call(layer, (args[0], versions.pop()), (result, result._version)))
+
+    versions: list[int] = []
+
+    def before(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        versions.append(args[0]._version)
+
+    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d, *_ACTIVATIONS))]
+    hooks = [layer.register_forward_pre_hook(before) for layer in layers]
+    hooks += [layer.register_forward_hook(note) for layer in layers]
+    try:
+        with torch.no_grad():  # inference tensors have no version
+            result = network(dict(example), valid=None, context=None)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls, result
+
+
+def _followers(calls: list[_Call]) -> dict[nn.Module, nn.Module]:
+    """For each layer the one that takes exactly what it gave, where there is one and only one, and
+    both are called once."""
+    often = Counter(id(call.layer) for call in calls)
+    single = [call for call in calls if often[id(call.layer)] == 1]
+    followers = {}
+    for call in single:
+        takers = [t for t in single if t.took[0] is call.gave[0] and t.took[1] == call.gave[1]]
+        if len(takers) == 1:
+            followers[call.layer] = takers[0].layer
+    return followers
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+# --- layers joined ------------------------------------------------------------------------------
+
+_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+_ACTIVATIONS = (nn.ReLU, nn.Hardtanh, nn.SiLU, nn.Hardswish)
+
+
+def _joined(network: nn.Module, example: Mapping[str, Tensor]) -> nn.Module:
+    """A copy in which a convolution takes in the normalisation and the activation that follow it;
+    a plain copy where that would answer otherwise."""
+    joined = _copied(network)
+    calls, expected = _calls(joined, example)
+    followers = _followers(calls)
+    new: dict[nn.Module, nn.Module] = {}
+    for convolution in [call.layer for call in calls if isinstance(call.layer, nn.Conv2d)]:
+        new |= _join(convolution, followers, fuse=expected.device.type == "cpu")
+    for parent in list(joined.modules()):
+        for name, child in list(parent.named_children()):
+            if child in new:
+                setattr(parent, name, new[child])
+    try:
+        with torch.no_grad():
+            found = joined(dict(example), valid=None, context=None)
+    except (RuntimeError, AttributeError):  # a build of PyTorch without the operator
+        return _copied(network)
+    same = (found - expected).abs().max() <= 1e-3 * expected.abs().max()
+    return joined if same else _copied(network)
+
+
+def _join(
+    convolution: nn.Conv2d, followers: Mapping[nn.Module, nn.Module], *, fuse: bool
+) -> dict[nn.Module, nn.Module]:
+    """What takes the place of a convolution and of the layers that are joined to it."""
+    norm: Any = followers.get(convolution)
+    if type(norm) not in _NORMS or not norm.track_running_stats:
+        norm = None
+    # timm's joint layer holds its activation.
+    held = isinstance(norm, BatchNormAct2d)
+    after = norm.act if held else followers.get(norm or convolution)
+    joined = fuse_conv_bn_eval(convolution, norm) if norm else convolution
+    fuse = fuse and type(joined) in (nn.Conv2d, Conv2dSame) and not isinstance(joined.padding, str)
+    takes = fuse and isinstance(after, _ACTIVATIONS)
+    new: dict[nn.Module, nn.Module] = {}
+    if norm:
+        new[norm] = after if held and not takes else nn.Identity()
+    if takes and not held:
+        new[after] = nn.Identity()
+    new[convolution] = _ConvolutionActivation(joined, after if takes else None) if fuse else joined
+    return new
+
+
+class _ConvolutionActivation(nn.Module):
+    """A convolution whose activation is computed while its result is still in the cache."""
+
+    def __init__(self, convolution: nn.Conv2d, activation: nn.Module | None) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.name, self.limits = _operator(activation)
+        self.packed: Tensor | None = None
+
+    def pack(self) -> None:
+        """Bring the weights into the order that the processor's kernel takes."""
+        c = self.convolution
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(
+            c.weight, c.padding, c.stride, c.dilation, c.groups
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = self.convolution
+        if isinstance(c, Conv2dSame):
+            x = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation))
+        weight = c.weight if self.packed is None else self.packed
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, c.bias, c.padding, c.stride, c.dilation, c.groups, self.name, self.limits, ""
+        )
+
+
+def _operator(activation: nn.Module | None) -> tuple[str, list[float]]:
+    """Name and numbers of an activation, as oneDNN's operator takes them."""
+    match activation:
+        case None:
+            return "none", []
+        case nn.Hardtanh():  # ReLU6 is one
+            return "hardtanh", [activation.min_val, activation.max_val]
+        case nn.SiLU():
+            return "swish", []
+        case nn.Hardswish():
+            return "hardswish", []
+        case _:
+            return "relu", []

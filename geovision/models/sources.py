@@ -1,0 +1,237 @@
+"""What `predict` is given, as samples: paths, pictures, arrays, tensors, mappings of them, lists."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from geovision.errors import InputError
+from geovision.models.preprocess import check, physical
+from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts
+from geovision.spec import InputSpec, resolve
+
+__all__ = ["Loaded", "Source", "iter_sources"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One sample in memory.
+
+    Attributes:
+        inputs: By input name, axes as in its layout: in physical units, or integer counts whose
+            full scale is 1.
+        valid: By input name, which values are there; absent: all.
+    """
+
+    inputs: dict[str, Tensor]
+    valid: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One sample as it was given, not read yet.
+
+    Attributes:
+        name: Its path, or its position as ``"[3]"``; quoted in answers and errors.
+        values: By input name, what was given for it.
+        error: Why there is nothing to read.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    error: InputError | None = None
+
+    def load(self, specs: tuple[InputSpec, ...]) -> Loaded:
+        """Read, check and resize it.
+
+        Raises:
+            InputError: Wrong unit, range, shape or name; `UnreadableFileError`: a damaged file.
+        """
+        if self.error is not None:
+            raise self.error
+        known = [spec.name for spec in specs]
+        unknown = [name for name in self.values if name not in known]
+        if unknown:
+            raise InputError(f"{self.name}: no input is called {unknown[0]!r}; the model takes {known}")
+        loaded = Loaded({})
+        for spec in specs:
+            value = self.values.get(spec.name)
+            if value is None:
+                if not spec.optional:
+                    raise InputError(f"{self.name}: input {spec.name!r} is missing")
+                continue
+            loaded.inputs[spec.name], valid = _load(value, spec, self.name)
+            if valid is not None:
+                loaded.valid[spec.name] = valid
+        return loaded
+
+
+# --- which samples ------------------------------------------------------------------------------
+
+
+def iter_sources(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Source]:
+    """Every sample of what was given, in order; nothing is read yet.
+
+    A path that cannot be found is a source that carries the error, so that the others are answered.
+    """
+    for position, values in enumerate(_flat(given, specs)):
+        if isinstance(values, InputError):
+            yield Source(str(values).partition(": ")[0], {}, values)
+            continue
+        first = values.get(specs[0].name)
+        yield Source(str(first) if isinstance(first, str | Path) else f"[{position}]", values)
+
+
+def _flat(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any] | InputError]:
+    first = specs[0]
+    if isinstance(given, str | Path):
+        try:
+            yield from ({first.name: file} for file in _files(given, first))
+        except InputError as error:
+            yield error
+    elif isinstance(given, Mapping):
+        yield from _samples_of_mapping(given, specs)
+    elif isinstance(given, np.ndarray | Tensor):
+        yield from ({first.name: sample} for sample in _samples_of_array(given, first))
+    elif isinstance(given, Image.Image):
+        yield {first.name: given}
+    elif isinstance(given, Iterable):
+        for each in given:
+            yield from _flat(each, specs)
+    else:
+        raise InputError(
+            f"{type(given).__name__} is not an input; give a path, an array, a tensor, a Pillow image, "
+            "a mapping from input names to these, or a list of them"
+        )
+
+
+def _files(path: str | Path, spec: InputSpec) -> list[Path]:
+    if not spec.reader:
+        raise InputError(f"{path}: input {spec.name!r} is not read from files; give arrays")
+    # A reader's module also says what a folder of its files is.
+    return resolve(spec.reader.partition(":")[0] + ":expand")(path)
+
+
+def _samples_of_array(values: Any, spec: InputSpec) -> Iterable[Any]:
+    """A batch has one axis more than a sample; anything else is left for `check` to name."""
+    return values if values.ndim == len(spec.layout.split()) + 1 else [values]
+
+
+def _samples_of_mapping(
+    given: Mapping[str, Any], specs: tuple[InputSpec, ...]
+) -> Iterator[Mapping[str, Any]]:
+    """One sample, or a batch: arrays with one axis more, all of one length."""
+    axes = {spec.name: len(spec.layout.split()) for spec in specs}
+    batched = {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, np.ndarray | Tensor) and name in axes and value.ndim == axes[name] + 1
+    }
+    if not batched:
+        yield given
+        return
+    lengths = {name: len(value) for name, value in batched.items()}
+    if len(set(lengths.values())) > 1 or len(batched) < len(given):
+        alone = sorted(set(given) - set(batched))
+        raise InputError(
+            f"inputs of a batch need one length: {lengths}" + (f", and {alone} a batch axis" if alone else "")
+        )
+    for index in range(next(iter(lengths.values()))):
+        yield {name: value[index] for name, value in batched.items()}
+
+
+# --- what they hold -----------------------------------------------------------------------------
+
+
+def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | None]:
+    """One input in memory, and which of its values are there; None: all."""
+    if isinstance(value, str | Path | Image.Image):
+        counts = torch.from_numpy(_read(value, spec, where))
+        if spec.integers == "fraction" and counts.dtype == torch.uint8 and counts.ndim == 3:
+            return counts, None  # in range by their type, and a quarter of the memory
+        value = counts
+    if isinstance(value, Mapping):
+        return _named_channels(value, spec, where)
+    valid = None
+    if isinstance(value, np.ma.MaskedArray):
+        valid, value = torch.from_numpy(~np.ma.getmaskarray(value)), value.data
+    _refuse_channels_last(value, spec, where)
+    sample = physical(_native(value, spec, where), spec, where=where)
+    check(sample, spec, where=where, valid=valid)
+    return _fit(sample, spec, where), valid
+
+
+def _read(value: str | Path | Image.Image, spec: InputSpec, where: str) -> np.ndarray:
+    if isinstance(value, Image.Image):
+        if spec.reader != "geovision.readers.images:read_rgb":
+            raise InputError(f"{where}: input {spec.name!r} is not a picture; give an array")
+        return rgb_counts(value, spec, spec.size, where=where)
+    if not spec.reader:
+        raise InputError(f"{where}: input {spec.name!r} is not read from files; give an array")
+    if glob.has_magic(str(value)) and not Path(value).exists():
+        raise InputError(f"{where}: a mapping describes one sample; name one file, not a pattern")
+    return resolve(spec.reader)(value, spec, spec.size)
+
+
+def _named_channels(value: Mapping[str, Any], spec: InputSpec, where: str) -> tuple[Tensor, Tensor]:
+    """Measurements by name; those that are left out, or None, are missing."""
+    known = [channel.name for channel in spec.channels]
+    if spec.layout != "channel":
+        raise InputError(f"{where}: input {spec.name!r} is an array ({spec.layout}), not a mapping")
+    unknown = [name for name in value if name not in known]
+    if unknown:
+        raise InputError(f"{where}: {spec.name!r} has no {unknown[0]!r}; the model takes {known}")
+    present = torch.tensor([value.get(name) is not None for name in known])
+    try:
+        numbers = [float(value[name]) if there else 0.0 for name, there in zip(known, present, strict=True)]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {spec.name!r} takes one number each: {error}") from error
+    sample = torch.tensor(numbers)
+    check(sample, spec, where=where, valid=present)
+    return sample, present
+
+
+def _refuse_channels_last(value: Any, spec: InputSpec, where: str) -> None:
+    shape, axis, count = tuple(getattr(value, "shape", ())), spec.channel_axis, len(spec.channels)
+    if len(shape) == len(spec.layout.split()) > axis + 1 and shape[axis] != count == shape[-1]:
+        order = (*range(axis), len(shape) - 1, *range(axis, len(shape) - 1))
+        raise InputError(
+            f"{where}: input {spec.name!r} has axes ({spec.layout}), and shape {shape} has its channels "
+            f"last: transpose it, e.g. numpy.transpose(array, {order})"
+        )
+
+
+def _native(value: Any, spec: InputSpec, where: str) -> Any:
+    """The same values where torch can read them."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{where}: input {spec.name!r} takes numbers, not {array.dtype}")
+    return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"])
+
+
+def _fit(sample: Tensor, spec: InputSpec, where: str) -> Tensor:
+    """The sample at the input's size, by the rule that files are brought to it."""
+    size = spec.size
+    if size is None or tuple(sample.shape[-2:]) == tuple(size):
+        return sample
+    height, width = sample.shape[-2:]
+    if spec.resize == "none":
+        raise InputError(f"{where}: input {spec.name!r} is on a grid of {size}, got {(height, width)}")
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{where}: {height}x{width} pixels; a picture needs {MIN_SIDE} or more a side")
+    left, upper, right, lower = resize_box((height, width), size, crop=spec.resize == "crop")
+    part = sample[..., round(upper) : round(lower), round(left) : round(right)]
+    flat = part.reshape(1, -1, *part.shape[-2:])
+    resized = F.interpolate(flat, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.reshape(*sample.shape[:-2], *size)
