@@ -44,3 +44,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set GEOVISION_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def skies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 66 generated skies in CCSN's layout and 20 near-copies of them, some under another
+    genus. Not to be written to."""
+    from geovision.datasets.synthetic import sky
+
+    return sky.write(tmp_path_factory.mktemp("skies"), 66, seed=7, size=(96, 96), duplicates=0.3)

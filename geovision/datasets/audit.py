@@ -147,10 +147,16 @@ class AuditReport:
         if self.disagreeing:
             pairs = [(f"{a} {b}", count) for (a, b), count in self.disagreeing_pairs.items()]
             parts.append(_table([("both labels", "groups"), *pairs]))
-            parts.append("Groups whose labels disagree\n" + _lines(map("  ".join, self.disagreeing.values())))
+            parts.append(
+                "Groups whose labels disagree\n" + _lines(map(self._with_labels, self.disagreeing.values()))
+            )
         if self.card.traps:
             parts.append("Known beforehand\n" + _lines(self.card.traps))
         return "\n\n".join(parts) + "\n"
+
+    def _with_labels(self, photos: Sequence[str]) -> str:
+        labels = " ".join(sorted({self.label_of[name] for name in photos}))
+        return f"{labels}: {'  '.join(photos)}"
 
     def _totals(self) -> list[tuple[str, object, str]]:
         return [

@@ -94,17 +94,13 @@ class CCSN(ImageDataset):
     def find_groups(self) -> Sequence[str]:
         return self.assignment.groups
 
-    def folds(self, *, seed: int = 0, k: int = 5) -> list[Split]:
-        """`k` pairs of (training, test) positions that cut no group: those of our fold file where it
-        knows this `seed` and `k` and any of the photos, else computed.
-
-        Raises:
-            DatasetError: There are too few groups.
-            MissingExtraError: Computed folds need scikit-learn.
-        """
+    def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[Split]:
+        """As in every set of photos; those of our fold file where it knows this `seed` and `k` and
+        some of the photos, so that results can be compared."""
         file = fold_file()
-        if k != file.k or seed not in file.seeds or not self.assignment.known[self._index].any():
-            return super().folds(seed=seed, k=k)
+        shipped = grouped and k == file.k and seed in file.seeds
+        if not shipped or not self.assignment.known[self._index].any():
+            return super().folds(seed=seed, k=k, grouped=grouped)
         return as_splits(self.assignment.folds[self._index, file.seeds.index(seed)], k)
 
     def split_indices(self, split: str) -> Sequence[int]:
@@ -127,6 +123,8 @@ def _what_else(root: Path) -> str:
     entries = sorted(root.iterdir())
     if not entries:
         return "the folder is empty"
+    if image_files(root):
+        return "photos without class folders; the class of a photo is the folder that it lies in"
     inner = next((entry for entry in entries if (entry / "Ac").is_dir()), None)
     if inner is not None:
         return f"the classes are one folder further down, give {inner}"

@@ -246,16 +246,22 @@ class ImageDataset(GeoDataset):
         np.add.at(total, group, onehot)
         return (total / total.sum(axis=1, keepdims=True))[group]
 
-    def folds(self, *, seed: int = 0, k: int = 5) -> list[Split]:
-        """`k` pairs of (training, test) positions; classes spread evenly, no unit on both sides.
+    def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[Split]:
+        """`k` pairs of (training, test) positions, classes spread evenly, no unit on both sides.
+
+        Args:
+            grouped: False ignores the units, as most published splits do, and so tests on near-copies
+                of training photos: for measuring how much that flatters, for nothing else.
 
         Raises:
-            DatasetError: There are too few units.
+            DatasetError: There are too few units or photos.
             MissingExtraError: scikit-learn is not installed.
         """
-        from geovision.datasets.folds import as_splits, grouped_folds
+        from geovision.datasets.folds import as_splits, grouped_folds, random_folds
 
-        return as_splits(grouped_folds(self.labels, self.units, k=k, seed=seed), k)
+        if grouped:
+            return as_splits(grouped_folds(self.labels, self.units, k=k, seed=seed), k)
+        return as_splits(random_folds(self.labels, k=k, seed=seed), k)
 
     # --- others made from it ----------------------------------------------------------------------
 

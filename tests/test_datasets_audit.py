@@ -1,0 +1,121 @@
+"""What an audit finds, says and writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geovision.datasets.audit import audit
+from geovision.datasets.ccsn import CCSN
+from geovision.datasets.folder import PhotoFolder
+from geovision.datasets.synthetic import sky
+from geovision.errors import StorageError
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Two classes: a photo under both, the same pixels twice in one, another size, two bad files."""
+    pictures = [Image.fromarray(sky.render("Sc", np.random.default_rng(n), (64, 64))) for n in range(4)]
+    for name, picture in {
+        "a/1.png": pictures[0], "b/1.jpg": pictures[0].resize((96, 96)),
+        "a/2.png": pictures[1], "a/3.bmp": pictures[1],
+        "b/4.png": pictures[2].convert("L"), "b/5.png": pictures[3],
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture.save(tmp_path / name)
+    (tmp_path / "a" / "bad.jpg").write_text("no picture")
+    (tmp_path / "b" / "empty.png").touch()
+    return tmp_path
+
+
+def test_everything_that_was_planted_is_found(mixed: Path):
+    report = audit(PhotoFolder(mixed))
+    assert report.class_counts == {"a": 3, "b": 3}
+    assert set(report.unreadable) == {"a/bad.jpg", "b/empty.png"}
+    assert report.groups == {"a/1.png": ["a/1.png", "b/1.jpg"], "a/2.png": ["a/2.png", "a/3.bmp"]}
+    assert report.disagreeing == {"a/1.png": ["a/1.png", "b/1.jpg"]}
+    assert report.disagreeing_pairs == {("a", "b"): 1}
+    assert report.exact == [["a/2.png", "a/3.bmp"]]
+    assert {str(kind): count for kind, count in report.kind_counts.items()} == {
+        "64x64 RGB PNG": 3, "96x96 RGB JPEG": 1, "64x64 RGB BMP": 1, "64x64 L PNG": 1,
+    }  # fmt: skip
+
+
+def test_the_text_says_it_in_words(mixed: Path):
+    text = audit(PhotoFolder(mixed)).text()
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "photos 6" in lines
+    assert "files that cannot be read 2" in lines
+    assert "groups, near-duplicates together 4" in lines
+    assert "groups of two or more 2 4 photos" in lines
+    assert "the same pixels exactly 1 2 photos" in lines
+    assert "groups whose labels disagree 1 2 photos" in lines
+    assert "a 3 3 1" in lines
+    assert "a b: a/1.png b/1.jpg" in lines
+    assert any("bad.jpg: not a picture" in line for line in lines)
+    assert "several sizes" in text
+
+
+def test_files_are_written_and_can_be_read(mixed: Path, tmp_path: Path):
+    out = tmp_path / "report"
+    report = audit(PhotoFolder(mixed), out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "audit.json", "audit.txt", "classes.png", "disagreeing.png", "groups.csv", "sizes.png",
+    ]  # fmt: skip
+    assert json.loads((out / "audit.json").read_text()) == report.as_dict()
+    assert (out / "audit.txt").read_text() == report.text()
+    rows = list(csv.DictReader((out / "groups.csv").read_text().splitlines()))
+    assert [(row["path"], row["label"], row["labels_disagree"], row["same_pixels_as"]) for row in rows] == [
+        ("a/1.png", "a", "1", ""), ("b/1.jpg", "b", "1", ""),
+        ("a/2.png", "a", "0", "a/2.png"), ("a/3.bmp", "a", "0", "a/2.png"),
+    ]  # fmt: skip
+    for path in out.glob("*.png"):
+        with Image.open(path) as figure:
+            assert np.asarray(figure.convert("L")).std() > 1
+
+
+def test_clean_photos_are_called_clean(tmp_path: Path):
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir()
+        noise = np.random.default_rng(ord(name[0])).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / name)
+    report = audit(PhotoFolder(tmp_path), tmp_path / "out")
+    assert not report.groups
+    assert not report.exact
+    assert not (tmp_path / "out" / "disagreeing.png").exists()
+    assert "Groups whose labels disagree" not in report.text()
+
+
+def test_a_set_of_nothing_but_bad_files_is_still_reported(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").touch()
+    report = audit(PhotoFolder(tmp_path), tmp_path / "out")
+    assert list(report.unreadable) == ["a/x.jpg"]
+    assert report.as_dict()["photos"] == 0
+
+
+def test_a_place_that_cannot_be_written_is_named(mixed: Path, tmp_path: Path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StorageError, match="taken: could not be written"):
+        audit(PhotoFolder(mixed), tmp_path / "taken")
+
+
+@pytest.mark.real_data
+def test_the_real_set_holds_pictures_under_two_labels(shared_data: Path):
+    """Counted on the 2034 photos; every disagreeing group was looked at and shows one picture."""
+    report = audit(CCSN(shared_data / "ccsn"))
+    found = report.as_dict()
+    assert found["photos"] == 2034
+    assert not found["unreadable"]
+    # A decoder that rounds otherwise may move a pair across a limit, not more.
+    assert found["near_duplicates"]["groups"] == pytest.approx(1891, abs=3)
+    assert found["near_duplicates"]["photos_in_them"] == pytest.approx(274, abs=5)
+    assert found["labels_disagree"]["groups"] == pytest.approx(100, abs=3)
+    assert found["labels_disagree"]["photos"] == pytest.approx(212, abs=5)
+    assert ["Ac/Ac-N186.jpg", "As/As-N139.jpg"] in found["exact_duplicates"]
+    assert next(iter(found["labels_disagree"]["pairs"])) == "Ns St"
