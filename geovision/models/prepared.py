@@ -233,7 +233,7 @@ def _join(
         norm = None
     # timm's joint layer holds its activation.
     held = isinstance(norm, BatchNormAct2d)
-    after = norm.act if held else followers.get(norm or convolution)
+    after: Any = norm.act if held else followers.get(norm or convolution)
     joined = fuse_conv_bn_eval(convolution, norm) if norm else convolution
     fuse = fuse and type(joined) in (nn.Conv2d, Conv2dSame) and not isinstance(joined.padding, str)
     takes = fuse and isinstance(after, _ACTIVATIONS)
