@@ -17,7 +17,19 @@ import typer
 from geovision import registry, storage
 from geovision.cli.output import examples, say
 
-__all__ = ["Finding", "Imported", "core_findings", "extra_findings", "import_each", "register"]
+__all__ = [
+    "Finding",
+    "Imported",
+    "Needed",
+    "cache_finding",
+    "core_findings",
+    "extra_findings",
+    "import_each",
+    "network_finding",
+    "register",
+    "thread_finding",
+    "weight_finding",
+]
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -69,7 +81,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class _Needed:
+class Needed:
     """One line of the package's own requirements."""
 
     distribution: str
@@ -107,7 +119,10 @@ def doctor() -> None:
 
 def _findings() -> Iterator[Finding]:
     needed = list(_requirements())
-    core = [each for each in needed if not each.extra]
+    # Torch first: what builds upon it fails as it does, and the first to fail is explained.
+    core = sorted(
+        (each for each in needed if not each.extra), key=lambda each: "torch" not in each.distribution[:5]
+    )
     yield _python()
     say("importing the core packages, each once; this takes some seconds")
     imported = import_each([each.module for each in core])
@@ -116,8 +131,8 @@ def _findings() -> Iterator[Finding]:
     if any(each.module == "torch" and not each.error for each in imported):
         yield from _processor()
     yield from _weights()
-    yield _cache()
-    yield from _network()
+    yield cache_finding()
+    yield network_finding()
 
 
 # --- what is installed --------------------------------------------------------------------------
@@ -133,7 +148,7 @@ def _python() -> Finding:
     return Finding("ok", "python", f"{version} at {sys.executable}")
 
 
-def _requirements() -> Iterator[_Needed]:
+def _requirements() -> Iterator[Needed]:
     from packaging.requirements import Requirement
 
     for line in metadata.requires("geovision") or ():
@@ -142,7 +157,7 @@ def _requirements() -> Iterator[_Needed]:
             continue
         for extra in _extras_of(requirement):
             if extra not in _GROUPS_FOR_DEVELOPERS:
-                yield _Needed(requirement.name, str(requirement.specifier), extra)
+                yield Needed(requirement.name, str(requirement.specifier), extra)
 
 
 def _extras_of(requirement) -> list[str]:
@@ -176,7 +191,7 @@ def _python_process(program: str, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def core_findings(core: Iterable[_Needed], imported: Iterable[Imported]) -> Iterator[Finding]:
+def core_findings(core: Iterable[Needed], imported: Iterable[Imported]) -> Iterator[Finding]:
     """One finding for each core package: present, new enough, and importable."""
     errors = {each.module: each.error for each in imported}
     first: dict[str, str] = {}
@@ -200,10 +215,10 @@ def _older(version: str, bound: str) -> bool:
     return not SpecifierSet(bound).contains(version, prereleases=True)
 
 
-def _explain(needed: _Needed, error: str) -> str:
+def _explain(needed: Needed, error: str) -> str:
     if "torchvision::nms does not exist" not in error:
         return f"cannot be imported ({error}): pip install --force-reinstall {needed}"
-    torch, torchvision = (_Needed(name, "").installed for name in ("torch", "torchvision"))
+    torch, torchvision = (Needed(name, "").installed for name in ("torch", "torchvision"))
     return (
         f"cannot be imported ({error}): torch {torch} and torchvision {torchvision} are builds that do "
         "not belong together, such as a CPU torch beside the ordinary torchvision. Take both from one "
@@ -216,13 +231,13 @@ def _index_of(torch: str) -> str:
     return "https://download.pytorch.org/whl/cpu" if torch.endswith("+cpu") else "https://pypi.org/simple"
 
 
-def extra_findings(needed: Iterable[_Needed]) -> Iterator[Finding]:
+def extra_findings(needed: Iterable[Needed]) -> Iterator[Finding]:
     """One finding for each extra: whole, or which libraries it lacks and how to get them.
 
     Presence and version only: some of these libraries take long to import, and not all of them
     can live in one process.
     """
-    groups: dict[str, list[_Needed]] = {}
+    groups: dict[str, list[Needed]] = {}
     for each in needed:
         groups.setdefault(each.extra, []).append(each)
     for extra, members in groups.items():
@@ -250,13 +265,14 @@ def _processor() -> Iterator[Finding]:
         yield Finding("fail", "processor", f"torch imports but does not answer ({reason}); reinstall torch")
         return
     seen = json.loads(process.stdout)
-    yield _threads(seen["threads"], seen["cores"], seen["openmp"])
+    yield thread_finding(seen["threads"], seen["cores"], openmp=seen["openmp"])
     bfloat16 = "with AMX" if seen["amx"] else "yes" if seen["bf16"] else "no, so float32 is used"
     yield Finding("ok", "processor", f"{seen['instructions']}; bfloat16 in hardware: {bfloat16}")
     yield Finding("ok", "graphics processor", ", ".join(seen["cuda"]) or "none; the processor does it all")
 
 
-def _threads(threads: int, cores: int, openmp: bool) -> Finding:
+def thread_finding(threads: int, cores: int, *, openmp: bool) -> Finding:
+    """Whether torch may use all cores."""
     text = f"torch uses {threads} of {cores} cores"
     if not openmp:
         return Finding("warn", "threads", f"{text}, without OpenMP; the ordinary wheel of torch has it")
@@ -276,10 +292,11 @@ def _weights() -> Iterator[Finding]:
         for weight in spec.weights:
             kind, _, place = weight.location.partition(":")
             if kind == "package":
-                yield _weight_folder(f"{spec.name}.{weight.tag}", root / place)
+                yield weight_finding(f"{spec.name}.{weight.tag}", root / place)
 
 
-def _weight_folder(name: str, folder: Path) -> Finding:
+def weight_finding(name: str, folder: Path) -> Finding:
+    """Whether a saved model is the one that its configuration describes."""
     again = "pip install --force-reinstall --no-deps geovision"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -293,7 +310,8 @@ def _weight_folder(name: str, folder: Path) -> Finding:
     return Finding("ok", f"weights {name}", f"whole, in {folder}")
 
 
-def _cache() -> Finding:
+def cache_finding() -> Finding:
+    """Whether downloaded weights can be kept."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     existing = next(place for place in (folder, *folder.parents) if place.exists())
@@ -303,9 +321,9 @@ def _cache() -> Finding:
     return Finding("ok", "cache", f"{folder}")
 
 
-def _network() -> Iterator[Finding]:
+def network_finding() -> Finding:
+    """Whether downloads are switched off."""
     offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
     if offline:
-        yield Finding("ok", "network", f"{' and '.join(offline)} set: nothing is fetched, the cache serves")
-    else:
-        yield Finding("ok", "network", "used only where a command asks for a download")
+        return Finding("ok", "network", f"{' and '.join(offline)} set: nothing is fetched, the cache serves")
+    return Finding("ok", "network", "used only where a command asks for a download")

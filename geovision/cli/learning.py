@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from geovision import api, registry
 from geovision.cli.models import open_model
 from geovision.cli.output import examples, say, write_json
-from geovision.errors import OptionError
+from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassTarget, ModelSpec, Recipe, resolve
 
 if TYPE_CHECKING:
@@ -71,8 +72,13 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Height and width of the input, pixels.")] = None,
     validation: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Fraction held back to watch, whole groups; 0: none.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Fraction held back to watch, whole groups. If absent, the `val` split of the data, or 0.1.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
     ] = False,
@@ -92,9 +98,8 @@ def train(
         model, classes=_own_classes(spec, samples), backbone_weights=backbone_weights,
         scalars=scalars or (), size=(size, size) if size else None,
     )  # fmt: skip
-    samples, held_back = _as_taken_by(opened, samples), None
-    if validation:
-        samples, held_back = samples.split_by_unit(validation, seed=chosen.seed)
+    samples = _as_taken_by(opened, samples)
+    samples, held_back = _hold_back(samples, validation, dataset, data, opened, chosen.seed)
     folder = out or Path("runs") / opened.spec.name
     say(f"training {opened.spec.name} on {len(samples)} samples, {chosen.epochs} epochs, into {folder}")
     api.train(
@@ -158,6 +163,18 @@ def _training_split(name: str) -> str | None:
     """``train`` where the data set has an official one; otherwise everything."""
     adapter: type[GeoDataset] = resolve(registry.dataset_reference(name)[1])
     return "train" if "train" in adapter.splits else None
+
+
+def _hold_back(
+    samples: GeoDataset, fraction: float | None, dataset: str, root: Path, model: GeoModel, seed: int
+) -> tuple[GeoDataset, GeoDataset | None]:
+    """What is trained on, and what is only watched."""
+    if fraction == 0:
+        return samples, None
+    if fraction is None and "val" in samples.splits:
+        with contextlib.suppress(DatasetError):  # this very data may lack the split
+            return samples, _as_taken_by(model, api.load_dataset(dataset, root, split="val"))
+    return samples.split_by_unit(fraction or 0.1, seed=seed)
 
 
 def _own_classes(spec: ModelSpec, samples: GeoDataset) -> tuple[str, ...] | None:

@@ -71,7 +71,7 @@ def predict(
         for answer in answers:
             if "unreadable" in answer.flags:
                 unreadable.append(answer)
-                say(answer.source)
+                say(answer.error or answer.source)
                 continue
             row = _row(answer, top, lang)
             if card:

@@ -166,7 +166,7 @@ def _recipe(recipe: Recipe) -> list[str]:
         size = f", at {stage.size[0]} x {stage.size[1]}" if stage.size else ""
         parameters = "all parameters" if stage.train == "all" else "the head alone"
         lines.append(
-            f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, learning rate {stage.lr:g}, "
+            f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, rate {stage.lr:g}, "
             f"weight decay {stage.weight_decay:g}, batches of {stage.batch_size}, {stage.schedule}{size}"
         )
     return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.mark}"]

@@ -1,0 +1,148 @@
+"""`geovision doctor`: what is broken is named in one line, with what mends it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geovision.cli import doctor
+
+COMMAND = [sys.executable, "-P", "-c", "from geovision.cli import main; main(['doctor'])"]
+
+# What the ordinary torchvision says on import beside a CPU build of torch.
+BROKEN_PAIR = 'raise RuntimeError("operator torchvision::nms does not exist")\n'
+
+
+def findings(output: str) -> dict[str, tuple[str, str]]:
+    """Subject to (status, text) of each line."""
+    rows = [re.split(r"  +", line, maxsplit=2) for line in output.splitlines()]
+    return {subject: (status, text) for status, subject, text in rows}
+
+
+def module_that(folder: Path, name: str, source: str) -> dict[str, str]:
+    """Environment in which `name` is a module with this source, before any installed one."""
+    package = folder / name
+    package.mkdir()
+    (package / "__init__.py").write_text(source, encoding="utf-8")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+def test_this_installation_is_whole():
+    result = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+    seen = findings(result.stdout)
+    assert result.returncode == 0, result.stdout
+    assert {status for status, _ in seen.values()} <= {"ok", "warn"}
+    for subject in (
+        "python",
+        "torch",
+        "torchvision",
+        "timm",
+        "extra [train]",
+        "threads",
+        "processor",
+        "cache",
+    ):
+        assert subject in seen
+
+
+def test_a_torchvision_that_does_not_fit_is_explained(tmp_path: Path):
+    environment = module_that(tmp_path, "torchvision", BROKEN_PAIR)
+    result = subprocess.run(COMMAND, capture_output=True, text=True, check=False, env=environment)
+    seen = findings(result.stdout)
+    assert result.returncode == 1
+    status, text = seen["torchvision"]
+    assert status == "fail"
+    assert "operator torchvision::nms does not exist" in text
+    assert "builds that do not belong together" in text
+    assert "pip install --force-reinstall torch torchvision" in text
+    assert seen["timm"] == ("fail", seen["timm"][1])
+    assert "as torchvision above" in seen["timm"][1]
+    assert seen["torch"][0] == "ok"
+
+
+def test_a_library_that_kills_the_interpreter_is_named_and_the_rest_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    environment = module_that(tmp_path, "deadly", "import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+    told = {
+        each.module: each.error for each in doctor.import_each(["json", "deadly", "csv", "no_such_module"])
+    }
+    assert list(told) == ["json", "deadly", "csv", "no_such_module"]
+    assert told["json"] == told["csv"] == ""
+    assert "the interpreter died" in told["deadly"]
+    assert told["no_such_module"] == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_what_is_missing_or_too_old_says_how_to_get_it():
+    core = [
+        doctor.Needed("no-such-library", ">=2"),
+        doctor.Needed("packaging", ">=9999"),
+        doctor.Needed("packaging", ">=1"),
+    ]
+    missing, old, fine = doctor.core_findings(core, [doctor.Imported("packaging", "")])
+    assert missing.status == "fail"
+    assert 'missing: pip install "no-such-library>=2"' in missing.text
+    assert old.status == "fail"
+    assert 'needs >=9999: pip install -U "packaging>=9999"' in old.text
+    assert fine.status == "ok"
+
+
+def test_a_missing_extra_is_a_warning_with_its_command():
+    groups = [
+        doctor.Needed("packaging", ">=1", "whole"),
+        doctor.Needed("packaging", ">=1", "half"),
+        doctor.Needed("nothing", "", "half"),
+        doctor.Needed("packaging", ">=9999", "old"),
+    ]
+    whole, half, old = doctor.extra_findings(groups)
+    assert (whole.status, whole.subject) == ("ok", "extra [whole]")
+    assert half.status == "warn"
+    assert 'lacks nothing; only where wanted: pip install -U "geovision[half]"' in half.text
+    assert old.status == "warn"
+    assert 'needs >=9999): pip install -U "geovision[old]"' in old.text
+
+
+def test_shipped_weights_that_changed_are_named(tmp_path: Path):
+    import geovision
+
+    folder = geovision.create("cloud-tiny").save(tmp_path / "weights")
+    assert doctor.weight_finding("cloud-tiny.x", folder).status == "ok"
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    changed = doctor.weight_finding("cloud-tiny.x", folder)
+    assert changed.status == "fail"
+    assert "not the file that was shipped" in changed.text
+    weights.unlink()
+    assert "cannot be read" in doctor.weight_finding("cloud-tiny.x", folder).text
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(blocked))
+    assert doctor.cache_finding().status == "warn"
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "fresh"))
+    assert doctor.cache_finding() == doctor.Finding("ok", "cache", str(tmp_path / "fresh" / "hub"))
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_fewer_threads_than_cores_are_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert "OMP_NUM_THREADS=1" in doctor.thread_finding(1, 8, openmp=True).text
+    assert doctor.thread_finding(8, 8, openmp=True).status == "ok"
+    assert doctor.thread_finding(8, 8, openmp=False).status == "warn"
+
+
+def test_working_offline_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE set: nothing is fetched" in doctor.network_finding().text
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert "only where a command asks" in doctor.network_finding().text
