@@ -76,7 +76,7 @@ def rgb_counts(
     if min(upright.size) < MIN_SIDE:
         width, height = upright.size
         raise InputError(f"{where}: {height}x{width} pixels; a picture needs {MIN_SIDE} or more a side")
-    rgb = _rgb(upright, where)
+    rgb = _rgb(upright, image.format, where)
     if size and spec.resize != "none":
         box = resize_box((rgb.height, rgb.width), size, crop=spec.resize == "crop")
         rgb = rgb.resize(size[::-1], _FILTER, box=box, reducing_gap=3.0)
@@ -102,8 +102,8 @@ def resize_box(
     return left, upper, left + kept_width, upper + kept_height
 
 
-def _rgb(image: Image.Image, where: str) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         # Pillow clips 16-bit counts when it converts them, and gives those of these formats as "I".
         counts = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((counts * 255 + _FULL_SCALE_16 // 2) // _FULL_SCALE_16).astype(np.uint8))

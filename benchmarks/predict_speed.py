@@ -1,0 +1,223 @@
+"""Images per second of `GeoModel.predict` beside a plain loop, on the same photos in turns.
+
+The plain loop is what one writes first: Pillow opens and converts, timm's evaluation transform,
+batches of 32, float32, contiguous, torch's default threads. Both work through the folder in turns of
+a few batches, so that what else the machine does falls on both alike; preparing the model counts
+into the first turn.
+
+    python benchmarks/predict_speed.py --photos FOLDER                 # as they are
+    python benchmarks/predict_speed.py --photos FOLDER --phone         # as 12-megapixel JPEGs
+
+Prints a table and appends a row a model to ``benchmarks/predict_speed.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import itertools
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import timm
+import torch
+from PIL import Image, ImageOps
+
+import geovision
+from geovision.evaluation.provenance import commit
+from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import prepare
+from geovision.readers.images import expand
+
+TABLE = Path(__file__).with_suffix(".csv")
+
+
+def main() -> None:
+    options = arguments()
+    photos = expand(options.photos)
+    photos = list(itertools.islice(itertools.cycle(photos), options.count))
+    with tempfile.TemporaryDirectory() as folder:
+        # Copies, so that a photo taken twice is a file twice.
+        copies = write_copies(photos, Path(folder), phone=options.phone)
+        for name in options.models:
+            row = compare(name, copies, options)
+            print_row(row)
+            append(row)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--count", type=int, default=1000, help="photos; repeated where there are fewer")
+    parser.add_argument("--phone", action="store_true", help="enlarge them to 4000 x 3000 pixels first")
+    parser.add_argument("--models", nargs="+", default=["cloud-mobilenetv2", "cloud-resnet50"])
+    parser.add_argument("--turn", type=int, default=200, help="photos a turn")
+    parser.add_argument("--precision", default="auto", help="of predict")
+    return parser.parse_args()
+
+
+# --- the photos ---------------------------------------------------------------------------------
+
+
+def write_copies(photos: Sequence[Path], folder: Path, *, phone: bool) -> list[Path]:
+    """The photos as files of their own, byte for byte or as a phone would write them."""
+    files = [folder / f"{index:05d}{path.suffix}" for index, path in enumerate(photos)]
+    if not phone:
+        for path, file in zip(photos, files, strict=True):
+            file.write_bytes(path.read_bytes())
+        return files
+    # Some hundred different pictures take gigabytes and minutes; each of forty serves several times.
+    distinct = list(dict.fromkeys(photos))[:40]
+    with ThreadPoolExecutor(2) as pool:
+        shots = list(pool.map(phone_shot, distinct, range(len(distinct))))
+    for index, file in enumerate(files):
+        file.write_bytes(shots[index % len(shots)])
+    return files
+
+
+def phone_shot(path: Path, seed: int) -> bytes:
+    """One photo at 12 megapixels with the noise of a small sensor, turned as phones are held."""
+    import io
+
+    generator = np.random.default_rng(seed)
+    with Image.open(path) as image:
+        upright = ImageOps.fit(image.convert("RGB"), (4000, 3000), Image.Resampling.LANCZOS)
+    noise = generator.normal(0, 3, (3000, 4000, 1)).astype(np.float32)
+    noisy = np.clip(np.asarray(upright, np.float32) + noise, 0, 255).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = int(generator.choice([1, 3, 6, 8]))
+    stream = io.BytesIO()
+    Image.fromarray(noisy).save(stream, "JPEG", quality=92, exif=exif)
+    return stream.getvalue()
+
+
+# --- the two ways -------------------------------------------------------------------------------
+
+
+def plain_loop(model: GeoModel, size: tuple[int, int]) -> Callable[[Sequence[Path]], None]:
+    """timm's network with timm's transform, as its documentation shows it."""
+    backbone = model.network.model
+    architecture, options = model.network.architecture, {}
+    if any(type(module).__name__ == "Conv2dSame" for module in backbone.modules()):
+        options["pad_type"] = "same"
+    network = timm.create_model(architecture, num_classes=len(model.target.classes), **options).eval()
+    state = backbone.state_dict()
+    network.load_state_dict(network.state_dict() | state)
+    config = timm.data.resolve_data_config({"input_size": (3, *size)}, model=network)
+    transform = timm.data.create_transform(**config, is_training=False)
+
+    def answer(photos: Sequence[Path]) -> None:
+        for start in range(0, len(photos), 32):
+            batch = torch.stack([transform(Image.open(p).convert("RGB")) for p in photos[start : start + 32]])
+            with torch.no_grad():
+                network(batch).softmax(1).argmax(1).tolist()
+
+    return answer
+
+
+@dataclass
+class Clock:
+    """Seconds of wall and of processor, turn by turn."""
+
+    wall: list[float]
+    processor: list[float]
+
+    def time(self, work: Callable[[], None]) -> None:
+        wall, processor = time.perf_counter(), time.process_time()
+        work()
+        self.wall.append(time.perf_counter() - wall)
+        self.processor.append(time.process_time() - processor)
+
+
+def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> dict[str, object]:
+    """One model: both ways in turns over the same photos."""
+    model = geovision.create(name, pretrained=bool(geovision.info(name).weights))
+    plain = plain_loop(model, model.inputs[0].size or (224, 224))
+    plain(photos[:4])  # threads and lazy imports of both are warm before the first turn
+    prepare(geovision.create("cloud-tiny"), torch.float32)
+    slow, fast = Clock([], []), Clock([], [])
+    turns = [photos[start : start + options.turn] for start in range(0, len(photos), options.turn)]
+    for number, turn in enumerate(turns):
+        ways = [
+            lambda turn=turn: slow.time(lambda: plain(turn)),
+            lambda turn=turn: fast.time(lambda: model.predict(turn, precision=options.precision)),
+        ]
+        for way in ways if number % 2 == 0 else reversed(ways):
+            way()
+        print(f"{name} {number + 1}/{len(turns)}: plain {slow.wall[-1]:.1f} s, predict {fast.wall[-1]:.1f} s")
+    ratios = [a / b for a, b in zip(slow.wall, fast.wall, strict=True)]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit() or "",
+        "model": name,
+        "photos": f"{len(photos)} {'of 12 megapixels' if options.phone else 'as they are'}",
+        "precision": options.precision,
+        "plain_images_per_s": round(len(photos) / sum(slow.wall), 2),
+        "predict_images_per_s": round(len(photos) / sum(fast.wall), 2),
+        "ratio": round(sum(slow.wall) / sum(fast.wall), 2),
+        "ratio_median_of_turns": round(statistics.median(ratios), 2),
+        "ratio_lowest_turn": round(min(ratios), 2),
+        "ratio_highest_turn": round(max(ratios), 2),
+        "ratio_processor_time": round(sum(slow.processor) / sum(fast.processor), 2),
+        "same_top1_as_float32": agreement(model, photos[:: max(1, len(photos) // 1000)]),
+        "threads": torch.get_num_threads(),
+        "processor": processor(),
+        "versions": f"torch {torch.__version__}, timm {timm.__version__}, pillow {PIL.__version__}",
+    }
+
+
+def agreement(model: GeoModel, photos: Sequence[Path]) -> float:
+    """Share of photos with the same likeliest class as the unchanged network in float32 on pictures
+    decoded at their full scale."""
+    spec = model.inputs[0]
+    answers = [answer.label for answer in model.predict(photos)]
+    wanted = []
+    for start in range(0, len(photos), 32):
+        pictures = [full_scale(path, spec.size) for path in photos[start : start + 32]]
+        with torch.inference_mode():
+            best = model(torch.from_numpy(np.stack(pictures)).float() / 255).argmax(1)
+        wanted += [model.target.classes[index] for index in best.tolist()]
+    return round(sum(a == b for a, b in zip(answers, wanted, strict=True)) / len(photos), 4)
+
+
+def full_scale(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    height, width = size or (upright.height, upright.width)
+    return np.array(upright.resize((width, height), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()
+
+
+def print_row(row: dict[str, object]) -> None:
+    width = max(map(len, row))
+    print("\n".join(f"{key:{width}}  {value}" for key, value in row.items()), end="\n\n")
+
+
+def append(row: dict[str, object]) -> None:
+    new = not TABLE.exists()
+    with TABLE.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()
