@@ -463,13 +463,22 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Demo:
-    """What `geovision demo` does for a task: seeded data, a small model, a short training."""
+    """What `geovision demo` does for a task: seeded data, a small model, a short training.
+
+    Args:
+        model: Its name in the registry.
+        samples: Number of generated ones, training and held back together.
+        size: (height, width) of the first input.
+        seed: Of the data, the split and the model.
+        photos: A reader's own photos are inputs of this task, and its weights are asked about them.
+    """
 
     model: str
     samples: int
     recipe: Recipe
     size: tuple[int, int] | None = None
     seed: int = 0
+    photos: bool = False
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,8 @@ TASK = Task(
                   f"from ImageNet; {_UNKNOWN_SPLIT}"),
     ),
     demo=Demo(
-        "cloud-tiny", samples=330, size=(64, 64),
-        recipe=Recipe(stages=(Stage(epochs=8, batch_size=32, lr=3e-3, warmup=1),),
+        "cloud-tiny", samples=264, size=(64, 64), photos=True,
+        recipe=Recipe(stages=(Stage(epochs=16, batch_size=32, lr=3e-3, warmup=1),),
                       augment=Augment(flip_x=True)),
     ),
     citation=_PAPER,

@@ -1,0 +1,157 @@
+"""The page: one HTML file with its style inside, and figures beside it. It asks no other machine."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import jinja2
+
+import geovision
+from geovision.spec import Task, resolve
+from geovision.storage import write_text
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import DatasetCard
+    from geovision.demo.photos import Answered
+    from geovision.evaluation import Figure, Report
+
+__all__ = ["MetricRow", "Section", "metric_rows", "place", "write"]
+
+CAPTIONS = {
+    "confusion": "True classes in rows, answers in columns: counts, and the fraction of each true class.",
+    "reliability": "How often the model is right when it claims a probability.",
+    "mistakes": "The wrong answers that it was surest of.",
+}
+"""By figure of a report. A figure that is not named here stands under its own name."""
+
+FLAGS = {
+    "outlier": "Unlike the pictures that the model was trained on: do not rely on this answer.",
+}
+"""What a flag means to a reader."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one task.
+
+    Attributes:
+        card: Of the data set whose layout was written.
+        samples: (trained on, held back).
+        steps: Optimiser steps; None for a model without gradient.
+        answers: Figures of samples with what the model says.
+        figures: Figures of the report.
+        seconds: From the first file to the last figure.
+        error: Why there is nothing else.
+    """
+
+    task: Task
+    card: DatasetCard | None = None
+    model: str = ""
+    report: Report | None = None
+    samples: tuple[int, int] = (0, 0)
+    steps: int | None = None
+    answers: Sequence[Path] = ()
+    figures: Sequence[Path] = ()
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def metrics(self) -> list[MetricRow]:
+        return metric_rows(self.report) if self.report else []
+
+
+class MetricRow(NamedTuple):
+    """One line of the metric table.
+
+    Attributes:
+        meaning: What the metric is, in a sentence.
+        value, interval: As shown.
+        bar: (left, width, mark) in percent of 0-1, for a metric that lies there; else None.
+        headline: The task is judged by this one.
+    """
+
+    name: str
+    meaning: str
+    value: str
+    interval: str
+    bar: tuple[float, float, float] | None
+    headline: bool
+
+
+def metric_rows(report: Report) -> list[MetricRow]:
+    """The metrics of a report, in its order."""
+    return [
+        MetricRow(name, _meaning(name), _shown(figure.value), _interval(figure), _bar(figure),
+                  name == report.headline)
+        for name, figure in report.metrics.items()
+    ]  # fmt: skip
+
+
+def _meaning(name: str) -> str:
+    """The first sentence of the metric's own description."""
+    from geovision.metrics import METRICS
+
+    text = (resolve(METRICS[name]).__doc__ or "") if name in METRICS else ""
+    first = " ".join(text.split("\n\n")[0].split()).replace("`", "")
+    return re.split(r"(?<!et al)\.(?: |$)", first)[0]
+
+
+def _shown(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(figure: Figure) -> str:
+    return "" if math.isnan(figure.low) else f"{figure.low:.3f} to {figure.high:.3f}"
+
+
+def _bar(figure: Figure) -> tuple[float, float, float] | None:
+    low, value, high = figure.low, figure.value, figure.high
+    if math.isnan(low) or not 0 <= low <= value <= high <= 1:
+        return None
+    return round(100 * low, 1), round(100 * (high - low), 1), round(100 * value, 1)
+
+
+def place(path: Path) -> tuple[int, str]:
+    """Where the figure of this file stands on the page: in the order of `CAPTIONS`, others last."""
+    names = list(CAPTIONS)
+    return (names.index(path.stem) if path.stem in names else len(names)), path.stem
+
+
+def write(out: Path, sections: Sequence[Section], photos: Sequence[Answered] = ()) -> Path:
+    """Write ``index.html`` into `out`, whole or not at all.
+
+    Args:
+        sections: One a task.
+        photos: What the shipped weights say about the reader's photos, one a task that takes them.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("geovision.demo"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+
+    def address(path: Path) -> str:
+        return quote(path.relative_to(out).as_posix())
+
+    environment.filters |= {"address": address, "words": lambda name: name.replace("_", " ")}
+    text = environment.get_template("index.html.jinja").render(
+        sections=sections, photos=photos, captions=CAPTIONS, flags=FLAGS, version=geovision.__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"), level=_level,
+    )  # fmt: skip
+    return write_text(out / "index.html", text)
+
+
+def _level(answer: Any) -> str:
+    """How sure an answer is, for its colour."""
+    if answer.flags:
+        return "flagged"
+    return "sure" if answer.confidence >= 0.66 else "open"
