@@ -1,0 +1,149 @@
+"""Cross-validation with real trainings: who judges whom, going on after a kill, and its refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import geovision
+from geovision.datasets.ccsn import CCSN
+from geovision.errors import DatasetError, OptionError
+from geovision.evaluation import Report, collect, cross_validate
+from geovision.evaluation.crossval import fold_numbers
+from geovision.spec import Recipe, Stage
+
+RECIPE = Recipe(stages=(Stage(epochs=1, batch_size=8, lr=3e-3),))
+SIZE = (32, 32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> CCSN:
+    """Six pictures of each of three genera in CCSN's layout; the last of each is a copy of the first."""
+    root = tmp_path_factory.mktemp("ccsn")
+    random = np.random.default_rng(0)
+    for number, name in enumerate(("Ci", "Cu", "St")):
+        (root / name).mkdir()
+        for index in range(1, 6):
+            coarse = random.uniform(0, 255, (5, 5, 3))
+            coarse[..., number] *= 0.3
+            picture = Image.fromarray(coarse.astype(np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
+            picture.save(root / name / f"{name}-N{index:03d}.jpg", quality=95)
+        shutil.copy(root / name / f"{name}-N001.jpg", root / name / f"{name}-N006.jpg")
+    return CCSN(root, size=SIZE)
+
+
+def run(data: CCSN, out: Path, **changes) -> Report:
+    options = {"folds": 2, "recipe": RECIPE, "size": SIZE, "bootstrap": 20, "progress": False} | changes
+    return cross_validate("cloud-tiny", data, out=out, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(data: CCSN, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    out = tmp_path_factory.mktemp("runs") / "cv"
+    return out, run(data, out)
+
+
+def test_every_sample_is_judged_once_by_a_model_that_did_not_see_it(
+    data: CCSN, finished: tuple[Path, Report]
+) -> None:
+    out, report = finished
+    answers = report.predictions
+    assert sorted(answers.positions.tolist()) == list(range(18))
+    assert [answers.sources[row] for row in answers.positions.argsort()] == [str(path) for path in data.paths]
+    fold_of = dict(zip(answers.positions.tolist(), answers.folds.tolist(), strict=True))
+    units = {unit: {fold_of[i] for i, u in enumerate(data.units) if u == unit} for unit in data.units}
+    assert len(units) == 15
+    assert all(len(folds) == 1 for folds in units.values())
+    for number in (0, 1):
+        own = answers.take(answers.folds == number)
+        model = geovision.load(out / f"fold-{number}" / "training" / "model")
+        assert model.training_record["samples"] == 18 - len(own)
+        again = collect(model, data.subset(own.positions.tolist()))
+        torch.testing.assert_close(again.logits, own.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_the_report_says_how_it_came_about(finished: tuple[Path, Report]) -> None:
+    out, report = finished
+    kept = json.loads((out / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert kept["metrics"]["macro_f1"]["value"] == report.metrics["macro_f1"].value
+    facts = kept["provenance"]
+    assert facts["recipe"]["stages"][0]["epochs"] == 1
+    assert facts["fold_sizes"] == [9, 9]
+    assert set(facts["temperatures"]) == {"0", "1"}
+    assert "Out of fold, 2 folds; calibrated by the other folds" in kept["notes"][0]
+    assert len(kept["notes"]) == 1
+
+
+def test_what_is_finished_is_read_back(data: CCSN, finished: tuple[Path, Report]) -> None:
+    out, report = finished
+    trained = [out / f"fold-{number}" / "training" / "log.csv" for number in (0, 1)]
+    before = [path.stat().st_mtime_ns for path in trained]
+    (out / "fold-1" / "predictions.npz").unlink()  # killed between training and asking
+    again = run(data, out)
+    assert [path.stat().st_mtime_ns for path in trained] == before
+    assert again.metrics == report.metrics
+
+
+def test_another_cross_validation_does_not_go_on_here(data: CCSN, finished: tuple[Path, Report]) -> None:
+    out, _ = finished
+    with pytest.raises(OptionError, match=r"holds another cross-validation, of other recipe; choose another"):
+        run(data, out, recipe=Recipe(stages=(Stage(epochs=2),)))
+    with pytest.raises(OptionError, match="of other sample_digest, fold_digest, fold_sizes"):
+        run(data.subset(range(12)), out)
+
+
+def test_folds_that_cut_units_are_owned_up_to(
+    data: CCSN, finished: tuple[Path, Report], tmp_path: Path
+) -> None:
+    # The answers of the grouped run, filed under folds that alternate: copies fall on both sides.
+    fold = [index % 2 for index in range(18)]
+    from geovision.evaluation.crossval import _notes
+
+    notes = _notes(finished[1].predictions, 2, data, np.array(fold))
+    assert notes[1].startswith("The folds cut 3 of 15 units")
+
+
+def test_folds_spread_classes_and_keep_units(data: CCSN) -> None:
+    fold = fold_numbers(data, 2, seed=1)
+    assert [np.bincount(data.labels[fold == number]).max() for number in (0, 1)] == [3, 3]
+    assert (fold_numbers(data, 2, seed=1) == fold).all()
+
+
+class _Plain(CCSN):
+    """A data set that makes no folds of its own."""
+
+    @property
+    def folds(self):
+        raise AttributeError("folds")
+
+
+def test_a_data_set_without_folds_is_dealt_by_unit(data: CCSN) -> None:
+    plain = _Plain(data.root, size=SIZE)
+    fold = fold_numbers(plain, 5)
+    assert sorted(set(fold.tolist())) == [0, 1, 2, 3, 4]
+    assert all(len({fold[i] for i, u in enumerate(plain.units) if u == unit}) == 1 for unit in plain.units)
+    with pytest.raises(DatasetError, match="15 units are too few for 16 folds"):
+        fold_numbers(plain, 16)
+
+
+def test_fold_numbers_must_fit(data: CCSN) -> None:
+    with pytest.raises(OptionError, match="two folds or more, not 1"):
+        fold_numbers(data, 1)
+    with pytest.raises(OptionError, match="18 samples need as many fold numbers"):
+        fold_numbers(data, [0, 1])
+    with pytest.raises(OptionError, match="got 18 numbers of 1 folds"):
+        fold_numbers(data, [0] * 18)
+
+
+def test_early_stopping_looks_at_training_units_alone(data: CCSN, tmp_path: Path) -> None:
+    recipe = Recipe(stages=(Stage(epochs=1, batch_size=8),), keep="best")
+    report = run(data, tmp_path / "cv", recipe=recipe)
+    model = geovision.load(tmp_path / "cv" / "fold-0" / "training" / "model")
+    held = int((report.predictions.folds == 0).sum())
+    assert model.training_record["samples"] < 18 - held
