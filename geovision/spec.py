@@ -173,11 +173,19 @@ class ClassCard:
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """One class out of several. The order of `classes` is the order of the logits."""
+    """One class out of several.
+
+    Args:
+        classes: In the order of the logits.
+        cards: What to know about each, in the same order; or none.
+        order_source: Who says that the order is this.
+        outlier_flag: What an answer is flagged with where the input is of none of these kinds.
+    """
 
     classes: tuple[str, ...]
     cards: tuple[ClassCard, ...] = ()
     order_source: str = ""
+    outlier_flag: str = "outlier"
     kind: Literal["class"] = "class"
 
     def __post_init__(self) -> None:

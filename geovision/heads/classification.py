@@ -67,7 +67,7 @@ class ClassScores(nn.Module):
         classes = self.target.classes
         return ClassPrediction(
             source=source,
-            flags=("outlier",) if score is not None and score > 1 else (),
+            flags=(self.target.outlier_flag,) if score is not None and score > 1 else (),
             label=classes[ranked[0]],
             confidence=row[ranked[0]],
             probabilities={classes[index]: row[index] for index in ranked},

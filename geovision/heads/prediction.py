@@ -37,7 +37,7 @@ class Prediction:
 
     Attributes:
         source: What was asked about: a path, or ``"[3]"`` for the fourth array.
-        flags: What speaks against relying on the answer, e.g. ``"outlier"``; ``"unreadable"``:
+        flags: What speaks against relying on the answer, e.g. ``"not_a_sky"``; ``"unreadable"``:
             there is none.
         error: Why there is no answer; None where there is one.
     """

@@ -83,8 +83,9 @@ def _target(task: Task, classes: tuple[str, ...]) -> Target:
         raise OptionError(f"task {task.name!r} has no classes to choose")
     own = task.target
     if set(classes) <= set(own.classes) and own.cards:
-        return ClassTarget(classes, tuple(c for code in classes if (c := own.card(code))))
-    return ClassTarget(classes)
+        cards = tuple(c for code in classes if (c := own.card(code)))
+        return ClassTarget(classes, cards, outlier_flag=own.outlier_flag)
+    return ClassTarget(classes, outlier_flag=own.outlier_flag)
 
 
 def _channels(task: Task, names: Sequence[str]) -> tuple:

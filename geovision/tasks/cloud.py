@@ -154,7 +154,8 @@ TASK = Task(
     inputs=(PHOTO,),
     scalars=SCALARS,
     target=ClassTarget(
-        tuple(card.code for card in GENERA), GENERA, order_source="alphabetical, as CCSN's folders"
+        tuple(card.code for card in GENERA), GENERA, order_source="alphabetical, as CCSN's folders",
+        outlier_flag="not_a_sky",
     ),
     datasets={
         "ccsn": "geovision.datasets.ccsn:CCSN",
