@@ -40,7 +40,9 @@ class Average(WeightAveraging):
 def _average(decay: float, average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
     rate = min(decay, (1 + int(count)) / (10 + int(count)))
     if average[0].is_floating_point():
-        torch._foreach_lerp_(average, current, 1 - rate)
+        # Not by lerp: a buffer that is infinite in both is to stay so.
+        torch._foreach_mul_(average, rate)
+        torch._foreach_add_(average, current, alpha=1 - rate)
     else:  # BatchNorm counts its batches
         torch._foreach_copy_(average, current)
 

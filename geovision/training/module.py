@@ -98,7 +98,7 @@ class StageModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         torch.manual_seed(step_seed(self.recipe.seed, self.number, self.global_step, self.global_rank))
-        batch = self._softened(self._augment(_floats(batch)))
+        batch = self._softened(self._augment(self._plain(batch)))
         if isinstance(self.model.target, ClassTarget):
             batch = mix(batch, self.recipe.augment)
         loss = self._loss(*self._answered(batch))
@@ -112,7 +112,7 @@ class StageModule(L.LightningModule):
             metric.to(self.device).reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        batch = self._resize(_floats(batch))
+        batch = self._resize(self._plain(batch))
         values, target, valid = self._answered(batch)
         count = len(target) if valid is None else int(valid.sum())
         self._validation += torch.tensor([float(self._loss(values, target, valid)) * count, count])
@@ -172,6 +172,15 @@ class StageModule(L.LightningModule):
 
     # --- parts of a step --------------------------------------------------------------------------
 
+    def _plain(self, batch: Batch) -> Batch:
+        """The batch in numbers that can be computed with: bytes as fractions of their full scale (see
+        `data.Rows`), missing labels as the first class, which their mask keeps out."""
+        inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in batch.inputs.items()}
+        target, known = batch.target, batch.valid.get("target")
+        if known is not None and isinstance(self.model.target, ClassTarget):
+            target = torch.where(known, target, 0)
+        return batch._replace(inputs=inputs, target=target)
+
     def _softened(self, batch: Batch) -> Batch:
         """Class targets as probabilities where the recipe asks for more than labels."""
         target = self.model.target
@@ -184,8 +193,7 @@ class StageModule(L.LightningModule):
         if self.soft is not None:
             share = self.soft[batch.position]
         else:
-            # A missing label may stand as any number; its mask keeps it out.
-            share = nn.functional.one_hot(batch.target.clamp(0, count - 1), count).float()
+            share = nn.functional.one_hot(batch.target, count).float()
         return batch._replace(target=share * (1 - smoothing) + smoothing / count)
 
     def _answered(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -204,21 +212,17 @@ class StageModule(L.LightningModule):
         Raises:
             InputError: Its names, axes, units, or classes beyond the model's.
         """
-        batch = _floats(batch)
+        batch = self._plain(batch)
         masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
         self.model.check(batch.inputs, valid=masks or None)
         target = self.model.target
-        if isinstance(target, ClassTarget) and int(batch.target.max()) >= len(target.classes):
-            raise InputError(
-                f"label {int(batch.target.max())} has no class: the model knows {len(target.classes)}, "
-                f"{', '.join(target.classes)}"
-            )
-
-
-def _floats(batch: Batch) -> Batch:
-    """Bytes as fractions of their full scale, see `data.Rows`."""
-    inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in batch.inputs.items()}
-    return batch._replace(inputs=inputs)
+        if isinstance(target, ClassTarget):
+            low, high = batch.target.min(), batch.target.max()
+            if low < 0 or high >= len(target.classes):
+                raise InputError(
+                    f"labels from {int(low)} to {int(high)}, but the model has {len(target.classes)} "
+                    f"classes, {', '.join(target.classes)}; mark missing labels in valid['target']"
+                )
 
 
 def _channels_last(values: Tensor) -> Tensor:

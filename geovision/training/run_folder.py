@@ -52,6 +52,8 @@ class RunFolder:
         """
         if self._recipe.is_file():
             self._reopen(run, resume=resume)
+            for half_written in self.path.glob(".*.part"):  # by a process that was killed
+                half_written.unlink(missing_ok=True)
         elif self.model.exists() or self.checkpoint.exists():
             raise OptionError(f"{self.path}: holds files of another training; choose an empty folder")
         else:

@@ -1,0 +1,187 @@
+"""Random changes of a batch: what moves together, what stays, what is mixed by which share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from geovision.errors import OptionError
+from geovision.spec import Augment, Channel, ClassTarget, FieldTarget, InputSpec, MaskTarget
+from geovision.training.augment import Augmentation, mix
+from geovision.training.data import Batch
+
+GREY = Channel("grey", "1", (0.0, 1.0))
+RAIN = Channel("rain", "mm/h", (0.0, 400.0))
+PICTURE = InputSpec("image", (GREY, GREY, GREY))
+GRID = InputSpec("grid", (RAIN,), layout="time channel y x")
+CLASS = ClassTarget(("a", "b"))
+
+
+def batch(inputs, *, target=None, valid=None) -> Batch:
+    count = len(next(iter(inputs.values())))
+    target = torch.zeros(count, dtype=torch.long) if target is None else target
+    return Batch(inputs, valid or {}, target, torch.arange(count))
+
+
+def ramp(count: int, height: int = 24, width: int = 32) -> torch.Tensor:
+    """Pictures whose channels are the height, the width and their sum, 0-1."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    return torch.stack([y, x, (x + y) / 2]).expand(count, -1, -1, -1).contiguous()
+
+
+def test_nothing_by_default():
+    before = batch({"image": ramp(3)})
+    assert Augmentation(Augment(), [PICTURE], CLASS)(before).inputs["image"] is before.inputs["image"]
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Augment(flip_x=True, flip_y=True),
+        Augment(crop_area=(0.3, 0.9), aspect=1.3, flip_x=True, rotate=20),
+    ],
+)
+def test_inputs_and_target_move_together(augment):
+    torch.manual_seed(1)
+    field = ramp(8)
+    target = FieldTarget(RAIN)
+    move = Augmentation(augment, [PICTURE, GRID], target)
+    moved = move(batch({"image": field, "grid": field[:, None].repeat(1, 5, 1, 1, 1)}, target=field[:, :1]))
+    assert not torch.allclose(moved.inputs["image"], field)
+    assert torch.allclose(moved.inputs["grid"][:, 3], moved.inputs["image"], atol=1e-6)
+    assert torch.allclose(moved.target, moved.inputs["image"][:, :1], atol=1e-6)
+    # Each sample by parameters of its own.
+    assert not torch.allclose(moved.inputs["image"][0], moved.inputs["image"][1], atol=0.02)
+
+
+def test_masks_stay_yes_or_no_and_move_with_the_picture():
+    torch.manual_seed(0)
+    field = ramp(4)
+    target = (field[:, :1] > 0.5).float()
+    move = Augmentation(Augment(crop_area=(0.5, 0.8), rotate=15), [PICTURE], MaskTarget("low"))
+    moved = move(batch({"image": field}, target=target))
+    assert set(moved.target.unique().tolist()) == {0.0, 1.0}
+    sharp = (moved.inputs["image"][:, :1] - 0.5).abs() > 0.05
+    assert torch.equal(moved.target[sharp] > 0.5, moved.inputs["image"][:, :1][sharp] > 0.5)
+
+
+def test_flips_are_exact_and_half_of_the_samples():
+    torch.manual_seed(0)
+    field = ramp(200)
+    moved = Augmentation(Augment(flip_x=True), [PICTURE], CLASS)(batch({"image": field})).inputs["image"]
+    flipped = (moved == field.flip(-1)).all(dim=(1, 2, 3))
+    assert torch.equal(moved[~flipped], field[~flipped])
+    assert 70 < int(flipped.sum()) < 130
+
+
+def test_a_crop_keeps_its_share_of_the_area():
+    torch.manual_seed(0)
+    augment = Augment(crop_area=(0.25, 0.25))
+    moved = Augmentation(augment, [PICTURE], CLASS)(batch({"image": ramp(50, 64, 64)})).inputs["image"]
+    for channel in (0, 1):
+        extent = moved[:, channel].amax((1, 2)) - moved[:, channel].amin((1, 2))
+        assert torch.allclose(extent, torch.full((50,), 0.5), atol=0.03)
+    assert moved[:, 0].mean((1, 2)).std() > 0.1  # from all over the picture
+
+
+def test_a_turn_is_a_turn_on_the_ground_not_on_the_unit_square():
+    """What is round stays round on a grid that is not square."""
+    torch.manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(40) - 19.5, torch.arange(80) - 39.5, indexing="ij")
+    bump = torch.exp(-(x**2 + y**2) / 80).expand(6, 3, -1, -1).contiguous()
+    moved = Augmentation(Augment(rotate=45), [PICTURE], CLASS)(batch({"image": bump})).inputs["image"]
+    assert float((moved - bump).abs().max()) < 0.03
+    lopsided = bump * (x > 0)
+    moved = Augmentation(Augment(rotate=45), [PICTURE], CLASS)(batch({"image": lopsided})).inputs["image"]
+    assert float((moved - lopsided).abs().max()) > 0.5
+
+
+def test_pictures_leave_at_the_size_that_is_asked_for():
+    for augment in (Augment(), Augment(crop_area=(0.5, 1.0))):
+        move = Augmentation(augment, [PICTURE], CLASS, size=(16, 20))
+        assert move(batch({"image": ramp(2)})).inputs["image"].shape == (2, 3, 16, 20)
+
+
+def test_colours_change_by_sample_and_stay_in_range():
+    torch.manual_seed(0)
+    field = ramp(20)
+    augment = Augment(brightness=0.5, contrast=0.5, saturation=0.5)
+    moved = Augmentation(augment, [PICTURE], CLASS)(batch({"image": field})).inputs["image"]
+    assert float(moved.min()) >= 0
+    assert float(moved.max()) <= 1
+    assert len({round(float(v), 4) for v in moved.mean((1, 2, 3))}) == 20
+    with pytest.raises(OptionError, match="colours"):
+        Augmentation(augment, [GRID], CLASS)
+
+
+def test_brightness_is_a_factor_within_its_bounds():
+    torch.manual_seed(0)
+    flat = torch.full((500, 3, 2, 2), 0.5)
+    moved = Augmentation(Augment(brightness=0.2), [PICTURE], CLASS)(batch({"image": flat})).inputs["image"]
+    factor = moved[:, 0, 0, 0] / 0.5
+    assert 0.8 <= float(factor.min()) < 0.82
+    assert 1.18 < float(factor.max()) <= 1.2
+
+
+def test_missing_cells_spread_nowhere():
+    """Whatever stands in a missing cell, the values around it do not change."""
+    torch.manual_seed(0)
+    field = torch.full((4, 3, 32, 32), 0.25)
+    present = torch.ones_like(field, dtype=torch.bool)
+    present[..., 10:20, 5:25] = False
+    field[~present] = float("nan")
+    augment = Augment(crop_area=(0.5, 0.9), rotate=10, flip_x=True)
+    moved = Augmentation(augment, [PICTURE], CLASS)(batch({"image": field}, valid={"image": present}))
+    mask = moved.valid["image"]
+    assert 0 < int((~mask).sum()) < mask.numel()
+    assert torch.allclose(moved.inputs["image"][mask], torch.tensor(0.25))
+
+
+# --- mixing -------------------------------------------------------------------------------------
+
+
+def halves(count: int = 8) -> Batch:
+    """White pictures of one class, black ones of another, in turn."""
+    labels = torch.arange(count) % 2
+    picture = labels.view(-1, 1, 1, 1).float().expand(count, 1, 64, 64)
+    target = torch.nn.functional.one_hot(labels, 2).float()
+    return batch({"image": picture, "scalars": labels.view(-1, 1).float()}, target=target)
+
+
+@pytest.mark.parametrize("method", ["mixup", "cutmix"])
+def test_target_and_picture_are_mixed_by_one_share(method):
+    torch.manual_seed(0)
+    shares = []
+    for _ in range(20):
+        mixed = mix(halves(), dataclasses.replace(Augment(), **{method: 1.0}))
+        assert torch.allclose(mixed.target.sum(1), torch.ones(8))
+        white = mixed.inputs["image"].mean((1, 2, 3))
+        assert torch.allclose(mixed.target[:, 1], white, atol=1e-5)
+        shares.append(float(mixed.target[0, 0]))
+        sharp = bool(((mixed.inputs["image"] == 0) | (mixed.inputs["image"] == 1)).all())
+        assert sharp == (method == "cutmix")
+    assert min(shares) < 0.3
+    assert max(shares) > 0.7
+
+
+def test_measurements_are_mixed_as_the_labels_are():
+    torch.manual_seed(0)
+    mixed = mix(halves(), Augment(mixup=1.0))
+    assert torch.allclose(mixed.inputs["scalars"][:, 0], mixed.target[:, 1], atol=1e-6)
+
+
+def test_a_mixture_with_a_missing_label_has_none():
+    torch.manual_seed(0)
+    known = torch.tensor([True, True, False, True])
+    mixed = mix(halves(4)._replace(valid={"target": known}), Augment(mixup=1.0))
+    assert mixed.valid["target"].tolist() == [True, True, False, False]
+
+
+def test_so_many_batches_are_mixed():
+    torch.manual_seed(0)
+    plain = halves()
+    mixed = sum(mix(plain, Augment(mixup=1.0, mix_probability=0.3)) is not plain for _ in range(200))
+    assert 40 < mixed < 80
+    assert mix(plain, Augment()) is plain
