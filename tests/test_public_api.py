@@ -18,7 +18,9 @@ SLOW = ["torch", "torchvision", "timm", "numpy", "PIL", "lightning", "matplotlib
 
 def modules_after(program: str) -> set[str]:
     """Top-level modules that a fresh interpreter holds after running `program`."""
-    report = f"{program}\nimport json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    report = (
+        f"{program}\nimport json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    )
     result = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
     return set(json.loads(result.stdout.splitlines()[-1]))
 
@@ -51,7 +53,10 @@ def test_type_checkers_see_the_names_that_are_imported_late():
         node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
     declared = {
-        alias.name: node.module for node in block.body for alias in node.names if isinstance(node, ast.ImportFrom)
+        alias.name: node.module
+        for node in block.body
+        for alias in node.names
+        if isinstance(node, ast.ImportFrom)
     }
     assert declared == geovision._HOMES
 
@@ -66,7 +71,8 @@ def public_modules() -> list[str]:
     root = Path(geovision.__file__).parent
     files = [path for path in root.rglob("*.py") if "\n__all__ = [" in path.read_text(encoding="utf-8")]
     return sorted(
-        ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__") for path in files
+        ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in files
     )
 
 

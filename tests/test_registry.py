@@ -53,13 +53,17 @@ def test_the_names_read_from_the_source_of_timm_are_those_that_it_registers():
     ],
 )
 def test_a_wrong_name_says_the_nearest_ones(wrong: str, meant: str):
-    with pytest.raises(UnknownModelError, match=f"'{wrong}' is not a geovision model. Did you mean") as caught:
+    with pytest.raises(
+        UnknownModelError, match=f"'{wrong}' is not a geovision model. Did you mean"
+    ) as caught:
         registry.find_model(wrong)
     assert meant in caught.value.nearest
 
 
 def test_a_name_that_is_near_to_nothing_says_where_all_names_are():
-    with pytest.raises(UnknownModelError, match=r"begins with its task, one of: .*cloud.*geovision list") as caught:
+    with pytest.raises(
+        UnknownModelError, match=r"begins with its task, one of: .*cloud.*geovision list"
+    ) as caught:
         registry.find_model("xyzzy")
     assert caught.value.nearest == []
 
@@ -96,7 +100,9 @@ def test_wildcards_keep_the_order_of_the_registry():
 
 
 def test_models_are_listed_by_task_and_by_weights():
-    assert set(registry.list_models(task="cloud")) == {n for n, s in registry.models().items() if s.task == "cloud"}
+    assert set(registry.list_models(task="cloud")) == {
+        n for n, s in registry.models().items() if s.task == "cloud"
+    }
     with_weights, without = registry.list_models(pretrained=True), registry.list_models(pretrained=False)
     assert sorted(with_weights + without) == sorted(registry.models())
     assert all(registry.find_model(name).weights for name in with_weights)
@@ -108,7 +114,9 @@ def test_backbones_are_listed_when_asked_for_each_name_once():
     assert len(everything) == len(set(everything)) > 1000
     assert "cloud-convnext_atto" in everything
     assert "cloud-convnext_atto" not in registry.list_models(task="cloud")
-    assert set(registry.list_models(backbones=True, pretrained=True)) == set(registry.list_models(pretrained=True))
+    assert set(registry.list_models(backbones=True, pretrained=True)) == set(
+        registry.list_models(pretrained=True)
+    )
 
 
 def test_unknown_tasks_and_data_sets_say_the_nearest_ones():

@@ -148,6 +148,8 @@ def evaluate(
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
     opened = open_model(model, weights)
     samples = _as_taken_by(opened, api.load_dataset(dataset, data, split=split))
+    if dataset == OWN_DATA:
+        samples = _labelled_for(opened, samples)
     report = api.evaluate(
         opened, samples, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=True
     )
@@ -194,3 +196,12 @@ def _as_taken_by(model: GeoModel, samples: GeoDataset) -> GeoDataset:
     samples = samples.with_scalars(model.options.scalars)
     size = model.inputs[0].size
     return samples.with_size(size) if size else samples
+
+
+def _labelled_for(model: GeoModel, samples: GeoDataset) -> GeoDataset:
+    """One's own labels as the model's classes: a folder ``cumulus`` is ``Cu``."""
+    from geovision.datasets.images import ImageDataset
+
+    if isinstance(samples, ImageDataset) and isinstance(model.target, ClassTarget):
+        return samples.with_classes(model.target.classes)
+    return samples

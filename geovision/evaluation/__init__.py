@@ -1,5 +1,12 @@
 """What a model is worth: its answers on a data set, scores with intervals, figures, calibration."""
 
+from geovision.errors import MissingExtraError
+
+try:
+    import torchmetrics  # noqa: F401  # every score stands on it
+except ImportError as error:
+    raise MissingExtraError("torchmetrics", "train") from error
+
 from geovision.evaluation.calibration import calibrate, fit_temperature
 from geovision.evaluation.crossval import cross_validate
 from geovision.evaluation.predictions import Predictions, collect

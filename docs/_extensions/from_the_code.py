@@ -1,0 +1,195 @@
+"""Parts of the documentation that are written from the code when it is built.
+
+Directives: ``models``, ``datasets``, ``cli``, ``exceptions``. Each is a function that gives
+Markdown, so that a test can read it too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import typer
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from geovision import errors, registry
+from geovision.cli import app as command_line
+from geovision.datasets.base import DatasetCard
+from geovision.spec import ModelSpec, Task, WeightSpec, resolve
+
+__all__ = ["cli", "datasets", "exceptions", "models", "setup"]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
+    lines = [header, ["---"] * len(header), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def models() -> str:
+    """Every curated model, a table a task, and what others published."""
+    return "\n\n".join(_models_of(task) for task in registry.tasks().values())
+
+
+def _models_of(task: Task) -> str:
+    rows = [_model_row(registry.find_model(name)) for name in registry.list_models(task=task.name)]
+    header = (
+        "model",
+        "parameters",
+        "weights",
+        "licence of the weights",
+        "trained on",
+        "architecture",
+        "note",
+    )
+    published = [
+        (f"`{each.model}`", each.metric, f"{each.value:g}", each.mark, each.source, each.note)
+        for each in task.published
+    ]
+    parts = [f"## {task.title}", task.question, table(header, rows)]
+    if published:
+        parts += [
+            f"### {task.title}: stated by others",
+            table(("model", "metric", "value", "mark", "source", "note"), published),
+        ]
+    return "\n\n".join(parts)
+
+
+def _model_row(spec: ModelSpec) -> tuple[str, ...]:
+    return (
+        f"`{spec.name}`",
+        f"{spec.parameters:,}" if spec.parameters else "",
+        "; ".join(map(_weight, spec.weights)) or "none yet",
+        "; ".join(weight.licence for weight in spec.weights),
+        "; ".join(weight.trained_on for weight in spec.weights),
+        spec.mark,
+        spec.note,
+    )
+
+
+def _weight(weight: WeightSpec) -> str:
+    figures = ", ".join(f"{metric} {value:.3g}" for metric, value in weight.figures.items())
+    return f"`.{weight.tag}`" + (f" ({figures})" if figures else "")
+
+
+# --- data sets ----------------------------------------------------------------------------------
+
+
+def datasets() -> str:
+    """Every data set that has an adapter: where it is from, its terms, its layout and its traps."""
+    cards = [(name, task, card_of(name)) for name, task in _dataset_tasks()]
+    rows = [
+        (f"`{name}`", task, card.title, card.licence, card.source, card.split_unit)
+        for name, task, card in cards
+    ]
+    parts = [table(("name", "task", "title", "licence", "source", "kept together by a split"), rows)]
+    for name, _, card in cards:
+        traps = "\n".join(f"- {trap}" for trap in card.traps)
+        parts += [f"## {name}", f"{card.title}. {card.citation}", f"Layout: {card.layout}.", traps]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _dataset_tasks() -> list[tuple[str, str]]:
+    return [(name, registry.dataset_reference(name)[0].name) for name in registry.list_datasets()]
+
+
+def card_of(name: str) -> DatasetCard:
+    """The card of a data set's adapter."""
+    return resolve(registry.dataset_reference(name)[1]).card
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def cli() -> str:
+    """Every command with its arguments, options and examples."""
+    group: Any = typer.main.get_command(command_line)
+    return "\n\n".join(_command(command) for command in group.commands.values())
+
+
+def _command(command: Any) -> str:
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    usage = " ".join(["geovision", command.name, *(_argument(each) for each in arguments), "[OPTIONS]"])
+    examples = [line.strip() for line in (command.epilog or "").split("\n\n")[1:]]
+    parts = [
+        f"## geovision {command.name}",
+        inspect.cleandoc(command.help or ""),
+        f"```\n{usage}\n```",
+        _parameters("argument", arguments),
+        _parameters("option", options),
+        "Examples:\n\n" + "\n".join(f"- {_example(line)}" for line in examples),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _example(line: str) -> str:
+    return f"`{line}`" if line.startswith("geovision") else line
+
+
+def _parameters(kind: str, parameters: Sequence[Any]) -> str:
+    if not parameters:
+        return ""
+    rows = [(_names(each, kind), _default(each), each.help or "") for each in parameters]
+    return table((kind, "default", "meaning"), rows)
+
+
+def _names(parameter: Any, kind: str) -> str:
+    if kind == "argument":
+        return f"`{parameter.metavar or parameter.name.upper()}`"
+    return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "needed"
+    value = getattr(parameter.default, "value", parameter.default)
+    return "" if value is None or value is False or callable(value) else f"`{value}`"
+
+
+# --- exceptions ---------------------------------------------------------------------------------
+
+
+def exceptions() -> str:
+    """The tree of exceptions, each with the first line of what it says of itself."""
+    return "\n".join(_branch(errors.GeovisionError, 0))
+
+
+def _branch(kind: type[Exception], depth: int) -> list[str]:
+    also = [base.__name__ for base in kind.__bases__ if not issubclass(base, errors.GeovisionError)]
+    beside = f" (also `{'`, `'.join(also)}`)" if depth and also else ""
+    line = f"{'  ' * depth}- `{kind.__name__}`{beside}: {inspect.getdoc(kind).splitlines()[0]}"
+    children = sorted(
+        (child for child in kind.__subclasses__() if child.__name__ in errors.__all__),
+        key=lambda each: each.__name__,
+    )
+    return [line, *(line for child in children for line in _branch(child, depth + 1))]
+
+
+# --- Sphinx -------------------------------------------------------------------------------------
+
+
+def _directive(write: Callable[[], str]) -> type[SphinxDirective]:
+    class FromTheCode(SphinxDirective):
+        def run(self) -> list[nodes.Node]:
+            return self.parse_text_to_nodes(write(), allow_section_headings=True)
+
+    return FromTheCode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    for write in (models, datasets, cli, exceptions):
+        app.add_directive(write.__name__, _directive(write))
+    return {"parallel_read_safe": True}
