@@ -80,9 +80,7 @@ def create(
     return model.eval()
 
 
-def _classes(
-    spec: ModelSpec, num_classes: int | None, classes: Sequence[str] | None
-) -> tuple[str, ...]:
+def _classes(spec: ModelSpec, num_classes: int | None, classes: Sequence[str] | None) -> tuple[str, ...]:
     if classes is not None:
         if num_classes not in (None, len(classes)):
             raise OptionError(f"num_classes={num_classes} but {len(classes)} classes were named")

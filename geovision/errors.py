@@ -1,20 +1,20 @@
 """One tree of exceptions. Every message says what is wrong, where, and what to do about it.
 
-    GeovisionError
-    ├── UnknownNameError            (also LookupError)
-    │   ├── UnknownModelError
-    │   ├── UnknownTaskError
-    │   └── UnknownDatasetError
-    ├── OptionError                 (also ValueError) an option that no entry accepts
-    ├── InputError                  (also ValueError) data that a model or adapter cannot take
-    │   └── UnreadableFileError     a file that no reader can decode
-    ├── DatasetError                (also ValueError) a folder that does not hold the layout it should
-    ├── WeightsError
-    │   ├── WeightsNotAvailable     (also LookupError) no weights exist, or none without network
-    │   └── WeightsCorrupt          (also ValueError) a file whose content is not what its digest says
-    ├── DownloadError               (also OSError) a file that cannot be fetched, or is not as promised
-    ├── StorageError                (also OSError) nothing could be written; what stood there is untouched
-    └── MissingExtraError           (also ImportError) an optional library; names the command to install it
+GeovisionError
+├── UnknownNameError            (also LookupError)
+│   ├── UnknownModelError
+│   ├── UnknownTaskError
+│   └── UnknownDatasetError
+├── OptionError                 (also ValueError) an option that no entry accepts
+├── InputError                  (also ValueError) data that a model or adapter cannot take
+│   └── UnreadableFileError     a file that no reader can decode
+├── DatasetError                (also ValueError) a folder that does not hold the layout it should
+├── WeightsError
+│   ├── WeightsNotAvailable     (also LookupError) no weights exist, or none without network
+│   └── WeightsCorrupt          (also ValueError) a file whose content is not what its digest says
+├── DownloadError               (also OSError) a file that cannot be fetched, or is not as promised
+├── StorageError                (also OSError) nothing could be written; what stood there is untouched
+└── MissingExtraError           (also ImportError) an optional library; names the command to install it
 """
 
 from __future__ import annotations

@@ -180,8 +180,7 @@ def list_models(
     names = [
         name
         for name, spec in models().items()
-        if (task is None or spec.task == task)
-        and (pretrained is None or bool(spec.weights) == pretrained)
+        if (task is None or spec.task == task) and (pretrained is None or bool(spec.weights) == pretrained)
     ]
     if backbones and not pretrained:
         names += [

@@ -47,18 +47,14 @@ class ClassScores(nn.Module):
         (Guo et al. 2017, arXiv:1706.04599)."""
         return (logits.float() / self.temperature).softmax(dim=-1)
 
-    def decode(
-        self, logits: Tensor, features: Tensor, sources: Sequence[str]
-    ) -> list[ClassPrediction]:
+    def decode(self, logits: Tensor, features: Tensor, sources: Sequence[str]) -> list[ClassPrediction]:
         """One labelled answer a sample."""
         probabilities = self.probabilities(logits)
         order = probabilities.argsort(dim=-1, descending=True).tolist()
         scores = self.outlier(features).tolist() if self.outlier.fitted else [None] * len(sources)
         return [
             self._answer(source, row, ranked, score)
-            for source, row, ranked, score in zip(
-                sources, probabilities.tolist(), order, scores, strict=True
-            )
+            for source, row, ranked, score in zip(sources, probabilities.tolist(), order, scores, strict=True)
         ]
 
     def _answer(

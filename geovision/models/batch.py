@@ -122,9 +122,7 @@ def _answer(prepared: Prepared, batch: Sequence[Source], skip_errors: bool) -> l
         except InputError as error:
             if not skip_errors:
                 raise
-            answers[index] = prepared.head.answer(
-                source=source.name, flags=("unreadable",), error=str(error)
-            )
+            answers[index] = prepared.head.answer(source=source.name, flags=("unreadable",), error=str(error))
             continue
         # Samples on grids of their own, or with other inputs, cannot share a forward pass.
         shape = tuple((name, value.shape) for name, value in loaded.inputs.items())

@@ -213,9 +213,7 @@ class GeoModel(nn.Module):
         """
         from geovision.models.batch import predict
 
-        return predict(
-            self, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors
-        )
+        return predict(self, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors)
 
     def save(self, folder: str | Path, *, half: bool = False, card: str = "") -> Path:
         """Write ``model.safetensors``, ``config.json`` and ``README.md``, whole or not at all.

@@ -56,9 +56,7 @@ class Prepared:
         self.network = network
 
     @torch.inference_mode()
-    def __call__(
-        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Values and features of a batch, in float32, on the CPU.
 
         Args:

@@ -40,9 +40,7 @@ class WithScalars(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.count = count
-        self.embed = nn.Sequential(
-            nn.Linear(2 * count, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
-        )
+        self.embed = nn.Sequential(nn.Linear(2 * count, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         own: Any = backbone.num_features
         self.num_features: int = own + width
 

@@ -86,7 +86,12 @@ class Checkpoints(Checkpoint):
         self._written = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: StageModule, outputs: Any, batch: Any, batch_idx: int  # type: ignore[override]
+        self,
+        trainer: Trainer,
+        pl_module: StageModule,  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         # After the last batch validation follows, and then the checkpoint of the whole epoch.
         if batch_idx + 1 >= trainer.num_training_batches:

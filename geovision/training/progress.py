@@ -40,7 +40,12 @@ class ProgressBar(Callback):
         self._bar.start()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: StageModule, outputs: Any, batch: Any, batch_idx: int  # type: ignore[override]
+        self,
+        trainer: Trainer,
+        pl_module: StageModule,  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         self.step += 1
         self._draw()

@@ -1,10 +1,10 @@
 """The folder of one training: what it is, how far it is, what came of it.
 
-    recipe.json      what is trained on what and how; a training that differs does not go on here
-    last.ckpt        where it stands
-    log.csv          a row an epoch
-    tensorboard/     the same for TensorBoard
-    model/           the trained model, when all is done
+recipe.json      what is trained on what and how; a training that differs does not go on here
+last.ckpt        where it stands
+log.csv          a row an epoch
+tensorboard/     the same for TensorBoard
+model/           the trained model, when all is done
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ class RunFolder:
             raise OptionError(f"{self._recipe}: not readable ({error}); choose another folder") from error
         difference = _difference(known, run)
         if difference:
-            raise OptionError(
-                f"{self.path}: holds another training, {difference}; choose another folder"
-            )
+            raise OptionError(f"{self.path}: holds another training, {difference}; choose another folder")
 
     def state(self) -> dict[str, Any] | None:
         """The checkpoint, or None where there is none yet.
