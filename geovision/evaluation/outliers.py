@@ -65,7 +65,7 @@ def outlier_auroc(model: GeoModel, inside: Tensor, outside: Mapping[str, Tensor]
 
 
 def fit_outlier_score(
-    model: GeoModel, features: Tensor, *, held_out: Tensor | None = None, quantile: float = 0.99
+    model: GeoModel, features: Tensor, *, held_out: Tensor | None = None, quantile: float = 0.98
 ) -> float:
     """Fit the outlier score of a model's head, which is then saved with the model.
 

@@ -1,43 +1,47 @@
-"""How far a picture lies from everything that a model was trained on."""
+"""How far an input lies from everything that a model was trained on."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from geovision.errors import InputError
 
 __all__ = ["FeatureDistance"]
 
+_NUMBERS = 128_000
+"""At most so many numbers in the basis: 250 kB in half precision."""
+
 
 class FeatureDistance(nn.Module):
-    """Mahalanobis distance of features in the leading principal components of the training set,
-    plus the residual outside them.
+    """Length of what is left of a feature vector, scaled to length 1, outside the leading principal
+    components of the training set.
 
-    Fitted in closed form. A distance in a few components keeps the arrays small (features x
-    components) and their covariance well conditioned; the residual is the distance that those
-    components cannot see (Lee et al. 2018, arXiv:1807.03888; Wang et al. 2022, arXiv:2203.10807).
+    Features of ordinary inputs lie near a plane of few dimensions; those of strange inputs leave it
+    (the residual of Wang et al. 2022, arXiv:2203.10807, on normalised features). Fitted in closed
+    form. Among the scores that `benchmarks/cloud_outliers.py` compares it is the best that needs
+    neither the training set at hand nor the classes.
 
     Args:
         num_features: Length of the feature vector.
-        components: Principal components kept.
+        components: Principal components kept; fewer where the arrays would become large.
 
     Shape:
         features ``(batch, num_features)`` -> scores ``(batch,)``; 1 is the threshold, above it the
-        picture is called an outlier. Not fitted: NaN.
+        input is called an outlier. Not fitted: NaN.
     """
 
     mean: Tensor
     basis: Tensor
-    scale: Tensor
-    residual_scale: Tensor
     threshold: Tensor
 
-    def __init__(self, num_features: int, components: int = 64) -> None:
+    def __init__(self, num_features: int, components: int = 100) -> None:
         super().__init__()
-        components = min(components, num_features)
+        # A plane that fills the space leaves nothing outside.
+        components = max(1, min(components, _NUMBERS // num_features, num_features // 2))
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("basis", torch.zeros(num_features, components))
-        self.register_buffer("scale", torch.ones(components))
-        self.register_buffer("residual_scale", torch.ones(()))
         # NaN until fitted, so that an unfitted score is never mistaken for a small one.
         self.register_buffer("threshold", torch.full((), torch.nan))
 
@@ -50,33 +54,36 @@ class FeatureDistance(nn.Module):
         return self._distance(features) / self.threshold
 
     def _distance(self, features: Tensor) -> Tensor:
-        centred = features.float() - self.mean
-        inside = centred @ self.basis
-        residual = (centred.square().sum(1) - inside.square().sum(1)).clamp_min(0)
-        return ((inside / self.scale).square().sum(1) + residual / self.residual_scale).sqrt()
+        centred = F.normalize(features.float(), dim=1) - self.mean
+        return (centred - centred @ self.basis @ self.basis.T).norm(dim=1)
 
     @torch.no_grad()
-    def fit(self, features: Tensor, *, held_out: Tensor | None = None, quantile: float = 0.99) -> None:
+    def fit(self, features: Tensor, *, held_out: Tensor | None = None, quantile: float = 0.98) -> None:
         """Fit to the features of a training set.
 
         Args:
-            features: ``(samples, num_features)`` of the training set.
-            held_out: Features of pictures of the same kind that were not trained on; the threshold
-                is their `quantile`. The training set's own serve where there are none, and are
-                nearer than new pictures will be.
-            quantile: Fraction of such pictures that the threshold lets pass.
+            features: ``(samples, num_features)`` of the training set, two samples or more.
+            held_out: Features of ordinary inputs that were not trained on; the threshold is their
+                `quantile`. The training set's own serve where there are none, and are nearer than
+                new inputs will be.
+            quantile: Fraction of such inputs that the threshold lets pass.
+
+        Raises:
+            InputError: Too few samples, or of another length.
         """
-        features = features.double()
-        mean = features.mean(0)
-        _, singular, components = torch.linalg.svd(features - mean, full_matrices=False)
-        kept = min(self.basis.shape[1], len(singular))
-        variance = singular.square() / max(len(features) - 1, 1)
+        if features.ndim != 2 or features.shape[1] != len(self.mean) or len(features) < 2:
+            raise InputError(
+                f"the outlier score needs features (samples, {len(self.mean)}), two samples or more; "
+                f"got shape {tuple(features.shape)}"
+            )
+        directions = F.normalize(features.double(), dim=1)
+        mean = directions.mean(0)
+        _, _, components = torch.linalg.svd(directions - mean, full_matrices=False)
+        # Never as many components as samples: they would pass through every one of them.
+        kept = min(self.basis.shape[1], max(1, len(features) // 2))
         self.mean.copy_(mean)
         self.basis.zero_()
-        self.basis[:, :kept] = components[:kept].T
-        self.scale.fill_(1.0)
-        self.scale[:kept] = variance[:kept].sqrt().clamp_min(1e-6)
-        outside = variance[kept:].sum() / max(features.shape[1] - kept, 1)
-        self.residual_scale.copy_(outside.clamp_min(1e-6))
-        reference = self._distance((held_out if held_out is not None else features).float())
-        self.threshold.copy_(torch.quantile(reference, quantile))
+        # Rounded as it is stored, so that the threshold is that of the saved score.
+        self.basis[:, :kept] = components[:kept].T.half()
+        reference = self._distance(features if held_out is None else held_out)
+        self.threshold.copy_(torch.quantile(reference, quantile).clamp_min(1e-6))

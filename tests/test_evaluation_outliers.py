@@ -1,0 +1,138 @@
+"""Strange inputs are told from ordinary ones, and the score survives being saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import normalize
+
+import geovision
+from geovision.errors import InputError
+from geovision.evaluation.outliers import auroc, fit_outlier_score, outlier_auroc
+from geovision.heads.outlier import FeatureDistance
+
+
+def near_a_plane(n: int, *, seed: int, dimensions: int = 5, features: int = 96) -> torch.Tensor:
+    """Positive-ish vectors in a few dimensions of many, with a little noise around."""
+    plane = torch.randn(dimensions, features, generator=torch.Generator().manual_seed(99))
+    generator = torch.Generator().manual_seed(seed)
+    inside = torch.randn(n, dimensions, generator=generator) @ plane + 3
+    return inside + 0.05 * torch.randn(n, features, generator=generator)
+
+
+def elsewhere(n: int, *, seed: int = 5, features: int = 96) -> torch.Tensor:
+    return 3 + 2 * torch.randn(n, features, generator=torch.Generator().manual_seed(seed))
+
+
+# --- the area -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(-3, 40), min_size=1, max_size=30),
+    st.lists(st.integers(-3, 40), min_size=1, max_size=30),
+)
+def test_the_area_agrees_with_scikit_learn(inside: list[int], outside: list[int]) -> None:
+    """With ties, negative scores, and scores far beyond 1."""
+    found = auroc(torch.tensor(inside).float(), torch.tensor(outside).float())
+    assert found == pytest.approx(roc_auc_score([0] * len(inside) + [1] * len(outside), inside + outside))
+
+
+def test_the_area_by_hand() -> None:
+    # Of six pairs the outlier is higher in four and level in one: 4.5 / 6.
+    assert auroc(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 1e6])) == pytest.approx(4.5 / 6)
+    with pytest.raises(InputError, match="0 ordinary and 2 strange"):
+        auroc(torch.tensor([]), torch.tensor([1.0, 2.0]))
+
+
+# --- the score ----------------------------------------------------------------------------------
+
+
+def test_the_score_is_what_a_principal_component_analysis_leaves() -> None:
+    training, new = near_a_plane(300, seed=0), elsewhere(20)
+    distance = FeatureDistance(96, components=8)
+    distance.fit(training)
+    analysis = PCA(n_components=8).fit(normalize(training.numpy()))
+    rows = normalize(new.numpy())
+    left = rows - analysis.inverse_transform(analysis.transform(rows))
+    expected = torch.tensor(left).norm(dim=1)
+    torch.testing.assert_close(
+        distance(new) * distance.threshold, expected, atol=2e-3, rtol=1e-2, check_dtype=False
+    )
+
+
+def test_strange_features_are_found_and_ordinary_ones_pass() -> None:
+    distance = FeatureDistance(96, components=8)
+    distance.fit(near_a_plane(300, seed=0), held_out=near_a_plane(200, seed=1), quantile=0.95)
+    assert (distance(elsewhere(50)) > 1).all()
+    flagged = float((distance(near_a_plane(2000, seed=2)) > 1).float().mean())
+    assert flagged == pytest.approx(0.05, abs=0.03)
+
+
+def test_brightness_of_features_does_not_matter() -> None:
+    distance = FeatureDistance(96)
+    distance.fit(near_a_plane(300, seed=0))
+    new = near_a_plane(10, seed=3)
+    torch.testing.assert_close(distance(new), distance(7 * new))
+
+
+@pytest.mark.parametrize(("features", "samples"), [(11, 40), (96, 12), (1280, 40), (4096, 3)])
+def test_every_length_leaves_something_outside_and_stays_small(features: int, samples: int) -> None:
+    training = torch.rand(samples, features, generator=torch.Generator().manual_seed(0))
+    distance = FeatureDistance(features)
+    distance.fit(training)
+    assert distance.fitted
+    assert torch.isfinite(distance(training)).all()
+    assert (distance(training) > 0).any()
+    assert 2 * distance.basis.numel() <= 300_000
+
+
+def test_what_does_not_fit_is_an_error() -> None:
+    with pytest.raises(
+        InputError, match=r"features \(samples, 96\), two samples or more; got shape \(1, 96\)"
+    ):
+        FeatureDistance(96).fit(torch.rand(1, 96))
+    with pytest.raises(InputError, match=r"got shape \(5, 95\)"):
+        FeatureDistance(96).fit(torch.rand(5, 95))
+
+
+# --- in a model ---------------------------------------------------------------------------------
+
+
+def test_a_model_flags_what_is_strange_in_its_tasks_words(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = geovision.create("cloud-tiny", size=(32, 32))
+    generator = torch.Generator().manual_seed(0)
+    slope = torch.linspace(0, 1, 32).expand(200, 3, 32, 32)
+    ordinary = 0.3 + 0.4 * torch.rand(200, 1, 1, 1, generator=generator) * slope
+    ordinary = (ordinary + 0.05 * torch.randn(ordinary.shape, generator=generator)).clamp(0, 1)
+    stripes = (torch.arange(32) % 4 < 2).float().expand(3, 3, 32, 32).clone()
+    stripes[:, 1:] = 0
+    with torch.no_grad():
+        features, strange = model.features(ordinary), model.features(stripes)
+    assert model.predict(stripes)[0].outlier_score is None
+    with pytest.raises(InputError, match="cloud-tiny is not fitted"):
+        outlier_auroc(model, features, {"stripes": strange})
+    flagged = fit_outlier_score(model, features[:150], held_out=features[150:], quantile=0.9)
+    assert flagged == pytest.approx(0.1)
+    assert outlier_auroc(model, features[150:], {"stripes": strange}) == pytest.approx(
+        {"stripes": 1.0, "all": 1.0}
+    )
+    back = geovision.load(model.save(tmp_path / "model", half=True))
+    torch.testing.assert_close(back.head.outlier(strange), model.head.outlier(strange))
+    plain = int(model.head.outlier(features).argmin())
+    answers = back.predict(torch.stack([ordinary[plain], stripes[0]]))
+    assert answers[0].flags == ()
+    assert answers[1].flags == ("not_a_sky",)
+
+
+def test_a_model_with_its_own_classes_keeps_the_flag() -> None:
+    model = geovision.create("cloud-tiny", classes=["Ci", "Cu"])
+    assert model.target.outlier_flag == "not_a_sky"
+    assert geovision.create("cloud-tiny", classes=["x", "y"]).target.outlier_flag == "not_a_sky"
