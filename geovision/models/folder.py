@@ -18,7 +18,7 @@ from torch import Tensor
 
 import geovision
 from geovision import registry, storage
-from geovision.errors import GeovisionError, StorageError, WeightsCorrupt, WeightsNotAvailable
+from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.models.card import render
 from geovision.models.geomodel import GeoModel, Options, assemble
 
@@ -31,16 +31,18 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 def write(model: GeoModel, folder: Path, *, half: bool = False, card: str = "") -> Path:
     """Save a model. See `GeoModel.save`."""
     state = {name: _stored(name, value, model, half) for name, value in model.state_dict().items()}
+    digest = ""
 
     def write_weights(path: Path) -> None:
+        nonlocal digest
         try:
             save_file(state, path, metadata={"format": "pt", "geovision": geovision.__version__})
         except SafetensorError as error:  # safetensors reports a full disk as its own error
-            raise StorageError(f"{folder}: the weights could not be written ({error})") from error
+            raise OSError(str(error)) from error
+        digest = storage.sha256(path)
 
     def write_config(path: Path) -> None:
-        written = next(folder.glob(f".{WEIGHTS}.*.part"))
-        config = _config(model) | {"sha256": storage.sha256(written), "half": half}
+        config = _config(model) | {"sha256": digest, "half": half}
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
 
     def write_card(path: Path) -> None:
@@ -86,7 +88,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = config["format_version"]
-        config["model"], config["options"], config["sha256"]
+        str(config["model"]), dict(config["options"]), str(config["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsCorrupt(f"{path} is not a geovision configuration ({error!r})") from error
     if version != FORMAT_VERSION:

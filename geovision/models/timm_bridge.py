@@ -107,6 +107,9 @@ def build(
     unknown = sorted(set(options) - OPTIONS)
     if unknown:
         raise OptionError(f"a timm backbone takes no option {unknown}; known: {sorted(OPTIONS)}")
+    if not timm.is_model(arch["backbone"]):
+        # timm would take "hf-hub:…" and "local-dir:…" for the address of a network to fetch.
+        raise OptionError(f"timm registers no network called {arch['backbone']!r}")
     first = inputs[0]
     return TimmBackbone(
         arch["backbone"], input_name=first.name, channels=len(first.channels), size=size, options=options
