@@ -33,10 +33,10 @@ $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "geovision needs Python 3.11 or newer, and none is on the PATH;" \
 		"install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-		"geovision needs Python 3.11 or newer; %s is %d.%d" % (sys.executable, *sys.version_info[:2]))'
+		"geovision needs Python 3.11 or newer; %s is %d.%d" % ((sys.executable,) + tuple(sys.version_info[:2])))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing geovision with its extras into $(VENV): some minutes, once" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[all,dev]'
 	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(MAKE) --no-print-directory mend
 	@touch $@
 
@@ -45,7 +45,7 @@ $(INSTALLED): pyproject.toml
 .PHONY: mend
 mend:
 	@echo "torch and torchvision do not fit together; taking both from the package index" >&2
-	@PIP_CONFIG_FILE=/dev/null env -u PIP_FIND_LINKS $(BIN)/python -m pip install --quiet \
+	@PIP_CONFIG_FILE=/dev/null env -u PIP_FIND_LINKS $(BIN)/python -m pip install -qq \
 		--disable-pip-version-check --upgrade --force-reinstall torch torchvision
 	@$(BIN)/python -c 'import torchvision' || { $(BIN)/geovision doctor; exit 1; }
 
