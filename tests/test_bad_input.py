@@ -1,0 +1,159 @@
+"""What a user gets wrong, as she meets it: one clear line each, saying what, where and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import geovision
+from geovision.errors import DatasetError, GeovisionError, InputError, UnreadableFileError
+from geovision.models.geomodel import GeoModel
+
+SIZE = (32, 32)
+GEOVISION = Path(sys.executable).with_name("geovision")
+
+
+@pytest.fixture(scope="module")
+def model() -> GeoModel:
+    torch.manual_seed(0)
+    return geovision.create("cloud-tiny", size=SIZE)
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
+    colours = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+    return Image.fromarray(colours).convert(mode)
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def truncated(folder: Path) -> Path:
+    picture(size=(300, 200)).save(folder / "cut.jpg")
+    return written(folder / "cut.jpg", (folder / "cut.jpg").read_bytes()[:3000])
+
+
+def bomb(folder: Path) -> Path:
+    picture("1", (16, 16)).save(folder / "bomb.bmp")
+    content = bytearray((folder / "bomb.bmp").read_bytes())
+    content[18:26] = (50_000).to_bytes(4, "little") * 2  # the header alone says how large it is
+    return written(folder / "bomb.bmp", bytes(content))
+
+
+def dot(folder: Path) -> Path:
+    picture(size=(1, 1)).save(folder / "dot.png")
+    return folder / "dot.png"
+
+
+FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
+    "truncated": (truncated, UnreadableFileError, r"cut\.jpg: damaged \(image file is truncated"),
+    "zero bytes": (lambda f: written(f / "a.jpg", b""), UnreadableFileError, r"a\.jpg: an empty file"),
+    "text": (lambda f: written(f / "a.jpg", b"hello"), UnreadableFileError, r"a\.jpg: not a picture in any"),
+    "bomb": (bomb, UnreadableFileError, r"bomb\.bmp: too many pixels, perhaps a decompression bomb"),
+    "1x1": (dot, InputError, r"dot\.png: 1x1 pixels; a picture needs 8 or more a side"),
+    "missing": (
+        lambda f: f / "no.jpg",
+        UnreadableFileError,
+        r"no\.jpg: no such file or folder; check the path",
+    ),
+    "empty folder": (
+        lambda f: f,
+        UnreadableFileError,
+        "no pictures in this folder; name one that holds some",
+    ),
+    "pattern": (lambda f: f / "*.jpg", UnreadableFileError, r"\*\.jpg: no file matches this pattern"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files(model: GeoModel, tmp_path: Path, kind: str) -> None:
+    make, error, line = FILES[kind]
+    path = make(tmp_path)
+    with pytest.raises(error, match=line) as caught:
+        model.predict(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    (answer,) = model.predict(path, skip_errors=True)
+    assert answer.flags == ("unreadable",)
+    assert answer.error == str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "RGBA", "I;16"])
+def test_odd_pictures_are_answered(model: GeoModel, tmp_path: Path, mode: str) -> None:
+    if mode == "I;16":
+        image = Image.fromarray(np.linspace(0, 65535, 2400).reshape(40, 60).astype(np.uint16))
+    else:
+        image = picture().convert("L").convert(mode) if mode == "LA" else picture(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(path)
+    (answer,) = model.predict(path)
+    assert answer.label in model.target.classes
+
+
+SAMPLES: dict[str, tuple[object, str]] = {
+    "NaN": (torch.full((3, *SIZE), torch.nan), "channel 'red': 1024 of 1024 values are NaN or infinite"),
+    "infinite": (torch.full((3, *SIZE), torch.inf), "channel 'red': 1024 of 1024 values are NaN or infinite"),
+    "0-255": (torch.full((3, *SIZE), 200.0), r"from 200 to 200, expected 0 to 1 \(looks like 0-255"),
+    "16 bit": (torch.full((3, *SIZE), 9e3), r"expected 0 to 1 \(looks like 16-bit counts"),
+    "normalised": (torch.full((3, *SIZE), -1.5), "channel 'red': values from -1.5 to -1.5, expected 0 to 1"),
+    "one channel": (np.ones((1, *SIZE)), r"has 3 channels \(red, green, blue\) along axis 0 of .*, got 1"),
+    "four channels": (np.ones((4, *SIZE)), r"has 3 channels .*, got 4 in shape \(4, 32, 32\)"),
+    "channels last": (np.ones((*SIZE, 3)), r"channels last: .* numpy\.transpose\(array, \(2, 0, 1\)\)"),
+    "batch of channels last": (np.ones((2, *SIZE, 3)), "has its channels last: transpose it"),
+    "two axes": (np.ones(SIZE), r"has 3 axes \(channel y x\), got shape \(32, 32\)"),
+    "five axes": (np.ones((1, 1, 3, *SIZE)), r"has 3 axes \(channel y x\), got shape \(1, 1, 3, 32, 32\)"),
+    "empty": (np.ones((3, 0, 4)), r"is empty: shape \(3, 0, 4\)"),
+    "small": (np.ones((3, 1, 1)), "1x1 pixels; a picture needs 8 or more a side"),
+    "complex": (np.ones((3, *SIZE), complex), "takes numbers, not complex128"),
+    "truths": (np.ones((3, *SIZE), bool), "takes numbers, not torch.bool"),
+    "words": (np.array(["Ac", "As"]), "takes numbers, not <U2"),
+    "unknown name": ({"photo": torch.rand(3, *SIZE)}, r"no input is called 'photo'; .* takes \['image'\]"),
+    "no photo": ({}, "input 'image' is missing"),
+    "unlike lengths": ({"image": torch.rand(2, 3, *SIZE), "scalars": [1]}, "of a batch need one length"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_arrays(model: GeoModel, kind: str) -> None:
+    sample, line = SAMPLES[kind]
+    with pytest.raises(InputError, match=line) as caught:
+        model.predict(sample)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [3, 2.5, None, object(), [1, 2]])
+def test_things_that_are_no_input(model: GeoModel, given: object) -> None:
+    with pytest.raises(InputError, match="is not an input; give a path, an array, a tensor, a Pillow image"):
+        model.predict(given)
+
+
+def test_folders_of_data(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nowhere"):
+        geovision.load_dataset("ccsn", tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match=str(tmp_path)):
+        geovision.load_dataset("folder", tmp_path)
+
+
+def test_the_command_line_goes_on_after_a_bad_file(model: GeoModel, tmp_path: Path) -> None:
+    saved = model.save(tmp_path / "model")
+    picture().save(tmp_path / "a.png")
+    picture().save(tmp_path / "c.png")
+    cut = truncated(tmp_path)
+    done = subprocess.run(
+        [GEOVISION, "predict", saved, tmp_path / "a.png", cut, tmp_path / "no.jpg", tmp_path / "c.png",
+         "--format", "csv"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert len(done.stdout.strip().splitlines()) == 3
+    assert "cut.jpg: damaged (image file is truncated" in done.stderr
+    assert "no.jpg: no such file" in done.stderr
+    assert "Traceback" not in done.stderr

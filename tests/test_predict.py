@@ -1,0 +1,398 @@
+"""`predict` on all that it takes: same answers whatever the batch, the order kept, the model untouched."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import geovision
+from geovision.errors import InputError, OptionError, UnreadableFileError
+from geovision.heads.prediction import ClassPrediction, Prediction
+from geovision.models.batch import iter_predict
+from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.prepared import Prepared, _ConvolutionActivation, prepare
+from geovision.models.sources import iter_sources
+from geovision.readers.images import expand, read_rgb
+from geovision.registry import find_model, find_task
+from geovision.spec import ModelSpec
+
+SIZE = (48, 48)
+
+
+def lively(model: GeoModel) -> GeoModel:
+    """With running statistics and scores that differ, as after a training."""
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.2)
+    nn.init.normal_(model.head.linear.weight, 0, 0.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> GeoModel:
+    torch.manual_seed(0)
+    return lively(geovision.create("cloud-tiny", size=SIZE))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirteen photos of several sizes and formats."""
+    place = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for index, suffix in zip(range(13), itertools.cycle([".jpg", ".png", ".webp"])):
+        coarse = Image.fromarray(generator.integers(0, 255, (5, 7, 3), np.uint8))
+        coarse.resize((60 + 11 * index, 50 + 7 * index), Image.Resampling.BICUBIC).save(
+            place / f"{index}{suffix}"
+        )
+    return place
+
+
+def numbers(answers: list[Prediction], model: GeoModel) -> torch.Tensor:
+    """Probabilities ``(answer, class)`` in the order of the model's classes."""
+    return torch.tensor([[answer.probabilities[name] for name in model.target.classes] for answer in answers])
+
+
+@pytest.fixture(scope="module")
+def wanted(model: GeoModel, folder: Path) -> torch.Tensor:
+    """What the model's own forward pass says of the photos."""
+    counts = [
+        read_rgb(path, model.inputs[0], SIZE) for path in sorted(folder.iterdir(), key=lambda p: int(p.stem))
+    ]
+    with torch.no_grad():
+        return model.head.probabilities(model(torch.from_numpy(np.stack(counts)).float() / 255))
+
+
+# --- the same answers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 13, 100])
+def test_a_folder_is_answered_as_by_forward_whatever_the_batch(
+    model: GeoModel, folder: Path, wanted: torch.Tensor, batch_size: int
+) -> None:
+    answers = model.predict(folder, batch_size=batch_size, precision="float32")
+    assert [Path(answer.source).stem for answer in answers] == [str(index) for index in range(13)]
+    torch.testing.assert_close(numbers(answers, model), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_decides_alike(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+    answers = model.predict(folder, precision="bfloat16")
+    torch.testing.assert_close(numbers(answers, model), wanted, rtol=0, atol=0.05)
+    first, second = wanted.topk(2, dim=1).values.T
+    clear = first - second > 0.1
+    assert clear.sum() >= 5
+    same = numbers(answers, model).argmax(1) == wanted.argmax(1)
+    assert same[clear].all()
+
+
+def test_answers_are_complete(model: GeoModel, folder: Path) -> None:
+    (answer,) = model.predict(folder / "0.jpg")
+    assert isinstance(answer, ClassPrediction)
+    assert answer.label in model.target.classes
+    assert next(iter(answer.probabilities)) == answer.label
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.confidence == max(answer.probabilities.values())
+    assert answer.card.code == answer.label
+    assert answer.error is None
+
+
+# --- all that it takes --------------------------------------------------------------------------
+
+
+def test_paths_arrays_tensors_and_pictures_agree(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+    path = folder / "1.png"
+    counts = read_rgb(path, model.inputs[0], SIZE)
+    fraction = counts / np.float32(255)
+    given = [
+        path,
+        str(path),
+        str(folder / "1.*"),
+        Image.open(path),
+        counts,
+        torch.from_numpy(counts.copy()),
+        fraction,
+        fraction.astype(np.float64),
+        fraction.astype(">f4"),
+        torch.from_numpy(fraction),
+        counts.astype(np.uint16) * 257,
+        fraction[:, ::-1][:, ::-1],
+        {"image": path},
+        {"image": torch.from_numpy(fraction).requires_grad_()},
+    ]
+    answers = model.predict(given, precision="float32", batch_size=4)
+    assert len(answers) == len(given)
+    torch.testing.assert_close(
+        numbers(answers, model), wanted[1:2].expand(len(given), -1), rtol=1e-3, atol=1e-4
+    )
+    assert answers[0].source == str(path)
+    assert answers[4].source == "[4]"
+    assert answers[12].source == str(path)
+
+
+def test_a_batch_is_as_many_samples(model: GeoModel) -> None:
+    batch = torch.rand(5, 3, *SIZE)
+    whole = model.predict(batch, precision="float32")
+    assert [answer.source for answer in whole] == ["[0]", "[1]", "[2]", "[3]", "[4]"]
+    apart = model.predict(list(batch), precision="float32")
+    mapped = model.predict({"image": batch.numpy()}, precision="float32")
+    torch.testing.assert_close(numbers(whole, model), numbers(apart, model), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(numbers(whole, model), numbers(mapped, model), rtol=1e-4, atol=1e-6)
+
+
+def test_arrays_are_resized_by_the_rule_of_files(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+    paths = [folder / "4.png", folder / "7.png", folder / "10.png"]
+    arrays = [read_rgb(path, model.inputs[0]) / np.float32(255) for path in paths]
+    answers = model.predict(arrays, precision="float32")
+    torch.testing.assert_close(numbers(answers, model), wanted[[4, 7, 10]], rtol=0, atol=0.02)
+
+
+def test_nothing_given_is_nothing_answered(model: GeoModel) -> None:
+    assert model.predict([]) == []
+
+
+def test_measurements_beside_the_photo(folder: Path) -> None:
+    names = ["cloud_base_height", "air_temperature"]
+    model = lively(geovision.create("cloud-tiny", size=SIZE, scalars=names))
+    path = folder / "1.png"
+    photo = torch.from_numpy(read_rgb(path, model.inputs[0], SIZE).copy()).float()[None] / 255
+    answers = model.predict(
+        [
+            {"image": path, "scalars": {"cloud_base_height": 2.1}},
+            {"image": path, "scalars": {"air_temperature": -3, "cloud_base_height": 2.1}},
+            {"image": path, "scalars": {"cloud_base_height": None}},
+            {"image": path, "scalars": torch.tensor([2.1, -3.0])},
+            path,
+        ],
+        precision="float32",
+    )
+    found = numbers(answers, model)
+    values = torch.tensor([[2.1, 0.0]])
+    with torch.no_grad():
+        logits = model({"image": photo, "scalars": values},
+                       valid={"scalars": torch.tensor([[True, False]])}).values  # fmt: skip
+    torch.testing.assert_close(found[:1], model.head.probabilities(logits), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], found[1])
+    torch.testing.assert_close(found[1], found[3])
+    torch.testing.assert_close(found[2], found[4])
+
+
+@pytest.mark.parametrize(
+    ("scalars", "line"),
+    [
+        ({"cloud_base": 2.1}, r"'scalars' has no 'cloud_base'; the model takes \['cloud_base_height'\]"),
+        ({"cloud_base_height": 2100}, "channel 'cloud_base_height': .*looks like metres; expects km"),
+        ({"cloud_base_height": "low"}, "'scalars' takes one number each"),
+        (torch.rand(2), r"has 1 channels \(cloud_base_height\)"),
+    ],
+)
+def test_wrong_measurements(folder: Path, scalars: object, line: str) -> None:
+    model = geovision.create("cloud-tiny", size=SIZE, scalars=["cloud_base_height"])
+    with pytest.raises(InputError, match=line):
+        model.predict({"image": folder / "1.png", "scalars": scalars})
+
+
+# --- the model stays as it was ------------------------------------------------------------------
+
+
+def test_the_model_is_not_touched(model: GeoModel, folder: Path) -> None:
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    strides = [parameter.stride() for parameter in model.parameters()]
+    threads = torch.get_num_threads()
+    answers = model.predict(folder, precision="bfloat16", batch_size=4)
+    assert model.training
+    assert model.network.training
+    assert torch.get_num_threads() == threads
+    assert [parameter.stride() for parameter in model.parameters()] == strides
+    for name, value in model.state_dict().items():
+        assert value.dtype == before[name].dtype
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+    model.eval()
+    assert numbers(answers, model).equal(
+        numbers(model.predict(folder, precision="bfloat16", batch_size=4), model)
+    )
+    model(torch.rand(1, 3, *SIZE)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.zero_grad(set_to_none=True)
+
+
+def test_the_prepared_copy_is_kept_until_the_weights_change(model: GeoModel) -> None:
+    own = copy.deepcopy(model)
+    first = prepare(own, torch.float32)
+    assert prepare(own, torch.float32) is first
+    assert prepare(own, torch.bfloat16) is not first
+    first = prepare(own, torch.float32)
+    optimiser = torch.optim.SGD(own.parameters(), lr=0.1)
+    own(torch.rand(2, 3, *SIZE)).sum().backward()
+    optimiser.step()
+    assert prepare(own, torch.float32) is not first
+    first = prepare(own, torch.float32)
+    own.load_state_dict(model.state_dict())
+    assert prepare(own, torch.float32) is not first
+    photos = torch.rand(3, 3, *SIZE)
+    torch.testing.assert_close(
+        numbers(own.predict(photos, precision="float32"), own),
+        numbers(model.predict(photos, precision="float32"), model),
+    )
+
+
+TIMM = ["cloud-tiny", "cloud-test_efficientnet", "cloud-test_convnext", "cloud-test_vit", "cloud-test_nfnet",
+        "cloud-test_byobnet", "cloud-test_mambaout", "cloud-mobilenetv3_small_050"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "arch"), [*((name, {}) for name in TIMM), ("cloud-test_efficientnet", {"pad_type": "same"})]
+)
+def test_the_prepared_copy_answers_like_the_model(name: str, arch: dict[str, str]) -> None:
+    spec = find_model(name)
+    size = None if "vit" in name else SIZE
+    model = lively(assemble(spec, find_task("cloud"), Options(arch=arch, size=size)))
+    photos = torch.rand(2, 3, *(model.inputs[0].size or SIZE))
+    values, features = Prepared(model, torch.float32)({"image": photos}, {})
+    with torch.no_grad():
+        torch.testing.assert_close(
+            values, model(photos), rtol=1e-3, atol=1e-3 * float(model(photos).abs().max())
+        )
+        assert features.shape == model.features(photos).shape
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_normalisation_and_activation_are_taken_into_convolutions() -> None:
+    network = Prepared(lively(geovision.create("cloud-mobilenetv2", size=SIZE)), torch.float32).network
+    joined = [module for module in network.modules() if isinstance(module, _ConvolutionActivation)]
+    assert sum(module.name == "hardtanh" for module in joined) == 35
+    assert len(joined) == 52
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+class Shared(nn.Module):
+    """A convolution whose result goes two ways, and an activation that is used twice."""
+
+    num_features = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.again = nn.Conv2d(8, 8, 1)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, inputs, *, valid=None, context=None):
+        x = self.first(inputs["image"])
+        x = x + self.norm(x)
+        return self.act(self.again(self.act(x)) - 0.1).mean((2, 3))
+
+
+def test_layers_are_joined_only_where_one_follows_the_other(model: GeoModel) -> None:
+    odd = copy.deepcopy(model)
+    odd.network = Shared()
+    odd.head = type(model.head)(8, model.target)
+    lively(odd)
+    photos = torch.rand(2, 3, *SIZE)
+    values, _ = Prepared(odd, torch.float32)({"image": photos}, {})
+    with torch.no_grad():
+        torch.testing.assert_close(values, odd(photos), rtol=1e-4, atol=1e-4)
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_answered_while_it_is_read(model: GeoModel) -> None:
+    taken = 0
+
+    def endless() -> Iterator[torch.Tensor]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield torch.full((3, *SIZE), (taken % 100) / 100)
+
+    answers = iter_predict(model, endless(), batch_size=2)
+    first = list(itertools.islice(answers, 7))
+    assert [answer.source for answer in first] == [f"[{index}]" for index in range(7)]
+    # A few batches ahead for each thread, not the whole stream.
+    assert taken <= 7 + 2 * 2 * (torch.get_num_threads() + 2)
+    answers.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("predict")]
+
+
+def test_the_first_error_comes_in_its_place(model: GeoModel) -> None:
+    photos = [torch.rand(3, *SIZE) for _ in range(9)]
+    photos[6] = torch.full((3, *SIZE), 9.0)
+    seen = []
+    with pytest.raises(InputError, match=r"\[6\]: channel 'red': values from 9 to 9, expected 0 to 1"):
+        seen.extend(answer.source for answer in iter_predict(model, iter(photos), batch_size=2))
+    assert len(model.predict(photos[:6])) == 6
+
+
+def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("not a picture")
+    given = [folder / "0.jpg", bad, tmp_path / "missing.jpg", np.full((3, 9, 9), np.nan), folder / "1.png"]
+    answers = model.predict(given, skip_errors=True, batch_size=2)
+    assert [answer.flags for answer in answers] == [(), *[("unreadable",)] * 3, ()]
+    assert answers[1].source == str(bad)
+    assert answers[1].error == f"{bad}: not a picture in any format that Pillow reads, whatever its name says"
+    assert answers[2].source == str(tmp_path / "missing.jpg")
+    assert "no such file" in answers[2].error
+    assert "NaN" in answers[3].error
+    assert answers[1].label == ""
+    assert answers[4].label in model.target.classes
+    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not a picture"):
+        model.predict(given)
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+def test_unknown_options(model: GeoModel) -> None:
+    with pytest.raises(
+        OptionError, match="precision 'half' is not known; choose one of auto, float32, bfloat16"
+    ):
+        model.predict([], precision="half")
+    with pytest.raises(OptionError, match="batch_size must be 1 or more, not 0"):
+        model.predict([], batch_size=0)
+
+
+def test_a_model_without_a_reader_says_that_it_takes_arrays(model: GeoModel, folder: Path) -> None:
+    specs = (dataclasses.replace(model.inputs[0], reader=""),)
+    (source,) = iter_sources(str(folder / "0.jpg"), specs)
+    with pytest.raises(InputError, match=r"0\.jpg: input 'image' is not read from files; give arrays"):
+        source.load(specs)
+
+
+def test_native_grids_of_several_sizes_are_answered_in_order(model: GeoModel) -> None:
+    spec: ModelSpec = model.spec
+    free = copy.deepcopy(model)
+    free.inputs = (model.inputs[0].with_size(None),)
+    assert "any_size" in spec.capabilities
+    photos = [torch.rand(3, side, 40) for side in (40, 56, 40, 64, 56)]
+    answers = numbers(free.predict(photos, precision="float32", batch_size=5), free)
+    with torch.no_grad():
+        alone = torch.cat([free.head.probabilities(free(photo[None])) for photo in photos])
+    torch.testing.assert_close(answers, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.real_data
+def test_features_in_bfloat16_point_where_those_in_float32_do(shared_data: Path) -> None:
+    weights = shared_data / "imagenet" / "mobilenetv2_100.safetensors"
+    model = geovision.create("cloud-mobilenetv2", backbone_weights=weights)
+    paths = expand(shared_data / "cloud_photos")
+    counts = np.stack([read_rgb(path, model.inputs[0], (224, 224)) for path in paths])
+    photos = {"image": torch.from_numpy(counts)}
+    exact, quick = (Prepared(model, dtype)(photos, {})[1] for dtype in (torch.float32, torch.bfloat16))
+    with torch.no_grad():
+        torch.testing.assert_close(exact, model.features(photos["image"].float() / 255), rtol=1e-3, atol=1e-3)
+    assert torch.cosine_similarity(exact, quick).min() > 0.995
