@@ -15,7 +15,7 @@ import geovision
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation import Report, collect, cross_validate
-from geovision.evaluation.crossval import fold_numbers
+from geovision.evaluation.crossval import _notes, fold_numbers
 from geovision.spec import Recipe, Stage
 
 RECIPE = Recipe(stages=(Stage(epochs=1, batch_size=8, lr=3e-3),))
@@ -98,13 +98,9 @@ def test_another_cross_validation_does_not_go_on_here(data: CCSN, finished: tupl
         run(data.subset(range(12)), out)
 
 
-def test_folds_that_cut_units_are_owned_up_to(
-    data: CCSN, finished: tuple[Path, Report], tmp_path: Path
-) -> None:
+def test_folds_that_cut_units_are_owned_up_to(data: CCSN, finished: tuple[Path, Report]) -> None:
     # The answers of the grouped run, filed under folds that alternate: copies fall on both sides.
     fold = [index % 2 for index in range(18)]
-    from geovision.evaluation.crossval import _notes
-
     notes = _notes(finished[1].predictions, 2, data, np.array(fold))
     assert notes[1].startswith("The folds cut 3 of 15 units")
 
