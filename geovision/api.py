@@ -31,7 +31,7 @@ def info(name: str) -> ModelSpec:
 def create(
     name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
-    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float = 0.0,
+    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
 
@@ -46,7 +46,7 @@ def create(
             alone; the head is new.
         scalars: Measurements taken beside the image, by name, e.g. ``["cloud_base_height"]``.
         size: (height, width) that images are brought to.
-        dropout: Before the last layer.
+        dropout: Before the last layer; None: as the registry says.
 
     Raises:
         UnknownModelError: With the nearest names, before anything slow is imported.
@@ -67,7 +67,7 @@ def create(
 
     known = known_file(Path(backbone_weights)) if backbone_weights else None
     options = Options(
-        classes=chosen, scalars=tuple(scalars), size=size, dropout=dropout,
+        classes=chosen, scalars=tuple(scalars), size=size, dropout=spec.dropout if dropout is None else dropout,
         arch=known.options if known else {},
         mean=known.mean if known else (), std=known.std if known else (),
     )  # fmt: skip

@@ -439,6 +439,7 @@ class ModelSpec:
         fit: ``"gradient"``, ``"closed_form"`` (the network has `fit(dataset)`), or ``"none"``.
         inputs, head: Where they differ from the task's.
         capabilities: What contract tests and engines may do with it.
+        dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
         tiny: Options of the builder that make a model for tests and demonstrations.
@@ -454,6 +455,7 @@ class ModelSpec:
     inputs: tuple[InputSpec, ...] = ()
     head: str = ""
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    dropout: float = 0.0
     recipe: Recipe | None = None
     weights: tuple[WeightSpec, ...] = ()
     tiny: Mapping[str, Any] = field(default_factory=dict)

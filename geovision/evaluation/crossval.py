@@ -33,7 +33,7 @@ _INNER = 0.1
 def cross_validate(
     name: str, data: GeoDataset, *, out: str | Path, folds: int | Sequence[int] = 5,
     recipe: Recipe | None = None, backbone_weights: str | Path | None = None,
-    size: tuple[int, int] | None = None, dropout: float = 0.0, bootstrap: int = 1000, seed: int = 0,
+    size: tuple[int, int] | None = None, dropout: float | None = None, bootstrap: int = 1000, seed: int = 0,
     devices: int | str = "auto", workers: int = 0, progress: bool = True,
 ) -> Report:  # fmt: skip
     """Train a fresh model for each fold, ask it about the samples it did not see, score all answers
@@ -149,7 +149,7 @@ def _recipe(name: str) -> Recipe:
 
 def _facts(
     name: str, data: GeoDataset, fold: np.ndarray, recipe: Recipe, backbone_weights: str | Path | None,
-    size: tuple[int, int] | None, dropout: float,
+    size: tuple[int, int] | None, dropout: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     """What makes this cross-validation that one, as it comes back from a file."""
     facts = {
@@ -181,7 +181,7 @@ def _claim(out: Path, facts: dict[str, Any]) -> None:
 
 def _fresh(
     name: str, data: GeoDataset, recipe: Recipe, backbone_weights: str | Path | None,
-    size: tuple[int, int] | None, dropout: float,
+    size: tuple[int, int] | None, dropout: float | None,
 ) -> GeoModel:  # fmt: skip
     own = registry.find_task(data.task).target
     target = data.target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -89,7 +90,9 @@ class ClassificationHead(ClassScores):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(num_features, len(target.classes))
         nn.init.zeros_(self.linear.bias)
-        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        # Nearly no opinion at first, however many the features: what is drawn here is not unlearnt
+        # in a short training.
+        nn.init.trunc_normal_(self.linear.weight, std=0.1 / math.sqrt(num_features))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(self.dropout(features))

@@ -91,6 +91,20 @@ class TimmBackbone(nn.Module):
         # A convolutional network takes any size, so the task's stands; a transformer has its own.
         self.size = size or (tuple(config["input_size"][-2:]) if fixed else None)
         self.num_features: int = getattr(model, "head_hidden_size", None) or model.num_features
+        self.cut_off: frozenset[str] = frozenset()
+
+    def cut_after(self, stage: int) -> None:
+        """Drop everything behind a stage; it is remembered as `cut_off`, so that weights of the whole
+        network still fit.
+
+        Args:
+            stage: From 0, as in timm's `feature_info`.
+        """
+        model: Any = self.model
+        whole = set(model.state_dict())
+        model.prune_intermediate_layers([stage], prune_norm=True, prune_head=True)
+        self.cut_off = frozenset(whole - set(model.state_dict()))
+        self.num_features = model.feature_info[stage]["num_chs"]
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
@@ -176,7 +190,7 @@ def _load_tag(backbone: TimmBackbone, arch: Mapping[str, Any], tag: str) -> None
 def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None:
     own = backbone.model.state_dict()
     # The classifier of another label set, and head parameters that num_classes=0 removes.
-    extra = [key for key in state if key not in own]
+    extra = [key for key in state if key not in own and key not in backbone.cut_off]
     if any(key.split(".")[0] not in ("classifier", "head", "fc", "last_linear") for key in extra):
         raise WeightsCorrupt(
             f"{origin} has parameters that {backbone.architecture} lacks, such as {extra[0]!r}"

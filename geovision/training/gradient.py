@@ -29,6 +29,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
 from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog
 from geovision.training.data import Batches, Rows, batch_count, gather
+from geovision.training.depthwise import unstrided_depthwise
 from geovision.training.module import HEADER, StageModule
 from geovision.training.progress import ProgressBar
 from geovision.training.run_folder import RunFolder
@@ -181,7 +182,7 @@ def _run_stage(
         module.check(next(iter(batches)))
     trainer = _trainer(job, stage, _callbacks(job, number, bar))
     checkpoint = job.folder.checkpoint if job.folder and reached else None
-    with _restored(job.model), _interruptible(job.folder):
+    with _restored(job.model), unstrided_depthwise(job.model), _interruptible(job.folder):
         trainer.fit(module, batches, validation, ckpt_path=checkpoint, weights_only=True)
     if trainer.world_size > 1 and job.folder:  # the log was written by another process
         state = job.folder.state()

@@ -1,0 +1,113 @@
+"""A convolutional network read by the statistics of its maps, not by their mean alone.
+
+Clouds are textures: what tells Altocumulus from Stratocumulus is how its elements repeat, and the
+mean over a map forgets that. The second moments of the channels keep it (Gatys et al. 2015,
+arXiv:1505.07376; Lin et al. 2015, arXiv:1504.07889), with signed square roots against their long
+tails (Perronnin et al. 2010, doi:10.1007/978-3-642-15561-1_11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geovision.models.timm_bridge import TimmBackbone
+from geovision.models.timm_bridge import build as build_backbone
+from geovision.spec import Context, InputSpec
+
+__all__ = ["TextureBackbone", "build", "second_moments"]
+
+
+class TextureBackbone(nn.Module):
+    """A timm network whose features are statistics of its stages.
+
+    Args:
+        backbone: Any timm network with stages (`forward_intermediates`).
+        channels: Channels of each of its stages.
+        moments: Stage whose second moments are taken, from 0; fine enough to hold texture, coarse
+            enough to have few channels.
+        stages: Stages whose channels give mean and standard deviation.
+        whole: Also the network's own pooled features. Without them what lies behind the last stage
+            that is read is cut off.
+
+    Shape:
+        image ``(batch, channel, y, x)``, normalised -> features ``(batch, num_features)``, of zero
+        mean and unit variance over the training set.
+    """
+
+    def __init__(
+        self, backbone: TimmBackbone, channels: Sequence[int], *, moments: int, stages: Sequence[int],
+        whole: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.backbone = backbone
+        self.input_name = backbone.input_name
+        self.mean, self.std, self.size = backbone.mean, backbone.std, backbone.size
+        self.moments, self.stages, self.whole = moments, tuple(stages), whole
+        self.taken = sorted({moments, *stages})
+        if not whole:
+            backbone.cut_after(self.taken[-1])
+        count = channels[moments]
+        self.num_features: int = (
+            count * (count + 1) // 2
+            + 2 * sum(channels[stage] for stage in stages)
+            + (backbone.num_features if whole else 0)
+        )
+        # The parts differ in scale by orders of magnitude; the head should not have to learn that.
+        self.norm = nn.BatchNorm1d(self.num_features)
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        network: Any = self.backbone.model
+        found = network.forward_intermediates(
+            inputs[self.input_name], indices=self.taken, output_fmt="NCHW",
+            stop_early=not self.whole, intermediates_only=not self.whole,
+        )  # fmt: skip
+        last, maps = found if self.whole else (None, found)
+        by_stage = dict(zip(self.taken, maps, strict=True))
+        parts = [second_moments(by_stage[self.moments])]
+        parts += [_mean_and_deviation(by_stage[stage]) for stage in self.stages]
+        if last is not None:
+            parts.append(network.forward_head(last, pre_logits=True).float())
+        return self.norm(torch.cat(parts, dim=1))
+
+
+def second_moments(maps: Tensor) -> Tensor:
+    """Signed square roots of the second moments of the channels over the map.
+
+    ``m[i, j] = mean over y, x of maps[i] * maps[j]``; the upper triangle, ``sign(m) sqrt(|m|)``.
+
+    Shape:
+        ``(batch, channel, y, x)`` -> ``(batch, channel * (channel + 1) / 2)``, float32.
+    """
+    flat = maps.float().flatten(2)
+    with torch.autocast(flat.device.type, enabled=False):  # sums over a map need more digits than bfloat16
+        moments = flat @ flat.transpose(1, 2) / flat.shape[2]
+    row, column = torch.triu_indices(flat.shape[1], flat.shape[1], device=flat.device)
+    upper = moments[:, row, column]
+    # The offset keeps the slope of the root finite at zero.
+    return upper.sign() * (upper.abs() + 1e-3).sqrt()
+
+
+def _mean_and_deviation(maps: Tensor) -> Tensor:
+    flat = maps.float().flatten(2)
+    return torch.cat([flat.mean(2), (flat.var(2, correction=0) + 1e-5).sqrt()], dim=1)
+
+
+def build(
+    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> TextureBackbone:
+    """The network that `arch` describes: as for a timm backbone, and ``moments`` (stage), ``stages``
+    and ``whole``."""
+    own = ("moments", "stages", "whole")
+    backbone = build_backbone({k: v for k, v in arch.items() if k not in own}, inputs=inputs, size=size)
+    info: Any = backbone.model.feature_info
+    return TextureBackbone(
+        backbone, [stage["num_chs"] for stage in info], moments=arch["moments"],
+        stages=arch["stages"], whole=arch["whole"],
+    )  # fmt: skip
