@@ -7,6 +7,7 @@ Markdown, so that a test can read it too.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -30,12 +31,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def linked(text: str) -> str:
+    """The same with every digital object identifier as a link."""
+    return re.sub(r"doi:(10\.[^\s,;)|]*[^\s,;)|.])", r"[doi:\1](https://doi.org/\1)", text)
+
+
 # --- models -------------------------------------------------------------------------------------
 
 
 def models() -> str:
     """Every curated model, a table a task, and what others published."""
-    return "\n\n".join(_models_of(task) for task in registry.tasks().values())
+    return linked("\n\n".join(_models_of(task) for task in registry.tasks().values()))
 
 
 def _models_of(task: Task) -> str:
@@ -89,11 +95,15 @@ def datasets() -> str:
         (f"`{name}`", task, card.title, card.licence, card.source, card.split_unit)
         for name, task, card in cards
     ]
-    parts = [table(("name", "task", "title", "licence", "source", "kept together by a split"), rows)]
+    # A heading first: what precedes the first heading of a directive is lost.
+    parts = [
+        "## All of them",
+        table(("name", "task", "title", "licence", "source", "kept together by a split"), rows),
+    ]
     for name, _, card in cards:
         traps = "\n".join(f"- {trap}" for trap in card.traps)
-        parts += [f"## {name}", f"{card.title}. {card.citation}", f"Layout: {card.layout}.", traps]
-    return "\n\n".join(part for part in parts if part)
+        parts += [f"## {name}", f"{card.title}. {card.citation}.", f"Layout: {card.layout}.", traps]
+    return linked("\n\n".join(part for part in parts if part))
 
 
 def _dataset_tasks() -> list[tuple[str, str]]:
