@@ -67,7 +67,8 @@ def create(
 
     known = known_file(Path(backbone_weights)) if backbone_weights else None
     options = Options(
-        classes=chosen, scalars=tuple(scalars), size=size, dropout=spec.dropout if dropout is None else dropout,
+        classes=chosen, scalars=tuple(scalars), size=size,
+        dropout=spec.dropout if dropout is None else dropout,
         arch=known.options if known else {},
         mean=known.mean if known else (), std=known.std if known else (),
     )  # fmt: skip

@@ -216,7 +216,8 @@ def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: st
 
 MODELS = (
     ModelSpec("cloud-mobilenetv2", "cloud", "geovision.models.texture:build",
-              {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k", "moments": 3, "stages": (2, 3), "whole": False},
+              {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k",
+               "moments": 3, "stages": (2, 3), "whole": False},
               inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, dropout=0.5, recipe=TEXTURE,
               tiny={"backbone": "test_resnet", "moments": 2, "stages": (1, 2), "whole": False},
               parameters=606_395,
