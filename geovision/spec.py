@@ -19,6 +19,7 @@ __all__ = [
     "OUR_MEASUREMENT",
     "OUR_RECONSTRUCTION",
     "Augment",
+    "Capability",
     "Channel",
     "ClassCard",
     "ClassMerging",

@@ -9,6 +9,7 @@ the WMO International Cloud Atlas.
 from geovision.spec import (
     AS_PUBLISHED,
     Augment,
+    Capability,
     Channel,
     ClassCard,
     ClassTarget,
@@ -204,8 +205,8 @@ TEXTURE = Recipe(
 )  # fmt: skip
 
 _BUILDER = "geovision.models.timm_bridge:build"
-_CNN = frozenset({"exportable", "differentiable", "any_size"})
-_VIT = frozenset({"exportable", "differentiable"})
+_CNN: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
+_VIT: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
 
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:

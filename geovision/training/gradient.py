@@ -139,9 +139,7 @@ class _Samples:
             scale = 1 / math.sqrt(sum(job.recipe.augment.crop_area) / 2)
             size = (round(size[0] * scale), round(size[1] * scale))
         data = self._at("training", job.data, size)
-        return Batches(
-            data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers
-        )
+        return Batches(data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers)
 
     def validation(self, number: int) -> Batches | None:
         stage, job = self.job.recipe.stages[number], self.job
