@@ -31,9 +31,10 @@ from geovision import storage
 from geovision.datasets.images import ImageDataset
 from geovision.evaluation import Predictions, collect
 from geovision.evaluation.outliers import auroc
-from geovision.evaluation.provenance import data_digest, origin
+from geovision.evaluation.provenance import data_digest
 from geovision.heads.outlier import FeatureDistance
 from geovision.models.geomodel import GeoModel
+from geovision.provenance import origin
 
 Score = Callable[[Tensor], Tensor]
 """Features to scores, higher meaning stranger."""

@@ -109,7 +109,7 @@ def alternate(repeats: int, *ways: Callable[[], object]) -> list[float]:
 def append(rows: list[tuple[str, float, float]]) -> None:
     import torch
 
-    from geovision.evaluation.provenance import commit
+    from geovision.provenance import commit
 
     new = not TABLE.exists()
     with TABLE.open("a", newline="", encoding="utf-8") as stream:

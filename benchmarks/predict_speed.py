@@ -33,9 +33,9 @@ import torch
 from PIL import Image, ImageOps
 
 import geovision
-from geovision.evaluation.provenance import commit
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import prepare
+from geovision.provenance import commit
 from geovision.readers.images import expand
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -143,7 +143,7 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
     model = geovision.create(name, pretrained=bool(geovision.info(name).weights))
     plain = plain_loop(model, model.inputs[0].size or (224, 224))
     plain(photos[:4])  # threads and lazy imports of both are warm before the first turn
-    prepare(geovision.create("cloud-tiny"), torch.float32)
+    prepare(geovision.create("cloud-tiny"), "float32")
     slow, fast = Clock([], []), Clock([], [])
     turns = [photos[start : start + options.turn] for start in range(0, len(photos), options.turn)]
     for number, turn in enumerate(turns):

@@ -1,21 +1,17 @@
-"""Where a result comes from: enough to get it again with one command."""
+"""What a result was made of: digests of the model and of the data."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-import geovision
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["commit", "data_digest", "origin", "weights_digest"]
+__all__ = ["data_digest", "weights_digest"]
 
 
 def weights_digest(model: GeoModel) -> str:
@@ -40,28 +36,3 @@ def data_digest(sources: Sequence[str]) -> str:
         size = path.stat().st_size if path.is_file() else -1
         digest.update(f"{path.relative_to(root).as_posix()} {size}\n".encode())
     return digest.hexdigest()
-
-
-def commit() -> str | None:
-    """The git commit of this geovision, ``-dirty`` with uncommitted changes; None where it does not
-    stand in a repository of its own."""
-    here = Path(geovision.__file__).parent
-    # An installed copy may lie inside somebody else's repository, which does not track it.
-    if _git(here, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None
-    return _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def origin() -> dict[str, str | None]:
-    """The program behind a result: version, commit and command line."""
-    return {"geovision": geovision.__version__, "commit": commit(), "command": shlex.join(sys.argv)}

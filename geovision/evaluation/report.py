@@ -21,6 +21,7 @@ from geovision.evaluation.predictions import Predictions, collect
 from geovision.metrics.bootstrap import Estimate, bootstrap
 from geovision.metrics.merging import unmatched
 from geovision.models.geomodel import GeoModel
+from geovision.provenance import origin
 from geovision.registry import find_task
 from geovision.spec import ClassTarget, Task
 from geovision.storage import write_files
@@ -248,13 +249,13 @@ def score(
         resamples=resamples, seed=seed,
     )  # fmt: skip
     confusion = metric_table.create("confusion", target)(predictions.probabilities, predictions.labels)
-    origin = {
+    known = {
         **facts,
         "data": data.card.name,
         "data_digest": provenance.data_digest(predictions.sources),
         "bootstrap": resamples,
         "seed": seed,
-        **provenance.origin(),
+        **origin(),
     }
     return Report(
         task,
@@ -265,7 +266,7 @@ def score(
         },
         confusion.numpy(),
         predictions,
-        origin,
+        known,
         tuple(notes),
         lambda position: as_picture(data[position]),
     )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 
-import geovision
 from geovision.datasets.base import GeoDataset
+from geovision.provenance import origin
 from geovision.spec import Recipe
 from geovision.training.run_folder import plain
 
@@ -42,29 +38,13 @@ def training_record(
         "seconds": round(seconds, 1),
         "last_epoch": last or {},
         "versions": _versions(),
-        "commit": _commit(),
-        "command": shlex.join(sys.argv),
+        **origin(),
     })  # fmt: skip
 
 
 def _versions() -> dict[str, str]:
     return {
-        "geovision": geovision.__version__,
         "torch": torch.__version__,
         "timm": timm.__version__,
         "python": platform.python_version(),
     }
-
-
-def _commit() -> str:
-    """The commit of geovision's own source tree; "" where it is installed without one."""
-    home = Path(geovision.__file__).parents[1]
-    if not (home / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=home, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
