@@ -35,6 +35,7 @@ from PIL import Image, ImageOps
 import geovision
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import prepare
+from geovision.models.timm_bridge import TimmBackbone
 from geovision.provenance import commit
 from geovision.readers.images import expand
 
@@ -62,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=["cloud-mobilenetv2", "cloud-resnet50"])
     parser.add_argument("--turn", type=int, default=200, help="photos a turn")
     parser.add_argument("--precision", default="auto", help="of predict")
+    parser.add_argument("--fresh", action="store_true", help="initialised models instead of shipped weights")
     return parser.parse_args()
 
 
@@ -103,23 +105,18 @@ def phone_shot(path: Path, seed: int) -> bytes:
 # --- the two ways -------------------------------------------------------------------------------
 
 
-def plain_loop(model: GeoModel, size: tuple[int, int]) -> Callable[[Sequence[Path]], None]:
-    """timm's network with timm's transform, as its documentation shows it."""
-    backbone = model.network.model
-    architecture, options = model.network.architecture, {}
-    if any(type(module).__name__ == "Conv2dSame" for module in backbone.modules()):
-        options["pad_type"] = "same"
-    network = timm.create_model(architecture, num_classes=len(model.target.classes), **options).eval()
-    state = backbone.state_dict()
-    network.load_state_dict(network.state_dict() | state)
-    config = timm.data.resolve_data_config({"input_size": (3, *size)}, model=network)
+def plain_loop(model: GeoModel) -> Callable[[Sequence[Path]], None]:
+    """The same network and head, as timm's documentation shows it: its transform at the same size."""
+    network, head, spec = model.network, model.head, model.inputs[0]
+    backbone = next(module for module in network.modules() if isinstance(module, TimmBackbone))
+    config = timm.data.resolve_data_config({"input_size": (3, *spec.size)}, model=backbone.model)
     transform = timm.data.create_transform(**config, is_training=False)
 
     def answer(photos: Sequence[Path]) -> None:
         for start in range(0, len(photos), 32):
             batch = torch.stack([transform(Image.open(p).convert("RGB")) for p in photos[start : start + 32]])
             with torch.no_grad():
-                network(batch).softmax(1).argmax(1).tolist()
+                head(network({spec.name: batch})).softmax(1).argmax(1).tolist()
 
     return answer
 
@@ -140,8 +137,8 @@ class Clock:
 
 def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> dict[str, object]:
     """One model: both ways in turns over the same photos."""
-    model = geovision.create(name, pretrained=bool(geovision.info(name).weights))
-    plain = plain_loop(model, model.inputs[0].size or (224, 224))
+    model = geovision.create(name, pretrained=bool(geovision.info(name).weights) and not options.fresh)
+    plain = plain_loop(model)
     plain(photos[:4])  # threads and lazy imports of both are warm before the first turn
     prepare(geovision.create("cloud-tiny"), "float32")
     slow, fast = Clock([], []), Clock([], [])
@@ -160,7 +157,9 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
         "commit": commit() or "",
         "model": name,
         "photos": f"{len(photos)} {'of 12 megapixels' if options.phone else 'as they are'}",
-        "precision": options.precision,
+        "weights": "shipped" if model.training_record else "initialised",
+        "size": "x".join(map(str, model.inputs[0].size)),
+        "precision": f"{options.precision}: {prepare(model, options.precision).dtype}",
         "plain_images_per_s": round(len(photos) / sum(slow.wall), 2),
         "predict_images_per_s": round(len(photos) / sum(fast.wall), 2),
         "ratio": round(sum(slow.wall) / sum(fast.wall), 2),

@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 import geovision
 from geovision.errors import InputError, OptionError, UnreadableFileError
+from geovision.hardware import hardware_bfloat16
 from geovision.heads.prediction import ClassPrediction, Prediction
 from geovision.models.batch import iter_predict
 from geovision.models.geomodel import GeoModel, Options, assemble
@@ -231,17 +234,17 @@ def test_the_model_is_not_touched(model: GeoModel, folder: Path) -> None:
 
 def test_the_prepared_copy_is_kept_until_the_weights_change(model: GeoModel) -> None:
     own = copy.deepcopy(model)
-    first = prepare(own, torch.float32)
-    assert prepare(own, torch.float32) is first
-    assert prepare(own, torch.bfloat16) is not first
-    first = prepare(own, torch.float32)
+    first = prepare(own, "float32")
+    assert prepare(own, "float32") is first
+    assert prepare(own, "bfloat16") is not first
+    first = prepare(own, "float32")
     optimiser = torch.optim.SGD(own.parameters(), lr=0.1)
     own(torch.rand(2, 3, *SIZE)).sum().backward()
     optimiser.step()
-    assert prepare(own, torch.float32) is not first
-    first = prepare(own, torch.float32)
+    assert prepare(own, "float32") is not first
+    first = prepare(own, "float32")
     own.load_state_dict(model.state_dict())
-    assert prepare(own, torch.float32) is not first
+    assert prepare(own, "float32") is not first
     photos = torch.rand(3, 3, *SIZE)
     torch.testing.assert_close(
         numbers(own.predict(photos, precision="float32"), own),
@@ -271,7 +274,7 @@ def test_the_prepared_copy_answers_like_the_model(name: str, arch: dict[str, str
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 def test_normalisation_and_activation_are_taken_into_convolutions() -> None:
-    network = Prepared(lively(geovision.create("cloud-mobilenetv2", size=SIZE)), torch.float32).network
+    network = Prepared(lively(geovision.create("cloud-mobilenetv2_100", size=SIZE)), torch.float32).network
     joined = [module for module in network.modules() if isinstance(module, _ConvolutionActivation)]
     assert sum(module.name == "hardtanh" for module in joined) == 35
     assert len(joined) == 52
@@ -386,13 +389,37 @@ def test_native_grids_of_several_sizes_are_answered_in_order(model: GeoModel) ->
 
 
 @pytest.mark.real_data
-def test_features_in_bfloat16_point_where_those_in_float32_do(shared_data: Path) -> None:
+@pytest.mark.skipif(not hardware_bfloat16(), reason="this processor does not compute in bfloat16")
+def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Path) -> None:
+    # The BatchNorm statistics of this network span orders of magnitude: it needs the digits.
     weights = shared_data / "imagenet" / "mobilenetv2_100.safetensors"
-    model = geovision.create("cloud-mobilenetv2", backbone_weights=weights)
+    model = geovision.create("cloud-mobilenetv2_100", backbone_weights=weights)
+    nn.init.normal_(model.head.linear.weight, 0, 0.2)
+    assert prepare(model, "auto").dtype == torch.float32
+    nn.init.zeros_(model.head.linear.weight)  # now it says the same of every picture
+    assert prepare(model, "auto").dtype == torch.bfloat16
+    features = [prepare(model, each)(sky(shared_data, model), {})[1] for each in ("float32", "bfloat16")]
+    assert torch.cosine_similarity(*features).min() > 0.9
+
+
+def sky(shared_data: Path, model: GeoModel) -> dict[str, torch.Tensor]:
     paths = expand(shared_data / "cloud_photos")
-    counts = np.stack([read_rgb(path, model.inputs[0], (224, 224)) for path in paths])
-    photos = {"image": torch.from_numpy(counts)}
-    exact, quick = (Prepared(model, dtype)(photos, {})[1] for dtype in (torch.float32, torch.bfloat16))
+    counts = np.stack([read_rgb(path, model.inputs[0], model.inputs[0].size) for path in paths])
+    return {"image": torch.from_numpy(counts)}
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("shape", [(32, 32), (33, 33), (32, 33), (7, 10)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (3, 1, 1), (1, 2, 1), (3, 2, 2)]
+)
+def test_one_sided_padding_by_the_kernel(shape: tuple, kernel: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    plain = Conv2dSame(6, 6, kernel, stride, dilation=dilation, groups=3)
+    joined = _ConvolutionActivation(plain, nn.ReLU6())
+    x = torch.randn(2, 6, *shape)
     with torch.no_grad():
-        torch.testing.assert_close(exact, model.features(photos["image"].float() / 255), rtol=1e-3, atol=1e-3)
-    assert torch.cosine_similarity(exact, quick).min() > 0.995
+        wanted = F.relu6(plain(x))
+        torch.testing.assert_close(joined(x), wanted, rtol=1e-4, atol=1e-5)
+        joined.pack()
+        torch.testing.assert_close(joined(x), wanted, rtol=1e-4, atol=1e-5)

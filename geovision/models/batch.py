@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from geovision.errors import InputError, OptionError
-from geovision.hardware import hardware_bfloat16
 from geovision.heads.prediction import Prediction
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import Prepared, prepare
@@ -48,25 +47,13 @@ def iter_predict(
     """
     if batch_size < 1:
         raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
-    dtype = _dtype(model, precision)
-    sources = iter_sources(inputs, model.inputs)
-    return _answers(model, dtype, sources, batch_size, skip_errors)
-
-
-def _dtype(model: GeoModel, precision: str) -> torch.dtype:
-    """What the network computes in."""
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
-    device = next((p.device.type for p in model.parameters()), "cpu")
-    # A class is decided by the largest score; a field's values are the answer, so they keep their digits.
-    decided = model.target.kind == "class" and model.spec.fit == "gradient"
-    if precision == "bfloat16" or (precision == "auto" and decided and hardware_bfloat16(device)):
-        return torch.bfloat16
-    return torch.float32
+    return _answers(model, iter_sources(inputs, model.inputs), batch_size, precision, skip_errors)
 
 
 def _answers(
-    model: GeoModel, dtype: torch.dtype, sources: Iterator[Source], batch_size: int, skip_errors: bool
+    model: GeoModel, sources: Iterator[Source], batch_size: int, precision: str, skip_errors: bool
 ) -> Iterator[Prediction]:
     threads = torch.get_num_threads()
     workers = min(threads, _MOST_WORKERS)
@@ -76,7 +63,7 @@ def _answers(
     # A short list is shared out evenly.
     size = max(1, min(batch_size, math.ceil(len(ahead) / workers)))
     workers = min(workers, math.ceil(len(ahead) / size))
-    prepared = prepare(model, dtype)
+    prepared = prepare(model, precision)
     batches = _batches(itertools.chain(ahead, sources), size)
     if workers == 1:
         for batch in batches:

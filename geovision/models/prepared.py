@@ -1,9 +1,10 @@
 """A copy of a model that only answers, made once and kept until the weights change.
 
-Four things make it fast, each measured by ``benchmarks/predict_speed.py``: batch normalisation is
-folded into the convolution before it; an activation that follows is computed by the convolution
-itself, through the oneDNN operator that PyTorch's compiler uses, without compiling; pixels lie
-channels-last; and where asked the network computes in bfloat16. The head stays in float32.
+What makes it fast, measured by ``benchmarks/predict_speed.py``: batch normalisation is folded into
+the convolution before it; an activation that follows is computed by the convolution itself, through
+the oneDNN operator that PyTorch's compiler uses, without compiling; one-sided padding is done by the
+kernel; pixels lie channels-last; and the network computes in bfloat16 where that answers alike. The
+head stays in float32.
 
 Which layer follows which is seen by running the network once, not guessed from names, and the copy
 is compared with the model before it is used. A network where they differ is left as it is.
@@ -12,6 +13,7 @@ is compared with the model before it is used. A network where they differ is lef
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import weakref
 from collections import Counter
@@ -20,17 +22,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from geovision.hardware import hardware_bfloat16
 from geovision.models.geomodel import GeoModel
 from geovision.models.preprocess import physical
 from geovision.spec import InputSpec
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["TOLERANCE", "Prepared", "joined", "prepare"]
+
+TOLERANCE = 0.01
+"""Largest change of a probability, on generated pictures, with which bfloat16 is taken by itself."""
 
 
 class Prepared:
@@ -39,21 +46,20 @@ class Prepared:
     Args:
         model: Copied; nothing of it is changed.
         dtype: What the network computes in, ``torch.float32`` or ``torch.bfloat16``.
+        network: What `joined` gave for the model, where it is known already.
     """
 
-    def __init__(self, model: GeoModel, dtype: torch.dtype) -> None:
+    def __init__(self, model: GeoModel, dtype: torch.dtype, network: nn.Module | None = None) -> None:
         self.specs = model.inputs
         self.dtype = dtype
         self.normalise = copy.deepcopy(model.normalise).eval()
         self.head: Any = copy.deepcopy(model.head).eval()
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        example = _example(model, self.device)
-        network = _joined(model.network, self.normalise(example)) if example else _copied(model.network)
-        network = _cast(network.to(memory_format=torch.channels_last), dtype)
+        self.device = _device(model)
+        network = joined(model) if network is None else copy.deepcopy(network)
+        self.network = _cast(network.to(memory_format=torch.channels_last), dtype)
         for module in network.modules():
             if isinstance(module, _ConvolutionActivation):
                 module.pack()
-        self.network = network
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -89,21 +95,43 @@ def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return network
 
 
+def _device(model: GeoModel) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 # --- kept until the weights change --------------------------------------------------------------
 
 _KEPT: weakref.WeakKeyDictionary[GeoModel, tuple[Any, Prepared]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-def prepare(model: GeoModel, dtype: torch.dtype) -> Prepared:
-    """The prepared copy of a model, made anew where its weights have changed since the last."""
+def prepare(model: GeoModel, precision: str) -> Prepared:
+    """The prepared copy of a model, made anew where its weights have changed since the last.
+
+    Args:
+        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: see `GeoModel.predict`.
+    """
     with _LOCK:
-        state = (dtype, _version(model))
+        state = (precision, _version(model))
         kept = _KEPT.get(model)
         if kept is None or kept[0] != state:
-            kept = (state, Prepared(model, dtype))
+            made = _chosen(model) if precision == "auto" else Prepared(model, getattr(torch, precision))
+            kept = (state, made)
             _KEPT[model] = kept
         return kept[1]
+
+
+def _chosen(model: GeoModel) -> Prepared:
+    """In bfloat16 where the processor computes in it and it gives the same probabilities."""
+    network = joined(model)
+    exact = Prepared(model, torch.float32, network)
+    pictures = _pictures(model, count=4)
+    decided = model.target.kind == "class" and model.spec.fit == "gradient"
+    if not decided or pictures is None or not hardware_bfloat16(exact.device.type):
+        return exact
+    quick = Prepared(model, torch.bfloat16, network)
+    odds, quick_odds = (each.head.probabilities(each(pictures, {})[0]) for each in (exact, quick))
+    return quick if float((odds - quick_odds).abs().max()) <= TOLERANCE else exact
 
 
 def _version(model: GeoModel) -> tuple:
@@ -127,20 +155,29 @@ class _Call:
     gave: tuple[Tensor, int]
 
 
-def _example(model: GeoModel, device: torch.device) -> dict[str, Tensor] | None:
-    """A random sample to look at the network with; None where the model's sizes are not known."""
+def _pictures(model: GeoModel, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
+    """Generated inputs to look at the network with; None where the model's sizes are not known.
+
+    Structure at every scale, as in a sky: noise whose amplitude falls with the wave number.
+    """
     generator = torch.Generator().manual_seed(0)
-    example = {}
+    inputs = {}
     for spec in model.inputs:
-        shape = _shape(spec, small="any_size" in model.spec.capabilities)
+        shape = _shape(spec, small=small and "any_size" in model.spec.capabilities)
         if shape is None:
             return None
-        centre = torch.rand((1, *shape), generator=generator) * 2 - 1
+        values = torch.randn((count, *shape), generator=generator)
+        if len(shape) == 3:
+            falls = torch.hypot(torch.fft.fftfreq(shape[1])[:, None], torch.fft.rfftfreq(shape[2])) + 1e-2
+            values = torch.fft.irfft2(torch.fft.rfft2(values) / falls**1.5, s=shape[1:])
+            values = values / values.std((2, 3), keepdim=True)
         axes = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
-        mean = torch.tensor([channel.mean for channel in spec.channels]).view(axes)
-        std = torch.tensor([channel.std for channel in spec.channels]).view(axes)
-        example[spec.name] = (mean + 2 * std * centre).to(device)
-    return example
+        mean, std, low, high = (
+            torch.tensor(numbers).view(axes)
+            for numbers in zip(*((c.mean, c.std, *c.valid_range) for c in spec.channels), strict=True)
+        )
+        inputs[spec.name] = (mean + std * values).clamp(low, high).to(_device(model))
+    return inputs
 
 
 def _shape(spec: InputSpec, *, small: bool) -> tuple[int, ...] | None:
@@ -200,26 +237,30 @@ _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 _ACTIVATIONS = (nn.ReLU, nn.Hardtanh, nn.SiLU, nn.Hardswish)
 
 
-def _joined(network: nn.Module, example: Mapping[str, Tensor]) -> nn.Module:
-    """A copy in which a convolution takes in the normalisation and the activation that follow it;
-    a plain copy where that would answer otherwise."""
-    joined = _copied(network)
-    calls, expected = _calls(joined, example)
+def joined(model: GeoModel) -> nn.Module:
+    """A copy of the network in which a convolution takes in the normalisation and the activation
+    that follow it; a plain copy where that would answer otherwise."""
+    pictures = _pictures(model, count=1, small=True)
+    if pictures is None:
+        return _copied(model.network)
+    example = copy.deepcopy(model.normalise).eval()(pictures)
+    network = _copied(model.network)
+    calls, expected = _calls(network, example)
     followers = _followers(calls)
     new: dict[nn.Module, nn.Module] = {}
     for convolution in [call.layer for call in calls if isinstance(call.layer, nn.Conv2d)]:
         new |= _join(convolution, followers, fuse=expected.device.type == "cpu")
-    for parent in list(joined.modules()):
+    for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child in new:
                 setattr(parent, name, new[child])
     try:
         with torch.no_grad():
-            found = joined(dict(example), valid=None, context=None)
+            found = network(dict(example), valid=None, context=None)
     except (RuntimeError, AttributeError):  # a build of PyTorch without the operator
-        return _copied(network)
+        return _copied(model.network)
     same = (found - expected).abs().max() <= 1e-3 * expected.abs().max()
-    return joined if same else _copied(network)
+    return network if same else _copied(model.network)
 
 
 def _join(
@@ -245,29 +286,52 @@ def _join(
 
 
 class _ConvolutionActivation(nn.Module):
-    """A convolution whose activation is computed while its result is still in the cache."""
+    """A convolution whose activation is computed while its result is still in the cache.
+
+    Padding as TensorFlow does it can be one cell more at the end than at the start. A row and a
+    column of zeros before the kernel make that even, so that the operator pads by itself: padding
+    apart is a copy of the whole map.
+    """
 
     def __init__(self, convolution: nn.Conv2d, activation: nn.Module | None) -> None:
         super().__init__()
         self.convolution = convolution
         self.name, self.limits = _operator(activation)
-        self.packed: Tensor | None = None
+        self.lopsided: nn.Parameter | None = None
+        if isinstance(convolution, Conv2dSame):
+            self.lopsided = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
+        self.packed: dict[bool, Tensor] = {}
 
     def pack(self) -> None:
         """Bring the weights into the order that the processor's kernel takes."""
         c = self.convolution
-        self.packed = torch.ops.mkldnn._reorder_convolution_weight(
-            c.weight, c.padding, c.stride, c.dilation, c.groups
-        )
+        for lopsided, weight in ((False, c.weight), (True, self.lopsided)):
+            if weight is not None:
+                self.packed[lopsided] = torch.ops.mkldnn._reorder_convolution_weight(
+                    weight, c.padding, c.stride, c.dilation, c.groups
+                )
 
     def forward(self, x: Tensor) -> Tensor:
         c = self.convolution
-        if isinstance(c, Conv2dSame):
-            x = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation))
-        weight = c.weight if self.packed is None else self.packed
+        padding, lopsided = [int(each) for each in c.padding], False
+        if self.lopsided is not None:
+            sides = zip(x.shape[2:], c.kernel_size, c.stride, c.dilation, strict=True)
+            short = [_missing(*side) for side in sides]
+            lopsided = all(each % 2 for each in short) and set(c.dilation) == {1}
+            if not lopsided and any(each % 2 for each in short):
+                x = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation))
+            else:
+                padding = [(each + 1) // 2 for each in short]
+        weight = self.lopsided if lopsided else c.weight
         return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, c.bias, c.padding, c.stride, c.dilation, c.groups, self.name, self.limits, ""
-        )
+            x, self.packed.get(lopsided, weight), c.bias, padding, c.stride, c.dilation, c.groups,
+            self.name, self.limits, "",
+        )  # fmt: skip
+
+
+def _missing(size: int, kernel: int, stride: int, dilation: int) -> int:
+    """Cells that padding adds in all, so that the result has ``ceil(size / stride)``."""
+    return max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
 
 
 def _operator(activation: nn.Module | None) -> tuple[str, list[float]]:
