@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PHOTOS ?=
 
-.PHONY: demo test lint docs install clean
+.PHONY: demo test lint style types imports docs install clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -17,10 +17,16 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)
+lint: style types imports
+
+style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
 	$(BIN)/mypy
+
+imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
 docs: $(INSTALLED)
