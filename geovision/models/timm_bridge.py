@@ -190,8 +190,10 @@ def _load_tag(backbone: TimmBackbone, arch: Mapping[str, Any], tag: str) -> None
 def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None:
     own = backbone.model.state_dict()
     # The classifier of another label set, and head parameters that num_classes=0 removes.
-    extra = [key for key in state if key not in own and key not in backbone.cut_off]
-    if any(key.split(".")[0] not in ("classifier", "head", "fc", "last_linear") for key in extra):
+    heads = ("classifier", "head", "fc", "last_linear")
+    expected = own.keys() | backbone.cut_off
+    extra = [key for key in state if key not in expected and key.split(".")[0] not in heads]
+    if extra:
         raise WeightsCorrupt(
             f"{origin} has parameters that {backbone.architecture} lacks, such as {extra[0]!r}"
         )

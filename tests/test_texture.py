@@ -1,0 +1,81 @@
+"""Second moments of maps, a network cut after a stage, and strided depthwise layers in training."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import geovision
+from geovision.errors import WeightsCorrupt
+from geovision.models.texture import build, second_moments
+from geovision.registry import find_task
+from geovision.training.depthwise import unstrided_depthwise
+
+PHOTO = find_task("cloud").inputs
+ARCH = {"backbone": "test_efficientnet", "moments": 2, "stages": (1, 2), "whole": False}
+
+
+def test_second_moments_of_a_column_worked_by_hand():
+    """Two channels over two cells: (1, 3) and (-2, 0), so the moments are 5, -1 and 2."""
+    maps = torch.tensor([[[[1.0, 3.0]], [[-2.0, 0.0]]]])
+    expected = torch.tensor([5.0, -1.0, 2.0])
+    torch.testing.assert_close(second_moments(maps)[0], expected.sign() * (expected.abs() + 1e-3).sqrt())
+
+
+def test_second_moments_do_not_see_where_a_texture_lies():
+    maps = torch.randn(2, 5, 6, 7)
+    torch.testing.assert_close(second_moments(maps), second_moments(maps.roll((2, 3), (2, 3))))
+
+
+def test_what_lies_behind_the_last_stage_is_cut_off_and_whole_keeps_it():
+    short, whole = (build(ARCH | {"whole": whole}, inputs=PHOTO, size=None) for whole in (False, True))
+    count = {
+        n: sum(p.numel() for p in m.backbone.parameters()) for n, m in (("short", short), ("whole", whole))
+    }
+    assert count["short"] < count["whole"]
+    assert whole.num_features == short.num_features + whole.backbone.num_features
+    photo = {"image": torch.rand(2, 3, 64, 64)}
+    assert short(photo).shape == (2, short.num_features)
+    assert whole(photo).shape == (2, whole.num_features)
+
+
+def test_weights_of_the_whole_network_fit_the_cut_one_but_a_strange_file_does_not(tmp_path):
+    torch.manual_seed(1)
+    donor = timm.create_model("mobilenetv2_100", num_classes=7)
+    save_file(donor.state_dict(), tmp_path / "whole.safetensors")
+    model = geovision.create("cloud-mobilenetv2", backbone_weights=tmp_path / "whole.safetensors")
+    torch.testing.assert_close(
+        model.network.backbone.model.blocks[4][1].conv_dw.weight, donor.blocks[4][1].conv_dw.weight
+    )
+    save_file(donor.state_dict() | {"other.weight": torch.zeros(1)}, tmp_path / "strange.safetensors")
+    with pytest.raises(WeightsCorrupt, match=r"other\.weight"):
+        geovision.create("cloud-mobilenetv2", backbone_weights=tmp_path / "strange.safetensors")
+
+
+def test_a_texture_model_answers_the_same_through_its_prepared_copy():
+    torch.manual_seed(0)
+    model = geovision.create("cloud-mobilenetv2", size=(96, 96))
+    photo = torch.rand(3, 96, 96)
+    (answer,) = model.predict(photo, precision="float32")
+    expected = model.head.probabilities(model(photo[None])).max().item()
+    assert answer.confidence == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["", "same"])
+def test_strided_depthwise_layers_give_the_same_answer_and_gradient_without_their_stride(padding):
+    network = timm.create_model("mobilenetv2_035", pad_type=padding, num_classes=3).double().eval()
+    photo = torch.rand(2, 3, 65, 70, dtype=torch.float64)
+    expected = network(photo)
+    expected.square().sum().backward()
+    gradients = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+    with unstrided_depthwise(network):
+        assert "forward" in vars(network.blocks[1][0].conv_dw)
+        found = network(photo)
+        found.square().sum().backward()
+    torch.testing.assert_close(found, expected)
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert "forward" not in vars(network.blocks[1][0].conv_dw)
