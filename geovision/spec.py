@@ -311,7 +311,8 @@ class Stage:
 
     Args:
         epochs: Passes over the training split.
-        size: (height, width) in this stage; None is the input's own size.
+        size: (height, width) in this stage; None is the input's own size, at which validation always
+            is.
         train: ``"all"`` parameters or the ``"head"`` alone.
         freeze: Leading blocks of the backbone that stay as they are, in evaluation mode; the stem
             is the first.

@@ -90,9 +90,9 @@ def test_a_turn_is_a_turn_on_the_ground_not_on_the_unit_square():
     """What is round stays round on a grid that is not square."""
     torch.manual_seed(0)
     y, x = torch.meshgrid(torch.arange(40) - 19.5, torch.arange(80) - 39.5, indexing="ij")
-    bump = torch.exp(-(x**2 + y**2) / 80).expand(6, 3, -1, -1).contiguous()
+    bump = torch.exp(-(x**2 + y**2) / 30).expand(6, 3, -1, -1).contiguous()
     moved = Augmentation(Augment(rotate=45), [PICTURE], CLASS)(batch({"image": bump})).inputs["image"]
-    assert float((moved - bump).abs().max()) < 0.03
+    assert float((moved - bump).abs().max()) < 0.05
     lopsided = bump * (x > 0)
     moved = Augmentation(Augment(rotate=45), [PICTURE], CLASS)(batch({"image": lopsided})).inputs["image"]
     assert float((moved - lopsided).abs().max()) > 0.5

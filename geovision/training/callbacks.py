@@ -126,9 +126,10 @@ class EpochLog(Callback):
         self._events: SummaryWriter | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        # Every process, since metrics are added up over all of them.
+        row = self._row(trainer, pl_module)
         if not trainer.is_global_zero:
             return
-        row = self._row(trainer, pl_module)
         self.rows.append(row)
         self._say(row)
         if self.folder is None:

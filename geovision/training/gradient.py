@@ -145,7 +145,8 @@ class _Samples:
         stage, job = self.job.recipe.stages[number], self.job
         if job.validation is None:
             return None
-        data = self._at("validation", job.validation, self.size(stage))
+        # At the size at which the model will answer, whatever this stage is trained at.
+        data = self._at("validation", job.validation, job.model.inputs[0].size)
         return Batches(data, batch_size=stage.batch_size, workers=job.workers)
 
     def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | Rows:

@@ -34,7 +34,7 @@ class StageModule(L.LightningModule):
         number: Of the stage, from 0.
         soft: Class probabilities ``(sample, class)`` of the training samples, instead of their
             labels.
-        size: (height, width) that pictures are trained and validated at; None: their own.
+        size: (height, width) that pictures are trained at; None: their own.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class StageModule(L.LightningModule):
         self.register_buffer("soft", soft, persistent=False)
         self._loss = resolve(model.task.loss)
         self._augment = Augmentation(recipe.augment, model.inputs, model.target, size=size)
-        self._resize = Augmentation(type(recipe.augment)(), model.inputs, model.target, size=size)
+        own = model.inputs[0].size
+        self._resize = Augmentation(type(recipe.augment)(), model.inputs, model.target, size=own)
         self._still: list[nn.Module] = []
         # In a dictionary, where torch does not take them for parts of the network.
         self._metrics = {"all": metrics.applicable(model.task.metrics, model.target)}
@@ -67,8 +68,11 @@ class StageModule(L.LightningModule):
 
     # --- what lightning calls ---------------------------------------------------------------------
 
-    def configure_optimizers(self) -> Any:
+    def setup(self, stage: str) -> None:
+        # Before several processes agree on the gradients that they exchange.
         self._still = optim.freeze(self.model, self.stage)
+
+    def configure_optimizers(self) -> Any:
         optimizer, schedule = optim.build(
             self.model, self.stage, self.steps_per_epoch, fused=self.trainer.precision != "16-mixed"
         )

@@ -111,7 +111,8 @@ def plain(value: Any) -> Any:
 def _difference(known: Any, wanted: Any, place: str = "") -> str:
     """The first place where two descriptions differ, in words; "" where none does."""
     if isinstance(known, dict) and isinstance(wanted, dict):
-        pairs = [(key, known.get(key), wanted.get(key)) for key in dict.fromkeys([*known, *wanted])]
+        # An option that the folder does not know came with a later geovision.
+        pairs = [(key, value, wanted.get(key)) for key, value in known.items()]
     elif isinstance(known, list) and isinstance(wanted, list) and len(known) == len(wanted):
         pairs = [(str(number), a, b) for number, (a, b) in enumerate(zip(known, wanted, strict=True), 1)]
     else:
