@@ -60,10 +60,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--count", type=int, default=1000, help="photos; repeated where there are fewer")
     parser.add_argument("--phone", action="store_true", help="enlarge them to 4000 x 3000 pixels first")
-    parser.add_argument("--models", nargs="+", default=["cloud-mobilenetv2", "cloud-resnet50"])
+    parser.add_argument(
+        "--models", nargs="+", default=["cloud-mobilenetv2", "cloud-resnet50"], help="names or folders"
+    )
     parser.add_argument("--turn", type=int, default=200, help="photos a turn")
     parser.add_argument("--precision", default="auto", help="of predict")
-    parser.add_argument("--fresh", action="store_true", help="initialised models instead of shipped weights")
+    parser.add_argument("--fresh", action="store_true", help="no shipped weights")
     return parser.parse_args()
 
 
@@ -137,7 +139,7 @@ class Clock:
 
 def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> dict[str, object]:
     """One model: both ways in turns over the same photos."""
-    model = geovision.create(name, pretrained=bool(geovision.info(name).weights) and not options.fresh)
+    model = opened(name, fresh=options.fresh)
     plain = plain_loop(model)
     plain(photos[:4])  # threads and lazy imports of both are warm before the first turn
     prepare(geovision.create("cloud-tiny"), "float32")
@@ -155,9 +157,9 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
     return {
         "date": datetime.date.today().isoformat(),
         "commit": commit() or "",
-        "model": name,
+        "model": model.spec.name,
         "photos": f"{len(photos)} {'of 12 megapixels' if options.phone else 'as they are'}",
-        "weights": "shipped" if model.training_record else "initialised",
+        "weights": "trained" if model.training_record else "initialised",
         "size": "x".join(map(str, model.inputs[0].size)),
         "precision": f"{options.precision}: {prepare(model, options.precision).dtype}",
         "plain_images_per_s": round(len(photos) / sum(slow.wall), 2),
@@ -172,6 +174,12 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
         "processor": processor(),
         "versions": f"torch {torch.__version__}, timm {timm.__version__}, pillow {PIL.__version__}",
     }
+
+
+def opened(name: str, *, fresh: bool) -> GeoModel:
+    if Path(name).is_dir():
+        return geovision.load(name)
+    return geovision.create(name, pretrained=bool(geovision.info(name).weights) and not fresh)
 
 
 def agreement(model: GeoModel, photos: Sequence[Path]) -> float:

@@ -391,15 +391,15 @@ def test_native_grids_of_several_sizes_are_answered_in_order(model: GeoModel) ->
 @pytest.mark.real_data
 @pytest.mark.skipif(not hardware_bfloat16(), reason="this processor does not compute in bfloat16")
 def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Path) -> None:
-    # The BatchNorm statistics of this network span orders of magnitude: it needs the digits.
+    # What one photo differs by from another is small beside what all have in common.
     weights = shared_data / "imagenet" / "mobilenetv2_100.safetensors"
-    model = geovision.create("cloud-mobilenetv2_100", backbone_weights=weights)
-    nn.init.normal_(model.head.linear.weight, 0, 0.2)
-    assert prepare(model, "auto").dtype == torch.float32
-    nn.init.zeros_(model.head.linear.weight)  # now it says the same of every picture
-    assert prepare(model, "auto").dtype == torch.bfloat16
-    features = [prepare(model, each)(sky(shared_data, model), {})[1] for each in ("float32", "bfloat16")]
-    assert torch.cosine_similarity(*features).min() > 0.9
+    delicate = geovision.create("cloud-mobilenetv2_100", backbone_weights=weights)
+    assert prepare(delicate, "auto").dtype == torch.float32
+    robust = geovision.create("cloud-resnet18")
+    assert prepare(robust, "auto").dtype == torch.bfloat16
+    photos = sky(shared_data, robust)
+    exact, quick = (prepare(robust, each)(photos, {})[0] for each in ("float32", "auto"))
+    assert (quick - exact).norm() < 0.02 * (exact - exact.mean(0)).norm()
 
 
 def sky(shared_data: Path, model: GeoModel) -> dict[str, torch.Tensor]:

@@ -204,8 +204,8 @@ class GeoModel(nn.Module):
                 Pillow image, a mapping from input names to these, or a list of any of them.
             batch_size: Samples a forward pass.
             precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 for classes, where the
-                processor computes in it and it changes no probability by more than 0.01 on generated
-                pictures; float32 for everything else.
+                processor computes in it and the scores survive it (tried on generated pictures);
+                float32 for everything else.
             skip_errors: An input that cannot be read gives a `Prediction` flagged ``unreadable``
                 in its place instead of an error.
 
