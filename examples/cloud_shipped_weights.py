@@ -95,13 +95,14 @@ def _farther(out: Path, number: int, data: CCSN) -> float:
 
 # --- the card -----------------------------------------------------------------------------------
 
-BODY = """\
+BODY = """
 
 ## Measured
 
 Out of fold on {photos} photos of CCSN, in five folds that keep near-duplicates together, the weights of
 each fold trained without it; brackets are 95 % bootstrap intervals over groups of near-duplicates.
-The weights here are trained on all of these photos with the same recipe, so no figure is theirs alone.
+The recipe was chosen on the first fold alone. The weights here are trained on all of these photos with
+that recipe, so no figure is theirs alone.
 
 {metrics}
 

@@ -1,0 +1,88 @@
+"""The weights inside the package: they load offline, answer as when they were trained, and their card,
+their record and the registry say the same figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import geovision
+from geovision import api, registry
+from geovision.datasets.synthetic.sky import render
+from geovision.errors import OptionError, WeightsNotAvailable
+
+GOLDEN = Path(__file__).parent / "golden"
+SHIPPED = [
+    (name, weight)
+    for name, spec in registry.models().items()
+    for weight in spec.weights
+    if weight.location.startswith("package:")
+]
+each_shipped = pytest.mark.parametrize(("name", "weight"), SHIPPED, ids=[f"{n}.{w.tag}" for n, w in SHIPPED])
+
+
+def skies() -> list[np.ndarray]:
+    """One generated sky a class, as uint8 (channel, y, x)."""
+    codes = registry.find_task("cloud").target.classes
+    return [
+        render(code, np.random.default_rng([7, index]), (256, 256)).transpose(2, 0, 1).copy()
+        for index, code in enumerate(codes)
+    ]
+
+
+def test_the_cloud_task_ships_weights():
+    assert "cloud-mobilenetv2" in geovision.list_models(pretrained=True)
+
+
+@each_shipped
+def test_they_are_small_and_in_half_precision(name, weight):
+    folder = api._location(weight)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 6_000_000
+    stored = load_file(folder / "model.safetensors").values()
+    assert {value.dtype for value in stored if value.ndim > 1} == {torch.float16}
+
+
+@each_shipped
+def test_registry_record_and_card_say_the_same_figures(name, weight):
+    model = geovision.create(name, pretrained=weight.tag)
+    measured = model.training_record["out_of_fold"]
+    card = (api._location(weight) / "README.md").read_text(encoding="utf-8")
+    assert weight.figures
+    for metric, value in weight.figures.items():
+        assert value == pytest.approx(measured[metric][0], abs=6e-4)
+        assert f"| {metric} | {value:.3f}" in card
+
+
+@each_shipped
+def test_answers_are_those_of_the_day_they_were_trained(name, weight):
+    model = geovision.create(name, pretrained=True)
+    golden = json.loads((GOLDEN / f"{name}.{weight.tag}.json").read_text())
+    answers = model.predict(skies(), precision="float32")
+    found = [[answer.probabilities[code] for code in model.target.classes] for answer in answers]
+    np.testing.assert_allclose(found, golden["probabilities"], atol=2e-3)
+    np.testing.assert_allclose([a.outlier_score for a in answers], golden["outlier_scores"], atol=5e-3)
+
+
+def test_a_tag_in_the_name_chooses_the_same_weights_and_a_wrong_one_is_told():
+    by_tag = geovision.create("cloud-mobilenetv2.ccsn", pretrained=True)
+    by_default = geovision.create("cloud-mobilenetv2", pretrained=True)
+    photo = torch.rand(1, 3, 256, 256)
+    assert torch.equal(by_tag(photo), by_default(photo))
+    with pytest.raises(OptionError, match="known tags: ccsn"):
+        geovision.create("cloud-mobilenetv2.nosuch", pretrained=True)
+    with pytest.raises(WeightsNotAvailable, match="geovision train cloud-resnet50"):
+        geovision.create("cloud-resnet50", pretrained=True)
+
+
+@pytest.mark.real_data
+def test_photos_from_elsewhere_are_mostly_told(shared_data):
+    """Ten photos of genera that stand in no training set, by the genus in their names."""
+    model = geovision.create("cloud-mobilenetv2", pretrained=True)
+    photos = sorted((shared_data / "cloud_photos").glob("*.jpg"))
+    told = [photo.name[:2] in dict(a.top(3)) for photo, a in zip(photos, model.predict(photos), strict=True)]
+    assert sum(told) >= 7
