@@ -86,6 +86,25 @@ def test_a_crop_keeps_its_share_of_the_area():
     assert moved[:, 0].mean((1, 2)).std() > 0.1  # from all over the picture
 
 
+def test_a_crop_that_is_not_scaled_is_cut_out():
+    """Noise comes through as it was; half a pixel aside would halve its variance."""
+    torch.manual_seed(0)
+    noise = torch.rand(40, 3, 64, 64)
+    augment = Augment(crop_area=(0.5625, 0.5625), flip_x=True)
+    moved = Augmentation(augment, [PICTURE], CLASS, size=(48, 48))(batch({"image": noise})).inputs["image"]
+    windows = noise.unfold(2, 48, 1).unfold(3, 48, 1)
+    places = set()
+    for sample, own in zip(moved, windows, strict=True):
+        wholes = [own, own.flip(-1)]
+        differences = torch.stack([(w - sample[:, None, None]).abs().amax((0, 3, 4)) for w in wholes])
+        assert float(differences.min()) < 1e-3
+        places.add(int(differences.argmin()))
+    assert len(places) > 30
+    firsts = torch.tensor([place % 289 // 17 for place in places])
+    assert int(firsts.min()) <= 1
+    assert int(firsts.max()) >= 15
+
+
 def test_a_turn_is_a_turn_on_the_ground_not_on_the_unit_square():
     """What is round stays round on a grid that is not square."""
     torch.manual_seed(0)

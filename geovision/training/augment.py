@@ -131,8 +131,7 @@ def _affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
     shape = (0.5 * math.log(augment.aspect) * _uniform(count, device)).exp()
     wide, high = (side * shape).clamp(max=1), (side / shape).clamp(max=1)
     angle = math.radians(augment.rotate) * _uniform(count, device)
-    x = _uniform(count, device) * (1 - wide)
-    y = _uniform(count, device) * (1 - high)
+    x, y = _centre(wide, width), _centre(high, height)
     flip_x, flip_y = _flips(augment, count, device)
     wide, high = torch.where(flip_x, -wide, wide), torch.where(flip_y, -high, high)
     # A turn by one angle on the ground is sheared in units of half a height and half a width.
@@ -140,6 +139,15 @@ def _affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
     top = torch.stack([wide * angle.cos(), -high * angle.sin() * tall, x], dim=1)
     bottom = torch.stack([wide * angle.sin() / tall, high * angle.cos(), y], dim=1)
     return (torch.stack([top, bottom], dim=1),)
+
+
+def _centre(extent: Tensor, cells: int) -> Tensor:
+    """Random centre, from -1 to 1, of windows with these fractions of `cells`. They begin at whole
+    cells: a window that is neither scaled nor turned is cut out and not blurred, so that a network
+    that looks at texture sees in training what it will see later."""
+    room = (cells * (1 - extent)).floor()
+    first = (torch.rand_like(extent) * (room + 1)).floor().clamp(max=room)
+    return 2 * first / cells - 1 + extent
 
 
 class _Move:
