@@ -18,7 +18,7 @@ def unstrided_depthwise(model: nn.Module) -> Iterator[None]:
     """Within it, depthwise convolutions with a stride are computed without, and then thinned out.
 
     The same numbers; but oneDNN's gradient of the strided form takes several times as long as that
-    of the plain one (``benchmarks/depthwise_gradient.py`` measures it), which would be half of a
+    of the plain one (``benchmarks/training_speed.py`` measures it), which would be half of a
     training step of MobileNet on a processor. Only layers that are trained gain from it.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d) and _gains(module)]
