@@ -1,4 +1,4 @@
-"""Strided depthwise convolutions, trained on a processor without their slow gradient."""
+"""Strided depthwise convolutions, trained on a processor by the gradient of unstrided ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ __all__ = ["unstrided_depthwise"]
 def unstrided_depthwise(model: nn.Module) -> Iterator[None]:
     """Within it, depthwise convolutions with a stride are computed without, and then thinned out.
 
-    The same numbers; but oneDNN's gradient of the strided form takes several times as long as that
-    of the plain one (``benchmarks/training_speed.py`` measures it), which would be half of a
-    training step of MobileNet on a processor. Only layers that are trained gain from it.
+    The same numbers, by another path: oneDNN's gradient of the strided form can be much slower than
+    that of the plain one. Whether a training gains depends on the network, the size of its pictures
+    and which blocks are trained; ``benchmarks/training_speed.py`` compares the two. Frozen layers are
+    left as they are.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d) and _gains(module)]
     for layer in layers:
