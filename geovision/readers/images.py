@@ -36,6 +36,9 @@ MIN_SIDE = 8
 _FULL_SCALE_16 = 65535
 # Linear, so that a resized value never leaves the range of its neighbours, and antialiased.
 _FILTER = Image.Resampling.BILINEAR
+# Decoded straight to the size that is wanted, a picture keeps more noise than one resized to it, and
+# one photo in thirty is answered otherwise; from twice the size, one in sixty, as from the whole.
+_MARGIN = 2
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -43,7 +46,7 @@ def read_rgb(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = N
     """The red, green and blue counts of one picture file.
 
     A JPEG that is much larger than `size` is decoded at 1/2, 1/4 or 1/8 of its scale, never below
-    `size`, and resized from there.
+    twice `size`, and resized from there.
 
     Args:
         path: A file.
@@ -63,7 +66,8 @@ def read_rgb(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = N
         with Image.open(path) as image:
             if size and spec.resize != "none":
                 turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-                image.draft(None, size if turned else size[::-1])
+                height, width = size[::-1] if turned else size
+                image.draft(None, (_MARGIN * width, _MARGIN * height))
             image.load()
         return rgb_counts(image, spec, size, where=str(path))
 
