@@ -123,11 +123,26 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     assert not torch.equal(other["head.linear.weight"], first["head.linear.weight"])
 
 
-def test_data_in_memory_and_data_read_as_it_goes_train_alike(monkeypatch):
+@pytest.fixture
+def one_thread():
+    """A reader takes one of torch's threads, and another number of them adds up in another order,
+    which bfloat16 shows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_data_in_memory_and_data_read_as_it_goes_train_alike(monkeypatch, one_thread):
     stored = state(train(tiny(), Blobs(48)))
     monkeypatch.setattr("geovision.training.gradient.gather", lambda data, *, workers: None)
-    threads = torch.get_num_threads()
     assert_same(state(train(tiny(), Blobs(48), workers=1)), stored, tolerance=1e-5)
+
+
+def test_the_threads_that_a_training_gave_to_its_readers_come_back(monkeypatch):
+    monkeypatch.setattr("geovision.training.gradient.gather", lambda data, *, workers: None)
+    threads = torch.get_num_threads()
+    train(tiny(), Blobs(48), workers=1)
     assert torch.get_num_threads() == threads
 
 
