@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
-    rows = [*processes(repeats), *building(repeats), *forward("cloud-mobilenetv2", repeats),
+    rows = [*processes(repeats), *building(repeats), *forward("cloud-mobilenetv2_100", repeats),
             *forward("cloud-resnet50", repeats)]  # fmt: skip
     for what, value, bound in rows:
         print(f"{what:62} {value:8.3f}   at most {bound}")
