@@ -119,6 +119,7 @@ that recipe, so no figure is theirs alone.
 - Weakest genera (F1): {weakest}.
 - Most frequent mistakes (true as answered): {mistakes}.
 - Photos unlike CCSN's: night, fisheye, views from above, several genera in one picture.
+- The flag `not_a_sky` is weak: it passes a picture of uniform noise, and it flags a true photo of Cumulus.
 - {caution}
 
 ## Intended use
