@@ -14,6 +14,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import geovision
@@ -119,7 +120,7 @@ that recipe, so no figure is theirs alone.
 - Weakest genera (F1): {weakest}.
 - Most frequent mistakes (true as answered): {mistakes}.
 - Photos unlike CCSN's: night, fisheye, views from above, several genera in one picture.
-- The flag `not_a_sky` is weak: it passes a picture of uniform noise, and it flags a true photo of Cumulus.
+- Outlier score of a picture of uniform noise: {noise:.2f}; above 1 it would be flagged `not_a_sky`.
 - {caution}
 
 ## Intended use
@@ -156,8 +157,13 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
         pairs=", ".join(f"{a} and {b} ({count})" for (a, b), count in pairs),
         weakest=", ".join(f"{code} {value:.2f}" for value, code in f1[:3]),
         mistakes=", ".join(f"{pair} ({count})" for pair, count in wrong.most_common(5)),
-        caution=model.target.cards[0].caution.en, source=data.card.source, licence=data.card.licence,
+        noise=_noise_score(model), caution=model.target.cards[0].caution.en, source=data.card.source, licence=data.card.licence,
     )  # fmt: skip
+
+
+def _noise_score(model: GeoModel) -> float:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 256, 256), dtype=np.uint8)
+    return model.predict(noise)[0].outlier_score
 
 
 def _table(report: Report) -> str:
