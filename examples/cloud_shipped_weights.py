@@ -157,7 +157,8 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
         pairs=", ".join(f"{a} and {b} ({count})" for (a, b), count in pairs),
         weakest=", ".join(f"{code} {value:.2f}" for value, code in f1[:3]),
         mistakes=", ".join(f"{pair} ({count})" for pair, count in wrong.most_common(5)),
-        noise=_noise_score(model), caution=model.target.cards[0].caution.en, source=data.card.source, licence=data.card.licence,
+        noise=_noise_score(model), caution=model.target.cards[0].caution.en,
+        source=data.card.source, licence=data.card.licence,
     )  # fmt: skip
 
 
