@@ -26,6 +26,7 @@ __all__ = [
     "ClassTarget",
     "Context",
     "Demo",
+    "Fact",
     "FieldTarget",
     "InputSpec",
     "Mark",
@@ -159,8 +160,16 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Fact:
+    """One line of a card."""
+
+    heading: Text
+    text: Text
+
+
+@dataclass(frozen=True)
 class ClassCard:
-    """What a reader should know about one class: its name, facts by heading, and a caution.
+    """What a reader should know about one class: its name, facts, and a caution.
 
     `level` groups classes for coarser scores (cloud levels, for instance).
     """
@@ -168,7 +177,7 @@ class ClassCard:
     code: str
     name: Text
     level: str = ""
-    facts: Mapping[str, Text] = field(default_factory=dict)
+    facts: tuple[Fact, ...] = ()
     caution: Text | None = None
 
 

@@ -316,7 +316,9 @@ def test_predict_shows_what_is_known_about_the_class(run, photos: Path, trained:
     assert line["name"] in page
     assert line["word"] in page
     assert "单张照片无法判断云的高度" in page
-    assert line["card"]["caution"] in page
+    assert line["card"]["注意"] in page
+    assert "云底高度" in page
+    assert "caution" not in page
 
 
 def test_predict_and_evaluate_want_weights(run, photos: Path, tmp_path: Path):

@@ -166,8 +166,8 @@ def test_what_a_model_says_about_photos_is_on_the_page(tmp_path: Path, folder_of
         assert f">{answer.word}<" in article
         for code, probability in answer.top(3):
             assert re.search(rf"<b>{code}</b>.*{100 * probability:.0f} %", article)
-        for fact in answer.card.facts.values():
-            assert html.escape(fact.en) in article
+        for fact in answer.card.facts:
+            assert html.escape(fact.text.en) in article
     assert "damaged &amp; broken.jpg" in text
     assert "notes.txt" in text
 

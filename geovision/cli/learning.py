@@ -93,7 +93,7 @@ def train(
     """
     spec = registry.find_model(model)
     chosen = choose_recipe(spec, recipe, epochs, seed, precision, from_scratch=backbone_weights is None)
-    samples = api.load_dataset(dataset, data, split=split or _training_split(dataset))
+    samples = api.load_dataset(dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task)
     opened = api.create(
         model, classes=_own_classes(spec, samples), backbone_weights=backbone_weights,
         scalars=scalars or (), size=(size, size) if size else None,
@@ -147,7 +147,7 @@ def evaluate(
 ) -> None:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
     opened = open_model(model, weights)
-    samples = _as_taken_by(opened, api.load_dataset(dataset, data, split=split))
+    samples = _as_taken_by(opened, api.load_dataset(dataset, data, split=split, task=opened.task.name))
     if dataset == OWN_DATA:
         samples = _labelled_for(opened, samples)
     report = api.evaluate(
@@ -161,9 +161,9 @@ def evaluate(
         say(f"the report with its figures is in {report.save(out)}")
 
 
-def _training_split(name: str) -> str | None:
+def _training_split(name: str, task: str) -> str | None:
     """``train`` where the data set has an official one; otherwise everything."""
-    adapter: type[GeoDataset] = resolve(registry.dataset_reference(name)[1])
+    adapter: type[GeoDataset] = resolve(registry.dataset_reference(name, task)[1])
     return "train" if "train" in adapter.splits else None
 
 
@@ -175,7 +175,8 @@ def _hold_back(
         return samples, None
     if fraction is None and "val" in samples.splits:
         with contextlib.suppress(DatasetError):  # this very data may lack the split
-            return samples, _as_taken_by(model, api.load_dataset(dataset, root, split="val"))
+            held_back = api.load_dataset(dataset, root, split="val", task=model.task.name)
+            return samples, _as_taken_by(model, held_back)
     return samples.split_by_unit(fraction or 0.1, seed=seed)
 
 

@@ -24,6 +24,9 @@ class Language(enum.StrEnum):
     zh = "zh"
 
 
+_CAUTION = {Language.en: "caution", Language.zh: "注意"}
+
+
 class Precision(enum.StrEnum):
     """Arithmetic of the forward pass."""
 
@@ -117,8 +120,8 @@ def _facts(answer: Prediction, lang: Language) -> dict[str, str]:
     card = getattr(answer, "card", None)
     if card is None:
         return {}
-    facts = {heading: getattr(text, lang) for heading, text in card.facts.items()}
-    return facts | ({"caution": getattr(card.caution, lang)} if card.caution else {})
+    facts = {getattr(fact.heading, lang): getattr(fact.text, lang) for fact in card.facts}
+    return facts | ({_CAUTION[lang]: getattr(card.caution, lang)} if card.caution else {})
 
 
 def _pages(cards: dict[str, dict[str, str]]) -> Iterator[str]:

@@ -25,7 +25,7 @@ class CalibrationError(MulticlassCalibrationError):
 
 
 def calibration_error(target: Target) -> Metric:
-    """Expected calibration error, 0-1: the gap between confidence and accuracy in each of `BINS`
+    """Expected calibration error, 0-1: the gap between confidence and accuracy in each of 15
     equal bins of confidence, averaged by the samples in them (Naeini et al. 2015)."""
     return CalibrationError(len(class_target(target, "calibration_error").classes), n_bins=BINS, norm="l1")
 

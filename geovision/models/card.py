@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -46,8 +47,8 @@ model.predict("FILE")
 {%- endif %}
 
 ## Training
-{% if record %}{% for key, value in record.items() %}
-- {{ key }}: {{ value }}
+{% if record %}{% for line in record %}
+{{ line }}
 {%- endfor %}{% else %}
 Not trained: these are the parameters as initialised.
 {%- endif %}
@@ -70,6 +71,22 @@ def render(model: GeoModel) -> str:
         spec=model.spec,
         inputs=model.inputs,
         classes=getattr(model.target, "classes", ()),
-        record=model.training_record,
+        record=list(_lines(model.training_record)),
         published=[r for r in model.task.published if r.model == model.spec.name],
     )
+
+
+def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """A record as a Markdown list: what holds one thing on a line, what holds several below each other."""
+    for key, value in record.items():
+        name = str(key).replace("_", " ")
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}- {name}:"
+            yield from _lines(value, indent + "  ")
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            yield f"{indent}- {name}:"
+            yield from _lines({number: each for number, each in enumerate(value, 1)}, indent + "  ")
+        elif isinstance(value, (list, tuple)):
+            yield f"{indent}- {name}: {', '.join(map(str, value))}"
+        elif value is not None:
+            yield f"{indent}- {name}: {value}"

@@ -14,6 +14,7 @@ from geovision.spec import (
     ClassCard,
     ClassTarget,
     Demo,
+    Fact,
     InputSpec,
     ModelSpec,
     Recipe,
@@ -73,15 +74,15 @@ def _genus(
     *, extent: tuple[str, str] | None = None, base: tuple[str, str] | None = None,
     look: tuple[str, str] | None = None,
 ) -> ClassCard:  # fmt: skip
-    facts = {
-        "level": Text(*extent) if extent else _LEVELS[level],
-        "base": Text(*base) if base else _BASES[level],
-        "at the ground": Text(*weather),
-        "phase": Text(*phase),
-    }
+    facts = [
+        Fact(Text("level", "云族"), Text(*extent) if extent else _LEVELS[level]),
+        Fact(Text("base", "云底高度"), Text(*base) if base else _BASES[level]),
+        Fact(Text("at the ground", "地面天气"), Text(*weather)),
+        Fact(Text("phase", "相态"), Text(*phase)),
+    ]
     if look:
-        facts["tell apart by"] = Text(*look)
-    return ClassCard(code, Text(*name), level, facts, NO_HEIGHT)
+        facts.append(Fact(Text("tell apart by", "辨识要点"), Text(*look)))
+    return ClassCard(code, Text(*name), level, tuple(facts), NO_HEIGHT)
 
 
 _NONE = ("no precipitation", "地面无降水")
