@@ -447,7 +447,8 @@ class ModelSpec:
         task: Name of the task.
         builder: ``"module:function"`` that takes the resolved spec and gives the network.
         arch: Options of the builder.
-        fit: ``"gradient"``, ``"closed_form"`` (the network has `fit(dataset)`), or ``"none"``.
+        fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
+            ``fit(features, labels)``), or ``"none"``.
         inputs, head: Where they differ from the task's.
         capabilities: What contract tests and engines may do with it.
         dropout: Before the last layer, unless the caller says otherwise.

@@ -51,7 +51,8 @@ class ClassScores(nn.Module):
     def decode(self, logits: Tensor, features: Tensor, sources: Sequence[str]) -> list[ClassPrediction]:
         """One labelled answer a sample."""
         probabilities = self.probabilities(logits)
-        order = probabilities.argsort(dim=-1, descending=True).tolist()
+        # Stable: among equals the first class, whatever the batch.
+        order = probabilities.argsort(dim=-1, descending=True, stable=True).tolist()
         scores = self.outlier(features).tolist() if self.outlier.fitted else [None] * len(sources)
         return [
             self._answer(source, row, ranked, score)

@@ -1,15 +1,20 @@
-"""Models that are fitted in one go: neighbours, class means, quantile mapping.
+"""Models that are fitted in one go: neighbours, support vectors, class means, quantile mapping.
 
-Such a network has ``fit(data)``. It is given the training samples as its own `forward` sees them,
-normalised, and fills its buffers from them; `GeoModel.save` then stores them like any weights. A
-network whose arrays grow with the data resizes them when it is loaded (`_load_from_state_dict`).
+Either the network has ``fit(data)`` and is given the training samples as its own `forward` sees them,
+normalised; or the head has ``fit(features, labels)`` and is given what the network makes of them. Both
+fill their buffers; `GeoModel.save` then stores them like any weights. Arrays that grow with the data
+are resized when they are loaded (`_load_from_state_dict`).
 """
 
 from __future__ import annotations
 
-from torch.utils.data import Dataset
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from geovision.datasets.base import GeoDataset, Sample
+from geovision.datasets.base import GeoDataset, Sample, collate
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
 
@@ -39,14 +44,37 @@ class Normalised(Dataset[Sample]):
         return sample | {"inputs": {name: values.squeeze(0) for name, values in normalised.items()}}  # type: ignore[return-value]
 
 
-def fit(model: GeoModel, data: GeoDataset) -> None:
-    """Fit the network of a model in place.
+def fit(model: GeoModel, data: GeoDataset, *, progress: bool = True) -> None:
+    """Fit the network of a model, or its head, in place.
 
     Raises:
-        OptionError: The network has no ``fit``.
+        OptionError: Neither has a ``fit``.
         InputError: Samples that the model does not take.
     """
-    own = getattr(model.network, "fit", None)
-    if own is None:
-        raise OptionError(f"{model.spec.name} is entered as closed_form, but its network has no fit(data)")
-    own(Normalised(data, model))
+    network, head = getattr(model.network, "fit", None), getattr(model.head, "fit", None)
+    if network is not None:
+        network(Normalised(data, model))
+    elif head is not None:
+        head(*_features(model, data, progress=progress))
+    else:
+        raise OptionError(
+            f"{model.spec.name} is entered as closed_form, but neither its network nor its head has a fit"
+        )
+
+
+@torch.inference_mode()
+def _features(model: GeoModel, data: GeoDataset, *, progress: bool) -> tuple[Tensor, Tensor]:
+    """What the network makes of each sample ``(sample, feature)``, and the classes ``(sample,)`` of
+    those that have one."""
+    features, labels = [], []
+    model.eval()
+    batches = DataLoader(data, batch_size=32, collate_fn=collate)
+    for batch in track(
+        batches, "features", console=Console(stderr=True), disable=not progress, transient=True
+    ):
+        model.check(batch["inputs"], valid=batch["valid"])
+        found = model.features(batch["inputs"], valid=batch["valid"])
+        known = batch["valid"].get("target", torch.ones_like(batch["target"], dtype=torch.bool))
+        features.append(found[known].float())
+        labels.append(batch["target"][known])
+    return torch.cat(features), torch.cat(labels)

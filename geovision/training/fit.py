@@ -35,7 +35,7 @@ def train(
     else:
         begun = time.perf_counter()
         if model.spec.fit == "closed_form":
-            closed_form.fit(model, data)
+            closed_form.fit(model, data, progress=progress)
         model.training_record = training_record(data, None, seconds=time.perf_counter() - begun)
     model.eval()
     if folder:

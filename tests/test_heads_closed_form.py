@@ -1,0 +1,90 @@
+"""Heads that scikit-learn fits and torch answers for: the same answers, from arrays alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from geovision.errors import InputError
+from geovision.heads.neighbours import NearestNeighbours
+from geovision.heads.support_vectors import SupportVectors
+from geovision.spec import ClassTarget
+
+HEADS = {"neighbours": NearestNeighbours, "support vectors": SupportVectors}
+
+
+def clouds(classes: int, samples: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points around one centre a class, so near that they mix."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, 9, generator=torch.Generator().manual_seed(7))
+    labels = torch.randint(classes, (samples,), generator=generator)
+    return centres[labels] + 1.2 * torch.randn(samples, 9, generator=generator), labels
+
+
+def target(classes: int) -> ClassTarget:
+    return ClassTarget(tuple(f"class {number}" for number in range(classes)))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_neighbours_answer_as_scikit_learn_does(classes: int):
+    features, labels = clouds(classes, 300)
+    new, _ = clouds(classes, 500, seed=1)
+    head = NearestNeighbours(9, target(classes), neighbours=4)  # an even number, so that there are ties
+    head.fit(features, labels)
+    fitted = KNeighborsClassifier(4).fit(features.numpy(), labels.numpy())
+    answered = head.probabilities(head(new)).argsort(dim=1, descending=True, stable=True)[:, 0]
+    assert np.array_equal(answered.numpy(), fitted.predict(new.numpy()))
+    share = torch.from_numpy(fitted.predict_proba(new.numpy())).float()
+    assert torch.allclose(head(new).exp().clamp_min(0.01), share.clamp_min(0.01), atol=0.01)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_support_vectors_answer_as_scikit_learn_does(classes: int):
+    features, labels = clouds(classes, 300)
+    new, _ = clouds(classes, 500, seed=1)
+    head = SupportVectors(9, target(classes), penalty=3.0)
+    head.fit(features, labels)
+    scaler = StandardScaler().fit(features.double().numpy())
+    fitted = SVC(C=3.0, gamma="scale", break_ties=classes > 2)
+    fitted.fit(scaler.transform(features.double().numpy()), labels.numpy())
+    scaled = scaler.transform(new.double().numpy())
+    assert np.array_equal(head(new).argmax(1).numpy(), fitted.predict(scaled))
+    if classes > 2:
+        assert np.allclose(head(new).numpy(), fitted.decision_function(scaled), atol=1e-5)
+
+
+def test_a_class_that_was_not_there_is_never_answered():
+    features, labels = clouds(3, 100)
+    labels[labels == 1] = 2
+    for kind in HEADS.values():
+        head = kind(9, target(3))
+        head.fit(features, labels)
+        assert not (head(features).argmax(1) == 1).any()
+        assert (head(features).argmax(1) == labels).double().mean() > 0.6
+
+
+@pytest.mark.parametrize("kind", HEADS.values(), ids=HEADS)
+def test_arrays_of_any_length_are_loaded(kind):
+    features, labels = clouds(3, 80)
+    head, empty = kind(9, target(3)), kind(9, target(3))
+    head.fit(features, labels)
+    empty.load_state_dict(head.state_dict())
+    assert torch.equal(empty(features), head(features))
+    assert torch.equal(head(features[:1]), head(features)[:1])
+
+
+@pytest.mark.parametrize("kind", HEADS.values(), ids=HEADS)
+def test_what_is_not_fitted_says_so(kind):
+    with pytest.raises(InputError, match="train the model first"):
+        kind(9, target(3))(torch.zeros(1, 9))
+
+
+def test_too_little_to_fit_is_refused():
+    with pytest.raises(InputError, match="5 neighbours among 2 samples"):
+        NearestNeighbours(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="two classes or more"):
+        SupportVectors(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([1, 1]))
