@@ -1,0 +1,180 @@
+"""The disk that a fisheye lens lights on the sensor: found in frames, or given."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from geovision.errors import InputError, OptionError
+from geovision.readers.allsky.frame import Frame
+
+__all__ = ["Circle", "circle_mask", "find_circle"]
+
+_MOST_FRAMES = 100  # more would not make the mean image better
+_RAYS = 360
+_LEAST_RAYS = 120  # a third of the rim: with less the fit is a guess
+_AGREED = 0.6  # of the rays: 0.8 on THEMIS frames with trees and reflections, 0.5 on a rectangle
+_RIM = 0.3  # share of the lit level that is still taken as lit: vignetting leaves little at the rim
+_NOISE = 5.0  # standard deviations above the dark corners that count as lit
+_TRIALS = 400
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A disk in pixels; the centre of the first pixel is (0, 0).
+
+    Args:
+        x: Of its centre, along a row.
+        y: Of its centre, down the rows.
+        radius: Pixels.
+
+    Raises:
+        OptionError: The radius is not above 0.
+    """
+
+    x: float
+    y: float
+    radius: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.x, self.y, self.radius]).all() and self.radius > 0):
+            raise OptionError(f"{self} is no circle; give finite numbers and a radius above 0")
+
+
+def circle_mask(shape: tuple[int, ...], circle: Circle) -> np.ndarray:
+    """Which pixels of ``(y, x)`` lie in the circle: bool ``(y, x)``.
+
+    >>> int(circle_mask((5, 5), Circle(2, 2, 1)).sum())
+    5
+    """
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return (x - circle.x) ** 2 + (y - circle.y) ** 2 <= circle.radius**2
+
+
+def find_circle(frames: Iterable[Frame | np.ndarray]) -> Circle:
+    """The disk that is lit in the mean of several frames of one camera.
+
+    The corners of the image have to be dark. From the middle of what is brighter, rays go outwards to
+    where the sky ends; the circle that most ends agree on is fitted. So the moon, trees, a reflecting
+    ring around the lens, and a rim that is partly cut off by the sensor do no harm.
+
+    Args:
+        frames: Some tens, spread over time; at most the first hundred are read. Pixels ``(y, x)`` or
+            ``(y, x, 3)``, all of one size.
+
+    Raises:
+        InputError: No frames, frames of different sizes, or no disk with dark corners in them.
+    """
+    image = _mean(frames)
+    dark, lit = _levels(image)
+    threshold = dark + _RIM * (lit - dark)
+    y, x = np.nonzero(image > threshold)
+    centre = float(x.mean()), float(y.mean())
+    for _ in range(2):  # again from the middle that was found, where the rays cross the rim squarely
+        circle = _fit(_rim(image, centre, threshold), tolerance=max(1.5, min(image.shape) / 128))
+        centre = circle.x, circle.y
+    return circle
+
+
+def _mean(frames: Iterable[Frame | np.ndarray]) -> np.ndarray:
+    total: np.ndarray | None = None
+    number = 0
+    for frame in itertools.islice(frames, _MOST_FRAMES):
+        pixels = np.asarray(frame.pixels if isinstance(frame, Frame) else frame, np.float64)
+        grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
+        if total is not None and grey.shape != total.shape:
+            raise InputError(
+                f"frames of {total.shape[0]}x{total.shape[1]} and of {grey.shape[0]}x{grey.shape[1]} pixels; "
+                "a circle is found in frames of one size"
+            )
+        total = grey if total is None else total + grey
+        number += 1
+    if total is None or min(total.shape) < 32:
+        raise InputError("no frames of 32x32 pixels or more; a circle cannot be found, give it")
+    return total / number
+
+
+def _levels(image: np.ndarray) -> tuple[float, float]:
+    """Counts in the dark corners, and typical ones of what is lit."""
+    side = max(2, min(image.shape) // 24)
+    ends = (slice(None, side), slice(-side, None))
+    corners = np.concatenate([image[rows, columns].ravel() for rows in ends for columns in ends])
+    dark = float(np.median(corners))
+    noise = 1.4826 * float(np.median(np.abs(corners - dark)))
+    lit = image[image > dark + _NOISE * noise]
+    if lit.size < image.size / 20:
+        raise InputError(
+            f"no lit disk: corners of {dark:.0f} counts, and {lit.size} of {image.size} pixels brighter; "
+            "give the circle"
+        )
+    return dark, float(np.median(lit))
+
+
+def _rim(image: np.ndarray, centre: tuple[float, float], threshold: float) -> np.ndarray:
+    """Where rays from the centre leave the sky: ``(ray, 2)`` of x and y, without rays that do not."""
+    radii = np.arange(min(image.shape) / 8, np.hypot(*image.shape), 0.5)
+    angles = np.linspace(0, 2 * np.pi, _RAYS, endpoint=False)[:, None]
+    x, y = centre[0] + radii * np.cos(angles), centre[1] + radii * np.sin(angles)
+    values = _sample(image, x, y)
+    # Two samples, a pixel, so that one dark pixel is no end of the sky.
+    ended = (values[:, :-1] < threshold) & (values[:, 1:] < threshold)
+    rays = np.flatnonzero(ended.any(axis=1))
+    ends = ended[rays].argmax(axis=1)
+    at = radii[0] + 0.5 * np.array([_half(values[ray], end) for ray, end in zip(rays, ends, strict=True)])
+    return np.stack([centre[0] + at * np.cos(angles[rays, 0]), centre[1] + at * np.sin(angles[rays, 0])], 1)
+
+
+def _half(values: np.ndarray, end: int) -> float:
+    """Sample, with its fraction, where a ray falls to half of what it held just inside its end."""
+    inside = float(np.median(values[max(0, end - 12) : max(1, end - 3)]))
+    outside = float(np.nanmin(values[end : end + 8]))
+    half = (inside + outside) / 2
+    near = range(max(1, end - 6), min(end + 8, len(values)))
+    below = next((at for at in near if values[at] <= half), end)
+    before, after = values[below - 1], values[below]
+    return below - 1 + float(np.clip((before - half) / (before - after), 0, 1)) if before > after else below
+
+
+def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Bilinear; NaN, which is below and above nothing, outside the image."""
+    height, width = image.shape
+    # The outermost pixels are left out: some sensors read their first column wrongly.
+    inside = (x >= 1) & (y >= 1) & (x <= width - 2) & (y <= height - 2)
+    column = np.clip(x, 0, width - 2).astype(int)
+    row = np.clip(y, 0, height - 2).astype(int)
+    right, down = x - column, y - row
+    upper = image[row, column] * (1 - right) + image[row, column + 1] * right
+    lower = image[row + 1, column] * (1 - right) + image[row + 1, column + 1] * right
+    return np.where(inside, upper * (1 - down) + lower * down, np.nan)
+
+
+def _fit(points: np.ndarray, tolerance: float) -> Circle:
+    """The circle that most points lie on, fitted to these."""
+    if len(points) < _LEAST_RAYS:
+        raise InputError(f"the rim of the disk shows in {len(points)} of {_RAYS} directions; give the circle")
+    triples = np.random.default_rng(0).integers(len(points), size=(_TRIALS, 3))
+    triples = triples[(np.diff(np.sort(triples), axis=1) > len(points) // 12).all(axis=1)]
+    candidates = [_least_squares(points[triple]) for triple in triples]
+    on = [_distance(points, candidate) < tolerance for candidate in candidates]
+    agreed = max(on, key=np.count_nonzero)
+    for _ in range(3):
+        x, y, radius = _least_squares(points[agreed])
+        agreed = _distance(points, (x, y, radius)) < tolerance
+    number = np.count_nonzero(agreed)
+    if number < max(_LEAST_RAYS, _AGREED * len(points)):
+        raise InputError(f"the rim is round in {number} of {len(points)} directions only; give the circle")
+    return Circle(x, y, radius)
+
+
+def _least_squares(points: np.ndarray) -> tuple[float, float, float]:
+    """Kasa's fit: x² + y² = 2 a x + 2 b y + c is linear in the centre (a, b)."""
+    design = np.column_stack([2 * points, np.ones(len(points))])
+    (x, y, rest), *_ = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)
+    return float(x), float(y), float(np.sqrt(max(rest + x**2 + y**2, 1e-12)))
+
+
+def _distance(points: np.ndarray, circle: tuple[float, float, float]) -> np.ndarray:
+    return np.abs(np.hypot(points[:, 0] - circle[0], points[:, 1] - circle[1]) - circle[2])

@@ -1,0 +1,348 @@
+"""PGM streams: binary PGM frames one after the other, with comments that say when and where.
+
+The header of a frame, as THEMIS writes it (16-bit counts follow, the high byte first)::
+
+    P5
+    #"Site unique ID" gill
+    #"Imager unique ID" themis19
+    #"Exposure options" WIDTH=512 HEIGHT=256 XBIN=2 YBIN=1 XOFFSET=126 YOFFSET=22 MSEC=999
+    #"Image request start" 2014-03-10 06:00:00.063119 UTC
+    256 256
+    65535
+
+THEMIS names site and imager in the first frame of a file only, TREx in each; names of keys differ in
+case and spaces. The exposure is ``Effective image exposure`` where it is stated, else the requested
+``MSEC``; ``Exposure plus readout`` holds the readout too and is not taken for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gzip
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+
+from geovision.errors import InputError, StorageError, UnreadableFileError
+from geovision.readers.allsky.frame import Frame, degrees, utc
+from geovision.readers.allsky.names import CALGARY, Named, NamePattern
+from geovision.readers.allsky.source import MAX_PIXELS, Source
+
+__all__ = ["count", "read", "write_pgm"]
+
+_GAP = rb"((?:\s|#[^\n\r]*[\n\r])+)"
+_HEADER = re.compile(rb"\s*P5" + _GAP + rb"(\d{1,12})" + _GAP + rb"(\d{1,12})" + _GAP + rb"(\d{1,12})\s")
+# "key" value, key: value, or a key before a date; lengths bounded, for a line may be long and senseless
+_COMMENT = re.compile(r'#\s*(?:"([^"]*)"|([A-Za-z][\w ]{0,40}?)(?:\s{0,8}[:=]|\s(?=\s{0,8}\d{4}-)))(.*)')
+_HEADER_SIZES = (1 << 11, 1 << 13, 1 << 16)  # bytes; the last is more than any camera writes
+_Form: TypeAlias = tuple[int, int, int]  # columns, rows, maxval
+_TIMES = ("imagerequeststart", "exposurestarttime", "time")
+
+
+@dataclass(frozen=True)
+class _Header:
+    width: int
+    height: int
+    maxval: int
+    comments: Mapping[str, str]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8) if self.maxval < 256 else np.dtype(">u2")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the pixels."""
+        return self.width * self.height * self.dtype.itemsize
+
+    def first(self, *keys: str) -> str:
+        """The value of the first of these keys that is there, case and spaces aside."""
+        return next((self._plain[key] for key in keys if self._plain.get(key)), "")
+
+    @cached_property
+    def _plain(self) -> dict[str, str]:
+        return {key.lower().replace(" ", ""): value for key, value in self.comments.items()}
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """What one header says and the next ones leave out."""
+
+    station: str | None = None
+    device: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def read(source: Source, pattern: NamePattern | None) -> Iterator[Frame]:
+    """The frames of a stream. See `geovision.readers.allsky.frames`."""
+    named = _named(source.name, pattern or CALGARY)
+    camera = _Camera()
+    seen: set[_Form] = set()
+    for index, header in _headers(source):
+        pixels = _pixels(source, header, index)
+        _check_what_follows(source, header, index, seen)
+        camera = _camera(header) or camera
+        yield _frame(source.name, index, pixels, header, camera, named)
+
+
+def count(source: Source) -> int:
+    """The number of frames of a stream, from its headers."""
+    number = 0
+    seen: set[_Form] = set()
+    for index, header in _headers(source):
+        if not source.skip(header.size):
+            raise _broken(source, index, "the file ends inside it")
+        _check_what_follows(source, header, index, seen)
+        number = index + 1
+    return number
+
+
+def _headers(source: Source) -> Iterator[tuple[int, _Header]]:
+    """Each header, with the source standing at its pixels; whoever asks moves it past them."""
+    index = 0
+    while source.peek(_HEADER_SIZES[0]).strip():
+        yield index, _header(source, index)
+        index += 1
+    if source.damage:
+        raise UnreadableFileError(f"{source.name}: {source.damage} ({_so_far(index)}); {_REMEDY}")
+
+
+def _header(source: Source, index: int) -> _Header:
+    for size in _HEADER_SIZES:
+        block = source.peek(size)
+        match = _HEADER.match(block)
+        if match or len(block) < size:
+            break
+    if not match:
+        cut = len(block) < _HEADER_SIZES[-1] and b"P5".startswith(block.lstrip()[:2])
+        raise _broken(
+            source, index, "the file ends inside its header" if cut else "no header of a binary PGM (P5)"
+        )
+    source.skip(match.end())
+    width, height, maxval = (int(match[group]) for group in (2, 4, 6))
+    if not width or not height or width * height > MAX_PIXELS:
+        limit = f"1 to {MAX_PIXELS // 10**6} million pixels"
+        raise _lie(source, index, f"{width} columns and {height} rows, where a frame has {limit}")
+    if not 0 < maxval <= 65535:
+        raise _lie(source, index, f"counts up to {maxval}, where PGM has 1 to 65535")
+    return _Header(width, height, maxval, _comments(match[1] + match[3] + match[5]))
+
+
+def _comments(text: bytes) -> dict[str, str]:
+    lines = re.split(r"[\n\r]+", text.decode("utf-8", errors="replace"))
+    found = (_COMMENT.match(line.strip()) for line in lines)
+    return {(match[1] or match[2] or "").strip(): match[3].strip() for match in found if match}
+
+
+def _pixels(source: Source, header: _Header, index: int) -> np.ndarray:
+    content = source.read(header.size)
+    if len(content) < header.size:
+        raise _broken(source, index, f"the file ends inside it, {len(content)} of {header.size} bytes")
+    counts = np.frombuffer(content, header.dtype).reshape(header.height, header.width)
+    pixels = counts.astype(header.dtype.newbyteorder("="))
+    # A full maxval cannot be exceeded; the others are rare enough to look.
+    if header.maxval not in (255, 65535) and pixels.max() > header.maxval:
+        raise _lie(source, index, f"counts up to {header.maxval}, but there are {pixels.max()}")
+    return pixels
+
+
+def _check_what_follows(source: Source, header: _Header, index: int, seen: set[_Form]) -> None:
+    """A header with the wrong size or depth shows in what stands after its pixels.
+
+    But if frames of this form ended rightly before, what stands there is damaged, and not this frame.
+    """
+    form = header.width, header.height, header.maxval
+    following = source.peek(64).lstrip()[:2]
+    if following == b"P5":
+        seen.add(form)
+    elif following and not b"P5".startswith(following) and form not in seen:
+        raise _lie(
+            source, index,
+            f"{header.width} columns, {header.height} rows and counts up to {header.maxval}, "
+            f"but no frame begins after these {header.size} bytes",
+        )  # fmt: skip
+
+
+# --- what a header means ------------------------------------------------------------------------
+
+
+def _frame(
+    path: str, index: int, pixels: np.ndarray, header: _Header, camera: _Camera, named: Named
+) -> Frame:
+    notes: list[str] = []
+    return Frame(
+        pixels=pixels,
+        time=_time(header, named, notes),
+        station=_code("station", camera.station, named.station, notes),
+        device=_code("device", camera.device, named.device, notes),
+        exposure=_exposure(header),
+        path=path,
+        index=index,
+        latitude=camera.latitude,
+        longitude=camera.longitude,
+        notes=tuple(notes),
+        header=header.comments,
+    )
+
+
+def _named(name: str, pattern: NamePattern) -> Named:
+    try:
+        return pattern.parse(name)
+    except InputError:
+        return Named()
+
+
+def _camera(header: _Header) -> _Camera | None:
+    """Whose frame it is: all of it anew where a header says any of it, for it may be another camera."""
+    camera = _Camera(
+        header.first("siteuniqueid") or None,
+        header.first("imageruniqueid") or None,
+        degrees(header.first("geodeticlatitude", "geographiclatitude"), 90),
+        degrees(header.first("geodeticlongitude", "geographiclongitude"), 180),
+    )
+    return camera if camera != _Camera() else None
+
+
+def _time(header: _Header, named: Named, notes: list[str]) -> datetime.datetime | None:
+    text = header.first(*_TIMES)
+    time = utc(text) if text else None
+    if time is None:
+        problem = f"time {text!r} in the header not understood" if text else "no time in the header"
+        notes.append(f"{problem}; {'that of the file name' if named.time else 'none in the file name'}")
+    return time or named.time
+
+
+def _code(kind: str, stated: str | None, named: str | None, notes: list[str]) -> str | None:
+    if stated is None:
+        notes.append(f"no {kind} in the header; {'that of' if named else 'none in'} the file name")
+    return stated or named
+
+
+def _exposure(header: _Header) -> float | None:
+    stated = re.match(r"([\d.]+)\s*ms\b", header.first("effectiveimageexposure"))
+    match = stated or re.search(r"\bMSEC=([\d.]+)", header.first("exposureoptions"))
+    with contextlib.suppress(ValueError):
+        return float(match[1]) / 1000 or None if match else None
+    return None
+
+
+# --- what is wrong ------------------------------------------------------------------------------
+
+_REMEDY = "copy it again from its source"
+
+
+def _so_far(index: int) -> str:
+    return f"after {index} whole frame{'' if index == 1 else 's'}"
+
+
+def _broken(source: Source, index: int, problem: str) -> UnreadableFileError:
+    why = source.damage or f"{problem}: truncated, still being written, or wrong in its header"
+    return UnreadableFileError(f"{source.name}: frame {index}: {why} ({_so_far(index)}); {_REMEDY}")
+
+
+def _lie(source: Source, index: int, promise: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{source.name}: frame {index}: the header promises {promise} ({_so_far(index)}); {_REMEDY}"
+    )
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_pgm(path: str | Path, frames: Iterable[Frame], *, header: Mapping[str, str] | None = None) -> Path:
+    """Write frames as a PGM stream in the layout of THEMIS, packed where the name ends in ``.gz``.
+
+    Site, imager and place stand in the first header and where they change; time and exposure in
+    each. What `frames` reads back is equal, the exposure to a microsecond. The same frames give the
+    same bytes.
+
+    Args:
+        path: Written whole or not at all.
+        frames: Grey, uint8 or uint16. Only their pixels, time, station, device, exposure, latitude
+            and longitude are written.
+        header: More comments for the first header, as ``{"Project unique ID": "THEMIS"}``.
+
+    Raises:
+        InputError: A frame of another type, or a comment that is more than a line.
+        StorageError: The file could not be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            if path.suffix == ".gz":  # without name and time, so that the same frames give the same bytes
+                with gzip.GzipFile("", "wb", 6, stream, mtime=0) as packed:
+                    _write(packed, frames, header or {})
+            else:
+                _write(stream, frames, header or {})
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror or error}); "
+            "free some space or choose another folder"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _write(stream: gzip.GzipFile | BinaryIO, frames: Iterable[Frame], extra: Mapping[str, str]) -> None:
+    camera: dict[str, str] | None = None
+    for frame in frames:
+        if frame.pixels.ndim != 2 or frame.pixels.dtype not in (np.uint8, np.uint16):
+            raise InputError(
+                f"frame {frame.index}: {frame.pixels.dtype} {frame.pixels.shape}; PGM holds grey counts "
+                "(y, x) of 8 or 16 bits"
+            )
+        comments = dict(extra) if camera is None else {}
+        identity = _identity(frame)
+        if camera and not identity:
+            raise InputError(
+                f"frame {frame.index}: no station and no camera after one that has; it would read as that"
+            )
+        if identity != camera:
+            camera = identity
+            comments |= identity
+        stream.write(_header_text(comments | _moment(frame), frame.pixels))
+        stream.write(frame.pixels.astype(frame.pixels.dtype.newbyteorder(">")).tobytes())
+
+
+def _identity(frame: Frame) -> dict[str, str]:
+    place = {"Geodetic latitude": frame.latitude, "Geodetic Longitude": frame.longitude}
+    codes = {"Site unique ID": frame.station, "Imager unique ID": frame.device}
+    return {key: str(value) for key, value in (codes | place).items() if value is not None}
+
+
+def _moment(frame: Frame) -> dict[str, str]:
+    comments = {}
+    if frame.exposure is not None:
+        height, width = frame.pixels.shape
+        comments["Exposure options"] = (
+            f"WIDTH={width} HEIGHT={height} XBIN=1 YBIN=1 MSEC={round(1000 * frame.exposure, 3):.10g}"
+        )
+    if frame.time is not None:
+        start = frame.time.astimezone(datetime.UTC)
+        comments["Image request start"] = f"{start:%Y-%m-%d %H:%M:%S.%f} UTC"
+    return comments
+
+
+def _header_text(comments: Mapping[str, str], pixels: np.ndarray) -> bytes:
+    lines = [f'#"{key}" {value}' for key, value in comments.items()]
+    wrong = next((line for line in lines if re.search(r"[\n\r]", line) or line.count('"') != 2), None)
+    if wrong is not None:
+        raise InputError(f"{wrong!r} is no comment of a PGM: it may hold no line break and no quotation mark")
+    height, width = pixels.shape
+    maxval = np.iinfo(pixels.dtype).max
+    return ("\n".join(["P5", *lines, f"{width} {height}", str(maxval)]) + "\n").encode("utf-8")

@@ -1,0 +1,953 @@
+"""All-sky files become frames with the right counts and times, and broken ones one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gzip
+import io
+import itertools
+import os
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from astropy.io import fits
+from PIL import Image
+
+from geovision.errors import InputError, MissingExtraError, OptionError, StorageError, UnreadableFileError
+from geovision.readers.allsky import (
+    MIN_FRAMES,
+    Circle,
+    Frame,
+    NamePattern,
+    Stretch,
+    circle_mask,
+    clock_jumps,
+    count_frames,
+    estimate_stretch,
+    find_circle,
+    frames,
+    to_rgb,
+    write_pgm,
+)
+
+START = datetime.datetime(2014, 3, 10, 6, 0, 0, 63119, tzinfo=datetime.UTC)
+SIZE = 24 * 32 * 2  # bytes of the pixels of a frame of `night`
+
+
+def frame(index: int, shape: tuple[int, ...] = (24, 32), dtype: type = np.uint16, **fields) -> Frame:
+    counts = np.random.default_rng(index).integers(0, np.iinfo(dtype).max, shape, endpoint=True)
+    start = START + datetime.timedelta(seconds=3 * index)
+    known = {"station": "gill", "device": "themis19", "exposure": 0.999, "path": "", "index": index}
+    return Frame(counts.astype(dtype), start, **known | fields)
+
+
+@pytest.fixture
+def night() -> list[Frame]:
+    return [frame(index) for index in range(6)]
+
+
+def same(read: Frame, written: Frame) -> bool:
+    fields = ("time", "station", "device", "exposure", "latitude", "longitude")
+    return (
+        np.array_equal(read.pixels, written.pixels)
+        and read.pixels.dtype == written.pixels.dtype
+        and all(getattr(read, name) == getattr(written, name) for name in fields)
+    )
+
+
+def header(comments: str = "", size: str = "4 3", maxval: str = "65535") -> bytes:
+    return f"P5\n{comments}{size}\n{maxval}\n".encode()
+
+
+def message(stream: Iterator[Frame]) -> tuple[int, str]:
+    """How many frames come before the error, and its text."""
+    number = -1
+    with pytest.raises(InputError) as caught:
+        for number, _ in enumerate(stream):  # noqa: B007 - how far it came is what is asked
+            pass
+    text = str(caught.value)
+    assert "\n" not in text
+    return number + 1, text
+
+
+# --- PGM streams --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.pgm", "a.pgm.gz"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_is_written_is_read_back(tmp_path: Path, name: str, dtype: type) -> None:
+    written = [frame(index, dtype=dtype, latitude=56.3539, longitude=-94.6557) for index in range(5)]
+    path = write_pgm(tmp_path / name, written, header={"Project unique ID": "THEMIS"})
+    read = list(frames(path))
+    assert all(map(same, read, written))
+    assert len(read) == count_frames(path) == 5
+    assert [one.index for one in read] == [0, 1, 2, 3, 4]
+    assert {one.path for one in read} == {str(path)}
+    assert read[0].notes == ()
+    assert read[0].header["Project unique ID"] == "THEMIS"
+    assert "Site unique ID" not in read[1].header  # carried on by the reader, not repeated by the file
+    assert read[0].pixels.flags.writeable
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path: Path, night: list[Frame]) -> None:
+    one, two = (write_pgm(tmp_path / name, night) for name in ("a.pgm.gz", "b.pgm.gz"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_sixteen_bits_stand_with_the_high_byte_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header(size="2 1") + bytes([1, 2, 3, 4]))
+    (only,) = frames(path)
+    assert only.pixels.tolist() == [[0x0102, 0x0304]]
+    assert only.pixels.dtype == np.uint16
+
+
+TREX_NIR = (
+    '#"Project unique ID" trex\n#"Site unique ID" gill\n#"Imager unique ID" nir-216\n'
+    '#"Geographic latitude" 56.376723\n#"Geographic longitude" -94.643664\n'
+    '#"Camera Model" Andor DZ936N-#FI-9972\n#"Filter Serial Number" \n#"Requested Exposure" 5\n'
+    '#"Exposure Options" WIDTH=256 HEIGHT=256 XBIN=8 YBIN=8 MSEC=5000.00 \n'
+    '#"Image request start" 2022-03-07 06:05:00.000000 UTC \n'
+    '#"Exposure plus readout" 5001.0000 ms \n#\n#\n'
+)
+
+
+def test_a_header_of_trex_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "20220307_0605_gill_nir-216_8446.pgm"
+    path.write_bytes((header(TREX_NIR) + bytes(24)) * 2)
+    for one in frames(path):
+        assert one.time == datetime.datetime(2022, 3, 7, 6, 5, tzinfo=datetime.UTC)
+        assert (one.station, one.device, one.exposure) == ("gill", "nir-216", 5.0)
+        assert (one.latitude, one.longitude) == (56.376723, -94.643664)
+        assert one.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("comments", "exposure"),
+    [
+        ('#"Effective image exposure" 320.000 ms\n#"Exposure options" MSEC=400\n', 0.32),
+        ('#"Exposure plus initial readout" 985.08 ms\n', None),  # holds the readout too
+        ('#"Exposure options" MSEC=0\n', None),
+        ('#"Exposure options" MSEC=..\n', None),
+        ("", None),
+    ],
+)
+def test_the_exposure_is_stated_or_unknown(tmp_path: Path, comments: str, exposure: float | None) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header(comments) + bytes(24))
+    assert next(frames(path)).exposure == exposure
+
+
+@pytest.mark.parametrize(
+    ("comment", "time"),
+    [
+        ('#"Image request start" 2014-03-10 06:02:00.5 UTC\n', (2014, 3, 10, 6, 2, 0, 500000)),
+        ('#"Exposure start time" 2014-03-10 06:02:00 UTC\n', (2014, 3, 10, 6, 2)),
+        ('#"Image request start" 2014-03-10T06:02Z\n', (2014, 3, 10, 6, 2)),
+        ("# time 2014-03-10 06:02:00\n", (2014, 3, 10, 6, 2)),
+        ("# Image request start: 2014-03-10T07:02:00+01:00\n", (2014, 3, 10, 6, 2)),
+    ],
+)
+def test_times_are_utc_whatever_their_spelling(tmp_path: Path, comment: str, time: tuple[int, ...]) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header(comment) + bytes(24))
+    assert next(frames(path)).time == datetime.datetime(*time, tzinfo=datetime.UTC)
+
+
+def test_a_bare_header_takes_the_file_name_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "20140310_0600_gill_themis19_full.pgm"
+    path.write_bytes(header() + bytes(24))
+    (only,) = frames(path)
+    assert only.time == datetime.datetime(2014, 3, 10, 6, tzinfo=datetime.UTC)
+    assert (only.station, only.device) == ("gill", "themis19")
+    assert only.notes == (
+        "no time in the header; that of the file name",
+        "no station in the header; that of the file name",
+        "no device in the header; that of the file name",
+    )
+
+
+def test_without_any_name_it_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header('#"Image request start" on a cold night\n') + bytes(24))
+    (only,) = frames(path)
+    assert (only.time, only.station, only.device) == (None, None, None)
+    assert only.notes[0] == "time 'on a cold night' in the header not understood; none in the file name"
+
+
+def test_a_date_alone_is_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header('#"Image request start" 2014-03-10 UTC\n') + bytes(24))
+    assert next(frames(path)).time is None
+
+
+def test_a_pattern_serves_streams_too(tmp_path: Path) -> None:
+    path = tmp_path / "140310-060203 ski.pgm"
+    path.write_bytes(header() + bytes(24))
+    (only,) = frames(path, pattern="%y%m%d-%H%M%S {station}.pgm")
+    assert (only.station, only.time) == ("ski", datetime.datetime(2014, 3, 10, 6, 2, 3, tzinfo=datetime.UTC))
+
+
+def test_two_cameras_in_one_file_are_told_apart(tmp_path: Path, night: list[Frame]) -> None:
+    other = [replace(one, station="fsmi", device="themis20") for one in night[3:]]
+    read = list(frames(write_pgm(tmp_path / "a.pgm", night[:3] + other)))
+    assert [one.station for one in read] == ["gill"] * 3 + ["fsmi"] * 3
+    assert [one.device for one in read] == ["themis19"] * 3 + ["themis20"] * 3
+
+
+def test_another_camera_does_not_inherit_a_station(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    first, second = '#"Site unique ID" gill\n#"Imager unique ID" t19\n', '#"Imager unique ID" t20\n'
+    path.write_bytes(header(first) + bytes(24) + header(second) + bytes(24))
+    assert [(one.station, one.device) for one in frames(path)] == [("gill", "t19"), (None, "t20")]
+
+
+def test_frames_of_changing_size_keep_their_sizes(tmp_path: Path) -> None:
+    written = [frame(0), frame(1, (40, 8)), frame(2, (5, 5), np.uint8), frame(3)]
+    path = write_pgm(tmp_path / "a.pgm.gz", written)
+    assert [one.pixels.shape for one in frames(path)] == [(24, 32), (40, 8), (5, 5), (24, 32)]
+    assert count_frames(path) == 4
+
+
+def test_a_clock_that_jumps_back_is_told_as_it_is(tmp_path: Path, night: list[Frame]) -> None:
+    hour = datetime.timedelta(hours=1)
+    written = night[:3] + [replace(one, time=one.time - hour) for one in night[3:]]
+    times = [one.time for one in frames(write_pgm(tmp_path / "a.pgm", written))]
+    assert times == [one.time for one in written]
+    assert clock_jumps(times).tolist() == [False, False, False, True, False, False]
+
+
+def test_unknown_and_equal_times_are_no_jumps() -> None:
+    earlier = START - datetime.timedelta(seconds=1)
+    assert clock_jumps([None, START, None, START, earlier]).tolist() == [False] * 4 + [True]
+    assert clock_jumps([]).shape == (0,)
+
+
+# --- where frames come from ---------------------------------------------------------------------
+
+
+class Pipe(io.RawIOBase):
+    """Bytes as a socket gives them: a few at a time, forwards only."""
+
+    def __init__(self, content: bytes, then: Exception | None = None) -> None:
+        self._inside, self._then = io.BytesIO(content), then
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._inside.read(min(size, 700) if size > 0 else 700)
+        if not part and self._then:
+            raise self._then
+        return part
+
+
+@pytest.mark.parametrize("name", ["a.pgm", "a.pgm.gz"])
+def test_streams_give_what_paths_give(tmp_path: Path, night: list[Frame], name: str) -> None:
+    path = write_pgm(tmp_path / name, night)
+    remote = fsspec.filesystem("memory")
+    remote.pipe(f"/sky/{name}", path.read_bytes())
+    with remote.open(f"/sky/{name}", "rb") as stream:
+        assert all(map(same, frames(stream, name="/sky/a"), night))
+        assert not stream.closed
+        stream.seek(0)
+        assert count_frames(stream) == 6
+    with fsspec.open(f"file://{path}", "rb") as stream:
+        read = list(frames(stream))
+    assert len(read) == 6
+    assert read[0].path == str(path)
+    assert all(map(same, frames(Pipe(path.read_bytes())), night))
+    assert count_frames(Pipe(path.read_bytes())) == 6
+
+
+def test_a_connection_that_breaks_ends_in_one_line(tmp_path: Path, night: list[Frame]) -> None:
+    content = write_pgm(tmp_path / "a.pgm", night).read_bytes()[: -SIZE // 2]
+    number, text = message(frames(Pipe(content, then=OSError("connection reset")), name="https://x/a.pgm"))
+    assert number == 5
+    assert text.startswith("https://x/a.pgm: frame 5: could not be read (connection reset) (after 5 whole")
+
+
+def test_text_streams_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^stream: a stream of text; open it in binary mode$"):
+        next(frames(io.StringIO("P5")))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a.pgm", "a.pgm.gz"])
+def test_a_long_stream_is_read_and_counted_in_little_memory(tmp_path: Path, name: str) -> None:
+    path = write_pgm(tmp_path / name, (frame(index, (128, 128)) for index in range(300)))
+    for use in (lambda: sum(1 for _ in frames(path)), lambda: count_frames(path)):
+        use()
+        tracemalloc.start()
+        assert use() == 300
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1_000_000  # the frames have 9.8 million bytes
+
+
+# --- broken files -------------------------------------------------------------------------------
+
+
+def test_whole_frames_of_a_truncated_gzip_are_given(tmp_path: Path, night: list[Frame]) -> None:
+    path = write_pgm(tmp_path / "a.pgm.gz", night)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    number, text = message(frames(path))
+    assert number == 3
+    assert text == (
+        f"{path}: frame 3: the gzip stream breaks off: truncated, or still being written "
+        "(after 3 whole frames); copy it again from its source"
+    )
+    with pytest.raises(UnreadableFileError, match="frame 3: the gzip stream breaks off"):
+        count_frames(path)
+
+
+def test_a_wrong_checksum_is_told_after_the_frames(tmp_path: Path, night: list[Frame]) -> None:
+    path = write_pgm(tmp_path / "a.pgm.gz", night)
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    number, text = message(frames(path))
+    assert number == 6
+    assert text == (
+        f"{path}: the gzip checksum does not fit: some of its frames are wrong "
+        "(after 6 whole frames); copy it again from its source"
+    )
+
+
+def test_garbage_in_gzip_ends_in_one_line(tmp_path: Path, night: list[Frame]) -> None:
+    path = write_pgm(tmp_path / "a.pgm.gz", night)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    path.write_bytes(content)
+    number, text = message(frames(path))
+    assert number <= 6
+    assert text.startswith(f"{path}: ")
+    assert text.endswith("copy it again from its source")
+
+
+def test_a_gzip_that_holds_no_byte_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm.gz"
+    path.write_bytes(gzip.compress(b"")[:12])
+    assert "breaks off" in message(frames(path))[1]
+    path.write_bytes(b"")
+    assert message(frames(path)) == (0, f"{path}: an empty file (0 bytes); copy it again from its source")
+
+
+@pytest.mark.parametrize(
+    ("size", "maxval", "promise"),
+    [
+        ("0 3", "65535", "0 columns and 3 rows, where a frame has 1 to 64 million pixels"),
+        ("1000000 1000000", "65535", "1000000 columns and 1000000 rows, where a frame has 1 to 64 million"),
+        ("4 3", "0", "counts up to 0, where PGM has 1 to 65535"),
+        ("4 3", "70000", "counts up to 70000, where PGM has 1 to 65535"),
+        ("4 3", "4095", "counts up to 4095, but there are 65535"),
+        ("4 3", "255", "4 columns, 3 rows and counts up to 255, but no frame begins after these 12 bytes"),
+        ("4 2", "65535", "4 columns, 2 rows and counts up to 65535, but no frame begins after these 16"),
+    ],
+)
+def test_headers_that_lie_are_not_believed(tmp_path: Path, size: str, maxval: str, promise: str) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header() + bytes(24) + header(size=size, maxval=maxval) + b"\xff" * 24)
+    tracemalloc.start()
+    number, text = message(frames(path))
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+    assert number == 1
+    assert text.startswith(f"{path}: frame 1: the header promises {promise}")
+    assert text.endswith("(after 1 whole frame); copy it again from its source")
+
+
+def test_garbage_after_a_frame_of_a_known_form_costs_no_frame(tmp_path: Path, night: list[Frame]) -> None:
+    path = write_pgm(tmp_path / "a.pgm", night)
+    path.write_bytes(path.read_bytes() + bytes(500))
+    number, text = message(frames(path))
+    assert number == 6
+    assert "frame 6: no header of a binary PGM (P5)" in text
+
+
+def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header() + bytes(24) + header(size="400 300") + bytes(24))
+    assert message(frames(path)) == (
+        1,
+        f"{path}: frame 1: the file ends inside it, 24 of 240000 bytes: truncated, still being written, "
+        "or wrong in its header (after 1 whole frame); copy it again from its source",
+    )
+    with pytest.raises(UnreadableFileError, match="frame 1: the file ends inside it"):
+        count_frames(path)
+
+
+@pytest.mark.parametrize("size", ["4", "4.5 3", "-4 3", "wide high", "9" * 30 + " 3"])
+def test_a_header_without_a_size_is_none(tmp_path: Path, size: str) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header(size=size) + b"\xff" * 100_000)
+    assert "frame 0: no header of a binary PGM (P5)" in message(frames(path))[1]
+
+
+def test_a_long_senseless_comment_takes_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header("# a" + " " * 60_000 + "\n") + bytes(24))
+    begin = time.process_time()
+    assert len(list(frames(path))) == 1
+    assert time.process_time() - begin < 1  # seconds; quadratic matching would take many
+
+
+def test_endless_comments_are_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5\n" + b"# a comment\n" * 100_000)
+    assert "frame 0: no header of a binary PGM (P5)" in message(frames(path))[1]
+
+
+def test_a_header_that_is_cut_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(header() + bytes(24) + header()[:-2])
+    number, text = message(frames(path))
+    assert number == 1
+    assert "frame 1: the file ends inside its header: truncated, still being written" in text
+
+
+def test_a_file_that_grows_is_followed_to_its_end(tmp_path: Path, night: list[Frame]) -> None:
+    path = write_pgm(tmp_path / "a.pgm", night[:2])
+    more = write_pgm(tmp_path / "b.pgm", night).read_bytes()[path.stat().st_size :]
+    growing = frames(path)
+    read = [next(growing), next(growing)]
+    with path.open("ab") as stream:
+        stream.write(more[: -SIZE // 2])
+    for one in itertools.islice(growing, 3):
+        read.append(one)  # noqa: PERF402 - the last one raises, and what came before it counts
+    assert all(map(same, read, night[:5]))
+    number, text = message(growing)
+    assert number == 0
+    assert "frame 5: the file ends inside it" in text
+    assert "still being written" in text
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    path = write_pgm(tmp_path / "a.pgm", [frame(index, (200, 200)) for index in range(4)])
+    shrinking = frames(path)
+    next(shrinking)
+    os.truncate(path, 200_000)
+    assert "the file ends inside it" in message(shrinking)[1]
+
+
+@pytest.mark.parametrize("name", ["a.pgm", "a.pgm.gz", "a.fits", "a.png"])
+def test_whatever_is_damaged_there_is_one_kind_of_error(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if ".pgm" in name:
+        write_pgm(path, [frame(index, (9, 7)) for index in range(4)])
+    elif name == "a.fits":
+        save_fits(path, np.stack([GREY] * 4))
+    else:
+        save(path, COLOUR)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        broken = bytearray(whole)
+        for at in rng.integers(0, min(len(whole), 600), 3):
+            broken[at] = rng.integers(256)
+        stream = io.BytesIO(broken[: rng.integers(1, len(whole))])
+        with contextlib.suppress(InputError):
+            for one in frames(stream):
+                assert one.pixels.ndim in (2, 3)
+        stream.seek(0)
+        with contextlib.suppress(InputError):
+            assert count_frames(stream) > 0
+
+
+def test_no_file_and_a_folder(tmp_path: Path) -> None:
+    assert message(frames(tmp_path / "a.pgm"))[1] == f"{tmp_path}/a.pgm: no such file; check the path"
+    assert message(frames(tmp_path))[1] == f"{tmp_path}: a folder, not a file; name a file in it"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"P2\n2 2\n255\n1 2 3 4\n", "a PGM in decimal text (P2); convert it to binary PGM (P5)"),
+        (
+            b"\x89HDF\r\n\x1a\n" + bytes(9),
+            "HDF5, which this reader does not take; for TREx use the PGM or PNG",
+        ),
+        (
+            b"a diary of the night",
+            "neither PGM, FITS nor a picture that Pillow reads, whatever its name says",
+        ),
+    ],
+)
+def test_other_formats_are_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(content)
+    assert message(frames(path))[1].startswith(f"{path}: {reason}")
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def test_what_pgm_cannot_hold_is_refused(tmp_path: Path, night: list[Frame]) -> None:
+    path = write_pgm(tmp_path / "a.pgm", night)
+    before = path.read_bytes()
+    for bad, comments, reason in (
+        (frame(1, (4, 4, 3)), {}, r"frame 1: uint16 \(4, 4, 3\); PGM holds grey counts"),
+        (replace(night[0], pixels=np.zeros((4, 4))), {}, "frame 0: float64"),
+        (night[0], {"Imager comment": "two\nlines"}, "is no comment of a PGM"),
+        (replace(night[1], station=None, device=None), {}, "no station and no camera"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            write_pgm(path, [night[0], bad], header=comments)
+    assert path.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Path, night: list[Frame]) -> None:
+    with pytest.raises(StorageError, match=r"b/a.pgm: could not be written \(No such file"):
+        write_pgm(tmp_path / "b" / "a.pgm", night)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_a_storage_error(tmp_path: Path, night: list[Frame]) -> None:
+    Path(tmp_path / f".a.pgm.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"a.pgm: could not be written \(No space left"):
+        write_pgm(tmp_path / "a.pgm", night)
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+COLOUR = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+PATTERN = "{station}_%Y%m%d_%H%M%S*.*"
+
+
+def save(path: Path, counts: np.ndarray, **options) -> Path:
+    Image.fromarray(counts).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("counts", [COLOUR, COLOUR[..., 0], COLOUR[..., 0].astype(np.uint16) * 201])
+def test_pictures_keep_their_counts(tmp_path: Path, counts: np.ndarray) -> None:
+    path = save(tmp_path / "kiruna_20140310_060203.png", counts)
+    (only,) = frames(path, pattern=PATTERN)
+    np.testing.assert_array_equal(only.pixels, counts)
+    assert only.pixels.dtype == counts.dtype
+    assert only.time == datetime.datetime(2014, 3, 10, 6, 2, 3, tzinfo=datetime.UTC)
+    assert (only.station, only.device, only.exposure) == ("kiruna", None, None)
+    assert only.notes == ("no device; the pattern has none",)
+    assert count_frames(path) == 1
+
+
+def test_a_jpeg_states_its_exposure(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x829A] = 15.0
+    path = save(tmp_path / "kiruna_20140310_060203_full.jpg", COLOUR, exif=exif)
+    (only,) = frames(path, pattern=PATTERN)
+    assert only.exposure == 15.0
+    assert only.pixels.shape == (20, 30, 3)
+
+
+def test_a_picture_is_read_from_any_stream(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", COLOUR)
+    packed = gzip.compress(path.read_bytes())
+    for stream in (Pipe(path.read_bytes()), Pipe(packed), io.BytesIO(packed), path.open("rb")):
+        with stream:
+            (only,) = frames(stream)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(only.pixels, COLOUR)
+
+
+def test_without_a_pattern_the_time_is_unknown(tmp_path: Path) -> None:
+    (only,) = frames(save(tmp_path / "a.png", COLOUR))
+    assert only.time is None
+    assert only.notes[0] == "no time; give the pattern of the file names"
+
+
+def test_a_damaged_picture_ends_in_one_line(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", COLOUR)
+    path.write_bytes(path.read_bytes()[:900])
+    assert message(frames(path))[1].startswith(f"{path}: damaged (")
+
+
+# --- patterns -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "station", "time"),
+    [
+        ("{station}_%Y%m%d_%H%M%S.jpg", "sky/ski_20140310_060203.jpg", "ski", (2014, 3, 10, 6, 2, 3)),
+        ("{station}_%Y%m%d_%H%M.jpg", "rank_inlet_20140310_0602.jpg", "rank_inlet", (2014, 3, 10, 6, 2)),
+        ("%Y%m%d_%H%M%S_%f_{station}_*.png", "20211030_060500_149606_gill_rgb-04_320ms.png", "gill",
+         (2021, 10, 30, 6, 5, 0, 149606)),
+        ("%Y/%j/{station}_%H%M.jpg", "a/b/2014/069/ski_0602.jpg", "ski", (2014, 3, 10, 6, 2)),
+        ("%Y/*_%Y%m%d%H.jpg", "2014/x_2014031006.jpg", None, (2014, 3, 10, 6)),
+        ("%d%b%y_%H (100%%).jpg", "10Mar14_06 (100%).jpg", None, (2014, 3, 10, 6)),
+    ],
+)  # fmt: skip
+def test_patterns_find_station_and_time(pattern: str, name: str, station: str | None, time: tuple[int, ...]):
+    found = NamePattern(pattern).parse(name)
+    assert found.station == station
+    assert found.time == datetime.datetime(*time, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ski-20140310.jpg", r"does not fit the pattern '\{station\}_%Y%m%d_%H%M%S.jpg'; change the pattern"),
+        ("ski_20140230_060203.jpg", r"no such time by the pattern .* \(day is out of range for month\)"),
+        ("ski_20140310_0602031.jpg", "does not fit"),
+    ],
+)
+def test_a_name_that_does_not_fit_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    path = save(tmp_path / name, COLOUR)
+    with pytest.raises(InputError, match=reason) as caught:
+        next(frames(path, pattern="{station}_%Y%m%d_%H%M%S.jpg"))
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("{station}.jpg", "holds no full time; it needs year, day and hour"),
+        ("%Y%m%d.jpg", "holds no full time"),
+        ("%Y%m%d_%H%Q.jpg", "%Q is not known; known are %Y"),
+        ("{camera}_%Y%m%d_%H.jpg", r"\{camera\} is not known; known are \{station\} and \{device\}"),
+    ],
+)
+def test_a_wrong_pattern_is_told_at_once(pattern: str, reason: str) -> None:
+    with pytest.raises(OptionError, match=reason):
+        frames("never opened.jpg", pattern=pattern)
+
+
+# --- FITS ---------------------------------------------------------------------------------------
+
+GREY = np.random.default_rng(1).integers(0, 65535, (12, 16), dtype=np.uint16)
+KEYS = {"DATE-OBS": "2014-03-10T06:02:00.048", "EXPTIME": 1.5, "SITE": "kevo", "INSTRUME": "emccd-2"}
+
+
+def save_fits(path: Path, counts: np.ndarray, **keys: object) -> Path:
+    fits.PrimaryHDU(counts, fits.Header(KEYS | keys)).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz"])
+def test_a_fits_image_has_its_keys(tmp_path: Path, name: str) -> None:
+    (only,) = frames(save_fits(tmp_path / name, GREY, SITELAT=69.75, SITELONG=27.0))
+    np.testing.assert_array_equal(only.pixels, GREY)
+    assert only.pixels.dtype == np.uint16
+    assert only.pixels.dtype.isnative
+    assert only.time == datetime.datetime(2014, 3, 10, 6, 2, 0, 48000, tzinfo=datetime.UTC)
+    assert (only.station, only.device, only.exposure) == ("kevo", "emccd-2", 1.5)
+    assert (only.latitude, only.longitude) == (69.75, 27.0)
+    assert only.notes == ()
+    assert only.header["SITE"] == "kevo"
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_fits_axis_of_three_is_colour(tmp_path: Path, axis: int) -> None:
+    cube = np.stack([GREY, GREY // 2, GREY // 4], axis)
+    path = save_fits(tmp_path / "a.fits", cube)
+    (only,) = frames(path)
+    np.testing.assert_array_equal(only.pixels, np.stack([GREY, GREY // 2, GREY // 4], 2))
+    assert only.notes == ("an axis of length 3 is taken as colour",)
+    assert count_frames(path) == 1
+
+
+def test_a_fits_cube_is_frames(tmp_path: Path) -> None:
+    cube = np.stack([GREY + index for index in range(5)])
+    path = save_fits(tmp_path / "a.fits", cube)
+    read = list(frames(path))
+    np.testing.assert_array_equal(np.stack([one.pixels for one in read]), cube)
+    assert count_frames(path) == 5
+    assert read[0].time == datetime.datetime(2014, 3, 10, 6, 2, 0, 48000, tzinfo=datetime.UTC)
+    assert read[1].time is None
+    assert read[1].notes == ("the header has the time of the first frame only; none in the file name",)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_fits_time_axis_gives_each_frame_its_time(tmp_path: Path, number: int) -> None:
+    path = save_fits(tmp_path / "a.fits", np.stack([GREY] * number), CTYPE3="TIME", CDELT3=2.5)
+    read = list(frames(path))
+    assert [one.pixels.shape for one in read] == [GREY.shape] * number
+    first = read[0].time
+    assert first is not None
+    assert [one.time for one in read] == [
+        first + index * datetime.timedelta(seconds=2.5) for index in range(number)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "note"),
+    [
+        ({"DATE-OBS": ""}, "no DATE-OBS in the header; that of the file name"),
+        (
+            {"DATE-OBS": "2014-03-10"},
+            "DATE-OBS '2014-03-10' in the header is no full time; that of the file name",
+        ),
+        ({"TIMESYS": "TAI"}, "TIMESYS TAI in the header is not UTC; that of the file name"),
+    ],
+)
+def test_a_fits_file_without_a_time_takes_the_name(tmp_path: Path, keys: dict[str, str], note: str) -> None:
+    path = save_fits(tmp_path / "2014031007.fits", GREY, **keys)
+    (only,) = frames(path, pattern="%Y%m%d%H.fits")
+    assert only.time == datetime.datetime(2014, 3, 10, 7, tzinfo=datetime.UTC)
+    assert only.notes == (note,)
+
+
+def test_the_first_image_extension_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    parts = [fits.PrimaryHDU(header=fits.Header(KEYS)), fits.CompImageHDU(GREY), fits.ImageHDU(GREY // 2)]
+    fits.HDUList(parts).writeto(path)
+    (only,) = frames(path)
+    np.testing.assert_array_equal(only.pixels, GREY)
+    assert (only.station, only.exposure) == ("kevo", 1.5)
+
+
+def test_a_stream_is_read_from_where_it_stands(tmp_path: Path) -> None:
+    contents = [
+        save_fits(tmp_path / "a.fits", GREY).read_bytes(),
+        save(tmp_path / "a.png", COLOUR).read_bytes(),
+    ]
+    contents.append(write_pgm(tmp_path / "a.pgm", [frame(0)]).read_bytes())
+    for content in (*contents, *map(gzip.compress, contents)):
+        stream = io.BytesIO(b"a label" + content)
+        stream.seek(7)
+        assert len(list(frames(stream))) == 1
+        assert not stream.closed
+
+
+def test_a_fits_stream_that_cannot_seek(tmp_path: Path) -> None:
+    path = save_fits(tmp_path / "a.fits", np.stack([GREY] * 4))
+    assert len(list(frames(Pipe(path.read_bytes())))) == 4
+
+
+def test_frames_before_the_break_of_a_fits_cube_are_given(tmp_path: Path) -> None:
+    path = save_fits(tmp_path / "a.fits", np.stack([GREY] * 40))
+    os.truncate(path, path.stat().st_size - 30 * GREY.nbytes)
+    number, text = message(frames(path))
+    assert 8 <= number <= 17  # FITS fills up to blocks of 2880 bytes
+    assert text.startswith(f"{path}: frame {number}: damaged FITS (")
+
+
+def test_a_fits_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
+    path = save_fits(tmp_path / "a.fits", GREY)
+    content = path.read_bytes()
+    for axis, length in ((1, 16), (2, 12)):
+        true, false = (f"NAXIS{axis}  = {number:>20}".encode() for number in (length, 10**6))
+        assert true in content
+        content = content.replace(true, false)
+    path.write_bytes(content)
+    assert message(frames(path))[1] == (
+        f"{path}: the header promises a FITS image of shape (1000000, 1000000); "
+        "a frame has at most 64 million pixels"
+    )
+
+
+def test_a_fits_file_without_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU().writeto(path)
+    assert message(frames(path))[1] == f"{path}: a FITS file without an image; name one with an image"
+
+
+def test_without_astropy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_fits(tmp_path / "a.fits", GREY)
+    monkeypatch.setitem(sys.modules, "astropy.io", None)
+    with pytest.raises(MissingExtraError, match=r"geovision\[sky\]"):
+        next(frames(path))
+
+
+# --- the circle ---------------------------------------------------------------------------------
+
+
+def sky(circle: Circle, shape: tuple[int, int], *, number: int, noise: float, moon: bool, seed: int = 0):
+    """Frames of a vignetted sky over dark counts, with noise, a moon that glares, trees and a hot pixel."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    distance = np.hypot(x - circle.x, y - circle.y)
+    share = np.clip(circle.radius - distance + 0.5, 0, 1)
+    light = 2500 * (1 - 0.6 * (distance / circle.radius) ** 2) * share
+    if moon:
+        glare = np.hypot(x - circle.x - 0.6 * circle.radius, y - circle.y + 0.3 * circle.radius)
+        light += 50_000 * np.exp(-((glare / 6) ** 2)) + 3000 * np.exp(-((glare / 40) ** 2)) * share
+        trees = (y > circle.y + 0.9 * circle.radius) & (x % 7 < 3)
+        light[trees] = 0
+    for _ in range(number):
+        counts = 3500 + light + rng.normal(0, noise, shape)
+        counts[5, shape[1] // 2] = 65535
+        yield np.clip(counts, 0, 65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize("moon", [False, True])
+@pytest.mark.parametrize(
+    ("circle", "shape"),
+    [
+        (Circle(128, 128, 120), (256, 256)),
+        (Circle(120.4, 133.7, 118.2), (256, 256)),
+        (Circle(128, 128, 136), (256, 256)),  # cut off by the sensor on four sides
+        (Circle(250, 190, 150), (400, 640)),
+        (Circle(40, 44, 30), (96, 96)),
+    ],
+)
+def test_generated_disks_are_found(circle: Circle, shape: tuple[int, int], moon: bool) -> None:
+    found = find_circle(sky(circle, shape, number=20, noise=150, moon=moon))
+    error = np.hypot(found.x - circle.x, found.y - circle.y)
+    assert error < 2
+    assert abs(found.radius - circle.radius) < 2
+
+
+def test_dark_counts_of_zero_are_no_trouble() -> None:
+    counts = circle_mask((200, 200), Circle(100, 90, 80)).astype(np.uint8) * 40
+    found = find_circle([np.repeat(counts[..., None], 3, axis=2)])
+    assert np.allclose([found.x, found.y, found.radius], [100, 90, 80], atol=1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        (np.full((64, 64), 3500, np.uint16), "no lit disk: corners of 3500 counts, and 0 of 4096 pixels"),
+        (np.random.default_rng(0).normal(3500, 20, (64, 64)), "no lit disk"),
+        (np.tile(np.arange(3000, 3256), (256, 1)), "give the circle"),
+        (np.pad(np.full((30, 120), 4000), 60), "the rim is round in"),
+        (np.pad(np.full((80, 80), 4000), 60), "the rim is round in"),
+        (np.zeros((8, 8)), "no frames of 32x32 pixels or more"),
+    ],
+)
+def test_where_there_is_no_disk_none_is_found(counts: np.ndarray, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        find_circle([counts])
+
+
+def test_a_circle_is_of_frames_of_one_size() -> None:
+    with pytest.raises(InputError, match=r"frames of 64x64 and of 32x32 pixels"):
+        find_circle([np.zeros((64, 64)), np.zeros((32, 32))])
+    with pytest.raises(InputError, match="no frames"):
+        find_circle([])
+
+
+def test_a_mask_is_y_by_x() -> None:
+    mask = circle_mask((40, 60), Circle(45, 10, 5))
+    assert mask.shape == (40, 60)
+    assert mask.dtype == bool
+    assert mask[10, 45]
+    assert mask[15, 45]
+    assert not mask[16, 45]
+    assert not mask[30, 10]
+    with pytest.raises(OptionError, match="is no circle"):
+        Circle(1, 1, 0)
+
+
+# --- the stretch --------------------------------------------------------------------------------
+
+
+def test_a_stretch_is_declared_and_clips() -> None:
+    stretch = Stretch(1000, 5000, gamma=0.5)
+    np.testing.assert_allclose(stretch(np.array([0, 1000, 2000, 5000, 65535])), [0, 0, 0.5, 1, 1])
+    assert stretch(np.zeros((2, 3), np.uint16)).dtype == np.float32
+    for wrong in ((5, 5, 1), (5, 4, 1), (0, float("nan"), 1), (0, 1, 0)):
+        with pytest.raises(OptionError):
+            Stretch(*wrong)
+
+
+def test_percentiles_are_over_all_frames() -> None:
+    many = [frame(index, (64, 64)) for index in range(MIN_FRAMES)]
+    counts = np.stack([one.pixels for one in many])
+    stretch = estimate_stretch(many, low=2, high=98, gamma=0.7)
+    assert stretch.gamma == 0.7
+    np.testing.assert_allclose([stretch.low, stretch.high], np.percentile(counts, [2, 98]), atol=10)
+    circle = Circle(30, 20, 10)
+    inside = counts[:, circle_mask((64, 64), circle)]
+    stretch = estimate_stretch(many, low=2, high=98, circle=circle)
+    np.testing.assert_allclose([stretch.low, stretch.high], np.percentile(inside, [2, 98]), atol=200)
+
+
+def test_no_stretch_comes_from_one_frame(night: list[Frame]) -> None:
+    with pytest.raises(InputError, match="1 different frames; a stretch is estimated from 10 or more"):
+        estimate_stretch([night[0]] * 50)
+    with pytest.raises(InputError, match="0 different frames"):
+        estimate_stretch([])
+
+
+def test_no_stretch_is_of_two_cameras_or_types_or_of_nothing() -> None:
+    many = [frame(index) for index in range(20)]
+    with pytest.raises(InputError, match=r"fsmi themis19 uint16 among frames of gill themis19 uint16"):
+        estimate_stretch([*many, frame(21, station="fsmi")])
+    with pytest.raises(InputError, match=r"uint8 among frames of gill themis19 uint16"):
+        estimate_stretch([*many, frame(21, dtype=np.uint8)])
+    with pytest.raises(InputError, match="float64 counts"):
+        estimate_stretch([replace(many[0], pixels=np.zeros((4, 4)))])
+    with pytest.raises(InputError, match="no contrast"):
+        estimate_stretch([replace(one, pixels=np.full((4, 4), 9, np.uint16)) for one in many])
+    with pytest.raises(OptionError, match="percentiles 99 and 1"):
+        estimate_stretch(many, low=99, high=1)
+
+
+def test_grey_becomes_colour_only_when_declared(night: list[Frame]) -> None:
+    stretch = Stretch(1000, 60_000, gamma=0.8)
+    counts = to_rgb(night[0], stretch, channels="grey")
+    assert counts.shape == (3, 24, 32)
+    assert counts.dtype == np.uint8
+    np.testing.assert_array_equal(counts, [np.rint(stretch(night[0].pixels) * 255)] * 3)
+    with pytest.raises(InputError, match='declare channels="grey"'):
+        to_rgb(night[0], stretch)
+    with pytest.raises(InputError, match="uint16 counts have no brightness of their own; declare a Stretch"):
+        to_rgb(night[0], channels="grey")
+
+
+def test_colour_stays_colour() -> None:
+    colour = frame(0, (8, 9, 3), np.uint8)
+    np.testing.assert_array_equal(to_rgb(colour), colour.pixels.transpose(2, 0, 1))
+    assert to_rgb(colour, Stretch(0, 127))[:, colour.pixels.min(axis=2) > 127].min() == 255
+    with pytest.raises(InputError, match="in colour; leave out the declaration"):
+        to_rgb(colour, channels="grey")
+
+
+def test_floating_counts_are_stretched_unless_missing() -> None:
+    real = replace(frame(0), pixels=np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5))
+    assert to_rgb(real, Stretch(0, 1), channels="grey").max() == 255
+    real.pixels[0, 0] = np.nan
+    with pytest.raises(InputError, match="counts that are not finite"):
+        to_rgb(real, Stretch(0, 1), channels="grey")
+
+
+# --- real frames --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gillam(shared_data: Path) -> list[Path]:
+    paths = sorted((shared_data / "themis").glob("*.pgm.gz"))
+    if not paths:
+        pytest.skip(f"no THEMIS frames in {shared_data}/themis")
+    return paths
+
+
+@pytest.mark.real_data
+def test_frames_of_themis_have_times_and_station(gillam: list[Path]) -> None:
+    read = [one for path in gillam for one in frames(path)]
+    assert len(read) == 60
+    assert {(one.station, one.device, one.exposure) for one in read} == {("gill", "themis19", 0.999)}
+    assert {(one.latitude, one.longitude) for one in read} == {(56.3539, -94.6557)}
+    assert read[0].time == START
+    steps = np.diff([one.time.timestamp() for one in read if one.time])
+    assert np.all(np.abs(steps - 3) < 0.1)
+    assert not clock_jumps(one.time for one in read).any()
+    assert not any(one.notes for one in read)
+    assert count_frames(gillam[0]) == 20
+
+
+@pytest.mark.real_data
+def test_the_counts_of_themis_equal_an_independent_decoder(gillam: list[Path]) -> None:
+    content = gzip.decompress(gillam[0].read_bytes())
+    begin = content.index(b"\n65535\n") + 7
+    values = np.frombuffer(content, ">u2", 65536, begin).reshape(256, 256)
+    np.testing.assert_array_equal(next(frames(gillam[0])).pixels, values)
+
+
+@pytest.mark.real_data
+def test_the_circle_of_gillam_is_found_and_steady(gillam: list[Path]) -> None:
+    found = [find_circle(frames(path)) for path in gillam]
+    for one in found:  # measured by eye in the mean image
+        assert np.allclose([one.x, one.y, one.radius], [131, 130, 124], atol=1.5)
+
+
+@pytest.mark.real_data
+def test_real_frames_survive_being_written(gillam: list[Path], tmp_path: Path) -> None:
+    read = list(frames(gillam[0]))
+    path = write_pgm(tmp_path / "a.pgm.gz", read)
+    assert all(map(same, frames(path), read))
