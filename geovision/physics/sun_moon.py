@@ -1,0 +1,112 @@
+"""Where sun and moon stand over a station, by astropy, without network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from geovision.errors import MissingExtraError
+
+__all__ = ["moon_elevation", "moon_phase", "subsolar_point", "sun_elevation"]
+
+
+def sun_elevation(times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:
+    """Angle of the sun's centre above the horizon, degrees, without refraction.
+
+    Civil, nautical and astronomical twilight end at -6, -12 and -18 degrees.
+
+    Args:
+        times: ``(time,)``, datetime64 in UTC; NaT gives NaN.
+        latitude: Geodetic, degrees north, -90 to 90.
+        longitude: Degrees east.
+
+    Raises:
+        MissingExtraError: astropy is not installed.
+    """
+    return _elevation("sun", times, latitude, longitude)
+
+
+def moon_elevation(times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:
+    """Angle of the moon's centre above the horizon, degrees, seen from the station, without
+    refraction. Arguments as for `sun_elevation`."""
+    return _elevation("moon", times, latitude, longitude)
+
+
+def moon_phase(times: np.ndarray) -> np.ndarray:
+    """Illuminated fraction of the moon's disk, 0-1, by the angle between sun and moon (Meeus 1998,
+    Astronomical Algorithms, chapter 48).
+
+    Args:
+        times: ``(time,)``, datetime64 in UTC; NaT gives NaN.
+    """
+
+    def fraction(coordinates: Any, when: Any) -> np.ndarray:
+        sun, moon = (coordinates.get_body(name, when) for name in ("sun", "moon"))
+        elongation = sun.separation(moon, origin_mismatch="ignore")
+        angle = np.arctan2(
+            sun.distance * np.sin(elongation), moon.distance - sun.distance * np.cos(elongation)
+        )
+        return ((1 + np.cos(angle)) / 2).value
+
+    return _between_minutes(times, fraction)
+
+
+def subsolar_point(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the sun stands overhead: latitude (degrees north) and longitude (degrees east, -180 to
+    180), on a sphere.
+
+    Args:
+        times: ``(time,)``, datetime64 in UTC; NaT gives NaN.
+    """
+
+    def direction(coordinates: Any, when: Any) -> np.ndarray:
+        fixed = coordinates.get_body("sun", when).transform_to(coordinates.ITRS(obstime=when))
+        return (fixed.cartesian.xyz / fixed.cartesian.norm()).value
+
+    x, y, z = _between_minutes(times, direction)
+    return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+
+
+def _elevation(body: str, times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:
+    def altitude(coordinates: Any, when: Any) -> np.ndarray:
+        place = coordinates.EarthLocation.from_geodetic(longitude, latitude)
+        frame = coordinates.AltAz(obstime=when, location=place)
+        return coordinates.get_body(body, when, place).transform_to(frame).alt.deg
+
+    return _between_minutes(times, altitude)
+
+
+def _between_minutes(times: np.ndarray, compute: Callable[[Any, Any], np.ndarray]) -> np.ndarray:
+    """What `compute` gives at whole minutes ``(…, minute)``, linear between them ``(…, time)``.
+
+    Cameras take many frames a minute, in which the sky turns by a quarter of a degree: linear to
+    1e-4 degrees, and a hundredth of the work.
+    """
+    times = np.asarray(times, dtype="datetime64[us]")
+    known = times[~np.isnat(times)]
+    before = known.astype("datetime64[m]")
+    minutes, place = np.unique(np.stack([before, before + 1]), return_inverse=True)
+    with _offline() as (coordinates, time):
+        values = np.asarray(compute(coordinates, time(minutes)))
+    first, second = values[..., place.reshape(2, -1)[0]], values[..., place.reshape(2, -1)[1]]
+    share = (known - before) / np.timedelta64(1, "m")
+    result = np.full((*values.shape[:-1], *times.shape), np.nan)
+    result[..., ~np.isnat(times)] = first + share * (second - first)
+    return result
+
+
+@contextmanager
+def _offline() -> Iterator[tuple[Any, Any]]:
+    """astropy's coordinates, and a maker of its times, with no download of the earth's rotation: what
+    is bundled is good to an arc second for years to come."""
+    try:
+        import astropy.coordinates as coordinates
+        from astropy.time import Time
+        from astropy.utils import iers
+    except ImportError as error:
+        raise MissingExtraError("astropy", "sky") from error
+    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("iers_degraded_accuracy", "ignore"):
+        yield coordinates, lambda times: Time(times, format="datetime64", scale="utc")
