@@ -156,7 +156,7 @@ def load_dataset(
         root: Where its files lie, in the layout of its authors.
         split: One of the adapter's splits; None: all of it.
         size: (height, width) that images are brought to; None: the task's own.
-        task: What ``"folder"`` is read for; None: the first task that tells classes apart.
+        task: What ``"folder"`` is read for; None: ``"cloud"``.
 
     Raises:
         UnknownDatasetError: With the nearest names.

@@ -24,6 +24,7 @@ from geovision.spec import ClassTarget, ModelSpec, Task
 
 __all__ = [
     "OWN_DATASETS",
+    "OWN_TASK",
     "PLUGIN_GROUP",
     "dataset_reference",
     "find_model",
@@ -42,6 +43,9 @@ PLUGIN_GROUP = "geovision.models"
 
 OWN_DATASETS: Mapping[str, str] = MappingProxyType({"folder": "geovision.datasets.folder:PhotoFolder"})
 """Data of one's own, for every task that tells classes apart; these adapters take ``task=``."""
+
+OWN_TASK = "cloud"
+"""What data of one's own are read for where nobody says."""
 
 
 @functools.cache
@@ -204,8 +208,7 @@ def dataset_reference(name: str, task: str | None = None) -> tuple[Task, str]:
     """The task of a data set and the reference of its adapter class.
 
     Args:
-        task: For data of one's own: the task that they are for; None: the first that tells classes
-            apart.
+        task: For data of one's own: the task that they are for; None: `OWN_TASK`.
 
     Raises:
         UnknownDatasetError: No adapter has this name.
@@ -216,8 +219,7 @@ def dataset_reference(name: str, task: str | None = None) -> tuple[Task, str]:
             return each, each.datasets[name]
     if name not in list_datasets():
         raise UnknownDatasetError(name, list_datasets(), f"Data sets: {', '.join(list_datasets())}.")
-    chosen = [find_task(task)] if task else list(tasks().values())
-    for each in chosen:
-        if name in OWN_DATASETS and isinstance(each.target, ClassTarget):
-            return each, OWN_DATASETS[name]
+    owner = find_task(task or OWN_TASK)
+    if name in OWN_DATASETS and isinstance(owner.target, ClassTarget):
+        return owner, OWN_DATASETS[name]
     raise OptionError(f"{name!r} is no data set of task {task!r}; it has: {', '.join(list_datasets(task))}")

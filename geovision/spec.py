@@ -190,12 +190,14 @@ class ClassTarget:
         cards: What to know about each, in the same order; or none.
         order_source: Who says that the order is this.
         outlier_flag: What an answer is flagged with where the input is of none of these kinds.
+        told_by_colour: Classes that a grey picture cannot show; never the answer to one.
     """
 
     classes: tuple[str, ...]
     cards: tuple[ClassCard, ...] = ()
     order_source: str = ""
     outlier_flag: str = "outlier"
+    told_by_colour: tuple[str, ...] = ()
     kind: Literal["class"] = "class"
 
     def __post_init__(self) -> None:

@@ -93,7 +93,9 @@ def train(
     """
     spec = registry.find_model(model)
     chosen = choose_recipe(spec, recipe, epochs, seed, precision, from_scratch=backbone_weights is None)
-    samples = api.load_dataset(dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task)
+    samples = api.load_dataset(
+        dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task
+    )
     opened = api.create(
         model, classes=_own_classes(spec, samples), backbone_weights=backbone_weights,
         scalars=scalars or (), size=(size, size) if size else None,
@@ -147,7 +149,8 @@ def evaluate(
 ) -> None:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
     opened = open_model(model, weights)
-    samples = _as_taken_by(opened, api.load_dataset(dataset, data, split=split, task=opened.task.name))
+    samples = api.load_dataset(dataset, data, split=split, task=opened.task.name)
+    samples = _as_taken_by(opened, samples)
     if dataset == OWN_DATA:
         samples = _labelled_for(opened, samples)
     report = api.evaluate(

@@ -1,4 +1,4 @@
-"""What a result was made of: digests of the model and of the data."""
+"""What a result was made of: a digest of the data."""
 
 from __future__ import annotations
 
@@ -7,20 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from geovision.models.geomodel import GeoModel
-
-__all__ = ["data_digest", "weights_digest"]
-
-
-def weights_digest(model: GeoModel) -> str:
-    """sha256 over the names and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
-    return digest.hexdigest()
+__all__ = ["data_digest"]
 
 
 def data_digest(sources: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from geovision.evaluation import figures, provenance
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.metrics.bootstrap import Estimate, bootstrap
 from geovision.metrics.merging import unmatched
+from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin
 from geovision.registry import find_task
@@ -217,7 +218,7 @@ def evaluate(
     predictions = collect(model, data, batch_size=batch_size, progress=progress)
     facts = {
         "model": model.spec.name,
-        "weights": provenance.weights_digest(model),
+        "weights": weights_digest(model),
         "temperature": float(model.head.temperature),  # type: ignore[arg-type]
     }
     return score(

@@ -85,7 +85,8 @@ def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield from _lines(value, indent + "  ")
         elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
             yield f"{indent}- {name}:"
-            yield from _lines({number: each for number, each in enumerate(value, 1)}, indent + "  ")
+            numbered = {str(number): each for number, each in enumerate(value, 1)}
+            yield from _lines(numbered, indent + "  ")
         elif isinstance(value, (list, tuple)):
             yield f"{indent}- {name}: {', '.join(map(str, value))}"
         elif value is not None:

@@ -7,6 +7,7 @@ it exactly or are refused.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.models.card import render
 from geovision.models.geomodel import GeoModel, Options, assemble
 
-__all__ = ["CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "write"]
+__all__ = ["CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -141,3 +142,12 @@ def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def weights_digest(model: GeoModel) -> str:
+    """sha256 over the names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

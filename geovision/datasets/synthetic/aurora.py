@@ -1,0 +1,387 @@
+"""All-sky frames of the seven auroral forms, drawn by formula from a seeded generator.
+
+They are not photographs. Light is emitted on curtains and patches above the Earth, along the
+magnetic field, in the lines of oxygen and nitrogen, and is seen through a fisheye lens; what
+distinguishes the forms is where the light is and how it is structured, and for one of them its
+colour. Nights differ in camera, exposure, airglow, air, moon and direction of north, alike for all
+forms. Frames of one night look alike, and two frames of one display nearly the same.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from geovision.datasets.synthetic.night_sky import View, at, background, compose_night, develop, look
+from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
+from geovision.errors import OptionError, StorageError
+
+__all__ = ["FORMS", "GENERATOR_VERSION", "NIGHT", "render", "write"]
+
+# Figures of models that were trained or scored on these frames can be compared only within one
+# version. It was frozen before the first training and is not tuned to a training's results (what
+# changed once since is the sense in which the stars turn, found by a test of geometry before any
+# figure was given out): a change of any pixel is a new version.
+GENERATOR_VERSION = 1
+
+_DISPLAYS, _FRAMES = 4, 2  # displays in a night, frames of a display
+NIGHT = _DISPLAYS * _FRAMES
+"""Frames of one night."""
+
+_LAYERS = np.array([95, 99, 103, 108, 114, 122, 133, 148, 168, 192, 219, 250, 290], np.float32)
+_THICKNESS = np.gradient(_LAYERS).astype(np.float32)
+# The red line lives for more than a minute high up, and what emits it drifts meanwhile: curtains
+# are wider there.
+_WIDENING = (0.7 * np.maximum(_THICKNESS - 6, 0))[:, None, None]
+
+# What a colour camera makes of the lines: red, green, blue.
+_GREEN = np.array([0.36, 1.00, 0.38], np.float32)  # 557.7 nm, atomic oxygen
+_RED = np.array([1.00, 0.13, 0.20], np.float32)  # 630.0 nm, atomic oxygen
+_VIOLET = np.array([0.45, 0.22, 1.00], np.float32)  # 427.8 nm, ionised nitrogen molecules
+_CRIMSON = np.array([1.00, 0.22, 0.55], np.float32)  # first positive bands of nitrogen molecules
+
+
+@dataclass(frozen=True)
+class _Light:
+    """How much of each line an aurora emits, relative to the green one, and where the green one
+    peaks and how far up it reaches, km."""
+
+    red: float
+    violet: float
+    crimson: float
+    peak: float
+    reach: float
+
+    def profile(self) -> Field:
+        """Emission in each layer ``(layer, 3)``, red, green, blue; the green line sums up to 1."""
+        below = np.minimum(_LAYERS - self.peak, 0)
+        above = np.maximum(_LAYERS - self.peak, 0)
+        green = np.exp(-((below / 7) ** 2) - above / self.reach)
+        red = np.exp(-((np.minimum(_LAYERS - 225, 0) / 38) ** 2) - np.maximum(_LAYERS - 225, 0) / 60)
+        violet = np.exp(-((below / 7) ** 2) - above / (self.reach + 45))
+        crimson = np.exp(-(((_LAYERS - self.peak + 9) / 6) ** 2))
+        lines = ((green, _GREEN, 1.0), (red, _RED, self.red), (violet, _VIOLET, self.violet),
+                 (crimson, _CRIMSON, self.crimson))  # fmt: skip
+        return sum(
+            np.float32(amount) * (each * _THICKNESS / (each * _THICKNESS).sum())[:, None] * colour
+            for each, colour, amount in lines
+        )  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Field:
+    """The sky over the camera as the forms see it: magnetic east and north of the foot of the field
+    line in each layer, km, ``(layer, y, x)``."""
+
+    east: Field
+    north: Field
+    minutes: float
+
+    def turned(self, angle: float) -> _Field:
+        cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        return _Field(
+            self.east * cosine + self.north * sine, self.north * cosine - self.east * sine, self.minutes
+        )
+
+    def moved(self, east: float, north: float) -> _Field:
+        """Axes whose origin lies so far to the east and north."""
+        return _Field(self.east - np.float32(east), self.north - np.float32(north), self.minutes)
+
+
+def render(form: str, rng: np.random.Generator, size: tuple[int, int] = (128, 128)) -> NDArray[np.uint8]:
+    """One frame of one form, in a night of its own.
+
+    Args:
+        form: One of `FORMS`.
+        rng: Everything that varies is drawn from it; the same state gives the same frame.
+        size: (height, width) in pixels.
+
+    Returns:
+        ``(height, width, 3)`` of uint8, black outside the circle of the sky.
+
+    Raises:
+        OptionError: No such form.
+    """
+    if form not in _PAINTERS:
+        raise OptionError(f"no form {form!r} can be drawn; known: {', '.join(_PAINTERS)}")
+    view = look(compose_night(rng, int(rng.integers(1000))), size)
+    return _frame(form, view, rng, rng, hours=rng.uniform(0, 12), minutes=0.0)
+
+
+def write(root: Path, n: int, *, seed: int, size: tuple[int, int] = (128, 128)) -> Path:
+    """Write frames in the published layout, ``TrainingImages/20050915_201500_class_3.png``.
+
+    A night holds `NIGHT` frames of four displays, two of each, a minute or so apart; the forms take
+    turns. Every fourth night goes to ``TestImages``. The name begins with the time in UTC. Frame i
+    depends on `seed` and i alone, not on `n`. Files of the same names are replaced.
+
+    Args:
+        root: Created where it is missing.
+        n: Number of frames.
+        size: (height, width) in pixels.
+
+    Returns:
+        `root`.
+
+    Raises:
+        StorageError: A file could not be written.
+    """
+    for number in range(math.ceil(n / NIGHT)):
+        night = compose_night(np.random.default_rng([seed, 0, number]), number)
+        folder = root / ("TestImages" if number % 4 == 1 else "TrainingImages")
+        view = look(night, size)
+        for index in range(number * NIGHT, min(n, (number + 1) * NIGHT)):
+            label, hours, picture = _in_night(view, index, seed)
+            _save(folder / f"{at(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", picture)
+    return root
+
+
+def _in_night(view: View, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:
+    """(class, hours since the beginning of the night, frame) of one frame of a data set."""
+    display, repeat = divmod(index, _FRAMES)
+    label = display % len(FORMS)
+    begin, step = np.random.default_rng([seed, 1, display]).uniform([0.2, 0.4], [2.6, 2.0])
+    hours = 3.0 * (display % _DISPLAYS) + begin
+    form, noise = np.random.default_rng([seed, 2, display]), np.random.default_rng([seed, 3, index])
+    picture = _frame(FORMS[label], view, form, noise, hours=hours, minutes=repeat * step)
+    return label, hours + repeat * step / 60, picture
+
+
+def _frame(
+    form: str, view: View, display: np.random.Generator, noise: np.random.Generator, *, hours: float,
+    minutes: float,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """One frame: what the form draws from `display` is the same in all frames of a display."""
+    east, north, path = view.meets(_LAYERS)
+    flux, light = _PAINTERS[form](display, _Field(east, north, minutes))
+    aurora = np.einsum("lyx,lyx,lc->yxc", flux, path, light.profile(), optimize=True)
+    image = background(view, hours=hours + minutes / 60) + aurora * view.transmission
+    return develop(view, image, noise)
+
+
+def _save(path: Path, picture: NDArray[np.uint8]) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(stream.getvalue())
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
+                           "choose another folder") from error  # fmt: skip
+
+
+# --- what the forms are made of -----------------------------------------------------------------
+
+
+def _ordinary(rng: np.random.Generator, *, reach: float) -> _Light:
+    """Green, with a little of the other lines."""
+    return _Light(
+        rng.uniform(0, 0.14), rng.uniform(0.03, 0.18), rng.uniform(0, 0.08), rng.uniform(103, 114), reach
+    )
+
+
+def _curtain(across: Field, width: float, widening: Field = _WIDENING) -> Field:
+    """Brightness across a curtain: sharp on the side of the equator, fading towards the pole."""
+    wide = np.where(across < 0, np.float32(0.55 * width), np.float32(1.35 * width)) + widening
+    # What is spread out is fainter.
+    return np.exp(-((across / wide) ** 2)) * (np.float32(width) / (np.float32(width) + widening))
+
+
+def _along(rng: np.random.Generator, east: Field, *, scale: float, depth: float) -> Field:
+    """Brightness along a curtain: 1 on average, changing over `scale` km by about `depth`."""
+    texture = fractal(rng, 128, slope=1.2, coarsest=4)[9]
+    position = east * np.float32(128 / (4 * scale))
+    left = np.floor(position)
+    first = left.astype(np.int32) & 127
+    here = texture[first]
+    here += (texture[(first + 1) & 127] - here) * (position - left)
+    return np.maximum(1 + np.float32(depth) * here, 0)
+
+
+def _bands(rng: np.random.Generator, sky: _Field, *, count: int, spread: tuple[float, float]) -> Field:
+    """Curtains from one horizon to the other, close to parallel, somewhere between two distances
+    north of the camera, km."""
+    sky = sky.turned(rng.normal(0, 0.14)).moved(0, rng.normal(0, 4) * sky.minutes)
+    texture = fractal(rng, 128, slope=2.2, coarsest=2)
+    bend = rng.uniform(-0.18, 0.18) / 1000
+    meander = rng.uniform(2, 26)
+    flux = np.zeros_like(sky.east)
+    places = np.sort(rng.uniform(*spread, count))
+    for place in places:
+        wave = lookup(texture, sky.east * np.float32(0.10) + place, np.full_like(sky.east, place / 7))
+        line = np.float32(place) + np.float32(bend) * sky.east**2 + np.float32(meander) * wave
+        width, strength = rng.uniform(6, 17), rng.uniform(0.45, 1.0)
+        lit = _along(rng, sky.east, scale=rng.uniform(90, 260), depth=rng.uniform(0.1, 0.35))
+        flux += np.float32(strength) * lit * _curtain(sky.north - line, width)
+    return flux
+
+
+def _filaments(rng: np.random.Generator, sky: _Field, *, count: int) -> Field:
+    """Short pieces of curtains with rays, folds and curls, here and there within 250 km."""
+    flux = np.zeros_like(sky.east)
+    common = rng.normal(0, 0.35)
+    for _ in range(count):
+        away, towards = rng.uniform(0, 1) ** 0.6 * 230, rng.uniform(-math.pi, math.pi)
+        drift = rng.normal(0, 9, 2) * sky.minutes
+        here = sky.moved(away * math.sin(towards) + drift[0], away * math.cos(towards) + drift[1])
+        _add_filament(rng, flux, here.turned(common + rng.normal(0, 0.45)))
+    return flux
+
+
+def _add_filament(rng: np.random.Generator, flux: Field, here: _Field) -> None:
+    length, width = rng.uniform(22, 75), rng.uniform(3.5, 7)
+    curl = rng.uniform(0.3, 1.1) * float(rng.choice([-1, 1]))
+    waves, strength = rng.uniform(1.2, 2.6), rng.uniform(0.5, 1.1)
+    scale, depth = rng.uniform(6, 13), rng.uniform(0.5, 0.9)
+    # Beyond these distances nothing of it is left.
+    near = (np.abs(here.east) < 1.5 * length) & (np.abs(here.north) < 0.4 * length + 80)
+    east, north = here.east[near], here.north[near]
+    fold = np.float32(0.35 * length * curl) * np.sin(east * np.float32(waves / length))
+    ends = np.exp(-((east / np.float32(length)) ** 4))
+    widening = np.broadcast_to(_WIDENING, near.shape)[near]
+    rays = _along(rng, east, scale=scale, depth=depth)
+    flux[near] += np.float32(strength) * ends * rays * _curtain(north - fold, width, widening)
+
+
+def _chaos(rng: np.random.Generator, sky: _Field, *, fill: float) -> Field:
+    """Curtains folded over and over each other, over most of the sky, in diffuse light."""
+    sky = sky.turned(rng.normal(0, 0.3)).moved(*(rng.normal(0, 25, 2) * sky.minutes))
+    wide = fractal(rng, 128, slope=2.4, coarsest=2)
+    fine = fractal(rng, 128, slope=1.7, coarsest=5)
+    # 128 texels are about 1000 km of the wide texture and 500 km of the fine one.
+    x, y = sky.east * np.float32(0.128), sky.north * np.float32(0.128)
+    eddy = np.float32(rng.uniform(55, 110)) * lookup(wide, x, y)
+    curl = np.float32(rng.uniform(12, 28)) * lookup(fine, 2 * x + 40, 2 * y)
+    across = sky.north + eddy + curl
+    along = sky.east + np.float32(70) * lookup(wide, x + 64, y + 31)
+    spacing, width = rng.uniform(75, 150), rng.uniform(8, 16)
+    nearest = (across + np.float32(spacing / 2)) % np.float32(spacing) - np.float32(spacing / 2)
+    rays = _along(rng, along, scale=rng.uniform(9, 22), depth=rng.uniform(0.3, 0.6))
+    surges = np.clip(0.7 + 0.7 * lookup(wide, x + 20, y + 90), 0.1, 2.2)
+    veil = np.clip(0.5 + 0.5 * lookup(wide, x + 90, y + 20), 0, 1.5)
+    middle = rng.normal(0, 110 * fill**2, 2)
+    distance = np.hypot(sky.east - np.float32(middle[0]), sky.north - np.float32(middle[1]))
+    cover = smoothstep(rng.uniform(620, 900) * fill, 240 * fill, distance)
+    return cover * (surges * rays * _curtain(nearest, width) + np.float32(rng.uniform(0.16, 0.34)) * veil)
+
+
+def _patches(rng: np.random.Generator, sky: _Field) -> Field:
+    """Separate blobs with diffuse edges; each is bright or dim at its own time."""
+    sky = sky.turned(rng.uniform(-0.5, 0.5)).moved(rng.normal(0, 20) * sky.minutes, 0)
+    spacing = rng.uniform(70, 150)
+    # 16 texels a patch.
+    texture = cells(rng, 256, spacing=16, spread=rng.uniform(0.3, 0.5), stretch=rng.uniform(1.0, 1.7))
+    x, y = sky.east * np.float32(16 / spacing), sky.north * np.float32(16 / spacing)
+    low = rng.uniform(0.1, 0.7)
+    blobs = smoothstep(low, low + rng.uniform(0.9, 1.5), lookup(texture, x, y))
+    pulse = fractal(rng, 128, slope=1.6, coarsest=3)
+    phase = np.float32(17.0 * sky.minutes)
+    bright = np.clip(0.75 + 0.45 * lookup(pulse, 0.4 * x + phase, 0.4 * y), 0.1, 1.6)
+    where = rng.normal(0, 150, 2)
+    distance = np.hypot(sky.east - np.float32(where[0]), sky.north - np.float32(where[1]))
+    cover = smoothstep(rng.uniform(480, 800), rng.uniform(180, 320), distance)
+    return cover * (blobs * bright + np.float32(rng.uniform(0.0, 0.12)))
+
+
+# --- the forms ----------------------------------------------------------------------------------
+
+
+def _level(rng: np.random.Generator, low: float, high: float) -> np.float32:
+    """A radiance between two, as often below their geometric mean as above."""
+    return np.float32(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _arcs_bands(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+    count = int(rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]))
+    flux = _bands(rng, sky, count=count, spread=(-150, 170))
+    return flux * _level(rng, 0.30, 1.2), _ordinary(rng, reach=rng.uniform(10, 26))
+
+
+def _breakup(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+    light = _Light(
+        rng.uniform(0, 0.14), rng.uniform(0.05, 0.22), rng.uniform(0.02, 0.22), rng.uniform(99, 108),
+        rng.uniform(16, 34),
+    )  # fmt: skip
+    return _chaos(rng, sky, fill=1.0) * _level(rng, 0.5, 1.5), light
+
+
+def _colored(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+    """Any shape, in other colours than green."""
+    kind = rng.choice(["red above", "violet rays", "crimson border"], p=[0.45, 0.3, 0.25])
+    light = {
+        "red above": _Light(
+            rng.uniform(0.9, 2.4), rng.uniform(0.05, 0.3), rng.uniform(0, 0.1), rng.uniform(106, 118),
+            rng.uniform(22, 45),
+        ),
+        "violet rays": _Light(
+            rng.uniform(0.1, 0.6), rng.uniform(0.8, 1.8), rng.uniform(0.05, 0.3), rng.uniform(104, 114),
+            rng.uniform(25, 60),
+        ),
+        "crimson border": _Light(
+            rng.uniform(0.05, 0.4), rng.uniform(0.2, 0.7), rng.uniform(0.8, 1.6), rng.uniform(99, 105),
+            rng.uniform(14, 26),
+        ),
+    }[str(kind)]  # fmt: skip
+    shape = rng.random()
+    if shape < 0.4:
+        flux = _bands(rng, sky, count=int(rng.integers(1, 4)), spread=(-170, 190))
+    elif shape < 0.7:
+        flux = _filaments(rng, sky, count=int(rng.integers(5, 11)))
+    else:
+        flux = 0.8 * _chaos(rng, sky, fill=rng.uniform(0.5, 0.9))
+    return flux * _level(rng, 0.3, 1.2), light
+
+
+def _discrete(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+    flux = _filaments(rng, sky, count=int(rng.integers(3, 10)))
+    return flux * _level(rng, 0.45, 1.6), _ordinary(rng, reach=rng.uniform(20, 45))
+
+
+def _edge(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+    """Whatever form, beyond the edge of what can be seen well: low above one side of the horizon."""
+    towards = rng.normal(0, 0.5) + (math.pi if rng.random() < 0.25 else 0.0)
+    there = sky.turned(-towards)
+    distance = rng.uniform(230, 400)
+    if rng.random() < 0.6:
+        flux = _bands(rng, there, count=int(rng.integers(1, 4)), spread=(distance, distance + 150))
+    else:
+        flux = _chaos(rng, there.moved(0, distance + 260), fill=rng.uniform(0.35, 0.5))
+    return flux * _level(rng, 0.60, 1.8), _ordinary(rng, reach=rng.uniform(12, 40))
+
+
+def _clear_faint(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+    """Nothing, or next to nothing: a veil or an arc hardly brighter than the airglow."""
+    light, level = _ordinary(rng, reach=rng.uniform(12, 26)), np.float32(rng.uniform(0, 1) ** 1.5)
+    if rng.random() < 0.5:
+        return np.float32(0.10) * level * _bands(rng, sky, count=1, spread=(-250, 450)), light
+    wide = fractal(rng, 128, slope=2.6, coarsest=1)
+    veil = np.clip(0.6 + 0.5 * lookup(wide, sky.east * np.float32(0.05), sky.north * np.float32(0.05)), 0, 2)
+    return np.float32(0.07) * level * veil, light
+
+
+def _patchy(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+    light = _Light(
+        rng.uniform(0, 0.08), rng.uniform(0.08, 0.26), rng.uniform(0.02, 0.10), rng.uniform(97, 104),
+        rng.uniform(7, 12),
+    )  # fmt: skip
+    return _patches(rng, sky) * _level(rng, 0.20, 0.80), light
+
+
+_PAINTERS: Mapping[str, Callable[[np.random.Generator, _Field], tuple[Field, _Light]]] = {
+    "arcs-bands": _arcs_bands,
+    "breakup": _breakup,
+    "colored": _colored,
+    "discrete": _discrete,
+    "edge": _edge,
+    "clear-faint": _clear_faint,
+    "patchy": _patchy,
+}
+FORMS = tuple(_PAINTERS)
+"""What can be drawn, in the order of the classes ``class_0`` to ``class_6``."""

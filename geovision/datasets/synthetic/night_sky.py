@@ -1,0 +1,359 @@
+"""The night sky as an all-sky camera sees it: the lens, the stars, airglow, the moon, the horizon,
+and what the sensor makes of all that.
+
+Radiances are linear; 1 is about an auroral arc of ordinary brightness. Heights and distances are in
+kilometres, angles in radians.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
+
+__all__ = ["Moon", "Night", "View", "at", "background", "compose_night", "develop", "look"]
+
+EARTH_RADIUS = 6371.0
+
+_MAGNETIC_DIP = math.radians(77.0)  # of the field at Kiruna, 67.8 N 20.4 E
+_LATITUDE = math.radians(67.8)
+_FIRST_AUTUMN = 2005
+_SEASON = 200  # nights dark enough for a camera, from the middle of September on
+
+
+@dataclass(frozen=True)
+class Moon:
+    """Where the moon stands in a night; it is taken to stay there.
+
+    Attributes:
+        azimuth, zenith_angle: Of its centre.
+        radiance: Of the moonlit sky at the zenith.
+    """
+
+    azimuth: float
+    zenith_angle: float
+    radiance: float
+
+
+@dataclass(frozen=True)
+class Night:
+    """What all frames of one night share: camera, air, moon, and the sky behind the aurora.
+
+    Attributes:
+        date: Of its evening.
+        radius: Of the sky's circle, as a fraction of half the picture.
+        centre: (x, y) of the circle, as a fraction of half the picture.
+        edge: Zenith angle at the edge of the circle.
+        turn: Direction of north in the picture.
+        airglow: Radiance of the airglow at the zenith, red, green, blue.
+        extinction: Optical depth at the zenith, red, green, blue.
+        town: Azimuth, width and radiance of the nearest lights.
+        gain, balance: Exposure, and that of red, green, blue relative to it.
+        noise: Standard deviation of a dark pixel, and factor of the shot noise.
+        blur: Standard deviation of the lens's spot, pixels of a picture 128 wide.
+        gamma: Exponent from light to counts.
+        stars: East, north, up and radiance of each star at the beginning ``(star, 4)``.
+        milky_way: Pole of the galactic plane, and radiance.
+        skyline: Elevation of the horizon in each of 64 directions.
+        moon: None where it is below the horizon.
+    """
+
+    date: datetime.date
+    radius: float
+    centre: tuple[float, float]
+    edge: float
+    turn: float
+    airglow: Field
+    extinction: Field
+    town: tuple[float, float, float]
+    gain: float
+    balance: Field
+    noise: tuple[float, float]
+    blur: float
+    gamma: float
+    stars: Field
+    milky_way: tuple[Field, float]
+    skyline: Field
+    hot_pixels: Field
+    moon: Moon | None
+
+
+def compose_night(rng: np.random.Generator, number: int, *, moonlit: float = 0.2) -> Night:
+    """One night and its camera.
+
+    Args:
+        number: Of the night, from 0; gives its date, in the dark season.
+        moonlit: Probability of a moon above the horizon.
+    """
+    count = int(rng.integers(150, 320))
+    return Night(
+        date=_date(number),
+        radius=rng.uniform(0.90, 1.0),
+        centre=(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
+        edge=math.radians(rng.uniform(82, 89)),
+        turn=rng.uniform(-math.pi, math.pi),
+        airglow=_float(np.array([0.75, 1.0, 0.55]) * rng.uniform(0.6, 1.4, 3) * rng.uniform(0.010, 0.055)),
+        extinction=_float(np.array([0.08, 0.13, 0.22]) * rng.uniform(0.7, 2.2)),
+        town=(rng.uniform(-math.pi, math.pi), rng.uniform(0.25, 0.7), rng.uniform(0, 0.35) ** 1.5),
+        gain=math.exp(rng.normal(0, 0.30)),
+        balance=_float(np.exp(rng.normal(0, 0.10, 3))),
+        noise=(rng.uniform(0.005, 0.024), rng.uniform(0.02, 0.05)),
+        blur=rng.uniform(0.35, 0.85),
+        gamma=rng.uniform(0.55, 0.80),
+        stars=_stars(rng, count),
+        milky_way=(_direction(rng), rng.uniform(0.0, 0.035)),
+        skyline=_skyline(rng),
+        hot_pixels=_float(np.column_stack([rng.uniform(0, 1, (6, 2)), rng.uniform(0.1, 0.6, (6, 1))])),
+        moon=_moon(rng) if rng.random() < moonlit else None,
+    )  # fmt: skip
+
+
+def _date(number: int) -> datetime.date:
+    autumn = datetime.date(_FIRST_AUTUMN + number // _SEASON, 9, 15)
+    return autumn + datetime.timedelta(days=number % _SEASON)
+
+
+def _float(values: NDArray[np.floating]) -> Field:
+    return values.astype(np.float32)
+
+
+def _direction(rng: np.random.Generator) -> Field:
+    vector = rng.normal(0, 1, 3)
+    return _float(vector / np.linalg.norm(vector))
+
+
+def _stars(rng: np.random.Generator, count: int) -> Field:
+    """Directions over the whole sphere, and radiances: each magnitude fainter there are about three
+    times as many stars."""
+    vectors = rng.normal(0, 1, (2 * count, 3))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    radiance = 0.10 * rng.uniform(0.02, 1.0, 2 * count) ** -0.80
+    return _float(np.column_stack([vectors, np.minimum(radiance, 2.5)]))
+
+
+def _skyline(rng: np.random.Generator) -> Field:
+    """Elevation of hills and trees in 64 directions, radians."""
+    rough = fractal(rng, 64, slope=1.4)[0]
+    return _float(np.maximum(math.radians(rng.uniform(0, 5)) + math.radians(2.0) * rough, 0.0))
+
+
+def _moon(rng: np.random.Generator) -> Moon:
+    return Moon(
+        azimuth=rng.uniform(-math.pi, math.pi), zenith_angle=math.radians(rng.uniform(25, 80)),
+        radiance=rng.uniform(0.02, 0.10),
+    )  # fmt: skip
+
+
+# --- lines of sight -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """Where each pixel of one night's camera looks.
+
+    Attributes:
+        night: Whose camera.
+        zenith_angle, azimuth: Of each pixel ``(y, x)``; the azimuth from north over east.
+        east, north, up: Unit vector of the line of sight.
+        inside: 1 within the circle and above the skyline, 0 outside, smooth between.
+        transmission: What the air lets through ``(y, x, 3)``.
+    """
+
+    night: Night
+    zenith_angle: Field
+    azimuth: Field
+    east: Field
+    north: Field
+    up: Field
+    inside: Field
+    transmission: Field
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.up.shape  # type: ignore[return-value]
+
+    def meets(self, height: Field) -> tuple[Field, Field, Field]:
+        """Where the lines of sight meet shells around the Earth, followed down the magnetic field to
+        100 km.
+
+        Args:
+            height: Of the shells ``(layer,)``, km.
+
+        Returns:
+            Magnetic east and north of the camera, km, and the length of the path through a shell
+            relative to its thickness (van Rhijn 1921); each ``(layer, y, x)``.
+        """
+        layers = height.astype(np.float32)[:, None, None]
+        impact = np.float32(EARTH_RADIUS) * np.sin(self.zenith_angle) / (EARTH_RADIUS + layers)
+        # The angle at the Earth's centre is what is left of the triangle camera, shell, centre.
+        distance = np.float32(EARTH_RADIUS) * (self.zenith_angle - np.arcsin(impact))
+        path = 1 / np.sqrt(1 - impact**2)
+        # Going up a field line leads towards the equator: its foot is farther north.
+        foot = (layers - np.float32(100.0)) / np.float32(math.tan(_MAGNETIC_DIP))
+        return distance * np.sin(self.azimuth), distance * np.cos(self.azimuth) + foot, path
+
+
+def look(night: Night, size: tuple[int, int]) -> View:
+    """The lines of sight of a night's camera: an equidistant fisheye, zenith angle proportional to
+    the distance from the centre.
+
+    Args:
+        size: (height, width) in pixels.
+    """
+    height, width = size
+    half = min(height, width) / 2
+    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5 - width / 2) / half - night.centre[0]
+    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - height / 2) / half - night.centre[1]
+    reach = np.hypot(x, y) / night.radius
+    zenith_angle = np.minimum(reach, 1.0).astype(np.float32) * np.float32(night.edge)
+    # Seen from below, east is to the left of north.
+    azimuth = np.arctan2(-x, -y).astype(np.float32) - np.float32(night.turn)
+    elevation = np.float32(math.pi / 2) - zenith_angle
+    direction = (azimuth / np.float32(2 * math.pi) * 64).astype(np.float32)
+    ring = np.tile(night.skyline, (64, 1))
+    skyline = lookup(ring, direction, np.zeros_like(direction))
+    pixel = night.edge / (half * night.radius)
+    inside = smoothstep(1.0 + 0.5 / half, 1.0 - 0.5 / half, reach)
+    inside = inside * smoothstep(skyline - pixel / 2, skyline + pixel / 2, elevation)
+    air_mass = 1 / (np.cos(zenith_angle) + 0.025 * np.exp(-11 * np.cos(zenith_angle)))  # Rozenberg 1966
+    return View(
+        night, zenith_angle, azimuth, np.sin(zenith_angle) * np.sin(azimuth),
+        np.sin(zenith_angle) * np.cos(azimuth), np.cos(zenith_angle), inside.astype(np.float32),
+        np.exp(-air_mass[..., None] * night.extinction).astype(np.float32),
+    )  # fmt: skip
+
+
+# --- what is there without aurora ---------------------------------------------------------------
+
+
+def background(view: View, *, hours: float) -> Field:
+    """Radiance of the sky without aurora ``(y, x, 3)``: airglow, stars, the Milky Way, lights of a
+    town, the moon and what it lights.
+
+    Args:
+        hours: Since the beginning of the night; the stars turn with it.
+    """
+    night = view.night
+    shell = EARTH_RADIUS / (EARTH_RADIUS + 95.0)  # the height of the green airglow, km
+    path = 1 / np.sqrt(1 - (shell * np.sin(view.zenith_angle)) ** 2)
+    image = path[..., None] * night.airglow
+    image = image + _galaxy(view, hours)[..., None] * np.array([1.0, 0.95, 0.95], dtype=np.float32)
+    image = image * view.transmission + _lights(view)
+    if night.moon is not None:
+        image = image + _moonlight(view, night.moon)
+    stars = _star_field(view, hours)[..., None] * np.array([1.0, 0.97, 1.0], dtype=np.float32)
+    return (image + stars * view.transmission).astype(np.float32)
+
+
+def _turned(vectors: Field, hours: float) -> Field:
+    """Directions ``(n, 3)``, east, north and up, after so many hours: the sky turns about the
+    celestial pole so that what is in the east rises."""
+    angle = -hours * 2 * math.pi / 23.93
+    pole = np.array([0.0, math.cos(_LATITUDE), math.sin(_LATITUDE)])
+    along = (vectors @ pole)[:, None] * pole
+    across = np.cross(pole, vectors)
+    return along + (vectors - along) * math.cos(angle) + across * math.sin(angle)
+
+
+def _galaxy(view: View, hours: float) -> Field:
+    pole, radiance = view.night.milky_way
+    east, north, up = _turned(pole[None], hours)[0]
+    from_plane = view.east * east + view.north * north + view.up * up
+    return np.float32(radiance) * np.exp(-((from_plane / 0.16) ** 2))
+
+
+def _star_field(view: View, hours: float) -> Field:
+    """The stars as points, each spread over the four pixels around it."""
+    night, (height, width) = view.night, view.shape
+    vectors = _turned(night.stars[:, :3], hours)
+    seen = vectors[:, 2] > math.cos(night.edge)
+    east, north, up = vectors[seen].T
+    half = min(height, width) / 2
+    reach = np.arccos(np.clip(up, -1, 1)) / night.edge * night.radius
+    azimuth = np.arctan2(east, north) + night.turn
+    column = (night.centre[0] - reach * np.sin(azimuth)) * half + width / 2 - 0.5
+    row = (night.centre[1] - reach * np.cos(azimuth)) * half + height / 2 - 0.5
+    field = np.zeros((height, width), dtype=np.float32)
+    left, top = np.floor(column).astype(int), np.floor(row).astype(int)
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = np.abs(1 - down - (row - top)) * np.abs(1 - right - (column - left))
+        y, x = top + down, left + right
+        there = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        np.add.at(field, (y[there], x[there]), (share * night.stars[seen, 3])[there])
+    return field
+
+
+def _lights(view: View) -> Field:
+    azimuth, wide, radiance = view.night.town
+    away = np.abs((view.azimuth - azimuth + math.pi) % (2 * math.pi) - math.pi)
+    low = np.exp(-np.maximum(math.pi / 2 - view.zenith_angle, 0) / 0.13)
+    dome = np.float32(radiance) * np.exp(-((away / wide) ** 2)) * low
+    return dome[..., None] * np.array([1.0, 0.72, 0.42], dtype=np.float32)
+
+
+def _moonlight(view: View, moon: Moon) -> Field:
+    towards = (math.sin(moon.zenith_angle) * math.sin(moon.azimuth),
+               math.sin(moon.zenith_angle) * math.cos(moon.azimuth), math.cos(moon.zenith_angle))  # fmt: skip
+    cosine = view.east * towards[0] + view.north * towards[1] + view.up * towards[2]
+    apart = np.arccos(np.clip(cosine, -1, 1))
+    scattered = (0.6 + 0.4 * cosine**2) * moon.radiance  # Rayleigh's phase function, and the ground's light
+    glare = 9.0 * np.exp(-((apart / 0.045) ** 2)) + 12 * moon.radiance * np.exp(-apart / 0.10)
+    blue_sky = scattered[..., None] * np.array([0.55, 0.75, 1.0], dtype=np.float32)
+    return blue_sky + glare[..., None] * np.array([1.0, 0.97, 0.90], dtype=np.float32)
+
+
+# --- the camera ---------------------------------------------------------------------------------
+
+
+def develop(view: View, image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """What the camera makes of radiances ``(y, x, 3)``: the lens's blur, exposure, noise, counts.
+
+    The exposure is the night's, changed a little from frame to frame; highlights saturate softly.
+    """
+    night = view.night
+    image = image * view.inside[..., None]
+    image = _blurred(image, night.blur * min(view.shape) / 128)
+    image = image * night.balance * np.float32(night.gain * math.exp(rng.normal(0, 0.05)))
+    _add_hot_pixels(image, night.hot_pixels)
+    dark, shot = night.noise
+    spread = np.sqrt(np.float32(dark**2) + np.float32(shot**2) * np.maximum(image, 0))
+    image = image + spread * rng.standard_normal(image.shape, dtype=np.float32)
+    image = 1 - np.exp(np.float32(-1.6) * np.maximum(image, 0))
+    image = image ** np.float32(night.gamma)
+    outside = view.zenith_angle >= np.float32(night.edge) * np.float32(1 - 1e-6)
+    image[outside] = 0.0  # masked by the camera's program, as archives do
+    return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
+
+
+def _blurred(image: Field, sigma: float) -> Field:
+    """A Gaussian blur along both axes; nothing is there beyond the edges."""
+    reach = max(1, math.ceil(3 * sigma))
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2).astype(np.float32)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        pad = [(reach, reach) if each == axis else (0, 0) for each in range(3)]
+        padded = np.pad(image, pad)
+        length = image.shape[axis]
+        image = sum(
+            weight * np.take(padded, range(start, start + length), axis=axis)
+            for start, weight in enumerate(kernel)
+        )  # type: ignore[assignment]
+    return image
+
+
+def _add_hot_pixels(image: Field, hot: Field) -> None:
+    height, width = image.shape[:2]
+    for y, x, radiance in hot:
+        image[int(y * height), int(x * width), int(100 * radiance) % 3] += radiance
+
+
+def at(night: Night, hours: float) -> datetime.datetime:
+    """The time so many hours after 17 UTC of the evening of a night."""
+    evening = datetime.datetime.combine(night.date, datetime.time(17))
+    return evening + datetime.timedelta(seconds=round(3600 * hours))
