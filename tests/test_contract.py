@@ -41,7 +41,12 @@ def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = ()) -> GeoModel:
     """The entry's small form, the same weights each time."""
     torch.manual_seed(0)
     task = registry.find_task(spec.task)
-    return assemble(spec, task, Options(arch=spec.tiny, size=SIZE, scalars=scalars)).eval()
+    model = assemble(spec, task, Options(arch=spec.tiny, size=SIZE, scalars=scalars)).eval()
+    if spec.fit == "closed_form" and hasattr(model.head, "fit"):
+        inputs = inputs_of(model, 24, seed=5)
+        with torch.no_grad():
+            model.head.fit(model.features(inputs), target_of(model, next(iter(inputs.values()))))
+    return model
 
 
 def plausible(channel: Channel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -50,8 +50,10 @@ FRAME = InputSpec(
     integers="fraction",
 )
 
-CAUTION = Text("One frame shows no motion, and the forms have no agreed criteria.",
-               "单帧图像不显示运动，各形态尚无公认判据。")
+CAUTION = Text(
+    "One frame shows no motion, and the forms have no agreed criteria.",
+    "单帧图像不显示运动，各形态尚无公认判据。",
+)
 
 _FORM, _HEIGHT, _LIGHT = Text("form", "形态"), Text("height", "高度"), Text("light", "发光")
 _ORIGIN, _TIME, _DISTANCE = Text("origin", "成因"), Text("time", "时段"), Text("distance", "距离")
@@ -158,6 +160,20 @@ def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: st
                      **{"capabilities": _CNN, "tiny": {"backbone": "test_resnet"}} | changes)  # fmt: skip
 
 
+def _baseline(
+    name: str, head: str, builder: str, arch: dict, tiny: dict, *, parameters: int, note: str
+) -> ModelSpec:
+    return ModelSpec(f"aurora-{name}", "aurora", builder, arch, fit="closed_form", head=head, tiny=tiny,
+                     capabilities=frozenset({"any_size"}), parameters=parameters, note=note)  # fmt: skip
+
+
+_PIXELS, _KNN, _SVM = (
+    "geovision.models.pixels:build",
+    "geovision.heads.neighbours:NearestNeighbours",
+    "geovision.heads.support_vectors:SupportVectors",
+)
+_RESNET50 = {"backbone": "resnet50", "imagenet": "a1_in1k"}
+
 MODELS = (
     _model("resnet50", "resnet50", "a1_in1k", parameters=23_522_375, mark=AS_PUBLISHED,
            note="the only network that the authors name, and their best"),
@@ -174,6 +190,15 @@ MODELS = (
            capabilities=_FIXED, tiny={"backbone": "test_vit"}, inputs=(FRAME.with_size((224, 224)),),
            note="our selection, as in a reproduction by others; built for 224 x 224, "
                 "size=(128, 128) builds theirs"),
+    # The baselines of the paper; its settings, and what they were fitted on, are not known.
+    _baseline("knn", _KNN, _PIXELS, {"grid": 32}, {"grid": 4}, parameters=0,
+              note="nearest neighbours on pixels, averaged to 32 x 32"),
+    _baseline("svm", _SVM, _PIXELS, {"grid": 32}, {"grid": 4}, parameters=0,
+              note="support-vector machine with a radial kernel on pixels, averaged to 32 x 32"),
+    _baseline("knn-resnet50", _KNN, _BUILDER, _RESNET50, {"backbone": "test_resnet"}, parameters=23_508_032,
+              note="nearest neighbours on the features of ResNet-50 as it comes; needs backbone_weights"),
+    _baseline("svm-resnet50", _SVM, _BUILDER, _RESNET50, {"backbone": "test_resnet"}, parameters=23_508_032,
+              note="support-vector machine on the features of ResNet-50 as it comes; needs backbone_weights"),
     _model("tiny", "test_resnet", "r160_in1k", parameters=373_367,
            note="for tests and demonstrations, not for use"),
 )  # fmt: skip
