@@ -60,6 +60,7 @@ class SWIMCAT(ImageDataset):
         split_unit="near-duplicate group; patches of one frame, which is not given",
         layout=_LAYOUT,
         traps=(
+            "The folder names with their letters are inferred from copies in circulation.",
             "Five types of look, not genera: no sum of genera makes one of them.",
             "Patches, not photos: without horizon and scale, element size in degrees cannot be seen.",
             "Thick dark is reported to be taken at night, the others by day: colour alone may tell it apart.",

@@ -1,0 +1,204 @@
+"""Frames per second of `geovision.inference.archive` beside two usual ways, on the same files.
+
+(a) is the loop that one writes first: Pillow, timm's transform, batches of 32, float32, torch's default
+threads. (b) is the image-classification pipeline of transformers with timm's network in it, batches of
+32. Neither writes a table; the archive does. All take the same generated frames as PNG. The archive has a
+process for each processor, whose start counts.
+
+    pip install transformers
+    python benchmarks/archive_speed.py                       # speed, and one worker against two
+    python benchmarks/archive_speed.py --memory              # resident memory, 1,000 and 20,000 frames
+
+Appends rows to ``archive_speed.csv`` or ``archive_memory.csv`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import timm
+import torch
+from PIL import Image
+from rich.progress import track
+
+import geovision
+from geovision.datasets.kvammen import KvammenAurora
+from geovision.inference import Reading, Workers, archive, read_table
+from geovision.models.geomodel import GeoModel
+from geovision.models.timm_bridge import TimmBackbone
+from geovision.provenance import commit
+
+MODELS = (("aurora-resnet18", 128), ("aurora-mobilenetv2", 224))
+READING = Reading(pattern="%Y%m%d_%H%M%S_*.png")
+BATCH = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--frames", type=int, default=4000, help="for speed")
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        if options.memory:
+            for count in (1000, 20000):
+                append("archive_memory", memory(frames(root, count), count, root))
+            return
+        source = frames(root, options.frames)
+        for name, size in MODELS:
+            torch.manual_seed(0)
+            model = geovision.create(name, size=(size, size))
+            append("archive_speed", speed(model, source, options.frames, root))
+
+
+def frames(root: Path, count: int) -> Path:
+    """So many files: some hundred different frames, each several times, minutes apart."""
+    drawn = KvammenAurora.synthetic(root / "drawn", 200, seed=0)
+    contents = [path.read_bytes() for path in sorted(drawn.rglob("*.png"))]
+    folder = root / f"frames-{count}"
+    folder.mkdir()
+    begin = datetime.datetime(2015, 1, 10, 16)
+    for number in range(count):
+        moment = begin + datetime.timedelta(seconds=6 * number)
+        (folder / f"{moment:%Y%m%d_%H%M%S}_frame.png").write_bytes(contents[number % len(contents)])
+    return folder
+
+
+# --- speed --------------------------------------------------------------------------------------
+
+
+def speed(model: GeoModel, source: Path, count: int, root: Path) -> dict[str, object]:
+    files = sorted(source.glob("*.png"))
+    ways: dict[str, Callable[[], object]] = {
+        "plain": lambda: plain_loop(model, files),
+        "transformers": lambda: pipeline(model, files),
+        "one_worker": lambda: run(model, source, root, Workers(1)),
+        "archive": lambda: run(model, source, root, Workers(2)),
+    }
+    rates: dict[str, float] = {}
+    for name, way in ways.items():
+        begun = time.perf_counter()
+        way()
+        rates[name] = count / (time.perf_counter() - begun)
+        print(f"{model.spec.name}, {name}: {rates[name]:.0f} frames/s", flush=True)
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": count,
+        **{f"{name}_frames_per_s": round(rate, 1) for name, rate in rates.items()},
+        "archive_over_better": round(rates["archive"] / max(rates["plain"], rates["transformers"]), 2),
+        "two_workers_over_one": round(rates["archive"] / rates["one_worker"], 2),
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def plain_loop(model: GeoModel, files: list[Path]) -> list[int]:
+    spec = model.inputs[0]
+    backbone = next(module for module in model.network.modules() if isinstance(module, TimmBackbone))
+    config = timm.data.resolve_data_config({"input_size": (3, *(spec.size or ()))}, model=backbone.model)
+    transform = timm.data.create_transform(**config, is_training=False)
+    answers: list[int] = []
+    for start in track(range(0, len(files), BATCH), "plain loop", transient=True):
+        batch = torch.stack(
+            [transform(Image.open(path).convert("RGB")) for path in files[start : start + BATCH]]
+        )
+        with torch.no_grad():
+            answers += model.head(model.network({spec.name: batch})).argmax(1).tolist()
+    return answers
+
+
+def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
+    """transformers' own pipeline around the same architecture, at the same size."""
+    import transformers
+
+    spec = model.inputs[0]
+    architecture = model.spec.arch["backbone"]
+    settings = dict(timm.create_model(architecture, num_classes=7).pretrained_cfg)
+    settings |= {"input_size": (3, *(spec.size or ())), "num_classes": 7, "crop_pct": 1.0}
+    config = transformers.TimmWrapperConfig(architecture=architecture, pretrained_cfg=settings, num_labels=7)
+    network = transformers.TimmWrapperForImageClassification(config).eval()
+    processor = transformers.TimmWrapperImageProcessor(pretrained_cfg=settings, architecture=architecture)
+    ask = transformers.pipeline(
+        "image-classification", model=network, image_processor=processor, device="cpu"
+    )
+
+    def paths() -> Iterator[str]:
+        yield from map(str, files)
+
+    return [answer[0]["label"] for answer in ask(paths(), batch_size=BATCH)]
+
+
+def run(model: GeoModel, source: Path, root: Path, workers: Workers) -> None:
+    out = root / "table"
+    shutil.rmtree(out, ignore_errors=True)
+    summary = archive(model, source, out, reading=READING, workers=workers)
+    assert not summary.bad
+    assert not summary.failed
+    assert read_table(out, columns=["frame"]).num_rows == summary.frames
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def memory(source: Path, count: int, root: Path) -> dict[str, object]:
+    """Largest resident memory of the driver and of one worker while an archive runs."""
+    model = geovision.create("aurora-resnet18", size=(128, 128))
+    watch = Watch()
+    watch.start()
+    begun = time.perf_counter()
+    run(model, source, root, Workers(1))
+    seconds = time.perf_counter() - begun
+    watch.stop()
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "frames": count, "driver_mb": round(watch.driver / 1e6), "workers_mb": round(watch.workers / 1e6),
+        "seconds": round(seconds),
+    }  # fmt: skip
+
+
+class Watch(threading.Thread):
+    """The largest memory of this process and of its children together, looked at ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.driver = self.workers = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        this = psutil.Process()
+        while not self._ended.wait(0.1):
+            self.driver = max(self.driver, this.memory_info().rss)
+            children = 0
+            for child in this.children(recursive=True):
+                try:
+                    children += child.memory_info().rss
+                except psutil.Error:  # it has just ended
+                    continue
+            self.workers = max(self.workers, children)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def append(name: str, row: dict[str, object]) -> None:
+    path = Path(__file__).with_name(f"{name}.csv")
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row)
+
+
+if __name__ == "__main__":
+    main()
