@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from geovision.errors import StorageError
 
-__all__ = ["sha256", "write_files", "write_text"]
+__all__ = ["held", "sha256", "write_files", "write_text"]
 
 
 def sha256(path: Path) -> str:
@@ -70,3 +75,35 @@ def write_text(path: Path, text: str) -> Path:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock file, so that one process of several does a thing; the end of a process, however it
+    ends, gives it back.
+
+    Args:
+        path: Of the lock file, made where it is missing and left there.
+        wait: Until the other process is done.
+
+    Yields:
+        Whether it is held. On Windows, where there is no such lock, it always is.
+
+    Raises:
+        StorageError: The file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
+    with stream:
+        yield fcntl is None or _locked(stream.fileno(), wait)
+
+
+def _locked(number: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from geovision.errors import DatasetError, OptionError
 from geovision.evaluation import Report, collect, cross_validate
 from geovision.evaluation.crossval import _notes, fold_numbers
 from geovision.spec import Recipe, Stage
+from geovision.storage import held
 
 RECIPE = Recipe(stages=(Stage(epochs=1, batch_size=8, lr=3e-3),))
 SIZE = (32, 32)
@@ -143,3 +148,31 @@ def test_early_stopping_looks_at_training_units_alone(data: CCSN, tmp_path: Path
     model = geovision.load(tmp_path / "cv" / "fold-0" / "training" / "model")
     held = int((report.predictions.folds == 0).sum())
     assert model.training_record["samples"] < 18 - held
+
+
+def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Path):
+    """While another process holds a fold, this one takes the other, and then waits."""
+    held_by_other = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time\n"
+         "from pathlib import Path\n"
+         "from geovision.storage import held\n"
+         "with held(Path(sys.argv[1])) as free:\n"
+         "    print(free, flush=True)\n"
+         "    sys.stdin.readline()\n", str(tmp_path / "cv" / "fold-0" / "_lock")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert held_by_other.stdout.readline().strip() == "True"
+    with held(tmp_path / "cv" / "fold-0" / "_lock") as free:
+        assert not free
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run(data, tmp_path / "cv")))
+    thread.start()
+    second = tmp_path / "cv" / "fold-1" / "predictions.npz"
+    while thread.is_alive() and not second.is_file():
+        time.sleep(0.05)
+    assert second.is_file()
+    assert not (tmp_path / "cv" / "fold-0" / "predictions.npz").exists()
+    held_by_other.communicate("\n")
+    thread.join()
+    assert (tmp_path / "cv" / "fold-0" / "predictions.npz").is_file()
+    assert found

@@ -79,6 +79,21 @@ def test_a_tag_in_the_name_chooses_the_same_weights_and_a_wrong_one_is_told():
         geovision.create("cloud-resnet50", pretrained=True)
 
 
+def test_noise_is_no_sky():
+    model = geovision.create("cloud-mobilenetv2", pretrained=True)
+    noise = np.random.default_rng(0).integers(0, 256, (3, 256, 256), dtype=np.uint8)
+    (answer,) = model.predict(noise)
+    assert answer.flags == ("not_a_sky",)
+    assert answer.outlier_score > 1.5
+
+
+@pytest.mark.real_data
+def test_photos_of_clouds_are_not_flagged(shared_data):
+    model = geovision.create("cloud-mobilenetv2", pretrained=True)
+    answers = model.predict(sorted((shared_data / "cloud_photos").glob("*.jpg")))
+    assert sum("not_a_sky" in answer.flags for answer in answers) <= 1
+
+
 @pytest.mark.real_data
 def test_photos_from_elsewhere_are_mostly_told(shared_data):
     """Ten photos of genera that stand in no training set, by the genus in their names."""

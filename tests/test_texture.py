@@ -9,12 +9,14 @@ from safetensors.torch import save_file
 
 import geovision
 from geovision.errors import WeightsCorrupt
+from geovision.heads.classification import NormalisedHead
 from geovision.models.texture import build, second_moments
 from geovision.registry import find_task
+from geovision.spec import ClassTarget
 from geovision.training.depthwise import unstrided_depthwise
 
 PHOTO = find_task("cloud").inputs
-ARCH = {"backbone": "test_efficientnet", "moments": 2, "stages": (1, 2), "whole": False}
+ARCH = {"backbone": "test_efficientnet", "moments": 2, "stages": (1, 2), "whole": False, "mirrored": False}
 
 
 def test_second_moments_of_a_column_worked_by_hand():
@@ -39,6 +41,45 @@ def test_what_lies_behind_the_last_stage_is_cut_off_and_whole_keeps_it():
     photo = {"image": torch.rand(2, 3, 64, 64)}
     assert short(photo).shape == (2, short.num_features)
     assert whole(photo).shape == (2, whole.num_features)
+
+
+def test_a_strange_picture_is_told_by_means_and_deviations_alone():
+    model = geovision.create("cloud-mobilenetv2", size=(64, 64), scalars=["cloud_base_height"])
+    network = model.network.backbone
+    seen = network.outlier_features
+    assert len(range(network.num_features)[seen]) == 2 * (32 + 96)
+    score = model.head.outlier
+    features = torch.rand(20, model.network.num_features)
+    score.fit(features)
+    changed = features.clone()
+    changed[:, seen.stop :] = 9.0
+    torch.testing.assert_close(score(changed), score(features))
+    assert not torch.allclose(score(features.roll(1, dims=1)), score(features))
+
+
+def test_a_head_for_features_of_any_scale_brings_them_to_one():
+    head = NormalisedHead(3, ClassTarget(("a", "b")))
+    features = torch.randn(4000, 3) * torch.tensor([0.1, 1.0, 1e3]) + torch.tensor([5.0, 0.0, -1e4])
+    head.train()
+    head.norm.momentum = None  # the mean over what was seen
+    head(features)
+    head.eval()
+    normalised = head.norm(features)
+    assert normalised.mean(0).abs().max() < 1e-2
+    assert (normalised.std(0) - 1).abs().max() < 1e-2
+    torch.testing.assert_close(head(features), head.linear(normalised))
+
+
+def test_a_mirrored_network_answers_a_picture_and_its_mirror_image_alike():
+    torch.manual_seed(0)
+    plain = build(ARCH, inputs=PHOTO, size=None).eval()
+    mirrored = build(ARCH | {"mirrored": True}, inputs=PHOTO, size=None).eval()
+    mirrored.load_state_dict(plain.state_dict())
+    photo = torch.rand(3, 3, 64, 64)
+    both = (plain({"image": photo}) + plain({"image": photo.flip(-1)})) / 2
+    torch.testing.assert_close(mirrored({"image": photo}), both)
+    torch.testing.assert_close(mirrored({"image": photo.flip(-1)}), both)
+    assert mirrored.train()({"image": photo}).shape == both.shape
 
 
 def test_weights_of_the_whole_network_fit_the_cut_one_but_a_strange_file_does_not(tmp_path):

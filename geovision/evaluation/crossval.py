@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from geovision.evaluation.report import Report, score
 from geovision.metrics import create as create_metric
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, Recipe
-from geovision.storage import write_text
+from geovision.storage import held, write_text
 
 __all__ = ["calibrated", "cross_validate", "fold_numbers"]
 
+ANSWERS = "predictions.npz"
 _INNER = 0.1
 """Fraction of the training units that early stopping looks at, where a recipe asks for it."""
 
@@ -41,7 +43,8 @@ def cross_validate(
 
     Probabilities are calibrated, and no sample has a part in its own calibration: the temperature of
     a fold is fitted to the answers of all other folds. A fold that is finished is read back from
-    `out`, so that a killed run goes on where it was.
+    `out`, so that a killed run goes on where it was. Several processes that are given the same `out`
+    share the folds among them: each takes those that no other is at.
 
     Args:
         name: Of the model, as for `geovision.create`.
@@ -67,18 +70,21 @@ def cross_validate(
     numbers = sorted(set(fold.tolist()))
     facts = _facts(name, data, fold, recipe, backbone_weights, size, dropout)
     _claim(out, facts)
-    parts = []
-    for number in numbers:
-        answers = out / f"fold-{number}" / "predictions.npz"
-        if not answers.is_file():
-            model = _fresh(name, data, recipe, backbone_weights, size, dropout)
-            training, inner = _inner(data.subset(np.flatnonzero(fold != number).tolist()), recipe)
-            api.train(
-                model, training, validation=inner, recipe=recipe, out=answers.parent / "training",
-                resume=True, devices=devices, workers=workers, progress=progress,
-            )  # fmt: skip
-            _ask(model, data, fold, number, progress).save(answers)
-        parts.append(Predictions.load(answers))
+
+    def train_and_ask(number: int) -> None:
+        model = _fresh(name, data, recipe, backbone_weights, size, dropout)
+        training, inner = _inner(data.subset(np.flatnonzero(fold != number).tolist()), recipe)
+        folder = out / f"fold-{number}"
+        api.train(
+            model, training, validation=inner, recipe=recipe, out=folder / "training",
+            resume=True, devices=devices, workers=workers, progress=progress,
+        )  # fmt: skip
+        _ask(model, data, fold, number, progress).save(folder / ANSWERS)
+
+    for wait in (False, True):  # first what is free, then what others were at
+        for number in numbers:
+            _once(out / f"fold-{number}", partial(train_and_ask, number), wait=wait)
+    parts = [Predictions.load(out / f"fold-{number}" / ANSWERS) for number in numbers]
     predictions, temperatures = calibrated(Predictions.join(parts))
     report = score(
         predictions, data, facts=facts | {"temperatures": temperatures},
@@ -140,6 +146,13 @@ def calibrated(predictions: Predictions) -> tuple[Predictions, dict[int, float]]
 
 
 # --- steps --------------------------------------------------------------------------------------
+
+
+def _once(folder: Path, work: Callable[[], None], *, wait: bool) -> None:
+    """Do what leaves the answers of one fold, unless they are there or another process is at it."""
+    with held(folder / "_lock", wait=wait) as free:
+        if free and not (folder / ANSWERS).is_file():
+            work()
 
 
 def _recipe(name: str) -> Recipe:

@@ -13,7 +13,7 @@ from geovision.heads.outlier import FeatureDistance
 from geovision.heads.prediction import ClassPrediction
 from geovision.spec import ClassTarget
 
-__all__ = ["ClassScores", "ClassificationHead", "cross_entropy"]
+__all__ = ["ClassScores", "ClassificationHead", "NormalisedHead", "cross_entropy"]
 
 
 class ClassScores(nn.Module):
@@ -97,6 +97,27 @@ class ClassificationHead(ClassScores):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(self.dropout(features))
+
+
+class NormalisedHead(ClassificationHead):
+    """The same after a normalisation of each feature by its mean and deviation over the training set,
+    for features that differ in scale by orders of magnitude.
+
+    Args:
+        num_features: Length of the feature vector.
+        target: The classes, in the order of the logits.
+        dropout: Fraction of the features dropped in training.
+
+    Shape:
+        features ``(batch, num_features)`` -> logits ``(batch, class)``.
+    """
+
+    def __init__(self, num_features: int, target: ClassTarget, *, dropout: float = 0.0) -> None:
+        super().__init__(num_features, target, dropout=dropout)
+        self.norm = nn.BatchNorm1d(num_features)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(self.norm(features))
 
 
 def cross_entropy(

@@ -26,6 +26,7 @@ class FeatureDistance(nn.Module):
     Args:
         num_features: Length of the feature vector.
         components: Principal components kept; fewer where the arrays would become large.
+        of: Which of the features are looked at; None: all.
 
     Shape:
         features ``(batch, num_features)`` -> scores ``(batch,)``; 1 is the threshold, above it the
@@ -36,8 +37,10 @@ class FeatureDistance(nn.Module):
     basis: Tensor
     threshold: Tensor
 
-    def __init__(self, num_features: int, components: int = 100) -> None:
+    def __init__(self, num_features: int, components: int = 100, *, of: slice | None = None) -> None:
         super().__init__()
+        self.of = of or slice(None)
+        self.given, num_features = num_features, len(range(num_features)[self.of])
         # A plane that fills the space leaves nothing outside.
         components = max(1, min(components, _NUMBERS // num_features, num_features // 2))
         self.register_buffer("mean", torch.zeros(num_features))
@@ -54,7 +57,7 @@ class FeatureDistance(nn.Module):
         return self._distance(features) / self.threshold
 
     def _distance(self, features: Tensor) -> Tensor:
-        centred = F.normalize(features.float(), dim=1) - self.mean
+        centred = F.normalize(features[:, self.of].float(), dim=1) - self.mean
         return (centred - centred @ self.basis @ self.basis.T).norm(dim=1)
 
     @torch.no_grad()
@@ -71,12 +74,12 @@ class FeatureDistance(nn.Module):
         Raises:
             InputError: Too few samples, or of another length.
         """
-        if features.ndim != 2 or features.shape[1] != len(self.mean) or len(features) < 2:
+        if features.ndim != 2 or features.shape[1] != self.given or len(features) < 2:
             raise InputError(
-                f"the outlier score needs features (samples, {len(self.mean)}), two samples or more; "
+                f"the outlier score needs features (samples, {self.given}), two samples or more; "
                 f"got shape {tuple(features.shape)}"
             )
-        directions = F.normalize(features.double(), dim=1)
+        directions = F.normalize(features[:, self.of].double(), dim=1)
         mean = directions.mean(0)
         _, _, components = torch.linalg.svd(directions - mean, full_matrices=False)
         # Never as many components as samples: they would pass through every one of them.

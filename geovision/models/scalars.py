@@ -43,6 +43,8 @@ class WithScalars(nn.Module):
         self.embed = nn.Sequential(nn.Linear(2 * count, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         own: Any = backbone.num_features
         self.num_features: int = own + width
+        # A strange picture is told by the picture.
+        self.outlier_features: slice = getattr(backbone, "outlier_features", slice(0, own))
 
     def forward(
         self,

@@ -32,49 +32,61 @@ class TextureBackbone(nn.Module):
         stages: Stages whose channels give mean and standard deviation.
         whole: Also the network's own pooled features. Without them what lies behind the last stage
             that is read is cut off.
+        mirrored: In answers, the mean over the picture and its mirror image, as a sky knows no left
+            and right; at twice the work.
+
+    Attributes:
+        outlier_features: Which features tell a strange picture best: means and deviations of the
+            stages, before anything is learnt of the classes.
 
     Shape:
-        image ``(batch, channel, y, x)``, normalised -> features ``(batch, num_features)``, of zero
-        mean and unit variance over the training set.
+        image ``(batch, channel, y, x)``, normalised -> features ``(batch, num_features)``: means and
+        deviations, second moments, pooled features. They differ in scale by orders of magnitude, so a
+        head for them begins by normalising.
     """
 
     def __init__(
         self, backbone: TimmBackbone, channels: Sequence[int], *, moments: int, stages: Sequence[int],
-        whole: bool,
+        whole: bool, mirrored: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.backbone = backbone
         self.input_name = backbone.input_name
         self.mean, self.std, self.size = backbone.mean, backbone.std, backbone.size
-        self.moments, self.stages, self.whole = moments, tuple(stages), whole
+        self.moments, self.stages = moments, tuple(stages)
+        self.whole, self.mirrored = whole, mirrored
         self.taken = sorted({moments, *stages})
         if not whole:
             backbone.cut_after(self.taken[-1])
         count = channels[moments]
+        self.outlier_features = slice(0, 2 * sum(channels[stage] for stage in stages))
         self.num_features: int = (
-            count * (count + 1) // 2
-            + 2 * sum(channels[stage] for stage in stages)
-            + (backbone.num_features if whole else 0)
+            self.outlier_features.stop + count * (count + 1) // 2 + (backbone.num_features if whole else 0)
         )
-        # The parts differ in scale by orders of magnitude; the head should not have to learn that.
-        self.norm = nn.BatchNorm1d(self.num_features)
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: Context | None = None,
     ) -> Tensor:  # fmt: skip
+        image = inputs[self.input_name]
+        if self.training or not self.mirrored:
+            return self._statistics(image)
+        one, other = self._statistics(torch.cat([image, image.flip(-1)])).chunk(2)
+        return (one + other) / 2
+
+    def _statistics(self, image: Tensor) -> Tensor:
         network: Any = self.backbone.model
         found = network.forward_intermediates(
-            inputs[self.input_name], indices=self.taken, output_fmt="NCHW",
+            image, indices=self.taken, output_fmt="NCHW",
             stop_early=not self.whole, intermediates_only=not self.whole,
         )  # fmt: skip
         last, maps = found if self.whole else (None, found)
         by_stage = dict(zip(self.taken, maps, strict=True))
-        parts = [second_moments(by_stage[self.moments])]
-        parts += [_mean_and_deviation(by_stage[stage]) for stage in self.stages]
+        parts = [_mean_and_deviation(by_stage[stage]) for stage in self.stages]
+        parts.append(second_moments(by_stage[self.moments]))
         if last is not None:
             parts.append(network.forward_head(last, pre_logits=True).float())
-        return self.norm(torch.cat(parts, dim=1))
+        return torch.cat(parts, dim=1)
 
 
 def second_moments(maps: Tensor) -> Tensor:
@@ -102,12 +114,12 @@ def _mean_and_deviation(maps: Tensor) -> Tensor:
 def build(
     arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> TextureBackbone:
-    """The network that `arch` describes: as for a timm backbone, and ``moments`` (stage), ``stages``
-    and ``whole``."""
-    own = ("moments", "stages", "whole")
+    """The network that `arch` describes: as for a timm backbone, and ``moments`` (stage), ``stages``,
+    ``whole`` and ``mirrored``."""
+    own = ("moments", "stages", "whole", "mirrored")
     backbone = build_backbone({k: v for k, v in arch.items() if k not in own}, inputs=inputs, size=size)
     info: Any = backbone.model.feature_info
     return TextureBackbone(
         backbone, [stage["num_chs"] for stage in info], moments=arch["moments"],
-        stages=arch["stages"], whole=arch["whole"],
+        stages=arch["stages"], whole=arch["whole"], mirrored=arch["mirrored"],
     )  # fmt: skip
