@@ -366,6 +366,9 @@ class Recipe:
         label_smoothing: Fraction of the target spread over all classes.
         conflict_labels: ``"hard"`` takes each label as filed; ``"soft"`` gives near-duplicates
             with different labels the mean of those labels, in training only.
+        flatten_prior: Part of the training set's class frequencies that is taken out of the answers
+            after training, 0-1: what is frequent in a collection need not be so in the world, and
+            rare classes are answered too seldom (Menon et al. 2021, arXiv:2007.07314).
         ema: Decay of the running average of the weights that is kept; 0 is off. It starts low in
             each stage and rises to this, so that short trainings forget their beginning.
         patience: Epochs of the last stage without a better validation loss before it stops;
@@ -382,6 +385,7 @@ class Recipe:
     augment: Augment = Augment()
     label_smoothing: float = 0.0
     conflict_labels: Literal["hard", "soft"] = "hard"
+    flatten_prior: float = 0.0
     ema: float = 0.0
     patience: int = 0
     keep: Literal["last", "best"] = "last"

@@ -25,6 +25,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, ModelSpec, Recipe, Stage
 from geovision.training import optim
 from geovision.training.data import Batches, gather
+from geovision.training.prior import class_counts
 
 PLAIN = Recipe(stages=(Stage(epochs=2, batch_size=16, lr=3e-3),), precision="32-true")
 
@@ -593,3 +594,27 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, capfd, monkeypatch: pyte
 def test_the_record_is_plain_json(finished: Path):
     config = json.loads((finished / "model" / "config.json").read_text())
     assert config["training"] == geovision.load(finished / "model").training_record
+
+
+def test_frequent_classes_lose_what_they_have_from_being_frequent():
+    """Noise under two labels, one three times as frequent as the other: only the frequencies tell."""
+    data = Blobs(64)
+    data.pictures[:] = torch.randint(256, data.pictures.shape, generator=torch.Generator().manual_seed(0))
+    data.labels[:] = torch.tensor([0, 0, 0, 1]).repeat(16)
+    odds = {}
+    for strength in (0.0, 0.5, 1.0):
+        model = train(tiny(), data, dataclasses.replace(PLAIN, flatten_prior=strength))
+        with torch.no_grad():
+            logits = model(data.pictures.float() / 255)
+        odds[strength] = float((logits[:, 0] - logits[:, 1]).mean())
+    assert odds[0.0] > 0.1
+    assert odds[0.0] - odds[1.0] == pytest.approx(np.log(3), abs=1e-3)
+    assert odds[0.0] - odds[0.5] == pytest.approx(np.log(3) / 2, abs=1e-3)
+    assert class_counts(data, 3).tolist() == [48, 16, 0]
+
+
+def test_a_model_without_a_bias_for_each_class_keeps_its_prior():
+    model = tiny()
+    model.head.linear = nn.Linear(model.head.linear.in_features, 3, bias=False)
+    with pytest.raises(OptionError, match="has no bias for each class"):
+        train(model, Blobs(32), dataclasses.replace(PLAIN, flatten_prior=1.0))

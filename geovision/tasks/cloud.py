@@ -49,12 +49,30 @@ PHOTO = InputSpec(
 
 # What the authors name as future inputs, and what a station reports beside its camera.
 SCALARS = (
-    Channel("cloud_base_height", "km", (0.0, 25.0), mean=3.0, std=3.0,
-            slips=(Slip(25.0, 25000.0, "looks like metres; expects km"),)),
-    Channel("cloud_thickness", "km", (0.0, 20.0), mean=2.0, std=2.5,
-            slips=(Slip(20.0, 20000.0, "looks like metres; expects km"),)),
-    Channel("air_temperature", "degC", (-90.0, 60.0), mean=12.0, std=12.0,
-            slips=(Slip(60.0, 340.0, "looks like kelvin; expects degrees Celsius"),)),
+    Channel(
+        "cloud_base_height",
+        "km",
+        (0.0, 25.0),
+        mean=3.0,
+        std=3.0,
+        slips=(Slip(25.0, 25000.0, "looks like metres; expects km"),),
+    ),
+    Channel(
+        "cloud_thickness",
+        "km",
+        (0.0, 20.0),
+        mean=2.0,
+        std=2.5,
+        slips=(Slip(20.0, 20000.0, "looks like metres; expects km"),),
+    ),
+    Channel(
+        "air_temperature",
+        "degC",
+        (-90.0, 60.0),
+        mean=12.0,
+        std=12.0,
+        slips=(Slip(60.0, 340.0, "looks like kelvin; expects degrees Celsius"),),
+    ),
 )
 
 _BASES = {
@@ -202,8 +220,10 @@ TEXTURE = Recipe(
         Stage(epochs=12, size=(224, 224), freeze=2, batch_size=32, lr=6e-4, head_lr=5e-4,
               weight_decay=0.05, warmup=1, clip=5.0),
     ),
-    augment=Augment(crop_area=(0.765625, 0.765625), flip_x=True, brightness=0.1, contrast=0.1, saturation=0.1),
-    label_smoothing=0.1, conflict_labels="soft", ema=0.99,
+    augment=Augment(crop_area=(0.765625, 0.765625), flip_x=True,
+                    brightness=0.1, contrast=0.1, saturation=0.1),
+    # Half was best on every fold's own training answers; the whole prior, or none, costs 0.004 to 0.007.
+    label_smoothing=0.1, conflict_labels="soft", flatten_prior=0.5, ema=0.99,
 )  # fmt: skip
 
 _BUILDER = "geovision.models.timm_bridge:build"
@@ -228,7 +248,7 @@ MODELS = (
               parameters=2_304_379,
               weights=(WeightSpec("ccsn", "package:cloud-mobilenetv2.ccsn", "Apache-2.0",
                                   "2034 photos of CCSN (doi:10.7910/DVN/CADDPD; terms in its record)",
-                                  {"macro_f1": 0.521, "top1": 0.534, "top3": 0.816}),),
+                                  {"macro_f1": 0.553, "top1": 0.563, "top3": 0.823}),),
               note="MobileNetV2, read also by second-order statistics of its middle maps, over a photo "
                    "and its mirror image; the network as published is cloud-mobilenetv2_100"),
     _model("mobilenetv2_100", "mobilenetv2_100", "ra_in1k", parameters=2_237_963, mark=AS_PUBLISHED,

@@ -31,6 +31,7 @@ from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog
 from geovision.training.data import Batches, Rows, batch_count, gather
 from geovision.training.depthwise import unstrided_depthwise
 from geovision.training.module import HEADER, StageModule
+from geovision.training.prior import flatten_prior, takes_prior
 from geovision.training.progress import ProgressBar
 from geovision.training.run_folder import RunFolder
 
@@ -82,6 +83,8 @@ def fit(job: Job) -> None:
                 _take(job.model, state)
             else:
                 _run_stage(job, number, samples, bar, reached if state and here else None)
+    if job.recipe.flatten_prior:
+        flatten_prior(job.model, job.data, job.recipe.flatten_prior)
 
 
 def _check(job: Job) -> None:
@@ -96,6 +99,8 @@ def _check(job: Job) -> None:
         raise OptionError(
             f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
         )
+    if recipe.flatten_prior and not takes_prior(job.model):
+        raise OptionError(f"{job.model.spec.name} has no bias for each class, which flatten_prior needs")
     own = getattr(job.model.target, "classes", ())
     for data in (job.data, job.validation):
         classes = getattr(getattr(data, "target", None), "classes", own)
