@@ -52,6 +52,7 @@ class Fold(NamedTuple):
     held_out: Tensor
     strange: Mapping[str, Tensor]
     head: Callable[[Tensor], Tensor] | None
+    of: slice | None
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -139,8 +140,8 @@ def neighbour(fold: Fold, *, bank: int | None) -> tuple[Score, int]:
 
 
 def residual(fold: Fold) -> tuple[Score, int]:
-    """geovision's own: outside 100 components of normalised features."""
-    distance = FeatureDistance(fold.training.shape[1])
+    """geovision's own: outside 100 components of normalised features, those that the network names."""
+    distance = FeatureDistance(fold.training.shape[1], of=fold.of)
     distance.fit(fold.training.float(), held_out=fold.held_out.float())
     return lambda features: distance(features.float()), distance.basis.numel()
 
@@ -187,7 +188,8 @@ def of_backbone(model: GeoModel, data: ImageDataset, pictures: dict[str, list[np
     features = known.features.double()
     strange = {kind: features_of(model, some) for kind, some in pictures.items()}
     for training, test in data.folds(k=5, seed=0):
-        yield Fold(features[training], known.labels[training], features[test], strange, None)
+        of = getattr(model.network, "outlier_features", None)
+        yield Fold(features[training], known.labels[training], features[test], strange, None, of)
 
 
 def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
@@ -206,7 +208,8 @@ def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarr
             with torch.no_grad():
                 return model.head(features.float()).double()
 
-        yield Fold(known.features.double(), known.labels, held_out.features.double(), strange, head)
+        of = getattr(model.network, "outlier_features", None)
+        yield Fold(known.features.double(), known.labels, held_out.features.double(), strange, head, of)
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -235,6 +238,7 @@ def main() -> None:
     parser.add_argument("--model", default="cloud-mobilenetv2")
     parser.add_argument("--weights", type=Path, help="of the backbone; default: those of --data/imagenet")
     parser.add_argument("--cross-validation", type=Path, help="folder of a cross-validation, instead")
+    parser.add_argument("--scores", nargs="+", choices=SCORES, default=list(SCORES), help="to compare")
     options = parser.parse_args()
 
     data = geovision.load_dataset("ccsn", options.data / "ccsn")
@@ -244,10 +248,10 @@ def main() -> None:
     else:
         weights = options.weights or options.data / "imagenet" / "mobilenetv2_100.safetensors"
         folds = of_backbone(geovision.create(options.model, backbone_weights=weights), data, pictures)
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in SCORES}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in options.scores}
     for fold in folds:
-        for name, make in SCORES.items():
-            rows[name].append(judge(fold, make))
+        for name, own in rows.items():
+            own.append(judge(fold, SCORES[name]))
     table = {
         name: {key: float(np.mean([row[key] for row in found])) for key in found[0]}
         for name, found in rows.items()
