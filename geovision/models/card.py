@@ -79,15 +79,14 @@ def render(model: GeoModel) -> str:
 def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """A record as a Markdown list: what holds one thing on a line, what holds several below each other."""
     for key, value in record.items():
-        name = str(key).replace("_", " ")
         if isinstance(value, Mapping) and value:
-            yield f"{indent}- {name}:"
+            yield f"{indent}- {key}:"
             yield from _lines(value, indent + "  ")
         elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
-            yield f"{indent}- {name}:"
+            yield f"{indent}- {key}:"
             numbered = {str(number): each for number, each in enumerate(value, 1)}
             yield from _lines(numbered, indent + "  ")
         elif isinstance(value, (list, tuple)):
-            yield f"{indent}- {name}: {', '.join(map(str, value))}"
+            yield f"{indent}- {key}: {', '.join(map(str, value))}"
         elif value is not None:
-            yield f"{indent}- {name}: {value}"
+            yield f"{indent}- {key}: {value}"
