@@ -32,6 +32,7 @@ def create(
     name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
     scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float | None = None,
+    pixel_size: float | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
 
@@ -47,6 +48,8 @@ def create(
         scalars: Measurements taken beside the image, by name, e.g. ``["cloud_base_height"]``.
         size: (height, width) that images are brought to.
         dropout: Before the last layer; None: as the registry says.
+        pixel_size: Metres that a pixel is wide on the ground, where the task's have a size; the same
+            ground is then seen in fewer or more of them, unless `size` is given. None: the entry's.
 
     Raises:
         UnknownModelError: With the nearest names, before anything slow is imported.
@@ -71,6 +74,7 @@ def create(
         dropout=spec.dropout if dropout is None else dropout,
         arch=known.options if known else {},
         mean=known.mean if known else (), std=known.std if known else (),
+        pixel_size=pixel_size,
     )  # fmt: skip
     model = assemble(spec, registry.find_task(spec.task), options)
     if backbone_weights:
@@ -147,7 +151,7 @@ def load(path: str | Path) -> GeoModel:
 
 def load_dataset(
     name: str, root: str | Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-    task: str | None = None,
+    task: str | None = None, pixel_size: float | None = None,
 ) -> GeoDataset:  # fmt: skip
     """A data set by name, from its files on disk.
 
@@ -157,14 +161,20 @@ def load_dataset(
         split: One of the adapter's splits; None: all of it.
         size: (height, width) that images are brought to; None: the task's own.
         task: What ``"folder"`` is read for; None: ``"cloud"``.
+        pixel_size: Metres that a pixel is to be wide on the ground, for data sets that have pixel
+            sizes; None: the task's own.
 
     Raises:
         UnknownDatasetError: With the nearest names.
-        OptionError: The data set has no such split, or is none of `task`.
+        OptionError: The data set has no such split, is none of `task`, or has no pixel sizes.
         DatasetError: The folder is missing, empty, or of another layout.
     """
     owner, reference = registry.dataset_reference(name, task)
     adapter = resolve(reference)
+    if pixel_size is not None:
+        if not hasattr(adapter, "with_pixel_size"):
+            raise OptionError(f"{name!r} has no pixel sizes: its pictures have none on the ground")
+        return adapter(Path(root), split=split, size=size, pixel_size=pixel_size)
     if name in registry.OWN_DATASETS:
         return adapter(Path(root), split=split, size=size, task=owner.name)
     return adapter(Path(root), split=split, size=size)

@@ -115,21 +115,25 @@ class InputSpec:
         layout: Axes of one sample, in einops spelling: ``"channel y x"``, ``"channel"``, …
         size: (height, width) that files are brought to; None keeps the native grid.
         resize: ``"squash"`` to exactly `size`, ``"crop"`` the short side to `size` and cut the
-            centre, or ``"none"``: a field on its own grid is never resampled.
+            centre, ``"window"``: the middle `size` cells are cut out as they are, what lies beyond
+            the sample being missing, or ``"none"``: a field on its own grid is never resampled.
         reader: ``"module:function"`` that reads one file of this input for `predict`.
         integers: ``"fraction"``: an integer array holds counts, full scale of its type being 1;
             ``"refuse"``: an integer array is an error.
         optional: The input may be missing; the model is told so by its presence mask.
+        pixel_size: Metres on the ground that a cell is wide and high; None: it has no size there.
+            Readers bring files to it by averages over areas.
     """
 
     name: str
     channels: tuple[Channel, ...]
     layout: str = "channel y x"
     size: tuple[int, int] | None = None
-    resize: Literal["squash", "crop", "none"] = "none"
+    resize: Literal["squash", "crop", "window", "none"] = "none"
     reader: str = ""
     integers: Literal["fraction", "refuse"] = "refuse"
     optional: bool = False
+    pixel_size: float | None = None
 
     @property
     def channel_axis(self) -> int:
@@ -138,6 +142,20 @@ class InputSpec:
 
     def with_size(self, size: tuple[int, int] | None) -> InputSpec:
         return dataclasses.replace(self, size=size)
+
+    def with_pixel_size(self, pixel_size: float) -> InputSpec:
+        """The same ground in cells of another size, metres: `size` changes along, to whole cells.
+
+        Raises:
+            ValueError: The cells have no size on the ground.
+        """
+        if self.pixel_size is None:
+            raise ValueError(f"input {self.name!r} has no pixel size to change")
+        size = self.size
+        if size is not None:
+            scale = self.pixel_size / pixel_size
+            size = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
+        return dataclasses.replace(self, size=size, pixel_size=pixel_size)
 
     def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
         """The same input, normalised by other statistics, one of each for every channel."""
@@ -191,6 +209,8 @@ class ClassTarget:
         order_source: Who says that the order is this.
         outlier_flag: What an answer is flagged with where the input is of none of these kinds.
         told_by_colour: Classes that a grey picture cannot show; never the answer to one.
+        positive: The class that is looked for, where the question is whether it is there; scores of
+            detections are its own.
     """
 
     classes: tuple[str, ...]
@@ -198,6 +218,7 @@ class ClassTarget:
     order_source: str = ""
     outlier_flag: str = "outlier"
     told_by_colour: tuple[str, ...] = ()
+    positive: str = ""
     kind: Literal["class"] = "class"
 
     def __post_init__(self) -> None:
@@ -206,6 +227,8 @@ class ClassTarget:
         codes = tuple(card.code for card in self.cards)
         if codes and codes != self.classes:
             raise ValueError(f"cards {codes} do not follow the classes {self.classes}")
+        if self.positive and self.positive not in self.classes:
+            raise ValueError(f"{self.positive!r} is none of the classes {self.classes}")
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -293,8 +316,14 @@ class Augment:
         crop_area: Smallest and largest fraction of the area that a random crop keeps.
         aspect: Largest ratio of width to height of a crop, or of height to width, relative to the
             whole picture; 1 keeps its shape.
+        translate: Largest shift either way of a crop's middle from that of the picture, as a fraction
+            of the picture's width and height; None: a crop lies anywhere within the picture.
+        zoom: Largest relative change of the width and height of a crop, either way, beside
+            `crop_area`.
         flip_x, flip_y: Mirror left-right, top-bottom, each half of the time.
         rotate: Largest rotation either way, degrees.
+        fill: What stands where a crop reaches beyond the picture: ``"mirror"`` is its mirror image,
+            ``"zero"`` is 0 in the unit of the input, and missing where the samples have masks.
         brightness, contrast, saturation: Largest relative change either way.
         mixup: Parameter of the Beta distribution of mixup (Zhang et al. 2018, arXiv:1710.09412);
             0 is off.
@@ -305,9 +334,12 @@ class Augment:
 
     crop_area: tuple[float, float] = (1.0, 1.0)
     aspect: float = 1.0
+    translate: float | None = None
+    zoom: float = 0.0
     flip_x: bool = False
     flip_y: bool = False
     rotate: float = 0.0
+    fill: Literal["mirror", "zero"] = "mirror"
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -330,12 +362,19 @@ class Stage:
         batch_norm: ``"train"`` normalises by the batch and keeps running statistics; ``"frozen"``
             normalises by the statistics that are there.
         batch_size: Samples a step, over all devices. A last, smaller batch is left out.
+        sampling: ``"shuffled"``: an epoch is every sample once; ``"balanced"``: every batch has as many
+            samples of each class, and an epoch is the largest class once, the others over again.
         optimizer: ``"adamw"`` or ``"sgd"`` (momentum 0.9, Nesterov).
         lr: Peak learning rate, reached after `warmup` epochs.
         head_lr: That of the head, and of all else that is not the backbone; None: `lr`.
         weight_decay: Not applied to biases and normalisation.
+        decay_by: ``"rate"``: a step shrinks the weights by the learning rate times `weight_decay`;
+            ``"step"``: by `weight_decay` itself, however low the rate has fallen (Loshchilov and Hutter
+            2019, arXiv:1711.05101, whose schedule is held at 1). The last is for ``"adamw"`` alone.
         warmup: Epochs, or a part of one, over which the rate rises from zero.
-        schedule: ``"cosine"`` falls to zero at the end of the stage; ``"constant"`` stays.
+        schedule: ``"cosine"`` falls to zero at the end of the stage; ``"constant"`` stays;
+            ``"plateau"`` halves whenever `plateau` epochs brought no better loss (`Recipe.monitor`).
+        plateau: Epochs to wait for a better loss.
         layer_decay: Factor on the learning rate from each layer to the one before it.
         clip: Largest norm of the gradient; 0 does not clip.
     """
@@ -346,12 +385,15 @@ class Stage:
     freeze: int = 0
     batch_norm: Literal["train", "frozen"] = "train"
     batch_size: int = 32
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     head_lr: float | None = None
     weight_decay: float = 0.05
+    decay_by: Literal["rate", "step"] = "rate"
     warmup: float = 0.0
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    plateau: int = 10
     layer_decay: float = 1.0
     clip: float = 0.0
 
@@ -371,8 +413,10 @@ class Recipe:
             rare classes are answered too seldom (Menon et al. 2021, arXiv:2007.07314).
         ema: Decay of the running average of the weights that is kept; 0 is off. It starts low in
             each stage and rises to this, so that short trainings forget their beginning.
-        patience: Epochs of the last stage without a better validation loss before it stops;
+        patience: Epochs of the last stage without a better loss (`monitor`) before it stops;
             0 trains to the end.
+        monitor: The loss that `patience` and the schedule ``"plateau"`` watch: ``"val_loss"`` or
+            ``"train_loss"``, the mean over the steps of an epoch.
         keep: Weights that are kept: the ``"last"``, or those of the last stage with the ``"best"``
             validation loss.
         precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, or ``"auto"``: bf16 where the
@@ -388,6 +432,7 @@ class Recipe:
     flatten_prior: float = 0.0
     ema: float = 0.0
     patience: int = 0
+    monitor: Literal["val_loss", "train_loss"] = "val_loss"
     keep: Literal["last", "best"] = "last"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     seed: int = 0

@@ -20,10 +20,16 @@ from geovision.spec import ClassCard, ClassTarget, MaskTarget, Text
 NAMES = ("a", "b", "c", "d")
 LEVELS = ("low", "low", "middle", "high")
 TARGET = ClassTarget(
-    NAMES, tuple(ClassCard(n, Text(n, n), level) for n, level in zip(NAMES, LEVELS, strict=True))
-)
+    NAMES, tuple(ClassCard(n, Text(n, n), level) for n, level in zip(NAMES, LEVELS, strict=True)),
+    positive="d",
+)  # fmt: skip
 PER_CLASS = ("precision", "recall", "f1")
-NUMBERS = [name for name in metrics.METRICS if name not in (*PER_CLASS, "confusion")]
+# Scores of one class and counts have tests of their own, in test_metrics_detection.py.
+NUMBERS = [
+    name
+    for name, where in metrics.METRICS.items()
+    if name not in (*PER_CLASS, "confusion") and "detection" not in where
+]
 
 
 def sample(n: int = 200, seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:

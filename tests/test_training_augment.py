@@ -158,6 +158,67 @@ def test_missing_cells_spread_nowhere():
     assert torch.allclose(moved.inputs["image"][mask], torch.tensor(0.25))
 
 
+def middle_of(picture: torch.Tensor) -> tuple[float, float]:
+    """(row, column) of the middle of what is bright."""
+    y, x = torch.meshgrid(*(torch.arange(side).float() for side in picture.shape[-2:]), indexing="ij")
+    total = picture.sum()
+    return float((y * picture).sum() / total), float((x * picture).sum() / total)
+
+
+def spot(count: int, side: int = 80) -> torch.Tensor:
+    """A round spot in the middle of a dark picture."""
+    y, x = torch.meshgrid(*[torch.arange(side) - (side - 1) / 2] * 2, indexing="ij")
+    return torch.exp(-(x**2 + y**2) / 18).expand(count, 3, -1, -1).contiguous()
+
+
+def test_a_crop_is_shifted_from_the_middle_by_its_fraction_of_the_picture():
+    torch.manual_seed(0)
+    augment = Augment(crop_area=(0.36, 0.36), translate=0.1)
+    move = Augmentation(augment, [PICTURE], CLASS, size=(48, 48))
+    moved = move(batch({"image": spot(200)})).inputs["image"][:, 0]
+    shifts = torch.tensor([middle_of(each) for each in moved]) - 23.5
+    assert float(shifts.abs().max()) <= 8.01  # a tenth of 80 pixels, at the scale of the picture
+    assert float(shifts.abs().max()) > 7.5
+    assert float(shifts.mean(0).abs().max()) < 1.0
+
+
+def test_a_zoom_changes_the_scale_by_its_bounds_and_keeps_the_shape():
+    torch.manual_seed(0)
+    augment = Augment(crop_area=(0.36, 0.36), translate=0.0, zoom=0.15)
+    move = Augmentation(augment, [PICTURE], CLASS, size=(48, 48))
+    moved = move(batch({"image": spot(300)})).inputs["image"][:, 0]
+    # The area of a spot goes with the square of the scale.
+    scale = (moved.sum((1, 2)) / spot(1)[0, 0].sum()).sqrt()
+    assert 1 / 1.16 < float(scale.min()) < 1 / 1.14
+    assert 1 / 0.86 < float(scale.max()) < 1 / 0.84
+    assert float((moved - moved.transpose(1, 2)).abs().max()) < 1e-4
+
+
+def test_what_a_crop_reaches_beyond_the_picture_is_zero_or_its_mirror_image():
+    torch.manual_seed(0)
+    white = {"image": torch.full((40, 3, 32, 32), 0.75)}
+    turned = {"rotate": 45.0, "translate": 0.1, "zoom": 0.1}
+    mirrored = Augmentation(Augment(**turned), [PICTURE], CLASS)(batch(white)).inputs["image"]
+    torch.testing.assert_close(mirrored, white["image"])
+    filled = Augmentation(Augment(**turned, fill="zero"), [PICTURE], CLASS)(batch(white)).inputs["image"]
+    assert float(filled.min()) == 0
+    assert float(filled[:, :, 14:18, 14:18].min()) == pytest.approx(0.75)
+    assert 0.02 < float((filled == 0).float().mean()) < 0.3
+
+
+def test_what_is_filled_is_missing_where_there_are_masks():
+    torch.manual_seed(0)
+    picture = {"image": torch.full((20, 3, 32, 32), 0.75)}
+    present = {"image": torch.ones(20, 3, 32, 32, dtype=torch.bool)}
+    augment = Augment(rotate=45.0, fill="zero")
+    moved = Augmentation(augment, [PICTURE], CLASS)(batch(picture, valid=present))
+    mask = moved.valid["image"]
+    assert 0.01 < float((~mask).float().mean()) < 0.3
+    torch.testing.assert_close(
+        moved.inputs["image"][mask], torch.full_like(moved.inputs["image"][mask], 0.75)
+    )
+
+
 # --- mixing -------------------------------------------------------------------------------------
 
 

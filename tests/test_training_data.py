@@ -6,8 +6,9 @@ import pytest
 import torch
 from blobs import Blobs
 
+from geovision.errors import OptionError
 from geovision.training import data as training_data
-from geovision.training.data import Batches, Rows, batch_count, gather
+from geovision.training.data import Batches, Rows, balanced_batch_count, batch_count, gather
 
 
 def positions(batches: Batches) -> list[list[int]]:
@@ -112,3 +113,52 @@ def test_what_does_not_fit_or_differs_in_shape_is_read_as_it_goes():
             return super().__getitem__(index) | {"inputs": {"image": torch.rand(1, 4, 4 + index // 64)}}
 
     assert gather(Grids(80)) is None
+
+
+# --- as many of each class ----------------------------------------------------------------------
+
+
+def balanced(labels: list[int], batch_size: int) -> Batches:
+    return Batches(
+        gather(Blobs(len(labels))), batch_size=batch_size, seed=(3, 0), balance=torch.tensor(labels)
+    )
+
+
+def test_every_batch_has_as_many_of_each_class_and_the_largest_is_through():
+    labels = torch.tensor([0] * 40 + [1] * 7)
+    seen = positions(balanced(labels.tolist(), 8))
+    assert len(seen) == 10
+    for batch in seen:
+        assert labels[batch].bincount().tolist() == [4, 4]
+    times = torch.tensor(seen).flatten().bincount(minlength=47)
+    assert set(times[:40].tolist()) == {1}
+    assert set(times[40:].tolist()) == {5, 6}  # 40 places for 7: all of them before any again
+    firsts = {int(labels[batch[0]]) for batch in seen}
+    assert firsts == {0, 1}  # mixed within a batch
+
+
+def test_the_published_set_is_through_in_162_steps():
+    assert balanced_batch_count(torch.tensor([0] * 1293 + [1] * 254), 16) == 162
+
+
+def test_a_balanced_epoch_has_an_order_of_its_own_and_is_gone_on_with():
+    labels = [0] * 30 + [1] * 10
+    first = balanced(labels, 6)
+    expected = positions(first)
+    assert positions(balanced(labels, 6)) == expected
+    first.set_epoch(1)
+    assert positions(first) != expected
+    first.start_at(0, 7)
+    assert positions(first) == expected[7:]
+
+
+def test_samples_without_a_label_are_not_drawn():
+    seen = [i for batch in positions(balanced([0] * 8 + [1] * 8 + [-1] * 4, 4)) for i in batch]
+    assert max(seen) < 16
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused():
+    with pytest.raises(OptionError, match="batch_size 16 cannot be shared evenly among 3 classes"):
+        balanced_batch_count(torch.tensor([0, 1, 2]), 16)
+    with pytest.raises(OptionError, match="among 0 classes"):
+        balanced_batch_count(torch.tensor([-1, -1]), 16)

@@ -14,14 +14,14 @@ from torch.utils.data import Dataset
 
 from geovision.datasets.remote import DataverseRecord, RemoteFile
 from geovision.errors import DatasetError
-from geovision.spec import ClassMerging, Target
+from geovision.spec import ClassMerging, InputSpec, Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from geovision.heads.prediction import Prediction
 
-__all__ = ["DatasetCard", "GeoDataset", "Sample", "collate"]
+__all__ = ["DatasetCard", "GeoDataset", "Sample", "as_taken", "collate"]
 
 
 class Sample(TypedDict):
@@ -126,6 +126,17 @@ class GeoDataset(Dataset[Sample], abc.ABC):
             self.subset([index for index, back in enumerate(chosen) if not back]),
             self.subset([index for index, back in enumerate(chosen) if back]),
         )
+
+
+def as_taken(data: GeoDataset, given: InputSpec) -> GeoDataset:
+    """The data set at the size and pixel size of a model's first input, where it can be read at several;
+    as it is elsewhere."""
+    taken: Any = data
+    if not hasattr(taken, "input_spec"):
+        return data
+    if given.pixel_size not in (None, taken.input_spec.pixel_size) and hasattr(taken, "with_pixel_size"):
+        taken = taken.with_pixel_size(given.pixel_size)
+    return taken if given.size in (None, taken.input_spec.size) else taken.with_size(given.size)
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:

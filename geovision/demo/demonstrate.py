@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import geovision
 from geovision import registry
+from geovision.datasets.base import as_taken
 from geovision.demo import page
 from geovision.demo.photos import Answered, ask
 from geovision.errors import GeovisionError, InputError
@@ -108,8 +109,8 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
         adapter.synthetic(root, demo.samples, seed=demo.seed)
     with told.step(f"read them with {adapter.__name__}, split by {adapter.card.split_unit}"):
         data = geovision.load_dataset(task.dataset, root, size=demo.size)
-        training, held_back = data.split_by_unit(_HELD_BACK, seed=demo.seed)
-    model = _fresh(task)
+        model = _fresh(task)
+        training, held_back = as_taken(data, model.inputs[0]).split_by_unit(_HELD_BACK, seed=demo.seed)
     told.say(f"train {model.spec.name} on {len(training)} samples")
     geovision.train(model, training, recipe=demo.recipe, progress=told.show)
     with told.step(f"score it on {len(held_back)} samples held back"):

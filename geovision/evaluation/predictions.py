@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geovision.datasets.base import GeoDataset, collate
+from geovision.datasets.base import GeoDataset, as_taken, collate
 from geovision.errors import DatasetError, InputError
 from geovision.metrics.merging import merge_probabilities, merge_targets, merging_for
 from geovision.models.geomodel import GeoModel
@@ -266,7 +266,7 @@ def _batches(
 ) -> tuple[Tensor, Tensor | None, Tensor, list[str], list[str]]:
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
-    loader = DataLoader(_fitted(data, model), batch_size=batch_size, collate_fn=collate)
+    loader = DataLoader(as_taken(data, model.inputs[0]), batch_size=batch_size, collate_fn=collate)
     known = {spec.name for spec in model.inputs}
     logits: list[Tensor] = []
     seen: list[Tensor] = []
@@ -288,11 +288,3 @@ def _batches(
         units += batch["unit"]
         sources += batch["source"]
     return torch.cat(logits), torch.cat(seen) if features else None, torch.cat(labels), units, sources
-
-
-def _fitted(data: GeoDataset, model: GeoModel) -> GeoDataset:
-    """The data set at the size that the model was made for, where it can be read at several."""
-    size, spec = model.inputs[0].size, getattr(data, "input_spec", None)
-    if spec is None or size is None or spec.size == size:
-        return data
-    return data.with_size(size)  # type: ignore[attr-defined]

@@ -281,7 +281,10 @@ def _scored_target(classes: tuple[str, ...], task: Task) -> ClassTarget:
     """The classes that were scored, with the task's cards where they are the task's."""
     own = task.target
     cards = [own.card(code) for code in classes] if isinstance(own, ClassTarget) else []
-    return ClassTarget(classes, tuple(card for card in cards if card) if all(cards) else ())
+    positive = own.positive if isinstance(own, ClassTarget) and own.positive in classes else ""
+    return ClassTarget(
+        classes, tuple(card for card in cards if card) if all(cards) else (), positive=positive
+    )
 
 
 def _merging_notes(model: GeoModel, data: GeoDataset) -> list[str]:

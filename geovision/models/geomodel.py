@@ -42,6 +42,7 @@ class Options:
         dropout: Before the last layer.
         arch: Options of the builder that replace the registry's.
         mean, std: Statistics of the first input that the backbone was trained with.
+        pixel_size: Metres of a cell of the first input; `size` changes along unless it is given.
     """
 
     classes: tuple[str, ...] = ()
@@ -51,16 +52,20 @@ class Options:
     arch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    pixel_size: float | None = None
 
 
 def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     """Build the model that a registry entry and a caller's options describe, freshly initialised.
 
     Raises:
-        OptionError: A measurement that the task does not know, or classes where there are none.
+        OptionError: A measurement that the task does not know, classes where there are none, or a
+            pixel size where cells have none.
     """
     target = _target(task, options.classes)
     inputs = list(spec.inputs or task.inputs)
+    if options.pixel_size is not None:
+        inputs[0] = _at_pixel_size(inputs[0], options.pixel_size, task)
     builder = resolve(spec.builder)
     network = builder(dict(spec.arch) | dict(options.arch), inputs=tuple(inputs), size=options.size)
     mean = options.mean or getattr(network, "mean", ())
@@ -79,6 +84,14 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     return GeoModel(spec, task, options, tuple(inputs), target, network, head)
 
 
+def _at_pixel_size(given: InputSpec, pixel_size: float, task: Task) -> InputSpec:
+    if given.pixel_size is None:
+        raise OptionError(f"task {task.name!r} has no pixel size: its pictures have none on the ground")
+    if not pixel_size > 0:
+        raise OptionError(f"pixel_size={pixel_size}: expected metres, above 0")
+    return given.with_pixel_size(pixel_size)
+
+
 def _target(task: Task, classes: tuple[str, ...]) -> Target:
     if not classes:
         return task.target
@@ -87,7 +100,8 @@ def _target(task: Task, classes: tuple[str, ...]) -> Target:
     own = task.target
     if set(classes) <= set(own.classes) and own.cards:
         cards = tuple(c for code in classes if (c := own.card(code)))
-        return ClassTarget(classes, cards, outlier_flag=own.outlier_flag)
+        positive = own.positive if own.positive in classes else ""
+        return ClassTarget(classes, cards, outlier_flag=own.outlier_flag, positive=positive)
     return ClassTarget(classes, outlier_flag=own.outlier_flag)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geovision.errors import InputError
 from geovision.models.preprocess import check, physical
-from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts
+from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts, window_margins
 from geovision.spec import InputSpec, resolve
 
 __all__ = ["Loaded", "Source", "iter_sources"]
@@ -167,6 +167,8 @@ def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | Non
     _refuse_channels_last(value, spec, where)
     sample = physical(_native(value, spec, where), spec, where=where)
     check(sample, spec, where=where, valid=valid)
+    if spec.resize == "window":
+        return _window(sample, valid, spec)
     return _fit(sample, spec, where), valid
 
 
@@ -218,6 +220,17 @@ def _native(value: Any, spec: InputSpec, where: str) -> Any:
     if array.dtype.kind not in "fiub":
         raise InputError(f"{where}: input {spec.name!r} takes numbers, not {array.dtype}")
     return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"])
+
+
+def _window(sample: Tensor, valid: Tensor | None, spec: InputSpec) -> tuple[Tensor, Tensor | None]:
+    """The middle of a sample at its own scale; what lies beyond it is missing."""
+    if spec.size is None or tuple(sample.shape[-2:]) == tuple(spec.size):
+        return sample, valid
+    above, below, left, right = window_margins((sample.shape[-2], sample.shape[-1]), spec.size)
+    margins = (left, right, above, below)
+    if valid is None and max(margins) > 0:
+        valid = torch.ones_like(sample, dtype=torch.bool)
+    return F.pad(sample, margins), None if valid is None else F.pad(valid.expand_as(sample), margins)
 
 
 def _fit(sample: Tensor, spec: InputSpec, where: str) -> Tensor:

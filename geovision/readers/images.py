@@ -28,7 +28,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from geovision.errors import InputError, UnreadableFileError
 from geovision.spec import InputSpec
 
-__all__ = ["MIN_SIDE", "expand", "extensions", "read_rgb", "resize_box", "rgb_counts"]
+__all__ = ["MIN_SIDE", "expand", "extensions", "read_rgb", "resize_box", "rgb_counts", "window_margins"]
 
 MIN_SIDE = 8
 """Pixels: a picture with a shorter side has no content to judge."""
@@ -104,6 +104,22 @@ def resize_box(
     kept_height, kept_width = scale * size[0], scale * size[1]
     left, upper = (width - kept_width) / 2, (height - kept_height) / 2
     return left, upper, left + kept_width, upper + kept_height
+
+
+def window_margins(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Cells to add above, below, left and right of a grid of this shape so that its middle `size` is what
+    there is; below 0 they are to be cut off. An odd one is added or cut off below and on the right.
+
+    >>> window_margins((800, 300), (512, 512))
+    (-144, -144, 106, 106)
+    """
+    margins = []
+    for there, wanted in zip(shape, size, strict=True):
+        missing = wanted - there
+        before = missing // 2 if missing >= 0 else -(-missing // 2)
+        margins += [before, missing - before]
+    above, below, left, right = margins
+    return above, below, left, right
 
 
 def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image:

@@ -60,10 +60,13 @@ class Augmentation:
         augment, first = self.augment, batch.inputs[self.first.name]
         if self.first.name not in self.gridded:
             return batch
-        warps = augment.crop_area != (1.0, 1.0) or augment.rotate or augment.aspect != 1
+        warps = (
+            augment.crop_area != (1.0, 1.0) or augment.rotate or augment.aspect != 1
+            or augment.zoom or augment.translate
+        )  # fmt: skip
         resizes = self.size is not None and tuple(first.shape[-2:]) != self.size
         if warps:
-            return self._mapped(batch, _Warp(*_affine(augment, first)))
+            return self._mapped(batch, _Warp(*_affine(augment, first), outside=_OUTSIDE[augment.fill]))
         if resizes:
             assert self.size is not None
             batch = self._mapped(batch, _Resize())
@@ -131,7 +134,10 @@ def _affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
     shape = (0.5 * math.log(augment.aspect) * _uniform(count, device)).exp()
     wide, high = (side * shape).clamp(max=1), (side / shape).clamp(max=1)
     angle = math.radians(augment.rotate) * _uniform(count, device)
-    x, y = _centre(wide, width), _centre(high, height)
+    x, y = _centres(augment, (wide, width), (high, height))
+    if augment.zoom:
+        zoom = 1 + augment.zoom * _uniform(count, device)
+        wide, high = wide * zoom, high * zoom
     flip_x, flip_y = _flips(augment, count, device)
     wide, high = torch.where(flip_x, -wide, wide), torch.where(flip_y, -high, high)
     # A turn by one angle on the ground is sheared in units of half a height and half a width.
@@ -139,6 +145,15 @@ def _affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
     top = torch.stack([wide * angle.cos(), -high * angle.sin() * tall, x], dim=1)
     bottom = torch.stack([wide * angle.sin() / tall, high * angle.cos(), y], dim=1)
     return (torch.stack([top, bottom], dim=1),)
+
+
+def _centres(augment: Augment, wide: tuple[Tensor, int], high: tuple[Tensor, int]) -> tuple[Tensor, Tensor]:
+    """Middles of the crops, from -1 to 1 across the picture: anywhere, or shifted from its middle."""
+    if augment.translate is None:
+        return _centre(*wide), _centre(*high)
+    # A shift by a fraction of the picture is twice that from -1 to 1.
+    most = 2 * augment.translate
+    return most * _uniform(len(wide[0]), wide[0].device), most * _uniform(len(high[0]), high[0].device)
 
 
 def _centre(extent: Tensor, cells: int) -> Tensor:
@@ -158,14 +173,18 @@ class _Move:
         raise NotImplementedError
 
 
+_OUTSIDE = {"mirror": "reflection", "zero": "zeros"}
+"""`Augment.fill` in the words of `grid_sample`."""
+
+
 class _Warp(_Move):
-    def __init__(self, affine: Tensor) -> None:
-        self.affine = affine
+    def __init__(self, affine: Tensor, *, outside: str) -> None:
+        self.affine, self.outside = affine, outside
 
     def __call__(self, values: Tensor, size: tuple[int, ...], *, smooth: bool) -> Tensor:
         grid = F.affine_grid(self.affine, [len(values), 1, *size], align_corners=False)
         mode = "bilinear" if smooth else "nearest"
-        return F.grid_sample(values, grid, mode=mode, padding_mode="reflection", align_corners=False)
+        return F.grid_sample(values, grid, mode=mode, padding_mode=self.outside, align_corners=False)
 
 
 class _Resize(_Move):

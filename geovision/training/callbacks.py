@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from geovision import storage
 from geovision.training.module import StageModule
 
-__all__ = ["CHECKPOINT_SECONDS", "Average", "Best", "Checkpoints", "EpochLog"]
+__all__ = ["CHECKPOINT_SECONDS", "Average", "Best", "Checkpoints", "EpochLog", "Plateau"]
 
 CHECKPOINT_SECONDS = 60.0
 """A kill loses at most so much work."""
@@ -73,6 +73,50 @@ class Best(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.loss, self.weights = state_dict["loss"], state_dict["weights"]
+
+
+class Plateau(Callback):
+    """Halves the learning rate when the loss got no better for some epochs, and counts anew.
+
+    What it changes, the rates and what the schedule multiplies, is part of the optimiser's and the
+    schedule's own state.
+
+    Args:
+        epochs: Without a lower loss than the lowest so far.
+        monitor: ``"val_loss"`` or ``"train_loss"``.
+    """
+
+    def __init__(self, epochs: int, monitor: str) -> None:
+        self.epochs, self.monitor = epochs, monitor
+        self.loss, self.waited = float("inf"), 0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        # Validation, where there is any, came before.
+        loss = pl_module.training_loss if self.monitor == "train_loss" else pl_module.validation_loss
+        if trainer.world_size > 1:
+            loss = float(trainer.strategy.reduce(torch.tensor(loss, device=pl_module.device)))
+        if loss < self.loss:
+            self.loss, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited >= self.epochs:
+            self.waited = 0
+            self._halve(trainer)
+
+    @staticmethod
+    def _halve(trainer: Trainer) -> None:
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"] / 2
+        for config in trainer.lr_scheduler_configs:
+            scheduler: Any = config.scheduler
+            scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loss, self.waited = state_dict["loss"], state_dict["waited"]
 
 
 class Checkpoints(Checkpoint):

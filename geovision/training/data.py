@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from geovision.datasets.base import GeoDataset, Sample, collate
+from geovision.errors import OptionError
 
-__all__ = ["Batch", "Batches", "Rows", "batch_count", "gather", "step_seed"]
+__all__ = ["Batch", "Batches", "Rows", "balanced_batch_count", "batch_count", "gather", "step_seed"]
 
 _READ_AT_ONCE = 64
 
@@ -159,19 +160,26 @@ def _batch(pairs: Sequence[tuple[int, Sample]]) -> Batch:
 class _Order(Sampler[list[int]]):
     """Which samples make which batch. Every process of a training takes its own share of each."""
 
-    def __init__(self, size: int, batch_size: int, seed: tuple[int, ...] | None) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+    def __init__(
+        self, size: int, batch_size: int, seed: tuple[int, ...] | None, balance: Tensor | None = None
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.balance = size, batch_size, seed, balance
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
+        if self.balance is not None:
+            return balanced_batch_count(self.balance, self.batch_size)
         return batch_count(self.size, self.batch_size, shuffled=self.seed is not None)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = torch.arange(self.size)
         rank, world = 0, 1
         if self.seed is not None:
-            seed = step_seed(*self.seed, self.epoch)
-            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))
+            chance = torch.Generator().manual_seed(step_seed(*self.seed, self.epoch))
+            if self.balance is None:
+                order = torch.randperm(self.size, generator=chance)
+            else:
+                order = _balanced(self.balance, self.batch_size, chance)
             rank, world = _place()
         first, self.start = self.start, 0
         for number in range(first, len(self)):
@@ -179,6 +187,27 @@ class _Order(Sampler[list[int]]):
             # Shares of one length, or the processes would wait for one another for ever.
             share = -(-len(batch) // world)
             yield (batch * world)[rank * share : (rank + 1) * share]
+
+
+def _balanced(labels: Tensor, batch_size: int, chance: torch.Generator) -> Tensor:
+    """An epoch's samples, batch after batch, each with as many of every class: class by class in random
+    orders, a new one where a class is used up."""
+    classes, counts = _present(labels)
+    share, batches = batch_size // len(classes), balanced_batch_count(labels, batch_size)
+    columns = []
+    for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
+        own = torch.nonzero(labels == label)[:, 0]
+        rounds = -(-batches * share // count)
+        order = torch.cat([own[torch.randperm(count, generator=chance)] for _ in range(rounds)])
+        columns.append(order[: batches * share].view(batches, share))
+    # Mixed within each batch, where neighbours may be blended with one another.
+    places = torch.rand(batches, share * len(classes), generator=chance).argsort(1)
+    return torch.cat(columns, 1).gather(1, places).flatten()
+
+
+def _present(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The classes that have samples, and how many; a negative label is none."""
+    return labels[labels >= 0].unique(return_counts=True)
 
 
 def _place() -> tuple[int, int]:
@@ -197,16 +226,18 @@ class Batches:
         seed: Numbers that the order depends on, beside the epoch; None: the order of the data set.
             A shuffled epoch leaves out a last, smaller batch.
         workers: Processes that read, where the data are not in memory.
+        balance: Class of each sample ``(sample,)``; a shuffled epoch then has as many samples of each
+            class in every batch. None: samples as they come.
     """
 
     def __init__(
         self, data: GeoDataset | Rows, *, batch_size: int, seed: tuple[int, ...] | None = None,
-        workers: int = 0,
+        workers: int = 0, balance: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.data = data
         # Lightning looks for `set_epoch` under these names.
         self.sampler, self.batch_sampler = self, None
-        self._order = _Order(len(data), batch_size, seed)
+        self._order = _Order(len(data), batch_size, seed, balance)
         self._loader = None
         if not isinstance(data, Rows):
             self._loader = DataLoader(
@@ -238,6 +269,28 @@ def batch_count(samples: int, batch_size: int, *, shuffled: bool) -> int:
     """Batches of an epoch; a shuffled one leaves out a last, smaller batch unless it is the only."""
     whole = samples // batch_size
     return whole if shuffled and whole else -(-samples // batch_size)
+
+
+def balanced_batch_count(labels: Tensor, batch_size: int) -> int:
+    """Batches of an epoch in which every batch has as many samples of each class: so many that the
+    largest class is through.
+
+    Args:
+        labels: Class of each sample ``(sample,)``; a negative one is none.
+
+    Raises:
+        OptionError: There are no labels, or a batch cannot be shared evenly among the classes.
+
+    >>> balanced_batch_count(torch.tensor([1] * 254 + [0] * 1293), 16)
+    162
+    """
+    classes, counts = _present(labels)
+    if not len(classes) or batch_size % len(classes):
+        raise OptionError(
+            f"batch_size {batch_size} cannot be shared evenly among {len(classes)} classes, as "
+            "sampling='balanced' does; take a multiple of their number"
+        )
+    return -(-int(counts.max()) * len(classes) // batch_size)
 
 
 def step_seed(*numbers: int) -> int:

@@ -22,13 +22,13 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from geovision import storage
-from geovision.datasets.base import GeoDataset
+from geovision.datasets.base import GeoDataset, as_taken
 from geovision.errors import DatasetError, OptionError
 from geovision.hardware import hardware_bfloat16
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
-from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog
-from geovision.training.data import Batches, Rows, batch_count, gather
+from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau
+from geovision.training.data import Batches, Rows, balanced_batch_count, batch_count, gather
 from geovision.training.depthwise import unstrided_depthwise
 from geovision.training.module import HEADER, StageModule
 from geovision.training.prior import flatten_prior, takes_prior
@@ -93,8 +93,20 @@ def _check(job: Job) -> None:
         raise OptionError("a recipe has one stage or more, each of one epoch or more")
     if not len(job.data) or (job.validation is not None and not len(job.validation)):
         raise DatasetError(f"{job.data.card.name}: no sample to train on, or none to validate with")
-    if job.validation is None and (recipe.patience or recipe.keep == "best"):
-        raise OptionError("patience and keep='best' need samples to validate with: validation=")
+    watches = recipe.patience or any(stage.schedule == "plateau" for stage in recipe.stages)
+    if job.validation is None and (recipe.keep == "best" or (watches and recipe.monitor == "val_loss")):
+        raise OptionError(
+            "patience, keep='best' and schedule='plateau' need samples to validate with: validation=; the "
+            "first and the last go without by monitor='train_loss'"
+        )
+    if any(stage.decay_by == "step" and stage.optimizer != "adamw" for stage in recipe.stages):
+        raise OptionError("decay_by='step' is for optimizer='adamw': the decay of 'sgd' is in its gradient")
+    if any(stage.sampling == "balanced" for stage in recipe.stages):
+        _labels(job.data)
+        if recipe.flatten_prior:
+            raise OptionError(
+                "flatten_prior has nothing to take out of batches that sampling='balanced' made"
+            )
     if recipe.conflict_labels == "soft" and not hasattr(job.data, "soft_targets"):
         raise OptionError(
             f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
@@ -111,12 +123,27 @@ def _check(job: Job) -> None:
             )
 
 
+def _labels(data: GeoDataset) -> torch.Tensor:
+    """The class of each sample.
+
+    Raises:
+        OptionError: The data set does not tell them without reading every sample.
+    """
+    labels = getattr(data, "labels", None)
+    if labels is None:
+        raise OptionError(f"{data.card.name} does not tell its labels, which sampling='balanced' needs")
+    return torch.as_tensor(np.asarray(labels))
+
+
 def _steps(job: Job) -> int:
     """Steps of the whole training."""
-    return sum(
-        stage.epochs * batch_count(len(job.data), stage.batch_size, shuffled=True)
-        for stage in job.recipe.stages
-    )
+    return sum(stage.epochs * _epoch_steps(job, stage) for stage in job.recipe.stages)
+
+
+def _epoch_steps(job: Job, stage: Stage) -> int:
+    if stage.sampling == "balanced":
+        return balanced_batch_count(_labels(job.data), stage.batch_size)
+    return batch_count(len(job.data), stage.batch_size, shuffled=True)
 
 
 # --- data ---------------------------------------------------------------------------------------
@@ -144,7 +171,11 @@ class _Samples:
             scale = 1 / math.sqrt(sum(job.recipe.augment.crop_area) / 2)
             size = (round(size[0] * scale), round(size[1] * scale))
         data = self._at("training", job.data, size)
-        return Batches(data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers)
+        balance = _labels(job.data) if stage.sampling == "balanced" else None
+        return Batches(
+            data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers,
+            balance=balance,
+        )  # fmt: skip
 
     def validation(self, number: int) -> Batches | None:
         stage, job = self.job.recipe.stages[number], self.job
@@ -155,12 +186,14 @@ class _Samples:
         return Batches(data, batch_size=stage.batch_size, workers=job.workers)
 
     def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | Rows:
-        """The samples at a size where the data set offers sizes; else as they are, and the batches
-        are resized."""
+        """The samples at a size, and at the model's pixel size, where the data set offers them; else as
+        they are, and the batches are resized."""
         if use in self._kept and self._kept[use][0] == size:
             return self._kept[use][1]
         self._kept.pop(use, None)
-        resized = data.with_size(size) if size and hasattr(data, "with_size") else data
+        resized: Any = as_taken(data, self.job.model.inputs[0].with_size(None))
+        if size and hasattr(resized, "with_size"):
+            resized = resized.with_size(size)
         found = gather(resized, workers=self.job.workers) or resized
         self._kept[use] = size, found
         return found
@@ -201,8 +234,10 @@ def _callbacks(job: Job, number: int, bar: ProgressBar) -> list[Callback]:
         found.append(Best())
     if recipe.ema:
         found.append(Average(recipe.ema))
+    if job.recipe.stages[number].schedule == "plateau":
+        found.append(Plateau(job.recipe.stages[number].plateau, recipe.monitor))
     if last and recipe.patience:
-        found.append(EarlyStopping("val_loss", patience=recipe.patience))
+        found.append(EarlyStopping(recipe.monitor, patience=recipe.patience))
     found += [bar, EpochLog(job.folder.path if job.folder else None, job.rows, bar.say)]
     if job.folder:
         found.append(Checkpoints(job.folder.checkpoint))

@@ -110,6 +110,10 @@ class StageModule(L.LightningModule):
         self.loss_steps += 1
         return loss
 
+    def on_train_epoch_end(self) -> None:
+        # Early stopping looks for this name; every process has seen its own share of each batch.
+        self.log("train_loss", self.training_loss, sync_dist=self.trainer.world_size > 1)
+
     def on_validation_epoch_start(self) -> None:
         self._validation = torch.zeros(2, dtype=torch.float64)
         for metric in self._metrics["all"].values():

@@ -15,7 +15,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Stage
 
-__all__ = ["backbone", "build", "freeze", "parameter_groups"]
+__all__ = ["STEP_DECAY", "backbone", "build", "freeze", "parameter_groups"]
+
+STEP_DECAY = "step_decay"
+"""Key in a parameter group: the fraction by which each step shrinks its weights, whatever the rate."""
 
 
 def backbone(model: GeoModel) -> nn.Module:
@@ -82,10 +85,13 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
             rate = stage.lr * stage.layer_decay ** (last - layers.get(name, last))
         decay = 0.0 if parameter.ndim <= 1 or name in spared else stage.weight_decay
         groups[rate, decay].append(parameter)
-    return [
+    found = [
         {"params": parameters, "lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()
     ]
+    if stage.decay_by == "step":
+        found = [group | {STEP_DECAY: group["weight_decay"]} for group in found]
+    return found
 
 
 def build(
@@ -100,6 +106,8 @@ def build(
     optimizer: Optimizer
     if stage.optimizer == "adamw":
         optimizer = AdamW(groups, fused=fused and _fusable(model))
+        if stage.decay_by == "step":
+            optimizer.register_step_pre_hook(_decay_by_step)
     else:
         optimizer = SGD(groups, momentum=0.9, nesterov=True, fused=fused and _fusable(model))
     warm, total = stage.warmup * steps_per_epoch, stage.epochs * steps_per_epoch
@@ -107,11 +115,18 @@ def build(
     def factor(step: int) -> float:
         if step < warm:
             return min((step + 1) / warm, 1.0)
-        if stage.schedule == "constant":
+        if stage.schedule != "cosine":  # what a plateau changes is the rate that this is a factor of
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1)))
 
     return optimizer, LambdaLR(optimizer, factor)
+
+
+def _decay_by_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Divide the rate out of the decay: torch's AdamW shrinks weights by their product."""
+    for group in optimizer.param_groups:
+        rate = float(group["lr"])
+        group["weight_decay"] = group[STEP_DECAY] / rate if rate > 0 else 0.0
 
 
 def _fusable(model: GeoModel) -> bool:

@@ -1,0 +1,702 @@
+"""Radar pictures of polar seas, with and without a polar low, drawn by formula from a seeded generator.
+
+They are not radar pictures. A wind over the sea is composed first: its mean, gusts, rolls and cells of
+convection, fronts, rain, a vortex. The sea's backscatter follows from the wind and from the angle of
+incidence, in two polarisations; land, sea ice and slicks scatter in their own way; the radar adds
+noise, the seams of its sub-swaths and the edge of its swath. What makes a polar low is the vortex: an
+eye of weak wind, and fronts that spiral into it. Everything else stands in pictures with and without.
+Pictures of one pass look alike: the same geometry, noise, wind and season.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
+from geovision.errors import OptionError, StorageError
+from geovision.physics.backscatter import OUR_LIMITS, decibels, to_counts, to_power
+
+__all__ = [
+    "EXTENT", "GENERATOR_VERSION", "KINDS", "PASS", "PIXEL_SIZE", "Eye", "Pass", "Scene", "compose_pass",
+    "paint", "render", "write",
+]  # fmt: skip
+
+# Figures of models that were trained or scored on these pictures can be compared only within one
+# version. It was frozen before the first training and is not tuned to a training's results: a change
+# of any pixel is a new version.
+GENERATOR_VERSION = 1
+
+EXTENT = 400_000.0
+"""Side of a picture, metres, as published."""
+
+PIXEL_SIZE = 500.0
+"""Metres, as published: 800 pixels a side."""
+
+PASS = 6
+"""Pictures of one pass of the satellite: two with a polar low, four without, one of each look-alike."""
+
+_IN_A_PASS = ("polar-low", "front", "rain", "polar-low", "slicks", "open-sea")
+_EVERY = 5  # of so many passes one is for tests
+_FIRST_DAY = datetime.datetime(2014, 11, 1)
+_SEASON = 200  # days with polar lows, from the first of November on
+_SWATH = 205.0  # half of the swath's width, km
+# Where the sub-swaths of the extra-wide mode meet, as fractions of the swath from near to far range.
+_SEAMS = (0.0, 0.235, 0.43, 0.625, 0.82, 1.0)
+_NEAR, _FAR = 19.5, 46.5  # angles of incidence at the edges of the swath, degrees
+_TEXTURE = 256  # texels of a texture
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What all pictures of one pass share.
+
+    Attributes:
+        start: Of its first picture, UTC.
+        look: Direction in which the range grows, radians anticlockwise from east.
+        wind: Mean speed, m/s.
+        wind_from: Direction of the mean wind, radians anticlockwise from east.
+        noise_db: Noise of the cross-polarised channel in each sub-swath, dB.
+        noise_left: Fraction of it that the processing leaves in.
+        looks: Equivalent number of looks of a pixel of `PIXEL_SIZE`.
+        gain_db: Error of calibration, cross and co, dB.
+        seam_db: Step of each sub-swath, co, dB.
+        icy, coastal: Probabilities of ice and of land in a picture.
+        convection: Depth of cells and rolls, as a fraction of the wind.
+        southern: Whether it is over the southern hemisphere, where vortices turn the other way.
+    """
+
+    start: datetime.datetime
+    look: float
+    wind: float
+    wind_from: float
+    noise_db: Field
+    noise_left: float
+    looks: float
+    gain_db: tuple[float, float]
+    seam_db: Field
+    icy: float
+    coastal: float
+    convection: float
+    southern: bool
+
+
+@dataclass(frozen=True)
+class Eye:
+    """Where the eye of a polar low was planted: centre and radius in pixels, rows from the top."""
+
+    row: float
+    column: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture and what is in it.
+
+    Attributes:
+        counts: uint8 ``(2, y, x)``: cross-polarised, co-polarised; 0 is no data.
+        eye: None where there is no polar low.
+        seen, land, ice: bool ``(y, x)``: inside the swath; what covers the sea.
+    """
+
+    counts: NDArray[np.uint8]
+    eye: Eye | None
+    seen: NDArray[np.bool_]
+    land: NDArray[np.bool_]
+    ice: NDArray[np.bool_]
+
+
+def compose_pass(rng: np.random.Generator, number: int) -> Pass:
+    """One pass of a satellite.
+
+    Args:
+        number: Of the pass, from 0; gives its date, in the season of polar lows.
+    """
+    ascending = rng.random() < 0.5
+    # Near the pole the meridians turn under a pass, so the headings of pictures spread.
+    look = math.radians(rng.normal(-15, 18)) if ascending else math.radians(180 + rng.normal(15, 18))
+    return Pass(
+        start=_date(number) + datetime.timedelta(minutes=float(rng.uniform(0, 1440))),
+        look=look,
+        wind=rng.uniform(6.0, 12.5),
+        wind_from=rng.uniform(-math.pi, math.pi),
+        noise_db=_float(np.array([-26.5, -28.8, -29.3, -29.8, -29.6]) + rng.normal(0, 0.5, 5)),
+        noise_left=rng.uniform(0.1, 0.65),
+        looks=rng.uniform(45, 160),
+        gain_db=(rng.normal(0, 0.4), rng.normal(0, 0.4)),
+        seam_db=_float(rng.normal(0, 0.22, 5)),
+        icy=float(rng.choice([0.1, 0.7])),
+        coastal=float(rng.choice([0.15, 0.7])),
+        convection=rng.uniform(0.05, 0.2),
+        southern=rng.random() < 0.2,
+    )
+
+
+def _date(number: int) -> datetime.datetime:
+    year, day = divmod(number, _SEASON)
+    return _FIRST_DAY.replace(year=_FIRST_DAY.year + year) + datetime.timedelta(days=day)
+
+
+def _float(values: NDArray[np.floating]) -> Field:
+    return values.astype(np.float32)
+
+
+def paint(kind: str, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> Scene:
+    """One picture of a pass of its own. See `render`."""
+    return render(kind, compose_pass(rng, int(rng.integers(1000))), rng, pixel_size=pixel_size)
+
+
+def render(kind: str, over: Pass, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> Scene:
+    """One picture of a pass.
+
+    Args:
+        kind: One of `KINDS`.
+        rng: Everything that varies is drawn from it; the same state gives the same picture.
+        pixel_size: Metres; `EXTENT` is divided into such pixels. Coarser pictures are of the same
+            sea, and have less speckle.
+
+    Raises:
+        OptionError: No such kind.
+    """
+    if kind not in _WINDS:
+        raise OptionError(f"no {kind!r} can be drawn; known: {', '.join(_WINDS)}")
+    ground = _Ground.of(over, rng, pixel_size)
+    sky = _Sky(ground, over, rng)
+    wind, slick_db = _WINDS[kind](sky)
+    power = _sea(sky, np.maximum(wind, np.float32(0.4)), slick_db)
+    ice, land = _ice(sky), _land(sky)
+    power = _covered(sky, power, ice, land)
+    counts = _received(sky, power)
+    return Scene(counts, ground.eye_in_pixels(sky.low), ground.seen, land > 0.5, (ice > 0.5) & (land <= 0.5))
+
+
+# --- where ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """The grid: km east and north of the middle of the picture, and across the swath.
+
+    `range` runs from -1 at the near edge of the swath to 1 at the far edge.
+    """
+
+    east: Field
+    north: Field
+    range: Field
+    pixel: float
+    seen: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, over: Pass, rng: np.random.Generator, pixel_size: float) -> _Ground:
+        count = round(EXTENT / pixel_size)
+        pixel = EXTENT / count / 1000
+        along = (np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) * np.float32(pixel)
+        east, north = np.broadcast_arrays(along[None, :], -along[:, None])
+        # The middle of the picture lies somewhere in the swath; often enough its edge is in view.
+        middle = rng.uniform(-1, 1) * _SWATH * (0.65 if rng.random() < 0.4 else 0.15)
+        c, s = np.float32(math.cos(over.look)), np.float32(math.sin(over.look))
+        across = (east * c + north * s + np.float32(middle)) / np.float32(_SWATH)
+        follows = north * c - east * s
+        # Now and then the pass begins or ends within the picture.
+        cut = rng.uniform(80, 190) if rng.random() < 0.15 else 1e6
+        seen = (np.abs(across) < 1) & (follows < np.float32(cut))
+        return cls(east, north, across, pixel, seen)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.east.shape  # type: ignore[return-value]
+
+    def eye_in_pixels(self, low: _Low | None) -> Eye | None:
+        if low is None:
+            return None
+        middle = (self.shape[0] - 1) / 2
+        return Eye(middle - low.north / self.pixel, middle + low.east / self.pixel, low.eye / self.pixel)
+
+
+@dataclass(frozen=True)
+class _Low:
+    """A polar low: centre and radius of the eye, km, and how it turns (1 is anticlockwise)."""
+
+    east: float
+    north: float
+    eye: float
+    turns: int
+
+
+class _Sky:
+    """The weather over one picture: what all its parts draw from."""
+
+    def __init__(self, ground: _Ground, over: Pass, rng: np.random.Generator) -> None:
+        self.ground, self.over, self.rng = ground, over, rng
+        self.low: _Low | None = None
+        # Nothing in the weather is as straight or as round as a formula.
+        amount = rng.uniform(4, 9)
+        self.east = ground.east + np.float32(amount) * self.smooth(slope=1.7, coarsest=4)
+        self.north = ground.north + np.float32(amount) * self.smooth(slope=1.7, coarsest=4)
+        self.wind_from = over.wind_from + rng.normal(0, 0.15)
+        self.mean = over.wind * math.exp(rng.normal(0, 0.10))
+
+    def smooth(self, *, slope: float, coarsest: float = 1.0) -> Field:
+        """A random field over the picture, mean 0 and standard deviation 1 before it is cut out."""
+        return self._enlarged(fractal(self.rng, _TEXTURE, slope=slope, coarsest=coarsest)[:128, :128])
+
+    def cellular(self, spacing: float, spread: float) -> Field:
+        """A field of cells about every `spacing` km."""
+        texels = max(spacing * 128 / 400, 2.0)
+        return self._enlarged(cells(self.rng, _TEXTURE, spacing=texels, spread=spread)[:128, :128])
+
+    def _enlarged(self, texture: Field) -> Field:
+        picture = Image.fromarray(np.ascontiguousarray(texture, dtype=np.float32))
+        return np.asarray(picture.resize(self.ground.shape[::-1], Image.Resampling.BICUBIC))
+
+    def turned(self, angle: float) -> tuple[Field, Field]:
+        """(along, across) a direction, km, of the crooked grid."""
+        c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        return self.east * c + self.north * s, self.north * c - self.east * s
+
+
+# --- wind -----------------------------------------------------------------------------------------
+
+
+def _background(sky: _Sky) -> Field:
+    """Mean wind, gusts, rolls along the wind and cells of convection, m/s."""
+    rng, depth = sky.rng, sky.over.convection
+    wind = np.float32(sky.mean) * np.exp(np.float32(0.15) * sky.smooth(slope=1.6))
+    wind *= 1 + np.float32(0.07) * sky.smooth(slope=0.9, coarsest=8)
+    if rng.random() < 0.6:  # open cells: narrow strong rims around weak middles
+        cellular = sky.cellular(rng.uniform(14, 42), rng.uniform(0.3, 0.5))
+        where = smoothstep(-0.6, 0.8, sky.smooth(slope=2.4))
+        wind *= 1 + np.float32(1.1 * depth) * where * (
+            np.exp(-np.abs(cellular) * np.float32(1.6)) - np.float32(0.45)
+        )
+    if rng.random() < 0.6:
+        wind *= 1 + np.float32(0.55 * depth) * _rolls(sky)
+    return wind
+
+
+def _rolls(sky: _Sky) -> Field:
+    """Streaks along the wind, a few km apart."""
+    along, across = sky.turned(sky.wind_from)
+    texels = 10 / sky.rng.uniform(3, 6)  # a texel is a tenth of the distance between streaks
+    texture = cells(sky.rng, _TEXTURE, spacing=10, spread=0.35, stretch=6.0)
+    rolls = lookup(texture, along * np.float32(texels), across * np.float32(texels))
+    return rolls * smoothstep(-1.0, 0.6, sky.smooth(slope=2.4))
+
+
+def _step(across: Field, width: float, decay: float) -> Field:
+    """A front: wind jumps within `width` km at 0, is strong behind it and falls off over `decay` km."""
+    sharp = 1 / (1 + np.exp(np.clip(-across / np.float32(width), -30, 30)))
+    return sharp * np.exp(-np.maximum(across, 0) / np.float32(decay))
+
+
+def _line(across: Field, width: float) -> Field:
+    """The narrow rough line of a front itself."""
+    return np.exp(-((across / np.float32(width)) ** 2))
+
+
+def _beads(sky: _Sky) -> Field:
+    """Showers along a front: a factor around 1."""
+    return np.maximum(1 + np.float32(0.75) * sky.smooth(slope=1.1, coarsest=10), 0)
+
+
+def _polar_low(sky: _Sky) -> tuple[Field, Field | None]:
+    """A vortex: weak wind in the eye, fronts that spiral into it, the strongest wind where the mean
+    wind adds to the turning."""
+    rng = sky.rng
+    wind = _background(sky)
+    if rng.random() < 0.4:
+        wind = _with_rain(sky, wind, count=int(rng.integers(1, 6)))
+    low = _placed(sky)
+    sky.low = low
+    away, angle, near = _polar(sky, low)
+    scale = rng.uniform(80, 150)
+    turning = _turning(away, rng.uniform(6.0, 10.5), low.eye)
+    ux, uy = -math.cos(sky.wind_from), -math.sin(sky.wind_from)
+    flow = np.float32(rng.uniform(0.5, 0.8)) * wind
+    sine, cosine = np.sin(angle), np.cos(angle)
+    turned = np.float32(low.turns) * turning
+    inside = np.exp(-((away / np.float32(1.9 * scale)) ** 2))
+    vortex = np.hypot(flow * np.float32(ux) - turned * sine, flow * np.float32(uy) + turned * cosine)
+    wind = wind + inside * (vortex - wind)
+    for start in _arms(rng):
+        wind = _with_arm(sky, wind, low, away, angle, start=start, scale=scale)
+    calm = rng.uniform(1.6, 3.6)
+    eye = smoothstep(0.70, 1.15, near)
+    return np.float32(calm) + (wind - np.float32(calm)) * eye, None
+
+
+def _placed(sky: _Sky) -> _Low:
+    """A low whose eye is seen, within 75 km of the middle."""
+    rng, ground = sky.rng, sky.ground
+    eye = math.exp(rng.uniform(math.log(8), math.log(22)))
+    for _ in range(200):
+        towards, away = rng.uniform(-math.pi, math.pi), 75 * math.sqrt(rng.uniform(0, 1))
+        east, north = away * math.cos(towards), away * math.sin(towards)
+        row = int((ground.shape[0] - 1) / 2 - north / ground.pixel)
+        column = int((ground.shape[1] - 1) / 2 + east / ground.pixel)
+        if abs(float(ground.range[row, column])) * _SWATH < _SWATH - 1.5 * eye and ground.seen[row, column]:
+            break
+    return _Low(east, north, eye, -1 if sky.over.southern else 1)
+
+
+def _polar(sky: _Sky, low: _Low) -> tuple[Field, Field, Field]:
+    """Distance from the low, km; direction from it; distance in radii of the eye."""
+    rng = sky.rng
+    # The middle of the eye stays where it is planted: there the grid is hardly crooked.
+    straight = np.hypot(sky.ground.east - np.float32(low.east), sky.ground.north - np.float32(low.north))
+    bent = smoothstep(0, 2.5 * low.eye, straight)
+    east = sky.ground.east + bent * (sky.east - sky.ground.east) - np.float32(low.east)
+    north = sky.ground.north + bent * (sky.north - sky.ground.north) - np.float32(low.north)
+    oval, towards = rng.uniform(0.60, 1.0), rng.uniform(0, math.pi)
+    c, s = np.float32(math.cos(towards)), np.float32(math.sin(towards))
+    along, across = east * c + north * s, (north * c - east * s) / np.float32(oval)
+    away = np.maximum(np.hypot(along, across) * np.float32(math.sqrt(oval)), np.float32(0.3))
+    ragged = np.exp(np.float32(0.22) * sky.smooth(slope=1.4, coarsest=10))
+    return away, np.arctan2(north, east), away * ragged / np.float32(low.eye)
+
+
+def _turning(away: Field, strongest: float, eye: float) -> Field:
+    """Speed of the turning wind: rises to its peak just outside the eye, falls off slowly."""
+    relative = away / np.float32(1.5 * eye)
+    return np.float32(strongest) * np.where(
+        relative < 1, relative, np.power(np.maximum(relative, 1), np.float32(-0.45))
+    )
+
+
+def _arms(rng: np.random.Generator) -> list[float]:
+    """Where the fronts of a low begin at its eye, radians: one or two, rarely three."""
+    count = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.10]))
+    first = rng.uniform(-math.pi, math.pi)
+    return [first + 2 * math.pi * number / count + rng.normal(0, 0.3) for number in range(count)]
+
+
+def _with_arm(
+    sky: _Sky, wind: Field, low: _Low, away: Field, angle: Field, *, start: float, scale: float,
+    begins: float = 0.0,
+) -> Field:  # fmt: skip
+    """A front along a logarithmic spiral about the low, over up to `scale` km and fading."""
+    rng = sky.rng
+    pitch = math.radians(rng.uniform(14, 26))
+    # Outwards the fronts lag behind the turning.
+    phase = np.float32(low.turns) * angle + np.float32(1 / math.tan(pitch)) * np.log(
+        away / np.float32(low.eye)
+    )
+    phase = phase - np.float32(start)
+    turn = np.float32(2 * math.pi)
+    phase = phase - turn * np.round(phase / turn)
+    across = phase * away * np.float32(math.sin(pitch))
+    reach = rng.uniform(1.0, 1.6) * scale
+    fades = np.exp(-((away / np.float32(reach)) ** 4)) * smoothstep(begins, begins + 12, away + np.float32(6))
+    # Around the eye the spiral closes upon itself.
+    strength, width = rng.uniform(3.5, 7.0), rng.uniform(0.6, 1.8)
+    wind = wind + fades * np.float32(strength) * (
+        _step(across, width, rng.uniform(14, 45)) - np.float32(0.18)
+    )
+    rough = rng.uniform(0.8, 2.6) * _beads(sky) * _line(across - np.float32(1.0), rng.uniform(1.2, 2.8))
+    return wind + fades * rough
+
+
+def _front(sky: _Sky) -> tuple[Field, Field | None]:
+    """One to three fronts or shear lines that cross the picture or bend in it; nothing closes."""
+    rng = sky.rng
+    wind = _background(sky)
+    for _ in range(int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))):
+        wind = _with_hook(sky, wind) if rng.random() < 0.45 else _with_front(sky, wind)
+    if rng.random() < 0.4:
+        wind = _with_rain(sky, wind, count=int(rng.integers(1, 6)))
+    return wind, None
+
+
+def _with_front(sky: _Sky, wind: Field) -> Field:
+    """A front from edge to edge, bent with a radius of hundreds of km, often with waves on it."""
+    rng = sky.rng
+    along, across = sky.turned(rng.uniform(-math.pi, math.pi))
+    across = across + np.float32(rng.uniform(-110, 110)) + along**2 * np.float32(rng.uniform(-1, 1) / 700)
+    if rng.random() < 0.5:
+        length, height = rng.uniform(45, 130), rng.uniform(3, 10)
+        phase = np.float32(rng.uniform(0, 6)) + sky.smooth(slope=2.2)
+        across = across + np.float32(height) * np.sin(along * np.float32(2 * math.pi / length) + phase)
+    strength, width = rng.uniform(3.5, 7.0), rng.uniform(0.6, 1.8)
+    wind = wind + np.float32(strength) * (_step(across, width, rng.uniform(20, 90)) - np.float32(0.15))
+    rough = rng.uniform(0.8, 2.6) * _beads(sky) * _line(across - np.float32(1.0), rng.uniform(1.2, 2.8))
+    return wind + rough
+
+
+def _with_hook(sky: _Sky, wind: Field) -> Field:
+    """A bent piece of a front, as of a low's arm, whose centre is far off or holds nothing."""
+    rng = sky.rng
+    towards, away = rng.uniform(-math.pi, math.pi), rng.uniform(60, 190)
+    low = _Low(
+        away * math.cos(towards), away * math.sin(towards), rng.uniform(15, 30), int(rng.choice([-1, 1]))
+    )
+    distance, angle, _ = _polar(sky, low)
+    start, scale = rng.uniform(-math.pi, math.pi), rng.uniform(90, 170)
+    return _with_arm(sky, wind, low, distance, angle, start=start, scale=scale, begins=rng.uniform(70, 100))
+
+
+def _rain(sky: _Sky) -> tuple[Field, Field | None]:
+    rng = sky.rng
+    wind = _with_rain(sky, _background(sky), count=int(rng.integers(4, 14)))
+    return (_with_front(sky, wind) if rng.random() < 0.3 else wind), None
+
+
+def _with_rain(sky: _Sky, wind: Field, *, count: int) -> Field:
+    """Showers: a rough core, a calm patch and the rim of the gust front, stronger downwind."""
+    rng, wind = sky.rng, wind.copy()
+    for _ in range(count):
+        east, north = rng.uniform(-190, 190, 2)
+        size, strength = math.exp(rng.uniform(math.log(4), math.log(17))), rng.uniform(2.5, 6.0)
+        stale, core = rng.uniform(0.2, 0.7), rng.uniform(2.0, 6.0)
+        thick = rng.uniform(0.14, 0.32) * size
+        near = (np.abs(sky.ground.east - np.float32(east)) < 4 * size + 12) & (
+            np.abs(sky.ground.north - np.float32(north)) < 4 * size + 12
+        )
+        if not near.any():
+            continue
+        # Small things are bent less than large ones.
+        dx = (sky.east + sky.ground.east)[near] / 2 - np.float32(east)
+        dy = (sky.north + sky.ground.north)[near] / 2 - np.float32(north)
+        away = np.maximum(np.hypot(dx, dy), np.float32(0.1))
+        downwind = (
+            -(dx * np.float32(math.cos(sky.wind_from)) + dy * np.float32(math.sin(sky.wind_from))) / away
+        )
+        rim = np.exp(-(((away - np.float32(size)) / np.float32(thick)) ** 2))
+        middle = np.exp(-((away / np.float32(0.75 * size)) ** 4))
+        # The core lies upwind: it is older than the rim.
+        shower = np.exp(-(((dx + np.float32(0.3 * size)) ** 2 + dy**2) / np.float32((0.25 * size) ** 2)))
+        wind[near] = (
+            wind[near] * (1 - np.float32(stale) * middle)
+            + np.float32(core) * shower
+            + (np.float32(strength) * rim * (np.float32(0.55) + np.float32(0.45) * downwind))
+        )
+    return wind
+
+
+def _slicks(sky: _Sky) -> tuple[Field, Field | None]:
+    """Weak wind, films that damp the waves in filaments and eddies, calm patches as dark as an eye."""
+    rng = sky.rng
+    wind = _background(sky) * np.float32(rng.uniform(0.5, 0.75))
+    texture = sky.smooth(slope=2.3, coarsest=5)
+    filaments = np.exp(-((texture / np.float32(rng.uniform(0.06, 0.14))) ** 2))
+    where = smoothstep(-0.2, 1.2, sky.smooth(slope=2.2))
+    for _ in range(int(rng.integers(1, 5))):
+        east, north = rng.uniform(-150, 150, 2)
+        away = np.hypot(
+            sky.east - np.float32(east), (sky.north - np.float32(north)) * np.float32(rng.uniform(0.8, 1.5))
+        )
+        size = math.exp(rng.uniform(math.log(8), math.log(35)))
+        calm = smoothstep(0.5 * size, rng.uniform(1.1, 1.7) * size, away)
+        wind = np.float32(1.6) + (wind - np.float32(1.6)) * (
+            1 - np.float32(rng.uniform(0.5, 1.0)) * (1 - calm)
+        )
+    return wind, np.float32(-rng.uniform(3, 8)) * where * filaments
+
+
+def _open_sea(sky: _Sky) -> tuple[Field, Field | None]:
+    wind = _background(sky)
+    if sky.rng.random() < 0.35:  # a gradient of wind through the picture, without an edge
+        along, _ = sky.turned(sky.rng.uniform(-math.pi, math.pi))
+        wind = wind * (1 + np.float32(0.45) * np.tanh(along / np.float32(120)))
+    return wind, None
+
+
+_WINDS: Mapping[str, Callable[[_Sky], tuple[Field, Field | None]]] = {
+    "polar-low": _polar_low,
+    "front": _front,
+    "rain": _rain,
+    "slicks": _slicks,
+    "open-sea": _open_sea,
+}
+KINDS = tuple(_WINDS)
+"""What can be drawn; the first is the polar low, the others are look-alikes without one."""
+
+
+# --- what scatters --------------------------------------------------------------------------------
+
+
+def _incidence(ground: _Ground) -> Field:
+    """Angle of incidence, degrees."""
+    return np.float32(_NEAR) + np.float32((_FAR - _NEAR) / 2) * (ground.range + 1)
+
+
+def _sea(sky: _Sky, wind: Field, slick_db: Field | None) -> Field:
+    """Linear power ``(2, y, x)`` of the sea, cross and co.
+
+    Rounded from what is measured at C band: the co-polarised backscatter falls with the angle of
+    incidence, rises as a power of the wind and is weaker across the wind; the cross-polarised rises
+    by about 0.6 dB for each m/s and hardly knows an angle.
+    """
+    angle = _incidence(sky.ground)
+    azimuth = 2 * (sky.wind_from - sky.over.look)
+    steep = angle - 33
+    co = np.float32(-13.4 + 0.9 * math.cos(azimuth)) - np.float32(0.44) * steep + np.float32(0.006) * steep**2
+    growth = np.float32(1.25) + np.float32(0.025) * steep
+    co = co + 10 * growth * np.log10(wind / 10)
+    cross = np.float32(-35.4) + np.float32(0.58) * wind + 4 * np.log10(np.minimum(wind, 5) / 5)
+    both = np.stack([cross, co])
+    return to_power(both if slick_db is None else both + np.stack([slick_db / 2, slick_db]))
+
+
+def _ice(sky: _Sky) -> Field:
+    """Cover of sea ice, 0-1: from one side of the picture, with eddies along its edge."""
+    rng = sky.rng
+    if rng.random() > sky.over.icy:
+        return np.zeros_like(sky.east)
+    along, across = sky.turned(rng.uniform(-math.pi, math.pi))
+    curls = np.float32(rng.uniform(6, 16)) * sky.smooth(slope=1.6, coarsest=5)
+    edge = rng.uniform(25, 175)
+    if sky.low is not None:
+        c, s = _direction_of(along, across, sky)
+        edge = max(edge, sky.low.east * c + sky.low.north * s + 2.2 * sky.low.eye + 18)
+    return smoothstep(edge - 1.5, edge + 1.5, across + curls)
+
+
+def _direction_of(along: Field, across: Field, sky: _Sky) -> tuple[float, float]:
+    """Unit vector (east, north) along which `across` grows, from how it changes over the grid."""
+    middle, last = sky.ground.shape[0] // 2, sky.ground.shape[0] - 1
+    span = last * sky.ground.pixel
+    east = float(across[middle, last] - across[middle, 0]) / span
+    north = float(across[0, middle] - across[last, middle]) / span
+    length = math.hypot(east, north)
+    return east / length, north / length
+
+
+def _land(sky: _Sky) -> Field:
+    """Cover of land, 0-1: a coast with inlets, and islands."""
+    rng = sky.rng
+    if rng.random() > sky.over.coastal:
+        return np.zeros_like(sky.east)
+    rugged = sky.smooth(slope=1.5, coarsest=2)
+    along, _ = sky.turned(rng.uniform(-math.pi, math.pi))
+    height = rugged + (along - np.float32(rng.uniform(60, 230))) / np.float32(55)
+    if rng.random() < 0.4:
+        height = np.maximum(height, sky.smooth(slope=1.8, coarsest=5) - np.float32(rng.uniform(1.7, 2.4)))
+    if sky.low is not None:
+        away = np.hypot(
+            sky.ground.east - np.float32(sky.low.east), sky.ground.north - np.float32(sky.low.north)
+        )
+        height = height - 6 * (1 - smoothstep(1.4 * sky.low.eye, 2.6 * sky.low.eye + 15, away))
+    return smoothstep(-0.02, 0.02, height)
+
+
+def _covered(sky: _Sky, power: Field, ice: Field, land: Field) -> Field:
+    if ice.any():
+        floes = sky.smooth(slope=1.0, coarsest=12)
+        age = sky.smooth(slope=2.0, coarsest=2)
+        leads = np.exp(-((sky.smooth(slope=1.5, coarsest=6) / np.float32(0.05)) ** 2))
+        steep = _incidence(sky.ground) - 33
+        texture = np.float32(1.1) * floes + np.float32(1.6) * age - 5 * leads
+        scattered = to_power(
+            np.stack([np.float32(-24.5) + texture, -15 - np.float32(0.22) * steep + texture])
+        )
+        power = power + ice * (scattered - power)
+    if land.any():
+        relief = sky.smooth(slope=1.2, coarsest=8)
+        # Slopes that face the radar are bright.
+        slope = np.gradient(relief, axis=1) * np.float32(math.cos(sky.over.look)) - np.gradient(
+            relief, axis=0
+        ) * np.float32(math.sin(sky.over.look))
+        bright = (
+            np.float32(2.2) * np.tanh(-2 * slope / np.float32(max(float(slope.std()), 1e-6)))
+            + np.float32(1.2) * relief
+        )
+        power = power + land * (to_power(np.stack([-17.5 + bright, -9 + bright])) - power)
+    return power
+
+
+# --- what the radar makes of it -----------------------------------------------------------------
+
+
+def _received(sky: _Sky, power: Field) -> NDArray[np.uint8]:
+    """Counts ``(2, y, x)``: speckle, noise, calibration, seams, and nothing outside the swath."""
+    rng, over, ground = sky.rng, sky.over, sky.ground
+    # A coarser pixel holds more looks.
+    looks = over.looks * (ground.pixel * 1000 / PIXEL_SIZE) ** 2
+    speckle = 1 + rng.standard_normal(power.shape, dtype=np.float32) / np.float32(math.sqrt(looks))
+    swath, place = _sub_swath(ground.range)
+    # The antenna of each sub-swath sees its middle best: noise is highest at the seams.
+    shape = np.float32(1.5) * (place**2) - np.float32(0.5)
+    noise = to_power(over.noise_db[swath] + shape) * np.float32(over.noise_left)
+    received = np.stack([power[0] + noise, power[1] + np.float32(0.1) * noise]) * np.maximum(
+        speckle, np.float32(0.05)
+    )
+    sigma0 = decibels(received)
+    sigma0[0] += np.float32(over.gain_db[0])
+    sigma0[1] += np.float32(over.gain_db[1]) + over.seam_db[swath]
+    names = ("cross_pol", "co_pol")
+    return np.stack([
+        to_counts(channel, OUR_LIMITS[name], valid=ground.seen)
+        for name, channel in zip(names, sigma0, strict=True)
+    ])  # fmt: skip
+
+
+def _sub_swath(position: Field) -> tuple[NDArray[np.int64], Field]:
+    """(number of the sub-swath, place in it from -1 to 1) of each place across the swath."""
+    share = np.clip((position + 1) / 2, 0, np.float32(0.9999))
+    edges = np.array(_SEAMS, np.float32)
+    number = np.clip(np.searchsorted(edges, share, side="right") - 1, 0, len(_SEAMS) - 2)
+    low, high = edges[number], edges[number + 1]
+    return number, 2 * (share - low) / (high - low) - 1
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> Path:
+    """Write pictures in the published layout, ``train/pos/cffe42_20191012T084028_…_mos_rgb.png``.
+
+    A pass holds `PASS` pictures within some minutes, two of them with a polar low. Every fifth pass
+    goes to ``test``. Red and green are the cross-polarised channel, blue is the co-polarised. Picture
+    i depends on `seed` and i alone, not on `n`. Files of the same names are replaced.
+
+    Args:
+        root: Created where it is missing.
+        n: Number of pictures.
+        pixel_size: Metres; other than the published 500 it is written into the files.
+
+    Returns:
+        `root`.
+
+    Raises:
+        StorageError: A file could not be written.
+    """
+    for index in range(n):
+        number, place = divmod(index, PASS)
+        over = compose_pass(np.random.default_rng([seed, 0, number]), number)
+        kind = _IN_A_PASS[place]
+        scene = render(kind, over, np.random.default_rng([seed, 1, index]), pixel_size=pixel_size)
+        split = "test" if number % _EVERY == 1 else "train"
+        folder = root / split / ("pos" if scene.eye else "neg")
+        _save(folder / _name(over, place, seed, index), scene.counts, pixel_size)
+    return root
+
+
+def _name(over: Pass, place: int, seed: int, index: int) -> str:
+    start = over.start + datetime.timedelta(seconds=75 * place)
+    stop = start + datetime.timedelta(seconds=64 + 20 * (place % 3))
+    code = np.random.default_rng([seed, 2, index]).integers(16**6)
+    return f"{code:06x}_{start:%Y%m%dT%H%M%S}_{stop:%Y%m%dT%H%M%S}_mos_rgb.png"
+
+
+def _save(path: Path, counts: NDArray[np.uint8], pixel_size: float) -> None:
+    stream = io.BytesIO()
+    about = PngImagePlugin.PngInfo()
+    if pixel_size != PIXEL_SIZE:
+        about.add_text("pixel_size", f"{pixel_size:g}")
+    picture = Image.fromarray(np.ascontiguousarray(counts[[0, 0, 1]].transpose(1, 2, 0)))
+    picture.save(stream, "PNG", pnginfo=about, compress_level=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(stream.getvalue())
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
+                           "choose another folder") from error  # fmt: skip

@@ -1,0 +1,72 @@
+"""Radar backscatter of the sea as 8-bit counts, and back: one declared scale a polarisation.
+
+The scale of the published pictures of polar lows is not known. The limits here are our choice, made
+so that generated scenes have about the mean and spread that the published training pictures have;
+scenes that are given in decibels are brought to counts by limits that are declared and stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NO_DATA", "OUR_LIMITS", "DecibelLimits", "decibels", "to_counts", "to_decibels", "to_power"]
+
+NO_DATA = 0
+"""The count of a pixel that the radar did not see."""
+
+
+@dataclass(frozen=True)
+class DecibelLimits:
+    """The backscatter sigma0 of the lowest and of the highest count, dB; what lies beyond is clipped."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"limits from {self.low} to {self.high} dB are empty")
+
+
+OUR_LIMITS: Mapping[str, DecibelLimits] = {
+    "cross_pol": DecibelLimits(-36.0, -14.0),
+    "co_pol": DecibelLimits(-28.0, -2.0),
+}
+"""By channel. Our choice, not the authors': theirs are not known."""
+
+
+def decibels(power: NDArray[np.floating]) -> NDArray[np.floating]:
+    """``10 log10(power)`` of a linear power, which may be 0 or, noise subtracted, below: -200 dB then."""
+    return 10 * np.log10(np.maximum(power, power.dtype.type(1e-20)))
+
+
+def to_power(sigma0_db: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Linear power of a backscatter in decibels: averages over an area are taken of it."""
+    return np.power(sigma0_db.dtype.type(10), sigma0_db / 10)
+
+
+def to_counts(
+    sigma0_db: NDArray[np.floating], limits: DecibelLimits, *, valid: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Counts 1 to 255, linear in decibels between the limits; `NO_DATA` where not `valid`.
+
+    >>> to_counts(np.array([-40.0, -28.0, -15.0, -2.0]), DecibelLimits(-28.0, -2.0)).tolist()
+    [1, 1, 128, 255]
+    """
+    share = (sigma0_db - limits.low) / (limits.high - limits.low)
+    counts = (1 + np.rint(254 * np.clip(share, 0, 1))).astype(np.uint8)
+    return counts if valid is None else np.where(valid, counts, np.uint8(NO_DATA))
+
+
+def to_decibels(counts: NDArray[np.uint8], limits: DecibelLimits) -> NDArray[np.float32]:
+    """The backscatter of counts, dB; NaN where there is no data.
+
+    >>> to_decibels(np.array([0, 1, 255], np.uint8), DecibelLimits(-28.0, -2.0)).tolist()
+    [nan, -28.0, -2.0]
+    """
+    share = (counts.astype(np.float32) - 1) / 254
+    found = np.float32(limits.low) + share * np.float32(limits.high - limits.low)
+    return np.where(counts == NO_DATA, np.float32(np.nan), found)

@@ -1,0 +1,281 @@
+"""The adapter of polar lows: layout, times, passes, polarisations, pixel sizes, pictures."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import geovision
+from geovision import registry
+from geovision.datasets.base import as_taken
+from geovision.datasets.polar_lows import COUNTS, PolarLows, passes, times_of_name
+from geovision.datasets.synthetic import sar_sea
+from geovision.errors import DatasetError, InputError, OptionError, UnreadableFileError
+from geovision.readers.sar_pictures import average_counts, read_counts
+from geovision.spec import InputSpec
+
+SPEC = registry.find_task("polarlow").inputs[0]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 generated pictures of four passes, in pixels of 4 km. Not to be written to."""
+    return sar_sea.write(tmp_path_factory.mktemp("polar lows"), 24, seed=1, pixel_size=4000.0)
+
+
+def coarse(root: Path, **options) -> PolarLows:
+    return PolarLows(root, **({"pixel_size": 4000.0} | options))
+
+
+def save(path: Path, counts: np.ndarray, **options) -> Path:
+    """A picture as published: ``(2, y, x)`` as cross, cross, co."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(counts[[0, 0, 1]].transpose(1, 2, 0))).save(path, **options)
+    return path
+
+
+def picture(side: int = 24, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 256, (2, side, side)).astype(np.uint8)
+
+
+NAME = "cffe42_20191012T084028_20191012T084212_mos_rgb.png"
+
+# --- layout and times ---------------------------------------------------------------------------
+
+
+def test_classes_and_splits_are_folders(root: Path) -> None:
+    data = coarse(root)
+    assert data.target.classes == ("neg", "pos")
+    assert data.target.positive == "pos"
+    assert np.bincount(data.labels).tolist() == [16, 8]
+    for path, label in zip(data.paths, data.labels, strict=True):
+        assert path.parent.name == data.target.classes[label]
+    train, test = (coarse(root, split=split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (18, 6)
+    assert {path.parent.parent.name for path in test.paths} == {"test"}
+    assert not set(train.units) & set(test.units)
+    assert sum(COUNTS["train"].values()) == 1547
+    assert sum(COUNTS["test"].values()) == 435
+
+
+def test_a_name_tells_begin_and_end() -> None:
+    begin, end = times_of_name(f"/somewhere/{NAME}")
+    assert begin == datetime.datetime(2019, 10, 12, 8, 40, 28)
+    assert end - begin == datetime.timedelta(seconds=104)
+
+
+@pytest.mark.parametrize("name", ["low.png", NAME.replace("20191012", "20191312"), NAME.replace("_mos", "")])
+def test_a_name_without_a_time_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    save(tmp_path / "train" / "pos" / name, picture())
+    with pytest.raises(DatasetError, match=r"does not tell when it was taken.*expected train and test"):
+        PolarLows(tmp_path)
+
+
+def test_pictures_within_minutes_are_of_one_pass() -> None:
+    noon = datetime.datetime(2020, 1, 31, 23, 50)
+    minutes = (0, 12, 25, 98.6, 49.3 + 25, 24 * 60)
+    found = passes([noon + datetime.timedelta(minutes=m) for m in minutes])
+    # A chain of pictures is one pass, also over midnight; the twin and the next orbit are others.
+    assert found[0] == found[1] == found[2] == "2020-01-31T23:50"
+    assert len(set(found)) == 4
+
+
+def test_a_split_keeps_passes_or_whole_days_together(root: Path) -> None:
+    data = coarse(root)
+    assert len(set(data.units)) == 4
+    held, kept = data.split_by_unit(0.5, seed=0)
+    assert not set(held.units) & set(kept.units)
+    assert coarse(root, unit="date").units == [f"{begin:%Y-%m-%d}" for begin, _ in data.times()]
+    with pytest.raises(OptionError, match="unit 'storm' is not known; choose pass or date"):
+        coarse(root, unit="storm")
+
+
+@pytest.mark.parametrize(
+    ("made", "given", "said"),
+    [
+        ("data/train/pos", ".", "one further down, give .*data"),
+        ("data/train/pos", "data/train", "one folder up, give .*data"),
+        ("data/other", "data", "no pictures in train or test among other"),
+        ("data", "data", "the folder is empty"),
+    ],
+)
+def test_another_layout_says_what_is_there(tmp_path: Path, made: str, given: str, said: str) -> None:
+    folder = tmp_path / made
+    if made.endswith("pos"):
+        save(folder / NAME, picture())
+    folder.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(DatasetError, match=said):
+        PolarLows(tmp_path / given)
+
+
+def test_a_split_that_is_not_there_says_so(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "pos" / NAME, picture())
+    assert len(PolarLows(tmp_path)) == 1
+    with pytest.raises(DatasetError, match="the test split is not here"):
+        PolarLows(tmp_path, split="test")
+
+
+# --- samples ------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_cross_and_co_of_the_middle_with_what_is_seen(tmp_path: Path) -> None:
+    counts = picture(24)
+    counts[:, :, :9] = 0  # outside the swath
+    counts[0, 12, 12] = 0  # dark in one channel is not missing
+    save(tmp_path / "train" / "pos" / NAME, counts)
+    sample = PolarLows(tmp_path, size=(16, 12))[0]
+    middle = torch.from_numpy(counts[:, 4:20, 6:18].astype(np.float32) / 255)
+    assert torch.equal(sample["inputs"]["image"], middle)
+    assert torch.equal(sample["valid"]["image"], torch.arange(6, 18).ge(9).expand(2, 16, 12))
+    assert int(sample["target"]) == 1
+    assert sample["unit"] == "2019-10-12T08:40"
+
+
+def test_what_lies_beyond_a_small_picture_is_missing(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "pos" / NAME, picture(10))
+    sample = PolarLows(tmp_path, size=(16, 16))[0]
+    assert sample["valid"]["image"].sum().item() == 2 * 10 * 10
+    assert sample["valid"]["image"][:, 3:13, 3:13].all()
+    assert not sample["inputs"]["image"][~sample["valid"]["image"]].any()
+
+
+def test_missing_enters_the_network_as_the_published_zero(root: Path) -> None:
+    """With the mask and without it a model sees the same, so a file and a sample are answered alike."""
+    torch.manual_seed(0)
+    data = coarse(root)
+    model = geovision.create("polarlow-tiny", pixel_size=4000.0)
+    sample = data[0]
+    assert not sample["valid"]["image"].all()
+    inputs, valid = (
+        {name: each[None] for name, each in sample[part].items()} for part in ("inputs", "valid")
+    )
+    with torch.no_grad():
+        assert torch.equal(model(inputs).values, model(inputs, valid=valid).values)
+        expected = model.head.probabilities(model(inputs).values)[0, 1]
+    answer = model.predict(data.paths[0], precision="float32")[0]
+    assert answer.probabilities["pos"] == pytest.approx(float(expected), abs=1e-5)
+
+
+# --- polarisations and pixel sizes --------------------------------------------------------------
+
+
+def test_the_reader_refuses_what_is_no_such_composite(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "photo.png")
+    with pytest.raises(InputError, match=r"photo\.png: red and green differ"):
+        read_counts(tmp_path / "photo.png", SPEC)
+    Image.fromarray(colours[..., 0]).save(tmp_path / "grey.png")
+    with pytest.raises(InputError, match="one polarisation is missing"):
+        read_counts(tmp_path / "grey.png", SPEC)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "grey.png").read_bytes()[:60])
+    with pytest.raises(UnreadableFileError):
+        read_counts(tmp_path / "cut.png", SPEC)
+
+
+def test_coarser_pixels_are_means_of_those_that_have_data() -> None:
+    counts = np.zeros((2, 4, 4), np.uint8)
+    counts[:, :2, :2] = [[[10, 20], [30, 41]], [[200, 200], [201, 200]]]
+    counts[:, 0, 2], counts[:, 1, 3] = (7, 9), (9, 11)  # half of a block
+    counts[:, 3, 3] = 255  # a quarter
+    coarser = average_counts(counts, 2)
+    assert coarser[0].tolist() == [[25, 8], [0, 0]]
+    assert coarser[1].tolist() == [[200, 10], [0, 0]]
+
+
+def test_the_mean_does_not_depend_on_the_steps_it_is_taken_in() -> None:
+    counts = picture(32, seed=5)
+    at_once = average_counts(counts, 4).astype(int)
+    in_two = average_counts(average_counts(counts, 2), 2).astype(int)
+    assert np.abs(at_once - in_two).max() <= 1
+    expected = counts.reshape(2, 8, 4, 8, 4).mean((2, 4))
+    assert np.abs(at_once - expected).max() <= 0.5
+
+
+def test_pixel_size_is_one_option_of_data_and_model(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "pos" / NAME, picture(80))
+    data = geovision.load_dataset("polar-lows", tmp_path, pixel_size=1000.0)
+    assert data[0]["inputs"]["image"].shape == (2, 256, 256)
+    model = geovision.create("polarlow-tiny", pixel_size=1000.0)
+    assert model.inputs[0].size == (256, 256)
+    taken = as_taken(PolarLows(tmp_path), model.inputs[0])
+    assert torch.equal(taken[0]["inputs"]["image"], data[0]["inputs"]["image"])
+    with pytest.raises(OptionError, match="no pixel sizes"):
+        geovision.load_dataset("ccsn", tmp_path, pixel_size=1000.0)
+    with pytest.raises(OptionError, match="expected metres"):
+        PolarLows(tmp_path, pixel_size=-5.0)
+
+
+def test_finer_pixels_than_the_files_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "pos" / NAME, picture())
+    with pytest.raises(DatasetError, match="pixels of 500 m cannot be averaged to 250 m"):
+        PolarLows(tmp_path, pixel_size=250.0)[0]
+    with pytest.raises(DatasetError, match="cannot be averaged to 750 m"):
+        PolarLows(tmp_path, pixel_size=750.0)[0]
+
+
+def test_a_file_that_tells_its_pixel_size_is_believed(root: Path, tmp_path: Path) -> None:
+    with Image.open(next(root.rglob("*.png"))) as file:
+        assert file.size == (100, 100)
+        assert file.info["pixel_size"] == "4000"
+    spec = InputSpec("image", SPEC.channels, pixel_size=8000.0)
+    assert read_counts(next(root.rglob("*.png")), spec).shape == (2, 50, 50)
+    from PIL.PngImagePlugin import PngInfo
+
+    about = PngInfo()
+    about.add_text("pixel_size", "wide")
+    path = save(tmp_path / "odd.png", picture(), pnginfo=about)
+    with pytest.raises(InputError, match="'wide', which is no length in metres"):
+        read_counts(path, SPEC)
+
+
+def test_a_model_is_scored_and_trained_at_its_own_pixel_size(root: Path, tmp_path: Path) -> None:
+    """The data set is loaded at the files' 4 km and the model sees 8 km."""
+    from geovision.spec import Augment, Recipe, Stage
+
+    torch.manual_seed(0)
+    data = coarse(root)
+    model = geovision.create("polarlow-tiny", pixel_size=8000.0)
+    shapes = set()
+    model.register_forward_pre_hook(lambda _, args: shapes.add(tuple(args[0]["image"].shape[1:])))
+    recipe = Recipe(
+        stages=(Stage(epochs=1, batch_size=8, sampling="balanced"),), monitor="train_loss",
+        augment=Augment(crop_area=(0.4096, 0.4096), translate=0.1, zoom=0.15, rotate=144.0, fill="zero"),
+    )  # fmt: skip
+    geovision.train(model, data, validation=data, recipe=recipe, progress=False)
+    report = geovision.evaluate(model, data, bootstrap=20)
+    assert shapes == {(2, 32, 32)}
+    assert report.headline == "positive_f1"
+    counts = report.metrics
+    assert counts["errors"].value == counts["missed"].value + counts["false_alarms"].value
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def test_plots_show_the_published_colours_and_the_answer(root: Path, tmp_path: Path) -> None:
+    data = coarse(root)
+    sample = data[len(data) - 1]
+    model = geovision.create("polarlow-tiny", pixel_size=4000.0)
+    figure = data.plot(sample, model.predict(sample["inputs"]["image"])[0])
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape == (64, 64, 3)
+    np.testing.assert_array_equal(shown[..., 0], shown[..., 1])
+    np.testing.assert_allclose(shown[..., 2], sample["inputs"]["image"][1])
+    words = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert sorted(words) == ["No polar low", "Polar low"]
+    figure.savefig(tmp_path / "one.png")
+    data.sheet(per_class=2).savefig(tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 5000
+
+
+def test_synthetic_writes_the_published_layout(tmp_path: Path) -> None:
+    data = PolarLows(PolarLows.synthetic(tmp_path, 2, seed=0))
+    with Image.open(data.paths[0]) as file:
+        assert file.size == (800, 800)
+        assert "pixel_size" not in file.info
+    assert data[0]["inputs"]["image"].shape == (2, 512, 512)
