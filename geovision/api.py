@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geovision import registry
 from geovision.errors import OptionError, WeightsNotAvailable
@@ -14,9 +14,10 @@ from geovision.spec import ClassTarget, ModelSpec, Recipe, WeightSpec, resolve
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset
     from geovision.evaluation import Report
+    from geovision.explanation import Explanation
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["create", "evaluate", "info", "load", "load_dataset", "train"]
+__all__ = ["create", "evaluate", "explain", "info", "load", "load_dataset", "train"]
 
 
 def info(name: str) -> ModelSpec:
@@ -223,3 +224,44 @@ def evaluate(
     return resolve("geovision.evaluation:evaluate")(
         model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=progress
     )
+
+
+def explain(
+    model: GeoModel, source: Any, *, method: str = "gradcam", target: str | None = None,
+    layer: str | None = None, steps: int | None = None, window: int | None = None,
+    stride: int | None = None, batch_size: int = 8,
+) -> Explanation:  # fmt: skip
+    """Show what in one sample speaks for an answer.
+
+    Args:
+        model: From `create` or `load`; its weights, gradients and mode stay as they are.
+        source: One sample of any kind that `GeoModel.predict` takes.
+        method: ``"gradcam"`` (Selvaraju et al. 2017, arXiv:1610.02391) or ``"layercam"`` (Jiang et al.
+            2021, doi:10.1109/TIP.2021.3089943): where the maps of one layer speak for the class.
+            ``"integrated-gradients"`` (Sundararajan et al. 2017, arXiv:1703.01365): what each value
+            contributes. ``"occlusion"``: by how much the logit falls without each patch; it needs no
+            gradient.
+        target: The class; None: the one that the task looks for, or else the likeliest. Of an answer
+            that is a map, the mean over it is explained.
+        layer: For gradcam and layercam, a layer by its name in `model.network`; None: the last stage,
+            or what the network's authors read.
+        steps: For integrated gradients; None: 200.
+        window, stride: For occlusion, cells of the network's grid; None: an eighth of its shorter side,
+            and half of that.
+        batch_size: Changed samples a forward pass.
+
+    Returns:
+        The map in the pixels of the picture as it was given, NaN where the network saw nothing; class,
+        logit and probability; `plot` and `save`. What is taken away becomes 0 in its unit, which is no
+        data for radar pictures and black for photos.
+
+    Raises:
+        OptionError: An option that is not known or is another method's, a class or layer that is not
+            there, or a model without gradient.
+        InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
+        MissingExtraError: captum is not installed, for integrated gradients and occlusion.
+    """
+    settings = resolve("geovision.explanation:Settings")(
+        method=method, layer=layer, steps=steps, window=window, stride=stride, batch_size=batch_size
+    )
+    return resolve("geovision.explanation:explain")(model, source, target=target, settings=settings)
