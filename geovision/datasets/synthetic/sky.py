@@ -402,16 +402,16 @@ def _cumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint
     image = _company(scene, sky(scene), fibres=0.25)
     rough = roughness(rng)
     growth = rng.uniform(0.3, 0.85)
-    elevations = sorted(math.radians(each) for each in rng.uniform(3, 34, int(rng.integers(4, 11))))
+    elevations = sorted(math.radians(degrees) for degrees in rng.uniform(3, 34, int(rng.integers(4, 11))))
     pixel = math.radians(scene.degrees_per_pixel)
-    for each in elevations:  # the farthest stand lowest
-        wide = rng.uniform(0.6, 1.6) * math.sin(each) / pixel
+    for elevation in elevations:  # the farthest stand lowest
+        wide = rng.uniform(0.6, 1.6) * math.sin(elevation) / pixel
         heap = Heap(
-            rng, left_right=rng.uniform(-0.05, 1.05) * size[1], base=_row(scene, each), width=wide,
+            rng, left_right=rng.uniform(-0.05, 1.05) * size[1], base=_row(scene, elevation), width=wide,
             height=wide * growth * rng.uniform(0.7, 1.2),
         )  # fmt: skip
         paint_heap(scene, image, heap, rough=rough, shade=rng.uniform(0.45, 0.7),
-                   far=0.75 * math.exp(-each / 0.10))  # fmt: skip
+                   far=0.75 * math.exp(-elevation / 0.10))  # fmt: skip
     return develop(scene, ground(scene, haze(scene, image, 0.025, scene.horizon)))
 
 
