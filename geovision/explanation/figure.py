@@ -46,7 +46,7 @@ def overlay(explanation: Explanation) -> Figure:
     panels = list(_panels(explanation))
     height, width = panels[0].shape
     tall = _SIDE * min(max(height / width, 0.4), 2.0)
-    figure = new_figure(_SIDE * len(panels) + 0.9, tall + 0.7)
+    figure = new_figure(_SIDE * len(panels) * 1.2 + 0.3, tall + 0.45)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     positive = np.concatenate([panel.cells[panel.cells > 0].ravel() for panel in panels])
     most = float(np.percentile(positive, _CLIP)) if positive.size else 0.0
