@@ -58,7 +58,7 @@ def explain(
     layer: Annotated[
         str | None, typer.Option(help="Of gradcam and layercam; a wrong name gets the list.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of integrated gradients; 200 if absent.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of integrated gradients; 200 to 800 if absent.")] = None,
     window: Annotated[
         int | None, typer.Option(help="Cells a side of occlusion's patch; an eighth of the input if absent.")
     ] = None,
@@ -74,7 +74,7 @@ def explain(
     The map lies where the network looked. A file that cannot be read is named on standard error, the
     others are explained, and the exit code is 1.
     """
-    from geovision.explanation import Settings, check, explain_source
+    from geovision.explanation import TOLERANCE, Settings, check, explain_source
     from geovision.models.sources import iter_sources
 
     settings = Settings(method.value, layer, steps, window, stride, batch_size)
@@ -92,6 +92,8 @@ def explain(
                 unreadable.append(source.name)
                 say(str(error))
                 continue
+            if found.completeness and found.completeness.relative_error > TOLERANCE:
+                say(_incomplete(found))
             picture, _ = found.save(out, names.of(source.name, found.settings.method))
             yield _row(found, picture) if form is not Format.jsonl else _all(found, picture)
 
@@ -100,6 +102,14 @@ def explain(
     if unreadable:
         say(f"{len(unreadable)} could not be read")
         raise typer.Exit(1)
+
+
+def _incomplete(found: Explanation) -> str:
+    error = found.completeness.relative_error if found.completeness else 0.0
+    return (
+        f"{found.source}: after {found.settings.steps} steps the contributions miss {100 * error:.1f} % of "
+        "what they explain; take more by --steps"
+    )
 
 
 class _Names:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from geovision.errors import MissingExtraError, OptionError
+from geovision.explanation.explanation import Completeness
 from geovision.explanation.question import Question
 from geovision.spec import InputSpec
 
-__all__ = ["integrated_gradients", "occlusion", "patch"]
+__all__ = ["MOST_STEPS", "STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]
+
+STEPS = 200
+"""Steps of integrated gradients to begin with, as published for polar lows."""
+
+MOST_STEPS = 800
+
+TOLERANCE = 0.01
+"""Part of the difference from the baseline that the contributions may miss."""
 
 
-def integrated_gradients(question: Question, *, steps: int, batch_size: int) -> list[Tensor]:
+def integrated_gradients(
+    question: Question, *, steps: int | None, batch_size: int
+) -> tuple[list[Tensor], int]:
     """Contribution of each value of each input (Sundararajan et al. 2017, arXiv:1703.01365).
 
     With x the input, b its baseline and S the logit, ``(x - b)`` times the mean of ``dS/dx`` along the
@@ -22,25 +32,43 @@ def integrated_gradients(question: Question, *, steps: int, batch_size: int) -> 
     error of the rule.
 
     Args:
-        steps: Equal parts of the line.
-        batch_size: Points of it a pass.
+        steps: Equal parts of the line. None: `STEPS`, and twice as many again, up to `MOST_STEPS`, while
+            the sum misses by more than `TOLERANCE` of the difference.
+        batch_size: Points of the line a pass.
 
     Returns:
-        One tensor an input, in the order of the question's, of the sample's shape; signed.
+        One tensor an input, in the order of the question's, of the sample's shape, signed; and the steps.
     """
-    points = steps + 1
-    explainer = _captum().IntegratedGradients(question.score)
-    found = explainer.attribute(
-        question.tensors, baselines=question.baselines, n_steps=points, method="riemann_trapezoid",
+    count = steps or STEPS
+    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
+    sums = _along_the_line(question, "riemann_trapezoid", count + 1, batch_size)
+    parts = [part * ((count + 1) / count) for part in sums]
+    while steps is None and count < MOST_STEPS and _missing(question, parts) > TOLERANCE:
+        # Half the width: the new points are the middles of the old parts.
+        middles = _along_the_line(question, "riemann_middle", count, batch_size)
+        parts = [(old + new) / 2 for old, new in zip(parts, middles, strict=True)]
+        count *= 2
+    return parts, count
+
+
+def _along_the_line(question: Question, rule: str, points: int, batch_size: int) -> list[Tensor]:
+    found = _captum().IntegratedGradients(question.score).attribute(
+        question.tensors, baselines=question.baselines, n_steps=points, method=rule,
         internal_batch_size=batch_size,
     )  # fmt: skip
-    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
-    return [part.detach()[0] * (points / steps) for part in found]
+    return [part.detach()[0] for part in found]
 
 
-def occlusion(
-    question: Question, *, window: int | None, stride: int | None, batch_size: int
-) -> list[Tensor]:
+def _missing(question: Question, parts: list[Tensor]) -> float:
+    return completeness(question, parts).relative_error
+
+
+def completeness(question: Question, parts: list[Tensor]) -> Completeness:
+    """How far contributions add up to the difference from the baseline."""
+    return Completeness(sum(float(part.double().sum()) for part in parts), question.difference)
+
+
+def occlusion(question: Question, *, window: int | None, stride: int | None, batch_size: int) -> list[Tensor]:
     """Fall of the score where a patch is taken away (Zeiler and Fergus 2014, arXiv:1311.2901).
 
     A patch has all channels and is set to the baseline. A cell has the mean over the patches that cover

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.explanation.layers import as_maps, views
+from geovision.explanation.layers import as_maps, map_layers, views
 from geovision.explanation.question import Question
 
 __all__ = ["class_activation"]
@@ -35,7 +35,8 @@ def class_activation(question: Question, layer: str, method: str) -> Tensor:
         once a sample.
 
     Raises:
-        OptionError: The layer gives no maps, does not run, or has no part in the answer.
+        OptionError: The layer gives no maps, or one of a single cell, does not run, or has no part in
+            the answer.
     """
     network = question.model.network
     runs = _activations_and_gradients(question, layer)
@@ -48,6 +49,12 @@ def class_activation(question: Question, layer: str, method: str) -> Tensor:
         maps.append(_unmirrored((weights * a).sum(1), network).relu())
     if len({each.shape for each in maps}) > 1:
         raise OptionError(f"layer {layer!r} runs {len(maps)} times on maps of several sizes; name another")
+    if maps[0].numel() == 1:
+        finer = map_layers(question)
+        raise OptionError(
+            f"layer {layer!r} has one cell for this size of input, which shows no place; "
+            + (f"name a finer one, such as {finer[-1]!r}" if finer else "try occlusion")
+        )
     return maps[0] if len(maps) == 1 else torch.stack(maps)
 
 

@@ -6,17 +6,16 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from geovision.errors import OptionError
-from geovision.explanation.attribution import integrated_gradients, occlusion, patch
+from geovision.explanation.attribution import completeness, integrated_gradients, occlusion, patch
 from geovision.explanation.class_activation import class_activation
-from geovision.explanation.explanation import Completeness, Explanation, InputMap
+from geovision.explanation.explanation import Explanation, InputMap
 from geovision.explanation.layers import chosen_layer
 from geovision.explanation.placement import place
 from geovision.explanation.question import Question, check_target
-from geovision.explanation.settings import LAYER_METHODS, STEPS, Settings
+from geovision.explanation.settings import LAYER_METHODS, Settings
 from geovision.models.geomodel import GeoModel
 from geovision.models.sources import Source, iter_sources
 from geovision.spec import InputSpec
@@ -74,7 +73,7 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
             for s, part, _ in values if s.layout == "channel"
             for channel, number in zip(s.channels, part, strict=True)
         },
-        completeness=_completeness(question, [part for _, part, _ in values])
+        completeness=completeness(question, [part for _, part, _ in values])
         if settings.method == "integrated-gradients" else None,
     )  # fmt: skip
 
@@ -82,9 +81,8 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
 def _by_value(question: Question, settings: Settings) -> tuple[Settings, list[Tensor]]:
     """The settings that were used, and a contribution for each value of each input."""
     if settings.method == "integrated-gradients":
-        settings = dataclasses.replace(settings, steps=settings.steps or STEPS)
-        steps = settings.steps or STEPS
-        return settings, integrated_gradients(question, steps=steps, batch_size=settings.batch_size)
+        parts, steps = integrated_gradients(question, steps=settings.steps, batch_size=settings.batch_size)
+        return dataclasses.replace(settings, steps=steps), parts
     parts = occlusion(
         question, window=settings.window, stride=settings.stride, batch_size=settings.batch_size
     )
@@ -104,9 +102,3 @@ def _laid(source: Source, spec: InputSpec, values: Tensor, axes: str) -> InputMa
     placement = place(source.values[spec.name], spec, where=source.name)
     array = values.detach().cpu().float().numpy()
     return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.picture)
-
-
-def _completeness(question: Question, parts: list[Tensor]) -> Completeness:
-    with torch.no_grad():
-        without = float(question.score(*question.baselines))
-    return Completeness(sum(float(part.double().sum()) for part in parts), question.logit - without)

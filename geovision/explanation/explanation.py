@@ -76,13 +76,13 @@ class InputMap:
         nothing."""
         return self.window.spread(self.cells, self.shape)
 
-    def peak(self, *, smooth: float = 0.0) -> tuple[float, float] | None:
-        """Row and column of the pixel with the largest value of the map, its middle; over all times.
-        None where nothing speaks for the class.
+    def peak(self, *, smooth: float = 1.0) -> tuple[float, float] | None:
+        """Where the map is largest, row and column of the middle of the pixel; over all times. None where
+        nothing speaks for the class.
 
         Args:
             smooth: Standard deviation, cells of `values`, of a Gaussian that the positive part is
-                smoothed with before. Gradients vary from one cell to the next.
+                smoothed with before, for single cells vary; 0: none.
         """
         cells = _smoothed(np.maximum(self.cells, 0), smooth) if smooth else self.cells
         if not cells.max() > 0:

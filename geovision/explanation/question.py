@@ -80,6 +80,12 @@ class Question:
         self.logit = float(self._score(values))
         self.probability = self._probability(values)
 
+    @property
+    def difference(self) -> float:
+        """The logit less that of the baselines."""
+        with torch.no_grad():
+            return self.logit - float(self.score(*self.baselines))
+
     def score(self, *tensors: Tensor) -> Tensor:
         """The number that is explained, ``(batch,)``, of changed inputs in the order of `specs`."""
         return self._score(self._values(tensors))

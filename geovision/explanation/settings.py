@@ -7,16 +7,13 @@ from typing import Any, Literal, get_args
 
 from geovision.errors import OptionError, nearest
 
-__all__ = ["LAYER_METHODS", "METHODS", "STEPS", "Method", "Settings"]
+__all__ = ["LAYER_METHODS", "METHODS", "Method", "Settings"]
 
 Method = Literal["gradcam", "layercam", "integrated-gradients", "occlusion"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 LAYER_METHODS = ("gradcam", "layercam")
 """Those that read the maps of one layer; the others look at the input alone."""
-
-STEPS = 200
-"""Steps of integrated gradients unless told otherwise."""
 
 _SERVES = {
     "layer": LAYER_METHODS,
@@ -33,7 +30,8 @@ class Settings:
     Args:
         method: One of `METHODS`.
         layer: Whose maps are read, by its name in `GeoModel.network`; of the layer methods.
-        steps: Of the trapezoidal rule; of integrated gradients.
+        steps: Of the trapezoidal rule; of integrated gradients. None: 200, and up to 800 until the sum is
+            within 1 %.
         window: Cells a side of the patch that is taken away; of occlusion. None: an eighth of the
             shorter side of the input.
         stride: Cells from one patch to the next; None: half of `window`.
