@@ -67,7 +67,7 @@ WAYS = (
     Way("layercam", "blocks.0.activation_2", smooth=4),
     Way("integrated-gradients", steps=50, smooth=0),
     Way("integrated-gradients", steps=50, smooth=4),
-    Way("occlusion", window=16, stride=4, smooth=0),
+    Way("occlusion", window=16, stride=8, smooth=0),
 )
 
 
@@ -89,7 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--name", default="polarlow-tiny")
     parser.add_argument("--pictures", type=int, default=1200, help="to train on and to hold back")
     parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--lows", type=int, default=120, help="drawn to be explained")
+    parser.add_argument("--lows", type=int, default=100, help="drawn to be explained")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 

@@ -11,56 +11,36 @@ from geovision.explanation.explanation import Completeness
 from geovision.explanation.question import Question
 from geovision.spec import InputSpec
 
-__all__ = ["MOST_STEPS", "STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]
+__all__ = ["STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]
 
 STEPS = 200
-"""Steps of integrated gradients to begin with, as published for polar lows."""
-
-MOST_STEPS = 800
+"""Steps of integrated gradients unless told otherwise, as published for polar lows."""
 
 TOLERANCE = 0.01
-"""Part of the difference from the baseline that the contributions may miss."""
+"""Part of the difference from the baseline by which contributions may miss it before that is remarked."""
 
 
-def integrated_gradients(
-    question: Question, *, steps: int | None, batch_size: int
-) -> tuple[list[Tensor], int]:
+def integrated_gradients(question: Question, *, steps: int, batch_size: int) -> list[Tensor]:
     """Contribution of each value of each input (Sundararajan et al. 2017, arXiv:1703.01365).
 
     With x the input, b its baseline and S the logit, ``(x - b)`` times the mean of ``dS/dx`` along the
     straight line from b to x, by the trapezoidal rule. All of them add up to ``S(x) - S(b)`` but for the
-    error of the rule.
+    error of the rule, and for jumps of S, which have no derivative.
 
     Args:
-        steps: Equal parts of the line. None: `STEPS`, and twice as many again, up to `MOST_STEPS`, while
-            the sum misses by more than `TOLERANCE` of the difference.
-        batch_size: Points of the line a pass.
+        steps: Equal parts of the line.
+        batch_size: Points of it a pass.
 
     Returns:
-        One tensor an input, in the order of the question's, of the sample's shape, signed; and the steps.
+        One tensor an input, in the order of the question's, of the sample's shape; signed.
     """
-    count = steps or STEPS
-    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
-    sums = _along_the_line(question, "riemann_trapezoid", count + 1, batch_size)
-    parts = [part * ((count + 1) / count) for part in sums]
-    while steps is None and count < MOST_STEPS and _missing(question, parts) > TOLERANCE:
-        # Half the width: the new points are the middles of the old parts.
-        middles = _along_the_line(question, "riemann_middle", count, batch_size)
-        parts = [(old + new) / 2 for old, new in zip(parts, middles, strict=True)]
-        count *= 2
-    return parts, count
-
-
-def _along_the_line(question: Question, rule: str, points: int, batch_size: int) -> list[Tensor]:
+    points = steps + 1
     found = _captum().IntegratedGradients(question.score).attribute(
-        question.tensors, baselines=question.baselines, n_steps=points, method=rule,
+        question.tensors, baselines=question.baselines, n_steps=points, method="riemann_trapezoid",
         internal_batch_size=batch_size,
     )  # fmt: skip
-    return [part.detach()[0] for part in found]
-
-
-def _missing(question: Question, parts: list[Tensor]) -> float:
-    return completeness(question, parts).relative_error
+    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
+    return [part.detach()[0] * (points / steps) for part in found]
 
 
 def completeness(question: Question, parts: list[Tensor]) -> Completeness:
