@@ -14,7 +14,7 @@ from geovision.explanation.class_activation import class_activation
 from geovision.explanation.explanation import Explanation, InputMap
 from geovision.explanation.layers import chosen_layer
 from geovision.explanation.placement import place
-from geovision.explanation.question import Question, check_target
+from geovision.explanation.question import Question, answering, check_target
 from geovision.explanation.settings import LAYER_METHODS, Settings
 from geovision.models.geomodel import GeoModel
 from geovision.models.sources import Source, iter_sources
@@ -54,7 +54,11 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
         OptionError: No such layer, or a patch that does not fit.
     """
     loaded = source.load(model.inputs)
-    question = Question(model, loaded, target)
+    with answering(model):
+        return _explained(source, Question(model, loaded, target), settings)
+
+
+def _explained(source: Source, question: Question, settings: Settings) -> Explanation:
     if settings.method in LAYER_METHODS:
         layer = chosen_layer(question, settings.layer)
         settings = dataclasses.replace(settings, layer=layer)
@@ -65,7 +69,7 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
         settings, parts = _by_value(question, settings)
         values = [(s, part, s.layout) for s, part in zip(question.specs, parts, strict=True)]
     return Explanation(
-        source=source.name, model=model.spec.name, label=question.label, logit=question.logit,
+        source=source.name, model=question.model.spec.name, label=question.label, logit=question.logit,
         probability=question.probability, settings=settings,
         inputs={s.name: _laid(source, s, part, axes) for s, part, axes in values if _is_picture(s)},
         scalars={

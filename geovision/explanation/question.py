@@ -15,7 +15,7 @@ from geovision.models.preprocess import physical
 from geovision.models.sources import Loaded
 from geovision.spec import ClassTarget, InputSpec, MaskTarget
 
-__all__ = ["Question", "baseline", "check_target"]
+__all__ = ["Question", "answering", "baseline", "check_target"]
 
 
 def check_target(model: GeoModel, target: str | None) -> None:
@@ -43,13 +43,25 @@ def baseline(spec: InputSpec, like: Tensor) -> Tensor:
     return like.new_tensor([channel.mean for channel in spec.channels]).expand_as(like)
 
 
+@contextmanager
+def answering(model: GeoModel) -> Iterator[None]:
+    """Within it the model answers as in `predict`; behind it every part is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 class Question:
     """Why this class, for this sample?
 
     Of a map as an answer, the mean over its cells is explained.
 
     Args:
-        model: Whatever its mode, it answers in evaluation mode.
+        model: In evaluation mode: see `answering`.
         loaded: The sample.
         target: The class; None: the one that the task looks for, or else the likeliest.
 
@@ -100,12 +112,7 @@ class Question:
         count = len(tensors[0])
         inputs = {spec.name: tensor for spec, tensor in zip(self.specs, tensors, strict=True)}
         valid = {name: mask.expand(count, *mask.shape[1:]) for name, mask in self.valid.items()}
-        training = self.model.training
-        self.model.eval()
-        try:
-            return self.model(inputs, valid=valid or None).values
-        finally:
-            self.model.train(training)
+        return self.model(inputs, valid=valid or None).values
 
     def _score(self, values: Tensor) -> Tensor:
         return values.flatten(1).mean(1) if self.index is None else values[:, self.index]

@@ -125,10 +125,10 @@ class TimmBackbone(nn.Module):
         """What one of the layers gave as ``(batch, channel, y, x)``: of tokens those of patches, and
         channels that come last brought to the front. None where it is no map."""
         model: Any = self.model
-        if values.ndim == 4:
-            last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-            return values.permute(0, 3, 1, 2) if last else values
         grid = getattr(getattr(model, "patch_embed", getattr(model, "stem", None)), "grid_size", None)
+        if values.ndim == 4:
+            last = getattr(model, "output_fmt", "NCHW") == "NHWC" or values.shape[1:3] == grid
+            return values.permute(0, 3, 1, 2) if last else values
         if values.ndim != 3 or grid is None:
             return None
         patches = values[:, getattr(model, "num_prefix_tokens", 0) :]
