@@ -12,6 +12,7 @@ that were found:
 - ``in_eye``: from the maximum to the middle of the eye it is no more than the eye's planted radius;
 - ``in_eye_or_half_a_cell``: no more than that and half a cell of the map, which cannot tell finer;
 - ``in_ring``: no more than 1.5 radii, where the generator has the strongest turning wind;
+- ``complete_within_1_percent``: integrated gradients add up that well;
 - ``chance``: of a maximum anywhere in the window, in the eye.
 """
 
@@ -33,6 +34,7 @@ import torch
 import geovision
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
+from geovision.explanation import Explanation
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.registry import find_task
@@ -49,25 +51,20 @@ class Way:
 
     method: str
     layer: str | None = None
-    steps: int | None = None
     window: int | None = None
     stride: int | None = None
-    smooth: float = 1.0
+    smooth: tuple[float, ...] = (0.0, 1.0)
 
 
 WAYS = (
-    Way("gradcam", smooth=0),
     Way("gradcam"),
-    Way("layercam", smooth=0),
     Way("layercam"),
     Way("layercam", "blocks.2.activation_1"),
     Way("layercam", "blocks.1.activation_2"),
-    Way("layercam", "blocks.1.activation_1", smooth=0),
     Way("layercam", "blocks.1.activation_1"),
-    Way("layercam", "blocks.0.activation_2", smooth=4),
-    Way("integrated-gradients", steps=50, smooth=0),
-    Way("integrated-gradients", steps=50, smooth=4),
-    Way("occlusion", window=16, stride=8, smooth=0),
+    Way("layercam", "blocks.0.activation_2", smooth=(1.0, 4.0)),
+    Way("integrated-gradients", smooth=(0.0, 4.0)),
+    Way("occlusion", window=16, stride=8, smooth=(0.0,)),
 )
 
 
@@ -125,29 +122,35 @@ def measure(model: GeoModel, count: int) -> Iterator[dict[str, object]]:
     chance = np.mean([math.pi * scene.eye.radius**2 / (height * width) for scene in found])
     for way in WAYS:
         began = time.monotonic()
-        places = [distance(model, scene, way) for scene in found]
-        away, cell, radius = (np.array(column) for column in zip(*places, strict=True))
-        layer = way.layer or ("" if "cam" not in way.method else model.network.explained_layer)
-        yield {
-            "date": datetime.date.today().isoformat(),
-            "commit": commit() or "",
-            "model": model.spec.name,
-            "steps_trained": model.training_record["steps"],
-            "f1_held_back": round(model.training_record["held_back"]["positive_f1"], 3),
-            "lows": count,
-            "found": len(found),
-            "method": way.method,
-            "layer": layer,
-            "options": " ".join(f"{k}={v}" for k in ("steps", "window", "stride") if (v := getattr(way, k))),
-            "smoothed_cells": way.smooth,
-            "cell_km": round(float(cell.mean()) * model.inputs[0].pixel_size / 1000, 1),
-            "in_eye": round(float((away <= radius).mean()), 3),
-            "in_eye_or_half_a_cell": round(float((away <= radius + cell / 2).mean()), 3),
-            "in_ring": round(float((away <= RING * radius).mean()), 3),
-            "chance": round(float(chance), 4),
-            "median_radii": round(float(np.median(away / radius)), 2),
-            "seconds_a_picture": round((time.monotonic() - began) / len(found), 2),
-        }
+        maps = [explained(model, scene, way) for scene in found]
+        seconds = (time.monotonic() - began) / len(found)
+        cell = np.array([(m.window.bottom - m.window.top) / m.first.cells.shape[-2] for m in maps])
+        radius = np.array([scene.eye.radius for scene in found])
+        errors = [m.completeness.relative_error for m in maps if m.completeness]
+        for smooth in way.smooth:
+            away = np.array([distance(m, s, smooth) for m, s in zip(maps, found, strict=True)])
+            yield {
+                "date": datetime.date.today().isoformat(),
+                "commit": commit() or "",
+                "model": model.spec.name,
+                "steps_trained": model.training_record["steps"],
+                "f1_held_back": round(model.training_record["held_back"]["positive_f1"], 3),
+                "lows": count,
+                "found": len(found),
+                "method": way.method,
+                "layer": maps[0].settings.layer or "",
+                "options": f"window={way.window} stride={way.stride}" if way.window else "",
+                "smoothed_cells": smooth,
+                "cell_km": round(float(cell.mean()) * model.inputs[0].pixel_size / 1000, 1),
+                "in_eye": round(float((away <= radius).mean()), 3),
+                "in_eye_or_half_a_cell": round(float((away <= radius + cell / 2).mean()), 3),
+                "in_ring": round(float((away <= RING * radius).mean()), 3),
+                "chance": round(float(chance), 4),
+                "median_radii": round(float(np.median(away / radius)), 2),
+                "complete_within_1_percent": round(np.mean(np.array(errors) <= 0.01), 3) if errors else "",
+                "median_incompleteness": round(float(np.median(errors)), 4) if errors else "",
+                "seconds_a_picture": round(seconds, 2),
+            }
 
 
 def lows(count: int, pixel_size: float) -> Iterator[sar_sea.Scene]:
@@ -163,17 +166,19 @@ def answers(model: GeoModel, scene: sar_sea.Scene) -> bool:
     return answer.label == model.target.positive
 
 
-def distance(model: GeoModel, scene: sar_sea.Scene, way: Way) -> tuple[float, float, float]:
-    """From the maximum to the middle of the eye; side of a cell; radius of the eye; pixels."""
-    found = geovision.explain(
+def explained(model: GeoModel, scene: sar_sea.Scene, way: Way) -> Explanation:
+    return geovision.explain(
         model, scene.counts, method=way.method, target=model.target.positive, layer=way.layer,
-        steps=way.steps, window=way.window, stride=way.stride,
-    ).first  # fmt: skip
+        window=way.window, stride=way.stride,
+    )  # fmt: skip
+
+
+def distance(found: Explanation, scene: sar_sea.Scene, smooth: float) -> float:
+    """From the maximum of the map to the middle of the eye, pixels."""
     # The generator counts from the middle of the first pixel, an explanation from its edge.
     eye = np.array([scene.eye.row + 0.5, scene.eye.column + 0.5])
-    peak = found.peak(smooth=way.smooth)
-    away = math.inf if peak is None else float(np.hypot(*(np.array(peak) - eye)))
-    return away, (found.window.bottom - found.window.top) / found.cells.shape[-2], scene.eye.radius
+    peak = found.first.peak(smooth=smooth)
+    return math.inf if peak is None else float(np.hypot(*(np.array(peak) - eye)))
 
 
 def append(row: dict[str, object]) -> None:

@@ -208,6 +208,22 @@ def test_integrated_gradients_are_complete(spec: ModelSpec):
     assert found.completeness.total == pytest.approx(float(found.first.values.sum()), rel=1e-3, abs=1e-6)
 
 
+def test_steps_are_doubled_only_where_none_are_asked_for(monkeypatch: pytest.MonkeyPatch):
+    from geovision.explanation import attribution
+
+    model = tiny(registry.find_model("polarlow-tiny"), size=(32, 32))
+    x, method = sample_for(model), "integrated-gradients"
+    monkeypatch.setattr(attribution, "STEPS", 5)
+    coarse = geovision.explain(model, x, method=method, steps=5)
+    found = geovision.explain(model, x, method=method)
+    assert coarse.settings.steps == 5
+    assert coarse.completeness.relative_error > 0.01 > found.completeness.relative_error
+    assert found.settings.steps in (10, 20, 40, 80, 160)
+    # Refined, the sum is that of a rule of so many steps at once.
+    at_once = geovision.explain(model, x, method=method, steps=found.settings.steps)
+    assert_close(found.first.values, at_once.first.values)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["cloud-tiny", "cloud-vit", "cloud-mobilenetv2", "polarlow-tiny"])
 def test_other_weights_give_another_map(name: str, method: str):

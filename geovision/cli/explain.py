@@ -58,7 +58,7 @@ def explain(
     layer: Annotated[
         str | None, typer.Option(help="Of gradcam and layercam; a wrong name gets the list.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of integrated gradients; 200 if absent.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of integrated gradients; 200 to 800 if absent.")] = None,
     window: Annotated[
         int | None, typer.Option(help="Cells a side of occlusion's patch; an eighth of the input if absent.")
     ] = None,

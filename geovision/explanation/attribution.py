@@ -11,16 +11,20 @@ from geovision.explanation.explanation import Completeness
 from geovision.explanation.question import Question
 from geovision.spec import InputSpec
 
-__all__ = ["STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]
+__all__ = ["MOST_STEPS", "STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]
 
 STEPS = 200
-"""Steps of integrated gradients unless told otherwise, as published for polar lows."""
+"""Steps of integrated gradients to begin with, as published for polar lows."""
+
+MOST_STEPS = 800
 
 TOLERANCE = 0.01
-"""Part of the difference from the baseline by which contributions may miss it before that is remarked."""
+"""By what part of it the contributions may miss the difference from the baseline."""
 
 
-def integrated_gradients(question: Question, *, steps: int, batch_size: int) -> list[Tensor]:
+def integrated_gradients(
+    question: Question, *, steps: int | None, batch_size: int
+) -> tuple[list[Tensor], int]:
     """Contribution of each value of each input (Sundararajan et al. 2017, arXiv:1703.01365).
 
     With x the input, b its baseline and S the logit, ``(x - b)`` times the mean of ``dS/dx`` along the
@@ -28,19 +32,36 @@ def integrated_gradients(question: Question, *, steps: int, batch_size: int) -> 
     error of the rule, and for jumps of S, which have no derivative.
 
     Args:
-        steps: Equal parts of the line.
-        batch_size: Points of it a pass.
+        steps: Equal parts of the line. None: `STEPS`, and twice as many again up to `MOST_STEPS`, while
+            the sum misses the difference by more than `TOLERANCE`.
+        batch_size: Points of the line a pass.
 
     Returns:
-        One tensor an input, in the order of the question's, of the sample's shape; signed.
+        One tensor an input, in the order of the question's, of the sample's shape, signed; and the steps
+        that were taken.
     """
-    points = steps + 1
+    count = steps or STEPS
+    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
+    whole = (count + 1) / count
+    parts = [whole * part for part in _on_the_line(question, "riemann_trapezoid", count + 1, batch_size)]
+    while steps is None and count < MOST_STEPS and _is_incomplete(question, parts):
+        # At half the width the new points are the middles of the old parts.
+        middles = _on_the_line(question, "riemann_middle", count, batch_size)
+        parts = [(old + new) / 2 for old, new in zip(parts, middles, strict=True)]
+        count *= 2
+    return parts, count
+
+
+def _on_the_line(question: Question, rule: str, points: int, batch_size: int) -> list[Tensor]:
     found = _captum().IntegratedGradients(question.score).attribute(
-        question.tensors, baselines=question.baselines, n_steps=points, method="riemann_trapezoid",
+        question.tensors, baselines=question.baselines, n_steps=points, method=rule,
         internal_batch_size=batch_size,
     )  # fmt: skip
-    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
-    return [part.detach()[0] * (points / steps) for part in found]
+    return [part.detach()[0] for part in found]
+
+
+def _is_incomplete(question: Question, parts: list[Tensor]) -> bool:
+    return completeness(question, parts).relative_error > TOLERANCE
 
 
 def completeness(question: Question, parts: list[Tensor]) -> Completeness:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from geovision.errors import OptionError
-from geovision.explanation.attribution import STEPS, completeness, integrated_gradients, occlusion, patch
+from geovision.explanation.attribution import completeness, integrated_gradients, occlusion, patch
 from geovision.explanation.class_activation import class_activation
 from geovision.explanation.explanation import Explanation, InputMap
 from geovision.explanation.layers import chosen_layer
@@ -85,8 +85,7 @@ def _explained(source: Source, question: Question, settings: Settings) -> Explan
 def _by_value(question: Question, settings: Settings) -> tuple[Settings, list[Tensor]]:
     """The settings that were used, and a contribution for each value of each input."""
     if settings.method == "integrated-gradients":
-        steps = settings.steps or STEPS
-        parts = integrated_gradients(question, steps=steps, batch_size=settings.batch_size)
+        parts, steps = integrated_gradients(question, steps=settings.steps, batch_size=settings.batch_size)
         return dataclasses.replace(settings, steps=steps), parts
     parts = occlusion(
         question, window=settings.window, stride=settings.stride, batch_size=settings.batch_size
