@@ -53,16 +53,19 @@ class Way:
     layer: str | None = None
     window: int | None = None
     stride: int | None = None
+    orientations: int = 1
     smooth: tuple[float, ...] = (0.0, 1.0)
 
 
 WAYS = (
     Way("gradcam"),
+    Way("gradcam", orientations=8),
     Way("layercam"),
-    Way("layercam", "blocks.2.activation_1"),
     Way("layercam", "blocks.1.activation_2"),
     Way("layercam", "blocks.1.activation_1"),
-    Way("layercam", "blocks.0.activation_2", smooth=(1.0, 4.0)),
+    Way("layercam", "blocks.2.activation_1", orientations=8),
+    Way("layercam", "blocks.1.activation_2", orientations=8),
+    Way("layercam", "blocks.1.activation_1", orientations=8),
     Way("integrated-gradients", smooth=(0.0, 4.0)),
     Way("occlusion", window=16, stride=8, smooth=(0.0,)),
 )
@@ -140,6 +143,7 @@ def measure(model: GeoModel, count: int) -> Iterator[dict[str, object]]:
                 "method": way.method,
                 "layer": maps[0].settings.layer or "",
                 "options": f"window={way.window} stride={way.stride}" if way.window else "",
+                "orientations": way.orientations,
                 "smoothed_cells": smooth,
                 "cell_km": round(float(cell.mean()) * model.inputs[0].pixel_size / 1000, 1),
                 "in_eye": round(float((away <= radius).mean()), 3),
@@ -147,7 +151,9 @@ def measure(model: GeoModel, count: int) -> Iterator[dict[str, object]]:
                 "in_ring": round(float((away <= RING * radius).mean()), 3),
                 "chance": round(float(chance), 4),
                 "median_radii": round(float(np.median(away / radius)), 2),
-                "complete_within_1_percent": round(np.mean(np.array(errors) <= 0.01), 3) if errors else "",
+                "complete_within_1_percent": round(float(np.mean(np.array(errors) <= 0.01)), 3)
+                if errors
+                else "",
                 "median_incompleteness": round(float(np.median(errors)), 4) if errors else "",
                 "seconds_a_picture": round(seconds, 2),
             }
@@ -169,7 +175,7 @@ def answers(model: GeoModel, scene: sar_sea.Scene) -> bool:
 def explained(model: GeoModel, scene: sar_sea.Scene, way: Way) -> Explanation:
     return geovision.explain(
         model, scene.counts, method=way.method, target=model.target.positive, layer=way.layer,
-        window=way.window, stride=way.stride,
+        window=way.window, stride=way.stride, orientations=way.orientations,
     )  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def evaluate(
 def explain(
     model: GeoModel, source: Any, *, method: str = "gradcam", target: str | None = None,
     layer: str | None = None, steps: int | None = None, window: int | None = None,
-    stride: int | None = None, batch_size: int = 8,
+    stride: int | None = None, orientations: int = 1, batch_size: int = 8,
 ) -> Explanation:  # fmt: skip
     """Show what in one sample speaks for an answer.
 
@@ -248,6 +248,8 @@ def explain(
         steps: For integrated gradients; None: 200, and up to 800 while the sum is not within 1 %.
         window, stride: For occlusion, cells of the network's grid; None: an eighth of its shorter side,
             and half of that.
+        orientations: 1: the sample as it is; 2: it and its mirror image, averaged; 8: also both turned by
+            quarters. For classes that know no direction.
         batch_size: Changed samples a forward pass.
 
     Returns:
@@ -262,6 +264,12 @@ def explain(
         MissingExtraError: captum is not installed, for integrated gradients and occlusion.
     """
     settings = resolve("geovision.explanation:Settings")(
-        method=method, layer=layer, steps=steps, window=window, stride=stride, batch_size=batch_size
+        method=method,
+        layer=layer,
+        steps=steps,
+        window=window,
+        stride=stride,
+        batch_size=batch_size,
+        orientations=orientations,
     )
     return resolve("geovision.explanation:explain")(model, source, target=target, settings=settings)

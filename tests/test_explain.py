@@ -19,6 +19,7 @@ from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, MissingExtraError, OptionError
 from geovision.explanation import METHODS, Explanation, Window
 from geovision.explanation.placement import place
+from geovision.explanation.question import ORIENTATIONS
 from geovision.heads.classification import ClassificationHead
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Channel, ClassTarget, InputSpec, ModelSpec
@@ -258,6 +259,45 @@ def test_a_mirrored_picture_has_the_mirrored_map():
         assert not np.allclose(one, one[:, ::-1], atol=1e-2 * one.max())
 
 
+@pytest.mark.parametrize("name", ["polarlow-tiny", "cloud-mobilenetv2"])
+def test_orientations_are_averaged(name: str):
+    """Also of a network that mirrors its pictures by itself."""
+    model = tiny(registry.find_model(name))
+    x, target = sample_for(model), model.target.classes[1]
+    found = geovision.explain(model, x, method="layercam", target=target, orientations=8)
+    single = [
+        each.back(
+            torch.from_numpy(geovision.explain(model, each.turn(x), method="layercam", target=target).map)
+        )
+        for each in ORIENTATIONS
+    ]
+    expected = torch.stack(single).mean(0).numpy()
+    assert expected.max() > 0
+    np.testing.assert_allclose(found.map, expected, atol=1e-4 * expected.max())
+    # However the picture is turned, the map is turned with it.
+    turned = geovision.explain(model, x.rot90(1, (1, 2)).flip(2), method="layercam", target=target,
+                               orientations=8)  # fmt: skip
+    back = np.rot90(turned.map[:, ::-1], -1)
+    np.testing.assert_allclose(back, found.map, atol=1e-4 * expected.max())
+
+
+def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_is():
+    model = tiny(registry.find_model("polarlow-tiny"), size=(32, 32))
+    x = sample_for(model)
+    for method in ("integrated-gradients", "occlusion"):
+        found = geovision.explain(model, x, method=method, orientations=2)
+        plain = geovision.explain(model, x, method=method)
+        mirrored = geovision.explain(model, x.flip(-1), method=method)
+        assert found.logit == plain.logit
+        expected = (plain.first.values + mirrored.first.values[..., ::-1]) / 2
+        np.testing.assert_allclose(found.first.values, expected, atol=1e-2 * np.abs(expected).max())
+        if found.completeness:
+            assert found.completeness.relative_error < 0.01
+    with pytest.raises(OptionError, match=r"turns input 'image' by quarters, and it is not square .32 x 64"):
+        geovision.explain(tiny(registry.find_model("cloud-tiny"), size=(32, 64)), torch.rand(3, 32, 64),
+                          orientations=8)  # fmt: skip
+
+
 def test_tokens_are_laid_out_as_their_patches():
     """Of a transformer over a picture that is wider than high; the first token is of no patch."""
     model = tiny(registry.find_model("cloud-vit"), size=(64, 96))
@@ -446,6 +486,7 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
         ({"method": "integrated-gradients", "steps": 0}, "steps must be 1 or more, not 0"),
         ({"method": "occlusion", "window": 65}, "window=65 is larger than input 'image' .64 x 64"),
         ({"method": "occlusion", "window": 2, "stride": 3}, "stride=3 is larger than window=2"),
+        ({"orientations": 4}, "orientations must be 1, 2 or 8, not 4"),
         ({"target": "cirrus"}, "cloud-tiny has no class 'cirrus'; there are Ac, As"),
         (
             {"layer": "model.layer5"},
@@ -572,7 +613,12 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
         about = json.loads(str(archive["about"]))
         assert archive["image"].shape == (3, 64, 64)
         assert archive["image_map"].shape == (90, 120)
-    assert about["settings"] == {"method": "integrated-gradients", "steps": 100, "batch_size": 8}
+    assert about["settings"] == {
+        "method": "integrated-gradients",
+        "steps": 100,
+        "batch_size": 8,
+        "orientations": 1,
+    }
     assert about["inputs"]["image"]["window"] == [0, 0, 90, 120]
     assert about["completeness"]["total"] == pytest.approx(about["completeness"]["difference"], rel=0.1)
 

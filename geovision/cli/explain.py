@@ -34,7 +34,7 @@ _ERROR = "completeness_error"
 def register(app: typer.Typer) -> None:
     app.command("explain", epilog=examples(
         "geovision explain cloud-mobilenetv2 sky.jpg",
-        "geovision explain runs/polarlow scene.png --method layercam --layer blocks.3.activation_2",
+        "geovision explain runs/polarlow scene.png --method layercam --orientations 8",
         "geovision explain runs/polarlow scenes/ --method integrated-gradients --target pos --out why",
         "geovision explain cloud-mobilenetv2 sky.jpg --method occlusion --window 32 --stride 8",
     ))(explain)  # fmt: skip
@@ -65,6 +65,9 @@ def explain(
     stride: Annotated[
         int | None, typer.Option(help="Cells from one patch to the next; half a window if absent.")
     ] = None,
+    orientations: Annotated[
+        int, typer.Option(help="Averaged: 1 as it is, 2 also mirrored, 8 also turned by quarters.")
+    ] = 1,
     batch_size: Annotated[int, typer.Option(help="Changed inputs a forward pass.")] = 8,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
@@ -77,7 +80,7 @@ def explain(
     from geovision.explanation import TOLERANCE, Settings, check, explain_source
     from geovision.models.sources import iter_sources
 
-    settings = Settings(method.value, layer, steps, window, stride, batch_size)
+    settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
     check(opened, target=target, settings=settings)
     names, unreadable = _Names(), []

@@ -46,7 +46,7 @@ def class_activation(question: Question, layer: str, method: str) -> Tensor:
         if a is None or g is None:
             raise OptionError(f"layer {layer!r} gives {tuple(activation.shape)}, which is no map")
         weights = g.mean((2, 3), keepdim=True) if method == "gradcam" else g.relu()
-        maps.append(_unmirrored((weights * a).sum(1), network).relu())
+        maps.append(_straightened((weights * a).sum(1), question).relu())
     if len({each.shape for each in maps}) > 1:
         raise OptionError(f"layer {layer!r} runs {len(maps)} times on maps of several sizes; name another")
     if maps[0].numel() == 1:
@@ -82,9 +82,18 @@ def _activations_and_gradients(question: Question, layer: str) -> list[tuple[Ten
     return [(a.detach(), g) for a, g in zip(kept, gradients, strict=True)]
 
 
-def _unmirrored(maps: Tensor, network: nn.Module) -> Tensor:
-    """One map of a picture from those of all its passages ``(passage, y, x)``, which add up."""
-    passages = views(network)
-    if len(maps) != len(passages):
-        return maps.sum(0)
-    return torch.stack([each.flip(axes) for each, axes in zip(maps, passages, strict=True)]).sum(0)
+def _straightened(maps: Tensor, question: Question) -> Tensor:
+    """One map of a picture from those of all its passages ``(passage, y, x)``, which add up.
+
+    A network may mirror the pictures of a batch, all of them one after the other; the question has
+    turned them before.
+    """
+    turns, mirrors = question.orientations, views(question.model.network)
+    if len(maps) != len(turns) * len(mirrors):
+        raise OptionError(f"a layer gave {len(maps)} maps of one picture; name another layer")
+    by_view = maps.unflatten(0, (len(mirrors), len(turns)))
+    return sum(
+        turn.back(by_view[number, index].flip(axes))
+        for number, axes in enumerate(mirrors)
+        for index, turn in enumerate(turns)
+    )  # type: ignore[return-value]

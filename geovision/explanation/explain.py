@@ -14,7 +14,7 @@ from geovision.explanation.class_activation import class_activation
 from geovision.explanation.explanation import Explanation, InputMap
 from geovision.explanation.layers import chosen_layer
 from geovision.explanation.placement import place
-from geovision.explanation.question import Question, answering, check_target
+from geovision.explanation.question import Question, answering, check_target, is_map
 from geovision.explanation.settings import LAYER_METHODS, Settings
 from geovision.models.geomodel import GeoModel
 from geovision.models.sources import Source, iter_sources
@@ -55,7 +55,9 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
     """
     loaded = source.load(model.inputs)
     with answering(model):
-        return _explained(source, Question(model, loaded, target), settings)
+        return _explained(
+            source, Question(model, loaded, target, orientations=settings.orientations), settings
+        )
 
 
 def _explained(source: Source, question: Question, settings: Settings) -> Explanation:
@@ -63,7 +65,7 @@ def _explained(source: Source, question: Question, settings: Settings) -> Explan
         layer = chosen_layer(question, settings.layer)
         settings = dataclasses.replace(settings, layer=layer)
         cells = class_activation(question, layer, settings.method)
-        spec = next(spec for spec in question.specs if _is_picture(spec))
+        spec = next(spec for spec in question.specs if is_map(spec))
         values = [(spec, cells, "time y x" if cells.ndim == 3 else "y x")]
     else:
         settings, parts = _by_value(question, settings)
@@ -71,7 +73,7 @@ def _explained(source: Source, question: Question, settings: Settings) -> Explan
     return Explanation(
         source=source.name, model=question.model.spec.name, label=question.label, logit=question.logit,
         probability=question.probability, settings=settings,
-        inputs={s.name: _laid(source, s, part, axes) for s, part, axes in values if _is_picture(s)},
+        inputs={s.name: _laid(source, s, part, axes) for s, part, axes in values if is_map(s)},
         scalars={
             channel.name: float(number)
             for s, part, _ in values if s.layout == "channel"
@@ -85,20 +87,18 @@ def _explained(source: Source, question: Question, settings: Settings) -> Explan
 def _by_value(question: Question, settings: Settings) -> tuple[Settings, list[Tensor]]:
     """The settings that were used, and a contribution for each value of each input."""
     if settings.method == "integrated-gradients":
-        parts, steps = integrated_gradients(question, steps=settings.steps, batch_size=settings.batch_size)
+        parts, steps = integrated_gradients(
+            question, steps=settings.steps, batch_size=settings.samples_a_pass
+        )
         return dataclasses.replace(settings, steps=steps), parts
     parts = occlusion(
-        question, window=settings.window, stride=settings.stride, batch_size=settings.batch_size
+        question, window=settings.window, stride=settings.stride, batch_size=settings.samples_a_pass
     )
     first, tensor = next(
-        pair for pair in zip(question.specs, question.tensors, strict=True) if _is_picture(pair[0])
+        pair for pair in zip(question.specs, question.tensors, strict=True) if is_map(pair[0])
     )
     (*_, window), (*_, stride) = patch(first, tensor, settings.window, settings.stride)
     return dataclasses.replace(settings, window=window, stride=stride), parts
-
-
-def _is_picture(spec: InputSpec) -> bool:
-    return spec.layout.split()[-2:] == ["y", "x"]
 
 
 def _laid(source: Source, spec: InputSpec, values: Tensor, axes: str) -> InputMap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from geovision.models.preprocess import physical
 from geovision.models.sources import Loaded
 from geovision.spec import ClassTarget, InputSpec, MaskTarget
 
-__all__ = ["Question", "answering", "baseline", "check_target"]
+__all__ = ["ORIENTATIONS", "Orientation", "Question", "answering", "baseline", "check_target", "is_map"]
 
 
 def check_target(model: GeoModel, target: str | None) -> None:
@@ -43,6 +44,35 @@ def baseline(spec: InputSpec, like: Tensor) -> Tensor:
     return like.new_tensor([channel.mean for channel in spec.channels]).expand_as(like)
 
 
+@dataclass(frozen=True)
+class Orientation:
+    """Quarter turns anticlockwise, and then mirrored left-right or not."""
+
+    quarters: int
+    mirrored: bool
+
+    def turn(self, values: Tensor) -> Tensor:
+        """Values ``(..., y, x)`` in this orientation."""
+        turned = values.rot90(self.quarters, (-2, -1)) if self.quarters else values
+        return turned.flip(-1) if self.mirrored else turned
+
+    def back(self, values: Tensor) -> Tensor:
+        """What was turned so, as it was."""
+        straight = values.flip(-1) if self.mirrored else values
+        return straight.rot90(-self.quarters, (-2, -1)) if self.quarters else straight
+
+
+ORIENTATIONS = (
+    Orientation(0, False), Orientation(0, True),
+    *(Orientation(quarters, mirrored) for quarters in (1, 2, 3) for mirrored in (False, True)),
+)  # fmt: skip
+
+
+def is_map(spec: InputSpec) -> bool:
+    """Whether an input lies on a grid: its axes end in y, x."""
+    return spec.layout.split()[-2:] == ["y", "x"]
+
+
 @contextmanager
 def answering(model: GeoModel) -> Iterator[None]:
     """Within it the model answers as in `predict`; behind it every part is in the mode it was in."""
@@ -64,17 +94,22 @@ class Question:
         model: In evaluation mode: see `answering`.
         loaded: The sample.
         target: The class; None: the one that the task looks for, or else the likeliest.
+        orientations: As in `Settings`. What is explained is the mean of the logit over all of them.
 
     Attributes:
         specs: Of the inputs that the sample has.
         tensors: These inputs in physical units, ``(1, *layout)`` each.
         baselines: Of the same shapes; see `baseline`.
         label: The class, or the name of the map.
-        logit: The number that is explained.
+        logit: Of the class, for the sample as it is; of a map its mean.
         probability: Calibrated, of the class; None where the answer is no class.
+        orientations: How the sample is turned each time it is asked about.
+
+    Raises:
+        OptionError: Quarter turns of an input that is not square.
     """
 
-    def __init__(self, model: GeoModel, loaded: Loaded, target: str | None) -> None:
+    def __init__(self, model: GeoModel, loaded: Loaded, target: str | None, *, orientations: int = 1) -> None:
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         self.model = model
         self.specs = tuple(spec for spec in model.inputs if spec.name in loaded.inputs)
@@ -85,8 +120,11 @@ class Question:
         self.baselines = tuple(
             baseline(spec, tensor) for spec, tensor in zip(self.specs, self.tensors, strict=True)
         )
+        self.orientations = ORIENTATIONS[:1]
         with torch.no_grad():
             values = self._values(self.tensors)
+        self.orientations = ORIENTATIONS[:orientations]
+        self._check_square()
         self.index = self._index(values, target)
         self.label = self._label()
         self.logit = float(self._score(values))
@@ -94,13 +132,17 @@ class Question:
 
     @property
     def difference(self) -> float:
-        """The logit less that of the baselines."""
+        """What is explained, less the same of the baselines."""
         with torch.no_grad():
-            return self.logit - float(self.score(*self.baselines))
+            return float(self.score(*self.tensors)) - float(self.score(*self.baselines))
 
     def score(self, *tensors: Tensor) -> Tensor:
-        """The number that is explained, ``(batch,)``, of changed inputs in the order of `specs`."""
-        return self._score(self._values(tensors))
+        """The number that is explained, ``(batch,)``, of changed inputs in the order of `specs`.
+
+        All orientations of all samples pass in one batch, one orientation after the other.
+        """
+        scores = self._score(self._values(tensors))
+        return scores.view(len(self.orientations), -1).mean(0)
 
     @contextmanager
     def differentiable(self) -> Iterator[tuple[Tensor, ...]]:
@@ -109,10 +151,27 @@ class Question:
             yield tuple(tensor.detach().clone().requires_grad_() for tensor in self.tensors)
 
     def _values(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        count = len(tensors[0])
-        inputs = {spec.name: tensor for spec, tensor in zip(self.specs, tensors, strict=True)}
-        valid = {name: mask.expand(count, *mask.shape[1:]) for name, mask in self.valid.items()}
+        inputs = {s.name: self._turned(s, tensor) for s, tensor in zip(self.specs, tensors, strict=True)}
+        valid = {
+            spec.name: self._turned(spec, self.valid[spec.name].expand_as(tensor))
+            for spec, tensor in zip(self.specs, tensors, strict=True)
+            if spec.name in self.valid
+        }
         return self.model(inputs, valid=valid or None).values
+
+    def _turned(self, spec: InputSpec, values: Tensor) -> Tensor:
+        """A batch in all orientations, one after the other; measurements know none."""
+        is_picture = is_map(spec)
+        return torch.cat([each.turn(values) if is_picture else values for each in self.orientations])
+
+    def _check_square(self) -> None:
+        for spec, tensor in zip(self.specs, self.tensors, strict=True):
+            height, width = tensor.shape[-2:] if is_map(spec) else (0, 0)
+            if any(each.quarters for each in self.orientations) and height != width:
+                raise OptionError(
+                    f"orientations={len(self.orientations)} turns input {spec.name!r} by quarters, and it is "
+                    f"not square ({height} x {width}); take 1 or 2"
+                )
 
     def _score(self, values: Tensor) -> Tensor:
         return values.flatten(1).mean(1) if self.index is None else values[:, self.index]

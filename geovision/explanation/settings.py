@@ -35,6 +35,8 @@ class Settings:
         window: Cells a side of the patch that is taken away; of occlusion. None: an eighth of the
             shorter side of the input.
         stride: Cells from one patch to the next; None: half of `window`.
+        orientations: 1: the sample as it is. 2: it and its mirror image, left-right, averaged. 8: also
+            both turned by quarters. For classes that know no direction; what is by chance is averaged out.
         batch_size: Changed inputs a forward pass.
 
     Raises:
@@ -47,6 +49,7 @@ class Settings:
     window: int | None = None
     stride: int | None = None
     batch_size: int = 8
+    orientations: int = 1
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -56,10 +59,17 @@ class Settings:
         for option, methods in _SERVES.items():
             if getattr(self, option) is not None and self.method not in methods:
                 raise OptionError(f"{option} is for {' and '.join(methods)}, not for {self.method}")
+        if self.orientations not in (1, 2, 8):
+            raise OptionError(f"orientations must be 1, 2 or 8, not {self.orientations}")
         for option in ("steps", "window", "stride", "batch_size"):
             number = getattr(self, option)
             if number is not None and number < 1:
                 raise OptionError(f"{option} must be 1 or more, not {number}")
+
+    @property
+    def samples_a_pass(self) -> int:
+        """How many samples in all their orientations make a batch."""
+        return max(1, self.batch_size // self.orientations)
 
     def as_dict(self) -> dict[str, Any]:
         """What was chosen or used, without what does not apply."""
