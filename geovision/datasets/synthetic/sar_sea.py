@@ -29,7 +29,7 @@ from geovision.physics.backscatter import OUR_LIMITS, decibels, to_counts, to_po
 
 __all__ = [
     "EXTENT", "GENERATOR_VERSION", "KINDS", "PASS", "PIXEL_SIZE", "Eye", "Pass", "Scene", "compose_pass",
-    "paint", "render", "write",
+    "paint", "picture", "render", "write",
 ]  # fmt: skip
 
 # Figures of models that were trained or scored on these pictures can be compared only within one
@@ -675,14 +675,19 @@ def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> P
     return root
 
 
-def _write_picture(root: Path, seed: int, pixel_size: float, index: int) -> None:
+def picture(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, Scene]:
+    """Path below the root, and content, of picture `index` of `write`: what the files do not tell."""
     number, place = divmod(index, PASS)
     over = compose_pass(np.random.default_rng([seed, 0, number]), number)
     kind = _IN_A_PASS[place]
     scene = render(kind, over, np.random.default_rng([seed, 1, index]), pixel_size=pixel_size)
     split = "test" if number % _EVERY == 1 else "train"
-    folder = root / split / ("pos" if scene.eye else "neg")
-    _save(folder / _name(over, place, seed, index), scene.counts, pixel_size)
+    return f"{split}/{'pos' if scene.eye else 'neg'}/{_name(over, place, seed, index)}", scene
+
+
+def _write_picture(root: Path, seed: int, pixel_size: float, index: int) -> None:
+    path, scene = picture(index, seed=seed, pixel_size=pixel_size)
+    _save(root / path, scene.counts, pixel_size)
 
 
 def _name(over: Pass, place: int, seed: int, index: int) -> str:
