@@ -312,6 +312,12 @@ def test_tokens_are_laid_out_as_their_patches():
         assert found.first.values.max() > 0
 
 
+def test_channels_that_come_last_are_brought_to_the_front():
+    found = geovision.explain(geovision.create("aurora-swin-tiny"), torch.rand(3, 224, 224))
+    assert found.settings.layer == "model.layers.3"
+    assert found.first.values.shape == (7, 7)
+
+
 def test_measurements_have_their_contributions():
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(64, 64), scalars=["cloud_base_height", "air_temperature"])
