@@ -102,9 +102,9 @@ def _farther(fold: Path, data: CCSN) -> float:
 OUTLIERS = Path(__file__).parents[1] / "benchmarks" / "cloud_outliers" / "shipped" / "outliers.json"
 
 OUTLIER_LINES = """\
-- Pictures that are certainly no sky ({count}: photos and drawings, radar, SAR, terrain, rain maps) are told from
-  photos of the fold held out with an area under the ROC curve of {auroc:.3f}; {found:.0%} of them lie beyond where
-  {flagged:.0%} of the photos do. Measured on {folds} trained by the same recipe."""
+- Pictures that are certainly no sky ({count}: photos and drawings, radar, SAR, terrain, rain maps) are told
+  from photos of the fold held out with an area under the ROC curve of {auroc:.3f}; {found:.0f} % of them lie
+  beyond where {flagged:.0f} % of the photos do. Measured on {folds} trained by the same recipe."""
 
 BODY = """
 
@@ -177,17 +177,13 @@ def _told_apart() -> str:
     """What `benchmarks/cloud_outliers.py --cross-validation OUT/folds` found of this recipe."""
     found = json.loads(OUTLIERS.read_text(encoding="utf-8"))
     row = found["table"]["residual (geovision)"]
-    kinds = {
-        kind: count for kind, count in found["pictures"].items() if not kind.startswith(("with", "photos f"))
-    }
+    counts = found["pictures"]
+    strange = sum(counts[kind] for kind in counts if kind not in ("with some sky", "photos from elsewhere"))
     folds = "the first fold, whose model is" if found["folds"] == 1 else "all folds, whose models are"
     return OUTLIER_LINES.format(
-        count=sum(kinds.values()),
-        auroc=row["all"],
-        found=row["found"],
-        flagged=1 - found["passed"],
+        count=strange, auroc=row["all"], found=100 * row["found"], flagged=100 - 100 * found["passed"],
         folds=folds,
-    )
+    )  # fmt: skip
 
 
 def _noise_score(model: GeoModel) -> float:
