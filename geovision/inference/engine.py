@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,7 +180,7 @@ def _client(workers: Workers) -> Iterator[tuple[Any, int]]:
         with (
             distributed.LocalCluster(
                 n_workers=workers.count, threads_per_worker=1, processes=True, dashboard_address=":0",
-                memory_limit=_memory(workers.memory), silence_logs=logging.CRITICAL,
+                memory_limit=_memory(workers.memory), silence_logs=logging.CRITICAL, preload=[__name__],
             ) as cluster,
             distributed.Client(cluster) as client,
         ):  # fmt: skip
@@ -219,6 +221,12 @@ def _memory(asked: str | None) -> int | str:
             "first piece of work; give more"
         )
     return limit
+
+
+def dask_setup(_worker: Any) -> None:
+    """Called by Dask as a local worker begins: an interrupt is for the driver, which ends its workers."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

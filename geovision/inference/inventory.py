@@ -140,6 +140,8 @@ def _opened(source: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingExtraError("fsspec", "scale") from error
     try:
-        return fsspec.core.url_to_fs(source)
+        system, root = fsspec.core.url_to_fs(source)
     except (ValueError, ImportError) as error:
         raise InputError(f"{source}: not an address that can be read here ({error})") from error
+    # One file has one name, however it was reached.
+    return system, os.path.normpath(root) if _is_local(system) else root

@@ -54,8 +54,9 @@ class Reading:
     Args:
         pattern: Where file names hold time and station; see `geovision.readers.allsky.NamePattern`.
         channels: ``"grey"`` declares that grey frames are given to a model of colour pictures.
-        stretches: Counts to brightness, by camera, by station, or ``""`` for all.
-        circles: The lit disk, by camera, by station, or ``""``; outside of it a frame is black.
+        stretches: Counts to brightness, by camera (``"gill/themis19"`` or ``"themis19"``), by station
+            (``"gill"``), or ``""`` for all.
+        circles: The lit disk, likewise; outside of it a frame is black.
         sites: Latitude and longitude by station, or ``""``, where the files do not say.
     """
 
@@ -76,9 +77,14 @@ class Reading:
             {key: (float(value[0]), float(value[1])) for key, value in stored["sites"].items()},
         )
 
+    @staticmethod
+    def camera(frame: Frame) -> str:
+        """The name under which a table holds what is of one camera alone: ``"gill/themis19"``."""
+        return "/".join(name for name in (frame.station, frame.device) if name)
+
     def of(self, table: Mapping[str, Any], frame: Frame) -> Any:
         """The entry that holds for a frame: its camera's, its station's, or that of all."""
-        for name in (frame.device, frame.station, ""):
+        for name in (self.camera(frame), frame.device, frame.station, ""):
             if name is not None and name in table:
                 return table[name]
         return None

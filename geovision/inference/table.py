@@ -66,12 +66,16 @@ class Table:
             if any(self.folder.glob("station=*")):
                 raise OptionError(f"{self.folder}: holds parts but no {MANIFEST}; choose another folder")
             return
-        known, wanted = self.manifest(), json.loads(json.dumps(manifest))
-        different = [key for key in wanted if known.get(key) != wanted[key]]
+        known, wanted = _flat(self.manifest()), _flat(json.loads(json.dumps(manifest)))
+        different = [
+            f"{key} {_short(known.get(key))} and not {_short(wanted.get(key))}"
+            for key in known | wanted
+            if known.get(key) != wanted.get(key)
+        ]
         if different:
             raise OptionError(
-                f"{self.folder}: was begun with {_differences(known, wanted, different)}; "
-                "choose another folder, so that one table has one model"
+                f"{self.folder}: was begun with {', '.join(different)}; "
+                "choose another folder, so that one table has one model and one way of reading"
             )
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
@@ -253,8 +257,10 @@ def _place(row: Mapping[str, Any]) -> str:
     return f"station={station}/date={date}"
 
 
-def _differences(known: Mapping[str, Any], wanted: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return ", ".join(f"{key} {_short(known.get(key))} and not {_short(wanted[key])}" for key in keys)
+def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the reading is made of beside the rest, so that a difference can be named."""
+    rest = {key: value for key, value in manifest.items() if key != "reading"}
+    return rest | dict(manifest.get("reading", {}))
 
 
 def _short(value: Any) -> str:
