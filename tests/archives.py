@@ -28,11 +28,20 @@ PICTURES = Reading(pattern="{station}_%Y%m%d_%H%M%S.jpg")
 
 
 def small_model() -> GeoModel:
-    """An untrained model whose answers differ from frame to frame."""
+    """An untrained model, whose answers are of several classes nevertheless."""
     torch.manual_seed(3)
     model = geovision.create("aurora-tiny", size=(32, 32))
+    skies = [coloured(sky(number, 32)) for number in range(32)]
+    pictures = torch.from_numpy(np.stack(skies)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        model.head.linear.weight.mul_(200)
+        features = model.features({"image": pictures})
+        features = features - features.mean(0)
+        # The directions in which these pictures differ, whatever the network makes of them.
+        directions = torch.linalg.svd(features, full_matrices=False).Vh[:3]
+        weight = torch.randn(len(model.target.classes), 3) @ directions
+        weight = 3 * weight / (features @ weight.T).std()
+        model.head.linear.weight.copy_(weight)
+        model.head.linear.bias.copy_(-(weight @ model.features({"image": pictures}).mean(0)))
     return model
 
 
@@ -44,6 +53,12 @@ def sky(number: int, side: int = 40) -> np.ndarray:
     distance = np.cos(angle) * x + np.sin(angle) * y - place
     counts = 2500 + 8000 * np.exp(-((distance / rng.uniform(0.05, 0.3)) ** 2)) + rng.normal(0, 200, x.shape)
     return counts.clip(0, 65535).astype(np.uint16)
+
+
+def coloured(counts: np.ndarray) -> np.ndarray:
+    """The same in greenish colours, uint8 ``(y, x, 3)``."""
+    grey = (counts >> 6).clip(0, 255).astype(np.uint8)
+    return np.stack([grey // 2, grey, grey // 3], axis=2)
 
 
 def frames_of(station: str, begin: datetime.datetime, number: int, *, first: int = 0) -> Iterator[Frame]:
@@ -76,9 +91,7 @@ def pictures(folder: Path, number: int, station: str = "kiruna") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(number):
         time = START + datetime.timedelta(minutes=10 * index)
-        grey = (sky(index) >> 6).clip(0, 255).astype(np.uint8)
-        colour = np.stack([grey // 2, grey, grey // 3], axis=2)
-        Image.fromarray(colour).save(folder / f"{station}_{time:%Y%m%d_%H%M%S}.jpg", quality=95)
+        Image.fromarray(coloured(sky(index))).save(folder / f"{station}_{time:%Y%m%d_%H%M%S}.jpg", quality=95)
     return folder
 
 
