@@ -26,6 +26,9 @@ DEATHS = 3
 """A piece whose workers died so often is given up, and the others go on."""
 
 
+CONNECTING = 5
+"""Seconds in which a scheduler has to answer."""
+
 HOPELESS = 3
 """So many pieces given up for dead workers before the first is done, and the run ends."""
 
@@ -190,7 +193,7 @@ def _client(workers: Workers) -> Iterator[tuple[Any, int]]:
 @contextmanager
 def _joined(distributed: Any, address: str) -> Iterator[Any]:
     try:
-        client = distributed.Client(address, timeout=10)
+        client = distributed.Client(address, timeout=CONNECTING)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(
             f"no Dask scheduler answers at {address} ({type(error).__name__}); "

@@ -80,8 +80,9 @@ class _Columns:
         steps = np.diff(seconds)
         self._cadence = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
         self._step = max(self._cadence, seconds[-1] / _COLUMNS)
-        self.number = int(seconds[-1] / self._step) + 1
-        self.of_frame = (seconds / self._step).astype(int)
+        # To the nearest, so that jitter does not put two frames into one column and none into the next.
+        self.of_frame = np.rint(seconds / self._step).astype(int)
+        self.number = int(self.of_frame[-1]) + 1
         self._seconds, self._first = seconds, times[0]
 
     def sums(self, values: np.ndarray) -> np.ndarray:

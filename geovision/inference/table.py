@@ -166,7 +166,7 @@ class Table:
         mark = {
             "key": shard.key, "made_with": self._made_with(), "rows": len(rows), "parts": sorted(parts),
             "files": [[file.path, file.size] for file in shard.files],
-            "bad": {row["path"]: row["error"] for row in rows if row.get("unreadable")},
+            "bad": {row["path"]: row.get("error") for row in rows if row.get("unreadable")},
         }  # fmt: skip
         mark_path.unlink(missing_ok=True)
         try:
