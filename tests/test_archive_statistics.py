@@ -400,12 +400,13 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     assert len((tmp_path / "kiruna.csv").read_text().splitlines()) == 21
 
     code, rows, messages = command(
-        capsys, "occurrence", out, "--by", "mlt", "--format", "csv", "--out", tmp_path / "mlt",
+        capsys, "occurrence", out, "--by", "mlt", "--exclude", "unreadable", "--format", "csv",
+        "--out", tmp_path / "mlt",
     )  # fmt: skip
     assert code == 0
     assert (tmp_path / "mlt.png").exists()
-    assert "frames left out: twilight" in messages
-    stated = {row["mlt"] for row in csv.DictReader((tmp_path / "mlt.csv").open())}
+    assert "1 frames left out: unreadable" in messages
+    stated = {row["mlt"] for row in csv.DictReader((tmp_path / "mlt.csv").read_text().splitlines())}
     assert {row["mlt"] for row in csv.DictReader(rows.splitlines())} == stated
 
 
@@ -427,12 +428,29 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (["archive", "m", "x", "--out", "o", "--stretch", "5:1"], 2, "--stretch 5:1: .*high must be above"),
-        (["archive", "m", "x", "--out", "o", "--stretch", "gill=5"], 2, "give LOW:HIGH or NAME=LOW:HIGH"),
-        (["archive", "m", "x", "--out", "o", "--circle", "1,2"], 2, "--circle '1,2' is not understood"),
-        (["archive", "m", "x", "--out", "o", "--site", "100,0"], 2, "latitudes are -90 to 90"),
-        (["archive", "m", "x", "--out", "o", "--pattern", "a.jpg"], 2, "holds no full time"),
-        (["archive", "m", "x", "--out", "o", "--scheduler", "tcp://a", "--workers", "2"], 2, "of its own"),
+        (
+            ["archive", "aurora-tiny", "x", "--out", "o", "--stretch", "5:1"],
+            2,
+            "--stretch 5:1: .*high must be above",
+        ),
+        (
+            ["archive", "aurora-tiny", "x", "--out", "o", "--stretch", "gill=5"],
+            2,
+            "give LOW:HIGH or NAME=LOW:HIGH",
+        ),
+        (
+            ["archive", "aurora-tiny", "x", "--out", "o", "--circle", "1,2"],
+            2,
+            "--circle '1,2' is not understood",
+        ),
+        (["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"], 2, "latitudes are -90 to 90"),
+        (["archive", "aurora-tiny", "x", "--out", "o", "--pattern", "a.jpg"], 2, "holds no full time"),
+        (
+            ["archive", "aurora-tiny", "x", "--out", "o", "--scheduler", "tcp://a", "--workers", "2"],
+            2,
+            "of its own",
+        ),
+        (["archive", "aurora-tinny", "x", "--out", "o"], 2, "Did you mean 'aurora-tiny'"),
         (["keogram", "x", "--out", "o", "--date", "yesterday"], 2, "--date 'yesterday' is no time"),
         (["keogram", "x", "--out", "o", "--from", "2014-03-02", "--to", "2014-03-01"], 2, "is not before"),
         (["keogram", "x", "--out", "o", "--date", "2014-03-02", "--to", "2014-03-01"], 2, "a whole day"),

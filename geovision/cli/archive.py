@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geovision import api
-from geovision.cli.models import open_model
+from geovision.cli.models import check_name, open_model
 from geovision.cli.output import Format, examples, say, write_rows
 from geovision.cli.predict import Precision
 from geovision.cli.reading import (
@@ -70,7 +70,10 @@ def archive(
         str | None, typer.Option(metavar="tcp://…", help="A Dask scheduler instead of local processes.")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="That a local process may take, such as 2GiB.")
+        str | None,
+        typer.Option(
+            metavar="AMOUNT", help="That a local process may take, such as 2GiB; no limit if absent."
+        ),
     ] = None,
     files_a_shard: Annotated[
         int, typer.Option(min=1, help="Files answered and written together: what a kill can cost.")
@@ -86,6 +89,7 @@ def archive(
     Frames that cannot be read are rows without a class; their files are named on standard error, and
     the exit code is 1. Interrupted, killed or finished, the same command goes on.
     """
+    check_name(model)
     who = _workers(workers, scheduler, memory)
     reading = declared(pattern, channels, stretch, circle, site)
     opened = open_model(model, weights)

@@ -40,7 +40,7 @@ class Workers:
     Args:
         count: Processes on this machine; 0: this very process, one piece after the other.
         scheduler: Address of a Dask scheduler instead, such as ``tcp://10.0.0.1:8786``.
-        memory: What a local worker may use before it is started anew, such as ``"4 GiB"``.
+        memory: What a local worker may use before it is started anew, such as ``"4 GiB"``; None: no limit.
         threads: Threads of PyTorch in each worker.
     """
 
@@ -205,10 +205,11 @@ def _joined(distributed: Any, address: str) -> Iterator[Any]:
         yield client
 
 
-def _memory(asked: str | None) -> int | str:
-    """Bytes for each worker; refused where it would die before its first piece, and again, for ever."""
+def _memory(asked: str | None) -> int:
+    """Bytes for each worker, 0 for no limit; refused where it would die before its first piece, and
+    again, for ever."""
     if not asked:
-        return "auto"
+        return 0
     import psutil
     from dask.utils import format_bytes, parse_bytes
 

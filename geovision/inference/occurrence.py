@@ -164,7 +164,8 @@ class _Counted:
         if self._by == "mlt" and site is None:
             self._leave_out("without a site", counts, np.ones(len(times), bool))
         for name, values in flags.items():
-            self.unknown[name] += int((counts & (values < 0)).sum())
+            if number := int((counts & (values < 0)).sum()):
+                self.unknown[name] += number
         times, labels = times[counts], labels[counts]
         for group, night, label, number in _distinct(
             _groups(self._by, times, site), _nights(times, site), labels
@@ -174,7 +175,8 @@ class _Counted:
             nights.setdefault(night, np.zeros(len(self._classes), np.int64))[label] += number
 
     def _leave_out(self, reason: str, counts: np.ndarray, out: np.ndarray) -> None:
-        self.left_out[reason] += int((counts & out).sum())
+        if number := int((counts & out).sum()):
+            self.left_out[reason] += number
         counts &= ~out
 
     def occurrence(self, resamples: int, seed: int, level: float) -> Occurrence:
@@ -193,9 +195,9 @@ class _Counted:
                 for place, label in enumerate(self._classes)
             ]  # fmt: skip
         frames = sum(row["frames"] for row in rows)
-        left_out = {reason: number for reason, number in self.left_out.items() if number}
-        unknown = {flag: number for flag, number in self.unknown.items() if number}
-        return Occurrence(self._by, self._classes, groups, rows, frames, left_out, unknown, level)
+        return Occurrence(
+            self._by, self._classes, groups, rows, frames, dict(self.left_out), dict(self.unknown), level
+        )
 
 
 def _three_valued(column: Any) -> np.ndarray:
