@@ -20,6 +20,8 @@ _HOMES = {
     "load_dataset": "geovision.api",
     "train": "geovision.api",
     "evaluate": "geovision.api",
+    "archive": "geovision.api",
+    "read_table": "geovision.api",
     "info": "geovision.api",
     "list_models": "geovision.registry",
     "list_tasks": "geovision.registry",
@@ -33,7 +35,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from geovision.api import create, evaluate, info, load, load_dataset, train
+    from geovision.api import archive, create, evaluate, info, load, load_dataset, read_table, train
     from geovision.errors import GeovisionError
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel, Output

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geovision import registry
 from geovision.errors import OptionError, WeightsNotAvailable
 from geovision.spec import ClassTarget, ModelSpec, Recipe, WeightSpec, resolve
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from geovision.datasets.base import GeoDataset
     from geovision.evaluation import Report
+    from geovision.inference import Progress, Reading, Summary, Workers
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["create", "evaluate", "info", "load", "load_dataset", "train"]
+__all__ = ["archive", "create", "evaluate", "info", "load", "load_dataset", "read_table", "train"]
 
 
 def info(name: str) -> ModelSpec:
@@ -223,3 +226,40 @@ def evaluate(
     return resolve("geovision.evaluation:evaluate")(
         model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=progress
     )
+
+
+def archive(
+    model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
+    reading: Reading | None = None, workers: Workers | None = None, files_a_shard: int = 128,
+    batch_size: int = 16, precision: str = "auto", progress: Callable[[Progress], None] | None = None,
+) -> Summary:  # fmt: skip
+    """Answer for every frame of an archive, and write a table with a row for each.
+
+    See `geovision.inference.archive`. The same call again goes on where it was stopped.
+
+    Args:
+        source: Folder, pattern, text file of paths, fsspec address, or a list of these.
+        out: Folder of the table.
+        reading: How frames are read, `geovision.inference.Reading`.
+        workers: Who does it, `geovision.inference.Workers`; None: a process for each processor.
+        files_a_shard: Files that are answered, written and marked together.
+        batch_size: Frames a forward pass.
+        precision: As for `GeoModel.predict`.
+        progress: Is told after each shard.
+    """
+    return resolve("geovision.inference:archive")(
+        model, source, out, reading=reading, workers=workers, files_a_shard=files_a_shard,
+        batch_size=batch_size, precision=precision, progress=progress,
+    )  # fmt: skip
+
+
+def read_table(
+    folder: str | Path, *, columns: Sequence[str] | None = None, where: Any = None
+) -> pyarrow.Table:
+    """The table that `archive` wrote, or a part of it, sorted by station, time, path and frame.
+
+    Args:
+        columns: Names; None: all.
+        where: An expression of `pyarrow.dataset`, such as ``field("station") == "gill"``.
+    """
+    return resolve("geovision.inference:read_table")(folder, columns=columns, where=where)
