@@ -22,6 +22,7 @@ _HOMES = {
     "evaluate": "geovision.api",
     "archive": "geovision.api",
     "read_table": "geovision.api",
+    "explain": "geovision.api",
     "info": "geovision.api",
     "list_models": "geovision.registry",
     "list_tasks": "geovision.registry",
@@ -35,7 +36,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from geovision.api import archive, create, evaluate, info, load, load_dataset, read_table, train
+    from geovision.api import archive, create, evaluate, explain, info, load, load_dataset, read_table, train
     from geovision.errors import GeovisionError
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel, Output

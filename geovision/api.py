@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from geovision.datasets.base import GeoDataset
     from geovision.evaluation import Report
+    from geovision.explanation import Explanation
     from geovision.inference import Progress, Reading, Summary, Workers
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["archive", "create", "evaluate", "info", "load", "load_dataset", "read_table", "train"]
+__all__ = ["archive", "create", "evaluate", "explain", "info", "load", "load_dataset", "read_table", "train"]
 
 
 def info(name: str) -> ModelSpec:
@@ -263,3 +264,52 @@ def read_table(
         where: An expression of `pyarrow.dataset`, such as ``field("station") == "gill"``.
     """
     return resolve("geovision.inference:read_table")(folder, columns=columns, where=where)
+
+
+def explain(
+    model: GeoModel, source: Any, *, method: str = "gradcam", target: str | None = None,
+    layer: str | None = None, steps: int | None = None, window: int | None = None,
+    stride: int | None = None, orientations: int = 1, batch_size: int = 8,
+) -> Explanation:  # fmt: skip
+    """Show what in one sample speaks for an answer.
+
+    Args:
+        model: From `create` or `load`; its weights, gradients and mode stay as they are.
+        source: One sample of any kind that `GeoModel.predict` takes.
+        method: ``"gradcam"`` (Selvaraju et al. 2017, arXiv:1610.02391) or ``"layercam"`` (Jiang et al.
+            2021, doi:10.1109/TIP.2021.3089943): where the maps of one layer speak for the class.
+            ``"integrated-gradients"`` (Sundararajan et al. 2017, arXiv:1703.01365): what each value
+            contributes. ``"occlusion"``: by how much the logit falls without each patch; it needs no
+            gradient.
+        target: The class; None: the one that the task looks for, or else the likeliest. Of an answer
+            that is a map, the mean over it is explained.
+        layer: For gradcam and layercam, a layer by its name in `model.network`; None: the last stage,
+            or what the network's authors read.
+        steps: For integrated gradients; None: 200, and up to 800 while the sum is not within 1 %.
+        window, stride: For occlusion, cells of the network's grid; None: an eighth of its shorter side,
+            and half of that.
+        orientations: 1: the sample as it is; 2: it and its mirror image, averaged; 8: also both turned by
+            quarters. For classes that know no direction.
+        batch_size: Changed samples a forward pass.
+
+    Returns:
+        The map in the pixels of the picture as it was given, NaN where the network saw nothing; class,
+        logit and probability; `plot` and `save`. What is taken away becomes 0 in its unit, which is no
+        data for radar pictures and black for photos.
+
+    Raises:
+        OptionError: An option that is not known or is another method's, a class or layer that is not
+            there, or a model without gradient.
+        InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
+        MissingExtraError: captum is not installed, for integrated gradients and occlusion.
+    """
+    settings = resolve("geovision.explanation:Settings")(
+        method=method,
+        layer=layer,
+        steps=steps,
+        window=window,
+        stride=stride,
+        batch_size=batch_size,
+        orientations=orientations,
+    )
+    return resolve("geovision.explanation:explain")(model, source, target=target, settings=settings)

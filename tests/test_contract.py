@@ -142,6 +142,22 @@ def test_the_same_seed_gives_the_same_model_and_the_same_answer(spec: ModelSpec)
         assert torch.equal(first(inputs).values, first(inputs).values)
 
 
+@every_entry
+def test_what_is_differentiable_is_explained(spec: ModelSpec):
+    if "differentiable" not in spec.capabilities:
+        pytest.skip(f"{spec.name} has no gradient")
+    torch.manual_seed(0)
+    task = registry.find_task(spec.task)
+    # Twice as large, for behind the last stage of a small network is one cell.
+    model = assemble(spec, task, Options(arch=spec.tiny, size=(2 * SIZE[0], 2 * SIZE[1]))).eval()
+    sample = {name: values[0] for name, values in inputs_of(model, 1).items()}
+    found = geovision.explain(model, sample)
+    given = model.inputs[0]
+    assert found.map.shape[-2:] == given.size
+    assert math.isfinite(found.logit)
+    assert (found.first.values >= 0).all()
+
+
 # --- what goes in -------------------------------------------------------------------------------
 
 
@@ -266,7 +282,7 @@ def test_every_name_that_a_task_gives_is_there_and_in_its_room(task: Task):
 def test_names_in_strings_keep_the_import_order_too():
     height = rooms()
     # The public functions are the one door to rooms above them: they import these when called.
-    doors = {("api", "training"), ("api", "evaluation"), ("api", "inference")}
+    doors = {("api", "training"), ("api", "evaluation"), ("api", "inference"), ("api", "explanation")}
     wrong = [
         f"{path.relative_to(REPOSITORY)} names {reference}"
         for path, reference in string_literals()

@@ -64,6 +64,17 @@ class TextureBackbone(nn.Module):
             self.outlier_features.stop + count * (count + 1) // 2 + (backbone.num_features if whole else 0)
         )
 
+    @property
+    def explained_layer(self) -> str:
+        """The layer whose maps tell best where a class is: the stage of the second moments, through
+        which all that is read passes but for the statistics of earlier stages."""
+        return f"backbone.model.{self.backbone.stage_name(self.moments)}"
+
+    @property
+    def views(self) -> tuple[tuple[int, ...], ...]:
+        """The axes along which each passage of a picture in one batch is mirrored."""
+        return ((), (-1,)) if self.mirrored else ((),)
+
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: Context | None = None,

@@ -111,6 +111,36 @@ class TimmBackbone(nn.Module):
         self.cut_off = frozenset(whole - set(model.state_dict()))
         self.num_features = model.feature_info[stage]["num_chs"]
 
+    @property
+    def explained_layer(self) -> str:
+        """The layer whose maps tell best where a class is: the last stage. Of a transformer, what the
+        attention of its last block reads, for behind it the class token alone may count."""
+        model: Any = self.model
+        last = self.stage_name(-1)
+        norm = f"{last}.norm1"
+        is_transformer = hasattr(model, "num_prefix_tokens") and norm in dict(model.named_modules())
+        return f"model.{norm if is_transformer else last}"
+
+    def stage_name(self, stage: int) -> str:
+        """Name within timm's model of a stage, counted as in timm's `feature_info`."""
+        info: Any = self.model.feature_info
+        return info[stage]["module"]
+
+    def as_maps(self, values: Tensor) -> Tensor | None:
+        """What one of the layers gave as ``(batch, channel, y, x)``: of tokens those of patches, and
+        channels that come last brought to the front. None where it is no map."""
+        model: Any = self.model
+        grid = getattr(getattr(model, "patch_embed", getattr(model, "stem", None)), "grid_size", None)
+        if values.ndim == 4:
+            last = getattr(model, "output_fmt", "NCHW") == "NHWC" or values.shape[1:3] == grid
+            return values.permute(0, 3, 1, 2) if last else values
+        if values.ndim != 3 or grid is None:
+            return None
+        patches = values[:, getattr(model, "num_prefix_tokens", 0) :]
+        if patches.shape[1] != grid[0] * grid[1]:
+            return None
+        return patches.unflatten(1, tuple(grid)).permute(0, 3, 1, 2)
+
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: Context | None = None,

@@ -112,6 +112,8 @@ class XceptionSmall(nn.Module):
 
     Attributes:
         num_features: `last`.
+        explained_layer: The layer whose maps the authors read for Grad-CAM: the last ReLU before the
+            last pooling.
 
     Shape:
         image ``(batch, channel, y, x)``, any size -> features ``(batch, last)``.
@@ -136,6 +138,7 @@ class XceptionSmall(nn.Module):
         self.batch_normalization_last = _batch_normalization(last)
         self.activation_last = nn.ReLU()
         self.num_features: int = last
+        self.explained_layer = f"blocks.{len(filters) - 1}.activation_2"
         self.apply(_initialise)
 
     def forward(

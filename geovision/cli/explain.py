@@ -1,0 +1,150 @@
+"""`geovision explain`: what in one's own files speaks for an answer."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geovision.cli.models import open_model
+from geovision.cli.output import Format, examples, say, write_rows
+
+if TYPE_CHECKING:
+    from geovision.explanation import Explanation
+
+__all__ = ["register"]
+
+
+class Method(enum.StrEnum):
+    """Ways to explain an answer."""
+
+    gradcam = "gradcam"
+    layercam = "layercam"
+    integrated_gradients = "integrated-gradients"
+    occlusion = "occlusion"
+
+
+_COLUMNS = ["source", "class", "probability", "logit", "peak_row", "peak_column", "picture"]
+_ERROR = "completeness_error"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("explain", epilog=examples(
+        "geovision explain cloud-mobilenetv2 sky.jpg",
+        "geovision explain runs/polarlow scene.png --method layercam --orientations 8",
+        "geovision explain runs/polarlow scenes/ --method integrated-gradients --target pos --out why",
+        "geovision explain cloud-mobilenetv2 sky.jpg --method occlusion --window 32 --stride 8",
+    ))(explain)  # fmt: skip
+
+
+def explain(
+    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
+    method: Annotated[
+        Method,
+        typer.Option(help="gradcam, layercam: where a layer's maps speak for the class. "
+                          "integrated-gradients: what each value contributes. "
+                          "occlusion: what is lost without each patch."),
+    ] = Method.gradcam,
+    out: Annotated[Path, typer.Option(help="Folder for a picture and an archive of arrays a file.")] = Path(
+        "explanations"
+    ),
+    target: Annotated[
+        str | None, typer.Option(help="Class to explain; the one looked for, or the likeliest, if absent.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Of gradcam and layercam; a wrong name gets the list.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of integrated gradients; 200 to 800 if absent.")] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Cells a side of occlusion's patch; an eighth of the input if absent.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Cells from one patch to the next; half a window if absent.")
+    ] = None,
+    orientations: Annotated[
+        int, typer.Option(help="Averaged: 1 as it is, 2 also mirrored, 8 also turned by quarters.")
+    ] = 1,
+    batch_size: Annotated[int, typer.Option(help="Changed inputs a forward pass.")] = 8,
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
+) -> None:  # fmt: skip
+    """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.
+
+    The map lies where the network looked. A file that cannot be read is named on standard error, the
+    others are explained, and the exit code is 1.
+    """
+    from geovision.explanation import TOLERANCE, Settings, check, explain_source
+    from geovision.models.sources import iter_sources
+
+    settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
+    opened = open_model(model, weights)
+    check(opened, target=target, settings=settings)
+    names, unreadable = _Names(), []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        from geovision.errors import InputError
+
+        for source in iter_sources(inputs, opened.inputs):
+            try:
+                found = explain_source(opened, source, target=target, settings=settings)
+            except InputError as error:
+                unreadable.append(source.name)
+                say(str(error))
+                continue
+            if found.completeness and found.completeness.relative_error > TOLERANCE:
+                say(_incomplete(found))
+            picture, _ = found.save(out, names.of(source.name, found.settings.method))
+            yield _row(found, picture) if form is not Format.jsonl else _all(found, picture)
+
+    with_error = method is Method.integrated_gradients
+    write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], form)
+    if unreadable:
+        say(f"{len(unreadable)} could not be read")
+        raise typer.Exit(1)
+
+
+def _incomplete(found: Explanation) -> str:
+    error = found.completeness.relative_error if found.completeness else 0.0
+    return (
+        f"{found.source}: after {found.settings.steps} steps the contributions miss {100 * error:.1f} % of "
+        "what they explain; more --steps may help"
+    )
+
+
+class _Names:
+    """Names of files to write, each once: pictures of several folders may be called the same."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def of(self, source: str, method: str) -> str:
+        stem, number = Path(source).stem, 1
+        name = f"{stem}.{method}"
+        while name in self.taken:
+            number += 1
+            name = f"{stem}-{number}.{method}"
+        self.taken.add(name)
+        return name
+
+
+def _row(found: Explanation, picture: Path) -> dict[str, Any]:
+    row, column = found.first.peak() or (None, None)
+    whole = found.completeness
+    return {
+        "source": found.source,
+        "class": found.label,
+        "probability": found.probability,
+        "logit": found.logit,
+        "peak_row": row,
+        "peak_column": column,
+        _ERROR: whole.relative_error if whole else None,
+        "picture": str(picture),
+    }
+
+
+def _all(found: Explanation, picture: Path) -> dict[str, Any]:
+    return found.as_dict() | {"picture": str(picture), "arrays": str(picture.with_suffix(".npz"))}

@@ -1,0 +1,133 @@
+"""What each value of the inputs contributes, by captum: integrated gradients and occlusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from geovision.errors import MissingExtraError, OptionError
+from geovision.explanation.explanation import Completeness
+from geovision.explanation.question import Question
+from geovision.spec import InputSpec
+
+__all__ = ["MOST_STEPS", "STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]
+
+STEPS = 200
+"""Steps of integrated gradients to begin with, as published for polar lows."""
+
+MOST_STEPS = 800
+
+TOLERANCE = 0.01
+"""By what part of it the contributions may miss the difference from the baseline."""
+
+
+def integrated_gradients(
+    question: Question, *, steps: int | None, batch_size: int
+) -> tuple[list[Tensor], int]:
+    """Contribution of each value of each input (Sundararajan et al. 2017, arXiv:1703.01365).
+
+    With x the input, b its baseline and S the logit, ``(x - b)`` times the mean of ``dS/dx`` along the
+    straight line from b to x, by the trapezoidal rule. All of them add up to ``S(x) - S(b)`` but for the
+    error of the rule, and for jumps of S, which have no derivative.
+
+    Args:
+        steps: Equal parts of the line. None: `STEPS`, and twice as many again up to `MOST_STEPS`, while
+            the sum misses the difference by more than `TOLERANCE`.
+        batch_size: Points of the line a pass.
+
+    Returns:
+        One tensor an input, in the order of the question's, of the sample's shape, signed; and the steps
+        that were taken.
+    """
+    count = steps or STEPS
+    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
+    whole = (count + 1) / count
+    parts = [whole * part for part in _on_the_line(question, "riemann_trapezoid", count + 1, batch_size)]
+    while steps is None and count < MOST_STEPS and _is_incomplete(question, parts):
+        # At half the width the new points are the middles of the old parts.
+        middles = _on_the_line(question, "riemann_middle", count, batch_size)
+        parts = [(old + new) / 2 for old, new in zip(parts, middles, strict=True)]
+        count *= 2
+    return parts, count
+
+
+def _on_the_line(question: Question, rule: str, points: int, batch_size: int) -> list[Tensor]:
+    found = _captum().IntegratedGradients(question.score).attribute(
+        question.tensors, baselines=question.baselines, n_steps=points, method=rule,
+        internal_batch_size=batch_size,
+    )  # fmt: skip
+    return [part.detach()[0] for part in found]
+
+
+def _is_incomplete(question: Question, parts: list[Tensor]) -> bool:
+    return completeness(question, parts).relative_error > TOLERANCE
+
+
+def completeness(question: Question, parts: list[Tensor]) -> Completeness:
+    """How far contributions add up to the difference from the baseline."""
+    return Completeness(sum(float(part.double().sum()) for part in parts), question.difference)
+
+
+def occlusion(question: Question, *, window: int | None, stride: int | None, batch_size: int) -> list[Tensor]:
+    """Fall of the score where a patch is taken away (Zeiler and Fergus 2014, arXiv:1311.2901).
+
+    A patch has all channels and is set to the baseline. A cell has the mean over the patches that cover
+    it. Measurements are taken away one by one.
+
+    Args:
+        window: Cells a side of a patch.
+        stride: Cells from one to the next.
+        batch_size: Patches a pass.
+
+    Returns:
+        One tensor an input, in the order of the question's, of the sample's shape; signed, the same in
+        all channels.
+
+    Raises:
+        OptionError: A patch larger than the input, or a stride larger than the patch.
+    """
+    captum = _captum()
+    results = []
+    for index, (spec, tensor) in enumerate(zip(question.specs, question.tensors, strict=True)):
+        sides, strides = patch(spec, tensor, window, stride)
+
+        def score(changed: Tensor, index: int = index) -> Tensor:
+            count = len(changed)
+            given = [each.expand(count, *each.shape[1:]) for each in question.tensors]
+            return question.score(*given[:index], changed, *given[index + 1 :])
+
+        # One input at a time: captum numbers the patches of three or more wrongly.
+        found: Any = captum.Occlusion(score).attribute(
+            tensor, sliding_window_shapes=sides, strides=strides, baselines=question.baselines[index],
+            perturbations_per_eval=batch_size,
+        )  # fmt: skip
+        results.append(found.detach()[0])
+    return results
+
+
+def patch(
+    spec: InputSpec, tensor: Tensor, window: int | None, stride: int | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sides of a patch and of the step to the next along each axis of an input: all channels, one time."""
+    axes = dict(zip(spec.layout.split(), tensor.shape[1:], strict=True))
+    if spec.layout == "channel":
+        return (1,), (1,)
+    short = min(axes["y"], axes["x"])
+    window = window or max(short // 8, 1)
+    stride = stride or max(window // 2, 1)
+    if window > short:
+        raise OptionError(f"window={window} is larger than input {spec.name!r} ({axes['y']} x {axes['x']})")
+    if stride > window:
+        raise OptionError(f"stride={stride} is larger than window={window}: cells between would be left out")
+    sides = {"y": window, "x": window, "channel": axes.get("channel", 1)}
+    steps = {"y": stride, "x": stride, "channel": axes.get("channel", 1)}
+    return tuple(sides.get(axis, 1) for axis in axes), tuple(steps.get(axis, 1) for axis in axes)
+
+
+def _captum() -> Any:
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise MissingExtraError("captum", "explain") from error
+    return captum.attr

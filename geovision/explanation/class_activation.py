@@ -1,0 +1,99 @@
+"""Maps of one layer, weighted by how they move the answer.
+
+With A the maps of the layer and S the logit of the class:
+
+    Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391)  ReLU(sum over k of mean over y, x of (dS/dA_k) A_k)
+    LayerCAM (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943)       ReLU(sum over k of ReLU(dS/dA_k) A_k)
+
+The first takes one weight a map, so it is at home in the last layers; the second one a cell, and holds in
+earlier, finer layers too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geovision.errors import OptionError
+from geovision.explanation.layers import as_maps, map_layers, views
+from geovision.explanation.question import Question
+
+__all__ = ["class_activation"]
+
+
+def class_activation(question: Question, layer: str, method: str) -> Tensor:
+    """The map of one layer.
+
+    Args:
+        layer: Its name in the network.
+        method: ``"gradcam"`` or ``"layercam"``.
+
+    Returns:
+        ``(y, x)`` of the layer's own cells, 0 or above; ``(time, y, x)`` where the layer runs more than
+        once a sample.
+
+    Raises:
+        OptionError: The layer gives no maps, or one of a single cell, does not run, or has no part in
+            the answer.
+    """
+    network = question.model.network
+    runs = _activations_and_gradients(question, layer)
+    maps = []
+    for activation, gradient in runs:
+        a, g = as_maps(network, layer, activation), as_maps(network, layer, gradient)
+        if a is None or g is None:
+            raise OptionError(f"layer {layer!r} gives {tuple(activation.shape)}, which is no map")
+        weights = g.mean((2, 3), keepdim=True) if method == "gradcam" else g.relu()
+        maps.append(_straightened((weights * a).sum(1), question).relu())
+    if len({each.shape for each in maps}) > 1:
+        raise OptionError(f"layer {layer!r} runs {len(maps)} times on maps of several sizes; name another")
+    if maps[0].numel() == 1:
+        finer = map_layers(question)
+        raise OptionError(
+            f"layer {layer!r} has one cell for this size of input, which shows no place; "
+            + (f"name a finer one, such as {finer[-1]!r}" if finer else "try occlusion")
+        )
+    return maps[0] if len(maps) == 1 else torch.stack(maps)
+
+
+def _activations_and_gradients(question: Question, layer: str) -> list[tuple[Tensor, Tensor]]:
+    """What the layer gave and the gradient of the score with respect to it, for each of its runs."""
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _given: Any, result: Any) -> Tensor:
+        if not isinstance(result, Tensor):
+            raise OptionError(f"layer {layer!r} gives several tensors; name one within it")
+        kept.append(result)
+        return result.clone()  # what follows may work in place
+
+    hook = question.model.network.get_submodule(layer).register_forward_hook(keep)
+    try:
+        with question.differentiable() as tensors:
+            score = question.score(*tensors).sum()
+    finally:
+        hook.remove()
+    if not kept:
+        raise OptionError(f"layer {layer!r} does not run; name another")
+    gradients = torch.autograd.grad(score, kept, allow_unused=True)
+    if any(gradient is None for gradient in gradients):
+        raise OptionError(f"layer {layer!r} has no part in the answer; name another")
+    return [(a.detach(), g) for a, g in zip(kept, gradients, strict=True)]
+
+
+def _straightened(maps: Tensor, question: Question) -> Tensor:
+    """One map of a picture from those of all its passages ``(passage, y, x)``, which add up.
+
+    A network may mirror the pictures of a batch, all of them one after the other; the question has
+    turned them before.
+    """
+    turns, mirrors = question.orientations, views(question.model.network)
+    if len(maps) != len(turns) * len(mirrors):
+        raise OptionError(f"a layer gave {len(maps)} maps of one picture; name another layer")
+    by_view = maps.unflatten(0, (len(mirrors), len(turns)))
+    return sum(
+        turn.back(by_view[number, index].flip(axes))
+        for number, axes in enumerate(mirrors)
+        for index, turn in enumerate(turns)
+    )  # type: ignore[return-value]

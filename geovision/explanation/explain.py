@@ -1,0 +1,108 @@
+"""The way from a sample to its explanation, the same for every model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from geovision.errors import OptionError
+from geovision.explanation.attribution import completeness, integrated_gradients, occlusion, patch
+from geovision.explanation.class_activation import class_activation
+from geovision.explanation.explanation import Explanation, InputMap
+from geovision.explanation.layers import chosen_layer
+from geovision.explanation.placement import place
+from geovision.explanation.question import Question, answering, check_target, is_map
+from geovision.explanation.settings import LAYER_METHODS, Settings
+from geovision.models.geomodel import GeoModel
+from geovision.models.sources import Source, iter_sources
+from geovision.spec import InputSpec
+
+__all__ = ["check", "explain", "explain_source"]
+
+
+def explain(model: GeoModel, source: Any, *, target: str | None, settings: Settings) -> Explanation:
+    """Explain the answer for one sample. See `geovision.explain`."""
+    check(model, target=target, settings=settings)
+    sources = iter_sources(source, model.inputs)
+    first = next(sources, None)
+    if first is None or next(sources, None) is not None:
+        raise OptionError(f"explain takes one sample, not {'none' if first is None else 'several'}")
+    return explain_source(model, first, target=target, settings=settings)
+
+
+def check(model: GeoModel, *, target: str | None, settings: Settings) -> None:
+    """Raise what would be wrong for any sample.
+
+    Raises:
+        OptionError: The model has no gradient and the method needs one, or it has no such class.
+    """
+    if settings.method != "occlusion" and "differentiable" not in model.spec.capabilities:
+        raise OptionError(
+            f"{model.spec.name} has no gradient, which {settings.method} needs; occlusion needs none"
+        )
+    check_target(model, target)
+
+
+def explain_source(model: GeoModel, source: Source, *, target: str | None, settings: Settings) -> Explanation:
+    """Explain the answer for one sample that is not read yet.
+
+    Raises:
+        InputError: The sample cannot be read.
+        OptionError: No such layer, or a patch that does not fit.
+    """
+    loaded = source.load(model.inputs)
+    with answering(model):
+        return _explained(
+            source, Question(model, loaded, target, orientations=settings.orientations), settings
+        )
+
+
+def _explained(source: Source, question: Question, settings: Settings) -> Explanation:
+    if settings.method in LAYER_METHODS:
+        layer = chosen_layer(question, settings.layer)
+        settings = dataclasses.replace(settings, layer=layer)
+        cells = class_activation(question, layer, settings.method)
+        spec = next(spec for spec in question.specs if is_map(spec))
+        values = [(spec, cells, "time y x" if cells.ndim == 3 else "y x")]
+    else:
+        settings, parts = _by_value(question, settings)
+        values = [(s, part, s.layout) for s, part in zip(question.specs, parts, strict=True)]
+    return Explanation(
+        source=source.name, model=question.model.spec.name, label=question.label, logit=question.logit,
+        probability=question.probability, settings=settings,
+        inputs={s.name: _laid(source, s, part, axes) for s, part, axes in values if is_map(s)},
+        scalars={
+            channel.name: float(number)
+            for s, part, _ in values if s.layout == "channel"
+            for channel, number in zip(s.channels, part, strict=True)
+        },
+        completeness=completeness(question, [part for _, part, _ in values])
+        if settings.method == "integrated-gradients" else None,
+    )  # fmt: skip
+
+
+def _by_value(question: Question, settings: Settings) -> tuple[Settings, list[Tensor]]:
+    """The settings that were used, and a contribution for each value of each input."""
+    if settings.method == "integrated-gradients":
+        parts, steps = integrated_gradients(
+            question, steps=settings.steps, batch_size=settings.samples_a_pass
+        )
+        return dataclasses.replace(settings, steps=steps), parts
+    parts = occlusion(
+        question, window=settings.window, stride=settings.stride, batch_size=settings.samples_a_pass
+    )
+    first, tensor = next(
+        pair for pair in zip(question.specs, question.tensors, strict=True) if is_map(pair[0])
+    )
+    (*_, window), (*_, stride) = patch(first, tensor, settings.window, settings.stride)
+    return dataclasses.replace(settings, window=window, stride=stride), parts
+
+
+def _laid(source: Source, spec: InputSpec, values: Tensor, axes: str) -> InputMap:
+    """The map of one input, where it belongs in what was given for it."""
+    placement = place(source.values[spec.name], spec, where=source.name)
+    array = values.detach().cpu().float().numpy()
+    return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.picture)

@@ -1,0 +1,213 @@
+"""What comes out: the class that is explained, a map an input, and how far the sum adds up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.explanation.placement import Window
+from geovision.explanation.settings import LAYER_METHODS, Settings
+from geovision.storage import write_files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Completeness", "Explanation", "InputMap"]
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """Whether integrated gradients add up to what they explain.
+
+    Attributes:
+        total: Sum of the contributions of all values of all inputs.
+        difference: Logit of the sample less that of the baseline.
+    """
+
+    total: float
+    difference: float
+
+    @property
+    def relative_error(self) -> float:
+        """By how much of the difference the sum misses it; infinite where there is no difference."""
+        miss = abs(self.total - self.difference)
+        return miss / abs(self.difference) if self.difference else float("inf" if miss else 0)
+
+
+@dataclass(frozen=True)
+class InputMap:
+    """What of one input speaks for the class.
+
+    Attributes:
+        values: Signed contributions of each value on the network's grid, axes as in `axes`; of the
+            layer methods the layer's own cells, 0 or above. In units of the logit; of gradcam and
+            layercam without a unit.
+        axes: In einops spelling, e.g. ``"channel y x"``.
+        window: The part of the picture that the network saw. The cells of `values` share it out evenly.
+        picture: What was given, upright, axes as in the input's layout.
+    """
+
+    values: NDArray[np.floating]
+    axes: str
+    window: Window
+    picture: NDArray[Any] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the picture, pixels."""
+        height, width = self.picture.shape[-2:]
+        return height, width
+
+    @property
+    def cells(self) -> NDArray[np.floating]:
+        """`values` summed over channels: ``(cell_y, cell_x)``, or ``(time, cell_y, cell_x)``."""
+        axes = self.axes.split()
+        return self.values.sum(axes.index("channel")) if "channel" in axes else self.values
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """`cells` on the pixels of the picture, ``(y, x)`` or ``(time, y, x)``; NaN where the network saw
+        nothing."""
+        return self.window.spread(self.cells, self.shape)
+
+    def peak(self, *, smooth: float = 1.0) -> tuple[float, float] | None:
+        """Where the map is largest, row and column of the middle of the pixel; over all times. None where
+        nothing speaks for the class.
+
+        Args:
+            smooth: Standard deviation, cells of `values`, of a Gaussian that the positive part is
+                smoothed with before, for single cells vary; 0: none.
+        """
+        cells = _smoothed(np.maximum(self.cells, 0), smooth) if smooth else self.cells
+        if not cells.max() > 0:
+            return None
+        spread = self.window.spread(cells, self.shape)
+        *_, row, column = np.unravel_index(int(np.nanargmax(spread)), spread.shape)
+        return float(row) + 0.5, float(column) + 0.5
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model answers as it does, for one sample.
+
+    Attributes:
+        source: What was asked about, as in a prediction.
+        model: Name of the registry entry.
+        label: The class that is explained.
+        logit: Its value before the softmax.
+        probability: Calibrated; None where the answer is no class.
+        settings: Method and what it was used with.
+        inputs: By name, a map each. A layer's map is that of the first input with a picture.
+        scalars: By name, contributions of the measurements beside it; none of the layer methods.
+        completeness: Of integrated gradients.
+    """
+
+    source: str
+    model: str
+    label: str
+    logit: float
+    probability: float | None
+    settings: Settings
+    inputs: Mapping[str, InputMap]
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    completeness: Completeness | None = None
+
+    @property
+    def first(self) -> InputMap:
+        """The map of the first input."""
+        return next(iter(self.inputs.values()))
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """Of the first input, on the pixels of its picture; NaN where the network saw nothing."""
+        return self.first.map
+
+    @property
+    def window(self) -> Window:
+        """The part of the first input's picture that the network saw."""
+        return self.first.window
+
+    @property
+    def unit(self) -> str:
+        """Of the maps' values."""
+        return "1" if self.settings.method in LAYER_METHODS else "logit"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the arrays, as plain data."""
+        return {
+            "source": self.source,
+            "model": self.model,
+            "label": self.label,
+            "probability": self.probability,
+            "logit": self.logit,
+            "settings": self.settings.as_dict(),
+            "completeness": self.completeness and {
+                "total": self.completeness.total,
+                "difference": self.completeness.difference,
+                "relative_error": self.completeness.relative_error,
+            },
+            "scalars": dict(self.scalars),
+            "unit": self.unit,
+            "inputs": {
+                name: {
+                    "axes": each.axes,
+                    "picture": list(each.shape),
+                    "window": [each.window.top, each.window.left, each.window.bottom, each.window.right],
+                    "peak": each.peak(),
+                }
+                for name, each in self.inputs.items()
+            },
+        }  # fmt: skip
+
+    def plot(self) -> Figure:
+        """The pictures in grey or colour, each with its map over the window that the network saw.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from geovision.explanation.figure import overlay
+
+        return overlay(self)
+
+    def save(self, folder: str | Path, name: str) -> tuple[Path, Path]:
+        """Write ``NAME.png`` and ``NAME.npz``, both or neither.
+
+        The archive holds ``INPUT`` (`InputMap.values`) and ``INPUT_map`` (`InputMap.map`) of each input,
+        and ``about``, the JSON text of `as_dict`.
+
+        Raises:
+            StorageError: They could not be written; what stood there is untouched.
+            MissingExtraError: matplotlib is not installed.
+        """
+        figure, folder = self.plot(), Path(folder)
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(self.as_dict(), ensure_ascii=False))}
+        for key, each in self.inputs.items():
+            arrays |= {key: each.values, f"{key}_map": each.map}
+
+        def write_archive(path: Path) -> None:
+            with path.open("wb") as stream:
+                np.savez_compressed(stream, **arrays)
+
+        write_files(folder, {
+            f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=120),
+            f"{name}.npz": write_archive,
+        })  # fmt: skip
+        return folder / f"{name}.png", folder / f"{name}.npz"
+
+
+def _smoothed(cells: NDArray[np.floating], deviation: float) -> NDArray[np.floating]:
+    """Cells under a Gaussian, what lies beyond the edge counting as 0."""
+    reach = int(np.ceil(3 * deviation))
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * deviation**2))
+    kernel /= kernel.sum()
+
+    def along(axis: int, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        return np.apply_along_axis(lambda line: np.convolve(line, kernel)[reach:-reach], axis, values)
+
+    return along(-1, along(-2, cells))

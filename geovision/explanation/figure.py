@@ -1,0 +1,119 @@
+"""A picture in grey or in its colours, with the map over the window that the network saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.explanation.explanation import Explanation
+from geovision.explanation.placement import Window
+from geovision.plots import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["overlay"]
+
+_SIDE = 5.0  # inches
+_PIXELS = 900  # a panel of the figure has no more
+_CLIP = 99  # percentile: single cells would leave the rest without colour
+_OPACITY = 0.75
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One picture and its cells; of a sequence, one moment."""
+
+    title: str
+    picture: NDArray[Any]
+    cells: NDArray[np.floating]
+    window: Window
+    shape: tuple[int, int]
+
+
+def overlay(explanation: Explanation) -> Figure:
+    """One panel an input, and one a moment of those with a time axis.
+
+    Shown is what speaks for the class, up to the 99th percentile of it; the arrays have all.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    panels = list(_panels(explanation))
+    height, width = panels[0].shape
+    tall = _SIDE * min(max(height / width, 0.4), 2.0)
+    figure = new_figure(_SIDE * len(panels) * 1.2 + 0.3, tall + 0.45)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    positive = np.concatenate([panel.cells[panel.cells > 0].ravel() for panel in panels])
+    most = float(np.percentile(positive, _CLIP)) if positive.size else 0.0
+    for place, panel in zip(axes, panels, strict=True):
+        drawn = _draw(place, panel, most or 1.0)
+    figure.colorbar(drawn, ax=list(axes), shrink=0.8, label=_scale(explanation))
+    figure.suptitle(_heading(explanation), fontsize=11)
+    return figure
+
+
+def _heading(explanation: Explanation) -> str:
+    sure = "" if explanation.probability is None else f", probability {explanation.probability:.3f}"
+    return f"{explanation.label}{sure}, by {explanation.settings.method}"
+
+
+def _scale(explanation: Explanation) -> str:
+    return "speaks for it" if explanation.unit == "1" else "contribution to the logit"
+
+
+def _panels(explanation: Explanation) -> Iterator[_Panel]:
+    several = len(explanation.inputs) > 1
+    for name, each in explanation.inputs.items():
+        pictures, cells = _in_time(_shown(each.picture, _PIXELS)), _in_time(each.cells[..., None])
+        for moment in range(max(len(pictures), len(cells))):
+            words = [name] if several else []
+            words += [f"time {moment}"] if max(len(pictures), len(cells)) > 1 else []
+            yield _Panel(
+                " ".join(words), pictures[min(moment, len(pictures) - 1)],
+                cells[min(moment, len(cells) - 1)][..., 0], each.window, each.shape,
+            )  # fmt: skip
+
+
+def _in_time(values: NDArray[Any]) -> NDArray[Any]:
+    """``(time, y, x, channel)`` of ``(y, x, channel)`` too."""
+    return values if values.ndim == 4 else values[None]
+
+
+def _shown(picture: NDArray[Any], most: int) -> NDArray[np.floating]:
+    """Red, green and blue 0-1 of a picture, the mean of its channels where these are not three."""
+    step = max(1, max(picture.shape[-2:]) // most)
+    few = np.asarray(picture[..., ::step, ::step], np.float32)
+    if few.ndim == 2:
+        few = few[None]
+    if few.shape[-3] == 3 and picture.dtype == np.uint8:
+        return np.moveaxis(few / 255, -3, -1)
+    low, high = np.nanpercentile(few, (1, 99), axis=(-2, -1), keepdims=True)
+    grey = ((few - low) / np.maximum(high - low, 1e-12)).clip(0, 1).mean(-3)
+    return np.repeat(np.nan_to_num(grey)[..., None], 3, -1)
+
+
+def _draw(axes: Any, panel: _Panel, most: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    height, width = panel.shape
+    window = panel.window
+    axes.imshow(panel.picture, extent=(0, width, height, 0))
+    part = (panel.cells / most).clip(0, 1)
+    drawn = axes.imshow(
+        panel.cells.clip(0, most), extent=(window.left, window.right, window.bottom, window.top), vmin=0,
+        vmax=most, cmap="inferno", alpha=part * _OPACITY, interpolation="bilinear",
+    )  # fmt: skip
+    axes.add_patch(Rectangle(
+        (window.left, window.top), window.right - window.left, window.bottom - window.top, fill=False,
+        edgecolor="deepskyblue", linewidth=1.5,
+    ))  # fmt: skip
+    axes.set_xlim(min(0, window.left) - 1, max(width, window.right) + 1)
+    axes.set_ylim(max(height, window.bottom) + 1, min(0, window.top) - 1)
+    axes.set_title(panel.title, fontsize=9)
+    axes.tick_params(labelsize=7)
+    return drawn

@@ -1,0 +1,108 @@
+"""Which layers of a network give maps, and which of them tells best where a class is.
+
+A network may say three things of itself, and whatever says nothing is found out by running it once:
+
+- `explained_layer`: name of the layer, within the module that says so.
+- `as_maps`: method that turns what a layer gives into ``(batch, channel, y, x)``, for tokens and for
+  channels that come last.
+- `views`: how often, and mirrored along which axes, one picture passes in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geovision.errors import OptionError, nearest
+from geovision.explanation.question import Question
+
+__all__ = ["Run", "as_maps", "chosen_layer", "map_layers", "views"]
+
+_MOST_NAMES = 40
+
+Run = Callable[[], Tensor]
+
+
+def chosen_layer(question: Question, wanted: str | None) -> str:
+    """Name of the layer to read: the one that is wanted, or the network's own choice.
+
+    Raises:
+        OptionError: No such layer, or none that gives maps; with the names that there are.
+    """
+    network = question.model.network
+    if wanted is None:
+        prefix, own = _said(network, "explained_layer")
+        if own:
+            return f"{prefix}.{own}" if prefix else own
+        layers = map_layers(question)
+        if not layers:
+            raise OptionError(f"{question.model.spec.name} has no layer with maps; try occlusion")
+        return layers[-1]
+    if wanted in dict(network.named_modules()) and wanted:
+        return wanted
+    layers = map_layers(question)
+    near = nearest(wanted, layers)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    raise OptionError(
+        f"{question.model.spec.name} has no layer {wanted!r};{meant} with maps are {_listed(layers)}"
+    )
+
+
+def map_layers(question: Question) -> list[str]:
+    """Names of the layers that give maps of more than one cell, in the order in which they run."""
+    network = question.model.network
+    found: dict[str, None] = {}
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _given: Any, result: Any) -> None:
+            maps = as_maps(network, name, result) if isinstance(result, Tensor) else None
+            if maps is not None and maps.shape[-2] * maps.shape[-1] > 1:
+                found.setdefault(name)
+
+        return hook
+
+    hooks = [module.register_forward_hook(note(name)) for name, module in network.named_modules() if name]
+    try:
+        with torch.no_grad():
+            question.score(*question.tensors)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(found)
+
+
+def as_maps(network: nn.Module, layer: str, values: Tensor) -> Tensor | None:
+    """What a layer gave as ``(batch, channel, y, x)``; None where it is no map."""
+    parts = layer.split(".")
+    for count in range(len(parts), -1, -1):
+        owner: Any = network.get_submodule(".".join(parts[:count]))
+        if hasattr(owner, "as_maps"):
+            return owner.as_maps(values)
+    return values if values.ndim == 4 else None
+
+
+def views(network: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """The axes along which each passage of one picture is mirrored; ``((),)``: it passes once, as it is."""
+    return _said(network, "views")[1] or ((),)
+
+
+def _said(network: nn.Module, what: str) -> tuple[str, Any]:
+    """What the outermost module that says it says, and that module's name."""
+    for name, module in network.named_modules():
+        if hasattr(module, what):
+            return name, getattr(module, what)
+    return "", None
+
+
+def _listed(names: list[str]) -> str:
+    """The names, and of very many only the outer ones."""
+    depth = max((name.count(".") for name in names), default=0)
+    shown = names
+    while len(shown) > _MOST_NAMES and depth > 0:
+        depth -= 1
+        shown = [name for name in names if name.count(".") <= depth]
+    left = len(names) - len(shown)
+    return ", ".join(shown) + (f", and {left} within these" if left else "") if names else "none"

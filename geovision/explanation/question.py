@@ -1,0 +1,194 @@
+"""One sample, and the one number of a model's answer that is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geovision.errors import OptionError, nearest
+from geovision.models.geomodel import GeoModel
+from geovision.models.preprocess import physical
+from geovision.models.sources import Loaded
+from geovision.spec import ClassTarget, InputSpec, MaskTarget
+
+__all__ = ["ORIENTATIONS", "Orientation", "Question", "answering", "baseline", "check_target", "is_map"]
+
+
+def check_target(model: GeoModel, target: str | None) -> None:
+    """Raise if a model has no such class.
+
+    Raises:
+        OptionError: With the classes that there are.
+    """
+    if target is None:
+        return
+    if not isinstance(model.target, ClassTarget):
+        raise OptionError(f"{model.spec.name} answers with a map, which has no class {target!r} to explain")
+    classes = model.target.classes
+    if target not in classes:
+        near = nearest(target, classes)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise OptionError(f"{model.spec.name} has no class {target!r};{meant} there are {', '.join(classes)}")
+
+
+def baseline(spec: InputSpec, like: Tensor) -> Tensor:
+    """What stands where an input is taken away: 0 in its unit; for measurements beside a picture their
+    mean, as which a missing one enters."""
+    if spec.layout != "channel":
+        return torch.zeros_like(like)
+    return like.new_tensor([channel.mean for channel in spec.channels]).expand_as(like)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Quarter turns anticlockwise, and then mirrored left-right or not."""
+
+    quarters: int
+    mirrored: bool
+
+    def turn(self, values: Tensor) -> Tensor:
+        """Values ``(..., y, x)`` in this orientation."""
+        turned = values.rot90(self.quarters, (-2, -1)) if self.quarters else values
+        return turned.flip(-1) if self.mirrored else turned
+
+    def back(self, values: Tensor) -> Tensor:
+        """What was turned so, as it was."""
+        straight = values.flip(-1) if self.mirrored else values
+        return straight.rot90(-self.quarters, (-2, -1)) if self.quarters else straight
+
+
+ORIENTATIONS = (
+    Orientation(0, False), Orientation(0, True),
+    *(Orientation(quarters, mirrored) for quarters in (1, 2, 3) for mirrored in (False, True)),
+)  # fmt: skip
+
+
+def is_map(spec: InputSpec) -> bool:
+    """Whether an input lies on a grid: its axes end in y, x."""
+    return spec.layout.split()[-2:] == ["y", "x"]
+
+
+@contextmanager
+def answering(model: GeoModel) -> Iterator[None]:
+    """Within it the model answers as in `predict`; behind it every part is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class Question:
+    """Why this class, for this sample?
+
+    Of a map as an answer, the mean over its cells is explained.
+
+    Args:
+        model: In evaluation mode: see `answering`.
+        loaded: The sample.
+        target: The class; None: the one that the task looks for, or else the likeliest.
+        orientations: As in `Settings`. What is explained is the mean of the logit over all of them.
+
+    Attributes:
+        specs: Of the inputs that the sample has.
+        tensors: These inputs in physical units, ``(1, *layout)`` each.
+        baselines: Of the same shapes; see `baseline`.
+        label: The class, or the name of the map.
+        logit: Of the class, for the sample as it is; of a map its mean.
+        probability: Calibrated, of the class; None where the answer is no class.
+        orientations: How the sample is turned each time it is asked about.
+
+    Raises:
+        OptionError: Quarter turns of an input that is not square.
+    """
+
+    def __init__(self, model: GeoModel, loaded: Loaded, target: str | None, *, orientations: int = 1) -> None:
+        like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+        self.model = model
+        self.specs = tuple(spec for spec in model.inputs if spec.name in loaded.inputs)
+        self.tensors = tuple(
+            physical(loaded.inputs[spec.name], spec).to(like.device, like.dtype)[None] for spec in self.specs
+        )
+        self.valid = {name: mask.to(like.device)[None] for name, mask in loaded.valid.items()}
+        self.baselines = tuple(
+            baseline(spec, tensor) for spec, tensor in zip(self.specs, self.tensors, strict=True)
+        )
+        self.orientations = ORIENTATIONS[:1]
+        with torch.no_grad():
+            values = self._values(self.tensors)
+        self.orientations = ORIENTATIONS[:orientations]
+        self._check_square()
+        self.index = self._index(values, target)
+        self.label = self._label()
+        self.logit = float(self._score(values))
+        self.probability = self._probability(values)
+
+    @property
+    def difference(self) -> float:
+        """What is explained, less the same of the baselines."""
+        with torch.no_grad():
+            return float(self.score(*self.tensors)) - float(self.score(*self.baselines))
+
+    def score(self, *tensors: Tensor) -> Tensor:
+        """The number that is explained, ``(batch,)``, of changed inputs in the order of `specs`.
+
+        All orientations of all samples pass in one batch, one orientation after the other.
+        """
+        scores = self._score(self._values(tensors))
+        return scores.view(len(self.orientations), -1).mean(0)
+
+    @contextmanager
+    def differentiable(self) -> Iterator[tuple[Tensor, ...]]:
+        """The inputs with a gradient, where gradients are computed."""
+        with torch.enable_grad():
+            yield tuple(tensor.detach().clone().requires_grad_() for tensor in self.tensors)
+
+    def _values(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        inputs = {s.name: self._turned(s, tensor) for s, tensor in zip(self.specs, tensors, strict=True)}
+        valid = {
+            spec.name: self._turned(spec, self.valid[spec.name].expand_as(tensor))
+            for spec, tensor in zip(self.specs, tensors, strict=True)
+            if spec.name in self.valid
+        }
+        return self.model(inputs, valid=valid or None).values
+
+    def _turned(self, spec: InputSpec, values: Tensor) -> Tensor:
+        """A batch in all orientations, one after the other; measurements know none."""
+        is_picture = is_map(spec)
+        return torch.cat([each.turn(values) if is_picture else values for each in self.orientations])
+
+    def _check_square(self) -> None:
+        for spec, tensor in zip(self.specs, self.tensors, strict=True):
+            height, width = tensor.shape[-2:] if is_map(spec) else (0, 0)
+            if any(each.quarters for each in self.orientations) and height != width:
+                raise OptionError(
+                    f"orientations={len(self.orientations)} turns input {spec.name!r} by quarters, and it is "
+                    f"not square ({height} x {width}); take 1 or 2"
+                )
+
+    def _score(self, values: Tensor) -> Tensor:
+        return values.flatten(1).mean(1) if self.index is None else values[:, self.index]
+
+    def _index(self, values: Tensor, target: str | None) -> int | None:
+        asked: Any = self.model.target
+        if not isinstance(asked, ClassTarget):
+            return None
+        wanted = target or asked.positive
+        return asked.classes.index(wanted) if wanted else int(values[0].argmax())
+
+    def _label(self) -> str:
+        asked: Any = self.model.target
+        if self.index is not None:
+            return asked.classes[self.index]
+        return asked.name if isinstance(asked, MaskTarget) else asked.channel.name
+
+    def _probability(self, values: Tensor) -> float | None:
+        head: Any = self.model.head
+        return None if self.index is None else float(head.probabilities(values)[0, self.index])
