@@ -73,7 +73,7 @@ def peaks(
         return []
     smooth = ndimage.gaussian_filter(high.astype(np.float64), separation / 2, mode="constant", truncate=3)
     highest = ndimage.maximum_filter(smooth, size=2 * math.floor(separation / 2) + 1, mode="constant")
-    rows, columns = np.nonzero((smooth >= highest) & (high > 0))
+    rows, columns = np.nonzero((smooth >= highest) & (smooth > 0))
     order = np.lexsort((columns, rows, -smooth[rows, columns]))
     kept: list[tuple[int, int]] = []
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
@@ -94,6 +94,8 @@ def _places(
     found = []
     for number in range(len(kept)):
         own = (nearest == number) & (closest <= separation)
+        if not own.any():
+            continue
         weights = high[rows[own], columns[own]].astype(np.float64)
         centre = [float((weights * (axis[own] + 0.5)).sum() / weights.sum()) for axis in (rows, columns)]
         found.append((centre[0], centre[1], math.sqrt(own.sum() / math.pi), float(weights.max())))

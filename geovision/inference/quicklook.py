@@ -145,6 +145,6 @@ def _on(
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     place = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), grid.shape)
     x, y = place.points(latitude, longitude, grid.crs)
-    columns, rows = ~grid.affine * (x, y)
+    rows, columns = grid.cells(x, y)
     outside = ~((columns >= 0) & (columns <= grid.shape[1]) & (rows >= 0) & (rows <= grid.shape[0]))
     return np.where(outside, np.nan, columns), np.where(outside, np.nan, rows)

@@ -126,7 +126,7 @@ def _needed(scene: RadarScene, part: Grid) -> tuple[int, int, tuple[int, int]]:
     if own.reference.is_geographic:
         middle = own.transform[2] + own.transform[0] * own.shape[1] / 2 + own.transform[1] * own.shape[0] / 2
         x = (x - middle + 180) % 360 - 180 + middle
-    columns, rows = ~own.affine * (x, y)
+    rows, columns = own.cells(x, y)
     begin, end = [], []
     for places, most in ((rows, own.shape[0]), (columns, own.shape[1])):
         low, high = float(places.min()), float(places.max())
@@ -147,7 +147,7 @@ def _aligned(own: Grid, part: Grid) -> tuple[int, int] | None:
         np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
     ):
         return None
-    column, row = ~own.affine * (part.transform[2], part.transform[5])
+    row, column = map(float, own.cells(np.float64(part.transform[2]), np.float64(part.transform[5])))
     near = round(row), round(column)
     return near if max(abs(row - near[0]), abs(column - near[1])) < 1e-3 else None
 
