@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def create(
     name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
     scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float | None = None,
-    pixel_size: float | None = None,
+    pixel_size: float | None = None, limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
 
@@ -54,6 +54,9 @@ def create(
         dropout: Before the last layer; None: as the registry says.
         pixel_size: Metres that a pixel is wide on the ground, where the task's have a size; the same
             ground is then seen in fewer or more of them, unless `size` is given. None: the entry's.
+        limits: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
+            trained on were made of known ones, such as `geovision.physics.backscatter.OUR_LIMITS`.
+            They are stored with the model; without them it takes no scene in decibels.
 
     Raises:
         UnknownModelError: With the nearest names, before anything slow is imported.
@@ -78,7 +81,7 @@ def create(
         dropout=spec.dropout if dropout is None else dropout,
         arch=known.options if known else {},
         mean=known.mean if known else (), std=known.std if known else (),
-        pixel_size=pixel_size,
+        pixel_size=pixel_size, limits={name: (low, high) for name, (low, high) in (limits or {}).items()},
     )  # fmt: skip
     model = assemble(spec, registry.find_task(spec.task), options)
     if backbone_weights:

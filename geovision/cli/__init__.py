@@ -14,7 +14,19 @@ from typing import Annotated
 import typer
 
 from geovision import __version__
-from geovision.cli import archive, data, demo, doctor, explain, learning, predict, statistics, tables
+from geovision.cli import (
+    archive,
+    data,
+    demo,
+    doctor,
+    explain,
+    learning,
+    predict,
+    samples,
+    scene,
+    statistics,
+    tables,
+)
 from geovision.errors import GeovisionError, OptionError, UnknownNameError
 
 __all__ = ["app", "main"]
@@ -29,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (tables, predict, explain, archive, statistics, learning, data, demo, doctor):
+for group in (tables, predict, explain, archive, statistics, scene, learning, data, samples, demo, doctor):
     group.register(app)
 
 
