@@ -147,7 +147,7 @@ def _aligned(own: Grid, part: Grid) -> tuple[int, int] | None:
         np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
     ):
         return None
-    row, column = map(float, own.cells(np.float64(part.transform[2]), np.float64(part.transform[5])))
+    row, column = own.cells(part.transform[2], part.transform[5])
     near = round(row), round(column)
     return near if max(abs(row - near[0]), abs(column - near[1])) < 1e-3 else None
 
