@@ -240,7 +240,9 @@ def _asked(
 def _probabilities(prepared: Prepared, inputs: Tensor, valid: Tensor) -> Tensor:
     """``(window, layer)``: of the class that is looked for, or of all."""
     name = prepared.specs[0].name
-    values, _ = prepared({name: inputs}, {name: valid})
+    # Where all is there, nothing has to be masked; elsewhere the mask lies in memory as the values do.
+    masks = {} if valid.all() else {name: valid.contiguous(memory_format=torch.channels_last)}
+    values, _ = prepared({name: inputs}, masks)
     found = prepared.head.probabilities(values)
     target = prepared.head.target
     if target.positive:
