@@ -40,6 +40,7 @@ SceneProgress = Callable[[str, int, int], None]
 """What is under way (``"averaging"``, ``"asking"``, ``"merging"``), how much is done, how much there is."""
 
 _BLOCK = 1024
+_READERS = 4  # threads that average the scene, each with a tile in memory
 _MOST_REDUCED = 4_000_000  # cells in which detections are looked for
 _PICTURE = 900  # pixels of a quick look
 
@@ -143,7 +144,7 @@ def scene(
     with bounded(), _scratch(out.parent) as scratch:
         with storing(scratch):
             counts = write_counts(
-                given, grid, limits, scratch / "counts.tif", threads=engine.cores(),
+                given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
                 progress=lambda done, whole: told("averaging", done, whole),
             )  # fmt: skip
         clock.lap("averaging")
