@@ -193,10 +193,10 @@ def of_backbone(model: GeoModel, data: ImageDataset, pictures: dict[str, list[np
 
 
 def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
-    """The folds of a cross-validation, each with its own model."""
-    for each in sorted(folder.glob("fold-*")):
-        model = geovision.load(each / "training" / "model")
-        held_out = Predictions.load(each / "predictions.npz")
+    """The finished folds of a cross-validation, each with its own model."""
+    for answers in sorted(folder.glob("fold-*/predictions.npz")):
+        model = geovision.load(answers.parent / "training" / "model")
+        held_out = Predictions.load(answers)
         assert held_out.features is not None
         assert held_out.positions is not None
         rest = sorted(set(range(len(data))) - set(held_out.positions.tolist()))
@@ -258,6 +258,7 @@ def main() -> None:
     }
     write(options.out, table, {
         "model": options.model, "features": str(options.cross_validation or "backbone as it comes"),
+        "folds": len(next(iter(rows.values()))),
         "photos": len(data), "data_digest": data_digest([str(path) for path in data.paths]),
         "pictures": {kind: len(some) for kind, some in pictures.items()}, "passed": PASS, **origin(),
     })  # fmt: skip

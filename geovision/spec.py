@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = [
     "AS_PUBLISHED",
+    "COLOURS",
     "OUR_CHOICE",
     "OUR_MEASUREMENT",
     "OUR_RECONSTRUCTION",
@@ -53,6 +55,9 @@ OUR_MEASUREMENT: Mark = "our measurement"
 Capability = Literal["exportable", "differentiable", "any_size", "grid_bound"]
 Fit = Literal["gradient", "closed_form", "none"]
 
+COLOURS = ("red", "green", "blue")
+"""Channels of a photo, in the order in which networks of photos take them."""
+
 
 # --- what goes in -------------------------------------------------------------------------------
 
@@ -87,6 +92,8 @@ class Channel:
         plausible: Quantiles that a whole file must keep.
         mean, std: Statistics that normalisation subtracts and divides by, in `unit`.
         slips: Likely mistakes, matched in order when the hard range is left.
+        colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
+            that knows photos; weights and statistics of such a network are taken over by them.
     """
 
     name: str
@@ -96,9 +103,12 @@ class Channel:
     mean: float = 0.0
     std: float = 1.0
     slips: tuple[Slip, ...] = ()
+    colours: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         low, high = self.valid_range
+        if unknown := sorted(set(self.colours) - set(COLOURS)):
+            raise ValueError(f"channel {self.name!r}: {unknown[0]!r} is none of {', '.join(COLOURS)}")
         if not low < high:
             raise ValueError(f"channel {self.name!r}: empty range {self.valid_range}")
         if not self.std > 0:
@@ -158,12 +168,19 @@ class InputSpec:
         return dataclasses.replace(self, size=size, pixel_size=pixel_size)
 
     def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
-        """The same input, normalised by other statistics, one of each for every channel."""
+        """The same input, normalised by other statistics: one of each for every channel, or, where
+        channels stand for colours, those of red, green and blue, averaged over a channel's own."""
         channels = tuple(
             dataclasses.replace(channel, mean=m, std=s)
-            for channel, m, s in zip(self.channels, mean, std, strict=True)
+            for channel, m, s in zip(self.channels, self._each(mean), self._each(std), strict=True)
         )
         return dataclasses.replace(self, channels=channels)
+
+    def _each(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
+        if len(numbers) != len(COLOURS) or not all(channel.colours for channel in self.channels):
+            return numbers
+        by_colour = dict(zip(COLOURS, numbers, strict=True))
+        return tuple(statistics.fmean(by_colour[c] for c in channel.colours) for channel in self.channels)
 
 
 # --- what comes out -----------------------------------------------------------------------------

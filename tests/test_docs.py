@@ -50,6 +50,13 @@ def test_every_exception_stands_in_the_tree():
     assert sorted(re.findall(r"- `(\w+)`", page)) == sorted(kinds)
 
 
+def test_every_benchmark_that_left_rows_is_shown():
+    page = from_the_code.benchmarks()
+    for path in (DOCS.parent / "benchmarks").glob("*.csv"):
+        assert f"## {path.stem}.py\n" in page
+        assert path.read_text(encoding="utf-8").splitlines()[-1].split(",")[0] in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_commands_and_models_that_a_page_names_exist(page: Path):
     text = page.read_text(encoding="utf-8")

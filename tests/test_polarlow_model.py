@@ -9,8 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import nn
 
 import geovision
@@ -151,6 +153,25 @@ def test_any_timm_backbone_takes_the_two_polarisations() -> None:
     assert [channel.name for channel in model.inputs[0].channels] == ["cross_pol", "co_pol"]
     with torch.no_grad():
         assert model(torch.rand(2, 2, 64, 64)).shape == (2, 2)
+
+
+def test_weights_of_photos_are_taken_over_by_colour(tmp_path: Path) -> None:
+    """A network over (cross, co) answers as the one that it came from does of (cross, cross, co): red
+    and green are cross-polarised in the published pictures, blue is co-polarised."""
+    photos = timm.create_model("test_resnet", num_classes=0).eval()
+    save_file(photos.state_dict(), tmp_path / "photos.safetensors")
+    model = geovision.create(
+        "polarlow-test_resnet", pixel_size=4000.0, backbone_weights=tmp_path / "photos.safetensors"
+    )
+    red, green, blue = photos.pretrained_cfg["mean"]
+    cross, co = model.inputs[0].channels
+    assert (cross.mean, co.mean) == (pytest.approx((red + green) / 2), blue)
+    picture = torch.rand(2, 2, 64, 64)
+    with torch.no_grad():
+        expected = photos(picture[:, [0, 0, 1]])
+        torch.testing.assert_close(model.network({"image": picture}), expected, atol=1e-5, rtol=1e-4)
+    again = geovision.load(model.save(tmp_path / "saved"))
+    assert again.inputs == model.inputs
 
 
 def test_decibels_are_refused_with_what_to_do() -> None:

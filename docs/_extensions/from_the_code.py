@@ -1,14 +1,17 @@
 """Parts of the documentation that are written from the code when it is built.
 
-Directives: ``models``, ``datasets``, ``cli``, ``exceptions``. Each is a function that gives
+Directives: ``models``, ``datasets``, ``cli``, ``exceptions``, ``benchmarks``. Each is a function that gives
 Markdown, so that a test can read it too.
 """
 
 from __future__ import annotations
 
+import ast
+import csv
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,7 +24,9 @@ from geovision.cli import app as command_line
 from geovision.datasets.base import DatasetCard
 from geovision.spec import ModelSpec, Task, WeightSpec, resolve
 
-__all__ = ["cli", "datasets", "exceptions", "models", "setup"]
+__all__ = ["benchmarks", "cli", "datasets", "exceptions", "models", "setup"]
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -188,6 +193,32 @@ def _branch(kind: type[Exception], depth: int) -> list[str]:
     return [line, *(line for child in children for line in _branch(child, depth + 1))]
 
 
+# --- benchmarks ---------------------------------------------------------------------------------
+
+# Of the columns of a benchmark, those that stay in its file: they would make the table too wide.
+_IN_THE_FILE = (
+    "commit", "versions", "torch", "threads", "ratio_lowest_turn", "ratio_highest_turn", "command",
+)  # fmt: skip
+
+
+def benchmarks() -> str:
+    """What each benchmark found, row by row, as it wrote it."""
+    return "\n\n".join(_benchmark(path) for path in sorted(BENCHMARKS.glob("*.csv")))
+
+
+def _benchmark(path: Path) -> str:
+    script = path.with_suffix(".py")
+    says = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    columns = [name for name in rows[0] if name not in _IN_THE_FILE]
+    header = [name.replace("_", " ") for name in columns]
+    body = [[row[name] for name in columns] for row in rows]
+    return "\n\n".join(
+        (f"## {script.name}", says.partition("\n\n")[0].replace("\n", " "), table(header, body))
+    )
+
+
 # --- Sphinx -------------------------------------------------------------------------------------
 
 
@@ -200,6 +231,6 @@ def _directive(write: Callable[[], str]) -> type[SphinxDirective]:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    for write in (models, datasets, cli, exceptions):
+    for write in (models, datasets, cli, exceptions, benchmarks):
         app.add_directive(write.__name__, _directive(write))
     return {"parallel_read_safe": True}

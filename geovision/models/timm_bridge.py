@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geovision.errors import OptionError, WeightsCorrupt, WeightsNotAvailable
-from geovision.spec import Context, InputSpec
+from geovision.spec import COLOURS, Context, InputSpec
 
 __all__ = [
     "KNOWN_FILES",
@@ -61,7 +61,9 @@ class TimmBackbone(nn.Module):
 
     Args:
         architecture: timm's name, without a tag.
-        channels: Channels of the input.
+        channels: Number of channels of the input.
+        colours: For each channel the colours of a photo that it stands for, as in
+            `geovision.spec.Channel`; empty: the network's own adaptation is left to training.
         size: (height, width), for networks that are built for one size.
         options: Further keywords of timm's constructor, e.g. ``pad_type="same"``.
 
@@ -71,7 +73,8 @@ class TimmBackbone(nn.Module):
 
     def __init__(
         self, architecture: str, *, input_name: str = "image", channels: int = 3,
-        size: tuple[int, int] | None = None, options: Mapping[str, Any] | None = None,
+        colours: Sequence[Sequence[str]] = (), size: tuple[int, int] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.input_name = input_name
@@ -86,8 +89,10 @@ class TimmBackbone(nn.Module):
         self.architecture = architecture
         self.model: nn.Module = model
         config = model.pretrained_cfg
-        self.mean: tuple[float, ...] = config.get("mean", ()) if channels == 3 else ()
-        self.std: tuple[float, ...] = config.get("std", ()) if channels == 3 else ()
+        self.colours = tuple(colours) if all(colours) else ()
+        knows_photos = channels == 3 or bool(self.colours)
+        self.mean: tuple[float, ...] = config.get("mean", ()) if knows_photos else ()
+        self.std: tuple[float, ...] = config.get("std", ()) if knows_photos else ()
         # A convolutional network takes any size, so the task's stands; a transformer has its own.
         self.size = size or (tuple(config["input_size"][-2:]) if fixed else None)
         self.num_features: int = getattr(model, "head_hidden_size", None) or model.num_features
@@ -126,8 +131,9 @@ def build(
         raise OptionError(f"timm registers no network called {arch['backbone']!r}")
     first = inputs[0]
     return TimmBackbone(
-        arch["backbone"], input_name=first.name, channels=len(first.channels), size=size, options=options
-    )
+        arch["backbone"], input_name=first.name, channels=len(first.channels),
+        colours=[channel.colours for channel in first.channels], size=size, options=options,
+    )  # fmt: skip
 
 
 def load_backbone_weights(backbone: TimmBackbone, arch: Mapping[str, Any], weights: str | Path) -> None:
@@ -189,6 +195,7 @@ def _load_tag(backbone: TimmBackbone, arch: Mapping[str, Any], tag: str) -> None
 
 def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None:
     own = backbone.model.state_dict()
+    state = _by_colour(backbone, state)
     # The classifier of another label set, and head parameters that num_classes=0 removes.
     heads = ("classifier", "head", "fc", "last_linear")
     expected = own.keys() | backbone.cut_off
@@ -208,3 +215,23 @@ def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None
         )
     with torch.no_grad():
         backbone.model.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+
+
+def _by_colour(backbone: TimmBackbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Kernels over red, green and blue as kernels over the channels that stand for them.
+
+    A channel that stands for two colours is given the sum of their kernels, so that the network
+    answers as if it were given the channel twice.
+    """
+    if not backbone.colours:
+        return state
+    config: Any = backbone.model.pretrained_cfg
+    first = config.get("first_conv", ())
+    found = dict(state)
+    for layer in (first,) if isinstance(first, str) else first:
+        kernel = state.get(f"{layer}.weight")
+        if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == len(COLOURS):
+            of = dict(zip(COLOURS, kernel.unbind(1), strict=True))
+            summed = [torch.stack([of[c] for c in own]).sum(0) for own in backbone.colours]
+            found[f"{layer}.weight"] = torch.stack(summed, 1)
+    return found

@@ -75,13 +75,15 @@ class XceptionBlock(nn.Module):
         self.separable_conv2d_2 = SeparableConv2d(filters, filters)
         self.batch_normalization_2 = _batch_normalization(filters)
         self.activation_2 = nn.ReLU()
-        # A window of one cell and a stride of 2 miss no cell at either end: nothing is padded.
-        self.residual = nn.Conv2d(channels, filters, 1, stride=2)
+        self.residual = nn.Conv2d(channels, filters, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation_1(self.batch_normalization_1(self.separable_conv2d_1(x)))
         y = self.activation_2(self.batch_normalization_2(self.separable_conv2d_2(y)))
-        return max_pooling_same(y) + self.residual(x)
+        # A window of one cell and a stride of 2 miss no cell at either end: nothing is padded. The stride is
+        # taken before the convolution, since oneDNN's gradient of the strided form writes outside its memory
+        # where there are fewer than 16 channels (uxlfoundation/oneDNN#6035).
+        return max_pooling_same(y) + self.residual(x[:, :, ::2, ::2])
 
 
 def max_pooling_same(x: Tensor) -> Tensor:

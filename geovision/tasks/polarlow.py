@@ -35,15 +35,16 @@ _SLIPS = (
 )  # fmt: skip
 
 
-def _polarisation(name: str) -> Channel:
-    # Mean 0 and deviation 1: the networks take the scale as it is. So what is missing enters as 0, the
-    # scale's own word for no data, with a mask and without one.
-    return Channel(name, "scaled_1", (0.0, 1.0), slips=_SLIPS)
+def _polarisation(name: str, *colours: str) -> Channel:
+    # Mean 0 and deviation 1: the published network takes the scale as it is. So what is missing enters as
+    # 0, the scale's own word for no data, with a mask and without one. A network that knows photos keeps
+    # its own statistics, and sees the measurements in the colours of the published pictures.
+    return Channel(name, "scaled_1", (0.0, 1.0), slips=_SLIPS, colours=colours)
 
 
 SAR = InputSpec(
     "image",
-    (_polarisation("cross_pol"), _polarisation("co_pol")),
+    (_polarisation("cross_pol", "red", "green"), _polarisation("co_pol", "blue")),
     # The middle 256 km of a picture that is 400 km wide.
     size=(512, 512),
     resize="window",

@@ -13,6 +13,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 
 from geovision.datasets.synthetic.night_sky import View, at, background, compose_night, develop, look
 from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
+from geovision.datasets.synthetic.parallel import each
 from geovision.errors import OptionError, StorageError
 
 __all__ = ["FORMS", "GENERATOR_VERSION", "NIGHT", "render", "write"]
@@ -133,14 +135,17 @@ def write(root: Path, n: int, *, seed: int, size: tuple[int, int] = (128, 128)) 
     Raises:
         StorageError: A file could not be written.
     """
-    for number in range(math.ceil(n / NIGHT)):
-        night = compose_night(np.random.default_rng([seed, 0, number]), number)
-        folder = root / ("TestImages" if number % 4 == 1 else "TrainingImages")
-        view = look(night, size)
-        for index in range(number * NIGHT, min(n, (number + 1) * NIGHT)):
-            label, hours, picture = _in_night(view, index, seed)
-            _save(folder / f"{at(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", picture)
+    each(partial(_write_night, root, n, seed, size), math.ceil(n / NIGHT), pictures=n)
     return root
+
+
+def _write_night(root: Path, n: int, seed: int, size: tuple[int, int], number: int) -> None:
+    night = compose_night(np.random.default_rng([seed, 0, number]), number)
+    folder = root / ("TestImages" if number % 4 == 1 else "TrainingImages")
+    view = look(night, size)
+    for index in range(number * NIGHT, min(n, (number + 1) * NIGHT)):
+        label, hours, picture = _in_night(view, index, seed)
+        _save(folder / f"{at(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", picture)
 
 
 def _in_night(view: View, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:

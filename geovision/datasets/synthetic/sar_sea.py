@@ -15,6 +15,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,13 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
+from geovision.datasets.synthetic.parallel import each
 from geovision.errors import OptionError, StorageError
 from geovision.physics.backscatter import OUR_LIMITS, decibels, to_counts, to_power
 
 __all__ = [
     "EXTENT", "GENERATOR_VERSION", "KINDS", "PASS", "PIXEL_SIZE", "Eye", "Pass", "Scene", "compose_pass",
-    "paint", "render", "write",
+    "paint", "picture", "render", "write",
 ]  # fmt: skip
 
 # Figures of models that were trained or scored on these pictures can be compared only within one
@@ -669,15 +671,23 @@ def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> P
     Raises:
         StorageError: A file could not be written.
     """
-    for index in range(n):
-        number, place = divmod(index, PASS)
-        over = compose_pass(np.random.default_rng([seed, 0, number]), number)
-        kind = _IN_A_PASS[place]
-        scene = render(kind, over, np.random.default_rng([seed, 1, index]), pixel_size=pixel_size)
-        split = "test" if number % _EVERY == 1 else "train"
-        folder = root / split / ("pos" if scene.eye else "neg")
-        _save(folder / _name(over, place, seed, index), scene.counts, pixel_size)
+    each(partial(_write_picture, root, seed, pixel_size), n, pictures=n)
     return root
+
+
+def picture(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, Scene]:
+    """Path below the root, and content, of picture `index` of `write`: what the files do not tell."""
+    number, place = divmod(index, PASS)
+    over = compose_pass(np.random.default_rng([seed, 0, number]), number)
+    kind = _IN_A_PASS[place]
+    scene = render(kind, over, np.random.default_rng([seed, 1, index]), pixel_size=pixel_size)
+    split = "test" if number % _EVERY == 1 else "train"
+    return f"{split}/{'pos' if scene.eye else 'neg'}/{_name(over, place, seed, index)}", scene
+
+
+def _write_picture(root: Path, seed: int, pixel_size: float, index: int) -> None:
+    path, scene = picture(index, seed=seed, pixel_size=pixel_size)
+    _save(root / path, scene.counts, pixel_size)
 
 
 def _name(over: Pass, place: int, seed: int, index: int) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from PIL import Image
 
 from geovision.datasets.synthetic.heap import Heap, paint_heap, roughness
 from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
+from geovision.datasets.synthetic.parallel import each
 from geovision.datasets.synthetic.scene import (
     Scene,
     blend,
@@ -78,16 +81,8 @@ def write(
     Raises:
         StorageError: A file could not be written.
     """
-    counts = dict.fromkeys(GENERA, 0)
-
-    def save(genus: str, picture: NDArray[np.uint8], quality: int) -> None:
-        counts[genus] += 1
-        _write_jpeg(root / genus / f"{genus}-N{counts[genus]:03d}.jpg", picture, quality)
-
-    for index in range(n):
-        rng = np.random.default_rng([seed, index])
-        genus = GENERA[index % len(GENERA)]
-        save(genus, render(genus, rng, size), int(rng.integers(72, 96)))
+    each(partial(_write_picture, root, seed, size), n, pictures=n)
+    counts = Counter(GENERA[index % len(GENERA)] for index in range(n))
     for copy in range(round(duplicates * n)):
         rng = np.random.default_rng([seed, 1, copy])
         original = int(rng.integers(n))
@@ -95,8 +90,19 @@ def write(
         picture = render(genus, np.random.default_rng([seed, original]), size)
         if copy % 3 == 2:
             genus = str(rng.choice([other for other in GENERA if other != genus]))
-        save(genus, _copied(rng, picture), int(rng.integers(55, 90)))
+        counts[genus] += 1
+        _save(root, genus, counts[genus], _copied(rng, picture), int(rng.integers(55, 90)))
     return root
+
+
+def _write_picture(root: Path, seed: int, size: tuple[int, int], index: int) -> None:
+    rng = np.random.default_rng([seed, index])
+    genus = GENERA[index % len(GENERA)]
+    _save(root, genus, index // len(GENERA) + 1, render(genus, rng, size), int(rng.integers(72, 96)))
+
+
+def _save(root: Path, genus: str, number: int, picture: NDArray[np.uint8], quality: int) -> None:
+    _write_jpeg(root / genus / f"{genus}-N{number:03d}.jpg", picture, quality)
 
 
 def _copied(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -396,16 +402,16 @@ def _cumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint
     image = _company(scene, sky(scene), fibres=0.25)
     rough = roughness(rng)
     growth = rng.uniform(0.3, 0.85)
-    elevations = sorted(math.radians(each) for each in rng.uniform(3, 34, int(rng.integers(4, 11))))
+    elevations = sorted(math.radians(degrees) for degrees in rng.uniform(3, 34, int(rng.integers(4, 11))))
     pixel = math.radians(scene.degrees_per_pixel)
-    for each in elevations:  # the farthest stand lowest
-        wide = rng.uniform(0.6, 1.6) * math.sin(each) / pixel
+    for elevation in elevations:  # the farthest stand lowest
+        wide = rng.uniform(0.6, 1.6) * math.sin(elevation) / pixel
         heap = Heap(
-            rng, left_right=rng.uniform(-0.05, 1.05) * size[1], base=_row(scene, each), width=wide,
+            rng, left_right=rng.uniform(-0.05, 1.05) * size[1], base=_row(scene, elevation), width=wide,
             height=wide * growth * rng.uniform(0.7, 1.2),
         )  # fmt: skip
         paint_heap(scene, image, heap, rough=rough, shade=rng.uniform(0.45, 0.7),
-                   far=0.75 * math.exp(-each / 0.10))  # fmt: skip
+                   far=0.75 * math.exp(-elevation / 0.10))  # fmt: skip
     return develop(scene, ground(scene, haze(scene, image, 0.025, scene.horizon)))
 
 
