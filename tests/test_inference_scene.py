@@ -22,6 +22,7 @@ from geovision.cli import main
 from geovision.datasets.synthetic import sar_scene
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.inference import Declared, Workers, scene
+from geovision.inference.quicklook import graticule
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
 from geovision.readers.scenes import Grid, model_grid, open_scene, write_counts
@@ -405,3 +406,25 @@ def test_the_command_line_tells_what_is_wrong_in_one_line(
     assert found == code, err
     assert out == ""
     assert line in err
+
+
+# --- the picture ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "labels"),
+    [("EPSG:3995", (0.0, -1_500_000.0), {"70°N", "10°E"}),
+     ("EPSG:3995", (-800_000.0, 800_000.0), {"86°N", "180°", "90°W", "0°", "90°E"}),
+     ("EPSG:32601", (100_000.0, 8_000_000.0), {"180°", "70°N", "170°W"}),
+     ("EPSG:3031", (-800_000.0, 2_400_000.0), {"70°S", "0°"})],
+)  # fmt: skip
+def test_lines_of_the_graticule_lie_where_their_labels_say(crs: str, corner: tuple[float, float], labels):
+    grid = Grid(crs, (2000.0, 0.0, corner[0], 0.0, -2000.0, corner[1]), (800, 800))
+    lines = graticule(grid)
+    assert labels <= {text for text, _, _ in lines}
+    for text, columns, rows in lines:
+        inside = np.isfinite(columns)
+        longitude, latitude = grid.points(rows[inside], columns[inside], "EPSG:4326")
+        degrees = float(text.rstrip("NSEW").rstrip("°")) * (-1 if text[-1] in "SW" else 1)
+        found = latitude if text[-1] in "NS" else (longitude - degrees + 180) % 360 - 180 + degrees
+        np.testing.assert_allclose(found, degrees, atol=1e-6)
