@@ -32,7 +32,7 @@ from geovision.physics.backscatter import OUR_LIMITS
 from geovision.provenance import commit
 
 BLOCK = 512
-HALF_WIDTH = 3000  # pixels of the swath, along a row
+HALF_WIDTH = 1 / 6  # of the swath along a row, as a fraction of the scene: a third of it has data
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
         for pixel_size in options.pixels:
             path = drawn(Path(folder) / "scene.tif", pixel_size, options.side)
             command = [sys.executable, __file__, "--model", options.model, "--case", path, f"{folder}/out"]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             append({
                 "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": options.model,
                 "side": options.side, "pixel_m": pixel_size, **json.loads(done.stdout),
@@ -71,7 +71,7 @@ def drawn(path: Path, pixel_size: float, side: int) -> Path:
         dataset.descriptions = ("VH", "VV")
         for row in range(0, side, BLOCK):
             for column in range(0, side, BLOCK):
-                if abs(row - column) < HALF_WIDTH:
+                if abs(row - column) < HALF_WIDTH * side:
                     height, width = min(BLOCK, side - row), min(BLOCK, side - column)
                     dataset.write(block[:, :height, :width], window=Window(column, row, width, height))
     return path

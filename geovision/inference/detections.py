@@ -8,12 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.inference.sliding import Source
 from geovision.readers.scenes import Grid, rasterio_module
 
 __all__ = ["Detection", "cover", "fractions", "geojson", "peaks"]
@@ -109,19 +110,8 @@ def _places(
 # --- what is there --------------------------------------------------------------------------------
 
 
-class Validity(Protocol):
-    """What tells where a map has data."""
-
-    @property
-    def grid(self) -> Grid: ...
-
-    def read(
-        self, row: int, column: int, shape: tuple[int, int]
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]: ...
-
-
 def fractions(
-    detection: Detection, source: Validity, masks: Mapping[str, str | Path]
+    detection: Detection, source: Source, masks: Mapping[str, str | Path]
 ) -> tuple[float, dict[str, float | None]]:
     """Fraction of a detection's disk that has data, and that each mask covers.
 

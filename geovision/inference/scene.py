@@ -30,7 +30,15 @@ from geovision.models.folder import read, weights_digest
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import Prepared, prepare
 from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.scenes import Grid, RadarScene, check_pixels, model_grid, open_scene, write_counts
+from geovision.readers.scenes import (
+    CountsRaster,
+    Grid,
+    RadarScene,
+    check_pixels,
+    model_grid,
+    open_scene,
+    write_counts,
+)
 from geovision.readers.scenes.geotiff import POLARISATIONS
 from geovision.spec import ClassTarget, InputSpec
 
@@ -365,8 +373,8 @@ def _about(
 
 
 def _write(
-    out: Path, model: GeoModel, given: RadarScene, maps: _Maps, source: Any, detections: list[Detection],
-    about: Mapping[str, Any],
+    out: Path, model: GeoModel, given: RadarScene, maps: _Maps, counts: CountsRaster,
+    detections: list[Detection], about: Mapping[str, Any],
 ) -> dict[str, Path]:  # fmt: skip
     """All results, or none."""
     label = maps.layers[0]
@@ -377,7 +385,7 @@ def _write(
         f"{Path(given.path).name}  {given.time:%Y-%m-%d %H:%M} UTC" if given.time else Path(given.path).name
     )
     picture = quicklook.draw(
-        _reduced_picture(source), maps.reduced, maps.grid, detections, layer=name.lower(),
+        _reduced_picture(counts), maps.reduced, maps.grid, detections, layer=name.lower(),
         title=f"{title}\n{model.spec.name}",
     )  # fmt: skip
     writers: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -390,12 +398,13 @@ def _write(
     return {kind: out.with_name(f"{out.name}{end}") for kind, (end, _) in writers.items()}
 
 
-def _reduced_picture(source: Any) -> NDArray[np.float32]:
+def _reduced_picture(counts: CountsRaster) -> NDArray[np.float32]:
     """The last channel of all of the map, small, NaN where there is no data."""
-    rows, columns = source.grid.shape
+    rows, columns = counts.grid.shape
     factor = max(math.ceil(max(rows, columns) / _PICTURE), 1)
-    counts = source.overview((math.ceil(rows / factor), math.ceil(columns / factor)))[-1].astype(np.float32)
-    return np.where(counts == 0, np.nan, counts)
+    shape = (math.ceil(rows / factor), math.ceil(columns / factor))
+    last = counts.overview(shape)[-1].astype(np.float32)
+    return np.where(last == 0, np.nan, last)
 
 
 # --- around it --------------------------------------------------------------------------------------
