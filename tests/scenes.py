@@ -65,7 +65,13 @@ def save_sphere(path: Path, crs: str, place: Affine, shape: tuple[int, int]) -> 
 
 
 def disc(
-    shape: tuple[int, int], row: float, column: float, radius: float, *, low: float = -25.0, high: float = -8.0
+    shape: tuple[int, int],
+    row: float,
+    column: float,
+    radius: float,
+    *,
+    low: float = -25.0,
+    high: float = -8.0,
 ) -> np.ndarray:
     """Decibels ``(2, y, x)`` of a bright disc on a dark sea."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]

@@ -67,7 +67,9 @@ class Convolutions(nn.Module):
         return self.layers(inputs).sigmoid()
 
 
-def job(ask, *, overlap: float = 0.5, size: tuple[int, int] = (24, 32), source: Field | None = None, **more) -> Job:
+def job(
+    ask, *, overlap: float = 0.5, size: tuple[int, int] = (24, 32), source: Field | None = None, **more
+) -> Job:
     source = source or Field()
     return Job(source, Windows(source.grid.shape, size, overlap), ask, **more)
 
@@ -206,7 +208,9 @@ def test_workers_cannot_be_seen(tmp_path: Path):
 
 
 def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
-    with pytest.raises(GeovisionError, match="windows 0 to 4 of row 0 could not be answered: .*no such kernel"):
+    with pytest.raises(
+        GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
+    ):
         slide(job(dies), tmp_path, engine.Workers(), lambda done, whole: None)
 
 
@@ -233,7 +237,7 @@ def test_a_plateau_is_one_place_in_its_middle():
     probability = np.zeros((60, 80))
     probability[10:30, 20:44] = 1.0
     ((row, column, radius, height),) = peaks(probability, threshold=0.5, separation=30)
-    assert (row, column, height) == (20.0, 32.0, 1.0)
+    assert (row, column, height) == pytest.approx((20.0, 32.0, 1.0))
     assert radius == pytest.approx(np.sqrt(20 * 24 / np.pi))
 
 

@@ -12,7 +12,7 @@ from affine import Affine
 from rasterio.control import GroundControlPoint
 from scenes import CHANNELS, CORNER, UTM, places, quiet, save, save_sphere, sphere
 
-from geovision.errors import GeovisionError, InputError, OptionError, UnreadableFileError
+from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
 from geovision.readers.scenes import (
     Grid,
@@ -97,7 +97,9 @@ def test_counts_are_those_of_the_limits_and_refused_without(tmp_path: Path):
     assert valid.all()
     assert (found[0] == 128).all()
     assert (found[1] == 1).all()
-    with pytest.raises(OptionError, match=r"a\.tif: in db, and the model takes counts .* --limits cross_pol=LOW"):
+    with pytest.raises(
+        OptionError, match=r"a\.tif: in db, and the model takes counts .* --limits cross_pol=LOW"
+    ):
         write_counts(scene, grid, None, tmp_path / "c.tif")
 
 
@@ -110,7 +112,9 @@ def test_no_data_in_all_its_forms(tmp_path: Path, how: str):
     decibels = 10 * np.log10(power)
     hole = np.zeros((SIDE, SIDE), bool)
     hole[:20, :30] = True
-    value = {"declared": -9999.0, "NaN": np.nan, "-inf": -np.inf, "zero": 0.0, "told": -9999.0}.get(how, np.nan)
+    value = {"declared": -9999.0, "NaN": np.nan, "-inf": -np.inf, "zero": 0.0, "told": -9999.0}.get(
+        how, np.nan
+    )
     if how == "half NaN":
         decibels[0, hole] = value  # one polarisation is enough
     elif how != "mask":
@@ -125,7 +129,9 @@ def test_no_data_in_all_its_forms(tmp_path: Path, how: str):
     expected = np.ones((10, 10))
     expected[:2, :3] = 0
     np.testing.assert_array_equal(fraction, expected)
-    np.testing.assert_allclose(mean[:, 2:, :], power.reshape(2, 10, 10, 10, 10).mean((2, 4))[:, 2:], rtol=2e-5)
+    np.testing.assert_allclose(
+        mean[:, 2:, :], power.reshape(2, 10, 10, 10, 10).mean((2, 4))[:, 2:], rtol=2e-5
+    )
 
 
 def test_what_is_missing_does_not_darken_its_neighbours(tmp_path: Path):
@@ -163,10 +169,10 @@ PLACES = {
     "south-up": (UTM, Affine(500, 0, 300000, 0, 500, 7900000), (350, 400), "EPSG:3995"),
     "rotated": ("EPSG:3413", Affine(433, 250, 0, 250, -433, 0), (350, 300), None),
     "over the pole": ("EPSG:3413", Affine(1000, 0, -200000, 0, -1000, 150000), (350, 400), None),
-    "across the antimeridian, 175 to 187": ("EPSG:4326", Affine(0.02, 0, 175, 0, -0.008, 72), (300, 600), "EPSG:3995"),
+    "175 to 187 degrees east": ("EPSG:4326", Affine(0.02, 0, 175, 0, -0.008, 72), (300, 600), "EPSG:3995"),
     "beyond the antimeridian": ("EPSG:4326", Affine(0.02, 0, 183, 0, -0.008, 72), (300, 300), "EPSG:3995"),
     "below the antimeridian": ("EPSG:4326", Affine(0.02, 0, -186, 0, -0.008, 72), (300, 600), "EPSG:3995"),
-    "the antimeridian in UTM": ("EPSG:32601", Affine(500, 0, 200000, 0, -500, 7900000), (300, 300), "EPSG:3995"),
+    "in UTM beyond 180": ("EPSG:32601", Affine(500, 0, 200000, 0, -500, 7900000), (300, 300), "EPSG:3995"),
     "southern": ("EPSG:32733", Affine(500, 0, 300000, 0, -500, 2500000), (350, 400), "EPSG:3031"),
     "Mercator": ("EPSG:3857", Affine(800, 0, 0, 0, -800, 7600000), (250, 250), "EPSG:32631"),
     "temperate": (UTM, Affine(500, 0, 300000, 0, -500, 5500000), (252, 252), None),
@@ -233,7 +239,9 @@ def test_real_backscatter_of_sentinel_1(shared_data: Path):
         mean, fraction = means(scene, own_grid(scene, 100.0))
         with rasterio.open(path) as dataset:
             power = 10 ** (dataset.read()[::-1, :220, :220] / 10)
-        np.testing.assert_allclose(mean[:, :22, :22], power.reshape(2, 22, 10, 22, 10).mean((2, 4)), rtol=1e-5)
+        np.testing.assert_allclose(
+            mean[:, :22, :22], power.reshape(2, 22, 10, 22, 10).mean((2, 4)), rtol=1e-5
+        )
         assert fraction[22, 22] == pytest.approx(0.16)  # four of ten pixels, down and across
         for wrong in ("power", "amplitude"):
             with pytest.raises(InputError, match=r"declared as .* its median is -.* looks like decibels"):
@@ -282,18 +290,18 @@ def saved(values: np.ndarray, **settings):
 DB = 10 * np.log10(sea())
 GLOBE = {"crs": "EPSG:4326", "place": Affine(3.6, 0, -180, 0, -0.3, 85)}
 BAD = {
-    "no map": (saved(sea(), crs=None, place=Affine.identity()), "power", r"a\.tif: no place on a map; warp it"),
-    "no transform": (saved(sea(), place=Affine.identity()), "power", r"a\.tif: no place on a map; warp it"),
+    "no map": (saved(sea(), crs=None, place=Affine.identity()), "power", r"a\.tif: no place on a map; warp"),
+    "no transform": (saved(sea(), place=Affine.identity()), "power", r"a\.tif: no place on a map; warp"),
     "control points": (gcps, "power", r"no place on a map but ground control points, .* gdalwarp -tps"),
     "missing": (lambda folder: folder / "a.tif", "db", r"a\.tif: no such file; check the path"),
     "text": (text, "db", r"a\.tif: no raster that can be read"),
-    "one band": (saved(DB[:1], names=("VV",)), "db", r"1 band \(1: VV\), and the model needs cross_pol, co_pol; join"),
-    "not named": (saved(DB, names=("a", "b")), "db", r"no band is named as cross_pol .* --bands cross_pol=1,co_pol=2"),
-    "two alike": (saved(np.concatenate([DB, DB[:1]]), names=("VH", "VV", "HH")), "db", r"several bands could be co_pol"),
+    "one band": (saved(DB[:1], names=("VV",)), "db", r"1 band \(1: VV\), and the model needs cross_pol"),
+    "not named": (saved(DB, names=("a", "b")), "db", r"no band is named as cross_pol .* --bands cross"),
+    "two alike": (saved(DB[[0, 1, 1]], names=("VH", "VV", "HH")), "db", r"several bands could be co_pol"),
     "complex": (saved(sea().astype(np.complex64)), "power", r"complex numbers; a scene holds sigma0"),
     "dB as power": (saved(DB), "power", r"band 1 is declared as power, but its median is -.* --quantity db"),
     "dB as amplitude": (saved(DB), "amplitude", r"declared as amplitude, but its median .* --quantity db"),
-    "power as dB": (saved(sea()), "db", r"declared as db, but its median is 0\.00.* --quantity power, or amplitude"),
+    "power as dB": (saved(sea()), "db", r"declared as db, but its median is 0\.00.* --quantity power, or"),
     "counts as dB": (saved(100 + 0 * sea()), "db", r"looks like counts or uncalibrated digital numbers"),
     "digital numbers": (saved(1e4 * sea()), "power", r"looks like counts or uncalibrated digital numbers"),
     "floats as counts": (saved(sea()), "counts", r"counts are 8-bit integers, not float32"),
@@ -301,8 +309,15 @@ BAD = {
     "a damaged strip": (cut, "power", r"a\.tif: damaged in rows \d+ to \d+ \(.*\); copy it again"),
     "cut off": (short, "power", r"a\.tif: (damaged in rows|no raster that can be read)"),
     "around the globe": (saved(sea(), **GLOBE), "power", r"reaches around the whole globe, .* gdalwarp"),
-    "coarse": (saved(sea(), place=Affine.scale(900, -900)), "power", r"pixels of 9\d\d\.\d m are coarser than the 500 m"),
+    "coarse": (saved(sea(), place=Affine.scale(900, -900)), "power", r"pixels of 9\d\d\.\d m are coarser"),
 }  # fmt: skip
+
+
+def brought_to_500_m(path: Path, quantity: str) -> None:
+    scene = open_scene(path, CHANNELS, quantity=quantity)
+    scene.check()
+    check_pixels(scene, 500.0)
+    means(scene, model_grid(scene.grid, 500.0, where=scene.path))
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -310,10 +325,7 @@ def test_what_no_map_can_be_made_of_is_told_in_one_line(tmp_path: Path, name: st
     make, quantity, line = BAD[name]
     path = make(tmp_path)
     with pytest.raises(InputError, match=line) as caught:
-        scene = open_scene(path, CHANNELS, quantity=quantity)
-        scene.check()
-        check_pixels(scene, 500.0)
-        means(scene, model_grid(scene.grid, 500.0, where=scene.path))
+        brought_to_500_m(path, quantity)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     if name in ("missing", "text", "a damaged strip", "cut off"):
@@ -321,7 +333,10 @@ def test_what_no_map_can_be_made_of_is_told_in_one_line(tmp_path: Path, name: st
 
 
 OPTIONS = {
-    "quantity": ({"quantity": "dB"}, "quantity 'dB' is not known; declare one of db, power, amplitude, counts"),
+    "quantity": (
+        {"quantity": "dB"},
+        "quantity 'dB' is not known; declare one of db, power, amplitude, counts",
+    ),
     "no such band": ({"bands": {"co_pol": 1, "cross_pol": 3}}, "no band 3 for cross_pol; it has 2"),
     "one band twice": ({"bands": {"co_pol": 1, "cross_pol": 1}}, "one band cannot be co_pol and cross_pol"),
     "half": ({"bands": {"co_pol": 1}}, "bands are needed for cross_pol, co_pol, and told for co_pol"),
@@ -348,5 +363,3 @@ def test_projections_that_a_map_cannot_have(crs: str, line: str):
 def test_a_scene_in_degrees_has_no_projection_of_its_own():
     with pytest.raises(OptionError, match="its own projection is not in metres"):
         model_grid(Grid("EPSG:4326", (0.01, 0, 10, 0, -0.01, 70), (9, 9)), 500.0, "scene")
-
-

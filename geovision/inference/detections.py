@@ -8,12 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.inference.sliding import Source
 from geovision.readers.scenes import Grid, rasterio_module
 
 __all__ = ["Detection", "cover", "fractions", "geojson", "peaks"]
@@ -50,7 +51,7 @@ def peaks(
 
     What reaches the threshold is smoothed over half the separation, so that a plateau has its peak in
     its middle. A peak is the highest within the separation. The cells that reach the threshold belong
-    to the nearest peak within the separation, and their centre, weighted by probability, is the place.
+    to the nearest peak within the separation, and their centre, weighted by their excess, is the place.
 
     Args:
         probability: ``(y, x)``, NaN where nothing is known.
@@ -79,11 +80,11 @@ def peaks(
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
         if all(math.hypot(row - r, column - c) > separation for r, c in kept):
             kept.append((row, column))
-    return _places(high, kept, separation)
+    return _places(high, kept, threshold, separation)
 
 
 def _places(
-    high: NDArray[np.floating], kept: Sequence[tuple[int, int]], separation: float
+    high: NDArray[np.floating], kept: Sequence[tuple[int, int]], threshold: float, separation: float
 ) -> list[tuple[float, float, float, float]]:
     rows, columns = np.nonzero(high)
     distances = [np.hypot(rows - r, columns - c) for r, c in kept]
@@ -96,28 +97,21 @@ def _places(
         own = (nearest == number) & (closest <= separation)
         if not own.any():
             continue
-        weights = high[rows[own], columns[own]].astype(np.float64)
+        # By how far they exceed the threshold, so that the skirts of a place do not move it; on a
+        # plateau at the threshold all alike.
+        weights = high[rows[own], columns[own]].astype(np.float64) - threshold + 1e-6
         centre = [float((weights * (axis[own] + 0.5)).sum() / weights.sum()) for axis in (rows, columns)]
-        found.append((centre[0], centre[1], math.sqrt(own.sum() / math.pi), float(weights.max())))
+        found.append(
+            (centre[0], centre[1], math.sqrt(own.sum() / math.pi), float(high[rows[own], columns[own]].max()))
+        )
     return found
 
 
 # --- what is there --------------------------------------------------------------------------------
 
 
-class Validity(Protocol):
-    """What tells where a map has data."""
-
-    @property
-    def grid(self) -> Grid: ...
-
-    def read(
-        self, row: int, column: int, shape: tuple[int, int]
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]: ...
-
-
 def fractions(
-    detection: Detection, source: Validity, masks: Mapping[str, str | Path]
+    detection: Detection, source: Source, masks: Mapping[str, str | Path]
 ) -> tuple[float, dict[str, float | None]]:
     """Fraction of a detection's disk that has data, and that each mask covers.
 

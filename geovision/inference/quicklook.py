@@ -48,11 +48,12 @@ def draw(
     axes.imshow(
         picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, interpolation="none"
     )
-    shown = np.ma.masked_invalid(probability)
+    # What is improbable lets the scene show through.
+    strength = 0.6 * np.nan_to_num(probability)
     overlay = axes.imshow(
-        shown, cmap="inferno", vmin=0, vmax=1, alpha=0.35, extent=extent, interpolation="nearest"
+        probability, cmap="autumn_r", vmin=0, vmax=1, alpha=strength, extent=extent, interpolation="nearest"
     )
-    figure.colorbar(overlay, ax=axes, label=f"probability of {layer}", shrink=0.8)
+    figure.colorbar(overlay, ax=axes, label=f"probability of {layer}", shrink=0.6, aspect=30)
     _lines(axes, grid)
     for number, each in enumerate(detections, 1):
         _circle(axes, each, grid, number)
@@ -78,11 +79,11 @@ def _circle(axes: Any, detection: Detection, grid: Grid, number: int) -> None:
 
 
 def _lines(axes: Any, grid: Grid) -> None:
-    """Meridians and parallels, each labelled where it first enters the picture."""
+    """Meridians and parallels, each with its label upon it."""
     for text, columns, rows in graticule(grid):
         axes.plot(columns, rows, color="white", linewidth=0.7, alpha=0.8)
         inside = np.flatnonzero(np.isfinite(columns))
-        place = inside[0] if text[-1] in "EW" or text == "180°" else inside[len(inside) // 2]
+        place = inside[len(inside) // 6 if text[-1] in "NS" else len(inside) * 5 // 6]
         axes.annotate(
             text, (columns[place], rows[place]), color="white", fontsize=7, xytext=(2, 2),
             textcoords="offset points", clip_on=True,

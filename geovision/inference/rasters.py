@@ -53,6 +53,8 @@ def _as_os_error() -> Iterator[None]:
         yield
     except (rasterio_module().errors.RasterioError, CPLE_BaseError) as error:
         raise OSError(str(error.__cause__ or error).rstrip(".")) from error
+    except SystemError as error:  # of a thread of GDAL, whose reason is lost
+        raise OSError("GDAL could not write it") from error
 
 
 class Raster:

@@ -30,7 +30,15 @@ from geovision.models.folder import read, weights_digest
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import Prepared, prepare
 from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.scenes import Grid, RadarScene, check_pixels, model_grid, open_scene, write_counts
+from geovision.readers.scenes import (
+    CountsRaster,
+    Grid,
+    RadarScene,
+    check_pixels,
+    model_grid,
+    open_scene,
+    write_counts,
+)
 from geovision.readers.scenes.geotiff import POLARISATIONS
 from geovision.spec import ClassTarget, InputSpec
 
@@ -40,6 +48,7 @@ SceneProgress = Callable[[str, int, int], None]
 """What is under way (``"averaging"``, ``"asking"``, ``"merging"``), how much is done, how much there is."""
 
 _BLOCK = 1024
+_READERS = 4  # threads that average the scene, each with a tile in memory
 _MOST_REDUCED = 4_000_000  # cells in which detections are looked for
 _PICTURE = 900  # pixels of a quick look
 
@@ -143,7 +152,7 @@ def scene(
     with bounded(), _scratch(out.parent) as scratch:
         with storing(scratch):
             counts = write_counts(
-                given, grid, limits, scratch / "counts.tif", threads=engine.cores(),
+                given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
                 progress=lambda done, whole: told("averaging", done, whole),
             )  # fmt: skip
         clock.lap("averaging")
@@ -240,7 +249,9 @@ def _asked(
 def _probabilities(prepared: Prepared, inputs: Tensor, valid: Tensor) -> Tensor:
     """``(window, layer)``: of the class that is looked for, or of all."""
     name = prepared.specs[0].name
-    values, _ = prepared({name: inputs}, {name: valid})
+    # Where all is there, nothing has to be masked; elsewhere the mask lies in memory as the values do.
+    masks = {} if valid.all() else {name: valid.contiguous(memory_format=torch.channels_last)}
+    values, _ = prepared({name: inputs}, masks)
     found = prepared.head.probabilities(values)
     target = prepared.head.target
     if target.positive:
@@ -362,8 +373,8 @@ def _about(
 
 
 def _write(
-    out: Path, model: GeoModel, given: RadarScene, maps: _Maps, source: Any, detections: list[Detection],
-    about: Mapping[str, Any],
+    out: Path, model: GeoModel, given: RadarScene, maps: _Maps, counts: CountsRaster,
+    detections: list[Detection], about: Mapping[str, Any],
 ) -> dict[str, Path]:  # fmt: skip
     """All results, or none."""
     label = maps.layers[0]
@@ -374,7 +385,7 @@ def _write(
         f"{Path(given.path).name}  {given.time:%Y-%m-%d %H:%M} UTC" if given.time else Path(given.path).name
     )
     picture = quicklook.draw(
-        _reduced_picture(source), maps.reduced, maps.grid, detections, layer=name.lower(),
+        _reduced_picture(counts), maps.reduced, maps.grid, detections, layer=name.lower(),
         title=f"{title}\n{model.spec.name}",
     )  # fmt: skip
     writers: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -387,12 +398,13 @@ def _write(
     return {kind: out.with_name(f"{out.name}{end}") for kind, (end, _) in writers.items()}
 
 
-def _reduced_picture(source: Any) -> NDArray[np.float32]:
+def _reduced_picture(counts: CountsRaster) -> NDArray[np.float32]:
     """The last channel of all of the map, small, NaN where there is no data."""
-    rows, columns = source.grid.shape
+    rows, columns = counts.grid.shape
     factor = max(math.ceil(max(rows, columns) / _PICTURE), 1)
-    counts = source.overview((math.ceil(rows / factor), math.ceil(columns / factor)))[-1].astype(np.float32)
-    return np.where(counts == 0, np.nan, counts)
+    shape = (math.ceil(rows / factor), math.ceil(columns / factor))
+    last = counts.overview(shape)[-1].astype(np.float32)
+    return np.where(last == 0, np.nan, last)
 
 
 # --- around it --------------------------------------------------------------------------------------

@@ -27,11 +27,11 @@ from geovision.readers.scenes.quantities import averageable
 
 __all__ = ["CountsRaster", "averaged", "check_pixels", "write_counts"]
 
-MOST_PIXELS = 4_000_000
-"""Of the scene, that are in memory for one tile."""
+MOST_PIXELS = 1_500_000
+"""Of the scene, that are in memory for one tile: about 100 MB with all that is made of them."""
 
 _TILE = 1024
-_TOO_MANY = 16 * MOST_PIXELS
+_TOO_MANY = 40 * MOST_PIXELS
 _COARSER = 1.2  # a projection's scale, and no more
 _SPARE = 1 / 32  # of a part of the scene, read beyond what the edges of a tile show
 
@@ -147,7 +147,7 @@ def _aligned(own: Grid, part: Grid) -> tuple[int, int] | None:
         np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
     ):
         return None
-    row, column = map(float, own.cells(np.float64(part.transform[2]), np.float64(part.transform[5])))
+    row, column = own.cells(part.transform[2], part.transform[5])
     near = round(row), round(column)
     return near if max(abs(row - near[0]), abs(column - near[1])) < 1e-3 else None
 
@@ -269,7 +269,7 @@ def tiles(scene: RadarScene, grid: Grid) -> Iterator[tuple[int, int, tuple[int, 
     """Row, column and shape of parts of a grid, each of about as many pixels as may be in memory."""
     finer = [cell / own for cell, own in zip(grid.ground(), scene.grid.ground(), strict=True)]
     side = math.isqrt(int(MOST_PIXELS / max(finer[0] * finer[1], 1.0)))
-    side = max(min(side, _TILE) // 16 * 16, 16)
+    side = max(min(side, _TILE) // 8 * 8, 8)
     for row in range(0, grid.shape[0], side):
         for column in range(0, grid.shape[1], side):
             yield row, column, (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))

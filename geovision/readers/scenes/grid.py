@@ -78,8 +78,8 @@ class Grid:
         corner = (a * column + b * row + c, d * column + e * row + f)
         return Grid(self.crs, (a, b, corner[0], d, e, corner[1]), shape)
 
-    def cells(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Any, Any]:
-        """Rows and columns of places in `crs`, from the outer corner of the first cell."""
+    def cells(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Rows and columns of places in `crs`, numbers or arrays, from the outer corner of the first cell."""
         a, b, c, d, e, f = self.transform
         determinant = a * e - b * d
         return (a * (y - f) - d * (x - c)) / determinant, (e * (x - c) - b * (y - f)) / determinant
