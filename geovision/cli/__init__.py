@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from geovision import __version__
-from geovision.cli import data, demo, doctor, learning, predict, tables
+from geovision.cli import data, demo, doctor, hail, learning, predict, tables
 from geovision.errors import GeovisionError, OptionError, UnknownNameError
 
 __all__ = ["app", "main"]
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (tables, predict, learning, data, demo, doctor):
+for group in (tables, predict, learning, data, hail, demo, doctor):
     group.register(app)
 
 
