@@ -44,6 +44,7 @@ def overlaps(before: NDArray[np.int32], after: NDArray[np.int32]) -> list[tuple[
     [(1, 1, 1), (2, 1, 1)]
     """
     both = (before > 0) & (after > 0)
-    pairs, pixels = np.unique(np.stack([before[both], after[both]]), axis=1, return_counts=True)
-    shared = [(int(old), int(new), int(count)) for (old, new), count in zip(pairs.T, pixels, strict=True)]
+    width = int(after.max(initial=0)) + 1
+    pairs, pixels = np.unique(before[both].astype(np.int64) * width + after[both], return_counts=True)
+    shared = [(*divmod(int(pair), width), int(count)) for pair, count in zip(pairs, pixels, strict=True)]
     return sorted(shared, key=lambda each: -each[2])

@@ -84,16 +84,17 @@ def severe_hail_index(
     Returns:
         ``(y, x)``, 0 and more. NaN where no level above the freezing level is covered.
     """
-    depth = _thickness(levels)
-    freezing, cold = _field(freezing_level, reflectivity), _field(minus20_level, reflectivity)
-    total = np.zeros(reflectivity.shape[1:], np.float64)
-    seen = np.zeros(reflectivity.shape[1:], bool)
-    for height, thick, layer in zip(levels, depth, reflectivity, strict=True):
-        seen |= ~np.isnan(layer) & (height > freezing)
-        hail = np.nonzero((layer > 40) & (height > freezing))
-        warmth = (height - freezing[hail]) / (cold[hail] - freezing[hail])
-        total[hail] += thick * np.clip(warmth, 0, 1) * kinetic_energy_flux(layer[hail].astype(np.float64))
-    return np.where(seen & np.isfinite(freezing) & np.isfinite(cold), 0.1 * total, np.nan)
+    freezing, cold = (_field(height, reflectivity).ravel() for height in (freezing_level, minus20_level))
+    total = np.zeros(freezing.shape)
+    seen = np.zeros(freezing.shape, bool)
+    for height, thick, plane in zip(levels, _thickness(levels), reflectivity, strict=True):
+        layer, above = plane.ravel(), height > freezing
+        seen |= ~np.isnan(layer) & above
+        hail = np.flatnonzero((layer > 40) & above)  # few: a power of each value is slow
+        coldness = (height - freezing[hail]) / (cold[hail] - freezing[hail])
+        total[hail] += thick * np.clip(coldness, 0, 1) * kinetic_energy_flux(layer[hail].astype(np.float64))
+    known = seen & np.isfinite(freezing) & np.isfinite(cold)
+    return np.where(known, 0.1 * total, np.nan).reshape(reflectivity.shape[1:])
 
 
 def warning_threshold(freezing_level: Field | float, *, radar_altitude: float = 0.0) -> Field:
@@ -157,18 +158,16 @@ def vertically_integrated_liquid(
     Returns:
         ``(y, x)``, 0 and more. NaN where no layer is covered.
     """
-    total = np.zeros(reflectivity.shape[1:], np.float64)
-    seen = np.zeros(reflectivity.shape[1:], bool)
-    below = _linear(reflectivity[0], cap_dbz)
-    for k, thick in enumerate(np.diff(levels), 1):
-        above = _linear(reflectivity[k], cap_dbz)
+    below = _linear(reflectivity[0].ravel(), cap_dbz)
+    total, seen = np.zeros(below.shape), np.zeros(below.shape, bool)
+    for thick, plane in zip(np.diff(levels), reflectivity[1:], strict=True):
+        above = _linear(plane.ravel(), cap_dbz)
         mean = (below + above) / 2
-        covered = ~np.isnan(mean)
-        wet = np.nonzero(mean > 0)  # most of a volume is without echo, and a power is slow
-        total[wet] += 3.44e-6 * np.power(mean[wet], np.float32(4 / 7)) * thick
-        seen |= covered
+        seen |= ~np.isnan(mean)
+        wet = np.flatnonzero(mean > 0)  # most of a volume is without echo, and a power is slow
+        total[wet] += (3.44e-6 * thick) * np.power(mean[wet], mean.dtype.type(4 / 7))
         below = above
-    return np.where(seen, total, np.nan)
+    return np.where(seen, total, np.nan).reshape(reflectivity.shape[1:])
 
 
 def maximum_reflectivity(reflectivity: Volume) -> Field:
@@ -196,18 +195,18 @@ def echo_top(reflectivity: Volume, levels: Heights, *, threshold_dbz: float = 18
     has no echo, is not covered or does not exist, the top is the level itself, at the bounds of what
     the radar covers therefore a lower bound. NaN where no level reaches the threshold.
     """
-    top = np.full(reflectivity.shape[1:], np.nan)
-    for k, layer in enumerate(reflectivity):
-        reached = np.nonzero(layer >= threshold_dbz)
-        top[reached] = levels[k]
+    planes = reflectivity.reshape(len(levels), -1)
+    top = np.full(planes.shape[1], np.nan)
+    for k in range(len(levels) - 1, -1, -1):
+        first = np.flatnonzero((planes[k] >= threshold_dbz) & np.isnan(top))
+        top[first] = levels[k]
         if k + 1 == len(levels):
-            break
-        here, above = layer[reached].astype(np.float64), reflectivity[k + 1][reached].astype(np.float64)
-        between = np.isfinite(above) & (above < threshold_dbz)
-        share = (here[between] - threshold_dbz) / (here[between] - above[between])
-        rows, columns = (axis[between] for axis in reached)
-        top[rows, columns] += share * (levels[k + 1] - levels[k])
-    return top
+            continue
+        here, above = (planes[each, first].astype(np.float64) for each in (k, k + 1))
+        echo = np.isfinite(above)
+        share = (here[echo] - threshold_dbz) / (here[echo] - above[echo])
+        top[first[echo]] += share * (levels[k + 1] - levels[k])
+    return top.reshape(reflectivity.shape[1:])
 
 
 def lowest_covered(reflectivity: Volume, levels: Heights) -> Field:
