@@ -1,8 +1,8 @@
 """Seconds that hail products and labels of one large volume take, on generated storms.
 
-The volume is 1000 x 1000 points on 21 levels, all that the radar covers with echo: more than any real one. Each part
-is the median of several turns. Beside it stands what has to be done at least: one power of ten of every
-value, `10 ** (dbz / 10)` of the whole volume in NumPy.
+The volume is 1000 x 1000 points on 21 levels, with echo in every column that the radar covers: more than
+any real one. Each part is the median of several turns. Beside it stands what has to be done at least: one
+power of ten of every value, `10 ** (dbz / 10)` of the whole volume in NumPy.
 
     python benchmarks/hail_labels.py [--repeats 5] [--size 1000] [--levels 21]
 
@@ -51,7 +51,7 @@ def storms(size: int, levels: int) -> xarray.DataArray:
     y, x = np.mgrid[:size, :size].astype(np.float32)
     dbz = np.full((levels, size, size), -np.inf, np.float32)
     for _ in range(60):
-        row, column, width = rng.uniform(0, size, 2).tolist() + [rng.uniform(15, 60)]
+        row, column, width = (*rng.uniform(0, size, 2), rng.uniform(15, 60))
         top, peak = rng.uniform(8000, 16000), rng.uniform(45, 68)
         away = ((y - row) ** 2 + (x - column) ** 2) / width**2
         for k, height in enumerate(heights):

@@ -42,7 +42,7 @@ def check_volume(reflectivity: NDArray[np.floating], levels: NDArray[np.floating
 
 
 def check_levels(levels: NDArray[np.floating], where: str) -> None:
-    """Refuse heights that are not finite or do not ascend.
+    """Refuse heights that are not finite, do not ascend, or are in kilometres.
 
     Raises:
         InputError: Says whether they stand upside down.
@@ -57,6 +57,8 @@ def check_levels(levels: NDArray[np.floating], where: str) -> None:
         )
     if not (steps > 0).all():
         raise InputError(f"{where}: levels do not ascend: {_some(levels)}; sort them, each height once")
+    if levels[-1] < 100:
+        raise InputError(f"{where}: the highest level is at {levels[-1]:g} m; it looks like km, expected m")
 
 
 def check_heights(
