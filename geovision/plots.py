@@ -177,7 +177,7 @@ def _hail_cells(axes: Axes, volume: Dataset) -> None:
     states = _CELL_STATES if "cell" in volume else _CELL_STATES[2:]
     named = zip(states, _CELL_COLOURS[-len(states) :], strict=True)
     patches = [Patch(color=colour, label=name) for name, colour in named]
-    axes.legend(handles=patches, loc="lower left", fontsize="small")
+    axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize="small")
     axes.set_title("cells and label" if "cell" in volume else "label", fontsize="medium")
 
 

@@ -1,7 +1,7 @@
 """Draws hail_captains_flat.png: the storm of Captains Flat, New South Wales, 20 December 2018, two volumes.
 
-Data: two volumes of the radar AU40, Bureau of Meteorology, as distributed in wradlib-data. The heights of 0 and
--20 degrees Celsius are assumed, not measured.
+Data: two volumes of the radar AU40, Bureau of Meteorology, as distributed in wradlib-data. The heights of
+0 and -20 degrees Celsius are assumed, not measured.
 
 Run: python docs/images/hail.py --data ../shared/data/radar
 """
