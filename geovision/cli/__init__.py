@@ -20,6 +20,7 @@ from geovision.cli import (
     demo,
     doctor,
     explain,
+    hail,
     learning,
     predict,
     samples,
@@ -41,7 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (tables, predict, explain, archive, statistics, scene, learning, data, samples, demo, doctor):
+for group in (
+    tables, predict, explain, archive, statistics, scene, learning, data, samples, hail, demo, doctor,
+):  # fmt: skip
     group.register(app)
 
 
