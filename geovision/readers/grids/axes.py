@@ -53,7 +53,7 @@ def with_known_axes(
     leading = [axis for axis in ("time", "member") if axis in field.dims]
     if set(field.dims) != {*leading, *horizontal}:
         raise InputError(f"{where}: {field.name!r} has axes {', '.join(map(str, field.dims))}; of time, "
-                         "member, latitude and longitude any other has to be chosen with select=")  # fmt: skip
+                         "member, latitude and longitude choose one of any other with select=")  # fmt: skip
     field = field.transpose(*leading, *horizontal)
     if horizontal == ("y", "x"):
         field = _geographic(field, pole, where)

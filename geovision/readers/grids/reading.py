@@ -192,8 +192,8 @@ def _joined(parts: list[xr.DataArray], wanted: Variable) -> xr.DataArray:
     for part in parts[1:]:
         for axis in ("lat", "lon"):
             if not np.array_equal(part[axis], first[axis]):
-                raise InputError(f"{part.encoding['source']}: {axis} differs from {first.encoding['source']}; "
-                                 "files of one field have one grid")  # fmt: skip
+                raise InputError(f"{part.encoding['source']}: its {axis} is not that of "
+                                 f"{first.encoding['source']}; files of one field have one grid")  # fmt: skip
         if part.indexes["time"].dtype != first.indexes["time"].dtype:
             raise InputError(f"{part.encoding['source']}: another calendar than {first.encoding['source']}")
     joined = xr.concat(parts, dim="time", join="exact", combine_attrs="drop_conflicts")

@@ -305,6 +305,6 @@ def _check_overlap(field: Any, target: Any) -> None:
         return
     raise InputError(
         f"grids do not overlap: one has latitudes {low:g} to {high:g} and longitudes {west:g} to {east:g}, "
-        f"the other {to_low:g} to {to_high:g} and {to_west:g} to {to_east:g}; if one is in rotated coordinates, "
-        "open it with pole="
+        f"the other {to_low:g} to {to_high:g} and {to_west:g} to {to_east:g}; "
+        "if one is in rotated coordinates, open it with pole="
     )
