@@ -175,8 +175,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as left:
         main([
             "polarlow-samples", str(path), str(tmp_path / "scenes" / "*.tif"),
-            "--out", str(tmp_path / "mine"), "--quantity", "db", "--limits", "cross_pol=-36:-14,co_pol=-28:-2", "--pixel-size", "2000",
-            "--format", "csv",
+            "--out", str(tmp_path / "mine"),
+            "--quantity", "db", "--limits", "cross_pol=-36:-14,co_pol=-28:-2",
+            "--pixel-size", "2000", "--format", "csv",
         ])  # fmt: skip
     assert left.value.code == 0
     printed = capsys.readouterr()

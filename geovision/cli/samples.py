@@ -66,9 +66,7 @@ def samples(
     for scene in opened:
         scene.check()
     found = list(meetings(opened, points, within=datetime.timedelta(minutes=within)))
-    say(
-        f"{len(points)} points of tracks, {len(opened)} scenes: {len(found)} meetings within {within:g} minutes"
-    )
+    say(f"{len(points)} points and {len(opened)} scenes: {len(found)} meetings within {within:g} minutes")
     written = write_samples(
         found, out, decibel_limits(limits) if limits else None, split=split, pixel_size=pixel_size,
         least_valid=least_valid,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import enum
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,21 +12,12 @@ import typer
 
 from geovision.cli.models import open_model
 from geovision.cli.output import Format, examples, say, write_rows
-from geovision.errors import OptionError
+from geovision.cli.radar import Quantity, band_numbers, decibel_limits
 
 if TYPE_CHECKING:
     from geovision.inference import SceneSummary
 
 __all__ = ["register"]
-
-
-class Quantity(enum.StrEnum):
-    """What the numbers of a scene are."""
-
-    db = "db"
-    power = "power"
-    amplitude = "amplitude"
-    counts = "counts"
 
 
 def register(app: typer.Typer) -> None:
@@ -92,12 +82,10 @@ def scene(
     opened = open_model(model, weights)
     from geovision.inference import Declared, Workers
     from geovision.inference import scene as run
-    from geovision.physics.backscatter import DecibelLimits
 
     declared = Declared(
         quantity.value,
-        bands=_pairs(bands, "--bands", int) if bands else None,
-        limits=_pairs(limits, "--limits", lambda text: _limits(text, DecibelLimits)) if limits else {},
+        bands=band_numbers(bands) if bands else None, limits=decibel_limits(limits) if limits else {},
         nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
     )  # fmt: skip
     masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
@@ -109,26 +97,6 @@ def scene(
         )  # fmt: skip
     write_rows(_rows(summary), _columns(masks), form)
     _say(summary)
-
-
-def _pairs(text: str, option: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """``name=value,name=value``."""
-    found = {}
-    for part in text.split(","):
-        name, sign, value = part.partition("=")
-        try:
-            if not sign:
-                raise ValueError
-            found[name.strip()] = parse(value)
-        except ValueError as error:
-            why = f" ({error})" if "empty" in str(error) else ""
-            raise OptionError(f"{option} {text!r}: {part!r} cannot be read{why}; see --help") from None
-    return found
-
-
-def _limits(text: str, kind: Callable[[float, float], Any]) -> Any:
-    low, _, high = text.partition(":")
-    return kind(float(low), float(high))
 
 
 def _columns(masks: dict[str, Path]) -> list[str]:
