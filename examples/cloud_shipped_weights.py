@@ -11,6 +11,7 @@ goes on where it was.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -98,6 +99,13 @@ def _farther(fold: Path, data: CCSN) -> float:
 
 # --- the card -----------------------------------------------------------------------------------
 
+OUTLIERS = Path(__file__).parents[1] / "benchmarks" / "cloud_outliers" / "shipped" / "outliers.json"
+
+OUTLIER_LINES = """\
+- Pictures that are certainly no sky ({count}: photos and drawings, radar, SAR, terrain, rain maps) are told
+  from photos of the fold held out with an area under the ROC curve of {auroc:.3f}; {found:.0f} % of them lie
+  beyond where {flagged:.0f} % of the photos do. Measured on {folds} trained by the same recipe."""
+
 BODY = """
 
 ## Measured
@@ -123,6 +131,7 @@ photos with that recipe, so no figure is theirs alone.
 - Most frequent mistakes (true as answered): {mistakes}.
 - Photos unlike CCSN's: night, fisheye, views from above, several genera in one picture.
 - Outlier score of a picture of uniform noise: {noise:.2f}; above 1 it would be flagged `not_a_sky`.
+{told}
 - {caution}
 
 ## Intended use
@@ -159,8 +168,21 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
         pairs=", ".join(f"{a} and {b} ({count})" for (a, b), count in pairs),
         weakest=", ".join(f"{code} {value:.2f}" for value, code in f1[:3]),
         mistakes=", ".join(f"{pair} ({count})" for pair, count in wrong.most_common(5)),
-        noise=_noise_score(model), caution=model.target.cards[0].caution.en,
+        noise=_noise_score(model), told=_told_apart(), caution=model.target.cards[0].caution.en,
         source=data.card.source, licence=data.card.licence,
+    )  # fmt: skip
+
+
+def _told_apart() -> str:
+    """What `benchmarks/cloud_outliers.py --cross-validation OUT/folds` found of this recipe."""
+    found = json.loads(OUTLIERS.read_text(encoding="utf-8"))
+    row = found["table"]["residual (geovision)"]
+    counts = found["pictures"]
+    strange = sum(counts[kind] for kind in counts if kind not in ("with some sky", "photos from elsewhere"))
+    folds = "the first fold, whose model is" if found["folds"] == 1 else "all folds, whose models are"
+    return OUTLIER_LINES.format(
+        count=strange, auroc=row["all"], found=100 * row["found"], flagged=100 - 100 * found["passed"],
+        folds=folds,
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ _HOMES = {
     "load_dataset": "geovision.api",
     "train": "geovision.api",
     "evaluate": "geovision.api",
+    "archive": "geovision.api",
+    "read_table": "geovision.api",
     "explain": "geovision.api",
     "info": "geovision.api",
     "list_models": "geovision.registry",
@@ -34,7 +36,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from geovision.api import create, evaluate, explain, info, load, load_dataset, train
+    from geovision.api import archive, create, evaluate, explain, info, load, load_dataset, read_table, train
     from geovision.errors import GeovisionError
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel, Output

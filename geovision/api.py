@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,15 @@ from geovision.errors import OptionError, WeightsNotAvailable
 from geovision.spec import ClassTarget, ModelSpec, Recipe, WeightSpec, resolve
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from geovision.datasets.base import GeoDataset
     from geovision.evaluation import Report
     from geovision.explanation import Explanation
+    from geovision.inference import Progress, Reading, Summary, Workers
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["create", "evaluate", "explain", "info", "load", "load_dataset", "train"]
+__all__ = ["archive", "create", "evaluate", "explain", "info", "load", "load_dataset", "read_table", "train"]
 
 
 def info(name: str) -> ModelSpec:
@@ -33,7 +36,7 @@ def create(
     name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
     scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float | None = None,
-    pixel_size: float | None = None,
+    pixel_size: float | None = None, limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
 
@@ -51,6 +54,9 @@ def create(
         dropout: Before the last layer; None: as the registry says.
         pixel_size: Metres that a pixel is wide on the ground, where the task's have a size; the same
             ground is then seen in fewer or more of them, unless `size` is given. None: the entry's.
+        limits: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
+            trained on were made of known ones, such as `geovision.physics.backscatter.OUR_LIMITS`.
+            They are stored with the model; without them it takes no scene in decibels.
 
     Raises:
         UnknownModelError: With the nearest names, before anything slow is imported.
@@ -75,7 +81,7 @@ def create(
         dropout=spec.dropout if dropout is None else dropout,
         arch=known.options if known else {},
         mean=known.mean if known else (), std=known.std if known else (),
-        pixel_size=pixel_size,
+        pixel_size=pixel_size, limits={name: (low, high) for name, (low, high) in (limits or {}).items()},
     )  # fmt: skip
     model = assemble(spec, registry.find_task(spec.task), options)
     if backbone_weights:
@@ -224,6 +230,43 @@ def evaluate(
     return resolve("geovision.evaluation:evaluate")(
         model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=progress
     )
+
+
+def archive(
+    model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
+    reading: Reading | None = None, workers: Workers | None = None, files_a_shard: int = 128,
+    batch_size: int = 16, precision: str = "auto", progress: Callable[[Progress], None] | None = None,
+) -> Summary:  # fmt: skip
+    """Answer for every frame of an archive, and write a table with a row for each.
+
+    See `geovision.inference.archive`. The same call again goes on where it was stopped.
+
+    Args:
+        source: Folder, pattern, text file of paths, fsspec address, or a list of these.
+        out: Folder of the table.
+        reading: How frames are read, `geovision.inference.Reading`.
+        workers: Who does it, `geovision.inference.Workers`; None: a process for each processor.
+        files_a_shard: Files that are answered, written and marked together.
+        batch_size: Frames a forward pass.
+        precision: As for `GeoModel.predict`.
+        progress: Is told after each shard.
+    """
+    return resolve("geovision.inference:archive")(
+        model, source, out, reading=reading, workers=workers, files_a_shard=files_a_shard,
+        batch_size=batch_size, precision=precision, progress=progress,
+    )  # fmt: skip
+
+
+def read_table(
+    folder: str | Path, *, columns: Sequence[str] | None = None, where: Any = None
+) -> pyarrow.Table:
+    """The table that `archive` wrote, or a part of it, sorted by station, time, path and frame.
+
+    Args:
+        columns: Names; None: all.
+        where: An expression of `pyarrow.dataset`, such as ``field("station") == "gill"``.
+    """
+    return resolve("geovision.inference:read_table")(folder, columns=columns, where=where)
 
 
 def explain(

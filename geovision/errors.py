@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "DatasetError",
@@ -43,7 +44,18 @@ __all__ = [
 
 
 class GeovisionError(Exception):
-    """The root of everything that geovision raises on purpose."""
+    """The root of everything that geovision raises on purpose. It travels between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its message: what else some constructors take is not kept.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[GeovisionError], args: tuple[Any, ...], state: dict[str, Any]) -> GeovisionError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UnknownNameError(GeovisionError, LookupError):
@@ -118,11 +130,15 @@ class MissingExtraError(GeovisionError, ImportError):
     """An optional library is not installed."""
 
     def __init__(self, library: str, extra: str) -> None:
+        self.library, self.extra = library, extra
         super().__init__(
             f"{library} is not installed; it comes with the extra [{extra}]: "
             f'pip install "geovision[{extra}]"',
             name=library,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MissingExtraError, (self.library, self.extra)
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:

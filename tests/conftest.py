@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +55,17 @@ def skies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from geovision.datasets.synthetic import sky
 
     return sky.write(tmp_path_factory.mktemp("skies"), 66, seed=7, size=(96, 96), duplicates=0.3)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of four megabytes, where this process may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("no file system can be mounted here; the limit on file sizes is tested instead")
+    yield place
+    subprocess.run(["umount", str(place)], check=True, capture_output=True)

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -199,20 +198,6 @@ def test_an_unknown_option_of_a_configuration(saved: Path) -> None:
 
 def digests(folder: Path) -> dict[str, str]:
     return {path.name: storage.sha256(path) for path in folder.iterdir()}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of four megabytes, where this process may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("no file system can be mounted here; the limit on file sizes is tested instead")
-    yield place
-    subprocess.run(["umount", str(place)], check=True, capture_output=True)
 
 
 def test_a_full_disk_leaves_the_old_model(model: GeoModel, small_disk: Path) -> None:

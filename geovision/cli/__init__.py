@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 from geovision import __version__
-from geovision.cli import data, demo, doctor, explain, learning, predict, tables
+from geovision.cli import (
+    archive,
+    data,
+    demo,
+    doctor,
+    explain,
+    hail,
+    learning,
+    predict,
+    samples,
+    scene,
+    statistics,
+    tables,
+)
 from geovision.errors import GeovisionError, OptionError, UnknownNameError
 
 __all__ = ["app", "main"]
@@ -29,7 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (tables, predict, explain, learning, data, demo, doctor):
+for group in (
+    tables, predict, explain, archive, statistics, scene, learning, data, samples, hail, demo, doctor,
+):  # fmt: skip
     group.register(app)
 
 

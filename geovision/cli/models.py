@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geovision import api
+from geovision import api, registry
 from geovision.errors import OptionError, WeightsNotAvailable
 
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["open_model"]
+__all__ = ["check_name", "open_model"]
 
 
 def open_model(name: str, weights: str | None) -> GeoModel:
@@ -34,6 +34,16 @@ def open_model(name: str, weights: str | None) -> GeoModel:
     if _is_path(name):
         raise WeightsNotAvailable(f"{name}: no such folder; it is to hold a trained model")
     return api.create(name, pretrained=weights or True)
+
+
+def check_name(name: str) -> None:
+    """Refuse a mistyped name before anything slow is imported.
+
+    Raises:
+        UnknownModelError: Neither a path nor a name.
+    """
+    if not (Path(name).is_dir() or _is_path(name)):
+        registry.find_model(name)
 
 
 def _model_in(folder: Path) -> Path:

@@ -1,8 +1,12 @@
-"""Models over more than fits into one call: archives of frames."""
+"""Models over more than fits into one call: archives of frames, scenes on a map."""
 
 from geovision.inference.archive import Progress, Summary, archive
 from geovision.inference.engine import Workers
 from geovision.inference.rows import Reading
-from geovision.inference.table import read_table
+from geovision.inference.scene import Declared, SceneSummary, scene
+from geovision.inference.table import open_table, read_table
 
-__all__ = ["Progress", "Reading", "Summary", "Workers", "archive", "read_table"]
+__all__ = [
+    "Declared", "Progress", "Reading", "SceneSummary", "Summary", "Workers", "archive", "open_table",
+    "read_table", "scene",
+]  # fmt: skip

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from geovision.errors import OptionError
+from geovision import storage
+from geovision.errors import InputError, OptionError, StorageError
 from geovision.inference import engine
-from geovision.inference.inventory import Shard, shards
-from geovision.inference.rows import Reading, rows_of_file
-from geovision.inference.table import Table, lock
+from geovision.inference.inventory import ArchiveFile, Source, inventory
+from geovision.inference.rows import BATCH_SIZE, Reading, read_frames, rows_of_files
+from geovision.inference.shards import Plan, Shard
+from geovision.inference.table import MODEL, Table
+from geovision.models.batch import PRECISIONS
 from geovision.models.folder import read, weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import prepare
+from geovision.physics.sun_moon import sun_elevation
 from geovision.spec import ClassTarget
 
-__all__ = ["Progress", "Summary", "archive"]
+__all__ = ["FILES_A_SHARD", "Progress", "Summary", "archive"]
 
-FILES_A_SHARD = 64
-MODEL = "model"
+FILES_A_SHARD = 128
+
+_TRIED = 20
+"""So many files are looked at, at most, for a first frame that can be read."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +46,15 @@ class Job:
         folder: Of the table, with the model in it; on a disk that all workers share.
         reading: How frames are read.
         batch_size: Frames a forward pass.
-        precision: As for `GeoModel.predict`.
+        precision: ``"float32"`` or ``"bfloat16"``.
         threads: Of PyTorch, in each worker.
     """
 
     folder: str
     reading: Reading
-    batch_size: int = 64
-    precision: str = "auto"
-    threads: int = 1
+    batch_size: int
+    precision: str
+    threads: int
 
 
 @dataclass
@@ -52,18 +62,15 @@ class Progress:
     """How far an archive is.
 
     Attributes:
-        shards, files, frames: Done, in this run and before.
-        shards_in_all, files_in_all: To be done; frames are not known before they are read.
-        frames_now: Done in this run.
+        files_in_all: To be done, in this run and before; frames are not known before they are read.
+        files: Done, in this run and before.
+        files_now, frames_now: Done in this run.
         seconds: Since this run began.
         failed: Shards that were given up.
     """
 
-    shards_in_all: int = 0
     files_in_all: int = 0
-    shards: int = 0
     files: int = 0
-    frames: int = 0
     files_now: int = 0
     frames_now: int = 0
     seconds: float = 0.0
@@ -88,7 +95,8 @@ class Summary:
 
     Attributes:
         folder: Of the table.
-        frames: Rows in it.
+        frames: Rows in it, of this run and those before.
+        frames_now: Rows that this run wrote.
         bad: Path to reason of each file, or frame, that could not be read.
         failed: Shard to reason of each that was given up; another run tries them again.
         seconds, rate: Of this run; frames a second.
@@ -96,6 +104,7 @@ class Summary:
 
     folder: Path
     frames: int
+    frames_now: int
     bad: dict[str, str]
     failed: dict[str, str]
     seconds: float
@@ -103,15 +112,18 @@ class Summary:
 
 
 def archive(
-    model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
+    model: GeoModel, source: Source, out: str | Path, *,
     reading: Reading | None = None, workers: engine.Workers | None = None,
-    files_a_shard: int = FILES_A_SHARD, batch_size: int = 64, precision: str = "auto",
+    files_a_shard: int = FILES_A_SHARD, batch_size: int = BATCH_SIZE, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Answer for every frame of an archive, and write a table of Parquet by station and date.
 
-    Shards that are finished are skipped, so that the same call goes on where an earlier one was
-    stopped, and picks up what has come in since. Memory does not grow with the archive.
+    Files that are in the table are skipped, so that the same call goes on where an earlier one was
+    stopped, however it was, and picks up what has come in since. Memory does not grow with the archive.
+
+    A script that uses more than its own process has to begin with ``if __name__ == "__main__":``, as
+    always where Python starts processes.
 
     Args:
         model: One that tells classes apart by one picture.
@@ -120,65 +132,66 @@ def archive(
             way of reading.
         reading: How frames are read.
         workers: Who does it; None: a process for each processor.
-        files_a_shard: Files that are answered, written and marked together.
+        files_a_shard: Files that are answered, written and marked together: what a kill can cost.
         batch_size: Frames a forward pass.
-        precision: As for `GeoModel.predict`.
+        precision: As for `GeoModel.predict`; ``"auto"`` in a table that was begun is what it has.
         progress: Is told after each shard.
 
     Raises:
         OptionError: The table was begun otherwise; the model is of another kind; no scheduler.
-        InputError: Nothing at `source`.
-        StorageError: The table cannot be written; what is marked as finished stays.
+        InputError: Nothing at `source`, or frames that need a declaration of how they are read.
+        StorageError: The table cannot be written, or is being written by another process; what is
+            marked as finished stays.
+        MissingExtraError: A library of the extra [scale], or for sites of [sky], is not installed.
     """
-    _refuse(model)
+    _refuse(model, precision, files_a_shard, batch_size)
     reading = reading or Reading()
     workers = workers or engine.Workers(engine.cores())
+    if reading.sites:
+        sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # is astropy there?
     folder = Path(out).absolute()
     table = Table(folder)
-    held = lock(folder)
-    try:
-        table.claim(_manifest(model, reading))
-        if not (folder / MODEL / "config.json").exists():
-            model.save(folder / MODEL)
-        job = Job(str(folder), reading, batch_size, precision, workers.threads)
-        return _run(table, job, source, workers, files_a_shard, progress or (lambda _: None))
-    finally:
-        held.close()
+    with storage.held(folder / "_lock") as free:
+        if not free:
+            raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it")
+        manifest = _manifest(model, reading, _precision(model, precision, table))
+        table.agree(manifest)
+        files = (file for file in inventory(source) if not _within(file, folder))
+        with closing(Plan(files, table.finished())) as plan, _threads_kept():
+            if plan.files_to_do():
+                _try(plan, reading)
+            table.begin(manifest)
+            table.sweep()
+            if not (folder / MODEL / "config.json").exists():
+                model.save(folder / MODEL)
+            job = Job(str(folder), reading, batch_size, manifest["precision"], workers.threads)
+            return _run(table, job, plan, workers, files_a_shard, progress or (lambda _: None))
 
 
 def _run(
-    table: Table, job: Job, source: Any, workers: engine.Workers, files_a_shard: int,
+    table: Table, job: Job, plan: Plan, workers: engine.Workers, files_a_shard: int,
     progress: Callable[[Progress], None],
 ) -> Summary:  # fmt: skip
-    state, failed = Progress(), {}
-    for shard in shards(source, files_a_shard):
-        state.shards_in_all += 1
-        state.files_in_all += len(shard.files)
-
-    def unfinished():
-        for shard in shards(source, files_a_shard):
-            mark = table.mark(shard)
-            if mark is None:
-                yield shard
-            else:
-                state.shards, state.files = state.shards + 1, state.files + len(shard.files)
-                state.frames += mark["rows"]
-
+    state, failed = Progress(files_in_all=plan.files()), {}
+    state.files = state.files_in_all - plan.files_to_do()
     begun = time.perf_counter()
     progress(state)
-    for done in engine.run(partial(_shard, job), unfinished(), workers):
+    for done in engine.run(partial(_shard, job), plan.shards(files_a_shard), workers):
         state.seconds = time.perf_counter() - begun
         if done.error:
             failed[done.piece.key] = f"{_span(done.piece)}: {done.error}"
             state.failed += 1
         else:
-            state.shards, state.files = state.shards + 1, state.files + len(done.piece.files)
+            state.files += len(done.piece.files)
             state.files_now += len(done.piece.files)
-            state.frames += done.result
             state.frames_now += done.result
         progress(state)
-    bad = {path: reason for mark in table.marks() for path, reason in mark["bad"].items()}
-    return Summary(table.folder, state.frames, bad, failed, state.seconds, state.rate)
+    bad: dict[str, str] = {}
+    frames = 0
+    for mark in table.marks():
+        frames += mark["rows"]
+        bad |= mark["bad"]
+    return Summary(table.folder, frames, state.frames_now, bad, failed, state.seconds, state.rate)
 
 
 def _span(shard: Shard) -> str:
@@ -186,18 +199,18 @@ def _span(shard: Shard) -> str:
     return f"{first} to {last}" if len(shard.files) > 1 else first
 
 
+# --- on the workers -----------------------------------------------------------------------------
+
+
 def _shard(job: Job, shard: Shard) -> int:
-    """Answer one shard, write it, and say how many rows it has. This runs on the workers."""
+    """Answer one shard, write it, and say how many rows it has."""
     if torch.get_num_threads() != job.threads:
         torch.set_num_threads(job.threads)
     model = _model(job.folder)
-    rows = [
-        row
-        for file in shard.files
-        for row in rows_of_file(
-            model, file.path, job.reading, batch_size=job.batch_size, precision=job.precision
-        )
-    ]
+    rows = rows_of_files(
+        model, (file.path for file in shard.files), job.reading,
+        batch_size=job.batch_size, precision=job.precision,
+    )  # fmt: skip
     Table(Path(job.folder)).write(shard, rows, model.target.classes)  # type: ignore[union-attr]
     return len(rows)
 
@@ -205,23 +218,77 @@ def _shard(job: Job, shard: Shard) -> int:
 @lru_cache(maxsize=1)
 def _model(folder: str) -> GeoModel:
     """The model of a table, loaded once in each worker."""
+    if not Path(folder).is_dir():
+        raise StorageError(
+            f"{folder}: not seen by the worker on {platform.node()}; "
+            "choose a folder on a disk that all workers share"
+        )
     return read(Path(folder) / MODEL)
 
 
-def _refuse(model: GeoModel) -> None:
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Where the work is done in this process, its threads are afterwards as many as before."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def _refuse(model: GeoModel, precision: str, files_a_shard: int, batch_size: int) -> None:
     if not isinstance(model.target, ClassTarget):
         raise OptionError(f"{model.spec.name} answers no class; an archive is a table of classes")
     if len(model.inputs) != 1 or len(model.inputs[0].channels) != 3:
-        raise OptionError(f"{model.spec.name} takes more than one colour picture; an archive holds pictures")
+        raise OptionError(f"{model.spec.name} takes other than one colour picture; an archive holds pictures")
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
+    if min(files_a_shard, batch_size) < 1:
+        raise OptionError(f"{files_a_shard} files a shard and {batch_size} frames a batch; 1 is the least")
 
 
-def _manifest(model: GeoModel, reading: Reading) -> dict[str, Any]:
+def _within(file: ArchiveFile, folder: Path) -> bool:
+    """Whether a file is of the table itself, which may lie in the archive."""
+    return file.path.startswith(f"{folder}/")
+
+
+def _try(plan: Plan, reading: Reading) -> None:
+    """Whether frames can be shown to a model as they are declared, before all become bad rows."""
+    problem = ""
+    files = plan.sample(_TRIED)
+    for file in files:
+        try:
+            frame = next(read_frames(file.path, reading.pattern), None)
+        except InputError as error:
+            problem = problem or str(error)
+        else:
+            if frame is not None:
+                reading.picture(frame)
+                return
+    raise InputError(
+        f"none of {len(files)} files, spread over the archive, can be read; the first: {problem}"
+    )
+
+
+def _precision(model: GeoModel, asked: str, table: Table) -> str:
+    """What "auto" comes to: decided once, for workers may have processors of several kinds."""
+    if asked == "auto" and table.begun():
+        return table.manifest().get("precision", "float32")
+    return str(prepare(model, asked).dtype).removeprefix("torch.")
+
+
+def _manifest(model: GeoModel, reading: Reading, precision: str) -> dict[str, Any]:
     """What one table has in common: refused where it is another."""
     return {
         "model": model.spec.name,
         "weights": weights_digest(model),
         "inputs": json.loads(json.dumps([dataclasses.asdict(spec) for spec in model.inputs])),
         "classes": list(model.target.classes),  # type: ignore[union-attr]
+        "precision": precision,
         "reading": dataclasses.asdict(reading),
         "format_version": 1,
     }

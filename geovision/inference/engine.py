@@ -7,7 +7,10 @@ what a piece leaves behind has to be the same however often it is done.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +22,15 @@ __all__ = ["Done", "Workers", "run"]
 
 Piece = TypeVar("Piece")
 
-AHEAD = 3
-"""Pieces under way for each worker: one at work, the others on their way to it."""
-
-DEATHS = 4
+DEATHS = 3
 """A piece whose workers died so often is given up, and the others go on."""
+
+
+CONNECTING = 5
+"""Seconds in which a scheduler has to answer."""
+
+HOPELESS = 3
+"""So many pieces given up for dead workers before the first is done, and the run ends."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Workers:
     Args:
         count: Processes on this machine; 0: this very process, one piece after the other.
         scheduler: Address of a Dask scheduler instead, such as ``tcp://10.0.0.1:8786``.
-        memory: What a local worker may use before it is started anew, such as ``"4 GiB"``.
+        memory: What a local worker may use before it is started anew, such as ``"4 GiB"``; None: no limit.
         threads: Threads of PyTorch in each worker.
     """
 
@@ -61,7 +68,8 @@ class Done(Generic[Piece]):
 def run(work: Callable[[Any], Any], pieces: Iterable[Piece], workers: Workers) -> Iterator[Done[Piece]]:
     """Do every piece, and give each as soon as it is done, in no order.
 
-    `pieces` may be a generator of any length: only a few for each worker are taken at a time.
+    `pieces` may be a generator of any length: only as many are taken as there are workers. A piece that
+    waited behind another one would be blamed for the death of their worker too.
 
     Args:
         work: Importable by its name on the workers. A `GeovisionError` of it ends the run, any other
@@ -75,8 +83,11 @@ def run(work: Callable[[Any], Any], pieces: Iterable[Piece], workers: Workers) -
         for piece in pieces:
             yield _tried(work, piece)
         return
-    with _client(workers) as (client, count):
-        yield from _gather(client, work, iter(pieces), count * AHEAD)
+    pieces = iter(pieces)
+    first = list(itertools.islice(pieces, 1))
+    if first:  # otherwise no process is worth starting
+        with _client(workers) as (client, count):
+            yield from _gather(client, work, itertools.chain(first, pieces), count)
 
 
 def _tried(work: Callable[[Any], Any], piece: Piece) -> Done[Piece]:
@@ -89,11 +100,12 @@ def _tried(work: Callable[[Any], Any], piece: Piece) -> Done[Piece]:
 
 
 def _gather(
-    client: Any, work: Callable[[Any], Any], pieces: Iterator[Piece], ahead: int
+    client: Any, work: Callable[[Any], Any], pieces: Iterator[Piece], at_once: int
 ) -> Iterator[Done[Piece]]:
     from distributed import as_completed
 
     waiting: dict[str, Piece] = {}
+    finished, deaths = 0, 0
 
     def submit(some: Iterable[Piece]) -> list[Any]:
         futures = []
@@ -103,21 +115,33 @@ def _gather(
             futures.append(future)
         return futures
 
-    running = as_completed(submit(itertools.islice(pieces, ahead)))
+    running = as_completed(submit(itertools.islice(pieces, at_once)))
     for future in running:
         piece = waiting.pop(future.key)
+        if future.status not in ("finished", "error"):  # cancelled or lost with the scheduler
+            raise OptionError(
+                "the Dask scheduler has gone; what is done stays. Start it, and this again, to go on"
+            )
         error = future.exception() if future.status == "error" else None
         done = Done(piece, future.result()) if error is None else Done(piece, error=_reason(error))
         future.release()
         if isinstance(error, GeovisionError):
             raise error
+        finished += error is None
+        deaths += _died(error)
+        if deaths == HOPELESS and not finished:
+            raise OptionError(f"nothing was done: of the first {HOPELESS} pieces, for each {done.error}")
         for following in submit(itertools.islice(pieces, 1)):
             running.add(following)
         yield done
 
 
+def _died(error: BaseException | None) -> bool:
+    return type(error).__name__ == "KilledWorker"
+
+
 def _reason(error: BaseException) -> str:
-    if type(error).__name__ == "KilledWorker":
+    if _died(error):
         return (
             f"its worker died {DEATHS} times, for want of memory or by a damaged file; "
             "give the workers more memory, or look at the files"
@@ -128,32 +152,38 @@ def _reason(error: BaseException) -> str:
 # --- the cluster --------------------------------------------------------------------------------
 
 
+_SETTINGS = {
+    "distributed.scheduler.allowed-failures": DEATHS - 1,
+    # What fills a worker is no data that could be kept on disk instead, and a worker that pauses until
+    # there is room would wait for ever: it goes on, or dies.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+}
+
+
 @contextmanager
 def _client(workers: Workers) -> Iterator[tuple[Any, int]]:
-    """A client, and how many workers there are."""
+    """A client, and how many pieces its workers do at once."""
     try:
         import dask
         import distributed
     except ImportError as error:
         raise MissingExtraError("dask", "scale") from error
-    settings = {
-        "distributed.scheduler.allowed-failures": DEATHS - 1,
-        "distributed.worker.daemon": True,
-        "logging.distributed": "error",
-    }
-    with dask.config.set(settings):
+    # Set before the workers begin, for the libraries read it when they are loaded.
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(workers.threads))
+    environments = dict.fromkeys(
+        ("distributed.nanny.environ", "distributed.nanny.pre-spawn-environ"), environment
+    )
+    with _quiet(), dask.config.set(_SETTINGS | environments):
         if workers.scheduler:
             with _joined(distributed, workers.scheduler) as client:
                 yield client, sum(client.nthreads().values())
             return
-        # Set before the workers begin, for the libraries read it when they are loaded.
-        environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(workers.threads))
-        names = ("distributed.nanny.environ", "distributed.nanny.pre-spawn-environ")
         with (
-            dask.config.set(dict.fromkeys(names, environment)),
             distributed.LocalCluster(
-                n_workers=workers.count, threads_per_worker=1, processes=True, dashboard_address=None,
-                memory_limit=workers.memory or "auto",
+                n_workers=workers.count, threads_per_worker=1, processes=True, dashboard_address=":0",
+                memory_limit=_memory(workers.memory), silence_logs=logging.CRITICAL, preload=[__name__],
             ) as cluster,
             distributed.Client(cluster) as client,
         ):  # fmt: skip
@@ -163,7 +193,7 @@ def _client(workers: Workers) -> Iterator[tuple[Any, int]]:
 @contextmanager
 def _joined(distributed: Any, address: str) -> Iterator[Any]:
     try:
-        client = distributed.Client(address, timeout=10)
+        client = distributed.Client(address, timeout=CONNECTING)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(
             f"no Dask scheduler answers at {address} ({type(error).__name__}); "
@@ -173,6 +203,46 @@ def _joined(distributed: Any, address: str) -> Iterator[Any]:
         if not client.nthreads():
             raise OptionError(f"the Dask scheduler at {address} has no workers; start some, or wait for them")
         yield client
+
+
+def _memory(asked: str | None) -> int:
+    """Bytes for each worker, 0 for no limit; refused where it would die before its first piece, and
+    again, for ever."""
+    if not asked:
+        return 0
+    import psutil
+    from dask.utils import format_bytes, parse_bytes
+
+    try:
+        limit = parse_bytes(asked)
+    except ValueError as error:
+        raise OptionError(f"memory {asked!r} is no amount; give it as in '4 GiB'") from error
+    # A worker is a process like this one, with the same libraries.
+    least = int(1.25 * psutil.Process().memory_info().rss)
+    if limit < least:
+        raise OptionError(
+            f"{asked} is too little memory for a worker, which takes {format_bytes(least)} before its "
+            "first piece of work; give more"
+        )
+    return limit
+
+
+def dask_setup(_worker: Any) -> None:
+    """Called by Dask as a local worker begins: an interrupt is for the driver, which ends its workers."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log of the cluster: what happens to a piece is told with the piece."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def cores() -> int:

@@ -1,20 +1,23 @@
-"""What lies in an archive, in an order that is found again, a folder at a time."""
+"""What lies in an archive: its files, streamed, wherever they lie."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geovision.errors import InputError, MissingExtraError
+from geovision.errors import GeovisionError, InputError, MissingExtraError
 
-__all__ = ["ArchiveFile", "Shard", "inventory", "shards"]
+__all__ = ["ArchiveFile", "Source", "inventory"]
+
+Source = str | Path | Sequence[str | Path]
+"""A folder, with all below it; a file; a pattern with ``*``, where ``**`` stands for any folders; a
+text file with a source on each line; a list of any of these. Local, or an address that fsspec knows."""
 
 LIST_SUFFIXES = (".txt", ".lst")
-"""A file of this kind is a list of paths, one a line."""
+"""A file of this kind is a list of sources, one a line."""
 
 _IGNORED = (".", "_")
 
@@ -32,131 +35,102 @@ class ArchiveFile:
     size: int
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Files that are answered together: the unit of work, of writing and of going on.
+def inventory(source: Source) -> Iterator[ArchiveFile]:
+    """The files of an archive as they are found, in no order; some twice where the source says so.
+
+    Of folders, hidden files are left out, and those that begin with an underscore. The listing of one
+    folder at a time is in memory.
 
     Args:
-        key: Names the shard's files; the same on every run.
-        files: In their order.
-    """
-
-    key: str
-    files: tuple[ArchiveFile, ...]
-
-    @property
-    def digest(self) -> str:
-        """Of names and sizes: a shard whose folder got more files is done again."""
-        text = "\n".join(f"{file.path}\t{file.size}" for file in self.files)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def inventory(source: str | Path | Sequence[str | Path]) -> Iterator[list[ArchiveFile]]:
-    """The files of an archive, the list of one folder after the other, both sorted.
-
-    Hidden files, and those that begin with an underscore, are left out.
-
-    Args:
-        source: A folder, with all below it; a file; a pattern with ``*``, where ``**`` stands for any
-            folders; a text file with a path or pattern on each line; a list of any of these. Local, or
-            an address that fsspec knows, such as ``s3://bucket/themis``.
+        source: See `Source`; an address is such as ``s3://bucket/themis``.
 
     Raises:
-        InputError: Nothing is there.
-        MissingExtraError: An address without fsspec.
+        InputError: Nothing is there, or it cannot be listed.
+        MissingExtraError: fsspec, or what it needs for this protocol, is not installed.
     """
-    if isinstance(source, str | Path):
-        yield from _expand(str(source))
-        return
-    for each in source:
-        yield from _expand(str(each))
+    for each in [source] if isinstance(source, str | Path) else source:
+        try:
+            yield from _expand(str(each))
+        except GeovisionError:
+            raise
+        except Exception as error:  # systems behind a network raise anything
+            raise InputError(f"{each}: could not be listed ({error}); check the source") from error
 
 
-def shards(source: str | Path | Sequence[str | Path], files: int) -> Iterator[Shard]:
-    """The archive in shards of at most this many files, none across folders.
-
-    Only the list of one folder is in memory at a time.
-    """
-    seen: set[str] = set()
-    for listing in inventory(source):
-        folder = _parent(listing[0].path)
-        name = hashlib.sha256(folder.encode()).hexdigest()[:12]
-        if name in seen:
-            raise InputError(f"{folder}: stands twice in the source; name each folder once")
-        seen.add(name)
-        for number, part in enumerate(_batched(listing, files)):
-            yield Shard(f"{name}-{number:05d}", tuple(part))
-
-
-def _batched(listing: list[ArchiveFile], files: int) -> Iterator[list[ArchiveFile]]:
-    for first in range(0, len(listing), files):
-        yield listing[first : first + files]
-
-
-def _expand(source: str) -> Iterator[list[ArchiveFile]]:
+def _expand(source: str, *, nested: bool = False) -> Iterator[ArchiveFile]:
     system, root = _opened(source)
-    if source.endswith(LIST_SUFFIXES) and system.isfile(root):
-        yield from _listed(system, root)
-        return
-    if any(sign in root for sign in "*?[") and not system.exists(root):
-        found = sorted(path for path in system.glob(root) if not system.isdir(path))
-        if not found:
-            raise InputError(f"{source}: no file matches")
-        for _, group in itertools.groupby(found, _parent):
-            yield [_file(system, system.info(path)) for path in group]
-        return
     if system.isfile(root):
-        yield [_file(system, system.info(root))]
+        if root.endswith(LIST_SUFFIXES):
+            if nested:
+                raise InputError(f"{source}: a list in a list; name it beside the other, or give its lines")
+            yield from _lines(system, root)
+        else:
+            yield _file(system, root, system.info(root).get("size"))
         return
-    if not system.isdir(root):
-        raise InputError(f"{source}: no such file or folder")
-    empty = True
-    for listing in _walk(system, root):
-        empty = False
-        yield listing
-    if empty:
-        raise InputError(f"{source}: holds no file")
+    found = _folder(system, root) if system.isdir(root) else _matching(system, root)
+    number = 0
+    for number, file in enumerate(found, 1):  # noqa: B007 - whether there was one is what is asked
+        yield file
+    if not number:
+        kind = "holds no file" if system.isdir(root) else "no such file or folder, and no file matches"
+        raise InputError(f"{source}: {kind}; check the source")
 
 
-def _walk(system: Any, folder: str) -> Iterator[list[ArchiveFile]]:
-    entries = sorted(system.ls(folder, detail=True), key=lambda entry: entry["name"])
-    shown = [e for e in entries if not e["name"].rstrip("/").rpartition("/")[2].startswith(_IGNORED)]
-    files = [_file(system, entry) for entry in shown if entry["type"] == "file"]
-    if files:
-        yield files
-    for entry in shown:
-        if entry["type"] == "directory":
-            yield from _walk(system, entry["name"])
-
-
-def _listed(system: Any, path: str) -> Iterator[list[ArchiveFile]]:
-    """The sources that stand in a text file, gathered by folder: they may be in any order."""
+def _lines(system: Any, path: str) -> Iterator[ArchiveFile]:
+    """The sources that stand in a text file, line by line: it may be longer than memory."""
+    number = 0
     with system.open(path, "r", encoding="utf-8") as stream:
-        lines = [line.strip() for line in stream]
-    folders: dict[str, dict[str, ArchiveFile]] = {}
-    for line in lines:
-        if line and not line.startswith("#"):
-            for listing in _expand(line):
-                known = folders.setdefault(_parent(listing[0].path), {})
-                known.update((file.path, file) for file in listing)
-    if not folders:
-        raise InputError(f"{path}: lists no file")
-    for folder in sorted(folders):
-        yield sorted(folders[folder].values(), key=lambda file: file.path)
+        for line in map(str.strip, stream):
+            if line and not line.startswith("#"):
+                number += 1
+                yield from _expand(line, nested=True)
+    if not number:
+        raise InputError(f"{path}: lists no file; it is to hold a path on each line")
 
 
-def _file(system: Any, entry: dict[str, Any]) -> ArchiveFile:
-    size = entry.get("size")
-    return ArchiveFile(_address(system, entry["name"]), -1 if size is None else int(size))
+def _matching(system: Any, pattern: str) -> Iterator[ArchiveFile]:
+    for path, entry in system.glob(pattern, detail=True).items():
+        if entry["type"] == "file":
+            yield _file(system, path, entry.get("size"))
 
 
-def _address(system: Any, path: str) -> str:
-    local = "file" in ((system.protocol,) if isinstance(system.protocol, str) else system.protocol)
-    return path if local else str(system.unstrip_protocol(path))
+def _folder(system: Any, folder: str) -> Iterator[ArchiveFile]:
+    folders = []
+    for path, kind, size in _entries(system, folder):
+        if path.rstrip("/").rpartition("/")[2].startswith(_IGNORED):
+            continue
+        if kind == "directory":
+            folders.append(path)
+        elif kind == "file":
+            yield _file(system, path, size)
+    for inner in folders:
+        yield from _folder(system, inner)
 
 
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
+def _entries(system: Any, folder: str) -> Iterable[tuple[str, str, int | None]]:
+    """Path, kind and size of what lies in a folder."""
+    if not _is_local(system):
+        return ((entry["name"], entry["type"], entry.get("size")) for entry in system.ls(folder, detail=True))
+    return _local_entries(folder)
+
+
+def _local_entries(folder: str) -> Iterator[tuple[str, str, int | None]]:
+    # One by one: fsspec's listing takes a kilobyte for each file, and some folders hold a million.
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield entry.path, "directory", None
+            elif entry.is_file():  # neither a pipe nor a link to nowhere
+                yield entry.path, "file", entry.stat().st_size
+
+
+def _file(system: Any, path: str, size: int | None) -> ArchiveFile:
+    address = path if _is_local(system) else str(system.unstrip_protocol(path))
+    return ArchiveFile(address, -1 if size is None else int(size))
+
+
+def _is_local(system: Any) -> bool:
+    return "file" in ((system.protocol,) if isinstance(system.protocol, str) else system.protocol)
 
 
 def _opened(source: str) -> tuple[Any, str]:
@@ -166,6 +140,8 @@ def _opened(source: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingExtraError("fsspec", "scale") from error
     try:
-        return fsspec.core.url_to_fs(source)
+        system, root = fsspec.core.url_to_fs(source)
     except (ValueError, ImportError) as error:
         raise InputError(f"{source}: not an address that can be read here ({error})") from error
+    # One file has one name, however it was reached.
+    return system, os.path.normpath(root) if _is_local(system) else root

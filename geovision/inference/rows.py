@@ -1,24 +1,24 @@
-"""From one file of frames to rows of a table: what a model says, and what speaks against it."""
+"""From files of frames to rows of a table: what a model says, and what speaks against it."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 
 from geovision.errors import GeovisionError, InputError, MissingExtraError
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import Prepared, prepare
 from geovision.physics.sun_moon import moon_elevation, sun_elevation
 from geovision.readers.allsky import Circle, Frame, Stretch, circle_mask, clock_jumps, frames, to_rgb
+from geovision.readers.images import rgb_counts
 from geovision.spec import ClassTarget
 
-__all__ = ["FLAGS", "Reading", "Row", "rows_of_file"]
+__all__ = ["BATCH_SIZE", "FLAGS", "Reading", "Row", "read_frames", "rows_of_files"]
 
 Row = dict[str, Any]
 
@@ -33,6 +33,9 @@ FLAGS = (
     "clock_jump",
 )
 """Columns that are true where a row should not be relied on; empty where it cannot be known."""
+
+BATCH_SIZE = 16
+"""Frames a forward pass: on one thread, more fall out of the processor's cache."""
 
 TWILIGHT = -12.0
 """Degrees: above this elevation the sun lights a clear sky enough to be seen by these cameras."""
@@ -51,8 +54,9 @@ class Reading:
     Args:
         pattern: Where file names hold time and station; see `geovision.readers.allsky.NamePattern`.
         channels: ``"grey"`` declares that grey frames are given to a model of colour pictures.
-        stretches: Counts to brightness, by camera, by station, or ``""`` for all.
-        circles: The lit disk, by camera, by station, or ``""``; outside of it a frame is black.
+        stretches: Counts to brightness, by camera (``"gill/themis19"`` or ``"themis19"``), by station
+            (``"gill"``), or ``""`` for all.
+        circles: The lit disk, likewise; outside of it a frame is black.
         sites: Latitude and longitude by station, or ``""``, where the files do not say.
     """
 
@@ -62,92 +66,146 @@ class Reading:
     circles: Mapping[str, Circle] = field(default_factory=dict)
     sites: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+    @classmethod
+    def restored(cls, stored: Mapping[str, Any]) -> Reading:
+        """From what `dataclasses.asdict` gave, after a way through JSON."""
+        return cls(
+            stored["pattern"],
+            stored["channels"],
+            {key: Stretch(**value) for key, value in stored["stretches"].items()},
+            {key: Circle(**value) for key, value in stored["circles"].items()},
+            {key: (float(value[0]), float(value[1])) for key, value in stored["sites"].items()},
+        )
+
+    @staticmethod
+    def camera(frame: Frame) -> str:
+        """The name under which a table holds what is of one camera alone: ``"gill/themis19"``."""
+        return "/".join(name for name in (frame.station, frame.device) if name)
+
     def of(self, table: Mapping[str, Any], frame: Frame) -> Any:
         """The entry that holds for a frame: its camera's, its station's, or that of all."""
-        for name in (frame.device, frame.station, ""):
+        for name in (self.camera(frame), frame.device, frame.station, ""):
             if name is not None and name in table:
                 return table[name]
         return None
 
+    def picture(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+        """A frame as it is shown to a model, and which of its pixels are of the sky.
 
-def rows_of_file(
-    model: GeoModel, path: str, reading: Reading, *, batch_size: int = 64, precision: str = "auto"
-) -> list[Row]:
-    """A row for each frame of a file, in its order, and one more where the file breaks off.
+        Returns:
+            uint8 ``(y, x, 3)``, black outside the circle, and bool ``(y, x)``.
+
+        Raises:
+            InputError: Counts without a stretch, a grey frame that is not declared, a colour one that
+                is, or a circle that lies beside the frame.
+        """
+        picture = to_rgb(frame, self.of(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type: ignore[arg-type]
+        circle = self.of(self.circles, frame)
+        if circle is None:
+            return np.ascontiguousarray(picture), np.ones(picture.shape[:2], bool)
+        lit = circle_mask(picture.shape[:2], circle)
+        if not lit.any():
+            raise InputError(f"{frame.path}: the circle lies outside the frame of {lit.shape} pixels")
+        return np.where(lit[..., None], picture, 0).astype(np.uint8), lit
+
+
+def rows_of_files(
+    model: GeoModel, paths: Iterable[str], reading: Reading, *, batch_size: int = BATCH_SIZE,
+    precision: str = "auto",
+) -> list[Row]:  # fmt: skip
+    """A row for each frame of some files, in their order, and one more where a file breaks off.
+
+    Frames are answered in batches across files, since a file may hold one only.
 
     Args:
         model: Of one class out of several.
-        path: Local, or an address that fsspec knows.
+        paths: Local, or addresses that fsspec knows.
     """
-    target = model.target
-    assert isinstance(target, ClassTarget)
-    prepared = prepare(model, precision)
+    assert isinstance(model.target, ClassTarget)
+    batch = _Batch(prepare(model, precision), model.target, batch_size)
     rows: list[Row] = []
-    error = ""
-    taken = _frames(path, reading)
-    while True:
-        batch: list[Frame] = []
-        try:
-            # One by one, so that the frames before a break are kept.
-            for frame in itertools.islice(taken, batch_size):
-                batch.append(frame)  # noqa: PERF402 (extend would lose them)
-        except GeovisionError as broken:
-            if isinstance(broken, MissingExtraError):
-                raise
-            error = str(broken)
-        rows += _answer(prepared, target, batch, reading)
-        if error or len(batch) < batch_size:
-            break
-    _mark_time(rows, reading)
-    if error:
-        rows.append(_blank(path, len(rows), target, error))
-        for row in rows:
-            row["damaged_file"] = True
+    for path in paths:
+        rows += _rows_of_file(path, reading, batch)
+    batch.answer()
+    _mark_sky(rows, reading)
     return rows
 
 
-def _frames(path: str, reading: Reading) -> Iterator[Frame]:
+def _rows_of_file(path: str, reading: Reading, batch: _Batch) -> list[Row]:
+    rows: list[Row] = []
+    try:
+        for frame in read_frames(path, reading.pattern):
+            row = _plain(frame, batch.target)
+            rows.append(row)
+            try:
+                picture = _picture(frame, reading, row)
+                batch.add(row, picture, grey=frame.pixels.ndim == 2)
+            except InputError as error:
+                row["error"], row["unreadable"] = str(error), True
+    except InputError as broken:
+        rows.append(_blank(path, len(rows), batch.target, str(broken)))
+        for row in rows:
+            row["damaged_file"] = True
+    _mark_clock(rows)
+    return rows
+
+
+def read_frames(path: str, pattern: str | None) -> Iterator[Frame]:
+    """The frames of a file, local or at an address that fsspec knows.
+
+    Raises:
+        InputError: As `geovision.readers.allsky.frames`; or the address cannot be read.
+        MissingExtraError: A FITS file without astropy.
+    """
     if "://" not in path:
-        yield from frames(path, pattern=reading.pattern)
+        yield from frames(path, pattern=pattern)
         return
     import fsspec
 
     try:
         with fsspec.open(path, "rb") as stream:
-            yield from frames(stream, pattern=reading.pattern, name=path)
-    except OSError as error:
+            yield from frames(stream, pattern=pattern, name=path)
+    except GeovisionError:
+        raise
+    except Exception as error:  # systems behind a network raise anything
         raise InputError(f"{path}: could not be read ({error})") from error
 
 
 # --- what the model says ------------------------------------------------------------------------
 
 
-def _answer(prepared: Prepared, target: Any, batch: list[Frame], reading: Reading) -> list[Row]:
-    rows = [_plain(frame, target) for frame in batch]
-    groups: dict[tuple[int, ...], list[tuple[Row, np.ndarray, bool]]] = {}
-    for row, frame in zip(rows, batch, strict=True):
-        try:
-            picture = _picture(frame, reading, row)
-        except InputError as error:
-            row["error"], row["unreadable"] = str(error), True
-            continue
-        groups.setdefault(picture.shape, []).append((row, picture, frame.pixels.ndim == 2))
-    for group in groups.values():
-        pictures = torch.from_numpy(np.stack([picture for _, picture, _ in group]))
-        values, features = prepared({prepared.specs[0].name: _resized(pictures, prepared.specs[0].size)}, {})
-        probabilities = prepared.head.probabilities(values)
-        scores = prepared.head.outlier(features) if prepared.head.outlier.fitted else None
-        for number, (row, _, grey) in enumerate(group):
-            _fill(row, target, probabilities[number], grey)
-            row["outlier_score"] = None if scores is None else float(scores[number])
-            row["outside_domain"] = grey or bool(row["outlier_score"] and row["outlier_score"] > 1)
-    return rows
+class _Batch:
+    """Pictures that wait for a forward pass, and the rows that their answers belong to."""
 
+    def __init__(self, prepared: Prepared, target: ClassTarget, size: int) -> None:
+        self.target = target
+        self._prepared, self._size = prepared, size
+        self._waiting: list[tuple[Row, np.ndarray, bool]] = []
 
-def _resized(pictures: torch.Tensor, size: tuple[int, int] | None) -> torch.Tensor:
-    if size is None or tuple(pictures.shape[-2:]) == tuple(size):
-        return pictures
-    return F.interpolate(pictures, size=size, mode="bilinear", antialias=True)
+    def add(self, row: Row, picture: np.ndarray, *, grey: bool) -> None:
+        """Take a picture ``(y, x, 3)``, at the size of its file; its row is filled in later."""
+        spec = self._prepared.specs[0]
+        counts = rgb_counts(Image.fromarray(picture), spec, spec.size, where=row["path"])
+        if self._waiting and self._waiting[0][1].shape != counts.shape:
+            self.answer()
+        self._waiting.append((row, counts, grey))
+        if len(self._waiting) == self._size:
+            self.answer()
+
+    def answer(self) -> None:
+        """Fill in the rows that wait."""
+        if not self._waiting:
+            return
+        pictures = torch.from_numpy(np.stack([counts for _, counts, _ in self._waiting]))
+        head = self._prepared.head
+        values, features = self._prepared({self._prepared.specs[0].name: pictures}, {})
+        probabilities = head.probabilities(values)
+        scores = head.outlier(features).tolist() if head.outlier.fitted else [None] * len(features)
+        for (row, _, grey), own, score in zip(self._waiting, probabilities, scores, strict=True):
+            _fill(row, self.target, own, grey)
+            row["outlier_score"] = score
+            row["outside_domain"] = True if grey else None if score is None else score > 1
+        self._waiting.clear()
 
 
 def _fill(row: Row, target: ClassTarget, probabilities: torch.Tensor, grey: bool) -> None:
@@ -164,15 +222,9 @@ def _fill(row: Row, target: ClassTarget, probabilities: torch.Tensor, grey: bool
 
 
 def _picture(frame: Frame, reading: Reading, row: Row) -> np.ndarray:
-    """Counts ``(3, y, x)``, black outside the circle; what they show of exposure goes into the row."""
-    picture = to_rgb(frame, reading.of(reading.stretches, frame), reading.channels)  # type: ignore[arg-type]
-    circle = reading.of(reading.circles, frame)
-    lit = np.ones(picture.shape[1:], bool) if circle is None else circle_mask(picture.shape[1:], circle)
-    if circle is not None:
-        picture = np.where(lit, picture, 0).astype(np.uint8)
-    if not lit.any():
-        raise InputError(f"{frame.path}: the circle lies outside the frame of {picture.shape[1:]} pixels")
-    row["dark"] = bool(np.percentile(picture.max(0)[lit], 99) < DARK)
+    """What the model is shown, ``(y, x, 3)``; what this says of the exposure goes into the row."""
+    picture, lit = reading.picture(frame)
+    row["dark"] = bool(np.percentile(picture.max(2)[lit], 99) < DARK)
     full = np.iinfo(frame.pixels.dtype).max if frame.pixels.dtype.kind == "u" else np.inf
     counts = frame.pixels if frame.pixels.ndim == 2 else frame.pixels.max(2)
     row["saturated"] = bool((counts[lit] >= full).mean() >= SATURATED)
@@ -203,18 +255,23 @@ def _plain(frame: Frame, target: ClassTarget) -> Row:
     }  # fmt: skip
 
 
-def _mark_time(rows: list[Row], reading: Reading) -> None:
-    """Flags that depend on when and where: sun, moon, and a clock that jumped."""
+def _mark_clock(rows: list[Row]) -> None:
+    """Where the clock of a camera jumped back, within one file."""
     cameras: dict[Any, list[Row]] = {}
     for row in rows:
-        cameras.setdefault((row["station"], row["device"]), []).append(row)
+        if row["time"] is not None:
+            cameras.setdefault((row["station"], row["device"]), []).append(row)
     for own in cameras.values():
         for row, jump in zip(own, clock_jumps([row["time"] for row in own]), strict=True):
             row["clock_jump"] = bool(jump)
+
+
+def _mark_sky(rows: list[Row], reading: Reading) -> None:
+    """Where sun and moon stand, where the place is known."""
     places: dict[tuple[float, float], list[Row]] = {}
     for row in rows:
         place = row["place"] or reading.sites.get(row["station"] or "", reading.sites.get(""))
-        if place is not None:
+        if place is not None and row["time"] is not None:
             places.setdefault(place, []).append(row)
     for (latitude, longitude), own in places.items():
         times = np.array([row["time"] for row in own], dtype="datetime64[us]")
@@ -223,6 +280,5 @@ def _mark_time(rows: list[Row], reading: Reading) -> None:
         except MissingExtraError:
             return
         for row, high, moon_high in zip(own, sun, moon, strict=True):
-            if not np.isnan(high):
-                row |= {"sun_elevation": float(high), "twilight": bool(high > TWILIGHT),
-                        "moon_elevation": float(moon_high), "moon_up": bool(moon_high > 0)}  # fmt: skip
+            row |= {"sun_elevation": float(high), "twilight": bool(high > TWILIGHT),
+                    "moon_elevation": float(moon_high), "moon_up": bool(moon_high > 0)}  # fmt: skip

@@ -5,10 +5,11 @@
     DIR/archive.json                                   model, preprocessing, classes: one for all parts
     DIR/model/                                         the model itself
     DIR/station=gill/date=2014-03-10/KEY.parquet       rows of one shard
-    DIR/_shards/KEY.json                               the shard is whole: its files, parts, bad files
+    DIR/_shards/KEY.json                               the shard is whole: its files, parts, bad files,
+                                                       and the digest of archive.json
 
-A shard is written under temporary names, renamed, and marked last. What is not marked is done again
-under the same names, so that a kill at any moment leaves no row twice.
+A shard is written under temporary names, renamed, and marked last. What is not marked is no part of the
+table: it is swept away before the next run, so that a kill at any moment leaves no row twice.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from urllib.parse import quote
 
 from geovision import storage
 from geovision.errors import InputError, MissingExtraError, OptionError, StorageError
-from geovision.inference.inventory import Shard
+from geovision.inference.inventory import ArchiveFile
+from geovision.inference.shards import Shard
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["MANIFEST", "Table", "read_table"]
+__all__ = ["MANIFEST", "MODEL", "Table", "open_table", "read_table"]
 
-MANIFEST = "archive.json"
+MANIFEST, MODEL = "archive.json", "model"
 UNKNOWN = "unknown"
 """Station or date of a frame that does not say; a name that no station has."""
 
@@ -50,27 +52,41 @@ class Table:
 
     # --- what it holds ----------------------------------------------------------------------------
 
-    def claim(self, manifest: Mapping[str, Any]) -> None:
-        """Begin a table, or go on with the one that is there.
+    def begun(self) -> bool:
+        """Whether there is a table in the folder."""
+        return (self.folder / MANIFEST).exists()
+
+    def agree(self, manifest: Mapping[str, Any]) -> None:
+        """Refuse to go on with a table that is another.
 
         Raises:
             OptionError: It was begun with another model, or other preprocessing.
-            StorageError: The folder cannot be written.
         """
-        path = self.folder / MANIFEST
-        wanted = json.loads(json.dumps(manifest))
-        if not path.exists():
+        if not self.begun():
             if any(self.folder.glob("station=*")):
                 raise OptionError(f"{self.folder}: holds parts but no {MANIFEST}; choose another folder")
-            storage.write_text(path, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")
             return
-        known = self.manifest()
-        different = [key for key in wanted if known.get(key) != wanted[key]]
+        known, wanted = _flat(self.manifest()), _flat(json.loads(json.dumps(manifest)))
+        different = [
+            f"{key} {_short(known.get(key))} and not {_short(wanted.get(key))}"
+            for key in known | wanted
+            if known.get(key) != wanted.get(key)
+        ]
         if different:
             raise OptionError(
-                f"{self.folder}: was begun with {_differences(known, wanted, different)}; "
-                "choose another folder, so that one table has one model"
+                f"{self.folder}: was begun with {', '.join(different)}; "
+                "choose another folder, so that one table has one model and one way of reading"
             )
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Write down what the table is made with, where that is not done.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        if not self.begun():
+            text = json.dumps(manifest, indent=2, ensure_ascii=False)
+            storage.write_text(self.folder / MANIFEST, f"{text}\n")
 
     def manifest(self) -> dict[str, Any]:
         """What the table was made with.
@@ -88,23 +104,49 @@ class Table:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not readable ({error})") from error
 
-    def mark(self, shard: Shard) -> dict[str, Any] | None:
-        """What is known of a finished shard; None where it is to be done, for its files are others."""
-        found = self._read_mark(shard.key)
-        return found if found and found.get("digest") == shard.digest else None
+    def finished(self) -> Iterator[Shard]:
+        """The shards that are whole."""
+        for mark in self.marks() if self.begun() else ():
+            yield Shard(mark["key"], tuple(ArchiveFile(path, size) for path, size in mark["files"]))
 
     def marks(self) -> Iterator[dict[str, Any]]:
-        """Of every finished shard."""
+        """Of every finished shard: its key, files, number of rows, parts, and bad files with reasons.
+
+        Raises:
+            OptionError: A shard that was made with another model, or other preprocessing.
+        """
+        made_with = self._made_with()
         for path in sorted((self.folder / _MARKS).glob("*.json")):
-            found = self._read_mark(path.stem)
-            if found:
-                yield found
+            mark = self._read_mark(path.stem)
+            if mark is None:
+                continue
+            if mark.get("made_with") != made_with:
+                raise OptionError(
+                    f"{path}: its shard was made with another model or reading than {MANIFEST} says; "
+                    "remove this file, and the shard is done again"
+                )
+            # Whoever removes a part wants it done again.
+            if all((self.folder / part / f"{path.stem}.parquet").exists() for part in mark["parts"]):
+                yield mark
 
     def _read_mark(self, key: str) -> dict[str, Any] | None:
         try:
             return json.loads((self.folder / _MARKS / f"{key}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def _made_with(self) -> str:
+        return storage.sha256(self.folder / MANIFEST)
+
+    def sweep(self) -> None:
+        """Remove what a run that was killed left half done. Only for the one that holds the table."""
+        whole = {mark["key"] for mark in self.marks()}
+        for part in self.folder.glob("station=*/date=*/*"):
+            if part.suffix != ".parquet" or part.stem not in whole:
+                part.unlink(missing_ok=True)
+        for left in (self.folder / _MARKS).iterdir() if whole else ():
+            if left.suffix != ".json" or left.stem not in whole:
+                left.unlink(missing_ok=True)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -119,21 +161,25 @@ class Table:
         parts: dict[str, list[Mapping[str, Any]]] = {}
         for row in rows:
             parts.setdefault(_place(row), []).append(row)
+        mark_path, name = self.folder / _MARKS / f"{shard.key}.json", f"{shard.key}.parquet"
         old = (self._read_mark(shard.key) or {}).get("parts", [])
-        form = schema(classes)
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / _MARKS / f"{shard.key}.json").unlink()
-        for place, own in parts.items():
-            write = partial(_write, own, form)
-            storage.write_files(self.folder / place, {f"{shard.key}.parquet": write})
-        for place in set(old) - set(parts):
-            (self.folder / place / f"{shard.key}.parquet").unlink(missing_ok=True)
         mark = {
-            "key": shard.key, "digest": shard.digest, "files": len(shard.files), "rows": len(rows),
-            "parts": sorted(parts),
-            "bad": {row["path"]: row["error"] for row in rows if row.get("unreadable")},
+            "key": shard.key, "made_with": self._made_with(), "rows": len(rows), "parts": sorted(parts),
+            "files": [[file.path, file.size] for file in shard.files],
+            "bad": {row["path"]: row.get("error") for row in rows if row.get("unreadable")},
         }  # fmt: skip
-        storage.write_text(self.folder / _MARKS / f"{shard.key}.json", json.dumps(mark, ensure_ascii=False))
+        mark_path.unlink(missing_ok=True)
+        try:
+            for place in set(old) - set(parts):
+                (self.folder / place / name).unlink(missing_ok=True)
+            for place, own in parts.items():
+                storage.write_files(self.folder / place, {name: partial(_write, own, schema(classes))})
+            storage.write_text(mark_path, json.dumps(mark, ensure_ascii=False))
+        except StorageError:
+            for place in parts:  # what readers would take for rows of the table
+                with contextlib.suppress(OSError):
+                    (self.folder / place / name).unlink(missing_ok=True)
+            raise
         return mark
 
 
@@ -160,6 +206,28 @@ def schema(classes: Sequence[str]) -> pyarrow.Schema:
     ])  # fmt: skip
 
 
+def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
+    """The table that `archive` wrote, not yet read: for what is larger than memory.
+
+    Columns are those of `read_table`. Rows come in no order.
+
+    Raises:
+        InputError: No table there.
+        MissingExtraError: pyarrow is not installed.
+    """
+    _parquet()
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    form = schema(Table(Path(folder)).manifest()["classes"])
+    parts = [("station", pa.string()), ("date", pa.string())]
+    return ds.dataset(
+        str(folder), format="parquet", schema=pa.schema([*form, *parts]),
+        partitioning=ds.partitioning(pa.schema(parts), flavor="hive"), exclude_invalid_files=False,
+        ignore_prefixes=[".", "_", MANIFEST, MODEL],
+    )  # fmt: skip
+
+
 def read_table(
     folder: str | Path, *, columns: Sequence[str] | None = None, where: Any = None
 ) -> pyarrow.Table:
@@ -174,25 +242,12 @@ def read_table(
         InputError: No table there, or no such column.
         MissingExtraError: pyarrow is not installed.
     """
-    _parquet()
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
-    table = Table(Path(folder))
-    form = schema(table.manifest()["classes"])
-    parts = [("station", pa.string()), ("date", pa.string())]
-    data = ds.dataset(
-        str(folder), format="parquet", schema=pa.schema([*form, *parts]),
-        partitioning=ds.partitioning(pa.schema(parts), flavor="hive"), exclude_invalid_files=False,
-        ignore_prefixes=[".", "_", MANIFEST, "model"],
-    )  # fmt: skip
+    data = open_table(folder)
     if columns is not None and (strange := [name for name in columns if name not in data.schema.names]):
         raise InputError(f"{folder}: no column {strange[0]!r}; it has {', '.join(data.schema.names)}")
     order = [(name, "ascending") for name in ("station", "time", "path", "frame")]
-    whole = data.to_table(
-        columns=None if columns is None else sorted({*columns, *(n for n, _ in order)}), filter=where
-    )
-    ordered = whole.sort_by(order)
+    wanted = None if columns is None else sorted({*columns, *(name for name, _ in order)})
+    ordered = data.to_table(columns=wanted, filter=where).sort_by(order)
     return ordered if columns is None else ordered.select(list(columns))
 
 
@@ -202,8 +257,10 @@ def _place(row: Mapping[str, Any]) -> str:
     return f"station={station}/date={date}"
 
 
-def _differences(known: Mapping[str, Any], wanted: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return ", ".join(f"{key} {_short(known.get(key))} and not {_short(wanted[key])}" for key in keys)
+def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the reading is made of beside the rest, so that a difference can be named."""
+    rest = {key: value for key, value in manifest.items() if key != "reading"}
+    return rest | dict(manifest.get("reading", {}))
 
 
 def _short(value: Any) -> str:
@@ -217,21 +274,3 @@ def _parquet() -> Any:
     except ImportError as error:
         raise MissingExtraError("pyarrow", "scale") from error
     return pyarrow.parquet
-
-
-def lock(folder: Path) -> Any:
-    """The table's lock, held until it is closed or its process ends.
-
-    Raises:
-        StorageError: Another process writes this table.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stream = (folder / "_lock").open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        stream.close()
-        raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it") from error
-    return stream

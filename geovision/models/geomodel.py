@@ -43,6 +43,8 @@ class Options:
         arch: Options of the builder that replace the registry's.
         mean, std: Statistics of the first input that the backbone was trained with.
         pixel_size: Metres of a cell of the first input; `size` changes along unless it is given.
+        limits: Channel to the decibels of its lowest and its highest count, where the counts that the
+            model is trained on were made of decibels that are known.
     """
 
     classes: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ class Options:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pixel_size: float | None = None
+    limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
@@ -64,6 +67,7 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     """
     target = _target(task, options.classes)
     inputs = list(spec.inputs or task.inputs)
+    _check_limits(options.limits, inputs[0])
     if options.pixel_size is not None:
         inputs[0] = _at_pixel_size(inputs[0], options.pixel_size, task)
     builder = resolve(spec.builder)
@@ -90,6 +94,18 @@ def _at_pixel_size(given: InputSpec, pixel_size: float, task: Task) -> InputSpec
     if not pixel_size > 0:
         raise OptionError(f"pixel_size={pixel_size}: expected metres, above 0")
     return given.with_pixel_size(pixel_size)
+
+
+def _check_limits(limits: Mapping[str, tuple[float, float]], given: InputSpec) -> None:
+    names = [channel.name for channel in given.channels if channel.unit == "scaled_1"]
+    if limits and set(limits) != set(names):
+        raise OptionError(
+            f"limits in decibels are told for {', '.join(limits)}; input {given.name!r} has counts of "
+            f"{', '.join(names) or 'no such scale'}"
+        )
+    for name, (low, high) in limits.items():
+        if not low < high:
+            raise OptionError(f"limits of {name} from {low} to {high} dB are empty")
 
 
 def _target(task: Task, classes: tuple[str, ...]) -> Target:

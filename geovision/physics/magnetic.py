@@ -11,7 +11,7 @@ import numpy as np
 
 from geovision.physics.sun_moon import subsolar_point
 
-__all__ = ["dipole_coordinates", "dipole_pole", "magnetic_local_time"]
+__all__ = ["dipole_bearing", "dipole_coordinates", "dipole_pole", "magnetic_local_time"]
 
 # First-degree coefficients g10, g11, h11 of the International Geomagnetic Reference Field, nT, by year
 # (IGRF-13, Alken et al. 2021, doi:10.1186/s40623-020-01288-x; 2025: IGRF-14, doi:10.5281/zenodo.14012302).
@@ -60,6 +60,24 @@ def dipole_coordinates(
     y = np.cos(phi) * np.sin(lam)
     z = np.cos(phi) * np.cos(lam) * np.cos(pole_latitude) + np.sin(phi) * np.sin(pole_latitude)
     return np.degrees(np.arcsin(np.clip(z, -1, 1))), np.degrees(np.arctan2(y, x))
+
+
+def dipole_bearing(latitude: float, longitude: float, year: float) -> float:
+    """Where the dipole's north is, degrees east of geographic north, -180 to 180: the great circle to
+    its pole.
+
+    Args:
+        latitude, longitude: Geographic, degrees north and east.
+        year: Of the field.
+
+    >>> round(dipole_bearing(67.84, 20.41, 2015), 1)  # Kiruna
+    -13.9
+    """
+    pole_latitude, pole_longitude = np.radians(dipole_pole(year))
+    phi, lam = np.radians(latitude), pole_longitude - np.radians(longitude)
+    east = np.sin(lam) * np.cos(pole_latitude)
+    north = np.cos(phi) * np.sin(pole_latitude) - np.sin(phi) * np.cos(pole_latitude) * np.cos(lam)
+    return float(np.degrees(np.arctan2(east, north)))
 
 
 def magnetic_local_time(times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from geovision.errors import MissingExtraError
 
 __all__ = ["moon_elevation", "moon_phase", "subsolar_point", "sun_elevation"]
+
+_LOCK = threading.Lock()
 
 
 def sun_elevation(times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:
@@ -108,5 +111,10 @@ def _offline() -> Iterator[tuple[Any, Any]]:
         from astropy.utils import iers
     except ImportError as error:
         raise MissingExtraError("astropy", "sky") from error
-    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("iers_degraded_accuracy", "ignore"):
+    # What is set is the same for all threads, and set back by the one that set it.
+    with (
+        _LOCK,
+        iers.conf.set_temp("auto_download", False),
+        iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
+    ):
         yield coordinates, lambda times: Time(times, format="datetime64", scale="utc")

@@ -7,17 +7,21 @@ they are 500 m. One that does, in a PNG text entry ``pixel_size`` in metres, is 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from geovision.errors import InputError
 from geovision.readers.images import expand, read_rgb, window_margins
 from geovision.spec import InputSpec
+from geovision.storage import write_files
 
-__all__ = ["PUBLISHED_PIXEL_SIZE", "average_counts", "expand", "pixel_size_of", "read_counts"]
+__all__ = [
+    "PUBLISHED_PIXEL_SIZE", "average_counts", "expand", "pixel_size_of", "read_counts", "write_picture",
+]  # fmt: skip
 
 PUBLISHED_PIXEL_SIZE = 500.0
 """Metres."""
@@ -127,3 +131,27 @@ def _window(counts: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     ]  # fmt: skip
     margins = ((0, 0), (max(above, 0), max(below, 0)), (max(left, 0), max(right, 0)))
     return np.ascontiguousarray(np.pad(kept, margins))
+
+
+def write_picture(path: Path, counts: NDArray[np.uint8], pixel_size: float = PUBLISHED_PIXEL_SIZE) -> None:
+    """Write cross- and co-polarised counts as a picture of the published kind.
+
+    Args:
+        path: Of the PNG; its folder is made.
+        counts: ``(2, y, x)``, 0 where there is no data.
+        pixel_size: Metres; other than the published one it is written into the file.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    stream = io.BytesIO()
+    about = PngImagePlugin.PngInfo()
+    if pixel_size != PUBLISHED_PIXEL_SIZE:
+        about.add_text(_ENTRY, f"{pixel_size:g}")
+    picture = Image.fromarray(np.ascontiguousarray(counts[[0, 0, 1]].transpose(1, 2, 0)))
+    picture.save(stream, "PNG", pnginfo=about, compress_level=1)
+    write_files(path.parent, {path.name: lambda temporary: _put(temporary, stream.getvalue())})
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

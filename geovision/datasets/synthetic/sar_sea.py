@@ -11,7 +11,6 @@ Pictures of one pass look alike: the same geometry, noise, wind and season.
 from __future__ import annotations
 
 import datetime
-import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
 from geovision.datasets.synthetic.parallel import each
-from geovision.errors import OptionError, StorageError
+from geovision.errors import OptionError
 from geovision.physics.backscatter import OUR_LIMITS, decibels, to_counts, to_power
+from geovision.readers.sar_pictures import write_picture
 
 __all__ = [
     "EXTENT", "GENERATOR_VERSION", "KINDS", "PASS", "PIXEL_SIZE", "Eye", "Pass", "Scene", "compose_pass",
@@ -687,7 +687,7 @@ def picture(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[s
 
 def _write_picture(root: Path, seed: int, pixel_size: float, index: int) -> None:
     path, scene = picture(index, seed=seed, pixel_size=pixel_size)
-    _save(root / path, scene.counts, pixel_size)
+    write_picture(root / path, scene.counts, pixel_size)
 
 
 def _name(over: Pass, place: int, seed: int, index: int) -> str:
@@ -695,18 +695,3 @@ def _name(over: Pass, place: int, seed: int, index: int) -> str:
     stop = start + datetime.timedelta(seconds=64 + 20 * (place % 3))
     code = np.random.default_rng([seed, 2, index]).integers(16**6)
     return f"{code:06x}_{start:%Y%m%dT%H%M%S}_{stop:%Y%m%dT%H%M%S}_mos_rgb.png"
-
-
-def _save(path: Path, counts: NDArray[np.uint8], pixel_size: float) -> None:
-    stream = io.BytesIO()
-    about = PngImagePlugin.PngInfo()
-    if pixel_size != PIXEL_SIZE:
-        about.add_text("pixel_size", f"{pixel_size:g}")
-    picture = Image.fromarray(np.ascontiguousarray(counts[[0, 0, 1]].transpose(1, 2, 0)))
-    picture.save(stream, "PNG", pnginfo=about, compress_level=1)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(stream.getvalue())
-    except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error  # fmt: skip

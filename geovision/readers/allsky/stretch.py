@@ -137,13 +137,15 @@ def to_rgb(
     where = f"{frame.path}: frame {frame.index}"
     if grey and channels != "grey":
         raise InputError(
-            f'{where}: grey, where colour is asked for; declare channels="grey" to take it as such'
+            f'{where}: grey, where colour is asked for; declare channels="grey" to take it as such '
+            "(--channels grey)"
         )
     if not grey and channels == "grey":
         raise InputError(f"{where}: in colour; leave out the declaration of grey channels")
     if stretch is None and frame.pixels.dtype != np.uint8:
         raise InputError(
-            f"{where}: {frame.pixels.dtype} counts have no brightness of their own; declare a Stretch"
+            f"{where}: {frame.pixels.dtype} counts have no brightness of their own; declare a Stretch "
+            "(--stretch)"
         )
     counts = frame.pixels if stretch is None else _brightness(frame.pixels, stretch, where)
     return np.stack([counts] * 3) if grey else np.ascontiguousarray(counts.transpose(2, 0, 1))

@@ -1,0 +1,109 @@
+"""Largest resident memory of `geovision.inference.scene` on scenes of 30,000 x 30,000 pixels.
+
+Once in pixels of 10 m, once in pixels of the model's own 500 m. The file is sparse: a swath lies across
+it from corner to corner, and the rest has no data. Each case runs in a process of its own.
+
+    OMP_NUM_THREADS=1 python benchmarks/scene_memory.py
+
+Appends rows to ``scene_memory.csv`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from rasterio.windows import Window
+
+import geovision
+from geovision.inference import Declared, scene
+from geovision.physics.backscatter import OUR_LIMITS
+from geovision.provenance import commit
+
+BLOCK = 512
+HALF_WIDTH = 1 / 6  # of the swath along a row, as a fraction of the scene: a third of it has data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--side", type=int, default=30_000)
+    parser.add_argument("--model", default="polarlow-xception")
+    parser.add_argument("--pixels", type=float, nargs="*", default=[10.0, 500.0], help="metres")
+    parser.add_argument("--case", nargs=2, metavar=("SCENE", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measured(options.model, *options.case)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for pixel_size in options.pixels:
+            path = drawn(Path(folder) / "scene.tif", pixel_size, options.side)
+            command = [sys.executable, __file__, "--model", options.model, "--case", path, f"{folder}/out"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            append({
+                "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": options.model,
+                "side": options.side, "pixel_m": pixel_size, **json.loads(done.stdout),
+            })  # fmt: skip
+            path.unlink()
+
+
+def drawn(path: Path, pixel_size: float, side: int) -> Path:
+    """Decibels in a swath from corner to corner, over the Arctic."""
+    rng = np.random.default_rng(0)
+    level = np.array([-24.0, -14.0], np.float32)[:, None, None]
+    block = (level + rng.normal(0, 1.5, (2, BLOCK, BLOCK))).astype(np.float32)
+    half = side * pixel_size / 2
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="float32", count=2, height=side, width=side, crs="EPSG:3995",
+        transform=rasterio.Affine(pixel_size, 0, -half, 0, -pixel_size, half), nodata=np.nan, tiled=True,
+        blockxsize=BLOCK, blockysize=BLOCK, SPARSE_OK=True, bigtiff="yes",
+    ) as dataset:  # fmt: skip
+        dataset.descriptions = ("VH", "VV")
+        for row in range(0, side, BLOCK):
+            for column in range(0, side, BLOCK):
+                if abs(row - column) < HALF_WIDTH * side:
+                    height, width = min(BLOCK, side - row), min(BLOCK, side - column)
+                    dataset.write(block[:, :height, :width], window=Window(column, row, width, height))
+    return path
+
+
+def measured(name: str, path: str, out: str) -> dict[str, object]:
+    """One case, in this process."""
+    torch.manual_seed(0)
+    model = geovision.create(name)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.perf_counter()
+    found = scene(model, path, out, Declared("db", limits=dict(OUR_LIMITS)))
+    return {
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "mib_before": round(before / 1024), "cells": "x".join(map(str, found.grid.shape)),
+        "windows": found.windows, "asked": found.windows - found.skipped,
+        "seconds": round(time.perf_counter() - begun, 1),
+        **{f"{step}_s": round(value, 1) for step, value in found.seconds.items()},
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def append(row: dict[str, object]) -> None:
+    path = Path(__file__).with_suffix(".csv")
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Windows per second of `geovision.inference.scene` beside the bare network and beside a plain loop.
+
+bare: the network as the engine prepares it, fed with ready float windows that lie in memory. asking: the
+engine's own part, from counts on disk to answers of all windows. whole: the whole command, from the scene
+to maps, detections and picture. plain: the loop that one writes first; for each window it reads, converts,
+averages and asks by itself, in batches as large, and adds the answer into two arrays. It writes nothing.
+
+Bare and asking are measured in turns, so that what else the machine does falls on both.
+
+    OMP_NUM_THREADS=1 python benchmarks/scene_speed.py             # scenes of 500, 250 and 100 m
+    OMP_NUM_THREADS=1 python benchmarks/scene_speed.py --shared    # one pass over a tile instead of windows
+
+Appends rows to ``scene_speed.csv`` or ``scene_shared.csv`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from rasterio.windows import Window
+
+import geovision
+from geovision.inference import Declared, Workers, scene
+from geovision.inference.scene import _Loaded
+from geovision.inference.sliding import Job, slide
+from geovision.inference.windows import Windows, weight
+from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import prepare
+from geovision.physics.backscatter import OUR_LIMITS, to_counts
+from geovision.provenance import commit
+from geovision.readers.scenes import model_grid, open_scene, write_counts
+
+CHANNELS = ("cross_pol", "co_pol")
+SIDE = 3072  # cells of the model: 1536 km
+BATCH = 16
+DECLARED = Declared("db", limits=dict(OUR_LIMITS), crs="scene")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", default="polarlow-xception")
+    parser.add_argument("--pixels", type=float, nargs="*", default=[500.0, 250.0, 100.0], help="metres")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--shared", action="store_true")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    model = geovision.create(options.model)
+    if options.shared:
+        append("scene_shared", shared(model))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for pixel_size in options.pixels:
+            append("scene_speed", speed(model, Path(folder), pixel_size, options.turns))
+
+
+def drawn(path: Path, pixel_size: float, side: int) -> Path:
+    """Decibels with structure at several scales, all of it with data."""
+    rng = np.random.default_rng(0)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="float32", count=2, height=side, width=side, crs="EPSG:3995",
+        transform=rasterio.Affine(pixel_size, 0, 0, 0, -pixel_size, 0), tiled=True, blockxsize=512,
+        blockysize=512, bigtiff="if_safer",
+    ) as dataset:  # fmt: skip
+        dataset.descriptions = ("VH", "VV")
+        for row in range(0, side, 512):
+            height = min(512, side - row)
+            noise = rng.normal(0, 1.5, (2, height, side)).astype(np.float32)
+            swell = 4 * np.sin(np.arange(row, row + height) * pixel_size / 40e3)[:, None]
+            level = np.array([-24.0, -14.0], np.float32)[:, None, None]
+            dataset.write((level + swell + noise).astype(np.float32), window=Window(0, row, side, height))
+    return path
+
+
+# --- speed --------------------------------------------------------------------------------------
+
+
+def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[str, object]:
+    spec = model.inputs[0]
+    assert spec.pixel_size is not None
+    assert spec.size is not None
+    path = drawn(folder / f"{pixel_size:g}.tif", pixel_size, round(SIDE * spec.pixel_size / pixel_size))
+    given = open_scene(path, CHANNELS, quantity="db")
+    grid = model_grid(given.grid, spec.pixel_size, "scene")
+    counts = write_counts(given, grid, OUR_LIMITS, folder / "counts.tif")
+    windows = Windows(grid.shape, spec.size, 0.5)
+    prepared = prepare(model, "auto")
+    job = Job(counts, windows, _Loaded(prepared), BATCH)
+    ready = torch.rand(4 * BATCH, len(spec.channels), *spec.size)
+    number = len(windows.tops) * len(windows.lefts)
+    took: dict[str, list[tuple[float, float]]] = {"bare": [], "asking": []}
+    for turn in range(turns + 1):
+        found = {
+            "bare": both(lambda: bare(prepared, ready, number)),
+            "asking": both(lambda: slide(job, folder, Workers(), lambda done, whole: None)),
+        }
+        if turn:  # the first one warms up
+            for name, value in found.items():
+                took[name].append(value)
+    wall = {name: min(value[0] for value in values) for name, values in took.items()}
+    processor = {name: min(value[1] for value in values) for name, values in took.items()}
+    best = {name: number / value for name, value in wall.items()}
+    begun = time.perf_counter()
+    whole = scene(model, path, folder / "out", DECLARED, batch_size=BATCH)
+    best["whole"] = number / (time.perf_counter() - begun)
+    few = plain_loop(model, path, windows, round(spec.pixel_size / pixel_size), most=64)
+    best["plain"] = few
+    path.unlink()
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "pixel_m": pixel_size, "windows": number, "batch": BATCH,
+        **{f"{name}_windows_per_s": round(value, 2) for name, value in best.items()},
+        "asking_over_bare": round(wall["bare"] / wall["asking"], 3),
+        "asking_over_bare_by_processor_time": round(processor["bare"] / processor["asking"], 3),
+        "whole_over_plain": round(best["whole"] / best["plain"], 2),
+        **{f"{name}_s": round(value, 1) for name, value in whole.seconds.items()},
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def seconds(work) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def both(work) -> tuple[float, float]:
+    """Seconds by the clock, and of the processor: other programs slow down the first alone."""
+    begun = time.process_time()
+    taken = seconds(work)
+    return taken, time.process_time() - begun
+
+
+def bare(prepared, ready: torch.Tensor, number: int) -> None:
+    for begin in range(0, number, BATCH):
+        size = min(BATCH, number - begin)
+        first = begin % (len(ready) - BATCH + 1)
+        prepared({"image": ready[first : first + size]}, {})
+
+
+def plain_loop(model: GeoModel, path: Path, windows: Windows, factor: int, *, most: int) -> float:
+    """Windows per second, of so many windows all over the scene."""
+    height, width = windows.size
+    total, weights = np.zeros(windows.shape), np.zeros(windows.shape)
+    kernel = np.outer(weight(height), weight(width))
+    places = [(top, left) for top in windows.tops for left in windows.lefts]
+    places = places[:: max(len(places) // most, 1)]
+    begun = time.perf_counter()
+    with rasterio.open(path) as dataset, torch.inference_mode():
+        for start in range(0, len(places), BATCH):
+            batch = places[start : start + BATCH]
+            inputs = torch.stack([window(dataset, top, left, windows.size, factor) for top, left in batch])
+            answers = model(inputs).softmax(1)[:, 1].tolist()
+            for (top, left), answer in zip(batch, answers, strict=True):
+                part = (slice(top, top + height), slice(left, left + width))
+                total[part] += kernel * answer
+                weights[part] += kernel
+    return len(places) / (time.perf_counter() - begun)
+
+
+def window(dataset, top: int, left: int, size: tuple[int, int], factor: int) -> torch.Tensor:
+    place = Window(left * factor, top * factor, size[1] * factor, size[0] * factor)
+    power = 10 ** (dataset.read(window=place) / 10)
+    mean = power.reshape(2, size[0], factor, size[1], factor).mean((2, 4))
+    decibels = 10 * np.log10(mean)
+    counts = [to_counts(own, OUR_LIMITS[name]) for name, own in zip(CHANNELS, decibels, strict=True)]
+    return torch.from_numpy(np.stack(counts)).float() / 255
+
+
+# --- one pass over a tile -------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def shared(model: GeoModel) -> dict[str, object]:
+    """The convolutions once over a tile, means over the windows' parts of the last map, beside the
+    network on each window: how much faster, and how far off."""
+    network = model.network
+    size = model.inputs[0].size
+    assert size is not None
+    stride = 2 ** (1 + len(network.blocks))
+    cells = size[0] // stride
+    side = 4 * size[0]
+    coarse = torch.randn(1, 2, side // 16, side // 16, generator=torch.Generator().manual_seed(0))
+    tile = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bicubic").sigmoid()
+    starts = range(0, side - size[0] + 1, size[0] // 2)
+    batch = torch.cat([tile[..., r : r + size[0], c : c + size[0]] for r in starts for c in starts])
+
+    def maps(x: torch.Tensor) -> torch.Tensor:
+        x = x.index_select(1, network.channels)
+        x = network.blocks(network.activation(network.batch_normalization(network.conv2d(x))))
+        return network.activation_last(network.batch_normalization_last(network.separable_conv2d(x)))
+
+    def by_tile() -> torch.Tensor:
+        whole = maps(tile)
+        places = [(r // stride, c // stride) for r in starts for c in starts]
+        return torch.cat([whole[..., r : r + cells, c : c + cells].mean((2, 3)) for r, c in places])
+
+    def by_window() -> torch.Tensor:
+        return torch.cat([maps(part).mean((2, 3)) for part in batch.split(BATCH)])
+
+    by_tile(), by_window()
+    times = {
+        name: min(seconds(work) for _ in range(3))
+        for name, work in (("tile", by_tile), ("window", by_window))
+    }
+    own, of_tile = by_window(), by_tile()
+    off = float((of_tile - own).norm() / (own - own.mean(0)).norm())
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "windows": len(batch), "tile_windows_per_s": round(len(batch) / times["tile"], 2),
+        "window_windows_per_s": round(len(batch) / times["window"], 2),
+        "error_over_spread_of_windows": round(off, 3), "cells_of_the_last_map": cells,
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def append(name: str, row: dict[str, object]) -> None:
+    path = Path(__file__).with_name(f"{name}.csv")
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row)
+
+
+if __name__ == "__main__":
+    main()

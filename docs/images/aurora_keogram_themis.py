@@ -1,0 +1,41 @@
+"""Draws aurora_keogram_themis.png: three minutes of a THEMIS camera, under them what a small model says
+that was trained on generated frames.
+
+The frames are those of the University of Calgary, 2014-03-10, station Gillam; they are not part of
+this repository.
+
+Run: python docs/images/aurora_keogram_themis.py FOLDER_OF_THE_FRAMES
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+import geovision
+from geovision.datasets.kvammen import KvammenAurora
+from geovision.inference import Reading, Workers
+from geovision.inference.keogram import keogram
+from geovision.inference.survey import survey
+from geovision.registry import find_task
+
+SITE = {"gill": (56.38, -94.64)}
+NOTE = (
+    "Frames: THEMIS ASI, University of Calgary. Classes: of a small model that was trained on generated "
+    "frames in colour, far outside of its domain here: they show where the strip is, not what the sky held."
+)
+
+source, demo = Path(sys.argv[1]), find_task("aurora").demo
+torch.manual_seed(0)
+with tempfile.TemporaryDirectory() as folder:
+    root = Path(folder)
+    generated = KvammenAurora.synthetic(root / "frames", demo.samples)
+    frames = geovision.load_dataset("kvammen", generated, size=demo.size)
+    model = geovision.create(demo.model, size=demo.size)
+    geovision.train(model, frames, recipe=demo.recipe)
+    reading = Reading(channels="grey", sites=SITE)
+    reading = survey(source, reading, stretch=True, circle=True).added_to(reading)
+    geovision.archive(model, source, root / "table", reading=reading, workers=Workers(0))
+    png, _ = keogram(root / "table").save(root / "keogram", note=NOTE)
+    Path(__file__).with_name("aurora_keogram_themis.png").write_bytes(png.read_bytes())

@@ -1,0 +1,27 @@
+"""Draws hail_captains_flat.png: the storm of Captains Flat, New South Wales, 20 December 2018, two volumes.
+
+Data: two volumes of the radar AU40, Bureau of Meteorology, as distributed in wradlib-data. The heights of
+0 and -20 degrees Celsius are assumed, not measured.
+
+Run: python docs/images/hail.py --data ../shared/data/radar
+"""
+
+import argparse
+from pathlib import Path
+
+from geovision import hail
+from geovision.plots import hail_maps
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+parser.add_argument("--data", type=Path, default=Path("../shared/data/radar"))
+data = parser.parse_args().data
+
+products = [
+    hail.hail_products(
+        hail.to_levels(hail.read_volume(path)), freezing_level=3200, minus20_level=6300, cap_dbz=None
+    )
+    for path in sorted(data.glob("40_20181220_06*.pvol.h5"))
+]
+labels = hail.hail_labels(hail.join_volumes(products), hail.TwoStageRule(height=4000))
+figure = hail_maps(labels.sel(x=slice(-20_000, 150_000), y=slice(-20_000, 150_000)))
+figure.savefig(Path(__file__).with_name("hail_captains_flat.png"), dpi=80)

@@ -1,0 +1,166 @@
+"""`geovision hail-labels`: radar volumes to hail products and labels."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geovision.cli.output import examples, say
+from geovision.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+
+__all__ = ["register"]
+
+
+class Size(enum.StrEnum):
+    """Calibrations of the hail size."""
+
+    witt = "witt"
+    mesh75 = "mesh75"
+    mesh95 = "mesh95"
+
+
+class Rule(enum.StrEnum):
+    """What makes a label."""
+
+    two_stage = "two-stage"
+    posh = "posh"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("hail-labels", epilog=examples(
+        "geovision hail-labels storm/*.h5 --out labels.nc --freezing-level 3200 --minus20-level 6300",
+        "… --levels 1000:16000:500 --range 100000 --rule posh --pictures maps/storm",
+    ))(hail_labels)  # fmt: skip
+
+
+def hail_labels(
+    volumes: Annotated[list[Path], typer.Argument(help="ODIM_H5 or NEXRAD level-2 volumes of one radar, "
+                                                  "in any order.", metavar="VOLUME...")],
+    out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
+    freezing_level: Annotated[float, typer.Option(help="Height of 0 degrees Celsius above mean sea level, "
+                                                  "m.")],
+    minus20_level: Annotated[float, typer.Option("--minus20-level", help="Height of -20 degrees Celsius, m "
+                                                 "above mean sea level.")],
+    resolution: Annotated[float, typer.Option(help="Between grid points, m.")] = 1000.0,
+    reach: Annotated[float, typer.Option("--range", help="From the radar to the edge, m.")] = 150_000.0,
+    levels: Annotated[str, typer.Option(help="Heights above mean sea level, m: first:last:step, or a list "
+                                        "with commas.")] = "500:20000:500",
+    mesh: Annotated[Size, typer.Option(help="Calibration of the hail size.")] = Size.witt,
+    vil_cap: Annotated[float, typer.Option(help="Reflectivity above counts as this in the integrated liquid, "
+                                           "dBZ; 0: no cap.")] = 56.0,
+    rule: Annotated[Rule, typer.Option(help="two-stage: armed cells, labelled at touch-down; posh: "
+                                       "probability of severe hail alone.")] = Rule.two_stage,
+    armed_height: Annotated[float, typer.Option(help="A cell is armed where its largest reflectivity lies "
+                                                "above this, m above mean sea level.")] = 6000.0,
+    quantity: Annotated[str, typer.Option(help="Name of the reflectivity in the files.")] = "DBZH",
+    pictures: Annotated[Path | None, typer.Option(help="Draw maps of each volume to this path with the time "
+                                                  "and .png added.")] = None,
+) -> None:  # fmt: skip
+    """Label hail in radar volumes: products of each column, storm cells, and where hail came down.
+
+    Volumes are sorted by time, and cells are followed from one to the next. One that cannot be read is
+    named on standard error, the others are labelled, and the exit code is 1. Prints a row a volume.
+    """
+    from geovision import hail
+
+    _check(freezing_level, minus20_level)
+    grid = hail.RadarGrid(resolution=resolution, reach=reach, levels=_heights(levels))
+    products: list[Dataset] = []
+    for path in volumes:
+        try:
+            volume = hail.to_levels(hail.read_volume(path, quantity=quantity), grid)
+            products.append(hail.hail_products(
+                volume, freezing_level=freezing_level, minus20_level=minus20_level, calibration=mesh.value,
+                cap_dbz=vil_cap or None,
+            ))  # fmt: skip
+        except InputError as error:
+            say(str(error) if str(path) in str(error) else f"{path}: {error}")
+        else:
+            say(f"{path}: {str(volume['time'].values)[:19]} UTC")
+    unreadable = len(volumes) - len(products)
+    if not products:
+        raise InputError("no volume could be labelled; nothing was written")
+    chosen = hail.PoshRule() if rule is Rule.posh else hail.TwoStageRule(height=armed_height)
+    labels = hail.hail_labels(hail.join_volumes(products), chosen)
+    _write(labels, out)
+    if pictures:
+        _draw(labels, pictures)
+    for line in _summary(labels):
+        print(line)
+    if unreadable:
+        say(f"{unreadable} could not be labelled")
+        raise typer.Exit(1)
+
+
+def _check(freezing_level: float, minus20_level: float) -> None:
+    # Before an hour of volumes is read, not after.
+    from geovision.physics.hail.checks import check_heights
+
+    check_heights(freezing_level, minus20_level, "--freezing-level, --minus20-level")
+
+
+def _heights(text: str) -> tuple[float, ...]:
+    """Heights of ``first:last:step`` or ``a,b,c``."""
+    try:
+        if ":" not in text:
+            return tuple(float(part) for part in text.split(","))
+        first, last, step = (float(part) for part in text.split(":"))
+        return tuple(first + step * k for k in range(int((last - first) / step + 1e-9) + 1))
+    except (ValueError, ZeroDivisionError) as error:
+        raise OptionError(
+            f"--levels {text!r}: expected first:last:step in m, such as 500:20000:500, or heights with commas"
+        ) from error
+
+
+def _write(labels: Dataset, out: Path) -> None:
+    from geovision.storage import write_files
+
+    packed = {name: {"zlib": True, "complevel": 4} for name in labels.data_vars}
+
+    def write(path: Path) -> None:
+        labels.to_netcdf(path, engine="h5netcdf", encoding=packed)
+
+    write_files(out.parent, {out.name: write})
+    say(f"the labels are in {out}")
+
+
+def _draw(labels: Dataset, prefix: Path) -> None:
+    from geovision.plots import hail_maps
+    from geovision.storage import write_files
+
+    for k, time in enumerate(labels["time"].values):
+        stamp = str(time)[:19].replace("-", "").replace(":", "")
+        draw = functools.partial(hail_maps(labels.isel(time=[k])).savefig, format="png", dpi=100)
+        write_files(prefix.parent, {f"{prefix.name}_{stamp}.png": draw})
+    say(f"the maps are in {prefix}_*.png")
+
+
+def _summary(labels: Dataset) -> list[str]:
+    """A table with a row for each volume: the largest values, and how many cells and points."""
+    import numpy as np
+
+    from geovision.cli.output import columns_of_text
+
+    rows = [["time", "dBZ", "POSH %", "MESH mm", "VIL kg m-2", "cells", "armed", "hail points"]]
+    for k, time in enumerate(labels["time"].values):
+        volume = labels.isel(time=k)
+        cells = volume["cell"].values if "cell" in volume else np.zeros(1)
+        armed = cells[volume["armed"].values > 0] if "armed" in volume else np.zeros(1)
+        rows.append([
+            str(time)[:19],
+            *(f"{float(volume[name].max()):.1f}" for name in (
+                "maximum_reflectivity", "probability_of_severe_hail", "maximum_expected_size_of_hail",
+                "vertically_integrated_liquid",
+            )),
+            str(np.unique(cells[cells > 0]).size), str(np.unique(armed[armed > 0]).size),
+            str(int((volume["hail"].values == 1).sum())),
+        ])  # fmt: skip
+    return columns_of_text(rows)

@@ -1,0 +1,75 @@
+"""`geovision polarlow-samples`: a data set of one's own out of tracks and radar scenes."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geovision.cli.output import Format, examples, say, write_rows
+from geovision.cli.radar import Quantity, band_numbers, decibel_limits
+
+__all__ = ["register"]
+
+_COLUMNS = ["picture", "folder", "scene", "latitude", "longitude", "track", "minutes_apart", "with_data"]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("polarlow-samples", epilog=examples(
+        "geovision polarlow-samples tracks.csv 'scenes/*.tif' --out mine --quantity db "
+        "--limits cross_pol=-36:-14,co_pol=-28:-2",
+        "geovision train polarlow-xception --dataset polar-lows --data mine",
+    ))(samples)  # fmt: skip
+
+
+def samples(
+    tracks: Annotated[
+        Path, typer.Argument(help="CSV: time, latitude, longitude; track and label (pos, neg) if wanted.")
+    ],
+    scenes: Annotated[
+        list[str], typer.Argument(help="GeoTIFF or COG, each of both polarisations.", metavar="SCENE...")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    quantity: Annotated[Quantity, typer.Option(help="What the numbers of the scenes are; never guessed.")],
+    limits: Annotated[
+        str | None,
+        typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2."),
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Numbers of the bands, such as cross_pol=2,co_pol=1; by their names if "
+                                      "absent.")
+    ] = None,
+    within: Annotated[float, typer.Option(min=0, help="Minutes between a scene and a track.")] = 90,
+    pixel_size: Annotated[float, typer.Option(min=1, help="Metres.")] = 500,
+    split: Annotated[str, typer.Option(help="train or test, for pictures that have a label.")] = "train",
+    least_valid: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of a picture that has to have data.")
+    ] = 0.3,
+    form: Annotated[Format, typer.Option("--format", help="How to write the list.")] = Format.table,
+) -> None:  # fmt: skip
+    """Cut pictures around tracked polar lows out of radar scenes, in the layout of the published data set.
+
+    Pictures without a label go to OUT/unsorted: look at them, and move them to OUT/train/pos and neg.
+    """
+    from geovision.datasets.collocation import meetings, read_tracks, write_samples
+    from geovision.readers.images import expand
+    from geovision.readers.scenes import open_scene
+
+    points = read_tracks(tracks)
+    opened = [
+        open_scene(path, ("cross_pol", "co_pol"), quantity=quantity.value,
+                   bands=band_numbers(bands) if bands else None)
+        for path in expand(list(scenes))
+    ]  # fmt: skip
+    for scene in opened:
+        scene.check()
+    found = list(meetings(opened, points, within=datetime.timedelta(minutes=within)))
+    say(f"{len(points)} points and {len(opened)} scenes: {len(found)} meetings within {within:g} minutes")
+    written = write_samples(
+        found, out, decibel_limits(limits) if limits else None, split=split, pixel_size=pixel_size,
+        least_valid=least_valid,
+    )  # fmt: skip
+    write_rows(written, _COLUMNS, form)
+    say(f"wrote {len(written)} pictures to {out}; {len(found) - len(written)} had too little data")

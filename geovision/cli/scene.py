@@ -1,0 +1,142 @@
+"""`geovision scene`: a model over a whole radar scene."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geovision.cli.models import open_model
+from geovision.cli.output import Format, examples, say, write_rows
+from geovision.cli.radar import Quantity, band_numbers, decibel_limits
+
+if TYPE_CHECKING:
+    from geovision.inference import SceneSummary
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("scene", epilog=examples(
+        "geovision scene runs/polarlow pass.tif --out maps/pass --quantity db "
+        "--limits cross_pol=-36:-14,co_pol=-28:-2",
+        "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
+        "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif",
+    ))(scene)  # fmt: skip
+
+
+def scene(
+    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    source: Annotated[Path, typer.Argument(help="GeoTIFF or COG of both polarisations.", metavar="IN.tif")],
+    out: Annotated[Path, typer.Option(help="Folder and first part of the names of the results.")],
+    quantity: Annotated[Quantity, typer.Option(help="What its numbers are; never guessed.")],
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    limits: Annotated[
+        str | None,
+        typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2; those "
+                          "stored with the model if absent."),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Numbers of the bands, such as cross_pol=2,co_pol=1; by their names if absent."),
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="A value that stands for no data, beside what the file declares.")
+    ] = None,
+    time: Annotated[
+        datetime.datetime | None, typer.Option(help="When it was taken, UTC; as the file says if absent.")
+    ] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option(help="Projection of the result in metres, such as EPSG:3413, or scene: the scene's own. "
+                          "Polar stereographic from 60 degrees on if absent."),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=0.95, help="Fraction of a window that its neighbour covers too.")
+    ] = 0.5,
+    least_valid: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of a window that has to have data.")
+    ] = 0.25,
+    threshold: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Least probability of a detection.")
+    ] = 0.5,
+    separation: Annotated[
+        float | None, typer.Option(min=0.001, help="Km between two detections; half a window if absent.")
+    ] = None,
+    land: Annotated[Path | None, typer.Option(help="A raster that is not 0 over land.")] = None,
+    ice: Annotated[Path | None, typer.Option(help="A raster that is not 0 over sea ice.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows a forward pass.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, help="Dask processes; 0: this one.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to write the detections.")] = Format.table,
+) -> None:  # fmt: skip
+    """Ask a model about a whole radar scene, window by window: a map of probabilities, how many windows
+    it was made of, detections, a picture.
+
+    Prints the detections. Memory does not grow with the scene.
+    """
+    opened = open_model(model, weights)
+    from geovision.inference import Declared, Workers
+    from geovision.inference import scene as run
+
+    declared = Declared(
+        quantity.value,
+        bands=band_numbers(bands) if bands else None, limits=decibel_limits(limits) if limits else {},
+        nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
+    )  # fmt: skip
+    masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
+    with _bars() as progress:
+        summary = run(
+            opened, source, out, declared, overlap=overlap, least_valid=least_valid, threshold=threshold,
+            separation=None if separation is None else separation * 1000, masks=masks, batch_size=batch_size,
+            workers=Workers(workers, scheduler), progress=progress,
+        )  # fmt: skip
+    write_rows(_rows(summary), _columns(masks), form)
+    _say(summary)
+
+
+def _columns(masks: dict[str, Path]) -> list[str]:
+    return ["longitude", "latitude", "radius_km", "probability", "valid", *masks]
+
+
+def _rows(summary: SceneSummary) -> Iterator[dict[str, Any]]:
+    for each in summary.detections:
+        yield {
+            "longitude": round(each.longitude, 4), "latitude": round(each.latitude, 4),
+            "radius_km": round(each.radius / 1000, 1), "probability": round(each.probability, 4),
+            "valid": round(each.valid, 3),
+            **{name: None if share is None else round(share, 3) for name, share in each.cover.items()},
+        }  # fmt: skip
+
+
+def _say(summary: SceneSummary) -> None:
+    asked = summary.windows - summary.skipped
+    skipped = f", {summary.skipped} skipped for want of data" if summary.skipped else ""
+    say(f"{len(summary.detections)} detections in {asked} windows{skipped}")
+    for path in summary.files.values():
+        say(f"wrote {path}")
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """One progress bar a step on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+    steps: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, whole: int) -> None:
+        if what not in steps:
+            steps[what] = bars.add_task(what, total=whole)
+        bars.update(steps[what], completed=done, total=whole)
+
+    with bars:
+        yield show

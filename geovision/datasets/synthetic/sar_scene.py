@@ -1,0 +1,96 @@
+"""Generated radar scenes on a map: pictures of `sar_sea`, one below the other, as a GeoTIFF in decibels,
+power or counts, with the places of the polar lows that were planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.datasets.synthetic.sar_sea import EXTENT, compose_pass, render
+from geovision.errors import OptionError
+from geovision.physics.backscatter import OUR_LIMITS, to_decibels, to_power
+from geovision.readers.scenes import Grid, rasterio_module
+
+__all__ = ["Planted", "write"]
+
+_DRAWN = 400.0  # metres: finer pixels are copies of these, as finer ones take long to draw
+_NAMES = {"cross_pol": "VH", "co_pol": "VV"}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A polar low in a scene: its eye, degrees (WGS84) and metres."""
+
+    longitude: float
+    latitude: float
+    radius: float
+
+
+def write(
+    path: Path, kinds: Sequence[str] = ("polar-low",), *, seed: int, pixel_size: float = 40.0,
+    crs: str = "EPSG:32633", corner: tuple[float, float] = (300_000.0, 8_300_000.0), quantity: str = "db",
+) -> list[Planted]:  # fmt: skip
+    """Write one scene, 400 km wide and 400 km long for each kind.
+
+    Args:
+        path: Of the GeoTIFF: tiled, compressed, float32 (uint8 for counts), bands named VH and VV, NaN
+            (0 for counts) where the radar saw nothing.
+        kinds: Of `geovision.datasets.synthetic.sar_sea.KINDS`, from the upper edge on.
+        seed: Of what is drawn.
+        pixel_size: Metres, 400 or a whole fraction of it, or coarser.
+        crs, corner: Projection in metres, and x and y of the upper left corner.
+        quantity: ``"db"``, ``"power"`` or ``"counts"``.
+
+    Returns:
+        The polar lows, in the order of `kinds`.
+
+    Raises:
+        OptionError: No such kind or quantity.
+    """
+    if quantity not in ("db", "power", "counts"):
+        raise OptionError(f"scenes are written in db, power or counts, not in {quantity!r}")
+    rasterio = rasterio_module()
+    copies = max(round(_DRAWN / pixel_size), 1)
+    side = round(EXTENT / (pixel_size * copies)) * copies
+    shape = (side * len(kinds), side)
+    grid = Grid(crs, (pixel_size, 0.0, corner[0], 0.0, -pixel_size, corner[1]), shape)
+    counts = quantity == "counts"
+    over = compose_pass(np.random.default_rng([seed, 0]), seed)
+    planted = []
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8" if counts else "float32", count=2, height=shape[0],
+        width=shape[1], crs=crs, transform=grid.affine, nodata=0 if counts else np.nan, tiled=True,
+        blockxsize=512, blockysize=512, compress="deflate", zlevel=1, bigtiff="if_safer",
+    ) as dataset:  # fmt: skip
+        dataset.descriptions = tuple(_NAMES.values())
+        dataset.update_tags(datetime=over.start.isoformat() + "Z")
+        for number, kind in enumerate(kinds):
+            rng = np.random.default_rng([seed, 1, number])
+            drawn = render(kind, over, rng, pixel_size=pixel_size * copies)
+            for row, part in _strips(drawn.counts, quantity):
+                fine = np.repeat(np.repeat(part, copies, 1), copies, 2)
+                window = rasterio.windows.Window(0, number * side + row * copies, side, fine.shape[1])
+                dataset.write(fine, window=window)
+            if drawn.eye is not None:
+                place = [(each + 0.5) * copies for each in (drawn.eye.row, drawn.eye.column)]
+                longitude, latitude = grid.lonlat(place[0] + number * side, place[1])
+                planted.append(Planted(longitude, latitude, drawn.eye.radius * copies * pixel_size))
+    return planted
+
+
+def _strips(counts: NDArray[np.uint8], quantity: str) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Some rows at a time in the wanted quantity, with their first row."""
+    for row in range(0, counts.shape[1], 64):
+        part = counts[:, row : row + 64]
+        if quantity == "counts":
+            yield row, part
+            continue
+        decibels = np.stack(
+            [to_decibels(own, OUR_LIMITS[name]) for name, own in zip(_NAMES, part, strict=True)]
+        )
+        yield row, decibels if quantity == "db" else to_power(decibels)

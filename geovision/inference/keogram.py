@@ -1,0 +1,314 @@
+"""Keograms: one slice of every frame, side by side in time, over what a model said of the frames."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from geovision import storage
+from geovision.errors import InputError, OptionError
+from geovision.inference.figures import keogram_figure
+from geovision.inference.inventory import Source, inventory
+from geovision.inference.rows import FLAGS, Reading, read_frames
+from geovision.inference.shards import Plan
+from geovision.inference.table import Table, read_table
+from geovision.physics.magnetic import dipole_bearing
+from geovision.readers.allsky import Frame
+
+__all__ = ["MOST_FRAMES", "Chosen", "Keogram", "Meridian", "keogram"]
+
+MOST_FRAMES = 50_000
+"""Of one keogram, which is held in memory: more than a day at three seconds."""
+
+SAMPLES = 256
+"""Along the slice."""
+
+
+@dataclass(frozen=True)
+class Meridian:
+    """Along which line of a frame the slice is taken, through the middle of the sky.
+
+    Args:
+        north: Where geographic north is in the frames, degrees clockwise from their top; None: not
+            known, and the slice is the middle column, from the top of the frame down.
+        kind: ``"geographic"``, or ``"magnetic"``: towards the pole of a centred dipole, approximate.
+        east: ``"left"`` as the sky is seen from below with north at the top, or ``"right"``.
+    """
+
+    north: float | None = None
+    kind: Literal["geographic", "magnetic"] = "geographic"
+    east: Literal["left", "right"] = "left"
+
+    def angle(self, site: tuple[float, float] | None, year: float) -> float:
+        """Degrees clockwise from the top of a frame to the northern end of the slice.
+
+        Raises:
+            OptionError: A magnetic meridian without a site or without north.
+        """
+        if self.kind == "geographic":
+            return self.north or 0.0
+        if self.north is None or site is None:
+            raise OptionError("a magnetic meridian needs the site, and where north is in the frames")
+        bearing = dipole_bearing(*site, year)
+        return self.north + (bearing if self.east == "right" else -bearing)
+
+    def ends(self) -> tuple[str, str]:
+        """Names of the first and the last sample of a slice."""
+        if self.north is None:
+            return "top", "bottom"
+        return ("magnetic N", "magnetic S") if self.kind == "magnetic" else ("N", "S")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which frames of an archive; None: all.
+
+    Args:
+        station, device: Codes.
+        begin, end: UTC, the end not included.
+    """
+
+    station: str | None = None
+    device: str | None = None
+    begin: datetime.datetime | None = None
+    end: datetime.datetime | None = None
+
+    def holds(self, frame: Frame) -> bool:
+        """Whether a frame belongs to it; one without a time never does."""
+        return (
+            frame.time is not None
+            and self.station in (None, frame.station)
+            and self.device in (None, frame.device)
+            and (self.begin is None or frame.time >= self.begin)
+            and (self.end is None or frame.time < self.end)
+        )
+
+    def where(self, *, readable: bool = True) -> Any:
+        """The same as an expression of `pyarrow.dataset`; None: all rows.
+
+        Args:
+            readable: Only rows with a time that are not unreadable.
+        """
+        from pyarrow.dataset import field as column
+
+        parts = [column("time").is_valid(), ~column("unreadable")] if readable else []
+        for name, value in (("station", self.station), ("device", self.device)):
+            parts += [] if value is None else [column(name) == value]
+        parts += [] if self.begin is None else [column("time") >= self.begin]
+        parts += [] if self.end is None else [column("time") < self.end]
+        return functools.reduce(operator.and_, parts) if parts else None
+
+
+@dataclass(frozen=True)
+class Keogram:
+    """Slices of the frames of one camera, in the order of their times.
+
+    Attributes:
+        times: ``(frame,)``, datetime64 in UTC.
+        slices: ``(frame, sample, 3)``, uint8, as the frames are shown to a model, the northern or
+            upper end first.
+        rows: What is known of each frame: ``path``, ``frame`` and, from a table, the columns of it.
+        classes: In the order of the table; none without a table.
+        camera: Station and device.
+        ends: What the first and the last sample are.
+        missing: Path to reason of each file of the table that could not be read now.
+    """
+
+    times: np.ndarray
+    slices: np.ndarray
+    rows: list[Mapping[str, Any]]
+    classes: tuple[str, ...]
+    camera: str
+    ends: tuple[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def save(self, prefix: str | Path, *, note: str = "") -> tuple[Path, Path]:
+        """Write ``PREFIX.png`` and ``PREFIX.csv``, both or none.
+
+        The CSV has a row a frame: time, file, class, probabilities, flags, and the brightness along
+        the slice, ``s000`` …, 0-255, the mean of the colours.
+
+        Args:
+            prefix: Path without extension.
+            note: A line under the figure.
+
+        Raises:
+            StorageError: They could not be written.
+            MissingExtraError: matplotlib is not installed.
+        """
+        prefix = Path(prefix)
+        png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
+        figure = keogram_figure(self, note=note)
+        save = functools.partial(figure.savefig, format="png", dpi=130)
+        storage.write_files(png.parent, {png.name: save, table.name: self._write_csv})
+        return png, table
+
+    def _write_csv(self, path: Path) -> None:
+        known = [name for name in self.rows[0] if name not in FLAGS and name != "time"]
+        samples = [f"s{number:03}" for number in range(self.slices.shape[1])]
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["time", *known, "flags", *samples])
+            for time, row, own in zip(self.times, self.rows, self.slices, strict=True):
+                flags = " ".join(name for name in FLAGS if row.get(name))
+                values = [_text(row[name]) for name in known]
+                brightness = own.mean(axis=1).round().astype(int).tolist()
+                writer.writerow([f"{time}Z", *values, flags, *brightness])
+
+
+def keogram(
+    source: Source, *, chosen: Chosen | None = None, reading: Reading | None = None,
+    meridian: Meridian | None = None, samples: int = SAMPLES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Keogram:  # fmt: skip
+    """Slices of the frames of one camera, and what a model said of them where there is a table.
+
+    Args:
+        source: The folder of a table that `archive` wrote, whose frames still lie where they were; or
+            frames themselves, as for `archive`.
+        chosen: Which frames; of one camera.
+        reading: How frames are read; with a table only its sites count, the rest is the table's.
+        meridian: Where the slice lies.
+        samples: Along it.
+        progress: Is told files done, and in all.
+
+    Raises:
+        InputError: No such frames, or none that can be read.
+        OptionError: Frames of several cameras, or too many.
+    """
+    chosen, meridian = chosen or Chosen(), meridian or Meridian()
+    reading = reading or Reading()
+    classes: tuple[str, ...] = ()
+    if isinstance(source, str | Path) and Table(Path(source)).begun():
+        manifest = Table(Path(source)).manifest()
+        stored = Reading.restored(manifest["reading"])
+        reading = dataclasses.replace(stored, sites={**stored.sites, **reading.sites})
+        classes = tuple(manifest["classes"])
+        wanted: Iterable[tuple[str, _Rows]] = _of_table(source, chosen)
+    else:
+        wanted = _of_source(source)
+    collected = _Collected(reading, meridian, samples)
+    files = list(wanted)
+    for number, (path, rows) in enumerate(files, 1):
+        collected.add(path, rows, chosen)
+        if progress:
+            progress(number, len(files))
+    return collected.keogram(classes)
+
+
+_Rows = Mapping[int, Mapping[str, Any]] | None
+"""What a table says of the frames of one file, by their positions; None: no table."""
+
+
+def _of_table(folder: str | Path, chosen: Chosen) -> list[tuple[str, _Rows]]:
+    table = read_table(folder, where=chosen.where())
+    if not table.num_rows:
+        raise InputError(f"{folder}: no such frames that could be read; choose another station or time")
+    if table.num_rows > MOST_FRAMES:
+        raise _too_many(table.num_rows)
+    files: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for row in table.drop_columns(["error", "date"]).to_pylist():
+        files.setdefault(row["path"], {})[row["frame"]] = row
+    return list(files.items())
+
+
+def _of_source(source: Source) -> Iterator[tuple[str, _Rows]]:
+    with closing(Plan(inventory(source), ())) as plan:
+        for shard in plan.shards(1):
+            yield shard.files[0].path, None
+
+
+class _Collected:
+    """Slices as they come in, file by file."""
+
+    def __init__(self, reading: Reading, meridian: Meridian, samples: int) -> None:
+        self._reading, self._meridian, self._samples = reading, meridian, samples
+        self._times: list[np.datetime64] = []
+        self._slices: list[np.ndarray] = []
+        self._rows: list[Mapping[str, Any]] = []
+        self._cameras: set[tuple[str, str]] = set()
+        self._missing: dict[str, str] = {}
+
+    def add(self, path: str, rows: _Rows, chosen: Chosen) -> None:
+        try:
+            for frame in read_frames(path, self._reading.pattern):
+                known = {"path": path, "frame": frame.index} if rows is None else rows.get(frame.index)
+                if known is not None and chosen.holds(frame):
+                    self._take(frame, known)
+        except InputError as error:
+            self._missing[path] = str(error)
+
+    def _take(self, frame: Frame, row: Mapping[str, Any]) -> None:
+        assert frame.time is not None
+        self._cameras.add((frame.station or "", frame.device or ""))
+        if len(self._cameras) > 1:
+            names = ", ".join(" ".join(camera).strip() or "unknown" for camera in sorted(self._cameras))
+            raise OptionError(f"frames of {names}; a keogram is of one camera: choose station and device")
+        if len(self._times) == MOST_FRAMES:
+            raise _too_many(MOST_FRAMES + 1)
+        # A grey frame is shown as it is; that is no question to a model of colours.
+        reading = dataclasses.replace(self._reading, channels="grey" if frame.pixels.ndim == 2 else None)
+        angle = self._meridian.angle(self._site(frame), frame.time.year)
+        self._slices.append(_slice(frame, reading, angle, self._samples))
+        self._times.append(np.datetime64(frame.time.replace(tzinfo=None), "us"))
+        self._rows.append(row)
+
+    def _site(self, frame: Frame) -> tuple[float, float] | None:
+        if frame.latitude is not None and frame.longitude is not None:
+            return frame.latitude, frame.longitude
+        return self._reading.sites.get(frame.station or "", self._reading.sites.get(""))
+
+    def keogram(self, classes: tuple[str, ...]) -> Keogram:
+        if not self._times:
+            reason = next(iter(self._missing.values()), "no frame of this camera and time, with a time")
+            raise InputError(f"nothing to draw: {reason}")
+        times = np.array(self._times)
+        order = np.argsort(times, kind="stable")
+        (camera,) = self._cameras
+        return Keogram(
+            times[order], np.stack(self._slices)[order], [self._rows[place] for place in order], classes,
+            " ".join(camera).strip(), self._meridian.ends(), self._missing,
+        )  # fmt: skip
+
+
+def _slice(frame: Frame, reading: Reading, angle: float, samples: int) -> np.ndarray:
+    """``(sample, 3)`` along a line through the middle of the sky, bilinear."""
+    picture, _ = reading.picture(frame)
+    height, width = picture.shape[:2]
+    circle = reading.of(reading.circles, frame)
+    x, y, radius = (
+        ((width - 1) / 2, (height - 1) / 2, (min(width, height) - 1) / 2)
+        if circle is None
+        else (circle.x, circle.y, circle.radius)
+    )
+    along = np.linspace(radius, -radius, samples)
+    columns = x + along * np.sin(np.radians(angle))
+    rows = y - along * np.cos(np.radians(angle))
+    inside = (columns >= 0) & (rows >= 0) & (columns <= width - 1) & (rows <= height - 1)
+    left = np.clip(columns.astype(int), 0, max(width - 2, 0))
+    upper = np.clip(rows.astype(int), 0, max(height - 2, 0))
+    right, down = (columns - left)[:, None], (rows - upper)[:, None]
+    above = picture[upper, left] * (1 - right) + picture[upper, left + 1] * right
+    below = picture[upper + 1, left] * (1 - right) + picture[upper + 1, left + 1] * right
+    values = above * (1 - down) + below * down
+    return np.where(inside[:, None], values.round(), 0).clip(0, 255).astype(np.uint8)
+
+
+def _too_many(number: int) -> OptionError:
+    return OptionError(
+        f"{number:,} frames or more; a keogram has at most {MOST_FRAMES:,}: choose a date, or begin and end"
+    )
+
+
+def _text(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,260 @@
+"""How often each class occurs, by hour, magnetic local time, month or station, from a table.
+
+Frames of one night look alike, so that a thousand of them say little more than a few. Intervals come
+from drawing nights, with replacement, each with all its frames (cluster bootstrap, Davison & Hinkley
+1997, section 3.8).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from geovision import storage
+from geovision.errors import InputError, OptionError
+from geovision.inference.figures import occurrence_figure
+from geovision.inference.rows import FLAGS, TWILIGHT, Reading
+from geovision.inference.table import UNKNOWN, Table, open_table
+from geovision.physics.magnetic import magnetic_local_time
+from geovision.physics.sun_moon import sun_elevation
+
+__all__ = ["EXCLUDED", "By", "Occurrence", "occurrence"]
+
+By = Literal["hour", "mlt", "month", "station"]
+
+EXCLUDED = ("unreadable", "dark", "twilight")
+"""Frames with one of these flags do not count, unless it is said otherwise."""
+
+_DRAWS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """Shares of the classes in groups of frames.
+
+    Attributes:
+        by: What the groups are.
+        classes, groups: In their order.
+        rows: One for each group and class: the group under the name of `by`, ``label``, ``share`` (0-1)
+            with ``low`` and ``high``, None with fewer than two nights, ``frames`` of the class,
+            ``of`` so many in the group, and ``nights`` of the group.
+        frames: That count.
+        left_out: Reason to number of frames that do not count.
+        unknown: Flag to number of frames that count although it is not known whether they have it.
+        level: Coverage of the intervals.
+    """
+
+    by: By
+    classes: tuple[str, ...]
+    groups: tuple[Any, ...]
+    rows: list[dict[str, Any]]
+    frames: int
+    left_out: dict[str, int]
+    unknown: dict[str, int]
+    level: float
+
+    def save(self, prefix: str | Path) -> tuple[Path, Path]:
+        """Write ``PREFIX.png`` and ``PREFIX.csv``, both or none.
+
+        Raises:
+            StorageError: They could not be written.
+            MissingExtraError: matplotlib is not installed.
+        """
+        prefix = Path(prefix)
+        png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
+        save = partial(occurrence_figure(self).savefig, format="png", dpi=130)
+        storage.write_files(png.parent, {png.name: save, table.name: self._write_csv})
+        return png, table
+
+    def _write_csv(self, path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self.rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def occurrence(
+    folder: str | Path, by: By = "hour", *, sites: Mapping[str, tuple[float, float]] | None = None,
+    exclude: Sequence[str] = EXCLUDED, where: Any = None, resamples: int = 1000, seed: int = 0,
+    level: float = 0.95,
+) -> Occurrence:  # fmt: skip
+    """Share of each class among the frames of a table, in memory that does not grow with it.
+
+    A night lasts from noon to noon of a station's mean solar time; of UTC where its site is not known.
+    Stations under the same sky share it, so that their frames of one night are drawn together.
+
+    Args:
+        folder: Of a table that `archive` wrote.
+        by: ``"hour"`` of UTC, ``"mlt"`` (hour of magnetic local time by a centred dipole, approximate),
+            ``"month"`` of the year, or ``"station"``.
+        sites: Latitude and longitude by station, ``""`` for all, beside those of the table.
+        exclude: Flags whose frames do not count.
+        where: An expression of `pyarrow.dataset` that frames have to meet.
+        resamples: Draws of nights.
+        seed: Of the draws.
+        level: Coverage of the intervals, 0-1.
+
+    Raises:
+        InputError: No table, or no frame in it that counts.
+        OptionError: A flag or group that does not exist; magnetic local time without a site.
+    """
+    if by not in get_args(By):
+        raise OptionError(f"occurrence by {by!r} is not known; known: {', '.join(get_args(By))}")
+    if strange := [name for name in exclude if name not in FLAGS]:
+        raise OptionError(f"no flag {strange[0]!r}; known: {', '.join(FLAGS)}")
+    if not 0 < level < 1:
+        raise OptionError(f"a level of {level}; it lies between 0 and 1")
+    manifest = Table(Path(folder)).manifest()
+    sites = {**Reading.restored(manifest["reading"]).sites, **(sites or {})}
+    if by == "mlt" and not sites:
+        raise OptionError("magnetic local time needs the sites of the stations; give them")
+    counted = _Counted(by, tuple(manifest["classes"]), sites, tuple(exclude))
+    columns = ["time", "station", "label", *exclude]
+    for batch in open_table(folder).to_batches(columns=columns, filter=where):
+        counted.add(batch)
+    if not counted.counts:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in counted.left_out.items())
+        raise InputError(f"{folder}: no frame that counts ({reasons or 'none at all'})")
+    return counted.occurrence(resamples, seed, level)
+
+
+class _Counted:
+    """Frames of each class, by group and night."""
+
+    def __init__(
+        self, by: By, classes: tuple[str, ...], sites: Mapping[str, tuple[float, float]],
+        exclude: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        self._by: By = by
+        self._classes, self._sites, self._exclude = classes, sites, exclude
+        self.counts: dict[Any, dict[int, np.ndarray]] = {}
+        self.left_out: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+
+    def add(self, batch: Any) -> None:
+        """Count a record batch, station by station."""
+        stations = np.array([name or UNKNOWN for name in batch["station"].to_pylist()], object)
+        times = np.asarray(batch["time"].cast("int64").fill_null(np.iinfo(np.int64).min)).view("M8[us]")
+        place = {name: number for number, name in enumerate(self._classes)}
+        labels = np.array([place.get(label, -1) for label in batch["label"].to_pylist()])
+        flags = {name: _three_valued(batch[name]) for name in self._exclude}
+        for station in dict.fromkeys(stations):
+            own = stations == station
+            self._count(station, times[own], labels[own], {name: each[own] for name, each in flags.items()})
+
+    def _count(
+        self, station: str, times: np.ndarray, labels: np.ndarray, flags: dict[str, np.ndarray]
+    ) -> None:
+        site = self._sites.get(station, self._sites.get(""))
+        if "twilight" in flags and site is not None:
+            flags["twilight"] = _with_sun(flags["twilight"], times, site)
+        counts = np.ones(len(times), bool)
+        for name, values in flags.items():
+            self._leave_out(name, counts, values == 1)
+        self._leave_out("without a class", counts, labels < 0)
+        if self._by != "station":
+            self._leave_out("without a time", counts, np.isnat(times))
+        if self._by == "mlt" and site is None:
+            self._leave_out("without a site", counts, np.ones(len(times), bool))
+        for name, values in flags.items():
+            if number := int((counts & (values < 0)).sum()):
+                self.unknown[name] += number
+        times, labels = times[counts], labels[counts]
+        for group, night, label, number in _distinct(
+            _groups(self._by, times, site), _nights(times, site), labels
+        ):
+            key = station if self._by == "station" else group
+            nights = self.counts.setdefault(key, {})
+            nights.setdefault(night, np.zeros(len(self._classes), np.int64))[label] += number
+
+    def _leave_out(self, reason: str, counts: np.ndarray, out: np.ndarray) -> None:
+        if number := int((counts & out).sum()):
+            self.left_out[reason] += number
+        counts &= ~out
+
+    def occurrence(self, resamples: int, seed: int, level: float) -> Occurrence:
+        rows: list[dict[str, Any]] = []
+        groups = tuple(sorted(self.counts))
+        for number, group in enumerate(groups):
+            counts = np.stack(list(self.counts[group].values()))
+            total = counts.sum(axis=0)
+            low, high = _interval(counts, resamples, (seed, number), level)
+            rows += [
+                {
+                    self._by: group, "label": label, "share": float(total[place] / total.sum()),
+                    "low": low[place], "high": high[place], "frames": int(total[place]),
+                    "of": int(total.sum()), "nights": len(counts),
+                }
+                for place, label in enumerate(self._classes)
+            ]  # fmt: skip
+        frames = sum(row["frames"] for row in rows)
+        return Occurrence(
+            self._by, self._classes, groups, rows, frames, dict(self.left_out), dict(self.unknown), level
+        )
+
+
+def _three_valued(column: Any) -> np.ndarray:
+    """1 true, 0 false, -1 not known."""
+    return np.asarray(column.cast("int8").fill_null(-1))
+
+
+def _with_sun(twilight: np.ndarray, times: np.ndarray, site: tuple[float, float]) -> np.ndarray:
+    """Twilight where the table does not know it, but the site is given now."""
+    missing = (twilight < 0) & ~np.isnat(times)
+    if missing.any():
+        twilight = twilight.copy()
+        twilight[missing] = sun_elevation(times[missing], *site) > TWILIGHT
+    return twilight
+
+
+def _groups(by: By, times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
+    match by:
+        case "hour":
+            return times.astype("M8[h]").astype(int) % 24
+        case "month":
+            return times.astype("M8[M]").astype(int) % 12 + 1
+        case "mlt" if site is not None:
+            return magnetic_local_time(times, *site).astype(int) % 24
+        case _:
+            return np.zeros(len(times), int)
+
+
+def _nights(times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
+    """Days since 1970 of the evening to which a frame belongs; -1 without a time."""
+    east = np.timedelta64(round((site[1] if site else 0.0) * 240), "s")  # four minutes a degree
+    days = (times + east - np.timedelta64(12, "h")).astype("M8[D]").astype(np.int64)
+    return np.where(np.isnat(times), -1, days)
+
+
+def _distinct(*columns: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """Each combination of values that occurs, and how often."""
+    if len(columns[0]):
+        values, numbers = np.unique(np.stack(columns), axis=1, return_counts=True)
+        for value, number in zip(values.T.tolist(), numbers.tolist(), strict=True):
+            yield (*value, number)
+
+
+def _interval(
+    counts: np.ndarray, resamples: int, seed: tuple[int, int], level: float
+) -> tuple[list[float | None], list[float | None]]:
+    """Percentiles of the shares in resamples of the nights: ``counts`` is ``(night, class)``."""
+    nights, classes = counts.shape
+    if nights < 2 or not resamples:
+        return [None] * classes, [None] * classes
+    generator = np.random.default_rng(seed)
+    shares: list[np.ndarray] = []
+    at_once = max(1, _DRAWS_AT_ONCE // nights)
+    for first in range(0, resamples, at_once):
+        size = min(at_once, resamples - first)
+        drawn = generator.multinomial(nights, np.full(nights, 1 / nights), size=size) @ counts
+        shares.append(drawn / drawn.sum(axis=1, keepdims=True))
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(np.concatenate(shares), [tail, 100 - tail], axis=0)
+    return low.tolist(), high.tolist()

@@ -1,0 +1,436 @@
+"""A model over one scene, however large: a map of probabilities, places on it, a picture."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geovision import __version__, storage
+from geovision.errors import InputError, OptionError, StorageError
+from geovision.inference import engine, quicklook
+from geovision.inference.detections import Detection, cover, fractions, geojson, peaks
+from geovision.inference.rasters import Raster, bounded, storing
+from geovision.inference.sliding import Answers, Job, Source, merged, slide
+from geovision.inference.windows import Windows
+from geovision.models.folder import read, weights_digest
+from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import Prepared, prepare
+from geovision.physics.backscatter import DecibelLimits
+from geovision.readers.scenes import (
+    CountsRaster,
+    Grid,
+    RadarScene,
+    check_pixels,
+    model_grid,
+    open_scene,
+    write_counts,
+)
+from geovision.readers.scenes.geotiff import POLARISATIONS
+from geovision.spec import ClassTarget, InputSpec
+
+__all__ = ["Declared", "SceneProgress", "SceneSummary", "scene"]
+
+SceneProgress = Callable[[str, int, int], None]
+"""What is under way (``"averaging"``, ``"asking"``, ``"merging"``), how much is done, how much there is."""
+
+_BLOCK = 1024
+_READERS = 4  # threads that average the scene, each with a tile in memory
+_MOST_REDUCED = 4_000_000  # cells in which detections are looked for
+_PICTURE = 900  # pixels of a quick look
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a file does not say, or says otherwise. Nothing of it is guessed.
+
+    Args:
+        quantity: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``.
+        bands: Channel to number of its band, from 1; None: by the descriptions in the file.
+        limits: Channel to the decibels of the lowest and the highest count; empty: those that are
+            stored with the model.
+        nodata: A value that stands for no data, beside what the file declares.
+        time: When the scene was taken, UTC; None: as the file says.
+        crs: Projection of the result, in metres; ``"scene"``: the scene's own; None: see
+            `geovision.readers.scenes.grid.model_grid`.
+    """
+
+    quantity: str
+    bands: Mapping[str, int] | None = None
+    limits: Mapping[str, DecibelLimits] = field(default_factory=dict)
+    nodata: float | None = None
+    time: datetime.datetime | None = None
+    crs: str | None = None
+
+
+@dataclass(frozen=True)
+class SceneSummary:
+    """What a scene run left.
+
+    Attributes:
+        files: By what they are: ``"probability"``, ``"count"``, ``"detections"``, ``"picture"``.
+        detections: The most conspicuous first.
+        grid: Of the maps.
+        windows, skipped: How many there are, and how many have too little data.
+        seconds: By what was done.
+    """
+
+    files: Mapping[str, Path]
+    detections: tuple[Detection, ...]
+    grid: Grid
+    windows: int
+    skipped: int
+    seconds: Mapping[str, float]
+
+
+def scene(
+    model: GeoModel, path: str | Path, out: str | Path, declared: Declared, *, overlap: float = 0.5,
+    least_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
+    masks: Mapping[str, str | Path] | None = None, batch_size: int = 16, precision: str = "auto",
+    workers: engine.Workers | None = None, progress: SceneProgress | None = None,
+) -> SceneSummary:  # fmt: skip
+    """Ask a model about every window of a radar scene, and write a map of what it says.
+
+    ``OUT_probability.tif`` and ``OUT_count.tif`` (cloud-optimised GeoTIFF on the model's pixels, in a
+    projection in metres: the mean probability of all windows over a cell, weighted by how near to
+    their middle it lies, and how many they are), ``OUT.geojson`` (detections) and ``OUT.png``. All of
+    them are written, or none. Memory does not grow with the scene; the disk of `out` holds its counts
+    meanwhile, a byte a model pixel and channel.
+
+    Args:
+        model: One that takes radar in counts, of pixels with a size on the ground.
+        path: The scene, see `geovision.readers.scenes.open_scene`.
+        out: Folder and first part of the names of the results.
+        declared: What the file does not say.
+        overlap: Fraction of a window's side that its neighbour covers too, at least.
+        least_valid: Fraction of a window that has to have data, or it is skipped.
+        threshold: Least probability of a detection.
+        separation: Metres that two detections are apart at least; None: half a window.
+        masks: Name to path of rasters, such as ``{"land": "land.tif"}``; the fraction of each detection
+            that they cover is stated.
+        batch_size: Windows a forward pass.
+        precision: As for `GeoModel.predict`.
+        workers: Who asks the model; None: this process.
+        progress: Is told how far it is.
+
+    Raises:
+        OptionError: A model of another kind, options that exclude each other, limits that are missing.
+        InputError: A scene that cannot be taken; see its message. Or no window has enough data.
+        StorageError: The results could not be written; what stood there is untouched.
+    """
+    source_spec, layers = _taken(model)
+    limits = _limits(model, declared)
+    masks = dict(masks or {})
+    given = open_scene(
+        path, [channel.name for channel in source_spec.channels], quantity=declared.quantity,
+        bands=declared.bands, nodata=declared.nodata, time=declared.time,
+    )  # fmt: skip
+    assert source_spec.pixel_size is not None
+    assert source_spec.size is not None
+    check_pixels(given, source_spec.pixel_size)
+    grid = model_grid(given.grid, source_spec.pixel_size, declared.crs, where=str(path))
+    windows = Windows(grid.shape, source_spec.size, overlap)
+    given.check()
+    for mask in masks.values():
+        cover(mask, grid.part(0, 0, (1, 1)), np.ones((1, 1), bool))  # a bad one fails before the work
+    told = progress or (lambda what, done, whole: None)
+    clock = _Clock()
+    out = Path(out).absolute()
+    with bounded(), _scratch(out.parent) as scratch:
+        with storing(scratch):
+            counts = write_counts(
+                given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
+                progress=lambda done, whole: told("averaging", done, whole),
+            )  # fmt: skip
+        clock.lap("averaging")
+        ask = _asked(model, precision, workers, scratch)
+        job = Job(counts, windows, ask, batch_size, least_valid)
+        answers = slide(
+            job, scratch, workers or engine.Workers(), lambda done, whole: told("asking", done, whole)
+        )
+        _some(answers, job, given)
+        clock.lap("asking")
+        about = _about(model, given, declared, limits, windows, least_valid, threshold)
+        maps = _merge(
+            answers, counts, layers, about, scratch, lambda done, whole: told("merging", done, whole)
+        )
+        detections = maps.detections(
+            counts, threshold, separation or min(source_spec.size) / 2 * grid.cell[0], masks
+        )
+        files = _write(out, model, given, maps, counts, detections, about)
+        clock.lap("merging")
+    skipped = int((~answers.asked).sum())
+    return SceneSummary(files, tuple(detections), grid, answers.asked.size, skipped, clock.laps)
+
+
+# --- what is asked ----------------------------------------------------------------------------------
+
+
+def _taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
+    """The input that windows fill, and names of the layers of the result."""
+    first = model.inputs[0]
+    radar = all(channel.name in POLARISATIONS for channel in first.channels)
+    if len(model.inputs) != 1 or first.layout != "channel y x" or first.pixel_size is None or not radar:
+        takes = ", ".join(channel.name for channel in first.channels)
+        raise OptionError(
+            f"{model.spec.name} takes {takes} and no radar on a map; a scene is cross_pol and co_pol"
+        )
+    if first.size is None:
+        raise OptionError(f"{model.spec.name} has no size of windows; create it with size=")
+    if not isinstance(model.target, ClassTarget):
+        raise OptionError(f"{model.spec.name} answers no class; a scene is asked for one")
+    return first, (model.target.positive,) if model.target.positive else model.target.classes
+
+
+def _limits(model: GeoModel, declared: Declared) -> Mapping[str, DecibelLimits] | None:
+    """Declared, or stored with the model; None for counts."""
+    stored = {name: DecibelLimits(*pair) for name, pair in model.options.limits.items()}
+    if stored and declared.limits and dict(declared.limits) != stored:
+        told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
+        raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")
+    known = {channel.name for channel in model.inputs[0].channels}
+    if strange := [name for name in declared.limits if name not in known]:
+        raise OptionError(f"no channel {strange[0]!r} has limits; the model takes {', '.join(sorted(known))}")
+    if declared.quantity == "counts":
+        return dict(declared.limits) or None
+    return dict(declared.limits) or stored or None
+
+
+class _Loaded:
+    """A model in this process."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+
+    def __call__(self, inputs: Tensor, valid: Tensor) -> Tensor:
+        return _probabilities(self.prepared, inputs, valid)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A model in a folder that workers share."""
+
+    folder: str
+    precision: str
+    threads: int
+
+    def __call__(self, inputs: Tensor, valid: Tensor) -> Tensor:
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        return _probabilities(prepare(_model(self.folder), self.precision), inputs, valid)
+
+
+@lru_cache(maxsize=1)
+def _model(folder: str) -> GeoModel:
+    return read(Path(folder))
+
+
+def _asked(
+    model: GeoModel, precision: str, workers: engine.Workers | None, scratch: Path
+) -> Callable[[Tensor, Tensor], Tensor]:
+    if workers is None or not (workers.count or workers.scheduler):
+        return _Loaded(prepare(model, precision))
+    return _Saved(str(model.save(scratch / "model")), precision, workers.threads)
+
+
+def _probabilities(prepared: Prepared, inputs: Tensor, valid: Tensor) -> Tensor:
+    """``(window, layer)``: of the class that is looked for, or of all."""
+    name = prepared.specs[0].name
+    # Where all is there, nothing has to be masked; elsewhere the mask lies in memory as the values do.
+    masks = {} if valid.all() else {name: valid.contiguous(memory_format=torch.channels_last)}
+    values, _ = prepared({name: inputs}, masks)
+    found = prepared.head.probabilities(values)
+    target = prepared.head.target
+    if target.positive:
+        return found[:, [target.classes.index(target.positive)]]
+    return found
+
+
+def _some(answers: Answers, job: Job, given: RadarScene) -> None:
+    if answers.asked.any():
+        return
+    wide = [cells * side / 1000 for cells, side in zip(job.windows.size, job.source.grid.cell, strict=True)]
+    has = [cells * side / 1000 for cells, side in zip(given.grid.shape, given.grid.ground(), strict=True)]
+    raise InputError(
+        f"{given.path}: no window has data in {job.least_valid:.0%} of its {wide[0]:.0f} x {wide[1]:.0f} km; "
+        f"the scene is {has[0]:.3g} x {has[1]:.3g} km. Take a larger scene, or a smaller least valid fraction"
+    )
+
+
+# --- what comes out ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Maps:
+    """Merged maps on disk, and the first layer reduced for what looks at all of it."""
+
+    probability: Raster
+    count: Raster
+    layers: tuple[str, ...]
+    grid: Grid
+    factor: int
+    reduced: NDArray[np.float32]
+
+    def detections(
+        self, source: Source, threshold: float, separation: float, masks: Mapping[str, str | Path]
+    ) -> list[Detection]:
+        """Of the first layer, where there is one alone: a thing that is looked for."""
+        if len(self.layers) != 1:
+            return []
+        found = []
+        cell = self.grid.cell[0] * self.factor
+        for row, column, radius, probability in peaks(
+            self.reduced, threshold=threshold, separation=separation / cell
+        ):
+            row, column = row * self.factor, column * self.factor
+            place = Detection(row, column, *self.grid.lonlat(row, column), radius * cell, probability)
+            valid, covered = fractions(place, source, masks)
+            found.append(
+                Detection(
+                    row, column, place.longitude, place.latitude, place.radius, probability, valid, covered
+                )
+            )
+        return found
+
+
+def _merge(
+    answers: Answers, source: Source, layers: tuple[str, ...], about: Mapping[str, Any], scratch: Path,
+    progress: Callable[[int, int], None],
+) -> _Maps:  # fmt: skip
+    """Merge all windows, block by block; nothing is said of cells without data."""
+    grid = source.grid
+    factor = _factor(answers, grid)
+    tags = {f"geovision_{key}": str(value) for key, value in about.items()}
+    probability = Raster(
+        scratch / "probability.tif", grid, layers, dtype="float32", nodata=math.nan, tags=tags
+    )
+    count = Raster(scratch / "count.tif", grid, ["windows merged"], dtype="uint16", nodata=0, tags=tags)
+    reduced = np.full([math.ceil(side / factor) for side in grid.shape], np.nan, np.float32)
+    side = max(_BLOCK // factor, 1) * factor
+    places = [
+        (row, column) for row in range(0, grid.shape[0], side) for column in range(0, grid.shape[1], side)
+    ]
+    for number, (row, column) in enumerate(places, 1):
+        shape = (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))
+        values, windows = merged(answers, row, column, shape)
+        seen = source.read(row, column, shape)[1]
+        values[:, ~seen], windows[~seen] = np.nan, 0
+        probability.write(row, column, values)
+        count.write(row, column, windows[None])
+        means = _means(values[0], factor)
+        reduced[row // factor :, column // factor :][: means.shape[0], : means.shape[1]] = means
+        progress(number, len(places))
+    probability.close()
+    count.close()
+    return _Maps(probability, count, layers, grid, factor, reduced)
+
+
+def _factor(answers: Answers, grid: Grid) -> int:
+    """Cells that are taken together where all of the map is looked at: an eighth of what lies between
+    two windows of one value each, and more only on maps that are too large."""
+    fine = max(int(min(answers.windows.stride) // 8), 1) if answers.single else 1
+    return max(fine, math.ceil(math.sqrt(grid.shape[0] * grid.shape[1] / _MOST_REDUCED)))
+
+
+def _means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Of ``factor x factor`` cells, of those that are known."""
+    rows, columns = values.shape
+    padded = np.pad(values, ((0, -rows % factor), (0, -columns % factor)), constant_values=np.nan)
+    blocks = padded.reshape(padded.shape[0] // factor, factor, -1, factor)
+    known = np.isfinite(blocks)
+    count = known.sum(axis=(1, 3))
+    total = np.where(known, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _about(
+    model: GeoModel, given: RadarScene, declared: Declared, limits: Mapping[str, DecibelLimits] | None,
+    windows: Windows, least_valid: float, threshold: float,
+) -> dict[str, Any]:  # fmt: skip
+    """What made the result, so that it can be made again."""
+    return {
+        "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
+        "scene": Path(given.path).name, "quantity": declared.quantity,
+        "bands": dict(zip(given.channels, given.bands, strict=True)),
+        "limits_db": {name: [each.low, each.high] for name, each in (limits or {}).items()},
+        "time": None if given.time is None else given.time.isoformat(),
+        "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
+        "least_valid": least_valid, "threshold": threshold,
+    }  # fmt: skip
+
+
+def _write(
+    out: Path, model: GeoModel, given: RadarScene, maps: _Maps, counts: CountsRaster,
+    detections: list[Detection], about: Mapping[str, Any],
+) -> dict[str, Path]:  # fmt: skip
+    """All results, or none."""
+    label = maps.layers[0]
+    card = model.target.card(label)  # type: ignore[union-attr]
+    name = card.name.en if card else label
+    text = geojson(detections, label=label, name=name, time=given.time, about=about)
+    title = (
+        f"{Path(given.path).name}  {given.time:%Y-%m-%d %H:%M} UTC" if given.time else Path(given.path).name
+    )
+    picture = quicklook.draw(
+        _reduced_picture(counts), maps.reduced, maps.grid, detections, layer=name.lower(),
+        title=f"{title}\n{model.spec.name}",
+    )  # fmt: skip
+    writers: dict[str, tuple[str, Callable[[Path], Any]]] = {
+        "probability": ("_probability.tif", lambda path: maps.probability.cog(path, overviews="average")),
+        "count": ("_count.tif", lambda path: maps.count.cog(path, overviews="nearest")),
+        "detections": (".geojson", lambda path: path.write_text(text, encoding="utf-8")),
+        "picture": (".png", lambda path: picture.savefig(path, format="png", dpi=100)),
+    }
+    storage.write_files(out.parent, {f"{out.name}{end}": write for end, write in writers.values()})
+    return {kind: out.with_name(f"{out.name}{end}") for kind, (end, _) in writers.items()}
+
+
+def _reduced_picture(counts: CountsRaster) -> NDArray[np.float32]:
+    """The last channel of all of the map, small, NaN where there is no data."""
+    rows, columns = counts.grid.shape
+    factor = max(math.ceil(max(rows, columns) / _PICTURE), 1)
+    shape = (math.ceil(rows / factor), math.ceil(columns / factor))
+    last = counts.overview(shape)[-1].astype(np.float32)
+    return np.where(last == 0, np.nan, last)
+
+
+# --- around it --------------------------------------------------------------------------------------
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._begun = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._begun = now - self._begun, now
+
+
+@contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    """A folder beside the results, gone in the end whatever happens."""
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".geovision-scene-", dir=beside))
+    except OSError as error:
+        raise StorageError(
+            f"{beside}: could not be written ({error.strerror}); choose another folder"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""What is to be done of an archive, as shards of files, beside what is done already."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from geovision.inference.inventory import ArchiveFile
+
+__all__ = ["Plan", "Shard"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Files that are answered together: the unit of work, of writing and of going on.
+
+    Args:
+        key: Names what is written of it.
+        files: In their order.
+    """
+
+    key: str
+    files: tuple[ArchiveFile, ...]
+
+
+class Plan:
+    """Which files of an archive are to be done, in shards.
+
+    A file belongs to one shard, and stays in it. Files that no shard has yet are put together in the
+    order of their paths; a shard that holds a file whose size has changed is done again as a whole,
+    under its old key. So no file can come to stand in two shards, whatever comes in or is left out.
+
+    The lists are kept in a private database on disk, so that memory does not grow with them.
+
+    Args:
+        files: Of the archive, in any order; what stands there twice counts once.
+        done: The shards that are finished.
+    """
+
+    def __init__(self, files: Iterable[ArchiveFile], done: Iterable[Shard]) -> None:
+        self._database = sqlite3.connect("")  # a temporary file that vanishes with the connection
+        self._database.executescript(_TABLES)
+        self._database.executemany(
+            "INSERT OR REPLACE INTO files VALUES (?, ?)", ((file.path, file.size) for file in files)
+        )
+        self._database.executemany(
+            "INSERT OR REPLACE INTO done VALUES (?, ?, ?)",
+            ((file.path, file.size, shard.key) for shard in done for file in shard.files),
+        )
+
+    def files(self) -> int:
+        """How many there are in all."""
+        return self._number("SELECT count(*) FROM files")
+
+    def files_to_do(self) -> int:
+        """How many of them no finished shard holds as they are now."""
+        changed = f"SELECT count(*) FROM files JOIN done USING (path) WHERE shard IN ({_CHANGED})"
+        return self._number(f"SELECT count(*) FROM ({_FRESH})") + self._number(changed)
+
+    def shards(self, size: int) -> Iterator[Shard]:
+        """Those that are to be done; new ones of at most `size` files."""
+        for (key,) in self._database.execute(_CHANGED).fetchall():
+            yield Shard(key, tuple(ArchiveFile(*row) for row in self._database.execute(_OF_SHARD, (key,))))
+        fresh = (ArchiveFile(*row) for row in self._database.execute(f"{_FRESH} ORDER BY path"))
+        while files := tuple(itertools.islice(fresh, size)):
+            yield Shard(_key(files), files)
+
+    def sample(self, number: int) -> list[ArchiveFile]:
+        """So many files, or all, spread evenly over the archive in the order of their paths."""
+        step = max(self.files() / number, 1)
+        wanted = {round(step * (index + 0.5) - 0.5) for index in range(number)}
+        rows = self._database.execute("SELECT path, size FROM files ORDER BY path")
+        return [ArchiveFile(*row) for place, row in enumerate(rows) if place in wanted]
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _number(self, query: str) -> int:
+        return int(self._database.execute(query).fetchone()[0])
+
+
+_TABLES = """
+CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;
+CREATE TABLE done (path TEXT PRIMARY KEY, size INTEGER, shard TEXT) WITHOUT ROWID;
+CREATE INDEX of_shard ON done (shard);
+"""
+_FRESH = "SELECT path, size FROM files WHERE path NOT IN (SELECT path FROM done)"
+_CHANGED = (
+    "SELECT DISTINCT shard FROM done JOIN files USING (path) WHERE done.size != files.size ORDER BY shard"
+)
+_OF_SHARD = (
+    "SELECT path, coalesce(files.size, done.size) FROM done LEFT JOIN files USING (path) "
+    "WHERE shard = ? ORDER BY path"
+)
+
+
+def _key(files: Sequence[ArchiveFile]) -> str:
+    return hashlib.sha256("\n".join(file.path for file in files).encode()).hexdigest()[:16]

@@ -1,0 +1,248 @@
+"""A model over the windows of a map: read, asked in batches, merged. It knows nothing of radar.
+
+What a map is read from gives inputs and where they are valid, for any rectangle of its grid; what is
+asked gives for each window one value a layer, or a value for each cell. Answers are kept by window and
+merged in the order of the windows, block by block, so that neither the order in which they come, nor
+the size of batches, nor who computed them can be seen in the result, and memory holds a batch and a
+block whatever the size of the map.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geovision.errors import GeovisionError
+from geovision.inference import engine
+from geovision.inference.windows import Run, Windows, weight
+from geovision.readers.scenes import Grid
+
+__all__ = ["Answered", "Answers", "Job", "Source", "answer_run", "merged", "slide"]
+
+RUN = 32
+"""Neighbouring windows that are read together, at most."""
+
+
+class Source(Protocol):
+    """Where windows are cut from. It is sent to workers, and read by several at a time."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+    def read(
+        self, row: int, column: int, shape: tuple[int, int]
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Inputs ``(channel, y, x)`` and validity ``(y, x)`` of a part within the grid."""
+        ...
+
+
+Ask = Callable[[Tensor, Tensor], Tensor]
+"""Inputs ``(window, channel, y, x)`` and validity, of the same shape, to values ``(window, layer)`` or
+``(window, layer, y, x)``; NaN in a cell: nothing to say there."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every run of windows.
+
+    Args:
+        source: Of the inputs.
+        windows: Over its grid.
+        ask: The model; importable by its name on the workers.
+        batch_size: Windows a forward pass.
+        least_valid: Fraction of a window that has to have data, or the window is skipped.
+    """
+
+    source: Source
+    windows: Windows
+    ask: Ask
+    batch_size: int = 16
+    least_valid: float = 0.25
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a run of windows gave.
+
+    Attributes:
+        run: Which windows.
+        asked: bool ``(window,)``: False where too little of it has data.
+        values: float32 of the asked ones, in their order.
+    """
+
+    run: Run
+    asked: NDArray[np.bool_]
+    values: NDArray[np.float32]
+
+
+def answer_run(job: Job, run: Run) -> Answered:
+    """Read and ask one run of windows. This runs on the workers."""
+    windows = job.windows
+    lefts = windows.lefts[run.first : run.last]
+    height, width = windows.size
+    inputs, valid = _padded(
+        job.source, windows.tops[run.row], lefts[0], (height, lefts[-1] - lefts[0] + width)
+    )
+    parts = [slice(left - lefts[0], left - lefts[0] + width) for left in lefts]
+    asked = np.array([valid[:, part].mean() >= job.least_valid for part in parts])
+    wanted = [part for part, wants in zip(parts, asked, strict=True) if wants]
+    values = []
+    for begin in range(0, len(wanted), job.batch_size):
+        batch = wanted[begin : begin + job.batch_size]
+        cut = torch.from_numpy(np.stack([inputs[:, :, part] for part in batch]))
+        there = torch.from_numpy(np.stack([valid[None, :, part] for part in batch]))
+        values.append(job.ask(cut, there.expand_as(cut)).float().numpy())
+    return Answered(run, asked, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
+
+
+def _padded(
+    source: Source, row: int, column: int, shape: tuple[int, int]
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """A part that may reach beyond the grid, without data there."""
+    rows, columns = source.grid.shape
+    top, left, bottom, right = (
+        max(row, 0),
+        max(column, 0),
+        min(row + shape[0], rows),
+        min(column + shape[1], columns),
+    )
+    inputs, valid = source.read(top, left, (bottom - top, right - left))
+    margins = ((top - row, row + shape[0] - bottom), (left - column, column + shape[1] - right))
+    if not any(map(any, margins)):
+        return inputs, valid
+    return np.pad(inputs, ((0, 0), *margins)), np.pad(valid, margins)
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+class Answers:
+    """What was said of every window. Single values are kept in memory, maps on disk.
+
+    Args:
+        windows: All of them.
+        scratch: A folder for maps of windows.
+    """
+
+    def __init__(self, windows: Windows, scratch: Path) -> None:
+        self.windows, self.scratch = windows, scratch
+        self.asked = np.zeros((len(windows.tops), len(windows.lefts)), bool)
+        self.layers = 0
+        self._single: NDArray[np.float32] | None = None
+
+    def put(self, answered: Answered) -> None:
+        """Take in one run, in whatever order they come."""
+        run, values = answered.run, answered.values
+        columns = np.arange(run.first, run.last)[answered.asked]
+        self.asked[run.row, columns] = True
+        if not len(columns):
+            return
+        self.layers = values.shape[1]
+        if values.ndim > 2:
+            for column, own in zip(columns, values, strict=True):
+                np.save(self._path(run.row, int(column)), own)
+            return
+        if self._single is None:
+            self._single = np.full((*self.asked.shape, self.layers), np.nan, np.float32)
+        self._single[run.row, columns] = values
+
+    def get(self, row: int, column: int) -> NDArray[np.float32]:
+        """``(layer, 1, 1)``, or ``(layer, y, x)`` from disk, of a window that was asked."""
+        if self._single is not None:
+            return self._single[row, column, :, None, None]
+        return np.load(self._path(row, column), mmap_mode="r")
+
+    @property
+    def single(self) -> bool:
+        """Whether a window has one value a layer, and not a map."""
+        return self._single is not None
+
+    def _path(self, row: int, column: int) -> Path:
+        return self.scratch / f"window-{row}-{column}.npy"
+
+
+def slide(job: Job, scratch: Path, workers: engine.Workers, progress: Callable[[int, int], None]) -> Answers:
+    """Ask about every window.
+
+    Args:
+        job: What to do with them.
+        scratch: A folder for what does not fit into memory.
+        workers: Who does it.
+        progress: Is told windows done and windows in all.
+
+    Raises:
+        GeovisionError: A window could not be answered.
+    """
+    answers = Answers(job.windows, scratch)
+    done, whole = 0, answers.asked.size
+    progress(done, whole)
+    for piece in engine.run(partial(answer_run, job), job.windows.runs(RUN), workers):
+        if piece.error:
+            raise GeovisionError(
+                f"windows {piece.piece.first} to {piece.piece.last - 1} of row {piece.piece.row} could not "
+                f"be answered: {piece.error}"
+            )
+        answers.put(piece.result)
+        done += piece.piece.last - piece.piece.first
+        progress(done, whole)
+    return answers
+
+
+# --- merging ------------------------------------------------------------------------------------
+
+
+def merged(
+    answers: Answers, row: int, column: int, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The mean of all windows over a part of the grid, each cell of a window weighted by `weight`.
+
+    Summed in float64, window after window in their order.
+
+    Returns:
+        float32 ``(layer, y, x)``, NaN where no window says anything, and uint16 ``(y, x)``: how many
+        windows do.
+    """
+    total = np.zeros((answers.layers, *shape))
+    weights, count = np.zeros(shape), np.zeros(shape, np.uint16)
+    windows = answers.windows
+    height, width = windows.size
+    kernel = np.outer(weight(height), weight(width))
+    for r, rows, inside_rows in _overlaps(windows.tops, height, row, shape[0]):
+        for c, columns, inside_columns in _overlaps(windows.lefts, width, column, shape[1]):
+            if not answers.asked[r, c]:
+                continue
+            own = kernel[inside_rows, inside_columns]
+            values = answers.get(r, c)
+            if values.shape[1:] != (1, 1):
+                values = values[:, inside_rows, inside_columns]
+                said = np.isfinite(values).all(axis=0)
+                own, values = np.where(said, own, 0), np.where(said, values, 0)
+                count[rows, columns] += said
+            else:
+                count[rows, columns] += 1
+            total[:, rows, columns] += own * values
+            weights[rows, columns] += own
+    nothing = count == 0
+    mean = total / np.where(nothing, 1, weights)
+    mean[:, nothing] = np.nan
+    return mean.astype(np.float32), count
+
+
+def _overlaps(places: list[int], size: int, begin: int, extent: int) -> list[tuple[int, slice, slice]]:
+    """Windows along one axis that reach into a part: number, cells of the part, cells of the window."""
+    first, last = bisect_right(places, begin - size), bisect_left(places, begin + extent)
+    found = []
+    for number in range(first, last):
+        low, high = max(places[number], begin), min(places[number] + size, begin + extent)
+        inside = slice(low - places[number], high - places[number])
+        found.append((number, slice(low - begin, high - begin), inside))
+    return found

@@ -1,0 +1,102 @@
+"""Indices of daily rain, cell by cell, as the expert team of ETCCDI defines them, and how far they are off.
+
+Fields are ``(time, …, y, x)`` in mm/day, one step a day; indices are maps ``(…, y, x)``, float64, NaN in
+a cell that is never there. A day that is NaN, or not valid, counts neither as wet nor as dry, and ends a
+spell. (Zhang et al. 2011, doi:10.1002/wcc.147.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from geovision.metrics.pairing import mean_over, paired, present
+
+__all__ = ["WET_DAY", "cdd", "cwd", "index_bias", "quantile", "quantile_bias", "r01", "rx1day", "sdii"]
+
+WET_DAY = 1.0
+"""Least rain of a wet day, mm."""
+
+
+def quantile(field: Tensor, q: float, valid: Tensor | None = None) -> Tensor:
+    """The quantile over all days of each cell, mm/day, linear between values; wet and dry days count."""
+    values, there = present(field, valid)
+    # By hand: torch.nanquantile refuses more than 16 million values.
+    ordered = torch.where(there, values, torch.full_like(values, torch.inf)).sort(0).values
+    count = there.sum(0, keepdim=True)
+    at = q * (count - 1).clamp_min(0).double()
+    low = at.floor().long()
+    lower, upper = ordered.gather(0, low), ordered.gather(0, (low + 1).minimum((count - 1).clamp_min(0)))
+    found = (lower + (at - low) * (upper - lower))[0]
+    return torch.where(count[0] > 0, found, torch.full_like(found, torch.nan))
+
+
+def quantile_bias(prediction: Tensor, truth: Tensor, q: float, valid: Tensor | None = None) -> Tensor:
+    """Mean over cells of the difference of their quantiles, mm/day: P95, P99, P99.9 bias with
+    ``q=0.95``, ``0.99``, ``0.999``."""
+    return index_bias(lambda field, there: quantile(field, q, there), prediction, truth, valid)
+
+
+def r01(field: Tensor, valid: Tensor | None = None) -> Tensor:
+    """R01, the fraction of days that are wet, 0-1."""
+    values, there = present(field, valid)
+    return mean_over((values >= WET_DAY).double(), there, (0,))
+
+
+def sdii(field: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Simple daily intensity: mean rain of the wet days, mm/day; NaN without any."""
+    values, there = present(field, valid)
+    return mean_over(values, there & (values >= WET_DAY), (0,))
+
+
+def rx1day(field: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Rain of the wettest day, mm/day."""
+    values, there = present(field, valid)
+    most = torch.where(there, values, torch.full_like(values, -torch.inf)).amax(0)
+    return torch.where(there.any(0), most, torch.full_like(most, torch.nan))
+
+
+def cdd(field: Tensor, valid: Tensor | None = None, *, begins: Tensor | None = None) -> Tensor:
+    """Consecutive dry days: length of the longest spell without a wet day, days.
+
+    Args:
+        begins: ``(time,)`` of bool, days that do not follow the one before, as where only winters are
+            there; no spell goes on into them.
+    """
+    values, there = present(field, valid)
+    return _longest(there & (values < WET_DAY), there, begins)
+
+
+def cwd(field: Tensor, valid: Tensor | None = None, *, begins: Tensor | None = None) -> Tensor:
+    """Consecutive wet days: length of the longest spell of wet days, days. `begins` as for `cdd`."""
+    values, there = present(field, valid)
+    return _longest(there & (values >= WET_DAY), there, begins)
+
+
+def _longest(days: Tensor, there: Tensor, begins: Tensor | None) -> Tensor:
+    run = torch.zeros_like(days[0], dtype=torch.float64)
+    most = run
+    for number, day in enumerate(days):
+        if begins is not None and begins[number]:
+            run = torch.zeros_like(run)
+        run = torch.where(day, run + 1, torch.zeros_like(run))
+        most = torch.maximum(most, run)
+    return torch.where(there.any(0), most, torch.full_like(most, torch.nan))
+
+
+def index_bias(
+    index: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, truth: Tensor, valid: Tensor | None = None
+) -> Tensor:
+    """Mean over cells of the difference of an index, in its unit.
+
+    Args:
+        index: Function of (field, valid) that gives a map.
+
+    >>> field = torch.tensor([0.0, 3.0, 5.0]).view(3, 1, 1)
+    >>> float(index_bias(rx1day, field * 2, field))
+    5.0
+    """
+    p, t, there = paired(prediction, truth, valid)
+    return (index(p, there) - index(t, there)).nanmean()

@@ -1,0 +1,135 @@
+"""Corrections of a modelled field that are known without a network: what a network has to beat.
+
+Each is fitted cell by cell on dates that both fields have, and then corrects any date. A correction for
+each month, season or other group is one correction a group. NaN counts nowhere and stays NaN; no
+correction makes negative values of a quantity that has none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from geovision.errors import InputError
+
+__all__ = ["EmpiricalQuantileMapping", "LinearScaling", "QuantileDeltaMapping"]
+
+_RATIO = 10.0
+"""Largest factor of a correction by ratios: a cell that is dry in the model says nothing about its rain."""
+
+
+class LinearScaling(nn.Module):
+    """The field times the ratio of the means, in each cell (Lenderink et al. 2007), the ratio at most 10.
+
+    Shape:
+        ``(time, y, x)`` -> the same.
+    """
+
+    ratio: Tensor
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("ratio", torch.full((height, width), torch.nan))
+
+    @torch.no_grad()
+    def fit(self, modelled: Tensor, observed: Tensor) -> None:
+        """From fields of the same dates ``(time, y, x)``."""
+        m, o = _common(modelled, observed)
+        mean, wanted = m.nanmean(0), o.nanmean(0)
+        self.ratio.copy_((wanted / mean.clamp_min(1e-9)).clamp(0, _RATIO))
+
+    def forward(self, field: Tensor) -> Tensor:
+        return field * self.ratio
+
+
+class EmpiricalQuantileMapping(nn.Module):
+    """Each value to the observed one of the same rank, in each cell (Panofsky and Brier 1968; Gudmundsson et
+    al. 2012, doi:10.5194/hess-16-3383-2012).
+
+    Linear between `nodes` quantiles; beyond the highest one by the ratio there, which does not blow up.
+    Where the model is dry more often than the truth, its dry days stay dry.
+
+    Args:
+        height, width: Of the grid.
+        nodes: Quantiles kept.
+
+    Shape:
+        ``(time, y, x)`` -> the same.
+    """
+
+    modelled: Tensor
+    observed: Tensor
+
+    def __init__(self, height: int, width: int, *, nodes: int = 100) -> None:
+        super().__init__()
+        self.register_buffer("levels", (torch.arange(nodes) + 0.5) / nodes, persistent=False)
+        self.register_buffer("modelled", torch.full((nodes, height, width), torch.nan))
+        self.register_buffer("observed", torch.full((nodes, height, width), torch.nan))
+
+    @torch.no_grad()
+    def fit(self, modelled: Tensor, observed: Tensor) -> None:
+        """From fields of the same dates ``(time, y, x)``; ranks alone are compared, so the days need not
+        follow each other."""
+        m, o = _common(modelled, observed)
+        self.modelled.copy_(_quantiles(m, self.levels))  # type: ignore[arg-type]
+        self.observed.copy_(_quantiles(o, self.levels))  # type: ignore[arg-type]
+
+    def forward(self, field: Tensor) -> Tensor:
+        found = _interpolated(field, self.modelled, self.observed)
+        top, wanted = self.modelled[-1], self.observed[-1]
+        ratio = (wanted / top.clamp_min(1e-9)).clamp(0, _RATIO)
+        return torch.where(field > top, field * ratio, found)
+
+
+class QuantileDeltaMapping(EmpiricalQuantileMapping):
+    """Quantile mapping that keeps the relative change of each quantile (Cannon et al. 2015,
+    doi:10.1175/JCLI-D-14-00754.1): a value of the period at hand is multiplied by the ratio of observed to
+    modelled quantile, in the period fitted, at its own rank in its period. The ratio is at most 10.
+
+    Shape:
+        ``(time, y, x)``, a whole period -> the same.
+    """
+
+    def forward(self, field: Tensor) -> Tensor:
+        levels = self.levels.view(-1, 1, 1).expand_as(self.modelled)  # type: ignore[operator]
+        own = _quantiles(field, self.levels)  # type: ignore[arg-type]
+        rank = _interpolated(field, own, levels)
+        modelled, observed = (
+            _interpolated(rank, levels, self.modelled),
+            _interpolated(rank, levels, self.observed),
+        )
+        return field * (observed / modelled.clamp_min(1e-9)).clamp(0, _RATIO)
+
+
+def _common(modelled: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    if modelled.shape != observed.shape or modelled.ndim != 3:
+        raise InputError(f"fields of shapes {tuple(modelled.shape)} and {tuple(observed.shape)}; expected "
+                         "one shape (time, y, x), from geovision.readers.grids.align and regrid")  # fmt: skip
+    there = torch.isfinite(modelled) & torch.isfinite(observed)
+    gap = torch.full((), torch.nan, dtype=modelled.dtype)
+    return torch.where(there, modelled, gap), torch.where(there, observed, gap)
+
+
+def _quantiles(field: Tensor, levels: Tensor) -> Tensor:
+    """``(level, y, x)``, by sorting: torch.nanquantile refuses more than 16 million values."""
+    there = torch.isfinite(field)
+    ordered = torch.where(there, field, torch.inf).sort(0).values
+    count = there.sum(0, keepdim=True)
+    at = (levels.view(-1, 1, 1) * count - 0.5).clamp_min(0).minimum((count - 1).clamp_min(0))
+    low = at.floor().long()
+    lower, upper = ordered.gather(0, low), ordered.gather(0, (low + 1).minimum((count - 1).clamp_min(0)))
+    found = torch.where(upper > lower, lower + (at - low) * (upper - lower), lower)
+    return torch.where(count > 0, found, torch.nan)
+
+
+def _interpolated(field: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
+    """Linear from nodes to nodes ``(node, y, x)`` in each cell; beyond the ends, the ends; NaN stays."""
+    nodes, cells = given.flatten(1).T.contiguous(), wanted.flatten(1).T.contiguous()
+    values = field.flatten(1).T.contiguous()
+    right = torch.searchsorted(nodes, values).clamp(1, nodes.shape[1] - 1)
+    low, high = nodes.gather(1, right - 1), nodes.gather(1, right)
+    # Where several nodes are one value, as those of dry days are, the lowest is taken.
+    share = torch.where(high > low, (values - low) / (high - low).clamp_min(1e-12), 0.0).clamp(0, 1)
+    found = cells.gather(1, right - 1) * (1 - share) + cells.gather(1, right) * share
+    found = torch.where(torch.isfinite(values), found, torch.nan)
+    return found.T.reshape(field.shape)

@@ -1,0 +1,183 @@
+"""The networks that MAUNet is compared with, with its interface: field in, features on the wanted grid out.
+
+A peer that was published for one factor is built for any: it refines by powers of two itself where it did
+so, and takes an interpolated field where it did that. Fields in and out cover the same ground.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geovision.errors import OptionError
+from geovision.models.maunet import WIDTHS, MAUNet
+
+__all__ = ["EDSR", "SRCNN", "SRDRN", "UNet"]
+
+
+class UNet(MAUNet):
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) as MAUNet's like with maxima for pooling and
+    transposed convolutions alone, padded so that sizes stay.
+
+    Args:
+        channels, factor, widths, dropout: As of `MAUNet`.
+
+    Shape:
+        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+    """
+
+    def __init__(
+        self, channels: int, *, factor: int = 1, widths: Sequence[int] = WIDTHS, dropout: float = 0.0
+    ) -> None:
+        super().__init__(channels, factor=factor, widths=widths, dropout=dropout, pooling="max",
+                         upsampling="transposed")  # fmt: skip
+
+
+class SRCNN(nn.Module):
+    """SRCNN (Dong et al. 2014, arXiv:1501.00092): three convolutions 9-1-5 on the interpolated field, of
+    which the head is the last.
+
+    Args:
+        channels: Of the input.
+        factor: How many times finer the answer is.
+        widths: Filters, 64 and 32 as published.
+
+    Shape:
+        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+    """
+
+    def __init__(self, channels: int, *, factor: int = 1, widths: tuple[int, int] = (64, 32)) -> None:
+        super().__init__()
+        self.factor = factor
+        self.num_features = widths[1]
+        # For one answer, 5 x 5 by channel and the head's 1 x 1 across are the published last convolution.
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 9, padding=4), nn.ReLU(),
+            nn.Conv2d(widths[0], widths[1], 1), nn.ReLU(),
+            nn.Conv2d(widths[1], widths[1], 5, padding=2, groups=widths[1]),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Features on a grid `factor` times as fine, or of (height, width) `size`."""
+        wanted = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
+        return self.layers(_resized(x, wanted))
+
+
+class _Residual(nn.Module):
+    """``x + scale Conv(act(Conv(x)))``, with batch normalisation or without."""
+
+    def __init__(self, width: int, *, scale: float, normalised: bool, activation: nn.Module) -> None:
+        super().__init__()
+        self.scale = scale
+
+        def norm() -> nn.Module:
+            return nn.BatchNorm2d(width) if normalised else nn.Identity()
+
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), norm(), activation,
+            nn.Conv2d(width, width, 3, padding=1), norm(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.scale * self.body(x)
+
+
+class _ResidualTrunk(nn.Module):
+    """Convolution, residual blocks, convolution, a long skip, and the steps to a finer grid."""
+
+    def __init__(
+        self, channels: int, factor: int, width: int, blocks: int, *, scale: float, normalised: bool,
+        activation: Literal["relu", "prelu"], shuffle: bool, finest: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if factor < 1 or blocks < 1:
+            raise OptionError(f"factor={factor} and blocks={blocks}: expected 1 or more of each")
+        self.factor = factor
+        self.units = int(math.log2(factor)) if factor & (factor - 1) == 0 else 0
+
+        def act() -> nn.Module:
+            return nn.PReLU() if activation == "prelu" else nn.ReLU()
+
+        self.first = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1), act() if normalised else nn.Identity()
+        )
+        self.blocks = nn.Sequential(
+            *(_Residual(width, scale=scale, normalised=normalised, activation=act()) for _ in range(blocks)),
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width) if normalised else nn.Identity(),
+        )  # fmt: skip
+        steps: list[nn.Module] = []
+        now = width
+        for _ in range(self.units):
+            if shuffle:
+                steps.append(nn.Sequential(nn.Conv2d(now, 4 * finest, 3, padding=1), nn.PixelShuffle(2)))
+            else:
+                steps.append(nn.Sequential(_Nearest(), nn.Conv2d(now, finest, 3, padding=1), act()))
+            now = finest
+        self.refine = nn.Sequential(*steps)
+        self.num_features = now
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Features on a grid `factor` times as fine, or of (height, width) `size`."""
+        height, width = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
+        x = _resized(x, (-(-height // 2**self.units), -(-width // 2**self.units)))
+        first = self.first(x)
+        return self.refine(first + self.blocks(first))[..., :height, :width]
+
+
+class EDSR(_ResidualTrunk):
+    """EDSR (Lim et al. 2017, arXiv:1707.02921): residual blocks without normalisation, finer by shuffled
+    channels. The baseline of the paper: 16 blocks of 64 filters, residuals as they are.
+
+    Args:
+        channels: Of the input.
+        factor: How many times finer the answer is.
+        width, blocks: Filters and residual blocks.
+        scale: Of the residuals; 0.1 for the paper's wide network.
+
+    Shape:
+        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+    """
+
+    def __init__(
+        self, channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, scale: float = 1.0
+    ) -> None:
+        super().__init__(channels, factor, width, blocks, scale=scale, normalised=False, activation="relu",
+                         shuffle=True, finest=width)  # fmt: skip
+
+
+class SRDRN(_ResidualTrunk):
+    """SRDRN (Wang et al. 2021, doi:10.1029/2020WR029308), made for daily rain: residual blocks with batch
+    normalisation and PReLU, finer by repeating cells and a convolution. 16 blocks of 64 filters and 256 on
+    the finer grids; the order of layers is as we read it.
+
+    Args:
+        channels: Of the input.
+        factor: How many times finer the answer is.
+        width, blocks: Filters and residual blocks.
+        finest: Filters on the finer grids.
+
+    Shape:
+        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+    """
+
+    def __init__(
+        self, channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, finest: int = 256
+    ) -> None:
+        super().__init__(channels, factor, width, blocks, scale=1.0, normalised=True, activation="prelu",
+                         shuffle=False, finest=finest)  # fmt: skip
+
+
+class _Nearest(nn.Module):
+    """Each cell as 2 x 2 cells."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.repeat_interleave(torch.repeat_interleave(x, 2, dim=-2), 2, dim=-1)
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)

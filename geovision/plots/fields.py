@@ -1,0 +1,163 @@
+"""Figures of fields: maps, distributions, spectra, and the diagram of Taylor 2001."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.plots import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["maps", "quantile_quantile", "spectra", "taylor"]
+
+_Field = NDArray[np.floating]
+
+RAIN_LEVELS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150)
+"""mm/day: of the colours of rain, which are few so that they can be told from each other."""
+
+
+def maps(
+    coarse: _Field, prediction: _Field, truth: _Field, *,
+    extent: tuple[float, float, float, float] | None = None,
+    coarse_extent: tuple[float, float, float, float] | None = None,
+    unit: str = "mm/day", levels: Sequence[float] = RAIN_LEVELS, heading: str = "",
+) -> Figure:  # fmt: skip
+    """What went in, what came out, the truth, and the difference of the last two.
+
+    Args:
+        coarse: ``(y, x)`` on its own grid; the others on one grid. South first, NaN is grey.
+        extent, coarse_extent: (west, east, south, north) edges in degrees; None: cells are counted.
+        levels: Where colours change; below the first it is white.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import BoundaryNorm
+
+    figure = new_figure(11, 7.4)
+    axes = figure.subplots(2, 2)
+    colours = colormaps["YlGnBu"].resampled(len(levels) + 1).with_extremes(under="white", bad="0.8")
+    norm = BoundaryNorm(levels, colours.N, extend="both")
+    panels = (
+        ("input", coarse, coarse_extent or extent),
+        ("prediction", prediction, extent),
+        ("truth", truth, extent),
+    )
+    for panel, (title, field, where) in zip(axes.flat, panels, strict=False):
+        drawn = panel.imshow(
+            field, origin="lower", extent=where, cmap=colours, norm=norm, interpolation="nearest"
+        )
+        panel.set_title(title)
+        if extent:  # one ground for all, whatever their grids
+            panel.set_xlim(extent[:2])
+            panel.set_ylim(extent[2:])
+    figure.colorbar(drawn, ax=axes[:, 0], label=unit, location="left", ticks=levels)
+    difference = prediction - truth
+    reach = float(np.nanmax(np.abs(difference))) if np.isfinite(difference).any() else 1.0
+    apart = axes[1, 1].imshow(
+        difference, origin="lower", extent=extent, interpolation="nearest", vmin=-reach, vmax=reach,
+        cmap=colormaps["RdBu"].with_extremes(bad="0.8"),
+    )  # fmt: skip
+    axes[1, 1].set_title("prediction - truth")
+    figure.colorbar(apart, ax=axes[:, 1], label=unit)
+    if heading:
+        figure.suptitle(heading)
+    return figure
+
+
+def quantile_quantile(
+    pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str = "mm/day"
+) -> Figure:  # fmt: skip
+    """Quantiles of each prediction over those of the truth; on the line the distributions are one.
+
+    Args:
+        pairs: Name to (quantiles of the prediction, of the truth), ``(quantile,)`` each.
+    """
+    figure = new_figure(5.2, 5)
+    axes = figure.subplots()
+    most = max(float(np.nanmax(values)) for pair in pairs.values() for values in pair) * 1.05
+    axes.plot([0, most], [0, most], color="0.6", linewidth=1)
+    for name, (predicted, true) in pairs.items():
+        axes.plot(true, predicted, marker=".", markersize=4, linewidth=1, label=name)
+    axes.set(xlim=(0, most), ylim=(0, most), xlabel=f"quantile of the truth, {unit}",
+             ylabel=f"quantile of the prediction, {unit}", aspect="equal")  # fmt: skip
+    return _with_legend(figure, axes)
+
+
+def spectra(
+    powers: Mapping[str, tuple[_Field, _Field]], *, truth: str = "truth", unit: str = "cell"
+) -> Figure:  # fmt: skip
+    """Power over wavelength on logarithmic axes, the truth in black.
+
+    Args:
+        powers: Name to (frequency, power), as `geovision.metrics.spectra.spectrum` gives them; the ring of
+            the mean is left out.
+        truth: Name of the truth among them.
+        unit: Of the wavelength, whose inverse the frequencies are in.
+    """
+    figure = new_figure(6, 4.4)
+    axes = figure.subplots()
+    for name, (frequency, power) in powers.items():
+        style = {"color": "black", "linewidth": 2} if name == truth else {"linewidth": 1.2}
+        axes.loglog(1 / np.asarray(frequency)[1:], np.asarray(power)[1:], label=name, **style)
+    axes.invert_xaxis()  # large scales to the left, as wavenumbers have them
+    axes.set(xlabel=f"wavelength, {unit}", ylabel="power")
+    return _with_legend(figure, axes)
+
+
+def taylor(statistics: Mapping[str, tuple[float, float]], *, truth: str = "truth") -> Figure:
+    """The diagram of Taylor 2001 (doi:10.1029/2000JD900719): distance from the origin is the standard
+    deviation over that of the truth, angle the correlation, distance from the truth the error without
+    bias.
+
+    Args:
+        statistics: Name to (ratio of standard deviations, correlation); below 0 the axis goes on to the
+            left.
+        truth: How the point of the truth is called.
+    """
+    from matplotlib.projections.polar import PolarAxes
+
+    figure = new_figure(6.4, 5.4)
+    axes: Any = figure.subplots(subplot_kw={"projection": "polar"})
+    assert isinstance(axes, PolarAxes)
+    negative = any(r < 0 for _, r in statistics.values())
+    widest = np.pi if negative else np.pi / 2
+    most = max(1.5, 1.15 * max(ratio for ratio, _ in statistics.values()))
+    _taylor_grid(axes, most, widest, negative)
+    axes.plot(
+        0, 1, marker="*", markersize=13, color="black", linestyle="", label=truth, clip_on=False, zorder=5
+    )
+    for name, (ratio, correlation) in statistics.items():
+        axes.plot(
+            np.arccos(np.clip(correlation, -1, 1)), ratio, marker="o", linestyle="", label=name, zorder=5
+        )
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def _taylor_grid(axes: Any, most: float, widest: float, negative: bool) -> None:
+    axes.set_thetamin(0)
+    axes.set_thetamax(np.degrees(widest))
+    axes.set_ylim(0, most)
+    marks = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
+    marks = np.unique(np.concatenate([-marks, marks])) if negative else marks
+    axes.set_xticks(np.arccos(marks), [f"{mark:g}" for mark in marks])
+    angle, radius = np.meshgrid(np.linspace(0, widest, 181), np.linspace(0, most, 181))
+    # Law of cosines: the distance of each point from that of the truth.
+    error = np.sqrt(1 + radius**2 - 2 * radius * np.cos(angle))
+    lines = axes.contour(angle, radius, error, levels=np.arange(0.25, 3, 0.25), colors="0.7", linewidths=0.7)
+    axes.clabel(lines, fmt="%.2f", fontsize=7)
+    axes.plot(np.linspace(0, widest, 181), np.ones(181), color="0.4", linestyle="--", linewidth=0.8)
+    axes.set_xlabel("standard deviation / that of the truth", labelpad=16)
+    axes.text(
+        widest / 2, most * 1.14, "correlation", ha="center", va="center", rotation=-45 if not negative else 0
+    )
+
+
+def _with_legend(figure: Figure, axes: Any) -> Figure:
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,25 @@
+"""Gridded fields as CF NetCDF or Zarr, in and out, each in the unit of its variable.
+
+`open_grid` gives an `xarray.DataArray` with axes ``(time, [member,] lat, lon)``, or ``(…, y, x)`` where
+latitude and longitude are two-dimensional; missing cells are NaN; south and west come first. Nothing is
+guessed from values: a file without units, or in rotated coordinates, needs to be told so, and a look at
+the quantiles over the whole file says when what it was told cannot be.
+"""
+
+from geovision.readers.grids.pairs import Alignment, align, check_finer
+from geovision.readers.grids.reading import open_grid
+from geovision.readers.grids.regridding import coarsen, regrid
+from geovision.readers.grids.variables import VARIABLES, Variable
+from geovision.readers.grids.writing import write_grid
+
+__all__ = [
+    "VARIABLES",
+    "Alignment",
+    "Variable",
+    "align",
+    "check_finer",
+    "coarsen",
+    "open_grid",
+    "regrid",
+    "write_grid",
+]

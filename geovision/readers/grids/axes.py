@@ -1,0 +1,140 @@
+"""Axes of files under known names and in known order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["rotated_to_geographic", "with_known_axes"]
+
+_NAMES = {
+    "time": ("time", "t", "valid_time", "date", "Time"),
+    "lat": ("lat", "latitude", "nav_lat", "XLAT", "Latitude"),
+    "lon": ("lon", "longitude", "nav_lon", "XLONG", "Longitude"),
+    "member": ("member", "realization", "ensemble", "ens", "number", "realisation"),
+    "y": ("y", "rlat", "south_north", "yc", "j", "nj", "projection_y_coordinate"),
+    "x": ("x", "rlon", "west_east", "xc", "i", "ni", "projection_x_coordinate"),
+}  # fmt: skip
+_STANDARD = {"time": "time", "latitude": "lat", "longitude": "lon", "realization": "member",
+             "grid_latitude": "y", "grid_longitude": "x"}  # fmt: skip
+
+
+def with_known_axes(
+    dataset: xr.Dataset, field: xr.DataArray, select: Mapping[str, float], pole: tuple[float, float] | None,
+    *, where: str,
+) -> xr.DataArray:  # fmt: skip
+    """The field on ``(time, [member,] lat, lon)`` or ``(time, [member,] y, x)``, south and west first.
+
+    Raises:
+        InputError: An axis that is missing, not known, or without values.
+    """
+    for axis, value in select.items():
+        if axis not in field.dims:
+            raise InputError(
+                f"{where}: {field.name!r} has no axis {axis!r}; it has {', '.join(map(str, field.dims))}"
+            )
+        field = field.sel({axis: value}, method="nearest")
+    field = field.rename(_renamed(field))
+    field = _without_single(field, where)
+    if "time" not in field.dims:
+        raise InputError(f"{where}: {field.name!r} has no axis of time")
+    pole = pole or _pole_of(dataset, field)
+    if pole and {"lat", "lon"} <= set(field.dims):
+        field = field.rename(lat="y", lon="x")
+    horizontal = ("lat", "lon") if {"lat", "lon"} <= set(field.dims) else ("y", "x")
+    leading = [axis for axis in ("time", "member") if axis in field.dims]
+    if set(field.dims) != {*leading, *horizontal}:
+        raise InputError(f"{where}: {field.name!r} has axes {', '.join(map(str, field.dims))}; of time, "
+                         "member, latitude and longitude choose one of any other with select=")  # fmt: skip
+    field = field.transpose(*leading, *horizontal)
+    if horizontal == ("y", "x"):
+        field = _geographic(field, pole, where)
+    keep = {"time", "member", "lat", "lon", "y", "x"}
+    field = field.drop_vars([name for name in field.coords if name not in keep])
+    return _ascending(field, where)
+
+
+def _renamed(field: xr.DataArray) -> dict[Any, str]:
+    """Names in the file to those that are known, of axes and of coordinates."""
+    known: dict[Any, str] = {}
+    for name in dict.fromkeys([*field.dims, *field.coords]):
+        attributes = field[name].attrs if name in field.coords else {}
+        meant = _STANDARD.get(str(attributes.get("standard_name", "")))
+        meant = meant or next((own for own, names in _NAMES.items() if name in names), None)
+        if meant and meant not in known.values():
+            known[name] = meant
+    return {name: meant for name, meant in known.items() if name != meant}
+
+
+def _without_single(field: xr.DataArray, where: str) -> xr.DataArray:
+    """Without the further axes that have one value, such as a height of 2 m."""
+    single = [axis for axis in field.dims if axis not in _NAMES and field.sizes[axis] == 1]
+    return field.squeeze(single, drop=True)
+
+
+def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:
+    for axis in field.dims[-2:]:
+        if axis in ("lat", "lon"):
+            values = np.asarray(field[axis].values, dtype=float)
+            limit = 90 if axis == "lat" else 540
+            if not np.isfinite(values).all() or np.abs(values).max() > limit + 1e-6:
+                raise InputError(f"{where}: {axis} from {values.min():g} to {values.max():g} are no degrees")
+            steps = np.diff(values)
+            if len(values) > 1 and not (steps > 0).all() and not (steps < 0).all():
+                raise InputError(f"{where}: {axis} goes up and down; sort the file along it")
+            if len(values) > 1 and steps[0] < 0:
+                field = field.isel({axis: slice(None, None, -1)})
+    return field
+
+
+# --- rotated grids ------------------------------------------------------------------------------
+
+
+def _pole_of(dataset: xr.Dataset, field: xr.DataArray) -> tuple[float, float] | None:
+    """What the file says of the pole of its grid."""
+    mapping = field.attrs.get("grid_mapping", field.encoding.get("grid_mapping", ""))
+    attributes = dataset[mapping].attrs if mapping in dataset.variables else {}
+    if "grid_north_pole_latitude" not in attributes:
+        return None
+    return float(attributes["grid_north_pole_latitude"]), float(attributes["grid_north_pole_longitude"])
+
+
+def _geographic(field: xr.DataArray, pole: tuple[float, float] | None, where: str) -> xr.DataArray:
+    """With two-dimensional latitude and longitude on ``(y, x)``."""
+    if {"lat", "lon"} <= set(field.coords) and field["lat"].ndim == 2 and pole is None:
+        return field
+    if pole is None or not {"y", "x"} <= set(field.coords):
+        raise InputError(f"{where}: {field.name!r} is on axes y and x without latitudes and longitudes; for "
+                         "a rotated grid give pole=(latitude, longitude) of its north pole")  # fmt: skip
+    y, x = np.meshgrid(field["y"].values, field["x"].values, indexing="ij")
+    lat, lon = rotated_to_geographic(y, x, pole)
+    return field.assign_coords(lat=(("y", "x"), lat), lon=(("y", "x"), lon))
+
+
+def rotated_to_geographic(
+    lat: NDArray[np.floating], lon: NDArray[np.floating], pole: tuple[float, float]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Geographic latitude and longitude of points of a rotated grid, all in degrees.
+
+    A point of the sphere is turned about the y axis by the tilt of the pole and then about the Earth's
+    axis (CF conventions, appendix F, rotated pole).
+
+    >>> lat, lon = rotated_to_geographic(np.array(0.0), np.array(0.0), (39.25, -162.0))
+    >>> float(lat), float(lon)
+    (50.75, 18.0)
+    """
+    y, x = np.radians(lat), np.radians(lon)
+    tilt = np.radians(90 - pole[0])
+    up, ahead, aside = np.sin(y), np.cos(y) * np.cos(x), np.cos(y) * np.sin(x)
+    height = np.cos(tilt) * up + np.sin(tilt) * ahead
+    forward = np.cos(tilt) * ahead - np.sin(tilt) * up
+    found = np.degrees(np.arctan2(aside, forward)) + pole[1] + 180
+    return np.degrees(np.arcsin(np.clip(height, -1, 1))).round(10), ((found + 180) % 360 - 180).round(10)

@@ -1,0 +1,122 @@
+"""What a field of a whole file must keep, and what is rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geovision.errors import InputError
+from geovision.readers.grids.units import compatible, conversion
+from geovision.readers.grids.variables import Variable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["checked"]
+
+_SAMPLE = 4_000_000
+"""Values that quantiles are taken of, from steps evenly spaced over the file."""
+
+_CODES = (99.9, 999, 999.9, 9999, 99999, 32767, 32768)
+"""That stand for missing cells in files without a _FillValue, with either sign."""
+
+_CONSTANT = 30
+"""Steps over which no real field stays the same everywhere."""
+
+
+def checked(field: xr.DataArray, variable: Variable) -> xr.DataArray:
+    """The field, with negatives that are rounding taken as 0.
+
+    Reads all values once.
+
+    Raises:
+        InputError: Values, or quantiles over the file, that the variable cannot have.
+    """
+    where = f"{field.encoding['source']}: {field.name}"
+    found = _statistics(field)
+    if not found.count:
+        raise InputError(f"{where} is missing everywhere")
+    floor = _floor(variable, field.encoding["source_units"])
+    low, high = variable.channel.valid_range
+    unit = "" if variable.unit == "1" else f" {variable.unit}"
+    slack = 1e-6 * max(abs(low), abs(high))
+    beyond = found.low < (low - slack if floor is None else floor) or found.high > high + slack
+    if beyond or not np.isfinite(found.high - found.low):
+        raise InputError(f"{where} from {found.low:.4g} to {found.high:.4g}{unit}, expected {low:g} to "
+                         f"{high:g}{_advice(field, variable, found)}")  # fmt: skip
+    if found.low == found.high and field.sizes["time"] >= _CONSTANT:
+        raise InputError(f"{where} is {found.low:g}{unit} in every cell of all {field.sizes['time']} "
+                         "steps; an empty or another variable")  # fmt: skip
+    for quantile in variable.channel.plausible:
+        value = np.nanquantile(found.sample, quantile.q)
+        if found.high > 0 and not quantile.low <= value <= quantile.high:
+            raise InputError(
+                f"{where}: the {quantile.q:.1%} quantile over the file is {value:.3g}{unit}, expected "
+                f"{quantile.low:g} to {quantile.high:g}{_advice(field, variable, found)}"
+            )
+    if floor is None or found.low >= 0:
+        return field
+    encoding = field.encoding
+    field = field.clip(min=0, keep_attrs=True)
+    field.encoding = encoding
+    return field
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    low: float
+    high: float
+    count: int
+    sample: np.ndarray
+
+
+def _statistics(field: xr.DataArray) -> _Found:
+    every = max(1, -(-field.size // _SAMPLE))
+    parts = {"low": field.min(), "high": field.max(), "count": field.count(), "sample": field[::every]}
+    import xarray as xr
+
+    # Together: a field in pieces is read once.
+    done = xr.Dataset({name: part.drop_vars(part.coords) for name, part in parts.items() if name != "sample"})
+    done, sample = done.compute(), parts["sample"].values
+    return _Found(float(done["low"]), float(done["high"]), int(done["count"]), sample)
+
+
+def _floor(variable: Variable, source_unit: str) -> float | None:
+    """The lowest value that is still rounding, in the variable's unit; None: it may be negative."""
+    if not variable.zero_below:
+        return None
+    for unit, depth in variable.zero_below.items():
+        if compatible(unit, source_unit):
+            return -depth * conversion(unit, variable.unit)[0] * 1.000001
+    return -next(iter(variable.zero_below.values()))
+
+
+def _advice(field: xr.DataArray, variable: Variable, found: _Found) -> str:
+    """The likeliest slip, in words."""
+    if not np.isfinite(found.high - found.low):
+        return " (infinite values)"
+    source = field.encoding["source_units"]
+    factor, offset = conversion(source, variable.unit, step_days=1.0)
+    raw, ends = (found.sample - offset) / factor, [(end - offset) / factor for end in (found.low, found.high)]
+    codes = [end for end in ends if abs(round(end, 2)) in _CODES or abs(end) > 1e15]
+    if codes:
+        return f" ({codes[0]:.6g} looks like a code of missing cells; declare it as _FillValue in the file)"
+    for unit in (variable.unit, *variable.other_units):
+        times, plus = conversion(unit, variable.unit)
+        if unit != source and _fits(raw * times + plus, variable, unit):
+            return f" (the file was read as {source!r}; its values would be plausible in {unit!r})"
+    if variable.zero_below and found.low < 0:
+        return f" (negative {variable.name}: anomalies, or a damaged file)"
+    return f" (the file was read as {source!r})"
+
+
+def _fits(values: np.ndarray, variable: Variable, unit: str) -> bool:
+    """Whether values that came in a unit, converted from it, are plausible."""
+    low, high = variable.channel.valid_range
+    floor = min(_floor(variable, unit) or low, low)
+    inside = floor <= np.nanmin(values) and np.nanmax(values) <= high
+    return bool(
+        inside and all(q.low <= np.nanquantile(values, q.q) <= q.high for q in variable.channel.plausible)
+    )

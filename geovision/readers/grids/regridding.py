@@ -1,0 +1,310 @@
+"""From one grid to another: every way is one sparse matrix of weights, and missing cells have none.
+
+A value is ``sum(w x) / sum(w)`` over the source cells that are there; it is missing where they carry
+less than `min_valid` of the weight. Bilinear, nearest, means over areas and coarsening differ in the
+weights alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.errors import InputError, MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from scipy.sparse import csr_array
+
+__all__ = ["Method", "cell_edges", "coarsen", "regrid"]
+
+Method = Literal["bilinear", "nearest", "conservative"]
+_Floats = NDArray[np.floating]
+
+
+def regrid(
+    field: xr.DataArray,
+    target: xr.DataArray | xr.Dataset,
+    method: Method = "bilinear",
+    *,
+    min_valid: float = 0.5,
+) -> xr.DataArray:
+    """The field on the grid of `target`.
+
+    Args:
+        field: ``(…, lat, lon)`` or ``(…, y, x)`` with two-dimensional ``lat`` and ``lon``; in pieces along
+            the other axes at most.
+        target: Anything with coordinates ``lat`` and ``lon``, one- or two-dimensional.
+        method: ``"bilinear"``; ``"nearest"``; ``"conservative"``: means over the areas of the target's
+            cells, for grids with one-dimensional axes. Beyond the outer edge of the source's cells is
+            nothing.
+        min_valid: Part of the weight, 0-1, that has to lie on cells that are there.
+
+    Returns:
+        The field with the target's coordinates; other axes, name and attributes are kept.
+
+    Raises:
+        InputError: The grids do not overlap.
+        OptionError: Means over areas of grids without one-dimensional axes; an unknown method.
+        MissingExtraError: scipy is not installed.
+    """
+    if method not in ("bilinear", "nearest", "conservative"):
+        raise OptionError(f"method {method!r}; known: bilinear, nearest, conservative")
+    flat = _is_regular(field) and _is_regular(target)
+    if method == "conservative" and not flat:
+        raise OptionError("means over areas need one-dimensional latitudes and longitudes on both grids; "
+                          "take 'bilinear' or 'nearest'")  # fmt: skip
+    _check_overlap(field, target)
+    weights = _regular(field, target, method) if _is_regular(field) else _scattered(field, target, method)
+    onto = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
+    coordinates = {name: target[name] for name in ("lat", "lon", *onto) if name in target.coords}
+    return _applied(field, weights, onto, coordinates, min_valid)
+
+
+def coarsen(field: xr.DataArray, factor: int, *, min_valid: float = 0.5) -> xr.DataArray:
+    """Means over blocks of `factor` x `factor` cells, weighted by their areas.
+
+    A block is missing where less than `min_valid` of its area is there. Where the size is no multiple of
+    the factor, the last block reaches beyond the grid, and what lies there is missing.
+
+    Args:
+        field: ``(…, lat, lon)``.
+
+    Returns:
+        ``(…, ceil(lat / factor), ceil(lon / factor))`` with the middles of the blocks as coordinates.
+
+    Raises:
+        OptionError: The factor is below 1, or the grid has no one-dimensional axes.
+    """
+    import xarray as xr
+
+    if factor < 1:
+        raise OptionError(f"factor={factor}: expected a whole number, 1 or more")
+    if not _is_regular(field):
+        raise OptionError("coarsening needs one-dimensional latitudes and longitudes")
+    sparse = _scipy_sparse()
+    by_axis, coordinates = [], {}
+    for axis in ("lat", "lon"):
+        edges = cell_edges(field[axis].values)
+        size = field.sizes[axis]
+        if size % factor:  # the last block as long as the others
+            step = edges[-1] - edges[-2]
+            edges = np.append(edges, edges[-1] + step * np.arange(1, factor - size % factor + 1))
+        blocks = edges[::factor]
+        by_axis.append(_overlap(axis, edges, blocks)[:, :size])
+        middles = (blocks[:-1] + blocks[1:]) / 2
+        coordinates[axis] = xr.DataArray(middles, dims=axis, attrs=field[axis].attrs)
+    weights = sparse.kron(*by_axis, format="csr")
+    return _applied(field, weights, ["lat", "lon"], coordinates, min_valid, whole=1.0)
+
+
+def cell_edges(centres: _Floats) -> _Floats:
+    """Ends of cells halfway between their centres, ``(n + 1,)``, the outer ones as far out as in.
+
+    >>> cell_edges(np.array([0.0, 1.0, 2.0])).tolist()
+    [-0.5, 0.5, 1.5, 2.5]
+    """
+    if len(centres) < 2:
+        raise InputError(
+            "a grid of one cell along an axis says nothing about its size; two or more are needed"
+        )
+    between = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - between[0]], between, [2 * centres[-1] - between[-1]]])
+
+
+# --- weights ------------------------------------------------------------------------------------
+
+
+def _is_regular(grid: Any) -> bool:
+    return grid["lat"].ndim == 1 and grid["lon"].ndim == 1
+
+
+def _scipy_sparse() -> Any:
+    try:
+        from scipy import sparse
+    except ImportError as error:
+        raise MissingExtraError("scipy", "geo") from error
+    return sparse
+
+
+def _regular(field: xr.DataArray, target: Any, method: Method) -> csr_array:
+    """From a grid with one-dimensional axes: weights along each, multiplied."""
+    sparse = _scipy_sparse()
+    lat, lon = np.asarray(field["lat"], float), np.asarray(field["lon"], float)
+    to_lat, to_lon = np.asarray(target["lat"], float), _near(np.asarray(target["lon"], float), lon)
+    lon, column = _around_the_globe(lon)
+    if method == "conservative":
+        by_lat = _overlap("lat", cell_edges(lat), cell_edges(to_lat))
+        by_lon = _overlap("lon", cell_edges(lon), cell_edges(_near(np.asarray(target["lon"], float), lon)))
+    else:
+        between = _linear if method == "bilinear" else _closest
+        by_lat, by_lon = between(lat, to_lat.ravel()), between(lon, to_lon.ravel())
+    by_lon = sparse.csr_array(by_lon @ column)
+    if _is_regular(target):
+        return sparse.kron(by_lat, by_lon, format="csr")
+    # Each point of the target has weights of its own along both axes.
+    rows = [sparse.kron(by_lat[[n]], by_lon[[n]], format="csr") for n in range(by_lat.shape[0])]
+    return sparse.vstack(rows, format="csr")
+
+
+def _near(lon: _Floats, around: _Floats) -> _Floats:
+    """Longitudes shifted by whole turns to lie about the middle of others."""
+    middle = (around.min() + around.max()) / 2
+    return lon - 360 * np.round((lon - middle) / 360)
+
+
+def _around_the_globe(lon: _Floats) -> tuple[_Floats, csr_array]:
+    """Longitudes of a grid that goes around, with its last column before the first and its first after
+    the last; and the matrix from its columns to these."""
+    sparse = _scipy_sparse()
+    size = len(lon)
+    step = (lon[-1] - lon[0]) / (size - 1) if size > 1 else 0.0
+    if size < 3 or abs(lon[-1] - lon[0] + step - 360) > 0.01 * step:
+        return lon, sparse.eye_array(size, format="csr")
+    order = np.concatenate([[size - 1], np.arange(size), [0]])
+    column = sparse.csr_array((np.ones(size + 2), (np.arange(size + 2), order)), shape=(size + 2, size))
+    return np.concatenate([[lon[-1] - 360], lon, [lon[0] + 360]]), column
+
+
+def _linear(source: _Floats, target: _Floats) -> csr_array:
+    """Linear between centres; from the last centre to the edge of its cell, the last value."""
+    inside = _within_edges(source, target)
+    at = np.clip(target, source[0], source[-1])
+    right = np.clip(np.searchsorted(source, at), 1, len(source) - 1)
+    share = (at - source[right - 1]) / (source[right] - source[right - 1])
+    rows = np.flatnonzero(inside)
+    return _matrix(
+        np.concatenate([rows, rows]), np.concatenate([right[rows] - 1, right[rows]]),
+        np.concatenate([1 - share[rows], share[rows]]), (len(target), len(source)),
+    )  # fmt: skip
+
+
+def _closest(source: _Floats, target: _Floats) -> csr_array:
+    rows = np.flatnonzero(_within_edges(source, target))
+    columns = np.abs(source[None, :] - target[rows, None]).argmin(1)
+    return _matrix(rows, columns, np.ones(len(rows)), (len(target), len(source)))
+
+
+def _within_edges(source: _Floats, target: _Floats) -> NDArray[np.bool_]:
+    edges = cell_edges(source)
+    slack = 1e-9 * (edges[-1] - edges[0])
+    return (target >= edges[0] - slack) & (target <= edges[-1] + slack)
+
+
+def _overlap(axis: str, source: _Floats, target: _Floats) -> csr_array:
+    """Part of each target cell that each source cell covers; areas on the sphere go with the sine of
+    latitude."""
+    if axis == "lat":
+        source, target = (np.sin(np.radians(np.clip(edges, -90, 90))) for edges in (source, target))
+    low = np.maximum(source[None, :-1], target[:-1, None])
+    high = np.minimum(source[None, 1:], target[1:, None])
+    share = np.maximum(high - low, 0) / np.maximum(target[1:] - target[:-1], 1e-12)[:, None]
+    share[share < 1e-9] = 0  # edges that meet but for rounding
+    return _scipy_sparse().csr_array(share)
+
+
+def _matrix(rows: NDArray, columns: NDArray, values: _Floats, shape: tuple[int, int]) -> csr_array:
+    return _scipy_sparse().coo_array((values, (rows, columns)), shape=shape).tocsr()
+
+
+def _scattered(field: xr.DataArray, target: Any, method: Method) -> csr_array:
+    """From a grid with two-dimensional coordinates, by its points on a tangent plane: the nearest one, or
+    the triangle around."""
+    points = _plane(field["lat"].values, field["lon"].values, field)
+    lat, lon = target["lat"].values, target["lon"].values
+    if _is_regular(target):
+        lat, lon = np.meshgrid(lat, lon, indexing="ij")
+    wanted = _plane(lat, lon, field)
+    shape = (len(wanted), len(points))
+    corners, shares = _triangles(points, wanted)
+    rows = np.flatnonzero(corners[:, 0] >= 0)  # within the hull of the points
+    if method == "nearest":
+        from scipy.spatial import KDTree
+
+        return _matrix(rows, KDTree(points).query(wanted[rows])[1], np.ones(len(rows)), shape)
+    return _matrix(np.repeat(rows, 3), corners[rows].ravel(), shares[rows].ravel(), shape)
+
+
+def _triangles(points: _Floats, wanted: _Floats) -> tuple[NDArray[np.integer], _Floats]:
+    """Corners of the triangle that holds each point, -1 outside all, and their barycentric weights."""
+    from scipy.spatial import Delaunay
+
+    mesh = Delaunay(points)
+    found = mesh.find_simplex(wanted)
+    affine = mesh.transform[found]
+    partial = np.einsum("nij,nj->ni", affine[:, :2], wanted - affine[:, 2])
+    shares = np.clip(np.concatenate([partial, 1 - partial.sum(1, keepdims=True)], axis=1), 0, 1)
+    return np.where(found[:, None] >= 0, mesh.simplices[found], -1), shares
+
+
+def _plane(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
+    """Points on the plane that touches the sphere in the middle of the field, ``(n, 2)``; stereographic, so
+    that neighbours stay neighbours."""
+    middle = np.radians(float(field["lat"].mean()))
+    at = field["lon"].values
+    turn = np.radians(float(np.median(at[at.shape[0] // 2])))
+    y, x = np.radians(lat).ravel(), np.radians(lon).ravel() - turn
+    scale = 2 / np.maximum(1 + np.sin(middle) * np.sin(y) + np.cos(middle) * np.cos(y) * np.cos(x), 1e-9)
+    return np.stack(
+        [scale * np.cos(y) * np.sin(x),
+         scale * (np.cos(middle) * np.sin(y) - np.sin(middle) * np.cos(y) * np.cos(x))], axis=1,
+    )  # fmt: skip
+
+
+# --- use ----------------------------------------------------------------------------------------
+
+
+def _applied(
+    field: xr.DataArray, weights: csr_array, onto: list[str], coordinates: dict[str, Any], min_valid: float,
+    *, whole: float | None = None,
+) -> xr.DataArray:  # fmt: skip
+    import xarray as xr
+
+    shape = tuple(len(coordinates[a]) if a in coordinates else coordinates["lat"].sizes[a] for a in onto)
+    # Where all cells are there the share is 1, but for blocks that reach beyond the grid.
+    full = np.asarray(weights.sum(axis=1)).ravel() if whole is None else np.full(weights.shape[0], whole)
+    inner = ["_y", "_x"]
+    found = xr.apply_ufunc(
+        lambda values: _weighted(values, weights, full, shape, min_valid),
+        field, input_core_dims=[list(field.dims[-2:])], output_core_dims=[inner],
+        dask="parallelized", output_dtypes=[field.dtype], keep_attrs=True,
+        dask_gufunc_kwargs={"output_sizes": dict(zip(inner, shape, strict=True))},
+    )  # fmt: skip
+    found = found.drop_vars([name for name in ("lat", "lon") if name in found.coords])
+    found = found.rename(dict(zip(inner, onto, strict=True))).assign_coords(coordinates)
+    found.encoding = dict(field.encoding)
+    return found
+
+
+def _weighted(
+    values: NDArray, weights: csr_array, full: _Floats, shape: tuple[int, ...], min_valid: float
+) -> NDArray:
+    leading = values.shape[:-2]
+    flat = values.reshape(-1, values.shape[-2] * values.shape[-1]).T.astype(float)
+    there = np.isfinite(flat)
+    total = weights @ np.where(there, flat, 0.0)
+    share = weights @ there.astype(float)
+    enough = (share >= min_valid * full[:, None] - 1e-9) & (share > 1e-9)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(enough, total / share, np.nan)
+    return mean.T.reshape(*leading, *shape).astype(values.dtype)
+
+
+def _check_overlap(field: Any, target: Any) -> None:
+    def ends(grid: Any, axis: str) -> tuple[float, float]:
+        values = np.asarray(grid[axis], float)
+        return float(values.min()), float(values.max())
+
+    (low, high), (to_low, to_high) = ends(field, "lat"), ends(target, "lat")
+    west, east = ends(field, "lon")
+    shifted = _near(np.asarray(target["lon"], float), np.array([west, east]))
+    to_west, to_east = float(shifted.min()), float(shifted.max())
+    if low <= to_high and to_low <= high and west <= to_east and to_west <= east:
+        return
+    raise InputError(
+        f"grids do not overlap: one has latitudes {low:g} to {high:g} and longitudes {west:g} to {east:g}, "
+        f"the other {to_low:g} to {to_high:g} and {to_west:g} to {to_east:g}; "
+        "if one is in rotated coordinates, open it with pole="
+    )

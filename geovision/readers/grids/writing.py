@@ -1,0 +1,107 @@
+"""Fields back to CF NetCDF or Zarr, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geovision.errors import MissingExtraError, OptionError, StorageError
+from geovision.readers.grids.units import conversion
+from geovision.readers.grids.variables import VARIABLES
+from geovision.storage import write_files
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["write_grid"]
+
+_AXES = {
+    "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"},
+    "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"},
+    "time": {"standard_name": "time", "long_name": "time"},
+    "member": {"standard_name": "realization", "long_name": "ensemble member"},
+}  # fmt: skip
+
+
+def write_grid(
+    field: xr.DataArray, path: str | Path, *, units: str = "", title: str = "", north_first: bool = False
+) -> Path:
+    """Write one field as CF NetCDF-4 (``.nc``) or Zarr (``.zarr``).
+
+    Args:
+        field: As `open_grid` gives it; a dask array is computed and written piece by piece.
+        path: What stands there is replaced once the new file is whole.
+        units: Convert to these; the field's own where empty.
+        title: Of the file.
+        north_first: Latitudes from north to south.
+
+    Raises:
+        OptionError: Another ending.
+        StorageError: It could not be written; what stood there is untouched.
+        MissingExtraError: xarray or what it writes with is not installed.
+    """
+    place = Path(path)
+    dataset = _as_cf(field, units, title, north_first)
+    encoding = {field.name: {"dtype": "float32", "_FillValue": np.float32(np.nan)}}
+    try:
+        if place.suffix == ".nc":
+            encoding[field.name] |= {"zlib": True, "complevel": 4, "shuffle": True}
+            write_files(place.parent, {place.name: lambda part: _netcdf(dataset, part, encoding)})
+        elif place.suffix == ".zarr":
+            _zarr(dataset, place, encoding)
+        else:
+            raise OptionError(f"{place}: fields are written as .nc or .zarr")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("h5netcdf or zarr", "geo") from error
+    return place
+
+
+def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr.Dataset:
+    own = str(field.attrs["units"])
+    attributes = dict(field.attrs)
+    if units and units != own:
+        factor, offset = conversion(units, own)
+        field = (field.astype(np.float64) - offset) / factor
+        attributes |= {"units": units}
+        if field.name == "precipitation" and conversion(units, own) != (1.0, 0.0) and "kg" in units:
+            attributes |= {"standard_name": "precipitation_flux"}  # a mass has another name than a depth
+    attributes.setdefault("long_name", str(field.name).replace("_", " "))
+    if field.name in VARIABLES:
+        attributes.setdefault("standard_name", VARIABLES[str(field.name)].standard_names[0])
+    field = field.astype(np.float32).assign_attrs(attributes)
+    field.encoding = {}
+    if north_first and field["lat"].ndim == 1:
+        field = field.isel(lat=slice(None, None, -1))
+    for name, described in _AXES.items():
+        if name in field.coords:
+            field[name].attrs = {**field[name].attrs, **described}
+            field[name].encoding = {
+                k: v for k, v in field[name].encoding.items() if k in ("units", "calendar")
+            }
+    dataset = field.to_dataset()
+    title = title or dataset[field.name].attrs.pop("title", "")
+    dataset.attrs = {"Conventions": "CF-1.11", **({"title": title} if title else {})}
+    return dataset
+
+
+def _netcdf(dataset: xr.Dataset, path: Path, encoding: Any) -> None:
+    dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
+def _zarr(dataset: xr.Dataset, place: Path, encoding: Any) -> None:
+    part = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Version 2 is what every reader of Zarr knows, and consolidated metadata belong to it.
+        dataset.to_zarr(part, mode="w", encoding=encoding, zarr_format=2, consolidated=True)
+        if place.exists():
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+        part.rename(place)
+    except OSError as error:
+        raise StorageError(f"{place}: could not be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

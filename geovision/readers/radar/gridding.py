@@ -1,0 +1,202 @@
+"""From the beams of a radar to levels of constant height on a Cartesian grid around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.errors import MissingExtraError, OptionError
+from geovision.readers.radar.volume import RadarVolume, Sweep
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+__all__ = ["DEFAULT_LEVELS", "RadarGrid", "beam_height", "slant_range", "to_levels"]
+
+EFFECTIVE_RADIUS = 4 / 3 * 6_371_000.0
+"""m: a beam in the standard atmosphere is straight over an earth of this radius (Doviak and Zrnic 1993)."""
+
+DEFAULT_LEVELS = tuple(500.0 * step for step in range(1, 41))
+"""m above mean sea level, to 20 km. Our choice: about the width of a one-degree beam at 30 km."""
+
+
+@dataclass(frozen=True)
+class RadarGrid:
+    """A square around the radar, in an azimuthal equidistant projection that is centred there.
+
+    Args:
+        resolution: m between points.
+        reach: m from the radar to the outermost points, eastward and northward.
+        levels: m above mean sea level, ascending.
+
+    Raises:
+        OptionError: No such grid, or one of more than 4000 points a side.
+    """
+
+    resolution: float = 1000.0
+    reach: float = 150_000.0
+    levels: tuple[float, ...] = DEFAULT_LEVELS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.resolution <= self.reach:
+            raise OptionError(f"a resolution of {self.resolution:g} m for a range of {self.reach:g} m")
+        if self.reach / self.resolution > 2000:
+            raise OptionError(
+                f"a resolution of {self.resolution:g} m over {self.reach:g} m makes more than 4000 points "
+                "a side; take a coarser one"
+            )
+        if len(self.levels) < 2 or not (np.diff(self.levels) > 0).all():
+            raise OptionError("levels: expected two or more heights in m, ascending")
+
+    @property
+    def axis(self) -> NDArray[np.float64]:
+        """x, and y, of the points: m, ascending, 0 at the radar."""
+        steps = int(self.reach // self.resolution)
+        return self.resolution * np.arange(-steps, steps + 1, dtype=np.float64)
+
+
+def beam_height(distance: NDArray[np.floating], elevation: float, altitude: float) -> NDArray[np.floating]:
+    """Height of the middle of a beam above mean sea level, m, by the model of the 4/3 earth.
+
+    Args:
+        distance: Along the ground from the radar, m.
+        elevation: Degrees.
+        altitude: Of the antenna, m above mean sea level.
+    """
+    angle, tilt = distance / EFFECTIVE_RADIUS, np.radians(elevation)
+    return (EFFECTIVE_RADIUS + altitude) * np.cos(tilt) / np.cos(tilt + angle) - EFFECTIVE_RADIUS
+
+
+def slant_range(distance: NDArray[np.floating], elevation: float, altitude: float) -> NDArray[np.floating]:
+    """Distance along the beam, m, to where it stands above a distance along the ground."""
+    angle, tilt = distance / EFFECTIVE_RADIUS, np.radians(elevation)
+    return (EFFECTIVE_RADIUS + altitude) * np.sin(angle) / np.cos(tilt + angle)
+
+
+def to_levels(volume: RadarVolume, grid: RadarGrid | None = None, *, beam_width: float = 1.0) -> DataArray:
+    """Reflectivity on levels of constant height.
+
+    Each sweep gives its nearest gate to every point; between two sweeps dBZ is interpolated linearly in
+    height. Where one of the two has no echo, the nearer one counts, so that an echo is not drawn out.
+    A level is covered between the lowest and the highest beam and half a beam width beyond; elsewhere,
+    and where either sweep does not reach, it is NaN.
+
+    Args:
+        volume: The sweeps.
+        grid: 1 km to 150 km on 40 levels to 20 km where None.
+        beam_width: Degrees.
+
+    Returns:
+        ``(level, y, x)``, float32, dBZ; ``-inf`` is no echo, NaN not covered. Coordinates: level (m above
+        mean sea level), y and x (m), latitude and longitude ``(y, x)``, time, radar_altitude (m), crs.
+
+    Raises:
+        MissingExtraError: xarray and pyproj, which come with xradar, are not installed.
+    """
+    grid = grid or RadarGrid()
+    x, y = np.meshgrid(grid.axis, grid.axis)
+    distance, azimuth = np.hypot(x, y), np.degrees(np.arctan2(x, y)) % 360
+    planes = np.stack([_nearest(sweep, distance, azimuth, volume.altitude) for sweep in volume.sweeps])
+    heights = np.stack([beam_height(distance, sweep.elevation, volume.altitude) for sweep in volume.sweeps])
+    margin = np.radians(beam_width / 2) * distance
+    levels = np.stack([_at_height(level, planes, heights, margin) for level in grid.levels])
+    return _labelled(levels, volume, grid)
+
+
+def _nearest(
+    sweep: Sweep, distance: NDArray[np.floating], azimuth: NDArray[np.floating], altitude: float
+) -> NDArray[np.float32]:
+    """The gate of a sweep that lies nearest to each point; NaN beyond its rays and gates."""
+    step = sweep.range[1] - sweep.range[0]
+    gate = np.rint((slant_range(distance, sweep.elevation, altitude) - sweep.range[0]) / step).astype(int)
+    ray, apart = _nearest_ray(sweep.azimuth, azimuth)
+    spacing = float(np.median(np.diff(sweep.azimuth)))
+    outside = (gate < 0) | (gate >= len(sweep.range)) | (apart > max(spacing, 1.0))
+    values = sweep.reflectivity[ray, np.clip(gate, 0, len(sweep.range) - 1)]
+    return np.where(outside, np.float32(np.nan), values)
+
+
+def _nearest_ray(
+    rays: NDArray[np.floating], azimuth: NDArray[np.floating]
+) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+    """Index of the nearest ray, and degrees to it; north is where the circle closes."""
+    circle = np.concatenate([rays[-1:] - 360, rays, rays[:1] + 360])
+    after = np.clip(np.searchsorted(circle, azimuth), 1, len(circle) - 1)
+    nearer = np.where(azimuth - circle[after - 1] < circle[after] - azimuth, after - 1, after)
+    return (nearer - 1) % len(rays), np.abs(circle[nearer] - azimuth)
+
+
+def _at_height(
+    level: float, planes: NDArray[np.float32], heights: NDArray[np.floating], margin: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """The plane of one height; heights ascend from sweep to sweep."""
+    found = np.full(planes.shape[1:], np.nan, np.float32)
+    for lower, upper, low, high in zip(planes, planes[1:], heights, heights[1:], strict=False):
+        inside = np.nonzero((low <= level) & (level < high))
+        share = (level - low[inside]) / (high[inside] - low[inside])
+        found[inside] = _between(lower[inside], upper[inside], share)
+    for plane, height, sign in ((planes[0], heights[0], 1), (planes[-1], heights[-1], -1)):
+        beyond = sign * (height - level)
+        near = (beyond >= 0) & (beyond <= margin) & np.isnan(found)
+        found[near] = plane[near]
+    return found
+
+
+def _between(
+    lower: NDArray[np.float32], upper: NDArray[np.float32], share: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    with np.errstate(invalid="ignore"):  # -inf less -inf; those are replaced below
+        mixed = lower + share * (upper - lower)
+    nearer = np.where(share < 0.5, lower, upper)
+    silent = np.isneginf(lower) | np.isneginf(upper)
+    unknown = np.isnan(lower) | np.isnan(upper)
+    return np.where(unknown, np.nan, np.where(silent, nearer, mixed))
+
+
+def _labelled(levels: NDArray[np.float32], volume: RadarVolume, grid: RadarGrid) -> DataArray:
+    try:
+        import pyproj
+        import xarray
+    except ImportError as error:
+        raise MissingExtraError("xarray", "radar") from error
+    crs = pyproj.CRS.from_dict(
+        {"proj": "aeqd", "lat_0": volume.latitude, "lon_0": volume.longitude, "datum": "WGS84"}
+    )
+    x, y = np.meshgrid(grid.axis, grid.axis)
+    degrees = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    longitude, latitude = degrees.transform(x, y)
+    named = {axis["axis"].lower(): axis for axis in crs.cs_to_cf()}
+    return xarray.DataArray(
+        levels,
+        dims=("level", "y", "x"),
+        name="reflectivity",
+        coords={
+            "level": ("level", np.array(grid.levels), _HEIGHT),
+            "y": ("y", grid.axis, named["y"]),
+            "x": ("x", grid.axis, named["x"]),
+            "latitude": (("y", "x"), latitude, _degrees("latitude", "degrees_north")),
+            "longitude": (("y", "x"), longitude, _degrees("longitude", "degrees_east")),
+            "time": ((), volume.time, {"standard_name": "time", "long_name": "begin of the volume"}),
+            "radar_altitude": (
+                (), volume.altitude, {"long_name": "antenna above mean sea level", "units": "m"}
+            ),
+            "crs": ((), 0, crs.to_cf()),
+        },
+        attrs={
+            "standard_name": "equivalent_reflectivity_factor", "long_name": "radar reflectivity",
+            "units": "dBZ", "grid_mapping": "crs", "comment": "-inf: no echo; NaN: not covered",
+        },
+    )  # fmt: skip
+
+
+_HEIGHT = {
+    "standard_name": "altitude", "long_name": "height above mean sea level", "units": "m", "axis": "Z",
+    "positive": "up",
+}  # fmt: skip
+
+
+def _degrees(name: str, units: str) -> dict[str, str]:
+    return {"standard_name": name, "long_name": name, "units": units}

@@ -1,0 +1,294 @@
+"""A scene as a model sees it: averaged to the model's pixels, warped to its map, in 8-bit counts.
+
+Averages over areas are taken of linear power, each pixel counting by how much of it lies in the cell;
+a cell has data where half or more of it have. The scene is read once, a tile at a time, whatever its
+size, and its counts are kept in a raster from which windows are cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.errors import InputError, OptionError
+from geovision.physics.backscatter import NO_DATA, DecibelLimits, decibels, to_counts
+from geovision.readers.scenes.geotiff import RadarScene, Reader
+from geovision.readers.scenes.grid import Grid, lattice, rasterio_module
+from geovision.readers.scenes.quantities import averageable
+
+__all__ = ["CountsRaster", "averaged", "check_pixels", "write_counts"]
+
+MOST_PIXELS = 1_500_000
+"""Of the scene, that are in memory for one tile: about 100 MB with all that is made of them."""
+
+_TILE = 1024
+_TOO_MANY = 40 * MOST_PIXELS
+_COARSER = 1.2  # a projection's scale, and no more
+_SPARE = 1 / 32  # of a part of the scene, read beyond what the edges of a tile show
+
+
+# --- averages -----------------------------------------------------------------------------------
+
+
+def check_pixels(scene: RadarScene, pixel_size: float) -> None:
+    """Raise where the scene's own pixels are larger than those that a model wants.
+
+    Raises:
+        InputError: With both sizes.
+    """
+    coarse = max(scene.grid.ground())
+    if not math.isfinite(coarse):
+        raise InputError(f"{scene.path}: its middle is nowhere on the globe; check its coordinates")
+    if coarse > _COARSER * pixel_size:
+        raise InputError(
+            f"{scene.path}: pixels of {coarse:.4g} m are coarser than the {pixel_size:g} m that the model "
+            "takes; take a finer scene, or a model of coarser pixels"
+        )
+
+
+def averaged(
+    reader: Reader, grid: Grid, row: int, column: int, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Averages of a scene over the cells of a part of a grid.
+
+    Args:
+        reader: Of the scene.
+        grid: In any projection, of cells about as large as the scene's pixels, or larger.
+        row, column, shape: Of the part.
+
+    Returns:
+        float32 ``(channel, y, x)``: mean linear power (or mean counts) of what has data, and float32
+        ``(y, x)``: the fraction of each cell that has.
+    """
+    part = grid.part(row, column, shape)
+    top, left, size = _needed(reader.scene, part)
+    mean = np.zeros((len(reader.scene.bands), *shape), np.float32)
+    if size[0] * size[1] == 0:
+        return mean, np.zeros(shape, np.float32)
+    if size[0] * size[1] > 4 * MOST_PIXELS and min(shape) > 1:
+        return _in_quarters(reader, grid, row, column, shape)
+    if size[0] * size[1] > _TOO_MANY:
+        raise InputError(
+            f"{reader.scene.path}: one cell of the map covers {size[0]} x {size[1]} pixels; make its pixels "
+            "coarser first, for instance gdalwarp -t_srs EPSG:3995 -tr 40 40 -r average"
+        )
+    values, valid = reader.read(top, left, size)
+    if not valid.any():
+        return mean, np.zeros(shape, np.float32)
+    power = np.where(valid, averageable(reader.scene.quantity, values), np.float32(0))
+    if _aligned(reader.scene.grid, part) is not None:
+        return power, valid.astype(np.float32)
+    summed = _warped(
+        np.concatenate([power, valid[None].astype(np.float32)]), reader.scene.grid.part(top, left, size), part
+    )
+    fraction = summed[-1]
+    # Where there is nothing, nothing is divided.
+    summed[:-1] /= np.where(fraction > 0, fraction, 1)
+    return summed[:-1], fraction
+
+
+def _in_quarters(
+    reader: Reader, grid: Grid, row: int, column: int, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    mean = np.zeros((len(reader.scene.bands), *shape), np.float32)
+    fraction = np.zeros(shape, np.float32)
+    for r, height in _halves(shape[0]):
+        for c, width in _halves(shape[1]):
+            found = averaged(reader, grid, row + r, column + c, (height, width))
+            mean[:, r : r + height, c : c + width], fraction[r : r + height, c : c + width] = found
+    return mean, fraction
+
+
+def _halves(side: int) -> list[tuple[int, int]]:
+    half = side // 2
+    return [(0, half), (half, side - half)] if half else [(0, side)]
+
+
+def _needed(scene: RadarScene, part: Grid) -> tuple[int, int, tuple[int, int]]:
+    """First row, first column and shape of the pixels that lie in a part of another grid."""
+    own = scene.grid
+    if (aligned := _aligned(own, part)) is not None:
+        return (*aligned, part.shape) if _meets(aligned, part.shape, own.shape) else (0, 0, (0, 0))
+    x, y = part.points(*lattice(part.shape), own.crs)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        x, y = x[np.isfinite(x) & np.isfinite(y)], y[np.isfinite(x) & np.isfinite(y)]
+        if not x.size:
+            return 0, 0, (0, 0)
+    if own.reference.is_geographic:
+        middle = own.transform[2] + own.transform[0] * own.shape[1] / 2 + own.transform[1] * own.shape[0] / 2
+        x = (x - middle + 180) % 360 - 180 + middle
+    rows, columns = own.cells(x, y)
+    begin, end = [], []
+    for places, most in ((rows, own.shape[0]), (columns, own.shape[1])):
+        low, high = float(places.min()), float(places.max())
+        spare = 2 + _SPARE * (high - low)
+        begin.append(math.floor(max(low - spare, -spare - 2)))
+        end.append(math.ceil(min(high + spare, most + spare + 2)))
+    size = (end[0] - begin[0], end[1] - begin[1])
+    return (begin[0], begin[1], size) if _meets((begin[0], begin[1]), size, own.shape) else (0, 0, (0, 0))
+
+
+def _meets(corner: tuple[int, int], size: tuple[int, int], shape: tuple[int, int]) -> bool:
+    return all(c < whole and c + n > 0 for c, n, whole in zip(corner, size, shape, strict=True))
+
+
+def _aligned(own: Grid, part: Grid) -> tuple[int, int] | None:
+    """Row and column of the scene at which a part begins whose cells are the scene's own pixels."""
+    if own.crs != part.crs or not np.allclose(
+        np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
+    ):
+        return None
+    row, column = own.cells(part.transform[2], part.transform[5])
+    near = round(row), round(column)
+    return near if max(abs(row - near[0]), abs(column - near[1])) < 1e-3 else None
+
+
+def _warped(values: NDArray[np.float32], own: Grid, part: Grid) -> NDArray[np.float32]:
+    """Means over the cells of a part of another grid, what lies beyond the pixels left out."""
+    rasterio = rasterio_module()
+    found = np.zeros((len(values), *part.shape), np.float32)
+    rasterio.warp.reproject(
+        values, found, src_transform=own.affine, src_crs=own.reference, dst_transform=part.affine,
+        dst_crs=part.reference, resampling=rasterio.enums.Resampling.average,
+    )  # fmt: skip
+    return found
+
+
+# --- counts -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CountsRaster:
+    """The counts of a scene on a model's grid, on disk.
+
+    Args:
+        path: As `write_counts` wrote it.
+        grid: Of the model.
+        channels: In the order of the bands.
+    """
+
+    path: str
+    grid: Grid
+    channels: tuple[str, ...]
+
+    def read(
+        self, row: int, column: int, shape: tuple[int, int]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """A part that lies within the grid: counts ``(channel, y, x)``, 0 being no data, and bool
+        ``(y, x)``: where there are data."""
+        rasterio = rasterio_module()
+        with rasterio.open(self.path) as dataset:
+            counts = dataset.read(window=rasterio.windows.Window(column, row, shape[1], shape[0]))
+        return counts, counts[0] != NO_DATA
+
+    def overview(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """uint8 ``(channel, y, x)``: all of it in fewer cells, means of those that have data."""
+        rasterio = rasterio_module()
+        with rasterio.open(self.path) as dataset:
+            return dataset.read(
+                out_shape=(len(self.channels), *shape), resampling=rasterio.enums.Resampling.average
+            )
+
+
+def write_counts(
+    scene: RadarScene, grid: Grid, limits: Mapping[str, DecibelLimits] | None, path: Path, *,
+    threads: int = 1, progress: Callable[[int, int], None] = lambda done, whole: None,
+) -> CountsRaster:  # fmt: skip
+    """Average a scene to a grid and write its counts.
+
+    Args:
+        scene: In any quantity.
+        grid: See `geovision.readers.scenes.grid.model_grid`.
+        limits: Decibels of the lowest and the highest count of each channel; None for a scene that is
+            in counts already.
+        path: Of a GeoTIFF that is not compressed; replaced.
+        threads: That read and average tiles at the same time.
+        progress: Is told tiles done and tiles in all.
+
+    Raises:
+        OptionError: Limits are missing, or given for counts.
+        UnreadableFileError: The scene is damaged.
+    """
+    _check_limits(scene, limits)
+    rasterio = rasterio_module()
+    profile = {
+        "driver": "GTiff", "dtype": "uint8", "count": len(scene.channels), "height": grid.shape[0],
+        "width": grid.shape[1], "crs": grid.reference, "transform": grid.affine, "nodata": NO_DATA,
+        "tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "band", "SPARSE_OK": True,
+        "BIGTIFF": "IF_SAFER",
+    }  # fmt: skip
+    places = list(tiles(scene, grid))
+    with rasterio.open(path, "w", **profile) as raster, ThreadPoolExecutor(threads) as pool:
+        found = _in_order(pool, partial(_tile, scene, grid, limits), places, ahead=threads + 2)
+        for number, ((row, column, shape), counts) in enumerate(found, 1):
+            if counts is not None:
+                raster.write(counts, window=rasterio.windows.Window(column, row, shape[1], shape[0]))
+            progress(number, len(places))
+    return CountsRaster(str(path), grid, scene.channels)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[..., Any], places: list[tuple[int, int, tuple[int, int]]], *,
+    ahead: int,
+) -> Iterator[tuple[tuple[int, int, tuple[int, int]], Any]]:  # fmt: skip
+    """Each place with what came of it, a few of them under way."""
+    waiting: deque[tuple[tuple[int, int, tuple[int, int]], Future[Any]]] = deque()
+    for place in places:
+        waiting.append((place, pool.submit(work, *place)))
+        if len(waiting) >= ahead:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    for done, future in waiting:
+        yield done, future.result()
+
+
+def _check_limits(scene: RadarScene, limits: Mapping[str, DecibelLimits] | None) -> None:
+    if scene.quantity == "counts":
+        if limits:
+            raise OptionError(f"{scene.path}: is in counts, and takes no limits in decibels")
+        return
+    lacking = [channel for channel in scene.channels if channel not in (limits or {})]
+    if lacking:
+        example = ",".join(f"{channel}=LOW:HIGH" for channel in scene.channels)
+        raise OptionError(
+            f"{scene.path}: in {scene.quantity}, and the model takes counts of 0 to 255 whose decibels are "
+            f"not declared for {lacking[0]}; say what 1 and 255 are with --limits {example}"
+        )
+
+
+def tiles(scene: RadarScene, grid: Grid) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Row, column and shape of parts of a grid, each of about as many pixels as may be in memory."""
+    finer = [cell / own for cell, own in zip(grid.ground(), scene.grid.ground(), strict=True)]
+    side = math.isqrt(int(MOST_PIXELS / max(finer[0] * finer[1], 1.0)))
+    side = max(min(side, _TILE) // 8 * 8, 8)
+    for row in range(0, grid.shape[0], side):
+        for column in range(0, grid.shape[1], side):
+            yield row, column, (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))
+
+
+def _tile(
+    scene: RadarScene, grid: Grid, limits: Mapping[str, DecibelLimits] | None, row: int, column: int,
+    shape: tuple[int, int],
+) -> NDArray[np.uint8] | None:  # fmt: skip
+    """Counts of one tile; None where there is no data."""
+    with scene.reading() as reader:
+        mean, fraction = averaged(reader, grid, row, column, shape)
+    valid = fraction >= 0.5
+    if not valid.any():
+        return None
+    if limits is None or scene.quantity == "counts":
+        return np.where(valid, np.maximum(np.rint(mean), 1), NO_DATA).astype(np.uint8)
+    scaled = [
+        to_counts(decibels(own), limits[name], valid=valid)
+        for name, own in zip(scene.channels, mean, strict=True)
+    ]
+    return np.stack(scaled)

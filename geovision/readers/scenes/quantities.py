@@ -1,0 +1,110 @@
+"""What the numbers of a scene are: decibels, linear power, amplitude, or counts. Declared, never guessed.
+
+A wrong declaration lies inside every hard limit as a rule; the median over a whole scene does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.errors import InputError, OptionError
+from geovision.physics.backscatter import to_power
+from geovision.spec import Channel, Quantile, Slip
+
+__all__ = ["QUANTITIES", "averageable", "check_median", "check_range", "quantity"]
+
+_COUNTS = "looks like counts or uncalibrated digital numbers: calibrate to sigma0 first"
+
+QUANTITIES: Mapping[str, Channel] = {
+    "db": Channel(
+        "sigma0", "dB", (-250.0, 60.0), plausible=(Quantile(0.5, -250.0, -1.0),),
+        slips=(
+            Slip(-1.0, 3.0, "looks like linear power or amplitude: --quantity power, or amplitude"),
+            Slip(3.0, np.inf, _COUNTS),
+        ),
+    ),
+    # Noise that is subtracted leaves powers below zero.
+    "power": Channel(
+        "sigma0", "1", (-1.0, 1e6), plausible=(Quantile(0.5, -0.01, 3.0),),
+        slips=(Slip(-np.inf, -0.01, "looks like decibels: --quantity db"), Slip(3.0, np.inf, _COUNTS)),
+    ),
+    "amplitude": Channel(
+        "square root of sigma0", "1", (0.0, 1e3), plausible=(Quantile(0.5, 0.0, 2.0),),
+        slips=(Slip(-np.inf, 0.0, "looks like decibels: --quantity db"), Slip(2.0, np.inf, _COUNTS)),
+    ),
+    "counts": Channel("scaled sigma0", "scaled_1", (0.0, 255.0)),
+}  # fmt: skip
+"""By the name that declares it; `counts` is the 8-bit scale of the published pictures."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Quantiles of one band over a scene."""
+
+    band: int
+    low: float
+    median: float
+    high: float
+
+
+def quantity(name: str) -> Channel:
+    """What a declared name stands for.
+
+    Raises:
+        OptionError: It is none of `QUANTITIES`.
+    """
+    if name not in QUANTITIES:
+        raise OptionError(f"quantity {name!r} is not known; declare one of {', '.join(QUANTITIES)}")
+    return QUANTITIES[name]
+
+
+def check_median(name: str, sampled: Sampled, *, where: str) -> None:
+    """Raise where the numbers of a band cannot be what they are declared to be.
+
+    Raises:
+        InputError: With the quantiles that were seen, and the likely slip.
+    """
+    channel = quantity(name)
+    for plausible in channel.plausible:
+        if plausible.low <= sampled.median <= plausible.high:
+            continue
+        slip = next((s.hint for s in channel.slips if s.above < sampled.median <= s.upto), "")
+        unit = "" if channel.unit == "1" else f" {channel.unit}"
+        raise InputError(
+            f"{where}: band {sampled.band} is declared as {name}, but its median is {sampled.median:.3g} "
+            f"(1 % to 99 %: {sampled.low:.3g} to {sampled.high:.3g}), expected {plausible.low:g} to "
+            f"{plausible.high:g}{unit}" + (f"; it {slip}" if slip else "")
+        )
+
+
+def check_range(name: str, values: NDArray[np.floating], *, where: str) -> None:
+    """Raise where a value is none of the quantity; 0, which stands where nothing is known, is one of each.
+
+    Raises:
+        InputError: With the value, which is likely to stand for no data.
+    """
+    low, high = quantity(name).valid_range
+    if not values.size:
+        return
+    least, most = float(values.min()), float(values.max())
+    if least < low or most > high:
+        strange = least if least < low else most
+        raise InputError(
+            f"{where}: a value of {strange:.6g} is no {name}; if it stands for no data, declare it with "
+            f"--nodata {strange:.6g}"
+        )
+
+
+def averageable(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What an average over an area is taken of: linear power, or the counts as they are."""
+    match name:
+        case "db":
+            return to_power(values)
+        case "amplitude":
+            return np.square(values)
+        case _:
+            return values

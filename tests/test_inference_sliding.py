@@ -1,0 +1,255 @@
+"""Windows over a map, merged: where they lie, what each counts, and that nothing else can be seen in it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from geovision.errors import GeovisionError, OptionError
+from geovision.inference import Workers, engine
+from geovision.inference.detections import peaks
+from geovision.inference.sliding import Answers, Job, answer_run, merged, slide
+from geovision.inference.windows import Windows, starts, weight
+from geovision.readers.scenes import Grid
+
+MAP = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))
+
+
+@dataclass(frozen=True)
+class Field:
+    """A map of numbers by formula, with a hole in it."""
+
+    grid: Grid = MAP
+    hole: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        assert row >= 0
+        assert column >= 0
+        assert row + shape[0] <= self.grid.shape[0]
+        assert column + shape[1] <= self.grid.shape[1]
+        rows, columns = np.mgrid[row : row + shape[0], column : column + shape[1]]
+        values = np.sin(rows / 7) * np.cos(columns / 11) + 2
+        top, bottom, left, right = self.hole
+        valid = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
+        return np.where(valid, values, 0)[None].astype(np.float32), valid
+
+
+def mean_of_window(inputs: Tensor, valid: Tensor) -> Tensor:
+    return inputs.double().mean((1, 2, 3))[:, None].float()
+
+
+def as_it_is(inputs: Tensor, valid: Tensor) -> Tensor:
+    return torch.where(valid, inputs, torch.nan)
+
+
+def dies(inputs: Tensor, valid: Tensor) -> Tensor:
+    raise RuntimeError("no such kernel")
+
+
+class Convolutions(nn.Module):
+    """A small mask network: what hangs on a window's edge differs from window to window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
+
+    @torch.inference_mode()
+    def forward(self, inputs: Tensor, valid: Tensor) -> Tensor:
+        return self.layers(inputs).sigmoid()
+
+
+def job(
+    ask, *, overlap: float = 0.5, size: tuple[int, int] = (24, 32), source: Field | None = None, **more
+) -> Job:
+    source = source or Field()
+    return Job(source, Windows(source.grid.shape, size, overlap), ask, **more)
+
+
+def run(work: Job, scratch: Path, workers: Workers = Workers()) -> tuple[np.ndarray, np.ndarray]:  # noqa: B008
+    answers = slide(work, scratch, workers, lambda done, whole: None)
+    return merged(answers, 0, 0, work.source.grid.shape)
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 3000), st.integers(1, 600), st.floats(0, 0.95))
+def test_windows_cover_an_axis_and_overlap_enough(extent: int, size: int, overlap: float):
+    places = starts(extent, size, overlap)
+    if extent <= size:
+        (only,) = places
+        assert abs((size - extent) - 2 * -only) <= 1
+        return
+    assert places[0] == 0
+    assert places[-1] == extent - size
+    steps = np.diff(places)
+    assert steps.min() >= 1
+    assert steps.max() <= max(round(size * (1 - overlap)), 1)
+
+
+def test_weights_fall_off_to_the_edge_and_add_up():
+    own = weight(64)
+    assert (np.diff(own[:32]) > 0).all()
+    np.testing.assert_allclose(own, own[::-1])
+    assert own.min() > 0
+    np.testing.assert_allclose(own[:32] + own[32:], 1)
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 1.0, 2.0])
+def test_an_overlap_is_a_fraction(overlap: float):
+    with pytest.raises(OptionError, match="expected a fraction of a window, from 0 to below 1"):
+        Windows((10, 10), (4, 4), overlap)
+
+
+def test_runs_hold_every_window_once():
+    windows = Windows((70, 95), (24, 32), 0.5)
+    found = [(run.row, column) for run in windows.runs(2) for column in range(run.first, run.last)]
+    assert found == list(itertools.product(range(len(windows.tops)), range(len(windows.lefts))))
+
+
+# --- merging --------------------------------------------------------------------------------------
+
+
+def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
+    work = job(mean_of_window, overlap=0.6)
+    found, count = run(work, tmp_path)
+    expected, weights, windows = np.zeros(MAP.shape), np.zeros(MAP.shape), np.zeros(MAP.shape, int)
+    values = work.source.read(0, 0, MAP.shape)[0][0].astype(np.float64)
+    kernel = np.outer(weight(24), weight(32))
+    for top, left in itertools.product(work.windows.tops, work.windows.lefts):
+        part = (slice(top, top + 24), slice(left, left + 32))
+        expected[part] += kernel * np.float32(values[part].mean())
+        weights[part] += kernel
+        windows[part] += 1
+    np.testing.assert_allclose(found[0], expected / weights, rtol=1e-6)
+    assert np.array_equal(count, windows)
+
+
+def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
+    hole = (10, 30, 40, 60)
+    found, count = run(job(as_it_is, source=Field(hole=hole), least_valid=0.0), tmp_path)
+    values, valid = Field(hole=hole).read(0, 0, MAP.shape)
+    np.testing.assert_allclose(found[0][valid], values[0][valid], rtol=1e-6)
+    assert np.isnan(found[0][~valid]).all()
+    assert (count[~valid] == 0).all()
+    assert (count[valid] > 0).all()
+
+
+def test_blocks_do_not_show(tmp_path: Path):
+    torch.manual_seed(0)
+    work = job(Convolutions())
+    answers = slide(work, tmp_path, Workers(), lambda done, whole: None)
+    whole, count = merged(answers, 0, 0, MAP.shape)
+    assert whole.shape == (2, *MAP.shape)
+    for row, column in itertools.product(range(0, 70, 13), range(0, 95, 17)):
+        shape = (min(13, 70 - row), min(17, 95 - column))
+        part, windows = merged(answers, row, column, shape)
+        assert np.array_equal(part, whole[:, row : row + shape[0], column : column + shape[1]])
+        assert np.array_equal(windows, count[row : row + shape[0], column : column + shape[1]])
+
+
+def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path):
+    hole = (0, 70, 0, 40)
+    work = job(mean_of_window, source=Field(hole=hole), least_valid=0.5)
+    answers = slide(work, tmp_path, Workers(), lambda done, whole: None)
+    valid = Field(hole=hole).read(0, 0, MAP.shape)[1]
+    shares = [[valid[t : t + 24, c : c + 32].mean() for c in work.windows.lefts] for t in work.windows.tops]
+    assert np.array_equal(answers.asked, np.array(shares) >= 0.5)
+    assert 0 < answers.asked.sum() < answers.asked.size
+    found, count = merged(answers, 0, 0, MAP.shape)
+    assert np.array_equal(np.isnan(found[0]), count == 0)
+    assert (count[:, 0] == 0).all()
+    assert (count[:, -1] > 0).all()
+
+
+def test_a_map_smaller_than_a_window_is_one_window_with_nothing_around(tmp_path: Path):
+    small = Field(Grid(MAP.crs, MAP.transform, (10, 12)))
+    found, count = run(job(mean_of_window, source=small, least_valid=0.1), tmp_path)
+    assert (count == 1).all()
+    np.testing.assert_allclose(found, small.read(0, 0, (10, 12))[0].sum() / (24 * 32), rtol=1e-6)
+
+
+# --- what cannot be seen in the result --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", [mean_of_window, Convolutions()], ids=["values", "maps"])
+def test_batches_and_order_cannot_be_seen(tmp_path: Path, ask, monkeypatch: pytest.MonkeyPatch):
+    results = []
+    for number, batch_size in enumerate((1, 3, 64)):
+        (scratch := tmp_path / str(number)).mkdir()
+        results.append(run(job(ask, batch_size=batch_size), scratch))
+    shuffled = Answers(job(ask).windows, tmp_path)
+    pieces = list(job(ask).windows.runs(2))
+    random.Random(0).shuffle(pieces)
+    for piece in pieces:
+        shuffled.put(answer_run(job(ask, batch_size=2), piece))
+    results.append(merged(shuffled, 0, 0, MAP.shape))
+    (mean, count), *others = results
+    for other_mean, other_count in others:
+        assert np.array_equal(count, other_count)
+        # Convolutions of other batches round otherwise in their last bit; sums do not.
+        np.testing.assert_allclose(mean, other_mean, rtol=2e-6 if isinstance(ask, nn.Module) else 0)
+
+
+def test_workers_cannot_be_seen(tmp_path: Path):
+    there = run(job(mean_of_window), tmp_path, Workers(1))
+    here = run(job(mean_of_window), tmp_path)
+    for one, other in zip(here, there, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
+    with pytest.raises(
+        GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
+    ):
+        slide(job(dies), tmp_path, engine.Workers(), lambda done, whole: None)
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+
+def bump(rows: float, columns: float, radius: float, height: float) -> np.ndarray:
+    r, c = np.mgrid[:60, :80] + 0.5
+    return height * np.exp(-(((r - rows) / radius) ** 2) - ((c - columns) / radius) ** 2)
+
+
+def test_each_bump_is_one_place_in_its_middle():
+    probability = np.maximum(bump(20.3, 15.8, 6, 0.95), bump(41.0, 60.2, 4, 0.7))
+    probability[:5] = np.nan
+    found = peaks(probability, threshold=0.4, separation=10)
+    assert [place[3] for place in found] == pytest.approx([0.95, 0.7], abs=0.02)
+    for place, truth in zip(found, ((20.3, 15.8), (41.0, 60.2)), strict=True):
+        assert place[:2] == pytest.approx(truth, abs=0.15)
+    # exp(-r^2 / 36) * 0.95 = 0.4
+    assert found[0][2] == pytest.approx(6 * np.sqrt(np.log(0.95 / 0.4)), rel=0.05)
+
+
+def test_a_plateau_is_one_place_in_its_middle():
+    probability = np.zeros((60, 80))
+    probability[10:30, 20:44] = 1.0
+    ((row, column, radius, height),) = peaks(probability, threshold=0.5, separation=30)
+    assert (row, column, height) == pytest.approx((20.0, 32.0, 1.0))
+    assert radius == pytest.approx(np.sqrt(20 * 24 / np.pi))
+
+
+def test_two_places_are_apart_by_the_separation():
+    probability = bump(30, 30, 5, 0.9) + bump(30, 42, 5, 0.8)
+    assert len(peaks(probability, threshold=0.5, separation=6)) == 2
+    # Smoothed together they are highest between them, where neither reaches the threshold.
+    ((_, column, _, height),) = peaks(probability, threshold=0.5, separation=30)
+    assert 34 < column < 39
+    assert height == pytest.approx(0.9, abs=0.02)
+
+
+def test_where_nothing_reaches_the_threshold_there_is_no_place():
+    assert peaks(np.full((5, 5), 0.4), threshold=0.5, separation=3) == []
+    assert peaks(np.full((5, 5), np.nan), threshold=0.5, separation=3) == []

@@ -1,0 +1,519 @@
+"""Grids in and out: units, axes, calendars, masks, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geovision.errors import InputError, OptionError, StorageError, UnreadableFileError
+from geovision.readers.grids import align, check_finer, coarsen, open_grid, reading, regrid, write_grid
+from geovision.readers.grids.axes import rotated_to_geographic
+from geovision.readers.grids.units import conversion
+
+_few = settings(max_examples=15, deadline=None)
+
+
+def rain(steps: int = 40, lat=(40.0, 41.0, 42.0), lon=(0.0, 1.0, 2.0, 3.0), seed: int = 0) -> xr.DataArray:
+    """Daily rain in mm/day, half of it dry, as a file would hold it."""
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(0.5, 8.0, (steps, len(lat), len(lon))) * (
+        rng.random((steps, len(lat), len(lon))) < 0.5
+    )
+    times = np.datetime64("2001-01-01", "ns") + np.arange(steps) * np.timedelta64(1, "D")
+    return xr.DataArray(
+        values.astype(np.float32), dims=("time", "lat", "lon"), name="pr", attrs={"units": "mm/day"},
+        coords={"time": times, "lat": list(lat), "lon": list(lon)},
+    )  # fmt: skip
+
+
+def written(field: xr.DataArray, path: Path, **changed) -> Path:
+    field.to_netcdf(path, engine="h5netcdf", **changed)
+    return path
+
+
+def without_leap_days(start: str, steps: int) -> xr.CFTimeIndex:
+    return xr.date_range(start, periods=steps, calendar="noleap", use_cftime=True)
+
+
+# --- units --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "to", "factor", "offset"),
+    [
+        ("kg m-2 s-1", "mm day-1", 86400, 0), ("[kg m-2 s-1]", "mm day-1", 86400, 0),
+        ("kg m**-2 s**-1", "mm day-1", 86400, 0), ("kg/m2/s", "mm day-1", 86400, 0),
+        ("mm/day", "mm day-1", 1, 0), ("mm h-1", "mm day-1", 24, 0), ("mm/hr", "mm day-1", 24, 0),
+        ("m s-1", "mm day-1", 86_400_000, 0), ("inches/day", "mm day-1", 25.4, 0),
+        ("degC", "K", 1, 273.15), ("Celsius", "K", 1, 273.15), ("degrees_celsius", "K", 1, 273.15),
+        ("K", "K", 1, 0), ("hPa", "Pa", 100, 0), ("mb", "Pa", 100, 0), ("millibar", "Pa", 100, 0),
+        ("kg kg**-1", "1", 1, 0), ("g/kg", "1", 1e-3, 0), ("%", "1", 0.01, 0),
+    ],
+)  # fmt: skip
+def test_units_of_files(unit: str, to: str, factor: float, offset: float) -> None:
+    assert conversion(unit, to) == pytest.approx((factor, offset))
+
+
+def test_an_amount_is_what_fell_in_one_step() -> None:
+    assert conversion("mm", "mm day-1", step_days=1.0) == (1.0, 0.0)
+    assert conversion("m", "mm day-1", step_days=1 / 24) == pytest.approx((24_000, 0))
+    assert conversion("kg m-2", "mm day-1", step_days=1.0) == (1.0, 0.0)
+    with pytest.raises(InputError, match="'mm' is an amount"):
+        conversion("mm", "mm day-1")
+
+
+@pytest.mark.parametrize(
+    ("unit", "told"), [("xyzzy", "not known"), ("K", "cannot be converted"), ("", "cannot be")]
+)
+def test_a_unit_of_something_else_is_refused(unit: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        conversion(unit, "mm day-1")
+
+
+def test_the_unit_of_the_file_counts(tmp_path: Path) -> None:
+    field = rain()
+    flux = (field.astype(float) / 86400).assign_attrs(units="[kg m-2 s-1]")
+    found = open_grid(written(flux, tmp_path / "flux.nc"), "precipitation")
+    np.testing.assert_allclose(found, field, rtol=1e-6)
+    assert found.attrs["units"] == "mm day-1"
+    assert found.dtype == np.float32
+
+
+def test_a_file_without_units_needs_them_declared(tmp_path: Path) -> None:
+    field = rain()
+    del field.attrs["units"]
+    path = written(field, tmp_path / "bare.nc")
+    with pytest.raises(
+        InputError, match=r"bare\.nc: 'pr' has no units; declare them, for instance 'mm day-1'"
+    ):
+        open_grid(path, "precipitation")
+    np.testing.assert_array_equal(open_grid(path, "precipitation", units="mm/day"), field)
+
+
+def test_a_declared_unit_does_not_overrule_the_file(tmp_path: Path) -> None:
+    path = written(rain(), tmp_path / "a.nc")
+    open_grid(path, "precipitation", units="mm d-1")
+    with pytest.raises(InputError, match="says 'mm/day' and was declared 'kg m-2 s-1'"):
+        open_grid(path, "precipitation", units="kg m-2 s-1")
+
+
+def test_a_flux_read_as_millimetres_is_told_by_its_quantile(tmp_path: Path) -> None:
+    """Each value of it lies inside the hard range."""
+    path = written((rain() / 86400).assign_attrs(units="mm/day"), tmp_path / "slip.nc")
+    with pytest.raises(InputError, match=r"99.9% quantile .* would be plausible in 'kg m-2 s-1'"):
+        open_grid(path, "precipitation")
+
+
+def test_other_units_are_told_by_their_values(tmp_path: Path) -> None:
+    celsius = (rain() * 0 + 12).assign_attrs(units="K").rename("tas")
+    celsius[0] += 5
+    with pytest.raises(InputError, match=r"from 12 to 17 K, expected 150 to 350 .*plausible in 'degC'"):
+        open_grid(written(celsius, tmp_path / "t.nc"), "air_temperature")
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "unit", "taken"),
+    [(-1e-10, "kg m-2 s-1", True), (-1e-7, "kg m-2 s-1", False), (-5e-7, "mm/day", True),
+     (-1e-5, "mm/day", False)],
+)  # fmt: skip
+def test_negative_rain_is_rounding_or_an_error(tmp_path: Path, low: float, unit: str, taken: bool) -> None:
+    field = (rain() / (86400 if "kg" in unit else 1)).assign_attrs(units=unit)
+    field[3, 1, 1] = low
+    path = written(field, tmp_path / "n.nc")
+    if taken:
+        found = open_grid(path, "precipitation")
+        assert float(found.min()) == 0
+        assert float(found[3, 1, 1]) == 0
+    else:
+        with pytest.raises(InputError, match="negative precipitation"):
+            open_grid(path, "precipitation")
+
+
+def test_a_code_of_missing_cells_is_named(tmp_path: Path) -> None:
+    field = rain()
+    field[:, 0, 0] = -9999.0
+    with pytest.raises(
+        InputError, match=r"-9999 looks like a code of missing cells; declare it as _FillValue"
+    ):
+        open_grid(written(field, tmp_path / "m.nc"), "precipitation")
+    coded = written(field, tmp_path / "c.nc", encoding={"pr": {"_FillValue": -9999.0}})
+    assert bool(open_grid(coded, "precipitation")[:, 0, 0].isnull().all())
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_a_field_that_never_changes_is_refused(tmp_path: Path, value: float) -> None:
+    path = written((rain() * 0 + value).assign_attrs(units="mm/day"), tmp_path / "c.nc")
+    with pytest.raises(InputError, match="in every cell of all 40 steps"):
+        open_grid(path, "precipitation")
+
+
+def test_a_dry_week_is_no_error(tmp_path: Path) -> None:
+    dry = (rain(7) * 0).assign_attrs(units="mm/day")
+    assert float(open_grid(written(dry, tmp_path / "dry.nc"), "precipitation").max()) == 0
+
+
+def test_a_field_that_is_missing_everywhere_is_refused(tmp_path: Path) -> None:
+    path = written((rain() * np.nan).assign_attrs(units="mm/day"), tmp_path / "nan.nc")
+    with pytest.raises(InputError, match="missing everywhere"):
+        open_grid(path, "precipitation")
+
+
+def test_infinite_values_are_refused(tmp_path: Path) -> None:
+    field = rain()
+    field[2, 0, 0] = np.inf
+    with pytest.raises(InputError, match="infinite"):
+        open_grid(written(field, tmp_path / "i.nc"), "precipitation")
+
+
+# --- axes and times -----------------------------------------------------------------------------
+
+
+def test_either_order_of_latitude_gives_the_same_field(tmp_path: Path) -> None:
+    field = rain()
+    turned = open_grid(written(field[:, ::-1], tmp_path / "n.nc"), "precipitation")
+    straight = open_grid(written(field, tmp_path / "s.nc"), "precipitation")
+    xr.testing.assert_equal(turned, straight)
+
+
+def test_other_names_and_further_axes(tmp_path: Path) -> None:
+    field = rain().rename(lat="latitude", lon="longitude").rename("whatever")
+    field.attrs["standard_name"] = "lwe_precipitation_rate"
+    field = field.expand_dims(height=[2.0], axis=1).expand_dims(number=[0, 1], axis=3)
+    found = open_grid(written(field, tmp_path / "o.nc"), "precipitation")
+    assert found.dims == ("time", "member", "lat", "lon")
+    assert found.shape == (40, 2, 3, 4)
+
+
+def test_levels_are_chosen(tmp_path: Path) -> None:
+    base = (rain() * 0 + 280).rename("ta").assign_attrs(units="K")
+    base[0] += 1
+    levels = xr.concat([base, base - 30], dim="plev").assign_coords(plev=[85000.0, 50000.0])
+    path = written(levels.transpose("time", "plev", "lat", "lon"), tmp_path / "ta.nc")
+    with pytest.raises(InputError, match=r"plev.*choose one of any other with select="):
+        open_grid(path, "air_temperature")
+    assert float(open_grid(path, "air_temperature", select={"plev": 50000}).min()) == 250
+
+
+def test_several_files_follow_each_other_in_time(tmp_path: Path) -> None:
+    field = rain(40)
+    written(field[20:], tmp_path / "a_later.nc")
+    written(field[:20], tmp_path / "b_earlier.nc")
+    xr.testing.assert_equal(
+        open_grid(tmp_path, "precipitation"),
+        open_grid(written(field, tmp_path.parent / "all.nc"), "precipitation"),
+    )
+    written(field[15:25], tmp_path / "c_both.nc")
+    with pytest.raises(InputError, match="10 times stand twice, first 2001-01-16"):
+        open_grid(tmp_path, "precipitation")
+
+
+def test_times_out_of_order_are_refused(tmp_path: Path) -> None:
+    field = rain().isel(time=[0, 1, 5, 3, 4])
+    with pytest.raises(InputError, match="out of order, 2001-01-04 00:00:00 after 2001-01-06"):
+        open_grid(written(field, tmp_path / "t.nc"), "precipitation")
+
+
+def test_a_time_without_units_is_refused(tmp_path: Path) -> None:
+    field = rain().assign_coords(time=np.arange(40))
+    with pytest.raises(InputError, match="no CF units such as 'days since"):
+        open_grid(written(field, tmp_path / "t.nc"), "precipitation")
+
+
+def test_a_large_field_is_read_in_pieces_along_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = open_grid(written(rain(200), tmp_path / "a.nc"), "precipitation")
+    assert whole.chunks is None
+    monkeypatch.setattr(reading, "_IN_MEMORY", 2000)
+    pieces = open_grid(tmp_path / "a.nc", "precipitation")
+    assert pieces.chunks is not None
+    assert len(pieces.chunks[0]) > 5
+    xr.testing.assert_equal(pieces, whole)
+    onto = regrid(pieces, xr.Dataset(coords={"lat": [40.5, 41.5], "lon": [0.5, 1.5]}))
+    assert onto.chunks is not None
+    corners = [whole.values[:, y : y + 2, x : x + 2] for y in (0, 1) for x in (0, 1)]
+    np.testing.assert_allclose(onto, sum(corners) / 4, rtol=1e-5)
+
+
+def test_what_cannot_be_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFileError, match=r"none\.nc: no NetCDF file and no Zarr store is there"):
+        open_grid(tmp_path / "none.nc", "precipitation")
+    (tmp_path / "text.nc").write_text("not a grid")
+    with pytest.raises(UnreadableFileError, match="neither NetCDF nor Zarr"):
+        open_grid(tmp_path / "text.nc", "precipitation")
+    whole = written(rain(), tmp_path / "a.nc").read_bytes()
+    (tmp_path / "cut.nc").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableFileError, match=r"cut\.nc: not readable"):
+        open_grid(tmp_path / "cut.nc", "precipitation")
+    with pytest.raises(InputError, match=r"it has pr; none of them is surely air_temperature; .*name="):
+        open_grid(tmp_path / "a.nc", "air_temperature")
+    with pytest.raises(OptionError, match="Did you mean 'precipitation'"):
+        open_grid(tmp_path / "a.nc", "precipitatoin")
+
+
+# --- regridding ---------------------------------------------------------------------------------
+
+
+def field_of(values: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
+    return xr.DataArray(values, dims=("lat", "lon"), coords={"lat": lat, "lon": lon}, name="precipitation")
+
+
+def test_bilinear_is_exact_on_a_plane_and_agrees_with_scipy() -> None:
+    lat, lon = np.linspace(30, 40, 6), np.linspace(-10, 5, 9)
+    to = xr.Dataset(coords={"lat": np.linspace(31.1, 39.5, 7), "lon": np.linspace(-9.7, 4, 11)})
+    plane = field_of(2 * lat[:, None] - lon[None], lat, lon)
+    np.testing.assert_allclose(regrid(plane, to), 2 * to.lat.values[:, None] - to.lon.values[None])
+    noise = field_of(np.random.default_rng(0).random((6, 9)), lat, lon)
+    np.testing.assert_allclose(regrid(noise, to), noise.interp(lat=to.lat, lon=to.lon), atol=1e-12)
+    near = noise.sel(lat=to.lat, lon=to.lon, method="nearest")
+    np.testing.assert_allclose(regrid(noise, to, "nearest"), near)
+
+
+@_few
+@given(st.integers(0, 10_000), st.integers(2, 9), st.integers(2, 9))
+def test_means_over_areas_keep_the_total(seed: int, rows: int, columns: int) -> None:
+    """The total over the sphere's area is the same on any grid that covers the same ground."""
+    rng = np.random.default_rng(seed)
+
+    def grid(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        lat_edges, lon_edges = np.linspace(20, 56, n + 1), np.linspace(-10, 30, m + 1)
+        area = np.diff(np.sin(np.radians(lat_edges)))[:, None] * np.diff(lon_edges)[None]
+        return (lat_edges[1:] + lat_edges[:-1]) / 2, (lon_edges[1:] + lon_edges[:-1]) / 2, area
+
+    lat, lon, area = grid(7, 6)
+    to_lat, to_lon, to_area = grid(rows, columns)
+    field = field_of(rng.random((7, 6)), lat, lon)
+    found = regrid(field, xr.Dataset(coords={"lat": to_lat, "lon": to_lon}), "conservative")
+    assert float((found * to_area).sum()) == pytest.approx(float((field * area).sum()))
+
+
+def test_coarsening_is_the_mean_by_area_of_what_is_there() -> None:
+    lat, lon = np.arange(0.5, 60, 1.0), np.arange(0.5, 8, 1.0)
+    values = np.random.default_rng(1).random((60, 8))
+    values[0:2, 0] = np.nan
+    coarse = coarsen(field_of(values, lat, lon), 4)
+    assert coarse.shape == (15, 2)
+    area = np.diff(np.sin(np.radians(np.arange(0, 61.0))))[:, None] * np.ones(8)
+    block, weight = values[:4, :4], area[:4, :4]
+    expected = np.nansum(block * weight) / weight[np.isfinite(block)].sum()
+    assert float(coarse[0, 0]) == pytest.approx(expected)
+    assert coarse.lat.values[0] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("missing", "there"), [(8, True), (9, False)])
+def test_a_block_needs_half_of_its_cells(missing: int, there: bool) -> None:
+    values = np.ones((4, 4))
+    values.ravel()[:missing] = np.nan
+    # Along the equator the cells of a block have one size, but for a millionth.
+    coarse = coarsen(field_of(values, np.arange(4) * 1e-3, np.arange(4) * 1e-3), 4, min_valid=0.4999)
+    assert bool(np.isfinite(coarse[0, 0])) is there
+
+
+def test_a_block_beyond_the_grid_is_partly_missing() -> None:
+    field = field_of(np.ones((5, 6)), np.arange(5) * 1e-3, np.arange(6) * 1e-3)
+    assert coarsen(field, 4).shape == (2, 2)
+    assert np.isfinite(coarsen(field, 4).values).tolist() == [[True, True], [False, False]]
+
+
+def test_a_missing_cell_does_not_spread() -> None:
+    lat = lon = np.arange(6.0)
+    values = np.ones((6, 6))
+    values[2, 2] = np.nan
+    to = xr.Dataset(coords={"lat": [2.1, 2.6, 2.9], "lon": [2.1]})
+    found = regrid(field_of(values, lat, lon), to).values.ravel()
+    assert np.isnan(found[0])
+    np.testing.assert_allclose(found[1:], 1)
+
+
+def test_longitudes_of_either_convention_meet_and_a_globe_is_round() -> None:
+    lat, lon = np.array([-10.0, 0.0, 10.0]), np.arange(0, 360, 30.0)
+    field = field_of(np.broadcast_to(np.cos(np.radians(lon)), (3, 12)), lat, lon)
+    to = xr.Dataset(coords={"lat": [0.0], "lon": [-45.0, -15.0, 0.0, 345.0]})
+    found = regrid(field, to).values.ravel()
+    between = (np.cos(np.radians(30)) + 1) / 2
+    np.testing.assert_allclose(found, [(0.5 + np.cos(np.radians(30))) / 2, between, 1, between])
+
+
+def test_grids_that_do_not_overlap_are_refused() -> None:
+    here = field_of(np.ones((3, 3)), np.arange(3.0), np.arange(3.0))
+    with pytest.raises(InputError, match=r"do not overlap: one has latitudes 0 to 2 .* open it with pole="):
+        regrid(here, xr.Dataset(coords={"lat": [40.0, 41.0], "lon": [0.0, 1.0]}))
+    with pytest.raises(OptionError, match="known: bilinear, nearest, conservative"):
+        regrid(here, here, "cubic")  # type: ignore[arg-type]
+
+
+def test_rotated_coordinates_agree_with_a_rotation_in_space() -> None:
+    """The pole of the grid is turned onto its place on the Earth, and all points with it."""
+    from scipy.spatial.transform import Rotation
+
+    def vectors(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+        y, x = np.radians(lat), np.radians(lon)
+        return np.stack([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y)], axis=-1).reshape(-1, 3)
+
+    lat, lon = np.meshgrid(np.linspace(-80, 80, 9), np.linspace(-170, 180, 8), indexing="ij")
+    turn = Rotation.from_euler("z", -162.0 + 180, degrees=True) * Rotation.from_euler(
+        "y", -(90 - 39.25), degrees=True
+    )
+    np.testing.assert_allclose(
+        turn.apply([0, 0, 1]), vectors(np.array(39.25), np.array(-162.0))[0], atol=1e-12
+    )
+    found = vectors(*rotated_to_geographic(lat, lon, (39.25, -162.0)))
+    np.testing.assert_allclose(found, turn.apply(vectors(lat, lon)), atol=1e-9)
+
+
+def test_a_rotated_grid_is_brought_to_latitudes(tmp_path: Path) -> None:
+    lat, lon = np.linspace(-15, -3, 25), np.linspace(-23, -10, 27)
+    y, x = np.meshgrid(lat, lon, indexing="ij")
+    north, east = rotated_to_geographic(y, x, (39.25, -162.0))
+    values = np.stack([north, east + 20, north + east]).astype(np.float32)
+    field = xr.DataArray(values, dims=("time", "rlat", "rlon"), name="pr", attrs={"units": "mm/day"}, coords={
+        "time": np.array(["2001-01-01", "2001-01-02", "2001-01-03"], "datetime64[ns]"),
+        "rlat": lat, "rlon": lon,
+    })  # fmt: skip
+    path = written(field, tmp_path / "r.nc")
+    with pytest.raises(InputError, match="without latitudes and longitudes; for a rotated grid give pole="):
+        open_grid(path, "precipitation")
+    found = open_grid(path, "precipitation", pole=(39.25, -162.0))
+    assert found.dims == ("time", "y", "x")
+    to = xr.Dataset(coords={"lat": np.arange(37, 43, 0.5), "lon": np.arange(-6, 2, 0.5)})
+    onto = regrid(found, to)
+    np.testing.assert_allclose(onto[0], np.broadcast_to(to.lat.values[:, None], onto[0].shape), atol=0.01)
+    np.testing.assert_allclose(onto[1], np.broadcast_to(to.lon.values + 20, onto[1].shape), atol=0.01)
+    with_mapping = field.to_dataset().assign(
+        rotated_pole=xr.DataArray(
+            0, attrs={"grid_north_pole_latitude": 39.25, "grid_north_pole_longitude": -162.0}
+        )
+    )
+    with_mapping["pr"].attrs["grid_mapping"] = "rotated_pole"
+    with_mapping.to_netcdf(tmp_path / "m.nc", engine="h5netcdf")
+    np.testing.assert_array_equal(open_grid(tmp_path / "m.nc", "precipitation")["lat"], found["lat"])
+
+
+# --- pairs --------------------------------------------------------------------------------------
+
+
+def test_fields_are_aligned_by_date_whatever_the_hour_and_the_calendar() -> None:
+    field = rain(400)
+    leap = field.assign_coords(
+        time=np.datetime64("2000-01-01T12", "ns") + np.arange(400) * np.timedelta64(1, "D")
+    )
+    noleap = rain(380).assign_coords(time=without_leap_days("2000-01-01", 380))
+    aligned = align({"model": noleap, "observed": leap})
+    assert aligned.dropped["observed"][0] == "2000-02-29"
+    assert len(aligned.dropped["observed"]) == 20
+    assert aligned.dropped["model"] == ()
+    assert str(aligned).startswith("380 dates in common; observed lost 20 (2000-02-29, ")
+    model, observed = aligned.fields.values()
+    assert (model.time == observed.time).all()
+    np.testing.assert_array_equal(observed[58:61], field[[58, 60, 61]])
+
+
+def test_a_day_without_values_falls_out_and_one_without_a_cell_stays() -> None:
+    a, b = rain(10), rain(10, seed=1)
+    a[3] = np.nan
+    a[5, 0, 0] = np.nan
+    aligned = align({"a": a, "b": b})
+    assert aligned.dropped == {"a": ("2001-01-04",), "b": ("2001-01-04",)}
+    assert aligned.fields["a"].sizes["time"] == 9
+
+
+def test_fields_without_a_common_date_are_refused() -> None:
+    later = rain().assign_coords(time=rain().time + np.timedelta64(400, "D"))
+    with pytest.raises(InputError, match="no date in common: a 2001-01-01 to 2001-02-09; b 2002"):
+        align({"a": rain(), "b": later})
+
+
+def test_a_coarse_grid_that_is_finer_is_refused() -> None:
+    fine = rain(lat=(40.0, 40.5, 41.0))
+    check_finer(rain(), fine)
+    with pytest.raises(InputError, match=r"coarse grid has cells of 0\.5 degrees .* the fine one of 1"):
+        check_finer(fine, rain())
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
+@pytest.mark.parametrize("units", ["", "kg m-2 s-1"])
+def test_what_is_written_is_read_back(tmp_path: Path, name: str, units: str) -> None:
+    field = rain().expand_dims(realization=[3, 7], axis=1).copy(deep=True)
+    field = field.assign_attrs(institution="somewhere")
+    field[:, :, 0, 0] = np.nan
+    found = open_grid(written(field, tmp_path / "in.nc"), "precipitation")
+    path = write_grid(found, tmp_path / name, units=units, title="rain", north_first=True)
+    again = open_grid(path, "precipitation")
+    np.testing.assert_allclose(again, found, rtol=2e-7)
+    assert again["member"].values.tolist() == [3, 7]
+    assert again.attrs["institution"] == "somewhere"
+    raw = xr.open_dataset(path, engine="zarr" if name == "a.zarr" else "h5netcdf")
+    assert raw.attrs == {"Conventions": "CF-1.11", "title": "rain"}
+    assert raw.precipitation.attrs["units"] == (units or "mm day-1")
+    assert raw.precipitation.attrs["standard_name"] == (
+        "precipitation_flux" if units else "lwe_precipitation_rate"
+    )
+    assert raw.lat.values[0] > raw.lat.values[-1]
+    assert raw.lat.attrs["units"] == "degrees_north"
+    raw.close()
+
+
+def test_another_calendar_is_written_and_read(tmp_path: Path) -> None:
+    days = without_leap_days("2000-02-28", 40)
+    found = open_grid(written(rain().assign_coords(time=days), tmp_path / "in.nc"), "precipitation")
+    again = open_grid(write_grid(found, tmp_path / "out.nc"), "precipitation")
+    assert again.indexes["time"].equals(days)
+
+
+def test_a_place_that_cannot_be_written_keeps_what_stood_there(tmp_path: Path) -> None:
+    found = open_grid(written(rain(), tmp_path / "in.nc"), "precipitation")
+    (tmp_path / "file").write_text("a file where a folder should be")
+    for name in ("out.nc", "out.zarr"):
+        with pytest.raises(StorageError, match="could not be written"):
+            write_grid(found, tmp_path / "file" / name)
+    with pytest.raises(OptionError, match=r"written as \.nc or \.zarr"):
+        write_grid(found, tmp_path / "out.csv")
+
+
+# --- real files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_real_files_follow_each_other_or_do_not(shared_data: Path) -> None:
+    """NCEP follows the observed days and a free-running climate model does not."""
+    folder = shared_data / "iberia"
+    observed = open_grid(folder / "EOBS_Iberia_pr.nc", "precipitation", units="mm/day")
+    assert float(observed.isnull().mean()) == pytest.approx(0.4057, abs=1e-4)
+    found = {
+        name: open_grid(folder / f"{name}_Iberia_pr.nc", "precipitation", units=unit, pole=pole)
+        for name, unit, pole in (("NCEP", "kg m-2 s-1", None), ("CMIP5", "kg m-2 s-1", None),
+                                 ("CORDEX", "mm/day", (39.25, -162.0)))
+    }  # fmt: skip
+    daily, maps = {}, {}
+    for name, field in found.items():
+        assert float(field.min()) == 0
+        pair = align({name: field, "observed": observed})
+        assert str(pair) == "1444 dates in common; nothing fell out"
+        onto = regrid(pair.fields[name], observed).where(observed.notnull())
+        daily[name] = float(xr.corr(onto.mean(["lat", "lon"]), observed.mean(["lat", "lon"])))
+        maps[name] = float(xr.corr(onto.mean("time"), observed.mean("time")))
+    assert daily["NCEP"] > 0.85
+    assert max(abs(daily["CMIP5"]), abs(daily["CORDEX"])) < 0.1
+    # Its climate lies where it rains: the pole is the right one.
+    assert maps["CORDEX"] > 0.5
+
+
+@pytest.mark.real_data
+def test_real_files_with_units(shared_data: Path) -> None:
+    basin = open_grid(shared_data / "bhima" / "pr_MSWEP28_010deg.nc", "precipitation")
+    assert basin.shape == (243, 40, 40)
+    assert float(basin.max()) == pytest.approx(301.04, abs=0.01)
+    rates = open_grid(shared_data / "mrms" / "precip_rate_0p04deg_west.nc", "precipitation")
+    assert float(rates.max()) == pytest.approx(80.2 * 24, rel=1e-6)
+    assert float(rates.isnull().mean()) == pytest.approx(0.2849, abs=1e-4)
+    with pytest.raises(InputError, match="would be plausible in 'kg m-2 s-1'"):
+        open_grid(shared_data / "iberia" / "NCEP_Iberia_pr.nc", "precipitation", units="mm/day")

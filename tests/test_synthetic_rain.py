@@ -1,0 +1,109 @@
+"""The generated rain: frozen, the same for a seed, in CF files, its coarse view and its bias known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from geovision.datasets.synthetic import rain
+from geovision.errors import OptionError, StorageError
+from geovision.metrics import extremes, fields, spectra
+from geovision.readers.grids import align, coarsen, open_grid
+
+FROZEN = Path(__file__).parent / "golden" / f"rain_generator_v{rain.GENERATOR_VERSION}.json"
+
+
+@pytest.fixture(scope="module")
+def year() -> np.ndarray:
+    """365 days without sea ``(time, 48, 64)``."""
+    return np.stack(list(rain.days(365, seed=3)))
+
+
+def _blocks(seed: int) -> np.ndarray:
+    """Means of 12 days in blocks ``(12, 4, 4)``, mm/day."""
+    values = np.stack(list(rain.days(12, seed=seed, size=(32, 32))))
+    return values.reshape(12, 4, 8, 4, 8).mean((2, 4), dtype=float)
+
+
+def test_the_generator_is_frozen() -> None:
+    """Where this fails, GENERATOR_VERSION goes up, a new file is written, and no figure of the old version
+    counts."""
+    frozen = json.loads(FROZEN.read_text())
+    for seed, blocks in frozen.items():
+        np.testing.assert_allclose(_blocks(int(seed)), blocks, rtol=2e-3, atol=2e-3)
+
+
+def test_the_same_seed_gives_the_same_rain_and_a_longer_series_begins_with_it() -> None:
+    few, many = (np.stack(list(rain.days(n, seed=1, size=(16, 16)))) for n in (5, 9))
+    np.testing.assert_array_equal(few, many[:5])
+    assert not np.array_equal(few, np.stack(list(rain.days(5, seed=2, size=(16, 16)))))
+
+
+def test_the_rain_is_like_rain(year: np.ndarray) -> None:
+    """Dry more often than not, heavy-tailed, persistent from day to day, weaker the finer."""
+    assert year.min() == 0
+    assert 0.5 < (year == 0).mean() < 0.75
+    wet = year[year > 0]
+    assert 20 < np.quantile(year, 0.99) < 60
+    assert np.quantile(wet, 0.99) / np.quantile(wet, 0.5) > 8
+    mean = year.mean((1, 2))
+    assert 0.4 < np.corrcoef(mean[1:], mean[:-1])[0, 1] < 0.9
+    frequency, power = spectra.spectrum(torch.tensor(year[:, :48, :48]))
+    slope = np.polyfit(frequency[2:].log().numpy(), power[2:].log().numpy(), 1)[0]
+    assert -4 < slope < -2
+    assert 3 < float(extremes.cwd(torch.tensor(year)).mean()) < 30
+
+
+def test_the_rain_moves(year: np.ndarray) -> None:
+    """What it rains tomorrow is best told by what it rains today further west."""
+    logs = np.log1p(year)
+
+    def told(shift: int) -> float:
+        return float(
+            np.corrcoef(logs[1:, :, 10:54].ravel(), logs[:-1, :, 10 - shift : 54 - shift].ravel())[0, 1]
+        )
+
+    assert told(8) > told(0) + 0.05
+    assert told(8) > told(-8) + 0.1
+
+
+def test_the_coarse_view_and_the_bias_are_known() -> None:
+    fine, coarse, model = rain.fields(40, seed=5, sea=0.0)
+    np.testing.assert_allclose(coarse, coarsen(fine, 4), rtol=1e-6)
+    assert coarse.shape == (40, 12, 16)
+    np.testing.assert_allclose(rain.BIAS.remove(model), coarse, rtol=1e-3, atol=1e-4)
+    assert float(model.min()) == pytest.approx(rain.BIAS.drizzle)
+    assert float(model.quantile(0.99)) < float(coarse.quantile(0.99))
+    truth = torch.tensor(coarse.values)
+    assert float(fields.wasserstein(torch.tensor(model.values), truth)) > 0.3
+
+
+def test_the_files_are_cf_and_read_by_the_reader(tmp_path: Path) -> None:
+    root = rain.write(tmp_path / "rain", 40, seed=5, size=(24, 32), calendar="noleap", start="2004-02-20")
+    read = {name: open_grid(root / file, "precipitation") for name, file in rain.FILES.items()}
+    fine, coarse, model = rain.fields(40, seed=5, size=(24, 32), calendar="noleap", start="2004-02-20")
+    for name, expected in zip(read, (fine, coarse, model), strict=True):
+        np.testing.assert_allclose(read[name], expected, rtol=1e-6, atol=1e-6)
+        assert read[name].indexes["time"].equals(expected.indexes["time"])
+    assert "02-29" not in " ".join(read["fine"].indexes["time"].strftime("%m-%d"))
+    assert float(read["fine"][0].isnull().mean()) == pytest.approx(0.2, abs=0.01)
+    assert not read["coarse"].isnull().any()
+    with xr.open_dataset(root / rain.FILES["model"], engine="h5netcdf") as raw:
+        assert raw.precipitation.attrs["units"] == "kg m-2 s-1"
+        assert raw.attrs["title"] == "generated rain, version 1, seed 5"
+    assert str(align(read)) == "40 dates in common; nothing fell out"
+
+
+def test_what_makes_no_rain_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="n=0"):
+        rain.fields(0)
+    with pytest.raises(OptionError, match="two coarse cells of 4"):
+        rain.fields(3, size=(6, 32))
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(StorageError, match="could not be written"):
+        rain.write(tmp_path / "file", 2, size=(8, 8))
