@@ -486,19 +486,19 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"method": "gradcamm"}, "method 'gradcamm' is not known; Did you mean 'gradcam'?.*occlusion"),
+        ({"method": "gradcamm"}, "method 'gradcamm' is not known. Did you mean 'gradcam'.*occlusion"),
         ({"method": "occlusion", "layer": "x"}, "layer is for gradcam and layercam, not for occlusion"),
         ({"steps": 20}, "steps is for integrated-gradients, not for gradcam"),
         ({"method": "integrated-gradients", "steps": 0}, "steps must be 1 or more, not 0"),
         ({"method": "occlusion", "window": 65}, "window=65 is larger than input 'image' .64 x 64"),
         ({"method": "occlusion", "window": 2, "stride": 3}, "stride=3 is larger than window=2"),
         ({"orientations": 4}, "orientations must be 1, 2 or 8, not 4"),
-        ({"target": "cirrus"}, "cloud-tiny has no class 'cirrus'; there are Ac, As"),
+        ({"target": "cirrus"}, "cloud-tiny has no class 'cirrus'. There are Ac, As"),
         (
             {"layer": "model.layer5"},
-            "no layer 'model.layer5'; Did you mean 'model.layer[0-9]'?.*model.layer1",
+            "no layer 'model.layer5'. Did you mean 'model.layer[0-9]'?.*model.layer1",
         ),
-        ({"layer": "head"}, "no layer 'head'; with maps are model.conv1"),
+        ({"layer": "head"}, "no layer 'head'. Layers with maps: model.conv1"),
         ({"layer": "model.global_pool"}, "gives .1, 96., which is no map"),
     ],
 )

@@ -47,7 +47,7 @@ def chosen_layer(question: Question, wanted: str | None) -> str:
     near = nearest(wanted, layers)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     raise OptionError(
-        f"{question.model.spec.name} has no layer {wanted!r};{meant} with maps are {_listed(layers)}"
+        f"{question.model.spec.name} has no layer {wanted!r}.{meant} Layers with maps: {_listed(layers)}"
     )
 
 

@@ -33,7 +33,7 @@ def check_target(model: GeoModel, target: str | None) -> None:
     if target not in classes:
         near = nearest(target, classes)
         meant = f" Did you mean {near[0]!r}?" if near else ""
-        raise OptionError(f"{model.spec.name} has no class {target!r};{meant} there are {', '.join(classes)}")
+        raise OptionError(f"{model.spec.name} has no class {target!r}.{meant} There are {', '.join(classes)}")
 
 
 def baseline(spec: InputSpec, like: Tensor) -> Tensor:

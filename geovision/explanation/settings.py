@@ -55,7 +55,7 @@ class Settings:
         if self.method not in METHODS:
             near = nearest(self.method, METHODS)
             meant = f" Did you mean {near[0]!r}?" if near else ""
-            raise OptionError(f"method {self.method!r} is not known;{meant} there are {', '.join(METHODS)}")
+            raise OptionError(f"method {self.method!r} is not known.{meant} There are {', '.join(METHODS)}")
         for option, methods in _SERVES.items():
             if getattr(self, option) is not None and self.method not in methods:
                 raise OptionError(f"{option} is for {' and '.join(methods)}, not for {self.method}")
