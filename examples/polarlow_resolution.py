@@ -62,7 +62,7 @@ def arguments() -> Any:
 
 def generated(options: Any) -> Path:
     """Pictures as fine as the finest model, the seed being 0."""
-    root = options.out / f"generated-{options.generated}"
+    root = options.out / f"generated-{options.generated}-{min(options.pixel_sizes):g}m"
     if not root.is_dir():
         sar_sea.write(root, options.generated, seed=0, pixel_size=min(options.pixel_sizes))
     return root

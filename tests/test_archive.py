@@ -413,6 +413,24 @@ def test_another_model_or_reading_is_refused_by_name(model: GeoModel, streams: P
     assert geovision.read_table(tmp_path / "out").equals(expected)
 
 
+def test_a_model_that_was_there_before_is_not_taken_for_this_one(
+    model: GeoModel, streams: Path, tmp_path: Path
+):
+    other = small_model()
+    other.head.linear.weight.data *= -1
+    run(other, streams, tmp_path / "out")
+    kept = shutil.move(tmp_path / "out" / "model", tmp_path / "model")
+    shutil.rmtree(tmp_path / "out")
+    shutil.move(kept, tmp_path / "out" / "model")
+    expected = run(model, streams, tmp_path / "elsewhere")
+    assert run(model, streams, tmp_path / "out").equals(expected)
+
+
+def test_a_table_at_an_address_is_refused(model: GeoModel, streams: Path):
+    with pytest.raises(OptionError, match="s3://bucket/table: a table is written to a folder"):
+        run(model, streams, "s3://bucket/table")
+
+
 def test_shards_of_another_table_are_refused(model: GeoModel, streams: Path, tmp_path: Path):
     run(model, streams / "gill", tmp_path / "one")
     run(model, streams / "fsmi", tmp_path / "two", replace(GREY, stretches={"": Stretch(2000, 9000)}))

@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from archives import GREY, START, alike, break_off, minute_name, minutes, small_model
+from archives import GREY, START, break_off, minute_name, minutes, small_model
+from distributed import Client
 from pyarrow.dataset import field
 
 import geovision
@@ -74,7 +75,7 @@ def finished(out: Path) -> int:
     return len(list((out / "_shards").glob("*.json")))
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     """Wait, but not for a process that has ended."""
     while not condition():
         if process.poll() is not None:
@@ -177,25 +178,43 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
 
 
 @pytest.fixture
-def cluster() -> Iterator[str]:
-    """The address of a scheduler with one worker, which does two pieces at once."""
-    import dask
-    from distributed import LocalCluster
+def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Dask scheduler with one worker, which does two pieces at once: its address, and its process."""
+    told = tmp_path / "scheduler.json"
+    dask, quiet = [sys.executable, "-m", "dask"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options = ["--scheduler-file", str(told), "--host", "127.0.0.1", "--dashboard-address", ":0"]
+    first = subprocess.Popen([*dask, "scheduler", *options, "--port", "0"], **quiet)
+    second = subprocess.Popen([*dask, "worker", *options, "--nworkers", "1", "--nthreads", "2"], **quiet)
+    try:
+        until(told.exists, first)
+        address = json.loads(told.read_text())["address"]
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+        yield address, first
+    finally:
+        for process in (second, first):
+            process.terminate()
+            process.wait(30)
 
-    with (
-        dask.config.set({"distributed.worker.daemon": True}),
-        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0", silence_logs=50) as cluster,
-    ):
-        yield cluster.scheduler_address
 
-
-def test_a_scheduler_that_is_there_is_used(
-    model_folder: Path, streams: Path, serial: pa.Table, tmp_path: Path, cluster: str
-):
-    summary, table = run(model_folder, streams, tmp_path, Workers(scheduler=cluster))
+def test_a_scheduler_that_is_there_is_used_until_it_goes(
+    model_folder: Path, streams: Path, serial: pa.Table, tmp_path: Path,
+    scheduler: tuple[str, subprocess.Popen[bytes]],
+):  # fmt: skip
+    address, process = scheduler
+    summary, table = run(model_folder, streams, tmp_path / "whole", Workers(scheduler=address))
     assert summary.failed == {}
     assert list(summary.bad) == [str(broken(streams))]
-    assert alike(table, serial)
+    assert table.equals(serial)
+
+    def kill(progress) -> None:
+        if progress.files >= 10:
+            process.kill()
+
+    with pytest.raises(OptionError, match=r"the Dask scheduler has gone .*to go on"):
+        run(model_folder, streams, tmp_path / "out", Workers(scheduler=address), progress=kill)
+    assert 10 <= finished(tmp_path / "out") < MINUTES
+    assert run(model_folder, streams, tmp_path / "out", Workers(0))[1].equals(serial)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense"])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from geovision import storage
-from geovision.errors import InputError, OptionError, StorageError
+from geovision.errors import InputError, OptionError, StorageError, WeightsError
 from geovision.inference import engine
 from geovision.inference.inventory import ArchiveFile, Source, inventory
 from geovision.inference.rows import BATCH_SIZE, Reading, read_frames, rows_of_files
@@ -44,6 +44,7 @@ class Job:
 
     Args:
         folder: Of the table, with the model in it; on a disk that all workers share.
+        made_with: Digest of model and reading, by which a worker knows the model that it has loaded.
         reading: How frames are read.
         batch_size: Frames a forward pass.
         precision: ``"float32"`` or ``"bfloat16"``.
@@ -51,6 +52,7 @@ class Job:
     """
 
     folder: str
+    made_with: str
     reading: Reading
     batch_size: int
     precision: str
@@ -144,7 +146,7 @@ def archive(
             marked as finished stays.
         MissingExtraError: A library of the extra [scale], or for sites of [sky], is not installed.
     """
-    _refuse(model, precision, files_a_shard, batch_size)
+    _refuse(model, out, precision, files_a_shard, batch_size)
     reading = reading or Reading()
     workers = workers or engine.Workers(engine.cores())
     if reading.sites:
@@ -162,9 +164,10 @@ def archive(
                 _try(plan, reading)
             table.begin(manifest)
             table.sweep()
-            if not (folder / MODEL / "config.json").exists():
-                model.save(folder / MODEL)
-            job = Job(str(folder), reading, batch_size, manifest["precision"], workers.threads)
+            _keep(model, folder / MODEL)
+            job = Job(
+                str(folder), table.digest(), reading, batch_size, manifest["precision"], workers.threads
+            )
             return _run(table, job, plan, workers, files_a_shard, progress or (lambda _: None))
 
 
@@ -199,6 +202,17 @@ def _span(shard: Shard) -> str:
     return f"{first} to {last}" if len(shard.files) > 1 else first
 
 
+def _keep(model: GeoModel, folder: Path) -> None:
+    """Have the model in the table's folder, and no other one that was left there."""
+    try:
+        kept = read(folder)
+        if (weights_digest(kept), kept.inputs) == (weights_digest(model), model.inputs):
+            return
+    except WeightsError:
+        pass  # missing, or half written
+    model.save(folder)
+
+
 # --- on the workers -----------------------------------------------------------------------------
 
 
@@ -206,7 +220,7 @@ def _shard(job: Job, shard: Shard) -> int:
     """Answer one shard, write it, and say how many rows it has."""
     if torch.get_num_threads() != job.threads:
         torch.set_num_threads(job.threads)
-    model = _model(job.folder)
+    model = _model(job.folder, job.made_with)
     rows = rows_of_files(
         model, (file.path for file in shard.files), job.reading,
         batch_size=job.batch_size, precision=job.precision,
@@ -216,8 +230,9 @@ def _shard(job: Job, shard: Shard) -> int:
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str) -> GeoModel:
-    """The model of a table, loaded once in each worker."""
+def _model(folder: str, made_with: str) -> GeoModel:
+    """The model of a table, loaded once in each worker; by the digest another one that was there
+    before is not taken for it."""
     if not Path(folder).is_dir():
         raise StorageError(
             f"{folder}: not seen by the worker on {platform.node()}; "
@@ -240,11 +255,15 @@ def _threads_kept() -> Iterator[None]:
 # --- what is refused ----------------------------------------------------------------------------
 
 
-def _refuse(model: GeoModel, precision: str, files_a_shard: int, batch_size: int) -> None:
+def _refuse(model: GeoModel, out: str | Path, precision: str, files_a_shard: int, batch_size: int) -> None:
     if not isinstance(model.target, ClassTarget):
         raise OptionError(f"{model.spec.name} answers no class; an archive is a table of classes")
     if len(model.inputs) != 1 or len(model.inputs[0].channels) != 3:
         raise OptionError(f"{model.spec.name} takes other than one colour picture; an archive holds pictures")
+    if "://" in str(out):
+        raise OptionError(
+            f"{out}: a table is written to a folder of a file system; mount it, or copy it later"
+        )
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
     if min(files_a_shard, batch_size) < 1:

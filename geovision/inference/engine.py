@@ -86,7 +86,7 @@ def run(work: Callable[[Any], Any], pieces: Iterable[Piece], workers: Workers) -
     pieces = iter(pieces)
     first = list(itertools.islice(pieces, 1))
     if first:  # otherwise no process is worth starting
-        with _client(workers) as (client, count):
+        with _client(workers) as (client, count), _lost():
             yield from _gather(client, work, itertools.chain(first, pieces), count)
 
 
@@ -118,10 +118,8 @@ def _gather(
     running = as_completed(submit(itertools.islice(pieces, at_once)))
     for future in running:
         piece = waiting.pop(future.key)
-        if future.status not in ("finished", "error"):  # cancelled or lost with the scheduler
-            raise OptionError(
-                "the Dask scheduler has gone; what is done stays. Start it, and this again, to go on"
-            )
+        if future.status not in ("finished", "error"):  # cancelled, or lost with the scheduler
+            raise ConnectionError(future.status)
         error = future.exception() if future.status == "error" else None
         done = Done(piece, future.result()) if error is None else Done(piece, error=_reason(error))
         future.release()
@@ -205,6 +203,19 @@ def _joined(distributed: Any, address: str) -> Iterator[Any]:
         yield client
 
 
+@contextmanager
+def _lost() -> Iterator[None]:
+    try:
+        yield
+    except GeovisionError:
+        raise
+    except OSError as error:  # all that Dask says of broken connections
+        raise OptionError(
+            f"the Dask scheduler has gone ({type(error).__name__}); what is done stays. "
+            "Start it, and this again, to go on"
+        ) from error
+
+
 def _memory(asked: str | None) -> int:
     """Bytes for each worker, 0 for no limit; refused where it would die before its first piece, and
     again, for ever."""
@@ -236,13 +247,17 @@ def dask_setup(_worker: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the log of the cluster: what happens to a piece is told with the piece."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    # Each of Dask's loggers has a level of its own.
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    loggers = [logging.getLogger(name) for name in known]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def cores() -> int:

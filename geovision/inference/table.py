@@ -115,7 +115,7 @@ class Table:
         Raises:
             OptionError: A shard that was made with another model, or other preprocessing.
         """
-        made_with = self._made_with()
+        made_with = self.digest()
         for path in sorted((self.folder / _MARKS).glob("*.json")):
             mark = self._read_mark(path.stem)
             if mark is None:
@@ -135,7 +135,8 @@ class Table:
         except (OSError, ValueError):
             return None
 
-    def _made_with(self) -> str:
+    def digest(self) -> str:
+        """Of what the table is made with."""
         return storage.sha256(self.folder / MANIFEST)
 
     def sweep(self) -> None:
@@ -164,7 +165,7 @@ class Table:
         mark_path, name = self.folder / _MARKS / f"{shard.key}.json", f"{shard.key}.parquet"
         old = (self._read_mark(shard.key) or {}).get("parts", [])
         mark = {
-            "key": shard.key, "made_with": self._made_with(), "rows": len(rows), "parts": sorted(parts),
+            "key": shard.key, "made_with": self.digest(), "rows": len(rows), "parts": sorted(parts),
             "files": [[file.path, file.size] for file in shard.files],
             "bad": {row["path"]: row.get("error") for row in rows if row.get("unreadable")},
         }  # fmt: skip
