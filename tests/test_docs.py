@@ -61,7 +61,7 @@ def test_every_benchmark_that_left_rows_is_shown():
 def test_commands_and_models_that_a_page_names_exist(page: Path):
     text = page.read_text(encoding="utf-8")
     commands = {command.name for command in app.registered_commands}
-    assert set(re.findall(r"^\$ geovision ([a-z]+)", text, re.MULTILINE)) <= commands
+    assert set(re.findall(r"^\$ geovision ([a-z-]+)", text, re.MULTILINE)) <= commands
     for name in re.findall(r"create\(\s*\"([\w.-]+)\"", text):
         if name not in ("cloud-resnet5",):  # the page on errors shows a wrong one
             registry.find_model(name)

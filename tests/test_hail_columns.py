@@ -247,6 +247,11 @@ def test_a_single_wild_gate_is_no_reason_to_refuse_a_volume():
     checks.check_volume(dbz, heights(1000, 2000, 3000, 4000, 5000), "volume")
 
 
+def test_values_that_are_infinite_are_told():
+    with pytest.raises(InputError, match=r"values of \+inf; NaN is what is not covered"):
+        checks.check_volume(column(30, np.inf), heights(1000, 2000), "volume")
+
+
 @pytest.mark.parametrize(
     ("freezing", "cold", "told"),
     [

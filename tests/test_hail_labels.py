@@ -273,5 +273,19 @@ def test_levels_upside_down_and_missing_heights_name_the_volume():
         hail.hail_products(volume(8000), freezing_level=None, minus20_level=6500)
     with pytest.raises(InputError, match="expected level, y, x"):
         hail.hail_products(volume(8000).isel(level=0), **ABOVE)
-    with pytest.raises(InputError, match=r"temperature level of shape \(3,\)"):
-        hail.hail_products(volume(8000), freezing_level=xr.DataArray([1e3, 2e3, 3e3]), minus20_level=6500)
+
+
+def test_fields_of_heights_on_another_grid_are_told():
+    freezing = xr.full_like(volume(8000).isel(level=0, drop=True), 3500.0)
+    for wrong, told in (
+        (
+            xr.DataArray([1e3, 2e3, 3e3]),
+            "temperature level along dim_0; give one number, or a field along y, x",
+        ),
+        (freezing.isel(x=slice(3, None)), "other values of 'x' than the reflectivity; bring it"),
+        (freezing.assign_coords(y=freezing.y + 500), "other values of 'y' than the reflectivity; bring it"),
+    ):
+        with pytest.raises(InputError, match=told):
+            hail.hail_products(volume(8000), freezing_level=wrong, minus20_level=6500)
+    turned = hail.hail_products(volume(8000), freezing_level=freezing.T, minus20_level=6500)
+    xr.testing.assert_identical(turned, hail.hail_products(volume(8000), **ABOVE))

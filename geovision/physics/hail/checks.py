@@ -32,9 +32,11 @@ def check_volume(reflectivity: NDArray[np.floating], levels: NDArray[np.floating
             "(level, y, x) with a height for each level"
         )
     check_levels(levels, where)
+    largest = float(np.fmax.reduce(reflectivity, axis=None))
+    if largest == np.inf:
+        raise InputError(f"{where}: values of +inf; NaN is what is not covered, -inf no echo")
     high = int(np.count_nonzero(reflectivity > _LARGEST_DBZ))
     if high and high > _LARGEST_SHARE * np.count_nonzero(reflectivity > -np.inf):
-        largest = float(np.nanmax(reflectivity))
         raise InputError(
             f"{where}: the 99.9th percentile of the echoes lies above {_LARGEST_DBZ:g} dBZ and the largest "
             f"is {largest:.3g}; it looks like Z in mm6 m-3, which 10 * log10(Z) brings to dBZ"

@@ -226,14 +226,21 @@ def _values(height: DataArray | float | None) -> np.ndarray | float | None:
 
 def _on_grid(height: DataArray | float, reflectivity: DataArray, where: str) -> np.ndarray:
     """A temperature level as one number or ``(y, x)``."""
-    values = np.asarray(_values(height), np.float64)
-    shape = reflectivity.transpose("level", ...).shape[1:]
-    if values.shape not in ((), shape):
+    field, grid = _xarray().DataArray(height), reflectivity.isel(level=0, drop=True)
+    if set(field.dims) not in (set(), set(grid.dims)):
         raise InputError(
-            f"{where}: a temperature level of shape {values.shape} for a grid of {shape}; give one number, "
-            "or a field on the grid of the reflectivity"
+            f"{where}: a temperature level along {', '.join(map(str, field.dims))}; give one number, or a "
+            f"field along {', '.join(map(str, grid.dims))}"
         )
-    return values
+    for dim in field.dims:
+        known = dim in field.indexes and dim in grid.indexes
+        same = field.indexes[dim].equals(grid.indexes[dim]) if known else field.sizes[dim] == grid.sizes[dim]
+        if not same:
+            raise InputError(
+                f"{where}: a temperature level with other values of {dim!r} than the reflectivity; bring it "
+                "to the same grid, as with xarray's interp_like"
+            )
+    return np.asarray(field.transpose(*grid.dims).values if field.dims else field.values, np.float64)
 
 
 def _altitude(reflectivity: DataArray, given: float | None) -> float:
