@@ -353,6 +353,31 @@ def test_longitudes_of_either_convention_meet_and_a_globe_is_round() -> None:
     np.testing.assert_allclose(found, [(0.5 + np.cos(np.radians(30))) / 2, between, 1, between])
 
 
+def test_means_over_areas_of_a_globe_in_either_convention_are_the_same() -> None:
+    rng = np.random.default_rng(2)
+    lat, lon = np.arange(-85.0, 90, 10), np.arange(0, 360, 30.0)
+    field = field_of(rng.random((18, 12)), lat, lon)
+    east = regrid(field, xr.Dataset(coords={"lat": lat, "lon": np.arange(10, 360, 20.0)}), "conservative")
+    both = regrid(field, xr.Dataset(coords={"lat": lat, "lon": np.arange(-170, 180, 20.0)}), "conservative")
+    np.testing.assert_allclose(both.roll(lon=9), east)
+    np.testing.assert_allclose(east.mean("lon"), field.mean("lon"))
+    assert np.isfinite(both.values).all()
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+def test_a_grid_of_points_is_reached_point_by_point(method: str) -> None:
+    lat, lon = np.linspace(30, 40, 6), np.linspace(-10, 5, 9)
+    field = field_of(np.random.default_rng(0).random((6, 9)), lat, lon)
+    y, x = np.meshgrid(np.linspace(31.1, 39, 4), np.linspace(-9, 4.1, 5), indexing="ij")
+    points = xr.Dataset(coords={"lat": (("y", "x"), y), "lon": (("y", "x"), x + 0.1 * y)})
+    found = regrid(field, points, method)  # type: ignore[arg-type]
+    assert found.dims == ("y", "x")
+    scipys = field.interp(
+        lat=points.lat, lon=points.lon, method="linear" if method == "bilinear" else "nearest"
+    )
+    np.testing.assert_allclose(found, scipys, atol=1e-12)
+
+
 def test_grids_that_do_not_overlap_are_refused() -> None:
     here = field_of(np.ones((3, 3)), np.arange(3.0), np.arange(3.0))
     with pytest.raises(InputError, match=r"do not overlap: one has latitudes 0 to 2 .* open it with pole="):
@@ -405,7 +430,12 @@ def test_a_rotated_grid_is_brought_to_latitudes(tmp_path: Path) -> None:
     )
     with_mapping["pr"].attrs["grid_mapping"] = "rotated_pole"
     with_mapping.to_netcdf(tmp_path / "m.nc", engine="h5netcdf")
-    np.testing.assert_array_equal(open_grid(tmp_path / "m.nc", "precipitation")["lat"], found["lat"])
+    again = open_grid(tmp_path / "m.nc", "precipitation")
+    np.testing.assert_array_equal(again["lat"], found["lat"])
+    for name in ("out.nc", "out.zarr"):
+        back = open_grid(write_grid(again, tmp_path / name), "precipitation")
+        np.testing.assert_array_equal(back["lon"], found["lon"])
+        np.testing.assert_array_equal(back, found)
 
 
 # --- pairs --------------------------------------------------------------------------------------
