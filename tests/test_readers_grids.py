@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,20 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geovision.errors import InputError, OptionError, StorageError, UnreadableFileError
-from geovision.readers.grids import align, check_finer, coarsen, open_grid, reading, regrid, write_grid
+from geovision.datasets.iberia import SOURCES
+from geovision.errors import DatasetError, InputError, OptionError, StorageError, UnreadableFileError
+from geovision.readers.grids import (
+    GridSource,
+    align,
+    check_finer,
+    coarsen,
+    open_grid,
+    open_paired,
+    open_source,
+    reading,
+    regrid,
+    write_grid,
+)
 from geovision.readers.grids.axes import rotated_to_geographic
 from geovision.readers.grids.units import conversion
 
@@ -340,6 +353,31 @@ def test_longitudes_of_either_convention_meet_and_a_globe_is_round() -> None:
     np.testing.assert_allclose(found, [(0.5 + np.cos(np.radians(30))) / 2, between, 1, between])
 
 
+def test_means_over_areas_of_a_globe_in_either_convention_are_the_same() -> None:
+    rng = np.random.default_rng(2)
+    lat, lon = np.arange(-85.0, 90, 10), np.arange(0, 360, 30.0)
+    field = field_of(rng.random((18, 12)), lat, lon)
+    east = regrid(field, xr.Dataset(coords={"lat": lat, "lon": np.arange(10, 360, 20.0)}), "conservative")
+    both = regrid(field, xr.Dataset(coords={"lat": lat, "lon": np.arange(-170, 180, 20.0)}), "conservative")
+    np.testing.assert_allclose(both.roll(lon=9), east)
+    np.testing.assert_allclose(east.mean("lon"), field.mean("lon"))
+    assert np.isfinite(both.values).all()
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+def test_a_grid_of_points_is_reached_point_by_point(method: str) -> None:
+    lat, lon = np.linspace(30, 40, 6), np.linspace(-10, 5, 9)
+    field = field_of(np.random.default_rng(0).random((6, 9)), lat, lon)
+    y, x = np.meshgrid(np.linspace(31.1, 39, 4), np.linspace(-9, 4.1, 5), indexing="ij")
+    points = xr.Dataset(coords={"lat": (("y", "x"), y), "lon": (("y", "x"), x + 0.1 * y)})
+    found = regrid(field, points, method)  # type: ignore[arg-type]
+    assert found.dims == ("y", "x")
+    scipys = field.interp(
+        lat=points.lat, lon=points.lon, method="linear" if method == "bilinear" else "nearest"
+    )
+    np.testing.assert_allclose(found, scipys, atol=1e-12)
+
+
 def test_grids_that_do_not_overlap_are_refused() -> None:
     here = field_of(np.ones((3, 3)), np.arange(3.0), np.arange(3.0))
     with pytest.raises(InputError, match=r"do not overlap: one has latitudes 0 to 2 .* open it with pole="):
@@ -392,7 +430,12 @@ def test_a_rotated_grid_is_brought_to_latitudes(tmp_path: Path) -> None:
     )
     with_mapping["pr"].attrs["grid_mapping"] = "rotated_pole"
     with_mapping.to_netcdf(tmp_path / "m.nc", engine="h5netcdf")
-    np.testing.assert_array_equal(open_grid(tmp_path / "m.nc", "precipitation")["lat"], found["lat"])
+    again = open_grid(tmp_path / "m.nc", "precipitation")
+    np.testing.assert_array_equal(again["lat"], found["lat"])
+    for name in ("out.nc", "out.zarr"):
+        back = open_grid(write_grid(again, tmp_path / name), "precipitation")
+        np.testing.assert_array_equal(back["lon"], found["lon"])
+        np.testing.assert_array_equal(back, found)
 
 
 # --- pairs --------------------------------------------------------------------------------------
@@ -462,6 +505,17 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str, units: str) -> 
     raw.close()
 
 
+@pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
+def test_pieces_of_any_size_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    field = rain(70)
+    for number, part in enumerate((field[:30], field[30:45], field[45:])):
+        written(part, tmp_path / f"{number}.nc")
+    monkeypatch.setattr(reading, "_IN_MEMORY", 2000)
+    found = open_grid(tmp_path, "precipitation")
+    assert len(set(found.chunks[0])) > 1
+    np.testing.assert_allclose(open_grid(write_grid(found, tmp_path / "out" / name), "precipitation"), field)
+
+
 def test_another_calendar_is_written_and_read(tmp_path: Path) -> None:
     days = without_leap_days("2000-02-28", 40)
     found = open_grid(written(rain().assign_coords(time=days), tmp_path / "in.nc"), "precipitation")
@@ -482,17 +536,30 @@ def test_a_place_that_cannot_be_written_keeps_what_stood_there(tmp_path: Path) -
 # --- real files ---------------------------------------------------------------------------------
 
 
+def test_a_source_that_runs_freely_is_not_paired_by_day(tmp_path: Path) -> None:
+    written(rain(), tmp_path / "a.nc")
+    written(rain(seed=1)[3:], tmp_path / "b.nc")
+    seen = GridSource("seen", "a.nc", "precipitation")
+    reanalysis = GridSource("reanalysis", "b.nc", "precipitation")
+    paired = open_paired(tmp_path, [reanalysis], seen)
+    assert str(paired).startswith("37 dates in common; seen lost 3 (2001-01-01, ")
+    assert list(paired.fields) == ["reanalysis", "seen"]
+    free = dataclasses.replace(reanalysis, name="gcm", synchronous=False)
+    with pytest.raises(DatasetError, match=r"gcm: a model that runs freely, .* QuantileDeltaMapping"):
+        open_paired(tmp_path, [free], seen)
+    with pytest.raises(UnreadableFileError, match=r"c\.nc: no NetCDF"):
+        open_paired(tmp_path, [dataclasses.replace(reanalysis, file="c.nc")], seen)
+
+
 @pytest.mark.real_data
 def test_real_files_follow_each_other_or_do_not(shared_data: Path) -> None:
     """NCEP follows the observed days and a free-running climate model does not."""
     folder = shared_data / "iberia"
-    observed = open_grid(folder / "EOBS_Iberia_pr.nc", "precipitation", units="mm/day")
+    observed = open_source(folder, SOURCES["eobs.pr"])
     assert float(observed.isnull().mean()) == pytest.approx(0.4057, abs=1e-4)
     found = {
-        name: open_grid(folder / f"{name}_Iberia_pr.nc", "precipitation", units=unit, pole=pole)
-        for name, unit, pole in (("NCEP", "kg m-2 s-1", None), ("CMIP5", "kg m-2 s-1", None),
-                                 ("CORDEX", "mm/day", (39.25, -162.0)))
-    }  # fmt: skip
+        origin: open_source(folder, SOURCES[f"{origin.lower()}.pr"]) for origin in ("NCEP", "CMIP5", "CORDEX")
+    }
     daily, maps = {}, {}
     for name, field in found.items():
         assert float(field.min()) == 0
@@ -505,6 +572,15 @@ def test_real_files_follow_each_other_or_do_not(shared_data: Path) -> None:
     assert max(abs(daily["CMIP5"]), abs(daily["CORDEX"])) < 0.1
     # Its climate lies where it rains: the pole is the right one.
     assert maps["CORDEX"] > 0.5
+
+
+@pytest.mark.real_data
+def test_every_declared_file_of_iberia_is_as_declared(shared_data: Path) -> None:
+    for source in SOURCES.values():
+        field = open_source(shared_data / "iberia", source)
+        assert field.sizes["time"] == 1444, source.name
+        with pytest.raises(InputError, match="has no units; declare them"):
+            open_grid(shared_data / "iberia" / source.file, source.field)
 
 
 @pytest.mark.real_data

@@ -9,17 +9,21 @@ the quantiles over the whole file says when what it was told cannot be.
 from geovision.readers.grids.pairs import Alignment, align, check_finer
 from geovision.readers.grids.reading import open_grid
 from geovision.readers.grids.regridding import coarsen, regrid
+from geovision.readers.grids.sources import GridSource, open_paired, open_source
 from geovision.readers.grids.variables import VARIABLES, Variable
 from geovision.readers.grids.writing import write_grid
 
 __all__ = [
     "VARIABLES",
     "Alignment",
+    "GridSource",
     "Variable",
     "align",
     "check_finer",
     "coarsen",
     "open_grid",
+    "open_paired",
+    "open_source",
     "regrid",
     "write_grid",
 ]

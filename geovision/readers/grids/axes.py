@@ -43,7 +43,7 @@ def with_known_axes(
             )
         field = field.sel({axis: value}, method="nearest")
     field = field.rename(_renamed(field))
-    field = _without_single(field, where)
+    field = _without_single(field)
     if "time" not in field.dims:
         raise InputError(f"{where}: {field.name!r} has no axis of time")
     pole = pole or _pole_of(dataset, field)
@@ -74,7 +74,7 @@ def _renamed(field: xr.DataArray) -> dict[Any, str]:
     return {name: meant for name, meant in known.items() if name != meant}
 
 
-def _without_single(field: xr.DataArray, where: str) -> xr.DataArray:
+def _without_single(field: xr.DataArray) -> xr.DataArray:
     """Without the further axes that have one value, such as a height of 2 m."""
     single = [axis for axis in field.dims if axis not in _NAMES and field.sizes[axis] == 1]
     return field.squeeze(single, drop=True)

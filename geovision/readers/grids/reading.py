@@ -57,8 +57,8 @@ def open_grid(
     """
     wanted = field if isinstance(field, Variable) else variable(field)
     parts = [_one(path, wanted, name, units, select or {}, pole) for path in _listed(paths)]
-    joined = parts[0] if len(parts) == 1 else _joined(parts, wanted)
-    return checked(joined, wanted)
+    joined = parts[0] if len(parts) == 1 else _joined(parts)
+    return checked(joined.compute() if joined.nbytes <= _IN_MEMORY else joined, wanted)
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -173,18 +173,16 @@ def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -
 
 
 def _in_pieces(field: xr.DataArray) -> xr.DataArray:
-    """Large fields as dask arrays along time; small ones, and all where there is no dask, as they are."""
-    if field.nbytes <= _IN_MEMORY or field.chunks is not None:
-        return field
+    """As a dask array along time; as it is where there is no dask."""
     try:
         import dask  # noqa: F401
     except ImportError:
         return field
-    each = field.nbytes / field.sizes["time"]
-    return field.chunk({"time": max(1, int(_IN_MEMORY / 2 / each))})
+    each = max(field.nbytes / field.sizes["time"], 1)
+    return field.chunk({"time": max(1, int(_IN_MEMORY / 4 / each))})
 
 
-def _joined(parts: list[xr.DataArray], wanted: Variable) -> xr.DataArray:
+def _joined(parts: list[xr.DataArray]) -> xr.DataArray:
     import xarray as xr
 
     parts = sorted(parts, key=lambda part: part.indexes["time"][0])

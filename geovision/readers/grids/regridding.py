@@ -93,7 +93,8 @@ def coarsen(field: xr.DataArray, factor: int, *, min_valid: float = 0.5) -> xr.D
             step = edges[-1] - edges[-2]
             edges = np.append(edges, edges[-1] + step * np.arange(1, factor - size % factor + 1))
         blocks = edges[::factor]
-        by_axis.append(_overlap(axis, edges, blocks)[:, :size])
+        ends = _sines if axis == "lat" else _ends
+        by_axis.append(_overlap(*ends(edges), *ends(blocks))[:, :size])
         middles = (blocks[:-1] + blocks[1:]) / 2
         coordinates[axis] = xr.DataArray(middles, dims=axis, attrs=field[axis].attrs)
     weights = sparse.kron(*by_axis, format="csr")
@@ -133,20 +134,25 @@ def _regular(field: xr.DataArray, target: Any, method: Method) -> csr_array:
     """From a grid with one-dimensional axes: weights along each, multiplied."""
     sparse = _scipy_sparse()
     lat, lon = np.asarray(field["lat"], float), np.asarray(field["lon"], float)
-    to_lat, to_lon = np.asarray(target["lat"], float), _near(np.asarray(target["lon"], float), lon)
+    to_lat, to_lon = np.asarray(target["lat"], float), np.asarray(target["lon"], float)
+    turned = _near(to_lon, lon)
     lon, column = _around_the_globe(lon)
     if method == "conservative":
-        by_lat = _overlap("lat", cell_edges(lat), cell_edges(to_lat))
-        by_lon = _overlap("lon", cell_edges(lon), cell_edges(_near(np.asarray(target["lon"], float), lon)))
+        by_lat = _overlap(*_sines(cell_edges(lat)), *_sines(cell_edges(to_lat)))
+        edges = cell_edges(to_lon)  # of neighbours as they stand: turned, they may lie a whole turn apart
+        east, west = edges[1:] + (turned - to_lon), edges[:-1] + (turned - to_lon)
+        by_lon = _overlap(*_ends(cell_edges(lon)), west, east)
     else:
         between = _linear if method == "bilinear" else _closest
-        by_lat, by_lon = between(lat, to_lat.ravel()), between(lon, to_lon.ravel())
+        by_lat, by_lon = between(lat, to_lat.ravel()), between(lon, turned.ravel())
     by_lon = sparse.csr_array(by_lon @ column)
     if _is_regular(target):
         return sparse.kron(by_lat, by_lon, format="csr")
-    # Each point of the target has weights of its own along both axes.
-    rows = [sparse.kron(by_lat[[n]], by_lon[[n]], format="csr") for n in range(by_lat.shape[0])]
-    return sparse.vstack(rows, format="csr")
+    # Each point of the target has weights of its own along both axes: the product, row by row.
+    rows, columns = (sparse.eye_array(each.shape[1]) for each in (by_lat, by_lon))
+    along = by_lat @ sparse.kron(rows, np.ones((1, columns.shape[0])), format="csr")
+    across = by_lon @ sparse.kron(np.ones((1, rows.shape[0])), columns, format="csr")
+    return sparse.csr_array(along.multiply(across))
 
 
 def _near(lon: _Floats, around: _Floats) -> _Floats:
@@ -193,14 +199,19 @@ def _within_edges(source: _Floats, target: _Floats) -> NDArray[np.bool_]:
     return (target >= edges[0] - slack) & (target <= edges[-1] + slack)
 
 
-def _overlap(axis: str, source: _Floats, target: _Floats) -> csr_array:
-    """Part of each target cell that each source cell covers; areas on the sphere go with the sine of
-    latitude."""
-    if axis == "lat":
-        source, target = (np.sin(np.radians(np.clip(edges, -90, 90))) for edges in (source, target))
-    low = np.maximum(source[None, :-1], target[:-1, None])
-    high = np.minimum(source[None, 1:], target[1:, None])
-    share = np.maximum(high - low, 0) / np.maximum(target[1:] - target[:-1], 1e-12)[:, None]
+def _ends(edges: _Floats) -> tuple[_Floats, _Floats]:
+    return edges[:-1], edges[1:]
+
+
+def _sines(edges: _Floats) -> tuple[_Floats, _Floats]:
+    """Ends of cells along the axis on which areas of the sphere are even."""
+    return _ends(np.sin(np.radians(np.clip(edges, -90, 90))))
+
+
+def _overlap(low: _Floats, high: _Floats, to_low: _Floats, to_high: _Floats) -> csr_array:
+    """Part of each target cell that each source cell covers, from the ends of both."""
+    covered = np.minimum(high[None], to_high[:, None]) - np.maximum(low[None], to_low[:, None])
+    share = np.maximum(covered, 0) / np.maximum(to_high - to_low, 1e-12)[:, None]
     share[share < 1e-9] = 0  # edges that meet but for rounding
     return _scipy_sparse().csr_array(share)
 

@@ -73,6 +73,8 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
     if field.name in VARIABLES:
         attributes.setdefault("standard_name", VARIABLES[str(field.name)].standard_names[0])
     field = field.astype(np.float32).assign_attrs(attributes)
+    if field.chunks is not None:  # Zarr has pieces of one size alone, and files end in smaller ones
+        field = field.chunk({axis: max(pieces) for axis, pieces in field.chunksizes.items()})
     field.encoding = {}
     if north_first and field["lat"].ndim == 1:
         field = field.isel(lat=slice(None, None, -1))

@@ -1,0 +1,36 @@
+"""Draws rain.png: generated days beside a real one, corrected, with distributions. Run it in a checkout
+with the real data: ``python docs/images/rain.py ../shared/data``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from geovision.datasets.iberia import SOURCES
+from geovision.models.quantile_mapping import EmpiricalQuantileMapping
+from geovision.plots.fields import maps
+from geovision.readers.grids import open_paired, regrid
+from geovision.readers.grids.regridding import cell_edges
+
+
+def extent(field) -> tuple[float, ...]:
+    return (*cell_edges(field.lon.values)[[0, -1]], *cell_edges(field.lat.values)[[0, -1]])
+
+
+data = Path(sys.argv[1]) / "iberia"
+paired = open_paired(data, [SOURCES["ncep.pr"]], SOURCES["eobs.pr"])
+coarse, observed = paired.fields.values()
+winter = observed.time.dt.year.values + (observed.time.dt.month.values == 12)
+modelled = torch.tensor(regrid(coarse, observed).values)
+mapping = EmpiricalQuantileMapping(*modelled.shape[1:])
+mapping.fit(modelled[winter <= 1994], torch.tensor(observed.values)[winter <= 1994])
+day = int(np.nanmean(observed.values, (1, 2)).argmax())
+figure = maps(
+    coarse.values[day], mapping(modelled)[day].numpy(), observed.values[day], extent=extent(observed),
+    coarse_extent=extent(coarse),
+    heading=f"{str(observed.time.values[day])[:10]}: NCEP reanalysis, corrected by quantile mapping, E-OBS",
+)  # fmt: skip
+figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)
