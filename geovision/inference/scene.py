@@ -106,8 +106,8 @@ def scene(
     ``OUT_probability.tif`` and ``OUT_count.tif`` (cloud-optimised GeoTIFF on the model's pixels, in a
     projection in metres: the mean probability of all windows over a cell, weighted by how near to
     their middle it lies, and how many they are), ``OUT.geojson`` (detections) and ``OUT.png``. All of
-    them are written, or none. Memory does not grow with the scene; the disk of `out` holds its counts
-    meanwhile, a byte a model pixel and channel.
+    them are written, or none. Memory does not grow with the scene; the disk of `out` holds its counts and
+    the merged maps meanwhile, up to 8 bytes a model pixel.
 
     Args:
         model: One that takes radar in counts, of pixels with a size on the ground.
