@@ -48,7 +48,7 @@ __all__ = ["Declared", "SceneProgress", "SceneSummary", "scene"]
 SceneProgress = Callable[[str, int, int], None]
 """What is under way (``"averaging"``, ``"asking"``, ``"merging"``), how much is done, how much there is."""
 
-_READERS = 4  # threads that average the scene, each with a tile in memory
+_READERS = 2  # threads that average the scene, each with a tile in memory
 _PICTURE = 900  # pixels of a quick look
 
 
@@ -95,6 +95,7 @@ class SceneSummary:
     seconds: Mapping[str, float]
 
 
+@bounded()
 def scene(
     model: GeoModel, path: str | Path, out: str | Path, declared: Declared, *, overlap: float = 0.5,
     least_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
@@ -148,7 +149,7 @@ def scene(
     told = progress or (lambda what, done, whole: None)
     clock = _Clock()
     out = Path(out).absolute()
-    with bounded(), _scratch(out.parent) as scratch:
+    with _scratch(out.parent) as scratch:
         with storing(scratch):
             counts = write_counts(
                 given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
