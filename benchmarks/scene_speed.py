@@ -8,9 +8,8 @@ averages and asks by itself, in batches as large, and adds the answer into two a
 Bare and asking are measured in turns, so that what else the machine does falls on both.
 
     OMP_NUM_THREADS=1 python benchmarks/scene_speed.py             # scenes of 500, 250 and 100 m
-    OMP_NUM_THREADS=1 python benchmarks/scene_speed.py --shared    # one pass over a tile instead of windows
 
-Appends rows to ``scene_speed.csv`` or ``scene_shared.csv`` beside this file.
+Appends rows to ``scene_speed.csv`` beside this file.
 """
 
 from __future__ import annotations
@@ -49,16 +48,12 @@ def main() -> None:
     parser.add_argument("--model", default="polarlow-xception")
     parser.add_argument("--pixels", type=float, nargs="*", default=[500.0, 250.0, 100.0], help="metres")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--shared", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = geovision.create(options.model)
-    if options.shared:
-        append("scene_shared", shared(model))
-        return
     with tempfile.TemporaryDirectory() as folder:
         for pixel_size in options.pixels:
-            append("scene_speed", speed(model, Path(folder), pixel_size, options.turns))
+            append(speed(model, Path(folder), pixel_size, options.turns))
 
 
 def drawn(path: Path, pixel_size: float, side: int) -> Path:
@@ -174,55 +169,8 @@ def window(dataset, top: int, left: int, size: tuple[int, int], factor: int) -> 
     return torch.from_numpy(np.stack(counts)).float() / 255
 
 
-# --- one pass over a tile -------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def shared(model: GeoModel) -> dict[str, object]:
-    """The convolutions once over a tile, means over the windows' parts of the last map, beside the
-    network on each window: how much faster, and how far off."""
-    network = model.network
-    size = model.inputs[0].size
-    assert size is not None
-    stride = 2 ** (1 + len(network.blocks))
-    cells = size[0] // stride
-    side = 4 * size[0]
-    coarse = torch.randn(1, 2, side // 16, side // 16, generator=torch.Generator().manual_seed(0))
-    tile = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bicubic").sigmoid()
-    starts = range(0, side - size[0] + 1, size[0] // 2)
-    batch = torch.cat([tile[..., r : r + size[0], c : c + size[0]] for r in starts for c in starts])
-
-    def maps(x: torch.Tensor) -> torch.Tensor:
-        x = x.index_select(1, network.channels)
-        x = network.blocks(network.activation(network.batch_normalization(network.conv2d(x))))
-        return network.activation_last(network.batch_normalization_last(network.separable_conv2d(x)))
-
-    def by_tile() -> torch.Tensor:
-        whole = maps(tile)
-        places = [(r // stride, c // stride) for r in starts for c in starts]
-        return torch.cat([whole[..., r : r + cells, c : c + cells].mean((2, 3)) for r, c in places])
-
-    def by_window() -> torch.Tensor:
-        return torch.cat([maps(part).mean((2, 3)) for part in batch.split(BATCH)])
-
-    by_tile(), by_window()
-    times = {
-        name: min(seconds(work) for _ in range(3))
-        for name, work in (("tile", by_tile), ("window", by_window))
-    }
-    own, of_tile = by_window(), by_tile()
-    off = float((of_tile - own).norm() / (own - own.mean(0)).norm())
-    return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "windows": len(batch), "tile_windows_per_s": round(len(batch) / times["tile"], 2),
-        "window_windows_per_s": round(len(batch) / times["window"], 2),
-        "error_over_spread_of_windows": round(off, 3), "cells_of_the_last_map": cells,
-        "threads": torch.get_num_threads(),
-    }  # fmt: skip
-
-
-def append(name: str, row: dict[str, object]) -> None:
-    path = Path(__file__).with_name(f"{name}.csv")
+def append(row: dict[str, object]) -> None:
+    path = Path(__file__).with_suffix(".csv")
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, row, lineterminator="\n")

@@ -35,8 +35,10 @@ with tempfile.TemporaryDirectory() as folder:
     print(
         sar_scene.write(root / "pass.tif", kinds, seed=7, pixel_size=200.0, corner=(300_000.0, 8_600_000.0))
     )
-    found = scene(model, root / "pass.tif", root / "pass", Declared("db"), overlap=0.75)
+    found = scene(
+        model, root / "pass.tif", root / "pass", Declared("db"), overlap=0.75, least_valid=0.5
+    )  # fmt: skip
     print(*found.detections, found.seconds, sep="\n")
     with Image.open(found.files["picture"]) as picture:
-        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").resize((600, round(600 * picture.height / picture.width)))
     small.save(Path(__file__).with_name("scene.png"), optimize=True)

@@ -22,9 +22,10 @@ from torch import Tensor
 from geovision import __version__, storage
 from geovision.errors import InputError, OptionError, StorageError
 from geovision.inference import engine, quicklook
-from geovision.inference.detections import Detection, cover, fractions, geojson, peaks
-from geovision.inference.rasters import Raster, bounded, storing
-from geovision.inference.sliding import Answers, Job, Source, merged, slide
+from geovision.inference.detections import Detection, cover, geojson
+from geovision.inference.maps import Maps, merge
+from geovision.inference.rasters import bounded, storing
+from geovision.inference.sliding import Answers, Job, slide
 from geovision.inference.windows import Windows
 from geovision.models.folder import read, weights_digest
 from geovision.models.geomodel import GeoModel
@@ -47,9 +48,7 @@ __all__ = ["Declared", "SceneProgress", "SceneSummary", "scene"]
 SceneProgress = Callable[[str, int, int], None]
 """What is under way (``"averaging"``, ``"asking"``, ``"merging"``), how much is done, how much there is."""
 
-_BLOCK = 1024
-_READERS = 4  # threads that average the scene, each with a tile in memory
-_MOST_REDUCED = 4_000_000  # cells in which detections are looked for
+_READERS = 2  # threads that average the scene, each with a tile in memory
 _PICTURE = 900  # pixels of a quick look
 
 
@@ -96,6 +95,7 @@ class SceneSummary:
     seconds: Mapping[str, float]
 
 
+@bounded()
 def scene(
     model: GeoModel, path: str | Path, out: str | Path, declared: Declared, *, overlap: float = 0.5,
     least_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
@@ -107,8 +107,8 @@ def scene(
     ``OUT_probability.tif`` and ``OUT_count.tif`` (cloud-optimised GeoTIFF on the model's pixels, in a
     projection in metres: the mean probability of all windows over a cell, weighted by how near to
     their middle it lies, and how many they are), ``OUT.geojson`` (detections) and ``OUT.png``. All of
-    them are written, or none. Memory does not grow with the scene; the disk of `out` holds its counts
-    meanwhile, a byte a model pixel and channel.
+    them are written, or none. Memory does not grow with the scene; the disk of `out` holds its counts and
+    the merged maps meanwhile, up to 8 bytes a model pixel.
 
     Args:
         model: One that takes radar in counts, of pixels with a size on the ground.
@@ -149,7 +149,7 @@ def scene(
     told = progress or (lambda what, done, whole: None)
     clock = _Clock()
     out = Path(out).absolute()
-    with bounded(), _scratch(out.parent) as scratch:
+    with _scratch(out.parent) as scratch:
         with storing(scratch):
             counts = write_counts(
                 given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
@@ -164,7 +164,7 @@ def scene(
         _some(answers, job, given)
         clock.lap("asking")
         about = _about(model, given, declared, limits, windows, least_valid, threshold)
-        maps = _merge(
+        maps = merge(
             answers, counts, layers, about, scratch, lambda done, whole: told("merging", done, whole)
         )
         detections = maps.detections(
@@ -273,89 +273,6 @@ def _some(answers: Answers, job: Job, given: RadarScene) -> None:
 # --- what comes out ---------------------------------------------------------------------------------
 
 
-@dataclass
-class _Maps:
-    """Merged maps on disk, and the first layer reduced for what looks at all of it."""
-
-    probability: Raster
-    count: Raster
-    layers: tuple[str, ...]
-    grid: Grid
-    factor: int
-    reduced: NDArray[np.float32]
-
-    def detections(
-        self, source: Source, threshold: float, separation: float, masks: Mapping[str, str | Path]
-    ) -> list[Detection]:
-        """Of the first layer, where there is one alone: a thing that is looked for."""
-        if len(self.layers) != 1:
-            return []
-        found = []
-        cell = self.grid.cell[0] * self.factor
-        for row, column, radius, probability in peaks(
-            self.reduced, threshold=threshold, separation=separation / cell
-        ):
-            row, column = row * self.factor, column * self.factor
-            place = Detection(row, column, *self.grid.lonlat(row, column), radius * cell, probability)
-            valid, covered = fractions(place, source, masks)
-            found.append(
-                Detection(
-                    row, column, place.longitude, place.latitude, place.radius, probability, valid, covered
-                )
-            )
-        return found
-
-
-def _merge(
-    answers: Answers, source: Source, layers: tuple[str, ...], about: Mapping[str, Any], scratch: Path,
-    progress: Callable[[int, int], None],
-) -> _Maps:  # fmt: skip
-    """Merge all windows, block by block; nothing is said of cells without data."""
-    grid = source.grid
-    factor = _factor(answers, grid)
-    tags = {f"geovision_{key}": str(value) for key, value in about.items()}
-    probability = Raster(
-        scratch / "probability.tif", grid, layers, dtype="float32", nodata=math.nan, tags=tags
-    )
-    count = Raster(scratch / "count.tif", grid, ["windows merged"], dtype="uint16", nodata=0, tags=tags)
-    reduced = np.full([math.ceil(side / factor) for side in grid.shape], np.nan, np.float32)
-    side = max(_BLOCK // factor, 1) * factor
-    places = [
-        (row, column) for row in range(0, grid.shape[0], side) for column in range(0, grid.shape[1], side)
-    ]
-    for number, (row, column) in enumerate(places, 1):
-        shape = (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))
-        values, windows = merged(answers, row, column, shape)
-        seen = source.read(row, column, shape)[1]
-        values[:, ~seen], windows[~seen] = np.nan, 0
-        probability.write(row, column, values)
-        count.write(row, column, windows[None])
-        means = _means(values[0], factor)
-        reduced[row // factor :, column // factor :][: means.shape[0], : means.shape[1]] = means
-        progress(number, len(places))
-    probability.close()
-    count.close()
-    return _Maps(probability, count, layers, grid, factor, reduced)
-
-
-def _factor(answers: Answers, grid: Grid) -> int:
-    """Cells that are taken together where all of the map is looked at: an eighth of what lies between
-    two windows of one value each, and more only on maps that are too large."""
-    fine = max(int(min(answers.windows.stride) // 8), 1) if answers.single else 1
-    return max(fine, math.ceil(math.sqrt(grid.shape[0] * grid.shape[1] / _MOST_REDUCED)))
-
-
-def _means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Of ``factor x factor`` cells, of those that are known."""
-    rows, columns = values.shape
-    padded = np.pad(values, ((0, -rows % factor), (0, -columns % factor)), constant_values=np.nan)
-    blocks = padded.reshape(padded.shape[0] // factor, factor, -1, factor)
-    known = np.isfinite(blocks)
-    count = known.sum(axis=(1, 3))
-    total = np.where(known, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
-
-
 def _about(
     model: GeoModel, given: RadarScene, declared: Declared, limits: Mapping[str, DecibelLimits] | None,
     windows: Windows, least_valid: float, threshold: float,
@@ -373,7 +290,7 @@ def _about(
 
 
 def _write(
-    out: Path, model: GeoModel, given: RadarScene, maps: _Maps, counts: CountsRaster,
+    out: Path, model: GeoModel, given: RadarScene, maps: Maps, counts: CountsRaster,
     detections: list[Detection], about: Mapping[str, Any],
 ) -> dict[str, Path]:  # fmt: skip
     """All results, or none."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from geovision.errors import InputError, OptionError
 from geovision.physics.backscatter import NO_DATA, DecibelLimits, decibels, to_counts
 from geovision.readers.scenes.geotiff import RadarScene, Reader
-from geovision.readers.scenes.grid import Grid, lattice, rasterio_module
+from geovision.readers.scenes.grid import Grid, lattice, quiet, rasterio_module
 from geovision.readers.scenes.quantities import averageable
 
 __all__ = ["CountsRaster", "averaged", "check_pixels", "write_counts"]
@@ -227,7 +227,7 @@ def write_counts(
         "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
     places = list(tiles(scene, grid))
-    with rasterio.open(path, "w", **profile) as raster, ThreadPoolExecutor(threads) as pool:
+    with quiet(), rasterio.open(path, "w", **profile) as raster, ThreadPoolExecutor(threads) as pool:
         found = _in_order(pool, partial(_tile, scene, grid, limits), places, ahead=threads + 2)
         for number, ((row, column, shape), counts) in enumerate(found, 1):
             if counts is not None:

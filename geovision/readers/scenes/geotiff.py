@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.readers.scenes.grid import Grid, rasterio_module
+from geovision.readers.scenes.grid import Grid, quiet, rasterio_module
 from geovision.readers.scenes.quantities import Sampled, check_median, check_range, quantity
 
 __all__ = ["POLARISATIONS", "RadarScene", "open_scene", "time_of"]
@@ -186,7 +185,7 @@ def open_scene(
     """
     where = str(path)
     _known(quantity)
-    with _quiet(), _opened(where) as dataset:
+    with quiet(), _opened(where) as dataset:
         _refuse(dataset, where)
         numbers = _bands(dataset, tuple(channels), bands, where)
         if quantity == "counts" and any(dataset.dtypes[band - 1] != "uint8" for band in numbers):
@@ -211,14 +210,6 @@ def _opened(path: str) -> Iterator[Any]:
         raise UnreadableFileError(f"{path}: no raster that can be read ({error})") from error
     with dataset:
         yield dataset
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without rasterio's warning of a raster that has no place on a map: here it is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio_module().errors.NotGeoreferencedWarning)
-        yield
 
 
 def _refuse(dataset: Any, where: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, OptionError
 
-__all__ = ["ANTARCTIC", "ARCTIC", "POLEWARD", "Grid", "model_grid", "rasterio_module"]
+__all__ = ["ANTARCTIC", "ARCTIC", "POLEWARD", "Grid", "model_grid", "quiet", "rasterio_module"]
 
 ARCTIC, ANTARCTIC = "EPSG:3995", "EPSG:3031"
 """Polar stereographic, of true scale at 71 degrees: where polar lows are. The northern one has the
@@ -40,6 +43,18 @@ def rasterio_module() -> Any:
     except ImportError as error:
         raise MissingExtraError("rasterio", "geo") from error
     return rasterio
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without rasterio's warning of a raster that has no place on a map.
+
+    A scene without one is an error here. And rasterio makes such rasters itself, in memory, with the
+    warning switched off, which does not hold where several threads do so.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio_module().errors.NotGeoreferencedWarning)
+        yield
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,101 @@
+"""The small Xception once over a tile instead of once over each of its windows: how fast, how far off.
+
+Windows that overlap by a half have three quarters of their cells in common with others, and a network of
+convolutions could go over them once, a window's features being the means over its part of the last map.
+But each convolution pads the edge of what it is given, a window has its edges elsewhere, and the last map
+has few cells: the error is given as a fraction of what tells windows apart.
+
+    OMP_NUM_THREADS=1 python benchmarks/scene_shared.py
+
+Appends rows to ``scene_shared.csv`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import geovision
+from geovision.models.geomodel import GeoModel
+from geovision.provenance import commit
+
+BATCH = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", nargs="*", default=["polarlow-xception", "polarlow-tiny"])
+    for name in parser.parse_args().models:
+        torch.manual_seed(0)
+        append(shared(geovision.create(name)))
+
+
+@torch.inference_mode()
+def shared(model: GeoModel) -> dict[str, object]:
+    """The convolutions once over a tile, means over the windows' parts of the last map, beside the
+    network on each window: how much faster, and how far off."""
+    network = model.network
+    size = model.inputs[0].size
+    assert size is not None
+    stride = 2 ** (1 + len(network.blocks))
+    cells = size[0] // stride
+    side = 4 * size[0]
+    coarse = torch.randn(1, 2, side // 16, side // 16, generator=torch.Generator().manual_seed(0))
+    tile = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bicubic").sigmoid()
+    starts = range(0, side - size[0] + 1, size[0] // 2)
+    batch = torch.cat([tile[..., r : r + size[0], c : c + size[0]] for r in starts for c in starts])
+
+    def maps(x: torch.Tensor) -> torch.Tensor:
+        x = x.index_select(1, network.channels)
+        x = network.blocks(network.activation(network.batch_normalization(network.conv2d(x))))
+        return network.activation_last(network.batch_normalization_last(network.separable_conv2d(x)))
+
+    def by_tile() -> torch.Tensor:
+        whole = maps(tile)
+        places = [(r // stride, c // stride) for r in starts for c in starts]
+        return torch.cat([whole[..., r : r + cells, c : c + cells].mean((2, 3)) for r, c in places])
+
+    def by_window() -> torch.Tensor:
+        return torch.cat([maps(part).mean((2, 3)) for part in batch.split(BATCH)])
+
+    by_tile(), by_window()
+    times = {
+        name: min(seconds(work) for _ in range(3))
+        for name, work in (("tile", by_tile), ("window", by_window))
+    }
+    own, of_tile = by_window(), by_tile()
+    off = float((of_tile - own).norm() / (own - own.mean(0)).norm())
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "windows": len(batch), "tile_windows_per_s": round(len(batch) / times["tile"], 2),
+        "window_windows_per_s": round(len(batch) / times["window"], 2),
+        "error_over_spread_of_windows": round(off, 3), "cells_of_the_last_map": cells,
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def append(row: dict[str, object]) -> None:
+    path = Path(__file__).with_suffix(".csv")
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Answers of windows, merged to maps on disk; and from the maps the places where something is likely."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.inference.detections import Detection, fractions, peaks
+from geovision.inference.rasters import Raster
+from geovision.inference.sliding import Answers, Source, merged
+from geovision.readers.scenes import Grid
+
+__all__ = ["Maps", "merge"]
+
+_BLOCK = 1024  # cells that are merged at a time, down and across
+_MOST_REDUCED = 4_000_000  # cells in which places are looked for
+
+
+@dataclass
+class Maps:
+    """Merged maps on disk, and the first layer reduced for what looks at all of it.
+
+    Attributes:
+        probability, count: Not yet compressed; see `Raster.cog`.
+        layers: Names of the bands of `probability`.
+        grid: Of both.
+        factor: Cells that make one of `reduced`, down and across.
+        reduced: float32 ``(y, x)``: means of the first layer, NaN where nothing is known.
+    """
+
+    probability: Raster
+    count: Raster
+    layers: tuple[str, ...]
+    grid: Grid
+    factor: int
+    reduced: NDArray[np.float32]
+
+    def detections(
+        self, source: Source, threshold: float, separation: float, masks: Mapping[str, str | Path]
+    ) -> list[Detection]:
+        """Of the first layer, where there is one alone: a thing that is looked for.
+
+        Args:
+            source: What the map was made from.
+            threshold: Least probability.
+            separation: Metres that two are apart at least.
+            masks: Name to path of rasters whose share in each is stated.
+        """
+        if len(self.layers) != 1:
+            return []
+        found = []
+        cell = self.grid.cell[0] * self.factor
+        places = peaks(self.reduced, threshold=threshold, separation=separation / cell)
+        for row, column, radius, probability in places:
+            row, column = row * self.factor, column * self.factor
+            place = Detection(row, column, *self.grid.lonlat(row, column), radius * cell, probability)
+            valid, covered = fractions(place, source, masks)
+            found.append(dataclasses.replace(place, valid=valid, cover=covered))
+        return found
+
+
+def merge(
+    answers: Answers, source: Source, layers: tuple[str, ...], about: Mapping[str, Any], scratch: Path,
+    progress: Callable[[int, int], None],
+) -> Maps:  # fmt: skip
+    """Merge all windows, block by block; nothing is said of cells without data.
+
+    Args:
+        answers: Of all windows.
+        source: What they were asked about.
+        layers: Names of what they answer.
+        about: What to write into the tags of the maps.
+        scratch: A folder.
+        progress: Is told blocks done and blocks in all.
+
+    Raises:
+        StorageError: The maps do not fit on the disk.
+    """
+    grid = source.grid
+    factor = _factor(answers, grid)
+    tags = {f"geovision_{key}": str(value) for key, value in about.items()}
+    probability = Raster(
+        scratch / "probability.tif", grid, layers, dtype="float32", nodata=math.nan, tags=tags
+    )
+    count = Raster(scratch / "count.tif", grid, ["windows merged"], dtype="uint16", nodata=0, tags=tags)
+    reduced = np.full([math.ceil(side / factor) for side in grid.shape], np.nan, np.float32)
+    side = max(_BLOCK // factor, 1) * factor
+    places = [
+        (row, column) for row in range(0, grid.shape[0], side) for column in range(0, grid.shape[1], side)
+    ]
+    for number, (row, column) in enumerate(places, 1):
+        shape = (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))
+        values, windows = merged(answers, row, column, shape)
+        seen = source.read(row, column, shape)[1]
+        values[:, ~seen], windows[~seen] = np.nan, 0
+        probability.write(row, column, values)
+        count.write(row, column, windows[None])
+        means = _means(values[0], factor)
+        reduced[row // factor :, column // factor :][: means.shape[0], : means.shape[1]] = means
+        progress(number, len(places))
+    probability.close()
+    count.close()
+    return Maps(probability, count, layers, grid, factor, reduced)
+
+
+def _factor(answers: Answers, grid: Grid) -> int:
+    """Cells that are taken together where all of the map is looked at: an eighth of what lies between
+    two windows of one value each, and more only on maps that are too large."""
+    fine = max(int(min(answers.windows.stride) // 8), 1) if answers.single else 1
+    return max(fine, math.ceil(math.sqrt(grid.shape[0] * grid.shape[1] / _MOST_REDUCED)))
+
+
+def _means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Of ``factor x factor`` cells, of those that are known."""
+    rows, columns = values.shape
+    padded = np.pad(values, ((0, -rows % factor), (0, -columns % factor)), constant_values=np.nan)
+    blocks = padded.reshape(padded.shape[0] // factor, factor, -1, factor)
+    known = np.isfinite(blocks)
+    count = known.sum(axis=(1, 3))
+    total = np.where(known, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
