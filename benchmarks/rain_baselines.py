@@ -27,7 +27,7 @@ from geovision.metrics import extremes, fields, neighbourhood, spectra
 from geovision.metrics.contingency import contingency
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.provenance import origin
-from geovision.readers.grids import open_paired, regrid
+from geovision.readers.grids import open_paired, regrid, split_units
 from geovision.storage import sha256
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -47,7 +47,7 @@ def main() -> None:
     print(paired)
     *predictors, observed = paired.fields.values()
     truth = torch.tensor(observed.values)
-    winter = observed.time.dt.year.values + (observed.time.dt.month.values == 12)
+    winter = np.array(split_units(observed, "winter"))
     rows = [
         {"method": name, **scores(across_winters(method, winter, truth), truth)}
         for name, method in methods(predictors, observed, truth).items()

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geovision.errors import InputError
+from geovision.metrics import NotApplicable, ensembles, extremes, field_scores, fields, neighbourhood, spectra
 from geovision.metrics import contingency as events
-from geovision.metrics import ensembles, extremes, fields, neighbourhood, spectra
+from geovision.metrics.bootstrap import bootstrap
+from geovision.spec import Channel, ClassTarget, FieldTarget
 
 _few = settings(max_examples=15, deadline=None)
 
@@ -460,3 +462,56 @@ def test_missing_members_and_wrong_axes() -> None:
     )
     with pytest.raises(InputError, match="expected \\(member, …\\)"):
         ensembles.crps(truth, truth)
+
+
+# --- as metrics ---------------------------------------------------------------------------------
+
+TARGET = FieldTarget(Channel("precipitation", "mm day-1", (0.0, 10_000.0)))
+SUMMED = {
+    "rmse": (field_scores.rmse, fields.rmse),
+    "mae": (field_scores.mae, fields.mae),
+    "bias": (field_scores.bias, fields.bias),
+    "correlation": (field_scores.correlation, fields.correlation),
+    "fss": (lambda t: field_scores.fss(t, 5.0, 3), lambda p, t: neighbourhood.fss(p, t, 5.0, 3)),
+    "csi": (
+        lambda t: field_scores.event_score(t, "critical_success_index", 5.0),
+        lambda p, t: events.contingency(p, t, 5.0).critical_success_index,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_sums_of_batches_give_the_score_of_all(name: str) -> None:
+    build, whole = SUMMED[name]
+    p, t = pair(20, 6, 7, gaps=0.1)
+    metric = build(TARGET)
+    for batch in torch.arange(20).split(7):
+        metric.update(p[batch], t[batch])
+    assert float(metric.compute()) == pytest.approx(float(whole(p, t)))
+    metric.reset()
+    metric.update(p[:0], t[:0])
+    assert math.isnan(float(metric.compute()))
+
+
+def test_scores_of_fields_have_intervals_by_unit() -> None:
+    p, t = pair(24, 5, 5)
+    winters = [f"winter {n // 6}" for n in range(24)]
+    built = {name: build(TARGET) for name, (build, _) in SUMMED.items()}
+    for name, estimate in bootstrap(built, p, t, winters, resamples=200).items():
+        assert float(estimate.low) < float(estimate.value) < float(estimate.high), name
+        assert float(estimate.value) == pytest.approx(float(SUMMED[name][1](p, t)))
+
+
+def test_scores_of_fields_do_not_fit_classes() -> None:
+    for build, _ in SUMMED.values():
+        with pytest.raises(NotApplicable, match="scores fields, not a class"):
+            build(ClassTarget(("a", "b")))
+    assert field_scores.event_score(TARGET, "false_alarm_ratio", 5.0).higher_is_better is False
+    with pytest.raises(NotApplicable, match=r"has no 'csi'; known: .*critical_success_index"):
+        field_scores.event_score(TARGET, "csi", 5.0)
+
+
+def test_a_constant_has_no_correlation() -> None:
+    metric = field_scores.correlation(TARGET)
+    metric.update(torch.full((4, 3, 3), 0.1), rain(4, 3, 3))
+    assert math.isnan(float(metric.compute()))

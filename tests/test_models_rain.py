@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -22,7 +23,7 @@ from geovision.heads.field import (
     knowledge_refinement,
     masked_mean,
 )
-from geovision.models.maunet import LIGHT_WIDTHS, WIDTHS, MAUNet, MaxAverageUnit, UpSamplerUnit
+from geovision.models.maunet import LIGHT_WIDTHS, MARKS, WIDTHS, MAUNet, MaxAverageUnit, UpSamplerUnit
 from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
 from geovision.spec import Channel, FieldTarget
 
@@ -130,6 +131,10 @@ def test_parameters_are_counted_by_hand() -> None:
     # As published for one channel and one answer: 64 filters 9x9, 32 of 1x1, 1 of 5x5.
     head = FieldHead(32, RAIN)
     assert count(SRCNN(1)) - 32 + count(head) - 32 == conv(1, 64, 9) + conv(64, 32, 1) + conv(32, 1, 5)
+
+
+def test_every_option_says_whose_it_is() -> None:
+    assert [*MARKS] == [name for name in inspect.signature(MAUNet).parameters if name != "channels"]
 
 
 def test_options_that_make_no_network_are_refused() -> None:

@@ -23,6 +23,7 @@ from geovision.readers.grids import (
     open_source,
     reading,
     regrid,
+    split_units,
     write_grid,
 )
 from geovision.readers.grids.axes import rotated_to_geographic
@@ -464,6 +465,14 @@ def test_a_day_without_values_falls_out_and_one_without_a_cell_stays() -> None:
     aligned = align({"a": a, "b": b})
     assert aligned.dropped == {"a": ("2001-01-04",), "b": ("2001-01-04",)}
     assert aligned.fields["a"].sizes["time"] == 9
+
+
+def test_a_winter_is_one_unit_over_new_year() -> None:
+    field = rain(400)
+    assert split_units(field)[364:366] == ["2001", "2002"]
+    winters = split_units(field, "winter")
+    assert winters[0] == winters[180] == "winter 2001"
+    assert winters[181] == winters[399] == "winter 2002"
 
 
 def test_fields_without_a_common_date_are_refused() -> None:

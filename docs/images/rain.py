@@ -12,7 +12,7 @@ import torch
 from geovision.datasets.iberia import SOURCES
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping
 from geovision.plots.fields import maps
-from geovision.readers.grids import open_paired, regrid
+from geovision.readers.grids import open_paired, regrid, split_units
 from geovision.readers.grids.regridding import cell_edges
 
 
@@ -23,10 +23,10 @@ def extent(field) -> tuple[float, ...]:
 data = Path(sys.argv[1]) / "iberia"
 paired = open_paired(data, [SOURCES["ncep.pr"]], SOURCES["eobs.pr"])
 coarse, observed = paired.fields.values()
-winter = observed.time.dt.year.values + (observed.time.dt.month.values == 12)
+early = torch.tensor([unit <= "winter 1994" for unit in split_units(observed, "winter")])
 modelled = torch.tensor(regrid(coarse, observed).values)
 mapping = EmpiricalQuantileMapping(*modelled.shape[1:])
-mapping.fit(modelled[winter <= 1994], torch.tensor(observed.values)[winter <= 1994])
+mapping.fit(modelled[early], torch.tensor(observed.values)[early])
 day = int(np.nanmean(observed.values, (1, 2)).argmax())
 figure = maps(
     coarse.values[day], mapping(modelled)[day].numpy(), observed.values[day], extent=extent(observed),

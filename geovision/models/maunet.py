@@ -19,7 +19,7 @@ brought to the wanted grid by interpolation first.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -28,14 +28,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
+from geovision.spec import AS_PUBLISHED, OUR_RECONSTRUCTION, Mark
 
-__all__ = ["LIGHT_WIDTHS", "WIDTHS", "MAUNet", "MaxAverageUnit", "Stage", "UpSamplerUnit"]
+__all__ = ["LIGHT_WIDTHS", "MARKS", "WIDTHS", "MAUNet", "MaxAverageUnit", "Stage", "UpSamplerUnit"]
 
 WIDTHS = (64, 128, 256, 512)
 """Of the stages, finest first: our reconstruction."""
 
 LIGHT_WIDTHS = (50, 100, 200, 400)
 """0.78 of `WIDTHS`, so that the parameters are 0.61 of theirs: our reconstruction of "about 60 %"."""
+
+MARKS: Mapping[str, Mark] = {
+    "factor": AS_PUBLISHED,  # of 4, and of 1 for correction
+    "widths": OUR_RECONSTRUCTION,
+    "dropout": OUR_RECONSTRUCTION,  # that there is some is published
+    "pooling": AS_PUBLISHED,  # in words; with what weights the two are averaged is ours
+    "upsampling": OUR_RECONSTRUCTION,  # that it averages is published
+}
+"""Who says each option of `MAUNet` is as it is, at its default."""
 
 Pooling = Literal["mau", "max", "average"]
 Upsampling = Literal["usu", "transposed", "interpolate"]

@@ -10,6 +10,7 @@ from geovision.readers.grids.pairs import Alignment, align, check_finer
 from geovision.readers.grids.reading import open_grid
 from geovision.readers.grids.regridding import coarsen, regrid
 from geovision.readers.grids.sources import GridSource, open_paired, open_source
+from geovision.readers.grids.times import split_units
 from geovision.readers.grids.variables import VARIABLES, Variable
 from geovision.readers.grids.writing import write_grid
 
@@ -25,5 +26,6 @@ __all__ = [
     "open_paired",
     "open_source",
     "regrid",
+    "split_units",
     "write_grid",
 ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from geovision.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["check_times", "step_days"]
+__all__ = ["check_times", "split_units", "step_days"]
 
 
 def check_times(field: xr.DataArray, *, where: str) -> None:
@@ -47,3 +47,14 @@ def step_days(field: xr.DataArray) -> float | None:
     """The shortest step in days, as winters that follow each other have a gap between; None: one time."""
     steps = [(later - earlier).total_seconds() for earlier, later in pairwise(field.indexes["time"])]
     return min(steps) / 86400 if steps else None
+
+
+def split_units(field: xr.DataArray, by: Literal["year", "winter"] = "year") -> list[str]:
+    """What a split must not cut, of every step: its year, or its winter by the year of its January.
+
+    A winter is that of the north and goes from July to June, so that no cold season is cut.
+    """
+    years, months = field["time"].dt.year.values, field["time"].dt.month.values
+    if by == "year":
+        return [str(year) for year in years]
+    return [f"winter {year + (month >= 7)}" for year, month in zip(years, months, strict=True)]

@@ -1,0 +1,186 @@
+"""The scores of fields that are of sums alone, as metrics whose states can be merged.
+
+Called as ``metric(prediction, truth)`` with fields ``(sample, …, y, x)`` of one unit, NaN where missing. What
+a batch, a process or a unit of a bootstrap adds is a vector of sums, in double precision; scores that need
+all values at once, such as quantiles and spectra, are functions of `fields`, `extremes` and `spectra`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from geovision.metrics import NotApplicable
+from geovision.metrics.contingency import Contingency, contingency
+from geovision.metrics.neighbourhood import fractions
+from geovision.metrics.pairing import paired
+from geovision.spec import FieldTarget, Target
+
+__all__ = ["FieldScore", "bias", "correlation", "event_score", "fss", "mae", "rmse"]
+
+
+class FieldScore(Metric):
+    """A score of sums over cells: `of_batch` gives them, `score` takes those of all batches."""
+
+    is_differentiable = False
+    full_state_update = False
+    higher_is_better = False
+    number = 4
+    """Of sums."""
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(self.number, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        self.sums += self.of_batch(preds, target)
+
+    def compute(self) -> Tensor:
+        return self.score(self.sums)
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """The sums of a batch ``(number,)``: of cells, differences, their sizes and their squares."""
+        p, t, there = paired(prediction, truth)
+        d = p - t
+        return torch.stack([there.sum(), d.sum(), d.abs().sum(), d.square().sum()])
+
+    def score(self, sums: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def _check(target: Target, metric: str) -> None:
+    if not isinstance(target, FieldTarget):
+        raise NotApplicable(f"metric {metric!r} scores fields, not a {target.kind}")
+
+
+# --- differences --------------------------------------------------------------------------------
+
+
+class Rmse(FieldScore):
+    def score(self, sums: Tensor) -> Tensor:
+        return (sums[3] / sums[0]).sqrt()
+
+
+class Mae(FieldScore):
+    def score(self, sums: Tensor) -> Tensor:
+        return sums[2] / sums[0]
+
+
+class Bias(FieldScore):
+    higher_is_better = None  # type: ignore[assignment]  # 0 is best
+
+    def score(self, sums: Tensor) -> Tensor:
+        return sums[1] / sums[0]
+
+
+class Correlation(FieldScore):
+    higher_is_better = True
+    number = 6
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = paired(prediction, truth)
+        return torch.stack([there.sum(), p.sum(), t.sum(), (p * p).sum(), (t * t).sum(), (p * t).sum()])
+
+    def score(self, sums: Tensor) -> Tensor:
+        n, p, t, pp, tt, pt = sums
+        spread = (pp - p * p / n) * (tt - t * t / n)
+        found = ((pt - p * t / n) / spread.clamp_min(0).sqrt()).clamp(-1, 1)
+        # What rounding leaves of a constant is no variation.
+        return torch.where(spread > 1e-12 * pp * tt, found, torch.full_like(found, torch.nan))
+
+
+def rmse(target: Target) -> Metric:
+    """Root of the mean squared difference over all cells, in the unit of the field."""
+    _check(target, "rmse")
+    return Rmse()
+
+
+def mae(target: Target) -> Metric:
+    """Mean absolute difference over all cells, in the unit of the field."""
+    _check(target, "mae")
+    return Mae()
+
+
+def bias(target: Target) -> Metric:
+    """Mean difference over all cells, in the unit of the field; 0 is best."""
+    _check(target, "bias")
+    return Bias()
+
+
+def correlation(target: Target) -> Metric:
+    """Pearson correlation of all cells together, -1 to 1."""
+    _check(target, "correlation")
+    return Correlation()
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+class EventScore(FieldScore):
+    """A property of the table of the event that a threshold is reached."""
+
+    higher_is_better = True
+
+    def __init__(self, name: str, threshold: float) -> None:
+        super().__init__()
+        self.name, self.threshold = name, threshold
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        table = contingency(prediction, truth, self.threshold)
+        return torch.stack([table.hits, table.false_alarms, table.misses, table.correct_negatives])
+
+    def score(self, sums: Tensor) -> Tensor:
+        return getattr(Contingency(*sums), self.name)
+
+
+class EventError(EventScore):
+    higher_is_better = False
+
+
+class EventRatio(EventScore):
+    higher_is_better = None  # type: ignore[assignment]  # neither more nor less is better in itself
+
+
+_KINDS: dict[str, type[EventScore]] = {
+    "false_alarm_ratio": EventError, "probability_of_false_detection": EventError,
+    "frequency_bias": EventRatio, "base_rate": EventRatio, "total": EventRatio,
+}  # fmt: skip
+
+
+def event_score(target: Target, name: str, threshold: float) -> Metric:
+    """A score of the event that a field reaches a threshold.
+
+    Args:
+        name: Of a property of `Contingency`, such as ``"critical_success_index"``.
+        threshold: In the unit of the field.
+    """
+    _check(target, name)
+    known = [key for key, value in vars(Contingency).items() if isinstance(value, property)]
+    if name not in known:
+        raise NotApplicable(f"a table of events has no {name!r}; known: {', '.join(known)}")
+    return _KINDS.get(name, EventScore)(name, threshold)
+
+
+class FractionsSkill(FieldScore):
+    higher_is_better = True
+    number = 2
+
+    def __init__(self, threshold: float, scale: int) -> None:
+        super().__init__()
+        self.threshold, self.scale = threshold, scale
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = paired(prediction, truth)
+        said, seen = (fractions((each >= self.threshold) & there, self.scale) for each in (p, t))
+        return torch.stack([(said - seen).square().sum(), said.square().sum() + seen.square().sum()])
+
+    def score(self, sums: Tensor) -> Tensor:
+        return 1 - sums[0] / sums[1]
+
+
+def fss(target: Target, threshold: float, scale: int) -> Metric:
+    """Fractions skill score over all fields, 0-1; see `geovision.metrics.neighbourhood.fss`."""
+    _check(target, "fss")
+    return FractionsSkill(threshold, scale)
