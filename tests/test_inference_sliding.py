@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from geovision.errors import GeovisionError, OptionError
 from geovision.inference import Workers, engine
 from geovision.inference.detections import peaks
-from geovision.inference.sliding import Answers, Job, answer_run, merged, slide
+from geovision.inference.sliding import Answers, Job, Part, answer_run, merged, slide
 from geovision.inference.windows import Windows, starts, weight
 from geovision.readers.scenes import Grid
 
@@ -31,7 +32,7 @@ class Field:
     grid: Grid = MAP
     hole: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def read(self, row: int, column: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
         assert row >= 0
         assert column >= 0
         assert row + shape[0] <= self.grid.shape[0]
@@ -40,18 +41,25 @@ class Field:
         values = np.sin(rows / 7) * np.cos(columns / 11) + 2
         top, bottom, left, right = self.hole
         valid = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
-        return np.where(valid, values, 0)[None].astype(np.float32), valid
+        return Part({"a": np.where(valid, values, 0)[None].astype(np.float32)}, {"a": valid})
+
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        part = self.read(0, 0, self.grid.shape)
+        return part.inputs["a"][0], part.seen
 
 
-def mean_of_window(inputs: Tensor, valid: Tensor) -> Tensor:
-    return inputs.double().mean((1, 2, 3))[:, None].float()
+Given = Mapping[str, Tensor]
 
 
-def as_it_is(inputs: Tensor, valid: Tensor) -> Tensor:
-    return torch.where(valid, inputs, torch.nan)
+def mean_of_window(inputs: Given, valid: Given) -> Tensor:
+    return inputs["a"].double().mean((1, 2, 3))[:, None].float()
 
 
-def dies(inputs: Tensor, valid: Tensor) -> Tensor:
+def as_it_is(inputs: Given, valid: Given) -> Tensor:
+    return torch.where(valid["a"], inputs["a"], torch.nan)
+
+
+def dies(inputs: Given, valid: Given) -> Tensor:
     raise RuntimeError("no such kernel")
 
 
@@ -63,8 +71,8 @@ class Convolutions(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
 
     @torch.inference_mode()
-    def forward(self, inputs: Tensor, valid: Tensor) -> Tensor:
-        return self.layers(inputs).sigmoid()
+    def forward(self, inputs: Given, valid: Given) -> Tensor:
+        return self.layers(inputs["a"]).sigmoid()
 
 
 def job(
@@ -123,7 +131,7 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
     work = job(mean_of_window, overlap=0.6)
     found, count = run(work, tmp_path)
     expected, weights, windows = np.zeros(MAP.shape), np.zeros(MAP.shape), np.zeros(MAP.shape, int)
-    values = work.source.read(0, 0, MAP.shape)[0][0].astype(np.float64)
+    values = work.source.whole()[0].astype(np.float64)
     kernel = np.outer(weight(24), weight(32))
     for top, left in itertools.product(work.windows.tops, work.windows.lefts):
         part = (slice(top, top + 24), slice(left, left + 32))
@@ -137,8 +145,8 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
 def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
     hole = (10, 30, 40, 60)
     found, count = run(job(as_it_is, source=Field(hole=hole), least_valid=0.0), tmp_path)
-    values, valid = Field(hole=hole).read(0, 0, MAP.shape)
-    np.testing.assert_allclose(found[0][valid], values[0][valid], rtol=1e-6)
+    values, valid = Field(hole=hole).whole()
+    np.testing.assert_allclose(found[0][valid], values[valid], rtol=1e-6)
     assert np.isnan(found[0][~valid]).all()
     assert (count[~valid] == 0).all()
     assert (count[valid] > 0).all()
@@ -161,7 +169,7 @@ def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path)
     hole = (0, 70, 0, 40)
     work = job(mean_of_window, source=Field(hole=hole), least_valid=0.5)
     answers = slide(work, tmp_path, Workers(), lambda done, whole: None)
-    valid = Field(hole=hole).read(0, 0, MAP.shape)[1]
+    valid = Field(hole=hole).whole()[1]
     shares = [[valid[t : t + 24, c : c + 32].mean() for c in work.windows.lefts] for t in work.windows.tops]
     assert np.array_equal(answers.asked, np.array(shares) >= 0.5)
     assert 0 < answers.asked.sum() < answers.asked.size
@@ -175,7 +183,7 @@ def test_a_map_smaller_than_a_window_is_one_window_with_nothing_around(tmp_path:
     small = Field(Grid(MAP.crs, MAP.transform, (10, 12)))
     found, count = run(job(mean_of_window, source=small, least_valid=0.1), tmp_path)
     assert (count == 1).all()
-    np.testing.assert_allclose(found, small.read(0, 0, (10, 12))[0].sum() / (24 * 32), rtol=1e-6)
+    np.testing.assert_allclose(found, small.whole()[0].sum() / (24 * 32), rtol=1e-6)
 
 
 # --- what cannot be seen in the result --------------------------------------------------------------

@@ -105,4 +105,5 @@ def _laid(source: Source, spec: InputSpec, values: Tensor, axes: str) -> InputMa
     """The map of one input, where it belongs in what was given for it."""
     placement = place(source.values[spec.name], spec, where=source.name)
     array = values.detach().cpu().float().numpy()
-    return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.picture)
+    names = tuple(channel.name for channel in spec.channels) if "channel" in axes.split() else ()
+    return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.picture, names)

@@ -51,12 +51,14 @@ class InputMap:
         axes: In einops spelling, e.g. ``"channel y x"``.
         window: The part of the picture that the network saw. The cells of `values` share it out evenly.
         picture: What was given, upright, axes as in the input's layout.
+        channels: Names along the channel axis of `values`, where it has one.
     """
 
     values: NDArray[np.floating]
     axes: str
     window: Window
     picture: NDArray[Any] = field(repr=False)
+    channels: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,6 +71,15 @@ class InputMap:
         """`values` summed over channels: ``(cell_y, cell_x)``, or ``(time, cell_y, cell_x)``."""
         axes = self.axes.split()
         return self.values.sum(axes.index("channel")) if "channel" in axes else self.values
+
+    @property
+    def by_channel(self) -> dict[str, float]:
+        """Sum of `values` over all but the channels; empty where they have none."""
+        axes = self.axes.split()
+        if "channel" not in axes:
+            return {}
+        totals = np.moveaxis(self.values, axes.index("channel"), 0).reshape(len(self.channels), -1).sum(1)
+        return dict(zip(self.channels, totals.tolist(), strict=True))
 
     @property
     def map(self) -> NDArray[np.float32]:
@@ -134,6 +145,12 @@ class Explanation:
         return self.first.window
 
     @property
+    def contributions(self) -> dict[str, dict[str, float]]:
+        """By input and channel, what all its values add to the answer; of integrated gradients and occlusion.
+        Those of integrated gradients are the parts of `completeness`."""
+        return {name: each.by_channel for name, each in self.inputs.items() if each.by_channel}
+
+    @property
     def unit(self) -> str:
         """Of the maps' values."""
         return "1" if self.settings.method in LAYER_METHODS else "logit"
@@ -153,6 +170,7 @@ class Explanation:
                 "relative_error": self.completeness.relative_error,
             },
             "scalars": dict(self.scalars),
+            "contributions": self.contributions,
             "unit": self.unit,
             "inputs": {
                 name: {
