@@ -145,6 +145,23 @@ def test_integrated_gradients_are_those_of_a_computation_by_hand(small):
     assert found.completeness.total == pytest.approx((hand.x * mean).sum(), abs=1e-5)
 
 
+def test_deeplift_is_that_of_a_computation_by_hand(small):
+    model, x, hand = small
+    found = geovision.explain(model, x, method="deeplift", layer="first", target="yes")
+    (first, second), (first_0, second_0) = hand.maps(hand.x), hand.maps(np.zeros_like(hand.x))
+    inside, inside_0 = (np.einsum("jk,kyx->jyx", hand.mixing, each) for each in (first, first_0))
+    # The rescale rule: an activation passes on what it gives by what it is given, both as differences.
+    multiplier = (second - second_0) / (inside - inside_0)
+    weights = hand.dense[1][:, None, None] / second[0].size * multiplier
+    expected = np.einsum("jk,jyx->kyx", hand.mixing, weights) * (first - first_0)
+    assert_close(found.first.values, expected)
+    assert expected.sum() == pytest.approx(hand.logit(hand.x, 1) - hand.logit(np.zeros_like(hand.x), 1))
+    assert found.completeness.relative_error < 1e-5
+    assert list(found.contributions["image"]) == ["first.0", "first.1", "first.2"]
+    assert_close(list(found.contributions["image"].values()), expected.sum((1, 2)))
+    assert found.unit == "logit"
+
+
 def test_occlusion_is_that_of_a_computation_by_hand(small):
     model, x, hand = small
     found = geovision.explain(model, x, method="occlusion", target="yes", window=4, stride=3, batch_size=5)
@@ -235,6 +252,10 @@ def test_other_weights_give_another_map(name: str, method: str):
     for seed in (0, 0, 1):
         model = tiny(spec, seed=seed, size=size)
         model.head.linear.weight.data.abs_()  # whatever is seen speaks for a class
+        if method == "deeplift" and name == "cloud-mobilenetv2":  # which passes mirrored pictures, too
+            with pytest.raises(OptionError, match="looks at a sample from several sides at once"):
+                geovision.explain(model, sample_for(model), method=method)
+            return
         found = geovision.explain(model, sample_for(model), method=method, steps=steps)
         cells.append(found.first.cells)
     assert np.abs(cells[0]).max() > 0
@@ -467,7 +488,9 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
     frames = np.stack([with_disc(24, 32, 50, 50) for _ in range(3)])
     frames[1] = with_disc(24, 32, 9, 20)
     sample = {"image": frames, "height": np.full((1, 12, 16), 100.0, np.float32)}
-    for method in METHODS:
+    with pytest.raises(OptionError, match="layer 'seen' runs 3 times a sample; name one that runs once"):
+        geovision.explain(model, sample, method="deeplift", target="yes")
+    for method in set(METHODS) - {"deeplift"}:
         found = geovision.explain(model, sample, method=method, target="yes")
         assert found.map.shape == (3, 24, 32)
         assert np.nanmax(found.map, axis=(1, 2)).argmax() == 1
@@ -487,7 +510,7 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
     ("options", "said"),
     [
         ({"method": "gradcamm"}, "method 'gradcamm' is not known. Did you mean 'gradcam'.*occlusion"),
-        ({"method": "occlusion", "layer": "x"}, "layer is for gradcam and layercam, not for occlusion"),
+        ({"method": "occlusion", "layer": "x"}, "layer is for gradcam, layercam and deeplift, not for occ"),
         ({"steps": 20}, "steps is for integrated-gradients, not for gradcam"),
         ({"method": "integrated-gradients", "steps": 0}, "steps must be 1 or more, not 0"),
         ({"method": "occlusion", "window": 65}, "window=65 is larger than input 'image' .64 x 64"),
@@ -543,7 +566,7 @@ def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     model = geovision.create("cloud-tiny", size=(64, 64))
-    for method in ("integrated-gradients", "occlusion"):
+    for method in ("integrated-gradients", "deeplift", "occlusion"):
         with pytest.raises(MissingExtraError, match=r'captum .* pip install "geovision\[explain\]"'):
             geovision.explain(model, torch.rand(3, 64, 64), method=method)
     assert geovision.explain(model, torch.rand(3, 64, 64)).first.values.shape == (2, 2)

@@ -23,7 +23,7 @@ __all__ = ["Completeness", "Explanation", "InputMap"]
 
 @dataclass(frozen=True)
 class Completeness:
-    """Whether integrated gradients add up to what they explain.
+    """Whether contributions add up to what they explain.
 
     Attributes:
         total: Sum of the contributions of all values of all inputs.
@@ -46,8 +46,8 @@ class InputMap:
 
     Attributes:
         values: Signed contributions of each value on the network's grid, axes as in `axes`; of the
-            layer methods the layer's own cells, 0 or above. In units of the logit; of gradcam and
-            layercam without a unit.
+            layer methods the layer's own cells. In units of the logit; of gradcam and layercam 0 or
+            above, without a unit.
         axes: In einops spelling, e.g. ``"channel y x"``.
         window: The part of the picture that the network saw. The cells of `values` share it out evenly.
         picture: What was given, upright, axes as in the input's layout.
@@ -116,7 +116,7 @@ class Explanation:
         settings: Method and what it was used with.
         inputs: By name, a map each. A layer's map is that of the first input with a picture.
         scalars: By name, contributions of the measurements beside it; none of the layer methods.
-        completeness: Of integrated gradients.
+        completeness: Of integrated gradients and deeplift.
     """
 
     source: str
@@ -146,8 +146,8 @@ class Explanation:
 
     @property
     def contributions(self) -> dict[str, dict[str, float]]:
-        """By input and channel, what all its values add to the answer; of integrated gradients and occlusion.
-        Those of integrated gradients are the parts of `completeness`."""
+        """By input and channel, what all its values add to the answer; of deeplift by channel of the layer,
+        under the name of the input whose map it is. What is missing adds nothing."""
         return {name: each.by_channel for name, each in self.inputs.items() if each.by_channel}
 
     @property

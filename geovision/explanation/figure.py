@@ -76,14 +76,13 @@ def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
     several = len(explanation.inputs) > 1
     for name, each in explanation.inputs.items():
         pictures, cells = _in_time(_shown(each.picture, _PIXELS)), _in_time(each.cells[..., None])
-        count = max(len(pictures), len(cells))
-        row = []
+        count, row = len(cells), []
         for moment in np.unique(np.linspace(count - 1, 0, min(count, _MOMENTS)).round().astype(int)):
             words = [name] if several else []
             words += [f"time {moment}"] if count > 1 else []
             row.append(_Panel(
-                " ".join(words), pictures[min(moment, len(pictures) - 1)],
-                cells[min(moment, len(cells) - 1)][..., 0], each.window, each.shape,
+                " ".join(words), pictures[moment if len(pictures) == count else -1], cells[moment][..., 0],
+                each.window, each.shape,
             ))  # fmt: skip
         yield row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,6 +144,12 @@ class Question:
         self.label = self._label()
         self.logit = float(self._score(output))
         self.probability = self._probability(output.values)
+
+    def of(self, model: GeoModel) -> Question:
+        """The same question of another model."""
+        other = copy.copy(self)
+        other.model = model
+        return other
 
     @property
     def difference(self) -> float:

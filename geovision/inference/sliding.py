@@ -50,7 +50,7 @@ class Part:
     def seen(self) -> NDArray[np.bool_]:
         """bool ``(y, x)``: where anything is there, of any input, at any time."""
         masks = [mask.reshape(-1, *mask.shape[-2:]) for mask in self.valid.values()]
-        return np.concatenate(masks).any(axis=0)
+        return np.any(np.concatenate(masks), axis=0)
 
 
 class Source(Protocol):
