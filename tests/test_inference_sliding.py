@@ -10,17 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from geovision.errors import GeovisionError, OptionError
-from geovision.inference import Workers, engine
+import geovision
+from geovision import registry
+from geovision.errors import GeovisionError, InputError, OptionError
+from geovision.heads.field import FieldHead
+from geovision.heads.mask import GivenMask
+from geovision.inference import Arrays, Workers, engine, over_map
 from geovision.inference.detections import peaks
 from geovision.inference.sliding import Answers, Job, Part, answer_run, merged, slide
 from geovision.inference.windows import Windows, starts, weight
+from geovision.models.geomodel import GeoModel, Options
 from geovision.readers.scenes import Grid
+from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
 
 MAP = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))
 
@@ -220,6 +228,109 @@ def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
         GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
     ):
         slide(job(dies), tmp_path, engine.Workers(), lambda done, whole: None)
+
+
+# --- models of masks and fields -------------------------------------------------------------------
+
+
+class Twofold(nn.Module):
+    """Local sums of radar at several moments and of terrain, on cells half as wide."""
+
+    num_features = 1
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.radar, self.terrain = nn.Conv2d(2, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, inputs: Given, *, valid=None, context=None) -> Tensor:
+        moments = torch.stack([self.radar(moment) for moment in inputs["radar"].unbind(1)]).mean(0)
+        coarse = moments + self.terrain(inputs["terrain"])
+        return coarse.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
+
+    def answered(self, inputs: Given, valid: Given | None, shape: torch.Size) -> Tensor | None:
+        if valid is None or "radar" not in valid:
+            return None
+        there = valid["radar"].flatten(1, 2).any(1, keepdim=True)
+        return there.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
+
+
+RADAR = InputSpec("radar", tuple(Channel(f"level_{n}", "dBZ", (-33.0, 80.0), std=30.0) for n in (1, 2)),
+                  layout="time channel y x")  # fmt: skip
+TERRAIN = InputSpec("terrain", (Channel("elevation", "m", (-500.0, 9000.0), std=1000.0),))
+
+
+def model_of(target: MaskTarget | FieldTarget, head: nn.Module, factor: int) -> GeoModel:
+    torch.manual_seed(0)
+    spec = ModelSpec("polarlow-of-a-test", "polarlow", "tests:none", capabilities=frozenset({"any_size"}))
+    task = registry.find_task("polarlow")
+    return GeoModel(spec, task, Options(), (RADAR, TERRAIN), target, Twofold(factor), head).eval()
+
+
+@pytest.mark.parametrize("kind", ["mask", "field"])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, factor: int):
+    if kind == "mask":
+        head: nn.Module = GivenMask(1, MaskTarget("hail"))
+    else:
+        head = FieldHead(1, FieldTarget(Channel("rain", "mm day-1", (0.0, 2000.0))))
+    model = model_of(head.target, head, factor)
+    rng = np.random.default_rng(3)
+    radar = rng.uniform(-33, 60, (3, 2, *MAP.shape)).astype(np.float32)
+    radar[..., :30, 50:] = np.nan
+    radar[0, :, 40:] = np.nan  # at one moment alone
+    terrain = rng.uniform(0, 3000, (1, *MAP.shape)).astype(np.float32)
+    there = {"radar": np.isfinite(radar), "terrain": np.isfinite(radar).any((0, 1))[None]}
+    source = Arrays(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
+    told: list[str] = []
+    found = over_map(
+        model, source, tmp_path / "a", size=(24, 32), overlap=0.5, batch_size=3,
+        progress=lambda what, done, whole: told.append(what),
+    )  # fmt: skip
+    assert (set(told), found.layers) == ({"asking", "merging"}, (head.target.name,))
+    with rasterio.open(found.files["answer"]) as dataset:
+        answer = dataset.read(1)
+        assert dataset.descriptions == found.layers
+        assert dataset.crs.to_epsg() == 3995
+        assert dataset.transform == MAP.affine @ Affine.scale(1 / factor)
+        assert dataset.tags()["geovision_model"] == "polarlow-of-a-test"
+    assert answer.shape == (70 * factor, 95 * factor)
+    known = there["terrain"][0].repeat(factor, 0).repeat(factor, 1)
+    assert np.array_equal(np.isfinite(answer), known)
+    with torch.no_grad():
+        inputs = {name: torch.from_numpy(each)[None] for name, each in source.inputs.items()}
+        valid = {name: torch.from_numpy(each)[None] for name, each in there.items()}
+        whole = head.estimate(model(inputs, valid=valid).values)[0, 0].numpy()
+    # Cells at the edge of a window do not see beyond it, and count little.
+    assert np.abs(answer - whole)[known].max() < 0.02 * np.nanmax(np.abs(whole[known]))
+    with rasterio.open(found.files["count"]) as dataset:
+        assert np.array_equal(dataset.read(1) > 0, known)
+
+
+def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: Path):
+    torch.manual_seed(0)
+    model = geovision.create("polarlow-tiny", size=(32, 32))
+    counts = np.random.default_rng(0).integers(1, 255, (2, *MAP.shape), np.uint8)
+    counts[:, :, 70:] = 0
+    source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
+    results = []
+    for workers in (None, Workers(1)):
+        found = over_map(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
+        assert found.skipped > 0
+        results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
+    for here, there in zip(*results, strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-6)
+
+
+def test_windows_that_a_model_cannot_have(tmp_path: Path):
+    head = GivenMask(1, MaskTarget("hail"))
+    model = model_of(head.target, head, 1)
+    nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
+    with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
+        over_map(model, Arrays(MAP, nothing), tmp_path / "a")
+    with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
+        over_map(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- places ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,9 @@ def _shown(picture: NDArray[Any], most: int) -> NDArray[np.floating]:
         few = few[None]
     if few.shape[-3] == 3 and picture.dtype == np.uint8:
         return np.moveaxis(few / 255, -3, -1)
-    low, high = np.nanpercentile(few, (1, 99), axis=(-2, -1), keepdims=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of moments of which nothing is there
+        low, high = np.nanpercentile(few, (1, 99), axis=(-2, -1), keepdims=True)
     grey = ((few - low) / np.maximum(high - low, 1e-12)).clip(0, 1).mean(-3)
     return np.repeat(np.nan_to_num(grey)[..., None], 3, -1)
 
