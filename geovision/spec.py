@@ -519,6 +519,7 @@ class ModelSpec:
             ``fit(features, labels)``), or ``"none"``.
         inputs, head: Where they differ from the task's.
         capabilities: What contract tests and engines may do with it.
+        unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
@@ -535,6 +536,7 @@ class ModelSpec:
     inputs: tuple[InputSpec, ...] = ()
     head: str = ""
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    unexportable: str = ""
     dropout: float = 0.0
     recipe: Recipe | None = None
     weights: tuple[WeightSpec, ...] = ()

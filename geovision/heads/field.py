@@ -95,6 +95,10 @@ class FieldHead(nn.Module):
         """The answer ``(batch, 1, y, x)``, in the unit of the target."""
         return self._guarded(parameters * self.scale)
 
+    def answers(self, parameters: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """What an exported graph answers with."""
+        return {"parameters": parameters, "field": self.field(parameters)}
+
     def loss(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
         """Mean over the cells that count: valid ones whose truth is a number.
 
