@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import maps
 import numpy as np
 import onnx
 import pytest
@@ -20,6 +21,7 @@ from geovision.errors import ExportError, InputError, OptionError
 from geovision.export import METADATA_KEY, calibration_inputs, describe, export
 from geovision.export.onnx_file import onnx_of, run
 from geovision.export.tracing import MAP, graph_inputs
+from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import ClassTarget, ModelSpec
 
@@ -128,6 +130,26 @@ def test_measurements_beside_a_photo_may_be_missing():
     np.testing.assert_allclose(run(written, given)["logits"], there.numpy(), atol=1e-4)
     given["scalars_valid"] = np.zeros_like(given["scalars_valid"])
     np.testing.assert_allclose(run(written, given)["logits"], absent.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["field", "mask"])
+def test_maps_and_sequences_say_where_they_mean_something(kind: str):
+    torch.manual_seed(0)
+    model = assemble(maps.MODELS[kind], maps.TASKS[kind], Options()).eval()
+    axes = {"y": maps.SIDE, "x": maps.SIDE, "time": maps.TIMES}
+    written = onnx_of(model, axes=axes)
+    inputs = generated_inputs(model.inputs, 3, axes=axes, seed=1)
+    assert inputs is not None
+    valid = {name: torch.rand(values.shape) < 0.6 for name, values in inputs.items()}
+    with torch.no_grad():
+        output = model(inputs, valid=valid)
+        expected = model.head.answers(output.values, output.values)
+    found = run(
+        written, {n: v.numpy() for n, v in (inputs | {f"{n}_valid": v for n, v in valid.items()}).items()}
+    )
+    for name, each in expected.items():
+        np.testing.assert_allclose(found[name], each.numpy(), atol=1e-4, rtol=1e-4)
+    np.testing.assert_array_equal(found["valid"], output.valid.expand_as(output.values).numpy())
 
 
 # --- what the file says -------------------------------------------------------------------------

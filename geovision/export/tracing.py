@@ -147,6 +147,9 @@ class _Answers(nn.Module):
             values = self.model.head(features)
         head: Any = self.model.head
         answers = head.answers(values, features)
+        there = self.model.answered(inputs, valid or None, values)
+        if there is not None:
+            answers["valid"] = there.expand_as(values)
         return answers | ({MAP: self._map(values, kept)} if self.layer else {})
 
     def _map(self, values: Tensor, kept: Sequence[Tensor]) -> Tensor:
