@@ -64,3 +64,7 @@ def write(root: Path, n: int, *, seed: int = 0) -> Path:
     }
     write_files(root, {name: partial(each.to_netcdf, engine="h5netcdf") for name, each in written.items()})
     return root
+
+
+def _netcdf(field: xr.Dataset, path: Path) -> None:
+    field.to_netcdf(path, engine="h5netcdf")
