@@ -62,7 +62,7 @@ def write(root: Path, n: int, *, seed: int = 0) -> Path:
             (0.004 + 0.001 * wet + 0.0002 * noise[3]).clip(1e-4), "hus", coarse, 36.75, 2.0
         ),
     }
-    write_files(root, {name: partial(each.to_netcdf, engine="h5netcdf") for name, each in written.items()})
+    write_files(root, {name: partial(_netcdf, each) for name, each in written.items()})
     return root
 
 
