@@ -50,8 +50,7 @@ def left_out(
     with answering(model), torch.no_grad():
         whole = float(falls(model(inputs, valid=masks)))
         return {
-            name: whole
-            - float(falls(model(inputs, valid=masks | {name: torch.zeros_like(masks[name])})))
+            name: whole - float(falls(model(inputs, valid=masks | {name: torch.zeros_like(masks[name])})))
             for name in inputs
         }
 
