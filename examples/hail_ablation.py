@@ -30,7 +30,7 @@ READINGS = (
 
 
 def main() -> None:
-    options = arguments(__doc__, "runs/hail_ablation")
+    options = arguments(__doc__, "runs/hail_study")
     study = Study(options)
     rows = study.bounds()
     for seed in range(options.seeds):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,14 +55,13 @@ class Config:
 class InMemory(HailSamples):
     """The same samples, each read once."""
 
-    kept: dict[str, Sample]
+    kept: ClassVar[dict[Path, Sample]] = {}
 
     def __getitem__(self, index: int) -> Sample:
-        self.__dict__.setdefault("kept", {})
-        key = f"{self.units[index]} {index}" if not hasattr(self, "files") else str(self.files[index])
-        if key not in self.kept:
-            self.kept[key] = super().__getitem__(index)
-        return self.kept[key]
+        path = self.paths[index]
+        if path not in self.kept:
+            self.kept[path] = super().__getitem__(index)
+        return self.kept[path]
 
 
 def arguments(description: str | None, out: str) -> Any:
@@ -70,7 +69,7 @@ def arguments(description: str | None, out: str) -> Any:
     parser.add_argument("--generated", type=int, default=480, metavar="N", help="samples, four a storm day")
     parser.add_argument("--size", type=int, default=32, help="cells a side, of 1 km")
     parser.add_argument("--windows", type=int, default=6, help="of 6 minutes")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, default=3)
@@ -112,8 +111,9 @@ class Counts:
         return float(false_alarms / max(hits + false_alarms, 1))
 
 
-def _csi(counts: NDArray[np.int64]) -> float:
-    return float(counts[0] / max(counts.sum(), 1))
+def _csi(counts: NDArray[np.integer]) -> float:
+    """NaN where there is no hail and none was said."""
+    return float(counts[0] / counts.sum()) if counts.sum() else float("nan")
 
 
 def counts(said: NDArray[np.bool_], truth: NDArray[np.bool_], known: NDArray[np.bool_], days: Any) -> Counts:
@@ -190,7 +190,7 @@ class Study:
     def _threshold(self, probability: NDArray[np.floating]) -> float:
         truth, known = labels(self.inner)
         scores = [counts(probability >= t, truth, known, self.inner.units).csi for t in THRESHOLDS]
-        return float(THRESHOLDS[int(np.argmax(scores))])
+        return float(THRESHOLDS[int(np.nanargmax(scores))])
 
 
 def labels(data: HailSamples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -285,7 +285,7 @@ def summary(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _mean(values: Iterable[float]) -> float:
-    return round(float(np.mean(list(values))), 4)
+    return round(float(np.mean(list(values))), 4)  # NaN where there was nothing to score
 
 
 def _interval(tables: Sequence[Counts]) -> tuple[float, float]:
@@ -298,7 +298,7 @@ def _interval(tables: Sequence[Counts]) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     draws = [by_day[:, rng.integers(len(days), size=len(days))].sum(1) for _ in range(RESAMPLES)]
     scores = [np.mean([_csi(each) for each in draw]) for draw in draws]
-    low, high = np.percentile(scores, [2.5, 97.5])
+    low, high = np.nanpercentile(scores, [2.5, 97.5])
     return round(float(low), 4), round(float(high), 4)
 
 

@@ -87,7 +87,8 @@ def test_options_choose_the_ablation_and_are_saved_with_the_model(tmp_path):
 
 def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
     torch.manual_seed(0)
-    model = geovision.create("hail-hinet", arch=TINY | {"sources": ["radar", "fy4b", "dem"]})
+    arch = TINY | {"modules": "tmc-mdffm", "sources": ["radar", "fy4b", "dem"]}
+    model = geovision.create("hail-hinet", arch=arch)
     inputs = batch(2)
     lost = left_out(model, inputs)
     assert list(lost) == ["radar", "fy4b", "era5", "dem"]
