@@ -30,6 +30,8 @@ __all__ = [
     "Demo",
     "Fact",
     "FieldTarget",
+    "Grid",
+    "Grids",
     "InputSpec",
     "Mark",
     "MaskTarget",
@@ -52,7 +54,10 @@ OUR_RECONSTRUCTION: Mark = "our reconstruction"
 OUR_CHOICE: Mark = "our choice"
 OUR_MEASUREMENT: Mark = "our measurement"
 
-Capability = Literal["exportable", "differentiable", "any_size", "grid_bound"]
+Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period"]
+"""``any_size``: takes fields of any height and width. ``grid_bound``: is fitted for one grid and answers on
+that alone. ``whole_period``: what it says of a day depends on the period that is asked about."""
+
 Fit = Literal["gradient", "closed_form", "none"]
 
 COLOURS = ("red", "green", "blue")
@@ -290,7 +295,12 @@ class ClassMerging:
 
 @dataclass(frozen=True)
 class MaskTarget:
-    """Yes or no in every cell of a grid."""
+    """Yes or no in every cell of a grid.
+
+    Args:
+        name: Of what is there or not, such as ``"hail"``.
+        threshold: Probability from which the answer is yes.
+    """
 
     name: str
     threshold: float = 0.5
@@ -299,13 +309,44 @@ class MaskTarget:
 
 @dataclass(frozen=True)
 class FieldTarget:
-    """A physical quantity in every cell of a grid."""
+    """A physical quantity in every cell of a grid.
+
+    Args:
+        channel: Its name, its unit and its range; where that begins at 0 or above, no answer is negative.
+        levels: Values at which the colours of maps change; even steps where empty.
+    """
 
     channel: Channel
+    levels: tuple[float, ...] = ()
     kind: Literal["field"] = "field"
+
+    @property
+    def name(self) -> str:
+        return self.channel.name
 
 
 Target = ClassTarget | MaskTarget | FieldTarget
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Middles of the cells of a grid along latitude and longitude, degrees north and east, ascending."""
+
+    lat: tuple[float, ...]
+    lon: tuple[float, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in cells."""
+        return len(self.lat), len(self.lon)
+
+
+@dataclass(frozen=True)
+class Grids:
+    """The grid that a model takes and the one that it answers on."""
+
+    given: Grid
+    target: Grid
 
 
 @dataclass(frozen=True)
@@ -518,6 +559,7 @@ class ModelSpec:
         fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
             ``fit(features, labels)``), or ``"none"``.
         inputs, head: Where they differ from the task's.
+        head_options: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
         dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
@@ -534,6 +576,7 @@ class ModelSpec:
     fit: Fit = "gradient"
     inputs: tuple[InputSpec, ...] = ()
     head: str = ""
+    head_options: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
     dropout: float = 0.0
     recipe: Recipe | None = None
@@ -582,7 +625,9 @@ class Task:
         scalars: Measurements that a model may take beside the first input, each optional.
         target: What comes out.
         dataset: Adapter of the main data set; `other_datasets` of the rest, by name.
-        head: Class of the head; `loss`: function of (values, target, valid).
+        head: Class of the head; `heads`: others to choose from, by name.
+        loss: Function of (values, target, valid); empty where the heads have a loss of their own.
+        predictors: Channels that a model may take beside those of its first input, on the same grid, by name.
         metrics: Names; the first is the headline.
         backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
         recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
@@ -602,7 +647,9 @@ class Task:
     recipe: Recipe
     demo: Demo
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
     scalars: tuple[Channel, ...] = ()
+    predictors: tuple[Channel, ...] = ()
     backbones: tuple[Literal["timm", "smp"], ...] = ()
     published: tuple[Reference, ...] = ()
     citation: str = ""
