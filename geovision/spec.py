@@ -455,6 +455,11 @@ class Stage:
     layer_decay: float = 1.0
     clip: float = 0.0
 
+    def in_epochs(self, epochs: int) -> Stage:
+        """The same stage, longer or shorter."""
+        warmup = self.warmup * min(1.0, epochs / self.epochs)
+        return dataclasses.replace(self, epochs=epochs, warmup=warmup)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -502,7 +507,8 @@ class Recipe:
 
     def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe in this many epochs, shared out among the stages as they are now; with
-        fewer epochs than stages the last stages stay.
+        fewer epochs than stages the last stages stay. Where a stage becomes shorter, so does its
+        warm-up, which would fill it otherwise.
 
         >>> Recipe((Stage(epochs=5), Stage(epochs=15))).with_epochs(8).stages[1].epochs
         6
@@ -512,7 +518,7 @@ class Recipe:
         ends = [round(spare * sum(s.epochs for s in stages[: n + 1]) / whole) for n in range(len(stages))]
         shares = [end - begin + 1 for begin, end in zip([0, *ends], ends, strict=False)]
         return dataclasses.replace(
-            self, stages=tuple(dataclasses.replace(s, epochs=n) for s, n in zip(stages, shares, strict=True))
+            self, stages=tuple(stage.in_epochs(n) for stage, n in zip(stages, shares, strict=True))
         )
 
 
