@@ -32,8 +32,8 @@ def configs(windows: int) -> tuple[Config, ...]:
         Config("nbeats", "hail-nbeats", nbeats),
         Config("unet, stacked windows", "hail-unet-resnet18", unet | stacked),
         *(
-            Config(f"unet {'+'.join(SOURCES[:count])}", "hail-unet-resnet18", unet | {"sources": SOURCES[:count]})
-            for count in (1, 2, 3)
+            Config(f"unet {'+'.join(names)}", "hail-unet-resnet18", unet | {"sources": names})
+            for names in (SOURCES[:1], SOURCES[:2], SOURCES)
         ),
     )  # fmt: skip
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from geovision.tasks.hail import DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
 
 import geovision
 from geovision import registry
 from geovision.errors import InputError, OptionError, UnknownModelError
 from geovision.explanation.left_out import left_out
+from geovision.tasks.hail import DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
 
 TINY = {"width": 4, "kernel": 3, "unet_width": 4}
 
