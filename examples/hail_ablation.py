@@ -10,7 +10,7 @@ and the floor. Both readings of UCUNet's connection modules and both attentions 
 
 from __future__ import annotations
 
-from hail_study import HINET, Config, Study, arguments, summary, write_table
+from hail_study import HINET, WHOLE, Config, Study, arguments, summary, write_table
 
 MODULES = ("stlstm", "tmc", "tmc-mdffm")
 SOURCES = ("radar", "fy4b", "era5")
@@ -21,7 +21,7 @@ CONFIGS = (
         Config(f"sources {'+'.join(SOURCES[:count])}", "hail-hinet", HINET | {"sources": SOURCES[:count]})
         for count in (1, 2, 3)
     ),
-    Config("hinet", "hail-hinet", HINET),
+    WHOLE,
 )
 READINGS = (
     Config("hinet ucm valid", "hail-hinet", HINET | {"ucm": "valid"}),

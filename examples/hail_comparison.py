@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hail_study import HINET, SMALL, Config, Study, arguments, summary, write_table
+from hail_study import SMALL, WHOLE, Config, Study, arguments, summary, write_table
 
 SOURCES = ("radar", "fy4b", "era5")
 
@@ -24,7 +24,7 @@ def configs(windows: int) -> tuple[Config, ...]:
     simvp: dict[str, Any] = {"windows": windows, "options": {"width": 16, "hidden": 64, "blocks": 2}}
     nbeats: dict[str, Any] = {"windows": windows, "options": {"width": 64, "blocks": 3, "features": 16}}
     return (
-        Config("hinet", "hail-hinet", HINET),
+        WHOLE,
         Config("unet, last window", "hail-unet-resnet18", unet),
         Config("convlstm", "hail-convlstm", stack),
         Config("causal-lstm", "hail-causal-lstm", stack),

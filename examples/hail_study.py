@@ -33,7 +33,18 @@ from geovision.registry import find_task
 from geovision.spec import Recipe
 from geovision.storage import write_files, write_text
 
-__all__ = ["Config", "Counts", "Study", "arguments", "summary", "write_table"]
+__all__ = [
+    "HINET",
+    "SMALL",
+    "WHOLE",
+    "Config",
+    "Counts",
+    "Study",
+    "arguments",
+    "summary",
+    "write_rows",
+    "write_table",
+]
 
 SMALL = {"width": 16, "kernel": 3}
 """Of every recurrent network here: what fits the time of one core."""
@@ -45,11 +56,12 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Config:
-    """One row of a table: a name, a model and its options."""
+    """One row of a table: a name, a model and its options, and whether the trained model is kept."""
 
     name: str
     model: str
     arch: Mapping[str, Any] = field(default_factory=dict)
+    keep: bool = False
 
 
 class InMemory(HailSamples):
@@ -62,6 +74,9 @@ class InMemory(HailSamples):
         if path not in self.kept:
             self.kept[path] = super().__getitem__(index)
         return self.kept[path]
+
+
+WHOLE = Config("hinet", "hail-hinet", HINET, keep=True)
 
 
 def arguments(description: str | None, out: str) -> Any:
@@ -151,6 +166,8 @@ class Study:
         begun = time.process_time()
         geovision.train(model, self.train, recipe=self._recipe(seed), progress=False)
         seconds = time.process_time() - begun
+        if config.keep:
+            model.save(self.folder(config, seed))
         threshold = self._threshold(probabilities(model, self.inner))
         found = self._scored(probabilities(model, self.test) >= threshold)
         row = {
@@ -162,6 +179,10 @@ class Study:
         write_text(kept, json.dumps(row))
         print(f"{config.name}, seed {seed}: CSI {found.csi:.3f}, {seconds:.0f} s", flush=True)
         return row
+
+    def folder(self, config: Config, seed: int) -> Path:
+        """Where a model that is kept is."""
+        return self.options.out / "models" / f"{config.name}-{seed}"
 
     def bounds(self) -> list[dict[str, Any]]:
         """Ceiling: the oracle on the true state. Floor: logistic regression of each source, cell by cell."""
@@ -304,14 +325,19 @@ def _interval(tables: Sequence[Counts]) -> tuple[float, float]:
 
 def write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A CSV file, and the same printed."""
-
-    def write(target: Path) -> None:
-        with target.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(lines)
-
-    write_files(path.parent, {path.name: write})
+    write_rows(lines, path)
     for line in lines:
         print("{config:<28} CSI {csi:.3f} [{low:.3f}, {high:.3f}]  F1 {f1:.3f}  plain {csi_plain:.3f}  "
               "complex {csi_complex:.3f}  seeds {csi_seeds}".format(**line))  # fmt: skip
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A CSV file."""
+
+    def write(target: Path) -> None:
+        with target.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_files(path.parent, {path.name: write})

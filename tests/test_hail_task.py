@@ -103,3 +103,21 @@ def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
     assert peak != lost
     with pytest.raises(OptionError, match="leaving it out leaves nothing"):
         left_out(model, {"radar": inputs["radar"]})
+
+
+def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
+    from geovision.datasets.hail_samples import HailSamples
+
+    torch.manual_seed(0)
+    model = geovision.create("hail-hinet", arch=TINY | {"modules": "tmc-mdffm"})
+    root = HailSamples.synthetic(tmp_path, 4, size=(16, 16), windows=3)
+    data = HailSamples(root)
+    answers = model.predict(root)
+    assert [answer.source for answer in answers] == [str(path) for path in data.paths]
+    with torch.no_grad():
+        for index, answer in enumerate(answers):
+            sample = data[index]
+            inputs = {name: each[None] for name, each in sample["inputs"].items()}
+            valid = {name: sample["valid"][name][None] for name in inputs}
+            expected = torch.sigmoid(model(inputs, valid=valid).values)[0, 0]
+            torch.testing.assert_close(torch.as_tensor(answer.probability), expected, atol=1e-5, rtol=1e-5)

@@ -57,15 +57,16 @@ def _brightness(wavelength: str, mean: float, std: float) -> Channel:
 
 
 _TIMES = "time channel y x"
+_READER = "geovision.readers.hail_store:read"
 
-RADAR = InputSpec("radar", tuple(_reflectivity(level) for level in LEVELS), layout=_TIMES)
+RADAR = InputSpec("radar", tuple(_reflectivity(level) for level in LEVELS), layout=_TIMES, reader=_READER)
 
 FY4B = InputSpec(
     "fy4b",
     # AGRI channels 9, 10, 12, 13, 14: water vapour, cloud phase and the split window; our choice.
     (_brightness("6.25", 232.0, 12.0), _brightness("6.95", 242.0, 15.0), _brightness("8.55", 265.0, 28.0),
      _brightness("10.8", 267.0, 29.0), _brightness("12.0", 265.0, 29.0)),
-    layout=_TIMES, optional=True,
+    layout=_TIMES, reader=_READER, optional=True,
 )  # fmt: skip
 
 ERA5 = InputSpec(
@@ -77,7 +78,7 @@ ERA5 = InputSpec(
         Channel("shear_0_6km", "m s-1", (0.0, 120.0), mean=15.0, std=8.0),
         Channel("dewpoint_2m", "K", (200.0, 320.0), mean=290.0, std=6.0, slips=(_CELSIUS,)),
     ),
-    layout=_TIMES, optional=True,
+    layout=_TIMES, reader=_READER, optional=True,
 )  # fmt: skip
 
 DEM = InputSpec(
@@ -89,7 +90,7 @@ DEM = InputSpec(
         Channel("aspect", "degree", (0.0, 360.0), mean=180.0, std=104.0),
         Channel("flow_direction", "degree", (0.0, 360.0), mean=157.5, std=103.0),
     ),
-    optional=True,
+    reader=_READER, optional=True,
 )  # fmt: skip
 
 _PAPER = "Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002"
