@@ -4,9 +4,9 @@
 
 HINet is trained as in `examples/hail_study.py` and asked about test samples with hail: what each of the 16
 joint maps adds to the mean logit (DeepLIFT through UCUNet alone), what the values of each source add
-(integrated gradients through the whole network), and what is lost without each source. Writes ``reasons.csv`` and
-``reasons.png``. Where contributions miss the difference that they explain by more than 5 %, the table counts
-it; such samples are left out of the means, and the line says how many stayed.
+(integrated gradients through the whole network), and what is lost without each source. Where contributions
+miss the difference that they explain by more than 5 %, the table counts it; such samples are left out of the
+means, and the line says how many stayed. Writes ``reasons.csv`` and ``reasons.png``.
 """
 
 from __future__ import annotations
