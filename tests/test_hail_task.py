@@ -9,7 +9,7 @@ import geovision
 from geovision import registry
 from geovision.errors import InputError, OptionError, UnknownModelError
 from geovision.explanation.left_out import left_out
-from geovision.tasks.hail import DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
+from geovision.tasks.hail import CAUTIONS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
 
 TINY = {"width": 4, "kernel": 3, "unet_width": 4}
 
@@ -37,6 +37,13 @@ def test_half_of_the_published_rows_cannot_be_and_say_so():
     assert ["no mask can have" in f1.note for _, f1 in rows] == impossible
     # Where F1 is not below IoU it still is not what follows from it.
     assert all(abs(f1.value - 2 * iou.value / (1 + iou.value)) > 0.005 for iou, f1 in rows)
+
+
+def test_cards_and_documentation_carry_the_cautions(tmp_path):
+    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    card = (folder / "README.md").read_text("utf-8")
+    assert all(caution in card for caution in CAUTIONS)
+    assert card.count("no mask can have") == 2 * 5  # two scores of each row of HINet that cannot be
 
 
 def test_the_inputs_are_those_of_the_paper_and_no_echo_is_a_value():

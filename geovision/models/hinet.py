@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.models.multisource import SourceMaps, Sources, check_options, check_size, stacked
+from geovision.models.multisource import OfSources, SourceMaps, Sources, check_options, check_size, stacked
 from geovision.models.st_lstm import Cell, RecurrentStack, STLSTMCell
 from geovision.models.tmc import Attention, TMCSTLSTMCell
 from geovision.models.ucunet import Reading, UCUNet
@@ -88,7 +88,7 @@ class MDFFM(nn.Module):
         return torch.cat([torch.where(there, norm(each), gone) for each, there, norm, gone in every], dim=1)
 
 
-class HINet(nn.Module):
+class HINet(OfSources):
     """See the file.
 
     Args:
