@@ -84,7 +84,7 @@ def arguments(description: str | None, out: str) -> Any:
     parser.add_argument("--generated", type=int, default=480, metavar="N", help="samples, four a storm day")
     parser.add_argument("--size", type=int, default=32, help="cells a side, of 1 km")
     parser.add_argument("--windows", type=int, default=6, help="of 6 minutes")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, default=3)
