@@ -3,8 +3,9 @@
 Labels are those of `geovision.physics.hail` on the true reflectivity, which no source has: cells armed aloft,
 labelled at touch-down, with the thresholds as published and no cap on the liquid. The warning threshold counts
 the height of freezing from the ground under each column, so that high ground melts less. One thing nobody
-sees: a factor on each cell's severe hail index, log-normal with a deviation of 0.4. The oracle knows all but
-that factor; it is the ceiling of every table, and stands in each file as ``oracle``.
+sees: the share of a cell's severe hail index that is hail, log-normal about a half with a deviation of 0.3. The
+oracle knows all but that share, which it takes to be a half; it is the ceiling of every table, and stands in
+each file as ``oracle``.
 
 What each source alone can tell is said in `geovision.datasets.synthetic.storm_views`.
 
@@ -45,7 +46,7 @@ PER_DAY = 4
 _LEVELS = np.array(LEVELS, float)
 _HISTORY = 12  # windows over which cells are followed for the label, however few are kept
 _RULE = TwoStageRule()
-_LOST_VOLUMES, _NO_SATELLITE, _NO_REANALYSIS = 0.04, 0.04, 0.03
+_LOST_VOLUMES, _OUTAGE, _NO_SATELLITE, _NO_REANALYSIS = 0.03, 0.3, 0.04, 0.03
 _DEGREE = 0.01
 _FIRST_DAYS = {2022: "2022-04-10", 2023: "2023-04-10"}
 
@@ -58,7 +59,7 @@ class Truth:
         storm: The cells, the ground and the day.
         times: Minutes, the last is 0.
         reflectivity: ``(time, level, y, x)``, dBZ, ``-inf`` without echo, NaN below the ground.
-        embryos: ``(time, y, x)``, the factor that nobody sees.
+        embryos: ``(time, y, x)``, the share that nobody sees.
     """
 
     storm: Storm
@@ -67,10 +68,10 @@ class Truth:
     embryos: NDArray[np.floating]
 
     def label(self, *, embryos: bool = True) -> NDArray[np.int8]:
-        """``(y, x)``, 0 or 1 at the last window; without the hidden factor what the oracle says."""
+        """``(y, x)``, 0 or 1 at the last window; with `EMBRYOS` everywhere what the oracle says."""
         begin = np.datetime64("2022-01-01T00:00:00", "ns")
         clock = begin + (60e9 * (self.times - self.times[0])).astype("timedelta64[ns]")
-        factors = self.embryos if embryos else np.ones_like(self.embryos)
+        factors = self.embryos if embryos else np.full_like(self.embryos, storm_cells.EMBRYOS)
         volumes = [_columns(self.storm, *both) for both in zip(self.reflectivity, factors, strict=True)]
         return np.maximum(follow_cells(clock, volumes, _RULE).label[-1], 0)
 
@@ -173,6 +174,9 @@ def _radar(rng: np.random.Generator, real: Truth, windows: int) -> TimedSource:
         storm_views.seen_by_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]
     ])  # fmt: skip
     lost = rng.random(windows) < _LOST_VOLUMES
+    if rng.random() < _OUTAGE:  # some volumes in a row, as power fails in storms
+        begin = int(rng.integers(windows))
+        lost[begin : begin + int(rng.integers(2, 9))] = True
     volumes[lost] = np.nan
     return TimedSource(volumes, np.where(lost, np.nan, 0.0))
 

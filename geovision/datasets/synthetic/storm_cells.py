@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 
 from geovision.datasets.synthetic.noise import fractal, lookup, smoothstep
 
-__all__ = ["Cell", "Day", "Ground", "Storm", "compose_day", "compose_storm", "reflectivity"]
+__all__ = ["EMBRYOS", "Cell", "Day", "Ground", "Storm", "compose_day", "compose_storm", "reflectivity"]
 
 Field = NDArray[np.floating]
 Terrain = Literal["plain", "complex"]
+
+EMBRYOS = 0.5
+"""Median share of the severe hail index that is hail: as much as there are embryos for."""
 
 _TEXTURE = 256  # texels of a texture
 _SILENT = -60.0  # dBZ, below all that is an echo
@@ -86,7 +89,7 @@ class Cell:
         radius: km within which the reflectivity falls by 12 dB.
         depth: km upward within which it falls by 4 dB.
         rain: How much weaker the rain below the core is, dB.
-        embryos: Factor on the severe hail index that no instrument sees.
+        embryos: Share of the severe hail index that is hail, which no instrument sees.
     """
 
     x: float
@@ -150,7 +153,7 @@ class Storm:
 
 def compose_day(rng: np.random.Generator) -> Day:
     """A storm day."""
-    freezing = float(np.clip(rng.normal(4300, 650), 2800, 5400))
+    freezing = float(np.clip(rng.normal(4300, 850), 2700, 5600))
     direction = rng.normal(0, 0.6)
     speed = rng.uniform(0.25, 0.7)
     return Day(
@@ -166,13 +169,13 @@ def compose_day(rng: np.random.Generator) -> Day:
 
 
 def compose_ground(rng: np.random.Generator, terrain: Terrain) -> Ground:
-    """Plains of some tens of metres, or ridges of up to two kilometres with valleys between."""
+    """Plains of some tens of metres, or plateaus of up to two kilometres with ridges and valleys."""
     rough = fractal(rng, _TEXTURE, slope=2.2, coarsest=4.0)
     if terrain == "plain":
         return Ground(60 + 35 * rough, terrain)
-    ridge = np.exp(-((rough / np.float32(0.55)) ** 2))
-    massif = smoothstep(-1.2, 1.2, fractal(rng, _TEXTURE, slope=2.5, coarsest=2.0))
-    return Ground(250 + 1900 * ridge * (0.35 + 0.65 * massif), terrain)
+    plateau = smoothstep(-0.9, 0.9, fractal(rng, _TEXTURE, slope=3.0, coarsest=2.5))
+    ridge = np.exp(-((rough / np.float32(0.6)) ** 2))
+    return Ground(200 + 1300 * plateau + 900 * ridge, terrain)
 
 
 def compose_storm(
@@ -191,7 +194,7 @@ def compose_storm(
     cells = [_cell(rng, day, ground, origin, (0.3 * width, 0.7 * width), (0.3 * height, 0.7 * height),
                    down=rng.random() < 0.6)]  # fmt: skip
     reach = 12.0 - earliest * 0.1
-    several = rng.poisson((width + reach) * (height + reach) * (60 - earliest) / 1.3e5)
+    several = rng.poisson((width + reach) * (height + reach) * (60 - earliest) / 1.0e5)
     cells += [_cell(rng, day, ground, origin, (-reach, width + reach), (-reach, height + reach),
                     down=False, earliest=earliest) for _ in range(several)]  # fmt: skip
     return Storm(
@@ -207,9 +210,9 @@ def _cell(
 ) -> Cell:  # fmt: skip
     # Storms like high ground: of three places the higher one, more often than not.
     places = np.array([[rng.uniform(*x), rng.uniform(*y)] for _ in range(3)])
-    liking = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 700)
+    liking = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 500)
     place = places[rng.choice(3, p=liking / liking.sum())]
-    grow, hold, fall, stay = (rng.uniform(*each) for each in ((12, 22), (6, 14), (9, 16), (10, 20)))
+    grow, hold, fall, stay = (rng.uniform(*each) for each in ((12, 20), (8, 16), (9, 15), (10, 20)))
     if down:
         born = -(grow + hold + fall + stay * rng.uniform(-0.1, 0.8))
     else:
@@ -218,10 +221,10 @@ def _cell(
     updraft = float(np.clip(0.44 * np.sqrt(2 * day.cape) * vigour + 0.25 * (day.shear - 17), 8, 60))
     return Cell(
         float(place[0]), float(place[1]), float(born), grow, hold, fall, stay, updraft,
-        strength=float(np.clip(49.5 + 0.38 * updraft + rng.normal(0, 2.0), 44, 68)),
-        summit=float(np.clip(4700 + 110 * updraft + rng.normal(0, 700), 4500, 10500)),
-        radius=float(rng.uniform(5.0, 9.0)), depth=float(rng.uniform(1.0, 1.7)),
-        rain=float(rng.uniform(0.5, 4.5)), embryos=float(np.exp(rng.normal(0, 0.4))),
+        strength=float(np.clip(55.3 + 0.24 * updraft + rng.normal(0, 1.6), 46, 66)),
+        summit=float(np.clip(5700 + 65 * updraft + rng.normal(0, 500), 4500, 9500)),
+        radius=float(rng.uniform(5.0, 9.0)), depth=float(rng.uniform(0.55, 1.0)),
+        rain=float(rng.uniform(0.0, 0.8)), embryos=float(EMBRYOS * np.exp(rng.normal(0, 0.3))),
     )  # fmt: skip
 
 
@@ -237,11 +240,11 @@ def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field
 
     Returns:
         dBZ ``(level, y, x)``, ``-inf`` without echo and NaN below the ground; and the `embryos` of the
-        strongest cell of each column ``(y, x)``, 1 without one.
+        strongest cell of each column ``(y, x)``, `EMBRYOS` without one.
     """
     levels = levels.astype(np.float32)
     volume = _rain(storm, time, levels)
-    embryos, best = np.ones(storm.shape), np.full(storm.shape, _SILENT, np.float32)
+    embryos, best = np.full(storm.shape, EMBRYOS), np.full(storm.shape, _SILENT, np.float32)
     for cell in storm.cells:
         if not cell.alive(time):
             continue

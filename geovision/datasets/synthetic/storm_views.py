@@ -1,7 +1,7 @@
 """What instruments and a reanalysis see of a generated storm, each with gaps of its own.
 
 - The radar stands where radars stand, in the plain or in a valley. It does not see behind ridges, below its
-  lowest beam, or right above itself; now and then a volume is missing.
+  lowest beam, or right above itself; now and then a volume is missing, or some in a row.
 - The imager looks from above and sees every cloud top, 4 km and 15 minutes apart: anvils, and where updrafts
   overshoot them. It does not see what is below, nor how high hail melts.
 - The reanalysis knows the height of freezing and what the air could do, 25 km and an hour apart, with errors;
@@ -36,7 +36,7 @@ def radar_site(rng: np.random.Generator, storm: Storm) -> tuple[float, float, fl
     """x and y of the radar, km in the tile's axes, and the height of its antenna, m: the lowest of some
     places around the tile."""
     height, width = storm.shape
-    angle, distance = rng.uniform(0, 2 * np.pi, 5), rng.uniform(15, 70, 5)
+    angle, distance = rng.uniform(0, 2 * np.pi, 5), rng.uniform(15, 90, 5)
     x, y = width / 2 + distance * np.cos(angle), height / 2 + distance * np.sin(angle)
     ground = storm.ground.height(storm.origin[0] + x, storm.origin[1] + y)
     lowest = int(np.argmin(ground))
