@@ -43,7 +43,7 @@ _KILOMETRES = Slip(-1.0, 30.0, "looks like km; give m")
 def _reflectivity(level: int) -> Channel:
     # One scale for all levels, so that the largest value of a column is that of its numbers.
     return Channel(
-        f"reflectivity_{level}m", "dBZ", (NO_ECHO, 80.0), mean=-15.0, std=25.0,
+        f"reflectivity_{level}m", "dBZ", (NO_ECHO, 80.0), mean=-15.0, std=25.0, baseline=NO_ECHO,
         slips=(Slip(80.0, 1e9, "looks like Z in mm6 m-3; give 10 log10(Z)"),),
     )  # fmt: skip
 
