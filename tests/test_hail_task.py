@@ -128,3 +128,19 @@ def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
             valid = {name: sample["valid"][name][None] for name in inputs}
             expected = torch.sigmoid(model(inputs, valid=valid).values)[0, 0]
             torch.testing.assert_close(torch.as_tensor(answer.probability), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
+    pytest.importorskip("captum")
+    torch.manual_seed(0)
+    model = geovision.create("hail-hinet", arch=TINY | {"source_dropout": 0.0}).train()
+    with torch.no_grad():
+        for _ in range(20):  # statistics of the normalisations, as after training
+            model(batch(4))
+    model.eval()
+    sample = {name: each[0] for name, each in batch().items()}
+    found = geovision.explain(model, sample, method="deeplift", layer="mdffm")
+    (joint,) = found.contributions.values()
+    assert list(joint) == [" ".join(pair) for pair in model.network.fused_channels]
+    assert found.completeness.relative_error < 1e-2
+    assert sum(joint.values()) == pytest.approx(found.completeness.difference, rel=1e-2)

@@ -37,7 +37,6 @@ LEVELS = (
 """m above mean sea level: the 21 levels of the national mosaic, our reading of "21 levels"."""
 
 _CELSIUS = Slip(0.0, 150.0, "looks like degrees Celsius; add 273.15")
-_KILOMETRES = Slip(-1.0, 30.0, "looks like km; give m")
 
 
 def _reflectivity(level: int) -> Channel:
