@@ -12,7 +12,6 @@ from geovision.spec import (
     AS_PUBLISHED,
     OUR_CHOICE,
     OUR_RECONSTRUCTION,
-    Augment,
     Capability,
     Channel,
     Demo,
@@ -159,9 +158,8 @@ TASK = Task(
     published=PUBLISHED_TABLES,
     cautions=CAUTIONS,
     demo=Demo(
-        "hail-tiny", samples=60,
-        recipe=Recipe(stages=(Stage(epochs=12, batch_size=8, lr=5e-3, weight_decay=0.0, warmup=1, clip=1.0),),
-                      augment=Augment()),
+        "hail-tiny", samples=48, size=(48, 48),
+        recipe=Recipe(stages=(Stage(epochs=8, batch_size=8, lr=5e-3, weight_decay=0.0, warmup=1, clip=1.0),)),
     ),
     citation=_PAPER,
 )  # fmt: skip
