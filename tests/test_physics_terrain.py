@@ -30,7 +30,9 @@ def test_a_plane_has_one_slope_and_faces_one_way_up_to_its_edges(bearing: int) -
     # The same ground, its rows from the north on.
     np.testing.assert_allclose(aspect(plane[::-1], 30, -50), aspect(plane, 30, 50)[::-1])
     np.testing.assert_allclose(flow_direction(plane[::-1], 30, -50), flow_direction(plane, 30, 50)[::-1])
-    np.testing.assert_allclose(flow_direction(plane[:, ::-1], -30, 50), flow_direction(plane, 30, 50)[:, ::-1])
+    np.testing.assert_allclose(
+        flow_direction(plane[:, ::-1], -30, 50), flow_direction(plane, 30, 50)[:, ::-1]
+    )
 
 
 def test_water_runs_down_a_cone_to_all_sides_and_is_caught_in_a_pit() -> None:
@@ -83,7 +85,9 @@ def test_flow_goes_down_the_steepest_of_eight_slow_comparisons() -> None:
                     r, c = row + north, column + east
                     if (north or east) and 0 <= r < 7 and 0 <= c < 9:
                         bearing = np.degrees(np.arctan2(east, north)) % 360
-                        falls[bearing] = (heights[row, column] - heights[r, c]) / np.hypot(north * dy, east * dx)
+                        falls[bearing] = (heights[row, column] - heights[r, c]) / np.hypot(
+                            north * dy, east * dx
+                        )
             known = {bearing: fall for bearing, fall in falls.items() if fall > 0}
             if np.isnan(heights[row, column]) or not known:
                 assert np.isnan(found[row, column])
