@@ -185,7 +185,9 @@ def find_model(name: str) -> ModelSpec:
     spec = models().get(stem) or _family_member(task_name, architecture)
     if spec is None:
         hint = "`geovision list` shows them all."
-        if task_name not in tasks():
+        if stem in tasks():
+            hint = f"It is a task: `geovision list --task {stem}` shows its models."
+        elif task_name not in tasks():
             hint = f"A name begins with its task, one of: {', '.join(tasks())}. {hint}"
         raise UnknownModelError(stem, dict.fromkeys(_candidates(task_name)), hint)
     if tag and spec.weight(tag) is None:

@@ -99,6 +99,8 @@ class Channel:
         slips: Likely mistakes, matched in order when the hard range is left.
         colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
             that knows photos; weights and statistics of such a network are taken over by them.
+        baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
+            None: 0 where the quantity can be 0, and else its mean.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Channel:
     std: float = 1.0
     slips: tuple[Slip, ...] = ()
     colours: tuple[str, ...] = ()
+    baseline: float | None = None
 
     def __post_init__(self) -> None:
         low, high = self.valid_range
@@ -455,6 +458,11 @@ class Stage:
     layer_decay: float = 1.0
     clip: float = 0.0
 
+    def in_epochs(self, epochs: int) -> Stage:
+        """The same stage, longer or shorter."""
+        warmup = self.warmup * min(1.0, epochs / self.epochs)
+        return dataclasses.replace(self, epochs=epochs, warmup=warmup)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -502,7 +510,8 @@ class Recipe:
 
     def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe in this many epochs, shared out among the stages as they are now; with
-        fewer epochs than stages the last stages stay.
+        fewer epochs than stages the last stages stay. Where a stage becomes shorter, so does its
+        warm-up, which would fill it otherwise.
 
         >>> Recipe((Stage(epochs=5), Stage(epochs=15))).with_epochs(8).stages[1].epochs
         6
@@ -512,7 +521,7 @@ class Recipe:
         ends = [round(spare * sum(s.epochs for s in stages[: n + 1]) / whole) for n in range(len(stages))]
         shares = [end - begin + 1 for begin, end in zip([0, *ends], ends, strict=False)]
         return dataclasses.replace(
-            self, stages=tuple(dataclasses.replace(s, epochs=n) for s, n in zip(stages, shares, strict=True))
+            self, stages=tuple(stage.in_epochs(n) for stage, n in zip(stages, shares, strict=True))
         )
 
 
@@ -561,6 +570,7 @@ class ModelSpec:
         inputs, head: Where they differ from the task's.
         head_options: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
+        unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
@@ -578,6 +588,7 @@ class ModelSpec:
     head: str = ""
     head_options: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    unexportable: str = ""
     dropout: float = 0.0
     recipe: Recipe | None = None
     weights: tuple[WeightSpec, ...] = ()
