@@ -32,8 +32,8 @@ def _hgt(folder: Path) -> Path:
 
 def _tiff(path: Path, heights: np.ndarray, crs: str | None, transform: tuple[float, ...]) -> Path:
     with rasterio.open(
-        path, "w", driver="GTiff", height=heights.shape[0], width=heights.shape[1], count=1, dtype=heights.dtype,
-        crs=crs, transform=rasterio.Affine(*transform),
+        path, "w", driver="GTiff", height=heights.shape[0], width=heights.shape[1], count=1,
+        dtype=heights.dtype, crs=crs, transform=rasterio.Affine(*transform),
     ) as file:  # fmt: skip
         file.write(heights, 1)
     return path
@@ -74,8 +74,12 @@ def test_projected_grids_are_brought_to_degrees(tmp_path: Path) -> None:
 
 
 def test_several_files_fill_one_another(tmp_path: Path) -> None:
-    west = _tiff(tmp_path / "w.tif", np.full((100, 50), 100, "float32"), "EPSG:4326", (0.01, 0, 10, 0, -0.01, 51))
-    east = _tiff(tmp_path / "e.tif", np.full((100, 50), 200, "float32"), "EPSG:4326", (0.01, 0, 10.5, 0, -0.01, 51))
+    west = _tiff(
+        tmp_path / "w.tif", np.full((100, 50), 100, "float32"), "EPSG:4326", (0.01, 0, 10, 0, -0.01, 51)
+    )
+    east = _tiff(
+        tmp_path / "e.tif", np.full((100, 50), 200, "float32"), "EPSG:4326", (0.01, 0, 10.5, 0, -0.01, 51)
+    )
     latitude, longitude = 50.005 + 0.01 * np.arange(100), 10.005 + 0.01 * np.arange(100)
     both = elevation_on([west, east], latitude, longitude)
     np.testing.assert_array_equal(both[:, :50], 100)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from geovision.datasets.synthetic import storm
+from geovision.datasets.synthetic.storm_cells import EMBRYOS, Cell, core
+from geovision.datasets.synthetic.storm_views import brightness_temperatures
 from geovision.errors import OptionError
-from geovision.physics.hail import hail_labels, hail_products, join_volumes
+from geovision.physics.hail import TwoStageRule, hail_labels, hail_products, join_volumes
 from geovision.physics.terrain import slope, spacing
 from geovision.readers.hail_store import LEVELS, HailSample
 
@@ -32,7 +36,13 @@ def digest(number: int) -> dict[str, list[float]]:
     air = np.nan_to_num(sample.sources["era5"].values).mean((0, 2, 3))
     counts = [np.isnan(radar).sum(), np.isneginf(radar).sum(), (sample.label == 1).sum(),
               sample.extra["oracle"].sum()]  # fmt: skip
-    parts = {"radar": echo.ravel(), "fy4b": sky, "era5": air, "dem": np.nanmean(sample.dem, (1, 2)), "counts": counts}
+    parts = {
+        "radar": echo.ravel(),
+        "fy4b": sky,
+        "era5": air,
+        "dem": np.nanmean(sample.dem, (1, 2)),
+        "counts": counts,
+    }
     return {name: np.round(np.asarray(part, float), 5).tolist() for name, part in parts.items()}
 
 
@@ -43,7 +53,9 @@ def test_the_generator_is_frozen() -> None:
         found = digest(int(number))
         for name, values in parts.items():
             tolerance = {"counts": 4.0, "radar": 0.02}.get(name, 0.01)
-            np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=tolerance, err_msg=f"{number} {name}")
+            np.testing.assert_allclose(
+                found[name], values, rtol=2e-3, atol=tolerance, err_msg=f"{number} {name}"
+            )
 
 
 def test_the_same_numbers_give_the_same_sample_and_others_another() -> None:
@@ -55,10 +67,11 @@ def test_the_same_numbers_give_the_same_sample_and_others_another() -> None:
 
 
 def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
-    """Over ground at sea level and without the hidden factor, `geovision.hail` says the same."""
+    """Over a plain, and with half of the index being hail, `geovision.hail` says the same. Half an index is
+    a probability of severe hail lower by 29 ln 2, of which the rule may ask for more instead."""
     xarray = pytest.importorskip("xarray")
-    found = 0
-    for number in range(0, 16, 2):
+    hail = same = 0
+    for number in (0, 8, 24, 30, 34):
         real = storm.truth(number, seed=2, size=(48, 48), windows=6)
         day, clock = real.storm.day, np.datetime64("2022-05-01T00:00", "ns")
         products = [
@@ -72,17 +85,17 @@ def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
             )
             for k, volume in enumerate(real.reflectivity)
         ]  # fmt: skip
-        labels = hail_labels(join_volumes(products))
+        labels = hail_labels(join_volumes(products), TwoStageRule(posh=50 + 29 * math.log(2)))
         said = labels["hail"].values[-1] == 1
         # Plains are some tens of metres high, which lowers the threshold a little.
         assert not (said & (real.label(embryos=False) == 0)).any()
-        found += int((said == (real.label(embryos=False) == 1)).all())
-    assert found >= 7
+        hail += int(said.sum())
+        same += int((said == (real.label(embryos=False) == 1)).all())
+    assert hail > 300
+    assert same >= 4
 
 
 def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
-    from geovision.datasets.synthetic.storm_cells import Cell, core
-
     cell = Cell(0, 0, born=-40, grow=15, hold=10, fall=12, stay=15, updraft=30, strength=60, summit=8000,
                 radius=6, depth=1.5, rain=2, embryos=1)  # fmt: skip
     heights = [core(cell, 500.0, time)[0] for time in np.arange(-39.0, 12)]
@@ -100,12 +113,16 @@ def test_each_source_has_gaps_of_its_own(several: list[HailSample]) -> None:
     hills = [sample for number, sample in enumerate(several) if number % 2]
     plains = [sample for number, sample in enumerate(several) if not number % 2]
 
-    def unseen(samples: list[HailSample], level: int) -> float:
-        volumes = [s.sources["radar"].values[:, level] for s in samples]
-        return float(np.mean([np.isnan(v[~np.isnan(v).all((1, 2))]).mean() for v in volumes]))
+    def unseen(samples: list[HailSample]) -> float:
+        """Of what lies within 1.5 km above the ground."""
+        shares = []
+        for sample in samples:
+            radar, above = sample.sources["radar"].values, np.array(LEVELS)[:, None, None] - sample.dem[0]
+            there = radar[~np.isnan(radar).all((1, 2, 3))]
+            shares.append(np.isnan(there[:, (above >= 0) & (above < 1500)]).mean())
+        return float(np.mean(shares))
 
-    high = LEVELS.index(4000)
-    assert unseen(hills, high) > unseen(plains, high) + 0.1  # behind ridges
+    assert unseen(hills) > unseen(plains) + 0.1  # behind ridges
     for sample in several:
         radar, ground = sample.sources["radar"].values, sample.dem[0]
         assert np.isnan(radar[:, LEVELS.index(500)][:, ground > 500]).all()
@@ -134,27 +151,25 @@ def test_satellite_and_reanalysis_keep_their_own_clock_and_pixels(several: list[
             assert (cold > freezing + 1500).all()
 
 
-def test_overshoots_are_colder_than_the_anvil_before_the_core_comes_down() -> None:
-    """The imager tells strong updrafts from weak ones: cold tops, and vapour warmer than they are."""
-    strong, weak = [], []
-    for number in range(0, 24, 2):
-        real = storm.truth(number, seed=4, size=(64, 64), windows=6)
-        from geovision.datasets.synthetic.storm_views import brightness_temperatures
-
-        for cell in real.storm.cells:
-            east, north = (round(v) for v in real.storm.where(cell, 0.0))
-            grown, held, fallen, _ = cell.parts(0.0)
-            if 8 <= east < 56 and 8 <= north < 56 and grown > 0.9 and fallen == 0:
-                sky = brightness_temperatures(np.random.default_rng(0), real.storm, 0.0)
-                near = sky[3, north - 8 : north + 8, east - 8 : east + 8]
-                anvil = 273.15 - (real.storm.day.tropopause - real.storm.day.freezing_level) * real.storm.day.lapse
-                (strong if cell.updraft > 26 else weak).append(near.min() - anvil)
-    assert len(strong) > 2
-    assert len(weak) > 2
-    assert np.mean(strong) < np.mean(weak) - 3
+def test_the_imager_tells_strong_updrafts_from_weak_ones() -> None:
+    """Colder tops, and vapour above that is warmer than they are, until the core comes down."""
+    real = storm.truth(0, seed=4, size=(48, 48), windows=1).storm
+    coldest, warmer = {}, {}
+    for updraft in (14.0, 36.0):
+        cell = Cell(24, 24, born=-30, grow=15, hold=20, fall=12, stay=15, updraft=updraft, strength=60,
+                    summit=9000, radius=7, depth=1.0, rain=1, embryos=0.5)  # fmt: skip
+        for time in (0.0, 14.0):
+            alone = dataclasses.replace(real, cells=(cell,))
+            sky = brightness_temperatures(np.random.default_rng(0), alone, time)
+            coldest[updraft, time], warmer[updraft, time] = sky[3].min(), (sky[0] - sky[3]).max()
+    assert coldest[36, 0] < coldest[14, 0] - 4
+    assert warmer[36, 0] > warmer[14, 0] + 1
+    assert coldest[36, 14] > coldest[36, 0] + 4
 
 
-def test_the_ground_is_described_by_the_terrain_code_and_stands_in_two_kinds(several: list[HailSample]) -> None:
+def test_the_ground_is_described_by_the_terrain_code_and_stands_in_two_kinds(
+    several: list[HailSample],
+) -> None:
     for sample in several[:4]:
         dx, dy = spacing(sample.latitude, sample.longitude)
         np.testing.assert_allclose(sample.dem[1], slope(sample.dem[0], dx, dy), rtol=1e-5)
@@ -163,12 +178,12 @@ def test_the_ground_is_described_by_the_terrain_code_and_stands_in_two_kinds(sev
 
 
 def test_the_oracle_lacks_one_thing_alone() -> None:
-    hit = either = 0
-    for number in range(24):
-        real = storm.truth(number, seed=8, size=(64, 64), windows=1)
-        label, oracle = real.label() == 1, real.label(embryos=False) == 1
-        hit, either = hit + int((label & oracle).sum()), either + int((label | oracle).sum())
-    assert 0.6 < hit / either < 1
+    """Of 29 cells in 480 samples it is wrong; in these of them, and in these not."""
+    for number, right in ((17, False), (61, False), (1, True), (5, True)):
+        real = storm.truth(number, seed=7, size=(64, 64), windows=1)
+        known = dataclasses.replace(real, embryos=np.full_like(real.embryos, EMBRYOS))
+        np.testing.assert_array_equal(known.label(), real.label(embryos=False))
+        assert (real.label() == real.label(embryos=False)).all() == right
 
 
 def test_what_makes_no_storm_is_refused(tmp_path: Path) -> None:

@@ -34,10 +34,11 @@ TEST_YEARS = (2023,)
 class HailSamples(GeoDataset):
     """One file a sample, read when it is asked for.
 
-    A sample holds ``inputs["radar"]``, ``["fy4b"]`` and ``["era5"]``, float32 ``(time, channel, y, x)``, and
-    ``inputs["dem"]`` ``(channel, y, x)``; channels and units are `geovision.readers.hail_store.CHANNELS`. What
-    is missing is 0 there and False in ``valid`` of the same name. In the radar no echo is -33 dBZ and valid,
-    not covered is missing. ``target`` is float ``(1, y, x)``, 1 where hail came down by the last window, and
+    A sample holds ``inputs["radar"]``, ``["fy4b"]`` and ``["era5"]``, float32 ``(time, channel, y, x)``,
+    and ``inputs["dem"]`` ``(channel, y, x)``; channels and units are in
+    `geovision.readers.hail_store.CHANNELS`. What is missing is 0 there
+    and False in ``valid`` of the same name. In the radar no echo is -33 dBZ and valid, not covered is
+    missing. ``target`` is float ``(1, y, x)``, 1 where hail came down by the last window, and
     ``valid["target"]`` says where that is known.
 
     Args:
@@ -59,17 +60,17 @@ class HailSamples(GeoDataset):
         source="your own radar grids, AGRI files, ERA5 and elevation; the published set is not public",
         licence="of what they are built from",
         citation="Zhang et al. 2024, HINet, doi:10.12347/j.ycyk.20240520002, for the composition",
-        split_unit="storm day: from 6 to 6 hours of local solar time; unit='year' keeps a whole year together",
-        layout="hail_20230617T083000_N3050_E11200.nc: the time of the last window, UTC, and the middle of the "
-        "grid in hundredths of a degree; NetCDF or Zarr",
+        split_unit="storm day: from 6 to 6 hours of local solar time; unit='year' keeps a year together",
+        layout="hail_20230617T083000_N3050_E11200.nc: the time of the last window, UTC, and the middle of "
+        "the grid in hundredths of a degree; NetCDF or Zarr",
         traps=(
             "The label is computed from reflectivity, which is also an input: scores say how well a model "
             "follows a rule, not how well it knows hail from the ground.",
             "Samples of one day show the same storms minutes apart. Random splits leak.",
-            "Matched by 'nearest', as published, a window holds values from up to 30 minutes later (ERA5) and "
-            "7.5 minutes later (FY-4B). A forecaster's are matched 'backward'.",
+            "Matched by 'nearest', as published, a window holds values from up to 30 minutes later (ERA5) "
+            "and 7.5 minutes later (FY-4B). A forecaster's are matched 'backward'.",
             "FY-4B moved from 133 E to 105 E in February 2024: viewing angles before and after differ.",
-            "The published strata of plain and complex terrain are not defined; ours go by the span of heights.",
+            "The published strata of plain and complex terrain are not defined; ours go by span of heights.",
         ),
     )  # fmt: skip
     task: ClassVar[str] = "hail"
@@ -91,8 +92,10 @@ class HailSamples(GeoDataset):
                   (split == "test") == (int(name.storm_day[:4]) in test_years)]  # fmt: skip
         if not chosen:
             years = ", ".join(sorted({name.storm_day[:4] for name in names}))
-            raise DatasetError(f"{self.root}: no sample is of the {split} split (test is "
-                               f"{', '.join(map(str, test_years))}; here are {years}); give test_years=")  # fmt: skip
+            raise DatasetError(
+                f"{self.root}: no sample is of the {split} split (test is "
+                f"{', '.join(map(str, test_years))}; here are {years}); give test_years="
+            )
         self.paths = [files[index] for index in chosen]
         self._days = [names[index].storm_day for index in chosen]
 
@@ -203,6 +206,8 @@ def _middle(values: Tensor, size: tuple[int, int] | None, path: Path) -> Tensor:
         return values
     height, width = values.shape[-2:]
     if height < size[0] or width < size[1]:
-        raise DatasetError(f"{path}: {height} x {width} points; size {size[0]} x {size[1]} is more than there are")
+        raise DatasetError(
+            f"{path}: {height} x {width} points; size {size[0]} x {size[1]} is more than there are"
+        )
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     return values[..., top : top + size[0], left : left + size[1]].contiguous()

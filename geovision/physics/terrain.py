@@ -143,7 +143,9 @@ def _even(axis: ArrayLike, name: str) -> float:
     values = np.asarray(axis, np.float64)
     steps = np.diff(values)
     if values.ndim != 1 or not len(steps) or not np.allclose(steps, steps.mean(), rtol=1e-2):
-        raise InputError(f"{name}: expected two or more values in even steps, to know how far cells are apart")
+        raise InputError(
+            f"{name}: expected two or more values in even steps, to know how far cells are apart"
+        )
     return float(steps.mean())
 
 

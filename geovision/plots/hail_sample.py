@@ -1,4 +1,4 @@
-"""One hail sample in pictures: what each source saw in the last window, how the storm came there, the answer."""
+"""One hail sample in pictures: the last window of each source, how the storm came there, the answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hail_sample(
     """Maps of the last window and a section through time, the label outlined in each map; grey is missing.
 
     Args:
-        inputs: ``"radar"``, ``"fy4b"``, ``"era5"`` as ``(time, channel, y, x)``, ``"dem"`` ``(channel, y, x)``.
+        inputs: ``"radar"``, ``"fy4b"``, ``"era5"`` ``(time, channel, y, x)``, ``"dem"`` ``(channel, y, x)``.
         valid: Which of the values are there, and ``"target"`` ``(1, y, x)``.
         label: ``(y, x)``, 1 is hail.
         source: File name, above.
@@ -64,7 +64,9 @@ def _channel(source: str, part: str) -> int:
     return next(number for number, name in enumerate(CHANNELS[source]) if f"_{part}um" in name)
 
 
-def _masked(inputs: Mapping[str, _Field], valid: Mapping[str, NDArray[np.bool_]], name: str) -> np.ma.MaskedArray:
+def _masked(
+    inputs: Mapping[str, _Field], valid: Mapping[str, NDArray[np.bool_]], name: str
+) -> np.ma.MaskedArray:
     values = inputs[name]
     return np.ma.MaskedArray(values, ~valid[name] if name in valid else np.zeros(values.shape, bool))
 

@@ -70,12 +70,11 @@ def elevation_on(
     """
     rasterio = rasterio_module()
     from rasterio.enums import Resampling
-    from rasterio.transform import from_origin
     from rasterio.warp import reproject
 
     y, x = np.asarray(latitude, float), np.asarray(longitude, float)
     dy, dx = (float(np.diff(axis).mean()) for axis in (y, x))
-    transform = from_origin(x[0] - dx / 2, y[-1] + dy / 2, dx, dy)
+    transform = rasterio.Affine(dx, 0, x[0] - dx / 2, 0, -dy, y[-1] + dy / 2)
     found = np.full((len(y), len(x)), np.nan, np.float32)
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     for path in map(Path, several):

@@ -1,11 +1,11 @@
 """Generated hail samples, in the store's own layout: storms, what each source sees of them, and labels.
 
-Labels are those of `geovision.physics.hail` on the true reflectivity, which no source has: cells armed aloft,
-labelled at touch-down, with the thresholds as published and no cap on the liquid. The warning threshold counts
-the height of freezing from the ground under each column, so that high ground melts less. One thing nobody
-sees: the share of a cell's severe hail index that is hail, log-normal about a half with a deviation of 0.3. The
-oracle knows all but that share, which it takes to be a half; it is the ceiling of every table, and stands in
-each file as ``oracle``.
+Labels are those of `geovision.physics.hail` on the true reflectivity, which no source has: cells armed
+aloft, labelled at touch-down, with the thresholds as published and no cap on the liquid. The warning
+threshold counts the height of freezing from the ground under each column, so that high ground melts less. One
+thing nobody sees: the share of a cell's severe hail index that is hail, log-normal about a half with a
+deviation of 0.3. The oracle knows all but that share, which it takes to be a half; it is the ceiling of every
+table, and stands in each file as ``oracle``.
 
 What each source alone can tell is said in `geovision.datasets.synthetic.storm_views`.
 
@@ -103,7 +103,9 @@ def generate(
         OptionError: Fewer than one window, or a side of less than 16 points.
     """
     if windows < 1 or min(size) < 16:
-        raise OptionError(f"{windows} windows of {size[0]} x {size[1]} points; expected 1 or more, of 16 or more")
+        raise OptionError(
+            f"{windows} windows of {size[0]} x {size[1]} points; expected 1 or more, of 16 or more"
+        )
     real = truth(number, seed=seed, size=size, windows=windows)
     rng = np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY, number % PER_DAY, 1])
     latitude, longitude, when = _place_and_time(rng, number // PER_DAY, number % PER_DAY, size)

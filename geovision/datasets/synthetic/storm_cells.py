@@ -5,7 +5,7 @@ strong as the day allows, and from it the reflectivity of its core and how high 
 parts: it grows, it holds its core aloft, the core falls, and it lies on the ground and fades:
 
     height of the core:  4.5 km -> its summit | held | down to the ground | there
-    cloud top:           rises ahead of the echo, overshoots the anvil while the core is held, sinks as it falls
+    cloud top:           ahead of the echo; overshoots the anvil while the core is held, sinks as it falls
 
 Heights are m above mean sea level, lengths km, times minutes; x goes east and y north from the south-western
 corner. Nothing here may change without a new `GENERATOR_VERSION` of `geovision.datasets.synthetic.storm`.
@@ -213,10 +213,8 @@ def _cell(
     liking = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 500)
     place = places[rng.choice(3, p=liking / liking.sum())]
     grow, hold, fall, stay = (rng.uniform(*each) for each in ((12, 20), (8, 16), (9, 15), (10, 20)))
-    if down:
-        born = -(grow + hold + fall + stay * rng.uniform(-0.1, 0.8))
-    else:
-        born = rng.uniform(earliest - 45, 0)
+    into = rng.uniform(-0.1, 0.8) if down else rng.uniform(earliest - 45, 0)
+    born = -(grow + hold + fall + stay * into) if down else into
     vigour = rng.uniform(0.85, 1.3) if down else rng.uniform(0.6, 1.25)
     updraft = float(np.clip(0.44 * np.sqrt(2 * day.cape) * vigour + 0.25 * (day.shear - 17), 8, 60))
     return Cell(
@@ -287,7 +285,9 @@ def _echo(storm: Storm, cell: Cell, time: float, levels: Field, rows: slice, col
     motion = np.hypot(*storm.day.motion)
     dx = x[None, None, :] - east - lean[:, None, None] * storm.day.motion[0] / motion
     dy = y[None, :, None] - north - lean[:, None, None] * storm.day.motion[1] / motion
-    radius = cell.radius * (0.55 + 0.45 * grown) * (1 + 0.22 * _moving(storm, storm.patches, time, rows, columns))
+    radius = (
+        cell.radius * (0.55 + 0.45 * grown) * (1 + 0.22 * _moving(storm, storm.patches, time, rows, columns))
+    )
     return profile[:, None, None] - 12 * (dx**2 + dy**2) / np.maximum(radius, 1.5) ** 2
 
 

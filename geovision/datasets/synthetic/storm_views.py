@@ -63,9 +63,7 @@ def _angle(height: Field, distance: Field, antenna: float) -> Field:
     return np.degrees(np.arctan((height - antenna) / 1000 / distance - distance / (2 * _EARTH)))
 
 
-def seen_by_radar(
-    rng: np.random.Generator, storm: Storm, truth: Field, seen: NDArray[np.bool_]
-) -> Field:
+def seen_by_radar(rng: np.random.Generator, storm: Storm, truth: Field, seen: NDArray[np.bool_]) -> Field:
     """One volume as measured: noise of 1 dB, steps of half a dB, nothing below 5 dBZ.
 
     Args:
@@ -133,12 +131,14 @@ def _cloud_tops(storm: Storm, time: float) -> Field:
         anvil = np.hypot(dx - reach * motion[0], dy - reach * motion[1]) / (cell.radius + 2 + spread)
         sheet = (storm.day.tropopause - 500 - 1500 * faded) * (tower >= storm.day.tropopause - 1000)
         np.maximum(tops, np.where(anvil < 1, sheet - 900 * anvil**2, 0), out=tops)
-        np.maximum(tops, np.where(away < 1.3, tower + dome * np.exp(-2.5 * away**2) - 500 * away**2, 0), out=tops)
+        np.maximum(
+            tops, np.where(away < 1.3, tower + dome * np.exp(-2.5 * away**2) - 500 * away**2, 0), out=tops
+        )
     return tops
 
 
 def _cloud(cell: Cell, storm: Storm, time: float) -> tuple[float, float, float, float]:
-    """Height of the tower, m; how far the anvil has spread, km; of the overshoot, m; how much it has faded."""
+    """Height of the tower, m; spread of the anvil, km; height of the overshoot, m; how much it has faded."""
     age = time - cell.born + 8  # the cloud is there before the echo
     grown = min(max(age / (cell.grow + 4), 0.0), 1.0)
     _, _, fallen, faded = cell.parts(time)
