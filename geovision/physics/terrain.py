@@ -156,7 +156,7 @@ def _around(elevation: Field, dx: Step, dy: Step) -> Callable[[int, int], Field]
         raise InputError(f"heights of shape {heights.shape}; expected (y, x), two or more of each")
     for step, name in ((dx, "dx"), (dy, "dy")):
         if not np.all(np.isfinite(step)) or np.any(np.asarray(step) == 0):
-            raise InputError(f"{name}={step}: expected the signed step from a cell to the next, m, not 0")
+            raise InputError(f"{name}={step!r}: expected the signed step from a cell to the next, m, not 0")
     padded = np.pad(heights, 1, mode="reflect", reflect_type="odd")
     return lambda row, column: _shifted(padded, row, column)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geovision.plots import new_figure
-from geovision.readers.hail_store import CHANNELS, LEVELS, NO_ECHO_DBZ
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +22,8 @@ _OUTLINE = "#CC0066"
 
 
 def hail_sample(
-    inputs: Mapping[str, _Field], valid: Mapping[str, NDArray[np.bool_]], label: _Field, *, source: str = "",
+    inputs: Mapping[str, _Field], valid: Mapping[str, NDArray[np.bool_]], label: _Field, *,
+    bands: Sequence[str], levels: Sequence[float], no_echo: float, source: str = "",
     probability: _Field | None = None,
 ) -> Figure:  # fmt: skip
     """Maps of the last window and a section through time, the label outlined in each map; grey is missing.
@@ -32,16 +32,21 @@ def hail_sample(
         inputs: ``"radar"``, ``"fy4b"``, ``"era5"`` ``(time, channel, y, x)``, ``"dem"`` ``(channel, y, x)``.
         valid: Which of the values are there, and ``"target"`` ``(1, y, x)``.
         label: ``(y, x)``, 1 is hail.
+        bands: Channels of the satellite.
+        levels: Of the radar, m.
+        no_echo: What stands for no echo, dBZ.
         source: File name, above.
         probability: ``(y, x)``, of a model.
     """
     radar = _masked(inputs, valid, "radar")
     largest = radar.max(1)
+    largest = np.ma.where(largest <= no_echo, np.nan, largest)  # white, where not covered is grey
     sky = _masked(inputs, valid, "fy4b")[-1]
+    window, vapour = (next(n for n, name in enumerate(bands) if band in name) for band in ("10.8", "6.25"))
     maps: list[tuple[str, Any, dict[str, Any]]] = [
-        ("largest reflectivity, dBZ", _echo(largest[-1]), {"cmap": "turbo", "vmin": 0, "vmax": 65}),
-        ("10.8 µm, K", sky[_channel("fy4b", "10.8")], {"cmap": "gray_r", "vmin": 200, "vmax": 300}),
-        ("6.25 less 10.8 µm, K", sky[_channel("fy4b", "6.25")] - sky[_channel("fy4b", "10.8")],
+        ("largest reflectivity, dBZ", largest[-1], {"cmap": "turbo", "vmin": 0, "vmax": 65}),
+        ("10.8 µm, K", sky[window], {"cmap": "gray_r", "vmin": 200, "vmax": 300}),
+        ("6.25 less 10.8 µm, K", sky[vapour] - sky[window],
          {"cmap": "viridis", "vmin": -12, "vmax": 4}),
         ("freezing level, m", _masked(inputs, valid, "era5")[-1, 0], {"cmap": "cividis"}),
         ("elevation, m", _masked(inputs, valid, "dem")[0], {"cmap": "terrain"}),
@@ -53,15 +58,11 @@ def hail_sample(
     panels = figure.subplots(2, 4).ravel()
     for axes, (title, field, options) in zip(panels, maps, strict=False):
         _map(figure, axes, title, field, label, options)
-    _history(figure, panels[len(maps)], radar)
+    _history(figure, panels[len(maps)], np.ma.where(radar <= no_echo, np.nan, radar), levels)
     for axes in panels[len(maps) + 1 :]:
         axes.set_visible(False)
     figure.suptitle(source, fontsize="medium")
     return figure
-
-
-def _channel(source: str, part: str) -> int:
-    return next(number for number, name in enumerate(CHANNELS[source]) if f"_{part}um" in name)
 
 
 def _masked(
@@ -69,11 +70,6 @@ def _masked(
 ) -> np.ma.MaskedArray:
     values = inputs[name]
     return np.ma.MaskedArray(values, ~valid[name] if name in valid else np.zeros(values.shape, bool))
-
-
-def _echo(largest: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """No echo as NaN, which stays white; not covered stays masked."""
-    return np.ma.where(largest <= NO_ECHO_DBZ, np.nan, largest)
 
 
 def _map(figure: Figure, axes: Axes, title: str, field: Any, label: _Field, options: dict[str, Any]) -> None:
@@ -90,14 +86,15 @@ def _map(figure: Figure, axes: Axes, title: str, field: Any, label: _Field, opti
     axes.set(xticks=[], yticks=[])
 
 
-def _history(figure: Figure, axes: Axes, radar: np.ma.MaskedArray) -> None:
+def _history(figure: Figure, axes: Axes, radar: np.ma.MaskedArray, levels: Sequence[float]) -> None:
     """The largest reflectivity of each level in each window."""
-    levels = np.array(LEVELS) / 1000
-    highest = radar.max((2, 3)).T
-    edges = np.concatenate([[0], (levels[1:] + levels[:-1]) / 2, [levels[-1] + 1]])
+    heights = np.array(levels) / 1000
+    seen = np.ma.masked_invalid(radar)
+    highest = seen.max((2, 3)).T
+    edges = np.concatenate([[0], (heights[1:] + heights[:-1]) / 2, [heights[-1] + 1]])
     windows = np.arange(highest.shape[1] + 1) - highest.shape[1] + 0.5
     axes.set_facecolor(_MISSING)
-    drawn = axes.pcolormesh(windows, edges, _echo(highest), cmap="turbo", vmin=0, vmax=65)
+    drawn = axes.pcolormesh(windows, edges, highest, cmap="turbo", vmin=0, vmax=65)
     figure.colorbar(drawn, ax=axes, shrink=0.8)
     axes.set(xlabel="window, 0 is the last", ylabel="height, km", ylim=(0, 16))
     axes.set_title("largest reflectivity by height, dBZ", fontsize="medium")

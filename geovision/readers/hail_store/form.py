@@ -162,8 +162,8 @@ def check_shapes(sample: HailSample) -> None:
         raise InputError(
             f"sources {', '.join(sample.sources)}; expected {', '.join(TIMED)}, of NaN where one is missing"
         )
-    expected = {name: (windows, len(CHANNELS[name]), *grid) for name in TIMED}
-    found = {name: source.values.shape for name, source in sample.sources.items()}
+    expected: dict[str, tuple[int, ...]] = {name: (windows, len(CHANNELS[name]), *grid) for name in TIMED}
+    found: dict[str, tuple[int, ...]] = {name: source.values.shape for name, source in sample.sources.items()}
     found |= {"dem": sample.dem.shape, "label": sample.label.shape}
     expected |= {"dem": (len(CHANNELS["dem"]), *grid), "label": grid}
     for name, shape in expected.items():
