@@ -21,6 +21,7 @@ from geovision.cli import (
     doctor,
     explain,
     export,
+    grid,
     hail,
     hub,
     learning,
@@ -45,8 +46,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, archive, statistics, scene, learning, data, samples, hail, demo,
-    doctor,
+    tables, predict, explain, export, hub, archive, statistics, scene, grid, learning, data, samples, hail,
+    demo, doctor,
 ):  # fmt: skip
     group.register(app)
 
