@@ -25,6 +25,7 @@ from geovision.cli import (
     predict,
     samples,
     scene,
+    serve,
     statistics,
     tables,
 )
@@ -43,7 +44,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, archive, statistics, scene, learning, data, samples, hail, demo, doctor,
+    tables, predict, explain, archive, statistics, scene, learning, data, samples, hail, serve, demo,
+    doctor,
 ):  # fmt: skip
     group.register(app)
 

@@ -1,0 +1,83 @@
+"""A folder that is the page: static files, ready for any web server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from geovision.storage import write_files
+from geovision.web.browser_runtime import browser_runtime
+
+__all__ = ["MODES", "Mode", "lay_out"]
+
+Mode = Literal["server", "device"]
+MODES: tuple[Mode, ...] = ("server", "device")
+"""Who answers: the server that the page came from, or the browser itself."""
+
+_STATIC = Path(__file__).parent / "static"
+_ON_DEVICE_ALONE = ("worker.js", "decode.js", "service-worker.js")
+
+
+def lay_out(folder: Path, about: Mapping[str, Any], mode: Mode, model: Path | None = None) -> Path:
+    """Write the page into a folder, whole or not at all.
+
+    Args:
+        folder: Created where it is missing; files of the same names are replaced.
+        about: What is known of the model, `geovision.export.describe`.
+        mode: With ``"device"`` the model and the browser's runtime lie beside the page, and a service worker
+            keeps all of it for later, without network.
+        model: The exported file, for ``"device"``.
+
+    Raises:
+        DownloadError: The browser's runtime is not there and could not be fetched.
+        StorageError: It could not be written.
+    """
+    page = dict(about) | {"mode": mode, "file": "model.onnx"}
+    files = {path.name: path.read_bytes() for path in sorted(_STATIC.iterdir())}
+    if mode == "server":
+        files = {name: data for name, data in files.items() if name not in _ON_DEVICE_ALONE}
+    files["page.json"] = json.dumps(page, ensure_ascii=False).encode()
+    files["manifest.webmanifest"] = _filled(files["manifest.webmanifest"], TITLE=about["task"]["title"])
+    if mode == "device":
+        assert model is not None
+        files["model.onnx"] = model.read_bytes()
+        runtime = browser_runtime()
+        _copy_runtime(runtime, folder / "ort")
+        beside = sorted(f"ort/{path.name}" for path in runtime.iterdir() if path.suffix in (".mjs", ".wasm"))
+        kept = ["./", *sorted(set(files) - {"index.html", "service-worker.js"}), *beside]
+        files["service-worker.js"] = _filled(
+            files["service-worker.js"], VERSION=_version(files), FILES=json.dumps(kept)
+        )
+    write_files(folder, {name: _writer(data) for name, data in files.items()})
+    return folder
+
+
+def _filled(template: bytes, **values: str) -> bytes:
+    text = template.decode()
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text.encode()
+
+
+def _version(files: Mapping[str, bytes]) -> str:
+    """A name for exactly these files, so that another model or page replaces what a phone has kept."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
+    return f"geovision-{digest.hexdigest()[:16]}"
+
+
+def _copy_runtime(runtime: Path, folder: Path) -> None:
+    write_files(folder, {path.name: _copier(path) for path in sorted(runtime.iterdir())})
+
+
+def _copier(source: Path):
+    return lambda path: shutil.copyfile(source, path)
+
+
+def _writer(data: bytes):
+    return lambda path: path.write_bytes(data)
