@@ -11,8 +11,8 @@ __all__ = ["append"]
 
 
 def append(script: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add a row to the CSV file that is called like a script. A column that is new goes to the right; rows that
-    were there before are empty in it.
+    """Add a row to the CSV file that is called like a script. A column that is new goes to the right, empty in
+    the rows that were there before.
 
     Args:
         script: Its ``__file__``.

@@ -1,16 +1,16 @@
 """How fast `geovision serve` answers, how steadily, and what it does when too many ask.
 
-Clients are tasks of this process, each with one connection that stays open and the next question as soon as the
-last one is answered; so they take processor time from the server too, as little as can be. ``crowd``: 8 clients
-with photos of 640 x 480, and of 12 megapixels. ``long``: many thousand questions, of which one in twenty is a bad
-file; memory before and after. ``flood``: 200 clients at once. ``browser``: the page in headless Chromium, from
-opening to ready and from a photo to its answer, computed in the browser.
+Clients are tasks of this process, each with one connection that stays open and the next question as soon as
+the last one is answered; so they take processor time from the server too, as little as can be. ``crowd``: 8
+clients with photos of 640 x 480, and of 12 megapixels. ``long``: many thousand questions, of which one in twenty
+is a bad file; memory before and after. ``flood``: 200 clients at once. ``browser``: the page in headless
+Chromium, from opening to ready and from a photo to its answer, computed in the browser.
 
     python benchmarks/serve_speed.py crowd
     python benchmarks/serve_speed.py long --questions 20000
     python benchmarks/serve_speed.py flood browser
 
-Appends rows to ``serve_speed.csv`` beside this file. Needs the extras serve and export, for ``browser`` Chromium.
+Appends rows to ``serve_speed.csv`` beside this file. Needs the extra serve, and Chromium for ``browser``.
 """
 
 from __future__ import annotations
@@ -166,9 +166,8 @@ def crowd(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterat
     with served(*(["--int8"] if options.int8 else [])) as (port, process):
         asked(port, options.clients, 100, photos["640x480"], [])  # warms it up
         for kind, share in (("640x480", 1), ("12 megapixels", 4)):
-            yield {"photos": kind} | asked(port, options.clients, options.questions // share, photos[kind], []) | {
-                "memory_mb": round(resident(process), 1)
-            }  # fmt: skip
+            row = asked(port, options.clients, options.questions // share, photos[kind], [])
+            yield {"photos": kind} | row | {"memory_mb": round(resident(process), 1)}
 
 
 def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
