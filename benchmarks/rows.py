@@ -11,7 +11,7 @@ __all__ = ["append"]
 
 
 def append(script: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add a row to the CSV file that is called like a script. A column that is new goes to the right, empty in
+    """Add a row to the CSV file that is called like a script. A new column goes to the right, empty in
     the rows that were there before.
 
     Args:

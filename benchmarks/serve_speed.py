@@ -2,9 +2,9 @@
 
 Clients are tasks of this process, each with one connection that stays open and the next question as soon as
 the last one is answered; so they take processor time from the server too, as little as can be. ``crowd``: 8
-clients with photos of 640 x 480, and of 12 megapixels. ``long``: many thousand questions, of which one in twenty
-is a bad file; memory before and after. ``flood``: 200 clients at once. ``browser``: the page in headless
-Chromium, from opening to ready and from a photo to its answer, computed in the browser.
+clients with photos of 640 x 480, and of 12 megapixels. ``long``: many thousand questions, of which one in
+twenty is a bad file; memory before and after. ``flood``: 200 clients at once. ``browser``: the page in
+headless Chromium, from opening to ready and from a photo to its answer, computed in the browser.
 
     python benchmarks/serve_speed.py crowd
     python benchmarks/serve_speed.py long --questions 20000

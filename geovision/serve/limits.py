@@ -9,7 +9,7 @@ from geovision.errors import OptionError
 
 __all__ = ["FORMATS", "Limits"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats of pictures that are taken, told by their content; Pillow's names."""
 
 

@@ -78,7 +78,8 @@ def run(
         )  # fmt: skip
         if ready is not None:
             ready(address.url(listening.getsockname()[1]))
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # that is how one ends it
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listening(address: Address) -> socket.socket:
