@@ -27,8 +27,7 @@ from matplotlib.figure import Figure
 import geovision
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
-from geovision.evaluation import collect
-from geovision.evaluation.report import score
+from geovision.evaluation import collect, score
 from geovision.registry import find_task
 from geovision.spec import Recipe
 from geovision.storage import write_files, write_text

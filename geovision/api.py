@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geovision import registry
 from geovision.errors import OptionError, WeightsNotAvailable
-from geovision.spec import ClassTarget, ModelSpec, Recipe, WeightSpec, resolve
+from geovision.spec import ClassTarget, Grids, ModelSpec, Recipe, WeightSpec, resolve
 
 if TYPE_CHECKING:
     import pyarrow
@@ -37,6 +37,8 @@ def create(
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
     scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float | None = None,
     pixel_size: float | None = None, limits: Mapping[str, tuple[float, float]] | None = None,
+    predictors: Sequence[str] = (), grids: Grids | None = None, arch: Mapping[str, Any] | None = None,
+    head: str = "", head_options: Mapping[str, Any] | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
 
@@ -57,6 +59,11 @@ def create(
         limits: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
             trained on were made of known ones, such as `geovision.physics.backscatter.OUR_LIMITS`.
             They are stored with the model; without them it takes no scene in decibels.
+        predictors: Channels taken beside those of the first input, by name, where the task has some.
+        grids: The grids that a model of fields takes and answers on, as a data set's `options` has them.
+        arch: Options of the network in place of the entry's, such as ``{"factor": 2}``.
+        head: Name of one of the task's heads, such as ``"quantiles"``; empty: the entry's.
+        head_options: Of the head, in place of the entry's.
 
     Raises:
         UnknownModelError: With the nearest names, before anything slow is imported.
@@ -79,9 +86,10 @@ def create(
     options = Options(
         classes=chosen, scalars=tuple(scalars), size=size,
         dropout=spec.dropout if dropout is None else dropout,
-        arch=known.options if known else {},
+        arch={**(known.options if known else {}), **(arch or {})},
         mean=known.mean if known else (), std=known.std if known else (),
         pixel_size=pixel_size, limits={name: (low, high) for name, (low, high) in (limits or {}).items()},
+        predictors=tuple(predictors), grids=grids, head=head, head_options=dict(head_options or {}),
     )  # fmt: skip
     model = assemble(spec, registry.find_task(spec.task), options)
     if backbone_weights:

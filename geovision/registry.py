@@ -2,11 +2,14 @@
 
 A name is ``task-architecture[.tag]``: the task ends at the first ``-``; an exact curated name wins;
 what follows the first ``.`` names geovision weights. A task that takes a family of backbones has
-every member of it as a model: ``cloud-convnext_tiny`` needs no entry.
+every member of it as a model: ``cloud-convnext_tiny`` needs no entry. So has one that takes networks of
+segmentation-models-pytorch, where the encoder is everything after the second ``-``: ``hail-unet-resnet18``,
+``hail-fpn-tu-convnext_tiny``.
 """
 
 from __future__ import annotations
 
+import ast
 import fnmatch
 import functools
 import importlib
@@ -17,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import geovision.tasks
 from geovision.errors import OptionError, UnknownDatasetError, UnknownModelError, UnknownTaskError
@@ -26,6 +30,7 @@ __all__ = [
     "OWN_DATASETS",
     "OWN_TASK",
     "PLUGIN_GROUP",
+    "SmpNames",
     "dataset_reference",
     "find_model",
     "find_task",
@@ -33,6 +38,7 @@ __all__ = [
     "list_models",
     "list_tasks",
     "models",
+    "smp_names",
     "split_name",
     "tasks",
     "timm_names",
@@ -84,14 +90,63 @@ def models() -> Mapping[str, ModelSpec]:
 def timm_names() -> frozenset[str]:
     """The architectures that the installed timm registers, read from its source: importing timm
     imports torch, which takes seconds that a mistyped name should not cost."""
-    spec = importlib.util.find_spec("timm")
-    if spec is None or not spec.submodule_search_locations:
+    folder = _folder("timm")
+    if folder is None:
         return frozenset()
-    folder = Path(next(iter(spec.submodule_search_locations))) / "models"
     registered = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
     return frozenset(
-        name for file in folder.glob("*.py") for name in registered.findall(file.read_text("utf-8"))
+        name
+        for file in (folder / "models").glob("*.py")
+        for name in registered.findall(file.read_text("utf-8"))
     )
+
+
+class SmpNames(NamedTuple):
+    """Names of segmentation-models-pytorch: networks in small letters, and encoders of its own. Beside
+    these it takes ``tu-`` and any name of timm's."""
+
+    networks: frozenset[str]
+    encoders: frozenset[str]
+
+
+@functools.cache
+def smp_names() -> SmpNames:
+    """What the installed smp has, read from its source, as `timm_names` does."""
+    folder = _folder("segmentation_models_pytorch")
+    if folder is None:
+        return SmpNames(frozenset(), frozenset())
+    networks = {
+        entry.id.lower()
+        for name, value in _assignments(folder / "__init__.py")
+        if name == "_MODEL_ARCHITECTURES" and isinstance(value, ast.List)
+        for entry in value.elts
+        if isinstance(entry, ast.Name)
+    }
+    encoders = {
+        str(key.value)
+        for file in (folder / "encoders").glob("*.py")
+        for name, value in _assignments(file)
+        if name.endswith("_encoders") and isinstance(value, ast.Dict)
+        for key in value.keys
+        # smp itself warns of those called "timm-": they are the "tu-" ones.
+        if isinstance(key, ast.Constant) and not str(key.value).startswith("timm-")
+    }
+    return SmpNames(frozenset(networks), frozenset(encoders))
+
+
+def _assignments(file: Path) -> Iterable[tuple[str, ast.expr]]:
+    """Name and value of each assignment of a module."""
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node.value
+
+
+def _folder(package: str) -> Path | None:
+    """Where an installed package lies, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def split_name(name: str) -> tuple[str, str, str]:
@@ -130,7 +185,9 @@ def find_model(name: str) -> ModelSpec:
     spec = models().get(stem) or _family_member(task_name, architecture)
     if spec is None:
         hint = "`geovision list` shows them all."
-        if task_name not in tasks():
+        if stem in tasks():
+            hint = f"It is a task: `geovision list --task {stem}` shows its models."
+        elif task_name not in tasks():
             hint = f"A name begins with its task, one of: {', '.join(tasks())}. {hint}"
         raise UnknownModelError(stem, dict.fromkeys(_candidates(task_name)), hint)
     if tag and spec.weight(tag) is None:
@@ -147,7 +204,18 @@ def _family_member(task_name: str, architecture: str) -> ModelSpec | None:
             f"{task_name}-{architecture}", task_name, "geovision.models.timm_bridge:build",
             {"backbone": architecture}, note="any timm backbone, under the task's own recipe",
         )  # fmt: skip
+    network, _, encoder = architecture.partition("-")
+    if task and "smp" in task.backbones and network in smp_names().networks and _is_encoder(encoder):
+        return ModelSpec(
+            f"{task_name}-{architecture}", task_name, "geovision.models.smp_bridge:build",
+            {"network": network, "encoder": encoder}, capabilities=frozenset({"differentiable"}),
+            note="any network of smp, under the task's own recipe",
+        )  # fmt: skip
     return None
+
+
+def _is_encoder(name: str) -> bool:
+    return name in smp_names().encoders or (name.startswith("tu-") and name[3:] in timm_names())
 
 
 def _candidates(task_name: str) -> Iterable[str]:
@@ -157,6 +225,15 @@ def _candidates(task_name: str) -> Iterable[str]:
         # Of the hundreds of backbones only those of the task that was named are worth offering.
         if "timm" in task.backbones and task.name == task_name:
             yield from (f"{task.name}-{name}" for name in sorted(timm_names()))
+        if "smp" in task.backbones and task.name == task_name:
+            yield from _smp_members(task_name)
+
+
+def _smp_members(task_name: str) -> Iterable[str]:
+    """Every network on every encoder of smp's own."""
+    known = smp_names()
+    for network in sorted(known.networks):
+        yield from (f"{task_name}-{network}-{encoder}" for encoder in sorted(known.encoders))
 
 
 def list_tasks() -> list[str]:
@@ -193,6 +270,13 @@ def list_models(
             if "timm" in each.backbones and task in (None, each.name)
             for name in sorted(timm_names())
             if f"{each.name}-{name}" not in models()
+        ]
+        names += [
+            name
+            for each in tasks().values()
+            if "smp" in each.backbones and task in (None, each.name)
+            for name in _smp_members(each.name)
+            if name not in models()
         ]
     return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
 

@@ -30,6 +30,8 @@ __all__ = [
     "Demo",
     "Fact",
     "FieldTarget",
+    "Grid",
+    "Grids",
     "InputSpec",
     "Mark",
     "MaskTarget",
@@ -52,7 +54,10 @@ OUR_RECONSTRUCTION: Mark = "our reconstruction"
 OUR_CHOICE: Mark = "our choice"
 OUR_MEASUREMENT: Mark = "our measurement"
 
-Capability = Literal["exportable", "differentiable", "any_size", "grid_bound"]
+Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period"]
+"""``any_size``: takes fields of any height and width. ``grid_bound``: is fitted for one grid and answers on
+that alone. ``whole_period``: what it says of a day depends on the period that is asked about."""
+
 Fit = Literal["gradient", "closed_form", "none"]
 
 COLOURS = ("red", "green", "blue")
@@ -290,7 +295,12 @@ class ClassMerging:
 
 @dataclass(frozen=True)
 class MaskTarget:
-    """Yes or no in every cell of a grid."""
+    """Yes or no in every cell of a grid.
+
+    Args:
+        name: Of what is there or not, such as ``"hail"``.
+        threshold: Probability from which the answer is yes.
+    """
 
     name: str
     threshold: float = 0.5
@@ -299,13 +309,44 @@ class MaskTarget:
 
 @dataclass(frozen=True)
 class FieldTarget:
-    """A physical quantity in every cell of a grid."""
+    """A physical quantity in every cell of a grid.
+
+    Args:
+        channel: Its name, its unit and its range; where that begins at 0 or above, no answer is negative.
+        levels: Values at which the colours of maps change; even steps where empty.
+    """
 
     channel: Channel
+    levels: tuple[float, ...] = ()
     kind: Literal["field"] = "field"
+
+    @property
+    def name(self) -> str:
+        return self.channel.name
 
 
 Target = ClassTarget | MaskTarget | FieldTarget
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Middles of the cells of a grid along latitude and longitude, degrees north and east, ascending."""
+
+    lat: tuple[float, ...]
+    lon: tuple[float, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in cells."""
+        return len(self.lat), len(self.lon)
+
+
+@dataclass(frozen=True)
+class Grids:
+    """The grid that a model takes and the one that it answers on."""
+
+    given: Grid
+    target: Grid
 
 
 @dataclass(frozen=True)
@@ -414,6 +455,11 @@ class Stage:
     layer_decay: float = 1.0
     clip: float = 0.0
 
+    def in_epochs(self, epochs: int) -> Stage:
+        """The same stage, longer or shorter."""
+        warmup = self.warmup * min(1.0, epochs / self.epochs)
+        return dataclasses.replace(self, epochs=epochs, warmup=warmup)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -461,7 +507,8 @@ class Recipe:
 
     def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe in this many epochs, shared out among the stages as they are now; with
-        fewer epochs than stages the last stages stay.
+        fewer epochs than stages the last stages stay. Where a stage becomes shorter, so does its
+        warm-up, which would fill it otherwise.
 
         >>> Recipe((Stage(epochs=5), Stage(epochs=15))).with_epochs(8).stages[1].epochs
         6
@@ -471,7 +518,7 @@ class Recipe:
         ends = [round(spare * sum(s.epochs for s in stages[: n + 1]) / whole) for n in range(len(stages))]
         shares = [end - begin + 1 for begin, end in zip([0, *ends], ends, strict=False)]
         return dataclasses.replace(
-            self, stages=tuple(dataclasses.replace(s, epochs=n) for s, n in zip(stages, shares, strict=True))
+            self, stages=tuple(stage.in_epochs(n) for stage, n in zip(stages, shares, strict=True))
         )
 
 
@@ -518,6 +565,7 @@ class ModelSpec:
         fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
             ``fit(features, labels)``), or ``"none"``.
         inputs, head: Where they differ from the task's.
+        head_options: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
         dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
@@ -534,6 +582,7 @@ class ModelSpec:
     fit: Fit = "gradient"
     inputs: tuple[InputSpec, ...] = ()
     head: str = ""
+    head_options: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
     dropout: float = 0.0
     recipe: Recipe | None = None
@@ -582,7 +631,9 @@ class Task:
         scalars: Measurements that a model may take beside the first input, each optional.
         target: What comes out.
         dataset: Adapter of the main data set; `other_datasets` of the rest, by name.
-        head: Class of the head; `loss`: function of (values, target, valid).
+        head: Class of the head; `heads`: others to choose from, by name.
+        loss: Function of (values, target, valid); empty where the heads have a loss of their own.
+        predictors: Channels that a model may take beside those of its first input, on the same grid, by name.
         metrics: Names; the first is the headline.
         backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
         recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
@@ -602,7 +653,9 @@ class Task:
     recipe: Recipe
     demo: Demo
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
     scalars: tuple[Channel, ...] = ()
+    predictors: tuple[Channel, ...] = ()
     backbones: tuple[Literal["timm", "smp"], ...] = ()
     published: tuple[Reference, ...] = ()
     citation: str = ""

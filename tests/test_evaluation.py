@@ -19,8 +19,8 @@ from geovision.datasets.base import collate
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, InputError, StorageError
 from geovision.evaluation import Predictions, collect, evaluate, score
+from geovision.evaluation.classes import as_picture
 from geovision.evaluation.provenance import data_digest
-from geovision.evaluation.report import as_picture
 from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit

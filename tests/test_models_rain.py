@@ -21,8 +21,8 @@ from geovision.heads.field import (
     QuantileHead,
     dropout_ensemble,
     knowledge_refinement,
-    masked_mean,
 )
+from geovision.heads.gridded import masked_mean
 from geovision.models.maunet import LIGHT_WIDTHS, MARKS, WIDTHS, MAUNet, MaxAverageUnit, UpSamplerUnit
 from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
 from geovision.spec import Channel, FieldTarget
@@ -149,7 +149,7 @@ def test_options_that_make_no_network_are_refused() -> None:
 
 def fitted(kind: type[FieldHead], truth: Tensor, **options) -> FieldHead:
     head = kind(4, RAIN, **options)
-    head.fit(truth)
+    head.fit_statistics(truth)
     return head
 
 
@@ -179,7 +179,7 @@ def test_no_head_gives_negative_rain_or_more_than_its_limit(kind: type[FieldHead
 
 def test_a_quantity_that_may_be_negative_stays_so() -> None:
     head = FieldHead(4, WARMTH)
-    head.fit(torch.tensor([-10.0, 30.0]))
+    head.fit_statistics(torch.tensor([-10.0, 30.0]))
     assert float(head.field(head(10 * torch.randn(9, 4, 3, 3))).detach().min()) < 0
     with pytest.raises(OptionError, match=r"never negative, not 'air_temperature' from -90"):
         BernoulliGammaHead(4, WARMTH)
@@ -295,7 +295,7 @@ def test_a_network_learns_fine_rain_better_than_interpolation() -> None:
     fine = fine.clamp_min(0)
     coarse = F.avg_pool2d(fine, 4)
     model, head = MAUNet(1, factor=4, widths=(8, 16), dropout=0.0), FieldHead(8, RAIN)
-    head.fit(fine[:64])
+    head.fit_statistics(fine[:64])
     both = nn.ModuleList([model, head])
     optimizer = torch.optim.Adam(both.parameters(), lr=3e-3)
     for _ in range(300):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 import geovision
+from geovision import hardware
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.hardware import hardware_bfloat16
 from geovision.heads.prediction import ClassPrediction, Prediction
@@ -400,6 +402,32 @@ def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Pa
     photos = sky(shared_data, robust)
     exact, quick = (prepare(robust, each)(photos, {})[0] for each in ("float32", "auto"))
     assert (quick - exact).norm() < 0.02 * (exact - exact.mean(0)).norm()
+
+
+@pytest.mark.parametrize(
+    ("tiles", "vectors", "gain", "taken"),
+    [
+        (True, True, 0.1, True),
+        (False, True, 0.6, False),
+        (False, True, 2.0, True),
+        (False, False, 9.0, False),
+    ],
+)
+def test_an_instruction_that_saves_no_time_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tiles: bool, vectors: bool, gain: float, taken: bool
+) -> None:
+    """Tiles gain on every processor that has them; the instruction for vectors alone on some."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
+    monkeypatch.setattr(hardware, "_bfloat16_gain", lambda: gain)
+    assert hardware_bfloat16.__wrapped__() is taken
+
+
+def test_the_gain_of_bfloat16_is_timed_by_one_thread() -> None:
+    threads = torch.get_num_threads()
+    gain = hardware._bfloat16_gain()
+    assert 0 < gain < math.inf
+    assert torch.get_num_threads() == threads
 
 
 def sky(shared_data: Path, model: GeoModel) -> dict[str, torch.Tensor]:

@@ -68,6 +68,11 @@ def test_a_name_that_is_near_to_nothing_says_where_all_names_are():
     assert caught.value.nearest == []
 
 
+def test_a_task_alone_is_no_model_and_says_where_its_models_are():
+    with pytest.raises(UnknownModelError, match="It is a task: `geovision list --task cloud` shows"):
+        registry.find_model("cloud")
+
+
 def test_a_wrong_name_fails_before_torch_is_imported():
     program = """
 import sys, geovision

@@ -221,3 +221,9 @@ def test_frequencies_are_not_taken_out_of_what_has_none():
     recipe = dataclasses.replace(with_stage(PLAIN, batch_size=12, sampling="balanced"), flatten_prior=0.5)
     with pytest.raises(OptionError, match="flatten_prior has nothing to take out"):
         train(tiny(), Blobs(36), recipe)
+
+
+def test_a_shorter_training_warms_up_for_a_shorter_time():
+    recipe = Recipe((Stage(epochs=6), Stage(epochs=12, warmup=4)))
+    assert [(stage.epochs, stage.warmup) for stage in recipe.with_epochs(9).stages] == [(3, 0), (6, 2)]
+    assert [(stage.epochs, stage.warmup) for stage in recipe.with_epochs(36).stages] == [(12, 0), (24, 4)]

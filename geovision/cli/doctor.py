@@ -267,7 +267,7 @@ def _processor() -> Iterator[Finding]:
     seen = json.loads(process.stdout)
     yield thread_finding(seen["threads"], seen["cores"], openmp=seen["openmp"])
     bfloat16 = "with AMX" if seen["amx"] else "yes" if seen["bf16"] else "no, so float32 is used"
-    yield Finding("ok", "processor", f"{seen['instructions']}; bfloat16 in hardware: {bfloat16}")
+    yield Finding("ok", "processor", f"{seen['instructions']}; bfloat16 saves time: {bfloat16}")
     yield Finding("ok", "graphics processor", ", ".join(seen["cuda"]) or "none; the processor does it all")
 
 

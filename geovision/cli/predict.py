@@ -50,7 +50,7 @@ def predict(
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
     precision: Annotated[
-        Precision, typer.Option(help="auto: bfloat16 where the processor has it.")
+        Precision, typer.Option(help="auto: bfloat16 where it is faster and answers alike.")
     ] = Precision.auto,
     top: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
     lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,

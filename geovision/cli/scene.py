@@ -26,14 +26,19 @@ def register(app: typer.Typer) -> None:
         "--limits cross_pol=-36:-14,co_pol=-28:-2",
         "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
         "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif",
+        "geovision scene runs/polarlow S1A_EW_GRDM_1SDH_20200110T050607_….SAFE --out maps/pass",
     ))(scene)  # fmt: skip
 
 
 def scene(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    source: Annotated[Path, typer.Argument(help="GeoTIFF or COG of both polarisations.", metavar="IN.tif")],
+    source: Annotated[
+        Path, typer.Argument(help="GeoTIFF of both polarisations, or a Sentinel-1 SAFE folder.", metavar="IN")
+    ],
     out: Annotated[Path, typer.Option(help="Folder and first part of the names of the results.")],
-    quantity: Annotated[Quantity, typer.Option(help="What its numbers are; never guessed.")],
+    quantity: Annotated[
+        Quantity | None, typer.Option(help="What its numbers are; never guessed. A SAFE folder says it.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     limits: Annotated[
         str | None,
@@ -84,7 +89,7 @@ def scene(
     from geovision.inference import scene as run
 
     declared = Declared(
-        quantity.value,
+        None if quantity is None else quantity.value,
         bands=band_numbers(bands) if bands else None, limits=decibel_limits(limits) if limits else {},
         nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
@@ -102,6 +102,11 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     @abc.abstractmethod
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
         """A figure of one sample, with what a model said where that is given."""
+
+    def options(self) -> Mapping[str, Any]:
+        """Keywords of `geovision.create` by which a model suits these data: grids, or classes other than the
+        task's."""
+        return {}
 
     @classmethod
     @abc.abstractmethod

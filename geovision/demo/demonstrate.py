@@ -109,7 +109,7 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
         adapter.synthetic(root, demo.samples, seed=demo.seed)
     with told.step(f"read them with {adapter.__name__}, split by {adapter.card.split_unit}"):
         data = geovision.load_dataset(task.dataset, root, size=demo.size)
-        model = _fresh(task)
+        model = _fresh(task, data)
         training, held_back = as_taken(data, model.inputs[0]).split_by_unit(_HELD_BACK, seed=demo.seed)
     told.say(f"train {model.spec.name} on {len(training)} samples")
     geovision.train(model, training, recipe=demo.recipe, progress=told.show)
@@ -126,13 +126,13 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
     )  # fmt: skip
 
 
-def _fresh(task: Task) -> GeoModel:
-    """The task's small model, initialised alike every time."""
+def _fresh(task: Task, data: GeoDataset) -> GeoModel:
+    """The task's small model for these data, initialised alike every time."""
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(task.demo.seed)
-        return geovision.create(task.demo.model, size=task.demo.size)
+        return geovision.create(task.demo.model, **{"size": task.demo.size, **data.options()})
 
 
 def _report_figures(report: Any, folder: Path) -> list[Path]:

@@ -28,6 +28,13 @@ CAPTIONS = {
     "confusion": "True classes in rows, answers in columns: counts, and the fraction of each true class.",
     "reliability": "How often the model is right when it claims a probability.",
     "mistakes": "The wrong answers that it was surest of.",
+    "maps": "The sample in which there is most to see: what went in, what came out, and the truth.",
+    "quantiles": "Quantiles of the answers over those of the truth: below the line the tail is too weak.",
+    "spectra": "Power by wavelength: where the answer lies below the truth, it is too smooth.",
+    "errors": "Bias and error of every cell over all samples held back.",
+    "mask_reliability": "How often what is said with a probability happens, and how often it is said.",
+    "performance": "Detection over the part of what was said that happened, for every threshold; lines of equal "
+    "critical success index.",
 }
 """By figure of a report. A figure that is not named here stands under its own name."""
 

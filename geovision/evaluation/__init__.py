@@ -8,14 +8,21 @@ except ImportError as error:
     raise MissingExtraError("torchmetrics", "train") from error
 
 from geovision.evaluation.calibration import calibrate, fit_temperature
+from geovision.evaluation.classes import ClassReport, score
 from geovision.evaluation.crossval import cross_validate
+from geovision.evaluation.evaluate import evaluate
+from geovision.evaluation.gridded import Answers, GriddedReport, answers
 from geovision.evaluation.predictions import Predictions, collect
-from geovision.evaluation.report import Figure, Report, evaluate, score
+from geovision.evaluation.report import Figure, Report
 
 __all__ = [
+    "Answers",
+    "ClassReport",
     "Figure",
+    "GriddedReport",
     "Predictions",
     "Report",
+    "answers",
     "calibrate",
     "collect",
     "cross_validate",

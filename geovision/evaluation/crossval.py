@@ -17,9 +17,9 @@ from geovision import api, registry
 from geovision.datasets.base import GeoDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation.calibration import fit_temperature
+from geovision.evaluation.classes import ClassReport, score
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.provenance import data_digest
-from geovision.evaluation.report import Report, score
 from geovision.metrics import create as create_metric
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, Recipe
@@ -37,7 +37,7 @@ def cross_validate(
     recipe: Recipe | None = None, backbone_weights: str | Path | None = None,
     size: tuple[int, int] | None = None, dropout: float | None = None, bootstrap: int = 1000, seed: int = 0,
     devices: int | str = "auto", workers: int = 0, progress: bool = True,
-) -> Report:  # fmt: skip
+) -> ClassReport:  # fmt: skip
     """Train a fresh model for each fold, ask it about the samples it did not see, score all answers
     together.
 

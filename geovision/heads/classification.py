@@ -48,8 +48,15 @@ class ClassScores(nn.Module):
         (Guo et al. 2017, arXiv:1706.04599)."""
         return (logits.float() / self.temperature).softmax(dim=-1)
 
-    def decode(self, logits: Tensor, features: Tensor, sources: Sequence[str]) -> list[ClassPrediction]:
-        """One labelled answer a sample."""
+    def scored(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(probabilities, labels) of the samples that have a label, as metrics take them."""
+        probabilities = self.probabilities(logits)
+        return (probabilities, target) if valid is None else (probabilities[valid], target[valid])
+
+    def decode(
+        self, logits: Tensor, features: Tensor, sources: Sequence[str], *, valid: Tensor | None = None
+    ) -> list[ClassPrediction]:
+        """One labelled answer a sample; a class is of the whole of it, so `valid` is None."""
         probabilities = self.probabilities(logits)
         # Stable: among equals the first class, whatever the batch.
         order = probabilities.argsort(dim=-1, descending=True, stable=True).tolist()

@@ -18,66 +18,51 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
+from geovision.heads.gridded import GriddedHead, counted, masked_mean, plain
+from geovision.heads.prediction import FieldPrediction
 from geovision.spec import FieldTarget
 
 __all__ = [
-    "BernoulliGammaHead", "FieldHead", "QuantileHead", "dropout_ensemble", "knowledge_refinement",
-    "masked_mean",
+    "BernoulliGammaHead", "FieldHead", "GivenField", "QuantileHead", "dropout_ensemble",
+    "knowledge_refinement",
 ]  # fmt: skip
 
 
-def masked_mean(losses: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean over the cells that count; 0 where none does.
+class GivenField(GriddedHead):
+    """The head of a network whose features are the field already, in the unit of the target.
 
     Args:
-        losses: Any shape; what stands in cells that do not count may be NaN.
-        valid: Of bool, broadcastable; None: all.
-    """
-    if valid is None:
-        return losses.mean()
-    there = valid.expand_as(losses)
-    return torch.where(there, losses, torch.zeros_like(losses)).sum() / there.sum().clamp_min(1)
-
-
-class FieldHead(nn.Module):
-    """One value in every cell: a convolution 1x1.
-
-    Args:
-        num_features: Of every cell.
+        num_features: Of every cell; here 1.
         target: The quantity; where its hard range begins at 0 or above, the answer is never negative.
-        dropout: Of whole features, in training.
-        error: ``"squared"`` or ``"absolute"``, what the loss is the mean of.
-        parameters: Of every cell; more than one for heads that are built on this.
+        dropout: Nothing is dropped here.
 
     Shape:
-        features ``(batch, num_features, y, x)`` -> ``(batch, parameter, y, x)``.
+        features ``(batch, 1, y, x)`` -> the same.
 
     Attributes:
         scale: What a parameter of 1 stands for, in the unit of the target.
-        limit: Highest value of an answer; infinite until `fit`.
+        limit: Highest value of an answer; infinite until `fit_statistics`.
     """
 
+    answer = FieldPrediction
     scale: Tensor
     limit: Tensor
 
-    def __init__(
-        self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
-        error: Literal["squared", "absolute"] = "squared", parameters: int = 1,
-    ) -> None:  # fmt: skip
+    def __init__(self, num_features: int, target: FieldTarget, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.target, self.error = target, error
+        self.target = target
         self.non_negative = target.channel.valid_range[0] >= 0
-        self.dropout = nn.Dropout2d(dropout)
-        self.convolution = nn.Conv2d(num_features, parameters, 1)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("limit", torch.full((), math.inf))
 
     @torch.no_grad()
-    def fit(self, truth: Tensor, valid: Tensor | None = None, *, multiple: float = 1.5) -> None:
-        """Take the scale and the limit of the answers from the truths of the training set.
+    def fit_statistics(self, truth: Tensor, valid: Tensor | None = None, *, multiple: float = 1.5) -> None:
+        """Take the limit of the answers from the truths of the training set. Fitted again on other data,
+        the limit can but rise.
 
         Args:
             truth: ``(sample, 1, y, x)``; NaN does not count.
+            valid: Cells that count, broadcastable; None: all.
             multiple: The limit is the largest value times this.
         """
         values = truth[torch.isfinite(truth) if valid is None else torch.isfinite(truth) & valid]
@@ -85,15 +70,71 @@ class FieldHead(nn.Module):
             raise OptionError(
                 f"multiple={multiple} of {len(values)} values: expected 1 or more, and some values"
             )
-        self.scale.copy_(values.std().clamp_min(1e-6))
-        self.limit.copy_(values.max() * multiple)
+        limit = values.max() * multiple
+        self._fit_scale(values)
+        self.limit.copy_(torch.maximum(limit, self.limit) if torch.isfinite(self.limit) else limit)
+
+    def _fit_scale(self, values: Tensor) -> None:
+        """Nothing to fit: the features are in the unit of the target."""
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.convolution(self.dropout(features))
+        return features
 
     def field(self, parameters: Tensor) -> Tensor:
         """The answer ``(batch, 1, y, x)``, in the unit of the target."""
         return self._guarded(parameters * self.scale)
+
+    def estimate(self, values: Tensor) -> Tensor:
+        return self.field(values)
+
+    def layers(self, parameters: Tensor) -> dict[str, Tensor]:
+        """What else is known of every cell, by name, ``(batch, 1, y, x)`` each."""
+        return {}
+
+    def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> FieldPrediction:
+        layers = {name: plain(layer[0, 0], there) for name, layer in self.layers(values).items()}
+        return FieldPrediction(
+            source, name=self.target.name, unit=self.target.channel.unit, values=plain(found, there),
+            layers=layers, grid=self._placed(found),
+        )  # fmt: skip
+
+    def _guarded(self, values: Tensor) -> Tensor:
+        values = values.clamp_min(0) if self.non_negative else values
+        return torch.minimum(values, self.limit.to(values))
+
+
+class FieldHead(GivenField):
+    """One value in every cell: a convolution 1x1.
+
+    Args:
+        num_features: Of every cell.
+        target: As of `GivenField`.
+        dropout: Of whole features, in training.
+        error: ``"squared"`` or ``"absolute"``, what the loss is the mean of.
+        parameters: Of every cell; more than one for heads that are built on this.
+
+    Shape:
+        features ``(batch, num_features, y, x)`` -> ``(batch, parameter, y, x)``.
+    """
+
+    def __init__(
+        self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
+        error: Literal["squared", "absolute"] = "squared", parameters: int = 1,
+    ) -> None:  # fmt: skip
+        super().__init__(num_features, target)
+        if error not in ("squared", "absolute"):
+            raise OptionError(f"error={error!r}; known: squared, absolute")
+        self.error = error
+        self.dropout = nn.Dropout2d(dropout)
+        self.convolution = nn.Conv2d(num_features, parameters, 1)
+
+    def _fit_scale(self, values: Tensor) -> None:
+        # Of the first data alone: trained weights stand on it.
+        if not torch.isfinite(self.limit):
+            self.scale.copy_(values.std().clamp_min(1e-6))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.convolution(self.dropout(features))
 
     def loss(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
         """Mean over the cells that count: valid ones whose truth is a number.
@@ -101,10 +142,8 @@ class FieldHead(nn.Module):
         Args:
             truth: ``(batch, 1, y, x)``, in the unit of the target.
         """
-        there = torch.isfinite(truth) if valid is None else torch.isfinite(truth) & valid
-        # Not a number would go through a mask into the gradient.
-        losses = self.losses(parameters, torch.where(there, truth, torch.zeros_like(truth)))
-        return masked_mean(losses, there)
+        truth, there = counted(truth, valid)
+        return masked_mean(self.losses(parameters, truth), there)
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
         """The error of every cell ``(batch, 1, y, x)``, in units of `scale`.
@@ -116,10 +155,6 @@ class FieldHead(nn.Module):
 
     def _censored(self, said: Tensor, truth: Tensor) -> Tensor:
         return torch.where(truth > 0, said, said.clamp_min(0)) if self.non_negative else said
-
-    def _guarded(self, values: Tensor) -> Tensor:
-        values = values.clamp_min(0) if self.non_negative else values
-        return torch.minimum(values, self.limit.to(values))
 
 
 class QuantileHead(FieldHead):
@@ -142,6 +177,7 @@ class QuantileHead(FieldHead):
         if sorted(set(quantiles)) != list(quantiles) or not 0 < quantiles[0] <= quantiles[-1] < 1:
             raise OptionError(f"quantiles={tuple(quantiles)}: expected ascending numbers between 0 and 1")
         super().__init__(num_features, target, dropout=dropout, parameters=len(quantiles))
+        self._levels = tuple(quantiles)
         self.register_buffer("quantiles", torch.tensor(list(quantiles)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -156,6 +192,10 @@ class QuantileHead(FieldHead):
     def fields(self, parameters: Tensor) -> Tensor:
         """All quantiles ``(batch, quantile, y, x)``, in the unit of the target."""
         return self._guarded(parameters * self.scale)
+
+    def layers(self, parameters: Tensor) -> dict[str, Tensor]:
+        fields = self.fields(parameters)
+        return {f"quantile_{q:g}": fields[:, n : n + 1] for n, q in enumerate(self._levels)}
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
         """The pinball loss (Koenker and Bassett 1978) of every quantile and cell, in units of `scale`."""
@@ -199,6 +239,9 @@ class BernoulliGammaHead(FieldHead):
         """The mean ``(batch, 1, y, x)``, in the unit of the target."""
         p, shape, scale = self.distribution(parameters)
         return self._guarded(p * (self.wet + shape * scale))
+
+    def layers(self, parameters: Tensor) -> dict[str, Tensor]:
+        return {f"probability_of_{self.wet:g}": self.distribution(parameters)[0]}
 
     def sample(self, parameters: Tensor, *, members: int, seed: int = 0) -> Tensor:
         """Fields drawn cell by cell ``(member, batch, 1, y, x)``, in the unit of the target; neighbours are

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geovision.spec import ClassCard, Text
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["ClassPrediction", "Prediction", "confidence_word"]
+from geovision.spec import ClassCard, Grid, Text
+
+__all__ = ["ClassPrediction", "FieldPrediction", "MaskPrediction", "Prediction", "confidence_word"]
+
+_NOTHING: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
 
 # The likelihood scale of the IPCC guidance note on uncertainty (Mastrandrea et al. 2010), by the
 # probability above which each word holds.
@@ -85,3 +90,95 @@ class ClassPrediction(Prediction):
             "outlier_score": self.outlier_score,
             "probabilities": dict(self.probabilities),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class _GriddedPrediction(Prediction):
+    grid: Grid | None = None
+
+    def _coordinates(self) -> dict[str, Any]:
+        return {"latitude": list(self.grid.lat), "longitude": list(self.grid.lon)} if self.grid else {}
+
+
+@dataclass(frozen=True, eq=False)
+class FieldPrediction(_GriddedPrediction):
+    """A quantity in every cell.
+
+    Attributes:
+        name, unit: Of the quantity.
+        values: float32 ``(y, x)``, NaN where the answer means nothing; south first.
+        layers: What else the head tells of every cell, by name, ``(y, x)`` each: quantiles, or the
+            probability of a wet cell.
+        grid: Middles of the cells; None where they are not known.
+    """
+
+    name: str = ""
+    unit: str = ""
+    values: NDArray[np.floating] = field(default_factory=lambda: _NOTHING)
+    layers: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Where the answer means something, ``(y, x)``."""
+        return np.isfinite(self.values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: what is there in few numbers, and every value; NaN is None."""
+        there = self.values[self.valid]
+        return {
+            "source": self.source,
+            "flags": list(self.flags),
+            "name": self.name,
+            "unit": self.unit,
+            "mean": float(there.mean()) if there.size else None,
+            "highest": float(there.max()) if there.size else None,
+            "valid_cells": int(there.size),
+            "values": _plain(self.values),
+            "layers": {name: _plain(layer) for name, layer in self.layers.items()},
+            **self._coordinates(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction(_GriddedPrediction):
+    """Yes or no in every cell.
+
+    Attributes:
+        name: Of what is there or not.
+        probability: float32 ``(y, x)``, 0-1, NaN where the answer means nothing.
+        threshold: Probability from which the answer is yes.
+        grid: Middles of the cells; None where they are not known.
+    """
+
+    name: str = ""
+    probability: NDArray[np.floating] = field(default_factory=lambda: _NOTHING)
+    threshold: float = 0.5
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Where the answer means something, ``(y, x)``."""
+        return np.isfinite(self.probability)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where the answer is yes, ``(y, x)``."""
+        return self.probability >= self.threshold
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: what is there in few numbers, and every probability; NaN is None."""
+        there = self.probability[self.valid]
+        return {
+            "source": self.source,
+            "flags": list(self.flags),
+            "name": self.name,
+            "threshold": self.threshold,
+            "cells": int(self.mask.sum()),
+            "highest": float(there.max()) if there.size else None,
+            "valid_cells": int(there.size),
+            "probability": _plain(self.probability),
+            **self._coordinates(),
+        }
+
+
+def _plain(values: NDArray[np.floating]) -> list[list[float | None]]:
+    return [[float(each) if np.isfinite(each) else None for each in row] for row in values]

@@ -1,9 +1,10 @@
 """Models over more than fits into one call: archives of frames, scenes on a map."""
 
 from geovision.inference.archive import Progress, Summary, archive
+from geovision.inference.declared import Declared
 from geovision.inference.engine import Workers
 from geovision.inference.rows import Reading
-from geovision.inference.scene import Declared, SceneSummary, scene
+from geovision.inference.scene import SceneSummary, scene
 from geovision.inference.table import open_table, read_table
 
 __all__ = [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geovision import __version__, storage
-from geovision.errors import InputError, OptionError, StorageError
+from geovision.errors import InputError, StorageError
 from geovision.inference import engine, quicklook
+from geovision.inference.declared import Declared, limits_of, on_map, opened, taken
 from geovision.inference.detections import Detection, cover, geojson
 from geovision.inference.maps import Maps, merge
 from geovision.inference.rasters import bounded, storing
@@ -31,48 +31,16 @@ from geovision.models.folder import read, weights_digest
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import Prepared, prepare
 from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.scenes import (
-    CountsRaster,
-    Grid,
-    RadarScene,
-    check_pixels,
-    model_grid,
-    open_scene,
-    write_counts,
-)
-from geovision.readers.scenes.geotiff import POLARISATIONS
-from geovision.spec import ClassTarget, InputSpec
+from geovision.readers.scenes import CountsRaster, Grid, RadarScene, write_counts
 
-__all__ = ["Declared", "SceneProgress", "SceneSummary", "scene"]
+__all__ = ["SceneProgress", "SceneSummary", "scene"]
 
 SceneProgress = Callable[[str, int, int], None]
-"""What is under way (``"averaging"``, ``"asking"``, ``"merging"``), how much is done, how much there is."""
+"""What is under way (``"warping"`` for a SAFE folder, ``"averaging"``, ``"asking"``, ``"merging"``), how
+much is done, how much there is."""
 
 _READERS = 2  # threads that average the scene, each with a tile in memory
 _PICTURE = 900  # pixels of a quick look
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a file does not say, or says otherwise. Nothing of it is guessed.
-
-    Args:
-        quantity: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``.
-        bands: Channel to number of its band, from 1; None: by the descriptions in the file.
-        limits: Channel to the decibels of the lowest and the highest count; empty: those that are
-            stored with the model.
-        nodata: A value that stands for no data, beside what the file declares.
-        time: When the scene was taken, UTC; None: as the file says.
-        crs: Projection of the result, in metres; ``"scene"``: the scene's own; None: see
-            `geovision.readers.scenes.grid.model_grid`.
-    """
-
-    quantity: str
-    bands: Mapping[str, int] | None = None
-    limits: Mapping[str, DecibelLimits] = field(default_factory=dict)
-    nodata: float | None = None
-    time: datetime.datetime | None = None
-    crs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +80,8 @@ def scene(
 
     Args:
         model: One that takes radar in counts, of pixels with a size on the ground.
-        path: The scene, see `geovision.readers.scenes.open_scene`.
+        path: The scene, see `geovision.readers.scenes.open_scene`; or a Sentinel-1 SAFE folder, see
+            `geovision.readers.scenes.write_map`.
         out: Folder and first part of the names of the results.
         declared: What the file does not say.
         overlap: Fraction of a window's side that its neighbour covers too, at least.
@@ -129,84 +98,47 @@ def scene(
     Raises:
         OptionError: A model of another kind, options that exclude each other, limits that are missing.
         InputError: A scene that cannot be taken; see its message. Or no window has enough data.
+        MissingExtraError: A SAFE folder, without satpy.
         StorageError: The results could not be written; what stood there is untouched.
     """
-    source_spec, layers = _taken(model)
-    limits = _limits(model, declared)
+    source_spec, layers = taken(model)
+    limits = limits_of(model, declared)
     masks = dict(masks or {})
-    given = open_scene(
-        path, [channel.name for channel in source_spec.channels], quantity=declared.quantity,
-        bands=declared.bands, nodata=declared.nodata, time=declared.time,
-    )  # fmt: skip
-    assert source_spec.pixel_size is not None
-    assert source_spec.size is not None
-    check_pixels(given, source_spec.pixel_size)
-    grid = model_grid(given.grid, source_spec.pixel_size, declared.crs, where=str(path))
-    windows = Windows(grid.shape, source_spec.size, overlap)
-    given.check()
-    for mask in masks.values():
-        cover(mask, grid.part(0, 0, (1, 1)), np.ones((1, 1), bool))  # a bad one fails before the work
     told = progress or (lambda what, done, whole: None)
     clock = _Clock()
     out = Path(out).absolute()
-    with _scratch(out.parent) as scratch:
-        with storing(scratch):
-            counts = write_counts(
-                given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
-                progress=lambda done, whole: told("averaging", done, whole),
-            )  # fmt: skip
-        clock.lap("averaging")
-        ask = _asked(model, precision, workers, scratch)
-        job = Job(counts, windows, ask, batch_size, least_valid)
-        answers = slide(
-            job, scratch, workers or engine.Workers(), lambda done, whole: told("asking", done, whole)
-        )
-        _some(answers, job, given)
-        clock.lap("asking")
-        about = _about(model, given, declared, limits, windows, least_valid, threshold)
-        maps = merge(
-            answers, counts, layers, about, scratch, lambda done, whole: told("merging", done, whole)
-        )
-        detections = maps.detections(
-            counts, threshold, separation or min(source_spec.size) / 2 * grid.cell[0], masks
-        )
-        files = _write(out, model, given, maps, counts, detections, about)
-        clock.lap("merging")
+    with on_map(path, source_spec, declared, limits, told) as (path, declared):
+        given, grid, windows = opened(path, source_spec, declared, overlap)
+        for mask in masks.values():
+            cover(mask, grid.part(0, 0, (1, 1)), np.ones((1, 1), bool))  # a bad one fails before the work
+        with _scratch(out.parent) as scratch:
+            with storing(scratch):
+                counts = write_counts(
+                    given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
+                    progress=lambda done, whole: told("averaging", done, whole),
+                )  # fmt: skip
+            clock.lap("averaging")
+            ask = _asked(model, precision, workers, scratch)
+            job = Job(counts, windows, ask, batch_size, least_valid)
+            answers = slide(
+                job, scratch, workers or engine.Workers(), lambda done, whole: told("asking", done, whole)
+            )
+            _some(answers, job, given)
+            clock.lap("asking")
+            about = _about(model, given, limits, windows, least_valid, threshold)
+            maps = merge(
+                answers, counts, layers, about, scratch, lambda done, whole: told("merging", done, whole)
+            )
+            detections = maps.detections(
+                counts, threshold, separation or min(windows.size) / 2 * grid.cell[0], masks
+            )
+            files = _write(out, model, given, maps, counts, detections, about)
+            clock.lap("merging")
     skipped = int((~answers.asked).sum())
     return SceneSummary(files, tuple(detections), grid, answers.asked.size, skipped, clock.laps)
 
 
 # --- what is asked ----------------------------------------------------------------------------------
-
-
-def _taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
-    """The input that windows fill, and names of the layers of the result."""
-    first = model.inputs[0]
-    radar = all(channel.name in POLARISATIONS for channel in first.channels)
-    if len(model.inputs) != 1 or first.layout != "channel y x" or first.pixel_size is None or not radar:
-        takes = ", ".join(channel.name for channel in first.channels)
-        raise OptionError(
-            f"{model.spec.name} takes {takes} and no radar on a map; a scene is cross_pol and co_pol"
-        )
-    if first.size is None:
-        raise OptionError(f"{model.spec.name} has no size of windows; create it with size=")
-    if not isinstance(model.target, ClassTarget):
-        raise OptionError(f"{model.spec.name} answers no class; a scene is asked for one")
-    return first, (model.target.positive,) if model.target.positive else model.target.classes
-
-
-def _limits(model: GeoModel, declared: Declared) -> Mapping[str, DecibelLimits] | None:
-    """Declared, or stored with the model; None for counts."""
-    stored = {name: DecibelLimits(*pair) for name, pair in model.options.limits.items()}
-    if stored and declared.limits and dict(declared.limits) != stored:
-        told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
-        raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")
-    known = {channel.name for channel in model.inputs[0].channels}
-    if strange := [name for name in declared.limits if name not in known]:
-        raise OptionError(f"no channel {strange[0]!r} has limits; the model takes {', '.join(sorted(known))}")
-    if declared.quantity == "counts":
-        return dict(declared.limits) or None
-    return dict(declared.limits) or stored or None
 
 
 class _Loaded:
@@ -274,13 +206,13 @@ def _some(answers: Answers, job: Job, given: RadarScene) -> None:
 
 
 def _about(
-    model: GeoModel, given: RadarScene, declared: Declared, limits: Mapping[str, DecibelLimits] | None,
-    windows: Windows, least_valid: float, threshold: float,
+    model: GeoModel, given: RadarScene, limits: Mapping[str, DecibelLimits] | None, windows: Windows,
+    least_valid: float, threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     """What made the result, so that it can be made again."""
     return {
         "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
-        "scene": Path(given.path).name, "quantity": declared.quantity,
+        "scene": Path(given.path).name, "quantity": given.quantity,
         "bands": dict(zip(given.channels, given.bands, strict=True)),
         "limits_db": {name: [each.low, each.high] for name, each in (limits or {}).items()},
         "time": None if given.time is None else given.time.isoformat(),

@@ -2,7 +2,8 @@
 
 Every metric is a `torchmetrics.Metric` with `higher_is_better`, called as
 ``metric(prediction, target)``. What it takes follows the task's target: for classes, probabilities
-``(sample, class)`` and labels ``(sample,)``. A metric adds up states that can be merged, so one
+``(sample, class)`` and labels ``(sample,)``; for fields
+and masks, see `geovision.metrics.gridded`. A metric adds up states that can be merged, so one
 value over a data set, over several processes and over a bootstrap resample come from the same code.
 """
 
@@ -43,6 +44,39 @@ METRICS: dict[str, str] = {
     "calibration_error": "geovision.metrics.calibration:calibration_error",
     "brier": "geovision.metrics.calibration:brier",
     "nll": "geovision.metrics.calibration:nll",
+    "rmse": "geovision.metrics.field_scores:rmse",
+    "mae": "geovision.metrics.field_scores:mae",
+    "bias": "geovision.metrics.field_scores:bias",
+    "correlation": "geovision.metrics.field_scores:correlation",
+    "csi_1": "geovision.metrics.gridded:csi_1",
+    "csi_10": "geovision.metrics.gridded:csi_10",
+    "ets_10": "geovision.metrics.gridded:ets_10",
+    "pod_10": "geovision.metrics.gridded:pod_10",
+    "far_10": "geovision.metrics.gridded:far_10",
+    "fss_10_5": "geovision.metrics.gridded:fss_10_5",
+    "p95_bias": "geovision.metrics.gridded:p95_bias",
+    "p99_bias": "geovision.metrics.gridded:p99_bias",
+    "p999_bias": "geovision.metrics.gridded:p999_bias",
+    "r01_bias": "geovision.metrics.gridded:r01_bias",
+    "sdii_bias": "geovision.metrics.gridded:sdii_bias",
+    "rx1day_bias": "geovision.metrics.gridded:rx1day_bias",
+    "time_correlation": "geovision.metrics.gridded:time_correlation",
+    "ralsd": "geovision.metrics.gridded:ralsd",
+    "wasserstein": "geovision.metrics.gridded:wasserstein",
+    "psnr": "geovision.metrics.gridded:psnr",
+    "ssim": "geovision.metrics.gridded:ssim",
+    "ms_ssim": "geovision.metrics.gridded:ms_ssim",
+    "csi": "geovision.metrics.gridded:csi",
+    "pod": "geovision.metrics.gridded:pod",
+    "far": "geovision.metrics.gridded:far",
+    "hss": "geovision.metrics.gridded:hss",
+    "ets": "geovision.metrics.gridded:ets",
+    "frequency_bias": "geovision.metrics.gridded:frequency_bias",
+    "mask_brier": "geovision.metrics.gridded:mask_brier",
+    "mask_pr_auc": "geovision.metrics.gridded:mask_pr_auc",
+    "mask_fss": "geovision.metrics.gridded:mask_fss",
+    "mask_table": "geovision.metrics.gridded:mask_table",
+    "mask_f1": "geovision.metrics.gridded:f1",
 }
 """Metric name to ``"module:function"``, a function of the target that gives the metric."""
 

@@ -18,7 +18,7 @@ from torchmetrics.utilities import dim_zero_cat, dim_zero_sum
 
 from geovision.errors import OptionError
 
-__all__ = ["Estimate", "bootstrap"]
+__all__ = ["Estimate", "UnitStates", "bootstrap"]
 
 
 class Estimate(NamedTuple):
@@ -78,13 +78,20 @@ def _estimate(
     metric.reset()
     metric.update(prediction, target)
     value = metric.compute()
+    values = None
     if len(draws):
-        values = _resampled(metric, _states(metric, prediction, target, member), member, draws).double()
-        tail = (1 - level) / 2
-        low, high = torch.nanquantile(values, values.new_tensor([tail, 1 - tail]), dim=0).float()
-    else:
-        low = high = torch.full_like(value, torch.nan, dtype=torch.float32)
+        values = _resampled(metric, _states(metric, prediction, target, member), member, draws)
     metric.reset()
+    return _with_interval(value, values, level)
+
+
+def _with_interval(value: Tensor, values: Tensor | None, level: float) -> Estimate:
+    if values is None:
+        nothing = torch.full_like(value, torch.nan, dtype=torch.float32)
+        return Estimate(value, nothing, nothing)
+    values = values.double()
+    tail = (1 - level) / 2
+    low, high = torch.nanquantile(values, values.new_tensor([tail, 1 - tail]), dim=0).float()
     return Estimate(value, low, high)
 
 
@@ -116,6 +123,7 @@ def _resampled(metric: Metric, states: Mapping[str, Tensor], member: Tensor, dra
         if name not in gathered
     }
     values = []
+    metric._update_count = max(metric._update_count, 1)  # torchmetrics warns of states that it did not sum
     for number, draw in enumerate(draws):
         for name in gathered:
             setattr(metric, name, [states[name].repeat_interleave(draw[member], dim=0)])
@@ -124,3 +132,49 @@ def _resampled(metric: Metric, states: Mapping[str, Tensor], member: Tensor, dra
         metric._computed = None  # what torchmetrics remembers belongs to the states before
         values.append(metric.compute())
     return torch.stack(values)
+
+
+class UnitStates:
+    """The same for answers that come batch by batch and are not kept: states of every unit.
+
+    Args:
+        metrics: By name, whose states are sums. They are used, and left empty.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        for metric in metrics.values():
+            if any(reduction is not dim_zero_sum for reduction in metric._reductions.values()):
+                raise OptionError(f"{type(metric).__name__} has a state that is no sum")
+        self.metrics = dict(metrics)
+        self._units: dict[str, dict[str, dict[str, Tensor]]] = {}
+
+    def update(self, prediction: Tensor, target: Tensor, units: Sequence[str]) -> None:
+        """Add a batch ``(sample, …)``."""
+        for unit in dict.fromkeys(units):
+            rows = torch.tensor([index for index, each in enumerate(units) if each == unit])
+            own = self._units.setdefault(unit, {name: {} for name in self.metrics})
+            for name, metric in self.metrics.items():
+                metric.reset()
+                metric.update(prediction[rows], target[rows])
+                for state in metric._reductions:
+                    added = getattr(metric, state).clone()
+                    own[name][state] = own[name][state] + added if state in own[name] else added
+                metric.reset()
+
+    def estimates(
+        self, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
+    ) -> dict[str, Estimate]:  # fmt: skip
+        """An `Estimate` for each metric, as of `bootstrap`."""
+        draws = _draws(len(self._units), resamples, seed)
+        found = {}
+        for name, metric in self.metrics.items():
+            states = {
+                state: torch.stack([unit[name][state] for unit in self._units.values()])
+                for state in metric._reductions
+            }
+            everything = torch.ones(1, len(self._units), dtype=torch.int64)
+            value = _resampled(metric, states, torch.arange(0), everything)[0]
+            values = _resampled(metric, states, torch.arange(0), draws) if resamples else None
+            metric.reset()
+            found[name] = _with_interval(value, values, level)
+        return found

@@ -115,9 +115,12 @@ def _answer(prepared: Prepared, batch: Sequence[Source], skip_errors: bool) -> l
         shape = tuple((name, value.shape) for name, value in loaded.inputs.items())
         groups.setdefault(shape, []).append((index, loaded))
     for group in groups.values():
-        values, features = prepared(*_stack([loaded for _, loaded in group], prepared.specs))
+        inputs, valid = _stack([loaded for _, loaded in group], prepared.specs)
+        values, features = prepared(inputs, valid)
         names = [batch[index].name for index, _ in group]
-        decoded = prepared.head.decode(values, features, names)
+        decoded = prepared.head.decode(
+            values, features, names, valid=prepared.answered(inputs, valid, values)
+        )
         for (index, _), answer in zip(group, decoded, strict=True):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]

@@ -22,6 +22,7 @@ from geovision import registry, storage
 from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.models.card import render
 from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.spec import Grid, Grids
 
 __all__ = ["CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]
 
@@ -134,10 +135,17 @@ def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
     stored = config["options"]
     try:
         options = Options(**{name: _frozen(value) for name, value in stored.items()})
+        options = dataclasses.replace(options, grids=_grids(stored.get("grids")))
         with torch.device("cpu"):
             return assemble(spec, registry.find_task(spec.task), options)
-    except (TypeError, GeovisionError) as error:
+    except (TypeError, KeyError, GeovisionError) as error:
         raise WeightsCorrupt(f"{folder / CONFIG}: options that {spec.name} does not take: {error}") from error
+
+
+def _grids(stored: Any) -> Grids | None:
+    if stored is None:
+        return None
+    return Grids(*(Grid(tuple(g["lat"]), tuple(g["lon"])) for g in (stored["given"], stored["target"])))
 
 
 def _frozen(value: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -14,7 +16,7 @@ from geovision.heads.outlier import FeatureDistance
 from geovision.heads.prediction import Prediction
 from geovision.models.preprocess import Normalise, check
 from geovision.models.scalars import WithScalars, scalar_input
-from geovision.spec import ClassTarget, Context, InputSpec, ModelSpec, Target, Task, resolve
+from geovision.spec import ClassTarget, Context, Grids, InputSpec, ModelSpec, Target, Task, resolve
 
 __all__ = ["GeoModel", "Options", "Output", "assemble"]
 
@@ -45,6 +47,10 @@ class Options:
         pixel_size: Metres of a cell of the first input; `size` changes along unless it is given.
         limits: Channel to the decibels of its lowest and its highest count, where the counts that the
             model is trained on were made of decibels that are known.
+        predictors: Names of the channels taken beside those of the first input, among the task's.
+        grids: Those that a model of fields takes and answers on; None: it is bound to none.
+        head: Name of one of the task's heads; empty: the entry's.
+        head_options: Of the head, in place of the entry's.
     """
 
     classes: tuple[str, ...] = ()
@@ -56,22 +62,31 @@ class Options:
     std: tuple[float, ...] = ()
     pixel_size: float | None = None
     limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    predictors: tuple[str, ...] = ()
+    grids: Grids | None = None
+    head: str = ""
+    head_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     """Build the model that a registry entry and a caller's options describe, freshly initialised.
 
     Raises:
-        OptionError: A measurement that the task does not know, classes where there are none, or a
-            pixel size where cells have none.
+        OptionError: A measurement, predictor or head that the task does not know, classes or grids where
+            there are none, or a pixel size where cells have none.
     """
     target = _target(task, options.classes)
     inputs = list(spec.inputs or task.inputs)
+    if options.predictors:
+        inputs[0] = _with_predictors(inputs[0], task, options.predictors)
     _check_limits(options.limits, inputs[0])
     if options.pixel_size is not None:
         inputs[0] = _at_pixel_size(inputs[0], options.pixel_size, task)
     builder = resolve(spec.builder)
-    network = builder(dict(spec.arch) | dict(options.arch), inputs=tuple(inputs), size=options.size)
+    network = builder(
+        dict(spec.arch) | dict(options.arch), inputs=tuple(inputs), size=options.size,
+        **_placed(task, options.grids),
+    )  # fmt: skip
     mean = options.mean or getattr(network, "mean", ())
     std = options.std or getattr(network, "std", ())
     if mean:
@@ -82,10 +97,47 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     if options.scalars:
         inputs.append(scalar_input(_channels(task, options.scalars)))
         network = WithScalars(network, len(options.scalars))
-    head = resolve(spec.head or task.head)(network.num_features, target, dropout=options.dropout)
+    head: Any = _head(spec, task, options)(network.num_features, target, dropout=options.dropout)
+    if options.grids:
+        head.grid = options.grids.target
     if of := getattr(network, "outlier_features", None):
         head.outlier = FeatureDistance(network.num_features, of=of)
     return GeoModel(spec, task, options, tuple(inputs), target, network, head)
+
+
+def _with_predictors(given: InputSpec, task: Task, names: Sequence[str]) -> InputSpec:
+    known = {channel.name: channel for channel in task.predictors}
+    for name in names:
+        if name not in known:
+            raise OptionError(
+                f"task {task.name!r} has no predictor {name!r}; known: {', '.join(known) or 'none'}"
+            )
+    return dataclasses.replace(given, channels=(*given.channels, *(known[name] for name in names)))
+
+
+def _placed(task: Task, grids: Grids | None) -> dict[str, Grids]:
+    if grids is None:
+        return {}
+    if isinstance(task.target, ClassTarget):
+        raise OptionError(f"task {task.name!r} answers with classes, which lie on no grid")
+    return {"grids": grids}
+
+
+def _head(spec: ModelSpec, task: Task, options: Options) -> partial[nn.Module]:
+    """The class of the head with its own options."""
+    reference = spec.head or task.head
+    if options.head:
+        if options.head not in task.heads:
+            known = ", ".join(task.heads) or "none to choose"
+            raise OptionError(f"task {task.name!r} has no head {options.head!r}; known: {known}")
+        reference = task.heads[options.head]
+    own = {} if options.head else dict(spec.head_options)
+    kind = resolve(reference)
+    chosen = own | dict(options.head_options)
+    taken = inspect.signature(kind).parameters
+    if unknown := sorted(set(chosen) - set(taken)):
+        raise OptionError(f"{kind.__name__} has no option {unknown[0]!r}; it has {', '.join(taken)}")
+    return partial(kind, **chosen)
 
 
 def _at_pixel_size(given: InputSpec, pixel_size: float, task: Task) -> InputSpec:
@@ -185,7 +237,26 @@ class GeoModel(nn.Module):
         bare = isinstance(inputs, Tensor)
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
         values = self.head(self._features(mapping, valid, context))
-        return values if bare else Output(values)
+        return values if bare else Output(values, self.answered(mapping, valid, values))
+
+    def answered(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, values: Tensor
+    ) -> Tensor | None:
+        """Where the answer to a batch means something, of bool and broadcastable to `values`; None:
+        everywhere. The network says so, if it says anything (``answered(inputs, valid, shape)``)."""
+        told: Any = getattr(self.network, "answered", None)
+        return told(inputs, valid, values.shape) if told else None
+
+    def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        """What training makes small: the head's own loss, or the task's.
+
+        Args:
+            values: Of `forward`.
+            target: As in `geovision.datasets.base.Sample`, with a batch axis.
+            valid: Which targets count, of their shape; None: all.
+        """
+        own: Any = getattr(self.head, "loss", None)
+        return own(values, target, valid) if own else resolve(self.task.loss)(values, target, valid)
 
     def _features(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, context: Context | None

@@ -80,6 +80,13 @@ class Prepared:
         features = self.network(normalised, valid=masks or None, context=None).float()
         return self.head(features).cpu(), features.cpu()
 
+    def answered(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor
+    ) -> Tensor | None:
+        """Where the answers to a batch mean something; None: everywhere. See `GeoModel.answered`."""
+        told: Any = getattr(self.network, "answered", None)
+        return told(inputs, valid or None, values.shape) if told else None
+
 
 def _laid_out(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values

@@ -13,7 +13,7 @@ from geovision.plots import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["maps", "quantile_quantile", "spectra", "taylor"]
+__all__ = ["errors", "maps", "quantile_quantile", "spectra", "taylor"]
 
 _Field = NDArray[np.floating]
 
@@ -65,6 +65,29 @@ def maps(
     figure.colorbar(apart, ax=axes[:, 1], label=unit)
     if heading:
         figure.suptitle(heading)
+    return figure
+
+
+def errors(
+    bias: _Field, rmse: _Field, *, extent: tuple[float, float, float, float] | None = None,
+    unit: str = "mm/day",
+) -> Figure:  # fmt: skip
+    """Maps of the bias and of the error of every cell ``(y, x)``, over all times."""
+    from matplotlib import colormaps
+
+    figure = new_figure(10, 4.2)
+    left, right = figure.subplots(1, 2)
+    reach = float(np.nanmax(np.abs(bias))) if np.isfinite(bias).any() else 1.0
+    for axes, field, title, colours, limits in (
+        (left, bias, "bias", "RdBu", (-reach, reach)),
+        (right, rmse, "root of the mean squared error", "viridis", (None, None)),
+    ):
+        drawn = axes.imshow(
+            field, origin="lower", extent=extent, interpolation="nearest", vmin=limits[0], vmax=limits[1],
+            cmap=colormaps[colours].with_extremes(bad="0.8"),
+        )  # fmt: skip
+        axes.set_title(title)
+        figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
     return figure
 
 

@@ -1,9 +1,10 @@
 """Models that are fitted in one go: neighbours, support vectors, class means, quantile mapping.
 
 Either the network has ``fit(data)`` and is given the training samples as its own `forward` sees them,
-normalised; or the head has ``fit(features, labels)`` and is given what the network makes of them. Both
-fill their buffers; `GeoModel.save` then stores them like any weights. Arrays that grow with the data
-are resized when they are loaded (`_load_from_state_dict`).
+normalised, and the head what it takes from their targets (`statistics`); or the head has
+``fit(features, labels)`` and is given what the network makes of them. Both fill their buffers;
+`GeoModel.save` then stores them like any weights. Arrays that grow with the data are resized when they
+are loaded (`_load_from_state_dict`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from geovision.datasets.base import GeoDataset, Sample, collate
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
+from geovision.training.statistics import fit_statistics, takes_statistics
 
 __all__ = ["Normalised", "fit"]
 
@@ -54,6 +56,8 @@ def fit(model: GeoModel, data: GeoDataset, *, progress: bool = True) -> None:
     network, head = getattr(model.network, "fit", None), getattr(model.head, "fit", None)
     if network is not None:
         network(Normalised(data, model))
+        if takes_statistics(model):
+            fit_statistics(model, data)
     elif head is not None:
         head(*_features(model, data, progress=progress))
     else:

@@ -34,6 +34,7 @@ from geovision.training.module import HEADER, StageModule
 from geovision.training.prior import flatten_prior, takes_prior
 from geovision.training.progress import ProgressBar
 from geovision.training.run_folder import RunFolder
+from geovision.training.statistics import fit_statistics, takes_statistics
 
 __all__ = ["Job", "fit"]
 
@@ -76,6 +77,8 @@ def fit(job: Job) -> None:
         job.rows[:] = state["callbacks"]["EpochLog"]["rows"]
         bar.step = job.rows[-1]["step"] if job.rows else 0
     samples = _Samples(job)
+    if takes_statistics(job.model):
+        fit_statistics(job.model, samples.first())
     with torch.random.fork_rng(), _threads(job.workers), _quiet():
         for number in range(reached["stage"], len(job.recipe.stages)):
             here = number == reached["stage"]
@@ -163,14 +166,21 @@ class _Samples:
         """What the first input is trained at; None on its native grid."""
         return stage.size or self.job.model.inputs[0].size
 
-    def training(self, number: int) -> Batches:
-        stage, job = self.job.recipe.stages[number], self.job
+    def first(self) -> GeoDataset | Rows:
+        """What the first stage is trained on."""
+        return self._read(self.job.recipe.stages[0])
+
+    def _read(self, stage: Stage) -> GeoDataset | Rows:
         size = self.size(stage)
         if size is not None:
             # Read so large that a crop of mean area is taken pixel by pixel.
-            scale = 1 / math.sqrt(sum(job.recipe.augment.crop_area) / 2)
+            scale = 1 / math.sqrt(sum(self.job.recipe.augment.crop_area) / 2)
             size = (round(size[0] * scale), round(size[1] * scale))
-        data = self._at("training", job.data, size)
+        return self._at("training", self.job.data, size)
+
+    def training(self, number: int) -> Batches:
+        stage, job = self.job.recipe.stages[number], self.job
+        data = self._read(stage)
         balance = _labels(job.data) if stage.sampling == "balanced" else None
         return Batches(
             data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers,

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from geovision import metrics
 from geovision.errors import InputError
+from geovision.metrics.gridded import WholeField
 from geovision.models.geomodel import GeoModel
-from geovision.spec import ClassTarget, Recipe, Stage, resolve
+from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim
 from geovision.training.augment import Augmentation, mix
 from geovision.training.data import Batch, step_seed
@@ -46,13 +47,14 @@ class StageModule(L.LightningModule):
         self.recipe, self.number, self.steps_per_epoch = recipe, number, steps_per_epoch
         self.soft: Tensor | None
         self.register_buffer("soft", soft, persistent=False)
-        self._loss = resolve(model.task.loss)
         self._augment = Augmentation(recipe.augment, model.inputs, model.target, size=size)
         own = model.inputs[0].size
         self._resize = Augmentation(type(recipe.augment)(), model.inputs, model.target, size=own)
         self._still: list[nn.Module] = []
         # In a dictionary, where torch does not take them for parts of the network.
-        self._metrics = {"all": metrics.applicable(model.task.metrics, model.target)}
+        found = metrics.applicable(model.task.metrics, model.target)
+        # A score of all fields at once would keep them all, every epoch anew.
+        self._metrics = {"all": {n: each for n, each in found.items() if not isinstance(each, WholeField)}}
         # What a checkpoint in the middle of an epoch holds of it: sum and number of losses, seconds.
         self._carried = (0.0, 0, 0.0)
         self._begin_epoch()
@@ -105,7 +107,7 @@ class StageModule(L.LightningModule):
         batch = self._softened(self._augment(self._plain(batch)))
         if isinstance(self.model.target, ClassTarget):
             batch = mix(batch, self.recipe.augment)
-        loss = self._loss(*self._answered(batch))
+        loss = self.model.loss(*self._answered(batch))
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
         self.loss_steps += 1
         return loss
@@ -122,15 +124,15 @@ class StageModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self._resize(self._plain(batch))
         values, target, valid = self._answered(batch)
-        count = len(target) if valid is None else int(valid.sum())
-        self._validation += torch.tensor([float(self._loss(values, target, valid)) * count, count])
-        probabilities = getattr(self.model.head, "probabilities", None)
-        prediction = probabilities(values) if probabilities else values
-        if valid is not None:
-            prediction, target = prediction[valid], target[valid]
-        if len(target):
+        head: Any = self.model.head
+        prediction, truth = head.scored(values, target, valid)
+        # Where an answer or its truth is missing, both a loss and a score have nothing to say.
+        count = int(torch.isfinite(truth).sum()) if truth.is_floating_point() else len(truth)
+        loss = float(self.model.loss(values, target, valid))
+        self._validation += torch.tensor([loss * count, count], dtype=torch.float64)
+        if count:
             for metric in self._metrics["all"].values():
-                metric.update(prediction, target)
+                metric.update(prediction, truth)
 
     def on_validation_epoch_end(self) -> None:
         # Lightning's early stopping looks for this name.
@@ -212,7 +214,17 @@ class StageModule(L.LightningModule):
         valid = batch.valid.get("target")
         if output.valid is not None:
             valid = output.valid if valid is None else valid & output.valid
+        self._check_grid(output.values, batch.target)
         return output.values.float(), batch.target, valid
+
+    def _check_grid(self, values: Tensor, target: Tensor) -> None:
+        asked = self.model.target
+        if not isinstance(asked, ClassTarget) and values.shape[-2:] != target.shape[-2:]:
+            raise InputError(
+                f"{self.model.spec.name} answers on a grid of {tuple(values.shape[-2:])} cells, and the "
+                f"{asked.name} of the data is on one of {tuple(target.shape[-2:])}; create the "
+                "model for these data (factor, grids)"
+            )
 
     def check(self, batch: Batch) -> None:
         """Raise if a batch is not what the model takes.

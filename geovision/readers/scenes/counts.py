@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from geovision.readers.scenes.geotiff import RadarScene, Reader
 from geovision.readers.scenes.grid import Grid, lattice, quiet, rasterio_module
 from geovision.readers.scenes.quantities import averageable
 
-__all__ = ["CountsRaster", "averaged", "check_pixels", "write_counts"]
+__all__ = ["CountsRaster", "averaged", "check_limits", "check_pixels", "write_counts"]
 
 MOST_PIXELS = 1_500_000
 """Of the scene, that are in memory for one tile: about 100 MB with all that is made of them."""
@@ -218,7 +218,7 @@ def write_counts(
         OptionError: Limits are missing, or given for counts.
         UnreadableFileError: The scene is damaged.
     """
-    _check_limits(scene, limits)
+    check_limits(scene.path, scene.channels, scene.quantity, limits)
     rasterio = rasterio_module()
     profile = {
         "driver": "GTiff", "dtype": "uint8", "count": len(scene.channels), "height": grid.shape[0],
@@ -251,16 +251,23 @@ def _in_order(
         yield done, future.result()
 
 
-def _check_limits(scene: RadarScene, limits: Mapping[str, DecibelLimits] | None) -> None:
-    if scene.quantity == "counts":
+def check_limits(
+    where: str, channels: Sequence[str], quantity: str, limits: Mapping[str, DecibelLimits] | None
+) -> None:
+    """Raise where decibels of counts are needed and not told, or told and not needed.
+
+    Raises:
+        OptionError: With the option that is missing.
+    """
+    if quantity == "counts":
         if limits:
-            raise OptionError(f"{scene.path}: is in counts, and takes no limits in decibels")
+            raise OptionError(f"{where}: is in counts, and takes no limits in decibels")
         return
-    lacking = [channel for channel in scene.channels if channel not in (limits or {})]
+    lacking = [channel for channel in channels if channel not in (limits or {})]
     if lacking:
-        example = ",".join(f"{channel}=LOW:HIGH" for channel in scene.channels)
+        example = ",".join(f"{channel}=LOW:HIGH" for channel in channels)
         raise OptionError(
-            f"{scene.path}: in {scene.quantity}, and the model takes counts of 0 to 255 whose decibels are "
+            f"{where}: in {quantity}, and the model takes counts of 0 to 255 whose decibels are "
             f"not declared for {lacking[0]}; say what 1 and 255 are with --limits {example}"
         )
 

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, OptionError
 
-__all__ = ["ANTARCTIC", "ARCTIC", "POLEWARD", "Grid", "model_grid", "quiet", "rasterio_module"]
+__all__ = [
+    "ANTARCTIC", "ARCTIC", "POLEWARD", "Grid", "model_grid", "quiet", "rasterio_module", "swath_grid",
+    "transformed",
+]  # fmt: skip
 
 ARCTIC, ANTARCTIC = "EPSG:3995", "EPSG:3031"
 """Polar stereographic, of true scale at 71 degrees: where polar lows are. The northern one has the
@@ -110,7 +113,7 @@ class Grid:
         """
         a, b, c, d, e, f = self.transform
         x, y = a * columns + b * rows + c, d * columns + e * rows + f
-        return _transformed(self.crs, crs, x, y)
+        return transformed(self.crs, crs, x, y)
 
     def lonlat(self, row: float, column: float) -> tuple[float, float]:
         """Longitude (-180 to 180) and latitude (WGS84) of a place, degrees; rows as for `points`."""
@@ -128,7 +131,8 @@ class Grid:
         return _apart(longitude[:2], latitude[:2]), _apart(longitude[2:], latitude[2:])
 
 
-def _transformed(source: str, target: str, x: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def transformed(source: str, target: str, x: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Places of one coordinate reference system in another; infinite where they have no image."""
     warp = rasterio_module().warp
     shape = np.shape(x)
     found = warp.transform(source, target, np.ravel(x), np.ravel(y))
@@ -164,11 +168,44 @@ def model_grid(own: Grid, pixel_size: float, crs: str | None = None, *, where: s
         InputError: The scene has no place in this projection, or is larger than any real one.
     """
     chosen = _chosen(own, crs, where)
-    if chosen == own.crs:
-        left, bottom, right, top = _bounds(own, own.crs, where)
-    else:
-        # On whole multiples of the cell, so that scenes of one region share their cells.
-        left, bottom, right, top = _bounds(own, chosen, where)
+    # On whole multiples of the cell, so that scenes of one region share their cells.
+    return _covering(_bounds(own, chosen, where), chosen, pixel_size, snapped=chosen != own.crs, where=where)
+
+
+def swath_grid(
+    longitude: NDArray[np.floating], latitude: NDArray[np.floating], pixel_size: float,
+    crs: str | None = None, *, margin: float = 0.0, where: str = "scene",
+) -> Grid:  # fmt: skip
+    """A grid of square cells over a swath, which lies on no map yet: polar stereographic from 60 degrees
+    on, `ARCTIC` or `ANTARCTIC`, or the UTM zone of its middle.
+
+    Args:
+        longitude, latitude: ``(y, x)``, degrees: places in order all over the swath, its edges with them.
+        pixel_size: Metres, in the projection.
+        crs: Another projection, in metres.
+        margin: Cells around all places.
+        where: Names the swath in errors.
+
+    Raises:
+        OptionError: `crs` is not known, not in metres, or ``"scene"``: a swath has no projection.
+        InputError: The swath has no place in this projection, or is larger than any real one.
+    """
+    if crs == "scene":
+        raise OptionError(f"{where}: has no projection of its own; name one, such as {ARCTIC}")
+    middle = (longitude.shape[0] // 2, longitude.shape[1] // 2)
+    chosen = _regional(longitude[middle], latitude[middle]) if crs is None else _declared(crs)
+    x, y = transformed("EPSG:4326", chosen, longitude, latitude)
+    left, bottom, right, top = _extent(x, y, chosen, where)
+    spare = margin * pixel_size
+    bounds = (left - spare, bottom - spare, right + spare, top + spare)
+    return _covering(bounds, chosen, pixel_size, snapped=True, where=where)
+
+
+def _covering(
+    bounds: tuple[float, float, float, float], crs: str, pixel_size: float, *, snapped: bool, where: str
+) -> Grid:
+    left, bottom, right, top = bounds
+    if snapped:
         left, top = math.floor(left / pixel_size) * pixel_size, math.ceil(top / pixel_size) * pixel_size
     # A rounding error is not worth another row.
     rows, columns = (math.ceil(round(side / pixel_size, 6)) for side in (top - bottom, right - left))
@@ -177,7 +214,7 @@ def model_grid(own: Grid, pixel_size: float, crs: str | None = None, *, where: s
             f"{where}: {rows} x {columns} cells of {pixel_size:g} m would cover it; check its coordinates, "
             "or cut out a part"
         )
-    return Grid(chosen, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (max(rows, 1), max(columns, 1)))
+    return Grid(crs, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (max(rows, 1), max(columns, 1)))
 
 
 def _chosen(own: Grid, crs: str | None, where: str) -> str:
@@ -190,12 +227,18 @@ def _chosen(own: Grid, crs: str | None, where: str) -> str:
     longitude, latitude = own.lonlat(own.shape[0] / 2, own.shape[1] / 2)
     if not (math.isfinite(longitude) and math.isfinite(latitude)):
         raise InputError(f"{where}: its middle is nowhere on the globe; check its coordinates")
-    if abs(latitude) >= POLEWARD:
-        return own.crs if _polar_stereographic(own.reference) else (ARCTIC, ANTARCTIC)[latitude < 0]
-    if _in_metres(own.reference) and _true_to_scale(own):
+    poleward = abs(latitude) >= POLEWARD
+    if _polar_stereographic(own.reference) if poleward else _in_metres(own.reference) and _true_to_scale(own):
         return own.crs
+    return _regional(longitude, latitude)
+
+
+def _regional(longitude: float, latitude: float) -> str:
+    """The projection of a place that has none of its own."""
+    if abs(latitude) >= POLEWARD:
+        return (ARCTIC, ANTARCTIC)[bool(latitude < 0)]
     zone = int((longitude + 180) // 6) % 60 + 1
-    return f"EPSG:{(32600, 32700)[latitude < 0] + zone}"
+    return f"EPSG:{(32600, 32700)[bool(latitude < 0)] + zone}"
 
 
 def _declared(crs: str) -> str:
@@ -228,7 +271,10 @@ def _true_to_scale(own: Grid) -> bool:
 def _bounds(own: Grid, crs: str, where: str) -> tuple[float, float, float, float]:
     """(left, bottom, right, top) of a grid in another projection."""
     rows, columns = lattice(own.shape)
-    x, y = own.points(rows, columns, crs)
+    return _extent(*own.points(rows, columns, crs), crs, where)
+
+
+def _extent(x: NDArray[Any], y: NDArray[Any], crs: str, where: str) -> tuple[float, float, float, float]:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError(f"{where}: a part of it has no place in {crs}; name another projection with --crs")
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())

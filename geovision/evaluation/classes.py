@@ -1,0 +1,210 @@
+"""Reports of classes: each class by itself, the confusion matrix, reliability, the surest mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from geovision import metrics as metric_table
+from geovision.datasets.base import GeoDataset, Sample
+from geovision.evaluation import figures
+from geovision.evaluation.predictions import Predictions, collect
+from geovision.evaluation.report import Figure, Report, as_figure, facts_of, plain
+from geovision.metrics.bootstrap import bootstrap
+from geovision.metrics.merging import unmatched
+from geovision.models.folder import weights_digest
+from geovision.models.geomodel import GeoModel
+from geovision.registry import find_task
+from geovision.spec import ClassTarget, Task
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+__all__ = ["ClassReport", "evaluate_classes", "score"]
+
+PER_CLASS = ("precision", "recall", "f1")
+ALWAYS = ("brier", "nll")
+"""Scores of the probabilities that every report holds beside its task's own metrics."""
+_WORST = 18
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClassReport(Report):
+    """Scores of classes.
+
+    Attributes:
+        per_class: By class: precision, recall, f1.
+        confusion: int64 ``(true class, predicted class)``.
+        predictions: Every answer.
+        picture: The picture of a sample by its position in the data set, ``(y, x, 3)``; None: there
+            is none to show.
+    """
+
+    per_class: Mapping[str, Mapping[str, Figure]]
+    confusion: np.ndarray
+    predictions: Predictions
+    picture: Callable[[int], np.ndarray] | None = field(default=None, repr=False)
+
+    def _more_text(self) -> list[str]:
+        columns = max([len("class"), *map(len, self.per_class)])
+        cells = "".join(f"  {name:<21}" for name in PER_CLASS)
+        lines = ["", f"{'class':<{columns}}  {'samples':>7}{cells}".rstrip()]
+        for (name, row), count in zip(self.per_class.items(), self.confusion.sum(axis=1), strict=True):
+            cells = "".join(f"  {row[key]!s:<21}" for key in PER_CLASS)
+            lines.append(f"{name:<{columns}}  {count:>7}{cells}".rstrip())
+        return lines
+
+    def _more_data(self) -> dict[str, Any]:
+        return {
+            "per_class": {
+                name: {"samples": int(count)} | {key: plain(figure) for key, figure in row.items()}
+                for (name, row), count in zip(self.per_class.items(), self.confusion.sum(axis=1), strict=True)
+            },
+            "confusion": {"classes": list(self.predictions.classes), "counts": self.confusion.tolist()},
+        }
+
+    def _more_rows(self) -> list[tuple[str, str, Figure]]:
+        return [(key, name, figure) for name, row in self.per_class.items() for key, figure in row.items()]
+
+    def _more_files(self) -> dict[str, Callable[[Path], Any]]:
+        return {"predictions.csv": self.predictions.write_csv}
+
+    def _more_markdown(self) -> list[str]:
+        lines = ["", f"| class | samples | {' | '.join(PER_CLASS)} |", "|---|---|" + "---|" * len(PER_CLASS)]
+        for (name, row), count in zip(self.per_class.items(), self.confusion.sum(axis=1), strict=True):
+            lines.append(f"| {name} | {count} | {' | '.join(str(row[key]) for key in PER_CLASS)} |")
+        return lines
+
+    def figures(self) -> dict[str, matplotlib.figure.Figure]:
+        """The figures by name: confusion, reliability, and mistakes where there are any to show.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        error = self.metrics.get("calibration_error")
+        drawn = {
+            "confusion": figures.confusion_matrix(self.confusion, self.predictions.classes),
+            "reliability": figures.reliability_diagram(
+                self.predictions.confidence.numpy(), self.predictions.correct.numpy(),
+                error=error.value if error else None,
+            ),
+        }  # fmt: skip
+        wrong = self._surest_mistakes()
+        if self.picture is not None and len(wrong):
+            drawn["mistakes"] = self._mistakes(wrong)
+        return drawn
+
+    def _surest_mistakes(self) -> Predictions:
+        """The wrong answers with the highest probabilities, surest first."""
+        wrong = self.predictions.take(~self.predictions.correct)
+        return wrong.take(wrong.confidence.argsort(descending=True, stable=True)[:_WORST])
+
+    def _mistakes(self, wrong: Predictions) -> matplotlib.figure.Figure:
+        assert self.picture is not None
+        assert wrong.positions is not None
+        return figures.mistakes(
+            [self.picture(position) for position in wrong.positions.tolist()],
+            [wrong.classes[index] for index in wrong.predicted.tolist()],
+            [wrong.classes[index] for index in wrong.labels.tolist()],
+            wrong.confidence.tolist(),
+            [Path(source).name for source in wrong.sources],
+        )
+
+
+# --- making one ---------------------------------------------------------------------------------
+
+
+def evaluate_classes(
+    model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool
+) -> ClassReport:
+    """Score a model of classes on a data set. See `geovision.evaluate`."""
+    predictions = collect(model, data, batch_size=batch_size, progress=progress)
+    facts = {
+        "model": model.spec.name,
+        "weights": weights_digest(model),
+        "temperature": float(model.head.temperature),  # type: ignore[arg-type]
+    }
+    return score(
+        predictions, data, facts=facts, notes=_merging_notes(model, data), resamples=resamples, seed=seed
+    )
+
+
+def score(
+    predictions: Predictions, data: GeoDataset, *, facts: Mapping[str, Any], notes: Sequence[str] = (),
+    resamples: int = 1000, seed: int = 0,
+) -> ClassReport:  # fmt: skip
+    """Score answers that were collected before.
+
+    Args:
+        predictions: Of samples of `data`.
+        data: What was asked about; pictures of mistakes are taken from it.
+        facts: Where the answers come from, to stand in the report; at least ``"model"``.
+        notes: What a reader must know beside the numbers.
+        resamples: Of the bootstrap; 0 gives no intervals.
+        seed: Of the bootstrap.
+    """
+    task = find_task(data.task)
+    target = _scored_target(predictions.classes, task)
+    names = dict.fromkeys((*task.metrics, *ALWAYS))
+    single = metric_table.applicable(names, target)
+    several = metric_table.applicable(PER_CLASS, target)
+    found = bootstrap(
+        single | several, predictions.probabilities, predictions.labels, predictions.units,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
+    confusion = metric_table.create("confusion", target)(predictions.probabilities, predictions.labels)
+    return ClassReport(
+        task=task,
+        metrics={name: as_figure(found[name]) for name in single},
+        per_class={
+            label: {name: as_figure(found[name], column) for name in PER_CLASS}
+            for column, label in enumerate(predictions.classes)
+        },
+        confusion=confusion.numpy(),
+        predictions=predictions,
+        provenance=facts_of(data, predictions.sources, facts, resamples=resamples, seed=seed),
+        units=predictions.units,
+        notes=tuple(notes),
+        picture=lambda position: as_picture(data[position]),
+    )
+
+
+def _scored_target(classes: tuple[str, ...], task: Task) -> ClassTarget:
+    """The classes that were scored, with the task's cards where they are the task's."""
+    own = task.target
+    cards = [own.card(code) for code in classes] if isinstance(own, ClassTarget) else []
+    positive = own.positive if isinstance(own, ClassTarget) and own.positive in classes else ""
+    return ClassTarget(
+        classes, tuple(card for card in cards if card) if all(cards) else (), positive=positive
+    )
+
+
+def _merging_notes(model: GeoModel, data: GeoDataset) -> list[str]:
+    """What merging classes left out of the score."""
+    assert isinstance(model.target, ClassTarget)
+    assert isinstance(data.target, ClassTarget)
+    if data.merging is None or data.target.classes == model.target.classes:
+        return []
+    notes = [
+        "Probabilities of the model's classes are summed: "
+        + "; ".join(f"{name} = {' + '.join(parts)}" for name, parts in data.merging.merged.items())
+    ]
+    notes += [f"Not scored: {name} ({reason})" for name, reason in data.merging.excluded.items()]
+    if alone := unmatched(model.target.classes, data.merging):
+        notes.append(f"Without counterpart in {data.card.name}, left out of the sums: {', '.join(alone)}")
+    return notes
+
+
+def as_picture(sample: Sample) -> np.ndarray:
+    """The first input of a sample as a picture ``(y, x, 3)``, 0-1: three channels as they are, any
+    other number by the first one, stretched over its range."""
+    values = next(iter(sample["inputs"].values())).float()
+    if values.shape[0] != 3:
+        first = values[0] - torch.nan_to_num(values[0], nan=torch.inf).min()
+        values = (first / torch.nan_to_num(first).max().clamp_min(1e-12)).nan_to_num().expand(3, -1, -1)
+    return values.clamp(0, 1).permute(1, 2, 0).numpy()

@@ -1,0 +1,27 @@
+"""One door to the reports of all kinds of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from geovision.datasets.base import GeoDataset
+from geovision.evaluation.classes import evaluate_classes
+from geovision.evaluation.gridded import evaluate_gridded
+from geovision.evaluation.report import Report
+from geovision.models.geomodel import GeoModel
+
+__all__ = ["evaluate"]
+
+_KINDS: dict[str, Callable[..., Report]] = {
+    "class": evaluate_classes, "mask": evaluate_gridded, "field": evaluate_gridded,
+}  # fmt: skip
+
+
+def evaluate(
+    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
+    progress: bool = False,
+) -> Report:  # fmt: skip
+    """Score a model on a data set. See `geovision.evaluate`."""
+    return _KINDS[model.target.kind](
+        model, data, batch_size=batch_size, resamples=bootstrap, seed=seed, progress=progress
+    )

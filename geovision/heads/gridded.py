@@ -1,0 +1,94 @@
+"""What the heads of fields and of masks share: cells that count, scores and answers of whole grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geovision.heads.prediction import FieldPrediction, MaskPrediction
+from geovision.spec import Grid
+
+__all__ = ["GriddedHead", "counted", "masked_mean"]
+
+
+def masked_mean(losses: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean over the cells that count; 0 where none does.
+
+    Args:
+        losses: Any shape; what stands in cells that do not count may be NaN.
+        valid: Of bool, broadcastable; None: all.
+    """
+    if valid is None:
+        return losses.mean()
+    there = valid.expand_as(losses)
+    return torch.where(there, losses, torch.zeros_like(losses)).sum() / there.sum().clamp_min(1)
+
+
+def counted(truth: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The truth with 0 where it does not count, and where it does: valid cells that hold a number.
+
+    Not a number would go through a mask into the gradient.
+    """
+    there = torch.isfinite(truth) if valid is None else torch.isfinite(truth) & valid
+    return torch.where(there, truth, torch.zeros_like(truth)), there
+
+
+class GriddedHead(nn.Module):
+    """A head whose answer is a map.
+
+    Attributes:
+        answer: What `decode` gives.
+        grid: Middles of the cells of the answer; None where they are not known.
+    """
+
+    answer: type[FieldPrediction] | type[MaskPrediction]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grid: Grid | None = None
+
+    def estimate(self, values: Tensor) -> Tensor:
+        """What is scored ``(batch, 1, y, x)``: the field in its unit, or the probability."""
+        raise NotImplementedError
+
+    def scored(self, values: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(answer, truth) as metrics take them: both ``(batch, 1, y, x)`` float, NaN where nothing counts."""
+        truth = target.float()
+        if valid is not None:
+            truth = truth.where(valid.expand_as(truth), torch.nan)
+        return self.estimate(values), truth
+
+    def decode(
+        self, values: Tensor, features: Tensor, sources: Sequence[str], *, valid: Tensor | None = None
+    ) -> list[Any]:
+        """One labelled answer a sample.
+
+        Args:
+            values: Of `forward`.
+            features: What the head saw.
+            valid: Where the answers mean something ``(batch, 1, y, x)``; None: everywhere.
+        """
+        found = self.estimate(values)
+        there = torch.ones_like(found, dtype=torch.bool) if valid is None else valid.expand_as(found)
+        return [
+            self._answer(source, values[n : n + 1], found[n, 0], there[n, 0])
+            for n, source in enumerate(sources)
+        ]
+
+    def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> Any:
+        raise NotImplementedError
+
+    def _placed(self, values: Tensor) -> Grid | None:
+        """The grid of an answer, where it is of this size."""
+        fits = self.grid is not None and self.grid.size == tuple(values.shape[-2:])
+        return self.grid if fits else None
+
+
+def plain(values: Tensor, there: Tensor) -> NDArray[np.floating]:
+    """A map as an array, NaN where nothing counts."""
+    return values.where(there, torch.nan).float().cpu().numpy()

@@ -1,0 +1,136 @@
+"""A scene as a model takes it: what is declared of it, and what is checked before the work."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from geovision.errors import OptionError
+from geovision.inference import engine
+from geovision.inference.rasters import storing
+from geovision.inference.windows import Windows
+from geovision.models.geomodel import GeoModel
+from geovision.physics.backscatter import DecibelLimits
+from geovision.readers.scenes import (
+    Grid,
+    RadarScene,
+    check_limits,
+    check_pixels,
+    is_safe,
+    model_grid,
+    open_scene,
+    write_map,
+)
+from geovision.readers.scenes.geotiff import POLARISATIONS
+from geovision.spec import ClassTarget, InputSpec
+
+__all__ = ["Declared", "limits_of", "on_map", "opened", "taken"]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a file does not say, or says otherwise. Nothing of it is guessed.
+
+    Args:
+        quantity: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``; None for a SAFE folder, which
+            says it itself.
+        bands: Channel to number of its band, from 1; None: by the descriptions in the file.
+        limits: Channel to the decibels of the lowest and the highest count; empty: those that are
+            stored with the model.
+        nodata: A value that stands for no data, beside what the file declares.
+        time: When the scene was taken, UTC; None: as the file says.
+        crs: Projection of the result, in metres; ``"scene"``: the scene's own; None: see
+            `geovision.readers.scenes.grid.model_grid`.
+    """
+
+    quantity: str | None = None
+    bands: Mapping[str, int] | None = None
+    limits: Mapping[str, DecibelLimits] = field(default_factory=dict)
+    nodata: float | None = None
+    time: datetime.datetime | None = None
+    crs: str | None = None
+
+
+@contextmanager
+def on_map(
+    path: str | Path, source: InputSpec, declared: Declared, limits: Mapping[str, DecibelLimits] | None,
+    told: Callable[[str, int, int], None],
+) -> Iterator[tuple[Path | str, Declared]]:  # fmt: skip
+    """A scene, and what is known of it. A SAFE folder is warped to a GeoTIFF, which is gone in the end."""
+    if not is_safe(path):
+        yield path, declared
+        return
+    folder = Path(path).absolute()
+    folder = folder.parent if folder.name == "manifest.safe" else folder
+    if declared.quantity not in (None, "power") or declared.bands or declared.nodata is not None:
+        raise OptionError(
+            f"{folder}: a SAFE folder is calibrated to power and says itself what its bands and no data are; "
+            "leave out --quantity, --bands and --nodata"
+        )
+    channels = [channel.name for channel in source.channels]
+    check_limits(str(folder), channels, "power", limits)
+    assert source.pixel_size is not None
+    with tempfile.TemporaryDirectory(prefix="geovision-safe-") as beside:
+        warped = Path(beside) / folder.name  # messages, titles and the GeoJSON name what was given
+        with storing(Path(beside)):
+            write_map(
+                folder, warped, channels, source.pixel_size, crs=declared.crs, threads=engine.cores(),
+                progress=lambda done, whole: told("warping", done, whole),
+            )  # fmt: skip
+        yield warped, replace(declared, quantity="power", crs="scene")
+
+
+def opened(
+    path: str | Path, source: InputSpec, declared: Declared, overlap: float
+) -> tuple[RadarScene, Grid, Windows]:
+    """A scene whose numbers are what they are declared to be, the model's cells over it, the windows."""
+    if declared.quantity is None:
+        raise OptionError(
+            f"{path}: does not say what its numbers are; declare it with --quantity db, power, amplitude or "
+            "counts"
+        )
+    given = open_scene(
+        path, [channel.name for channel in source.channels], quantity=declared.quantity,
+        bands=declared.bands, nodata=declared.nodata, time=declared.time,
+    )  # fmt: skip
+    assert source.pixel_size is not None
+    assert source.size is not None
+    check_pixels(given, source.pixel_size)
+    grid = model_grid(given.grid, source.pixel_size, declared.crs, where=str(path))
+    windows = Windows(grid.shape, source.size, overlap)
+    given.check()
+    return given, grid, windows
+
+
+def taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
+    """The input that windows fill, and names of the layers of the result."""
+    first = model.inputs[0]
+    radar = all(channel.name in POLARISATIONS for channel in first.channels)
+    if len(model.inputs) != 1 or first.layout != "channel y x" or first.pixel_size is None or not radar:
+        takes = ", ".join(channel.name for channel in first.channels)
+        raise OptionError(
+            f"{model.spec.name} takes {takes} and no radar on a map; a scene is cross_pol and co_pol"
+        )
+    if first.size is None:
+        raise OptionError(f"{model.spec.name} has no size of windows; create it with size=")
+    if not isinstance(model.target, ClassTarget):
+        raise OptionError(f"{model.spec.name} answers no class; a scene is asked for one")
+    return first, (model.target.positive,) if model.target.positive else model.target.classes
+
+
+def limits_of(model: GeoModel, declared: Declared) -> Mapping[str, DecibelLimits] | None:
+    """Declared, or stored with the model; None for counts."""
+    stored = {name: DecibelLimits(*pair) for name, pair in model.options.limits.items()}
+    if stored and declared.limits and dict(declared.limits) != stored:
+        told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
+        raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")
+    known = {channel.name for channel in model.inputs[0].channels}
+    if strange := [name for name in declared.limits if name not in known]:
+        raise OptionError(f"no channel {strange[0]!r} has limits; the model takes {', '.join(sorted(known))}")
+    if declared.quantity == "counts":
+        return dict(declared.limits) or None
+    return dict(declared.limits) or stored or None

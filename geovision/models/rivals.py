@@ -1,0 +1,143 @@
+"""The rivals of HINet under one adapter: all sources stacked at every time, features of every cell out.
+
+36 channels (21 levels, 5 of each other source) and one map a source of what is there, over 20 times: what a
+network for videos or series takes. The last hidden state, or the one frame that is made, becomes the logit.
+
+    convlstm, st-lstm, causal-lstm   layers over patches of 4 x 4 cells, `geovision.models.st_lstm`
+    simvp                            `geovision.models.simvp`
+    nbeats                           `geovision.models.nbeats`, every cell by itself
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from geovision.models.hinet import Branch
+from geovision.models.multisource import Sources, check_options, check_size, last_times, stacked
+from geovision.models.nbeats import NBeats
+from geovision.models.simvp import SimVP
+from geovision.models.st_lstm import (
+    CausalLSTMCell,
+    Cell,
+    ConvLSTMCell,
+    GradientHighway,
+    RecurrentStack,
+    STLSTMCell,
+)
+from geovision.spec import Context, InputSpec
+
+__all__ = ["HistoryRival", "RecurrentRival", "build_history", "build_recurrent"]
+
+_CELLS: Mapping[str, Callable[[int, int, int], Cell]] = {
+    "convlstm": ConvLSTMCell,
+    "st-lstm": STLSTMCell,
+    "causal-lstm": CausalLSTMCell,
+}
+
+
+class RecurrentRival(nn.Module):
+    """A recurrent stack over all sources.
+
+    Args:
+        inputs: Of the model.
+
+    Keyword Args:
+        cell: ``"convlstm"``, ``"st-lstm"`` or ``"causal-lstm"``; the last with a gradient highway.
+        width, layers, kernel: Of the stack.
+        features: Of every cell of the answer.
+        sources: Names of the inputs that are taken; None: all.
+        presence: Also one map a source of what is there.
+        source_dropout: Probability in training that a source of a sample is missing.
+        checkpointing: Of the activations of each time.
+
+    Shape:
+        inputs ``(batch, time, channel, y, x)`` and ``(batch, channel, y, x)``, y and x multiples of 4, any
+        number of times -> ``(batch, features, y, x)``.
+    """
+
+    divisor = 4
+
+    def __init__(
+        self, inputs: Sequence[InputSpec], *, cell: Literal["convlstm", "st-lstm", "causal-lstm"],
+        width: int = 32, layers: int = 3, kernel: int = 5, features: int = 16,
+        sources: Sequence[str] | None = None, presence: bool = True, source_dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.sources, self.presence = Sources(inputs, sources, dropout=source_dropout), presence
+        channels = 16 * _count(self.sources, presence)
+        kind = _CELLS[cell]
+        highway = GradientHighway(width, kernel) if cell == "causal-lstm" else None
+        cells = [kind(each, width, kernel) for each in [channels] + [width] * (layers - 1)]
+        self.branch = Branch(RecurrentStack(cells, highway=highway, checkpointing=checkpointing), features)
+        self.num_features = features
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        sequence = stacked(self.sources(inputs, valid), presence=self.presence)
+        check_size(sequence, self.divisor, "a recurrent network over patches")
+        return self.branch(sequence)
+
+
+class HistoryRival(nn.Module):
+    """A network that is built for so many times, over all sources.
+
+    Args:
+        inputs: Of the model.
+
+    Keyword Args:
+        network: ``"simvp"`` or ``"nbeats"``.
+        windows: Times that it is built for; a shorter sequence begins with times of which nothing is known,
+            of a longer one the last are taken.
+        options: Further keywords of `geovision.models.simvp.SimVP` or `geovision.models.nbeats.NBeats`.
+        sources, presence, source_dropout: As of `RecurrentRival`.
+
+    Shape:
+        As of `RecurrentRival`; N-BEATS takes any y and x.
+    """
+
+    def __init__(
+        self, inputs: Sequence[InputSpec], *, network: Literal["simvp", "nbeats"], windows: int = 20,
+        options: Mapping[str, int] | None = None, sources: Sequence[str] | None = None,
+        presence: bool = True, source_dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.sources, self.presence = Sources(inputs, sources, dropout=source_dropout), presence
+        self.windows, self.name = windows, network
+        kind = {"simvp": SimVP, "nbeats": NBeats}[network]
+        self.network = kind(_count(self.sources, presence), windows, **dict(options or {}))
+        self.num_features = self.network.num_features
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        sequence = stacked(self.sources(inputs, valid), presence=self.presence)
+        check_size(sequence, self.network.divisor, self.name)
+        return self.network(last_times(sequence, self.windows))
+
+
+def _count(sources: Sources, presence: bool) -> int:
+    """Maps at each time."""
+    return sum(len(spec.channels) + presence for spec in sources.specs)
+
+
+def build_recurrent(
+    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> RecurrentRival:
+    """The network that `arch` describes by the keywords of `RecurrentRival`."""
+    check_options(RecurrentRival, arch, "a recurrent network")
+    return RecurrentRival(inputs, **arch)
+
+
+def build_history(
+    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> HistoryRival:
+    """The network that `arch` describes by the keywords of `HistoryRival`."""
+    check_options(HistoryRival, arch, "a network over a history")
+    return HistoryRival(inputs, **arch)

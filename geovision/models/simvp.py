@@ -1,0 +1,134 @@
+"""SimVP (Gao et al. 2022, arXiv:2206.05099), convolutions alone, with one frame out.
+
+    encoder     ConvSC x 4 on every frame, stride 2 in every second:  enc1, .., z
+    translator  all frames as channels: Inception x N down a ladder and up again, with skips
+    decoder     ConvSC x 4, transposed where the encoder strides; the last sees [d, enc1] too
+
+    ConvSC      Conv 3x3, GroupNorm 2, LeakyReLU 0.2
+    Inception   Conv 1x1, then the sum of grouped convolutions 3, 5, 7, 11, each with GroupNorm and LeakyReLU
+
+Instead of as many frames as came in, the translator makes one, and enc1 is that of the last frame: what is
+asked for is the mask at the last time.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ConvSC", "Inception", "SimVP", "Translator"]
+
+_KERNELS = (3, 5, 7, 11)
+_STRIDES = (1, 2, 1, 2)
+
+
+class ConvSC(nn.Sequential):
+    """See the module; with `stride` 2 half as large, or transposed twice as large."""
+
+    def __init__(self, channels: int, filters: int, *, stride: int = 1, transposed: bool = False) -> None:
+        convolution = (
+            nn.ConvTranspose2d(channels, filters, 3, stride=stride, padding=1, output_padding=stride - 1)
+            if transposed
+            else nn.Conv2d(channels, filters, 3, stride=stride, padding=1)
+        )
+        super().__init__(convolution, nn.GroupNorm(2, filters), nn.LeakyReLU(0.2))
+
+
+class Inception(nn.Module):
+    """See the module.
+
+    Shape:
+        ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
+    """
+
+    def __init__(self, channels: int, filters: int, *, groups: int) -> None:
+        super().__init__()
+        hidden = filters // 2
+        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(hidden, filters, kernel, padding=kernel // 2, groups=groups),
+                nn.GroupNorm(groups, filters),
+                nn.LeakyReLU(0.2),
+            )
+            for kernel in _KERNELS
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.squeeze(x)
+        return torch.stack([branch(x) for branch in self.branches]).sum(0)
+
+
+class Translator(nn.Module):
+    """Blocks down a ladder and up again; what goes down is joined to what comes up.
+
+    Shape:
+        ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
+    """
+
+    def __init__(self, channels: int, hidden: int, filters: int, *, blocks: int, groups: int) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            Inception(a, b, groups=groups) for a, b in pairwise([channels] + [hidden] * blocks)
+        )
+        widths = [hidden] * (blocks - 1) + [filters]
+        self.up = nn.ModuleList(
+            Inception(hidden if number == 0 else 2 * hidden, width, groups=groups)
+            for number, width in enumerate(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+        x = self.up[0](skips.pop())
+        for block in list(self.up)[1:]:
+            x = block(torch.cat([x, skips.pop()], dim=1))
+        return x
+
+
+class SimVP(nn.Module):
+    """See the module.
+
+    Args:
+        channels: Of a frame.
+        times: Frames.
+        width: Filters of encoder and decoder; even.
+        hidden: Filters of the translator.
+        blocks: Of the translator, each way.
+        groups: Of its grouped convolutions; `width` and `hidden` are multiples of twice as many.
+
+    Shape:
+        ``(batch, times, channels, y, x)``, y and x multiples of 4 -> ``(batch, width, y, x)``.
+    """
+
+    divisor = 4
+
+    def __init__(
+        self, channels: int, times: int, *, width: int = 64, hidden: int = 256, blocks: int = 4,
+        groups: int = 8,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_features = width
+        self.encoder = nn.ModuleList(
+            ConvSC(channels if number == 0 else width, width, stride=stride)
+            for number, stride in enumerate(_STRIDES)
+        )
+        self.translator = Translator(times * width, hidden, width, blocks=blocks, groups=groups)
+        self.decoder = nn.ModuleList(
+            ConvSC(2 * width if number == len(_STRIDES) - 1 else width, width, stride=s, transposed=s > 1)
+            for number, s in enumerate(reversed(_STRIDES))
+        )
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        batch = len(sequence)
+        first = x = self.encoder[0](sequence.flatten(0, 1))
+        for block in list(self.encoder)[1:]:
+            x = block(x)
+        x = self.translator(x.unflatten(0, (batch, -1)).flatten(1, 2))
+        for block in list(self.decoder)[:-1]:
+            x = block(x)
+        return self.decoder[-1](torch.cat([x, first.unflatten(0, (batch, -1))[:, -1]], dim=1))

@@ -1,0 +1,94 @@
+"""Any network of segmentation-models-pytorch as the backbone of a task that answers with a map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+from geovision.errors import OptionError
+from geovision.models.multisource import SourceMaps, Sources, check_options, check_size, last_times
+from geovision.spec import Context, InputSpec
+
+__all__ = ["SmpNetwork", "build"]
+
+
+class SmpNetwork(nn.Module):
+    """A network of smp over all sources; its last convolution is left to the head.
+
+    Args:
+        inputs: Of the model.
+
+    Keyword Args:
+        network: smp's name in small letters, such as ``"unet"`` or ``"deeplabv3plus"``.
+        encoder: smp's name, such as ``"resnet18"``, or ``"tu-"`` and a name of timm's.
+        frames: Of a source that changes with time, the ``"last"`` window, or all ``"stacked"`` as channels.
+        windows: Of stacked ones how many; a shorter sequence begins with windows of which nothing is known,
+            of a longer one the last are taken.
+        sources: Names of the inputs that are taken; None: all.
+        presence: Also one map a source and window, the share of its channels that is there.
+        source_dropout: Probability in training that a source of a sample is missing.
+
+    Attributes:
+        num_features: Of every cell.
+
+    Shape:
+        inputs ``(batch, time, channel, y, x)`` or ``(batch, channel, y, x)``, y and x as smp takes them ->
+        ``(batch, num_features, y, x)``.
+
+    Raises:
+        OptionError: smp cannot build this.
+    """
+
+    def __init__(
+        self, inputs: Sequence[InputSpec], *, network: str, encoder: str,
+        frames: Literal["last", "stacked"] = "last", windows: int = 20, sources: Sequence[str] | None = None,
+        presence: bool = True, source_dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if frames not in ("last", "stacked"):
+            raise OptionError(f"frames={frames!r} is not known; choose last or stacked")
+        self.sources, self.presence = Sources(inputs, sources, dropout=source_dropout), presence
+        self.times = windows if frames == "stacked" else 1
+        self.name = f"smp's {network} on {encoder}"
+        channels = sum(
+            (len(spec.channels) + presence) * (self.times if "time" in spec.layout.split() else 1)
+            for spec in self.sources.specs
+        )
+        try:
+            model: Any = smp.create_model(network, encoder, encoder_weights=None, in_channels=channels)
+        except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+            raise OptionError(f"{self.name} cannot be built: {error}") from error
+        last: Any = model.segmentation_head[0]
+        if not isinstance(last, nn.Conv2d):
+            raise OptionError(f"{self.name} does not end in a convolution")
+        model.segmentation_head[0] = nn.Identity()  # what makes a coarse map finer stays
+        self.num_features: int = last.in_channels
+        self.divisor: int = model.encoder.output_stride if model.requires_divisible_input_shape else 1
+        self.model: nn.Module = model
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        maps = [part for source in self.sources(inputs, valid) for part in self._channels(source)]
+        stack = torch.cat(maps, dim=1)
+        check_size(stack, self.divisor, self.name)
+        return self.model(stack)
+
+    def _channels(self, source: SourceMaps) -> list[Tensor]:
+        """Values of a source and what is there, every window's as channels ``(batch, channel, y, x)``."""
+        parts = [source.values, source.presence] if self.presence else [source.values]
+        times = self.times if "time" in source.spec.layout.split() else 1
+        return [last_times(part, times).flatten(1, 2) for part in parts]
+
+
+def build(
+    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> SmpNetwork:
+    """The network that `arch` describes by the keywords of `SmpNetwork`."""
+    check_options(SmpNetwork, arch, "a network of smp")
+    return SmpNetwork(inputs, **arch)

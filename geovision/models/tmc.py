@@ -1,0 +1,180 @@
+"""Two memory cells (TMC) and the ST-LSTM that forgets by them, of HINet (Zhang et al. 2024).
+
+The published formulas name the parts; sentences and symbols are those of the two-memory model of Le, Tran
+and Venkatesh 2020 (Self-Attentive Associative Memory, arXiv:2002.03519), from which the rest is taken.
+Our reconstruction. At one time, with Z = [X_t, H_{t-1}] and d the width of the cell:
+
+    U = tanh(Wu Z)    V = tanh(Wv Z)                            two sets of d maps, convolutions 1x1
+    f1 = mean of U over space,  f2 = mean of V,  f3 = W3 mean of Z
+    x_t = U V' / (h w)                                          d x d: how the channels go together
+    F = s(Wf f1 + Yf tanh(Mi_{t-1}) + 1)   I = s(Wj f1 + Yj tanh(Mi_{t-1}))
+    Mi_t = F.Mi_{t-1} + I.x_t                                   item memory
+    vr   = softmax(f3)' Mr_{t-1} f2                             what the relational memory says of it
+    Mr_t = l Mr_{t-1} + a1 SA(Mi_t + a2 vr (x) f2)              relational memory, one d x d for each head
+    Mi_t <- Mi_t + a3 tanh(G1 Vf(Mr_t))                         transfer; Vf flattens heads and rows
+
+    SA, "sdp": softmax(Q K' / sqrt(d)) V over the d rows, for each of the heads (as published)
+    SA, "opa": mean over rows i of tanh(q . k_i) (x) v_i, one query q a head (Le et al., who add up)
+    Q, K, V are linear in the rows, normalised each to mean 0 and deviation 1.
+
+    f  = s(Wi (Mi_t C_{t-1}(p)) + 1)        f' = s(Wr [Mr_{t,n} M_t^{l-1}(p)]_n + 1)     at every place p
+
+Tokens are channels (the text's "elements") and space is pooled, so that the memories cost nothing per cell
+of the map. The tanh of U, V and G1 are ours and bound Mi. With a retention l of 1, as published, Mr grows at
+most linearly with the times, since SA sees normalised rows; l < 1 bounds it too. With Wi = Wr = 0 this is an
+ST-LSTM with constant forget gates, s(1).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from geovision.errors import OptionError
+from geovision.models.st_lstm import States, STLSTMCell
+
+__all__ = ["Attention", "SelfAttention", "TMCForgetGates", "TMCSTLSTMCell", "TwoMemories"]
+
+Attention = Literal["sdp", "opa"]
+
+
+class SelfAttention(nn.Module):
+    """SA of the module.
+
+    Args:
+        width: d, rows and columns of the matrix.
+        heads: n.
+        kind: ``"sdp"``, dot products, or ``"opa"``, outer products.
+
+    Shape:
+        ``(batch, d, d)`` -> ``(batch, heads, d, d)``.
+    """
+
+    def __init__(self, width: int, heads: int, kind: Attention) -> None:
+        super().__init__()
+        if kind not in ("sdp", "opa"):
+            raise OptionError(f"attention={kind!r} is not known; choose sdp or opa")
+        self.heads, self.kind = heads, kind
+        self.norm = nn.LayerNorm(width)
+        self.keys_and_values = nn.Linear(width, 2 * (width * heads if kind == "sdp" else width))
+        # Dot products ask with every row; outer products with one mixture of the rows for each head.
+        self.queries = nn.Linear(width, width * heads) if kind == "sdp" else nn.Linear(width, heads)
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        rows = self.norm(matrix)
+        if self.kind == "sdp":
+            q, k, v = (
+                each.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                for each in (self.queries(rows), *self.keys_and_values(rows).chunk(2, dim=-1))
+            )
+            return nn.functional.scaled_dot_product_attention(q, k, v)
+        k, v = self.keys_and_values(rows).chunk(2, dim=-1)
+        q = self.queries(rows.transpose(1, 2)).transpose(1, 2)
+        return torch.einsum("bnid,bie->bnde", (q[:, :, None] * k[:, None]).tanh(), v) / matrix.shape[-1]
+
+
+class TwoMemories(nn.Module):
+    """The item memory Mi and the relational memory Mr, written to once a time.
+
+    Args:
+        channels: Of Z = [X, H].
+        width: d.
+        heads: n of the relational memory.
+        attention: ``"sdp"`` or ``"opa"``.
+        retention: l, above 0 and at most 1, what is left of Mr after one time; 1 as published.
+
+    Shape:
+        Z ``(batch, channels, y, x)``, Mi ``(batch, d, d)``, Mr ``(batch, n, d, d)`` -> Mi, Mr.
+    """
+
+    def __init__(
+        self, channels: int, width: int, *, heads: int = 4, attention: Attention = "sdp",
+        retention: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not 0 < retention <= 1:
+            raise OptionError(f"retention={retention}: expected above 0 and at most 1")
+        self.width, self.heads, self.retention = width, heads, retention
+        self.u_and_v = nn.Conv2d(channels, 2 * width, 1)  # Wu, Wv
+        self.f3 = nn.Linear(channels, heads)
+        self.gates_of_input = nn.Linear(width, 2 * width)  # Wf, Wj
+        self.gates_of_memory = nn.Linear(width, 2 * width, bias=False)  # Yf, Yj
+        self.attention = SelfAttention(width, heads, attention)
+        self.transfer = nn.Linear(heads * width, width)  # G1
+        self.a1, self.a2, self.a3 = (nn.Parameter(torch.tensor(0.1)) for _ in range(3))
+
+    def begin(self, x: Tensor) -> States:
+        """Mi and Mr before the first time, 0."""
+        d = self.width
+        return x.new_zeros(len(x), d, d), x.new_zeros(len(x), self.heads, d, d)
+
+    def forward(self, z: Tensor, mi: Tensor, mr: Tensor) -> States:
+        u, v = self.u_and_v(z).tanh().flatten(2).chunk(2, dim=1)
+        f1, f2 = u.mean(-1), v.mean(-1)
+        x = u @ v.transpose(1, 2) / u.shape[-1]
+        # What the input says is the same for every row, as with Le et al.
+        forget, write = (
+            self.gates_of_input(f1)[:, None, :] + self.gates_of_memory(mi.tanh())
+        ).chunk(2, dim=-1)  # fmt: skip
+        mi = (forget + 1).sigmoid() * mi + write.sigmoid() * x
+        read = torch.einsum("bn,bnij,bj->bi", self.f3(z.mean((2, 3))).softmax(-1), mr, f2)  # vr
+        asked = mi + self.a2 * read[:, :, None] * f2[:, None, :]
+        mr = self.retention * mr + self.a1 * self.attention(asked)
+        # Vf: (n, d, d) -> (n d, d); G1 mixes its rows to d again.
+        transferred = self.transfer(mr.flatten(1, 2).transpose(1, 2)).transpose(1, 2)
+        return mi + self.a3 * transferred.tanh(), mr
+
+
+class TMCForgetGates(nn.Module):
+    """f and f' from the two memories, in place of `geovision.models.st_lstm.ForgetGates`.
+
+    Args:
+        channels: Of X.
+        width, heads, attention, retention: As of `TwoMemories`.
+    """
+
+    def __init__(
+        self, channels: int, width: int, *, heads: int = 4, attention: Attention = "sdp",
+        retention: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.memories = TwoMemories(
+            channels + width, width, heads=heads, attention=attention, retention=retention
+        )
+        self.wi = nn.Linear(width, width, bias=False)
+        self.wr = nn.Linear(heads * width, width, bias=False)
+
+    def begin(self, x: Tensor) -> States:
+        return self.memories.begin(x)
+
+    def forward(
+        self, x: Tensor, h: Tensor, c: Tensor, m: Tensor, memories: States
+    ) -> tuple[Tensor, Tensor, States]:
+        mi, mr = self.memories(torch.cat([x, h], dim=1), *memories)
+        # Wi (Mi C) = (Wi Mi) C: one d x d matrix a sample, whatever the size of the map.
+        f = _at_every_place(self.wi.weight @ mi, c)
+        f_ = _at_every_place(self.wr.weight @ mr.flatten(1, 2), m)
+        return (f + 1).sigmoid(), (f_ + 1).sigmoid(), (mi, mr)
+
+
+def _at_every_place(matrix: Tensor, maps: Tensor) -> Tensor:
+    """A matrix ``(batch, d, d)`` times the channels of every cell ``(batch, d, y, x)``."""
+    return (matrix @ maps.flatten(2)).view_as(maps)
+
+
+class TMCSTLSTMCell(STLSTMCell):
+    """An ST-LSTM whose forget gates are `TMCForgetGates`; everything else is the ST-LSTM's.
+
+    Args:
+        channels, width, kernel: As of `geovision.models.st_lstm.Cell`.
+        heads, attention, retention: As of `TwoMemories`.
+    """
+
+    def __init__(
+        self, channels: int, width: int, kernel: int, *, heads: int = 4, attention: Attention = "sdp",
+        retention: float = 1.0,
+    ) -> None:  # fmt: skip
+        forget = TMCForgetGates(channels, width, heads=heads, attention=attention, retention=retention)
+        super().__init__(channels, width, kernel, forget=forget)

@@ -1,0 +1,282 @@
+"""Sentinel-1 GRD in SAFE folders: calibrated and freed of noise by satpy, brought from the radar's own
+geometry to a map.
+
+A GRD image lies on no map: its lines follow the track of the satellite. satpy knows the longitude and
+latitude of each of its pixels, splines through the tie points in three dimensions, so neither the pole
+nor the antimeridian is a seam. Linear power is summed over small blocks of pixels, and the blocks over
+the cells in which their middles lie.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.readers.scenes.geotiff import POLARISATIONS, time_of
+from geovision.readers.scenes.grid import Grid, rasterio_module, swath_grid, transformed
+
+__all__ = ["is_safe", "write_map"]
+
+# Of digital numbers in a strip of lines: a million pixels, about 100 MB with all that is made of them.
+_STRIP = "2MiB"
+_BLOCKS = 4  # along the side of a cell, at least
+_LEAST = 0.5  # of a cell that has to have data
+_MARGIN = 2.0  # cells: what splines may bulge beyond the tie points
+_PARTS = ("measurement/{}.tiff", "annotation/{}.xml", "annotation/calibration/calibration-{}.xml",
+          "annotation/calibration/noise-{}.xml")  # fmt: skip
+# What satpy and its libraries raise over files that are damaged or not as they should be; SyntaxError is XML.
+_BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SyntaxError)
+
+
+def is_safe(path: str | Path) -> bool:
+    """Whether a path is that of a SAFE folder, or of the manifest in one."""
+    path = Path(path)
+    return path.suffix.upper() == ".SAFE" or (path / "manifest.safe").is_file()
+
+
+def write_map(
+    source: str | Path, path: Path, channels: Sequence[str], pixel_size: float, *, crs: str | None = None,
+    threads: int = 1, progress: Callable[[int, int], None] = lambda done, whole: None,
+) -> None:  # fmt: skip
+    """Bring a SAFE folder to a map, as a GeoTIFF of sigma0 in linear power.
+
+    Each polarisation is one float32 band with its name; NaN where less than half of a cell has data. The
+    time is that of the manifest. satpy calibrates a pixel as ``(DN^2 - noise + 1) / sigmaNought^2``, 0
+    where that is negative: 1 is the calibration constant of the files, about -50 dB.
+
+    Args:
+        source: The folder, or its ``manifest.safe``.
+        path: Of the GeoTIFF; replaced.
+        channels: ``"co_pol"``, ``"cross_pol"``, in the order of the bands.
+        pixel_size: Metres, in the projection.
+        crs: In metres; None: see `geovision.readers.scenes.grid.swath_grid`.
+        threads: That calibrate.
+        progress: Is told strips done and strips in all.
+
+    Raises:
+        MissingExtraError: satpy is not installed, or what its reader needs.
+        UnreadableFileError: The folder lacks a file, or one is damaged.
+        InputError: A polarisation is missing, or the pixels are too coarse.
+        OptionError: `crs` is not known, or not in metres.
+    """
+    satpy = _satpy_module()
+    source = Path(source)
+    folder = source.parent if source.name == "manifest.safe" else source
+    taken = _time(folder)
+    stems = [_stem(folder, channel) for channel in channels]
+    grid, side = _grid(folder, folder / _PARTS[0].format(stems[0]), pixel_size, crs)
+    names = [_polarisation(stem) for stem in stems]
+    with _reading(folder):
+        power, longitude, latitude = _loaded(satpy, folder, stems, names)
+    # Odd: the middle of a block is a pixel.
+    factor = max(int(pixel_size / side / _BLOCKS - 1) // 2 * 2 + 1, 1)
+    total = np.zeros((len(names), *grid.shape))
+    count = np.zeros(grid.shape)
+    for number, whole, strip in _strips(folder, power, longitude, latitude, factor, threads):
+        _add(total, count, grid, *strip)
+        progress(number, whole)
+    count[count * side**2 < _LEAST * pixel_size**2] = 0
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    _write(path, mean.astype(np.float32), grid, names, taken)
+
+
+def _satpy_module() -> Any:
+    try:
+        import satpy
+        import satpy.readers.sar_c_safe  # rioxarray and python-geotiepoints are missed here
+    except ImportError as error:
+        raise MissingExtraError(error.name or "satpy", "satellite") from error
+    return satpy
+
+
+# --- what is in the folder ------------------------------------------------------------------------
+
+
+def _time(folder: Path) -> datetime.datetime:
+    """When the first line was taken."""
+    from defusedxml import ElementTree
+
+    manifest = folder / "manifest.safe"
+    if not manifest.is_file():
+        raise UnreadableFileError(f"{folder}: no SAFE folder with a manifest.safe; check the path")
+    with _reading(manifest):
+        text = ElementTree.parse(manifest).findtext(".//{*}startTime", "")
+    taken = time_of({"start_time": text}, "")
+    if taken is None:
+        raise UnreadableFileError(f"{manifest}: no startTime; copy the folder again from its source")
+    return taken
+
+
+def _stem(folder: Path, channel: str) -> str:
+    """What the files of a channel have in common in their names."""
+    images = sorted((folder / "measurement").glob("*.tiff"))
+    if not images:
+        raise UnreadableFileError(f"{folder}: no measurement/*.tiff; copy it again from its source")
+    kind = images[0].stem.split("-")[2:3]
+    if kind != ["grd"]:
+        raise InputError(
+            f"{folder.name}: {' '.join(kind).upper() or images[0].name} is no GRD, ground range detected"
+        )
+    if images[0].stem.endswith("-cog"):
+        raise InputError(
+            f"{folder.name}: a SAFE of COGs, which satpy does not read; take the same pass as plain SAFE"
+        )
+    stems = [image.stem for image in images if _polarisation(image.stem) in POLARISATIONS[channel]]
+    if len(stems) != 1:
+        has = ", ".join(_polarisation(image.stem).upper() for image in images)
+        wants = " or ".join(each.upper() for each in POLARISATIONS[channel])
+        raise InputError(
+            f"{folder.name}: one measurement of {channel} ({wants}) is needed, and it has {has}; take a pass "
+            "of two polarisations (1SDH, 1SDV)"
+        )
+    for part in _PARTS:
+        if not (folder / part.format(stems[0])).is_file():
+            raise UnreadableFileError(
+                f"{folder}: no {part.format(stems[0])}; copy the folder again from its source"
+            )
+    return stems[0]
+
+
+def _polarisation(stem: str) -> str:
+    """``"hv"`` of ``s1a-ew-grd-hv-20200110t050607-…``."""
+    return "".join(stem.split("-")[3:4])
+
+
+def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tuple[Grid, float]:
+    """Cells over all of an image, and the side of a pixel in their projection, in metres."""
+    with _reading(folder), rasterio_module().open(image) as dataset:
+        points = sorted((point.row, point.col, point.x, point.y) for point in dataset.gcps[0])
+    rows, columns = ({point[axis] for point in points} for axis in (0, 1))
+    if min(len(rows), len(columns)) < 3 or len(points) != len(rows) * len(columns):
+        raise UnreadableFileError(f"{image}: {len(points)} tie points that make no lattice of 3 x 3 or more")
+    lattice = np.reshape(points, (len(rows), len(columns), 4))
+    longitude, latitude = lattice[..., 2], lattice[..., 3]
+    grid = swath_grid(longitude, latitude, pixel_size, crs, margin=_MARGIN, where=folder.name)
+    x, y = transformed("EPSG:4326", grid.crs, _outline(longitude), _outline(latitude))
+    area = abs(np.dot(x - x[0], np.roll(y, -1) - np.roll(y, 1))) / 2
+    side = math.sqrt(area / ((max(rows) - min(rows)) * (max(columns) - min(columns))))
+    if side > pixel_size / 2:
+        raise InputError(
+            f"{folder.name}: pixels of {side:.4g} m are too coarse for cells of {pixel_size:g} m; half of it "
+            "at most. Take a finer product, or a model of coarser pixels"
+        )
+    return grid, side
+
+
+def _outline(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Once around a lattice."""
+    return np.concatenate([values[0, :-1], values[:-1, -1], values[-1, :0:-1], values[:0:-1, 0]])
+
+
+# --- what satpy makes of it -----------------------------------------------------------------------
+
+
+def _loaded(satpy: Any, folder: Path, stems: Sequence[str], names: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Power by polarisation, longitude and latitude, as dask arrays of whole lines."""
+    import dask
+
+    files = [str(folder.absolute() / part.format(stem)) for stem in stems for part in _PARTS]
+    wanted = [
+        satpy.DataQuery(name="measurement", polarization=name, calibration="sigma_nought", quantity="natural")
+        for name in names
+    ]
+    with dask.config.set({"array.chunk-size": _STRIP}):
+        scene = satpy.Scene(reader="sar-c_safe", filenames=files)
+        scene.load(wanted)
+        area = scene[wanted[0]].attrs["area"]
+        return [scene[each].data for each in wanted], area.lons.data, area.lats.data
+
+
+def _strips(
+    folder: Path, power: Sequence[Any], longitude: Any, latitude: Any, factor: int, threads: int
+) -> Iterator[tuple[int, int, tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]]]:
+    """Strip by strip, of so many: sums of power ``(band, y, x)`` and numbers of pixels ``(y, x)`` of
+    blocks, with the longitude and latitude of their middles."""
+    import dask
+
+    heights = power[0].chunks[0]
+    columns = np.arange(0, power[0].shape[1], factor)
+    middle = _middles(columns, power[0].shape[1])
+    first = 0
+    for number, height in enumerate(heights, 1):
+        lines = slice(first, first + height)
+        rows = np.arange(0, height, factor)
+        with _reading(folder):
+            *bands, east, north = dask.compute(
+                *(band[lines] for band in power), longitude[lines], latitude[lines],
+                scheduler="threads", num_workers=threads,
+            )  # fmt: skip
+        values = np.stack(bands)
+        valid = np.isfinite(values).all(axis=0)
+        summed = _blocks(np.where(valid, values, 0), rows, columns)
+        places = np.ix_(_middles(rows, height), middle)
+        yield number, len(heights), (summed, _blocks(valid, rows, columns), east[places], north[places])
+        first += height
+
+
+def _middles(starts: NDArray[np.integer], end: int) -> NDArray[np.integer]:
+    return (starts + np.append(starts[1:], end) - 1) // 2
+
+
+def _blocks(values: NDArray[Any], rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[Any]:
+    lines = np.add.reduceat(values, rows, axis=-2, dtype=np.float64)
+    return np.add.reduceat(lines, columns, axis=-1)
+
+
+@contextmanager
+def _reading(where: Path) -> Iterator[None]:
+    """What goes wrong with the files, in one line; without what satpy tells of its own ways."""
+    log = logging.getLogger("satpy")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except _BROKEN as error:
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".") or type(error).__name__
+        raise UnreadableFileError(
+            f"{where}: cannot be read as Sentinel-1 GRD ({reason}); copy it again from its source"
+        ) from error
+    finally:
+        log.setLevel(level)
+
+
+# --- on the map -----------------------------------------------------------------------------------
+
+
+def _add(
+    total: NDArray[np.float64], count: NDArray[np.float64], grid: Grid, power: NDArray[np.float64],
+    pixels: NDArray[np.float64], longitude: NDArray[Any], latitude: NDArray[Any],
+) -> None:  # fmt: skip
+    """Add blocks to the cells in which their middles lie."""
+    x, y = transformed("EPSG:4326", grid.crs, longitude, latitude)
+    rows, columns = (np.floor(place).astype(np.int64) for place in grid.cells(x, y))
+    inside = (rows >= 0) & (rows < grid.shape[0]) & (columns >= 0) & (columns < grid.shape[1])
+    cells = rows[inside] * grid.shape[1] + columns[inside]
+    for layer, values in zip((*total, count), (*power, pixels), strict=True):
+        layer += np.bincount(cells, values[inside], layer.size).reshape(layer.shape)
+
+
+def _write(
+    path: Path, values: NDArray[np.float32], grid: Grid, names: Sequence[str], taken: datetime.datetime
+) -> None:
+    profile = {
+        "driver": "GTiff", "dtype": "float32", "count": len(values), "height": grid.shape[0],
+        "width": grid.shape[1], "crs": grid.reference, "transform": grid.affine, "nodata": math.nan,
+        "tiled": True, "blockxsize": 256, "blockysize": 256,
+    }  # fmt: skip
+    with rasterio_module().open(path, "w", **profile) as raster:
+        raster.write(values)
+        raster.descriptions = [name.upper() for name in names]
+        raster.update_tags(datetime=taken.isoformat())
