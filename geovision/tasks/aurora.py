@@ -119,6 +119,7 @@ TASK = Task(
     name="aurora",
     title="Auroral form",
     question="Which of seven auroral forms does this all-sky frame show?",
+    chinese=("极光形态", "这幅全天空图像显示的是七种极光形态中的哪一种？"),
     inputs=(FRAME,),
     target=ClassTarget(
         tuple(card.code for card in FORMS), FORMS,
