@@ -154,7 +154,7 @@ def asked(
     return {
         "clients": clients, "questions": count, "answered": statuses[GOOD],
         "refused_bad_files": sum(statuses[status] for status in BAD), "shed_503": statuses[503],
-        "lost_or_other": others, "p50_ms": round(1000 * p50, 1), "p99_ms": round(1000 * p99, 1),
+        "lost_or_other": others, "p50_ms": round(1000 * float(p50), 1), "p99_ms": round(1000 * float(p99), 1),
         "answers_per_s": round(statuses[GOOD] / seconds, 1),
     }  # fmt: skip
 

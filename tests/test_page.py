@@ -180,7 +180,7 @@ def test_where_the_model_looked_lies_on_the_picture(
     choose(page, photos / "sky.jpg")
     before = page.evaluate("document.getElementById('picture').toDataURL()")
     page.click("#look")
-    assert page.get_attribute("#look", "aria-pressed") == "true"
+    page.wait_for_selector("#look[aria-pressed=true]")
     assert page.evaluate("document.getElementById('picture').toDataURL()") != before
     page.click("#look")
     assert page.evaluate("document.getElementById('picture').toDataURL()") == before

@@ -20,6 +20,7 @@ import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -75,9 +76,15 @@ def test_an_answer_is_that_of_the_model(server: Server, model: GeoModel, tmp_pat
     assert list(reply.json["probabilities"]) == list(expected.probabilities)
     for name, share in expected.probabilities.items():
         assert reply.json["probabilities"][name] == pytest.approx(share, abs=2e-4)
+    assert reply.json["class_activation_map"] is None
+
+
+def test_where_the_model_looked_is_told_to_who_asks(server: Server):
+    reply = server.ask("POST", "/api/predict?map=true", picture())
     where = np.array(reply.json["class_activation_map"])
     assert where.ndim == 2
     assert (where >= 0).all()
+    assert reply.json | {"class_activation_map": None} == server.predict(picture()).json
 
 
 def test_a_form_is_answered_like_a_body(server: Server):
@@ -265,9 +272,9 @@ def test_one_address_is_slowed_down(exported: Path, tmp_path: Path):
 def test_a_crowd_is_shed_and_everyone_is_told(exported: Path, tmp_path: Path):
     free = threading.Event()
 
-    def slow(pictures):
+    def slow(questions):
         free.wait(20)
-        return [ValueError("x")] * len(pictures) if not free.is_set() else real(pictures)
+        return real(questions)
 
     from geovision.serve.answers import Answers
 
@@ -290,9 +297,9 @@ def test_a_crowd_is_shed_and_everyone_is_told(exported: Path, tmp_path: Path):
 def test_who_waits_too_long_is_told(exported: Path, tmp_path: Path):
     free = threading.Event()
 
-    def stuck(pictures):
+    def stuck(questions):
         free.wait(20)
-        return [ValueError("late")] * len(pictures)
+        return [ValueError("late")] * len(questions)
 
     limits = Limits(rate=0, workers=1, answer_seconds=0.3)
     with serving(exported, tmp_path, limits=limits, answer_all=stuck) as server:
@@ -303,7 +310,7 @@ def test_who_waits_too_long_is_told(exported: Path, tmp_path: Path):
 
 
 def test_an_error_inside_is_told_without_its_reasons(exported: Path, tmp_path: Path, caplog):
-    def broken(pictures):
+    def broken(questions):
         raise RuntimeError("secret")
 
     with serving(exported, tmp_path, answer_all=broken) as server:
@@ -366,6 +373,20 @@ def test_the_server_keeps_to_its_document(server: Server):
             case.call_and_validate(excluded_checks=told_by_content)
 
         check()
+
+
+def test_the_quick_graph_answers_like_the_whole_one(model: GeoModel, tmp_path: Path):
+    from geovision.serve.answers import Answers
+    from geovision.serve.desk import Question
+    from geovision.serve.graphs import make_graphs
+
+    folder = model.save(tmp_path / "model")
+    graphs = make_graphs(tmp_path, partial(geovision.load, folder))
+    answers = Answers(graphs.whole, Limits(), graphs.quick)
+    with_map, without = answers.answer_all([Question(picture(), with_map=True), Question(picture())])
+    assert with_map["class_activation_map"] is not None
+    assert with_map | {"class_activation_map": None} == without
+    assert graphs.quick.stat().st_size <= graphs.whole.stat().st_size
 
 
 def test_limits_that_make_no_sense_are_refused():

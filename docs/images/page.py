@@ -60,6 +60,7 @@ def shot(
     page.wait_for_timeout(500)  # the bars grow
     if mapped:
         page.click("#look")
+        page.wait_for_selector("#look[aria-pressed=true]")
     taken = Image.open(io.BytesIO(page.screenshot(full_page=True)))
     page.context.close()
     return taken

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from geovision.cli.models import open_model
+from geovision.cli.models import check_name, open_model
 from geovision.cli.output import examples, say
 
 __all__ = ["register"]
@@ -46,12 +47,13 @@ def serve(
     """
     from geovision.serve import Address, Limits, run
 
+    check_name(model)
     address = Address(host, port, tls_cert, tls_key)
     limits = Limits(
         bytes_a_picture=round(1e6 * max_megabytes), pixels_a_picture=round(1e6 * max_megapixels),
         rate=rate, workers=workers,
     )  # fmt: skip
     run(
-        open_model(model, weights), address, mode="device" if offline else "server", limits=limits, int8=int8,
+        partial(open_model, model, weights), address, mode="device" if offline else "server", limits=limits, int8=int8,
         ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
     )  # fmt: skip

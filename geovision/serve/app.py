@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from limits import RateLimitItemPerMinute
@@ -17,7 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from geovision import __version__
 from geovision.serve.counters import Counters
-from geovision.serve.desk import AnswerAll, Desk
+from geovision.serve.desk import AnswerAll, Desk, Question
 from geovision.serve.documents import PICTURE, REFUSALS, Answer, Health, Model
 from geovision.serve.gate import Gate
 from geovision.serve.intake import Intake
@@ -32,7 +32,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
 
     Args:
         about: What is served, `geovision.export.describe`.
-        answer_all: From pictures' bytes to answers, see `geovision.serve.desk.Desk`.
+        answer_all: From questions to answers, see `geovision.serve.desk.Desk`.
         site: Folder of the page.
         limits: How much it takes on.
     """
@@ -53,14 +53,17 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
     app.add_exception_handler(Refused, _refused)
 
     @app.post("/api/predict", response_model=Answer, responses=REFUSALS, openapi_extra=PICTURE)
-    async def predict(request: Request) -> dict[str, Any]:
+    async def predict(
+        request: Request,
+        map: Annotated[bool, Query(description="Where the model looked, too; takes more time.")] = False,
+    ) -> dict[str, Any]:
         """Answer about one picture."""
         began, status = time.perf_counter(), 500
         try:
             one_client.check(request.client.host if request.client else "")
             picture = await intake.receive(request)
             try:
-                answer = await desk.ask(picture)
+                answer = await desk.ask(Question(picture, with_map=map))
             finally:
                 intake.release(len(picture))
             status = 200

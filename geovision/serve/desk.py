@@ -11,30 +11,46 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from geovision.serve.limits import Limits
 from geovision.serve.refusals import Busy
 
-__all__ = ["Answer", "Desk"]
+__all__ = ["Answer", "AnswerAll", "Desk", "Question"]
 
 Answer = dict[str, Any] | Exception
-AnswerAll = Callable[[Sequence[bytes]], list[Answer]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody wants to know.
+
+    Args:
+        picture: The bytes of its file.
+        with_map: Where the model looked, too.
+    """
+
+    picture: bytes
+    with_map: bool = False
+
+
+AnswerAll = Callable[[Sequence[Question]], list[Answer]]
 
 
 class Desk:
     """A bounded queue and its workers.
 
     Args:
-        answer_all: From the bytes of some pictures to an answer or the reason against one for each. It is
-            called from several threads.
+        answer_all: From some questions to an answer or the reason against one for each. It is called from
+            several threads.
         limits: How many wait, how many go together, how many work.
     """
 
     def __init__(self, answer_all: AnswerAll, limits: Limits) -> None:
         self.limits = limits
         self._answer_all = answer_all
-        self._waiting: deque[tuple[bytes, Future[Any]]] = deque()
+        self._waiting: deque[tuple[Question, Future[Any]]] = deque()
         self._changed = threading.Condition()
         self._open = True
         self._threads = [
@@ -46,11 +62,11 @@ class Desk:
 
     @property
     def waiting(self) -> int:
-        """Pictures that no worker has taken yet."""
+        """Questions that no worker has taken yet."""
         return len(self._waiting)
 
-    async def ask(self, picture: bytes) -> dict[str, Any]:
-        """The answer about one picture.
+    async def ask(self, question: Question) -> dict[str, Any]:
+        """The answer to one question.
 
         Raises:
             Busy: Too many wait, or it took too long.
@@ -60,7 +76,7 @@ class Desk:
         with self._changed:
             if len(self._waiting) >= self.limits.waiting or not self._open:
                 raise Busy("too many pictures wait; try again in a few seconds")
-            self._waiting.append((picture, future))
+            self._waiting.append((question, future))
             self._changed.notify()
         try:
             async with asyncio.timeout(self.limits.answer_seconds):
@@ -88,7 +104,7 @@ class Desk:
             if not taken:
                 continue
             try:
-                answers = self._answer_all([picture for picture, _ in taken])
+                answers = self._answer_all([question for question, _ in taken])
             except Exception as error:  # one bad batch must not end a worker
                 answers = [error] * len(taken)
             for (_, future), answer in zip(taken, answers, strict=True):
@@ -97,7 +113,7 @@ class Desk:
                 else:
                     future.set_result(answer)
 
-    def _take(self) -> list[tuple[bytes, Future[Any]]] | None:
+    def _take(self) -> list[tuple[Question, Future[Any]]] | None:
         """Some of what waits, once there is any; None when the desk is closed."""
         with self._changed:
             while self._open and not self._waiting:

@@ -32,8 +32,8 @@ class Answer(BaseModel):
     flags: list[str] = Field(description="What speaks against the answer, e.g. not_a_sky.")
     outlier_score: float | None = Field(description="How far the picture lies from the training data.")
     class_activation_map: list[list[float]] | None = Field(
-        description="Where the model looked for its answer, row by row on a coarse grid over what it saw of "
-        "the picture; what is above 0 speaks for the answer."
+        description="Where it was asked for: where the model looked for its answer, row by row on a coarse "
+        "grid over what it saw of the picture; what is above 0 speaks for the answer."
     )
 
 

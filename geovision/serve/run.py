@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from geovision.errors import MissingExtraError, OptionError
 from geovision.serve.answers import Answers
+from geovision.serve.graphs import make_graphs
 from geovision.serve.limits import Limits
 from geovision.web import Mode, lay_out
 
@@ -51,12 +52,13 @@ class Address:
 
 
 def run(
-    model: GeoModel, address: Address, *, mode: Mode = "server", limits: Limits | None = None,
+    open_model: Callable[[], GeoModel], address: Address, *, mode: Mode = "server", limits: Limits | None = None,
     int8: bool = False, ready: Callable[[str], None] | None = None,
 ) -> None:  # fmt: skip
     """Export a model, lay out its page, and serve both until interrupted.
 
     Args:
+        open_model: Gives the model, see `geovision.serve.graphs.make_graphs`.
         mode: ``"device"``: the page computes in the browser; the server's answers stay there for programs.
         int8: The graph in 8 bits: smaller and faster, and nearly the same answers.
         ready: Is told the page's address once it can be opened.
@@ -68,7 +70,8 @@ def run(
     uvicorn, build = _needed()
     limits = limits or Limits()
     with contextlib.closing(_listening(address)) as listening, _scratch() as beside:
-        answers = Answers.of(model, beside / "model.onnx", limits, int8=int8)
+        graphs = make_graphs(beside, open_model, int8=int8)
+        answers = Answers(graphs.whole, limits, graphs.quick)
         site = lay_out(beside / "site", answers.about, mode, answers.file)
         config = uvicorn.Config(
             build(answers.about, answers.answer_all, site, limits),

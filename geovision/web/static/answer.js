@@ -1,5 +1,6 @@
 // One question, two who answer it: the server, or the model in a worker on this device. Both give
-// {label, confidence, word, probabilities, flags, outlier_score, class_activation_map}.
+// {label, confidence, word, probabilities, flags, outlier_score, class_activation_map}. The server tells the
+// map to who asks for it, since it takes time; the device has it anyway.
 
 export class Refused extends Error {
   // word: key of a sentence in words.js; reason: what the server said.
@@ -11,10 +12,10 @@ export class Refused extends Error {
 }
 
 export function openServer() {
-  return async (file) => {
+  return async (file, withMap = false) => {
     let reply;
     try {
-      reply = await fetch("api/predict", { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
+      reply = await fetch(`api/predict?map=${withMap}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
     } catch {
       throw new Refused("unreachable");
     }

@@ -6,7 +6,7 @@ import { part } from "./pixels.js";
 
 const by = (id) => document.getElementById(id);
 const about = await (await fetch("page.json")).json();
-const state = { language: firstLanguage(), said: "loading", answer: null, picture: null, mapped: false };
+const state = { language: firstLanguage(), said: "loading", file: null, answer: null, picture: null, mapped: false };
 let ask = null;
 let asked = 0;
 
@@ -65,7 +65,7 @@ function showAnswer(answer) {
   by("facts").replaceChildren(...(card?.facts ?? []).flatMap((fact) => [term("dt", fact.heading), term("dd", fact.text)]));
   by("caution").hidden = !card?.caution;
   by("caution").textContent = card?.caution ? inLanguage(card.caution) : "";
-  by("look").hidden = !answer.class_activation_map;
+  by("look").hidden = !about.outputs.includes("class_activation_map");
   by("answer").hidden = false;
   draw();
 }
@@ -172,7 +172,7 @@ async function take(file) {
     const picture = await shown(file).catch(() => { throw new Refused("unreadable"); });
     const answer = await ask(file);
     if (mine !== asked) return; // another picture was taken meanwhile
-    Object.assign(state, { picture, answer, mapped: false });
+    Object.assign(state, { file, picture, answer, mapped: false });
     say("answered");
     showAnswer(answer);
     by("answer").focus({ preventScroll: true });
@@ -180,6 +180,18 @@ async function take(file) {
   } catch (error) {
     if (mine === asked) fail(error);
   }
+}
+
+async function look() {
+  const mine = asked;
+  if (!state.answer.class_activation_map) {
+    by("look").disabled = true;
+    const { class_activation_map } = await ask(state.file, true).finally(() => (by("look").disabled = false));
+    if (mine !== asked) return;
+    state.answer.class_activation_map = class_activation_map;
+  }
+  state.mapped = !state.mapped;
+  draw();
 }
 
 function fail(error) {
@@ -201,10 +213,7 @@ for (const button of document.querySelectorAll("[data-language]"))
     localStorage.setItem("language", state.language);
     show();
   });
-by("look").addEventListener("click", () => {
-  state.mapped = !state.mapped;
-  draw();
-});
+by("look").addEventListener("click", () => look().catch(fail));
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
   event.preventDefault();
