@@ -54,6 +54,6 @@ def serve(
         rate=rate, workers=workers,
     )  # fmt: skip
     run(
-        partial(open_model, model, weights), address, mode="device" if offline else "server", limits=limits, int8=int8,
-        ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
+        partial(open_model, model, weights), address, mode="device" if offline else "server", limits=limits,
+        int8=int8, ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
     )  # fmt: skip

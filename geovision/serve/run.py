@@ -52,8 +52,8 @@ class Address:
 
 
 def run(
-    open_model: Callable[[], GeoModel], address: Address, *, mode: Mode = "server", limits: Limits | None = None,
-    int8: bool = False, ready: Callable[[str], None] | None = None,
+    open_model: Callable[[], GeoModel], address: Address, *, mode: Mode = "server",
+    limits: Limits | None = None, int8: bool = False, ready: Callable[[str], None] | None = None,
 ) -> None:  # fmt: skip
     """Export a model, lay out its page, and serve both until interrupted.
 
