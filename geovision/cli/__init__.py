@@ -20,6 +20,7 @@ from geovision.cli import (
     demo,
     doctor,
     explain,
+    export,
     hail,
     learning,
     predict,
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, archive, statistics, scene, learning, data, samples, hail, serve, demo,
+    tables, predict, explain, export, serve, archive, statistics, scene, learning, data, samples, hail, demo,
     doctor,
 ):  # fmt: skip
     group.register(app)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from geovision import runtime
-from geovision.errors import OptionError
 from geovision.serve.desk import Answer, Question
 from geovision.serve.intake import check_header
 from geovision.serve.limits import Limits
 from geovision.serve.refusals import Refused, Unanswerable
+from geovision.web import check_page
 
 __all__ = ["MAP", "Answers"]
 
@@ -39,11 +39,7 @@ class Answers:
         self._whole = runtime.Model(file, threads=1)
         self._quick = runtime.Model(quick, threads=1) if quick is not None else self._whole
         self.about: Mapping[str, Any] = self._whole.about
-        readers = [given["reader"] for given in self.about["inputs"]]
-        if self.about["target"]["kind"] != "class" or readers != ["picture"]:
-            raise OptionError(
-                f"{self.about['model']} is not served: the page is for one picture, answered by a class"
-            )
+        check_page(self.about)
 
     def answer_all(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer, or the reason against one, for each question."""

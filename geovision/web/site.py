@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from geovision import runtime
+from geovision.errors import OptionError
+from geovision.export import describe, export
 from geovision.storage import write_files
 from geovision.web.browser_runtime import browser_runtime
 
-__all__ = ["MODES", "Mode", "lay_out"]
+if TYPE_CHECKING:
+    import numpy as np
+
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["MODES", "Mode", "check_page", "lay_out", "lay_out_model"]
 
 Mode = Literal["server", "device"]
 MODES: tuple[Mode, ...] = ("server", "device")
@@ -41,7 +50,7 @@ def lay_out(folder: Path, about: Mapping[str, Any], mode: Mode, model: Path | No
     if mode == "server":
         files = {name: data for name, data in files.items() if name not in _ON_DEVICE_ALONE}
     files["page.json"] = json.dumps(page, ensure_ascii=False).encode()
-    files["manifest.webmanifest"] = _filled(files["manifest.webmanifest"], TITLE=about["task"]["title"])
+    files["manifest.webmanifest"] = _filled(files["manifest.webmanifest"], TITLE=about["task"]["title"]["en"])
     if mode == "device":
         assert model is not None
         files["model.onnx"] = model.read_bytes()
@@ -54,6 +63,36 @@ def lay_out(folder: Path, about: Mapping[str, Any], mode: Mode, model: Path | No
         )
     write_files(folder, {name: _writer(data) for name, data in files.items()})
     return folder
+
+
+def lay_out_model(
+    model: GeoModel, folder: str | Path, *, calibration: Mapping[str, np.ndarray] | None = None
+) -> Path:
+    """Export a model and lay the page around it that answers on the device.
+
+    Args:
+        calibration: As of `geovision.export.export`.
+
+    Raises:
+        OptionError: A model that is not of one picture to a class.
+        DownloadError, StorageError: See `lay_out`.
+        ExportError: See `geovision.export.export`.
+    """
+    check_page(describe(model))
+    with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
+        file = export(model, Path(beside) / "model.onnx", calibration=calibration)
+        return lay_out(Path(folder), runtime.Model(file).about, "device", file)
+
+
+def check_page(about: Mapping[str, Any]) -> None:
+    """Raise where a page would not know what to ask or to show.
+
+    Raises:
+        OptionError: A model that is not of one picture to a class.
+    """
+    readers = [given["reader"] for given in about["inputs"]]
+    if about["target"]["kind"] != "class" or readers != ["picture"]:
+        raise OptionError(f"{about['model']} has no page: that is for one picture, answered by a class")
 
 
 def _filled(template: bytes, **values: str) -> bytes:
