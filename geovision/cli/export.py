@@ -57,8 +57,8 @@ def export(
     """Write a model as one ONNX file: units in, calibrated answers out, what it is in its metadata.
 
     It is compared with the model before it is kept. `python runtime.py FILE.onnx PHOTO` answers from it with
-    onnxruntime, numpy and Pillow alone. With --format web it lies in a folder with a page around it, static files
-    for any web server, that answers pictures on the phone itself.
+    onnxruntime, numpy and Pillow alone. With --format web it lies in a folder with a page around it, static
+    files for any web server, that answers pictures on the phone itself.
     """
     if calibration and not int8:
         raise OptionError("--calibration is for --int8")

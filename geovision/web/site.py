@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geovision import runtime
 from geovision.errors import OptionError
-from geovision.export import describe, export
 from geovision.storage import write_files
 from geovision.web.browser_runtime import browser_runtime
 
@@ -78,6 +77,8 @@ def lay_out_model(
         DownloadError, StorageError: See `lay_out`.
         ExportError: See `geovision.export.export`.
     """
+    from geovision.export import describe, export  # needs torch, which a server does without
+
     check_page(describe(model))
     with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
         file = export(model, Path(beside) / "model.onnx", calibration=calibration)
