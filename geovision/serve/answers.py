@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from geovision import runtime
 from geovision.serve.desk import Answer, Question
 from geovision.serve.intake import check_header
@@ -43,18 +45,19 @@ class Answers:
 
     def answer_all(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer, or the reason against one, for each question."""
-        answers: list[Answer] = [self._read(question.picture) for question in questions]
+        samples = [self._read(question.picture) for question in questions]
+        answers: list[Answer] = [each if isinstance(each, Exception) else {} for each in samples]
         for with_map, model in ((True, self._whole), (False, self._quick)):
-            mine = [
-                index for index, question in enumerate(questions)
-                if question.with_map is with_map and not isinstance(answers[index], Exception)
-            ]  # fmt: skip
-            for index, answer in zip(mine, model.ask([answers[i] for i in mine]), strict=True):
+            mine = {
+                index: sample for index, sample in enumerate(samples)
+                if questions[index].with_map is with_map and not isinstance(sample, Exception)
+            }  # fmt: skip
+            for index, answer in zip(mine, model.ask(list(mine.values())), strict=True):
                 where = answer[MAP] if with_map else None
                 answers[index] = answer | {MAP: None if where is None else where.tolist()}
         return answers
 
-    def _read(self, picture: bytes) -> Answer:
+    def _read(self, picture: bytes) -> Mapping[str, np.ndarray] | Exception:
         try:
             check_header(picture, self.limits)
             return self._whole.read(picture)

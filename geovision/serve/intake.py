@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from PIL import Image, UnidentifiedImageError
 from starlette.datastructures import UploadFile
@@ -98,7 +98,7 @@ class _InMemory(MultiPartParser):
 
 
 async def _file_of_form(request: Request, body: bytes) -> bytes:
-    async def once() -> AsyncIterator[bytes]:
+    async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
     try:

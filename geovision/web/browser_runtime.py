@@ -11,7 +11,6 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from geovision.datasets.remote import RemoteFile
@@ -68,7 +67,7 @@ def bring(folder: Path, *, registry: str | None = None, progress: Progress | Non
     return folder
 
 
-def _members(package: Path) -> Mapping[str, bytes]:
+def _members(package: Path) -> dict[str, bytes]:
     """The wanted files of the package. Names are compared, never followed."""
     found = {}
     with tarfile.open(package, "r:gz") as archive:
@@ -83,7 +82,7 @@ def _members(package: Path) -> Mapping[str, bytes]:
     return found
 
 
-def _licence() -> Mapping[str, bytes]:
+def _licence() -> dict[str, bytes]:
     """The licence and the notices of ONNX Runtime, which its package for Python holds and the one for the
     browser does not."""
     files = importlib.metadata.files("onnxruntime") or ()
