@@ -293,11 +293,12 @@ def explain(
         method: ``"gradcam"`` (Selvaraju et al. 2017, arXiv:1610.02391) or ``"layercam"`` (Jiang et al.
             2021, doi:10.1109/TIP.2021.3089943): where the maps of one layer speak for the class.
             ``"integrated-gradients"`` (Sundararajan et al. 2017, arXiv:1703.01365): what each value
-            contributes. ``"occlusion"``: by how much the logit falls without each patch; it needs no
+            contributes. ``"deeplift"`` (Shrikumar et al. 2017, arXiv:1704.02685): what each channel of a
+            layer contributes. ``"occlusion"``: by how much the logit falls without each patch; it needs no
             gradient.
         target: The class; None: the one that the task looks for, or else the likeliest. Of an answer
             that is a map, the mean over it is explained.
-        layer: For gradcam and layercam, a layer by its name in `model.network`; None: the last stage,
+        layer: For gradcam, layercam and deeplift, by its name in `model.network`; None: the last stage,
             or what the network's authors read.
         steps: For integrated gradients; None: 200, and up to 800 while the sum is not within 1 %.
         window, stride: For occlusion, cells of the network's grid; None: an eighth of its shorter side,
@@ -315,7 +316,7 @@ def explain(
         OptionError: An option that is not known or is another method's, a class or layer that is not
             there, or a model without gradient.
         InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
-        MissingExtraError: captum is not installed, for integrated gradients and occlusion.
+        MissingExtraError: captum is not installed, for integrated gradients, deeplift and occlusion.
     """
     settings = resolve("geovision.explanation:Settings")(
         method=method,

@@ -99,6 +99,8 @@ class Channel:
         slips: Likely mistakes, matched in order when the hard range is left.
         colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
             that knows photos; weights and statistics of such a network are taken over by them.
+        baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
+            None: 0 where the quantity can be 0, and else its mean.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Channel:
     std: float = 1.0
     slips: tuple[Slip, ...] = ()
     colours: tuple[str, ...] = ()
+    baseline: float | None = None
 
     def __post_init__(self) -> None:
         low, high = self.valid_range

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from geovision.export.tracing import MAP, mask_name
+from geovision.export.tracing import mask_name
 from geovision.models.geomodel import GeoModel
 from geovision.models.preprocess import physical
 from geovision.models.sources import iter_sources
@@ -95,7 +95,6 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=["Conv", "MatMul", "Gemm", "Add", "Clip", "Relu"],
             nodes_to_exclude=_in_float(written),
-            extra_options={"MatMulConstBOnly": True},
         )  # fmt: skip
         quantised = onnx.load(target)
     _share_weights(quantised)
@@ -116,7 +115,8 @@ class _Reader:
 
 
 def _in_float(written: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that stay in float32: the head, and what serves the map alone."""
+    """Names of the nodes that stay in float32: the last product of the head, products of maps with maps,
+    and all that serves other outputs than the first, such as the map or the outlier score."""
     made_by = {name: node for node in written.graph.node for name in node.output}
 
     def behind(*wanted: str) -> set[str]:
@@ -130,10 +130,12 @@ def _in_float(written: onnx.ModelProto) -> list[str]:
                 ahead += node.input
         return names
 
-    answers = [output.name for output in written.graph.output if output.name != MAP]
-    needed = behind(*answers)
-    last = {node.name for node in written.graph.node if node.op_type == "Gemm" and "logits" in node.output}
-    return sorted({node.name for node in written.graph.node} - needed | last)
+    (values, *_) = (output.name for output in written.graph.output)
+    weights = {each.name for each in written.graph.initializer}
+    network = behind(values)
+    products = [node for node in written.graph.node if node.op_type in ("MatMul", "Gemm")]
+    own = {node.name for node in products if values in node.output or not weights & set(node.input)}
+    return sorted({node.name for node in written.graph.node} - network | own)
 
 
 def _share_weights(quantised: onnx.ModelProto) -> None:
