@@ -22,6 +22,7 @@ from geovision.cli import (
     explain,
     export,
     hail,
+    hub,
     learning,
     predict,
     samples,
@@ -45,7 +46,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, serve, archive, statistics, scene, learning, data, samples, hail, demo,
+    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, data, samples, hail,
+    demo,
     doctor,
 ):  # fmt: skip
     group.register(app)
