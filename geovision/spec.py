@@ -54,9 +54,10 @@ OUR_RECONSTRUCTION: Mark = "our reconstruction"
 OUR_CHOICE: Mark = "our choice"
 OUR_MEASUREMENT: Mark = "our measurement"
 
-Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period"]
+Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period", "unpaired"]
 """``any_size``: takes fields of any height and width. ``grid_bound``: is fitted for one grid and answers on
-that alone. ``whole_period``: what it says of a day depends on the period that is asked about."""
+that alone. ``whole_period``: what it says of a day depends on the period that is asked about. ``unpaired``:
+is fitted on distributions alone, so that the days of its data need not be those of the truth."""
 
 Fit = Literal["gradient", "closed_form", "none"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from geovision import registry
 from geovision.datasets.base import GeoDataset
 from geovision.errors import MissingExtraError, OptionError
 from geovision.models.geomodel import GeoModel
@@ -24,6 +25,16 @@ def train(
     """Train a model in place. See `geovision.train`, which is this."""
     if resume and out is None:
         raise OptionError("resume=True needs the folder of the training: out=")
+    if not data.synchronous and "unpaired" not in model.spec.capabilities:
+        known = [
+            name
+            for name in registry.list_models(task=model.task.name)
+            if "unpaired" in registry.find_model(name).capabilities
+        ]
+        raise OptionError(
+            f"{data.card.name}: its inputs run freely, and {model.spec.name} is trained on pairs. These need "
+            f"none: {', '.join(known) or 'no model of this task'}"
+        )
     recipe = recipe or model.recipe
     folder = RunFolder(out) if out else None
     if folder:
