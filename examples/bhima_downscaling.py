@@ -53,7 +53,7 @@ def arguments() -> Any:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds bhima/")
     parser.add_argument("--test-from", default="2021-08-01", metavar="DATE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=Path("runs/bhima_downscaling"))
     return parser.parse_args()
 

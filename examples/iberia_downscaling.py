@@ -27,7 +27,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.residual import ResidualHead
 
 FIELDS = ("air_temperature", "air_pressure_at_mean_sea_level", "air_temperature_850", "specific_humidity_850")
-SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SHARES = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0)
 
 
 def main() -> None:
@@ -79,9 +79,9 @@ def chosen(names: list[str] | None) -> list[Entry]:
         Entry("ridge", "downscale-ridge", predictors=FIELDS),
         Entry("ridge, all predictors", "downscale-ridge"),
         Entry("ridge, all, stronger", "downscale-ridge", {"arch": {"components": 100, "penalty": 300.0}}),
-        *networks("downscale", (16, 32, 64), 2),
         Entry("maunet-residual", "downscale-maunet-residual"),
         Entry("maunet-ensemble", "downscale-maunet-ensemble"),
+        *networks("downscale", (16, 32, 64), 2),
     ]
     return [entry for entry in entries if not names or entry.label in names]
 

@@ -53,7 +53,7 @@ def arguments() -> Any:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds iberia/")
     parser.add_argument("--test-winters", default="1996-1998", metavar="FIRST-LAST", help="or one year")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--share", type=float, default=0.5, help="of the loss against the teacher")
     parser.add_argument("--out", type=Path, default=Path("runs/maunet_light"))
     return parser.parse_args()

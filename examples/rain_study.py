@@ -32,7 +32,7 @@ QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 """Of each cell, averaged over cells, that figures compare."""
 
 SMALL = Recipe(
-    stages=(Stage(epochs=24, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, clip=1.0),),
+    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, clip=1.0),),
     precision="32-true",
 )  # fmt: skip
 """For networks that a few winters are enough for: our choice."""

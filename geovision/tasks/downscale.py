@@ -160,7 +160,7 @@ def residual(name: str, members: int, parameters: int, note: str) -> ModelSpec:
             "penalty": 300.0, "members": members}  # fmt: skip
     return ModelSpec(
         f"downscale-{name}", "downscale", "geovision.models.residual:build", arch, mark=OUR_CHOICE,
-        head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.6},
+        head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.7},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
         parameters=parameters, note=note,
     )  # fmt: skip
