@@ -29,13 +29,13 @@ def main() -> None:
     source = options.data / "bhima" / FILE
     data = pairs(source, options.out / "grids")
     training, test = (
-        data.subset([n for n, date in enumerate(data.dates) if (date < options.test_from) is before])
-        for before in (True, False)
+        data.subset([n for n, date in enumerate(data.dates) if first <= date < last])
+        for first, last in ((options.fit_from, options.test_from), (options.test_from, "9999"))
     )
     print(f"{len(training)} days to fit on, {len(test)} to score")
     entries = [
         *(entry for entry in baselines("downscale") if entry.label not in ("climatology", "quantile-delta")),
-        *like_maunet((16, 32, 64), FACTOR, seeds=options.seeds, epochs=options.epochs),
+        *like_maunet((12, 24, 48), FACTOR, seeds=options.seeds, epochs=options.epochs),
     ]
     rows, points, lines = [], {}, {}
     for entry, _, row, found in compare(entries, training, test, options.out):
@@ -51,6 +51,7 @@ def main() -> None:
 def arguments() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds bhima/")
+    parser.add_argument("--fit-from", default="2021-05-01", metavar="DATE", help="dry months say little")
     parser.add_argument("--test-from", default="2021-08-01", metavar="DATE")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)

@@ -124,7 +124,7 @@ def main() -> None:
           f"{len(test)} of {len(set(test.units))} to score")  # fmt: skip
     entries = [
         *(entry for entry in baselines("downscale") if entry.label in ("nearest", "bilinear", "bicubic")),
-        *like_maunet((16, 32, 64), FACTOR, seeds=options.seeds, epochs=options.epochs),
+        *like_maunet((12, 24, 48), FACTOR, seeds=options.seeds, epochs=options.epochs),
     ]
     rows, lines = [], {}
     for entry, model, row, found in compare(entries, training, test, options.out):

@@ -1,12 +1,13 @@
-"""Networks that learn what a ridge regression leaves, one or several side by side, and a head that keeps the
+"""Networks that learn what a simpler answer leaves, one or several side by side, and a head that keeps the
 tail.
 
-    answer_m = ridge(x) + head_m(network_m(x))                      m = 1 ... members
+    answer_m = base(x) + head_m(network_m(x))                       m = 1 ... members
     answer   = mean over m, none of it negative
     answer  <- (1 - share) answer + share mapping(answer)           once trained
 
-A few hundred winter days are too few for a network to find the linear part as well as a regression does in
-one step; what is left for it is where rain is not linear. An answer with the least squared error varies less
+The base is a ridge regression, or the interpolated field. A few hundred winter days are too few for a network
+to find the linear part as well as a regression does in one step; what is left for it is where rain is not
+linear. An answer with the least squared error varies less
 than the truth, so its heaviest days are too light; a share of a quantile mapping, fitted in each cell on the
 answers to the training days, gives some of that back for a little of the error. All of this is our choice.
 """
@@ -23,7 +24,7 @@ from geovision.errors import OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.gridded import counted, masked_mean
 from geovision.models import field_networks
-from geovision.models.field_baselines import Ridge
+from geovision.models.field_baselines import Interpolated, Ridge
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping
 from geovision.spec import Context, FieldTarget, Grids, InputSpec
 
@@ -31,21 +32,21 @@ __all__ = ["Residual", "ResidualHead", "build"]
 
 
 class Residual(nn.Module):
-    """Features of one or more networks of the same input, and the field of a regression.
+    """Features of one or more networks of the same input, and the field of a baseline.
 
     Args:
         members: Networks as builders of fields give them, all of one kind.
-        base: Regression from the first input to the answer, fitted before the first step.
+        base: What they correct; a regression is fitted before the first step.
 
     Attributes:
         num_features: Of all members together, and 1.
 
     Shape:
-        inputs -> ``(batch, num_features, y, x)``: the members' features, and last the regression's field, in
-        the unit of the target; 0 where it has none.
+        inputs -> ``(batch, num_features, y, x)``: the members' features, and last the base's field, in the
+        unit of the target; 0 where it has none.
     """
 
-    def __init__(self, members: Sequence[nn.Module], base: Ridge) -> None:
+    def __init__(self, members: Sequence[nn.Module], base: Ridge | Interpolated) -> None:
         super().__init__()
         self.members, self.base = nn.ModuleList(members), base
         self.num_features = sum(int(member.num_features) for member in self.members) + 1  # type: ignore[arg-type]
@@ -59,7 +60,9 @@ class Residual(nn.Module):
     def fit_base(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], truth: Tensor, there: Tensor | None
     ) -> None:
-        """The regression, from inputs as `forward` sees them and truths ``(sample, 1, y, x)``."""
+        """A regression, from inputs as `forward` sees them and truths ``(sample, 1, y, x)``."""
+        if not isinstance(self.base, Ridge):
+            return
         known = torch.isfinite(truth) if there is None else there
         self.base.fit(
             [
@@ -82,7 +85,7 @@ class Residual(nn.Module):
     def answered(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
-        """Where the regression had a truth to be fitted on: elsewhere, as over the sea, nothing is known."""
+        """Where the base has an answer: a regression has none where it saw no truth, as over the sea."""
         return self.base.answered(inputs, valid, shape)
 
 
@@ -90,17 +93,23 @@ def build(
     arch: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
     grids: Grids | None = None,
 ) -> Residual:  # fmt: skip
-    """Networks of `geovision.models.field_networks` beside a ridge regression.
+    """Networks of `geovision.models.field_networks` beside a baseline.
 
     Args:
-        arch: ``members``, and ``components`` and ``penalty`` of the regression; the others are those of each
-            network.
+        arch: ``members``; ``base``: ``"ridge"``, of ``components`` and with a ``penalty``, or a method of
+            interpolation; the others are options of each network. None is as if an option were not given.
     """
-    options = dict(arch)
-    members = int(options.pop("members", 1))
+    options = {name: value for name, value in arch.items() if value is not None}
+    members, kind = int(options.pop("members", 1)), options.pop("base", "ridge")
     own = {name: options.pop(name) for name in ("components", "penalty") if name in options}
+    factor = int(options.get("factor", 1))
+    base: Ridge | Interpolated
+    if kind == "ridge":
+        base = Ridge(inputs[0], grids=grids, **own)
+    else:
+        base = Interpolated(inputs[0], factor=factor, grids=grids, method=kind)
     networks = [field_networks.build(options, inputs=inputs, size=size, grids=grids) for _ in range(members)]
-    return Residual(networks, Ridge(inputs[0], grids=grids, **own))
+    return Residual(networks, base)
 
 
 class ResidualHead(FieldHead):
