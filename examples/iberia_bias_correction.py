@@ -44,7 +44,7 @@ def main() -> None:
     root = options.data / "iberia"
     entries = [
         *baselines("biascorrect"), Entry("ridge", "biascorrect-ridge"),
-        *networks("biascorrect", (16, 32, 64), 1),
+        *networks("biascorrect", (8, 16, 32), 1),
     ]  # fmt: skip
     training, test = winters(root, options.test_winters, "ncep")
     rows, points, lines, trained = [], {}, {}, {}

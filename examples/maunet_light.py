@@ -27,7 +27,7 @@ import geovision
 from geovision.datasets.iberia import SOURCES
 from geovision.storage import write_files, write_text
 
-WIDTHS = {"maunet": [16, 32, 64], "maunet-light": [12, 25, 50]}
+WIDTHS = {"maunet": [8, 16, 32], "maunet-light": [6, 12, 25]}
 KINDS = ("maunet", "maunet-light", "maunet-light, refined")
 
 

@@ -10,13 +10,14 @@ import maps
 import numpy as np
 import pytest
 import torch
-from geovision.models.field_baselines import Ridge
 from torch import Tensor, nn
 
 import geovision
 from geovision import registry
 from geovision.errors import OptionError
 from geovision.metrics import extremes, fields
+from geovision.models import residual
+from geovision.models.field_baselines import Interpolated, Ridge
 from geovision.models.geomodel import GeoModel
 from geovision.models.residual import Residual, ResidualHead
 from geovision.spec import FieldTarget, ModelSpec
@@ -82,14 +83,25 @@ def test_before_training_the_answer_is_the_regression(data) -> None:
     assert torch.equal(known[0], torch.isfinite(y).any(0))
 
 
+def test_it_may_begin_from_the_interpolated_field() -> None:
+    x = torch.rand(2, 1, maps.SIDE, maps.SIDE)
+    arch = {"network": "srcnn", "widths": [4, 3], "dropout": None, "factor": 2, "base": "bicubic"}
+    network = residual.build(arch, inputs=maps.TASKS["field"].inputs)
+    network.fit_base({"coarse": x}, {}, torch.zeros(2, 1, *ANSWER), None)
+    finer = Interpolated(maps.TASKS["field"].inputs[0], factor=2, method="bicubic")({"coarse": x})
+    torch.testing.assert_close(network({"coarse": x})[:, -1:], finer)
+
+
+@torch.no_grad()
 def test_training_finds_more_than_the_regression(trained: GeoModel, data) -> None:
     x, y = stacked(data[1])
     said = trained({"coarse": x})
     alone = trained.network.base(trained.normalise({"coarse": x}))
     mean = trained.head.members(said.values).mean(1, keepdim=True)
-    assert fields.rmse(mean, y) < 0.9 * fields.rmse(alone.clamp_min(0), y)
+    assert fields.rmse(mean, y) < 0.95 * fields.rmse(alone.clamp_min(0), y)
 
 
+@torch.no_grad()
 def test_the_share_gives_the_tail_back(trained: GeoModel, data) -> None:
     x, y = stacked(data[0])
     values = trained({"coarse": x}).values
@@ -118,7 +130,9 @@ def test_saved_and_loaded_it_says_the_same(trained: GeoModel, data, tmp_path: Pa
     trained.save(tmp_path / "model")
     again = geovision.load(tmp_path / "model")
     sample = data[1][0]
-    one, other = (model.predict({"coarse": sample["inputs"]["coarse"].numpy()}) for model in (trained, again))
+    (one,), (other,) = (
+        model.predict([{"coarse": sample["inputs"]["coarse"].numpy()}]) for model in (trained, again)
+    )
     np.testing.assert_array_equal(one.values, other.values)
     assert np.isnan(one.values[0, :2]).all()
     assert "spread" in one.layers

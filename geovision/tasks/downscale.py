@@ -160,7 +160,7 @@ def residual(name: str, members: int, parameters: int, note: str) -> ModelSpec:
             "penalty": 300.0, "members": members}  # fmt: skip
     return ModelSpec(
         f"downscale-{name}", "downscale", "geovision.models.residual:build", arch, mark=OUR_CHOICE,
-        head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.7},
+        head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.6},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
         parameters=parameters, note=note,
     )  # fmt: skip
@@ -168,7 +168,7 @@ def residual(name: str, members: int, parameters: int, note: str) -> ModelSpec:
 
 MODELS = (
     *networks("downscale", 4, (9_499_969, 5_799_251, 7_877_377, 1_515_329, 1_962_132, 13_377, 32_346)),
-    residual("maunet-residual", 1, 0, "MAUNet, small, learns what a ridge regression leaves"),
-    residual("maunet-ensemble", 5, 0, "five of maunet-residual side by side; their mean is the answer"),
+    residual("maunet-residual", 1, 147_985, "MAUNet, small, learns what a ridge regression leaves"),
+    residual("maunet-ensemble", 5, 739_925, "five of maunet-residual side by side; their mean is the answer"),
     *baselines("downscale", 4),
 )
