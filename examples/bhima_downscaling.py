@@ -35,7 +35,7 @@ def main() -> None:
     print(f"{len(training)} days to fit on, {len(test)} to score")
     entries = [
         *(entry for entry in baselines("downscale") if entry.label not in ("climatology", "quantile-delta")),
-        *like_maunet((12, 24, 48), FACTOR, seeds=options.seeds, epochs=options.epochs),
+        *like_maunet((12, 24, 48), FACTOR, seeds=options.seeds, epochs=options.epochs, batch_size=8),
     ]
     rows, points, lines = [], {}, {}
     for entry, _, row, found in compare(entries, training, test, options.out):

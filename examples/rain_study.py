@@ -154,13 +154,18 @@ def networks(task: str, widths: Sequence[int], factor: int, recipe: Recipe = SMA
     ]
 
 
-def like_maunet(widths: Sequence[int], factor: int, *, seeds: int, epochs: int) -> list[Entry]:
+def like_maunet(
+    widths: Sequence[int], factor: int, *, seeds: int, epochs: int, batch_size: int = 32
+) -> list[Entry]:
     """MAUNet, a plain U-Net of as many parameters, and SRCNN as published, from several seeds.
 
     Each learns what bicubic interpolation leaves: with few days none finds by itself that the fine field is
     nearly the coarse one. MAUNet is there without as well.
     """
     recipe = SMALL.with_epochs(epochs)
+    recipe = dataclasses.replace(
+        recipe, stages=(dataclasses.replace(recipe.stages[0], batch_size=batch_size),)
+    )
 
     def parameters(name: str, scale: float) -> int:
         arch = {"widths": [round(scale * width) for width in widths], "factor": factor}

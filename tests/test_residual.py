@@ -111,6 +111,7 @@ def test_the_share_gives_the_tail_back(trained: GeoModel, data) -> None:
     assert float(mended) == pytest.approx(0.4 * float(light), rel=0.25)
 
 
+@torch.no_grad()
 def test_each_member_learns_by_itself() -> None:
     head = ResidualHead(5, FieldTarget(maps.RAIN), members=2)
     nn.init.normal_(head.convolution.weight)
@@ -133,7 +134,7 @@ def test_saved_and_loaded_it_says_the_same(trained: GeoModel, data, tmp_path: Pa
     (one,), (other,) = (
         model.predict([{"coarse": sample["inputs"]["coarse"].numpy()}]) for model in (trained, again)
     )
-    np.testing.assert_array_equal(one.values, other.values)
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-3, atol=1e-5)
     assert np.isnan(one.values[0, :2]).all()
     assert "spread" in one.layers
 
