@@ -78,7 +78,7 @@ def test_before_training_the_answer_is_the_regression(data) -> None:
     head.fit_statistics(y)
     found = head.field(head(network({"coarse": x})))
     base = network.base({"coarse": x})
-    torch.testing.assert_close(found, base.clamp_min(0))
+    torch.testing.assert_close(found, base.clamp_min(0), atol=0.05, rtol=0)
     known = network.answered({"coarse": x}, None, (len(x), 3, *ANSWER))
     assert torch.equal(known[0], torch.isfinite(y).any(0))
 

@@ -39,6 +39,7 @@ class Residual(nn.Module):
         base: What they correct; a regression is fitted before the first step.
 
     Attributes:
+        factor: How many times finer the answer is, where there are no grids.
         num_features: Of all members together, and 1.
 
     Shape:
@@ -49,6 +50,7 @@ class Residual(nn.Module):
     def __init__(self, members: Sequence[nn.Module], base: Ridge | Interpolated) -> None:
         super().__init__()
         self.members, self.base = nn.ModuleList(members), base
+        self.factor = getattr(self.members[0], "factor", 1)
         self.num_features = sum(int(member.num_features) for member in self.members) + 1  # type: ignore[arg-type]
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
@@ -141,8 +143,8 @@ class ResidualHead(FieldHead):
             )
         super().__init__(num_features - 1, target, dropout=dropout, error=error, parameters=members)
         self.convolution = nn.Conv2d(num_features - 1, members, 1, groups=members)
-        # What is not learnt yet is no correction.
-        nn.init.zeros_(self.convolution.weight)
+        # What is not learnt yet is hardly a correction.
+        nn.init.normal_(self.convolution.weight, std=1e-3)
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
         self.share, self.nodes = share, nodes
         for name in ("modelled", "observed"):
