@@ -124,7 +124,7 @@ def main() -> None:
           f"{len(test)} of {len(set(test.units))} to score")  # fmt: skip
     entries = [
         *(entry for entry in baselines("downscale") if entry.label in ("nearest", "bilinear", "bicubic")),
-        *like_maunet((8, 16, 32), FACTOR, seeds=options.seeds, epochs=options.epochs),
+        *like_maunet((8, 16, 32), FACTOR, seeds=options.seeds, epochs=options.epochs, batch_size=8),
     ]
     rows, lines = [], {}
     for entry, model, row, found in compare(entries, training, test, options.out):
@@ -144,7 +144,7 @@ def arguments() -> Any:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds mrms/")
     parser.add_argument("--test-east-of", type=float, default=-104.0, metavar="DEGREES")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--out", type=Path, default=Path("runs/mrms_downscaling"))
     return parser.parse_args()
 
