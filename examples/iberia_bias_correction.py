@@ -42,8 +42,10 @@ UNPAIRED = ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta")
 def main() -> None:
     options = arguments()
     root = options.data / "iberia"
+    small = {"arch": {"widths": [8, 16, 32]}}
     entries = [
         *baselines("biascorrect"), Entry("ridge", "biascorrect-ridge"),
+        Entry("maunet-residual", "biascorrect-maunet-residual", small),
         *networks("biascorrect", (8, 16, 32), 1),
     ]  # fmt: skip
     training, test = winters(root, options.test_winters, "ncep")
@@ -55,9 +57,9 @@ def main() -> None:
         trained[entry.label] = (entry, model)
     facts = {"test_winters": options.test_winters, "seed": 0}
     write_table(options.out / "table.csv", rows, files(root, ["ncep"]), **facts)
-    shown = {name: line for name, line in lines.items() if name in (*UNPAIRED, "ridge", "maunet")}
+    shown = {name: line for name, line in lines.items() if name in (*UNPAIRED, "ridge", "maunet-residual")}
     draw(options.out / "figure.png", points, shown)
-    free_rows, free_points, free_lines = free_running(root, options, trained["maunet"])
+    free_rows, free_points, free_lines = free_running(root, options, trained["maunet-residual"])
     write_table(options.out / "free_running.csv", free_rows, files(root, FREE), **facts)
     draw(options.out / "free_running.png", free_points, free_lines, across="Wasserstein distance")
 
@@ -96,7 +98,7 @@ def free_running(root: Path, options: Any, network: tuple[Entry, GeoModel]) -> t
         for name in UNPAIRED:
             entry = Entry(name, f"biascorrect-{name}")
             models[name], _ = fitted(entry, training, options.out / source)
-        models["maunet, trained on ncep"] = moved(*network, test)
+        models["maunet-residual, trained on ncep"] = moved(*network, test)
         for name, model in models.items():
             prediction, truth = whole(model, test)
             rows.append(distributions(f"{source}, {name}", prediction, truth))

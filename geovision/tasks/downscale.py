@@ -5,6 +5,9 @@ doi:10.1007/s00521-024-09978-4) and arXiv:2602.12980. What these state of the ne
 reconstruction, stands in `geovision.models.maunet`. Extra fields are taken by name.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from geovision.quantities import (
     AIR_PRESSURE_AT_SEA_LEVEL,
     AIR_TEMPERATURE,
@@ -154,21 +157,25 @@ RESIDUAL = Recipe(
 )
 
 
-def residual(name: str, members: int, parameters: int, note: str) -> ModelSpec:
-    """A small MAUNet that learns what a ridge regression leaves, for a few winters of one region."""
-    arch = {"network": "maunet", "factor": 2, "widths": [16, 32, 64], "dropout": 0.2, "components": 100,
-            "penalty": 300.0, "members": members}  # fmt: skip
+def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, note: str) -> ModelSpec:
+    """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
+    arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
     return ModelSpec(
-        f"downscale-{name}", "downscale", "geovision.models.residual:build", arch, mark=OUR_CHOICE,
+        name, name.partition("-")[0], "geovision.models.residual:build", arch, mark=OUR_CHOICE,
         head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.6},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
         parameters=parameters, note=note,
     )  # fmt: skip
 
 
+_RIDGE = {"factor": 2, "base": "ridge", "components": 100, "penalty": 300.0}
+
+
 MODELS = (
     *networks("downscale", 4, (9_499_969, 5_799_251, 7_877_377, 1_515_329, 1_962_132, 13_377, 32_346)),
-    residual("maunet-residual", 1, 147_985, "MAUNet, small, learns what a ridge regression leaves"),
-    residual("maunet-ensemble", 5, 739_925, "five of maunet-residual side by side; their mean is the answer"),
+    residual("downscale-maunet-residual", 1, _RIDGE, 147_985,
+             "MAUNet, small, learns what a ridge regression leaves"),
+    residual("downscale-maunet-ensemble", 5, _RIDGE, 739_925,
+             "five of maunet-residual side by side; their mean is the answer"),
     *baselines("downscale", 4),
-)
+)  # fmt: skip
