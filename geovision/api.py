@@ -153,7 +153,9 @@ def _pretrained(
             f"no trained weights of {spec.name} exist. Train them: "
             f"geovision train {spec.name} --dataset {data} --data ROOT --out FOLDER"
         )
-    return load(_location(weight))
+    model = load(_location(weight))
+    model.weight = weight
+    return model
 
 
 def _location(weight: WeightSpec) -> Path:
@@ -227,6 +229,7 @@ def train(
     Returns:
         The same model, trained, in evaluation mode; `training_record` says how.
     """
+    model.card, model.weight = "", None  # of the weights that were
     return resolve("geovision.training:train")(
         model, data, validation=validation, recipe=recipe, out=Path(out) if out else None,
         resume=resume, devices=devices, workers=workers, progress=progress,

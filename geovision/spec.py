@@ -571,6 +571,7 @@ class ModelSpec:
         inputs, head: Where they differ from the task's.
         head_options: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
+        unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
@@ -588,6 +589,7 @@ class ModelSpec:
     head: str = ""
     head_options: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    unexportable: str = ""
     dropout: float = 0.0
     recipe: Recipe | None = None
     weights: tuple[WeightSpec, ...] = ()
