@@ -51,7 +51,8 @@ class Residual(nn.Module):
         super().__init__()
         self.members, self.base = nn.ModuleList(members), base
         self.factor = getattr(self.members[0], "factor", 1)
-        self.num_features = sum(int(member.num_features) for member in self.members) + 1  # type: ignore[arg-type]
+        width: Any = self.members[0].num_features
+        self.num_features = len(self.members) * int(width) + 1
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
         """What each member takes from the inputs of the training set."""
