@@ -27,6 +27,7 @@ from geovision.spec import (
     Demo,
     FieldTarget,
     InputSpec,
+    Mark,
     ModelSpec,
     Recipe,
     Stage,
@@ -98,20 +99,20 @@ _UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired"})
 def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[ModelSpec, ...]:
     """MAUNet, its peers, and the small one of tests and demonstrations."""
     small = {"widths": [4, 6, 8]}
-    rows = (
+    rows: tuple[tuple[str, dict[str, Any], dict[str, Any], Mark, str], ...] = (
         ("maunet", {"network": "maunet"}, small, OUR_RECONSTRUCTION,
          "MAUNet: what is published in words, the rest reconstructed"),
         ("maunet-light", {"network": "maunet", "widths": [50, 100, 200, 400]}, small, OUR_RECONSTRUCTION,
          "0.61 of MAUNet's parameters, for distillation from it"),
-        ("unet", {"network": "unet"}, small, "our choice", "U-Net of the same widths"),
-        ("edsr", {"network": "edsr"}, {"width": 4, "blocks": 1}, "our choice",
+        ("unet", {"network": "unet"}, small, OUR_CHOICE, "U-Net of the same widths"),
+        ("edsr", {"network": "edsr"}, {"width": 4, "blocks": 1}, OUR_CHOICE,
          "EDSR, baseline (Lim et al. 2017, arXiv:1707.02921)"),
-        ("srdrn", {"network": "srdrn"}, {"width": 4, "blocks": 1, "finest": 6}, "our choice",
+        ("srdrn", {"network": "srdrn"}, {"width": 4, "blocks": 1, "finest": 6}, OUR_CHOICE,
          "SRDRN (Wang et al. 2021, doi:10.1029/2020WR029308); the order of layers is as we read it"),
-        ("srcnn", {"network": "srcnn"}, {"widths": [4, 3]}, "our choice",
+        ("srcnn", {"network": "srcnn"}, {"widths": [4, 3]}, OUR_CHOICE,
          "SRCNN (Dong et al. 2014, arXiv:1501.00092)"),
         ("tiny", {"network": "maunet", "widths": [8, 16, 24], "dropout": 0.0, "skip": True}, small,
-         "our choice",
+         OUR_CHOICE,
          "for tests and demonstrations, not for use"),
     )  # fmt: skip
     return tuple(

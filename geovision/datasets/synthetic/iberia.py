@@ -6,6 +6,7 @@ they say something about it.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,11 +62,9 @@ def write(root: Path, n: int, *, seed: int = 0) -> Path:
             (0.004 + 0.001 * wet + 0.0002 * noise[3]).clip(1e-4), "hus", coarse, 36.75, 2.0
         ),
     }
-    write_files(
-        root,
-        {
-            name: lambda path, each=each: each.to_netcdf(path, engine="h5netcdf")
-            for name, each in written.items()
-        },
-    )
+    write_files(root, {name: partial(_netcdf, each) for name, each in written.items()})
     return root
+
+
+def _netcdf(field: xr.Dataset, path: Path) -> None:
+    field.to_netcdf(path, engine="h5netcdf")

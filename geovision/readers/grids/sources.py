@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class GridSource:
     synchronous: bool = True
     pole: tuple[float, float] | None = None
     variable: str = ""
-    select: Mapping[str, float] = field(default_factory=dict)
+    select: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def open_source(root: str | Path, source: GridSource) -> xr.DataArray:
