@@ -27,7 +27,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.residual import ResidualHead
 
 FIELDS = ("air_temperature", "air_pressure_at_mean_sea_level", "air_temperature_850", "specific_humidity_850")
-SHARES = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0)
+SHARES = (0.0, 0.2, 0.4, 0.5, 0.55, 0.6, 0.8, 1.0)
 
 
 def main() -> None:
