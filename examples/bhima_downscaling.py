@@ -38,9 +38,9 @@ def main() -> None:
         *like_maunet((12, 24, 48), FACTOR, seeds=options.seeds, epochs=options.epochs, batch_size=8),
     ]
     rows, points, lines = [], {}, {}
-    for entry, _, row, found in compare(entries, training, test, options.out):
+    for entry, row, line in compare(entries, training, test, options.out):
         rows.append(row)
-        lines[entry.label] = (found["answer"], found["truth"])
+        lines[entry.label] = line
     rows += over_seeds(rows)
     points = {row["method"]: (row["rmse"], row["p99_bias"]) for row in rows if " seed " not in row["method"]}
     write_table(options.out / "table.csv", rows, [source], test_from=options.test_from, epochs=options.epochs)

@@ -49,17 +49,18 @@ def main() -> None:
         *networks("biascorrect", (8, 16, 32), 1),
     ]  # fmt: skip
     training, test = winters(root, options.test_winters, "ncep")
-    rows, points, lines, trained = [], {}, {}, {}
-    for entry, model, row, found in compare(entries, training, test, options.out / "ncep"):
+    rows, points, lines = [], {}, {}
+    for entry, row, line in compare(entries, training, test, options.out / "ncep"):
         rows.append(row)
         points[entry.label] = (row["rmse"], row["p99_bias"])
-        lines[entry.label] = (found["answer"], found["truth"])
-        trained[entry.label] = (entry, model)
+        lines[entry.label] = line
     facts = {"test_winters": options.test_winters, "seed": 0}
     write_table(options.out / "table.csv", rows, files(root, ["ncep"]), **facts)
     shown = {name: line for name, line in lines.items() if name in (*UNPAIRED, "ridge", "maunet-residual")}
     draw(options.out / "figure.png", points, shown)
-    free_rows, free_points, free_lines = free_running(root, options, trained["maunet-residual"])
+    network = next(entry for entry in entries if entry.label == "maunet-residual")
+    model, _ = fitted(network, training, options.out / "ncep")
+    free_rows, free_points, free_lines = free_running(root, options, (network, model))
     write_table(options.out / "free_running.csv", free_rows, files(root, FREE), **facts)
     draw(options.out / "free_running.png", free_points, free_lines, across="Wasserstein distance")
 
@@ -102,9 +103,8 @@ def free_running(root: Path, options: Any, network: tuple[Entry, GeoModel]) -> t
         for name, model in models.items():
             prediction, truth = whole(model, test)
             rows.append(distributions(f"{source}, {name}", prediction, truth))
-            found = quantiles(prediction, truth)
             points[rows[-1]["method"]] = (rows[-1]["wasserstein"], rows[-1]["p99_bias"])
-            lines[rows[-1]["method"]] = (found["answer"], found["truth"])
+            lines[rows[-1]["method"]] = quantiles(prediction, truth)
             print(rows[-1], flush=True)
     return rows, points, lines
 

@@ -27,7 +27,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.residual import ResidualHead
 
 FIELDS = ("air_temperature", "air_pressure_at_mean_sea_level", "air_temperature_850", "specific_humidity_850")
-SHARES = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0)
+SHARES = (0.0, 0.2, 0.4, 0.5, 0.55, 0.6, 0.8, 1.0)
 
 
 def main() -> None:
@@ -36,14 +36,16 @@ def main() -> None:
     training, test = winters(root, options.test_winters)
     print(f"{len(set(training.units))} winters to fit on, {len(set(test.units))} to score, {len(test)} days")
     rows, points, lines, curves = [], {}, {}, {}
-    for entry, model, row, found in compare(chosen(options.models), training, test, options.out):
-        rows.append(row | {"predictors": len(with_predictors(test, entry).channels)})
+    for entry, row, line in compare(chosen(options.models), training, test, options.out, around):
+        others = row.pop("others", [])
+        rows += [row | {"predictors": len(with_predictors(test, entry).channels)}, *others]
         points[entry.label] = (row["rmse"], row["p99_bias"])
-        if entry.label.startswith(("ridge", "maunet", "quantile mapping", "quantile-mapping")):
-            lines[entry.label] = (found["answer"], found["truth"])
-        if entry.label == "maunet-ensemble":
-            other, curves = around(model, test)
-            rows += other
+        if entry.label.startswith(("ridge", "maunet", "quantile-mapping")):
+            lines[entry.label] = line
+        if others:
+            shares = [each for each in others if "share" in each["method"]]
+            name = f"{entry.label}, share of the mapping 0 to 1"
+            curves[name] = [each["rmse"] for each in shares], [each["p99_bias"] for each in shares]
     files = [root / SOURCES[name].file for name in ("eobs.pr", *(f"ncep.{field}" for field in NCEP))]
     write_table(options.out / "table.csv", rows, files, test_winters=options.test_winters, seed=0)
     draw(options.out / "figure.png", points, lines, curves=curves)
@@ -86,18 +88,18 @@ def chosen(names: list[str] | None) -> list[Entry]:
     return [entry for entry in entries if not names or entry.label in names]
 
 
-def around(model: GeoModel, test: IberiaWinters) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What other shares of the mapping would give, and the members pooled."""
+def around(model: GeoModel, test: IberiaWinters) -> dict[str, Any]:
+    """What other shares of the mapping would give, and the members pooled; nothing of other models."""
     head = model.head
-    assert isinstance(head, ResidualHead)
+    if not isinstance(head, ResidualHead):
+        return {}
     own, rows = head.share, []
     for share in SHARES:
         head.share = share
         prediction, truth = whole(model, test)
         rows.append(basic(f"  of it, share {share:g}", prediction, truth))
     head.share = own
-    curve = [row["rmse"] for row in rows], [row["p99_bias"] for row in rows]
-    return [*rows, pooled(model, test)], {"share of the mapping, 0 to 1": curve}
+    return {"others": [*rows, pooled(model, test)] if len(head.convolution.weight) > 1 else rows}
 
 
 def pooled(model: GeoModel, test: IberiaWinters) -> dict[str, Any]:

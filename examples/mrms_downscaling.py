@@ -34,6 +34,7 @@ from rain_study import (
 from geovision import registry
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.metrics.neighbourhood import fss
+from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import coarsen, open_grid
 
 FILE = "precip_rate_0p04deg_west.nc"
@@ -114,6 +115,11 @@ def cut(fields: np.ndarray, side: int) -> np.ndarray:
     return squares.reshape(-1, side, side)
 
 
+def heavy(model: GeoModel, test: GeoDataset) -> dict[str, Any]:
+    """The fractions skill score of heavy rain."""
+    return rounded({"fss_120_5": float(fss(*whole(model, test), HEAVY, 5))})
+
+
 def main() -> None:
     options = arguments()
     source = options.data / "mrms" / FILE
@@ -127,10 +133,9 @@ def main() -> None:
         *like_maunet((8, 16, 32), FACTOR, seeds=options.seeds, epochs=options.epochs, batch_size=8),
     ]
     rows, lines = [], {}
-    for entry, model, row, found in compare(entries, training, test, options.out):
-        heavy = fss(*whole(model, test), HEAVY, 5)
-        rows.append(row | rounded({"fss_120_5": float(heavy)}))
-        lines[entry.label] = (found["answer"], found["truth"])
+    for entry, row, line in compare(entries, training, test, options.out, heavy):
+        rows.append(row)
+        lines[entry.label] = line
     rows += over_seeds(rows)
     points = {row["method"]: (row["rmse"], row["p99_bias"]) for row in rows if " seed " not in row["method"]}
     facts = {"test_east_of": options.test_east_of, "epochs": options.epochs}

@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,13 @@ class Entry:
     seed: int = 0
 
 
+def folder_of(entry: Entry, out: Path) -> Path:
+    return out / entry.label.replace(" ", "_").replace("/", "_")
+
+
 def fitted(entry: Entry, training: GeoDataset, out: Path) -> tuple[GeoModel, float]:
     """The model of an entry, trained or read back, and the seconds that it took."""
-    folder = out / entry.label.replace(" ", "_").replace("/", "_")
+    folder = folder_of(entry, out)
     kept = folder / "seconds.json"
     if kept.is_file():
         return geovision.load(folder / "model"), float(json.loads(kept.read_text()))
@@ -80,9 +84,11 @@ def with_predictors(data: Any, entry: Entry) -> Any:
     return data if entry.predictors is None else data.with_predictors(entry.predictors)
 
 
-def scored(
-    entry: Entry, model: GeoModel, test: GeoDataset, seconds: float
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+Line = tuple[list[float], list[float]]
+"""Quantiles of answers, and of truths."""
+
+
+def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> tuple[dict[str, Any], Line]:
     """The row of a table by the metrics of the task, with an interval of the error over units; and quantiles
     of answers and truths."""
     report = geovision.evaluate(model, test, bootstrap=200)
@@ -95,17 +101,22 @@ def scored(
     return rounded(row), quantiles(*report.kept)
 
 
+Further = Callable[[GeoModel, GeoDataset], dict[str, Any]]
+"""What a study adds to a row, of the model and the data to score."""
+
+
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def quantiles(prediction: Tensor, truth: Tensor) -> dict[str, Tensor]:
+def quantiles(prediction: Tensor, truth: Tensor) -> Line:
     """Quantiles in time, averaged over the cells that have a truth."""
     known = torch.isfinite(truth).any(0)
-    return {
-        name: torch.stack([extremes.quantile(each, q)[known].nanmean() for q in QUANTILES])
-        for name, each in (("answer", prediction), ("truth", truth))
-    }
+    said, true = (
+        [float(extremes.quantile(each, q)[known].nanmean()) for q in QUANTILES]
+        for each in (prediction, truth)
+    )
+    return said, true
 
 
 def whole(model: GeoModel, data: GeoDataset) -> tuple[Tensor, Tensor]:
@@ -125,16 +136,23 @@ def basic(label: str, prediction: Tensor, truth: Tensor) -> dict[str, Any]:
 
 
 def compare(
-    entries: Sequence[Entry], training: Any, test: Any, out: Path
-) -> Iterator[tuple[Entry, GeoModel, dict[str, Any], dict[str, Tensor]]]:
-    """Train and score entry by entry, and say so."""
+    entries: Sequence[Entry], training: Any, test: Any, out: Path, further: Further | None = None
+) -> Iterator[tuple[Entry, dict[str, Any], Line]]:
+    """Train and score entry by entry, and say so; what was scored before is read back."""
     for entry in entries:
-        model, seconds = fitted(entry, with_predictors(training, entry), out)
-        row, found = scored(entry, model, with_predictors(test, entry), seconds)
+        kept = folder_of(entry, out) / "row.json"
+        if kept.is_file():
+            row, line = json.loads(kept.read_text())
+        else:
+            model, seconds = fitted(entry, with_predictors(training, entry), out)
+            asked = with_predictors(test, entry)
+            row, line = scored(entry, model, asked, seconds)
+            row |= further(model, asked) if further else {}
+            write_text(kept, json.dumps([row, line]))
         interval = f"[{row['rmse_low']:.3f}, {row['rmse_high']:.3f}]"
         print(f"{entry.label:32} rmse {row['rmse']:.3f} {interval}  r {row['correlation']:.3f}  "
-              f"P99 {row['p99_bias']:+.2f}  {seconds:.0f} s", flush=True)  # fmt: skip
-        yield entry, model, row, found
+              f"P99 {row['p99_bias']:+.2f}  {row['seconds']:.0f} s", flush=True)  # fmt: skip
+        yield entry, row, line
 
 
 def networks(task: str, widths: Sequence[int], factor: int, recipe: Recipe = SMALL) -> list[Entry]:
