@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from geovision.inference import Progress, Reading, Summary, Workers
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["archive", "create", "evaluate", "explain", "info", "load", "load_dataset", "read_table", "train"]
+__all__ = [
+    "archive",
+    "create",
+    "distill",
+    "evaluate",
+    "explain",
+    "info",
+    "load",
+    "load_dataset",
+    "read_table",
+    "train",
+]
 
 
 def info(name: str) -> ModelSpec:
@@ -244,6 +255,31 @@ def train(
     return resolve("geovision.training:train")(
         model, data, validation=validation, recipe=recipe, out=Path(out) if out else None,
         resume=resume, devices=devices, workers=workers, progress=progress,
+    )  # fmt: skip
+
+
+def distill(
+    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, share: float = 0.5,
+    validation: GeoDataset | None = None, recipe: Recipe | None = None, out: str | Path | None = None,
+    resume: bool = False, devices: int | str = "auto", workers: int = 0, progress: bool = True,
+) -> GeoModel:  # fmt: skip
+    """Train a small model of fields on the truth and on what a large one says of the same samples: knowledge
+    refinement (arXiv:2602.12980).
+
+    Args:
+        teacher: A trained model of the same field; it is asked once about each sample.
+        student: From `create`; trained in place.
+        data: Training samples, which both take.
+        share: Of the loss against the teacher, 0 up to, but not, 1: a teacher alone passes on its bias.
+        validation, recipe, out, resume, devices, workers, progress: As of `train`.
+
+    Raises:
+        OptionError: They answer different fields, the student is not trained by steps, or its recipe changes
+            samples at random.
+    """
+    return resolve("geovision.training:distill")(
+        teacher, student, data, share=share, validation=validation, recipe=recipe,
+        out=Path(out) if out else None, resume=resume, devices=devices, workers=workers, progress=progress,
     )  # fmt: skip
 
 
