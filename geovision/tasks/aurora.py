@@ -205,7 +205,7 @@ MODELS = (
               note="nearest neighbours on the features of MobileNetV2 as it comes; needs backbone_weights"),
     _baseline("svm-mobilenetv2", _SVM, _BUILDER, _MOBILENETV2, {"backbone": "test_resnet"},
               parameters=2_223_872,
-              note="support-vector machine on the features of MobileNetV2 as it comes; needs backbone_weights"),
+              note="support vectors on the features of MobileNetV2 as it comes; needs backbone_weights"),
     _model("tiny", "test_resnet", "r160_in1k", parameters=373_367,
            note="for tests and demonstrations, not for use"),
 )  # fmt: skip
