@@ -26,7 +26,7 @@ from PIL import Image
 
 import geovision
 from geovision.inference import Reading, Workers
-from geovision.inference.rows import BATCH_SIZE, Row, read_frames, rows_of_files
+from geovision.inference.rows import Row, batch_size_for, read_frames, rows_of_files
 from geovision.inference.survey import survey
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import prepare
@@ -69,7 +69,8 @@ def measured(model: GeoModel, files: list[str], reading: Reading, turns: int) ->
     spec = model.inputs[0]
     frames = [frame for file in files for frame in read_frames(file, None)]
     prepared = prepare(model, "auto")
-    batch = {spec.name: torch.zeros(BATCH_SIZE, 3, *(spec.size or ()), dtype=torch.uint8)}
+    size = batch_size_for(model)
+    batch = {spec.name: torch.zeros(size, 3, *(spec.size or ()), dtype=torch.uint8)}
 
     def shown() -> list[np.ndarray]:
         pictures = (Image.fromarray(reading.picture(frame)[0]) for frame in frames)
@@ -82,7 +83,7 @@ def measured(model: GeoModel, files: list[str], reading: Reading, turns: int) ->
     own = {
         "read": best(lambda: [frame for file in files for frame in read_frames(file, None)], count, turns),
         "picture": best(shown, count, turns),
-        "network": best(lambda: prepared(batch, {}), BATCH_SIZE, turns),
+        "network": best(lambda: prepared(batch, {}), size, turns),
         "rows": best(answered, count, turns),
     }
     with tempfile.TemporaryDirectory() as folder:
