@@ -83,7 +83,7 @@ def test_a_trained_model_tells_what_is_unlike_its_training_set():
         strange = model.head.outlier(model.features(1 - new.pictures.float() / 255))
     assert float(ordinary.quantile(0.98)) == pytest.approx(1, abs=1e-3)
     assert float((strange > 1).float().mean()) > 0.5
-    assert model.predict((1 - new.pictures[strange.argmax()].float() / 255)).flags == ("not_a_sky",)
+    assert model.predict(1 - new.pictures[strange.argmax()].float() / 255)[0].flags == ("not_a_sky",)
     assert not train(tiny(), Blobs(48)).head.outlier.fitted, "too few to know"
 
 

@@ -36,8 +36,8 @@ FLAGS = (
 """Columns that are true where a row should not be relied on; empty where it cannot be known."""
 
 BATCH_PIXELS = 2**18
-"""Of the frames of a forward pass together: on one thread, more fall out of the processor's cache, and less is
-done at each call than the call costs."""
+"""Of the frames of a forward pass together: on one thread, more fall out of the processor's cache, and with
+fewer the calls themselves take time."""
 
 TWILIGHT = -12.0
 """Degrees: above this elevation the sun lights a clear sky enough to be seen by these cameras."""
