@@ -132,7 +132,8 @@ def speed(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, ob
         **{f"{name}_ms": round(cost, 2) if cost < float("inf") else "" for name, cost in costs.items()},
         "better_over_archive_ms": round(better / costs["archive"], 2),
         "archive_over_one_worker": round(rates["archive"] / rates["one_worker"], 2),
-        "start_ms": round(1000 * starting["archive"]), "precision": str(prepare(model, "auto").dtype).removeprefix("torch."),
+        "start_ms": round(1000 * starting["archive"]),
+        "precision": str(prepare(model, "auto").dtype).removeprefix("torch."),
         "processors": cores(), "threads": torch.get_num_threads(),
     }  # fmt: skip
 
