@@ -28,8 +28,8 @@ from rasterio.windows import Window
 
 import geovision
 from geovision.inference import Declared, Workers, scene
-from geovision.inference.scene import _Loaded
-from geovision.inference.sliding import Job, slide
+from geovision.inference.asking import Loaded
+from geovision.inference.sliding import Job, OneInput, slide
 from geovision.inference.windows import Windows, weight
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import prepare
@@ -87,7 +87,7 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     counts = write_counts(given, grid, OUR_LIMITS, folder / "counts.tif")
     windows = Windows(grid.shape, spec.size, 0.5)
     prepared = prepare(model, "auto")
-    job = Job(counts, windows, _Loaded(prepared), BATCH)
+    job = Job(OneInput(spec.name, counts), windows, Loaded(prepared), BATCH)
     ready = torch.rand(4 * BATCH, len(spec.channels), *spec.size)
     number = len(windows.tops) * len(windows.lefts)
     took: dict[str, list[tuple[float, float]]] = {"bare": [], "asking": []}

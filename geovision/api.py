@@ -142,7 +142,9 @@ def _pretrained(
             f"no trained weights of {spec.name} exist. Train them: "
             f"geovision train {spec.name} --dataset {data} --data ROOT --out FOLDER"
         )
-    return load(_location(weight))
+    model = load(_location(weight))
+    model.weight = weight
+    return model
 
 
 def _location(weight: WeightSpec) -> Path:
@@ -216,6 +218,7 @@ def train(
     Returns:
         The same model, trained, in evaluation mode; `training_record` says how.
     """
+    model.card, model.weight = "", None  # of the weights that were
     return resolve("geovision.training:train")(
         model, data, validation=validation, recipe=recipe, out=Path(out) if out else None,
         resume=resume, devices=devices, workers=workers, progress=progress,
@@ -290,11 +293,12 @@ def explain(
         method: ``"gradcam"`` (Selvaraju et al. 2017, arXiv:1610.02391) or ``"layercam"`` (Jiang et al.
             2021, doi:10.1109/TIP.2021.3089943): where the maps of one layer speak for the class.
             ``"integrated-gradients"`` (Sundararajan et al. 2017, arXiv:1703.01365): what each value
-            contributes. ``"occlusion"``: by how much the logit falls without each patch; it needs no
+            contributes. ``"deeplift"`` (Shrikumar et al. 2017, arXiv:1704.02685): what each channel of a
+            layer contributes. ``"occlusion"``: by how much the logit falls without each patch; it needs no
             gradient.
         target: The class; None: the one that the task looks for, or else the likeliest. Of an answer
             that is a map, the mean over it is explained.
-        layer: For gradcam and layercam, a layer by its name in `model.network`; None: the last stage,
+        layer: For gradcam, layercam and deeplift, by its name in `model.network`; None: the last stage,
             or what the network's authors read.
         steps: For integrated gradients; None: 200, and up to 800 while the sum is not within 1 %.
         window, stride: For occlusion, cells of the network's grid; None: an eighth of its shorter side,
@@ -312,7 +316,7 @@ def explain(
         OptionError: An option that is not known or is another method's, a class or layer that is not
             there, or a model without gradient.
         InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
-        MissingExtraError: captum is not installed, for integrated gradients and occlusion.
+        MissingExtraError: captum is not installed, for integrated gradients, deeplift and occlusion.
     """
     settings = resolve("geovision.explanation:Settings")(
         method=method,

@@ -99,6 +99,8 @@ class Channel:
         slips: Likely mistakes, matched in order when the hard range is left.
         colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
             that knows photos; weights and statistics of such a network are taken over by them.
+        baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
+            None: 0 where the quantity can be 0, and else its mean.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Channel:
     std: float = 1.0
     slips: tuple[Slip, ...] = ()
     colours: tuple[str, ...] = ()
+    baseline: float | None = None
 
     def __post_init__(self) -> None:
         low, high = self.valid_range
@@ -567,6 +570,7 @@ class ModelSpec:
         inputs, head: Where they differ from the task's.
         head_options: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
+        unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
@@ -584,6 +588,7 @@ class ModelSpec:
     head: str = ""
     head_options: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    unexportable: str = ""
     dropout: float = 0.0
     recipe: Recipe | None = None
     weights: tuple[WeightSpec, ...] = ()

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from geovision.errors import GeovisionError, OptionError
-from geovision.inference import Workers, engine
+import geovision
+from geovision import registry
+from geovision.errors import GeovisionError, InputError, OptionError
+from geovision.heads.field import FieldHead
+from geovision.heads.mask import GivenMask
+from geovision.inference import Arrays, Workers, engine, over_map
 from geovision.inference.detections import peaks
-from geovision.inference.sliding import Answers, Job, answer_run, merged, slide
+from geovision.inference.sliding import Answers, Job, Part, answer_run, merged, slide
 from geovision.inference.windows import Windows, starts, weight
+from geovision.models.geomodel import GeoModel, Options
 from geovision.readers.scenes import Grid
+from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
 
 MAP = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))
 
@@ -31,7 +40,7 @@ class Field:
     grid: Grid = MAP
     hole: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def read(self, row: int, column: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
         assert row >= 0
         assert column >= 0
         assert row + shape[0] <= self.grid.shape[0]
@@ -40,18 +49,25 @@ class Field:
         values = np.sin(rows / 7) * np.cos(columns / 11) + 2
         top, bottom, left, right = self.hole
         valid = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
-        return np.where(valid, values, 0)[None].astype(np.float32), valid
+        return Part({"a": np.where(valid, values, 0)[None].astype(np.float32)}, {"a": valid})
+
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        part = self.read(0, 0, self.grid.shape)
+        return part.inputs["a"][0], part.seen
 
 
-def mean_of_window(inputs: Tensor, valid: Tensor) -> Tensor:
-    return inputs.double().mean((1, 2, 3))[:, None].float()
+Given = Mapping[str, Tensor]
 
 
-def as_it_is(inputs: Tensor, valid: Tensor) -> Tensor:
-    return torch.where(valid, inputs, torch.nan)
+def mean_of_window(inputs: Given, valid: Given) -> Tensor:
+    return inputs["a"].double().mean((1, 2, 3))[:, None].float()
 
 
-def dies(inputs: Tensor, valid: Tensor) -> Tensor:
+def as_it_is(inputs: Given, valid: Given) -> Tensor:
+    return torch.where(valid["a"], inputs["a"], torch.nan)
+
+
+def dies(inputs: Given, valid: Given) -> Tensor:
     raise RuntimeError("no such kernel")
 
 
@@ -63,8 +79,8 @@ class Convolutions(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
 
     @torch.inference_mode()
-    def forward(self, inputs: Tensor, valid: Tensor) -> Tensor:
-        return self.layers(inputs).sigmoid()
+    def forward(self, inputs: Given, valid: Given) -> Tensor:
+        return self.layers(inputs["a"]).sigmoid()
 
 
 def job(
@@ -123,7 +139,7 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
     work = job(mean_of_window, overlap=0.6)
     found, count = run(work, tmp_path)
     expected, weights, windows = np.zeros(MAP.shape), np.zeros(MAP.shape), np.zeros(MAP.shape, int)
-    values = work.source.read(0, 0, MAP.shape)[0][0].astype(np.float64)
+    values = work.source.whole()[0].astype(np.float64)
     kernel = np.outer(weight(24), weight(32))
     for top, left in itertools.product(work.windows.tops, work.windows.lefts):
         part = (slice(top, top + 24), slice(left, left + 32))
@@ -137,8 +153,8 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
 def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
     hole = (10, 30, 40, 60)
     found, count = run(job(as_it_is, source=Field(hole=hole), least_valid=0.0), tmp_path)
-    values, valid = Field(hole=hole).read(0, 0, MAP.shape)
-    np.testing.assert_allclose(found[0][valid], values[0][valid], rtol=1e-6)
+    values, valid = Field(hole=hole).whole()
+    np.testing.assert_allclose(found[0][valid], values[valid], rtol=1e-6)
     assert np.isnan(found[0][~valid]).all()
     assert (count[~valid] == 0).all()
     assert (count[valid] > 0).all()
@@ -161,7 +177,7 @@ def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path)
     hole = (0, 70, 0, 40)
     work = job(mean_of_window, source=Field(hole=hole), least_valid=0.5)
     answers = slide(work, tmp_path, Workers(), lambda done, whole: None)
-    valid = Field(hole=hole).read(0, 0, MAP.shape)[1]
+    valid = Field(hole=hole).whole()[1]
     shares = [[valid[t : t + 24, c : c + 32].mean() for c in work.windows.lefts] for t in work.windows.tops]
     assert np.array_equal(answers.asked, np.array(shares) >= 0.5)
     assert 0 < answers.asked.sum() < answers.asked.size
@@ -175,7 +191,7 @@ def test_a_map_smaller_than_a_window_is_one_window_with_nothing_around(tmp_path:
     small = Field(Grid(MAP.crs, MAP.transform, (10, 12)))
     found, count = run(job(mean_of_window, source=small, least_valid=0.1), tmp_path)
     assert (count == 1).all()
-    np.testing.assert_allclose(found, small.read(0, 0, (10, 12))[0].sum() / (24 * 32), rtol=1e-6)
+    np.testing.assert_allclose(found, small.whole()[0].sum() / (24 * 32), rtol=1e-6)
 
 
 # --- what cannot be seen in the result --------------------------------------------------------------
@@ -212,6 +228,109 @@ def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
         GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
     ):
         slide(job(dies), tmp_path, engine.Workers(), lambda done, whole: None)
+
+
+# --- models of masks and fields -------------------------------------------------------------------
+
+
+class Twofold(nn.Module):
+    """Local sums of radar at several moments and of terrain, on cells half as wide."""
+
+    num_features = 1
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.radar, self.terrain = nn.Conv2d(2, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, inputs: Given, *, valid=None, context=None) -> Tensor:
+        moments = torch.stack([self.radar(moment) for moment in inputs["radar"].unbind(1)]).mean(0)
+        coarse = moments + self.terrain(inputs["terrain"])
+        return coarse.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
+
+    def answered(self, inputs: Given, valid: Given | None, shape: torch.Size) -> Tensor | None:
+        if valid is None or "radar" not in valid:
+            return None
+        there = valid["radar"].flatten(1, 2).any(1, keepdim=True)
+        return there.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
+
+
+RADAR = InputSpec("radar", tuple(Channel(f"level_{n}", "dBZ", (-33.0, 80.0), std=30.0) for n in (1, 2)),
+                  layout="time channel y x")  # fmt: skip
+TERRAIN = InputSpec("terrain", (Channel("elevation", "m", (-500.0, 9000.0), std=1000.0),))
+
+
+def model_of(target: MaskTarget | FieldTarget, head: nn.Module, factor: int) -> GeoModel:
+    torch.manual_seed(0)
+    spec = ModelSpec("polarlow-of-a-test", "polarlow", "tests:none", capabilities=frozenset({"any_size"}))
+    task = registry.find_task("polarlow")
+    return GeoModel(spec, task, Options(), (RADAR, TERRAIN), target, Twofold(factor), head).eval()
+
+
+@pytest.mark.parametrize("kind", ["mask", "field"])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, factor: int):
+    if kind == "mask":
+        head: nn.Module = GivenMask(1, MaskTarget("hail"))
+    else:
+        head = FieldHead(1, FieldTarget(Channel("rain", "mm day-1", (0.0, 2000.0))))
+    model = model_of(head.target, head, factor)
+    rng = np.random.default_rng(3)
+    radar = rng.uniform(-33, 60, (3, 2, *MAP.shape)).astype(np.float32)
+    radar[..., :30, 50:] = np.nan
+    radar[0, :, 40:] = np.nan  # at one moment alone
+    terrain = rng.uniform(0, 3000, (1, *MAP.shape)).astype(np.float32)
+    there = {"radar": np.isfinite(radar), "terrain": np.isfinite(radar).any((0, 1))[None]}
+    source = Arrays(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
+    told: list[str] = []
+    found = over_map(
+        model, source, tmp_path / "a", size=(24, 32), overlap=0.5, batch_size=3,
+        progress=lambda what, done, whole: told.append(what),
+    )  # fmt: skip
+    assert (set(told), found.layers) == ({"asking", "merging"}, (head.target.name,))
+    with rasterio.open(found.files["answer"]) as dataset:
+        answer = dataset.read(1)
+        assert dataset.descriptions == found.layers
+        assert dataset.crs.to_epsg() == 3995
+        assert dataset.transform == MAP.affine @ Affine.scale(1 / factor)
+        assert dataset.tags()["geovision_model"] == "polarlow-of-a-test"
+    assert answer.shape == (70 * factor, 95 * factor)
+    known = there["terrain"][0].repeat(factor, 0).repeat(factor, 1)
+    assert np.array_equal(np.isfinite(answer), known)
+    with torch.no_grad():
+        inputs = {name: torch.from_numpy(each)[None] for name, each in source.inputs.items()}
+        valid = {name: torch.from_numpy(each)[None] for name, each in there.items()}
+        whole = head.estimate(model(inputs, valid=valid).values)[0, 0].numpy()
+    # Cells at the edge of a window do not see beyond it, and count little.
+    assert np.abs(answer - whole)[known].max() < 0.02 * np.nanmax(np.abs(whole[known]))
+    with rasterio.open(found.files["count"]) as dataset:
+        assert np.array_equal(dataset.read(1) > 0, known)
+
+
+def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: Path):
+    torch.manual_seed(0)
+    model = geovision.create("polarlow-tiny", size=(32, 32))
+    counts = np.random.default_rng(0).integers(1, 255, (2, *MAP.shape), np.uint8)
+    counts[:, :, 70:] = 0
+    source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
+    results = []
+    for workers in (None, Workers(1)):
+        found = over_map(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
+        assert found.skipped > 0
+        results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
+    for here, there in zip(*results, strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-6)
+
+
+def test_windows_that_a_model_cannot_have(tmp_path: Path):
+    head = GivenMask(1, MaskTarget("hail"))
+    model = model_of(head.target, head, 1)
+    nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
+    with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
+        over_map(model, Arrays(MAP, nothing), tmp_path / "a")
+    with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
+        over_map(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- places ---------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from geovision.cli import (
     demo,
     doctor,
     explain,
+    export,
     hail,
     learning,
     predict,
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, archive, statistics, scene, learning, data, samples, hail, demo, doctor,
+    tables, predict, explain, export, archive, statistics, scene, learning, data, samples, hail, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

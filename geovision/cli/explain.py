@@ -24,6 +24,7 @@ class Method(enum.StrEnum):
     gradcam = "gradcam"
     layercam = "layercam"
     integrated_gradients = "integrated-gradients"
+    deeplift = "deeplift"
     occlusion = "occlusion"
 
 
@@ -47,6 +48,7 @@ def explain(
         Method,
         typer.Option(help="gradcam, layercam: where a layer's maps speak for the class. "
                           "integrated-gradients: what each value contributes. "
+                          "deeplift: what each channel of a layer contributes. "
                           "occlusion: what is lost without each patch."),
     ] = Method.gradcam,
     out: Annotated[Path, typer.Option(help="Folder for a picture and an archive of arrays a file.")] = Path(
@@ -56,7 +58,7 @@ def explain(
         str | None, typer.Option(help="Class to explain; the one looked for, or the likeliest, if absent.")
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Of gradcam and layercam; a wrong name gets the list.")
+        str | None, typer.Option(help="Of gradcam, layercam and deeplift; a wrong name gets the list.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of integrated gradients; 200 to 800 if absent.")] = None,
     window: Annotated[
@@ -77,7 +79,7 @@ def explain(
     The map lies where the network looked. A file that cannot be read is named on standard error, the
     others are explained, and the exit code is 1.
     """
-    from geovision.explanation import TOLERANCE, Settings, check, explain_source
+    from geovision.explanation import COMPLETE_METHODS, TOLERANCE, Settings, check, explain_source
     from geovision.models.sources import iter_sources
 
     settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
@@ -100,7 +102,7 @@ def explain(
             picture, _ = found.save(out, names.of(source.name, found.settings.method))
             yield _row(found, picture) if form is not Format.jsonl else _all(found, picture)
 
-    with_error = method is Method.integrated_gradients
+    with_error = settings.method in COMPLETE_METHODS
     write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], form)
     if unreadable:
         say(f"{len(unreadable)} could not be read")
@@ -109,10 +111,10 @@ def explain(
 
 def _incomplete(found: Explanation) -> str:
     error = found.completeness.relative_error if found.completeness else 0.0
-    return (
-        f"{found.source}: after {found.settings.steps} steps the contributions miss {100 * error:.1f} % of "
-        "what they explain; more --steps may help"
-    )
+    missed = f"the contributions miss {100 * error:.1f} % of what they explain"
+    if found.settings.method == "deeplift":
+        return f"{found.source}: {missed}; integrated-gradients may do better"
+    return f"{found.source}: after {found.settings.steps} steps {missed}; more --steps may help"
 
 
 class _Names:

@@ -33,8 +33,8 @@ CAPTIONS = {
     "spectra": "Power by wavelength: where the answer lies below the truth, it is too smooth.",
     "errors": "Bias and error of every cell over all samples held back.",
     "mask_reliability": "How often what is said with a probability happens, and how often it is said.",
-    "performance": "Detection over the part of what was said that happened, for every threshold; lines of equal "
-    "critical success index.",
+    "performance": "Detection over the part of what was said that happened, for every threshold; lines of "
+    "equal critical success index.",
 }
 """By figure of a report. A figure that is not named here stands under its own name."""
 

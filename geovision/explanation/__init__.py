@@ -6,9 +6,10 @@ from geovision.explanation.explanation import Completeness, Explanation, InputMa
 from geovision.explanation.layers import map_layers
 from geovision.explanation.placement import Window
 from geovision.explanation.question import Question
-from geovision.explanation.settings import METHODS, Settings
+from geovision.explanation.settings import COMPLETE_METHODS, METHODS, Settings
 
 __all__ = [
+    "COMPLETE_METHODS",
     "METHODS",
     "TOLERANCE",
     "Completeness",

@@ -11,11 +11,12 @@ from torch import Tensor
 from geovision.errors import OptionError
 from geovision.explanation.attribution import completeness, integrated_gradients, occlusion, patch
 from geovision.explanation.class_activation import class_activation
-from geovision.explanation.explanation import Explanation, InputMap
-from geovision.explanation.layers import chosen_layer
+from geovision.explanation.deeplift import deeplift
+from geovision.explanation.explanation import Completeness, Explanation, InputMap
+from geovision.explanation.layers import as_maps, channel_names, chosen_layer
 from geovision.explanation.placement import place
 from geovision.explanation.question import Question, answering, check_target, is_map
-from geovision.explanation.settings import LAYER_METHODS, Settings
+from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
 from geovision.models.geomodel import GeoModel
 from geovision.models.sources import Source, iter_sources
 from geovision.spec import InputSpec
@@ -61,27 +62,43 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
 
 
 def _explained(source: Source, question: Question, settings: Settings) -> Explanation:
-    if settings.method in LAYER_METHODS:
-        layer = chosen_layer(question, settings.layer)
-        settings = dataclasses.replace(settings, layer=layer)
-        cells = class_activation(question, layer, settings.method)
-        spec = next(spec for spec in question.specs if is_map(spec))
-        values = [(spec, cells, "time y x" if cells.ndim == 3 else "y x")]
+    adds_up: Completeness | None = None
+    scalars: dict[str, float] = {}
+    if settings.method in (*LAYER_METHODS, "deeplift"):
+        settings = dataclasses.replace(settings, layer=chosen_layer(question, settings.layer))
+        found, adds_up = _of_layer(source, question, settings)
+        inputs = {next(spec.name for spec in question.specs if is_map(spec)): found}
     else:
         settings, parts = _by_value(question, settings)
-        values = [(s, part, s.layout) for s, part in zip(question.specs, parts, strict=True)]
+        inputs = {}
+        for spec, part in zip(question.specs, parts, strict=True):
+            names = tuple(channel.name for channel in spec.channels)
+            if is_map(spec):
+                inputs[spec.name] = _laid(source, spec, part, spec.layout, names)
+            else:
+                scalars |= {name: float(number) for name, number in zip(names, part, strict=True)}
+        if settings.method in COMPLETE_METHODS:
+            adds_up = completeness(question, parts)
     return Explanation(
         source=source.name, model=question.model.spec.name, label=question.label, logit=question.logit,
-        probability=question.probability, settings=settings,
-        inputs={s.name: _laid(source, s, part, axes) for s, part, axes in values if is_map(s)},
-        scalars={
-            channel.name: float(number)
-            for s, part, _ in values if s.layout == "channel"
-            for channel, number in zip(s.channels, part, strict=True)
-        },
-        completeness=completeness(question, [part for _, part, _ in values])
-        if settings.method == "integrated-gradients" else None,
+        probability=question.probability, settings=settings, inputs=inputs, scalars=scalars,
+        completeness=adds_up,
     )  # fmt: skip
+
+
+def _of_layer(source: Source, question: Question, settings: Settings) -> tuple[InputMap, Completeness | None]:
+    """The maps of one layer, where the first input with a picture lies, and whether they add up."""
+    layer = settings.layer or ""
+    spec = next(spec for spec in question.specs if is_map(spec))
+    if settings.method != "deeplift":
+        cells = class_activation(question, layer, settings.method)
+        return _laid(source, spec, cells, "time y x" if cells.ndim == 3 else "y x"), None
+    part = deeplift(question, layer)
+    maps = as_maps(question.model.network, layer, part[None])
+    if maps is None:
+        raise OptionError(f"layer {layer!r} gives {tuple(part.shape)}, which is no map")
+    names = channel_names(question.model.network, layer, maps.shape[1])
+    return _laid(source, spec, maps[0], "channel y x", names), completeness(question, [part])
 
 
 def _by_value(question: Question, settings: Settings) -> tuple[Settings, list[Tensor]]:
@@ -101,8 +118,12 @@ def _by_value(question: Question, settings: Settings) -> tuple[Settings, list[Te
     return dataclasses.replace(settings, window=window, stride=stride), parts
 
 
-def _laid(source: Source, spec: InputSpec, values: Tensor, axes: str) -> InputMap:
+def _laid(
+    source: Source, spec: InputSpec, values: Tensor, axes: str, channels: tuple[str, ...] = ()
+) -> InputMap:
     """The map of one input, where it belongs in what was given for it."""
     placement = place(source.values[spec.name], spec, where=source.name)
     array = values.detach().cpu().float().numpy()
-    return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.picture)
+    return InputMap(
+        np.ascontiguousarray(array), axes, placement.window, placement.picture, channels
+    )  # fmt: skip

@@ -23,7 +23,7 @@ __all__ = ["Completeness", "Explanation", "InputMap"]
 
 @dataclass(frozen=True)
 class Completeness:
-    """Whether integrated gradients add up to what they explain.
+    """Whether contributions add up to what they explain.
 
     Attributes:
         total: Sum of the contributions of all values of all inputs.
@@ -46,17 +46,19 @@ class InputMap:
 
     Attributes:
         values: Signed contributions of each value on the network's grid, axes as in `axes`; of the
-            layer methods the layer's own cells, 0 or above. In units of the logit; of gradcam and
-            layercam without a unit.
+            layer methods the layer's own cells. In units of the logit; of gradcam and layercam 0 or
+            above, without a unit.
         axes: In einops spelling, e.g. ``"channel y x"``.
         window: The part of the picture that the network saw. The cells of `values` share it out evenly.
         picture: What was given, upright, axes as in the input's layout.
+        channels: Names along the channel axis of `values`, where it has one.
     """
 
     values: NDArray[np.floating]
     axes: str
     window: Window
     picture: NDArray[Any] = field(repr=False)
+    channels: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,6 +71,15 @@ class InputMap:
         """`values` summed over channels: ``(cell_y, cell_x)``, or ``(time, cell_y, cell_x)``."""
         axes = self.axes.split()
         return self.values.sum(axes.index("channel")) if "channel" in axes else self.values
+
+    @property
+    def by_channel(self) -> dict[str, float]:
+        """Sum of `values` over all but the channels; empty where they have none."""
+        axes = self.axes.split()
+        if "channel" not in axes:
+            return {}
+        totals = np.moveaxis(self.values, axes.index("channel"), 0).reshape(len(self.channels), -1).sum(1)
+        return dict(zip(self.channels, totals.tolist(), strict=True))
 
     @property
     def map(self) -> NDArray[np.float32]:
@@ -105,7 +116,7 @@ class Explanation:
         settings: Method and what it was used with.
         inputs: By name, a map each. A layer's map is that of the first input with a picture.
         scalars: By name, contributions of the measurements beside it; none of the layer methods.
-        completeness: Of integrated gradients.
+        completeness: Of integrated gradients and deeplift.
     """
 
     source: str
@@ -134,6 +145,12 @@ class Explanation:
         return self.first.window
 
     @property
+    def contributions(self) -> dict[str, dict[str, float]]:
+        """By input and channel, what all its values add to the answer; of deeplift by channel of the layer,
+        under the name of the input whose map it is. What is missing adds nothing."""
+        return {name: each.by_channel for name, each in self.inputs.items() if each.by_channel}
+
+    @property
     def unit(self) -> str:
         """Of the maps' values."""
         return "1" if self.settings.method in LAYER_METHODS else "logit"
@@ -153,6 +170,7 @@ class Explanation:
                 "relative_error": self.completeness.relative_error,
             },
             "scalars": dict(self.scalars),
+            "contributions": self.contributions,
             "unit": self.unit,
             "inputs": {
                 name: {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ __all__ = ["overlay"]
 
 _SIDE = 5.0  # inches
 _PIXELS = 900  # a panel of the figure has no more
+_MOMENTS = 6  # of a sequence are shown
 _CLIP = 99  # percentile: single cells would leave the rest without colour
 _OPACITY = 0.75
 
@@ -36,23 +38,28 @@ class _Panel:
 
 
 def overlay(explanation: Explanation) -> Figure:
-    """One panel an input, and one a moment of those with a time axis.
+    """One row an input; of those with a time axis a panel a moment, of many the last and some before.
 
     Shown is what speaks for the class, up to the 99th percentile of it; the arrays have all.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    panels = list(_panels(explanation))
-    height, width = panels[0].shape
-    tall = _SIDE * min(max(height / width, 0.4), 2.0)
-    figure = new_figure(_SIDE * len(panels) * 1.2 + 0.3, tall + 0.45)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    positive = np.concatenate([panel.cells[panel.cells > 0].ravel() for panel in panels])
+    rows = list(_rows(explanation))
+    height, width = rows[0][0].shape
+    columns = max(map(len, rows))
+    side = _SIDE if columns == 1 else _SIDE * max(3 / (2 + columns), 0.4)
+    tall = side * min(max(height / width, 0.4), 2.0)
+    figure = new_figure(side * columns * 1.2 + 0.3, (tall + 0.2) * len(rows) + 0.3)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    positive = np.concatenate([panel.cells[panel.cells > 0].ravel() for row in rows for panel in row])
     most = float(np.percentile(positive, _CLIP)) if positive.size else 0.0
-    for place, panel in zip(axes, panels, strict=True):
-        drawn = _draw(place, panel, most or 1.0)
-    figure.colorbar(drawn, ax=list(axes), shrink=0.8, label=_scale(explanation))
+    for places, row in zip(axes, rows, strict=True):
+        for place, panel in zip(places, row, strict=False):
+            drawn = _draw(place, panel, most or 1.0)
+        for place in places[len(row) :]:
+            place.set_axis_off()
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label=_scale(explanation))
     figure.suptitle(_heading(explanation), fontsize=11)
     return figure
 
@@ -66,17 +73,19 @@ def _scale(explanation: Explanation) -> str:
     return "speaks for it" if explanation.unit == "1" else "contribution to the logit"
 
 
-def _panels(explanation: Explanation) -> Iterator[_Panel]:
+def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
     several = len(explanation.inputs) > 1
     for name, each in explanation.inputs.items():
         pictures, cells = _in_time(_shown(each.picture, _PIXELS)), _in_time(each.cells[..., None])
-        for moment in range(max(len(pictures), len(cells))):
+        count, row = len(cells), []
+        for moment in np.unique(np.linspace(count - 1, 0, min(count, _MOMENTS)).round().astype(int)):
             words = [name] if several else []
-            words += [f"time {moment}"] if max(len(pictures), len(cells)) > 1 else []
-            yield _Panel(
-                " ".join(words), pictures[min(moment, len(pictures) - 1)],
-                cells[min(moment, len(cells) - 1)][..., 0], each.window, each.shape,
-            )  # fmt: skip
+            words += [f"time {moment}"] if count > 1 else []
+            row.append(_Panel(
+                " ".join(words), pictures[moment if len(pictures) == count else -1], cells[moment][..., 0],
+                each.window, each.shape,
+            ))  # fmt: skip
+        yield row
 
 
 def _in_time(values: NDArray[Any]) -> NDArray[Any]:
@@ -92,7 +101,9 @@ def _shown(picture: NDArray[Any], most: int) -> NDArray[np.floating]:
         few = few[None]
     if few.shape[-3] == 3 and picture.dtype == np.uint8:
         return np.moveaxis(few / 255, -3, -1)
-    low, high = np.nanpercentile(few, (1, 99), axis=(-2, -1), keepdims=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of moments of which nothing is there
+        low, high = np.nanpercentile(few, (1, 99), axis=(-2, -1), keepdims=True)
     grey = ((few - low) / np.maximum(high - low, 1e-12)).clip(0, 1).mean(-3)
     return np.repeat(np.nan_to_num(grey)[..., None], 3, -1)
 

@@ -5,6 +5,7 @@ A network may say three things of itself, and whatever says nothing is found out
 - `explained_layer`: name of the layer, within the module that says so.
 - `as_maps`: method that turns what a layer gives into ``(batch, channel, y, x)``, for tokens and for
   channels that come last.
+- `layer_channels`: mapping from a layer to the names of its channels, both as the network names them.
 - `views`: how often, and mirrored along which axes, one picture passes in one batch.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from geovision.errors import OptionError, nearest
 from geovision.explanation.question import Question
 
-__all__ = ["Run", "as_maps", "chosen_layer", "map_layers", "views"]
+__all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "views"]
 
 _MOST_NAMES = 40
 
@@ -82,6 +83,13 @@ def as_maps(network: nn.Module, layer: str, values: Tensor) -> Tensor | None:
         if hasattr(owner, "as_maps"):
             return owner.as_maps(values)
     return values if values.ndim == 4 else None
+
+
+def channel_names(network: nn.Module, layer: str, count: int) -> tuple[str, ...]:
+    """Names of the channels of a layer: those that the network says, or their numbers."""
+    prefix, told = _said(network, "layer_channels")
+    own = layer.removeprefix(f"{prefix}.") if prefix else layer
+    return tuple((told or {}).get(own, [f"{layer}.{number}" for number in range(count)]))
 
 
 def views(network: nn.Module) -> tuple[tuple[int, ...], ...]:

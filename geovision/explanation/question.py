@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 
 from geovision.errors import OptionError, nearest
-from geovision.models.geomodel import GeoModel
+from geovision.models.geomodel import GeoModel, Output
 from geovision.models.preprocess import physical
 from geovision.models.sources import Loaded
-from geovision.spec import ClassTarget, InputSpec, MaskTarget
+from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, MaskTarget
 
 __all__ = ["ORIENTATIONS", "Orientation", "Question", "answering", "baseline", "check_target", "is_map"]
 
@@ -37,11 +38,19 @@ def check_target(model: GeoModel, target: str | None) -> None:
 
 
 def baseline(spec: InputSpec, like: Tensor) -> Tensor:
-    """What stands where an input is taken away: 0 in its unit; for measurements beside a picture their
-    mean, as which a missing one enters."""
-    if spec.layout != "channel":
-        return torch.zeros_like(like)
-    return like.new_tensor([channel.mean for channel in spec.channels]).expand_as(like)
+    """What stands where an input is taken away, of its shape ``(1, *layout)``: of each channel its own
+    `Channel.baseline`, or 0 where the quantity can be 0, or else its mean. For measurements beside a picture
+    always their mean, as which a missing one enters."""
+    values = [_nothing(channel, of_mean=spec.layout == "channel") for channel in spec.channels]
+    shape = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
+    return like.new_tensor(values).view(shape).expand_as(like)
+
+
+def _nothing(channel: Channel, *, of_mean: bool) -> float:
+    if channel.baseline is not None:
+        return channel.baseline
+    low, high = channel.valid_range
+    return channel.mean if of_mean or not low <= 0 <= high else 0.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,8 @@ def answering(model: GeoModel) -> Iterator[None]:
 class Question:
     """Why this class, for this sample?
 
-    Of a map as an answer, the mean over its cells is explained.
+    Of a map as an answer, the mean over its cells is explained, of those that mean something: of the logit
+    of a mask, of a field in its unit.
 
     Args:
         model: In evaluation mode: see `answering`.
@@ -101,7 +111,7 @@ class Question:
         tensors: These inputs in physical units, ``(1, *layout)`` each.
         baselines: Of the same shapes; see `baseline`.
         label: The class, or the name of the map.
-        logit: Of the class, for the sample as it is; of a map its mean.
+        logit: Of the class, for the sample as it is; of a map the mean that is explained.
         probability: Calibrated, of the class; None where the answer is no class.
         orientations: How the sample is turned each time it is asked about.
 
@@ -113,22 +123,33 @@ class Question:
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         self.model = model
         self.specs = tuple(spec for spec in model.inputs if spec.name in loaded.inputs)
-        self.tensors = tuple(
-            physical(loaded.inputs[spec.name], spec).to(like.device, like.dtype)[None] for spec in self.specs
+        given = tuple(
+            physical(loaded.inputs[s.name], s).to(like.device, like.dtype)[None] for s in self.specs
         )
         self.valid = {name: mask.to(like.device)[None] for name, mask in loaded.valid.items()}
-        self.baselines = tuple(
-            baseline(spec, tensor) for spec, tensor in zip(self.specs, self.tensors, strict=True)
+        self.baselines = tuple(baseline(spec, each) for spec, each in zip(self.specs, given, strict=True))
+        # What is missing may hold anything, and contributes nothing.
+        self.tensors = tuple(
+            torch.where(self.valid[spec.name].expand_as(each), each, nothing)
+            if spec.name in self.valid
+            else each
+            for spec, each, nothing in zip(self.specs, given, self.baselines, strict=True)
         )
         self.orientations = ORIENTATIONS[:1]
         with torch.no_grad():
-            values = self._values(self.tensors)
+            output = self._output(self.tensors)
         self.orientations = ORIENTATIONS[:orientations]
         self._check_square()
-        self.index = self._index(values, target)
+        self.index = self._index(output.values, target)
         self.label = self._label()
-        self.logit = float(self._score(values))
-        self.probability = self._probability(values)
+        self.logit = float(self._score(output))
+        self.probability = self._probability(output.values)
+
+    def of(self, model: GeoModel) -> Question:
+        """The same question of another model."""
+        other = copy.copy(self)
+        other.model = model
+        return other
 
     @property
     def difference(self) -> float:
@@ -141,7 +162,7 @@ class Question:
 
         All orientations of all samples pass in one batch, one orientation after the other.
         """
-        scores = self._score(self._values(tensors))
+        scores = self._score(self._output(tensors))
         return scores.view(len(self.orientations), -1).mean(0)
 
     @contextmanager
@@ -150,14 +171,14 @@ class Question:
         with torch.enable_grad():
             yield tuple(tensor.detach().clone().requires_grad_() for tensor in self.tensors)
 
-    def _values(self, tensors: tuple[Tensor, ...]) -> Tensor:
+    def _output(self, tensors: tuple[Tensor, ...]) -> Output:
         inputs = {s.name: self._turned(s, tensor) for s, tensor in zip(self.specs, tensors, strict=True)}
         valid = {
             spec.name: self._turned(spec, self.valid[spec.name].expand_as(tensor))
             for spec, tensor in zip(self.specs, tensors, strict=True)
             if spec.name in self.valid
         }
-        return self.model(inputs, valid=valid or None).values
+        return self.model(inputs, valid=valid or None)
 
     def _turned(self, spec: InputSpec, values: Tensor) -> Tensor:
         """A batch in all orientations, one after the other; measurements know none."""
@@ -173,8 +194,16 @@ class Question:
                     f"not square ({height} x {width}); take 1 or 2"
                 )
 
-    def _score(self, values: Tensor) -> Tensor:
-        return values.flatten(1).mean(1) if self.index is None else values[:, self.index]
+    def _score(self, output: Output) -> Tensor:
+        if self.index is not None:
+            return output.values[:, self.index]
+        head: Any = self.model.head
+        is_field = isinstance(self.model.target, FieldTarget)
+        values = head.estimate(output.values) if is_field else output.values
+        if output.valid is None:
+            return values.flatten(1).mean(1)
+        there = output.valid.expand_as(values)
+        return torch.where(there, values, 0).flatten(1).sum(1) / there.flatten(1).sum(1).clamp_min(1)
 
     def _index(self, values: Tensor, target: str | None) -> int | None:
         asked: Any = self.model.target

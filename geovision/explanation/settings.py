@@ -7,16 +7,19 @@ from typing import Any, Literal, get_args
 
 from geovision.errors import OptionError, nearest
 
-__all__ = ["LAYER_METHODS", "METHODS", "Method", "Settings"]
+__all__ = ["COMPLETE_METHODS", "LAYER_METHODS", "METHODS", "Method", "Settings"]
 
-Method = Literal["gradcam", "layercam", "integrated-gradients", "occlusion"]
+Method = Literal["gradcam", "layercam", "integrated-gradients", "deeplift", "occlusion"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 LAYER_METHODS = ("gradcam", "layercam")
-"""Those that read the maps of one layer; the others look at the input alone."""
+"""Those that weight the maps of one layer; all others give contributions to the answer."""
+
+COMPLETE_METHODS = ("integrated-gradients", "deeplift")
+"""Those whose contributions are to add up to what is explained."""
 
 _SERVES = {
-    "layer": LAYER_METHODS,
+    "layer": (*LAYER_METHODS, "deeplift"),
     "steps": ("integrated-gradients",),
     "window": ("occlusion",),
     "stride": ("occlusion",),
@@ -29,7 +32,8 @@ class Settings:
 
     Args:
         method: One of `METHODS`.
-        layer: Whose maps are read, by its name in `GeoModel.network`; of the layer methods.
+        layer: Whose maps are read, by its name in `GeoModel.network`; of gradcam, layercam and
+            deeplift.
         steps: Of the trapezoidal rule; of integrated gradients. None: 200, and up to 800 while
             the sum is not within 1 %.
         window: Cells a side of the patch that is taken away; of occlusion. None: an eighth of the
@@ -58,7 +62,9 @@ class Settings:
             raise OptionError(f"method {self.method!r} is not known.{meant} There are {', '.join(METHODS)}")
         for option, methods in _SERVES.items():
             if getattr(self, option) is not None and self.method not in methods:
-                raise OptionError(f"{option} is for {' and '.join(methods)}, not for {self.method}")
+                raise OptionError(f"{option} is for {_listed(methods)}, not for {self.method}")
+        if self.method == "deeplift" and self.orientations != 1:
+            raise OptionError("deeplift follows one sample at a time, as it is; leave out orientations")
         if self.orientations not in (1, 2, 8):
             raise OptionError(f"orientations must be 1, 2 or 8, not {self.orientations}")
         for option in ("steps", "window", "stride", "batch_size"):
@@ -74,3 +80,8 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """What was chosen or used, without what does not apply."""
         return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    """``"a, b and c"``."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -3,11 +3,13 @@
 from geovision.inference.archive import Progress, Summary, archive
 from geovision.inference.declared import Declared
 from geovision.inference.engine import Workers
+from geovision.inference.over_map import MapSummary, over_map
 from geovision.inference.rows import Reading
 from geovision.inference.scene import SceneSummary, scene
+from geovision.inference.sliding import Arrays
 from geovision.inference.table import open_table, read_table
 
 __all__ = [
-    "Declared", "Progress", "Reading", "SceneSummary", "Summary", "Workers", "archive", "open_table",
-    "read_table", "scene",
+    "Arrays", "Declared", "MapSummary", "Progress", "Reading", "SceneSummary", "Summary", "Workers",
+    "archive", "open_table", "over_map", "read_table", "scene",
 ]  # fmt: skip

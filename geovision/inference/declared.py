@@ -11,6 +11,7 @@ from pathlib import Path
 
 from geovision.errors import OptionError
 from geovision.inference import engine
+from geovision.inference.asking import layers_of
 from geovision.inference.rasters import storing
 from geovision.inference.windows import Windows
 from geovision.models.geomodel import GeoModel
@@ -119,7 +120,7 @@ def taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
         raise OptionError(f"{model.spec.name} has no size of windows; create it with size=")
     if not isinstance(model.target, ClassTarget):
         raise OptionError(f"{model.spec.name} answers no class; a scene is asked for one")
-    return first, (model.target.positive,) if model.target.positive else model.target.classes
+    return first, layers_of(model.target)
 
 
 def limits_of(model: GeoModel, declared: Declared) -> Mapping[str, DecibelLimits] | None:

@@ -119,7 +119,7 @@ def fractions(
         UnreadableFileError, InputError: A mask that cannot be read, or has no place on a map.
     """
     row, column, disk = _disk(detection, source.grid)
-    valid = source.read(row, column, disk.shape)[1]
+    valid = source.read(row, column, disk.shape).seen
     part = source.grid.part(row, column, disk.shape)
     return float(valid[disk].mean()), {name: cover(path, part, disk) for name, path in masks.items()}
 

@@ -31,6 +31,7 @@ class Maps:
         probability, count: Not yet compressed; see `Raster.cog`.
         layers: Names of the bands of `probability`.
         grid: Of both.
+        finer: Cells of it along the side of a cell of what was asked about.
         factor: Cells that make one of `reduced`, down and across.
         reduced: float32 ``(y, x)``: means of the first layer, NaN where nothing is known.
     """
@@ -39,6 +40,7 @@ class Maps:
     count: Raster
     layers: tuple[str, ...]
     grid: Grid
+    finer: int
     factor: int
     reduced: NDArray[np.float32]
 
@@ -61,7 +63,8 @@ class Maps:
         for row, column, radius, probability in places:
             row, column = row * self.factor, column * self.factor
             place = Detection(row, column, *self.grid.lonlat(row, column), radius * cell, probability)
-            valid, covered = fractions(place, source, masks)
+            of_source = dataclasses.replace(place, row=row / self.finer, column=column / self.finer)
+            valid, covered = fractions(of_source, source, masks)
             found.append(dataclasses.replace(place, valid=valid, cover=covered))
         return found
 
@@ -83,7 +86,8 @@ def merge(
     Raises:
         StorageError: The maps do not fit on the disk.
     """
-    grid = source.grid
+    finer = answers.factor
+    grid = source.grid.finer(finer)
     factor = _factor(answers, grid)
     tags = {f"geovision_{key}": str(value) for key, value in about.items()}
     probability = Raster(
@@ -91,15 +95,17 @@ def merge(
     )
     count = Raster(scratch / "count.tif", grid, ["windows merged"], dtype="uint16", nodata=0, tags=tags)
     reduced = np.full([math.ceil(side / factor) for side in grid.shape], np.nan, np.float32)
-    side = max(_BLOCK // factor, 1) * factor
+    step = math.lcm(factor, finer)
+    side = max(_BLOCK // step, 1) * step
     places = [
         (row, column) for row in range(0, grid.shape[0], side) for column in range(0, grid.shape[1], side)
     ]
     for number, (row, column) in enumerate(places, 1):
         shape = (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))
         values, windows = merged(answers, row, column, shape)
-        seen = source.read(row, column, shape)[1]
-        values[:, ~seen], windows[~seen] = np.nan, 0
+        part = source.read(row // finer, column // finer, (shape[0] // finer, shape[1] // finer))
+        nothing = ~part.seen.repeat(finer, 0).repeat(finer, 1)
+        values[:, nothing], windows[nothing] = np.nan, 0
         probability.write(row, column, values)
         count.write(row, column, windows[None])
         means = _means(values[0], factor)
@@ -107,7 +113,7 @@ def merge(
         progress(number, len(places))
     probability.close()
     count.close()
-    return Maps(probability, count, layers, grid, factor, reduced)
+    return Maps(probability, count, layers, grid, finer, factor, reduced)
 
 
 def _factor(answers: Answers, grid: Grid) -> int:

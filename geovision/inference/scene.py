@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from geovision import __version__, storage
-from geovision.errors import InputError, StorageError
+from geovision.errors import InputError
 from geovision.inference import engine, quicklook
+from geovision.inference.asking import asking, scratch_beside
 from geovision.inference.declared import Declared, limits_of, on_map, opened, taken
 from geovision.inference.detections import Detection, cover, geojson
 from geovision.inference.maps import Maps, merge
 from geovision.inference.rasters import bounded, storing
-from geovision.inference.sliding import Answers, Job, slide
+from geovision.inference.sliding import Answers, Job, OneInput, slide
 from geovision.inference.windows import Windows
-from geovision.models.folder import read, weights_digest
+from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import Prepared, prepare
 from geovision.physics.backscatter import DecibelLimits
 from geovision.readers.scenes import CountsRaster, Grid, RadarScene, write_counts
 
@@ -111,15 +105,15 @@ def scene(
         given, grid, windows = opened(path, source_spec, declared, overlap)
         for mask in masks.values():
             cover(mask, grid.part(0, 0, (1, 1)), np.ones((1, 1), bool))  # a bad one fails before the work
-        with _scratch(out.parent) as scratch:
+        with scratch_beside(out.parent) as scratch:
             with storing(scratch):
                 counts = write_counts(
                     given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
                     progress=lambda done, whole: told("averaging", done, whole),
                 )  # fmt: skip
             clock.lap("averaging")
-            ask = _asked(model, precision, workers, scratch)
-            job = Job(counts, windows, ask, batch_size, least_valid)
+            source = OneInput(source_spec.name, counts)
+            job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
             answers = slide(
                 job, scratch, workers or engine.Workers(), lambda done, whole: told("asking", done, whole)
             )
@@ -127,10 +121,10 @@ def scene(
             clock.lap("asking")
             about = _about(model, given, limits, windows, least_valid, threshold)
             maps = merge(
-                answers, counts, layers, about, scratch, lambda done, whole: told("merging", done, whole)
+                answers, source, layers, about, scratch, lambda done, whole: told("merging", done, whole)
             )
             detections = maps.detections(
-                counts, threshold, separation or min(windows.size) / 2 * grid.cell[0], masks
+                source, threshold, separation or min(windows.size) / 2 * grid.cell[0], masks
             )
             files = _write(out, model, given, maps, counts, detections, about)
             clock.lap("merging")
@@ -139,56 +133,6 @@ def scene(
 
 
 # --- what is asked ----------------------------------------------------------------------------------
-
-
-class _Loaded:
-    """A model in this process."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared = prepared
-
-    def __call__(self, inputs: Tensor, valid: Tensor) -> Tensor:
-        return _probabilities(self.prepared, inputs, valid)
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """A model in a folder that workers share."""
-
-    folder: str
-    precision: str
-    threads: int
-
-    def __call__(self, inputs: Tensor, valid: Tensor) -> Tensor:
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        return _probabilities(prepare(_model(self.folder), self.precision), inputs, valid)
-
-
-@lru_cache(maxsize=1)
-def _model(folder: str) -> GeoModel:
-    return read(Path(folder))
-
-
-def _asked(
-    model: GeoModel, precision: str, workers: engine.Workers | None, scratch: Path
-) -> Callable[[Tensor, Tensor], Tensor]:
-    if workers is None or not (workers.count or workers.scheduler):
-        return _Loaded(prepare(model, precision))
-    return _Saved(str(model.save(scratch / "model")), precision, workers.threads)
-
-
-def _probabilities(prepared: Prepared, inputs: Tensor, valid: Tensor) -> Tensor:
-    """``(window, layer)``: of the class that is looked for, or of all."""
-    name = prepared.specs[0].name
-    # Where all is there, nothing has to be masked; elsewhere the mask lies in memory as the values do.
-    masks = {} if valid.all() else {name: valid.contiguous(memory_format=torch.channels_last)}
-    values, _ = prepared({name: inputs}, masks)
-    found = prepared.head.probabilities(values)
-    target = prepared.head.target
-    if target.positive:
-        return found[:, [target.classes.index(target.positive)]]
-    return found
 
 
 def _some(answers: Answers, job: Job, given: RadarScene) -> None:
@@ -267,19 +211,3 @@ class _Clock:
     def lap(self, name: str) -> None:
         now = time.perf_counter()
         self.laps[name], self._begun = now - self._begun, now
-
-
-@contextmanager
-def _scratch(beside: Path) -> Iterator[Path]:
-    """A folder beside the results, gone in the end whatever happens."""
-    try:
-        beside.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".geovision-scene-", dir=beside))
-    except OSError as error:
-        raise StorageError(
-            f"{beside}: could not be written ({error.strerror}); choose another folder"
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -1,20 +1,20 @@
 """A model over the windows of a map: read, asked in batches, merged. It knows nothing of radar.
 
-What a map is read from gives inputs and where they are valid, for any rectangle of its grid; what is
-asked gives for each window one value a layer, or a value for each cell. Answers are kept by window and
-merged in the order of the windows, block by block, so that neither the order in which they come, nor
-the size of batches, nor who computed them can be seen in the result, and memory holds a batch and a
-block whatever the size of the map.
+What a map is read from gives the inputs of the model and where they are valid, for any rectangle of its
+grid; what is asked gives for each window one value a layer, or a value for each cell, on the same cells
+or on finer ones. Answers are kept by window and merged in the order of the windows, block by block, so
+that neither the order in which they come, nor the size of batches, nor who computed them can be seen in
+the result, and memory holds a batch and a block whatever the size of the map.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,10 +26,31 @@ from geovision.inference import engine
 from geovision.inference.windows import Run, Windows, weight
 from geovision.readers.scenes import Grid
 
-__all__ = ["Answered", "Answers", "Job", "Source", "answer_run", "merged", "slide"]
+__all__ = [
+    "Answered", "Answers", "Arrays", "Job", "OneInput", "Part", "Source", "answer_run", "merged", "slide",
+]  # fmt: skip
 
 RUN = 32
 """Neighbouring windows that are read together, at most."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What lies in a rectangle of a map.
+
+    Attributes:
+        inputs: By name, axes as in the input's layout, which ends in ``y x``.
+        valid: By name, bool, of the input's shape or ``(y, x)`` for all of its values alike.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    valid: Mapping[str, NDArray[np.bool_]]
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """bool ``(y, x)``: where anything is there, of any input, at any time."""
+        masks = [mask.reshape(-1, *mask.shape[-2:]) for mask in self.valid.values()]
+        return np.any(np.concatenate(masks), axis=0)
 
 
 class Source(Protocol):
@@ -38,16 +59,69 @@ class Source(Protocol):
     @property
     def grid(self) -> Grid: ...
 
-    def read(
-        self, row: int, column: int, shape: tuple[int, int]
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Inputs ``(channel, y, x)`` and validity ``(y, x)`` of a part within the grid."""
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
+        """What lies in a rectangle within the grid."""
         ...
 
 
-Ask = Callable[[Tensor, Tensor], Tensor]
-"""Inputs ``(window, channel, y, x)`` and validity, of the same shape, to values ``(window, layer)`` or
-``(window, layer, y, x)``; NaN in a cell: nothing to say there."""
+class _Raster(Protocol):
+    @property
+    def grid(self) -> Grid: ...
+
+    def read(
+        self, row: int, column: int, shape: tuple[int, int]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]: ...
+
+
+@dataclass(frozen=True)
+class OneInput:
+    """A raster as the only input of a model.
+
+    Args:
+        name: Of the input.
+        raster: Reads values ``(channel, y, x)`` and where they are valid ``(y, x)``.
+    """
+
+    name: str
+    raster: _Raster
+
+    @property
+    def grid(self) -> Grid:
+        return self.raster.grid
+
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
+        values, valid = self.raster.read(row, column, shape)
+        return Part({self.name: values}, {self.name: valid})
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Inputs that lie in memory, all on one grid.
+
+    Args:
+        grid: Of the last two axes of all.
+        inputs: By name, axes as in the input's layout, in its units.
+        valid: By name, as in `Part`; absent: where the values are numbers.
+    """
+
+    grid: Grid
+    inputs: Mapping[str, NDArray[Any]]
+    valid: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
+        place = (..., slice(row, row + shape[0]), slice(column, column + shape[1]))
+        inputs = {name: values[place] for name, values in self.inputs.items()}
+        valid = {
+            name: self.valid[name][place] if name in self.valid else np.isfinite(values)
+            for name, values in inputs.items()
+        }
+        return Part(inputs, valid)
+
+
+Ask = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+"""Inputs by name ``(window, *layout)`` and validity, of the same shapes, to values ``(window, layer)`` or
+``(window, layer, y, x)``, where a window has so many cells or a whole multiple of them along each side; NaN
+in a cell: nothing to say there."""
 
 
 @dataclass(frozen=True)
@@ -89,37 +163,43 @@ def answer_run(job: Job, run: Run) -> Answered:
     windows = job.windows
     lefts = windows.lefts[run.first : run.last]
     height, width = windows.size
-    inputs, valid = _padded(
-        job.source, windows.tops[run.row], lefts[0], (height, lefts[-1] - lefts[0] + width)
-    )
-    parts = [slice(left - lefts[0], left - lefts[0] + width) for left in lefts]
-    asked = np.array([valid[:, part].mean() >= job.least_valid for part in parts])
-    wanted = [part for part, wants in zip(parts, asked, strict=True) if wants]
+    part = _padded(job.source, windows.tops[run.row], lefts[0], (height, lefts[-1] - lefts[0] + width))
+    places = [slice(left - lefts[0], left - lefts[0] + width) for left in lefts]
+    seen = part.seen
+    asked = np.array([seen[:, place].mean() >= job.least_valid for place in places])
+    wanted = [place for place, wants in zip(places, asked, strict=True) if wants]
     values = []
     for begin in range(0, len(wanted), job.batch_size):
-        batch = wanted[begin : begin + job.batch_size]
-        cut = torch.from_numpy(np.stack([inputs[:, :, part] for part in batch]))
-        there = torch.from_numpy(np.stack([valid[None, :, part] for part in batch]))
-        values.append(job.ask(cut, there.expand_as(cut)).float().numpy())
+        inputs, valid = _batch(part, wanted[begin : begin + job.batch_size])
+        values.append(job.ask(inputs, valid).float().numpy())
     return Answered(run, asked, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
 
 
-def _padded(
-    source: Source, row: int, column: int, shape: tuple[int, int]
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def _batch(part: Part, places: list[slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Some windows of a part, as a model takes them."""
+    inputs, valid = {}, {}
+    for name, values in part.inputs.items():
+        cut = torch.from_numpy(np.stack([values[..., place] for place in places]))
+        there = torch.from_numpy(np.stack([part.valid[name][..., place] for place in places]))
+        axes = (len(there), *[1] * (cut.ndim - there.ndim), *there.shape[1:])
+        inputs[name], valid[name] = cut, there.view(axes).expand_as(cut)
+    return inputs, valid
+
+
+def _padded(source: Source, row: int, column: int, shape: tuple[int, int]) -> Part:
     """A part that may reach beyond the grid, without data there."""
     rows, columns = source.grid.shape
-    top, left, bottom, right = (
-        max(row, 0),
-        max(column, 0),
-        min(row + shape[0], rows),
-        min(column + shape[1], columns),
-    )
-    inputs, valid = source.read(top, left, (bottom - top, right - left))
+    top, left = max(row, 0), max(column, 0)
+    bottom, right = min(row + shape[0], rows), min(column + shape[1], columns)
+    part = source.read(top, left, (bottom - top, right - left))
     margins = ((top - row, row + shape[0] - bottom), (left - column, column + shape[1] - right))
     if not any(map(any, margins)):
-        return inputs, valid
-    return np.pad(inputs, ((0, 0), *margins)), np.pad(valid, margins)
+        return part
+
+    def pad(values: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(values, ((0, 0),) * (values.ndim - 2) + margins)
+
+    return Part(*({name: pad(each) for name, each in kind.items()} for kind in (part.inputs, part.valid)))
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -131,12 +211,18 @@ class Answers:
     Args:
         windows: All of them.
         scratch: A folder for maps of windows.
+
+    Attributes:
+        asked: bool ``(row, column)`` of windows: what was said of them is known.
+        layers: Values of each answer.
+        factor: Cells of an answer along the side of a cell of the source.
     """
 
     def __init__(self, windows: Windows, scratch: Path) -> None:
         self.windows, self.scratch = windows, scratch
         self.asked = np.zeros((len(windows.tops), len(windows.lefts)), bool)
         self.layers = 0
+        self.factor = 1
         self._single: NDArray[np.float32] | None = None
 
     def put(self, answered: Answered) -> None:
@@ -148,6 +234,7 @@ class Answers:
             return
         self.layers = values.shape[1]
         if values.ndim > 2:
+            self.factor = _factor(values.shape[2:], self.windows.size)
             for column, own in zip(columns, values, strict=True):
                 np.save(self._path(run.row, int(column)), own)
             return
@@ -168,6 +255,16 @@ class Answers:
 
     def _path(self, row: int, column: int) -> Path:
         return self.scratch / f"window-{row}-{column}.npy"
+
+
+def _factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
+    factor = cells[0] // window[0]
+    if tuple(cells) != (factor * window[0], factor * window[1]) or not factor:
+        raise GeovisionError(
+            f"answers of {' x '.join(map(str, cells))} cells lie on no grid of windows of {window[0]} x "
+            f"{window[1]}; they need as many, or a whole multiple"
+        )
+    return factor
 
 
 def slide(job: Job, scratch: Path, workers: engine.Workers, progress: Callable[[int, int], None]) -> Answers:
@@ -203,7 +300,8 @@ def slide(job: Job, scratch: Path, workers: engine.Workers, progress: Callable[[
 def merged(
     answers: Answers, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The mean of all windows over a part of the grid, each cell of a window weighted by `weight`.
+    """The mean of all windows over a part of the grid, each cell of a window weighted by `weight`. The cells
+    are those of the answers: `Answers.factor` times as fine as those of the source.
 
     Summed in float64, window after window in their order.
 
@@ -213,11 +311,13 @@ def merged(
     """
     total = np.zeros((answers.layers, *shape))
     weights, count = np.zeros(shape), np.zeros(shape, np.uint16)
-    windows = answers.windows
-    height, width = windows.size
+    height, width = (side * answers.factor for side in answers.windows.size)
+    tops, lefts = (
+        [p * answers.factor for p in each] for each in (answers.windows.tops, answers.windows.lefts)
+    )
     kernel = np.outer(weight(height), weight(width))
-    for r, rows, inside_rows in _overlaps(windows.tops, height, row, shape[0]):
-        for c, columns, inside_columns in _overlaps(windows.lefts, width, column, shape[1]):
+    for r, rows, inside_rows in _overlaps(tops, height, row, shape[0]):
+        for c, columns, inside_columns in _overlaps(lefts, width, column, shape[1]):
             if not answers.asked[r, c]:
                 continue
             own = kernel[inside_rows, inside_columns]

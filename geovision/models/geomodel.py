@@ -16,7 +16,17 @@ from geovision.heads.outlier import FeatureDistance
 from geovision.heads.prediction import Prediction
 from geovision.models.preprocess import Normalise, check
 from geovision.models.scalars import WithScalars, scalar_input
-from geovision.spec import ClassTarget, Context, Grids, InputSpec, ModelSpec, Target, Task, resolve
+from geovision.spec import (
+    ClassTarget,
+    Context,
+    Grids,
+    InputSpec,
+    ModelSpec,
+    Target,
+    Task,
+    WeightSpec,
+    resolve,
+)
 
 __all__ = ["GeoModel", "Options", "Output", "assemble"]
 
@@ -195,6 +205,8 @@ class GeoModel(nn.Module):
         inputs: What it takes, with the statistics and size of this very model.
         target: What comes out: for classes, their order is that of the logits.
         training_record: How it came to its weights: data set, recipe, figures; empty at first.
+        card: The text that came with its weights; empty where they are its own.
+        weight: The registry's entry of its weights; None where they have none.
     """
 
     def __init__(
@@ -205,6 +217,8 @@ class GeoModel(nn.Module):
         self.spec, self.task, self.options = spec, task, options
         self.inputs, self.target = inputs, target
         self.training_record: dict[str, Any] = {}
+        self.card = ""
+        self.weight: WeightSpec | None = None
         self.normalise = Normalise(inputs)
         self.network = network
         self.head = head

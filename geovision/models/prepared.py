@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geovision.hardware import hardware_bfloat16
+from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel
 from geovision.models.preprocess import physical
-from geovision.spec import InputSpec
 
 __all__ = ["TOLERANCE", "Prepared", "joined", "prepare"]
 
@@ -173,38 +173,19 @@ class _Call:
 
 
 def _pictures(model: GeoModel, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
-    """Generated inputs to look at the network with; None where the model's sizes are not known.
-
-    Structure at every scale, as in a sky: noise whose amplitude falls with the wave number.
-    """
-    generator = torch.Generator().manual_seed(0)
-    inputs = {}
-    for spec in model.inputs:
-        shape = _shape(spec, small=small and "any_size" in model.spec.capabilities)
-        if shape is None:
-            return None
-        values = torch.randn((count, *shape), generator=generator)
-        if len(shape) == 3:
-            falls = torch.hypot(torch.fft.fftfreq(shape[1])[:, None], torch.fft.rfftfreq(shape[2])) + 1e-2
-            values = torch.fft.irfft2(torch.fft.rfft2(values) / falls**1.5, s=shape[1:])
-            values = values / values.std((2, 3), keepdim=True)
-        axes = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
-        mean, std, low, high = (
-            torch.tensor(numbers).view(axes)
-            for numbers in zip(*((c.mean, c.std, *c.valid_range) for c in spec.channels), strict=True)
-        )
-        inputs[spec.name] = (mean + std * values).clamp(low, high).to(_device(model))
-    return inputs
-
-
-def _shape(spec: InputSpec, *, small: bool) -> tuple[int, ...] | None:
-    if spec.layout == "channel":
-        return (len(spec.channels),)
-    if spec.layout != "channel y x" or spec.size is None:
+    """Generated inputs to look at the network with; None where the model's sizes are not known."""
+    if any(spec.layout not in ("channel", "channel y x") for spec in model.inputs):
         return None
     # Layers follow each other at any size alike, so where a network takes any, a small one is quicker.
-    height, width = (min(side, 96) if small else side for side in spec.size)
-    return len(spec.channels), height, width
+    small = small and "any_size" in model.spec.capabilities
+    inputs: dict[str, Tensor] = {}
+    for seed, spec in enumerate(model.inputs):
+        axes = {a: min(n, 96) for a, n in zip("yx", spec.size, strict=True)} if small and spec.size else {}
+        found = generated_inputs([spec], count, axes=axes, seed=seed)
+        if found is None:
+            return None
+        inputs |= {name: values.to(_device(model)) for name, values in found.items()}
+    return inputs
 
 
 def _calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_Call], Tensor]:
@@ -254,9 +235,14 @@ _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 _ACTIVATIONS = (nn.ReLU, nn.Hardtanh, nn.SiLU, nn.Hardswish)
 
 
-def joined(model: GeoModel) -> nn.Module:
+def joined(model: GeoModel, *, operator: bool = True) -> nn.Module:
     """A copy of the network in which a convolution takes in the normalisation and the activation
-    that follow it; a plain copy where that would answer otherwise."""
+    that follow it; a plain copy where that would answer otherwise.
+
+    Args:
+        operator: Activations too, by oneDNN's operator, where the network is on a CPU. Without, only
+            ordinary layers remain, which can be exported.
+    """
     pictures = _pictures(model, count=1, small=True)
     if pictures is None:
         return _copied(model.network)
@@ -266,7 +252,7 @@ def joined(model: GeoModel) -> nn.Module:
     followers = _followers(calls)
     new: dict[nn.Module, nn.Module] = {}
     for convolution in [call.layer for call in calls if isinstance(call.layer, nn.Conv2d)]:
-        new |= _join(convolution, followers, fuse=expected.device.type == "cpu")
+        new |= _join(convolution, followers, fuse=operator and expected.device.type == "cpu")
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child in new:

@@ -96,6 +96,12 @@ class Grid:
         corner = (a * column + b * row + c, d * column + e * row + f)
         return Grid(self.crs, (a, b, corner[0], d, e, corner[1]), shape)
 
+    def finer(self, factor: int) -> Grid:
+        """The same ground in cells of which so many lie along the side of one."""
+        a, b, c, d, e, f = self.transform
+        transform = (a / factor, b / factor, c, d / factor, e / factor, f)
+        return Grid(self.crs, transform, (self.shape[0] * factor, self.shape[1] * factor))
+
     def cells(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Rows and columns of places in `crs`, numbers or arrays, from the outer corner of the first cell."""
         a, b, c, d, e, f = self.transform

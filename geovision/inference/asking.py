@@ -1,0 +1,109 @@
+"""A model as what is asked about windows: in this process, or on workers that read it from a folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from geovision.errors import StorageError
+from geovision.inference import engine
+from geovision.inference.sliding import Ask
+from geovision.models.folder import read
+from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import Prepared, prepare
+from geovision.spec import ClassTarget, Target
+
+__all__ = ["Loaded", "asking", "layers_of", "scratch_beside"]
+
+
+def layers_of(target: Target) -> tuple[str, ...]:
+    """Names of what a model says of a place: the class that is looked for, or all classes, each with its
+    probability; a mask, the same; or a field, in its unit."""
+    if isinstance(target, ClassTarget):
+        return (target.positive,) if target.positive else target.classes
+    return (target.name,)
+
+
+def asking(model: GeoModel, precision: str, workers: engine.Workers | None, scratch: Path) -> Ask:
+    """What is asked about windows.
+
+    Args:
+        precision: As for `GeoModel.predict`.
+        workers: Who asks; None: this process.
+        scratch: A folder that the workers see.
+    """
+    if workers is None or not (workers.count or workers.scheduler):
+        return Loaded(prepare(model, precision))
+    return _Saved(str(model.save(scratch / "model")), precision, workers.threads)
+
+
+class Loaded:
+    """A model in this process."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+
+    def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        return _answers(self.prepared, inputs, valid)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A model in a folder that workers share."""
+
+    folder: str
+    precision: str
+    threads: int
+
+    def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        return _answers(prepare(_model(self.folder), self.precision), inputs, valid)
+
+
+@lru_cache(maxsize=1)
+def _model(folder: str) -> GeoModel:
+    return read(Path(folder))
+
+
+def _answers(prepared: Prepared, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+    """``(window, layer)`` of classes, ``(window, 1, y, x)`` of masks and fields; see `layers_of`."""
+    # Where all is there, nothing has to be masked.
+    masks = {name: _laid_out(mask) for name, mask in valid.items() if not mask.all()}
+    values, _ = prepared(inputs, masks)
+    target = prepared.head.target
+    if isinstance(target, ClassTarget):
+        found = prepared.head.probabilities(values)
+        return found[:, [target.classes.index(target.positive)]] if target.positive else found
+    found = prepared.head.estimate(values)
+    there = prepared.answered(inputs, masks, values)
+    return found if there is None else torch.where(there.expand_as(found), found, torch.nan)
+
+
+def _laid_out(mask: Tensor) -> Tensor:
+    """A mask in memory as the values are."""
+    return mask.contiguous(memory_format=torch.channels_last if mask.ndim == 4 else torch.contiguous_format)
+
+
+@contextmanager
+def scratch_beside(folder: Path) -> Iterator[Path]:
+    """A folder beside the results, gone in the end whatever happens."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".geovision-scene-", dir=folder))
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: could not be written ({error.strerror}); choose another folder"
+        ) from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

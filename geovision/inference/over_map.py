@@ -1,0 +1,118 @@
+"""Any model over a map of any size: answers of its windows, merged to one map on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geovision import __version__, storage
+from geovision.errors import InputError, OptionError
+from geovision.inference import engine
+from geovision.inference.asking import asking, layers_of, scratch_beside
+from geovision.inference.maps import merge
+from geovision.inference.rasters import bounded
+from geovision.inference.sliding import Job, Source, slide
+from geovision.inference.windows import Windows
+from geovision.models.folder import weights_digest
+from geovision.models.geomodel import GeoModel
+from geovision.readers.scenes import Grid
+
+__all__ = ["MapSummary", "over_map"]
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What a run over a map left.
+
+    Attributes:
+        files: By what they are: ``"answer"``, ``"count"``.
+        layers: Names of the bands of the answer.
+        grid: Of both; as fine as the model answers.
+        windows, skipped: How many there are, and how many have too little data.
+    """
+
+    files: Mapping[str, Path]
+    layers: tuple[str, ...]
+    grid: Grid
+    windows: int
+    skipped: int
+
+
+@bounded()
+def over_map(
+    model: GeoModel, source: Source, out: str | Path, *, size: tuple[int, int] | None = None,
+    overlap: float = 0.5, least_valid: float = 0.25, batch_size: int = 16, precision: str = "auto",
+    workers: engine.Workers | None = None, progress: Callable[[str, int, int], None] | None = None,
+) -> MapSummary:  # fmt: skip
+    """Ask a model about every window of a map, and write what it says of each place.
+
+    ``OUT_answer.tif`` and ``OUT_count.tif``, both cloud-optimised GeoTIFF: the mean of all windows over a
+    cell, weighted by how near to their middle it lies, and how many they are. A band is the probability of
+    a class or of a mask, or a field in its unit; NaN where nothing is said. Memory does not grow with the
+    map; the answers of masks and fields lie on the disk of `out` until they are merged.
+
+    Args:
+        model: Of classes, masks or fields; of several inputs too, and of sequences.
+        source: Of its inputs, all on one grid: `geovision.inference.Arrays`, or anything that reads parts.
+        out: Folder and first part of the names of the results.
+        size: (height, width) of a window, cells; None: as the model's first input says.
+        overlap: Fraction of a window's side that its neighbour covers too, at least.
+        least_valid: Fraction of a window in which any input has data, or it is skipped.
+        batch_size: Windows a forward pass.
+        precision: As for `GeoModel.predict`.
+        workers: Who asks the model, local processes or a Dask cluster; None: this process.
+        progress: Is told what is under way (``"asking"``, ``"merging"``), how much is done and there is.
+
+    Raises:
+        OptionError: A model that is bound to one grid, or a window without a size.
+        InputError: No window has enough data.
+        StorageError: The results could not be written; what stood there is untouched.
+    """
+    windows = Windows(source.grid.shape, _size(model, size), overlap)
+    told = progress or (lambda what, done, whole: None)
+    out, layers = Path(out).absolute(), layers_of(model.target)
+    with scratch_beside(out.parent) as scratch:
+        job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
+        answers = slide(
+            job, scratch, workers or engine.Workers(), lambda done, whole: told("asking", done, whole)
+        )
+        if not answers.asked.any():
+            raise InputError(
+                f"no window of {windows.size[0]} x {windows.size[1]} cells has data in {least_valid:.0%} of "
+                f"it, on a map of {source.grid.shape[0]} x {source.grid.shape[1]}"
+            )
+        maps = merge(
+            answers, source, layers, _about(model, windows, least_valid), scratch,
+            lambda done, whole: told("merging", done, whole),
+        )  # fmt: skip
+        files = {kind: out.with_name(f"{out.name}_{kind}.tif") for kind in ("answer", "count")}
+        storage.write_files(out.parent, {
+            files["answer"].name: lambda path: maps.probability.cog(path, overviews="average"),
+            files["count"].name: lambda path: maps.count.cog(path, overviews="nearest"),
+        })  # fmt: skip
+    return MapSummary(files, layers, maps.grid, answers.asked.size, int((~answers.asked).sum()))
+
+
+def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
+    if "grid_bound" in model.spec.capabilities:
+        raise OptionError(f"{model.spec.name} answers on the grid that it was fitted for, and has no windows")
+    own = model.inputs[0].size
+    if size and own and size != own and "any_size" not in model.spec.capabilities:
+        raise OptionError(
+            f"{model.spec.name} takes windows of {own[0]} x {own[1]} cells alone; leave out size="
+        )
+    found = size or own
+    if found is None:
+        raise OptionError(f"{model.spec.name} takes fields of any size; say that of a window with size=")
+    return found
+
+
+def _about(model: GeoModel, windows: Windows, least_valid: float) -> dict[str, Any]:
+    """What made the result, so that it can be made again."""
+    return {
+        "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
+        "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
+        "least_valid": least_valid,
+    }  # fmt: skip
