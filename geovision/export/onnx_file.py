@@ -153,8 +153,9 @@ def _compare(traced: Traced, written: onnx.ModelProto, name: str) -> None:
         raise ExportError(f"{name}: ONNX Runtime refuses the exported graph: {reason}") from error
     for output, values in expected.items():
         least, tolerance = (1e-6, MAP_TOLERANCE) if output == MAP else (1.0, TOLERANCE)
-        largest = max(float(values.abs().max()), least)
-        worst = float((values - torch.from_numpy(found[output])).abs().max())
+        said = values.double()
+        largest = max(float(said.abs().max()), least)
+        worst = float((said - torch.from_numpy(found[output])).abs().max())
         if not worst <= tolerance * largest:
             raise ExportError(
                 f"{name}: ONNX Runtime answers {output!r} otherwise than torch, by {worst:.2g} in "

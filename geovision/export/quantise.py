@@ -98,6 +98,9 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
         )  # fmt: skip
         quantised = onnx.load(target)
     _share_weights(quantised)
+    del quantised.metadata_props[:]
+    quantised.metadata_props.extend(written.metadata_props)
+    quantised.producer_name, quantised.producer_version = written.producer_name, written.producer_version
     return quantised
 
 

@@ -96,7 +96,7 @@ def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> Traced:
     function = _Answers(prepared, _map_layer(prepared, axes))
     told = function.named(*inputs.values())
     # A score that was never fitted says nothing.
-    function.outputs = tuple(name for name, values in told.items() if not values.isnan().all())
+    function.outputs = tuple(name for name, values in told.items() if not values.double().isnan().all())
     # The fused kernels of attention have no gradient that an exporter knows; their formula has.
     with sdpa_kernel(SDPBackend.MATH):
         module = make_fx(

@@ -24,7 +24,7 @@ from geovision.models.card import render
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Grid, Grids
 
-__all__ = ["CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]
+__all__ = ["CARD", "CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
