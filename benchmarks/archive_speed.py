@@ -3,19 +3,18 @@
 (a) is the loop that one writes first: Pillow, timm's transform, batches of 32, float32, torch's default
 threads. (b) is the image-classification pipeline of transformers with timm's network in it, batches of
 32; it is left out where transformers is not installed. Neither writes a table; the archive does. All
-take the same generated frames as PNG. The ways take turns, the best turn of each counts.
+take the same generated frames as PNG. The ways take turns, the best turn of each counts; the archive has a
+process for each processor, whose start counts (``start_s``: an archive of one frame).
 
-Beside frames per second of two processors stand milliseconds of processor time a frame, of all processes and
-threads together: other work on the machine hardly changes these. Workers wait for nobody, so that two of them
-need half their processor time; a loop needs at least half of its own. So the ratio of processor times is the
-least that two processors of a machine that does nothing else give. What the start of processes takes is told
-apart (``start``: an archive of one frame) and is not in these times, since it does not grow.
+With ``--one-thread`` each way works with one thread in this process, and milliseconds of processor time a
+frame are told, which other work on the machine changes little.
 
     pip install transformers                                 # for (b); no part of geovision's extras
     python benchmarks/archive_speed.py                       # speed, and one worker against two
+    python benchmarks/archive_speed.py --one-thread          # processor time
     python benchmarks/archive_speed.py --memory              # resident memory, 1,000 and 20,000 frames
 
-Appends rows to ``archive_speed.csv`` or ``archive_memory.csv`` beside this file.
+Appends rows to ``archive_speed.csv``, ``archive_one_thread.csv`` or ``archive_memory.csv`` beside this file.
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ import argparse
 import csv
 import datetime
 import importlib.util
-import resource
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -66,8 +63,13 @@ def main() -> None:
             if options.memory:
                 for count in options.frames or (1000, 20000):
                     append(options.out / "archive_memory.csv", memory(model, frames(root, count), root))
+            elif options.one_thread:
+                torch.set_num_threads(1)
+                for count in options.frames or (256,):
+                    row = one_thread(model, frames(root, count), root, options.turns)
+                    append(options.out / "archive_one_thread.csv", row)
             else:
-                for count in options.frames or (4000,):
+                for count in options.frames or (3000,):
                     row = speed(model, frames(root, count), root, options.turns)
                     append(options.out / "archive_speed.csv", row)
 
@@ -77,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--frames", type=int, nargs="+", help="sizes of the archive")
     parser.add_argument("--turns", type=int, default=3, help="of each way")
+    parser.add_argument("--one-thread", action="store_true", help="measure processor time instead")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSV files")
     return parser.parse_args()
@@ -113,41 +116,55 @@ def speed(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, ob
     if importlib.util.find_spec("transformers") is None:
         print("transformers is not installed: its pipeline is left out", flush=True)
         del ways["transformers"]
-    names = ("plain", "transformers", "one_worker", "archive")
-    rates: dict[str, float] = dict.fromkeys(names, 0.0)
-    costs: dict[str, float] = dict.fromkeys(names, float("inf"))
-    starts = {"one_worker": Workers(1), "archive": Workers(2)}
-    starting = {name: timed(partial(run, model, files[0], root, own))[1] for name, own in starts.items()}
+    best = dict.fromkeys(("plain", "transformers", "one_worker", "archive"), 0.0)
     for _ in range(turns):
         for name, way in ways.items():
-            wall, processor = timed(way)
-            rates[name] = max(rates[name], len(files) / wall)
-            costs[name] = min(costs[name], 1000 * (processor - starting.get(name, 0.0)) / len(files))
-            print(f"{model.spec.name}, {name}: {len(files) / wall:.0f} frames/s", flush=True)
-    better = min(costs["plain"], costs["transformers"])
-    return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": len(files), "turns": turns,
-        **{f"{name}_frames_per_s": round(rate, 1) or "" for name, rate in rates.items()},
-        **{f"{name}_ms": round(cost, 2) if cost < float("inf") else "" for name, cost in costs.items()},
-        "better_over_archive_ms": round(better / costs["archive"], 2),
-        "archive_over_one_worker": round(rates["archive"] / rates["one_worker"], 2),
-        "start_ms": round(1000 * starting["archive"]),
-        "precision": str(prepare(model, "auto").dtype).removeprefix("torch."),
-        "processors": cores(), "threads": torch.get_num_threads(),
+            rate = len(files) / seconds(way, time.perf_counter)
+            best[name] = max(best[name], rate)
+            print(f"{model.spec.name}, {name}: {rate:.0f} frames/s", flush=True)
+    start = seconds(lambda: run(model, files[0], root, Workers(2)), time.perf_counter)
+    return described(model, len(files), turns) | {
+        **{f"{name}_frames_per_s": round(rate, 1) or "" for name, rate in best.items()},
+        "archive_over_better": round(best["archive"] / max(best["plain"], best["transformers"]), 2),
+        "two_workers_over_one": round(best["archive"] / best["one_worker"], 2),
+        "start_s": round(start, 1), "processors": cores(), "threads": torch.get_num_threads(),
     }  # fmt: skip
 
 
-def timed(way: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and processor seconds of this process and of those that it started and that have ended."""
+def one_thread(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, object]:
+    """Milliseconds of processor time a frame of each way, in this process."""
+    files = sorted(source.glob("*.png"))
+    ways: dict[str, Callable[[], object]] = {
+        "plain": lambda: plain_loop(model, files),
+        "transformers": lambda: pipeline(model, files),
+        "archive": lambda: run(model, source, root, Workers(0)),
+    }
+    if importlib.util.find_spec("transformers") is None:
+        del ways["transformers"]
+    best = dict.fromkeys(("plain", "transformers", "archive"), float("inf"))
+    for _ in range(turns):
+        for name, way in ways.items():
+            cost = 1000 * seconds(way, time.process_time) / len(files)
+            best[name] = min(best[name], cost)
+            print(f"{model.spec.name}, {name}: {cost:.1f} ms", flush=True)
+    return described(model, len(files), turns) | {
+        **{f"{name}_ms": round(cost, 2) if cost < float("inf") else "" for name, cost in best.items()},
+        "better_over_archive": round(min(best["plain"], best["transformers"]) / best["archive"], 2),
+    }
 
-    def processor() -> float:
-        own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
 
-    begun, used = time.perf_counter(), processor()
+def described(model: GeoModel, frames: int, turns: int) -> dict[str, object]:
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": frames, "turns": turns,
+        "precision": str(prepare(model, "auto").dtype).removeprefix("torch."),
+    }  # fmt: skip
+
+
+def seconds(way: Callable[[], object], clock: Callable[[], float]) -> float:
+    begun = clock()
     way()
-    return time.perf_counter() - begun, processor() - used
+    return clock() - begun
 
 
 def plain_loop(model: GeoModel, files: list[Path]) -> list[int]:
