@@ -1,4 +1,4 @@
-"""Frames per second of `geovision.archive` beside two usual ways, on the same files, and its memory.
+"""Frames per second of `geovision.archive` beside two usual ways, on the same files.
 
 (a) is the loop that one writes first: Pillow, timm's transform, batches of 32, float32, torch's default
 threads. (b) is the image-classification pipeline of transformers with timm's network in it, batches of
@@ -6,15 +6,10 @@ threads. (b) is the image-classification pipeline of transformers with timm's ne
 take the same generated frames as PNG. The ways take turns, the best turn of each counts; the archive has a
 process for each processor, whose start counts (``start_s``: an archive of one frame).
 
-With ``--one-thread`` each way works with one thread in this process, and milliseconds of processor time a
-frame are told, which other work on the machine changes little.
-
     pip install transformers                                 # for (b); no part of geovision's extras
-    python benchmarks/archive_speed.py                       # speed, and one worker against two
-    python benchmarks/archive_speed.py --one-thread          # processor time
-    python benchmarks/archive_speed.py --memory              # resident memory, 1,000 and 20,000 frames
+    python benchmarks/archive_speed.py
 
-Appends rows to ``archive_speed.csv``, ``archive_one_thread.csv`` or ``archive_memory.csv`` beside this file.
+Appends rows to ``archive_speed.csv`` beside this file.
 """
 
 from __future__ import annotations
@@ -25,12 +20,10 @@ import datetime
 import importlib.util
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import timm
 import torch
 from PIL import Image
@@ -53,36 +46,29 @@ BATCH = 32
 
 
 def main() -> None:
-    options = arguments()
+    options = arguments(__doc__ or "", frames=(3000,), turns=3)
+    for model, source, root in archives(options):
+        append(options.out / "archive_speed.csv", speed(model, source, root, options.turns))
+
+
+def arguments(told: str, *, frames: tuple[int, ...], turns: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--frames", type=int, nargs="+", default=frames, help="sizes of the archive")
+    parser.add_argument("--turns", type=int, default=turns, help="of each way")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSV file")
+    return parser.parse_args()
+
+
+def archives(options: argparse.Namespace) -> Iterator[tuple[GeoModel, Path, Path]]:
+    """Each model with each archive, and a folder for what comes of it."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
         for name in options.models:
             torch.manual_seed(0)
             side = SIZES.get(name, SIZE)
             model = geovision.create(name, size=(side, side))
-            if options.memory:
-                for count in options.frames or (1000, 20000):
-                    append(options.out / "archive_memory.csv", memory(model, frames(root, count), root))
-            elif options.one_thread:
-                torch.set_num_threads(1)
-                for count in options.frames or (256,):
-                    row = one_thread(model, frames(root, count), root, options.turns)
-                    append(options.out / "archive_one_thread.csv", row)
-            else:
-                for count in options.frames or (3000,):
-                    row = speed(model, frames(root, count), root, options.turns)
-                    append(options.out / "archive_speed.csv", row)
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--frames", type=int, nargs="+", help="sizes of the archive")
-    parser.add_argument("--turns", type=int, default=3, help="of each way")
-    parser.add_argument("--one-thread", action="store_true", help="measure processor time instead")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSV files")
-    return parser.parse_args()
+            for count in options.frames:
+                yield model, frames(Path(folder), count), Path(folder)
 
 
 def frames(root: Path, count: int) -> Path:
@@ -129,28 +115,6 @@ def speed(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, ob
         "two_workers_over_one": round(best["archive"] / best["one_worker"], 2),
         "start_s": round(start, 1), "processors": cores(), "threads": torch.get_num_threads(),
     }  # fmt: skip
-
-
-def one_thread(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, object]:
-    """Milliseconds of processor time a frame of each way, in this process."""
-    files = sorted(source.glob("*.png"))
-    ways: dict[str, Callable[[], object]] = {
-        "plain": lambda: plain_loop(model, files),
-        "transformers": lambda: pipeline(model, files),
-        "archive": lambda: run(model, source, root, Workers(0)),
-    }
-    if importlib.util.find_spec("transformers") is None:
-        del ways["transformers"]
-    best = dict.fromkeys(("plain", "transformers", "archive"), float("inf"))
-    for _ in range(turns):
-        for name, way in ways.items():
-            cost = 1000 * seconds(way, time.process_time) / len(files)
-            best[name] = min(best[name], cost)
-            print(f"{model.spec.name}, {name}: {cost:.1f} ms", flush=True)
-    return described(model, len(files), turns) | {
-        **{f"{name}_ms": round(cost, 2) if cost < float("inf") else "" for name, cost in best.items()},
-        "better_over_archive": round(min(best["plain"], best["transformers"]) / best["archive"], 2),
-    }
 
 
 def described(model: GeoModel, frames: int, turns: int) -> dict[str, object]:
@@ -211,49 +175,6 @@ def run(model: GeoModel, source: Path, root: Path, workers: Workers, *, read: bo
     assert not summary.failed
     if read:
         assert geovision.read_table(out, columns=["frame"]).num_rows == summary.frames
-
-
-# --- memory -------------------------------------------------------------------------------------
-
-
-def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
-    """Largest resident memory of the driver and of one worker while an archive runs."""
-    watch = Watch()
-    watch.start()
-    begun = time.perf_counter()
-    run(model, source, root, Workers(1), read=False)
-    seconds = time.perf_counter() - begun
-    watch.stop()
-    return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "frames": sum(1 for _ in source.iterdir()), "driver_mb": round(watch.driver / 1e6),
-        "worker_mb": round(watch.workers / 1e6), "seconds": round(seconds),
-    }  # fmt: skip
-
-
-class Watch(threading.Thread):
-    """The largest memory of this process and of its children together, looked at ten times a second."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.driver = self.workers = 0
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        this = psutil.Process()
-        while not self._ended.wait(0.1):
-            self.driver = max(self.driver, this.memory_info().rss)
-            children = 0
-            for child in this.children(recursive=True):
-                try:
-                    children += child.memory_info().rss
-                except psutil.Error:  # it has just ended
-                    continue
-            self.workers = max(self.workers, children)
-
-    def stop(self) -> None:
-        self._ended.set()
-        self.join()
 
 
 def append(path: Path, row: dict[str, object]) -> None:
