@@ -1,7 +1,7 @@
 """Processor time that a frame of an archive takes, beside two usual ways, each with one thread.
 
-The ways are those of `archive_speed.py`: a plain loop, the pipeline of transformers, and `geovision.archive` in
-this process, which reads, answers and writes a table. Other work on the machine changes these times little.
+The ways are those of `archive_speed.py`: a plain loop, the pipeline of transformers, `geovision.archive` in
+this process (it writes a table, too). Other work on the machine changes these times little.
 
     python benchmarks/archive_one_thread.py
 
