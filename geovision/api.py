@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from geovision import registry
 from geovision.errors import OptionError, WeightsNotAvailable
-from geovision.spec import ClassTarget, Grids, ModelSpec, Recipe, WeightSpec, resolve
+from geovision.hub.address import PREFIX
+from geovision.spec import ClassTarget, Grids, ModelSpec, Recipe, resolve
 
 if TYPE_CHECKING:
     import pyarrow
@@ -44,9 +45,10 @@ def create(
 
     Args:
         name: ``task-architecture[.tag]``; the tag chooses weights, and they are loaded only where
-            `pretrained` says so.
+            `pretrained` says so. Or ``"hf:owner/repo@revision"``, a trained model on the Hub, which brings
+            everything; it is verified, and kept in the cache (see `geovision.hub.pull`).
         pretrained: False: freshly initialised. True: the weights of the name's tag, or the default
-            ones. A string or path: a tag, or a folder that `GeoModel.save` wrote.
+            ones. A string or path: a tag, a folder that `GeoModel.save` wrote, or ``"hf:…"``.
         num_classes: Number of classes other than the task's; they are called ``"0"``, ``"1"``, …
         classes: Their names instead.
         backbone_weights: ``"imagenet"``, a timm tag, or a ``.safetensors`` file for the backbone
@@ -74,6 +76,10 @@ def create(
     >>> model.target.classes[0]
     'Ac'
     """
+    if name.startswith(PREFIX):
+        if any((pretrained, num_classes, classes, backbone_weights, scalars, size, pixel_size, limits)):
+            raise OptionError(f"{name} is a trained model and has its options; give its address alone")
+        return _pulled(name)
     spec = registry.find_model(name)
     if pretrained is not False:
         return _pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
@@ -126,6 +132,8 @@ def _pretrained(
             "pretrained= brings its own backbone and classes; for other classes use "
             "backbone_weights= and train"
         )
+    if isinstance(pretrained, str) and pretrained.startswith(PREFIX):
+        return _of_the_entry(_pulled(pretrained), spec)
     if isinstance(pretrained, Path) or (isinstance(pretrained, str) and spec.weight(pretrained) is None):
         folder = Path(pretrained)
         if not folder.is_dir():
@@ -142,14 +150,30 @@ def _pretrained(
             f"no trained weights of {spec.name} exist. Train them: "
             f"geovision train {spec.name} --dataset {data} --data ROOT --out FOLDER"
         )
-    return load(_location(weight))
+    model = _of_the_entry(_at(weight.location), spec)
+    model.weight = weight
+    return model
 
 
-def _location(weight: WeightSpec) -> Path:
-    kind, _, place = weight.location.partition(":")
+def _at(location: str) -> GeoModel:
+    """The model at a location, as `WeightSpec` has it."""
+    kind, _, place = location.partition(":")
+    if location.startswith(PREFIX):
+        return _pulled(location)
     if kind != "package":
-        raise WeightsNotAvailable(f"weights at {weight.location!r}: only package: is known here")
-    return Path(str(importlib.resources.files("geovision") / "weights" / place))
+        raise WeightsNotAvailable(f"weights at {location!r}: only package: and hf: are known")
+    return load(Path(str(importlib.resources.files("geovision") / "weights" / place)))
+
+
+def _pulled(address: str) -> GeoModel:
+    return resolve("geovision.hub.pull:pulled")(address)
+
+
+def _of_the_entry(model: GeoModel, spec: ModelSpec) -> GeoModel:
+    """The same model, where it is one of the entry that was named."""
+    if model.spec.name != spec.name:
+        raise OptionError(f"{spec.name} was asked for, and these are weights of {model.spec.name}")
+    return model
 
 
 def load(path: str | Path) -> GeoModel:
@@ -216,6 +240,7 @@ def train(
     Returns:
         The same model, trained, in evaluation mode; `training_record` says how.
     """
+    model.card, model.weight = "", None  # of the weights that were
     return resolve("geovision.training:train")(
         model, data, validation=validation, recipe=recipe, out=Path(out) if out else None,
         resume=resume, devices=devices, workers=workers, progress=progress,

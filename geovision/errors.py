@@ -13,6 +13,7 @@ GeovisionError
 │   ├── WeightsNotAvailable     (also LookupError) no weights exist, or none without network
 │   └── WeightsCorrupt          (also ValueError) a file whose content is not what its digest says
 ├── DownloadError               (also OSError) a file that cannot be fetched, or is not as promised
+├── ExportError                 a model that cannot be carried into another format
 ├── StorageError                (also OSError) nothing could be written; what stood there is untouched
 └── MissingExtraError           (also ImportError) an optional library; names the command to install it
 """
@@ -26,6 +27,7 @@ from typing import Any
 __all__ = [
     "DatasetError",
     "DownloadError",
+    "ExportError",
     "GeovisionError",
     "InputError",
     "MissingExtraError",
@@ -120,6 +122,10 @@ class WeightsCorrupt(WeightsError, ValueError):
 
 class DownloadError(GeovisionError, OSError):
     """A file that could not be fetched, or whose content is not what its record promises."""
+
+
+class ExportError(GeovisionError):
+    """A model that cannot be carried into another format, or does not answer there as it does here."""
 
 
 class StorageError(GeovisionError, OSError):

@@ -570,6 +570,7 @@ class ModelSpec:
         inputs, head: Where they differ from the task's.
         head_options: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
+        unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
@@ -587,6 +588,7 @@ class ModelSpec:
     head: str = ""
     head_options: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    unexportable: str = ""
     dropout: float = 0.0
     recipe: Recipe | None = None
     weights: tuple[WeightSpec, ...] = ()
@@ -640,7 +642,7 @@ class Task:
         metrics: Names; the first is the headline.
         backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
         recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
-        published: What others state.
+        published: What others state; `cautions`: what to know before comparing with it.
         demo: Settings of the demonstration.
     """
 
@@ -661,6 +663,7 @@ class Task:
     predictors: tuple[Channel, ...] = ()
     backbones: tuple[Literal["timm", "smp"], ...] = ()
     published: tuple[Reference, ...] = ()
+    cautions: tuple[str, ...] = ()
     citation: str = ""
 
     @property

@@ -15,13 +15,27 @@ except ImportError:  # Windows
 
 from geovision.errors import StorageError
 
-__all__ = ["held", "sha256", "write_files", "write_text"]
+__all__ = ["held", "make_folder", "sha256", "write_files", "write_text"]
 
 
 def sha256(path: Path) -> str:
     """Hexadecimal digest of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where it is missing, with those above it.
+
+    Raises:
+        StorageError: With the path and the system's reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: no folder can be made there ({error.strerror or error}); choose another"
+        ) from error
 
 
 def write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:

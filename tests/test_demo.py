@@ -21,7 +21,7 @@ from geovision import demo, registry
 from geovision.datasets.synthetic import sky
 from geovision.demo import page
 from geovision.demo.photos import Answered, ask
-from geovision.errors import GeovisionError, InputError, UnknownTaskError
+from geovision.errors import GeovisionError, InputError, StorageError, UnknownTaskError
 from geovision.spec import Stage, Task
 
 
@@ -208,6 +208,12 @@ def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: P
     with pytest.raises(InputError, match="no such folder of photos"):
         demo.run(tmp_path / "demo", photos=tmp_path / "nowhere", progress=False)
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match=r"file: no folder can be made there \(File exists\); choose"):
+        demo.run(tmp_path / "file", progress=False)
 
 
 def test_a_mistyped_task_names_the_nearest(tmp_path: Path) -> None:

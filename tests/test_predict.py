@@ -404,6 +404,29 @@ def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Pa
     assert (quick - exact).norm() < 0.02 * (exact - exact.mean(0)).norm()
 
 
+def test_a_batch_is_worked_through_in_parts_whose_maps_are_small() -> None:
+    """However many samples: the answers are those of the whole batch, in its order."""
+    model = lively(geovision.create("cloud-tiny", size=SIZE).eval())
+    prepared = Prepared(model, torch.float32)
+    photos = {"image": torch.rand(7, 3, *SIZE)}
+    prepared.part = None
+    whole = prepared(photos, {})
+    for part in (1, 2, 7, 50):
+        prepared.part = part
+        for found, wanted in zip(prepared(photos, {}), whole, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_larger_pictures_are_taken_in_smaller_parts() -> None:
+    few, many = (
+        Prepared(geovision.create("cloud-tiny", size=(side, side)).eval(), torch.float32).part
+        for side in (512, 128)
+    )
+    assert few is not None
+    assert many is not None
+    assert 1 <= few < many
+
+
 @pytest.mark.parametrize(
     ("tiles", "vectors", "gain", "taken"),
     [

@@ -75,6 +75,21 @@ def test_a_network_learns_in_sixty_steps():
     assert accuracy(model, Blobs(96, seed=1)) > 0.95
 
 
+def test_mixed_precision_computes_in_half_and_keeps_weights_whole():
+    model, computed = tiny(), set()
+    model.head.register_forward_pre_hook(lambda module, given: computed.add(given[0].dtype))
+    train(model, Blobs(96), dataclasses.replace(with_stage(PLAIN, epochs=8), precision="bf16-mixed"))
+    assert torch.bfloat16 in computed
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert accuracy(model, Blobs(96, seed=1)) > 0.9
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in half precision")
+def test_half_precision_without_a_gpu_says_what_to_take():
+    with pytest.raises(OptionError, match="needs a GPU; on a processor use 'auto' or '32-true'"):
+        train(tiny(), Blobs(32), dataclasses.replace(PLAIN, precision="16-mixed"))
+
+
 def by_hand(model: GeoModel, data: Blobs, recipe: Recipe) -> tuple[GeoModel, GeoModel]:
     """The same training in plain PyTorch: (last weights, their running average)."""
     stage = recipe.stages[0]

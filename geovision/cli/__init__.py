@@ -20,7 +20,9 @@ from geovision.cli import (
     demo,
     doctor,
     explain,
+    export,
     hail,
+    hub,
     learning,
     predict,
     samples,
@@ -43,7 +45,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, archive, statistics, scene, learning, data, samples, hail, demo, doctor,
+    tables, predict, explain, export, hub, archive, statistics, scene, learning, data, samples, hail, demo,
+    doctor,
 ):  # fmt: skip
     group.register(app)
 

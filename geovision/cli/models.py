@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from geovision import api, registry
 from geovision.errors import OptionError, WeightsNotAvailable
+from geovision.hub.address import PREFIX
 
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
@@ -18,7 +19,8 @@ def open_model(name: str, weights: str | None) -> GeoModel:
     """A trained model.
 
     Args:
-        name: A registry name, or a folder: of a model, or of the training that made it.
+        name: A registry name, ``hf:owner/repo@revision``, or a folder: of a model, or of the training that
+            made it.
         weights: A tag or a folder; None: the default weights of the name.
 
     Raises:
@@ -31,6 +33,10 @@ def open_model(name: str, weights: str | None) -> GeoModel:
         if weights:
             raise OptionError(f"{name} is a saved model and has its weights; leave out --weights")
         return api.load(_model_in(folder))
+    if name.startswith(PREFIX):
+        if weights:
+            raise OptionError(f"{name} is a trained model and has its weights; leave out --weights")
+        return api.create(name)
     if _is_path(name):
         raise WeightsNotAvailable(f"{name}: no such folder; it is to hold a trained model")
     return api.create(name, pretrained=weights or True)

@@ -23,7 +23,7 @@ from geovision.demo import page
 from geovision.demo.photos import Answered, ask
 from geovision.errors import GeovisionError, InputError
 from geovision.spec import Task, resolve
-from geovision.storage import write_files
+from geovision.storage import make_folder, write_files
 
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset, Sample
@@ -54,12 +54,14 @@ def run(
     Raises:
         UnknownTaskError: With the nearest names.
         InputError: `photos` is not there.
+        StorageError: `out` cannot be made.
         GeovisionError: A task failed; the page tells the same.
     """
     chosen = [registry.find_task(name) for name in tasks] if tasks else list(registry.tasks().values())
     if photos is not None and not photos.exists():
         raise InputError(f"{photos}: no such folder of photos; check the path")
     out = Path(out)
+    make_folder(out)
     told = _Progress(show=progress)
     with _one_thread():
         sections = [_section(task, out / task.name, told) for task in chosen]

@@ -11,6 +11,7 @@ earlier, finer layers too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from geovision.errors import OptionError
 from geovision.explanation.layers import as_maps, map_layers, views
 from geovision.explanation.question import Question
 
-__all__ = ["class_activation"]
+__all__ = ["class_activation", "straightened", "weighted"]
 
 
 def class_activation(question: Question, layer: str, method: str) -> Tensor:
@@ -39,14 +40,10 @@ def class_activation(question: Question, layer: str, method: str) -> Tensor:
             the answer.
     """
     network = question.model.network
-    runs = _activations_and_gradients(question, layer)
     maps = []
-    for activation, gradient in runs:
-        a, g = as_maps(network, layer, activation), as_maps(network, layer, gradient)
-        if a is None or g is None:
-            raise OptionError(f"layer {layer!r} gives {tuple(activation.shape)}, which is no map")
-        weights = g.mean((2, 3), keepdim=True) if method == "gradcam" else g.relu()
-        maps.append(_straightened((weights * a).sum(1), question).relu())
+    for activation, gradient in _activations_and_gradients(question, layer):
+        passages = weighted(network, layer, activation, gradient, method)
+        maps.append(_turned_back(straightened(passages, views(network)), question).relu())
     if len({each.shape for each in maps}) > 1:
         raise OptionError(f"layer {layer!r} runs {len(maps)} times on maps of several sizes; name another")
     if maps[0].numel() == 1:
@@ -82,18 +79,39 @@ def _activations_and_gradients(question: Question, layer: str) -> list[tuple[Ten
     return [(a.detach(), g) for a, g in zip(kept, gradients, strict=True)]
 
 
-def _straightened(maps: Tensor, question: Question) -> Tensor:
-    """One map of a picture from those of all its passages ``(passage, y, x)``, which add up.
+def weighted(network: nn.Module, layer: str, activation: Tensor, gradient: Tensor, method: str) -> Tensor:
+    """Maps of a layer, weighted by how they move the answer and added up, before their negative part is
+    taken away.
 
-    A network may mirror the pictures of a batch, all of them one after the other; the question has
-    turned them before.
+    Args:
+        activation, gradient: What the layer gave, and how the score changes with it.
+        method: ``"gradcam"`` or ``"layercam"``.
+
+    Returns:
+        ``(passage, y, x)``.
+
+    Raises:
+        OptionError: The layer gives no maps.
     """
-    turns, mirrors = question.orientations, views(question.model.network)
-    if len(maps) != len(turns) * len(mirrors):
-        raise OptionError(f"a layer gave {len(maps)} maps of one picture; name another layer")
-    by_view = maps.unflatten(0, (len(mirrors), len(turns)))
-    return sum(
-        turn.back(by_view[number, index].flip(axes))
-        for number, axes in enumerate(mirrors)
-        for index, turn in enumerate(turns)
-    )  # type: ignore[return-value]
+    a, g = as_maps(network, layer, activation), as_maps(network, layer, gradient)
+    if a is None or g is None:
+        raise OptionError(f"layer {layer!r} gives {tuple(activation.shape)}, which is no map")
+    weights = g.mean((2, 3), keepdim=True) if method == "gradcam" else g.relu()
+    return (weights * a).sum(1)
+
+
+def straightened(passages: Tensor, mirrors: Sequence[tuple[int, ...]]) -> Tensor:
+    """One map a picture ``(picture, y, x)`` from those of all its passages ``(passage, y, x)``, which add
+    up: a network may mirror the pictures of a batch, all of them one after the other."""
+    if len(mirrors) == 1:
+        return passages
+    by_view = passages.unflatten(0, (len(mirrors), -1)).unbind()
+    return sum(maps.flip(axes) for maps, axes in zip(by_view, mirrors, strict=True))  # type: ignore[return-value]
+
+
+def _turned_back(pictures: Tensor, question: Question) -> Tensor:
+    """The map of the sample from those of it in all orientations, which add up."""
+    turns = question.orientations
+    if len(pictures) != len(turns):
+        raise OptionError(f"a layer gave {len(pictures)} maps of one picture; name another layer")
+    return sum(turn.back(each) for turn, each in zip(turns, pictures, strict=True))  # type: ignore[return-value]

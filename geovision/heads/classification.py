@@ -48,6 +48,14 @@ class ClassScores(nn.Module):
         (Guo et al. 2017, arXiv:1706.04599)."""
         return (logits.float() / self.temperature).softmax(dim=-1)
 
+    def answers(self, logits: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """What an exported graph answers with; a score that is not fitted is NaN."""
+        return {
+            "logits": logits,
+            "probabilities": self.probabilities(logits),
+            "outlier_score": self.outlier(features),
+        }
+
     def scored(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """(probabilities, labels) of the samples that have a label, as metrics take them."""
         probabilities = self.probabilities(logits)

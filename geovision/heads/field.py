@@ -91,6 +91,10 @@ class GivenField(GriddedHead):
         """What else is known of every cell, by name, ``(batch, 1, y, x)`` each."""
         return {}
 
+    def answers(self, parameters: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """What an exported graph answers with, the layers each by its name."""
+        return super().answers(parameters, features) | self.layers(parameters)
+
     def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> FieldPrediction:
         layers = {name: plain(layer[0, 0], there) for name, layer in self.layers(values).items()}
         return FieldPrediction(

@@ -56,6 +56,10 @@ class GriddedHead(nn.Module):
         """What is scored ``(batch, 1, y, x)``: the field in its unit, or the probability."""
         raise NotImplementedError
 
+    def answers(self, values: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """What an exported graph answers with."""
+        return {"values": values, "estimate": self.estimate(values)}
+
     def scored(self, values: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """(answer, truth) as metrics take them: both ``(batch, 1, y, x)`` float, NaN where nothing counts."""
         truth = target.float()

@@ -11,19 +11,21 @@ from numpy.typing import NDArray
 
 from geovision.spec import ClassCard, Grid, Text
 
-__all__ = ["ClassPrediction", "FieldPrediction", "MaskPrediction", "Prediction", "confidence_word"]
+__all__ = [
+    "WORDS", "ClassPrediction", "FieldPrediction", "MaskPrediction", "Prediction", "confidence_word",
+]  # fmt: skip
 
 _NOTHING: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
 
-# The likelihood scale of the IPCC guidance note on uncertainty (Mastrandrea et al. 2010), by the
-# probability above which each word holds.
-_WORDS = (
+WORDS = (
     (0.99, Text("virtually certain", "几乎确定")),
     (0.90, Text("very likely", "很可能")),
     (0.66, Text("likely", "可能")),
     (0.33, Text("about as likely as not", "或许可能")),
     (0.0, Text("unlikely", "不可能")),
 )
+"""The likelihood scale of the IPCC guidance note on uncertainty (Mastrandrea et al. 2010), by the
+probability from which each word holds."""
 
 
 def confidence_word(probability: float, language: Literal["en", "zh"] = "en") -> str:
@@ -32,7 +34,7 @@ def confidence_word(probability: float, language: Literal["en", "zh"] = "en") ->
     >>> confidence_word(0.7)
     'likely'
     """
-    word = next(word for bound, word in _WORDS if probability >= bound)
+    word = next(word for bound, word in WORDS if probability >= bound)
     return word.en if language == "en" else word.zh
 
 

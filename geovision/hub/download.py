@@ -18,7 +18,7 @@ from geovision.errors import DownloadError, StorageError
 from geovision.hub.archive import relative_path, unpack
 from geovision.hub.transfer import Patience, Progress, fetch, verified
 from geovision.spec import resolve
-from geovision.storage import write_text
+from geovision.storage import make_folder, write_text
 
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset
@@ -67,7 +67,8 @@ def download(
             f"{adapter.card.source} and unpack it as: {adapter.card.layout}"
         )
     workspace, empty = root / _WORKSPACE, [root] if not root.exists() else []
-    _make(workspace)
+    make_folder(root)
+    make_folder(workspace)
     try:
         receipt = _bring(adapter.remote, root, workspace, server, progress, patience)
         text = json.dumps({"dataset": name, **receipt}, indent=1, ensure_ascii=False)
@@ -99,15 +100,6 @@ def _bring(
             fetch(file, path, progress=progress, patience=patience)
             present[file.name] = path.stat().st_size
     return about | {"files": [asdict(file) for file in files], "present": present}
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{folder.parent}: no folder can be made there ({error.strerror or error}); choose another"
-        ) from error
 
 
 def _is_complete(root: Path, name: str) -> bool:

@@ -24,7 +24,7 @@ from geovision.models.card import render
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Grid, Grids
 
-__all__ = ["CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]
+__all__ = ["CARD", "CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -127,7 +127,13 @@ def read(folder: Path) -> GeoModel:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise WeightsCorrupt(f"{path} does not fit {config['model']}: {first}") from error
     model.training_record = config.get("training", {})
+    model.card = _card(folder / CARD)
     return model.eval()
+
+
+def _card(path: Path) -> str:
+    """The text beside the weights; nothing that is computed depends on it."""
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
 def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:

@@ -3,8 +3,8 @@
 What makes it fast, measured by ``benchmarks/predict_speed.py``: batch normalisation is folded into
 the convolution before it; an activation that follows is computed by the convolution itself, through
 the oneDNN operator that PyTorch's compiler uses, without compiling; one-sided padding is done by the
-kernel; pixels lie channels-last; and the network computes in bfloat16 where that answers alike. The
-head stays in float32.
+kernel; pixels lie channels-last; a batch is worked through in parts whose maps stay with the process;
+and the network computes in bfloat16 where that is faster and answers alike. The head stays in float32.
 
 Which layer follows which is seen by running the network once, not guessed from names, and the copy
 is compared with the model before it is used. A network where they differ is left as it is.
@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geovision.hardware import hardware_bfloat16
+from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel
 from geovision.models.preprocess import physical
-from geovision.spec import InputSpec
 
 __all__ = ["TOLERANCE", "Prepared", "joined", "prepare"]
 
@@ -40,6 +40,9 @@ TOLERANCE = 0.03
 """Largest error of the scores, as a fraction of their spread over generated pictures, with which
 bfloat16 is taken by itself. Residual networks and transformers keep it (0.007 to 0.02 measured);
 MobileNetV2 does not (0.10 to 0.19), and changes its mind about one photo in ten."""
+
+_MAP_BYTES = 16_000_000
+"""Below what the C library takes from the system for each array apart."""
 
 
 class Prepared:
@@ -59,9 +62,27 @@ class Prepared:
         self.device = _device(model)
         network = joined(model) if network is None else copy.deepcopy(network)
         self.network = _cast(network.to(memory_format=torch.channels_last), dtype)
+        self.part = self._part(model) if self.device.type == "cpu" else None
         for module in network.modules():
             if isinstance(module, _ConvolutionActivation):
                 module.pack()
+
+    @torch.inference_mode()
+    def _part(self, model: GeoModel) -> int | None:
+        """As many samples as keep every map of the network below `_MAP_BYTES`; None: any number.
+
+        A large array is memory that the system hands out, clears and takes back at each layer, which
+        for 32 photos takes as long as MobileNetV2 computes. A small one stays with the process.
+        """
+        pictures = _pictures(model, count=1, small=True)
+        if pictures is None:
+            return None
+        normalised = {name: value.to(self.dtype) for name, value in self.normalise(pictures).items()}
+        largest: float = _largest_map(self.network, normalised)
+        first = self.specs[0]
+        if first.size is not None:  # the pictures may be smaller than the model's own inputs
+            largest *= math.prod(first.size) / math.prod(pictures[first.name].shape[-2:])
+        return max(1, int(_MAP_BYTES / max(largest, 1)))
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -71,6 +92,18 @@ class Prepared:
             inputs: By name, ``(batch, *layout)``: physical units, or counts whose full scale is 1.
             valid: Which values are there; absent: all.
         """
+        count = max(map(len, inputs.values()), default=0)
+        part = self.part or count
+        if count <= part:
+            return self._answer(inputs, valid)
+        parts = [
+            self._answer(*(_rows(each, start, start + part) for each in (inputs, valid)))
+            for start in range(0, count, part)
+        ]
+        values, features = zip(*parts, strict=True)
+        return torch.cat(values), torch.cat(features)
+
+    def _answer(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         specs = {spec.name: spec for spec in self.specs}
         batch = {
             name: _laid_out(physical(value.to(self.device), specs[name])) for name, value in inputs.items()
@@ -88,6 +121,10 @@ class Prepared:
         return told(inputs, valid or None, values.shape) if told else None
 
 
+def _rows(batch: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+    return {name: value[start:stop] for name, value in batch.items()}
+
+
 def _laid_out(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
@@ -102,6 +139,24 @@ def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     for norm, state in zip(norms, kept, strict=True):
         norm.float().load_state_dict(state)
     return network
+
+
+def _largest_map(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
+    """Bytes of the largest array that a layer gives for a batch."""
+    largest = 0
+
+    def note(layer: nn.Module, args: Any, result: Any) -> None:
+        nonlocal largest
+        if isinstance(result, Tensor):
+            largest = max(largest, result.numel() * result.element_size())
+
+    hooks = [layer.register_forward_hook(note) for layer in network.modules()]
+    try:
+        network(dict(inputs), valid=None, context=None)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return largest
 
 
 def _device(model: GeoModel) -> torch.device:
@@ -173,38 +228,19 @@ class _Call:
 
 
 def _pictures(model: GeoModel, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
-    """Generated inputs to look at the network with; None where the model's sizes are not known.
-
-    Structure at every scale, as in a sky: noise whose amplitude falls with the wave number.
-    """
-    generator = torch.Generator().manual_seed(0)
-    inputs = {}
-    for spec in model.inputs:
-        shape = _shape(spec, small=small and "any_size" in model.spec.capabilities)
-        if shape is None:
-            return None
-        values = torch.randn((count, *shape), generator=generator)
-        if len(shape) == 3:
-            falls = torch.hypot(torch.fft.fftfreq(shape[1])[:, None], torch.fft.rfftfreq(shape[2])) + 1e-2
-            values = torch.fft.irfft2(torch.fft.rfft2(values) / falls**1.5, s=shape[1:])
-            values = values / values.std((2, 3), keepdim=True)
-        axes = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
-        mean, std, low, high = (
-            torch.tensor(numbers).view(axes)
-            for numbers in zip(*((c.mean, c.std, *c.valid_range) for c in spec.channels), strict=True)
-        )
-        inputs[spec.name] = (mean + std * values).clamp(low, high).to(_device(model))
-    return inputs
-
-
-def _shape(spec: InputSpec, *, small: bool) -> tuple[int, ...] | None:
-    if spec.layout == "channel":
-        return (len(spec.channels),)
-    if spec.layout != "channel y x" or spec.size is None:
+    """Generated inputs to look at the network with; None where the model's sizes are not known."""
+    if any(spec.layout not in ("channel", "channel y x") for spec in model.inputs):
         return None
     # Layers follow each other at any size alike, so where a network takes any, a small one is quicker.
-    height, width = (min(side, 96) if small else side for side in spec.size)
-    return len(spec.channels), height, width
+    small = small and "any_size" in model.spec.capabilities
+    inputs: dict[str, Tensor] = {}
+    for seed, spec in enumerate(model.inputs):
+        axes = {a: min(n, 96) for a, n in zip("yx", spec.size, strict=True)} if small and spec.size else {}
+        found = generated_inputs([spec], count, axes=axes, seed=seed)
+        if found is None:
+            return None
+        inputs |= {name: values.to(_device(model)) for name, values in found.items()}
+    return inputs
 
 
 def _calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_Call], Tensor]:
@@ -251,12 +287,18 @@ def _copied(network: nn.Module) -> nn.Module:
 # --- layers joined ------------------------------------------------------------------------------
 
 _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+_SHAPES = 2  # whose packed weights are kept: that of a whole part of a batch, and that of the last
 _ACTIVATIONS = (nn.ReLU, nn.Hardtanh, nn.SiLU, nn.Hardswish)
 
 
-def joined(model: GeoModel) -> nn.Module:
+def joined(model: GeoModel, *, operator: bool = True) -> nn.Module:
     """A copy of the network in which a convolution takes in the normalisation and the activation
-    that follow it; a plain copy where that would answer otherwise."""
+    that follow it; a plain copy where that would answer otherwise.
+
+    Args:
+        operator: Activations too, by oneDNN's operator, where the network is on a CPU. Without, only
+            ordinary layers remain, which can be exported.
+    """
     pictures = _pictures(model, count=1, small=True)
     if pictures is None:
         return _copied(model.network)
@@ -266,7 +308,7 @@ def joined(model: GeoModel) -> nn.Module:
     followers = _followers(calls)
     new: dict[nn.Module, nn.Module] = {}
     for convolution in [call.layer for call in calls if isinstance(call.layer, nn.Conv2d)]:
-        new |= _join(convolution, followers, fuse=expected.device.type == "cpu")
+        new |= _join(convolution, followers, fuse=operator and expected.device.type == "cpu")
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child in new:
@@ -317,16 +359,30 @@ class _ConvolutionActivation(nn.Module):
         self.lopsided: nn.Parameter | None = None
         if isinstance(convolution, Conv2dSame):
             self.lopsided = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
-        self.packed: dict[bool, Tensor] = {}
+        self.packed: dict[tuple, Tensor] | None = None
 
     def pack(self) -> None:
-        """Bring the weights into the order that the processor's kernel takes."""
+        """From now on keep the weights in the order that the kernel takes; they change no more."""
+        self.packed = {}
+
+    def _weight(self, x: Tensor, padding: list[int], *, lopsided: bool) -> Tensor:
+        """The weights in the order that the kernel for this very shape takes: in another they would be
+        brought into it at each call, which takes longer than to convolve a few samples."""
         c = self.convolution
-        for lopsided, weight in ((False, c.weight), (True, self.lopsided)):
-            if weight is not None:
-                self.packed[lopsided] = torch.ops.mkldnn._reorder_convolution_weight(
-                    weight, c.padding, c.stride, c.dilation, c.groups
-                )
+        weight = self.lopsided if lopsided else c.weight
+        assert weight is not None
+        if self.packed is None:
+            return weight
+        key = (lopsided, *x.shape)
+        packed = self.packed.get(key)
+        if packed is None:
+            packed = torch.ops.mkldnn._reorder_convolution_weight(
+                weight, padding, c.stride, c.dilation, c.groups, x.shape
+            )
+            if len(self.packed) >= _SHAPES:
+                self.packed.pop(next(iter(self.packed)), None)
+            self.packed[key] = packed
+        return packed
 
     def forward(self, x: Tensor) -> Tensor:
         c = self.convolution
@@ -339,11 +395,10 @@ class _ConvolutionActivation(nn.Module):
                 x = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation))
             else:
                 padding = [(each + 1) // 2 for each in short]
-        weight = self.lopsided if lopsided else c.weight
+        weight = self._weight(x, padding, lopsided=lopsided)
         return torch.ops.mkldnn._convolution_pointwise(
-            x, self.packed.get(lopsided, weight), c.bias, padding, c.stride, c.dilation, c.groups,
-            self.name, self.limits, "",
-        )  # fmt: skip
+            x, weight, c.bias, padding, c.stride, c.dilation, c.groups, self.name, self.limits, ""
+        )
 
 
 def _missing(size: int, kernel: int, stride: int, dilation: int) -> int:

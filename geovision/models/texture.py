@@ -82,7 +82,8 @@ class TextureBackbone(nn.Module):
         image = inputs[self.input_name]
         if self.training or not self.mirrored:
             return self._statistics(image)
-        one, other = self._statistics(torch.cat([image, image.flip(-1)])).chunk(2)
+        # Not chunked: how many samples there are is open in an exported graph.
+        one, other = self._statistics(torch.cat([image, image.flip(-1)])).unflatten(0, (2, -1)).unbind()
         return (one + other) / 2
 
     def _statistics(self, image: Tensor) -> Tensor:

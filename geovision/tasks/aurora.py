@@ -164,7 +164,8 @@ def _baseline(
     name: str, head: str, builder: str, arch: dict, tiny: dict, *, parameters: int, note: str
 ) -> ModelSpec:
     return ModelSpec(f"aurora-{name}", "aurora", builder, arch, fit="closed_form", head=head, tiny=tiny,
-                     capabilities=frozenset({"any_size"}), parameters=parameters, note=note)  # fmt: skip
+                     capabilities=frozenset({"any_size"}), parameters=parameters, note=note,
+                     unexportable="its training samples are its parameters")  # fmt: skip
 
 
 _PIXELS, _KNN, _SVM = (

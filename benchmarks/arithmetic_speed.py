@@ -1,0 +1,98 @@
+"""How fast this processor multiplies, by precision: what bounds `GeoModel.predict` for large networks.
+
+Convolutions of ResNet-50 as the prepared network runs them (channels-last, weights packed, activation
+inside), by one thread, in turns, best of several in time of the thread. A ResNet-50 takes 8.2 billion
+operations a photo of 224 x 224, nearly all of them in convolutions like these: what a core does a
+second, over that, is the most photos a second that it can answer without fewer operations.
+
+    python benchmarks/arithmetic_speed.py
+
+Prints a table and appends a row a precision to ``benchmarks/arithmetic_speed.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import time
+from pathlib import Path
+
+import torch
+from predict_speed import processor
+from torch import Tensor
+
+from geovision.hardware import hardware_bfloat16
+from geovision.provenance import commit
+
+TABLE = Path(__file__).with_suffix(".csv")
+LAYERS = ((64, 56, 64, 3), (128, 28, 128, 3), (256, 14, 256, 3), (512, 7, 512, 3),
+          (256, 56, 64, 1), (512, 28, 128, 1), (1024, 14, 256, 1), (2048, 7, 512, 1))  # fmt: skip
+"""Channels, side, channels that come out, side of the kernel."""
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
+BATCH, TURNS, RESNET50 = 16, 5, 8.2
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    seconds = dict.fromkeys(PRECISIONS, 0.0)
+    operations = 0.0
+    for layer in LAYERS:
+        channels, side, out, kernel = layer
+        operations += 2 * BATCH * channels * out * (side * kernel) ** 2 / 1e9
+        for precision, best in layer_seconds(*layer).items():
+            seconds[precision] += best
+    rows = [row(precision, operations / each) for precision, each in seconds.items()]
+    for each in rows:
+        print(f"{each['precision']:10} {each['billion_operations_per_s']:8.1f} billion operations/s a core, "
+              f"at most {each['resnet50_photos_per_s_at_most']:.1f} photos/s by a ResNet-50")  # fmt: skip
+    append(rows)
+
+
+def layer_seconds(channels: int, side: int, out: int, kernel: int) -> dict[torch.dtype, float]:
+    """Best time of one convolution, by precision."""
+    best = dict.fromkeys(PRECISIONS, float("inf"))
+    operands = {p: convolution(p, channels, side, out, kernel) for p in PRECISIONS}
+    for _ in range(TURNS):
+        for precision, (x, weight, bias) in operands.items():
+            begin = time.thread_time()
+            torch.ops.mkldnn._convolution_pointwise(
+                x, weight, bias, [kernel // 2] * 2, [1, 1], [1, 1], 1, "relu", [], ""
+            )
+            best[precision] = min(best[precision], time.thread_time() - begin)
+    return best
+
+
+def convolution(
+    precision: torch.dtype, channels: int, side: int, out: int, kernel: int
+) -> tuple[Tensor, ...]:
+    """A batch, packed weights and a bias."""
+    x = torch.randn(BATCH, channels, side, side).to(precision).to(memory_format=torch.channels_last)
+    weight = torch.randn(out, channels, kernel, kernel).to(precision)
+    packed = torch.ops.mkldnn._reorder_convolution_weight(weight, [kernel // 2] * 2, [1, 1], [1, 1], 1)
+    return x, packed, torch.randn(out).to(precision)
+
+
+def row(precision: torch.dtype, speed: float) -> dict[str, object]:
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit() or "",
+        "precision": str(precision).removeprefix("torch."),
+        "billion_operations_per_s": round(speed, 1),
+        "resnet50_photos_per_s_at_most": round(speed / RESNET50, 1),
+        "bfloat16_saves_time": hardware_bfloat16(),
+        "processor": processor(),
+        "versions": f"torch {torch.__version__}",
+    }
+
+
+def append(rows: list[dict[str, object]]) -> None:
+    new = not TABLE.exists()
+    with TABLE.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

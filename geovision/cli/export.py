@@ -1,0 +1,86 @@
+"""`geovision export`: a model as one file that needs no torch."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geovision.cli.models import open_model
+from geovision.cli.output import examples, say
+from geovision.errors import OptionError
+
+__all__ = ["register"]
+
+
+class Form(enum.StrEnum):
+    """Formats of exported files."""
+
+    onnx = "onnx"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("export", epilog=examples(
+        "geovision export cloud-mobilenetv2 --out clouds.onnx",
+        "geovision export cloud-mobilenetv2 --int8 --with-runtime --out phone/clouds.onnx",
+        "geovision export runs/mine --int8 --calibration photos/ --out mine.onnx",
+    ))(export)  # fmt: skip
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    form: Annotated[Form, typer.Option("--format", help="Of the file.")] = Form.onnx,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Weights and activations in 8 bits, a quarter of the size.")
+    ] = False,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(help="With --int8: files, folders or patterns that show ordinary ranges; may be "
+                          "repeated. Generated samples if absent."),
+    ] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=LENGTH", help="Of an axis that the model leaves open; may be repeated."),
+    ] = None,
+    with_runtime: Annotated[
+        bool, typer.Option("--with-runtime", help="Lay runtime.py beside it, which needs no geovision.")
+    ] = False,
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+) -> None:  # fmt: skip
+    """Write a model as one ONNX file: units in, calibrated answers out, what it is in its metadata.
+
+    It is compared with the model before it is kept. `python runtime.py FILE.onnx PHOTO` answers from it with
+    onnxruntime, numpy and Pillow alone.
+    """
+    if calibration and not int8:
+        raise OptionError("--calibration is for --int8")
+    axes = _lengths(axis or [])
+
+    opened = open_model(model, weights)
+
+    from geovision.export import calibration_inputs, lay_runtime
+    from geovision.export import export as write
+
+    ranges = calibration_inputs(opened, calibration or None) if int8 else None
+    written = write(opened, out, axes=axes, calibration=ranges)
+    say(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
+    if with_runtime:
+        say(f"{lay_runtime(written.parent)}: python runtime.py {written.name} FILE")
+
+
+def _lengths(texts: list[str]) -> dict[str, int]:
+    """Axis to length.
+
+    Raises:
+        OptionError: One that cannot be understood.
+    """
+    found = {}
+    for text in texts:
+        name, _, length = text.partition("=")
+        if not (name and length.isdigit() and int(length)):
+            raise OptionError(f"--axis {text!r} is not understood; give NAME=LENGTH, such as --axis time=20")
+        found[name] = int(length)
+    return found

@@ -1,0 +1,96 @@
+"""`geovision push` and `geovision pull`: models to and from the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geovision.cli.models import open_model
+from geovision.cli.output import examples, say
+from geovision.errors import OptionError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("push", epilog=examples(
+        "geovision push cloud-mobilenetv2 me/clouds",
+        "geovision push runs/mine me/my-clouds --private --licence CC-BY-4.0 --report runs/mine/report",
+    ))(push)  # fmt: skip
+    app.command("pull", epilog=examples(
+        "geovision pull me/clouds",
+        "geovision pull me/clouds@3f5d0cd1b0a1c7a8d0e3b1b5d4c8a2b7e9f60a12",
+        "geovision predict hf:me/clouds sky.jpg",
+    ))(pull)  # fmt: skip
+
+
+def push(
+    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    repo: Annotated[str, typer.Argument(help="owner/repo, with @branch for another than main.")],
+    licence: Annotated[str, typer.Option(help="Of the weights, an SPDX name; known of shipped ones.")] = "",
+    data_licence: Annotated[str, typer.Option(help="Terms of the training data; known of known sets.")] = "",
+    split: Annotated[str, typer.Option(help="How samples were kept apart; known of known sets.")] = "",
+    report: Annotated[
+        Path | None, typer.Option(help="Folder that `geovision evaluate` wrote, for the figures.")
+    ] = None,
+    intended_use: Annotated[str, typer.Option(help="What it is for.")] = "",
+    limits: Annotated[str, typer.Option(help="Where it fails.")] = "",
+    citation: Annotated[str, typer.Option(help="How it is to be cited.")] = "",
+    benchmark: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/DATASET:TASK:METRIC", help="Leaderboard of a data set on the Hub."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new one is its owner's alone.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Half precision, half the size.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+) -> None:  # fmt: skip
+    """Publish a model on the Hugging Face Hub, in one commit: weights, configuration, card, golden answer.
+
+    The address of the commit is written to standard output. Log in first: `hf auth login`, or HF_TOKEN.
+    """
+    asked = _benchmark(benchmark) if benchmark else None
+    opened = open_model(model, weights)
+
+    from geovision.hub.card import statement_of
+    from geovision.hub.push import Benchmark
+    from geovision.hub.push import push as publish
+
+    statement = statement_of(
+        opened, licence=licence, data_licence=data_licence, split=split, report=report,
+        intended_use=intended_use, limits=limits, citation=citation,
+    )  # fmt: skip
+    done = publish(
+        opened, repo, statement, message=message, private=private, half=half,
+        benchmark=Benchmark(*asked) if asked else None,
+    )  # fmt: skip
+    print(done)
+
+
+def pull(
+    address: Annotated[str, typer.Argument(help="owner/repo@revision.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to copy it to; it stays in the cache too.")] = None,
+) -> None:
+    """Fetch a model from the Hugging Face Hub and verify it; its folder is written to standard output.
+
+    A commit that is in the cache is used without a request. `geovision predict hf:owner/repo` fetches by
+    itself.
+    """
+    from geovision.hub.pull import pull as fetch
+
+    folder = fetch(address)
+    if out is not None:
+        from geovision.hub.pull import copied
+
+        folder = copied(folder, out)
+    say("verified: the digest of its weights, and its golden answer")
+    print(folder)
+
+
+def _benchmark(text: str) -> list[str]:
+    parts = text.split(":")
+    if len(parts) != 3 or not all(parts):
+        raise OptionError(f"--benchmark {text!r} is not understood; give OWNER/DATASET:TASK:METRIC")
+    return parts

@@ -1,0 +1,107 @@
+"""What an exported file says of itself: enough to read inputs and to show answers without geovision."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import geovision
+from geovision.export.tracing import mask_name
+from geovision.heads.prediction import WORDS
+from geovision.models.card import render
+from geovision.models.folder import weights_digest
+from geovision.models.geomodel import GeoModel
+from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, InputSpec
+
+__all__ = ["FORMAT_VERSION", "METADATA_KEY", "describe"]
+
+METADATA_KEY = "geovision"
+"""Of the JSON text among the metadata of an ONNX file."""
+
+FORMAT_VERSION = 1
+
+_PICTURES = "geovision.readers.images:read_rgb"
+
+
+def describe(model: GeoModel) -> dict[str, Any]:
+    """A model in plain data, as it stands in the metadata of an exported file.
+
+    Returns:
+        ``format_version``, ``geovision_version``, ``model``, ``task`` (name, title, question), ``inputs``,
+        ``target``, ``temperature``, ``licence``, ``trained_on``, ``figures``, ``sha256`` of the weights and
+        the ``card``. Texts in two languages are ``{"en": …, "zh": …}``.
+    """
+    temperature = getattr(model.head, "temperature", None)
+    weight = model.weight
+    return {
+        "format_version": FORMAT_VERSION,
+        "geovision_version": geovision.__version__,
+        "model": model.spec.name,
+        "task": {
+            "name": model.task.name,
+            "title": model.task.title,
+            "question": model.task.question,
+            "citation": model.task.citation,
+        },
+        "inputs": [_input(spec) for spec in model.inputs],
+        "target": _target(model),
+        "temperature": None if temperature is None else float(temperature),
+        "licence": weight.licence if weight else "",
+        "trained_on": weight.trained_on if weight else str(model.training_record.get("data", "")),
+        "figures": dict(weight.figures) if weight else {},
+        "sha256": weights_digest(model),
+        "card": model.card or render(model),
+    }
+
+
+def _input(spec: InputSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "valid": mask_name(spec) or None,
+        "layout": spec.layout,
+        "size": list(spec.size) if spec.size else None,
+        "resize": spec.resize,
+        # What a picture file is to be read as; other inputs come as arrays.
+        "reader": "picture" if spec.reader == _PICTURES else "",
+        "integers": spec.integers,
+        "optional": spec.optional,
+        "channels": [_channel(channel) for channel in spec.channels],
+    }
+
+
+def _channel(channel: Channel) -> dict[str, Any]:
+    return {
+        "name": channel.name,
+        "unit": channel.unit,
+        "valid_range": [limit if math.isfinite(limit) else None for limit in channel.valid_range],
+        "mean": channel.mean,
+        "slips": [dataclasses.asdict(slip) for slip in channel.slips if math.isfinite(slip.upto)],
+    }
+
+
+def _target(model: GeoModel) -> dict[str, Any]:
+    target = model.target
+    if isinstance(target, FieldTarget):
+        return {"kind": target.kind, "channel": _channel(target.channel)}
+    if not isinstance(target, ClassTarget):
+        return {"kind": target.kind, "name": target.name, "threshold": target.threshold}
+    return {
+        "kind": target.kind,
+        "classes": list(target.classes),
+        "cards": [_card(card) for card in target.cards],
+        "positive": target.positive,
+        "told_by_colour": list(target.told_by_colour),
+        "outlier": {"flag": target.outlier_flag, "threshold": 1.0},
+        "words": [{"from": bound, "en": word.en, "zh": word.zh} for bound, word in WORDS],
+    }
+
+
+def _card(card: ClassCard) -> dict[str, Any]:
+    return {
+        "code": card.code,
+        "name": dataclasses.asdict(card.name),
+        "level": card.level,
+        "facts": [dataclasses.asdict(fact) for fact in card.facts],
+        "caution": dataclasses.asdict(card.caution) if card.caution else None,
+    }

@@ -1,0 +1,181 @@
+"""The ONNX file of a model, compared with the model before it is kept."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import geovision
+from geovision import storage
+from geovision.errors import ExportError, MissingExtraError
+from geovision.export.description import METADATA_KEY, describe
+from geovision.export.tracing import MAP, Traced, trace
+from geovision.models.geomodel import GeoModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+__all__ = ["RUNTIME", "TOLERANCE", "export", "lay_runtime", "onnx_of", "run"]
+
+TOLERANCE = 1e-4
+"""Largest difference between an exported file's answers and the model's, as a part of the largest answer
+where that is above 1."""
+
+MAP_TOLERANCE = 1e-2
+"""The same of the class-activation map, whose rounding errors pass through derivatives."""
+
+RUNTIME = "runtime.py"
+"""Name of the program that is laid beside an exported file."""
+
+
+def export(
+    model: GeoModel, path: str | Path, *, axes: Mapping[str, int] | None = None,
+    calibration: Mapping[str, np.ndarray] | None = None,
+) -> Path:  # fmt: skip
+    """Write a model as one ONNX file: normalisation, network, temperature and softmax inside, any number
+    of samples in a batch, and what `describe` tells in its metadata.
+
+    Args:
+        model: Any whose entry is ``exportable``.
+        path: Of the file; its folder is made.
+        axes: Lengths of axes that its inputs leave open, such as ``{"y": 128, "x": 128}``.
+        calibration: Batches of the graph's inputs, as of `calibration_inputs`: weights and activations
+            become 8-bit integers, with the ranges that these have. None: float32.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ExportError: The entry is not exportable, or the file answers otherwise than the model.
+        OptionError: The length of an axis is not known.
+        MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
+        StorageError: It could not be written; what stood there is untouched.
+    """
+    path = Path(path)
+    written = onnx_of(model, axes=axes)
+    if calibration is not None:
+        from geovision.export.quantise import quantise
+
+        written = quantise(written, calibration)
+    content = written.SerializeToString()
+    storage.write_files(path.parent, {path.name: lambda temporary: _put(temporary, content)})
+    return path
+
+
+def lay_runtime(folder: str | Path) -> Path:
+    """Put `geovision.runtime` as a file of its own into a folder: it answers from an exported file with
+    onnxruntime, numpy and Pillow alone.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    spec = importlib.util.find_spec("geovision.runtime")
+    assert spec is not None
+    assert spec.origin is not None
+    return storage.write_text(Path(folder) / RUNTIME, Path(spec.origin).read_text("utf-8"))
+
+
+def onnx_of(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.ModelProto:
+    """The file's content, float32, compared with the model on generated inputs. See `export`."""
+    _check(model)
+    traced = trace(model, axes=axes)
+    written = _converted(traced)
+    _compare(traced, written, model.spec.name)
+    _label(written, describe(model) | {"outputs": list(traced.outputs)})
+    return written
+
+
+def _check(model: GeoModel) -> None:
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtraError(library, "export")
+    if "exportable" not in model.spec.capabilities:
+        raise ExportError(f"{model.spec.name} cannot be exported: {model.spec.unexportable}")
+
+
+def _converted(traced: Traced) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch")
+    with _quiet():
+        program = torch.onnx.export(
+            traced.module, traced.example, dynamo=True, verbose=False, external_data=False,
+            input_names=traced.inputs, output_names=traced.outputs,
+            dynamic_shapes=tuple({0: batch} for _ in traced.inputs),
+        )  # fmt: skip
+    assert program is not None
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What exporters warn of concerns those who write exporters."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def run(written: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The answers of a file's content to one batch, by name."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        written.SerializeToString(), providers=["CPUExecutionProvider"]
+    )  # fmt: skip
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def _compare(traced: Traced, written: onnx.ModelProto, name: str) -> None:
+    """Raise unless ONNX Runtime answers one sample fewer than was traced as torch answers it."""
+    inputs = [tensor[1:] for tensor in traced.example]
+    with torch.no_grad():
+        expected = dict(zip(traced.outputs, traced.module(*inputs), strict=True))
+    try:
+        found = run(written, {key: each.numpy() for key, each in zip(traced.inputs, inputs, strict=True)})
+    except Exception as error:  # ONNX Runtime's own have no common base
+        reason = str(error).splitlines()[0]
+        raise ExportError(f"{name}: ONNX Runtime refuses the exported graph: {reason}") from error
+    for output, values in expected.items():
+        least, tolerance = (1e-6, MAP_TOLERANCE) if output == MAP else (1.0, TOLERANCE)
+        said = values.double()
+        largest = max(float(said.abs().max()), least)
+        worst = float((said - torch.from_numpy(found[output])).abs().max())
+        if not worst <= tolerance * largest:
+            raise ExportError(
+                f"{name}: ONNX Runtime answers {output!r} otherwise than torch, by {worst:.2g} in "
+                f"{largest:.2g}; nothing was written"
+            )
+
+
+def _label(written: onnx.ModelProto, about: Mapping[str, Any]) -> None:
+    """Say what the file is, and leave out what the exporter noted about the program it was traced from."""
+    for node in written.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for named in (written, written.graph, *written.graph.value_info, *written.graph.initializer,
+                  *written.graph.input, *written.graph.output):  # fmt: skip
+        del named.metadata_props[:]
+    written.producer_name, written.producer_version = "geovision", geovision.__version__
+    written.doc_string = f"{about['model']}: {about['task']['question']}"
+    text = json.dumps(about, ensure_ascii=False, allow_nan=False)
+    written.metadata_props.add(key=METADATA_KEY, value=text)
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

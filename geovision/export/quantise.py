@@ -1,0 +1,158 @@
+"""8-bit weights and activations, with the ranges of a sample of inputs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from geovision.export.tracing import mask_name
+from geovision.models.geomodel import GeoModel
+from geovision.models.preprocess import physical
+from geovision.models.sources import iter_sources
+from geovision.spec import resolve
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["CALIBRATION_SAMPLES", "calibration_inputs", "quantise"]
+
+CALIBRATION_SAMPLES = 128
+
+
+def calibration_inputs(
+    model: GeoModel, source: Any = None, *, count: int = CALIBRATION_SAMPLES, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Inputs that show a model's ordinary ranges.
+
+    Args:
+        model: What they are for.
+        source: Anything that `GeoModel.predict` takes; None: samples that the generator of the task's main
+            data set makes.
+        count: At most so many are taken, evenly from the whole of it.
+        seed: Of the generator.
+
+    Returns:
+        Each input of the graph, ``(sample, *layout)``.
+
+    Raises:
+        InputError: Something that cannot be read.
+    """
+    if source is None:
+        return _stacked(model, _generated(model, count, seed))
+    sources = list(iter_sources(source, model.inputs))
+    chosen = [sources[at] for at in sorted({round(n) for n in np.linspace(0, len(sources) - 1, count)})]
+    loaded = (each.load(model.inputs) for each in chosen)
+    return _stacked(model, ((each.inputs, each.valid) for each in loaded))
+
+
+def _generated(model: GeoModel, count: int, seed: int) -> Iterator[tuple[Mapping, Mapping]]:
+    adapter = resolve(model.task.datasets[model.task.dataset])
+    with tempfile.TemporaryDirectory() as folder:
+        root = adapter.synthetic(Path(folder), count, seed=seed)
+        data = adapter(root, size=model.inputs[0].size)
+        for index in range(min(count, len(data))):
+            sample = data[index]
+            yield sample["inputs"], sample["valid"]
+
+
+def _stacked(model: GeoModel, samples: Iterator[tuple[Mapping, Mapping]]) -> dict[str, np.ndarray]:
+    columns: dict[str, list[np.ndarray]] = {}
+    for inputs, valid in samples:
+        for spec in model.inputs:
+            given = inputs.get(spec.name)
+            values = physical(given, spec) if given is not None else torch.zeros(len(spec.channels))
+            columns.setdefault(spec.name, []).append(values.numpy())
+            if mask := mask_name(spec):
+                there = torch.as_tensor(valid.get(spec.name, given is not None)).expand(values.shape)
+                columns.setdefault(mask, []).append(there.bool().numpy())
+    return {name: np.stack(values) for name, values in columns.items()}
+
+
+def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The same graph in 8 bits: weights with one scale a channel, activations with one scale a tensor.
+
+    Convolutions, products with weights, and what lies between them are done in integers; statistics of
+    maps, the head and its scores stay in float32, and so does the gradient of the map, which reads the
+    same 8-bit weights.
+
+    Args:
+        written: From `geovision.export.onnx_file.onnx_of`.
+        calibration: Each input of the graph, ``(sample, …)``.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "quantised.onnx"
+        quantize_static(
+            written, target, _Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm", "Add", "Clip", "Relu"],
+            nodes_to_exclude=_in_float(written),
+        )  # fmt: skip
+        quantised = onnx.load(target)
+    _share_weights(quantised)
+    del quantised.metadata_props[:]
+    quantised.metadata_props.extend(written.metadata_props)
+    quantised.producer_name, quantised.producer_version = written.producer_name, written.producer_version
+    return quantised
+
+
+class _Reader:
+    """Hands the samples to the calibration, one at a time."""
+
+    def __init__(self, calibration: Mapping[str, np.ndarray]) -> None:
+        count = len(next(iter(calibration.values())))
+        self.samples = iter(
+            {name: values[at : at + 1] for name, values in calibration.items()} for at in range(count)
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.samples, None)
+
+
+def _in_float(written: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that stay in float32: the last product of the head, products of maps with maps,
+    and all that serves other outputs than the first, such as the map or the outlier score."""
+    made_by = {name: node for node in written.graph.node for name in node.output}
+
+    def behind(*wanted: str) -> set[str]:
+        """Names of the nodes that some tensors are made by."""
+        names: set[str] = set()
+        ahead = list(wanted)
+        while ahead:
+            node = made_by.get(ahead.pop())
+            if node is not None and node.name not in names:
+                names.add(node.name)
+                ahead += node.input
+        return names
+
+    (values, *_) = (output.name for output in written.graph.output)
+    weights = {each.name for each in written.graph.initializer}
+    network = behind(values)
+    products = [node for node in written.graph.node if node.op_type in ("MatMul", "Gemm")]
+    own = {node.name for node in products if values in node.output or not weights & set(node.input)}
+    return sorted({node.name for node in written.graph.node} - network | own)
+
+
+def _share_weights(quantised: onnx.ModelProto) -> None:
+    """Let what reads a weight in float32 read the 8-bit one that others read, so that it is kept once."""
+    kept = {each.name for each in quantised.graph.initializer}
+    widened = {
+        node.input[0].removesuffix("_quantized"): node.output[0]
+        for node in quantised.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in kept
+    }
+    for node in quantised.graph.node:
+        for at, name in enumerate(node.input):
+            if name in kept and name in widened:
+                node.input[at] = widened[name]
+    used = {name for node in quantised.graph.node for name in node.input}
+    for each in [each for each in quantised.graph.initializer if each.name not in used]:
+        quantised.graph.initializer.remove(each)

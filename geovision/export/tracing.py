@@ -1,0 +1,221 @@
+"""A model as a graph of tensor operations, its class-activation map included.
+
+The map is Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), as `geovision explain` draws it. A gradient
+is tensor operations too: it is traced through the layers behind the map's own, and becomes a part of the
+graph like the answer itself. So a program without automatic differentiation shows where a model looked.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from geovision.errors import OptionError
+from geovision.explanation.class_activation import straightened, weighted
+from geovision.explanation.layers import chosen_layer, views
+from geovision.explanation.question import Question
+from geovision.models.generated import generated_inputs
+from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import joined
+from geovision.models.sources import Loaded
+from geovision.spec import ClassTarget, InputSpec
+
+__all__ = ["MAP", "Traced", "examples", "graph_inputs", "mask_name", "trace"]
+
+MAP = "class_activation_map"
+"""Name of the output."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph, ready to be exported.
+
+    Attributes:
+        module: Takes tensors in the order of `inputs` and gives them in that of `outputs`.
+        example: One batch of inputs.
+    """
+
+    module: torch.fx.GraphModule
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    example: tuple[Tensor, ...]
+
+
+def mask_name(spec: InputSpec) -> str:
+    """Name of the graph's input that says which values of an input are there; empty for pictures, which are
+    brought to the model's size and are whole."""
+    return "" if spec.resize in ("squash", "crop") and not spec.optional else f"{spec.name}_valid"
+
+
+def graph_inputs(model: GeoModel) -> tuple[str, ...]:
+    """Names of the graph's inputs, in order: each input of the model, and behind it its mask."""
+    return tuple(name for spec in model.inputs for name in (spec.name, mask_name(spec)) if name)
+
+
+def examples(
+    model: GeoModel, count: int, *, axes: Mapping[str, int] | None = None, seed: int = 0
+) -> dict[str, Tensor]:
+    """A generated batch of the graph's inputs, everything there.
+
+    Raises:
+        OptionError: The length of an axis is not known.
+    """
+    found = generated_inputs(model.inputs, count, axes=axes, seed=seed)
+    if found is None:
+        layouts = ", ".join(f"{spec.name} ({spec.layout})" for spec in model.inputs)
+        raise OptionError(
+            f"{model.spec.name}: an exported graph fixes all axes but the batch, and not all are known of "
+            f"{layouts}; give their lengths, such as axes={{'y': 128, 'x': 128}}"
+        )
+    masks = {mask_name(spec): torch.ones_like(found[spec.name], dtype=torch.bool) for spec in model.inputs}
+    return {name: (found | masks)[name] for name in graph_inputs(model)}
+
+
+def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> Traced:
+    """Trace a model with any number of samples in a batch.
+
+    Args:
+        model: Left as it is.
+        axes: Lengths of axes that its inputs leave open.
+
+    Raises:
+        OptionError: The length of an axis is not known.
+    """
+    prepared = _prepared(model)
+    # A number of samples that is the length of no axis, or tracing would take one for the other.
+    lengths = {length for tensor in examples(model, 1, axes=axes).values() for length in tensor.shape}
+    count = next(number for number in range(2, 1000) if number not in lengths)
+    inputs = examples(model, count, axes=axes)
+    function = _Answers(prepared, _map_layer(prepared, axes))
+    told = function.named(*inputs.values())
+    # A score that was never fitted says nothing.
+    function.outputs = tuple(name for name, values in told.items() if not values.double().isnan().all())
+    # The fused kernels of attention have no gradient that an exporter knows; their formula has.
+    with sdpa_kernel(SDPBackend.MATH):
+        module = make_fx(
+            function, decomposition_table=_decompositions(), tracing_mode="symbolic",
+            _allow_non_fake_inputs=True,  # the parameters
+        )(*inputs.values())  # fmt: skip
+    return Traced(module, tuple(inputs), function.outputs, tuple(inputs.values()))
+
+
+def _prepared(model: GeoModel) -> GeoModel:
+    """A copy for answers alone, with normalisations taken into the convolutions before them."""
+    prepared = copy.copy(model)
+    prepared._modules = dict(model._modules)
+    prepared.normalise, prepared.head = copy.deepcopy(model.normalise), copy.deepcopy(model.head)
+    prepared.network = joined(model, operator=False)
+    return prepared.eval().cpu().requires_grad_(False)
+
+
+def _map_layer(model: GeoModel, axes: Mapping[str, int] | None) -> str:
+    """The layer whose map is shown; empty where there is none to show."""
+    if not isinstance(model.target, ClassTarget) or "differentiable" not in model.spec.capabilities:
+        return ""
+    sample = generated_inputs(model.inputs, 1, axes=axes) or {}
+    question = Question(model, Loaded({name: values[0] for name, values in sample.items()}), None)
+    return chosen_layer(question, None)
+
+
+class _Answers(nn.Module):
+    """The answers of a model, as tensors, and the map of one layer."""
+
+    def __init__(self, model: GeoModel, layer: str) -> None:
+        super().__init__()
+        self.model, self.layer = model, layer
+        self.outputs: tuple[str, ...] = ()
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        named = self.named(*tensors)
+        return tuple(named[name].detach() for name in self.outputs)
+
+    def named(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Each answer by its name."""
+        given = dict(zip(graph_inputs(self.model), tensors, strict=True))
+        inputs = {spec.name: given[spec.name] for spec in self.model.inputs}
+        valid = {spec.name: given[mask] for spec in self.model.inputs if (mask := mask_name(spec))}
+        kept: list[Tensor] = []
+        with _kept(self.model.network, self.layer, kept), torch.set_grad_enabled(bool(self.layer)):
+            features = self.model.features(inputs, valid=valid or None)
+            values = self.model.head(features)
+        head: Any = self.model.head
+        answers = head.answers(values, features)
+        there = self.model.answered(inputs, valid or None, values)
+        if there is not None:
+            answers["valid"] = there.expand_as(values)
+        return answers | ({MAP: self._map(values, kept)} if self.layer else {})
+
+    def _map(self, values: Tensor, kept: Sequence[Tensor]) -> Tensor:
+        """Of the class that is looked for, or else of the likeliest ``(batch, y, x)``."""
+        target: Any = self.model.target
+        looked_for = target.classes.index(target.positive) if target.positive else None
+        scores = values.amax(1) if looked_for is None else values[:, looked_for]
+        gradients = torch.autograd.grad(scores.sum(), kept)
+        network = self.model.network
+        runs = [
+            straightened(weighted(network, self.layer, run, gradient, "gradcam"), views(network)).relu()
+            for run, gradient in zip(kept, gradients, strict=True)
+        ]
+        return sum(runs[1:], runs[0])
+
+
+class _kept:  # noqa: N801 - used like a function
+    """Within it, what a layer gives is kept, and is where gradients end; without a layer, nothing."""
+
+    def __init__(self, network: nn.Module, layer: str, into: list[Tensor]) -> None:
+        self.network, self.layer, self.into = network, layer, into
+        self.hook: Any = None
+
+    def __enter__(self) -> None:
+        if self.layer:
+            self.hook = self.network.get_submodule(self.layer).register_forward_hook(self._keep)
+
+    def __exit__(self, *_: object) -> None:
+        if self.hook:
+            self.hook.remove()
+
+    def _keep(self, _module: nn.Module, _given: Any, result: Tensor) -> Tensor:
+        self.into.append(result.detach().requires_grad_())
+        return self.into[-1].clone()  # what follows may work in place
+
+
+# --- gradients in operations that an exporter knows ---------------------------------------------
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """What gradients are made of, in terms of ordinary operations; all others stay as they are."""
+    known = {
+        operation: written
+        for operation, written in torch._decomp.core_aten_decompositions().items()
+        if "backward" in str(operation)
+    }
+    return known | {torch.ops.aten.convolution_backward.default: _convolution_backward}
+
+
+def _convolution_backward(
+    gradient: Tensor, given: Tensor, weight: Tensor, _bias_sizes: Any, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], transposed: bool, _output_padding: Sequence[int],
+    groups: int, _wanted: Sequence[bool],
+) -> tuple[Tensor, None, None]:  # fmt: skip
+    """The gradient of a convolution with respect to what it is given: it transposed, or the reverse."""
+    if transposed:
+        back = torch.ops.aten.convolution(
+            gradient, weight, None, stride, padding, dilation, False, [0] * len(stride), groups
+        )
+        return back, None, None
+    missing = [
+        given.shape[2 + axis]
+        - ((gradient.shape[2 + axis] - 1) * step - 2 * pad + apart * (weight.shape[2 + axis] - 1) + 1)
+        for axis, (step, pad, apart) in enumerate(zip(stride, padding, dilation, strict=True))
+    ]
+    back = torch.ops.aten.convolution(
+        gradient, weight, None, stride, padding, dilation, True, missing, groups
+    )
+    return back, None, None

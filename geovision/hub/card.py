@@ -1,0 +1,231 @@
+"""The card of a published model: what the Hub reads of it, and what its reader should know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from geovision.errors import InputError, OptionError
+from geovision.models.card import render
+from geovision.models.geomodel import GeoModel
+from geovision.spec import resolve
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import DatasetCard
+
+__all__ = ["Statement", "hub_card", "statement_of"]
+
+Figure = tuple[float, float, float]
+
+PIPELINES: Mapping[str, str] = {
+    "class": "image-classification", "mask": "image-segmentation", "field": "image-to-image",
+}  # fmt: skip
+"""What the Hub calls a task, by the kind of the target."""
+
+INTENDED = "Learning, research and teaching. Not for aviation, and not for warnings."
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a card has to say that a model does not know of itself.
+
+    Args:
+        licence: Of the weights, an SPDX identifier.
+        data: The set that it was trained on, in words.
+        data_licence: Terms of these data.
+        split: How samples were kept apart, and who was asked about which.
+        metrics: Name to value and both ends of its 95 % interval.
+        dataset: Its name in the registry; empty: another.
+        intended_use, limits: What it is for, and where it fails.
+        citation: How it is to be cited, beside the task's source and the data's.
+    """
+
+    licence: str
+    data: str
+    data_licence: str
+    split: str
+    metrics: Mapping[str, Figure] = field(default_factory=dict)
+    dataset: str = ""
+    intended_use: str = INTENDED
+    limits: str = ""
+    citation: str = ""
+
+
+def statement_of(
+    model: GeoModel, *, licence: str = "", data_licence: str = "", split: str = "", limits: str = "",
+    intended_use: str = "", citation: str = "", report: Path | None = None,
+) -> Statement:  # fmt: skip
+    """A statement from what is known: the model's record, its data set's card, a report; and from what is
+    given, which goes before.
+
+    Args:
+        report: Folder of an evaluation that `geovision evaluate` wrote, for its figures.
+
+    Raises:
+        OptionError: Something that a card has to say is neither known nor given.
+        InputError: The report cannot be read.
+    """
+    record = model.training_record
+    about = _dataset_card(model)
+    known = {
+        "licence": licence or (model.weight.licence if model.weight else ""),
+        "data_licence": data_licence or (about.licence if about else ""),
+        "split": split or (f"by {about.split_unit}, so that none stands on both sides" if about else ""),
+    }
+    if lacking := [name for name, text in known.items() if not text]:
+        option = lacking[0].replace("_", "-")
+        raise OptionError(f"the card of {model.spec.name} has to say its {lacking[0]}; give --{option} TEXT")
+    told = model.weight.trained_on if model.weight else ""
+    trained_on = told or (f"{about.title}, {about.source}" if about else str(record.get("data", "")))
+    return Statement(
+        data=trained_on or "not trained: the parameters are as initialised",
+        metrics=_figures(report) if report else _out_of_fold(record),
+        dataset=about.name if about else "",
+        intended_use=intended_use or INTENDED,
+        limits=limits or _caution(model),
+        citation=citation,
+        **known,
+    )
+
+
+def _dataset_card(model: GeoModel) -> DatasetCard | None:
+    reference = model.task.datasets.get(str(model.training_record.get("data", "")))
+    return resolve(reference).card if reference else None
+
+
+def _out_of_fold(record: Mapping[str, Any]) -> dict[str, Figure]:
+    found = {}
+    for name, figure in record.get("out_of_fold", {}).items():
+        value, low, high = figure
+        found[name] = (float(value), float(low), float(high))
+    return found
+
+
+def _figures(report: Path) -> dict[str, Figure]:
+    path = report / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text("utf-8"))["metrics"]
+        return {
+            name: (float(figure["value"]), float(figure["low"]), float(figure["high"]))
+            for name, figure in metrics.items()
+            if None not in figure.values()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: no report with intervals ({error}); geovision evaluate writes one"
+        ) from error
+
+
+def _caution(model: GeoModel) -> str:
+    cautions = {card.caution.en for card in getattr(model.target, "cards", ()) if card.caution}
+    return " ".join(sorted(cautions))
+
+
+_CARD = jinja2.Template(
+    """\
+{{ metadata }}
+# {{ spec.name }}
+
+{{ task.question }}
+
+{{ spec.note or task.title }} (architecture: {{ spec.mark }})
+
+```python
+import geovision
+
+model = geovision.create("hf:{{ repo }}@REVISION")  # a commit: then it never changes, and is used offline
+model.predict("FILE")
+```
+
+## Licences
+
+| | terms |
+|---|---|
+| code (geovision) | Apache-2.0 |
+| these weights | {{ statement.licence }} |
+| training data | {{ statement.data_licence }} |
+
+## Training data
+
+{{ statement.data }}
+
+## Split
+
+{{ statement.split }}
+
+## Metrics
+{% if statement.metrics %}
+| metric | value | 95 % interval |
+|---|---|---|
+{% for name, (value, low, high) in statement.metrics.items() -%}
+| {{ name }} | {{ "%.3f" | format(value) }} | {{ "%.3f" | format(low) }} to {{ "%.3f" | format(high) }} |
+{% endfor %}
+{%- else %}
+None were measured.
+{% endif %}
+## Intended use
+
+{{ statement.intended_use }}
+
+## Limits
+
+{{ statement.limits or "None are stated, which does not mean that there are none." }}
+
+## Citation
+
+{% for line in citations -%}
+- {{ line }}
+{% endfor %}
+## In full
+
+{{ body }}
+""",
+    autoescape=False,
+)
+
+
+def hub_card(model: GeoModel, repo: str, statement: Statement) -> str:
+    """The text of ``README.md``: metadata with the evaluation results, and what a reader should know."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    about = _dataset_card(model)
+    results = [
+        EvalResult(
+            task_type=PIPELINES[model.target.kind], dataset_type=statement.dataset or "other",
+            dataset_name=statement.data, metric_type=name, metric_value=round(value, 4),
+            metric_name=f"{name}, 95 % interval {low:.3f} to {high:.3f}",
+            metric_config=statement.split,
+        )
+        for name, (value, low, high) in statement.metrics.items()
+    ]  # fmt: skip
+    metadata = ModelCardData(
+        library_name="geovision", license=statement.licence.lower(),
+        pipeline_tag=PIPELINES[model.target.kind],
+        tags=["geovision", "meteorology", model.task.name], model_name=repo.rpartition("/")[2],
+        eval_results=results or None,
+    )  # fmt: skip
+    citations = [
+        statement.citation, model.task.citation, about.citation if about else "",
+        "geovision, a model zoo for the sky, the ice edge and the rain",
+    ]  # fmt: skip
+    return _CARD.render(
+        metadata=f"---\n{metadata.to_yaml()}\n---",
+        spec=model.spec,
+        task=model.task,
+        repo=repo,
+        statement=statement,
+        citations=[line for line in dict.fromkeys(citations) if line],
+        body=_body(model.card or render(model)),
+    )
+
+
+def _body(card: str) -> str:
+    """A card within another: without its metadata and title, its headings one step lower."""
+    text = card.split("\n---\n", 1)[1] if card.startswith("---\n") else card
+    lines = [line for line in text.strip().splitlines() if not line.startswith("# ")]
+    return "\n".join(f"#{line}" if line.startswith("## ") else line for line in lines).strip()

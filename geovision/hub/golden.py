@@ -1,0 +1,70 @@
+"""One input with the answer that was given to it: whether a model answers here as it did there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from geovision.errors import OptionError, WeightsCorrupt
+from geovision.models.generated import generated_inputs
+from geovision.models.geomodel import GeoModel
+
+__all__ = ["GOLDEN", "TOLERANCE", "check_golden", "write_golden"]
+
+GOLDEN = "golden.safetensors"
+"""Name of the file."""
+
+TOLERANCE = 1e-3
+"""Largest difference, as a part of the largest value where that is above 1: processors round otherwise."""
+
+_INPUT, _OUTPUT = "input.", "output"
+
+
+def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None = None) -> None:
+    """Ask a model about a generated sample, and write both down.
+
+    Args:
+        axes: Lengths of axes that its inputs leave open.
+
+    Raises:
+        OptionError: The length of an axis is not known.
+    """
+    inputs = generated_inputs(model.inputs, 1, axes=axes)
+    if inputs is None:
+        raise OptionError(
+            f"{model.spec.name}: a golden answer needs an input, and not all lengths of its axes are known; "
+            "give them, such as axes={'y': 128, 'x': 128}"
+        )
+    arrays = {f"{_INPUT}{name}": values.contiguous() for name, values in inputs.items()}
+    save_file(arrays | {_OUTPUT: _answer(model, inputs)}, path)
+
+
+def check_golden(model: GeoModel, path: Path) -> None:
+    """Raise unless a model answers as it is written.
+
+    Raises:
+        WeightsCorrupt: It answers otherwise, or the file is not what it should be.
+    """
+    try:
+        arrays = load_file(path)
+        expected = arrays.pop(_OUTPUT)
+        inputs = {name.removeprefix(_INPUT): values for name, values in arrays.items()}
+        found = _answer(model, inputs)
+        worst = float((found - expected).abs().max())
+    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
+        raise WeightsCorrupt(f"{path}: no golden answer of {model.spec.name} ({error})") from error
+    if not worst <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        raise WeightsCorrupt(
+            f"{path}: {model.spec.name} does not answer as it did when it was published, by {worst:.2g}; its "
+            "weights were changed, or this version of a library computes otherwise"
+        )
+
+
+def _answer(model: GeoModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return model(inputs).values.float().cpu().contiguous()

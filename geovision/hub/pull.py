@@ -1,0 +1,136 @@
+"""A model from the Hub: verified, kept in the cache, and used from there.
+
+Four files are asked for by name and nothing else is fetched, whatever the repository holds. They are
+data: no code is run, no pickle is opened, and no name of the repository becomes a path here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from geovision import storage
+from geovision.errors import DownloadError, GeovisionError, WeightsCorrupt, WeightsNotAvailable
+from geovision.hub.address import Address
+from geovision.hub.golden import GOLDEN, check_golden
+from geovision.models.folder import CARD, CONFIG, WEIGHTS, read
+from geovision.models.geomodel import GeoModel
+
+__all__ = ["copied", "pull", "pulled"]
+
+
+def pull(address: str | Address, *, cache: str | Path | None = None, token: str | None = None) -> Path:
+    """Fetch a model, and see that it is what its publisher wrote down.
+
+    A commit that is in the cache is used without a request. With ``HF_HUB_OFFLINE=1`` nothing is asked,
+    and a branch or a tag means what it meant last.
+
+    Args:
+        address: ``hf:owner/repo@revision``; ``main`` where no revision is named.
+        cache: Folder; None: where huggingface-hub keeps its files (``HF_HOME``).
+        token: For private and gated repositories; None: that of ``hf auth login`` or ``HF_TOKEN``.
+
+    Returns:
+        The folder in the cache, of one commit.
+
+    Raises:
+        WeightsNotAvailable: No such repository or revision, no access, no model in it, or not in the cache
+            and no network.
+        WeightsCorrupt: The digest of the weights or the golden answer is another.
+        DownloadError: The connection fails, or the server sends something else than it promised.
+    """
+    return _verified(address, cache, token)[0]
+
+
+def pulled(address: str | Address, *, cache: str | Path | None = None, token: str | None = None) -> GeoModel:
+    """The model itself. See `pull`."""
+    return _verified(address, cache, token)[1]
+
+
+def _verified(address: str | Address, cache: str | Path | None, token: str | None) -> tuple[Path, GeoModel]:
+    wanted = Address.parse(address) if isinstance(address, str) else address
+    folder = _fetch(wanted, cache, token)
+    try:
+        model = read(folder)
+        check_golden(model, folder / GOLDEN)
+    except WeightsCorrupt:
+        # Or the same file would be found again.
+        _forget(folder)
+        raise
+    return folder, model
+
+
+def _fetch(wanted: Address, cache: str | Path | None, token: str | None) -> Path:
+    """The four files of one commit."""
+    first = _file(wanted, CONFIG, cache, token)
+    # Whatever is pushed meanwhile, the rest is of the same commit.
+    commit = Address(wanted.repo, first.parent.name)
+    for name in (WEIGHTS, GOLDEN, CARD):
+        _file(commit, name, cache, token)
+    return first.parent
+
+
+def _file(address: Address, name: str, cache: str | Path | None, token: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(
+            hf_hub_download(
+                address.repo, name, revision=address.revision, cache_dir=cache, token=token,
+                library_name="geovision",
+            )
+        )  # fmt: skip
+    except Exception as error:  # of the library, of its HTTP client, of the system
+        raise explained(error, address, name) from error
+
+
+def explained(error: Exception, address: Address, name: str = "") -> GeovisionError:
+    """What went wrong with the Hub, in one line that says what to do."""
+    from huggingface_hub import errors
+
+    log_in = "log in with `hf auth login` or set HF_TOKEN"
+    told: dict[Any, str] = {
+        errors.GatedRepoError: "access is given on request; ask for it at "
+        f"https://huggingface.co/{address.repo}, then {log_in}",
+        errors.RepositoryNotFoundError: f"no such repository, or a private one; check the name, or {log_in}",
+        errors.RevisionNotFoundError: "the repository has no such revision; leave it out for main",
+        errors.LocalEntryNotFoundError: f"{name} is not in the cache, and the Hub is not reached; pull it "
+        "where there is network, and see that HF_HUB_OFFLINE is not set",
+        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set, and this needs the network",
+        errors.EntryNotFoundError: f"holds no {name}, so it is no model that geovision published",
+        errors.HFValidationError: f"no address of a repository ({error})",
+    }
+    for kind, text in told.items():
+        if isinstance(error, kind):
+            return WeightsNotAvailable(f"{address}: {text}")
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return DownloadError(f"{address}: {name or 'the Hub'}: {reason}; check the network and run it again")
+
+
+def _forget(folder: Path) -> None:
+    """Take what was found wrong out of the cache: the files and what they are links to."""
+    for name in (CONFIG, WEIGHTS, GOLDEN):
+        path = folder / name
+        for each in (path.resolve(), path):
+            with contextlib.suppress(OSError):
+                each.unlink()
+
+
+def copied(folder: Path, out: Path) -> Path:
+    """A pulled model in a folder of one's own, whole or not at all.
+
+    Raises:
+        StorageError: It could not be written; what stood there is untouched.
+    """
+    names = (WEIGHTS, GOLDEN, CARD, CONFIG)
+    storage.write_files(
+        out, {name: partial(_copy, folder / name) for name in names}
+    )  # fmt: skip
+    return out
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)

@@ -1,0 +1,105 @@
+"""A model to the Hub: weights, configuration, a golden answer, a card, and evaluation results."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from geovision.errors import OptionError
+from geovision.hub.address import Address
+from geovision.hub.card import Statement, hub_card
+from geovision.hub.golden import GOLDEN, write_golden
+from geovision.hub.pull import explained
+from geovision.models.folder import CARD, CONFIG, WEIGHTS, read, write
+from geovision.models.geomodel import GeoModel
+
+__all__ = ["Benchmark", "push"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set on the Hub that a figure stands for on its leaderboard.
+
+    Args:
+        dataset: ``owner/name``.
+        task: One of those that the data set names in its ``eval.yaml``.
+        metric: Name of the figure, among those of the statement.
+    """
+
+    dataset: str
+    task: str
+    metric: str
+
+
+def push(
+    model: GeoModel, address: str | Address, statement: Statement, *, message: str = "",
+    private: bool = False, half: bool = False, axes: Mapping[str, int] | None = None,
+    benchmark: Benchmark | None = None, token: str | None = None,
+) -> Address:  # fmt: skip
+    """Publish a model in one commit.
+
+    Args:
+        model: With its weights.
+        address: ``owner/repo``, with ``@branch`` for another branch than ``main``; a repository that is
+            missing is made.
+        statement: What the card says that the model does not know of itself.
+        message: Of the commit.
+        private: A repository that is made can be seen by its owner alone.
+        half: Parameters in half precision, at half the size.
+        axes: Lengths of axes that its inputs leave open, for the golden answer.
+        benchmark: The leaderboard that a figure is for.
+        token: None: that of ``hf auth login`` or ``HF_TOKEN``.
+
+    Returns:
+        The address of the commit, pinned.
+
+    Raises:
+        OptionError: The statement lacks what a card has to say, or an axis has no length.
+        WeightsNotAvailable: No access.
+        DownloadError: The connection fails.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    wanted = Address.parse(address) if isinstance(address, str) else address
+    if benchmark and benchmark.metric not in statement.metrics:
+        raise OptionError(
+            f"no figure is called {benchmark.metric!r}; there are {', '.join(statement.metrics)}"
+        )
+    api = HfApi(token=token, library_name="geovision")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = write(model, Path(temporary), half=half, card=hub_card(model, wanted.repo, statement))
+        # Of the weights as they are written: half precision rounds.
+        write_golden(read(folder), folder / GOLDEN, axes=axes)
+        files = [CONFIG, WEIGHTS, GOLDEN, CARD]
+        if benchmark:
+            files.append(_write_result(folder, benchmark, statement))
+        try:
+            api.create_repo(wanted.repo, private=private or None, exist_ok=True)
+            done = api.create_commit(
+                wanted.repo,
+                [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files],
+                commit_message=message or f"{model.spec.name}, written by geovision",
+                revision=wanted.revision,
+            )
+        except Exception as error:  # of the library, of its HTTP client, of the system
+            raise explained(error, wanted, "the commit") from error
+    return Address(wanted.repo, done.oid)
+
+
+def _write_result(folder: Path, benchmark: Benchmark, statement: Statement) -> str:
+    """The Hub's record of one figure; its name in the repository."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump
+
+    value, low, high = statement.metrics[benchmark.metric]
+    entry = EvalResultEntry(
+        dataset_id=benchmark.dataset, task_id=benchmark.task, value=value,
+        notes=f"{benchmark.metric}, 95 % interval {low:.4g} to {high:.4g}; {statement.split}",
+    )  # fmt: skip
+    name = f".eval_results/{benchmark.dataset.rpartition('/')[2]}.yaml"
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml_dump(eval_result_entries_to_yaml([entry])), "utf-8")
+    return name

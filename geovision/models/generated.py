@@ -1,0 +1,55 @@
+"""Inputs made up for a model, to look at its network with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from geovision.spec import InputSpec
+
+__all__ = ["generated_inputs", "sample_shape"]
+
+
+def sample_shape(spec: InputSpec, axes: Mapping[str, int] | None = None) -> tuple[int, ...] | None:
+    """Lengths of the axes of one sample; None where one of them is not known.
+
+    Args:
+        axes: Lengths by name, for those that the specification leaves open, and instead of its own.
+    """
+    known = dict(zip(("y", "x"), spec.size, strict=True)) if spec.size else {}
+    known |= {"channel": len(spec.channels)} | dict(axes or {}) | {"channel": len(spec.channels)}
+    shape = [known.get(axis, 0) for axis in spec.layout.split()]
+    return tuple(shape) if all(shape) else None
+
+
+def generated_inputs(
+    specs: Sequence[InputSpec], count: int, *, axes: Mapping[str, int] | None = None, seed: int = 0
+) -> dict[str, Tensor] | None:
+    """A batch in physical units; None where the sizes are not known.
+
+    Structure at every scale, as in a sky: noise whose amplitude falls with the wave number, about the
+    mean of each channel and within its hard range.
+
+    Args:
+        axes: As for `sample_shape`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {}
+    for spec in specs:
+        shape = sample_shape(spec, axes)
+        if shape is None:
+            return None
+        values = torch.randn((count, *shape), generator=generator)
+        if spec.layout.split()[-2:] == ["y", "x"]:
+            falls = torch.hypot(torch.fft.fftfreq(shape[-2])[:, None], torch.fft.rfftfreq(shape[-1])) + 1e-2
+            values = torch.fft.irfft2(torch.fft.rfft2(values) / falls**1.5, s=shape[-2:])
+            values = values / values.std((-2, -1), keepdim=True)
+        along = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
+        mean, std, low, high = (
+            torch.tensor(numbers).view(along)
+            for numbers in zip(*((c.mean, c.std, *c.valid_range) for c in spec.channels), strict=True)
+        )
+        inputs[spec.name] = (mean + std * values).clamp(low, high)
+    return inputs

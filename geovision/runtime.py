@@ -1,0 +1,358 @@
+"""Answers from an exported model, with onnxruntime, numpy and Pillow alone.
+
+This file stands by itself: it imports nothing of geovision, and ``geovision export --with-runtime`` lays a
+copy beside the model.
+
+    python runtime.py model.onnx sky.jpg more/*.jpg
+
+    from runtime import Model
+    model = Model("model.onnx")
+    [answer] = model.ask([model.read("sky.jpg")])
+
+Pictures are read as geovision reads them: upright by their EXIF orientation, grey, palette and CMYK as RGB,
+16-bit grey by the full scale of its type, transparent pixels white, of an animation the first frame; then
+brought to the model's size by bilinear resampling. What a picture cannot say, its colour profile or a scale
+of floating-point pixels, is not guessed. Arrays are in the physical units that the model names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import onnxruntime
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["InputError", "Model", "UnreadableError", "read_picture"]
+
+METADATA_KEY, FORMAT_VERSION = "geovision", 1
+MIN_SIDE = 8
+_FULL_SCALE_16 = 65535
+_MARGIN = 2
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+
+Picture = str | Path | bytes | IO[bytes] | Image.Image
+
+
+class InputError(ValueError):
+    """Data that the model cannot take: wrong name, unit, range or shape."""
+
+
+class UnreadableError(InputError):
+    """A file that cannot be decoded: truncated, empty, no picture, too large."""
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def read_picture(
+    source: Picture, size: tuple[int, int] | None = None, resize: str = "squash", *, where: str = ""
+) -> np.ndarray:
+    """Red, green and blue of one picture.
+
+    Args:
+        source: Path, content, open binary file, or a Pillow image.
+        size: (height, width) that it is brought to; None keeps its own.
+        resize: ``"squash"`` to exactly `size`; ``"crop"``: the largest centred part of these proportions.
+        where: Names it in errors; its path where there is one.
+
+    Returns:
+        float32 ``(3, height, width)``, 0-1.
+
+    Raises:
+        UnreadableError: Missing, damaged, no picture, or more pixels than Pillow allows.
+        InputError: A side shorter than 8 pixels, or pixels without a declared full scale.
+    """
+    place = where or (str(source) if isinstance(source, str | Path) else "picture")
+    try:
+        image = source if isinstance(source, Image.Image) else _decoded(source, size)
+        return _fraction(_resized(image, size, resize, place))
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableError(f"{place}: no such file; check the path") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableError(f"{place}: not a picture in any format that Pillow reads") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableError(f"{place}: too many pixels, perhaps a decompression bomb") from error
+    except Exception as error:  # a damaged file makes decoders raise anything
+        reason = str(error) or type(error).__name__
+        raise UnreadableError(f"{place}: damaged ({reason}); copy it again from its source") from error
+
+
+def _decoded(source: str | Path | bytes | IO[bytes], size: tuple[int, int] | None) -> Image.Image:
+    """A picture in memory; a JPEG that is much larger than it need be, at a part of its scale."""
+    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    with image:
+        if size:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            height, width = size[::-1] if turned else size
+            image.draft(None, (_MARGIN * width, _MARGIN * height))
+        image.load()
+    return image
+
+
+def _resized(image: Image.Image, size: tuple[int, int] | None, resize: str, where: str) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
+    width, height = upright.size
+    if min(width, height) < MIN_SIDE:
+        raise InputError(f"{where}: {height}x{width} pixels; a picture needs {MIN_SIDE} or more a side")
+    rgb = _rgb(upright, image.format, where)
+    if size is None:
+        return rgb
+    box = _box((height, width), size) if resize == "crop" else (0.0, 0.0, float(width), float(height))
+    return rgb.resize(size[::-1], Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+
+
+def _box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest centred part (left, upper, right, lower) with the proportions of `size`."""
+    scale = min(shape[0] / size[0], shape[1] / size[1])
+    height, width = scale * size[0], scale * size[1]
+    left, upper = (shape[1] - width) / 2, (shape[0] - height) / 2
+    return left, upper, left + width, upper + height
+
+
+def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
+        # Pillow clips 16-bit counts when it converts them, and gives those of these formats as "I".
+        counts = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((counts * 255 + _FULL_SCALE_16 // 2) // _FULL_SCALE_16).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise InputError(f"{where}: {image.mode!r} pixels have no declared full scale; convert to 8 bits")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _fraction(image: Image.Image) -> np.ndarray:
+    return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1)) / np.float32(255)
+
+
+# --- the model ----------------------------------------------------------------------------------
+
+
+class Model:
+    """A model from an exported file. Several threads may read and ask at once.
+
+    Args:
+        path: Of the ``.onnx`` file.
+        threads: That one question may use; None: every core.
+
+    Attributes:
+        about: What the file says of itself: classes and their cards, units, ranges, licence, …
+
+    Raises:
+        InputError: The file is missing, damaged, or was not exported by geovision.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; it is to be a model that geovision exported")
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            self.about: dict[str, Any] = json.loads(
+                self.session.get_modelmeta().custom_metadata_map[METADATA_KEY]
+            )
+        except Exception as error:  # ONNX Runtime's own have no common base
+            raise InputError(f"{path}: not a model that geovision exported, or damaged") from error
+        if self.about["format_version"] != FORMAT_VERSION:
+            raise InputError(
+                f"{path}: format version {self.about['format_version']}, this reads {FORMAT_VERSION}; "
+                "use the runtime.py that came with the model"
+            )
+        self.outputs = [output.name for output in self.session.get_outputs()]
+        self._shapes = {given.name: given.shape for given in self.session.get_inputs()}
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, in the order of the logits; empty where the answer is no class."""
+        return self.about["target"].get("classes", [])
+
+    def read(self, source: Any) -> dict[str, np.ndarray]:
+        """One sample, as `ask` takes it.
+
+        Args:
+            source: A picture (path, content, open file, Pillow image), an array of the first input, a
+                ``.npy`` or ``.npz`` file, or a mapping from input names to these. A mask of which values are
+                there is an input of its own, called as ``about["inputs"][…]["valid"]`` says; absent: all.
+
+        Raises:
+            UnreadableError, InputError: As for `read_picture`; or wrong names, shapes, units or ranges.
+        """
+        inputs = self.about["inputs"]
+        if isinstance(source, str | Path) and Path(source).suffix.lower() in (".npy", ".npz"):
+            source = _arrays(Path(source))
+        given = source if isinstance(source, Mapping) else {inputs[0]["name"]: source}
+        unknown = set(given) - set(self._shapes)
+        if unknown:
+            raise InputError(
+                f"no input is called {sorted(unknown)[0]!r}; the model takes {list(self._shapes)}"
+            )
+        sample: dict[str, np.ndarray] = {}
+        for about in inputs:
+            sample |= self._one(about, given)
+        return sample
+
+    def _one(self, about: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """One input, and its mask where it has one."""
+        name, mask, shape = about["name"], about["valid"], tuple(self._shapes[about["name"]][1:])
+        if given.get(name) is None:
+            if not about["optional"]:
+                raise InputError(f"input {name!r} is missing")
+            return {name: np.zeros(shape, np.float32), mask: np.zeros(shape, bool)}
+        values = given[name]
+        if isinstance(values, str | Path | bytes | Image.Image) or hasattr(values, "read"):
+            if about["reader"] != "picture":
+                raise InputError(f"input {name!r} is no picture; give an array ({about['layout']})")
+            values = read_picture(values, tuple(about["size"]), about["resize"])
+        array = _physical(np.asarray(values), about)
+        there = np.ones(shape, bool) if mask is None else np.asarray(given.get(mask, True), bool)
+        if array.shape != shape:
+            raise InputError(f"input {name!r} has shape {shape} ({about['layout']}), got {array.shape}")
+        there = np.broadcast_to(there, shape)
+        _check(array, there, about)
+        return {name: array} if mask is None else {name: np.where(there, array, 0), mask: there}
+
+    def run(self, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The outputs of the graph for several samples from `read`, by name, each ``(sample, …)``."""
+        feed = {name: np.stack([sample[name] for sample in samples]) for name in self._shapes}
+        return dict(zip(self.outputs, self.session.run(self.outputs, feed), strict=True))
+
+    def ask(self, samples: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+        """One answer a sample, in their order.
+
+        Args:
+            samples: From `read`.
+
+        Returns:
+            For classes: ``label``, ``confidence`` (its calibrated probability), ``word`` (for it, ``{"en": …,
+            "zh": …}``), ``probabilities`` (likeliest first), ``flags``, ``outlier_score`` (None where not
+            fitted) and ``class_activation_map`` (``(y, x)``, 0 or above, of the network's own cells; None
+            where the model has none). Else the outputs of the graph.
+        """
+        if not samples:
+            return []
+        found = self.run(samples)
+        return [
+            self._answer({name: values[index] for name, values in found.items()})
+            for index in range(len(samples))
+        ]
+
+    def _answer(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        target = self.about["target"]
+        if target["kind"] != "class":
+            return dict(outputs)
+        probabilities = outputs["probabilities"]
+        order = np.argsort(-probabilities, kind="stable")
+        confidence = float(probabilities[order[0]])
+        score = float(outputs["outlier_score"]) if "outlier_score" in outputs else None
+        strange = score is not None and score > target["outlier"]["threshold"]
+        word = next(each for each in target["words"] if confidence >= each["from"])
+        return {
+            "label": target["classes"][order[0]],
+            "confidence": confidence,
+            "word": {"en": word["en"], "zh": word["zh"]},
+            "probabilities": {target["classes"][index]: float(probabilities[index]) for index in order},
+            "flags": [target["outlier"]["flag"]] if strange else [],
+            "outlier_score": score,
+            "class_activation_map": outputs.get("class_activation_map"),
+        }
+
+
+def _arrays(path: Path) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return dict(loaded) if path.suffix.lower() == ".npz" else loaded
+    except FileNotFoundError as error:
+        raise UnreadableError(f"{path}: no such file; check the path") from error
+    except Exception as error:  # a damaged file makes the reader raise anything
+        raise UnreadableError(f"{path}: not a readable array file ({error})") from error
+
+
+def _physical(array: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
+    """In the units of the input; integers are counts where the input says so."""
+    if array.dtype.kind == "f":
+        return array.astype(np.float32, copy=False)
+    if array.dtype.kind not in "iu" or about["integers"] == "refuse":
+        raise InputError(f"input {about['name']!r} takes floating-point numbers in "
+                         f"{about['channels'][0]['unit']}, not {array.dtype}")  # fmt: skip
+    return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+
+
+def _check(array: np.ndarray, there: np.ndarray, about: Mapping[str, Any]) -> None:
+    """Raise what is wrong with the values that count."""
+    axis = about["layout"].split().index("channel")
+    for index, channel in enumerate(about["channels"]):
+        values = np.take(array, index, axis)[np.take(there, index, axis)]
+        name, unit = channel["name"], "" if channel["unit"] == "1" else f" {channel['unit']}"
+        if not np.isfinite(values).all():
+            raise InputError(f"channel {name!r}: NaN or infinite; mark missing values in {about['valid']!r}")
+        low, high = ([-np.inf, np.inf][at] if v is None else v for at, v in enumerate(channel["valid_range"]))
+        slack = 1e-6 * max(*(abs(limit) for limit in (low, high) if np.isfinite(limit)), 1.0, 0.0)
+        if values.size and not (low - slack <= values.min() and values.max() <= high + slack):
+            reach = float(np.abs(values).max())
+            slip = next((s["hint"] for s in channel["slips"] if s["above"] < reach <= s["upto"]), "")
+            raise InputError(
+                f"channel {name!r}: values from {values.min():.4g} to {values.max():.4g}, expected "
+                f"{low:g} to {high:g}{unit}" + (f" ({slip})" if slip else "")
+            )
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer for files, one JSON object a line; 1 if any could not be read."""
+    parser = argparse.ArgumentParser(
+        prog="runtime.py", description="Answers from an exported model, one JSON object a line."
+    )
+    parser.add_argument("model", help="an .onnx file that geovision exported")
+    parser.add_argument("files", nargs="*", help="pictures, or .npy and .npz files; none: what the model is")
+    parser.add_argument("--map", action="store_true", help="add the class-activation map")
+    options = parser.parse_args(arguments)
+    try:
+        model = Model(options.model)
+    except InputError as error:
+        print(f"runtime.py: {error}", file=sys.stderr)
+        return 1
+    if not options.files:
+        print(json.dumps(model.about, indent=1, ensure_ascii=False))
+    failed = 0
+    for line, wrong in _lines(model, options.files, with_map=options.map):
+        failed |= bool(wrong)
+        print(wrong or line, file=sys.stderr if wrong else sys.stdout, flush=True)
+    return failed
+
+
+def _lines(model: Model, files: Sequence[str], *, with_map: bool) -> Iterator[tuple[str, str]]:
+    """(answer, error) of each file, one of them empty."""
+    for file in files:
+        try:
+            (answer,) = model.ask([model.read(file)])
+        except InputError as wrong:
+            text = str(wrong)
+            yield "", f"runtime.py: {text if text.startswith(file) else f'{file}: {text}'}"
+            continue
+        if not with_map:
+            answer.pop("class_activation_map", None)
+        yield json.dumps({"source": file, **answer}, ensure_ascii=False, default=_plain), ""
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
