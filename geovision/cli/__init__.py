@@ -27,6 +27,7 @@ from geovision.cli import (
     predict,
     samples,
     scene,
+    serve,
     statistics,
     tables,
 )
@@ -45,7 +46,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, archive, statistics, scene, learning, data, samples, hail, demo,
+    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, data, samples, hail,
+    demo,
     doctor,
 ):  # fmt: skip
     group.register(app)
