@@ -18,6 +18,7 @@ from geovision.cli import (
     archive,
     data,
     demo,
+    distill,
     doctor,
     explain,
     export,
@@ -45,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, archive, statistics, scene, learning, data, samples, hail, demo,
+    tables, predict, explain, export, hub, archive, statistics, scene, learning, distill, data, samples, hail, demo,
     doctor,
 ):  # fmt: skip
     group.register(app)
