@@ -643,7 +643,7 @@ class Task:
         metrics: Names; the first is the headline.
         backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
         recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
-        published: What others state.
+        published: What others state; `cautions`: what to know before comparing with it.
         demo: Settings of the demonstration.
     """
 
@@ -664,6 +664,7 @@ class Task:
     predictors: tuple[Channel, ...] = ()
     backbones: tuple[Literal["timm", "smp"], ...] = ()
     published: tuple[Reference, ...] = ()
+    cautions: tuple[str, ...] = ()
     citation: str = ""
 
     @property

@@ -347,6 +347,21 @@ def test_a_missing_source_is_told_and_is_not_an_average_one():
     torch.testing.assert_close(masked[:, 3:], average[:, 3:])
 
 
+def test_where_nothing_was_ever_seen_the_answer_means_nothing():
+    network, inputs = HINet(SPECS, **SMALL), sample()
+    valid = {name: torch.zeros_like(inputs[name], dtype=torch.bool) for name in ("radar", "fy4b", "era5")}
+    valid["fy4b"][0, 1, 0, :, :4] = True
+    valid["radar"][:, 2, 1, 5] = True
+    told = network.answered(inputs, valid, (2, 1, 16, 16))
+    expected = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    expected[0, :, :, :4] = True
+    expected[:, :, 5] = True
+    assert torch.equal(told, expected)
+    assert network.answered(inputs, None, (2, 1, 16, 16)) is None
+    assert network.answered(inputs, {"radar": valid["radar"]}, (2, 1, 16, 16)) is None
+    assert not network.answered({"dem": inputs["dem"]}, None, (2, 1, 16, 16)).any()
+
+
 def test_source_dropout_takes_sources_away_in_training_and_never_all():
     torch.manual_seed(7)
     network = HINet(SPECS, source_dropout=0.9, **SMALL).train()

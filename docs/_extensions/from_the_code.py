@@ -71,6 +71,8 @@ def _models_of(task: Task) -> str:
             f"### {task.title}: stated by others",
             table(("model", "metric", "value", "mark", "source", "note"), published),
         ]
+    if task.cautions:
+        parts += ["Before you compare:", "\n".join(f"- {caution}" for caution in task.cautions)]
     return "\n\n".join(parts)
 
 

@@ -59,7 +59,12 @@ Not trained: these are the parameters as initialised.
 {%- else %}
 Nothing for this architecture.
 {%- endfor %}
-""",
+{% if task.cautions %}
+Before you compare:
+{% for caution in task.cautions %}
+- {{ caution }}
+{%- endfor %}
+{% endif %}""",
     autoescape=False,
 )
 

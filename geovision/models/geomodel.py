@@ -50,7 +50,7 @@ class Options:
     Args:
         classes: Classes other than the task's own, in the order of the logits.
         scalars: Names of the measurements taken beside the first input, among the task's.
-        size: (height, width) of the first input.
+        size: (height, width) of the first input, and of others on its grid.
         dropout: Before the last layer.
         arch: Options of the builder that replace the registry's.
         mean, std: Statistics of the first input that the backbone was trained with.
@@ -103,7 +103,7 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
         inputs[0] = inputs[0].with_statistics(mean, std)
     size = options.size or getattr(network, "size", None)
     if size:
-        inputs[0] = inputs[0].with_size(size)
+        inputs = _at_size(inputs, size)
     if options.scalars:
         inputs.append(scalar_input(_channels(task, options.scalars)))
         network = WithScalars(network, len(options.scalars))
@@ -113,6 +113,15 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     if of := getattr(network, "outlier_features", None):
         head.outlier = FeatureDistance(network.num_features, of=of)
     return GeoModel(spec, task, options, tuple(inputs), target, network, head)
+
+
+def _at_size(inputs: Sequence[InputSpec], size: tuple[int, int]) -> list[InputSpec]:
+    """The inputs with this size for the first, and for the others that lie on its grid."""
+    grid = (inputs[0].size, inputs[0].pixel_size)
+    return [
+        each.with_size(size) if each.layout.endswith("y x") and (each.size, each.pixel_size) == grid else each
+        for each in inputs
+    ]
 
 
 def _with_predictors(given: InputSpec, task: Task, names: Sequence[str]) -> InputSpec:

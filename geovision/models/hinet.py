@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.models.multisource import SourceMaps, Sources, check_options, check_size, stacked
+from geovision.models.multisource import OfSources, SourceMaps, Sources, check_options, check_size, stacked
 from geovision.models.st_lstm import Cell, RecurrentStack, STLSTMCell
 from geovision.models.tmc import Attention, TMCSTLSTMCell
 from geovision.models.ucunet import Reading, UCUNet
@@ -88,7 +88,7 @@ class MDFFM(nn.Module):
         return torch.cat([torch.where(there, norm(each), gone) for each, there, norm, gone in every], dim=1)
 
 
-class HINet(nn.Module):
+class HINet(OfSources):
     """See the file.
 
     Args:
@@ -112,6 +112,7 @@ class HINet(nn.Module):
     Attributes:
         num_features: `unet_width`, or 16 without UCUNet.
         fused_channels: (source, channel) of each map that `fused` gives.
+        layer_channels: Names of the channels of the layer that gives these maps, for explanations.
 
     Shape:
         inputs ``(batch, time, channel, y, x)`` and ``(batch, channel, y, x)``, y and x multiples of 8, any
@@ -144,6 +145,7 @@ class HINet(nn.Module):
         specs = self.sources.specs
         self.fused_channels = tuple(pair for spec in specs for pair in _fused(spec))
         count = len(self.fused_channels)
+        self.layer_channels: dict[str, tuple[str, ...]] = {}
         self.single: Branch | None = None
         if modules in ("stlstm", "tmc"):
             # All sources in one stack, with a map of presence for each.
@@ -153,6 +155,7 @@ class HINet(nn.Module):
                 {s.name: Branch(stack(len(s.channels) + 1), len(_fused(s))) for s in specs if _changes(s)}
             )
             self.mdffm = MDFFM([len(_fused(spec)) for spec in specs], normalise=normalise_sources)
+            self.layer_channels["mdffm"] = tuple(" ".join(pair) for pair in self.fused_channels)
         self.unet = UCUNet(count, unet_width, ucm=ucm) if modules == "all" else None
         self.num_features = self.unet.num_features if self.unet is not None else count
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.spec import InputSpec
 
-__all__ = ["SourceMaps", "Sources", "check_options", "check_size", "last_times", "stacked"]
+__all__ = ["OfSources", "SourceMaps", "Sources", "check_options", "check_size", "last_times", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,28 @@ class Sources(nn.Module):
             return None
         draws = torch.rand(len(like), len(self.specs), device=like.device)
         return (draws >= self.dropout) | (draws == draws.amax(1, keepdim=True))
+
+
+class OfSources(nn.Module):
+    """A network of several sources, which says where it knew nothing."""
+
+    sources: Sources
+
+    def answered(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
+    ) -> Tensor | None:
+        """Where any of the sources that change with time was there ``(batch, 1, y, x)``; None: everywhere."""
+        specs = [s for s in self.sources.specs if "time" in s.layout.split()] or list(self.sources.specs)
+        masks = []
+        for spec in specs:
+            if spec.name in inputs:
+                if valid is None or spec.name not in valid:
+                    return None
+                masks.append(_with_time(valid[spec.name], spec).flatten(1, 2).any(1, keepdim=True))
+        if not masks:
+            some = next(iter(inputs.values()))
+            return some.new_zeros((shape[0], 1, *shape[-2:]), dtype=torch.bool)
+        return torch.stack(masks).any(0)
 
 
 def _with_time(values: Tensor, spec: InputSpec) -> Tensor:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from geovision.models.hinet import Branch
-from geovision.models.multisource import Sources, check_options, check_size, last_times, stacked
+from geovision.models.multisource import OfSources, Sources, check_options, check_size, last_times, stacked
 from geovision.models.nbeats import NBeats
 from geovision.models.simvp import SimVP
 from geovision.models.st_lstm import (
@@ -38,7 +38,7 @@ _CELLS: Mapping[str, Callable[[int, int, int], Cell]] = {
 }
 
 
-class RecurrentRival(nn.Module):
+class RecurrentRival(OfSources):
     """A recurrent stack over all sources.
 
     Args:
@@ -84,7 +84,7 @@ class RecurrentRival(nn.Module):
         return self.branch(sequence)
 
 
-class HistoryRival(nn.Module):
+class HistoryRival(OfSources):
     """A network that is built for so many times, over all sources.
 
     Args:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.models.multisource import SourceMaps, Sources, check_options, check_size, last_times
+from geovision.models.multisource import OfSources, SourceMaps, Sources, check_options, check_size, last_times
 from geovision.spec import Context, InputSpec
 
 __all__ = ["SmpNetwork", "build"]
 
 
-class SmpNetwork(nn.Module):
+class SmpNetwork(OfSources):
     """A network of smp over all sources; its last convolution is left to the head.
 
     Args:

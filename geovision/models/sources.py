@@ -95,7 +95,9 @@ def _flat(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any
     first = specs[0]
     if isinstance(given, str | Path):
         try:
-            yield from ({first.name: file} for file in _files(given, first))
+            # A file of several sources is read once for each of them, by the one reader that they share.
+            alike = [spec.name for spec in specs if spec.reader == first.reader]
+            yield from (dict.fromkeys(alike, file) for file in _files(given, first))
         except InputError as error:
             yield error
     elif isinstance(given, Mapping):
@@ -155,10 +157,9 @@ def _samples_of_mapping(
 def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | None]:
     """One input in memory, and which of its values are there; None: all."""
     if isinstance(value, str | Path | Image.Image):
-        counts = torch.from_numpy(_read(value, spec, where))
-        if spec.integers == "fraction" and counts.dtype == torch.uint8 and counts.ndim == 3:
-            return counts, None  # in range by their type, and a quarter of the memory
-        value = counts
+        value = _read(value, spec, where)
+        if spec.integers == "fraction" and value.dtype == np.uint8 and value.ndim == 3:
+            return torch.from_numpy(value), None  # in range by their type, and a quarter of the memory
     if isinstance(value, Mapping):
         return _named_channels(value, spec, where)
     valid = None

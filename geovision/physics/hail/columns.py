@@ -97,13 +97,13 @@ def severe_hail_index(
     return np.where(known, 0.1 * total, np.nan).reshape(reflectivity.shape[1:])
 
 
-def warning_threshold(freezing_level: Field | float, *, radar_altitude: float = 0.0) -> Field:
+def warning_threshold(freezing_level: Field | float, *, radar_altitude: Field | float = 0.0) -> Field:
     """WT, J m-1 s-1: ``57.5 H0 - 121`` with H0 the freezing level in km above the radar, at least 20
     (Witt et al. 1998, equation 6 with its floor, which holds below 2.45 km).
 
     Args:
         freezing_level: m above mean sea level.
-        radar_altitude: m above mean sea level.
+        radar_altitude: m above mean sea level; a field counts from the ground instead.
 
     >>> [float(warning_threshold(height)) for height in (1000.0, 4000.0)]
     [20.0, 109.0]

@@ -1,0 +1,181 @@
+"""What HINet costs at the published size: 20 windows of 128 x 128 cells.
+
+    python benchmarks/hail_speed.py
+
+Rows: one time of its recurrent stack beside a straightforward ST-LSTM of the same width, every gate a
+convolution of its own as the equations stand; inference of one sample; a training step of two samples with
+and without activation checkpointing, with the largest resident memory, each in a process of its own. Prints
+a table and writes it to ``benchmarks/hail_speed.csv``. On a graphics processor nothing was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import geovision
+from geovision.models.st_lstm import RecurrentStack, STLSTMCell
+from geovision.models.tmc import TMCSTLSTMCell
+from geovision.provenance import commit
+from geovision.registry import find_task
+
+WINDOWS, SIDE, WIDTH, KERNEL = 20, 128, 32, 5
+
+
+class PlainSTLSTM(nn.Module):
+    """Two layers of the equations of `geovision.models.st_lstm`, one convolution each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        names = {"x": "g i f g_ i_ f_ o", "h": "g i f o", "m": "g_ i_ f_"}
+        self.layers = nn.ModuleList()
+        for given in (channels, WIDTH):
+            wide = {"x": given, "h": WIDTH, "m": WIDTH}
+            gates = {
+                f"{source}{gate}": nn.Conv2d(wide[source], WIDTH, KERNEL, padding=KERNEL // 2)
+                for source, gates in names.items()
+                for gate in gates.split()
+            }
+            gates["co"] = nn.Conv2d(2 * WIDTH, WIDTH, KERNEL, padding=KERNEL // 2)
+            gates["mix"] = nn.Conv2d(2 * WIDTH, WIDTH, 1)
+            self.layers.append(nn.ModuleDict(gates))
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        zeros = sequence.new_zeros(len(sequence), WIDTH, *sequence.shape[-2:])
+        h, c, m = [zeros, zeros], [zeros, zeros], zeros
+        for x in sequence.unbind(1):
+            for number, w in enumerate(self.layers):
+                g = torch.tanh(w["xg"](x) + w["hg"](h[number]))
+                i = torch.sigmoid(w["xi"](x) + w["hi"](h[number]))
+                f = torch.sigmoid(w["xf"](x) + w["hf"](h[number]) + 1)
+                c[number] = f * c[number] + i * g
+                g_ = torch.tanh(w["xg_"](x) + w["mg_"](m))
+                i_ = torch.sigmoid(w["xi_"](x) + w["mi_"](m))
+                f_ = torch.sigmoid(w["xf_"](x) + w["mf_"](m) + 1)
+                m = f_ * m + i_ * g_
+                both = torch.cat([c[number], m], 1)
+                o = torch.sigmoid(w["xo"](x) + w["ho"](h[number]) + w["co"](both))
+                h[number] = x = o * torch.tanh(w["mix"](both))
+        return x
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", choices=("stacks", "inference", "training"))
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(_MEASURES[options.only](options)))
+        return
+    rows = []
+    for only, more in (
+        ("stacks", []),
+        ("inference", []),
+        ("training", []),
+        ("training", ["--checkpointing"]),
+    ):
+        command = [sys.executable, __file__, "--only", only, "--turns", str(options.turns), *more]
+        rows += json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    rows.append({"what": "training step on a graphics processor", "note": "not measured: there was none"})
+    table = [{"what": "", "seconds": "", "cpu_seconds": "", "gigabytes": "", "note": ""} | r for r in rows]
+    for row in table:
+        print(row)
+        row |= {"threads": torch.get_num_threads(), "commit": commit()}
+    with Path(__file__).with_suffix(".csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, table[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def stacks(options: Any) -> list[dict[str, Any]]:
+    """One time of two layers over patches of the radar."""
+    sequence = torch.randn(1, WINDOWS, 22 * 16, SIDE // 4, SIDE // 4)
+    kinds: dict[str, nn.Module] = {
+        "ST-LSTM, straightforward": PlainSTLSTM(22 * 16),
+        "ST-LSTM": RecurrentStack([STLSTMCell(22 * 16, WIDTH, KERNEL), STLSTMCell(WIDTH, WIDTH, KERNEL)]),
+        "TMC-STLSTM": RecurrentStack(
+            [TMCSTLSTMCell(22 * 16, WIDTH, KERNEL), TMCSTLSTMCell(WIDTH, WIDTH, KERNEL)]
+        ),
+    }
+    rows = []
+    for name, network in kinds.items():
+        with torch.no_grad():
+            forward = best(lambda network=network: network(sequence), options.turns)
+        both = best(lambda network=network: network(sequence).sum().backward(), options.turns)
+        for what, spent in ((f"{name}, a time", forward), (f"{name}, a time with gradient", both)):
+            rows.append(_row(what, spent[0] / WINDOWS, spent[1] / WINDOWS))
+    return rows
+
+
+def inference(options: Any) -> list[dict[str, Any]]:
+    model = geovision.create("hail-hinet")
+    sample = {name: values[0] for name, values in batch(1).items()}
+    model.predict(sample)  # what is prepared once
+    return [_row("inference of one sample", *best(lambda: model.predict(sample), options.turns))]
+
+
+def training(options: Any) -> list[dict[str, Any]]:
+    model = geovision.create("hail-hinet", arch={"checkpointing": options.checkpointing}).train()
+    inputs, target = batch(2), (torch.rand(2, 1, SIDE, SIDE) > 0.99).float()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model.loss(model(inputs).values, target).backward()
+        optimizer.step()
+
+    spent = best(step, options.turns)
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    what = "training step of two samples" + (", checkpointing" if options.checkpointing else "")
+    return [_row(what, *spent) | {"gigabytes": round(gigabytes, 2)}]
+
+
+_MEASURES: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
+    "stacks": stacks, "inference": inference, "training": training,
+}  # fmt: skip
+
+
+def batch(count: int) -> dict[str, Tensor]:
+    """Generated inputs in physical units, about the mean of each channel."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = {}
+    for spec in find_task("hail").inputs:
+        times = [WINDOWS] if "time" in spec.layout.split() else []
+        noise = torch.randn(count, *times, len(spec.channels), SIDE, SIDE, generator=generator)
+        mean, std, low, high = (
+            torch.tensor(numbers).view(-1, 1, 1)
+            for numbers in zip(*((c.mean, c.std, *c.valid_range) for c in spec.channels), strict=True)
+        )
+        inputs[spec.name] = (mean + std * noise).clamp(low, high)
+    return inputs
+
+
+def best(work: Callable[[], Any], turns: int) -> tuple[float, float]:
+    """Seconds and processor seconds of the quickest turn, after one that is not counted."""
+    work()
+    spent = []
+    for _ in range(turns):
+        began, cpu = time.perf_counter(), time.process_time()
+        work()
+        spent.append((time.perf_counter() - began, time.process_time() - cpu))
+    return min(spent)
+
+
+def _row(what: str, seconds: float, cpu_seconds: float) -> dict[str, Any]:
+    return {"what": what, "seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Generated hail samples, in the store's own layout: storms, what each source sees of them, and labels.
+
+Labels are those of `geovision.physics.hail` on the true reflectivity, which no source has: cells armed
+aloft, labelled at touch-down, with the thresholds as published and no cap on the liquid. The warning
+threshold counts the height of freezing from the ground under each column, so that high ground melts less. One
+thing nobody sees: the share of a cell's severe hail index that is hail, log-normal about a half with a
+deviation of 0.3. The oracle knows all but that share, which it takes to be a half; it is the ceiling of every
+table, and stands in each file as ``oracle``.
+
+What each source alone can tell is said in `geovision.datasets.synthetic.storm_views`.
+
+Nothing here may change without a new `GENERATOR_VERSION`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.datasets.synthetic import storm_cells, storm_views
+from geovision.datasets.synthetic.parallel import each
+from geovision.datasets.synthetic.storm_cells import Storm, Terrain
+from geovision.errors import OptionError
+from geovision.physics import terrain
+from geovision.physics.hail import columns
+from geovision.physics.hail.labels import ColumnFields, TwoStageRule, follow_cells
+from geovision.readers.hail_store import LEVELS, HailSample, TimedSource, write_sample
+
+__all__ = ["GENERATOR_VERSION", "PER_DAY", "WINDOW", "Truth", "generate", "truth", "write"]
+
+# Figures of models that were trained or scored on these storms can be compared only within one version. It
+# was frozen before the first training and is not tuned to a training's results: a change is a new version.
+GENERATOR_VERSION = 1
+
+WINDOW = 6.0
+"""Minutes from one window to the next, as published."""
+
+PER_DAY = 4
+"""Samples of a storm day: two over a plain, two over ridges."""
+
+_LEVELS = np.array(LEVELS, float)
+_HISTORY = 12  # windows over which cells are followed for the label, however few are kept
+_RULE = TwoStageRule()
+_LOST_VOLUMES, _OUTAGE, _NO_SATELLITE, _NO_REANALYSIS = 0.03, 0.3, 0.04, 0.03
+_DEGREE = 0.01
+_FIRST_DAYS = {2022: "2022-04-10", 2023: "2023-04-10"}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is really so, in all windows of the history; the last is that of the label.
+
+    Attributes:
+        storm: The cells, the ground and the day.
+        times: Minutes, the last is 0.
+        reflectivity: ``(time, level, y, x)``, dBZ, ``-inf`` without echo, NaN below the ground.
+        embryos: ``(time, y, x)``, the share that nobody sees.
+    """
+
+    storm: Storm
+    times: NDArray[np.floating]
+    reflectivity: NDArray[np.floating]
+    embryos: NDArray[np.floating]
+
+    def label(self, *, embryos: bool = True) -> NDArray[np.int8]:
+        """``(y, x)``, 0 or 1 at the last window; with `EMBRYOS` everywhere what the oracle says."""
+        begin = np.datetime64("2022-01-01T00:00:00", "ns")
+        clock = begin + (60e9 * (self.times - self.times[0])).astype("timedelta64[ns]")
+        factors = self.embryos if embryos else np.full_like(self.embryos, storm_cells.EMBRYOS)
+        volumes = [_columns(self.storm, *both) for both in zip(self.reflectivity, factors, strict=True)]
+        return np.maximum(follow_cells(clock, volumes, _RULE).label[-1], 0)
+
+
+def truth(number: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), windows: int = 20) -> Truth:
+    """The storm of a sample, as it really is.
+
+    Args:
+        number: Of the sample; `PER_DAY` in a row are of one day.
+        seed: Of the series.
+        size: (y, x), points of 0.01 degree, taken as 1 km.
+        windows: That a sample keeps.
+    """
+    day = storm_cells.compose_day(np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY]))
+    kinds: tuple[Terrain, Terrain] = ("plain", "complex")
+    times = WINDOW * np.arange(1 - max(windows, _HISTORY), 1, dtype=float)
+    rng = np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY, number % PER_DAY])
+    storm = storm_cells.compose_storm(rng, day, kinds[number % 2], size, float(times[0]))
+    seen = [storm_cells.reflectivity(storm, float(time), _LEVELS) for time in times]
+    return Truth(storm, times, np.stack([each[0] for each in seen]), np.stack([each[1] for each in seen]))
+
+
+def generate(
+    number: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), windows: int = 20
+) -> HailSample:
+    """One sample; the same numbers give the same sample.
+
+    Raises:
+        OptionError: Fewer than one window, or a side of less than 16 points.
+    """
+    if windows < 1 or min(size) < 16:
+        raise OptionError(
+            f"{windows} windows of {size[0]} x {size[1]} points; expected 1 or more, of 16 or more"
+        )
+    real = truth(number, seed=seed, size=size, windows=windows)
+    rng = np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY, number % PER_DAY, 1])
+    latitude, longitude, when = _place_and_time(rng, number // PER_DAY, number % PER_DAY, size)
+    minutes = real.times[-windows:]
+    # Minutes since the last full hour: the clocks of satellite and reanalysis.
+    clock = when.minute + minutes
+    time = np.datetime64(when.isoformat(), "ns") + (60e9 * minutes).astype("timedelta64[ns]")
+    return HailSample(
+        time=time, latitude=latitude, longitude=longitude,
+        sources={
+            "radar": _radar(rng, real, windows),
+            "fy4b": _satellite(rng, real.storm, minutes, clock),
+            "era5": _reanalysis(rng, real.storm, clock),
+        },
+        dem=_ground(real.storm, latitude, longitude),
+        label=real.label(), extra={"oracle": real.label(embryos=False)},
+        attributes={
+            "title": f"generated storms, version {GENERATOR_VERSION}, seed {seed}, sample {number}",
+            "matching": "backward",
+        },
+    )  # fmt: skip
+
+
+def write(
+    root: str | Path, n: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), windows: int = 20
+) -> Path:
+    """Write `n` samples of ``n / PER_DAY`` storm days, every third of them in 2023, the others in 2022.
+
+    Raises:
+        OptionError: No samples, or a size that is too small.
+        StorageError: They could not be written.
+        MissingExtraError: xarray is not installed.
+    """
+    if n < 1:
+        raise OptionError(f"n={n}: expected one sample or more")
+    each(functools.partial(_write_one, Path(root), seed, size, windows), n, pictures=n)
+    return Path(root)
+
+
+def _write_one(root: Path, seed: int, size: tuple[int, int], windows: int, number: int) -> None:
+    write_sample(generate(number, seed=seed, size=size, windows=windows), root)
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def _columns(storm: Storm, volume: NDArray[np.floating], factor: NDArray[np.floating]) -> ColumnFields:
+    day = storm.day
+    index = factor * columns.severe_hail_index(
+        volume, _LEVELS, freezing_level=day.freezing_level, minus20_level=day.minus20_level
+    )
+    threshold = columns.warning_threshold(day.freezing_level, radar_altitude=storm.elevation)
+    return ColumnFields(
+        maximum_reflectivity=columns.maximum_reflectivity(volume),
+        height_of_maximum=columns.height_of_maximum(volume, _LEVELS),
+        probability_of_severe_hail=columns.probability_of_severe_hail(index, threshold),
+        vertically_integrated_liquid=columns.vertically_integrated_liquid(volume, _LEVELS, cap_dbz=None),
+        lowest_covered=columns.lowest_covered(volume, _LEVELS),
+    )
+
+
+# --- sources ------------------------------------------------------------------------------------
+
+
+def _radar(rng: np.random.Generator, real: Truth, windows: int) -> TimedSource:
+    seen = storm_views.visible(real.storm, storm_views.radar_site(rng, real.storm), _LEVELS)
+    volumes = np.stack([
+        storm_views.seen_by_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]
+    ])  # fmt: skip
+    lost = rng.random(windows) < _LOST_VOLUMES
+    if rng.random() < _OUTAGE:  # some volumes in a row, as power fails in storms
+        begin = int(rng.integers(windows))
+        lost[begin : begin + int(rng.integers(2, 9))] = True
+    volumes[lost] = np.nan
+    return TimedSource(volumes, np.where(lost, np.nan, 0.0))
+
+
+def _satellite(
+    rng: np.random.Generator, storm: Storm, minutes: NDArray[np.floating], clock: NDArray[np.floating]
+) -> TimedSource:
+    age = clock % 15
+    scans = {scan: storm_views.brightness_temperatures(rng, storm, scan) for scan in np.unique(minutes - age)}
+    values = np.stack([scans[scan] for scan in minutes - age])
+    return _perhaps_missing(rng, values, age, _NO_SATELLITE)
+
+
+def _reanalysis(rng: np.random.Generator, storm: Storm, clock: NDArray[np.floating]) -> TimedSource:
+    hours, which = np.unique(np.floor(clock / 60), return_inverse=True)
+    values = storm_views.environment(rng, storm, len(hours))[which]
+    return _perhaps_missing(rng, values, clock % 60, _NO_REANALYSIS)
+
+
+def _perhaps_missing(
+    rng: np.random.Generator, values: NDArray[np.floating], age: NDArray[np.floating], probability: float
+) -> TimedSource:
+    missing = rng.random() < probability
+    return TimedSource(np.where(missing, np.nan, values), np.where(missing, np.nan, age))
+
+
+def _ground(
+    storm: Storm, latitude: NDArray[np.floating], longitude: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    height = storm.elevation
+    dx, dy = terrain.spacing(latitude, longitude)
+    return np.stack([
+        height, terrain.slope(height, dx, dy), terrain.curvature(height, dx, dy),
+        terrain.aspect(height, dx, dy), terrain.flow_direction(height, dx, dy),
+    ])  # fmt: skip
+
+
+def _place_and_time(
+    rng: np.random.Generator, day: int, sample: int, size: tuple[int, int]
+) -> tuple[NDArray[np.floating], NDArray[np.floating], datetime.datetime]:
+    year = 2023 if day % 3 == 2 else 2022
+    first = datetime.date.fromisoformat(_FIRST_DAYS[year])
+    date = first + datetime.timedelta(days=day // 3 * 2 + day % 3 % 2)
+    minute = int(rng.integers(100)) * int(WINDOW)  # from 6 to 16 UTC, an afternoon and evening in China
+    # The four samples of a day lie apart, each in its own quarter of the country.
+    south, west = 26 + 4 * (sample // 2) + 2 * rng.random(), 106 + 9 * (sample % 2) + 7 * rng.random()
+    corner = np.round(south, 2), np.round(west, 2)
+    latitude, longitude = (
+        np.round(begin + _DEGREE * np.arange(points), 2) for begin, points in zip(corner, size, strict=True)
+    )
+    when = datetime.datetime.combine(date, datetime.time(6)) + datetime.timedelta(minutes=minute)
+    return latitude, longitude, when

@@ -1,0 +1,319 @@
+"""Hailstorms that are known through and through: the day, the ground, and cells that live above it.
+
+A day has its heights of 0 and -20 degrees, its instability and its shear. A cell has an updraft that is as
+strong as the day allows, and from it the reflectivity of its core and how high it lifts it. Its life has four
+parts: it grows, it holds its core aloft, the core falls, and it lies on the ground and fades:
+
+    height of the core:  4.5 km -> its summit | held | down to the ground | there
+    cloud top:           ahead of the echo; overshoots the anvil while the core is held, sinks as it falls
+
+Heights are m above mean sea level, lengths km, times minutes; x goes east and y north from the south-western
+corner. Nothing here may change without a new `GENERATOR_VERSION` of `geovision.datasets.synthetic.storm`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.datasets.synthetic.noise import fractal, lookup, smoothstep
+
+__all__ = ["EMBRYOS", "Cell", "Day", "Ground", "Storm", "compose_day", "compose_storm", "reflectivity"]
+
+Field = NDArray[np.floating]
+Terrain = Literal["plain", "complex"]
+
+EMBRYOS = 0.5
+"""Median share of the severe hail index that is hail: as much as there are embryos for."""
+
+_TEXTURE = 256  # texels of a texture
+_SILENT = -60.0  # dBZ, below all that is an echo
+
+
+@dataclass(frozen=True)
+class Day:
+    """What the air of a storm day is like.
+
+    Attributes:
+        freezing_level, minus20_level: Heights of 0 and -20 degrees Celsius, m.
+        cape: Convective available potential energy, J kg-1.
+        shear: Between the ground and 6 km, m s-1.
+        dewpoint: At 2 m, K.
+        tropopause: Height of the anvils, m.
+        motion: Of the storms, km per minute eastward and northward.
+        calibration: Error of the radars, dB.
+    """
+
+    freezing_level: float
+    minus20_level: float
+    cape: float
+    shear: float
+    dewpoint: float
+    tropopause: float
+    motion: tuple[float, float]
+    calibration: float
+
+    @property
+    def lapse(self) -> float:
+        """By how much it gets colder with height above the freezing level, K m-1."""
+        return 20 / (self.minus20_level - self.freezing_level)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A periodic landscape of 256 km; `height` may be asked anywhere."""
+
+    texture: Field
+    terrain: Terrain
+
+    def height(self, x: Field, y: Field) -> Field:
+        """m above mean sea level."""
+        x, y = np.broadcast_arrays(x, y)
+        return lookup(self.texture, x, y)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One storm cell.
+
+    Attributes:
+        x, y: Where its core is at time 0, the last window, km.
+        born: Minutes, before the last window negative.
+        grow, hold, fall, stay: Minutes of the four parts of its life.
+        updraft: m s-1.
+        strength: Reflectivity of the core at its best, dBZ.
+        summit: Height to which the core is lifted, m.
+        radius: km within which the reflectivity falls by 12 dB.
+        depth: km upward within which it falls by 4 dB.
+        rain: How much weaker the rain below the core is, dB.
+        embryos: Share of the severe hail index that is hail, which no instrument sees.
+    """
+
+    x: float
+    y: float
+    born: float
+    grow: float
+    hold: float
+    fall: float
+    stay: float
+    updraft: float
+    strength: float
+    summit: float
+    radius: float
+    depth: float
+    rain: float
+    embryos: float
+
+    def parts(self, time: float) -> tuple[float, float, float, float]:
+        """How much of each part of its life is over, 0-1."""
+        age = time - self.born
+        gone = []
+        for length in (self.grow, self.hold, self.fall, self.stay):
+            gone.append(min(max(age / length, 0.0), 1.0))
+            age -= length
+        return gone[0], gone[1], gone[2], gone[3]
+
+    def alive(self, time: float) -> bool:
+        return 0 < time - self.born < self.grow + self.hold + self.fall + self.stay
+
+
+@dataclass(frozen=True)
+class Storm:
+    """A tile of ground with all the cells that pass over it."""
+
+    day: Day
+    ground: Ground
+    origin: tuple[float, float]
+    shape: tuple[int, int]
+    cells: tuple[Cell, ...]
+    patches: Field
+    shield: Field
+
+    @property
+    def axes(self) -> tuple[Field, Field]:
+        """x ``(x,)`` and y ``(y,)`` of the tile, km from its corner; cells are 1 km wide."""
+        return np.arange(self.shape[1], dtype=np.float32), np.arange(self.shape[0], dtype=np.float32)
+
+    @property
+    def elevation(self) -> Field:
+        """``(y, x)``, m."""
+        x, y = self.axes
+        return self.ground.height(self.origin[0] + x[None, :], self.origin[1] + y[:, None])
+
+    def where(self, cell: Cell, time: float) -> tuple[float, float]:
+        """x and y of a cell, km."""
+        return cell.x + time * self.day.motion[0], cell.y + time * self.day.motion[1]
+
+
+# --- the day, the ground, the cells -------------------------------------------------------------
+
+
+def compose_day(rng: np.random.Generator) -> Day:
+    """A storm day."""
+    freezing = float(np.clip(rng.normal(4300, 850), 2700, 5600))
+    direction = rng.normal(0, 0.6)
+    speed = rng.uniform(0.25, 0.7)
+    return Day(
+        freezing_level=freezing,
+        minus20_level=freezing + float(np.clip(rng.normal(2900, 250), 2300, 3500)),
+        cape=float(np.clip(np.exp(rng.normal(7.5, 0.4)), 500, 4500)),
+        shear=float(np.clip(rng.normal(17, 6), 4, 35)),
+        dewpoint=float(rng.normal(280 + 2.6e-3 * freezing, 1.5)),
+        tropopause=float(rng.normal(10800 + 0.55 * freezing, 500)),
+        motion=(speed * float(np.cos(direction)), speed * float(np.sin(direction))),
+        calibration=float(rng.normal(0, 0.7)),
+    )
+
+
+def compose_ground(rng: np.random.Generator, terrain: Terrain) -> Ground:
+    """Plains of some tens of metres, or plateaus of up to two kilometres with ridges and valleys."""
+    rough = fractal(rng, _TEXTURE, slope=2.2, coarsest=4.0)
+    if terrain == "plain":
+        return Ground(60 + 35 * rough, terrain)
+    plateau = smoothstep(-0.9, 0.9, fractal(rng, _TEXTURE, slope=3.0, coarsest=2.5))
+    ridge = np.exp(-((rough / np.float32(0.6)) ** 2))
+    return Ground(200 + 1300 * plateau + 900 * ridge, terrain)
+
+
+def compose_storm(
+    rng: np.random.Generator, day: Day, terrain: Terrain, shape: tuple[int, int], earliest: float
+) -> Storm:
+    """A tile with its cells.
+
+    Args:
+        shape: (y, x), km.
+        earliest: Minutes of the first window, negative.
+    """
+    ground = compose_ground(rng, terrain)
+    origin = (float(rng.integers(_TEXTURE)), float(rng.integers(_TEXTURE)))
+    height, width = shape
+    # One cell near the middle that may be down just now, others as many as the room allows.
+    cells = [_cell(rng, day, ground, origin, (0.3 * width, 0.7 * width), (0.3 * height, 0.7 * height),
+                   down=rng.random() < 0.6)]  # fmt: skip
+    reach = 12.0 - earliest * 0.1
+    several = rng.poisson((width + reach) * (height + reach) * (60 - earliest) / 1.0e5)
+    cells += [_cell(rng, day, ground, origin, (-reach, width + reach), (-reach, height + reach),
+                    down=False, earliest=earliest) for _ in range(several)]  # fmt: skip
+    return Storm(
+        day, ground, origin, shape, tuple(cells),
+        patches=fractal(rng, _TEXTURE, slope=1.6, coarsest=6.0),
+        shield=fractal(rng, _TEXTURE, slope=2.2, coarsest=2.0, stretch=2.0),
+    )  # fmt: skip
+
+
+def _cell(
+    rng: np.random.Generator, day: Day, ground: Ground, origin: tuple[float, float], x: tuple[float, float],
+    y: tuple[float, float], *, down: bool, earliest: float = 0.0,
+) -> Cell:  # fmt: skip
+    # Storms like high ground: of three places the higher one, more often than not.
+    places = np.array([[rng.uniform(*x), rng.uniform(*y)] for _ in range(3)])
+    liking = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 500)
+    place = places[rng.choice(3, p=liking / liking.sum())]
+    grow, hold, fall, stay = (rng.uniform(*each) for each in ((12, 20), (8, 16), (9, 15), (10, 20)))
+    into = rng.uniform(-0.1, 0.8) if down else rng.uniform(earliest - 45, 0)
+    born = -(grow + hold + fall + stay * into) if down else into
+    vigour = rng.uniform(0.85, 1.3) if down else rng.uniform(0.6, 1.25)
+    updraft = float(np.clip(0.44 * np.sqrt(2 * day.cape) * vigour + 0.25 * (day.shear - 17), 8, 60))
+    return Cell(
+        float(place[0]), float(place[1]), float(born), grow, hold, fall, stay, updraft,
+        strength=float(np.clip(55.3 + 0.24 * updraft + rng.normal(0, 1.6), 46, 66)),
+        summit=float(np.clip(5700 + 65 * updraft + rng.normal(0, 500), 4500, 9500)),
+        radius=float(rng.uniform(5.0, 9.0)), depth=float(rng.uniform(0.55, 1.0)),
+        rain=float(rng.uniform(0.0, 0.8)), embryos=float(EMBRYOS * np.exp(rng.normal(0, 0.3))),
+    )  # fmt: skip
+
+
+# --- reflectivity -------------------------------------------------------------------------------
+
+
+def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field]:
+    """What a perfect radar would see.
+
+    Args:
+        time: Minutes, 0 is the last window.
+        levels: ``(level,)``, m above mean sea level.
+
+    Returns:
+        dBZ ``(level, y, x)``, ``-inf`` without echo and NaN below the ground; and the `embryos` of the
+        strongest cell of each column ``(y, x)``, `EMBRYOS` without one.
+    """
+    levels = levels.astype(np.float32)
+    volume = _rain(storm, time, levels)
+    embryos, best = np.full(storm.shape, EMBRYOS), np.full(storm.shape, _SILENT, np.float32)
+    for cell in storm.cells:
+        if not cell.alive(time):
+            continue
+        rows, columns = _box(storm, cell, time)
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            continue
+        echo = _echo(storm, cell, time, levels, rows, columns)
+        here = volume[:, rows, columns]
+        np.maximum(here, echo, out=here)
+        column = echo.max(0)
+        stronger = column > best[rows, columns]
+        best[rows, columns][stronger] = column[stronger]
+        embryos[rows, columns][stronger] = cell.embryos
+    volume[volume < 0] = -np.inf
+    volume[levels[:, None, None] < storm.elevation] = np.nan
+    return volume, embryos
+
+
+def core(cell: Cell, ground: float, time: float) -> tuple[float, float]:
+    """Height of the core, m, and its reflectivity, dBZ."""
+    grown, _, fallen, faded = cell.parts(time)
+    low = max(4300.0, ground + 1500)
+    height = low + (max(cell.summit, low) - low) * grown**1.3
+    height += (ground + 200 - height) * fallen
+    strength = 22 + (cell.strength - 22) * grown**0.55
+    return height, strength - 2.5 * fallen - 14 * faded**1.5
+
+
+def _echo(storm: Storm, cell: Cell, time: float, levels: Field, rows: slice, columns: slice) -> Field:
+    x, y = (axis[part] for axis, part in zip(storm.axes, (columns, rows), strict=True))
+    east, north = storm.where(cell, time)
+    ground = float(storm.ground.height(np.array(storm.origin[0] + east), np.array(storm.origin[1] + north)))
+    height, strength = core(cell, ground, time)
+    grown, _, fallen, _ = cell.parts(time)
+    apart = (levels - height) / 1000 / np.where(levels > height, cell.depth, 2.0)
+    rain = np.where(levels > height, np.inf, cell.rain + 22 * (1 - grown**2))
+    profile = strength - np.minimum(4 * apart**2, rain)
+    # The storm leans the way that the shear goes, the more the stronger that is.
+    lean = (levels - ground) / 1000 * 0.035 * storm.day.shear * (1 - 0.5 * fallen)
+    motion = np.hypot(*storm.day.motion)
+    dx = x[None, None, :] - east - lean[:, None, None] * storm.day.motion[0] / motion
+    dy = y[None, :, None] - north - lean[:, None, None] * storm.day.motion[1] / motion
+    radius = (
+        cell.radius * (0.55 + 0.45 * grown) * (1 + 0.22 * _moving(storm, storm.patches, time, rows, columns))
+    )
+    return profile[:, None, None] - 12 * (dx**2 + dy**2) / np.maximum(radius, 1.5) ** 2
+
+
+def _rain(storm: Storm, time: float, levels: Field) -> Field:
+    """Rain of no interest, in patches, up to about the height of -20 degrees."""
+    everywhere = (slice(0, storm.shape[0]), slice(0, storm.shape[1]))
+    texture = _moving(storm, storm.patches, time, *everywhere)
+    ground = 18 + 11 * texture
+    top = storm.day.freezing_level + 1800 * (texture - 0.3)
+    fading = np.maximum(levels[:, None, None] - top, 0) / 1000 * 9
+    return np.where(texture > 0.2, ground - fading, _SILENT)
+
+
+def _moving(storm: Storm, texture: Field, time: float, rows: slice, columns: slice) -> Field:
+    x, y = storm.axes
+    moved = storm.day.motion[0] * time, storm.day.motion[1] * time
+    grid = np.meshgrid(x[columns] - moved[0], y[rows] - moved[1])
+    return lookup(texture, *grid)
+
+
+def _box(storm: Storm, cell: Cell, time: float) -> tuple[slice, slice]:
+    """Where a cell can be seen, tilt included."""
+    east, north = storm.where(cell, time)
+    reach = 2.6 * cell.radius + 0.5 * storm.day.shear
+    bounds = [
+        slice(max(int(middle - reach), 0), max(min(int(middle + reach) + 1, size), 0))
+        for middle, size in ((north, storm.shape[0]), (east, storm.shape[1]))
+    ]
+    return bounds[0], bounds[1]

@@ -1,0 +1,129 @@
+"""Heights of the ground from GeoTIFF, and from SRTM tiles (``.hgt``, plain or zipped)."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.readers.scenes.grid import quiet, rasterio_module
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+__all__ = ["elevation_on", "read_elevation"]
+
+_RANGE = (-500.0, 9000.0)  # m; what lies beyond is no height of the ground
+
+
+def read_elevation(path: str | Path) -> DataArray:
+    """The heights of one file in degrees.
+
+    Returns:
+        float32 ``(latitude, longitude)``, both ascending, m above mean sea level; NaN where there is none.
+
+    Raises:
+        UnreadableFileError: It cannot be read.
+        InputError: A projected grid, which `elevation_on` brings to degrees, or values that are no heights.
+        MissingExtraError: rasterio or xarray is not installed.
+    """
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingExtraError("xarray", "geo") from error
+    with quiet(), _opened(Path(path)) as tile:
+        if tile.crs is None or not tile.crs.is_geographic:
+            raise InputError(f"{path}: not in degrees but in {tile.crs}; bring it to a grid of degrees")
+        heights = _heights(tile, Path(path))
+        step = tile.transform
+        longitude = step.c + step.a * (np.arange(tile.width) + 0.5)
+        latitude = step.f + step.e * (np.arange(tile.height) + 0.5)
+    found = xarray.DataArray(
+        heights, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"), name="elevation",
+        attrs={"units": "m", "long_name": "height above mean sea level"},
+    )  # fmt: skip
+    return found.sortby("latitude")
+
+
+def elevation_on(
+    paths: str | Path | Sequence[str | Path], latitude: ArrayLike, longitude: ArrayLike, *,
+    method: Literal["average", "nearest"] = "average",
+) -> NDArray[np.float32]:  # fmt: skip
+    """Heights on a grid of degrees, of one or several files in any projection.
+
+    Args:
+        paths: Files; where they overlap, the first that has a height counts.
+        latitude, longitude: Middles of the cells ``(y,)`` and ``(x,)``, evenly spaced, ascending.
+        method: ``"average"`` over each cell, or its ``"nearest"`` height, as published.
+
+    Returns:
+        ``(y, x)``, m; NaN where no file has a height.
+
+    Raises:
+        UnreadableFileError: A file cannot be read.
+        InputError: Values that are no heights, a file without a projection, or none reaches the grid.
+    """
+    rasterio = rasterio_module()
+    from rasterio.enums import Resampling
+    from rasterio.warp import reproject
+
+    y, x = np.asarray(latitude, float), np.asarray(longitude, float)
+    dy, dx = (float(np.diff(axis).mean()) for axis in (y, x))
+    transform = rasterio.Affine(dx, 0, x[0] - dx / 2, 0, -dy, y[-1] + dy / 2)
+    found = np.full((len(y), len(x)), np.nan, np.float32)
+    several = [paths] if isinstance(paths, str | Path) else list(paths)
+    for path in map(Path, several):
+        with quiet(), _opened(path) as tile:
+            if tile.crs is None:
+                raise InputError(f"{path}: does not say where on earth it lies; a GeoTIFF of heights has to")
+            part = np.full_like(found, np.nan)
+            reproject(
+                _heights(tile, path), part, src_transform=tile.transform, src_crs=tile.crs, src_nodata=np.nan,
+                dst_transform=transform, dst_crs=rasterio.CRS.from_epsg(4326), dst_nodata=np.nan,
+                resampling=Resampling.average if method == "average" else Resampling.nearest,
+            )  # fmt: skip
+        found = np.where(np.isnan(found), part[::-1], found)
+    if np.isnan(found).all():
+        raise InputError(
+            f"{', '.join(map(str, several))}: no height within {y[0]:.2f} to {y[-1]:.2f} N, {x[0]:.2f} to "
+            f"{x[-1]:.2f} E; give the files of that place"
+        )
+    return found
+
+
+def _opened(path: Path) -> Any:
+    rasterio = rasterio_module()
+    if not path.is_file():
+        raise UnreadableFileError(f"{path}: no such file")
+    try:
+        return rasterio.open(_inside(path))
+    except (rasterio.errors.RasterioIOError, zipfile.BadZipFile) as error:
+        raise UnreadableFileError(f"{path}: cannot be read as GeoTIFF or SRTM tile ({error})") from error
+
+
+def _inside(path: Path) -> str:
+    """What GDAL calls a file, or the one tile of a zip archive."""
+    if path.suffix.lower() != ".zip":
+        return str(path)
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith((".hgt", ".tif", ".tiff"))]
+    if len(names) != 1:
+        raise UnreadableFileError(f"{path}: holds {len(names)} tiles; expected one .hgt or .tif")
+    return f"/vsizip/{path.absolute()}/{names[0]}"
+
+
+def _heights(tile: Any, path: Path) -> NDArray[np.float32]:
+    masked = tile.read(1, masked=True)
+    heights = masked.astype(np.float32).filled(np.nan)
+    known = heights[np.isfinite(heights)]
+    if known.size and not (_RANGE[0] <= known.min() and known.max() <= _RANGE[1]):
+        raise InputError(
+            f"{path}: heights from {known.min():g} to {known.max():g}; expected m above mean sea level, with "
+            "what is missing declared as no data"
+        )
+    return heights

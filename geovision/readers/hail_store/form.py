@@ -1,0 +1,171 @@
+"""What a hail sample is: its channels, its windows, its name."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geovision.errors import InputError
+
+__all__ = [
+    "CHANNELS",
+    "LEVELS",
+    "NO_ECHO_DBZ",
+    "TIMED",
+    "HailSample",
+    "SampleName",
+    "TimedSource",
+    "check_shapes",
+    "sample_files",
+    "terrain_class",
+]
+
+LEVELS = (500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 5500, 6000, 7000, 8000, 9000, 10000,
+          12000, 14000, 15500, 17000, 19000)  # fmt: skip
+"""Heights of the 21 levels of reflectivity, m above mean sea level."""
+
+CHANNELS: dict[str, dict[str, str]] = {
+    "radar": {f"reflectivity_{level}m": "dBZ" for level in LEVELS},
+    "fy4b": {f"brightness_temperature_{band}um": "K" for band in ("6.25", "6.95", "8.55", "10.8", "12.0")},
+    "era5": {"freezing_level": "m", "minus20_level": "m", "cape": "J kg-1", "shear_0_6km": "m s-1",
+             "dewpoint_2m": "K"},
+    "dem": {"elevation": "m", "slope": "degree", "curvature": "m-1", "aspect": "degree",
+            "flow_direction": "degree"},
+}  # fmt: skip
+"""Channels of each source, in order, with their units."""
+
+NO_ECHO_DBZ = -33.0
+"""What stands for no echo where a number has to: in files and in tensors. Reflectivity is above it."""
+
+TIMED = ("radar", "fy4b", "era5")
+"""Sources with a value in every window."""
+
+_RELIEF = 400.0  # m
+_NAME = re.compile(r"^hail_(\d{8}T\d{6})_([NS])(\d{4})_([EW])(\d{5})$")
+
+
+@dataclass(frozen=True)
+class TimedSource:
+    """One source in every window.
+
+    Args:
+        values: ``(time, channel, y, x)``; NaN is missing. Of radar NaN is not covered, ``-inf`` no echo.
+        age: ``(time,)``, minutes by which the window is later than what stands in it (negative: earlier);
+            NaN where it is missing.
+    """
+
+    values: NDArray[np.floating]
+    age: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class HailSample:
+    """What stands in one file.
+
+    Args:
+        time: ``(time,)``, of the windows, UTC, ascending in even steps; the label is of the last.
+        latitude, longitude: ``(y,)`` and ``(x,)``, degrees, ascending.
+        sources: ``"radar"``, ``"fy4b"``, ``"era5"``.
+        dem: ``(channel, y, x)``; NaN is missing, as an aspect where it is level.
+        label: int8 ``(y, x)``: 1 hail, 0 none, -1 not known.
+        extra: Other fields ``(y, x)`` by name, such as the answer of an oracle.
+        attributes: Where it comes from, and how it was matched.
+    """
+
+    time: NDArray[np.datetime64]
+    latitude: NDArray[np.floating]
+    longitude: NDArray[np.floating]
+    sources: Mapping[str, TimedSource]
+    dem: NDArray[np.floating]
+    label: NDArray[np.int8]
+    extra: Mapping[str, NDArray] = field(default_factory=dict)
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> SampleName:
+        when = self.time[-1].astype("datetime64[s]").astype(datetime.datetime)
+        return SampleName(when, float(self.latitude.mean()), float(self.longitude.mean()))
+
+
+@dataclass(frozen=True)
+class SampleName:
+    """When and where a sample is: the last window, UTC, and the middle of its grid, degrees."""
+
+    time: datetime.datetime
+    latitude: float
+    longitude: float
+
+    def __str__(self) -> str:
+        north, east = round(100 * self.latitude), round(100 * self.longitude)
+        return (f"hail_{self.time:%Y%m%dT%H%M%S}_{'S' if north < 0 else 'N'}{abs(north):04d}_"
+                f"{'W' if east < 0 else 'E'}{abs(east):05d}")  # fmt: skip
+
+    @classmethod
+    def of(cls, path: Path) -> SampleName:
+        """The name of a file.
+
+        Raises:
+            InputError: It is not named so.
+
+        >>> SampleName.of(Path("hail_20230617T083000_N3050_E11200.nc")).storm_day
+        '2023-06-17'
+        """
+        found = _NAME.match(path.stem)
+        if not found:
+            raise InputError(f"{path}: not named like hail_20230617T083000_N3050_E11200.nc, which says when "
+                             "and where it is")  # fmt: skip
+        when, south, north, west, east = found.groups()
+        latitude = int(north) / (-100 if south == "S" else 100)
+        longitude = int(east) / (-100 if west == "W" else 100)
+        return cls(datetime.datetime.strptime(when, "%Y%m%dT%H%M%S"), latitude, longitude)
+
+    @property
+    def storm_day(self) -> str:
+        """The day of the storm: from 6 to 6 hours of local solar time, since storms of the evening live on
+        past midnight, local or Greenwich's."""
+        local = self.time + datetime.timedelta(hours=self.longitude / 15 - 6)
+        return f"{local:%Y-%m-%d}"
+
+
+def terrain_class(elevation: NDArray[np.floating]) -> Literal["plain", "complex"]:
+    """``"complex"`` where the heights, without the lowest and highest 5 %, span 400 m or more. Our choice:
+    the published strata are not defined."""
+    low, high = np.nanquantile(elevation, [0.05, 0.95])
+    return "complex" if high - low >= _RELIEF else "plain"
+
+
+def sample_files(root: Path) -> list[Path]:
+    """The samples of a folder, by name."""
+    return sorted(path for path in Path(root).glob("hail_*") if path.suffix in (".nc", ".zarr"))
+
+
+def check_shapes(sample: HailSample) -> None:
+    """Refuse what does not fit together.
+
+    Raises:
+        InputError: Times that are no even steps, a source that is not there, shapes that differ.
+    """
+    windows, grid = len(sample.time), (len(sample.latitude), len(sample.longitude))
+    steps = np.diff(sample.time.astype("datetime64[s]").astype(np.int64))
+    if windows < 1 or (len(steps) and (steps[0] <= 0 or (steps != steps[0]).any())):
+        raise InputError(
+            "times of the windows: expected even steps, ascending; what is missing is NaN, not left out"
+        )
+    if sorted(sample.sources) != sorted(TIMED):
+        raise InputError(
+            f"sources {', '.join(sample.sources)}; expected {', '.join(TIMED)}, of NaN where one is missing"
+        )
+    expected: dict[str, tuple[int, ...]] = {name: (windows, len(CHANNELS[name]), *grid) for name in TIMED}
+    found: dict[str, tuple[int, ...]] = {name: source.values.shape for name, source in sample.sources.items()}
+    found |= {"dem": sample.dem.shape, "label": sample.label.shape}
+    expected |= {"dem": (len(CHANNELS["dem"]), *grid), "label": grid}
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise InputError(f"{name} of shape {found[name]}; expected {shape}")

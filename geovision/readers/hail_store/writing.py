@@ -1,0 +1,125 @@
+"""A hail sample to NetCDF or Zarr, whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from geovision import storage
+from geovision.errors import MissingExtraError, StorageError
+from geovision.readers.hail_store.form import CHANNELS, NO_ECHO_DBZ, HailSample, check_shapes, terrain_class
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+__all__ = ["TIME_UNITS", "write_sample"]
+
+TIME_UNITS = "seconds since 1970-01-01"
+
+_LONG_NAMES = {
+    "radar": f"radar reflectivity, {NO_ECHO_DBZ:g} is no echo, missing is not covered",
+    "fy4b": "brightness temperature of AGRI",
+    "era5": "environment",
+    "dem": "ground",
+}
+
+_PACKED: dict[str, dict[str, Any]] = {
+    "radar": {"dtype": "int16", "scale_factor": 0.1, "_FillValue": np.int16(-32768)},
+    "fy4b": {"dtype": "int16", "scale_factor": 0.01, "add_offset": 250.0, "_FillValue": np.int16(-32768)},
+    "time": {"dtype": "int64", "units": TIME_UNITS, "calendar": "proleptic_gregorian"},
+}
+
+
+def write_sample(sample: HailSample, folder: Path, *, kind: Literal["nc", "zarr"] = "nc") -> Path:
+    """Write one sample, whole or not at all, under its name.
+
+    Reflectivity is packed in tenths of a dB, temperatures of the satellite in hundredths of a kelvin.
+
+    Raises:
+        InputError: Shapes that do not fit one another, or times that are no even steps.
+        StorageError: It could not be written.
+        MissingExtraError: xarray is not installed.
+    """
+    dataset = _dataset(sample)
+    path = Path(folder) / f"{sample.name}.{kind}"
+    if kind == "zarr":
+        _write_zarr(dataset, path)
+    else:
+        storage.write_files(path.parent, {path.name: functools.partial(_write_netcdf, dataset)})
+    return path
+
+
+def _dataset(sample: HailSample) -> Dataset:
+    check_shapes(sample)
+    variables: dict[str, Any] = {}
+    for name, source in sample.sources.items():
+        values = source.values.astype(np.float32)
+        if name == "radar":
+            values = np.where(np.isneginf(values), np.float32(NO_ECHO_DBZ), values)
+        variables[name] = (("time", f"{name}_channel", "y", "x"), values, _about(name))
+        variables[f"{name}_age"] = ("time", source.age.astype(np.float32), {
+            "long_name": f"minutes by which the window is later than its {name}", "units": "minutes",
+        })  # fmt: skip
+    variables["dem"] = (("dem_channel", "y", "x"), sample.dem.astype(np.float32), _about("dem"))
+    variables["hail"] = (("y", "x"), sample.label.astype(np.int8), {
+        "long_name": "hail at the ground", "flag_values": np.array([-1, 0, 1], np.int8),
+        "flag_meanings": "not_known no_hail hail",
+    })  # fmt: skip
+    variables |= {name: (("y", "x"), values) for name, values in sample.extra.items()}
+    coordinates: dict[str, Any] = {
+        "time": ("time", sample.time.astype("datetime64[ns]"), {"standard_name": "time"}),
+        "latitude": ("y", np.asarray(sample.latitude, np.float64),
+                     {"standard_name": "latitude", "units": "degrees_north"}),
+        "longitude": ("x", np.asarray(sample.longitude, np.float64),
+                      {"standard_name": "longitude", "units": "degrees_east"}),
+    }  # fmt: skip
+    about = {"Conventions": "CF-1.11", "terrain": terrain_class(sample.dem[0])}
+    return _xarray().Dataset(variables, coordinates, about | dict(sample.attributes))
+
+
+def _about(name: str) -> dict[str, str]:
+    """Attributes of a source; its channels are named there, since text is no array in Zarr."""
+    channels, units = CHANNELS[name], sorted(set(CHANNELS[name].values()))
+    about = {"long_name": _LONG_NAMES[name], "channels": " ".join(channels),
+             "channel_units": ", ".join(channels.values())}  # fmt: skip
+    return about | ({"units": units[0]} if len(units) == 1 else {})
+
+
+def _write_netcdf(dataset: Dataset, path: Path) -> None:
+    encoding = {
+        str(name): {"zlib": True, "complevel": 4, "shuffle": True, **_PACKED.get(str(name), {})}
+        for name in dataset.data_vars
+        if dataset[name].ndim > 1
+    } | {"time": _PACKED["time"]}
+    dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
+def _write_zarr(dataset: Dataset, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset.to_zarr(
+            partial,
+            encoding={name: dict(how) for name, how in _PACKED.items()},
+            consolidated=False,
+            zarr_format=3,
+        )
+        shutil.rmtree(path, ignore_errors=True)
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _xarray() -> Any:
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingExtraError("xarray", "geo") from error
+    return xarray

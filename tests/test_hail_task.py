@@ -1,0 +1,146 @@
+"""The sheet of hail: what it claims of published tables, its models, and what is lost without a source."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import geovision
+from geovision import registry
+from geovision.errors import InputError, OptionError, UnknownModelError
+from geovision.explanation.left_out import left_out
+from geovision.tasks.hail import CAUTIONS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
+
+TINY = {"width": 4, "kernel": 3, "unet_width": 4}
+
+
+def batch(count: int = 1, *, times: int = 3, side: int = 16) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = {}
+    for spec in (RADAR, FY4B, ERA5, DEM):
+        shape = (count, *([times] if "time" in spec.layout.split() else []), len(spec.channels), side, side)
+        mean, std, low, high = (
+            torch.tensor(numbers).view(-1, 1, 1)
+            for numbers in zip(*((c.mean, c.std, *c.valid_range) for c in spec.channels), strict=True)
+        )
+        inputs[spec.name] = (mean + std * torch.randn(shape, generator=generator)).clamp(low, high)
+    return inputs
+
+
+def test_half_of_the_published_rows_cannot_be_and_say_so():
+    rows = list(zip(PUBLISHED_TABLES[::2], PUBLISHED_TABLES[1::2], strict=True))
+    assert len(rows) == 16
+    assert [iou.metric for iou, _ in rows] == ["csi"] * 16
+    assert [f1.metric for _, f1 in rows] == ["mask_f1"] * 16
+    impossible = [f1.value < iou.value for iou, f1 in rows]
+    assert sum(impossible) == 8
+    assert ["no mask can have" in f1.note for _, f1 in rows] == impossible
+    # Where F1 is not below IoU it still is not what follows from it.
+    assert all(abs(f1.value - 2 * iou.value / (1 + iou.value)) > 0.005 for iou, f1 in rows)
+
+
+def test_cards_and_documentation_carry_the_cautions(tmp_path):
+    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    card = (folder / "README.md").read_text("utf-8")
+    assert all(caution in card for caution in CAUTIONS)
+    assert card.count("no mask can have") == 2 * 5  # two scores of each row of HINet that cannot be
+
+
+def test_the_inputs_are_those_of_the_paper_and_no_echo_is_a_value():
+    assert [len(spec.channels) for spec in (RADAR, FY4B, ERA5, DEM)] == [21, 5, 5, 5]
+    assert len(LEVELS) == 21
+    assert list(LEVELS) == sorted(LEVELS)
+    assert {channel.valid_range[0] for channel in RADAR.channels} == {NO_ECHO}
+    assert len({(channel.mean, channel.std) for channel in RADAR.channels}) == 1
+    assert [spec.optional for spec in (RADAR, FY4B, ERA5, DEM)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [("radar", 1e5, "looks like Z"), ("fy4b", -40.0, "degrees Celsius"), ("era5", 20.0, "degrees Celsius")],
+)
+def test_a_wrong_unit_is_told(name, value, hint):
+    model = geovision.create("hail-hinet", arch=TINY)
+    inputs = batch()
+    inputs[name][:, :, -1] = value
+    with pytest.raises(InputError, match=hint):
+        model.check(inputs)
+
+
+def test_any_network_of_smp_is_a_model_and_a_mistyped_one_gets_the_nearest():
+    spec = registry.find_model("hail-fpn-efficientnet-b0")
+    assert dict(spec.arch) == {"network": "fpn", "encoder": "efficientnet-b0"}
+    assert registry.find_model("hail-unetplusplus-tu-convnext_tiny").arch["encoder"] == "tu-convnext_tiny"
+    assert "hail-linknet-mit_b0" in registry.list_models(task="hail", backbones=True)
+    assert "cloud-unet-resnet18" not in registry.list_models(backbones=True)
+    for wrong, meant in (("hail-unet-resnt18", "hail-unet-resnet18"), ("hail-hinnet", "hail-hinet")):
+        with pytest.raises(UnknownModelError, match=f"'{meant}'"):
+            registry.find_model(wrong)
+    with pytest.raises(UnknownModelError):
+        registry.find_model("hail-unet-tu-nonsense")
+
+
+def test_options_choose_the_ablation_and_are_saved_with_the_model(tmp_path):
+    arch = TINY | {"modules": "tmc-mdffm", "sources": ["radar", "dem"], "attention": "opa", "retention": 0.9}
+    model = geovision.create("hail-hinet", arch=arch)
+    again = geovision.load(model.save(tmp_path / "model"))
+    inputs = batch()
+    with torch.no_grad():
+        torch.testing.assert_close(again(inputs).values, model(inputs).values)
+    assert again.network.fused_channels == model.network.fused_channels
+    with pytest.raises(OptionError, match="no option 'depth'; known: modules, sources"):
+        geovision.create("hail-hinet", arch={"depth": 3})
+
+
+def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
+    torch.manual_seed(0)
+    arch = TINY | {"modules": "tmc-mdffm", "sources": ["radar", "fy4b", "dem"]}
+    model = geovision.create("hail-hinet", arch=arch)
+    inputs = batch(2)
+    lost = left_out(model, inputs)
+    assert list(lost) == ["radar", "fy4b", "era5", "dem"]
+    assert lost["era5"] == 0  # the network does not look at it
+    with torch.no_grad():
+        whole = model(inputs).values.mean()
+        without = model({name: each for name, each in inputs.items() if name != "fy4b"}).values.mean()
+    assert lost["fy4b"] == pytest.approx(float(whole - without), abs=1e-6)
+    assert lost["fy4b"] != 0
+
+    peak = left_out(model, inputs, score=lambda output: output.values.max())
+    assert peak != lost
+    with pytest.raises(OptionError, match="leaving it out leaves nothing"):
+        left_out(model, {"radar": inputs["radar"]})
+
+
+def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
+    from geovision.datasets.hail_samples import HailSamples
+
+    torch.manual_seed(0)
+    model = geovision.create("hail-hinet", arch=TINY | {"modules": "tmc-mdffm"})
+    root = HailSamples.synthetic(tmp_path, 4, size=(16, 16), windows=3)
+    data = HailSamples(root)
+    answers = model.predict(root)
+    assert [answer.source for answer in answers] == [str(path) for path in data.paths]
+    with torch.no_grad():
+        for index, answer in enumerate(answers):
+            sample = data[index]
+            inputs = {name: each[None] for name, each in sample["inputs"].items()}
+            valid = {name: sample["valid"][name][None] for name in inputs}
+            expected = torch.sigmoid(model(inputs, valid=valid).values)[0, 0]
+            torch.testing.assert_close(torch.as_tensor(answer.probability), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
+    pytest.importorskip("captum")
+    torch.manual_seed(0)
+    model = geovision.create("hail-hinet", arch=TINY | {"source_dropout": 0.0}).train()
+    with torch.no_grad():
+        for _ in range(20):  # statistics of the normalisations, as after training
+            model(batch(4))
+    model.eval()
+    sample = {name: each[0] for name, each in batch().items()}
+    found = geovision.explain(model, sample, method="deeplift", layer="mdffm")
+    (joint,) = found.contributions.values()
+    assert list(joint) == [" ".join(pair) for pair in model.network.fused_channels]
+    assert found.completeness.relative_error < 1e-2
+    assert sum(joint.values()) == pytest.approx(found.completeness.difference, rel=1e-2)
