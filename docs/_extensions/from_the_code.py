@@ -1,7 +1,7 @@
 """Parts of the documentation that are written from the code when it is built.
 
-Directives: ``models``, ``datasets``, ``cli``, ``exceptions``, ``benchmarks``, and ``study`` with the name of a table in
-``docs/data``. Each is a function that gives Markdown, so that a test can read it too.
+Directives: ``models``, ``datasets``, ``cli``, ``exceptions``, ``benchmarks``, and ``study`` with the name of a
+table in ``docs/data``. Each is a function that gives Markdown, so that a test can read it too.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def study(name: str, columns: Sequence[str] = ()) -> str:
     shown = columns or list(rows[0])
     body = table([each.replace("_", " ") for each in shown], [[row[each] for each in shown] for row in rows])
     first = rows[0]
-    return f"{body}\n\n`python {first['command']}` at {first['commit'][:10]}, data {first['data'].split(',')[0]} …"
+    return f"{body}\n\n`python {first['command']}`, at commit {first['commit'][:10]}"
 
 
 # --- Sphinx -------------------------------------------------------------------------------------
