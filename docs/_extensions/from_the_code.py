@@ -1,7 +1,7 @@
 """Parts of the documentation that are written from the code when it is built.
 
-Directives: ``models``, ``datasets``, ``cli``, ``exceptions``, ``benchmarks``, and ``study`` with the name of a
-table in ``docs/data``. Each is a function that gives Markdown, so that a test can read it too.
+Directives: ``models``, ``datasets``, ``cli``, ``exceptions``, ``benchmarks``, and ``study`` with the name of
+a table in ``docs/data``. Each is a function that gives Markdown, so that a test can read it too.
 """
 
 from __future__ import annotations
