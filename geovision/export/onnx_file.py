@@ -172,7 +172,7 @@ def _label(written: onnx.ModelProto, about: Mapping[str, Any]) -> None:
                   *written.graph.input, *written.graph.output):  # fmt: skip
         del named.metadata_props[:]
     written.producer_name, written.producer_version = "geovision", geovision.__version__
-    written.doc_string = f"{about['model']}: {about['task']['question']}"
+    written.doc_string = f"{about['model']}: {about['task']['question']['en']}"
     text = json.dumps(about, ensure_ascii=False, allow_nan=False)
     written.metadata_props.add(key=METADATA_KEY, value=text)
 

@@ -12,6 +12,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 from geovision.training import closed_form
 from geovision.training.distillation import Teaching
+from geovision.training.features import fit_outlier_score
 from geovision.training.record import training_record
 from geovision.training.run_folder import RunFolder, describe_run
 
@@ -58,6 +59,7 @@ def train(
             closed_form.fit(model, data, progress=progress)
         model.training_record = training_record(data, None, seconds=time.perf_counter() - begun)
     model.eval()
+    fit_outlier_score(model, data, validation, progress=progress)
     if folder:
         model.save(folder.model)
     return model
