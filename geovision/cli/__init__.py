@@ -47,8 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, distill, data, samples,
-    hail, demo, doctor,
+    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, distill, data,
+    samples, hail, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 
