@@ -268,7 +268,8 @@ def evaluate(
 def archive(
     model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
     reading: Reading | None = None, workers: Workers | None = None, files_a_shard: int = 128,
-    batch_size: int = 16, precision: str = "auto", progress: Callable[[Progress], None] | None = None,
+    batch_size: int | None = None, precision: str = "auto",
+    progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Answer for every frame of an archive, and write a table with a row for each.
 
@@ -280,7 +281,7 @@ def archive(
         reading: How frames are read, `geovision.inference.Reading`.
         workers: Who does it, `geovision.inference.Workers`; None: a process for each processor.
         files_a_shard: Files that are answered, written and marked together.
-        batch_size: Frames a forward pass.
+        batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
         precision: As for `GeoModel.predict`.
         progress: Is told after each shard.
     """
