@@ -3,11 +3,14 @@ quantiles that a whole file keeps."""
 
 from __future__ import annotations
 
+import dataclasses
+
 from geovision.spec import Channel, Quantile
 
 __all__ = [
-    "AIR_PRESSURE_AT_SEA_LEVEL", "AIR_TEMPERATURE", "AIR_TEMPERATURE_850", "PRECIPITATION",
-    "SPECIFIC_HUMIDITY", "SPECIFIC_HUMIDITY_850", "SURFACE_ALTITUDE",
+    "AIR_PRESSURE_AT_SEA_LEVEL", "AIR_TEMPERATURE", "AIR_TEMPERATURE_850", "EASTWARD_MOISTURE_FLUX",
+    "NORTHWARD_MOISTURE_FLUX", "PRECIPITATION", "SPECIFIC_HUMIDITY", "SPECIFIC_HUMIDITY_850",
+    "SURFACE_ALTITUDE", "beside",
 ]  # fmt: skip
 
 PRECIPITATION = Channel(
@@ -39,3 +42,22 @@ SPECIFIC_HUMIDITY_850 = Channel(
 )
 
 SURFACE_ALTITUDE = Channel("surface_altitude", "m", (-500.0, 9000.0), mean=500.0, std=500.0)
+
+_FLUX = {"unit": "kg m-2 s-1", "valid_range": (-5.0, 5.0), "std": 0.06}
+
+EASTWARD_MOISTURE_FLUX = Channel("eastward_moisture_flux", **_FLUX)  # type: ignore[arg-type]
+NORTHWARD_MOISTURE_FLUX = Channel("northward_moisture_flux", **_FLUX)  # type: ignore[arg-type]
+"""Of the geostrophic wind, with the humidity at 850 hPa: see `geovision.physics.geostrophy`."""
+
+
+def beside(channel: Channel) -> tuple[Channel, Channel]:
+    """The same quantity on the day before and on the day after. The days of gauges end in the morning, those
+    of models at midnight, so that each holds a part of the other's neighbours.
+
+    >>> [channel.name for channel in beside(PRECIPITATION)]
+    ['precipitation_day_before', 'precipitation_day_after']
+    """
+    before, after = (
+        dataclasses.replace(channel, name=f"{channel.name}_day_{which}") for which in ("before", "after")
+    )
+    return before, after

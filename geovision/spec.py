@@ -633,6 +633,7 @@ class Task:
     Args:
         name: Also the file name in `geovision.tasks` and the first word of each model's name.
         question: What it answers, as its user would ask.
+        chinese: Title and question once more, for pages that speak both languages.
         inputs: What a model of the task takes, in physical units.
         scalars: Measurements that a model may take beside the first input, each optional.
         target: What comes out.
@@ -666,6 +667,7 @@ class Task:
     published: tuple[Reference, ...] = ()
     cautions: tuple[str, ...] = ()
     citation: str = ""
+    chinese: tuple[str, str] | None = None
 
     @property
     def dataset(self) -> str:

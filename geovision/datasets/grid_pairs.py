@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from geovision import registry
 from geovision.datasets.base import GeoDataset, Sample
+from geovision.datasets.made_fields import moisture_fluxes, neighbours, placed
 from geovision.errors import DatasetError, OptionError
 from geovision.readers.grids import (
     GridSource,
@@ -49,7 +50,9 @@ class GridPairs(GeoDataset):
     A sample holds ``inputs["fields"]`` (float32 ``(channel, y, x)``, in the units of the channels, 0 where
     missing), ``valid["fields"]`` (bool, where they are there) and, on its own grid, the target
     ``(1, y, x)`` in the unit of the task's target, with ``valid["target"]``. South and west come first. All
-    fields are brought to the grid of the first source.
+    fields are brought to the grid of the first source. ``NAME_day_before`` and ``NAME_day_after`` are
+    predictors like those of the day itself, missing where that day is not there or in another unit; the flux
+    of moisture is made of pressure and humidity.
 
     Args:
         root: Folder of the files.
@@ -109,6 +112,7 @@ class GridPairs(GeoDataset):
 
     def _open(self, given: Mapping[str, GridSource], truth: GridSource) -> None:
         fields = {name: open_source(self.root, source) for name, source in given.items()}
+        fields |= moisture_fluxes(fields)
         observed = open_source(self.root, truth)
         for name, field in (*fields.items(), ("truth", observed)):
             if "member" in field.dims:
@@ -126,13 +130,14 @@ class GridPairs(GeoDataset):
         *parts, observed = paired.fields.values()
         self._given = {
             name: field if _on(field, grid) else regrid(field, grid)
-            for name, field in zip(given, parts, strict=True)
+            for name, field in zip(fields, parts, strict=True)
         }
         self._truth = observed
         self.grids = _grids(grid, observed)
         self.channels: tuple[str, ...] = tuple(given)
         by = self.by if self.by != "auto" else _by(observed)
         self._units = split_units(observed, "winter" if by == "winter" else "year")
+        self._beside = neighbours(observed, self._units)
         index: Any = observed.indexes["time"]
         self._dates = [
             str(each) for each in index.strftime("%Y-%m-%d" if _daily(observed) else "%Y-%m-%dT%H:%M")
@@ -167,13 +172,20 @@ class GridPairs(GeoDataset):
     def __getitem__(self, index: int) -> Sample:
         given, truth = self._arrays
         day = self.days[index]
-        chosen = [list(self._given).index(name) for name in self.channels]
-        fields, target = torch.from_numpy(given[day][chosen]), torch.from_numpy(truth[day])
+        fields = torch.from_numpy(np.stack([self._field(given, day, name) for name in self.channels]))
+        target = torch.from_numpy(truth[day])
         there, known = torch.isfinite(fields), torch.isfinite(target)
         return Sample(
             inputs={INPUT: fields.nan_to_num(0.0)}, valid={INPUT: there, "target": known},
             target=target.nan_to_num(0.0), unit=self._units[day], source=f"{self.root}#{self._dates[day]}",
         )  # fmt: skip
+
+    def _field(self, given: NDArray[np.floating], day: int, name: str) -> NDArray[np.floating]:
+        """A channel of a day ``(y, x)``, NaN where missing."""
+        field, step = placed(name)
+        at = self._beside[step][day]
+        values = given[at, list(self._given).index(field)]
+        return values if at >= 0 else np.full_like(values, np.nan)
 
     @property
     def units(self) -> Sequence[str]:
@@ -197,7 +209,7 @@ class GridPairs(GeoDataset):
         """
         first, *others = self._given
         for name in names:
-            if name not in others:
+            if placed(name)[0] not in self._given or name == first:
                 raise OptionError(f"{self.root} has no {name!r}; it has: {', '.join(others) or 'no others'}")
         other = copy.copy(self)
         other.channels = (first, *names)

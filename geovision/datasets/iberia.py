@@ -107,6 +107,12 @@ class IberiaWinters(GridPairs):
             raise OptionError(f"origin {origin!r}; known: {', '.join(origins)}{hint}")
         self.origin = origin
         super().__init__(root, split=split, size=size, synchronous=synchronous)
+        self.channels = self.usual()
+
+    def usual(self) -> tuple[str, ...]:
+        """Channels that are given unless `with_predictors` chooses: all, of the day and of those beside."""
+        every = tuple(self._given)
+        return every + tuple(f"{name}_day_{which}" for which in ("before", "after") for name in every)
 
     def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
         found = {
@@ -143,3 +149,7 @@ class IberiaCorrection(IberiaWinters):
         traps=IberiaWinters.card.traps,
     )
     task: ClassVar[str] = "biascorrect"
+
+    def usual(self) -> tuple[str, ...]:
+        """Rain alone, which every source has."""
+        return ("precipitation",)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from geovision.datasets.base import Sample
 from geovision.errors import InputError, MissingExtraError, OptionError
 from geovision.models.onto_grid import Method, OntoGrid
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.spec import Context, Grids, InputSpec
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import Sample
 
 __all__ = ["Climatology", "Corrected", "Interpolated", "Ridge", "build"]
 

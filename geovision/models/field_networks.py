@@ -64,7 +64,7 @@ class FieldNetwork(nn.Module):
         self.working_size = working.size if working else None
         self.onto = OntoGrid(Grids(grids.given, working) if grids and working else None)
         self.transforms = nn.ModuleList(
-            chain(rain if channel.name == RAIN else others) for channel in given.channels
+            chain(rain if channel.name.startswith(RAIN) else others) for channel in given.channels
         )
         if local and not grids:
             raise OptionError(f"local={local} fields stand on the grid of the answer; give grids=")

@@ -35,5 +35,9 @@ MODELS = (
     *downscale.networks(
         "biascorrect", 1, (9_245_505, 5_643_851, 7_696_769, 1_219_905, 1_224_146, 13_377, 28_314)
     ),
+    downscale.residual(
+        "biascorrect-maunet-residual", 1, {"factor": 1, "base": "bilinear"}, 139_985,
+        "MAUNet, small, learns what is wrong with the interpolated field",
+    ),
     *downscale.baselines("biascorrect", 1),
 )
