@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -282,14 +283,16 @@ class _Asking:
             if hasattr(head, "sample"):
                 several = head.sample(values[n : n + 1], members=self.members, seed=seed)
             else:
-                one = {name: each[n : n + 1] for name, each in inputs.items()}
-                mask = {name: each[n : n + 1] for name, each in valid.items()}
+                one, mask = ({key: each[n : n + 1] for key, each in part.items()} for part in (inputs, valid))
                 several = dropout_ensemble(
-                    self.model, lambda one=one, mask=mask: head.estimate(self.model(one, valid=mask).values),
-                    members=self.members, seed=seed,
-                )  # fmt: skip
+                    self.model, partial(self._estimate, one, mask), members=self.members, seed=seed
+                )
             drawn.append(several[:, 0, 0])
         return torch.stack(drawn)
+
+    def _estimate(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        head: Any = self.model.head
+        return head.estimate(self.model(inputs, valid=valid).values)
 
     def _named(self, field: xr.DataArray, name: str) -> xr.DataArray:
         """With the attributes of the file, and its own name and unit."""
@@ -316,7 +319,8 @@ class _Asking:
             chosen = self.given.isel(time=list(days)).values.astype(np.float32)
             fields = torch.from_numpy(chosen.reshape(-1, *chosen.shape[-3:]))
             for field in fields.split(1):
-                yield {name: field.nan_to_num(0.0)}, {name: torch.isfinite(field)}
+                there = {name: torch.isfinite(field)}
+                yield self.model.normalise({name: field.nan_to_num(0.0)}, there), there
 
         with period(ask, self.given.sizes["time"]):
             yield
