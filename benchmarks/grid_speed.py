@@ -123,7 +123,8 @@ def by_xsdba(field: xr.DataArray, first: np.ndarray, out: str) -> float:
         observed, modelled, nquantiles=NODES, kind="*", group="time"
     )
     began = time.perf_counter()
-    rain = (field.chunk(time=730) * 86400).assign_attrs(units="mm/day")
+    # It takes a series whole, so its pieces are bands of latitude.
+    rain = (field.chunk(time=-1, lat=15) * 86400).assign_attrs(units="mm/day")
     adjusted = correction.adjust(rain, interp="linear")
     adjusted.rename("pr").astype(np.float32).chunk(time=730).to_dataset().to_zarr(
         out, mode="w", zarr_format=2

@@ -42,7 +42,9 @@ def grid(
     members: Annotated[int, typer.Option(min=0, help="Members of an ensemble; 0: one answer.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the members.")] = 0,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Fields a forward pass.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Fields a forward pass; chosen by the model if absent.")
+    ] = None,
 ) -> None:
     """Turn coarse rain into fine rain, or biased rain into corrected rain: files in, a file out.
 

@@ -55,7 +55,7 @@ class GridSummary:
 def apply_to_grids(
     model: GeoModel, files: Mapping[str, str | Path], out: str | Path, *,
     units: Mapping[str, str] | None = None, select: Mapping[str, Mapping[str, float]] | None = None,
-    out_units: str = "", members: int = 0, seed: int = 0, batch_size: int = 32,
+    out_units: str = "", members: int = 0, seed: int = 0, batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GridSummary:  # fmt: skip
     """Answer for every day of a file, and write the answers as one file.
@@ -72,7 +72,7 @@ def apply_to_grids(
         members: Above 0: so many answers along a new axis ``member``: draws of a head with a distribution, or
             answers with the model's dropout left on.
         seed: Of the members.
-        batch_size: Fields a forward pass.
+        batch_size: Fields a forward pass; None: 32 for a network, more for statistics, which cost little.
         progress: Is told (fields done, in all) after each piece.
 
     Returns:
@@ -179,11 +179,12 @@ class _Asking:
     """One model and one stack of fields."""
 
     def __init__(
-        self, model: GeoModel, given: xr.DataArray, members: int, seed: int, batch_size: int,
+        self, model: GeoModel, given: xr.DataArray, members: int, seed: int, batch_size: int | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
         self.model, self.members, self.seed = model, members, seed
-        self.batch_size, self.progress = batch_size, progress
+        self.batch_size = batch_size or (32 if model.spec.fit == "gradient" else 512)
+        self.progress = progress
         self.given = given
         self.count = int(np.prod(given.shape[:-3]))
         self.done = 0
