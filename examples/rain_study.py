@@ -73,7 +73,8 @@ def fitted(entry: Entry, training: GeoDataset, out: Path) -> tuple[GeoModel, flo
     model = geovision.create(entry.model, **{**training.options(), **entry.options})
     recipe = dataclasses.replace(entry.recipe or model.recipe, seed=entry.seed)
     begun = time.perf_counter()
-    geovision.train(model, training, recipe=recipe, progress=False)
+    if model.spec.fit != "none":
+        geovision.train(model, training, recipe=recipe, progress=False)
     seconds = time.perf_counter() - begun
     model.save(folder / "model")
     write_text(kept, json.dumps(round(seconds, 1)))

@@ -18,6 +18,7 @@ from geovision.cli import (
     archive,
     data,
     demo,
+    distill,
     doctor,
     explain,
     export,
@@ -46,9 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, data, samples, hail,
-    demo,
-    doctor,
+    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, distill, data,
+    samples, hail, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

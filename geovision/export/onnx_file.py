@@ -155,7 +155,7 @@ def _compare(traced: Traced, written: onnx.ModelProto, name: str) -> None:
         least, tolerance = (1e-6, MAP_TOLERANCE) if output == MAP else (1.0, TOLERANCE)
         said = values.double()
         largest = max(float(said.abs().max()), least)
-        worst = float((said - torch.from_numpy(found[output])).abs().max())
+        worst = float((said - torch.from_numpy(found[output]).double()).abs().max())
         if not worst <= tolerance * largest:
             raise ExportError(
                 f"{name}: ONNX Runtime answers {output!r} otherwise than torch, by {worst:.2g} in "

@@ -127,7 +127,8 @@ def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
 
     def entry(name, arch, fit, capabilities, note):
         return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit, head=_GIVEN,
-                         capabilities=capabilities, parameters=0, note=note)  # fmt: skip
+                         capabilities=capabilities, parameters=0, note=note,
+                         unexportable="a baseline to compare with")  # fmt: skip
 
     interpolated = [
         entry(method, {"kind": "interpolated", "method": method}, "none", frozenset({"any_size"}),
@@ -165,7 +166,7 @@ def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, 
         name, name.partition("-")[0], "geovision.models.residual:build", arch, mark=OUR_CHOICE,
         head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.55},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
-        parameters=parameters, note=note,
+        unexportable="stands on statistics of the cells of one grid", parameters=parameters, note=note,
     )  # fmt: skip
 
 
