@@ -27,8 +27,8 @@ PER_CLASS = ("precision", "recall", "f1")
 # Scores of one class and counts have tests of their own, in test_metrics_detection.py.
 NUMBERS = [
     name
-    for name, where in metrics.METRICS.items()
-    if name not in (*PER_CLASS, "confusion") and "detection" not in where
+    for name in metrics.applicable(metrics.METRICS, TARGET)
+    if name not in (*PER_CLASS, "confusion") and "detection" not in metrics.METRICS[name]
 ]
 
 
