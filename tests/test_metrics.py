@@ -15,7 +15,7 @@ from torch import Tensor
 from geovision import metrics
 from geovision.errors import OptionError
 from geovision.registry import find_task, list_tasks
-from geovision.spec import ClassCard, ClassTarget, MaskTarget, Text
+from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, MaskTarget, Text
 
 NAMES = ("a", "b", "c", "d")
 LEVELS = ("low", "low", "middle", "high")
@@ -211,7 +211,18 @@ def test_every_metric_of_a_task_exists_and_has_a_direction(task: str) -> None:
     assert all(isinstance(metric.higher_is_better, bool) for metric in built.values())
 
 
+RAIN = FieldTarget(Channel("precipitation", "mm day-1", (0.0, 1500.0)))
+
+
 @pytest.mark.parametrize("name", metrics.METRICS)
 def test_every_metric_names_itself_in_the_table(name: str) -> None:
     assert metrics.METRICS[name].rpartition(":")[2] == name
-    assert metrics.create(name, TARGET).higher_is_better is not None or name == "confusion"
+    fitting = [
+        metric
+        for target in (TARGET, RAIN, MaskTarget("hail"))
+        for metric in metrics.applicable([name], target).values()
+    ]
+    assert fitting
+    # A table has no better; of a bias 0 is best, or 1 of a ratio.
+    without = name in ("confusion", "mask_table") or name.endswith("bias")
+    assert all(metric.higher_is_better is not None or without for metric in fitting)

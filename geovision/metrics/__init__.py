@@ -76,7 +76,7 @@ METRICS: dict[str, str] = {
     "mask_pr_auc": "geovision.metrics.gridded:mask_pr_auc",
     "mask_fss": "geovision.metrics.gridded:mask_fss",
     "mask_table": "geovision.metrics.gridded:mask_table",
-    "mask_f1": "geovision.metrics.gridded:f1",
+    "mask_f1": "geovision.metrics.gridded:mask_f1",
 }
 """Metric name to ``"module:function"``, a function of the target that gives the metric."""
 
