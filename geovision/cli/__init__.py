@@ -22,6 +22,7 @@ from geovision.cli import (
     doctor,
     explain,
     export,
+    grid,
     hail,
     hub,
     learning,
@@ -47,7 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, distill, data,
+    tables, predict, explain, export, hub, serve, archive, statistics, scene, grid, learning, distill, data,
     samples, hail, demo, doctor,
 ):  # fmt: skip
     group.register(app)

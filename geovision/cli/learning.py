@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,7 @@ __all__ = ["choose_recipe", "register"]
 OWN_DATA = "folder"
 """The data set that reads a folder a class, or a CSV, of one's own."""
 
-_DATA = "Folder of the data; for one's own, a folder a class or a CSV."
+_DATA = "Folder of the data; for one's own, a folder a class or a CSV, or grids.toml beside grids."
 _DATASET = "Whose layout the data has, such as ccsn; one's own if absent."
 
 
@@ -54,8 +55,11 @@ def register(app: typer.Typer) -> None:
 def train(
     model: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
     data: Annotated[Path, typer.Option(help=_DATA)],
-    dataset: Annotated[str, typer.Option(help=_DATASET)] = OWN_DATA,
-    split: Annotated[str | None, typer.Option(help="Split to train on; `train` where there is one.")] = None,
+    dataset: Annotated[str | None, typer.Option(help=_DATASET)] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split to train on, or years such as 1985-1992; `train` where there is one."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the trained model; runs/MODEL if absent.")
     ] = None,
@@ -65,6 +69,14 @@ def train(
     ] = None,
     scalars: Annotated[
         list[str] | None, typer.Option(help="A measurement taken beside the photo; may be repeated.")
+    ] = None,
+    predictors: Annotated[
+        list[str] | None,
+        typer.Option(help="A field beside rain; may be repeated. All that the data have if absent."),
+    ] = None,
+    head: Annotated[str, typer.Option(help="One of the task's heads, such as quantiles.")] = "",
+    factor: Annotated[
+        int | None, typer.Option(min=1, help="How many times finer a network of fields makes its grid.")
     ] = None,
     recipe: Annotated[
         str | None,
@@ -93,12 +105,16 @@ def train(
     """
     spec = registry.find_model(model)
     chosen = choose_recipe(spec, recipe, epochs, seed, precision, from_scratch=backbone_weights is None)
+    dataset = dataset or _own_data(spec.task)
     samples = api.load_dataset(
         dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task
     )
+    if predictors is not None:
+        samples = _with_predictors(samples, predictors)
     opened = api.create(
         model, classes=_own_classes(spec, samples), backbone_weights=backbone_weights,
-        scalars=scalars or (), size=(size, size) if size else None,
+        scalars=scalars or (), size=(size, size) if size else None, head=head,
+        arch={"factor": factor} if factor else None, **samples.options(),
     )  # fmt: skip
     samples = _as_taken_by(opened, samples)
     samples, held_back = _hold_back(samples, validation, dataset, data, opened, chosen.seed)
@@ -138,7 +154,7 @@ def choose_recipe(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
     data: Annotated[Path, typer.Option(help=_DATA)],
-    dataset: Annotated[str, typer.Option(help=_DATASET)] = OWN_DATA,
+    dataset: Annotated[str | None, typer.Option(help=_DATASET)] = None,
     split: Annotated[str | None, typer.Option(help="Split to score; everything if absent.")] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
@@ -149,6 +165,7 @@ def evaluate(
 ) -> None:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
     opened = open_model(model, weights)
+    dataset = dataset or _own_data(opened.task.name)
     samples = api.load_dataset(dataset, data, split=split, task=opened.task.name)
     samples = _as_taken_by(opened, samples)
     if dataset == OWN_DATA:
@@ -162,6 +179,19 @@ def evaluate(
         print(report.text())
     if out:
         say(f"the report with its figures is in {report.save(out)}")
+
+
+def _own_data(task: str) -> str:
+    """What data of one's own are read as: a folder a class, or what the task has for grids."""
+    found = registry.find_task(task)
+    return OWN_DATA if isinstance(found.target, ClassTarget) else found.dataset
+
+
+def _with_predictors(samples: GeoDataset, names: Sequence[str]) -> GeoDataset:
+    taken: Any = samples
+    if not hasattr(taken, "with_predictors"):
+        raise OptionError(f"{samples.card.name} has no predictors to choose from")
+    return taken.with_predictors(names)
 
 
 def _training_split(name: str, task: str) -> str | None:
@@ -195,6 +225,8 @@ def _as_taken_by(model: GeoModel, samples: GeoDataset) -> GeoDataset:
     """The samples at the size and with the measurements that a model takes."""
     from geovision.datasets.images import ImageDataset
 
+    if hasattr(samples, "with_predictors"):
+        return _with_predictors(samples, model.options.predictors)
     if not isinstance(samples, ImageDataset):
         return samples
     samples = samples.with_scalars(model.options.scalars)

@@ -90,11 +90,11 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
         yield
         return
 
-    def ask(day: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        sample = data[day]
-        inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
-        valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
-        return dict(model.normalise(inputs, valid)), valid
+    def ask(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        for sample in (data[day] for day in days):
+            inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
+            valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
+            yield dict(model.normalise(inputs, valid)), valid
 
     with period(ask, len(data)):
         yield

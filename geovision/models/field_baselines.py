@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Climatology", "Corrected", "Interpolated", "Ridge", "build"]
 
-_MOST_DAYS = 4000
-"""Of a period, evenly spaced, that ranks are taken in."""
+_MOST_BYTES = 256 * 2**20
+"""Of fields of a period, evenly spaced days, that ranks are taken in."""
 
 
 class Interpolated(nn.Module):
@@ -180,18 +180,21 @@ class Corrected(_Fitted):
         return corrected.nan_to_num(0.0)[:, None]
 
     @contextmanager
-    def period(self, ask: Callable[[int], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]], days: int
-               ) -> Iterator[None]:  # fmt: skip
-        """Within this, ranks are those in a period of so many days.
+    def period(
+        self, ask: Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]],
+        days: int,
+    ) -> Iterator[None]:  # fmt: skip
+        """Within this, ranks are those in a period of so many days, or of evenly spaced ones of them.
 
         Args:
-            ask: Gives inputs and masks of a day by its number, each ``(1, …)``.
+            ask: Gives inputs and masks of days by their numbers, one by one, each ``(1, …)``.
         """
         if isinstance(self.correction, QuantileDeltaMapping):
-            chosen = torch.linspace(0, days - 1, min(days, _MOST_DAYS)).round().long().tolist()
+            most = max(2, _MOST_BYTES // (4 * self.correction.observed[0].numel()))  # type: ignore[union-attr, operator, index]
+            chosen = torch.linspace(0, days - 1, min(days, most)).round().long().tolist()
             fields = []
-            for day in chosen:
-                field, there = self.on_target(*ask(day))
+            for inputs, valid in ask(chosen):
+                field, there = self.on_target(inputs, valid)
                 fields.append(field.where(there, torch.nan)[0, 0])
             self._period = self.correction.quantiles_of(torch.stack(fields))
         try:

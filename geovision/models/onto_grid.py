@@ -9,7 +9,7 @@ What files need beyond that, such as rotated grids, `geovision.readers.grids.reg
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.spec import Grid, Grids
 
-__all__ = ["Method", "OntoGrid", "axis_weights", "blocks"]
+__all__ = ["Method", "OntoGrid", "axis_weights", "blocks", "refined", "same_grid"]
 
 Method = Literal["nearest", "bilinear", "bicubic"]
 _Floats = NDArray[np.floating]
@@ -139,6 +139,32 @@ class OntoGrid(nn.Module):
             axes = [(np.array(own.lat), np.array(other.lat)), (np.array(own.lon), np.array(other.lon))]
         lat, lon = (torch.from_numpy(axis_weights(*axis, self.method)).float() for axis in axes)
         return lat, lon
+
+
+def refined(grid: Grid, factor: int) -> Grid:
+    """The grid of cells `factor` times as fine on the same ground.
+
+    >>> refined(Grid((0.0, 1.0), (10.0, 12.0)), 2)
+    Grid(lat=(-0.25, 0.25, 0.75, 1.25), lon=(9.5, 10.5, 11.5, 12.5))
+    """
+    axes = []
+    for axis in (grid.lat, grid.lon):
+        at = (np.arange(len(axis) * factor) + 0.5) / factor - 0.5
+        step = np.diff(axis, append=2 * axis[-1] - axis[-2]) if len(axis) > 1 else np.ones(1)
+        cell = np.clip(np.floor(at).astype(int), 0, len(axis) - 1)
+        axes.append(tuple((np.array(axis)[cell] + (at - cell) * step[cell]).round(9).tolist()))
+    return Grid(*axes)
+
+
+def same_grid(field: Any, grid: Any) -> bool:
+    """Whether two things with ``lat`` and ``lon`` lie on one grid with one-dimensional axes."""
+    if field["lat"].ndim != 1 or grid["lat"].ndim != 1:
+        return False
+    axes = [
+        Grid(tuple(np.asarray(each["lat"]).tolist()), tuple(np.asarray(each["lon"]).tolist()))
+        for each in (field, grid)
+    ]
+    return _equal(*axes)
 
 
 def _equal(one: Grid, other: Grid) -> bool:

@@ -12,7 +12,7 @@ from geovision.readers.grids.regridding import coarsen, regrid
 from geovision.readers.grids.sources import GridSource, open_paired, open_source
 from geovision.readers.grids.times import split_units
 from geovision.readers.grids.variables import VARIABLES, Variable
-from geovision.readers.grids.writing import write_grid
+from geovision.readers.grids.writing import write_grid, write_grids
 
 __all__ = [
     "VARIABLES",
@@ -28,4 +28,5 @@ __all__ = [
     "regrid",
     "split_units",
     "write_grid",
+    "write_grids",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from geovision.storage import write_files
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["write_grid"]
+__all__ = ["write_grid", "write_grids"]
 
 _AXES = {
     "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"},
@@ -44,12 +45,29 @@ def write_grid(
         StorageError: It could not be written; what stood there is untouched.
         MissingExtraError: xarray or what it writes with is not installed.
     """
+    return write_grids([field], path, units=units, title=title, north_first=north_first)
+
+
+def write_grids(
+    fields: Sequence[xr.DataArray], path: str | Path, *, units: str = "", title: str = "",
+    north_first: bool = False,
+) -> Path:  # fmt: skip
+    """The same with several fields on one grid, as variables of one file; `units` are those of the fields
+    that are no fractions. Raises as `write_grid` does."""
     place = Path(path)
-    dataset = _as_cf(field, units, title, north_first)
-    encoding = {field.name: {"dtype": "float32", "_FillValue": np.float32(np.nan)}}
+    parts = [
+        _as_cf(field, units if field.attrs["units"] != "1" else "", title, north_first) for field in fields
+    ]
+    dataset = parts[0]
+    for part in parts[1:]:
+        dataset = dataset.assign(part.data_vars)
+    encoding: Any = {
+        name: {"dtype": "float32", "_FillValue": np.float32(np.nan)} for name in dataset.data_vars
+    }
     try:
         if place.suffix == ".nc":
-            encoding[field.name] |= {"zlib": True, "complevel": 4, "shuffle": True}
+            for each in encoding.values():
+                each |= {"zlib": True, "complevel": 4, "shuffle": True}
             write_files(place.parent, {place.name: lambda part: _netcdf(dataset, part, encoding)})
         elif place.suffix == ".zarr":
             _zarr(dataset, place, encoding)

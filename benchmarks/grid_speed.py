@@ -1,0 +1,146 @@
+"""A model over long files: fields a second and largest resident memory of what `geovision grid` does, and
+quantile mapping beside xsdba's.
+
+Daily rain, half of it dry, in kg m-2 s-1 as a Zarr store of so many years; the correction is fitted on the
+first 2000 days. Each case runs in a process of its own, so that its memory is its own.
+
+    python benchmarks/grid_speed.py [--size 90 180] [--years 10 40]
+
+Appends rows to ``grid_speed.csv`` beside this file. Needs the extras geo, train and baselines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+import geovision
+from geovision.inference.grids import apply_to_grids
+from geovision.models.geomodel import GeoModel
+from geovision.provenance import commit
+from geovision.spec import Grid, Grids
+
+DAYS = 2000  # that corrections are fitted on
+NODES = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", type=int, nargs=2, default=(90, 180), help="latitudes and longitudes")
+    parser.add_argument("--years", type=int, nargs="*", default=[10, 40])
+    parser.add_argument("--case", nargs=3, metavar=("NAME", "STORE", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measured(*options.case)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for years in options.years:
+            store = written(Path(folder) / f"rain_{years}.zarr", tuple(options.size), years)
+            for case in ("quantile-mapping", "xsdba", "tiny"):
+                command = [sys.executable, __file__, "--case", case, str(store), f"{folder}/out.zarr"]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                append({
+                    "date": datetime.date.today().isoformat(), "commit": commit() or "", "case": case,
+                    "years": years, "latitudes": options.size[0], "longitudes": options.size[1],
+                    **json.loads(done.stdout.splitlines()[-1]),
+                })  # fmt: skip
+
+
+def written(path: Path, size: tuple[int, int], years: int) -> Path:
+    """A store of daily rain, written a year at a time."""
+    for year in range(years):
+        dates = xr.date_range(f"{1980 + year}-01-01", f"{1980 + year}-12-31", freq="D")
+        rng = np.random.default_rng(year)
+        rain = rng.gamma(0.6, 8.0, (len(dates), *size)) * (rng.random((len(dates), *size)) < 0.5) / 86400
+        field = xr.DataArray(
+            rain.astype(np.float32), dims=("time", "lat", "lon"), name="pr", attrs={"units": "kg m-2 s-1"},
+            coords={"time": dates, "lat": axis(size[0], -45.0), "lon": axis(size[1], 0.0)},
+        )  # fmt: skip
+        how = {"mode": "w", "encoding": {"time": {"units": "days since 1980-01-01"}}} if not year else {
+            "append_dim": "time"
+        }  # fmt: skip
+        field.to_dataset().to_zarr(path, zarr_format=2, **how)
+    return path
+
+
+def axis(count: int, begin: float) -> np.ndarray:
+    return begin + 0.25 + 0.5 * np.arange(count)
+
+
+def measured(case: str, store: str, out: str) -> dict[str, float]:
+    """Seconds of the whole of it, files included, and the peak of this process."""
+    own = xr.open_zarr(store)["pr"]
+    first = own[:DAYS].values * 86400
+    if case == "xsdba":
+        seconds = by_xsdba(own, first, out)
+    else:
+        model = corrected(own, first) if case == "quantile-mapping" else geovision.create("biascorrect-tiny")
+        if case == "tiny":
+            model.network.fit_statistics({"fields": torch.tensor(first[:200, None])}, {})
+        del first
+        began = time.perf_counter()
+        apply_to_grids(model, {"pr": store}, out)
+        seconds = time.perf_counter() - began
+    return {
+        "seconds": round(seconds, 1), "fields_per_second": round(len(own) / seconds, 1),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 1),
+    }  # fmt: skip
+
+
+def corrected(field: xr.DataArray, first: np.ndarray) -> GeoModel:
+    grid = Grid(tuple(field["lat"].values.tolist()), tuple(field["lon"].values.tolist()))
+    model = geovision.create("biascorrect-quantile-mapping", grids=Grids(grid, grid))
+    modelled = torch.tensor(first)
+    model.network.correction.fit(modelled, truth(modelled))
+    return model
+
+
+def truth(modelled: torch.Tensor) -> torch.Tensor:
+    return (modelled * 1.3 - 0.5).clamp_min(0)
+
+
+def by_xsdba(field: xr.DataArray, first: np.ndarray, out: str) -> float:
+    """The same correction, fitted on the same days, over the same file to the same kind of store."""
+    import xsdba
+
+    modelled = field[:DAYS].copy(data=first).assign_attrs(units="mm/day").load()
+    observed = modelled.copy(data=truth(torch.tensor(first)).numpy())
+    correction = xsdba.EmpiricalQuantileMapping.train(
+        observed, modelled, nquantiles=NODES, kind="*", group="time"
+    )
+    began = time.perf_counter()
+    rain = (field.chunk(time=730) * 86400).assign_attrs(units="mm/day")
+    adjusted = correction.adjust(rain, interp="linear")
+    adjusted.rename("pr").astype(np.float32).chunk(time=730).to_dataset().to_zarr(
+        out, mode="w", zarr_format=2
+    )
+    return time.perf_counter() - began
+
+
+def append(row: dict) -> None:
+    table = Path(__file__).with_suffix(".csv")
+    new = not table.is_file()
+    with table.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""A model of fields over whole files: coarse NetCDF or Zarr in, fine NetCDF or Zarr out, piece by piece.
+
+What is read, computed and written at a time is one piece of days, so that memory does not grow with the file.
+Coordinates, calendar, attributes and members stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geovision.errors import InputError, OptionError
+from geovision.heads.field import dropout_ensemble
+from geovision.models.geomodel import GeoModel
+from geovision.models.onto_grid import refined, same_grid
+from geovision.readers.grids import GridSource, align, open_source, regrid, write_grids
+from geovision.readers.grids.variables import VARIABLES
+from geovision.spec import FieldTarget, Grid
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["GridSummary", "apply_to_grids"]
+
+_PIECE = 16 * 2**20
+"""Bytes of the input and of the answer, together, that a piece of days has."""
+
+
+@dataclass(frozen=True)
+class GridSummary:
+    """What was done.
+
+    Attributes:
+        out: The file.
+        fields: That were answered: days, times members of the file.
+        variables: That were written.
+        alignment: What fell out where several channels were brought together by date; empty for one.
+    """
+
+    out: Path
+    fields: int
+    variables: tuple[str, ...]
+    alignment: str = ""
+
+
+def apply_to_grids(
+    model: GeoModel, files: Mapping[str, str | Path], out: str | Path, *,
+    units: Mapping[str, str] | None = None, select: Mapping[str, Mapping[str, float]] | None = None,
+    out_units: str = "", members: int = 0, seed: int = 0, batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> GridSummary:  # fmt: skip
+    """Answer for every day of a file, and write the answers as one file.
+
+    Args:
+        model: Of fields.
+        files: By channel of the model, such as ``"precipitation"``, or by its usual name in files, such as
+            ``"pr"``: a file, store, folder or pattern. A model that is bound to a grid has all brought to it
+            by bilinear interpolation; elsewhere the others are brought to that of the first channel.
+        out: ``.nc`` or ``.zarr``; what stands there is replaced once the new file is whole.
+        units: By channel, where a file does not say its units.
+        select: By channel, values of further axes, such as a level.
+        out_units: Of the answer; the target's own where empty.
+        members: Above 0: so many answers along a new axis ``member``: draws of a head with a distribution, or
+            answers with the model's dropout left on.
+        seed: Of the members.
+        batch_size: Fields a forward pass.
+        progress: Is told (fields done, in all) after each piece.
+
+    Returns:
+        What was written: the quantity itself, and for heads that tell more, quantiles or probabilities as
+        variables of their own.
+
+    Raises:
+        OptionError: A model of something else; members of a file that has members, or of a model that has
+            none.
+        InputError: A channel that is missing or not known, or a grid that the model does not take.
+        UnreadableFileError: A file that is missing or no grid.
+        StorageError: The answer could not be written; what stood there is untouched.
+    """
+    if not isinstance(model.target, FieldTarget):
+        raise OptionError(f"{model.spec.name} answers with a {model.target.kind}, not with a field")
+    was_training = model.training
+    model.eval()
+    try:
+        given, alignment = _stacked(model, files, units or {}, select or {})
+        if members and "member" in given.dims:
+            raise OptionError("the file has members already; members= would make members of members")
+        asking = _Asking(model, given, members, seed, batch_size, progress)
+        with asking.within_period(), _one_after_another():
+            written = asking.answers()
+            write_grids(written, out, units=out_units, title=f"{model.target.name} by {model.spec.name}")
+    finally:
+        model.train(was_training)
+    return GridSummary(Path(out), asking.count, tuple(str(each.name) for each in written), alignment)
+
+
+@contextlib.contextmanager
+def _one_after_another() -> Iterator[None]:
+    """Pieces one at a time: the network has the cores, and memory holds one piece."""
+    try:
+        import dask
+    except ImportError:
+        yield
+        return
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+# --- what goes in ---------------------------------------------------------------------------------
+
+
+def _stacked(
+    model: GeoModel, files: Mapping[str, str | Path], units: Mapping[str, str],
+    select: Mapping[str, Mapping[str, float]],
+) -> tuple[xr.DataArray, str]:  # fmt: skip
+    """All channels ``(time, [member,] channel, lat, lon)``, and what fell out where there are several."""
+    import xarray as xr
+
+    names = [channel.name for channel in model.inputs[0].channels]
+    files, units, select = (_by_channel(each, names, model) for each in (files, units, select))
+    if missing := [name for name in names if name not in files]:
+        raise InputError(f"{model.spec.name} needs {', '.join(missing)}; give each as NAME=FILE")
+    fields = {name: _opened(name, files[name], units, select) for name in names}
+    alignment = ""
+    if len(fields) > 1:
+        aligned = align(fields)
+        fields, alignment = dict(aligned.fields), str(aligned)
+    first = fields[names[0]]
+    grid = _dataset(model.options.grids.given) if model.options.grids else first
+    if grid["lat"].ndim != 1:
+        raise InputError(f"{files[names[0]]}: a rotated grid, and {model.spec.name} is bound to no other; "
+                         "regrid the file, or train the model with grids")  # fmt: skip
+    moved = [field if same_grid(field, grid) else regrid(field, grid) for field in fields.values()]
+    stacked = xr.concat(xr.broadcast(*moved), dim="channel", coords="minimal", compat="override")
+    leading = [axis for axis in ("time", "member") if axis in stacked.dims]
+    return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), alignment
+
+
+def _by_channel(given: Mapping[str, Any], names: Sequence[str], model: GeoModel) -> dict[str, Any]:
+    """The same by the model's own names of its channels."""
+    found = {}
+    for key, value in given.items():
+        name = next((v.name for v in VARIABLES.values() if key in v.names), key)
+        if name not in names:
+            raise InputError(f"{model.spec.name} takes no {key!r}; it takes {', '.join(names)}")
+        found[name] = value
+    return found
+
+
+def _opened(
+    name: str, path: str | Path, units: Mapping[str, str], select: Mapping[str, Mapping[str, float]]
+) -> xr.DataArray:
+    # A level is part of a channel's name, and not of the quantity's.
+    quantity = name if name in VARIABLES else name.rpartition("_")[0]
+    return open_source(
+        "", GridSource(name, str(path), quantity, units=units.get(name, ""), select=select.get(name, {}))
+    )
+
+
+def _dataset(grid: Grid) -> Any:
+    import xarray as xr
+
+    return xr.Dataset(coords={"lat": np.array(grid.lat), "lon": np.array(grid.lon)})
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+
+class _Asking:
+    """One model and one stack of fields."""
+
+    def __init__(
+        self, model: GeoModel, given: xr.DataArray, members: int, seed: int, batch_size: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:  # fmt: skip
+        self.model, self.members, self.seed = model, members, seed
+        self.batch_size, self.progress = batch_size, progress
+        self.given = given
+        self.count = int(np.prod(given.shape[:-3]))
+        self.done = 0
+        own = Grid(tuple(given["lat"].values.tolist()), tuple(given["lon"].values.tolist()))
+        grids = model.options.grids
+        factor = getattr(model.network, "factor", 1)
+        self.grid = grids.target if grids else refined(own, factor)
+        self.layers = self._ask(np.asarray(given[:1].values, np.float32), 0).keys()
+        self.done = 0
+
+    def answers(self) -> list[xr.DataArray]:
+        """Every variable, lazily where the fields are many."""
+        stacked = self._computed()
+        return [self._named(stacked.isel(layer=n), name) for n, name in enumerate(self.layers)]
+
+    def _computed(self) -> xr.DataArray:
+        """``(layer, time, [member,] lat, lon)``."""
+        import xarray as xr
+
+        leading = [str(axis) for axis in self.given.dims[:-3]]
+        if self.members:
+            leading.append("member")
+        coords = {axis: self.given[axis] for axis in leading if axis in self.given.coords}
+        if self.members:
+            coords["member"] = xr.DataArray(np.arange(self.members), dims="member")
+        grid = _dataset(self.grid)
+        data = self._lazily() if self._many() else self._block(self.given.values)
+        return xr.DataArray(
+            data, dims=("layer", *leading, "lat", "lon"),
+            coords={**coords, "lat": grid["lat"], "lon": grid["lon"]},
+        )  # fmt: skip
+
+    def _bytes_a_day(self) -> int:
+        out = int(np.prod(self.grid.size)) * len(self.layers) * max(self.members, 1)
+        per_member = int(np.prod(self.given.shape[-3:])) + out
+        return 4 * per_member * (self.given.sizes.get("member", 1))
+
+    def _many(self) -> bool:
+        return self.given.sizes["time"] * self._bytes_a_day() > _PIECE
+
+    def _lazily(self) -> Any:
+        try:
+            import dask
+            import dask.array as da
+        except ImportError:
+            return self._block(self.given.values)
+        days = max(1, _PIECE // self._bytes_a_day())
+        source = self.given.chunk(dict.fromkeys(self.given.dims, -1) | {"time": days}).data
+        inner = (*self.given.shape[1:-3], *([self.members] if self.members else []), *self.grid.size)
+        pieces, begin = [], 0
+        for number, length in enumerate(source.chunks[0]):
+            piece = dask.delayed(self._block)(source.blocks[number], begin)
+            pieces.append(da.from_delayed(piece, (len(self.layers), length, *inner), np.float32))
+            begin += length * int(np.prod(self.given.shape[1:-3]))
+        return da.concatenate(pieces, axis=1)
+
+    def _block(self, values: NDArray[np.floating], begin: int = 0) -> NDArray[np.float32]:
+        """``(layer, time, [member,] y, x)`` of a piece ``(time, [member,] channel, y, x)``."""
+        lead, flat = values.shape[:-3], values.reshape(-1, *values.shape[-3:])
+        parts = [
+            self._ask(np.asarray(flat[n : n + self.batch_size], np.float32), begin + n)
+            for n in range(0, len(flat), self.batch_size)
+        ]
+        joined = np.stack([np.concatenate([part[name] for part in parts]) for name in self.layers])
+        if self.progress:
+            self.progress(self.done, self.count)
+        return joined.reshape(len(self.layers), *lead, *joined.shape[2:])
+
+    @torch.no_grad()
+    def _ask(self, values: NDArray[np.float32], begin: int) -> dict[str, NDArray[np.float32]]:
+        """By name, ``(field, [member,] y, x)``, NaN where nothing is known."""
+        model = self.model
+        name = model.inputs[0].name
+        device = next((each.device for each in model.parameters()), torch.device("cpu"))
+        fields = torch.from_numpy(np.ascontiguousarray(values)).to(device)
+        fields = fields.reshape(-1, *fields.shape[-3:])
+        there = torch.isfinite(fields)
+        inputs, valid = {name: fields.nan_to_num(0.0)}, {name: there}
+        output = model(inputs, valid=valid)
+        head: Any = model.head
+        if self.members:
+            found = {model.target.name: self._drawn(inputs, valid, output.values, begin)}  # type: ignore[union-attr]
+        else:
+            found = {model.target.name: head.estimate(output.values)}  # type: ignore[union-attr]
+            found |= head.layers(output.values)
+        self.done += len(fields)
+        return {key: _plain(each, output.valid, members=bool(self.members)) for key, each in found.items()}
+
+    def _drawn(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor, begin: int
+    ) -> Tensor:
+        """Members ``(field, member, y, x)``; a field has the same ones whatever piece it lies in."""
+        head: Any = self.model.head
+        drawn = []
+        for n in range(len(values)):
+            seed = self.seed + 1000 * (begin + n)
+            if hasattr(head, "sample"):
+                several = head.sample(values[n : n + 1], members=self.members, seed=seed)
+            else:
+                one = {name: each[n : n + 1] for name, each in inputs.items()}
+                mask = {name: each[n : n + 1] for name, each in valid.items()}
+                several = dropout_ensemble(
+                    self.model, lambda one=one, mask=mask: head.estimate(self.model(one, valid=mask).values),
+                    members=self.members, seed=seed,
+                )  # fmt: skip
+            drawn.append(several[:, 0, 0])
+        return torch.stack(drawn)
+
+    def _named(self, field: xr.DataArray, name: str) -> xr.DataArray:
+        """With the attributes of the file, and its own name and unit."""
+        target = self.model.target
+        assert isinstance(target, FieldTarget)
+        keep = ("title", "institution", "source", "history", "references", "comment")
+        attributes = {key: value for key, value in self.given.attrs.items() if key in keep}
+        is_share = name.startswith("probability")
+        attributes |= {"units": "1" if is_share else target.channel.unit}
+        if name != target.name:
+            attributes["long_name"] = f"{name.replace('_', ' ')} of {target.name}"
+        return field.rename(name).assign_attrs(attributes)
+
+    @contextlib.contextmanager
+    def within_period(self) -> Iterator[None]:
+        """Let a model whose answers depend on the whole period know that it is that of the file."""
+        period: Any = getattr(self.model.network, "period", None)
+        if period is None or "whole_period" not in self.model.spec.capabilities:
+            yield
+            return
+        name = self.model.inputs[0].name
+
+        def ask(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+            chosen = self.given.isel(time=list(days)).values.astype(np.float32)
+            fields = torch.from_numpy(chosen.reshape(-1, *chosen.shape[-3:]))
+            for field in fields.split(1):
+                yield {name: field.nan_to_num(0.0)}, {name: torch.isfinite(field)}
+
+        with period(ask, self.given.sizes["time"]):
+            yield
+
+
+def _plain(values: Tensor, answered: Tensor | None, *, members: bool) -> NDArray[np.float32]:
+    if answered is not None:
+        values = values.where(answered.expand_as(values), torch.nan)
+    plain = values.float().cpu().numpy()
+    return plain if members else plain[:, 0]

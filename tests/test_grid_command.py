@@ -1,0 +1,284 @@
+"""Files of rain through a model: what is kept, what is refused, and that pieces make no difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import geovision
+from geovision.cli import main
+from geovision.datasets.rain_grids import BiasedRain, CoarseRain
+from geovision.datasets.synthetic.rain import fields, write
+from geovision.errors import InputError, OptionError
+from geovision.inference import grids as engine
+from geovision.inference.grids import apply_to_grids
+from geovision.models.geomodel import GeoModel
+from geovision.readers.grids import open_grid, write_grid
+from geovision.training.statistics import fit_statistics
+
+
+@pytest.fixture(scope="module")
+def coarse(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
+    return CoarseRain(CoarseRain.synthetic(tmp_path_factory.mktemp("coarse"), 80, seed=3))
+
+
+@pytest.fixture(scope="module")
+def bilinear(coarse: CoarseRain) -> GeoModel:
+    return geovision.create("downscale-bilinear", **coarse.options())
+
+
+def fine(path: Path) -> xr.DataArray:
+    return xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else "h5netcdf")["precipitation"]
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_what_comes_out_is_what_the_model_says_day_by_day(
+    suffix: str, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
+    model = geovision.create("downscale-tiny", **coarse.options())
+    fit_statistics(model, coarse)
+    seen: list[tuple[int, int]] = []
+    summary = apply_to_grids(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / f"fine{suffix}",
+                             progress=lambda *step: seen.append(step))  # fmt: skip
+    found = fine(summary.out)
+    assert (summary.fields, summary.variables) == (80, ("precipitation",))
+    assert len(seen) == 12  # pieces of seven days
+    assert seen[-1] == (80, 80)
+    assert found.attrs["units"] == "mm day-1"
+    truth = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")
+    assert np.allclose(found["lat"], truth["lat"])
+    assert np.allclose(found["lon"], truth["lon"])
+    assert (found["time"].values == truth["time"].values).all()
+    for day in (0, 11, 79):
+        (answer,) = model.predict({"fields": coarse[day]["inputs"]["fields"]})
+        assert np.allclose(found[day].values, answer.values, atol=1e-4, equal_nan=True)
+
+
+def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
+    _, given, _ = fields(5, seed=1, size=(16, 24), calendar="noleap", start="2000-02-27")
+    members = xr.concat([given, given * 2], dim="member").assign_coords(member=[3, 7])
+    members = members.transpose("time", "member", "lat", "lon").assign_attrs(
+        units="mm day-1", source="a model"
+    )
+    write_grid(members, tmp_path / "in.nc", units="kg m-2 s-1")
+    model = geovision.create("downscale-nearest")
+    apply_to_grids(model, {"precipitation": tmp_path / "in.nc"}, tmp_path / "out.nc", out_units="kg m-2 s-1")
+    found = fine(tmp_path / "out.nc")
+    assert found.dims == ("time", "member", "lat", "lon")
+    assert found["member"].values.tolist() == [3, 7]
+    assert found["time"].dt.calendar == "noleap"
+    assert str(found["time"].values[2])[:10] == "2000-03-01"
+    assert found.attrs["units"] == "kg m-2 s-1"
+    assert found.attrs["source"] == "a model"
+    expected = np.repeat(np.repeat(given.values, 4, 1), 4, 2)
+    assert np.allclose(found[:, 0].values * 86400, expected, rtol=1e-4)
+    assert np.allclose(found[:, 1].values * 86400, 2 * expected, rtol=1e-4)
+    assert np.allclose(np.diff(found["lat"]), 0.25)
+
+
+def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp_path: Path) -> None:
+    quantiles = geovision.create("downscale-tiny", head="quantiles",
+                                 head_options={"quantiles": [0.1, 0.5, 0.9]}, **coarse.options())  # fmt: skip
+    fit_statistics(quantiles, coarse)
+    given = {"pr": coarse.root / "rain_coarse.nc"}
+    apply_to_grids(quantiles, given, tmp_path / "quantiles.nc")
+    found = xr.open_dataset(tmp_path / "quantiles.nc", engine="h5netcdf")
+    assert set(found.data_vars) == {"precipitation", "quantile_0.1", "quantile_0.5", "quantile_0.9"}
+    assert bool(
+        (found["quantile_0.1"] <= found["quantile_0.9"]).where(found["precipitation"].notnull(), True).all()
+    )
+    gamma = geovision.create("downscale-tiny", head="bernoulli-gamma", **coarse.options())
+    fit_statistics(gamma, coarse)
+    apply_to_grids(gamma, given, tmp_path / "members.nc", members=3, seed=2)
+    drawn = fine(tmp_path / "members.nc")
+    assert drawn.sizes["member"] == 3
+    there = drawn.notnull().all("member")
+    assert bool((drawn.std("member").where(there, 1) > 0).any())
+    plain = geovision.create("downscale-tiny", **coarse.options())
+    fit_statistics(plain, coarse)
+    with pytest.raises(OptionError, match="the model has no dropout"):
+        apply_to_grids(plain, given, tmp_path / "none.nc", members=3)
+    assert not (tmp_path / "none.nc").exists()
+
+
+def test_members_by_dropout_do_not_depend_on_pieces(
+    coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = geovision.create("downscale-tiny", arch={"dropout": 0.3}, **coarse.options())
+    fit_statistics(model, coarse)
+    given = {"pr": coarse.root / "rain_coarse.nc"}
+    apply_to_grids(model, given, tmp_path / "whole.nc", members=2)
+    monkeypatch.setattr(engine, "_PIECE", 13 * 4 * (8 * 12 + 32 * 48 * 2))
+    apply_to_grids(model, given, tmp_path / "pieces.nc", members=2, batch_size=5)
+    whole, pieces = fine(tmp_path / "whole.nc"), fine(tmp_path / "pieces.nc")
+    assert np.allclose(whole, pieces, atol=1e-4, equal_nan=True)
+    assert not np.allclose(whole[:, 0], whole[:, 1], equal_nan=True)
+
+
+def test_quantile_delta_takes_the_period_of_the_file(tmp_path: Path) -> None:
+    data = BiasedRain(BiasedRain.synthetic(tmp_path / "biased", 80, seed=3))
+    model = geovision.create("biascorrect-quantile-delta", **data.options())
+    geovision.train(model, data, progress=False)
+    apply_to_grids(model, {"pr": data.root / "rain_model.nc"}, tmp_path / "out.nc")
+    given = open_grid(data.root / "rain_model.nc", "precipitation")
+    expected = model.network.correction(torch.from_numpy(given.values))
+    expected = expected.clamp(0, float(model.head.limit)).numpy()
+    assert np.allclose(fine(tmp_path / "out.nc").values, expected, rtol=1e-3, atol=1e-3)
+
+
+# --- the command, and bad input ---------------------------------------------------------------------
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def saved(coarse: CoarseRain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that the command trained."""
+    out = tmp_path_factory.mktemp("run")
+    code = run(
+        "train", "downscale-quantile-mapping", "--data", coarse.root, "--split", "2001-2006", "--out", out
+    )
+    assert code == 0
+    return out / "model"
+
+
+def test_a_hydrologists_three_commands(
+    saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("evaluate", saved, "--data", coarse.root, "--split", "2007-2008", "--bootstrap", 0) == 0
+    assert "rmse" in capsys.readouterr().out
+    out = tmp_path / "fine.nc"
+    assert run("grid", saved, coarse.root / "rain_coarse.nc", "--out", out) == 0
+    written = capsys.readouterr()
+    assert written.out.strip() == str(out)
+    assert "80 fields, variables precipitation" in written.err
+    assert (fine(out).fillna(0) >= 0).all()
+
+
+def unlabelled(
+    coarse: CoarseRain, path: Path, change=lambda values: values, units: str | None = None
+) -> Path:
+    """Coarse rain in kg m-2 s-1 again, changed, saying another unit or none."""
+    dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
+    dataset["precipitation"].values = change(dataset["precipitation"].values)
+    dataset["precipitation"].attrs.pop("units")
+    dataset["precipitation"].attrs.pop("standard_name", None)
+    if units:
+        dataset["precipitation"].attrs["units"] = units
+    dataset.to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+def _holed(values: np.ndarray) -> np.ndarray:
+    values = values.copy()
+    values[5] = np.nan
+    return values
+
+
+CHANGES = {
+    "no units": (lambda v: v, None, (), "has no units; declare them"),
+    "a flux as a rate": (lambda v: v, "mm/day", (), "would be plausible in 'kg m-2 s-1'"),
+    "an unknown unit": (lambda v: v, "furlong/fortnightly", (), "unit 'furlong/fortnightly' is not known"),
+    "another quantity": (lambda v: v, "K", (), "cannot be converted"),
+    "contradicted": (lambda v: v, "kg m-2 s-1", ("--units", "pr=mm/day"), "was declared 'mm/day'"),
+    "negative": (lambda v: v - 1e-4, "kg m-2 s-1", (), "negative precipitation"),
+    "constant": (lambda v: np.full_like(v, 1e-4), "kg m-2 s-1", (), "in every cell of all 80 steps"),
+    "empty": (lambda v: np.full_like(v, np.nan), "kg m-2 s-1", (), "is missing everywhere"),
+    "infinite": (lambda v: np.where(v > 0, np.inf, v), "kg m-2 s-1", (), "infinite"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_bad_rain_is_one_clear_line_and_nothing_is_written(
+    what: str, saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, units, options, message = CHANGES[what]
+    bad = unlabelled(coarse, tmp_path / "bad.nc", change, units)
+    out = tmp_path / "out.nc"
+    out.write_text("what stood there")
+    assert run("grid", saved, bad, "--out", out, *options) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert message in told[-1]
+    assert "bad.nc" in told[-1]
+    assert out.read_text() == "what stood there"
+
+
+def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, tmp_path: Path) -> None:
+    rounded = unlabelled(coarse, tmp_path / "a.nc", lambda v: np.where(v > 0, v, -1e-10), "[kg m-2 s-1]")
+    assert run("grid", saved, rounded, "--out", tmp_path / "a_out.nc") == 0
+    holed = unlabelled(coarse, tmp_path / "b.nc", _holed)
+    assert run("grid", saved, holed, "--out", tmp_path / "b_out.nc", "--units", "pr=kg m-2 s-1") == 0
+    plain, with_hole = fine(tmp_path / "a_out.nc"), fine(tmp_path / "b_out.nc")
+    assert np.isnan(with_hole[5]).all()
+    rest = [day for day in range(80) if day != 5]
+    assert np.allclose(plain[rest], with_hole[rest], equal_nan=True, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("order", "message"), [([2, 0, 1], "times are out of order"), ([0, 1, 1], "1 times stand twice")]
+)
+def test_times_that_are_shuffled_or_double(
+    order: list[int], message: str, saved: Path, coarse: CoarseRain, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").isel(time=order)
+    dataset.to_netcdf(tmp_path / "times.nc", engine="h5netcdf")
+    assert run("grid", saved, tmp_path / "times.nc", "--out", tmp_path / "out.nc") == 1
+    assert message in capsys.readouterr().err
+
+
+def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseRain, tmp_path: Path) -> None:
+    dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")
+    dataset.assign_coords(lat=dataset["lat"] - 80).to_netcdf(tmp_path / "south.nc", engine="h5netcdf")
+    model = geovision.load(saved)
+    with pytest.raises(InputError, match="grids do not overlap"):
+        apply_to_grids(model, {"pr": tmp_path / "south.nc"}, tmp_path / "out.nc")
+    with pytest.raises(InputError, match="takes no 'psl'; it takes precipitation"):
+        apply_to_grids(model, {"psl": tmp_path / "south.nc"}, tmp_path / "out.nc")
+    both = geovision.create("downscale-tiny", predictors=["specific_humidity_850"], grids=coarse.grids)
+    with pytest.raises(InputError, match="needs specific_humidity_850; give each as NAME=FILE"):
+        apply_to_grids(both, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
+    with pytest.raises(OptionError, match="answers with a class, not with a field"):
+        apply_to_grids(geovision.create("cloud-tiny"), {}, tmp_path / "out.nc")
+
+
+def test_another_calendar_than_that_of_training_is_answered(
+    saved: Path, coarse: CoarseRain, tmp_path: Path
+) -> None:
+    write(tmp_path, 40, seed=5, size=(32, 48), calendar="noleap", start="2004-02-20")
+    assert run("grid", saved, tmp_path / "rain_coarse.nc", "--out", tmp_path / "out.nc") == 0
+    dates = [str(each)[5:10] for each in fine(tmp_path / "out.nc")["time"].values]
+    assert "02-29" not in dates
+    assert len(dates) == 40
+
+
+def test_options_of_the_command(saved: Path, coarse: CoarseRain, tmp_path: Path,
+                                capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    rain = coarse.root / "rain_coarse.nc"
+    for options, message in (
+        (("--units", "pr"), "--units 'pr': expected NAME=VALUE"),
+        (("--select", "pr=plev"), "expected NAME=AXIS:NUMBER"),
+        (("--out-units", "K"), "cannot be converted"),
+    ):
+        assert run("grid", saved, rain, "--out", tmp_path / "out.nc", *options) != 0
+        assert message in capsys.readouterr().err
+    assert run("grid", saved, rain, "--out", tmp_path / "out.txt") != 0
+    assert "fields are written as .nc or .zarr" in capsys.readouterr().err
+
+
+def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp_path: Path) -> None:
+    code = run("train", "downscale-tiny", "--data", coarse.root, "--epochs", 1, "--head", "quantiles",
+               "--factor", 2, "--out", tmp_path)  # fmt: skip
+    assert code == 0
+    model = geovision.load(tmp_path / "model")
+    assert model.options.head == "quantiles"
+    assert model.network.factor == 2
