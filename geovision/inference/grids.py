@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,12 +285,14 @@ class _Asking:
             else:
                 one = {name: each[n : n + 1] for name, each in inputs.items()}
                 mask = {name: each[n : n + 1] for name, each in valid.items()}
-                several = dropout_ensemble(
-                    self.model, lambda one=one, mask=mask: head.estimate(self.model(one, valid=mask).values),
-                    members=self.members, seed=seed,
-                )  # fmt: skip
+                answer = partial(self._estimate, one, mask)
+                several = dropout_ensemble(self.model, answer, members=self.members, seed=seed)
             drawn.append(several[:, 0, 0])
         return torch.stack(drawn)
+
+    def _estimate(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        head: Any = self.model.head
+        return head.estimate(self.model(inputs, valid=valid).values)
 
     def _named(self, field: xr.DataArray, name: str) -> xr.DataArray:
         """With the attributes of the file, and its own name and unit."""
