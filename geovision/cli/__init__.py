@@ -22,6 +22,7 @@ from geovision.cli import (
     explain,
     export,
     hail,
+    hail_samples,
     hub,
     learning,
     predict,
@@ -45,8 +46,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, archive, statistics, scene, learning, data, samples, hail, demo,
-    doctor,
+    tables, predict, explain, export, hub, archive, statistics, scene, learning, data, samples, hail,
+    hail_samples, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 
