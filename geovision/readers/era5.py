@@ -7,6 +7,7 @@ several files, pressure levels in one and single levels in another, hours in as 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,10 @@ def _datasets(path: Path) -> list[Dataset]:
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     try:
-        found = _grib(path) if _is_grib(path) else [_netcdf(path)]
+        with warnings.catch_warnings():
+            # Of other formats' plugins that xarray looks through; what cannot be read is an error.
+            warnings.simplefilter("ignore")
+            found = _grib(path) if _is_grib(path) else [_netcdf(path)]
     except MissingExtraError:
         raise
     except Exception as error:  # decoders raise anything on a damaged file
