@@ -1,16 +1,15 @@
-"""Frames per second of `geovision.archive` beside two usual ways, on the same files, and its memory.
+"""Frames per second of `geovision.archive` beside two usual ways, on the same files.
 
 (a) is the loop that one writes first: Pillow, timm's transform, batches of 32, float32, torch's default
 threads. (b) is the image-classification pipeline of transformers with timm's network in it, batches of
 32; it is left out where transformers is not installed. Neither writes a table; the archive does. All
-take the same generated frames as PNG. The ways take turns, the best turn of each counts; the archive
-has a process for each processor, whose start counts.
+take the same generated frames as PNG. The ways take turns, the best turn of each counts; the archive has a
+process for each processor, whose start counts (``start_s``: an archive of one frame).
 
     pip install transformers                                 # for (b); no part of geovision's extras
-    python benchmarks/archive_speed.py                       # speed, and one worker against two
-    python benchmarks/archive_speed.py --memory              # resident memory, 1,000 and 20,000 frames
+    python benchmarks/archive_speed.py
 
-Appends rows to ``archive_speed.csv`` or ``archive_memory.csv`` beside this file.
+Appends rows to ``archive_speed.csv`` beside this file.
 """
 
 from __future__ import annotations
@@ -21,12 +20,10 @@ import datetime
 import importlib.util
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import timm
 import torch
 from PIL import Image
@@ -37,6 +34,7 @@ from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import Reading, Workers
 from geovision.inference.engine import cores
 from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import prepare
 from geovision.models.timm_bridge import TimmBackbone
 from geovision.provenance import commit
 
@@ -48,40 +46,39 @@ BATCH = 32
 
 
 def main() -> None:
-    options = arguments()
+    options = arguments(__doc__ or "", frames=(3000,), turns=3)
+    for model, source, root in archives(options):
+        append(options.out / "archive_speed.csv", speed(model, source, root, options.turns))
+
+
+def arguments(told: str, *, frames: tuple[int, ...], turns: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--frames", type=int, nargs="+", default=frames, help="sizes of the archive")
+    parser.add_argument("--turns", type=int, default=turns, help="of each way")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSV file")
+    return parser.parse_args()
+
+
+def archives(options: argparse.Namespace) -> Iterator[tuple[GeoModel, Path, Path]]:
+    """Each model with each archive, and a folder for what comes of it."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
         for name in options.models:
             torch.manual_seed(0)
             side = SIZES.get(name, SIZE)
             model = geovision.create(name, size=(side, side))
-            if options.memory:
-                for count in options.frames or (1000, 20000):
-                    append(options.out / "archive_memory.csv", memory(model, frames(root, count), root))
-            else:
-                for count in options.frames or (4000,):
-                    row = speed(model, frames(root, count), root, options.turns)
-                    append(options.out / "archive_speed.csv", row)
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--frames", type=int, nargs="+", help="sizes of the archive")
-    parser.add_argument("--turns", type=int, default=3, help="of each way")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSV files")
-    return parser.parse_args()
+            for count in options.frames:
+                yield model, frames(Path(folder), count), Path(folder)
 
 
 def frames(root: Path, count: int) -> Path:
-    """So many files: some hundred different frames, each several times, seconds apart."""
+    """So many files: a hundred different frames, each several times, seconds apart."""
     folder = root / f"frames-{count}"
     if folder.exists():
         return folder
     drawn = root / "drawn"
     if not drawn.exists():
-        KvammenAurora.synthetic(drawn, 200, seed=0)
+        KvammenAurora.synthetic(drawn, 96, seed=0)
     contents = [path.read_bytes() for path in sorted(drawn.rglob("*.png"))]
     folder.mkdir()
     begin = datetime.datetime(2015, 1, 10, 16)
@@ -105,22 +102,33 @@ def speed(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, ob
     if importlib.util.find_spec("transformers") is None:
         print("transformers is not installed: its pipeline is left out", flush=True)
         del ways["transformers"]
-    best: dict[str, float] = dict.fromkeys(("plain", "transformers", "one_worker", "archive"), 0.0)
+    best = dict.fromkeys(("plain", "transformers", "one_worker", "archive"), 0.0)
     for _ in range(turns):
         for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            rate = len(files) / (time.perf_counter() - begun)
+            rate = len(files) / seconds(way, time.perf_counter)
             best[name] = max(best[name], rate)
             print(f"{model.spec.name}, {name}: {rate:.0f} frames/s", flush=True)
-    return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": len(files), "turns": turns,
+    start = seconds(lambda: run(model, files[0], root, Workers(2)), time.perf_counter)
+    return described(model, len(files), turns) | {
         **{f"{name}_frames_per_s": round(rate, 1) or "" for name, rate in best.items()},
         "archive_over_better": round(best["archive"] / max(best["plain"], best["transformers"]), 2),
         "two_workers_over_one": round(best["archive"] / best["one_worker"], 2),
-        "processors": cores(), "threads": torch.get_num_threads(),
+        "start_s": round(start, 1), "processors": cores(), "threads": torch.get_num_threads(),
     }  # fmt: skip
+
+
+def described(model: GeoModel, frames: int, turns: int) -> dict[str, object]:
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": frames, "turns": turns,
+        "precision": str(prepare(model, "auto").dtype).removeprefix("torch."),
+    }  # fmt: skip
+
+
+def seconds(way: Callable[[], object], clock: Callable[[], float]) -> float:
+    begun = clock()
+    way()
+    return clock() - begun
 
 
 def plain_loop(model: GeoModel, files: list[Path]) -> list[int]:
@@ -167,49 +175,6 @@ def run(model: GeoModel, source: Path, root: Path, workers: Workers, *, read: bo
     assert not summary.failed
     if read:
         assert geovision.read_table(out, columns=["frame"]).num_rows == summary.frames
-
-
-# --- memory -------------------------------------------------------------------------------------
-
-
-def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
-    """Largest resident memory of the driver and of one worker while an archive runs."""
-    watch = Watch()
-    watch.start()
-    begun = time.perf_counter()
-    run(model, source, root, Workers(1), read=False)
-    seconds = time.perf_counter() - begun
-    watch.stop()
-    return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "frames": sum(1 for _ in source.iterdir()), "driver_mb": round(watch.driver / 1e6),
-        "worker_mb": round(watch.workers / 1e6), "seconds": round(seconds),
-    }  # fmt: skip
-
-
-class Watch(threading.Thread):
-    """The largest memory of this process and of its children together, looked at ten times a second."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.driver = self.workers = 0
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        this = psutil.Process()
-        while not self._ended.wait(0.1):
-            self.driver = max(self.driver, this.memory_info().rss)
-            children = 0
-            for child in this.children(recursive=True):
-                try:
-                    children += child.memory_info().rss
-                except psutil.Error:  # it has just ended
-                    continue
-            self.workers = max(self.workers, children)
-
-    def stop(self) -> None:
-        self._ended.set()
-        self.join()
 
 
 def append(path: Path, row: dict[str, object]) -> None:

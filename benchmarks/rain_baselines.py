@@ -79,7 +79,7 @@ def methods(predictors: list, observed, truth: Tensor) -> dict[str, Method]:
 
     def corrected(kind: type) -> Method:
         def method(fit: np.ndarray, ask: np.ndarray) -> Tensor:
-            correction = kind(*truth.shape[1:])
+            correction = kind()
             correction.fit(bilinear[fit], truth[fit])
             return correction(bilinear[ask])
 

@@ -1,7 +1,7 @@
 """Which model tells auroral forms best? The paper's comparison (Kvammen et al. 2020) on one split.
 
     python examples/aurora_comparison.py --data KVAMMEN                       # the published data
-    python examples/aurora_comparison.py --generated 1568 --size 64 --epochs 18 --models …   # a sketch
+    python examples/aurora_comparison.py --generated 784 --size 64 --epochs 8 --batch-size 16   # a sketch
 
 Every model is trained on the data set's training split and scored on its test split: networks from
 scratch and, where `--backbone-weights MODEL=FILE` names a file (or `MODEL=imagenet`, with network), from
@@ -18,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def arguments() -> Any:
     parser.add_argument("--models", nargs="+", default=own)
     parser.add_argument("--backbone-weights", nargs="*", default=[], metavar="MODEL=FILE")
     parser.add_argument("--epochs", type=int, help="instead of each recipe's")
+    parser.add_argument("--batch-size", type=int, help="instead of each recipe's")
     parser.add_argument("--size", type=int, help="height and width, instead of each model's")
     parser.add_argument("--out", type=Path, default=Path("runs/aurora_comparison"))
     return parser.parse_args()
@@ -115,7 +117,12 @@ def loaded(root: Path, split: str, model: Any) -> ImageDataset:
 def recipe(name: str, start: str, options: Any) -> Recipe:
     task = registry.find_task("aurora")
     chosen = task.recipes["scratch" if start == "scratch" else "fine-tune"]
-    return chosen.with_epochs(options.epochs) if options.epochs else chosen
+    if options.epochs:
+        chosen = chosen.with_epochs(options.epochs)
+    if options.batch_size:
+        stages = tuple(replace(stage, batch_size=options.batch_size) for stage in chosen.stages)
+        chosen = replace(chosen, stages=stages)
+    return chosen
 
 
 def described(name: str, start: str, report: Report, options: Any) -> dict[str, Any]:

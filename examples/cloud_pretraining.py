@@ -4,6 +4,8 @@
 
 Each architecture, from scratch and from ImageNet, is cross-validated under folds that keep
 near-duplicates together, and under a naive random split that does not: the difference is what leaks.
+Copies leak whatever label they are filed under, so beside the score of all photos stands that of those
+whose copy, under the naive split, is in the training set with the same label, or with another.
 One table (`table.csv`, a row a training, with the command that made it) and one figure. An
 architecture without `--imagenet NAME=FILE` takes timm's weights, which needs network; `--scratch-only`
 leaves it out. What is finished is read back.
@@ -15,7 +17,7 @@ import argparse
 import csv
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,12 @@ from matplotlib.figure import Figure
 
 import geovision
 from geovision.datasets.ccsn import CCSN
-from geovision.evaluation import cross_validate
+from geovision.evaluation import Predictions, cross_validate
 from geovision.registry import find_task
 from geovision.spec import Recipe
 from geovision.storage import write_files, write_text
 
+SPLITS = ("grouped", "naive")
 PAPER = ("cloud-resnet50", "cloud-mobilenetv2_100", "cloud-vit")
 PUBLISHED = {("cloud-resnet50", "scratch"): 0.85, ("cloud-mobilenetv2_100", "scratch"): 0.87,
              ("cloud-vit", "scratch"): 0.79, ("cloud-vit", "imagenet"): 0.96}  # fmt: skip
@@ -39,18 +42,20 @@ def main() -> None:
     data = geovision.load_dataset("ccsn", options.data)
     assert isinstance(data, CCSN)
     rows = []
+    folds = {split: fold_numbers(data, options.folds, grouped=split == "grouped") for split in SPLITS}
+    copies = copied(data, folds["naive"])
     for name, start, weights in trainings(options):
-        for split in ("grouped", "naive"):
+        for split in SPLITS:
+            out = options.out / f"{name}-{start}-{split}"
             report = cross_validate(
-                name, data, folds=fold_numbers(data, options.folds, grouped=split == "grouped"),
-                recipe=recipe(start, options), backbone_weights=weights, size=options.size,
-                out=options.out / f"{name}-{start}-{split}",
+                name, data, folds=folds[split], recipe=recipe(start, options), backbone_weights=weights,
+                size=options.size, out=out,
             )  # fmt: skip
             figure = report.metrics["macro_f1"]
             rows.append(
                 {"model": name, "start": start, "split": split, "macro_f1": round(figure.value, 4),
                  "low": round(figure.low, 4), "high": round(figure.high, 4),
-                 "top3": round(report.metrics["top3"].value, 4),
+                 "top3": round(report.metrics["top3"].value, 4), **told(copies, out),
                  "published": PUBLISHED.get((name, start), ""), "folds": options.folds,
                  "epochs": options.epochs, "size": options.size[0],
                  "commit": report.provenance.get("commit", ""), "command": " ".join(sys.argv)}
@@ -96,6 +101,32 @@ def fold_numbers(data: CCSN, count: int, *, grouped: bool) -> list[int]:
     for fold, (_, test) in enumerate(data.folds(k=count, seed=0, grouped=grouped)):
         number[test] = fold
     return number.tolist()
+
+
+def copied(data: CCSN, fold: Sequence[int]) -> dict[str, np.ndarray]:
+    """Photos that have a near-duplicate in another fold: with their own label alone, or with another."""
+    same, other = np.zeros(len(data), dtype=bool), np.zeros(len(data), dtype=bool)
+    members: dict[str, list[int]] = {}
+    for place, unit in enumerate(data.units):
+        members.setdefault(unit, []).append(place)
+    for group in members.values():
+        for place in group:
+            labels = {data.labels[each] for each in group if fold[each] != fold[place]}
+            same[place] = labels == {data.labels[place]}
+            other[place] = bool(labels - {data.labels[place]})
+    return {"copy_same_label": same, "copy_other_label": other}
+
+
+def told(copies: Mapping[str, np.ndarray], out: Path) -> dict[str, object]:
+    """Part of such photos whose genus was told, and how many there are."""
+    answers = Predictions.join(
+        [Predictions.load(path) for path in sorted(out.glob("fold-*/predictions.npz"))]
+    )
+    assert answers.positions is not None
+    right = (answers.predicted == answers.labels).numpy()[np.argsort(answers.positions.numpy())]
+    return {
+        f"top1_{name}": f"{right[photos].mean():.3f} of {photos.sum()}" for name, photos in copies.items()
+    }
 
 
 def save(rows: list[dict[str, Any]], out: Path) -> None:

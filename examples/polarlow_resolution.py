@@ -132,11 +132,15 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     values = np.array([row["positive_f1"] for row in rows])
     spread = [values - [row["low"] for row in rows], [row["high"] for row in rows] - values]
     axes.errorbar(places, values, yerr=spread, fmt="o", capsize=4, color="#0072b2", label="F1")
-    for name, colour, mark in (("positive_precision", "#e69f00", "^"), ("positive_recall", "#009e73", "v")):
-        axes.plot(places, [row[name] for row in rows], mark, color=colour, label=name.partition("_")[2])
+    for name, colour, mark, aside in (
+        ("positive_precision", "#e69f00", "^", -0.12),
+        ("positive_recall", "#009e73", "v", 0.12),
+    ):
+        beside = [row[name] for row in rows]
+        axes.plot(places + aside, beside, mark, color=colour, label=name.partition("_")[2])
     axes.set_xticks(places, [f"{row['pixel_size']:g} m" for row in rows])
     axes.set_xlim(-0.5, len(rows) - 0.5)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(max(min(row["low"] for row in rows) - 0.15, 0), 1.01)
     axes.set_xlabel("pixel size")
     axes.set_ylabel("of polar lows, test split")
     axes.legend(frameon=False, loc="lower left")

@@ -163,7 +163,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     panels = figure.subplots(1, len(COVERS), sharey=True)
     sizes = sorted({row["pixel_size"] for row in rows})
-    names = ["none"] + [f"up to {upto:.0%}" for _, upto in RANGES[1:-1]] + ["more"]
+    names = ["0"] + [f"{above:.0%}-{upto:.0%}" for above, upto in RANGES[1:]]
     for cover, axes in zip(COVERS, panels, strict=True):
         for shift, size in zip(np.linspace(-0.15, 0.15, len(sizes)), sizes, strict=True):
             own = [row for row in rows if (row["cover"], row["pixel_size"]) == (cover, size)]
@@ -171,7 +171,8 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             values = np.array([row["positive_f1"] for row in own])
             spread = [values - [row["low"] for row in own], [row["high"] for row in own] - values]
             axes.errorbar(places, values, yerr=spread, fmt="o-", capsize=3, label=f"{size:g} m")
-        axes.set_xticks(range(len(RANGES)), names)
+        axes.set_xticks(range(len(RANGES)), names, fontsize=8)
+        axes.set_xlim(-0.5, len(RANGES) - 0.5)
         axes.set_title({"swath": "outside the swath", "ice": "under ice", "land": "on land"}[cover])
         axes.set_ylim(0, 1.02)
     panels[0].set_ylabel("F1 of polar lows, test split")

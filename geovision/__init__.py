@@ -19,6 +19,7 @@ _HOMES = {
     "load": "geovision.api",
     "load_dataset": "geovision.api",
     "train": "geovision.api",
+    "distill": "geovision.api",
     "evaluate": "geovision.api",
     "archive": "geovision.api",
     "read_table": "geovision.api",
@@ -36,7 +37,18 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from geovision.api import archive, create, evaluate, explain, info, load, load_dataset, read_table, train
+    from geovision.api import (
+        archive,
+        create,
+        distill,
+        evaluate,
+        explain,
+        info,
+        load,
+        load_dataset,
+        read_table,
+        train,
+    )
     from geovision.errors import GeovisionError
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel, Output

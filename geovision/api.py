@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from geovision.inference import Progress, Reading, Summary, Workers
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["archive", "create", "evaluate", "explain", "info", "load", "load_dataset", "read_table", "train"]
+__all__ = [
+    "archive",
+    "create",
+    "distill",
+    "evaluate",
+    "explain",
+    "info",
+    "load",
+    "load_dataset",
+    "read_table",
+    "train",
+]
 
 
 def info(name: str) -> ModelSpec:
@@ -247,6 +258,31 @@ def train(
     )  # fmt: skip
 
 
+def distill(
+    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, share: float = 0.5,
+    validation: GeoDataset | None = None, recipe: Recipe | None = None, out: str | Path | None = None,
+    resume: bool = False, devices: int | str = "auto", workers: int = 0, progress: bool = True,
+) -> GeoModel:  # fmt: skip
+    """Train a small model of fields on the truth and on what a large one says of the same samples: knowledge
+    refinement (arXiv:2602.12980).
+
+    Args:
+        teacher: A trained model of the same field; it is asked once about each sample.
+        student: From `create`; trained in place.
+        data: Training samples, which both take.
+        share: Of the loss against the teacher, 0 up to, but not, 1: a teacher alone passes on its bias.
+        validation, recipe, out, resume, devices, workers, progress: As of `train`.
+
+    Raises:
+        OptionError: They answer different fields, the student is not trained by steps, or its recipe changes
+            samples at random.
+    """
+    return resolve("geovision.training:distill")(
+        teacher, student, data, share=share, validation=validation, recipe=recipe,
+        out=Path(out) if out else None, resume=resume, devices=devices, workers=workers, progress=progress,
+    )  # fmt: skip
+
+
 def evaluate(
     model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
     progress: bool = False,
@@ -268,7 +304,8 @@ def evaluate(
 def archive(
     model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
     reading: Reading | None = None, workers: Workers | None = None, files_a_shard: int = 128,
-    batch_size: int = 16, precision: str = "auto", progress: Callable[[Progress], None] | None = None,
+    batch_size: int | None = None, precision: str = "auto",
+    progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Answer for every frame of an archive, and write a table with a row for each.
 
@@ -280,7 +317,7 @@ def archive(
         reading: How frames are read, `geovision.inference.Reading`.
         workers: Who does it, `geovision.inference.Workers`; None: a process for each processor.
         files_a_shard: Files that are answered, written and marked together.
-        batch_size: Frames a forward pass.
+        batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
         precision: As for `GeoModel.predict`.
         progress: Is told after each shard.
     """

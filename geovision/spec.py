@@ -54,9 +54,10 @@ OUR_RECONSTRUCTION: Mark = "our reconstruction"
 OUR_CHOICE: Mark = "our choice"
 OUR_MEASUREMENT: Mark = "our measurement"
 
-Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period"]
+Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period", "unpaired"]
 """``any_size``: takes fields of any height and width. ``grid_bound``: is fitted for one grid and answers on
-that alone. ``whole_period``: what it says of a day depends on the period that is asked about."""
+that alone. ``whole_period``: what it says of a day depends on the period that is asked about. ``unpaired``:
+is fitted on distributions alone, so that the days of its data need not be those of the truth."""
 
 Fit = Literal["gradient", "closed_form", "none"]
 
@@ -632,6 +633,7 @@ class Task:
     Args:
         name: Also the file name in `geovision.tasks` and the first word of each model's name.
         question: What it answers, as its user would ask.
+        chinese: Title and question once more, for pages that speak both languages.
         inputs: What a model of the task takes, in physical units.
         scalars: Measurements that a model may take beside the first input, each optional.
         target: What comes out.
@@ -665,6 +667,7 @@ class Task:
     published: tuple[Reference, ...] = ()
     cautions: tuple[str, ...] = ()
     citation: str = ""
+    chinese: tuple[str, str] | None = None
 
     @property
     def dataset(self) -> str:

@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).parents[1]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("geovision", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("geovision")
 
 
 @pytest.fixture(autouse=True)

@@ -62,6 +62,11 @@ class Hub:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
 
+    @property
+    def elsewhere(self) -> str:
+        """The same by another name: the client treats a host of large files otherwise than the Hub."""
+        return f"http://localhost:{self.server.server_port}"
+
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
@@ -112,6 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
+        self.send_header("Connection", "close")  # a server that is closed is gone
         if "Content_Length" not in headers:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -158,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         oid = next((oid for oid, blob in self.hub.blobs.items() if blob == data), "")
         oid = oid or hashlib.sha256(data).hexdigest()
         self.hub.blobs.setdefault(oid, data)
-        self._send(302, Location=f"{self.hub.url}/cdn/{oid}", X_Repo_Commit=commit,
+        self._send(302, Location=f"{self.hub.elsewhere}/cdn/{oid}", X_Repo_Commit=commit,
                    X_Linked_Etag=f'"{oid}"', X_Linked_Size=str(len(data)))  # fmt: skip
 
     def _cdn(self, _body: bytes, oid: str) -> None:

@@ -115,7 +115,13 @@ def test_info_says_what_a_model_takes_and_answers(run, name: str):
             f"{reference['metric']} {reference['value']:g} ({reference['mark']}: {reference['source']}"
             in page
         )
-    assert document["recipe"]["stages"]
+    if document["fit"] == "gradient":
+        recipes = [registry.find_model(name).recipe or task.recipe, *task.recipes.values()]
+        assert all(f"batches of {stage.batch_size}" in page for recipe in recipes for stage in recipe.stages)
+        assert document["recipe"]["stages"]
+    else:
+        assert document["recipe"] is None
+        assert "epochs" not in page
 
 
 def test_info_of_a_wrong_name(run):

@@ -17,10 +17,13 @@ from torch import Tensor
 
 import geovision
 from geovision import registry
+from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.errors import InputError
 from geovision.metrics import METRICS
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task, resolve
+from geovision.training import closed_form
+from geovision.training.statistics import fit_statistics, takes_statistics
 
 REPOSITORY = Path(__file__).parents[1]
 SIZE = (32, 32)
@@ -37,16 +40,61 @@ every_entry = pytest.mark.parametrize("spec", ENTRIES, ids=name_of)
 every_task = pytest.mark.parametrize("task", TASKS, ids=name_of)
 
 
-def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = ()) -> GeoModel:
-    """The entry's small form, the same weights each time."""
+def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = (), size: tuple[int, int] = SIZE) -> GeoModel:
+    """The entry's small form, the same weights each time, fitted where it cannot answer before."""
     torch.manual_seed(0)
     task = registry.find_task(spec.task)
-    model = assemble(spec, task, Options(arch=spec.tiny, size=SIZE, scalars=scalars)).eval()
-    if spec.fit == "closed_form" and hasattr(model.head, "fit"):
-        inputs = inputs_of(model, 24, seed=5)
-        with torch.no_grad():
-            model.head.fit(model.features(inputs), target_of(model, next(iter(inputs.values()))))
+    model = assemble(spec, task, Options(arch=spec.tiny, size=size, scalars=scalars)).eval()
+    if spec.fit == "closed_form":
+        closed_form.fit(model, Drawn(model, 24), progress=False)
+    elif takes_statistics(model):
+        fit_statistics(model, Drawn(model, 24))
     return model
+
+
+class Drawn(GeoDataset):
+    """Samples of the right form without meaning."""
+
+    card = DatasetCard("drawn", "Drawn", "", "", "", "sample", "none")
+
+    def __init__(self, model: GeoModel, count: int) -> None:
+        self.task, self.target = model.task.name, model.target
+        self.inputs = inputs_of(model, count, seed=5)
+        first = next(iter(self.inputs.values()))
+        if isinstance(model.target, ClassTarget):
+            self.truth = torch.arange(count) % len(model.target.classes)
+        else:
+            factor = getattr(model.network, "factor", 1)
+            self.truth = truth_of(model, (count, 1, *(side * factor for side in first.shape[-2:])))
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def __getitem__(self, index: int) -> Sample:
+        inputs = {name: values[index] for name, values in self.inputs.items()}
+        return Sample(inputs=inputs, valid={}, target=self.truth[index], unit=str(index), source=str(index))
+
+    @property
+    def units(self) -> list[str]:
+        return [str(index) for index in range(len(self))]
+
+    def subset(self, indices):
+        raise NotImplementedError
+
+    def plot(self, sample, prediction=None):
+        raise NotImplementedError
+
+    @classmethod
+    def synthetic(cls, root, n, *, seed=0):
+        raise NotImplementedError
+
+
+def truth_of(model: GeoModel, shape: tuple[int, ...]) -> Tensor:
+    """Fields within the range of the target, masks of yes and no."""
+    draw = torch.rand(shape, generator=torch.Generator().manual_seed(7))
+    if isinstance(model.target, FieldTarget):
+        return plausible(model.target.channel, shape, torch.Generator().manual_seed(7))
+    return (draw < 0.3).float()
 
 
 def plausible(channel: Channel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -70,10 +118,10 @@ def inputs_of(model: GeoModel, count: int, *, seed: int = 0) -> dict[str, Tensor
 
 
 def target_of(model: GeoModel, values: Tensor) -> Tensor:
-    """A target that fits the answer: classes in turn, or a mask or field of half."""
+    """A target that fits the answer: classes in turn, or a mask or field."""
     if isinstance(model.target, ClassTarget):
         return torch.arange(len(values)) % len(model.target.classes)
-    return torch.full_like(values, 0.5)
+    return truth_of(model, (len(values), 1, *values.shape[-2:]))
 
 
 # --- forward and backward -----------------------------------------------------------------------
@@ -92,8 +140,21 @@ def test_forward_gives_what_the_target_says(spec: ModelSpec):
     if isinstance(model.target, ClassTarget):
         assert values.shape == (2, len(model.target.classes))
     else:
-        assert values.ndim == 4
-        assert len(values) == 2
+        answer, _ = model.head.scored(values, target_of(model, values), None)
+        first = next(iter(inputs.values()))
+        factor = getattr(model.network, "factor", 1)
+        assert answer.shape == (2, 1, *(side * factor for side in first.shape[-2:]))
+
+
+@every_entry
+def test_answers_on_grids_stay_in_the_range_of_the_target(spec: ModelSpec):
+    model = tiny(spec)
+    if isinstance(model.target, ClassTarget):
+        pytest.skip("classes have no range")
+    with torch.no_grad():
+        answer = model.head.estimate(model(inputs_of(model, 2, seed=9)).values * 10)
+    low, high = model.target.channel.valid_range if isinstance(model.target, FieldTarget) else (0.0, 1.0)
+    assert low <= float(answer.min()) <= float(answer.max()) <= high
 
 
 @every_entry
@@ -146,10 +207,8 @@ def test_the_same_seed_gives_the_same_model_and_the_same_answer(spec: ModelSpec)
 def test_what_is_differentiable_is_explained(spec: ModelSpec):
     if "differentiable" not in spec.capabilities:
         pytest.skip(f"{spec.name} has no gradient")
-    torch.manual_seed(0)
-    task = registry.find_task(spec.task)
     # Twice as large, for behind the last stage of a small network is one cell.
-    model = assemble(spec, task, Options(arch=spec.tiny, size=(2 * SIZE[0], 2 * SIZE[1]))).eval()
+    model = tiny(spec, size=(2 * SIZE[0], 2 * SIZE[1]))
     sample = {name: values[0] for name, values in inputs_of(model, 1).items()}
     found = geovision.explain(model, sample)
     given = model.inputs[0]
@@ -261,8 +320,7 @@ def room_of(reference: str) -> str:
 def string_references(task: Task) -> Iterator[tuple[str, str]]:
     """(room that a reference belongs to, reference) of a task and its models."""
     yield "heads", task.head
-    if task.loss:  # empty where the heads have losses of their own
-        yield "heads", task.loss
+    yield from (("heads", reference) for reference in (task.loss, *task.heads.values()) if reference)
     yield from (("datasets", reference) for reference in task.datasets.values())
     yield from (("readers", given.reader) for given in task.inputs if given.reader)
     yield from (("metrics", METRICS[name]) for name in task.metrics)

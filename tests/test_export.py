@@ -30,7 +30,9 @@ def forms() -> Iterator[ModelSpec]:
     """Exportable entries, each small form once: many entries differ in size alone."""
     seen = set()
     for spec in ENTRIES:
-        arch = {key: value for key, value in (spec.arch | spec.tiny).items() if key != "imagenet"}
+        arch = {
+            key: value for key, value in (spec.arch | spec.tiny).items() if key not in ("imagenet", "factor")
+        }
         key = (spec.builder, spec.head, repr(sorted(arch.items())))
         if "exportable" in spec.capabilities and key not in seen:
             seen.add(key)

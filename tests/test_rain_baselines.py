@@ -78,14 +78,14 @@ def pair() -> tuple[Tensor, Tensor]:
 
 def test_linear_scaling_takes_the_bias_of_the_mean(pair: tuple[Tensor, Tensor]) -> None:
     model, truth = pair
-    scaling = LinearScaling(*truth.shape[1:])
+    scaling = LinearScaling()
     scaling.fit(model, truth)
     assert float(fields.bias(scaling(model), truth, over="time").abs().max()) < 1e-4
 
 
 def test_quantile_mapping_undoes_a_monotone_bias_on_other_days(pair: tuple[Tensor, Tensor]) -> None:
     model, truth = pair
-    mapping = EmpiricalQuantileMapping(*truth.shape[1:])
+    mapping = EmpiricalQuantileMapping()
     mapping.fit(model[:400], truth[:400])
     found, wanted = mapping(model[400:]), truth[400:]
     before, after = (fields.rmse(each, wanted) for each in (model[400:], found))
@@ -101,7 +101,7 @@ def test_quantile_mapping_gives_the_observed_distribution() -> None:
     """Nodes at every value: each day becomes the observed one of its rank."""
     generator = torch.Generator().manual_seed(0)
     modelled, observed = (torch.randn(50, 3, 2, generator=generator).exp() * k for k in (1, 5))
-    mapping = EmpiricalQuantileMapping(3, 2, nodes=50)
+    mapping = EmpiricalQuantileMapping(nodes=50)
     mapping.fit(modelled, observed)
     found = mapping(modelled).sort(0).values
     torch.testing.assert_close(found, observed.sort(0).values, rtol=1e-4, atol=1e-4)
@@ -110,12 +110,12 @@ def test_quantile_mapping_gives_the_observed_distribution() -> None:
 def test_a_delta_mapping_keeps_a_change_that_quantile_mapping_loses(pair: tuple[Tensor, Tensor]) -> None:
     """A climate with rain a quarter stronger: the ratio of its means to the present's stays."""
     model, truth = pair
-    mapping = QuantileDeltaMapping(*truth.shape[1:])
+    mapping = QuantileDeltaMapping()
     mapping.fit(model, truth)
     now, later = mapping(model), mapping(1.25 * model)
     assert float(later.mean() / now.mean()) == pytest.approx(1.25, rel=1e-3)
     assert float(now.mean() / truth.mean()) == pytest.approx(1, abs=0.02)
-    empirical = EmpiricalQuantileMapping(*truth.shape[1:])
+    empirical = EmpiricalQuantileMapping()
     empirical.fit(model, truth)
     assert abs(float(empirical(1.25 * model).mean() / empirical(model).mean()) - 1.25) > 0.02
 
@@ -125,7 +125,7 @@ def test_corrections_are_saved_keep_gaps_and_do_not_blow_up(kind, pair: tuple[Te
     model, truth = (each.clone() for each in pair)
     truth[:, 0, 0] = math.nan
     model[5, 2, 2] = math.nan
-    mapping = kind(*truth.shape[1:])
+    mapping = kind()
     mapping.fit(model, truth)
     found = mapping(model)
     assert torch.isnan(found[5, 2, 2])
@@ -134,7 +134,7 @@ def test_corrections_are_saved_keep_gaps_and_do_not_blow_up(kind, pair: tuple[Te
     inside[:, 0, 0] = inside[5, 2, 2] = False
     assert torch.isfinite(found[inside]).all()
     assert float(found[inside].min()) >= 0
-    again = kind(*truth.shape[1:])
+    again = kind()
     again.load_state_dict(mapping.state_dict())
     torch.testing.assert_close(again(model), found, equal_nan=True)
     extreme = mapping(torch.full_like(model, 1000.0))

@@ -1,7 +1,7 @@
 """Parts of the documentation that are written from the code when it is built.
 
-Directives: ``models``, ``datasets``, ``cli``, ``exceptions``, ``benchmarks``. Each is a function that gives
-Markdown, so that a test can read it too.
+Directives: ``models``, ``datasets``, ``cli``, ``exceptions``, ``benchmarks``, and ``study`` with the name of
+a table in ``docs/data``. Each is a function that gives Markdown, so that a test can read it too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from geovision.cli import app as command_line
 from geovision.datasets.base import DatasetCard
 from geovision.spec import ModelSpec, Task, WeightSpec, resolve
 
-__all__ = ["benchmarks", "cli", "datasets", "exceptions", "models", "setup"]
+__all__ = ["benchmarks", "cli", "datasets", "exceptions", "models", "setup", "study"]
 
+STUDIES = Path(__file__).resolve().parents[1] / "data"
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -221,6 +222,24 @@ def _benchmark(path: Path) -> str:
     )
 
 
+# --- studies ------------------------------------------------------------------------------------
+
+
+def study(name: str, columns: Sequence[str] = ()) -> str:
+    """The table of a study as its script wrote it, and the command that did.
+
+    Args:
+        name: Of the file in ``docs/data``, without its ending.
+        columns: Those that are shown; all where empty.
+    """
+    with (STUDIES / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    shown = columns or list(rows[0])
+    body = table([each.replace("_", " ") for each in shown], [[row[each] for each in shown] for row in rows])
+    first = rows[0]
+    return f"{body}\n\n`python {first['command']}`, at commit {first['commit'][:10]}"
+
+
 # --- Sphinx -------------------------------------------------------------------------------------
 
 
@@ -232,7 +251,18 @@ def _directive(write: Callable[[], str]) -> type[SphinxDirective]:
     return FromTheCode
 
 
+class Study(SphinxDirective):
+    """``study``: the name of a table, and beneath it the columns that are shown, one word each."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(study(self.arguments[0], " ".join(self.content).split()))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("study", Study)
     for write in (models, datasets, cli, exceptions, benchmarks):
         app.add_directive(write.__name__, _directive(write))
     return {"parallel_read_safe": True}

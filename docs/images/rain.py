@@ -25,7 +25,7 @@ paired = open_paired(data, [SOURCES["ncep.pr"]], SOURCES["eobs.pr"])
 coarse, observed = paired.fields.values()
 early = torch.tensor([unit <= "winter 1994" for unit in split_units(observed, "winter")])
 modelled = torch.tensor(regrid(coarse, observed).values)
-mapping = EmpiricalQuantileMapping(*modelled.shape[1:])
+mapping = EmpiricalQuantileMapping()
 mapping.fit(modelled[early], torch.tensor(observed.values)[early])
 day = int(np.nanmean(observed.values, (1, 2)).argmax())
 figure = maps(

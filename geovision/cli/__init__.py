@@ -18,6 +18,7 @@ from geovision.cli import (
     archive,
     data,
     demo,
+    distill,
     doctor,
     explain,
     export,
@@ -28,6 +29,7 @@ from geovision.cli import (
     predict,
     samples,
     scene,
+    serve,
     statistics,
     tables,
 )
@@ -46,8 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, archive, statistics, scene, learning, data, samples, hail,
-    hail_samples, demo, doctor,
+    tables, predict, explain, export, hub, serve, archive, statistics, scene, learning, distill, data,
+    samples, hail, hail_samples, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

@@ -78,7 +78,10 @@ def archive(
     files_a_shard: Annotated[
         int, typer.Option(min=1, help="Files answered and written together: what a kill can cost.")
     ] = 128,
-    batch_size: Annotated[int, typer.Option(min=1, help="Frames a forward pass.")] = 16,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames a forward pass; what suits the model if absent."),
+    ] = None,
     precision: Annotated[
         Precision, typer.Option(help="auto: bfloat16 where the processor has it.")
     ] = Precision.auto,

@@ -19,6 +19,7 @@ class Form(enum.StrEnum):
     """Formats of exported files."""
 
     onnx = "onnx"
+    web = "web"
 
 
 def register(app: typer.Typer) -> None:
@@ -26,13 +27,16 @@ def register(app: typer.Typer) -> None:
         "geovision export cloud-mobilenetv2 --out clouds.onnx",
         "geovision export cloud-mobilenetv2 --int8 --with-runtime --out phone/clouds.onnx",
         "geovision export runs/mine --int8 --calibration photos/ --out mine.onnx",
+        "geovision export cloud-mobilenetv2 --format web --out site",
     ))(export)  # fmt: skip
 
 
 def export(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
-    form: Annotated[Form, typer.Option("--format", help="Of the file.")] = Form.onnx,
+    out: Annotated[Path, typer.Option(help="The file to write; for web the folder.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="onnx: one file. web: a page that answers in the browser.")
+    ] = Form.onnx,
     int8: Annotated[
         bool, typer.Option("--int8", help="Weights and activations in 8 bits, a quarter of the size.")
     ] = False,
@@ -53,7 +57,8 @@ def export(
     """Write a model as one ONNX file: units in, calibrated answers out, what it is in its metadata.
 
     It is compared with the model before it is kept. `python runtime.py FILE.onnx PHOTO` answers from it with
-    onnxruntime, numpy and Pillow alone.
+    onnxruntime, numpy and Pillow alone. With --format web it lies in a folder with a page around it, static
+    files for any web server, that answers pictures on the phone itself.
     """
     if calibration and not int8:
         raise OptionError("--calibration is for --int8")
@@ -65,6 +70,11 @@ def export(
     from geovision.export import export as write
 
     ranges = calibration_inputs(opened, calibration or None) if int8 else None
+    if form is Form.web:
+        from geovision.web import lay_out_model
+
+        say(f"{lay_out_model(opened, out, calibration=ranges)}: hand it out by HTTPS")
+        return
     written = write(opened, out, axes=axes, calibration=ranges)
     say(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
     if with_runtime:

@@ -100,7 +100,7 @@ def describe(spec: ModelSpec, task: Task) -> dict[str, Any]:
         "architecture_mark": spec.mark,
         "note": spec.note,
         "capabilities": sorted(spec.capabilities),
-        "recipe": dataclasses.asdict(spec.recipe or task.recipe),
+        "recipe": dataclasses.asdict(spec.recipe or task.recipe) if spec.fit == "gradient" else None,
         "weights": [dataclasses.asdict(weight) for weight in spec.weights],
         "published": [dataclasses.asdict(each) for each in _published(spec, task)],
         "datasets": list(task.datasets),
@@ -122,7 +122,7 @@ def _page(spec: ModelSpec, task: Task) -> Iterator[str]:
     yield from _section("inputs", [line for each in spec.inputs or task.inputs for line in _input(each)])
     yield from _section("optional measurements", [_channel(channel) for channel in task.scalars])
     yield from _section("answer", _target(task.target))
-    yield from _section("recipe", _recipe(spec.recipe or task.recipe))
+    yield from _section("recipe", _recipes(spec, task))
     yield from _section("weights", _weights(spec, task))
     yield from _section("published by others", [_reference(each) for each in _published(spec, task)])
     yield from _section("data sets", [" ".join(task.datasets)])
@@ -160,13 +160,26 @@ def _target(target: Target) -> list[str]:
             return [f"field: {_channel(channel)}"]
 
 
+def _recipes(spec: ModelSpec, task: Task) -> list[str]:
+    """The model's own recipe first, then the others that its task has names for."""
+    if spec.fit != "gradient":
+        return ["none: fitted in closed form" if spec.fit == "closed_form" else "none: nothing is fitted"]
+    own = spec.recipe or task.recipe
+    lines = _recipe(own)
+    for name, recipe in task.recipes.items():
+        if recipe != own:
+            lines += [f"--recipe {name}:", *(f"  {line}" for line in _recipe(recipe))]
+    return lines
+
+
 def _recipe(recipe: Recipe) -> list[str]:
     lines = []
     for number, stage in enumerate(recipe.stages, 1):
         size = f", at {stage.size[0]} x {stage.size[1]}" if stage.size else ""
         parameters = "all parameters" if stage.train == "all" else "the head alone"
+        head = "" if stage.head_lr is None else f" (head {stage.head_lr:g})"
         lines.append(
-            f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, rate {stage.lr:g}, "
+            f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, rate {stage.lr:g}{head}, "
             f"weight decay {stage.weight_decay:g}, batches of {stage.batch_size}, {stage.schedule}{size}"
         )
     return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.mark}"]

@@ -83,6 +83,8 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     merging: ClassVar[ClassMerging | None] = None
     """How a model of the task's own classes is scored here; None: only one with the same classes."""
     target: Target
+    synchronous: bool = True
+    """Each truth is of the very time of its input; False: both have the same climate and no more."""
 
     @abc.abstractmethod
     def __len__(self) -> int: ...

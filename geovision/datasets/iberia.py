@@ -4,10 +4,16 @@ of sources that do not."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
 
+from geovision.datasets.base import DatasetCard
+from geovision.datasets.grid_pairs import GridPairs
+from geovision.errors import DatasetError, OptionError, nearest
 from geovision.readers.grids.sources import GridSource
+from geovision.spec import resolve
 
-__all__ = ["CORDEX_POLE", "SOURCES"]
+__all__ = ["CORDEX_POLE", "SOURCES", "IberiaCorrection", "IberiaWinters"]
 
 CORDEX_POLE = (39.25, -162.0)
 """Of the rotated grid of EURO-CORDEX, whose axes the file of CORDEX has, named as if they were geographic."""
@@ -47,3 +53,103 @@ def _sources() -> Iterator[GridSource]:
 
 SOURCES: Mapping[str, GridSource] = {source.name: source for source in _sources()}
 """By name, such as ``"eobs.pr"``."""
+
+
+# --- adapters -----------------------------------------------------------------------------------
+
+_CHANNELS = {
+    "precipitation": "pr",
+    "air_temperature": "tas",
+    "air_pressure_at_mean_sea_level": "psl",
+    "air_temperature_850": "ta850",
+    "specific_humidity_850": "hus850",
+}
+"""Channel to the field of the files."""
+
+
+class IberiaWinters(GridPairs):
+    """Daily rain of E-OBS at 0.5 degrees with fields of a coarse source. See `GridPairs`.
+
+    Args:
+        root, split, size, synchronous: As of `GridPairs`; winters count by the year of their January.
+        origin: ``"ncep"``, ``"cmip5"`` or ``"cordex"``; the last two run freely.
+    """
+
+    card: ClassVar[DatasetCard] = DatasetCard(
+        name="iberia",
+        title="Winters over Iberia: NCEP reanalysis, CMIP5 and CORDEX with E-OBS",
+        source="climate4R (Iturbide et al. 2019, doi:10.1016/j.envsoft.2018.09.009)",
+        licence="E-OBS for non-commercial research and education; see climate4R for the others",
+        citation="Cornes et al. 2018, doi:10.1029/2017JD028200 (E-OBS); Kalnay et al. 1996 (NCEP); "
+        "Iturbide et al. 2019 (climate4R)",
+        split_unit="winter, by the year of its January",
+        layout="EOBS_Iberia_pr.nc and NCEP_Iberia_{pr,tas,psl,ta850,hus850}.nc, the same of CMIP5, "
+        "CORDEX_Iberia_pr.nc",
+        traps=(
+            "No file says its units: rain of E-OBS and CORDEX is in mm/day, of NCEP and CMIP5 in kg m-2 s-1.",
+            "CMIP5 and CORDEX run freely: their days are not those of E-OBS, though they have dates.",
+            "CORDEX is on a rotated grid whose axes are named as if they were geographic.",
+            "E-OBS is missing over sea, and lacks 29 February 1984 where NCEP has it.",
+            "The lowest rain of NCEP is -1e-10, which is rounding.",
+        ),
+    )
+    task: ClassVar[str] = "downscale"
+    by: ClassVar[str] = "winter"
+
+    def __init__(
+        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
+        synchronous: bool = True, origin: str = "ncep",
+    ) -> None:  # fmt: skip
+        origins = [name.lower() for name in _UNITS if name != "EOBS"]
+        if origin not in origins:
+            near = nearest(origin, origins)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"origin {origin!r}; known: {', '.join(origins)}{hint}")
+        self.origin = origin
+        super().__init__(root, split=split, size=size, synchronous=synchronous)
+        self.channels = self.usual()
+
+    def usual(self) -> tuple[str, ...]:
+        """Channels that are given unless `with_predictors` chooses: all, of the day and of those beside."""
+        every = tuple(self._given)
+        return every + tuple(f"{name}_day_{which}" for which in ("before", "after") for name in every)
+
+    def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
+        found = {
+            channel: SOURCES[name]
+            for channel, field in _CHANNELS.items()
+            if (name := f"{self.origin}.{field}") in SOURCES and (self.root / SOURCES[name].file).is_file()
+        }
+        truth = SOURCES["eobs.pr"]
+        missing = [
+            source.file
+            for source in (SOURCES[f"{self.origin}.pr"], truth)
+            if not (self.root / source.file).is_file()
+        ]
+        if missing:
+            raise DatasetError(f"{self.root}: {missing[0]} is missing; expected {self.card.layout}")
+        return found, truth
+
+    @classmethod
+    def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
+        return resolve("geovision.datasets.synthetic.iberia:write")(Path(root), n, seed=seed)
+
+
+class IberiaCorrection(IberiaWinters):
+    """The same for the correction of coarse rain on the grid of E-OBS."""
+
+    card: ClassVar[DatasetCard] = DatasetCard(
+        name="iberia-correction",
+        title="Winters over Iberia: rain to be corrected",
+        source=IberiaWinters.card.source,
+        licence=IberiaWinters.card.licence,
+        citation=IberiaWinters.card.citation,
+        split_unit=IberiaWinters.card.split_unit,
+        layout=IberiaWinters.card.layout,
+        traps=IberiaWinters.card.traps,
+    )
+    task: ClassVar[str] = "biascorrect"
+
+    def usual(self) -> tuple[str, ...]:
+        """Rain alone, which every source has."""
+        return ("precipitation",)

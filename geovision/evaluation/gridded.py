@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from geovision.errors import DatasetError
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
 from geovision.metrics import fields as field_scores
 from geovision.metrics.bootstrap import UnitStates
-from geovision.metrics.gridded import BINS, WholeField
+from geovision.metrics.gridded import BINS, DISTRIBUTIONS, WholeField
 from geovision.metrics.spectra import spectrum
 from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 __all__ = ["Answers", "GriddedReport", "answers", "evaluate_gridded"]
+
+_FREE = (
+    "The inputs run freely: their days are not those of the truth, so distributions alone are "
+    "scored, and no error or correlation."
+)
 
 MOST_KEPT = 2**30
 """Bytes of answers that are kept for the scores and figures that need all of them at once."""
@@ -72,6 +78,31 @@ def _batches(model: GeoModel, data: GeoDataset, batch_size: int, progress: bool)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     known = {spec.name for spec in model.inputs}
     loader = DataLoader(data, batch_size=batch_size, collate_fn=collate)
+    with within_period(model, data):
+        yield from _asked(model, loader, known, device, progress)
+
+
+@contextlib.contextmanager
+def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
+    """Let a model whose answers depend on the whole period know that it is this data set."""
+    period: Any = getattr(model.network, "period", None)
+    if period is None or "whole_period" not in model.spec.capabilities:
+        yield
+        return
+
+    def ask(day: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        sample = data[day]
+        inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
+        valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
+        return dict(model.normalise(inputs, valid)), valid
+
+    with period(ask, len(data)):
+        yield
+
+
+def _asked(
+    model: GeoModel, loader: DataLoader, known: set[str], device: torch.device, progress: bool
+) -> Iterator[Answers]:
     head: Any = model.head
     first = True
     console = Console(stderr=True)
@@ -140,7 +171,8 @@ class GriddedReport(Report):
         fullest: (prediction, truth) ``(y, x)`` of the sample in which there is most to see.
         position: Of that sample in the data set.
         table: Cells without and with the event by bins of probability ``(2, bin)``; None for fields.
-        grid: Middles of the cells; None where they are not known.
+        grid, given_grid: Middles of the cells of the answer and of the input; None where they are not
+            known.
         sample: A sample of the data set by its position.
     """
 
@@ -150,6 +182,7 @@ class GriddedReport(Report):
     position: int
     table: np.ndarray | None = None
     grid: Grid | None = field(default=None, repr=False)
+    given_grid: Grid | None = field(default=None, repr=False)
     sample: Callable[[int], Sample] = field(repr=False)
 
     def figures(self) -> dict[str, matplotlib.figure.Figure]:
@@ -183,7 +216,8 @@ class GriddedReport(Report):
         levels = target.levels or _even_levels(truth)
         unit = target.channel.unit
         drawn = {
-            "maps": plots.maps(given, prediction, truth, extent=extent_of(self.grid, truth.shape),
+            "maps": plots.maps(given, prediction, truth, extent=_extent(self.grid, truth.shape),
+                               coarse_extent=_extent(self.given_grid, given.shape),
                                unit=unit, levels=levels, heading=source)
         }  # fmt: skip
         if self.kept is None:
@@ -200,7 +234,7 @@ class GriddedReport(Report):
         drawn["spectra"] = plots.spectra(powers)  # type: ignore[arg-type]
         bias = field_scores.bias(prediction_all, truth_all, over="time")[0].numpy()
         rmse = field_scores.rmse(prediction_all, truth_all, over="time")[0].numpy()
-        drawn["errors"] = plots.errors(bias, rmse, extent=extent_of(self.grid, bias.shape), unit=unit)
+        drawn["errors"] = plots.errors(bias, rmse, extent=_extent(self.grid, bias.shape), unit=unit)
         return drawn
 
     def _mask_figures(self, target: MaskTarget) -> dict[str, matplotlib.figure.Figure]:
@@ -213,23 +247,18 @@ class GriddedReport(Report):
         return {
             "maps": masks.mask_maps(
                 given, probability, truth, threshold=target.threshold, name=target.name, given_name=name,
-                extent=extent_of(self.grid, truth.shape), heading=source,
+                extent=_extent(self.grid, truth.shape), heading=source,
             ),
             "mask_reliability": masks.mask_reliability(no, yes),
             "performance": masks.performance(no, yes, threshold=target.threshold),
         }  # fmt: skip
 
 
-def extent_of(
-    grid: Grid | None, shape: Sequence[int]
-) -> tuple[float, float, float, float] | None:  # fmt: skip
-    """(west, east, south, north) edges of a grid, degrees; None where it is not known or of another size."""
-    if grid is None or grid.size != tuple(shape) or min(grid.size) < 2:
-        return None
-    ends = []
-    for axis in (grid.lon, grid.lat):
-        ends += [1.5 * axis[0] - 0.5 * axis[1], 1.5 * axis[-1] - 0.5 * axis[-2]]
-    return ends[0], ends[1], ends[2], ends[3]
+def _extent(grid: Grid | None, shape: Sequence[int]) -> tuple[float, float, float, float] | None:
+    """Edges of a grid, where it is known and of this size."""
+    from geovision.plots.fields import extent_of
+
+    return extent_of(grid) if grid is not None and grid.size == tuple(shape) else None
 
 
 def _even_levels(values: np.ndarray) -> tuple[float, ...]:
@@ -242,7 +271,8 @@ def evaluate_gridded(
     model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool
 ) -> GriddedReport:
     """Score a model of fields or masks on a data set. See `geovision.evaluate`."""
-    found = metric_table.applicable(model.task.metrics, model.target)
+    names = [n for n in model.task.metrics if data.synchronous or n in DISTRIBUTIONS]
+    found = metric_table.applicable(names, model.target)
     is_mask = isinstance(model.target, MaskTarget)
     whole = {name: metric for name, metric in found.items() if isinstance(metric, WholeField)}
     summed = {name: metric for name, metric in found.items() if name not in whole}
@@ -261,7 +291,7 @@ def evaluate_gridded(
     table = estimates.pop("mask_table").value[: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
     scores = {name: as_figure(estimate) for name, estimate in estimates.items()}
     together = kept.tensors()
-    notes = []
+    notes = [] if data.synchronous else [_FREE]
     if together:
         scores |= {name: Figure(float(metric(*together))) for name, metric in whole.items()}
     elif whole:
@@ -280,5 +310,6 @@ def evaluate_gridded(
         position=fullest.position,
         table=table,
         grid=model.options.grids.target if model.options.grids else None,
+        given_grid=model.options.grids.given if model.options.grids else None,
         sample=data.__getitem__,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.explanation.placement import Window
-from geovision.explanation.settings import LAYER_METHODS, Settings
+from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
 from geovision.storage import write_files
 
 if TYPE_CHECKING:
@@ -147,7 +147,10 @@ class Explanation:
     @property
     def contributions(self) -> dict[str, dict[str, float]]:
         """By input and channel, what all its values add to the answer; of deeplift by channel of the layer,
-        under the name of the input whose map it is. What is missing adds nothing."""
+        under the name of the input whose map it is. What is missing adds nothing. Empty for methods whose
+        values do not add up."""
+        if self.settings.method not in COMPLETE_METHODS:
+            return {}
         return {name: each.by_channel for name, each in self.inputs.items() if each.by_channel}
 
     @property

@@ -127,6 +127,8 @@ def place(value: Any, spec: InputSpec, *, where: str = "") -> Placement:
     if isinstance(value, Image.Image):
         own = rgb_counts(value, spec, where=where)
         return Placement(own, _seen((own.shape[-2], own.shape[-1]), spec))
+    if isinstance(value, np.ma.MaskedArray) and value.dtype.kind == "f":
+        value = value.filled(np.nan)
     own = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     window = _seen((own.shape[-2], own.shape[-1]), spec)
     if spec.resize == "crop":  # of an array whole cells are taken

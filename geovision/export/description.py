@@ -34,14 +34,15 @@ def describe(model: GeoModel) -> dict[str, Any]:
     """
     temperature = getattr(model.head, "temperature", None)
     weight = model.weight
+    chinese = model.task.chinese or ("", "")
     return {
         "format_version": FORMAT_VERSION,
         "geovision_version": geovision.__version__,
         "model": model.spec.name,
         "task": {
             "name": model.task.name,
-            "title": model.task.title,
-            "question": model.task.question,
+            "title": _in_both(model.task.title, chinese[0]),
+            "question": _in_both(model.task.question, chinese[1]),
             "citation": model.task.citation,
         },
         "inputs": [_input(spec) for spec in model.inputs],
@@ -53,6 +54,11 @@ def describe(model: GeoModel) -> dict[str, Any]:
         "sha256": weights_digest(model),
         "card": model.card or render(model),
     }
+
+
+def _in_both(english: str, chinese: str) -> dict[str, str]:
+    """A text in two languages; English twice where there is no other."""
+    return {"en": english, "zh": chinese or english}
 
 
 def _input(spec: InputSpec) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _compare(traced: Traced, written: onnx.ModelProto, name: str) -> None:
         least, tolerance = (1e-6, MAP_TOLERANCE) if output == MAP else (1.0, TOLERANCE)
         said = values.double()
         largest = max(float(said.abs().max()), least)
-        worst = float((said - torch.from_numpy(found[output])).abs().max())
+        worst = float((said - torch.from_numpy(found[output]).double()).abs().max())
         if not worst <= tolerance * largest:
             raise ExportError(
                 f"{name}: ONNX Runtime answers {output!r} otherwise than torch, by {worst:.2g} in "
@@ -172,7 +172,7 @@ def _label(written: onnx.ModelProto, about: Mapping[str, Any]) -> None:
                   *written.graph.input, *written.graph.output):  # fmt: skip
         del named.metadata_props[:]
     written.producer_name, written.producer_version = "geovision", geovision.__version__
-    written.doc_string = f"{about['model']}: {about['task']['question']}"
+    written.doc_string = f"{about['model']}: {about['task']['question']['en']}"
     text = json.dumps(about, ensure_ascii=False, allow_nan=False)
     written.metadata_props.add(key=METADATA_KEY, value=text)
 

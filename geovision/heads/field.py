@@ -70,6 +70,7 @@ class GivenField(GriddedHead):
             raise OptionError(
                 f"multiple={multiple} of {len(values)} values: expected 1 or more, and some values"
             )
+        self.note_seen(torch.isfinite(truth) if valid is None else torch.isfinite(truth) & valid)
         limit = values.max() * multiple
         self._fit_scale(values)
         self.limit.copy_(torch.maximum(limit, self.limit) if torch.isfinite(self.limit) else limit)

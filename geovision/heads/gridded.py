@@ -44,13 +44,32 @@ class GriddedHead(nn.Module):
     Attributes:
         answer: What `decode` gives.
         grid: Middles of the cells of the answer; None where they are not known.
+        seen: On that grid, where the training data ever had a truth; empty where none is known.
     """
 
     answer: type[FieldPrediction] | type[MaskPrediction]
+    seen: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.grid: Grid | None = None
+        self.register_buffer("seen", torch.zeros(0, 0, dtype=torch.bool))
+
+    @torch.no_grad()
+    def note_seen(self, there: Tensor) -> None:
+        """Keep where the training data have a truth ``(sample, 1, y, x)``: elsewhere, as over sea, nothing
+        was learnt, and nothing is answered."""
+        if self.grid is not None and self.grid.size == tuple(there.shape[-2:]):
+            self.seen = there.flatten(0, 1).any(0)
+
+    def answered(self, inputs: Any, valid: Any, shape: Sequence[int]) -> Tensor | None:
+        """Where the answer means something, ``(1, 1, y, x)``; None: everywhere."""
+        return self.seen[None, None] if tuple(self.seen.shape) == tuple(shape[-2:]) else None
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if prefix + "seen" in state_dict:
+            self.seen = torch.empty_like(state_dict[prefix + "seen"])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def estimate(self, values: Tensor) -> Tensor:
         """What is scored ``(batch, 1, y, x)``: the field in its unit, or the probability."""

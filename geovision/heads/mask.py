@@ -116,6 +116,7 @@ class MaskHead(GivenMask):
             OptionError: No cell counts.
         """
         yes, there = counted(truth.float(), valid)
+        self.note_seen(there)
         count, positive = float(there.sum()), float(yes.sum())
         if not count:
             raise OptionError("no cell of the training masks counts; look at their valid masks")

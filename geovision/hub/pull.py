@@ -106,6 +106,8 @@ def explained(error: Exception, address: Address, name: str = "") -> GeovisionEr
     for kind, text in told.items():
         if isinstance(error, kind):
             return WeightsNotAvailable(f"{address}: {text}")
+    while error.__cause__ is not None:
+        error = error.__cause__  # type: ignore[assignment]
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return DownloadError(f"{address}: {name or 'the Hub'}: {reason}; check the network and run it again")
 

@@ -20,7 +20,7 @@ from geovision import storage
 from geovision.errors import InputError, OptionError, StorageError, WeightsError
 from geovision.inference import engine
 from geovision.inference.inventory import ArchiveFile, Source, inventory
-from geovision.inference.rows import BATCH_SIZE, Reading, read_frames, rows_of_files
+from geovision.inference.rows import Reading, batch_size_for, read_frames, rows_of_files
 from geovision.inference.shards import Plan, Shard
 from geovision.inference.table import MODEL, Table
 from geovision.models.batch import PRECISIONS
@@ -116,7 +116,7 @@ class Summary:
 def archive(
     model: GeoModel, source: Source, out: str | Path, *,
     reading: Reading | None = None, workers: engine.Workers | None = None,
-    files_a_shard: int = FILES_A_SHARD, batch_size: int = BATCH_SIZE, precision: str = "auto",
+    files_a_shard: int = FILES_A_SHARD, batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Answer for every frame of an archive, and write a table of Parquet by station and date.
@@ -135,7 +135,7 @@ def archive(
         reading: How frames are read.
         workers: Who does it; None: a process for each processor.
         files_a_shard: Files that are answered, written and marked together: what a kill can cost.
-        batch_size: Frames a forward pass.
+        batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
         precision: As for `GeoModel.predict`; ``"auto"`` in a table that was begun is what it has.
         progress: Is told after each shard.
 
@@ -146,6 +146,7 @@ def archive(
             marked as finished stays.
         MissingExtraError: A library of the extra [scale], or for sites of [sky], is not installed.
     """
+    batch_size = batch_size_for(model) if batch_size is None else batch_size
     _refuse(model, out, precision, files_a_shard, batch_size)
     reading = reading or Reading()
     workers = workers or engine.Workers(engine.cores())

@@ -24,7 +24,8 @@ from geovision.metrics.pairing import paired
 from geovision.spec import FieldTarget, MaskTarget, Target
 
 __all__ = [
-    "BINS", "MaskTable", "WholeField", "csi", "csi_1", "csi_10", "ets", "ets_10", "f1", "far", "far_10",
+    "BINS", "DISTRIBUTIONS", "MaskTable", "WholeField", "csi", "csi_1", "csi_10", "ets", "ets_10", "f1",
+    "far", "far_10",
     "frequency_bias", "fss_10_5", "hss", "mask_brier", "mask_fss", "mask_pr_auc", "mask_table", "ms_ssim",
     "p95_bias", "p99_bias", "p999_bias", "pod", "pod_10", "psnr", "r01_bias", "ralsd", "rx1day_bias",
     "sdii_bias", "ssim", "time_correlation", "wasserstein",
@@ -35,6 +36,13 @@ BINS = 100
 
 RANGE = 100.0
 """mm/day: the range that PSNR and SSIM of rain are stated with."""
+
+
+DISTRIBUTIONS = frozenset((
+    "bias", "p95_bias", "p99_bias", "p999_bias", "r01_bias", "sdii_bias", "rx1day_bias", "ralsd",
+    "wasserstein",
+))  # fmt: skip
+"""Scores that mean something where the days of the answers are not those of the truth."""
 
 
 # --- fields, by sums ------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from geovision.spec import (
     resolve,
 )
 
-__all__ = ["GeoModel", "Options", "Output", "assemble"]
+__all__ = ["GeoModel", "Options", "Output", "answered_by", "assemble"]
 
 
 class Output(NamedTuple):
@@ -266,9 +266,8 @@ class GeoModel(nn.Module):
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, values: Tensor
     ) -> Tensor | None:
         """Where the answer to a batch means something, of bool and broadcastable to `values`; None:
-        everywhere. The network says so, if it says anything (``answered(inputs, valid, shape)``)."""
-        told: Any = getattr(self.network, "answered", None)
-        return told(inputs, valid, values.shape) if told else None
+        everywhere. Network and head say so, if they say anything (``answered(inputs, valid, shape)``)."""
+        return answered_by((self.network, self.head), inputs, valid, values)
 
     def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         """What training makes small: the head's own loss, or the task's.
@@ -370,3 +369,17 @@ class GeoModel(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.spec.name}, {self.parameter_count():,} parameters"
+
+
+def answered_by(
+    parts: Sequence[nn.Module], inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None,
+    values: Tensor,
+) -> Tensor | None:  # fmt: skip
+    """Where all of these modules, as far as they say anything, have an answer; None: everywhere."""
+    found: Tensor | None = None
+    for part in parts:
+        told: Any = getattr(part, "answered", None)
+        where = told(inputs, valid, values.shape) if told else None
+        if where is not None:
+            found = where if found is None else found & where
+    return found

@@ -208,5 +208,5 @@ def last_times(sequence: Tensor, times: int) -> Tensor:
     short = times - sequence.shape[1]
     if short <= 0:
         return sequence[:, -times:]
-    nothing = sequence.new_zeros(len(sequence), short, *sequence.shape[2:])
+    nothing = sequence.new_zeros(sequence.shape[0], short, *sequence.shape[2:])
     return torch.cat([nothing, sequence], dim=1)

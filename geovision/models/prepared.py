@@ -31,7 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geovision.hardware import hardware_bfloat16
 from geovision.models.generated import generated_inputs
-from geovision.models.geomodel import GeoModel
+from geovision.models.geomodel import GeoModel, answered_by
 from geovision.models.preprocess import physical
 
 __all__ = ["TOLERANCE", "Prepared", "joined", "prepare"]
@@ -117,8 +117,7 @@ class Prepared:
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor
     ) -> Tensor | None:
         """Where the answers to a batch mean something; None: everywhere. See `GeoModel.answered`."""
-        told: Any = getattr(self.network, "answered", None)
-        return told(inputs, valid or None, values.shape) if told else None
+        return answered_by((self.network, self.head), inputs, valid or None, values)
 
 
 def _rows(batch: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:

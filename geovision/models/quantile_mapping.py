@@ -7,6 +7,8 @@ correction makes negative values of a quantity that has none.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,17 @@ _RATIO = 10.0
 """Largest factor of a correction by ratios: a cell that is dry in the model says nothing about its rain."""
 
 
-class LinearScaling(nn.Module):
+class _Correction(nn.Module):
+    """Buffers of the grid that it is fitted on."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        for name in self._buffers:
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class LinearScaling(_Correction):
     """The field times the ratio of the means, in each cell (Lenderink et al. 2007), the ratio at most 10.
 
     Shape:
@@ -27,22 +39,22 @@ class LinearScaling(nn.Module):
 
     ratio: Tensor
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("ratio", torch.full((height, width), torch.nan))
+        self.register_buffer("ratio", torch.full((1, 1), torch.nan))
 
     @torch.no_grad()
     def fit(self, modelled: Tensor, observed: Tensor) -> None:
         """From fields of the same dates ``(time, y, x)``."""
         m, o = _common(modelled, observed)
         mean, wanted = m.nanmean(0), o.nanmean(0)
-        self.ratio.copy_((wanted / mean.clamp_min(1e-9)).clamp(0, _RATIO))
+        self.ratio = (wanted / mean.clamp_min(1e-9)).clamp(0, _RATIO)
 
     def forward(self, field: Tensor) -> Tensor:
         return field * self.ratio
 
 
-class EmpiricalQuantileMapping(nn.Module):
+class EmpiricalQuantileMapping(_Correction):
     """Each value to the observed one of the same rank, in each cell (Panofsky and Brier 1968; Gudmundsson et
     al. 2012, doi:10.5194/hess-16-3383-2012).
 
@@ -50,7 +62,6 @@ class EmpiricalQuantileMapping(nn.Module):
     Where the model is dry more often than the truth, its dry days stay dry.
 
     Args:
-        height, width: Of the grid.
         nodes: Quantiles kept.
 
     Shape:
@@ -60,19 +71,19 @@ class EmpiricalQuantileMapping(nn.Module):
     modelled: Tensor
     observed: Tensor
 
-    def __init__(self, height: int, width: int, *, nodes: int = 100) -> None:
+    def __init__(self, *, nodes: int = 100) -> None:
         super().__init__()
         self.register_buffer("levels", (torch.arange(nodes) + 0.5) / nodes, persistent=False)
-        self.register_buffer("modelled", torch.full((nodes, height, width), torch.nan))
-        self.register_buffer("observed", torch.full((nodes, height, width), torch.nan))
+        self.register_buffer("modelled", torch.full((nodes, 1, 1), torch.nan))
+        self.register_buffer("observed", torch.full((nodes, 1, 1), torch.nan))
 
     @torch.no_grad()
     def fit(self, modelled: Tensor, observed: Tensor) -> None:
         """From fields of the same dates ``(time, y, x)``; ranks alone are compared, so the days need not
         follow each other."""
         m, o = _common(modelled, observed)
-        self.modelled.copy_(_quantiles(m, self.levels))  # type: ignore[arg-type]
-        self.observed.copy_(_quantiles(o, self.levels))  # type: ignore[arg-type]
+        self.modelled = _quantiles(m, self.levels)  # type: ignore[arg-type]
+        self.observed = _quantiles(o, self.levels)  # type: ignore[arg-type]
 
     def forward(self, field: Tensor) -> Tensor:
         found = _interpolated(field, self.modelled, self.observed)
@@ -90,15 +101,24 @@ class QuantileDeltaMapping(EmpiricalQuantileMapping):
         ``(time, y, x)``, a whole period -> the same.
     """
 
-    def forward(self, field: Tensor) -> Tensor:
+    def forward(self, field: Tensor, period: Tensor | None = None) -> Tensor:
+        """The corrected field.
+
+        Args:
+            period: Quantiles of the period that it is of, from `quantiles_of`; None: `field` is all of it.
+        """
         levels = self.levels.view(-1, 1, 1).expand_as(self.modelled)  # type: ignore[operator]
-        own = _quantiles(field, self.levels)  # type: ignore[arg-type]
+        own = self.quantiles_of(field) if period is None else period
         rank = _interpolated(field, own, levels)
         modelled, observed = (
             _interpolated(rank, levels, self.modelled),
             _interpolated(rank, levels, self.observed),
         )
         return field * (observed / modelled.clamp_min(1e-9)).clamp(0, _RATIO)
+
+    def quantiles_of(self, field: Tensor) -> Tensor:
+        """The quantiles of a period ``(time, y, x)`` that ranks are taken in, ``(node, y, x)``."""
+        return _quantiles(field, self.levels)  # type: ignore[arg-type]
 
 
 def _common(modelled: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ class WithScalars(nn.Module):
         features = self.backbone(inputs, valid=valid, context=context)
         values = inputs.get(SCALARS)
         if values is None:
-            values = features.new_zeros(len(features), self.count)
+            values = features.new_zeros(features.shape[0], self.count)
             present = torch.zeros_like(values)
         elif valid is not None and SCALARS in valid:
             present = valid[SCALARS].to(features.dtype)

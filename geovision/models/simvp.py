@@ -124,7 +124,7 @@ class SimVP(nn.Module):
         )
 
     def forward(self, sequence: Tensor) -> Tensor:
-        batch = len(sequence)
+        batch = sequence.shape[0]  # not its len: how many samples there are is open in an exported graph
         first = x = self.encoder[0](sequence.flatten(0, 1))
         for block in list(self.encoder)[1:]:
             x = block(x)

@@ -67,7 +67,7 @@ class Cell(nn.Module):
 
     def begin(self, x: Tensor) -> States:
         """The states before the first time, for maps like `x`: H and C, all 0."""
-        zeros = x.new_zeros(len(x), self.width, *x.shape[-2:])
+        zeros = x.new_zeros(x.shape[0], self.width, *x.shape[-2:])
         return zeros, zeros
 
     def forward(self, x: Tensor, states: States, m: Tensor) -> tuple[States, Tensor]:
@@ -223,7 +223,7 @@ class RecurrentStack(nn.Module):
 
     def begin(self, x: Tensor) -> tuple[list[States], Tensor, Tensor]:
         """The states of every layer, M and Z before the first time."""
-        zeros = x.new_zeros(len(x), self.num_features, *x.shape[-2:])
+        zeros = x.new_zeros(x.shape[0], self.num_features, *x.shape[-2:])
         return [cell.begin(x) for cell in self._cells()], zeros, zeros
 
     def step(

@@ -108,7 +108,7 @@ class TwoMemories(nn.Module):
     def begin(self, x: Tensor) -> States:
         """Mi and Mr before the first time, 0."""
         d = self.width
-        return x.new_zeros(len(x), d, d), x.new_zeros(len(x), self.heads, d, d)
+        return x.new_zeros(x.shape[0], d, d), x.new_zeros(x.shape[0], self.heads, d, d)
 
     def forward(self, z: Tensor, mi: Tensor, mr: Tensor) -> States:
         u, v = self.u_and_v(z).tanh().flatten(2).chunk(2, dim=1)

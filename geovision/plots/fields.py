@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.plots import new_figure
+from geovision.spec import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["errors", "maps", "quantile_quantile", "spectra", "taylor"]
+__all__ = ["errors", "extent_of", "maps", "quantile_quantile", "spectra", "taylor"]
 
 _Field = NDArray[np.floating]
 
@@ -22,7 +23,7 @@ RAIN_LEVELS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150)
 
 
 def maps(
-    coarse: _Field, prediction: _Field, truth: _Field, *,
+    coarse: _Field, prediction: _Field | None, truth: _Field, *,
     extent: tuple[float, float, float, float] | None = None,
     coarse_extent: tuple[float, float, float, float] | None = None,
     unit: str = "mm/day", levels: Sequence[float] = RAIN_LEVELS, heading: str = "",
@@ -31,21 +32,20 @@ def maps(
 
     Args:
         coarse: ``(y, x)`` on its own grid; the others on one grid. South first, NaN is grey.
+        prediction: None: what went in and the truth alone.
         extent, coarse_extent: (west, east, south, north) edges in degrees; None: cells are counted.
         levels: Where colours change; below the first it is white.
     """
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm
 
-    figure = new_figure(11, 7.4)
-    axes = figure.subplots(2, 2)
+    figure = new_figure(11, 7.4 if prediction is not None else 4)
+    axes = figure.subplots(2 if prediction is not None else 1, 2, squeeze=False)
     colours = colormaps["YlGnBu"].resampled(len(levels) + 1).with_extremes(under="white", bad="0.8")
     norm = BoundaryNorm(levels, colours.N, extend="both")
-    panels = (
-        ("input", coarse, coarse_extent or extent),
-        ("prediction", prediction, extent),
-        ("truth", truth, extent),
-    )
+    panels = [("input", coarse, coarse_extent or extent), ("truth", truth, extent)]
+    if prediction is not None:
+        panels.insert(1, ("prediction", prediction, extent))
     for panel, (title, field, where) in zip(axes.flat, panels, strict=False):
         drawn = panel.imshow(
             field, origin="lower", extent=where, cmap=colours, norm=norm, interpolation="nearest"
@@ -55,6 +55,10 @@ def maps(
             panel.set_xlim(extent[:2])
             panel.set_ylim(extent[2:])
     figure.colorbar(drawn, ax=axes[:, 0], label=unit, location="left", ticks=levels)
+    if heading:
+        figure.suptitle(heading)
+    if prediction is None:
+        return figure
     difference = prediction - truth
     reach = float(np.nanmax(np.abs(difference))) if np.isfinite(difference).any() else 1.0
     apart = axes[1, 1].imshow(
@@ -63,9 +67,19 @@ def maps(
     )  # fmt: skip
     axes[1, 1].set_title("prediction - truth")
     figure.colorbar(apart, ax=axes[:, 1], label=unit)
-    if heading:
-        figure.suptitle(heading)
     return figure
+
+
+def extent_of(grid: Grid) -> tuple[float, float, float, float] | None:
+    """(west, east, south, north) edges of a grid, degrees; None of a grid one cell wide."""
+    if min(grid.size) < 2:
+        return None
+    west, east, south, north = (
+        1.5 * end - 0.5 * beside
+        for axis in (grid.lon, grid.lat)
+        for end, beside in ((axis[0], axis[1]), (axis[-1], axis[-2]))
+    )
+    return west, east, south, north
 
 
 def errors(

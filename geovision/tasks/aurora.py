@@ -119,6 +119,7 @@ TASK = Task(
     name="aurora",
     title="Auroral form",
     question="Which of seven auroral forms does this all-sky frame show?",
+    chinese=("极光形态", "这幅全天空图像显示的是七种极光形态中的哪一种？"),
     inputs=(FRAME,),
     target=ClassTarget(
         tuple(card.code for card in FORMS), FORMS,
@@ -174,6 +175,7 @@ _PIXELS, _KNN, _SVM = (
     "geovision.heads.support_vectors:SupportVectors",
 )
 _RESNET50 = {"backbone": "resnet50", "imagenet": "a1_in1k"}
+_MOBILENETV2 = {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k"}
 
 MODELS = (
     _model("resnet50", "resnet50", "a1_in1k", parameters=23_522_375, mark=AS_PUBLISHED,
@@ -200,6 +202,12 @@ MODELS = (
               note="nearest neighbours on the features of ResNet-50 as it comes; needs backbone_weights"),
     _baseline("svm-resnet50", _SVM, _BUILDER, _RESNET50, {"backbone": "test_resnet"}, parameters=23_508_032,
               note="support-vector machine on the features of ResNet-50 as it comes; needs backbone_weights"),
+    _baseline("knn-mobilenetv2", _KNN, _BUILDER, _MOBILENETV2, {"backbone": "test_resnet"},
+              parameters=2_223_872,
+              note="nearest neighbours on the features of MobileNetV2 as it comes; needs backbone_weights"),
+    _baseline("svm-mobilenetv2", _SVM, _BUILDER, _MOBILENETV2, {"backbone": "test_resnet"},
+              parameters=2_223_872,
+              note="support vectors on the features of MobileNetV2 as it comes; needs backbone_weights"),
     _model("tiny", "test_resnet", "r160_in1k", parameters=373_367,
            note="for tests and demonstrations, not for use"),
 )  # fmt: skip

@@ -172,6 +172,7 @@ TASK = Task(
     name="cloud",
     title="Cloud genus",
     question="Which cloud genus does this photo of the sky show?",
+    chinese=("云属识别", "这张天空照片中是哪一属的云？"),
     inputs=(PHOTO,),
     scalars=SCALARS,
     target=ClassTarget(

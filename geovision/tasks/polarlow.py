@@ -118,6 +118,7 @@ TASK = Task(
     name="polarlow",
     title="Polar low",
     question="Does this radar picture of the sea show a polar low?",
+    chinese=("极地低压", "这幅海面雷达图像中有极地低压吗？"),
     inputs=(SAR,),
     target=ClassTarget(
         tuple(card.code for card in CARDS), CARDS, order_source="the authors' folders, sorted",

@@ -9,15 +9,12 @@ are loaded (`_load_from_state_dict`).
 
 from __future__ import annotations
 
-import torch
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from geovision.datasets.base import GeoDataset, Sample, collate
+from geovision.datasets.base import GeoDataset, Sample
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
+from geovision.training.features import features_of
 from geovision.training.statistics import fit_statistics, takes_statistics
 
 __all__ = ["Normalised", "fit"]
@@ -59,26 +56,8 @@ def fit(model: GeoModel, data: GeoDataset, *, progress: bool = True) -> None:
         if takes_statistics(model):
             fit_statistics(model, data)
     elif head is not None:
-        head(*_features(model, data, progress=progress))
+        head(*features_of(model, data, progress=progress))
     else:
         raise OptionError(
             f"{model.spec.name} is entered as closed_form, but neither its network nor its head has a fit"
         )
-
-
-@torch.inference_mode()
-def _features(model: GeoModel, data: GeoDataset, *, progress: bool) -> tuple[Tensor, Tensor]:
-    """What the network makes of each sample ``(sample, feature)``, and the classes ``(sample,)`` of
-    those that have one."""
-    features, labels = [], []
-    model.eval()
-    batches = DataLoader(data, batch_size=32, collate_fn=collate)
-    for batch in track(
-        batches, "features", console=Console(stderr=True), disable=not progress, transient=True
-    ):
-        model.check(batch["inputs"], valid=batch["valid"])
-        found = model.features(batch["inputs"], valid=batch["valid"])
-        known = batch["valid"].get("target", torch.ones_like(batch["target"], dtype=torch.bool))
-        features.append(found[known].float())
-        labels.append(batch["target"][known])
-    return torch.cat(features), torch.cat(labels)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from geovision import registry
 from geovision.datasets.base import GeoDataset
 from geovision.errors import MissingExtraError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 from geovision.training import closed_form
+from geovision.training.distillation import Teaching
+from geovision.training.features import fit_outlier_score
 from geovision.training.record import training_record
 from geovision.training.run_folder import RunFolder, describe_run
 
@@ -20,24 +23,43 @@ def train(
     model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
     recipe: Recipe | None = None, out: Path | None = None, resume: bool = False,
     devices: int | str = "auto", workers: int = 0, progress: bool = True,
+    teaching: Teaching | None = None,
 ) -> GeoModel:  # fmt: skip
-    """Train a model in place. See `geovision.train`, which is this."""
+    """Train a model in place. See `geovision.train`, which is this.
+
+    Args:
+        teaching: What a teacher said of the samples, see `geovision.training.distillation`.
+    """
     if resume and out is None:
         raise OptionError("resume=True needs the folder of the training: out=")
+    if not data.synchronous and "unpaired" not in model.spec.capabilities:
+        known = [
+            name
+            for name in registry.list_models(task=model.task.name)
+            if "unpaired" in registry.find_model(name).capabilities
+        ]
+        raise OptionError(
+            f"{data.card.name}: its inputs run freely, and {model.spec.name} is trained on pairs. These need "
+            f"none: {', '.join(known) or 'no model of this task'}"
+        )
     recipe = recipe or model.recipe
     folder = RunFolder(out) if out else None
     if folder:
-        folder.open(describe_run(model, data, validation, recipe), resume=resume)
+        described = describe_run(model, data, validation, recipe)
+        if teaching:
+            described["teacher"] = {"name": teaching.name, "share": teaching.share}
+        folder.open(described, resume=resume)
         if folder.finished:
             return _finished(model, folder)
     if model.spec.fit == "gradient":
-        _by_gradient(model, data, validation, recipe, folder, devices, workers, progress)
+        _by_gradient(model, data, validation, recipe, folder, devices, workers, progress, teaching)
     else:
         begun = time.perf_counter()
         if model.spec.fit == "closed_form":
             closed_form.fit(model, data, progress=progress)
         model.training_record = training_record(data, None, seconds=time.perf_counter() - begun)
     model.eval()
+    fit_outlier_score(model, data, validation, progress=progress)
     if folder:
         model.save(folder.model)
     return model
@@ -54,7 +76,7 @@ def _finished(model: GeoModel, folder: RunFolder) -> GeoModel:
 
 def _by_gradient(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe,
-    folder: RunFolder | None, devices: int | str, workers: int, progress: bool,
+    folder: RunFolder | None, devices: int | str, workers: int, progress: bool, teaching: Teaching | None,
 ) -> None:  # fmt: skip
     try:
         import lightning  # noqa: F401
@@ -62,7 +84,7 @@ def _by_gradient(
         raise MissingExtraError("lightning", "train") from error
     from geovision.training import gradient
 
-    job = gradient.Job(model, data, validation, recipe, folder, devices, workers, progress)
+    job = gradient.Job(model, data, validation, recipe, folder, devices, workers, progress, teaching)
     gradient.fit(job)
     model.training_record = training_record(
         data, recipe, seconds=sum(row["seconds"] for row in job.rows), epochs=len(job.rows),

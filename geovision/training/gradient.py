@@ -30,11 +30,12 @@ from geovision.spec import Recipe, Stage
 from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau
 from geovision.training.data import Batches, Rows, balanced_batch_count, batch_count, gather
 from geovision.training.depthwise import unstrided_depthwise
+from geovision.training.distillation import Teaching
 from geovision.training.module import HEADER, StageModule
 from geovision.training.prior import flatten_prior, takes_prior
 from geovision.training.progress import ProgressBar
 from geovision.training.run_folder import RunFolder
-from geovision.training.statistics import fit_statistics, takes_statistics
+from geovision.training.statistics import fit_answers, fit_statistics, takes_answers, takes_statistics
 
 __all__ = ["Job", "fit"]
 
@@ -48,6 +49,7 @@ class Job:
     Attributes:
         folder: None keeps nothing on disk.
         workers: Processes that read data.
+        teaching: What a teacher said of the samples, in their order.
         rows: The log, a row an epoch, filled as it goes.
     """
 
@@ -59,6 +61,7 @@ class Job:
     devices: int | str
     workers: int
     progress: bool
+    teaching: Teaching | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -88,6 +91,8 @@ def fit(job: Job) -> None:
                 _run_stage(job, number, samples, bar, reached if state and here else None)
     if job.recipe.flatten_prior:
         flatten_prior(job.model, job.data, job.recipe.flatten_prior)
+    if takes_answers(job.model):
+        fit_answers(job.model, samples.first())
 
 
 def _check(job: Job) -> None:
@@ -220,7 +225,7 @@ def _run_stage(
     batches, validation = samples.training(number), samples.validation(number)
     module = StageModule(
         job.model, job.recipe, number, steps_per_epoch=len(batches), soft=samples.soft,
-        size=samples.size(stage),
+        size=samples.size(stage), teaching=job.teaching,
     )  # fmt: skip
     if reached:
         batches.start_at(reached["epoch"], reached["batch"])

@@ -17,6 +17,7 @@ from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim
 from geovision.training.augment import Augmentation, mix
 from geovision.training.data import Batch, step_seed
+from geovision.training.distillation import Teaching
 
 __all__ = ["HEADER", "StageModule"]
 
@@ -36,15 +37,17 @@ class StageModule(L.LightningModule):
         soft: Class probabilities ``(sample, class)`` of the training samples, instead of their
             labels.
         size: (height, width) that pictures are trained at; None: their own.
+        teaching: What a teacher said of the training samples.
     """
 
     def __init__(
         self, model: GeoModel, recipe: Recipe, number: int, *, steps_per_epoch: int,
-        soft: Tensor | None = None, size: tuple[int, int] | None = None,
+        soft: Tensor | None = None, size: tuple[int, int] | None = None, teaching: Teaching | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
         self.recipe, self.number, self.steps_per_epoch = recipe, number, steps_per_epoch
+        self.teaching = teaching
         self.soft: Tensor | None
         self.register_buffer("soft", soft, persistent=False)
         self._augment = Augmentation(recipe.augment, model.inputs, model.target, size=size)
@@ -107,7 +110,10 @@ class StageModule(L.LightningModule):
         batch = self._softened(self._augment(self._plain(batch)))
         if isinstance(self.model.target, ClassTarget):
             batch = mix(batch, self.recipe.augment)
-        loss = self.model.loss(*self._answered(batch))
+        values, target, valid = self._answered(batch)
+        loss = self.model.loss(values, target, valid)
+        if self.teaching is not None:
+            loss = self.teaching.loss(self.model, loss, values, batch.position)
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
         self.loss_steps += 1
         return loss

@@ -1,9 +1,9 @@
-"""What a model has to know of its training data before the first step: scales of its inputs, reach of its
-answers. Never taken from what is validated or tested on."""
+"""What a model has to know of its training data before the first step, scales of its inputs and reach of its
+answers, and after the last, how its answers are spread. Never taken from what is validated or tested on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,33 +13,66 @@ from geovision.datasets.base import GeoDataset, collate
 from geovision.models.geomodel import GeoModel
 from geovision.training.data import Rows
 
-__all__ = ["fit_statistics", "takes_statistics"]
+__all__ = ["fit_answers", "fit_statistics", "takes_answers", "takes_statistics"]
 
 _MOST_BYTES = 2**30
 """Of samples that statistics are taken of; of more, evenly spaced ones are."""
+
+_AT_ONCE = 64
+"""Samples that are answered together."""
 
 
 def fit_statistics(model: GeoModel, data: GeoDataset | Rows) -> None:
     """Fit what the network and the head of a model take from training data, in place.
 
     The network is given ``fit_statistics(inputs, valid)``, normalised as its `forward` sees them; the head
-    ``fit_statistics(target, valid)``. What has none is left alone.
+    ``fit_statistics(target, valid)``; a network that begins with a fit to the targets has
+    ``fit_base(inputs, valid, target, there)``. What has none is left alone.
     """
     network, head = _fitting(model.network), _fitting(model.head)
+    base: Any = getattr(model.network, "fit_base", None)
     inputs, valid, target = _samples(data)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     there = valid.get("target")
     masks = {name: mask.to(device) for name, mask in valid.items() if name != "target"}
-    if network is not None:
-        given = {name: values.to(device) for name, values in inputs.items()}
-        network(model.normalise(given, masks), masks)
+    target, there = target.to(device), None if there is None else there.to(device)
+    if network is not None or base is not None:
+        given = model.normalise({name: values.to(device) for name, values in inputs.items()}, masks)
+        if network is not None:
+            network(given, masks)
+        if base is not None:
+            base(given, masks, target, there)
     if head is not None:
-        head(target.to(device), None if there is None else there.to(device))
+        head(target, there)
 
 
 def takes_statistics(model: GeoModel) -> bool:
     """Whether a model takes anything from its training data before the first step."""
-    return any(_fitting(part) is not None for part in (model.network, model.head))
+    parts = (_fitting(model.network), _fitting(model.head), getattr(model.network, "fit_base", None))
+    return any(part is not None for part in parts)
+
+
+def takes_answers(model: GeoModel) -> bool:
+    """Whether the head takes anything from the answers to the training data after the last step."""
+    return hasattr(model.head, "fit_answers")
+
+
+@torch.inference_mode()
+def fit_answers(model: GeoModel, data: GeoDataset | Rows) -> None:
+    """Give the head ``fit_answers(values, target, valid)``, what it said of the training data, in place."""
+    head: Any = model.head
+    inputs, valid, target = _samples(data)
+    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    there = valid.pop("target", None)
+    before = model.training
+    model.eval()
+    values = []
+    for rows in torch.arange(len(target)).split(_AT_ONCE):
+        given = {name: each[rows].to(device) for name, each in inputs.items()}
+        masks = {name: each[rows].to(device) for name, each in valid.items()}
+        values.append(model(given, valid=masks or None).values.float())
+    head.fit_answers(torch.cat(values), target.to(device), None if there is None else there.to(device))
+    model.train(before)
 
 
 def _fitting(part: nn.Module) -> Callable[..., None] | None:
@@ -47,11 +80,11 @@ def _fitting(part: nn.Module) -> Callable[..., None] | None:
     return found
 
 
-def _samples(data: GeoDataset | Rows) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]:
+def _samples(data: GeoDataset | Rows) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     """Inputs, masks and targets of all samples, or of evenly spaced ones."""
     if isinstance(data, Rows):
         inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in data.inputs.items()}
-        return inputs, data.valid, data.target
+        return inputs, dict(data.valid), data.target
     first = data[0]
     each = sum(values.nbytes for values in (*first["inputs"].values(), first["target"]))
     count = max(1, min(len(data), _MOST_BYTES // each))

@@ -30,7 +30,9 @@ from geovision.readers.grids import coarsen, write_grid
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["BIAS", "FILES", "GENERATOR_VERSION", "Bias", "days", "fields", "write"]
+__all__ = [
+    "BIAS", "FILES", "GENERATOR_VERSION", "Bias", "days", "fields", "january_days", "write", "write_years",
+]  # fmt: skip
 
 GENERATOR_VERSION = 1
 
@@ -96,6 +98,40 @@ def write(
     write_grid(coarse, folder / FILES["coarse"], units="kg m-2 s-1", title=title)
     write_grid(model, folder / FILES["model"], units="kg m-2 s-1", title=title)
     return folder
+
+
+def write_years(
+    root: str | Path, n: int, *, seed: int = 0, size: tuple[int, int] = (32, 48), factor: int = 4,
+    years: int = 8,
+) -> Path:  # fmt: skip
+    """The same three files with their days shared out among Januaries of several years, so that a split
+    finds units. Rain goes on from the last day of one to the first of the next.
+
+    Args:
+        n: Days in all, at least one a year and at most 31.
+
+    Raises:
+        OptionError: Days that the Januaries do not have.
+    """
+    if not years <= n <= 31 * years:
+        raise OptionError(f"n={n} days in {years} Januaries: expected {years} to {31 * years}")
+    folder = Path(root)
+    dates = january_days(n, years)
+    title = f"generated rain, version {GENERATOR_VERSION}, seed {seed}"
+    for field, name, unit in zip(
+        fields(n, seed=seed, size=size, factor=factor), FILES.values(), ("", *["kg m-2 s-1"] * 2), strict=True
+    ):
+        write_grid(field.assign_coords(time=dates), folder / name, units=unit, title=title)
+    return folder
+
+
+def january_days(n: int, years: int) -> NDArray[np.datetime64]:
+    """`n` dates in as many Januaries, from 2001 on, as evenly shared as they can be."""
+    share = np.array_split(np.arange(n), years)
+    return np.concatenate([
+        np.datetime64(f"{2001 + number}-01-01", "ns") + np.arange(len(part)).astype("timedelta64[D]")
+        for number, part in enumerate(share)
+    ])  # fmt: skip
 
 
 def fields(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,9 @@ class GridSource:
 
     Args:
         name: How it is called among the others, e.g. ``"ncep.psl"``.
-        file: Below the root of the data set.
+        file: Below the root of the data set; a file, store, folder or pattern.
         field: Of `geovision.readers.grids.VARIABLES`.
-        units: Where the file does not say; see `open_grid`, as for `pole`.
+        units: Where the file does not say; see `open_grid`, as for `pole`, `variable` and `select`.
         synchronous: Its days are those of the reference, as a reanalysis has them. A climate model that
             runs freely has the climate of its days and no more.
     """
@@ -36,11 +37,16 @@ class GridSource:
     units: str = ""
     synchronous: bool = True
     pole: tuple[float, float] | None = None
+    variable: str = ""
+    select: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def open_source(root: str | Path, source: GridSource) -> xr.DataArray:
     """The field of a source. Raises as `open_grid` does."""
-    return open_grid(Path(root) / source.file, source.field, units=source.units, pole=source.pole)
+    return open_grid(
+        Path(root) / source.file, source.field, name=source.variable, units=source.units,
+        select=source.select, pole=source.pole,
+    )  # fmt: skip
 
 
 def open_paired(root: str | Path, predictors: Sequence[GridSource], reference: GridSource) -> Alignment:

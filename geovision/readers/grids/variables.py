@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from geovision.errors import OptionError, nearest
-from geovision.spec import Channel, Quantile
+from geovision.quantities import (
+    AIR_PRESSURE_AT_SEA_LEVEL,
+    AIR_TEMPERATURE,
+    PRECIPITATION,
+    SPECIFIC_HUMIDITY,
+    SURFACE_ALTITUDE,
+)
+from geovision.spec import Channel
 
 __all__ = ["VARIABLES", "Variable", "variable"]
 
@@ -41,12 +48,7 @@ class Variable:
 
 _ALL = (
     Variable(
-        Channel(
-            # The highest rates over minutes are some 7000 mm/day, the highest day some 1800 mm. Where it
-            # rains at all the wettest thousandth of a day and cell is far above 0.01 mm; in kg m-2 s-1 it
-            # is below.
-            "precipitation", "mm day-1", (0.0, 10_000.0), (Quantile(0.999, 0.01, 1500.0),),
-        ),
+        PRECIPITATION,
         ("lwe_precipitation_rate", "precipitation_flux", "precipitation_amount",
          "lwe_thickness_of_precipitation_amount"),
         ("pr", "rr", "precip", "precipitation", "precip_rate", "tp", "prate", "rain", "rainfall", "RAINFALL"),
@@ -54,24 +56,19 @@ _ALL = (
         {"mm day-1": 1e-6, "kg m-2 s-1": 1e-9},
     ),
     Variable(
-        Channel("air_temperature", "K", (150.0, 350.0), (Quantile(0.5, 200.0, 325.0),)),
-        ("air_temperature",),
-        ("tas", "tg", "t2m", "2t", "ta", "t", "temperature", "tasmean"),
-        ("degC", "degF"),
+        AIR_TEMPERATURE, ("air_temperature",),
+        ("tas", "tg", "t2m", "2t", "ta", "t", "temperature", "tasmean"), ("degC", "degF"),
     ),
     Variable(
-        Channel("air_pressure_at_mean_sea_level", "Pa", (85_000.0, 109_000.0),
-                (Quantile(0.5, 97_000.0, 106_000.0),)),
-        ("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level"),
-        ("psl", "msl", "slp", "mslp"),
-        ("hPa", "kPa"),
+        AIR_PRESSURE_AT_SEA_LEVEL, ("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level"),
+        ("psl", "msl", "slp", "mslp"), ("hPa", "kPa"),
     ),
     Variable(
-        Channel("specific_humidity", "1", (0.0, 0.06), (Quantile(0.999, 1e-5, 0.04),)),
-        ("specific_humidity",),
-        ("hus", "q", "huss", "shum"),
-        ("g/kg",),
-        {"1": 1e-6},
+        SPECIFIC_HUMIDITY, ("specific_humidity",), ("hus", "q", "huss", "shum"), ("g/kg",), {"1": 1e-6},
+    ),
+    Variable(
+        SURFACE_ALTITUDE, ("surface_altitude", "height_above_reference_ellipsoid"),
+        ("orog", "orography", "topo", "elevation", "altitude", "z"), ("km",),
     ),
 )  # fmt: skip
 

@@ -1,0 +1,70 @@
+"""Largest resident memory of `geovision.archive`, of its driver and of one worker, by the archive's size.
+
+    python benchmarks/archive_memory.py                      # 1,000 and 20,000 frames
+
+Appends rows to ``archive_memory.csv`` beside this file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+from pathlib import Path
+
+import psutil
+from archive_speed import append, archives, arguments, run
+
+from geovision.inference import Workers
+from geovision.models.geomodel import GeoModel
+from geovision.provenance import commit
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", frames=(1000, 20000), turns=1)
+    for model, source, root in archives(options):
+        append(options.out / "archive_memory.csv", memory(model, source, root))
+
+
+def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
+    """Largest resident memory of the driver and of one worker while an archive runs."""
+    watch = Watch()
+    watch.start()
+    begun = time.perf_counter()
+    run(model, source, root, Workers(1), read=False)
+    seconds = time.perf_counter() - begun
+    watch.stop()
+    return {
+        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
+        "frames": sum(1 for _ in source.iterdir()), "driver_mb": round(watch.driver / 1e6),
+        "worker_mb": round(watch.workers / 1e6), "seconds": round(seconds),
+    }  # fmt: skip
+
+
+class Watch(threading.Thread):
+    """The largest memory of this process and of its children together, looked at ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.driver = self.workers = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        this = psutil.Process()
+        while not self._ended.wait(0.1):
+            self.driver = max(self.driver, this.memory_info().rss)
+            children = 0
+            for child in this.children(recursive=True):
+                try:
+                    children += child.memory_info().rss
+                except psutil.Error:  # it has just ended
+                    continue
+            self.workers = max(self.workers, children)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+if __name__ == "__main__":
+    main()

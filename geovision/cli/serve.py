@@ -1,0 +1,59 @@
+"""`geovision serve`: a page for a phone, and a server that answers its pictures."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geovision.cli.models import check_name, open_model
+from geovision.cli.output import examples, say
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve", epilog=examples(
+        "geovision serve cloud-mobilenetv2",
+        "geovision serve cloud-mobilenetv2 --host 0.0.0.0 --offline --tls-cert cert.pem --tls-key key.pem",
+        "geovision serve runs/aurora --port 9000 --int8",
+        "curl --data-binary @sky.jpg http://localhost:8000/api/predict",
+    ))(serve)  # fmt: skip
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0: everybody who reaches this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="The page answers in the browser: no picture leaves the phone.")
+    ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="In 8 bits: smaller, nearly the same.")] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM file; phones give camera and offline use to HTTPS alone.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    max_megabytes: Annotated[float, typer.Option(min=0.01, help="Of one picture's file.")] = 20.0,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of one picture.")] = 50.0,
+    rate: Annotated[int, typer.Option(min=0, help="Pictures a minute from one address; 0: any.")] = 240,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that answer; 0: as many as processors.")] = 0,
+) -> None:
+    """Serve a page where one takes or chooses a picture and learns what it shows, and a JSON API.
+
+    Pictures are answered in memory, neither written to disk nor logged. /openapi.json describes the API.
+    """
+    from geovision.serve import Address, Limits, run
+
+    check_name(model)
+    address = Address(host, port, tls_cert, tls_key)
+    limits = Limits(
+        bytes_a_picture=round(1e6 * max_megabytes), pixels_a_picture=round(1e6 * max_megapixels),
+        rate=rate, workers=workers,
+    )  # fmt: skip
+    run(
+        partial(open_model, model, weights), address, mode="device" if offline else "server", limits=limits,
+        int8=int8, ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
+    )  # fmt: skip

@@ -1,0 +1,165 @@
+"""Networks of fields as models: what stands before them, whatever the network.
+
+    fields ──▶ transform (log1p of rain, z-scores) ──▶ onto the working grid ──▶ network ──▶ features
+    masks  ──────────────────────────────────────────▶ presence, one channel ──┘
+
+The working grid is that of the answer in blocks of `factor` cells, which the network refines. Without grids,
+it is that of the input, at any size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geovision.errors import InputError, OptionError, nearest
+from geovision.models.maunet import MAUNet
+from geovision.models.onto_grid import OntoGrid, blocks
+from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
+from geovision.models.transforms import Chain, Standardise, Transform, chain
+from geovision.spec import Context, Grids, InputSpec
+
+__all__ = ["NETWORKS", "FieldNetwork", "build"]
+
+NETWORKS: Mapping[str, type[nn.Module]] = {
+    "maunet": MAUNet, "unet": UNet, "edsr": EDSR, "srdrn": SRDRN, "srcnn": SRCNN,
+}  # fmt: skip
+"""By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
+
+RAIN = "precipitation"
+
+
+class FieldNetwork(nn.Module):
+    """A network with transforms, masks and grids.
+
+    Args:
+        network: One of `NETWORKS`, built.
+        given: The input, of one layout ``channel y x``.
+        factor: How many times finer the network's answer is than the grid that it works on.
+        grids: Of the input and of the answer; None: bound to none.
+        rain: Transforms of precipitation, by name.
+        others: Of the other channels.
+        local: Learned fields of the answer's grid that stand beside the features: what is the same every
+            day, such as relief; 0: none. They need grids.
+        skip: The interpolated rain stands beside the features too, so that the head begins where bilinear
+            interpolation ends.
+
+    Shape:
+        ``(batch, channel, y, x)``, normalised -> ``(batch, num_features, factor y, factor x)``, or on the
+        grid of the answer.
+    """
+
+    def __init__(
+        self, network: nn.Module, given: InputSpec, *, factor: int, grids: Grids | None,
+        rain: Sequence[str], others: Sequence[str], local: int = 0, skip: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.network, self.given, self.factor = network, given, factor
+        working = blocks(grids.target, factor) if grids else None
+        self.target_size = grids.target.size if grids else None
+        self.working_size = working.size if working else None
+        self.onto = OntoGrid(Grids(grids.given, working) if grids and working else None)
+        self.transforms = nn.ModuleList(
+            chain(rain if channel.name.startswith(RAIN) else others) for channel in given.channels
+        )
+        if local and not grids:
+            raise OptionError(f"local={local} fields stand on the grid of the answer; give grids=")
+        self.local = nn.Parameter(torch.zeros(local, *grids.target.size)) if local and grids else None
+        own: Any = network.num_features
+        self.num_features: int = own + local + skip
+        self.interpolate = OntoGrid(grids, factor) if skip else None
+        self.linear = Standardise() if skip else Transform()
+
+    def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
+        """Fit the transforms, unless they are."""
+        fields, there = self._taken(inputs, valid)
+        if self.interpolate is not None and not _fitted(self.linear):
+            self.linear.fit(fields[:, :1], there[:, :1])
+        for index, each in enumerate(self._chains()):
+            if not _fitted(each):
+                channel = self.given.channels[index].name
+                try:
+                    each.fit(fields[:, index : index + 1], there[:, index : index + 1])
+                except InputError as error:
+                    raise InputError(f"{channel}: {str(error).removeprefix('channel 0 ')}") from error
+
+    def answered(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
+    ) -> Tensor | None:
+        """Where something went in at all: a day that is missing everywhere has no answer."""
+        if valid is None or self.given.name not in valid:
+            return None
+        return valid[self.given.name].flatten(1).any(1).view(-1, 1, 1, 1)
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        fields, there = self._taken(inputs, valid)
+        parts = [each(fields[:, i : i + 1]) for i, each in enumerate(self._chains())]
+        moved, present = self.onto(torch.cat(parts, 1), there)
+        x = torch.cat([moved, present.to(moved).mean(1, keepdim=True)], 1)
+        features = self.network(x)
+        if tuple(x.shape[-2:]) == self.working_size and self.target_size is not None:
+            height, width = self.target_size  # its last block may reach beyond
+            features = features[..., :height, :width]
+        if self.local is not None:
+            features = torch.cat([features, self.local.expand(len(features), -1, -1, -1)], 1)
+        if self.interpolate is not None:
+            finer, _ = self.interpolate(self.linear(fields[:, :1]), there[:, :1])
+            features = torch.cat([features, finer], 1)
+        return features
+
+    def _taken(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        fields = inputs[self.given.name]
+        there = (valid or {}).get(self.given.name)
+        return fields, torch.ones_like(fields, dtype=torch.bool) if there is None else there
+
+    def _chains(self) -> list[Chain]:
+        return [each for each in self.transforms if isinstance(each, Chain)]
+
+
+def _fitted(transform: Transform) -> bool:
+    """Whether every statistic is a number; a transform without any is."""
+    return all(bool(torch.isfinite(each).all()) for each in transform.buffers())
+
+
+def build(
+    arch: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
+    grids: Grids | None = None,
+) -> FieldNetwork:  # fmt: skip
+    """A network of `NETWORKS` as a model of fields.
+
+    Args:
+        arch: ``network`` and its options; ``factor``; ``rain`` and ``others``, transforms by name;
+            ``local``; ``skip``.
+        size: Any will do.
+
+    Raises:
+        OptionError: A network or an option that is not known.
+    """
+    options = dict(arch)
+    name = options.pop("network")
+    if name not in NETWORKS:
+        near = nearest(name, NETWORKS)
+        raise OptionError(f"network {name!r}; known: {', '.join(NETWORKS)}"
+                          + (f". Did you mean {near[0]!r}?" if near else ""))  # fmt: skip
+    (given,) = inputs
+    own = {key: options.pop(key) for key in ("rain", "others", "local", "skip") if key in options}
+    factor = int(options.pop("factor", 1))
+    known = [key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("channels", "factor")]
+    if unknown := sorted(set(options) - set(known)):
+        raise OptionError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, rain, "
+                          "others, local, skip")  # fmt: skip
+    network = NETWORKS[name](len(given.channels) + 1, factor=factor, **options)
+    return FieldNetwork(
+        network, given, factor=factor, grids=grids, rain=tuple(own.get("rain", ("log1p", "zscore"))),
+        others=tuple(own.get("others", ("zscore",))), local=int(own.get("local", 0)),
+        skip=bool(own.get("skip", False)),
+    )  # fmt: skip

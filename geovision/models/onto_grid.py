@@ -1,0 +1,158 @@
+"""From the grid of an input to the grid that a network works on, inside the model and with a gradient.
+
+Both grids have one-dimensional axes, so weights along each are two small matrices:
+
+    y = A x B^T / A m B^T,  where m is 1 for cells that are there and 0 elsewhere (x is 0 there)
+
+What files need beyond that, such as rotated grids, `geovision.readers.grids.regrid` does before.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geovision.errors import InputError, OptionError
+from geovision.spec import Grid, Grids
+
+__all__ = ["Method", "OntoGrid", "axis_weights", "blocks"]
+
+Method = Literal["nearest", "bilinear", "bicubic"]
+_Floats = NDArray[np.floating]
+
+_ENOUGH = 0.5
+"""Part of the weight that has to lie on cells that are there."""
+
+
+def axis_weights(given: _Floats, target: _Floats, method: Method = "bilinear") -> _Floats:
+    """Weights of the cells of one axis for those of another ``(target, given)``.
+
+    From the last middle to the edge of its cell the last value goes on; beyond is nothing, and a row is 0.
+    Bicubic is the convolution of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with a = -1/2.
+
+    Args:
+        given, target: Middles of cells, ascending; the given ones, for ``"bicubic"``, about evenly spaced.
+
+    >>> axis_weights(np.array([0.0, 1.0]), np.array([0.25, 1.5, 9.0])).tolist()
+    [[0.75, 0.25], [0.0, 1.0], [0.0, 0.0]]
+    """
+    if method not in ("nearest", "bilinear", "bicubic"):
+        raise OptionError(f"method {method!r}; known: nearest, bilinear, bicubic")
+    count = len(given)
+    if count == 1:
+        return np.ones((len(target), 1))
+    first, last = 1.5 * given[0] - 0.5 * given[1], 1.5 * given[-1] - 0.5 * given[-2]
+    slack = 1e-6 * (last - first)
+    inside = (target >= first - slack) & (target <= last + slack)
+    # Where each target lies, counted in cells of the given axis.
+    at = np.interp(target, given, np.arange(count))
+    reach = {"nearest": 1, "bilinear": 1, "bicubic": 2}[method]
+    weights = np.zeros((len(target), count))
+    rows = np.arange(len(target))
+    for step in range(1 - reach, 1 + reach):
+        cell = np.floor(at).astype(int) + step
+        apart = np.abs(at - cell)
+        if method == "nearest":
+            weight = ((at - cell) < 0.5) & ((at - cell) >= -0.5)
+        elif method == "bilinear":
+            weight = np.maximum(1 - apart, 0)
+        else:
+            weight = np.where(
+                apart <= 1, 1.5 * apart**3 - 2.5 * apart**2 + 1,
+                np.where(apart < 2, -0.5 * apart**3 + 2.5 * apart**2 - 4 * apart + 2, 0),
+            )  # fmt: skip
+        np.add.at(weights, (rows, np.clip(cell, 0, count - 1)), weight)
+    return weights * inside[:, None]
+
+
+def blocks(grid: Grid, factor: int) -> Grid:
+    """The grid of blocks of `factor` x `factor` cells, the last reaching beyond where they do not fit.
+
+    >>> blocks(Grid((0.0, 1.0, 2.0), (0.0, 1.0)), 2)
+    Grid(lat=(0.5, 2.5), lon=(0.5,))
+    """
+    return Grid(_blocked(grid.lat, factor), _blocked(grid.lon, factor))
+
+
+def _blocked(axis: tuple[float, ...], factor: int) -> tuple[float, ...]:
+    step = axis[-1] - axis[-2] if len(axis) > 1 else 1.0
+    missing = -len(axis) % factor
+    whole = np.array([*axis, *(axis[-1] + step * (n + 1) for n in range(missing))])
+    return tuple(whole.reshape(-1, factor).mean(1).tolist())
+
+
+class OntoGrid(nn.Module):
+    """Fields on another grid, with what is missing.
+
+    Args:
+        grids: From which to which; None: `factor` times as fine on the same ground, at any size.
+        factor: Where there are no grids.
+
+    Shape:
+        field ``(batch, channel, y, x)`` and where it is there, of bool and the same shape -> both on the
+        other grid; 0 where nothing is there.
+    """
+
+    def __init__(self, grids: Grids | None, factor: int = 1, method: Method = "bilinear") -> None:
+        super().__init__()
+        self.factor, self.method, self.grids = factor, method, grids
+        self.same = grids is None and factor == 1
+        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        if grids is not None:
+            _check_overlap(grids)
+            self.same = _equal(grids.given, grids.target)
+
+    def forward(self, field: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        if self.same:
+            return torch.where(there, field, 0.0), there
+        lat, lon = (each.to(field) for each in self._weights((field.shape[-2], field.shape[-1])))
+
+        def moved(values: Tensor) -> Tensor:
+            return lat @ values @ lon.T
+
+        weight = moved(there.to(field))
+        total = moved(torch.where(there, field, 0.0))
+        enough = weight >= _ENOUGH - 1e-6
+        return torch.where(enough, total / torch.where(enough, weight, 1.0), 0.0), enough
+
+    def _weights(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if size not in self._kept:
+            self._kept[size] = self._made(size)
+        return self._kept[size]
+
+    def _made(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if self.grids is None:
+            axes = [
+                (np.arange(n, dtype=float), (np.arange(n * self.factor) + 0.5) / self.factor - 0.5)
+                for n in size
+            ]
+        else:
+            if size != self.grids.given.size:
+                raise InputError(
+                    f"this model takes fields on a grid of {self.grids.given.size} cells, got {size}"
+                )
+            own, other = self.grids.given, self.grids.target
+            axes = [(np.array(own.lat), np.array(other.lat)), (np.array(own.lon), np.array(other.lon))]
+        lat, lon = (torch.from_numpy(axis_weights(*axis, self.method)).float() for axis in axes)
+        return lat, lon
+
+
+def _equal(one: Grid, other: Grid) -> bool:
+    if one.size != other.size:
+        return False
+    pairs = ((one.lat, other.lat), (one.lon, other.lon))
+    return all(
+        np.allclose(a, b, rtol=0, atol=1e-3 * abs(a[-1] - a[0]) / max(len(a) - 1, 1) + 1e-9) for a, b in pairs
+    )
+
+
+def _check_overlap(grids: Grids) -> None:
+    for name, own, other in (("latitudes", grids.given.lat, grids.target.lat),
+                             ("longitudes", grids.given.lon, grids.target.lon)):  # fmt: skip
+        if own[-1] < other[0] or other[-1] < own[0]:
+            raise InputError(f"grids do not overlap: one has {name} {own[0]:g} to {own[-1]:g}, the other "
+                             f"{other[0]:g} to {other[-1]:g}")  # fmt: skip

@@ -1,0 +1,124 @@
+"""Pictures that wait, and the threads that answer them several at a time.
+
+A worker that comes free takes what waits, its share of it and no more than a batch, and goes from bytes to
+answers with it; so batches are as large as the crowd, and a single picture waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from geovision.serve.limits import Limits
+from geovision.serve.refusals import Busy
+
+__all__ = ["Answer", "AnswerAll", "Desk", "Question"]
+
+Answer = dict[str, Any] | Exception
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody wants to know.
+
+    Args:
+        picture: The bytes of its file.
+        with_map: Where the model looked, too.
+    """
+
+    picture: bytes
+    with_map: bool = False
+
+
+AnswerAll = Callable[[Sequence[Question]], list[Answer]]
+
+
+class Desk:
+    """A bounded queue and its workers.
+
+    Args:
+        answer_all: From some questions to an answer or the reason against one for each. It is called from
+            several threads.
+        limits: How many wait, how many go together, how many work.
+    """
+
+    def __init__(self, answer_all: AnswerAll, limits: Limits) -> None:
+        self.limits = limits
+        self._answer_all = answer_all
+        self._waiting: deque[tuple[Question, Future[Any]]] = deque()
+        self._changed = threading.Condition()
+        self._open = True
+        self._threads = [
+            threading.Thread(target=self._work, name=f"answers-{n}", daemon=True)
+            for n in range(limits.threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Questions that no worker has taken yet."""
+        return len(self._waiting)
+
+    async def ask(self, question: Question) -> dict[str, Any]:
+        """The answer to one question.
+
+        Raises:
+            Busy: Too many wait, or it took too long.
+            Exception: What `answer_all` gave in place of an answer.
+        """
+        future: Future[dict[str, Any]] = Future()
+        with self._changed:
+            if len(self._waiting) >= self.limits.waiting or not self._open:
+                raise Busy("too many pictures wait; try again in a few seconds")
+            self._waiting.append((question, future))
+            self._changed.notify()
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise Busy(f"no answer within {self.limits.answer_seconds:g} s; try again later") from error
+
+    def close(self) -> None:
+        """Answer what was taken, refuse what waits, and end the workers."""
+        with self._changed:
+            self._open = False
+            left = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for _, future in left:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(Busy("the server is being stopped"))
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            # What nobody waits for any longer, after a time-out or a closed connection, is not answered.
+            taken = [each for each in taken if each[1].set_running_or_notify_cancel()]
+            if not taken:
+                continue
+            try:
+                answers = self._answer_all([question for question, _ in taken])
+            except Exception as error:  # one bad batch must not end a worker
+                answers = [error] * len(taken)
+            for (_, future), answer in zip(taken, answers, strict=True):
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    def _take(self) -> list[tuple[Question, Future[Any]]] | None:
+        """Some of what waits, once there is any; None when the desk is closed."""
+        with self._changed:
+            while self._open and not self._waiting:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            share = -(-len(self._waiting) // len(self._threads))
+            return [self._waiting.popleft() for _ in range(min(share, self.limits.batch))]

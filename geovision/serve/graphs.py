@@ -1,0 +1,66 @@
+"""The graphs that a server answers with, made by a process of their own.
+
+Exporting takes torch, answering does not: so the server itself has a fifth of the memory.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geovision.serve.answers import MAP
+
+if TYPE_CHECKING:
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["Graphs", "make_graphs"]
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """Files of one exported model: with the map of where it looked, and without."""
+
+    whole: Path
+    quick: Path
+
+
+def make_graphs(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool = False) -> Graphs:
+    """Export a model into a folder.
+
+    Args:
+        open_model: Gives it. It is called in another process, so it has to be something that pickle takes,
+            such as ``functools.partial(geovision.create, "cloud-mobilenetv2", pretrained=True)``.
+        int8: In 8 bits.
+
+    Raises:
+        GeovisionError: As from opening and exporting it.
+    """
+    graphs = Graphs(folder / "model.onnx", folder / "quick.onnx")
+    # Spawned: a fork would take along whatever threads there are.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(_make, graphs, open_model, int8).result()
+    return graphs
+
+
+def _make(graphs: Graphs, open_model: Callable[[], GeoModel], int8: bool) -> None:
+    from geovision.export import calibration_inputs, export
+
+    model = open_model()
+    export(model, graphs.whole, calibration=calibration_inputs(model) if int8 else None)
+    _without(graphs.whole, graphs.quick, [MAP])
+
+
+def _without(whole: Path, part: Path, left_out: Sequence[str]) -> None:
+    """Write the part of a graph that its other outputs need, with all that the file says of itself."""
+    import onnx
+    from onnx.utils import Extractor
+
+    given = onnx.load(whole)
+    outputs = [output.name for output in given.graph.output if output.name not in left_out]
+    made = Extractor(given).extract_model([each.name for each in given.graph.input], outputs)
+    made.metadata_props.extend(given.metadata_props)
+    onnx.save(made, part)

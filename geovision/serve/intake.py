@@ -1,0 +1,141 @@
+"""Bytes from a request to a picture's bytes in memory, refused as early as can be told.
+
+Nothing is written to disk: the parser of forms, which would put larger files into temporary ones, is told to
+keep them in memory, and no larger body than a picture may have comes to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import warnings
+from collections.abc import AsyncGenerator
+
+from PIL import Image, UnidentifiedImageError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from geovision.serve.limits import FORMATS, Limits
+from geovision.serve.refusals import Busy, NotAPicture, Refused, TooLarge, TooSlow, Unanswerable
+
+__all__ = ["Intake", "check_header"]
+
+_ENVELOPE = 100_000  # bytes that a form may have around its file
+
+
+class Intake:
+    """Reads pictures of requests, and knows how many bytes are in memory.
+
+    Attributes:
+        held: Bytes that `receive` gave out and `release` did not take back, with those that arrive.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.held = limits, 0
+
+    async def receive(self, request: Request) -> bytes:
+        """The bytes of a request's picture: its body, or the file ``photo`` of its form. The caller gives
+        their number to `release` when they are answered.
+
+        Raises:
+            Refused: Too large, too slow, empty, or no room for it.
+        """
+        self._check_length(request)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.limits.upload_seconds):
+                async for chunk in request.stream():
+                    self.held += len(chunk)
+                    body += chunk
+                    self._check_room(len(body))
+            picture = await self._picture(request, bytes(body))
+        except TimeoutError as error:
+            raise TooSlow(
+                f"the picture did not arrive within {self.limits.upload_seconds:g} s; send a smaller one"
+            ) from error
+        except ClientDisconnect as error:
+            raise Refused("the connection was closed before the picture had arrived") from error
+        finally:
+            self.held -= len(body)
+        self.held += len(picture)
+        return picture
+
+    def release(self, count: int) -> None:
+        """These bytes are no longer in memory."""
+        self.held -= count
+
+    def _check_length(self, request: Request) -> None:
+        told = request.headers.get("content-length", "")
+        if told.isdigit() and int(told) > self.limits.bytes_a_picture + _ENVELOPE:
+            raise self._too_large()
+
+    def _check_room(self, arrived: int) -> None:
+        if arrived > self.limits.bytes_a_picture + _ENVELOPE:
+            raise self._too_large()
+        if self.held > self.limits.bytes_in_memory:
+            raise Busy("too many pictures at once; try again in a few seconds")
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(
+            f"the picture has more than {self.limits.bytes_a_picture / 1e6:g} MB; send a smaller one"
+        )
+
+    async def _picture(self, request: Request, body: bytes) -> bytes:
+        kind = request.headers.get("content-type", "")
+        picture = await _file_of_form(request, body) if kind.startswith("multipart/form-data") else body
+        if not picture:
+            raise Unanswerable("an empty file (0 bytes)")
+        if len(picture) > self.limits.bytes_a_picture:
+            raise self._too_large()
+        return picture
+
+
+class _InMemory(MultiPartParser):
+    """A parser of forms that keeps files in memory, however large: what comes to it is bounded before."""
+
+    spool_max_size = 1 << 40
+
+
+async def _file_of_form(request: Request, body: bytes) -> bytes:
+    async def once() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        form = await _InMemory(request.headers, once(), max_files=1, max_fields=8).parse()
+    except (MultiPartException, KeyError) as error:
+        raise Refused(f"the form cannot be read ({error})") from error
+    try:
+        photo = form.get("photo")
+        if not isinstance(photo, UploadFile):
+            raise Refused("the form has no file 'photo'")
+        return await photo.read()
+    finally:
+        await form.close()
+
+
+def check_header(picture: bytes, limits: Limits) -> None:
+    """Raise if bytes are no picture, by their content, or one of too many pixels. Nothing is decoded.
+
+    Raises:
+        NotAPicture: No format of `FORMATS`.
+        TooLarge: Its header tells more pixels than are taken.
+        Unanswerable: Its header is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
+                width, height = image.size
+    except UnidentifiedImageError as error:
+        raise NotAPicture(f"not a picture of a format that is taken ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise TooLarge(_too_many(limits)) from error
+    except Exception as error:  # a damaged header makes decoders raise anything
+        raise Unanswerable(f"the picture is damaged ({error or type(error).__name__})") from error
+    if width * height > limits.pixels_a_picture:
+        raise TooLarge(f"{height} x {width}: {_too_many(limits)}")
+
+
+def _too_many(limits: Limits) -> str:
+    return f"more than {limits.pixels_a_picture / 1e6:g} million pixels; send a smaller picture"

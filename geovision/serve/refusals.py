@@ -1,0 +1,60 @@
+"""What a server says no to, and with which status."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Busy", "NotAPicture", "Refused", "TooLarge", "TooManyFromOne", "TooSlow", "Unanswerable",
+]  # fmt: skip
+
+
+class Refused(Exception):
+    """A request that is not answered, in one line.
+
+    Attributes:
+        status: Of HTTP.
+        retry_after: Seconds after which it may go well; None: never as it is.
+    """
+
+    status = 400
+    retry_after: int | None = None
+
+
+class TooSlow(Refused):
+    """The picture did not arrive in time."""
+
+    status = 408
+
+
+class TooLarge(Refused):
+    """Too many bytes or pixels."""
+
+    status = 413
+
+
+class NotAPicture(Refused):
+    """Of no format that is taken, whatever it is called."""
+
+    status = 415
+
+
+class Unanswerable(Refused):
+    """A picture that is damaged, too small, or without a full scale."""
+
+    status = 422
+
+
+class TooManyFromOne(Refused):
+    """More pictures a minute from one address than are taken."""
+
+    status = 429
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after = seconds
+
+
+class Busy(Refused):
+    """More pictures at a time than the server has room for."""
+
+    status = 503
+    retry_after = 2

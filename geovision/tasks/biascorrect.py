@@ -1,0 +1,43 @@
+"""Rain corrected: what a model or reanalysis has, brought to the distribution and the grid that was observed.
+
+The networks are those of `geovision.tasks.downscale` on one grid; with ``factor`` above 1 they correct and
+refine at once. A model that runs freely has no days in common with the truth: it is fitted by the methods
+with the capability "unpaired", or corrected by a network that was trained on a reanalysis.
+"""
+
+from geovision.spec import Demo, Recipe, Stage, Task
+from geovision.tasks import downscale
+
+TASK = Task(
+    name="biascorrect",
+    title="Bias correction of rain",
+    question="How much rain would have been observed where the model has this much?",
+    inputs=(downscale.FIELDS,),
+    predictors=downscale.PREDICTORS,
+    target=downscale.RAIN,
+    datasets={
+        "biased-rain-grids": "geovision.datasets.rain_grids:BiasedRain",
+        "iberia-correction": "geovision.datasets.iberia:IberiaCorrection",
+    },
+    head="geovision.heads.field:FieldHead",
+    heads=downscale.HEADS,
+    loss="",
+    metrics=downscale.METRICS,
+    recipe=downscale.RECIPE,
+    demo=Demo(
+        "biascorrect-quantile-mapping", samples=200,
+        recipe=Recipe(stages=(Stage(epochs=1),)),
+    ),
+    citation=downscale.TASK.citation,
+)
+
+MODELS = (
+    *downscale.networks(
+        "biascorrect", 1, (9_245_505, 5_643_851, 7_696_769, 1_219_905, 1_224_146, 13_377, 28_314)
+    ),
+    downscale.residual(
+        "biascorrect-maunet-residual", 1, {"factor": 1, "base": "bilinear"}, 139_985,
+        "MAUNet, small, learns what is wrong with the interpolated field",
+    ),
+    *downscale.baselines("biascorrect", 1),
+)

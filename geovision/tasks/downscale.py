@@ -1,0 +1,183 @@
+"""Fine rain from coarse fields: the rain that a reanalysis or a model has, on a finer grid.
+
+The question, MAUNet and MAUNet-Light are those of Mishra Sharma and Mitra 2024 (Neural Comput. Appl.,
+doi:10.1007/s00521-024-09978-4) and arXiv:2602.12980. What these state of the networks, and what is our
+reconstruction, stands in `geovision.models.maunet`. Extra fields are taken by name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from geovision.quantities import (
+    AIR_PRESSURE_AT_SEA_LEVEL,
+    AIR_TEMPERATURE,
+    AIR_TEMPERATURE_850,
+    EASTWARD_MOISTURE_FLUX,
+    NORTHWARD_MOISTURE_FLUX,
+    PRECIPITATION,
+    SPECIFIC_HUMIDITY,
+    SPECIFIC_HUMIDITY_850,
+    SURFACE_ALTITUDE,
+    beside,
+)
+from geovision.spec import (
+    OUR_CHOICE,
+    OUR_RECONSTRUCTION,
+    Capability,
+    Demo,
+    FieldTarget,
+    InputSpec,
+    Mark,
+    ModelSpec,
+    Recipe,
+    Stage,
+    Task,
+)
+
+FIELDS = InputSpec("fields", (PRECIPITATION,))
+
+_WEATHER = (
+    AIR_TEMPERATURE, AIR_PRESSURE_AT_SEA_LEVEL, AIR_TEMPERATURE_850, SPECIFIC_HUMIDITY, SPECIFIC_HUMIDITY_850,
+    EASTWARD_MOISTURE_FLUX, NORTHWARD_MOISTURE_FLUX,
+)  # fmt: skip
+
+PREDICTORS = (
+    *_WEATHER, SURFACE_ALTITUDE,
+    *(other for channel in (PRECIPITATION, *_WEATHER) for other in beside(channel)),
+)  # fmt: skip
+
+RAIN = FieldTarget(PRECIPITATION, levels=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150))
+
+METRICS = (
+    "rmse", "mae", "bias", "correlation", "time_correlation", "csi_1", "csi_10", "ets_10", "pod_10", "far_10",
+    "fss_10_5", "p95_bias", "p99_bias", "p999_bias", "r01_bias", "sdii_bias", "rx1day_bias", "psnr", "ssim",
+    "ms_ssim", "ralsd", "wasserstein",
+)  # fmt: skip
+
+HEADS = {
+    "value": "geovision.heads.field:FieldHead",
+    "quantiles": "geovision.heads.field:QuantileHead",
+    "bernoulli-gamma": "geovision.heads.field:BernoulliGammaHead",
+}
+
+RECIPE = Recipe(
+    stages=(Stage(epochs=60, batch_size=32, lr=1e-3, weight_decay=0.01, warmup=2, clip=1.0),), ema=0.99
+)
+
+TASK = Task(
+    name="downscale",
+    title="Downscaling of rain",
+    question="How much rain falls in each cell of a finer grid?",
+    inputs=(FIELDS,),
+    predictors=PREDICTORS,
+    target=RAIN,
+    datasets={
+        "rain-grids": "geovision.datasets.rain_grids:CoarseRain",
+        "iberia": "geovision.datasets.iberia:IberiaWinters",
+    },
+    head="geovision.heads.field:FieldHead",
+    heads=HEADS,
+    loss="",
+    metrics=METRICS,
+    recipe=RECIPE,
+    demo=Demo(
+        "downscale-tiny", samples=200,
+        recipe=Recipe(stages=(Stage(epochs=20, batch_size=8, lr=4e-3, weight_decay=0.0, warmup=1),)),
+    ),
+    citation="Mishra Sharma and Mitra 2024, Neural Comput. Appl., doi:10.1007/s00521-024-09978-4; "
+    "arXiv:2602.12980 (MAUNet-Light)",
+)
+
+_NETWORK = "geovision.models.field_networks:build"
+_BASELINE = "geovision.models.field_baselines:build"
+_GIVEN = "geovision.heads.field:GivenField"
+_ANY: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
+_BOUND: frozenset[Capability] = frozenset({"grid_bound"})
+_UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired"})
+
+
+def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[ModelSpec, ...]:
+    """MAUNet, its peers, and the small one of tests and demonstrations."""
+    small = {"widths": [4, 6, 8]}
+    rows: tuple[tuple[str, dict[str, Any], dict[str, Any], Mark, str], ...] = (
+        ("maunet", {"network": "maunet"}, small, OUR_RECONSTRUCTION,
+         "MAUNet: what is published in words, the rest reconstructed"),
+        ("maunet-light", {"network": "maunet", "widths": [50, 100, 200, 400]}, small, OUR_RECONSTRUCTION,
+         "0.61 of MAUNet's parameters, for distillation from it"),
+        ("unet", {"network": "unet"}, small, OUR_CHOICE, "U-Net of the same widths"),
+        ("edsr", {"network": "edsr"}, {"width": 4, "blocks": 1}, OUR_CHOICE,
+         "EDSR, baseline (Lim et al. 2017, arXiv:1707.02921)"),
+        ("srdrn", {"network": "srdrn"}, {"width": 4, "blocks": 1, "finest": 6}, OUR_CHOICE,
+         "SRDRN (Wang et al. 2021, doi:10.1029/2020WR029308); the order of layers is as we read it"),
+        ("srcnn", {"network": "srcnn"}, {"widths": [4, 3]}, OUR_CHOICE,
+         "SRCNN (Dong et al. 2014, arXiv:1501.00092)"),
+        ("tiny", {"network": "maunet", "widths": [8, 16, 24], "dropout": 0.0, "skip": True}, small,
+         OUR_CHOICE,
+         "for tests and demonstrations, not for use"),
+    )  # fmt: skip
+    return tuple(
+        ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY, tiny=tiny,
+                  parameters=count, mark=mark, note=note)
+        for (name, arch, tiny, mark, note), count in zip(rows, parameters, strict=True)
+    )  # fmt: skip
+
+
+def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
+    """Statistics, which a network has to beat."""
+
+    def entry(name, arch, fit, capabilities, note):
+        return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit, head=_GIVEN,
+                         capabilities=capabilities, parameters=0, note=note,
+                         unexportable="a baseline to compare with")  # fmt: skip
+
+    interpolated = [
+        entry(method, {"kind": "interpolated", "method": method}, "none", frozenset({"any_size"}),
+              f"{method} interpolation of the rain that is given")
+        for method in ("nearest", "bilinear", "bicubic")
+    ]  # fmt: skip
+    return (
+        entry("climatology", {"kind": "climatology"}, "closed_form", _UNPAIRED,
+              "mean of the training data, in each cell"),
+        *interpolated,
+        entry("linear-scaling", {"kind": "corrected", "by": "linear-scaling"}, "closed_form", _UNPAIRED,
+              "bilinear, times the ratio of the means (Lenderink et al. 2007)"),
+        entry("quantile-mapping", {"kind": "corrected", "by": "quantile-mapping"}, "closed_form", _UNPAIRED,
+              "bilinear, each value to the observed one of its rank (Gudmundsson et al. 2012)"),
+        entry("quantile-delta", {"kind": "corrected", "by": "quantile-delta"}, "closed_form",
+              _UNPAIRED | {"whole_period"},
+              "bilinear, keeps the relative change of each quantile (Cannon et al. 2015)"),
+        entry("ridge", {"kind": "ridge"}, "closed_form", _BOUND,
+              "ridge regression on 60 principal components of all channels"),
+    )  # fmt: skip
+
+
+# Found on inner winters over Iberia: see docs/tasks/downscale.md. Twice as many epochs, or twice the dropout,
+# did not tell more.
+RESIDUAL = Recipe(
+    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, clip=1.0),),
+    precision="32-true",
+)
+
+
+def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, note: str) -> ModelSpec:
+    """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
+    arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
+    return ModelSpec(
+        name, name.partition("-")[0], "geovision.models.residual:build", arch, mark=OUR_CHOICE,
+        head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.55},
+        capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
+        unexportable="stands on statistics of the cells of one grid", parameters=parameters, note=note,
+    )  # fmt: skip
+
+
+_RIDGE = {"factor": 2, "base": "ridge", "components": 100, "penalty": 300.0}
+
+
+MODELS = (
+    *networks("downscale", 4, (9_499_969, 5_799_251, 7_877_377, 1_515_329, 1_962_132, 13_377, 32_346)),
+    residual("downscale-maunet-residual", 1, _RIDGE, 147_985,
+             "MAUNet, small, learns what a ridge regression leaves"),
+    residual("downscale-maunet-ensemble", 5, _RIDGE, 739_925,
+             "five of maunet-residual side by side; their mean is the answer"),
+    *baselines("downscale", 4),
+)  # fmt: skip

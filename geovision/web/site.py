@@ -1,0 +1,123 @@
+"""A folder that is the page: static files, ready for any web server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from geovision import runtime
+from geovision.errors import OptionError
+from geovision.storage import write_files
+from geovision.web.browser_runtime import browser_runtime
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["MODES", "Mode", "check_page", "lay_out", "lay_out_model"]
+
+Mode = Literal["server", "device"]
+MODES: tuple[Mode, ...] = ("server", "device")
+"""Who answers: the server that the page came from, or the browser itself."""
+
+_STATIC = Path(__file__).parent / "static"
+_ON_DEVICE_ALONE = ("worker.js", "decode.js", "service-worker.js")
+
+
+def lay_out(folder: Path, about: Mapping[str, Any], mode: Mode, model: Path | None = None) -> Path:
+    """Write the page into a folder, whole or not at all.
+
+    Args:
+        folder: Created where it is missing; files of the same names are replaced.
+        about: What is known of the model, `geovision.export.describe`.
+        mode: With ``"device"`` the model and the browser's runtime lie beside the page, and a service worker
+            keeps all of it for later, without network.
+        model: The exported file, for ``"device"``.
+
+    Raises:
+        DownloadError: The browser's runtime is not there and could not be fetched.
+        StorageError: It could not be written.
+    """
+    page = dict(about) | {"mode": mode, "file": "model.onnx"}
+    files = {path.name: path.read_bytes() for path in sorted(_STATIC.iterdir())}
+    if mode == "server":
+        files = {name: data for name, data in files.items() if name not in _ON_DEVICE_ALONE}
+    files["page.json"] = json.dumps(page, ensure_ascii=False).encode()
+    files["manifest.webmanifest"] = _filled(files["manifest.webmanifest"], TITLE=about["task"]["title"]["en"])
+    if mode == "device":
+        assert model is not None
+        files["model.onnx"] = model.read_bytes()
+        runtime = browser_runtime()
+        _copy_runtime(runtime, folder / "ort")
+        beside = sorted(f"ort/{path.name}" for path in runtime.iterdir() if path.suffix in (".mjs", ".wasm"))
+        kept = ["./", *sorted(set(files) - {"index.html", "service-worker.js"}), *beside]
+        files["service-worker.js"] = _filled(
+            files["service-worker.js"], VERSION=_version(files), FILES=json.dumps(kept)
+        )
+    write_files(folder, {name: _writer(data) for name, data in files.items()})
+    return folder
+
+
+def lay_out_model(
+    model: GeoModel, folder: str | Path, *, calibration: Mapping[str, np.ndarray] | None = None
+) -> Path:
+    """Export a model and lay the page around it that answers on the device.
+
+    Args:
+        calibration: As of `geovision.export.export`.
+
+    Raises:
+        OptionError: A model that is not of one picture to a class.
+        DownloadError, StorageError: See `lay_out`.
+        ExportError: See `geovision.export.export`.
+    """
+    from geovision.export import describe, export  # needs torch, which a server does without
+
+    check_page(describe(model))
+    with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
+        file = export(model, Path(beside) / "model.onnx", calibration=calibration)
+        return lay_out(Path(folder), runtime.Model(file).about, "device", file)
+
+
+def check_page(about: Mapping[str, Any]) -> None:
+    """Raise where a page would not know what to ask or to show.
+
+    Raises:
+        OptionError: A model that is not of one picture to a class.
+    """
+    readers = [given["reader"] for given in about["inputs"]]
+    if about["target"]["kind"] != "class" or readers != ["picture"]:
+        raise OptionError(f"{about['model']} has no page: that is for one picture, answered by a class")
+
+
+def _filled(template: bytes, **values: str) -> bytes:
+    text = template.decode()
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text.encode()
+
+
+def _version(files: Mapping[str, bytes]) -> str:
+    """A name for exactly these files, so that another model or page replaces what a phone has kept."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
+    return f"geovision-{digest.hexdigest()[:16]}"
+
+
+def _copy_runtime(runtime: Path, folder: Path) -> None:
+    write_files(folder, {path.name: _copier(path) for path in sorted(runtime.iterdir())})
+
+
+def _copier(source: Path):
+    return lambda path: shutil.copyfile(source, path)
+
+
+def _writer(data: bytes):
+    return lambda path: path.write_bytes(data)

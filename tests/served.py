@@ -1,0 +1,89 @@
+"""A server on loopback, with the real stack from socket to graph, for as long as a test needs it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from geovision.serve.answers import Answers
+from geovision.serve.app import build
+from geovision.serve.limits import Limits
+from geovision.web import Mode, lay_out
+
+__all__ = ["Reply", "Server", "serving"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it listens."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}/"
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            reply = connection.getresponse()
+            told = {name.lower(): value for name, value in reply.getheaders()}
+            return Reply(reply.status, told, reply.read())
+        finally:
+            connection.close()
+
+    def predict(self, picture: bytes) -> Reply:
+        return self.ask("POST", "/api/predict", picture, {"Content-Type": "application/octet-stream"})
+
+
+@contextmanager
+def serving(
+    file: Path, folder: Path, *, mode: Mode = "server", limits: Limits | None = None, answer_all: Any = None
+) -> Iterator[Server]:
+    """Serve an exported model.
+
+    Args:
+        folder: For the page's files.
+        answer_all: In place of the model's own.
+    """
+    limits = limits or Limits(rate=0)
+    answers = Answers(file, limits)
+    site = lay_out(folder, answers.about, mode, file)
+    app = build(answers.about, answer_all or answers.answer_all, site, limits)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2
+        )
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield Server(listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()

@@ -1,0 +1,334 @@
+"""The two tasks of rain: adapters of grids, networks and baselines, from files to scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scipy.interpolate import RegularGridInterpolator
+
+import geovision
+from geovision import registry
+from geovision.datasets.grid_pairs import GridPairs
+from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
+from geovision.datasets.rain_grids import BiasedRain, CoarseRain
+from geovision.errors import DatasetError, InputError, OptionError
+from geovision.evaluation import answers
+from geovision.models.onto_grid import OntoGrid, axis_weights, blocks
+from geovision.readers.grids import regrid
+from geovision.spec import Grid, Grids, Stage
+from geovision.training.statistics import fit_statistics
+
+REAL = Path(os.environ.get("GEOVISION_DATA", Path(__file__).parents[2] / "shared" / "data")) / "iberia"
+BASELINES = ("climatology", "nearest", "bilinear", "bicubic", "linear-scaling", "quantile-mapping",
+             "quantile-delta", "ridge")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def coarse(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
+    return CoarseRain(CoarseRain.synthetic(tmp_path_factory.mktemp("coarse"), 160, seed=3))
+
+
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory: pytest.TempPathFactory) -> BiasedRain:
+    return BiasedRain(BiasedRain.synthetic(tmp_path_factory.mktemp("biased"), 160, seed=3))
+
+
+@pytest.fixture(scope="module")
+def iberia(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return IberiaWinters.synthetic(tmp_path_factory.mktemp("iberia"), 64, seed=1)
+
+
+# --- adapters --------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_the_files_day(coarse: CoarseRain) -> None:
+    sample = coarse[17]
+    fine = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")["precipitation"]
+    given = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")["precipitation"]
+    day = fine.sel(time=coarse.dates[17]).values
+    there = sample["valid"]["target"][0].numpy()
+    assert np.array_equal(np.isfinite(day), there)
+    assert np.allclose(sample["target"][0].numpy()[there], day[there], rtol=1e-6)
+    assert not there.all()
+    rain = sample["inputs"]["fields"]
+    assert rain.shape == (1, 8, 12)
+    assert np.allclose(rain[0].numpy(), given.sel(time=coarse.dates[17]).values * 86400, rtol=1e-5)
+    assert coarse.options()["grids"].target.size == (32, 48)
+
+
+def test_splits_are_whole_years(coarse: CoarseRain) -> None:
+    training = CoarseRain(coarse.root, split="2001-2006")
+    test = CoarseRain(coarse.root, split="2007-2008")
+    assert len(training) + len(test) == len(coarse) == 160
+    assert not set(training.units) & set(test.units)
+    assert set(test.units) == {"2007", "2008"}
+    with pytest.raises(OptionError, match="split '1999': the data have 2001 to 2008"):
+        CoarseRain(coarse.root, split="1999")
+    with pytest.raises(OptionError, match="give years, such as 2001 or 2001-2008"):
+        CoarseRain(coarse.root, split="train")
+
+
+def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
+    data = IberiaWinters(iberia)
+    assert data.channels[:5] == ("precipitation", "air_temperature", "air_pressure_at_mean_sea_level",
+                                 "air_temperature_850", "specific_humidity_850")  # fmt: skip
+    few = data.with_predictors(["specific_humidity_850"])
+    assert torch.equal(few[3]["inputs"]["fields"], data[3]["inputs"]["fields"][[0, 4]])
+    assert few.options()["predictors"] == ("specific_humidity_850",)
+    with pytest.raises(OptionError, match="has no 'wind'"):
+        data.with_predictors(["wind"])
+    model = geovision.create("downscale-tiny", **few.options())
+    model.check({"fields": few[0]["inputs"]["fields"][None]})
+    assert [channel.unit for channel in model.inputs[0].channels] == ["mm day-1", "1"]
+
+
+def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_path: Path) -> None:
+    for name in ("rain_coarse.nc", "rain_fine.nc"):
+        (tmp_path / name).symlink_to(coarse.root / name)
+    (tmp_path / "grids.toml").write_text(
+        '[target]\nfile = "rain_fine.nc"\n'
+        '[given.precipitation]\nfile = "rain_coarse.nc"\nsynchronous = false\n'
+    )
+    with pytest.raises(DatasetError, match=r"runs freely.*downscale-quantile-mapping.*reanalysis"):
+        CoarseRain(tmp_path)
+    free = CoarseRain(tmp_path, synchronous=False)
+    with pytest.raises(OptionError, match=r"trained on pairs\. These need none: downscale-climatology"):
+        geovision.train(geovision.create("downscale-tiny", **free.options()), free)
+    model = geovision.train(
+        geovision.create("downscale-quantile-mapping", **free.options()), free, progress=False
+    )
+    report = geovision.evaluate(model, free, bootstrap=0)
+    assert "rmse" not in report.metrics
+    assert abs(report.metrics["p99_bias"].value) < 1
+    assert "distributions alone" in report.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[target]\nfile='x.nc'", r"expected the tables \[target\] and \[given.precipitation\]"),
+        ("[target]\nfile='x.nc'\n[given.humidity]\nfile='y.nc'", r"\[given.precipitation\] comes first"),
+        ("[target]\nfile='x'\n[given.precipitation]\nname='y'", r"\[given.precipitation\] needs a file"),
+        ("[target]\nfile='x.nc'\n[given.precipitation]\nfile='y.nc'\nunit='K'", "has no 'unit'; it takes"),
+        ("[target]\nfile='x.nc'\n[given.precipitation]\nfile='y'\n[given.wind]\nfile='z'\nfield='precipitation'",
+         "is no predictor of downscale"),
+        ("[target", "not readable"),
+    ],
+)  # fmt: skip
+def test_tables_that_are_wrong(table: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "grids.toml").write_text(table)
+    with pytest.raises(DatasetError, match=message):
+        CoarseRain(tmp_path)
+
+
+def test_what_is_not_there(tmp_path: Path, iberia: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no grids.toml is there"):
+        CoarseRain(tmp_path)
+    with pytest.raises(DatasetError, match=r"NCEP_Iberia_pr.nc is missing"):
+        IberiaWinters(tmp_path)
+    with pytest.raises(OptionError, match="origin 'nsep'; known: ncep, cmip5, cordex; did you mean 'ncep'"):
+        IberiaWinters(iberia, origin="nsep")
+    with pytest.raises(OptionError, match="keep the grid"):
+        IberiaWinters(iberia, size=(8, 8))
+
+
+def test_exchanged_grids_are_told(coarse: CoarseRain, tmp_path: Path) -> None:
+    for name in ("rain_coarse.nc", "rain_fine.nc"):
+        (tmp_path / name).symlink_to(coarse.root / name)
+    (tmp_path / "grids.toml").write_text(
+        '[target]\nfile = "rain_coarse.nc"\n[given.precipitation]\nfile = "rain_fine.nc"\n'
+    )
+    with pytest.raises(InputError, match="they may have been exchanged"):
+        CoarseRain(tmp_path)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
+@pytest.mark.parametrize("origin", ["cmip5", "cordex"])
+def test_climate_models_of_the_real_files_are_corrected_by_their_distribution(origin: str) -> None:
+    with pytest.raises(DatasetError, match=f"{origin}.pr.*runs freely"):
+        IberiaCorrection(REAL, origin=origin)
+    data = IberiaCorrection(REAL, origin=origin, synchronous=False).with_predictors([])
+    model = geovision.create("biascorrect-quantile-mapping", **data.options())
+    report = geovision.evaluate(geovision.train(model, data, progress=False), data, bootstrap=0)
+    assert abs(report.metrics["p99_bias"].value) < 1.5
+
+
+# --- from grid to grid -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_weights_along_axes_are_those_of_regrid(method, coarse: CoarseRain) -> None:
+    given = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")["precipitation"][:3]
+    fine = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")["precipitation"]
+    expected = regrid(given, fine, method)
+    onto = OntoGrid(coarse.grids, method=method)
+    field = torch.from_numpy(given.values)[:, None]
+    found, there = onto(field, torch.ones_like(field, dtype=torch.bool))
+    assert there.all()
+    assert np.allclose(found[:, 0].numpy(), expected.values, atol=1e-6 * float(field.max()))
+
+
+def test_bicubic_is_the_convolution_of_keys_and_reproduces_parabolas() -> None:
+    given, target = np.arange(9.0), np.linspace(2, 6, 23)
+    weights = axis_weights(given, target, "bicubic")
+    assert np.allclose(weights.sum(1), 1)
+    assert np.allclose(weights @ given**2, target**2)
+    finer = axis_weights(given, np.arange(0.5, 8), "bicubic")[3]
+    assert np.allclose(finer[2:6], [-1 / 16, 9 / 16, 9 / 16, -1 / 16])
+
+
+def test_missing_cells_have_no_weight_and_beyond_is_nothing() -> None:
+    grids = Grids(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0)), Grid((0.5, 1.5, 5.0), (0.25, 1.0)))
+    field = torch.tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 6.0], [7.0, 8.0, 9.0]])[None, None]
+    there = torch.ones_like(field, dtype=torch.bool)
+    there[..., 1, 1] = False
+    found, known = OntoGrid(grids)(field, there)
+    assert not known[0, 0, 2].any()
+    values = RegularGridInterpolator(([0, 1, 2], [0, 1, 2]), field[0, 0].numpy())
+    weights = np.array([0.375, 0.125, 0.375])  # of the three cells that are there, about (0.5, 0.25)
+    assert float(found[0, 0, 0, 0]) == pytest.approx(float((weights * [1, 2, 4]).sum() / weights.sum()))
+    full, _ = OntoGrid(grids)(field, torch.ones_like(there))
+    assert float(full[0, 0, 0, 0]) == pytest.approx(float(values([[0.5, 0.25]])[0]))
+    with pytest.raises(InputError, match="grids do not overlap: one has longitudes 0 to 2"):
+        OntoGrid(Grids(grids.given, Grid((0.5, 1.5), (7.0, 8.0))))
+
+
+def test_blocks_that_do_not_fit_reach_beyond(coarse: CoarseRain) -> None:
+    assert blocks(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0, 3.0)), 2).size == (2, 2)
+    odd = dataclasses.replace(
+        coarse.grids, target=Grid(coarse.grids.target.lat[:-3], coarse.grids.target.lon[:-1])
+    )
+    model = geovision.create("downscale-tiny", grids=odd)
+    fit_statistics(model, coarse)
+    assert model.predict(coarse[0]["inputs"]["fields"])[0].values.shape == (29, 47)
+
+
+# --- models ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scores(coarse: CoarseRain) -> dict[str, dict[str, float]]:
+    """Every baseline and a small network of the task, fitted on six years and scored on two."""
+    training, held = (CoarseRain(coarse.root, split=years) for years in ("2001-2006", "2007-2008"))
+    found = {}
+    for name in (*BASELINES, "tiny"):
+        torch.manual_seed(0)
+        model = geovision.create(f"downscale-{name}", **training.options())
+        recipe = dataclasses.replace(
+            model.task.demo.recipe, stages=(Stage(epochs=12, batch_size=16, lr=4e-3),)
+        )
+        geovision.train(model, training, recipe=recipe, progress=False)
+        report = geovision.evaluate(model, held, bootstrap=0)
+        found[name] = {key: figure.value for key, figure in report.metrics.items()}
+    return found
+
+
+def test_what_is_known_of_each_method_holds(scores) -> None:
+    error = {name: row["rmse"] for name, row in scores.items()}
+    assert error["bilinear"] < error["nearest"] < error["climatology"]
+    assert error["tiny"] < 0.8 * error["climatology"]
+    assert abs(scores["quantile-mapping"]["p99_bias"]) < abs(scores["bilinear"]["p99_bias"])
+    assert abs(scores["linear-scaling"]["bias"]) < abs(scores["ridge"]["bias"]) + 0.5
+    assert scores["climatology"]["r01_bias"] > 0.2  # it rains every day a little
+    assert all(np.isfinite(list(row.values())).all() for name, row in scores.items() if name != "climatology")
+
+
+def test_bicubic_in_torch_is_the_same(coarse: CoarseRain) -> None:
+    model = geovision.create("downscale-bilinear")
+    field = coarse[4]["inputs"]["fields"]
+    expected = torch.nn.functional.interpolate(field[None], scale_factor=4, mode="bilinear")[0, 0]
+    assert np.allclose(model.predict(field)[0].values, expected.numpy(), atol=1e-5)
+
+
+def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
+    training, held = (BiasedRain(biased.root, split=years) for years in ("2001-2006", "2007-2008"))
+    rows = {}
+    for name in ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta"):
+        model = geovision.create(f"biascorrect-{name}", **training.options())
+        geovision.train(model, training, progress=False)
+        rows[name] = geovision.evaluate(model, held, bootstrap=0).metrics["rmse"].value
+    assert rows["quantile-mapping"] < 0.6 * rows["bilinear"]
+    assert rows["quantile-delta"] < 0.8 * rows["bilinear"]
+
+
+def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) -> None:
+    model = geovision.train(geovision.create("biascorrect-quantile-delta", **biased.options()), biased,
+                            progress=False)  # fmt: skip
+    some = biased.subset(range(0, len(biased), 3))
+    parts = [batch.prediction for batch in answers(model, some, batch_size=7)]
+    whole = next(iter(answers(model, some, batch_size=len(some)))).prediction
+    torch.testing.assert_close(torch.cat(parts), whole, equal_nan=True)
+    fields = torch.stack([some[n]["inputs"]["fields"][0] for n in range(len(some))])
+    torch.testing.assert_close(
+        whole[:, 0].nan_to_num(-1.0), model.network.correction(fields).clamp(0, float(model.head.limit)),
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
+
+
+def test_nothing_is_answered_over_sea_and_on_empty_days(coarse: CoarseRain) -> None:
+    model = geovision.create("downscale-tiny", **coarse.options())
+    fit_statistics(model, coarse)
+    sea = ~torch.stack([coarse[n]["valid"]["target"][0] for n in range(3)]).any(0).numpy()
+    (answer,) = model.predict(coarse[0]["inputs"]["fields"])
+    assert sea.any()
+    assert np.array_equal(np.isnan(answer.values), sea)
+    nothing = np.ma.masked_all((1, 8, 12), np.float32)
+    assert not model.predict(nothing)[0].valid.any()
+
+
+@pytest.mark.parametrize(
+    "name", ["quantile-mapping", "quantile-delta", "linear-scaling", "climatology", "ridge"]
+)
+def test_baselines_come_back_from_disk(name: str, coarse: CoarseRain, tmp_path: Path) -> None:
+    model = geovision.train(
+        geovision.create(f"downscale-{name}", **coarse.options()), coarse, out=tmp_path, progress=False
+    )
+    again = geovision.load(tmp_path / "model")
+    field = coarse[5]["inputs"]["fields"]
+    assert np.array_equal(again.predict(field)[0].values, model.predict(field)[0].values, equal_nan=True)
+
+
+def test_the_light_network_has_about_sixty_percent_of_the_parameters() -> None:
+    for task in ("downscale", "biascorrect"):
+        whole, light = (
+            registry.find_model(f"{task}-{name}").parameters for name in ("maunet", "maunet-light")
+        )
+        assert whole is not None
+        assert light is not None
+        assert 0.55 <= light / whole <= 0.62
+
+
+@pytest.mark.parametrize("head", ["value", "quantiles", "bernoulli-gamma"])
+def test_every_head_trains_and_gives_no_negative_rain(head: str, coarse: CoarseRain) -> None:
+    model = geovision.create("downscale-tiny", head=head, **coarse.options())
+    recipe = dataclasses.replace(model.recipe, stages=(Stage(epochs=1, batch_size=16),), ema=0.0)
+    geovision.train(model, coarse, recipe=recipe, progress=False)
+    (answer,) = model.predict(coarse[0]["inputs"]["fields"])
+    there = answer.values[answer.valid]
+    assert (there >= 0).all()
+    assert there.max() <= float(model.head.limit)
+
+
+def test_options_of_networks_that_are_none() -> None:
+    with pytest.raises(OptionError, match=r"network 'maunett'; known: .*mean 'maunet'"):
+        geovision.create("downscale-maunet", arch={"network": "maunett"})
+    with pytest.raises(OptionError, match="maunet has no option 'depth'; it has widths, dropout"):
+        geovision.create("downscale-maunet", arch={"depth": 3})
+    with pytest.raises(OptionError, match="local=2 fields stand on the grid of the answer"):
+        geovision.create("downscale-maunet", arch={"local": 2})
+    with pytest.raises(OptionError, match="by='scaling'; known"):
+        geovision.create("biascorrect-linear-scaling", arch={"by": "scaling"})
+
+
+def test_a_channel_that_does_not_vary_is_told_by_name(iberia: Path) -> None:
+    data: GridPairs = IberiaWinters(iberia)
+    data._arrays[0][:, 2] = 101_000.0
+    with pytest.raises(InputError, match="air_pressure_at_mean_sea_level: does not vary"):
+        fit_statistics(geovision.create("downscale-tiny", **data.options()), data)
