@@ -43,5 +43,5 @@ for axes, plane, (title, colours, limits) in zip(figure.subplots(2, 3).ravel(), 
                         extent=(longitude[0], longitude[-1], latitude[0], latitude[-1]))  # fmt: skip
     figure.colorbar(drawn, ax=axes, shrink=0.8)
     axes.set_title(title, fontsize="medium")
-figure.axes[5].set_visible(False)
+next(axes for axes in figure.axes if not axes.has_data()).set_visible(False)
 figure.savefig(here.with_name("terrain.png"), dpi=80)
