@@ -19,9 +19,10 @@ from geovision.datasets.hail_matching import (
     describe_ground,
     match,
 )
+from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.readers import agri, era5
-from geovision.readers.hail_store import LEVELS, read_sample
+from geovision.readers.hail_store import LEVELS, read_sample, write_sample
 from geovision.readers.nearest import Nearest
 from geovision.readers.radar.grids import list_radar, read_radar
 
@@ -215,13 +216,19 @@ def test_a_sample_holds_what_was_there_in_time(sources: HailSources, tmp_path: P
     assert nearest.sources["fy4b"].age[0] == -2  # from the future, as published
 
 
-def test_a_source_without_files_is_missing_and_nothing_at_all_is_refused(sources: HailSources) -> None:
+def test_a_source_without_files_is_missing_and_nothing_at_all_is_refused(
+    sources: HailSources, tmp_path: Path
+) -> None:
     alone = HailSources(GRID, radar=sources.radar)
     sample = build_sample(alone, _at(6)[0], LABEL, *GRID.axes, windows=3)
     for name in ("fy4b", "era5"):
         assert np.isnan(sample.sources[name].values).all()
         assert np.isnan(sample.sources[name].age).all()
     assert np.isnan(sample.dem).all()
+    folder = write_sample(sample, tmp_path / "alone").parent
+    data = HailSamples(folder)
+    assert data.terrain == ["unknown"]
+    assert not data[0]["valid"]["dem"].any()
     with pytest.raises(InputError, match="nothing of radar, satellite and reanalysis in any of 3 windows"):
         build_sample(alone, _at(600)[0], LABEL, *GRID.axes, windows=3)
 
