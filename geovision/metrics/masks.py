@@ -22,9 +22,9 @@ from geovision.metrics.pairing import paired
 from geovision.spec import MaskTarget, Target
 
 __all__ = [
-    "REACH", "TENTHS", "Reliability", "brier_skill", "calibration_error", "csi_per_sample", "f1_per_sample",
-    "fss_1", "fss_11", "fss_21", "fss_41", "object_distance", "object_far", "object_pod", "pofd",
-    "reliability", "sedi",
+    "REACH", "TENTHS", "Reliability", "csi_per_sample", "mask_brier_skill", "mask_calibration_error",
+    "mask_f1_per_sample", "mask_fss_1", "mask_fss_11", "mask_fss_21", "mask_fss_41", "object_distance",
+    "object_far", "object_pod", "pofd", "reliability", "sedi",
 ]  # fmt: skip
 
 TENTHS = 10
@@ -54,22 +54,22 @@ def sedi(target: Target) -> Metric:
     return MaskEvent("symmetric_extremal_dependence_index", _threshold(target, "sedi"))
 
 
-def fss_1(target: Target) -> Metric:
+def mask_fss_1(target: Target) -> Metric:
     """Fractions skill score of the mask cell by cell, 0-1."""
     return MaskFractions(_threshold(target, "mask_fss_1"), 1)
 
 
-def fss_11(target: Target) -> Metric:
+def mask_fss_11(target: Target) -> Metric:
     """Fractions skill score of the mask in windows of 11 x 11 cells, 0-1."""
     return MaskFractions(_threshold(target, "mask_fss_11"), 11)
 
 
-def fss_21(target: Target) -> Metric:
+def mask_fss_21(target: Target) -> Metric:
     """Fractions skill score of the mask in windows of 21 x 21 cells, 0-1."""
     return MaskFractions(_threshold(target, "mask_fss_21"), 21)
 
 
-def fss_41(target: Target) -> Metric:
+def mask_fss_41(target: Target) -> Metric:
     """Fractions skill score of the mask in windows of 41 x 41 cells, 0-1."""
     return MaskFractions(_threshold(target, "mask_fss_41"), 41)
 
@@ -92,7 +92,7 @@ class BrierSkill(FieldScore):
         return 1 - sums[0] / sums[2] / (frequency * (1 - frequency))
 
 
-def brier_skill(target: Target) -> Metric:
+def mask_brier_skill(target: Target) -> Metric:
     """Brier skill score over the frequency of the event in the cells that are scored, up to 1; 0 is no better
     than always saying that frequency. NaN where the event is nowhere or everywhere."""
     _threshold(target, "mask_brier_skill")
@@ -136,7 +136,7 @@ def reliability(probability: Tensor, truth: Tensor) -> Reliability:
     return Reliability(said / cells, happened / cells, cells)
 
 
-def calibration_error(target: Target) -> Metric:
+def mask_calibration_error(target: Target) -> Metric:
     """Expected calibration error of the cells, 0-1, over tenths of probability. Where the event is rare it is
     small for any answer that is mostly no; look at the reliability with its counts too."""
     _threshold(target, "mask_calibration_error")
@@ -233,6 +233,6 @@ def csi_per_sample(target: Target) -> Metric:
     return PerSample("critical_success_index", _threshold(target, "csi_per_sample"))
 
 
-def f1_per_sample(target: Target) -> Metric:
+def mask_f1_per_sample(target: Target) -> Metric:
     """Mean over samples of the F1 of each, 0-1; those without hits, misses and false alarms do not count."""
     return PerSample("f1", _threshold(target, "mask_f1_per_sample"))
