@@ -109,14 +109,15 @@ def draw(rows: Sequence[Mapping[str, Any]], channels: Sequence[tuple[str, str]])
         axes.bar(places + shift, sizes / sizes.sum(), 0.38, color=colours, hatch=hatch, edgecolor="white")
         axes.bar(0, 0, color="grey", hatch=hatch, edgecolor="white", label=kind)
     axes.set_xticks(places, [f"{number}" for number in places])
-    names = ", ".join(f"{n} {channel}" for n, (_, channel) in enumerate(channels))
+    short = [channel.removeprefix("brightness_temperature_") for _, channel in channels]
+    names = ", ".join(f"{number} {channel}" for number, channel in enumerate(short))
     axes.set_xlabel("joint map\n" + _wrapped(names), fontsize=7)
     axes.set_ylabel("share of the contributions")
     axes.legend(frameon=False)
     return figure
 
 
-def _wrapped(text: str, width: int = 130) -> str:
+def _wrapped(text: str, width: int = 90) -> str:
     lines = [""]
     for word in text.split(", "):
         lines[-1:] = [f"{lines[-1]}{word}, "] if len(lines[-1]) < width else [lines[-1], f"{word}, "]

@@ -13,20 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from entries import SIZE, inputs_of, target_of, tiny
 
 import geovision
 from geovision import registry
-from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.errors import InputError
 from geovision.metrics import METRICS
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task, resolve
-from geovision.training import closed_form
-from geovision.training.statistics import fit_statistics, takes_statistics
 
 REPOSITORY = Path(__file__).parents[1]
-SIZE = (32, 32)
 
 ENTRIES = list(registry.models().values())
 TASKS = list(registry.tasks().values())
@@ -38,90 +34,6 @@ def name_of(entry: ModelSpec | Task) -> str:
 
 every_entry = pytest.mark.parametrize("spec", ENTRIES, ids=name_of)
 every_task = pytest.mark.parametrize("task", TASKS, ids=name_of)
-
-
-def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = (), size: tuple[int, int] = SIZE) -> GeoModel:
-    """The entry's small form, the same weights each time, fitted where it cannot answer before."""
-    torch.manual_seed(0)
-    task = registry.find_task(spec.task)
-    model = assemble(spec, task, Options(arch=spec.tiny, size=size, scalars=scalars)).eval()
-    if spec.fit == "closed_form":
-        closed_form.fit(model, Drawn(model, 24), progress=False)
-    elif takes_statistics(model):
-        fit_statistics(model, Drawn(model, 24))
-    return model
-
-
-class Drawn(GeoDataset):
-    """Samples of the right form without meaning."""
-
-    card = DatasetCard("drawn", "Drawn", "", "", "", "sample", "none")
-
-    def __init__(self, model: GeoModel, count: int) -> None:
-        self.task, self.target = model.task.name, model.target
-        self.inputs = inputs_of(model, count, seed=5)
-        first = next(iter(self.inputs.values()))
-        if isinstance(model.target, ClassTarget):
-            self.truth = torch.arange(count) % len(model.target.classes)
-        else:
-            factor = getattr(model.network, "factor", 1)
-            self.truth = truth_of(model, (count, 1, *(side * factor for side in first.shape[-2:])))
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-    def __getitem__(self, index: int) -> Sample:
-        inputs = {name: values[index] for name, values in self.inputs.items()}
-        return Sample(inputs=inputs, valid={}, target=self.truth[index], unit=str(index), source=str(index))
-
-    @property
-    def units(self) -> list[str]:
-        return [str(index) for index in range(len(self))]
-
-    def subset(self, indices):
-        raise NotImplementedError
-
-    def plot(self, sample, prediction=None):
-        raise NotImplementedError
-
-    @classmethod
-    def synthetic(cls, root, n, *, seed=0):
-        raise NotImplementedError
-
-
-def truth_of(model: GeoModel, shape: tuple[int, ...]) -> Tensor:
-    """Fields within the range of the target, masks of yes and no."""
-    draw = torch.rand(shape, generator=torch.Generator().manual_seed(7))
-    if isinstance(model.target, FieldTarget):
-        return plausible(model.target.channel, shape, torch.Generator().manual_seed(7))
-    return (draw < 0.3).float()
-
-
-def plausible(channel: Channel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Values within two standard deviations of the mean, inside the hard range."""
-    low = max(channel.valid_range[0], channel.mean - 2 * channel.std)
-    high = min(channel.valid_range[1], channel.mean + 2 * channel.std)
-    return low + (high - low) * torch.rand(shape, generator=generator)
-
-
-def batch_of(spec: InputSpec, count: int, *, seed: int = 0) -> Tensor:
-    """A batch in physical units, axes as the input says."""
-    generator = torch.Generator().manual_seed(seed)
-    axes = [axis for axis in spec.layout.split() if axis != "channel"]
-    sizes = {"y": (spec.size or SIZE)[0], "x": (spec.size or SIZE)[1]}
-    shape = (count, *(sizes.get(axis, 3) for axis in axes))
-    return torch.stack([plausible(c, shape, generator) for c in spec.channels], dim=1 + spec.channel_axis)
-
-
-def inputs_of(model: GeoModel, count: int, *, seed: int = 0) -> dict[str, Tensor]:
-    return {spec.name: batch_of(spec, count, seed=seed) for spec in model.inputs}
-
-
-def target_of(model: GeoModel, values: Tensor) -> Tensor:
-    """A target that fits the answer: classes in turn, or a mask or field."""
-    if isinstance(model.target, ClassTarget):
-        return torch.arange(len(values)) % len(model.target.classes)
-    return truth_of(model, (len(values), 1, *values.shape[-2:]))
 
 
 # --- forward and backward -----------------------------------------------------------------------

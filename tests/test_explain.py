@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import entries
 import numpy as np
 import pytest
 import torch
@@ -223,10 +224,12 @@ def sample_for(model: GeoModel, *, seed: int = 1) -> Tensor:
 
 @pytest.mark.parametrize("spec", families().values(), ids=families())
 def test_integrated_gradients_are_complete(spec: ModelSpec):
-    model = tiny(spec, size=(32, 32))
-    found = geovision.explain(model, sample_for(model), method="integrated-gradients", batch_size=32)
+    model = entries.tiny(spec)
+    sample = {name: values[0] for name, values in entries.inputs_of(model, 1, seed=1).items()}
+    found = geovision.explain(model, sample, method="integrated-gradients", batch_size=32)
     assert found.completeness.relative_error < 0.01
-    assert found.completeness.total == pytest.approx(float(found.first.values.sum()), rel=1e-3, abs=1e-6)
+    total = sum(float(each.values.sum()) for each in found.inputs.values())
+    assert found.completeness.total == pytest.approx(total, rel=1e-3, abs=1e-6)
 
 
 def test_steps_are_doubled_only_where_none_are_asked_for(monkeypatch: pytest.MonkeyPatch):

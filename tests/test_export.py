@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import maps
 import numpy as np
@@ -26,9 +27,10 @@ from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import ClassTarget, ModelSpec
 
 
-def forms() -> Iterator[ModelSpec]:
-    """Exportable entries, each small form once: many entries differ in size alone."""
-    seen = set()
+def forms() -> Iterator[Any]:
+    """Exportable entries, each small form once: many entries differ in size alone. Of each builder one is
+    always exported, and all of them in long runs."""
+    seen, builders = set(), set()
     for spec in ENTRIES:
         arch = {
             key: value for key, value in (spec.arch | spec.tiny).items() if key not in ("imagenet", "factor")
@@ -36,7 +38,9 @@ def forms() -> Iterator[ModelSpec]:
         key = (spec.builder, spec.head, repr(sorted(arch.items())))
         if "exportable" in spec.capabilities and key not in seen:
             seen.add(key)
-            yield spec
+            marks = [pytest.mark.slow] if key[:2] in builders else []
+            builders.add(key[:2])
+            yield pytest.param(spec, marks=marks, id=spec.name)
 
 
 @functools.cache
@@ -68,7 +72,7 @@ def feed(model: GeoModel, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarr
     }
 
 
-@pytest.mark.parametrize("spec", list(forms()), ids=name_of)
+@pytest.mark.parametrize("spec", list(forms()))
 @pytest.mark.parametrize("count", [1, 5])
 def test_onnx_runtime_answers_as_torch(spec: ModelSpec, count: int):
     model, written = exported(spec.name)

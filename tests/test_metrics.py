@@ -15,7 +15,7 @@ from torch import Tensor
 from geovision import metrics
 from geovision.errors import OptionError
 from geovision.registry import find_task, list_tasks
-from geovision.spec import ClassCard, ClassTarget, MaskTarget, Text
+from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, MaskTarget, Text
 
 NAMES = ("a", "b", "c", "d")
 LEVELS = ("low", "low", "middle", "high")
@@ -27,8 +27,8 @@ PER_CLASS = ("precision", "recall", "f1")
 # Scores of one class and counts have tests of their own, in test_metrics_detection.py.
 NUMBERS = [
     name
-    for name, where in metrics.METRICS.items()
-    if name not in (*PER_CLASS, "confusion") and "detection" not in where
+    for name in metrics.applicable(metrics.METRICS, TARGET)
+    if name not in (*PER_CLASS, "confusion") and "detection" not in metrics.METRICS[name]
 ]
 
 
@@ -191,7 +191,7 @@ def test_an_unknown_metric_names_the_nearest() -> None:
 
 
 def test_metrics_of_classes_do_not_fit_a_mask() -> None:
-    for name in metrics.METRICS:
+    for name in metrics.applicable(metrics.METRICS, TARGET):
         with pytest.raises(metrics.NotApplicable, match=r"scores classes, not a mask"):
             metrics.create(name, MaskTarget("polar_low"))
 
@@ -208,10 +208,24 @@ def test_every_metric_of_a_task_exists_and_has_a_direction(task: str) -> None:
     names = find_task(task).metrics
     built = metrics.applicable(names, find_task(task).target)
     assert list(built) == list(names)
-    assert all(isinstance(metric.higher_is_better, bool) for metric in built.values())
+    assert all(isinstance(m.higher_is_better, bool) or directionless(name) for name, m in built.items())
+
+
+def directionless(name: str) -> bool:
+    """A table has no better; of a bias 0 is best, or 1 of a ratio."""
+    return name in ("confusion", "mask_table") or name.endswith("bias")
+
+
+RAIN = FieldTarget(Channel("precipitation", "mm day-1", (0.0, 1500.0)))
 
 
 @pytest.mark.parametrize("name", metrics.METRICS)
 def test_every_metric_names_itself_in_the_table(name: str) -> None:
     assert metrics.METRICS[name].rpartition(":")[2] == name
-    assert metrics.create(name, TARGET).higher_is_better is not None or name == "confusion"
+    fitting = [
+        metric
+        for target in (TARGET, RAIN, MaskTarget("hail"))
+        for metric in metrics.applicable([name], target).values()
+    ]
+    assert fitting
+    assert all(metric.higher_is_better is not None or directionless(name) for metric in fitting)

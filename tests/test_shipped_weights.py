@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 import geovision
-from geovision import api, registry
+from geovision import registry
 from geovision.datasets.synthetic.sky import render
 from geovision.errors import OptionError, WeightsNotAvailable
+from geovision.spec import WeightSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 SHIPPED = [
@@ -35,13 +36,18 @@ def skies() -> list[np.ndarray]:
     ]
 
 
+def folder_of(weight: WeightSpec) -> Path:
+    """Where weights inside the package lie."""
+    return Path(geovision.__file__).parent / "weights" / weight.location.removeprefix("package:")
+
+
 def test_the_cloud_task_ships_weights():
     assert "cloud-mobilenetv2" in geovision.list_models(pretrained=True)
 
 
 @each_shipped
 def test_they_are_small_and_in_half_precision(name, weight):
-    folder = api._location(weight)
+    folder = folder_of(weight)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 6_000_000
     stored = load_file(folder / "model.safetensors").values()
     assert {value.dtype for value in stored if value.ndim > 1} == {torch.float16}
@@ -51,7 +57,7 @@ def test_they_are_small_and_in_half_precision(name, weight):
 def test_registry_record_and_card_say_the_same_figures(name, weight):
     model = geovision.create(name, pretrained=weight.tag)
     measured = model.training_record["out_of_fold"]
-    card = (api._location(weight) / "README.md").read_text(encoding="utf-8")
+    card = (folder_of(weight) / "README.md").read_text(encoding="utf-8")
     assert weight.figures
     for metric, value in weight.figures.items():
         assert value == pytest.approx(measured[metric][0], abs=6e-4)

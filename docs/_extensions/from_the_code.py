@@ -27,6 +27,7 @@ from geovision.spec import ModelSpec, Task, WeightSpec, resolve
 __all__ = ["benchmarks", "cli", "datasets", "exceptions", "models", "setup", "study"]
 
 STUDIES = Path(__file__).resolve().parents[1] / "data"
+IMAGES = STUDIES.with_name("images")
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -226,18 +227,22 @@ def _benchmark(path: Path) -> str:
 
 
 def study(name: str, columns: Sequence[str] = ()) -> str:
-    """The table of a study as its script wrote it, and the command that did.
+    """The table of a study as its script wrote it, the command that did, and its figure.
 
     Args:
         name: Of the file in ``docs/data``, without its ending.
         columns: Those that are shown; all where empty.
     """
-    with (STUDIES / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+    path = STUDIES / f"{name}.csv"
+    if not path.is_file():
+        return "*Not measured yet.*"
+    with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    shown = columns or list(rows[0])
+    shown = [each for each in columns if each in rows[0]] or list(rows[0])
     body = table([each.replace("_", " ") for each in shown], [[row[each] for each in shown] for row in rows])
-    first = rows[0]
-    return f"{body}\n\n`python {first['command']}`, at commit {first['commit'][:10]}"
+    made = f"`python {rows[0]['command']}`, at commit {rows[0]['commit'][:10]}."
+    figure = f"![{name.replace('_', ' ')}](images/{name}.png)" if (IMAGES / f"{name}.png").is_file() else ""
+    return f"{body}\n\n{made}\n\n{figure}"
 
 
 # --- Sphinx -------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from geovision.cli import (
     export,
     grid,
     hail,
+    hail_samples,
     hub,
     learning,
     predict,
@@ -49,7 +50,7 @@ app = typer.Typer(
 )
 for group in (
     tables, predict, explain, export, hub, serve, archive, statistics, scene, grid, learning, distill, data,
-    samples, hail, demo, doctor,
+    samples, hail, hail_samples, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

@@ -108,8 +108,8 @@ class HailSamples(GeoDataset):
 
     @functools.cached_property
     def terrain(self) -> list[str]:
-        """``"plain"`` or ``"complex"`` of each sample; the files' headers are read for it."""
-        return [str(hail_store.read_header(path).get("terrain", "plain")) for path in self.paths]
+        """``"plain"``, ``"complex"`` or ``"unknown"`` of each sample; the files' headers are read for it."""
+        return [str(hail_store.read_header(path).get("terrain", "unknown")) for path in self.paths]
 
     def in_terrain(self, kind: Literal["plain", "complex"]) -> Self:
         """The samples of one kind of terrain, which may be none."""

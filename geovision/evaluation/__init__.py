@@ -7,7 +7,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("torchmetrics", "train") from error
 
-from geovision.evaluation.calibration import calibrate, fit_temperature
+from geovision.evaluation.calibration import calibrate, calibrate_mask, fit_platt, fit_temperature
 from geovision.evaluation.classes import ClassReport, score
 from geovision.evaluation.crossval import cross_validate
 from geovision.evaluation.evaluate import evaluate
@@ -24,9 +24,11 @@ __all__ = [
     "Report",
     "answers",
     "calibrate",
+    "calibrate_mask",
     "collect",
     "cross_validate",
     "evaluate",
+    "fit_platt",
     "fit_temperature",
     "score",
 ]

@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError
+from geovision.evaluation.gridded import answers
 from geovision.evaluation.predictions import Predictions
+from geovision.heads.mask import GivenMask
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["LIMITS", "calibrate", "fit_temperature"]
+__all__ = ["LIMITS", "calibrate", "calibrate_mask", "fit_platt", "fit_temperature"]
 
 LIMITS = (0.05, 20.0)
 """What a temperature is held to: logits that separate every sample would take it to 0."""
@@ -62,3 +65,86 @@ def calibrate(model: GeoModel, predictions: Predictions) -> float:
     temperature = fit_temperature(predictions.logits, predictions.labels)
     model.head.temperature.fill_(temperature)  # type: ignore[union-attr, operator]
     return temperature
+
+
+def fit_platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
+    """The temperature and the offset at which ``sigmoid(logits / temperature + offset)`` has the least
+    negative log-likelihood (Platt 1999, Advances in Large Margin Classifiers). The order of the cells stays.
+
+    A temperature alone cannot mend what a weight of positive cells or a Dice loss does to a mask, which is to
+    say yes too often everywhere.
+
+    Args:
+        logits: Of any shape, of samples that the model was not trained on.
+        truth: 0 or 1, of the same shape.
+
+    Returns:
+        The temperature, within `LIMITS`, and the offset.
+
+    Raises:
+        InputError: The event is in no cell or in all of them.
+    """
+    logits, truth = logits.double().flatten(), truth.double().flatten()
+    if not 0 < float(truth.sum()) < len(truth):
+        raise InputError(f"{int(truth.sum())} of {len(truth)} cells have the event; probabilities "
+                         "are fitted to some and not all")  # fmt: skip
+    log_temperature, offset = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
+    _least_likelihood(logits, truth, log_temperature, offset, [log_temperature, offset])
+    temperature = math.exp(log_temperature.item())
+    held = min(max(temperature, LIMITS[0]), LIMITS[1])
+    if held != temperature:  # an offset belongs to its temperature
+        fixed = torch.tensor(math.log(held), dtype=torch.float64)
+        _least_likelihood(logits, truth, fixed, offset, [offset])
+    return held, offset.item()
+
+
+def _least_likelihood(
+    logits: Tensor, truth: Tensor, log_temperature: Tensor, offset: Tensor, free: list[Tensor]
+) -> None:
+    """Bring what is free to the least negative log-likelihood."""
+    optimiser = torch.optim.LBFGS(free, max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = F.binary_cross_entropy_with_logits(logits / log_temperature.exp() + offset, truth)
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[arg-type]
+
+
+def calibrate_mask(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> tuple[float, float]:
+    """Fit the probabilities of a model of masks to what happened, and keep that in the model.
+
+    Args:
+        data: Samples that the model was not trained on and is not scored on: the inner part of a split by
+            unit, as of `GeoDataset.split_by_unit`.
+
+    Returns:
+        Temperature and offset, which are saved with the model.
+
+    Raises:
+        InputError: The model is none of masks, or the event is in no cell or in all.
+        DatasetError: The data set is empty, or of another task.
+    """
+    head = model.head
+    if not isinstance(head, GivenMask):
+        raise InputError(f"{model.spec.name}: no model of masks; calibrate() is for classes")
+    before = float(head.temperature), float(head.offset)
+    head.temperature.fill_(1.0)
+    head.offset.fill_(0.0)
+    logits, truth = [], []
+    try:
+        for said, seen, *_ in answers(model, data, batch_size=batch_size):
+            there = torch.isfinite(said) & torch.isfinite(seen)
+            logits.append(torch.logit(said[there].double(), eps=1e-12))
+            truth.append(seen[there])
+        found = fit_platt(torch.cat(logits), torch.cat(truth))
+    except Exception:
+        head.temperature.fill_(before[0])
+        head.offset.fill_(before[1])
+        raise
+    head.temperature.fill_(found[0])
+    head.offset.fill_(found[1])
+    return found

@@ -32,23 +32,27 @@ class GivenMask(GriddedHead):
         features ``(batch, 1, y, x)`` -> the same.
 
     Attributes:
-        temperature: Fitted after training; it leaves the order of the cells as it is.
+        temperature, offset: Fitted after training, see `geovision.evaluation.calibrate_mask`; they leave the
+            order of the cells as it is.
     """
 
     answer = MaskPrediction
     temperature: Tensor
+    offset: Tensor
 
     def __init__(self, num_features: int, target: MaskTarget, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.target = target
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
         return features
 
     def estimate(self, values: Tensor) -> Tensor:
-        """Probability ``(batch, 1, y, x)``: the logistic function of logits over the temperature."""
-        return torch.sigmoid(values.float() / self.temperature)
+        """Probability ``(batch, 1, y, x)``: the logistic function of logits over the temperature, and the
+        offset."""
+        return torch.sigmoid(values.float() / self.temperature + self.offset)
 
     def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
         return MaskPrediction(

@@ -284,10 +284,10 @@ class _Asking:
             if hasattr(head, "sample"):
                 several = head.sample(values[n : n + 1], members=self.members, seed=seed)
             else:
-                one, mask = ({key: each[n : n + 1] for key, each in part.items()} for part in (inputs, valid))
-                several = dropout_ensemble(
-                    self.model, partial(self._estimate, one, mask), members=self.members, seed=seed
-                )
+                one = {name: each[n : n + 1] for name, each in inputs.items()}
+                mask = {name: each[n : n + 1] for name, each in valid.items()}
+                answer = partial(self._estimate, one, mask)
+                several = dropout_ensemble(self.model, answer, members=self.members, seed=seed)
             drawn.append(several[:, 0, 0])
         return torch.stack(drawn)
 

@@ -24,11 +24,10 @@ from geovision.metrics.pairing import paired
 from geovision.spec import FieldTarget, MaskTarget, Target
 
 __all__ = [
-    "BINS", "DISTRIBUTIONS", "MaskTable", "WholeField", "csi", "csi_1", "csi_10", "ets", "ets_10", "f1",
-    "far", "far_10",
-    "frequency_bias", "fss_10_5", "hss", "mask_brier", "mask_fss", "mask_pr_auc", "mask_table", "ms_ssim",
-    "p95_bias", "p99_bias", "p999_bias", "pod", "pod_10", "psnr", "r01_bias", "ralsd", "rx1day_bias",
-    "sdii_bias", "ssim", "time_correlation", "wasserstein",
+    "BINS", "DISTRIBUTIONS", "MaskTable", "WholeField", "csi", "csi_1", "csi_10", "ets", "ets_10", "far",
+    "far_10", "frequency_bias", "fss_10_5", "hss", "mask_brier", "mask_f1", "mask_fss", "mask_pr_auc",
+    "mask_table", "ms_ssim", "p95_bias", "p99_bias", "p999_bias", "pod", "pod_10", "psnr", "r01_bias",
+    "ralsd", "rx1day_bias", "sdii_bias", "ssim", "time_correlation", "wasserstein",
 ]  # fmt: skip
 
 BINS = 100
@@ -263,7 +262,7 @@ def far(target: Target) -> Metric:
     return _event(target, "far", "false_alarm_ratio", MaskEventError)
 
 
-def f1(target: Target) -> Metric:
+def mask_f1(target: Target) -> Metric:
     """F1 of the cells, 0-1, also the Dice coefficient."""
     return _event(target, "mask_f1", "f1")
 

@@ -88,12 +88,14 @@ def _map(figure: Figure, axes: Axes, title: str, field: Any, label: _Field, opti
 
 def _history(figure: Figure, axes: Axes, radar: np.ma.MaskedArray, levels: Sequence[float]) -> None:
     """The largest reflectivity of each level in each window."""
+    from matplotlib.colors import ListedColormap
+
     heights = np.array(levels) / 1000
-    seen = np.ma.masked_invalid(radar)
-    highest = seen.max((2, 3)).T
+    covered = (~np.ma.getmaskarray(radar)).any((2, 3)).T
+    highest = np.ma.masked_invalid(radar).max((2, 3)).T
     edges = np.concatenate([[0], (heights[1:] + heights[:-1]) / 2, [heights[-1] + 1]])
     windows = np.arange(highest.shape[1] + 1) - highest.shape[1] + 0.5
-    axes.set_facecolor(_MISSING)
+    axes.pcolormesh(windows, edges, np.ma.masked_where(covered, ~covered), cmap=ListedColormap([_MISSING]))
     drawn = axes.pcolormesh(windows, edges, highest, cmap="turbo", vmin=0, vmax=65)
     figure.colorbar(drawn, ax=axes, shrink=0.8)
     axes.set(xlabel="window, 0 is the last", ylabel="height, km", ylim=(0, 16))

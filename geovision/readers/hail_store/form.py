@@ -134,9 +134,11 @@ class SampleName:
         return f"{local:%Y-%m-%d}"
 
 
-def terrain_class(elevation: NDArray[np.floating]) -> Literal["plain", "complex"]:
+def terrain_class(elevation: NDArray[np.floating]) -> Literal["plain", "complex", "unknown"]:
     """``"complex"`` where the heights, without the lowest and highest 5 %, span 400 m or more. Our choice:
-    the published strata are not defined."""
+    the published strata are not defined. ``"unknown"`` where no height is known."""
+    if np.isnan(elevation).all():
+        return "unknown"
     low, high = np.nanquantile(elevation, [0.05, 0.95])
     return "complex" if high - low >= _RELIEF else "plain"
 

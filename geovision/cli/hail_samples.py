@@ -1,0 +1,158 @@
+"""`geovision hail-samples`: files of each source and labels to hail samples."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geovision.cli.output import examples, say
+from geovision.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+__all__ = ["register"]
+
+
+class Matching(enum.StrEnum):
+    """How a window finds its value in time."""
+
+    backward = "backward"
+    nearest = "nearest"
+
+
+class Store(enum.StrEnum):
+    """What is written."""
+
+    nc = "nc"
+    zarr = "zarr"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("hail-samples", epilog=examples(
+        "geovision hail-samples labels.nc --radar 'volumes/*.h5' --agri 'agri/*.HDF' "
+        "--era5 'era5/*.nc' --dem 'dem/*.hgt.zip' --out samples",
+        "… --centre 30.5,112.0 --size 128 --matching nearest --only-hail",
+    ))(hail_samples)  # fmt: skip
+
+
+def hail_samples(
+    labels: Annotated[Path, typer.Argument(help="What `geovision hail-labels` wrote: a sample ends at each "
+                                           "of its times.")],
+    out: Annotated[Path, typer.Option(help="Folder for the samples.")],
+    radar: Annotated[list[str] | None, typer.Option(help="Volumes, or grids in NetCDF or Zarr; a pattern in "
+                                                    "quotes, may be given again.")] = None,
+    agri: Annotated[list[str] | None, typer.Option(help="AGRI full discs of level 1, 4000M.")] = None,
+    era5: Annotated[list[str] | None, typer.Option(help="ERA5, NetCDF or GRIB: t, z, u, v on pressure "
+                                                   "levels; cape, d2m, u10, v10.")] = None,
+    dem: Annotated[list[str] | None, typer.Option(help="Heights of the ground: GeoTIFF, .hgt, "
+                                                  "zipped .hgt.")] = None,
+    centre: Annotated[str, typer.Option(help="Middle of the samples, latitude,longitude; else that of the "
+                                        "labels.")] = "",
+    size: Annotated[int, typer.Option(help="Points a side.")] = 128,
+    resolution: Annotated[float, typer.Option(help="Degrees between points.")] = 0.01,
+    windows: Annotated[int, typer.Option(help="Windows of a sample.")] = 20,
+    step: Annotated[float, typer.Option(help="Minutes between them.")] = 6.0,
+    matching: Annotated[Matching, typer.Option(help="backward: the last that began by then, as a forecaster "
+                                               "has it; nearest: as published, from the future "
+                                               "too.")] = Matching.backward,
+    radar_age: Annotated[float, typer.Option(help="Minutes by which a volume may be older; what is older is "
+                                             "missing.")] = 6.0,
+    agri_age: Annotated[float, typer.Option(help="The same of a scan.")] = 30.0,
+    era5_age: Annotated[float, typer.Option(help="The same of an hour of the reanalysis.")] = 120.0,
+    only_hail: Annotated[bool, typer.Option("--only-hail", help="Leave out times without hail in the "
+                                            "sample.")] = False,
+    store: Annotated[Store, typer.Option(help="Files or folders.")] = Store.nc,
+) -> None:  # fmt: skip
+    """Bring radar, satellite, reanalysis and terrain to one grid and one clock, a sample for each label.
+
+    A source that is not given is missing in every sample. A file that cannot be used is named on standard
+    error and missing, and the exit code is 1. Prints a row a sample.
+    """
+    from geovision.cli.output import columns_of_text
+    from geovision.datasets.hail_matching import HailSources, SampleGrid, build_sample
+    from geovision.readers.hail_store import write_sample
+
+    troubles: list[str] = []
+
+    def told(trouble: str) -> None:
+        troubles.append(trouble)
+        say(trouble)
+
+    known = _labels(labels)
+    latitude, longitude = _centre(centre, known)
+    sources = HailSources(
+        SampleGrid(latitude, longitude, (size, size), resolution), radar=_files(radar, "--radar"),
+        agri=_files(agri, "--agri"), era5=_files(era5, "--era5"), dem=_files(dem, "--dem"), told=told,
+    )  # fmt: skip
+    ages = {"radar": radar_age, "fy4b": agri_age, "era5": era5_age}
+    rows = [["time", "hail points", *(f"{name} windows" for name in ages), "file"]]
+    for number, time in enumerate(known["time"].values):
+        label = known["hail"].values[number]
+        if only_hail and not (label == 1).any():
+            continue
+        sample = build_sample(
+            sources, time, label, known["latitude"].values, known["longitude"].values, windows=windows,
+            step=step, how=matching.value, maximum_age=ages,
+        )  # fmt: skip
+        hail = int((sample.label == 1).sum())
+        if only_hail and not hail:
+            continue
+        path = write_sample(sample, out, kind=store.value)
+        present = (str(int((sample.sources[name].age == sample.sources[name].age).sum())) for name in ages)
+        rows.append([str(time)[:19], str(hail), *present, path.name])
+    if len(rows) == 1:
+        raise InputError(
+            f"{labels}: none of its {known.sizes['time']} times gave a sample with hail; nothing was written"
+        )
+    for line in columns_of_text(rows):
+        print(line)
+    say(f"{len(rows) - 1} samples are in {out}")
+    if troubles:
+        raise typer.Exit(1)
+
+
+def _files(patterns: list[str] | None, option: str) -> list[Path]:
+    import glob
+
+    found: list[Path] = []
+    for pattern in patterns or []:
+        matches = sorted(Path(each) for each in glob.glob(pattern)) or [Path(pattern)]  # noqa: PTH207
+        if not matches[0].exists():
+            raise OptionError(f"{option} {pattern!r}: no such file")
+        found += matches
+    return found
+
+
+def _labels(path: Path) -> Dataset:
+    from geovision.errors import MissingExtraError, UnreadableFileError
+
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingExtraError("xarray", "geo") from error
+    try:
+        with xarray.open_dataset(path, engine="h5netcdf") as dataset:
+            held = dataset.load()
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UnreadableFileError(f"{path}: cannot be read as labels ({reason})") from error
+    lacking = [name for name in ("hail", "time", "latitude", "longitude") if name not in held.variables]
+    if lacking:
+        raise InputError(f"{path}: no {lacking[0]!r} in it; expected what `geovision hail-labels` writes")
+    return held.sortby("time")
+
+
+def _centre(text: str, labels: Dataset) -> tuple[float, float]:
+    if not text:
+        return float(labels["latitude"].mean()), float(labels["longitude"].mean())
+    try:
+        latitude, longitude = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(
+            f"--centre {text!r}: expected latitude,longitude in degrees, such as 30.5,112.0"
+        ) from error
+    return latitude, longitude

@@ -1,0 +1,240 @@
+"""ERA5 from NetCDF, in the names before and since August 2024, and from GRIB: what it says of hail.
+
+`time` and `level` of older files are `valid_time` and `pressure_level` of newer ones. Variables may lie in
+several files, pressure levels in one and single levels in another, hours in as many as one likes.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.readers.nearest import Nearest
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+__all__ = ["Era5", "height_of_temperature", "open_era5"]
+
+_GRAVITY = 9.80665  # m s-2, by which ERA5 divides the geopotential
+_NAMES = {
+    "valid_time": "time",
+    "pressure_level": "level",
+    "isobaricInhPa": "level",
+    "plev": "level",
+    "lat": "latitude",
+    "lon": "longitude",
+    "2d": "d2m",
+    "10u": "u10",
+    "10v": "v10",
+}
+_ON_LEVELS, _SINGLE = ("t", "z", "u", "v"), ("cape", "d2m", "u10", "v10")
+_PLAUSIBLE = {
+    "t": (150, 340),
+    "d2m": (180, 320),
+    "cape": (0, 12000),
+    "u": (-150, 150),
+    "v": (-150, 150),
+    "u10": (-70, 70),
+    "v10": (-70, 70),
+    "z": (-8000, 600_000),
+}
+
+
+@dataclass(frozen=True)
+class Era5:
+    """Fields by name: ``t``, ``z``, ``u``, ``v`` ``(time, level, latitude, longitude)`` with levels upward,
+    ``cape``, ``d2m``, ``u10``, ``v10`` ``(time, latitude, longitude)``, in the units of ERA5."""
+
+    fields: Mapping[str, DataArray]
+    where: str
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """Hours at which all fields are there, UTC, ascending."""
+        common = functools.reduce(np.intersect1d, [each["time"].values for each in self.fields.values()])
+        return common.astype("datetime64[s]")
+
+    def environment(
+        self, time: np.datetime64, latitude: ArrayLike, longitude: ArrayLike, ground: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """Of one hour, at the nearest point of the reanalysis: freezing level and level of -20 degrees
+        Celsius, m above mean sea level; CAPE, J kg-1; the difference of the wind at 6 km above the ground
+        from that at 10 m, m s-1; dewpoint at 2 m, K.
+
+        Args:
+            time: One of `times`.
+            latitude, longitude: ``(y,)`` and ``(x,)``, degrees.
+            ground: Heights of the ground ``(y, x)``, m; NaN counts as 0.
+
+        Returns:
+            ``(channel, y, x)``; NaN where the air is below that temperature at the lowest level, or where
+            the reanalysis does not reach.
+
+        Raises:
+            InputError: The files do not reach the grid.
+        """
+        at = {name: each.sel(time=time) for name, each in self.fields.items()}
+        first = next(iter(at.values()))
+        near = Nearest.of(first["latitude"], first["longitude"], latitude, longitude, where=self.where)
+        taken = {name: near.take(each.values) for name, each in at.items()}
+        height = taken["z"] / _GRAVITY
+        aloft = 6000 + np.nan_to_num(ground)
+        wind = [at_height(taken[name], height, aloft) - taken[f"{name}10"] for name in ("u", "v")]
+        return np.stack(
+            [
+                height_of_temperature(taken["t"], height, 273.15),
+                height_of_temperature(taken["t"], height, 253.15),
+                taken["cape"],
+                np.hypot(*wind),
+                taken["d2m"],
+            ]
+        ).astype(np.float32)
+
+
+def height_of_temperature(
+    temperature: NDArray[np.floating], height: NDArray[np.floating], value: float
+) -> NDArray[np.floating]:
+    """The highest level at which it gets colder than a temperature with height, between levels by linear
+    interpolation.
+
+    Args:
+        temperature, height: ``(level, y, x)``, K and m, upward.
+        value: K.
+
+    Returns:
+        ``(y, x)``, m; NaN where no two levels have it between them.
+    """
+    found = np.full(temperature.shape[1:], np.nan)
+    for low, high, below, above in zip(temperature, temperature[1:], height, height[1:], strict=False):
+        here = (low >= value) & (high < value)
+        share = (low[here] - value) / (low[here] - high[here])
+        found[here] = below[here] + share * (above[here] - below[here])
+    return found
+
+
+def at_height(
+    values: NDArray[np.floating], height: NDArray[np.floating], wanted: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Values ``(level, y, x)`` at a height ``(y, x)``, by linear interpolation; NaN beyond the levels."""
+    found = np.full(wanted.shape, np.nan)
+    for low, high, below, above in zip(values, values[1:], height, height[1:], strict=False):
+        here = (below <= wanted) & (wanted <= above)
+        share = (wanted[here] - below[here]) / (above[here] - below[here])
+        found[here] = low[here] + share * (high[here] - low[here])
+    return found
+
+
+def open_era5(paths: Sequence[str | Path]) -> Era5:
+    """Open files of ERA5, NetCDF or GRIB.
+
+    Raises:
+        UnreadableFileError: A file cannot be read.
+        InputError: A variable is in none of them, or its values cannot be in its unit.
+        MissingExtraError: xarray or cfgrib is not installed.
+    """
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingExtraError("xarray", "geo") from error
+    parts: dict[str, list[DataArray]] = {}
+    for path in map(Path, paths):
+        for dataset in _datasets(path):
+            for name in (*_ON_LEVELS, *_SINGLE):
+                if name in dataset and ("level" in dataset[name].dims) == (name in _ON_LEVELS):
+                    parts.setdefault(name, []).append(_checked(dataset[name], name, path))
+    where = ", ".join(Path(path).name for path in paths) or "no files"
+    lacking = [name for name in (*_ON_LEVELS, *_SINGLE) if name not in parts]
+    if lacking:
+        raise InputError(
+            f"{where}: no {', '.join(lacking)} among the fields ({', '.join(parts) or 'none'}); download "
+            "t, z, u, v on pressure levels and cape, d2m, u10, v10 on single levels"
+        )
+    fields = {
+        name: xarray.concat(several, "time", join="exact", coords="minimal", compat="override")
+        .sortby("time")
+        .drop_duplicates("time")
+        for name, several in parts.items()
+    }
+    return Era5(fields, where)
+
+
+def _datasets(path: Path) -> list[Dataset]:
+    """What a file holds, in the newer or the older names alike; GRIB falls into several parts."""
+    if not path.exists():
+        raise UnreadableFileError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            # Of other formats' plugins that xarray looks through; what cannot be read is an error.
+            warnings.simplefilter("ignore")
+            found = _grib(path) if _is_grib(path) else [_netcdf(path)]
+    except MissingExtraError:
+        raise
+    except Exception as error:  # decoders raise anything on a damaged file
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UnreadableFileError(f"{path}: cannot be read as NetCDF or GRIB ({reason})") from error
+    return [_renamed(each) for each in found]
+
+
+def _is_grib(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(4) == b"GRIB"
+
+
+def _netcdf(path: Path) -> Dataset:
+    import xarray
+
+    engine: Any = "zarr" if path.is_dir() else "h5netcdf"
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            engine = "scipy" if stream.read(3) == b"CDF" else "h5netcdf"
+    with xarray.open_dataset(path, engine=engine, decode_timedelta=False) as dataset:
+        return dataset.load()
+
+
+def _grib(path: Path) -> list[Dataset]:
+    try:
+        import cfgrib
+    except ImportError as error:
+        raise MissingExtraError("cfgrib", "geo") from error
+    found = []
+    for dataset in cfgrib.open_datasets(str(path), backend_kwargs={"indexpath": ""}):
+        found.append(dataset.load())
+        dataset.close()
+    return found
+
+
+def _renamed(dataset: Dataset) -> Dataset:
+    # GRIB has the time of the analysis beside that for which it holds.
+    if "valid_time" in dataset.coords and "time" in dataset.coords:
+        holds = "time" if "time" in dataset.dims else "valid_time"
+        dataset = dataset.drop_vars("valid_time" if holds == "time" else "time")
+    given = {old: new for old, new in _NAMES.items() if old in dataset.variables or old in dataset.dims}
+    dataset = dataset.rename(given)
+    spare = [name for name in dataset.coords if name not in ("time", "level", "latitude", "longitude")]
+    dataset = dataset.drop_vars(spare)
+    if "time" in dataset.coords and "time" not in dataset.dims:
+        dataset = dataset.expand_dims("time")
+    # Pressures downward are heights upward.
+    return dataset.sortby("level", ascending=False) if "level" in dataset.dims else dataset
+
+
+def _checked(field: DataArray, name: str, path: Path) -> DataArray:
+    field = field.transpose("time", ..., "latitude", "longitude")
+    low, high = _PLAUSIBLE[name]
+    least, most = float(field.min()), float(field.max())
+    if not (low <= least and most <= high):
+        raise InputError(
+            f"{path}: {name} from {least:g} to {most:g}; expected {low:g} to {high:g} in the unit of ERA5"
+        )
+    return field

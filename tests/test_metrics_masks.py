@@ -1,0 +1,191 @@
+"""Scores of masks against other implementations, and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geovision.metrics import NotApplicable, create
+from geovision.metrics.bootstrap import bootstrap
+from geovision.metrics.masks import TENTHS, reliability
+from geovision.metrics.objects import ObjectHits, object_hits
+from geovision.spec import ClassTarget, MaskTarget
+
+TARGET = MaskTarget("hail", threshold=0.4)
+NAMES = (
+    "pofd",
+    "sedi",
+    "mask_fss_1",
+    "mask_fss_11",
+    "mask_fss_21",
+    "mask_fss_41",
+    "mask_brier_skill",
+    "mask_calibration_error",
+    "object_pod",
+    "object_far",
+    "object_distance",
+    "csi_per_sample",
+    "mask_f1_per_sample",
+)
+
+
+def _fields(seed: int = 0, samples: int = 6, side: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities and a truth that follows them, smooth, some cells missing."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(samples, 1, side, side)), (0, 0, 3, 3)) * 11
+    probability = 1 / (1 + np.exp(1.2 - smooth))
+    truth = (rng.random(probability.shape) < probability).astype(float)
+    truth = (ndimage.gaussian_filter(truth, (0, 0, 1, 1)) > 0.5).astype(float)
+    truth[rng.random(truth.shape) < 0.05] = np.nan
+    return torch.tensor(probability), torch.tensor(truth)
+
+
+def test_rare_events_and_skill_are_those_of_scores() -> None:
+    categorical = pytest.importorskip("scores.categorical")
+    xarray = pytest.importorskip("xarray")
+    probability, truth = _fields()
+    there = ~torch.isnan(truth)
+    said, seen = (xarray.DataArray(each[there].double().numpy()) for each in (probability >= 0.4, truth))
+    table = categorical.BinaryContingencyManager(said, seen)
+    for name, expected in (
+        ("pofd", table.probability_of_false_detection()),
+        ("sedi", table.symmetric_extremal_dependence_index()),
+        ("csi", table.critical_success_index()),
+        ("far", table.false_alarm_ratio()),
+        ("hss", table.heidke_skill_score()),
+        ("ets", table.gilberts_skill_score()),
+    ):
+        assert float(create(name, TARGET)(probability, truth)) == pytest.approx(float(expected), rel=1e-9)
+    from scores.probability import brier_score
+
+    p, t = (xarray.DataArray(each[there].numpy()) for each in (probability, truth))
+    skill = 1 - float(brier_score(p, t)) / float(brier_score(xarray.full_like(p, float(t.mean())), t))
+    assert float(create("mask_brier_skill", TARGET)(probability, truth)) == pytest.approx(skill, rel=1e-9)
+
+
+def test_fractions_at_every_scale_are_those_of_scores() -> None:
+    spatial = pytest.importorskip("scores.spatial")
+    probability, truth = _fields()
+    truth = truth.nan_to_num(0.0)
+    for scale in (1, 11, 21, 41):
+        p = np.zeros((6, 48 + 2 * scale, 48 + 2 * scale))
+        t = p.copy()
+        p[:, scale:-scale, scale:-scale], t[:, scale:-scale, scale:-scale] = probability[:, 0], truth[:, 0]
+        # Sums over windows that reach beyond the grid, where there is nothing: as ours.
+        parts = [_fraction_sums(a >= 0.4, b >= 0.5, scale) for a, b in zip(p, t, strict=True)]
+        expected = 1 - sum(each[0] for each in parts) / sum(each[1] for each in parts)
+        found = float(create(f"mask_fss_{scale}", TARGET)(probability, truth))
+        assert found == pytest.approx(expected, rel=1e-9)
+    one = spatial.fss_2d_single_field(
+        probability[0, 0].numpy(), truth[0, 0].numpy(), event_threshold=0.4, window_size=(1, 1)
+    )
+    assert float(create("mask_fss_1", TARGET)(probability[:1], truth[:1])) == pytest.approx(
+        float(one), rel=1e-6
+    )
+
+
+def _fraction_sums(said: np.ndarray, seen: np.ndarray, scale: int) -> tuple[float, float]:
+    """A slow sum over windows by cumulative sums."""
+
+    def fractions(mask: np.ndarray) -> np.ndarray:
+        total = np.pad(mask.astype(float), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+        return (
+            total[scale:, scale:] - total[:-scale, scale:] - total[scale:, :-scale] + total[:-scale, :-scale]
+        )[scale // 2 + 1 : scale // 2 + 49, scale // 2 + 1 : scale // 2 + 49] / scale**2
+
+    p, t = fractions(said), fractions(seen)
+    return float(((p - t) ** 2).sum()), float((p**2).sum() + (t**2).sum())
+
+
+def test_pysteps_agrees_where_it_is_installed() -> None:
+    detcatscores = pytest.importorskip("pysteps.verification.detcatscores")
+    probability, truth = _fields()
+    found = detcatscores.det_cat_fct(probability.numpy(), truth.numpy(), 0.4, ["CSI", "HSS", "FA"])
+    for ours, theirs in (("csi", "CSI"), ("hss", "HSS"), ("pofd", "FA")):
+        assert float(create(ours, TARGET)(probability, truth)) == pytest.approx(found[theirs], rel=1e-6)
+
+
+def test_reliability_is_that_of_scikit_learn_with_its_counts() -> None:
+    calibration = pytest.importorskip("sklearn.calibration")
+    probability, truth = _fields()
+    there = ~torch.isnan(truth)
+    happened, said = calibration.calibration_curve(truth[there], probability[there], n_bins=TENTHS)
+    found = reliability(probability, truth)
+    filled = found.cells > 0
+    np.testing.assert_allclose(found.happened[filled], happened, rtol=1e-9)
+    np.testing.assert_allclose(found.said[filled], said, rtol=1e-9)
+    assert float(found.cells.sum()) == float(there.sum())
+    error = (found.cells * (found.happened - found.said).abs()).nansum() / found.cells.sum()
+    assert float(create("mask_calibration_error", TARGET)(probability, truth)) == pytest.approx(float(error))
+
+
+def test_objects_are_found_within_reach_and_counted_once() -> None:
+    seen, said = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
+    seen[2:4, 2:4] = seen[4, 4] = True  # one object: corners count
+    seen[15:17, 15:17] = True
+    said[2:4, 8:10] = True  # 4 cells beside the corner of the first: (3, 8) to (4, 4) is sqrt(17)
+    said[0, 19] = True
+    assert object_hits(said, seen, reach=5) == ObjectHits(2, 1, 2, 1, pytest.approx(17**0.5))
+    assert object_hits(said, seen, reach=4) == ObjectHits(2, 0, 2, 2, 0.0)
+    assert object_hits(seen, seen, reach=0) == ObjectHits(2, 2, 2, 0, 0.0)
+    assert object_hits(np.zeros_like(seen), seen, reach=99) == ObjectHits(2, 0, 0, 0, 0.0)
+    batch = (
+        torch.tensor(np.stack([said, seen])[:, None]).double(),
+        torch.tensor(np.stack([seen, seen])[:, None]).double(),
+    )
+    assert float(create("object_pod", TARGET)(*batch)) == 3 / 4
+    assert float(create("object_far", TARGET)(*batch)) == 1 / 4
+    assert float(create("object_distance", TARGET)(*batch)) == pytest.approx(17**0.5 / 3)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=15, deadline=None)
+def test_objects_are_those_of_a_slow_search(seed: int) -> None:
+    measure = pytest.importorskip("skimage.measure")
+    rng = np.random.default_rng(seed)
+    said, seen = rng.random((2, 12, 12)) < 0.06
+    hits = object_hits(said, seen, reach=2)
+    distances = []
+    areas, number = measure.label(seen, connectivity=2, return_num=True)
+    for area in range(1, number + 1):
+        own, other = np.argwhere(areas == area), np.argwhere(said)
+        apart = (
+            np.hypot(*(own[:, None] - other[None]).transpose(2, 0, 1)) if len(other) else np.array([np.inf])
+        )
+        distances.append(apart.min())
+    found = [distance for distance in distances if distance <= 2]
+    assert (hits.seen, hits.found) == (number, len(found))
+    assert hits.distance == pytest.approx(sum(found))
+
+
+def test_pooled_and_per_sample_differ_by_name() -> None:
+    truth, said = torch.zeros(3, 1, 10, 10), torch.zeros(3, 1, 10, 10)
+    truth[0, 0, :, :8] = said[0, 0, :, :8] = 1  # a large storm, found
+    truth[1, 0, 0, 0] = said[1, 0, 5, 5] = 1  # a small one, missed
+    assert float(create("csi", TARGET)(said, truth)) == pytest.approx(80 / 82)
+    assert float(create("csi_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
+    assert float(create("mask_f1_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
+
+
+def test_intervals_are_over_days_and_states_add_up() -> None:
+    probability, truth = _fields(samples=8, side=24)
+    metrics = {name: create(name, TARGET) for name in NAMES}
+    days = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    found = bootstrap(metrics, probability, truth, days, resamples=50, seed=1)
+    for name, estimate in found.items():
+        whole = create(name, TARGET)
+        for part in range(0, 8, 2):
+            whole.update(probability[part : part + 2], truth[part : part + 2])
+        assert float(estimate.value) == pytest.approx(float(whole.compute()), rel=1e-9), name
+        if np.isfinite(float(estimate.value)):
+            assert float(estimate.low) <= float(estimate.value) + 1e-6 <= float(estimate.high) + 2e-6, name
+
+
+def test_masks_alone_have_these() -> None:
+    for name in NAMES:
+        with pytest.raises(NotApplicable, match="scores masks, not a class"):
+            create(name, ClassTarget(("a", "b")))
