@@ -13,7 +13,6 @@ Appends rows to ``archive_cost.csv`` beside this file, and prints what 700 milli
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from rows import append
 
 import geovision
 from geovision.inference import Reading, Workers
@@ -52,7 +52,7 @@ def main() -> None:
     for name, side in MODELS.items():
         torch.manual_seed(0)
         row = measured(geovision.create(name, size=(side, side)), files, reading, options.turns)
-        append(Path(__file__).with_suffix(".csv"), row)
+        append(Path(__file__).with_suffix(".csv"), row, show=True)
         for workers in WORKERS:
             print(f"  {workers:3d} workers: {told(row, workers)}")
 
@@ -122,16 +122,6 @@ def told(row: dict[str, object], workers: int) -> str:
 
 def _days(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days" if seconds > 86400 else f"{seconds / 3600:.1f} hours"
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
 
 
 if __name__ == "__main__":

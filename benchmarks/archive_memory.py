@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import psutil
-from archive_speed import append, archives, arguments, run
+from archive_speed import archives, arguments, run
+from rows import append
 
 from geovision.inference import Workers
 from geovision.models.geomodel import GeoModel
@@ -23,7 +24,7 @@ from geovision.provenance import commit
 def main() -> None:
     options = arguments(__doc__ or "", frames=(1000, 20000), turns=1)
     for model, source, root in archives(options):
-        append(options.out / "archive_memory.csv", memory(model, source, root))
+        append(options.out / "archive_memory.csv", memory(model, source, root), show=True)
 
 
 def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from archive_speed import append, archives, arguments, described, pipeline, plain_loop, run, seconds
+from archive_speed import archives, arguments, described, pipeline, plain_loop, run, seconds
+from rows import append
 
 from geovision.inference import Workers
 from geovision.models.geomodel import GeoModel
@@ -26,7 +27,9 @@ def main() -> None:
     options = arguments(__doc__ or "", frames=(256,), turns=3)
     torch.set_num_threads(1)
     for model, source, root in archives(options):
-        append(options.out / "archive_one_thread.csv", one_thread(model, source, root, options.turns))
+        append(
+            options.out / "archive_one_thread.csv", one_thread(model, source, root, options.turns), show=True
+        )
 
 
 def one_thread(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, object]:

@@ -15,7 +15,6 @@ Appends rows to ``archive_speed.csv`` beside this file.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import importlib.util
 import shutil
@@ -28,6 +27,7 @@ import timm
 import torch
 from PIL import Image
 from rich.progress import track
+from rows import append
 
 import geovision
 from geovision.datasets.kvammen import KvammenAurora
@@ -48,7 +48,7 @@ BATCH = 32
 def main() -> None:
     options = arguments(__doc__ or "", frames=(3000,), turns=3)
     for model, source, root in archives(options):
-        append(options.out / "archive_speed.csv", speed(model, source, root, options.turns))
+        append(options.out / "archive_speed.csv", speed(model, source, root, options.turns), show=True)
 
 
 def arguments(told: str, *, frames: tuple[int, ...], turns: int) -> argparse.Namespace:
@@ -175,16 +175,6 @@ def run(model: GeoModel, source: Path, root: Path, workers: Workers, *, read: bo
     assert not summary.failed
     if read:
         assert geovision.read_table(out, columns=["frame"]).num_rows == summary.frames
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ Prints a table and appends a row a precision to ``benchmarks/arithmetic_speed.cs
 
 from __future__ import annotations
 
-import csv
 import datetime
 import time
 from pathlib import Path
 
 import torch
 from predict_speed import processor
+from rows import append
 from torch import Tensor
 
 from geovision.hardware import hardware_bfloat16
@@ -45,7 +45,7 @@ def main() -> None:
     for each in rows:
         print(f"{each['precision']:10} {each['billion_operations_per_s']:8.1f} billion operations/s a core, "
               f"at most {each['resnet50_photos_per_s_at_most']:.1f} photos/s by a ResNet-50")  # fmt: skip
-    append(rows)
+    append(TABLE, *rows)
 
 
 def layer_seconds(channels: int, side: int, out: int, kernel: int) -> dict[torch.dtype, float]:
@@ -83,15 +83,6 @@ def row(precision: torch.dtype, speed: float) -> dict[str, object]:
         "processor": processor(),
         "versions": f"torch {torch.__version__}",
     }
-
-
-def append(rows: list[dict[str, object]]) -> None:
-    new = not TABLE.exists()
-    with TABLE.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

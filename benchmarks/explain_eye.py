@@ -19,7 +19,6 @@ that were found:
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import math
 import time
@@ -30,6 +29,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from rows import append
 
 import geovision
 from geovision.datasets.polar_lows import PolarLows
@@ -79,7 +79,7 @@ def main() -> None:
     if options.model:
         for row in measure(geovision.load(options.model), options.lows):
             print(row)
-            append(row)
+            append(TABLE, row)
 
 
 def arguments() -> argparse.Namespace:
@@ -185,15 +185,6 @@ def distance(found: Explanation, scene: sar_sea.Scene, smooth: float) -> float:
     eye = np.array([scene.eye.row + 0.5, scene.eye.column + 0.5])
     peak = found.first.peak(smooth=smooth)
     return math.inf if peak is None else float(np.hypot(*(np.array(peak) - eye)))
-
-
-def append(row: dict[str, object]) -> None:
-    new = not TABLE.exists()
-    with TABLE.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

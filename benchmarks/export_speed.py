@@ -13,7 +13,6 @@ Prints a table and appends its rows to ``benchmarks/export_speed.csv``.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import json
 import platform
@@ -39,6 +38,8 @@ def main() -> None:
     if options.form:
         print(json.dumps(measure(options)))
         return
+    from rows import append
+
     import geovision
     from geovision.export import calibration_inputs, export
     from geovision.provenance import commit
@@ -60,7 +61,7 @@ def main() -> None:
     rows = [about | {"form": form} | summary(found[form]) for form in FORMS]
     for row in rows:
         print({key: value for key, value in row.items() if key not in about}, flush=True)
-    append(rows)
+    append(TABLE, *rows)
 
 
 def arguments() -> argparse.Namespace:
@@ -171,15 +172,6 @@ def processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "") or (
         platform.processor()
     )
-
-
-def append(rows: list[dict[str, Any]]) -> None:
-    new = not TABLE.exists()
-    with TABLE.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

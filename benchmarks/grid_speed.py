@@ -12,7 +12,6 @@ Appends rows to ``grid_speed.csv`` beside this file. Needs the extras geo, train
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import json
 import os
@@ -26,12 +25,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
+from rows import append
 
 import geovision
 from geovision.inference.grids import apply_to_grids
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.spec import Grid, Grids
+
+TABLE = Path(__file__).with_suffix(".csv")
 
 DAYS = 2000  # that corrections are fitted on
 NODES = 100
@@ -52,11 +54,11 @@ def main() -> None:
             for case in ("quantile-mapping", "xsdba", "tiny"):
                 command = [sys.executable, __file__, "--case", case, str(store), f"{folder}/out.zarr"]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                append({
+                append(TABLE, {
                     "date": datetime.date.today().isoformat(), "commit": commit() or "", "case": case,
                     "years": years, "latitudes": options.size[0], "longitudes": options.size[1],
                     **json.loads(done.stdout.splitlines()[-1]),
-                })  # fmt: skip
+                }, show=True)  # fmt: skip
 
 
 def written(path: Path, size: tuple[int, int], years: int) -> Path:
@@ -130,17 +132,6 @@ def by_xsdba(field: xr.DataArray, first: np.ndarray, out: str) -> float:
         out, mode="w", zarr_format=2
     )
     return time.perf_counter() - began
-
-
-def append(row: dict) -> None:
-    table = Path(__file__).with_suffix(".csv")
-    new = not table.is_file()
-    with table.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
 
 
 if __name__ == "__main__":

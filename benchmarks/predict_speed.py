@@ -14,7 +14,6 @@ Prints a table and appends a row a model to ``benchmarks/predict_speed.csv``.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import itertools
 import platform
@@ -31,6 +30,7 @@ import PIL
 import timm
 import torch
 from PIL import Image, ImageOps
+from rows import append
 
 import geovision
 from geovision.models.geomodel import GeoModel
@@ -52,7 +52,7 @@ def main() -> None:
         for name in options.models:
             row = compare(name, copies, options)
             print_row(row)
-            append(row)
+            append(TABLE, row)
 
 
 def arguments() -> argparse.Namespace:
@@ -215,15 +215,6 @@ def processor() -> str:
 def print_row(row: dict[str, object]) -> None:
     width = max(map(len, row))
     print("\n".join(f"{key:{width}}  {value}" for key, value in row.items()), end="\n\n")
-
-
-def append(row: dict[str, object]) -> None:
-    new = not TABLE.exists()
-    with TABLE.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

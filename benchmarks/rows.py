@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geovision.storage import write_text
+
 __all__ = ["append"]
 
 
-def append(script: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add a row to the CSV file that is called like a script. A new column goes to the right, empty in
-    the rows that were there before.
+def append(table: Path, *rows: Mapping[str, Any], show: bool = False) -> None:
+    """Add rows to a CSV file. A new column goes to the right, empty in the rows that were there before.
 
     Args:
-        script: Its ``__file__``.
-
-    Returns:
-        `row`.
+        table: Made where it is missing; whole or as it was.
+        show: Print the rows, too.
     """
-    path = Path(script).with_suffix(".csv")
-    rows: list[Mapping[str, Any]] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    columns = list(dict.fromkeys(name for each in [*rows, row] for name in each))
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*rows, row])
-    return row
+    before: list[Mapping[str, Any]] = []
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as stream:
+            before = list(csv.DictReader(stream))
+    columns = list(dict.fromkeys(name for each in [*before, *rows] for name in each))
+    written = io.StringIO()
+    writer = csv.DictWriter(written, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*before, *rows])
+    write_text(table, written.getvalue())
+    for row in rows if show else ():
+        print(row, flush=True)

@@ -11,7 +11,6 @@ Appends rows to ``scene_memory.csv`` beside this file.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import json
 import resource
@@ -25,11 +24,14 @@ import numpy as np
 import rasterio
 import torch
 from rasterio.windows import Window
+from rows import append
 
 import geovision
 from geovision.inference import Declared, scene
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.provenance import commit
+
+TABLE = Path(__file__).with_suffix(".csv")
 
 BLOCK = 512
 HALF_WIDTH = 1 / 6  # of the swath along a row, as a fraction of the scene: a third of it has data
@@ -50,10 +52,10 @@ def main() -> None:
             path = drawn(Path(folder) / "scene.tif", pixel_size, options.side)
             command = [sys.executable, __file__, "--model", options.model, "--case", path, f"{folder}/out"]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            append({
+            append(TABLE, {
                 "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": options.model,
                 "side": options.side, "pixel_m": pixel_size, **json.loads(done.stdout),
-            })  # fmt: skip
+            }, show=True)  # fmt: skip
             path.unlink()
 
 
@@ -92,17 +94,6 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
         **{f"{step}_s": round(value, 1) for step, value in found.seconds.items()},
         "threads": torch.get_num_threads(),
     }  # fmt: skip
-
-
-def append(row: dict[str, object]) -> None:
-    path = Path(__file__).with_suffix(".csv")
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
 
 
 if __name__ == "__main__":

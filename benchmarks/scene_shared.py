@@ -13,17 +13,19 @@ Appends rows to ``scene_shared.csv`` beside this file.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rows import append
 
 import geovision
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
+
+TABLE = Path(__file__).with_suffix(".csv")
 
 BATCH = 16
 
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["polarlow-xception", "polarlow-tiny"])
     for name in parser.parse_args().models:
         torch.manual_seed(0)
-        append(shared(geovision.create(name)))
+        append(TABLE, shared(geovision.create(name)), show=True)
 
 
 @torch.inference_mode()
@@ -84,17 +86,6 @@ def seconds(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
-
-
-def append(row: dict[str, object]) -> None:
-    path = Path(__file__).with_suffix(".csv")
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Appends rows to ``scene_speed.csv`` beside this file.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import tempfile
 import time
@@ -25,6 +24,7 @@ import numpy as np
 import rasterio
 import torch
 from rasterio.windows import Window
+from rows import append
 
 import geovision
 from geovision.inference import Declared, Workers, scene
@@ -36,6 +36,8 @@ from geovision.models.prepared import prepare
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit
 from geovision.readers.scenes import model_grid, open_scene, write_counts
+
+TABLE = Path(__file__).with_suffix(".csv")
 
 CHANNELS = ("cross_pol", "co_pol")
 SIDE = 3072  # cells of the model: 1536 km
@@ -53,7 +55,7 @@ def main() -> None:
     model = geovision.create(options.model)
     with tempfile.TemporaryDirectory() as folder:
         for pixel_size in options.pixels:
-            append(speed(model, Path(folder), pixel_size, options.turns))
+            append(TABLE, speed(model, Path(folder), pixel_size, options.turns), show=True)
 
 
 def drawn(path: Path, pixel_size: float, side: int) -> Path:
@@ -167,17 +169,6 @@ def window(dataset, top: int, left: int, size: tuple[int, int], factor: int) -> 
     decibels = 10 * np.log10(mean)
     counts = [to_counts(own, OUR_LIMITS[name]) for name, own in zip(CHANNELS, decibels, strict=True)]
     return torch.from_numpy(np.stack(counts)).float() / 255
-
-
-def append(row: dict[str, object]) -> None:
-    path = Path(__file__).with_suffix(".csv")
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
 
 
 if __name__ == "__main__":

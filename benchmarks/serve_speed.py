@@ -54,7 +54,7 @@ def main() -> None:
             for row in MEASURED[what](photos, options):
                 about = {"date": datetime.date.today().isoformat(), "commit": commit(), "what": what,
                          "model": MODEL, "int8": options.int8}  # fmt: skip
-                print(append(__file__, about | row))
+                append(Path(__file__).with_suffix(".csv"), about | row, show=True)
 
 
 def drawn(folder: Path) -> dict[str, list[bytes]]:
