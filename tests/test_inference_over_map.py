@@ -1,4 +1,4 @@
-"""Registered models of hail and of rain over maps larger than a window: who asked, and how, cannot be seen."""
+"""Registered models of hail and rain on maps larger than a window: who asked, and how, cannot be seen."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from geovision.inference.sliding import RUN, Answers, Job, answer_run, merged, s
 from geovision.inference.windows import Windows
 from geovision.models.geomodel import GeoModel
 from geovision.readers.scenes import Grid
-from geovision.spec import Grids
 from geovision.spec import Grid as LatLon
+from geovision.spec import Grids
 
 WINDOW = (16, 24)
 SHAPE = (44, 60)
