@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
+import numpy as np
 import pytest
 import torch
 
 import geovision
 from geovision import registry
+from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
 from geovision.explanation.left_out import left_out
 from geovision.tasks.hail import CAUTIONS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
@@ -128,6 +133,45 @@ def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
             valid = {name: sample["valid"][name][None] for name in inputs}
             expected = torch.sigmoid(model(inputs, valid=valid).values)[0, 0]
             torch.testing.assert_close(torch.as_tensor(answer.probability), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_path, capsys):
+    from geovision.datasets.hail_samples import HailSamples
+    from geovision.evaluation import answers
+
+    torch.manual_seed(0)
+    model = geovision.create("hail-hinet", arch=TINY)
+    root = HailSamples.synthetic(tmp_path / "samples", 6, size=(16, 16), windows=2)
+    folder = model.save(tmp_path / "model")
+    options = ["--dataset", "hail-samples", "--data", str(root), "--bootstrap", "20", "--json"]
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", str(folder), *options, "--out", str(tmp_path / "report")])
+    assert left.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["metrics"]) == list(registry.find_task("hail").metrics)
+    assert any("those that end in per_sample are means over the samples" in note for note in told["notes"])
+    said, truth = (
+        torch.cat(each).double().numpy()
+        for each in zip(*((b.prediction, b.truth) for b in answers(model, HailSamples(root))), strict=True)
+    )
+    there = np.isfinite(said) & np.isfinite(truth)
+    yes, seen = said[there] >= 0.5, truth[there] >= 0.5
+    counts = [int(each.sum()) for each in (yes & seen, yes & ~seen, ~yes & seen, ~yes & ~seen)]
+    assert [*told["contingency"].values()] == counts
+    assert told["metrics"]["pofd"]["value"] == pytest.approx(counts[1] / (counts[1] + counts[3]))
+    tenths = (said[there] * 10).astype(int)
+    for row in told["reliability"]:
+        own = tenths == round(float(row["probability"][:3]) * 10)
+        assert row["cells"] == own.sum() > 0
+        assert row["said"] == pytest.approx(said[there][own].mean(), rel=1e-6)
+        assert row["happened"] == pytest.approx(seen[own].mean(), rel=1e-6)
+    assert sum(row["cells"] for row in told["reliability"]) == there.sum()
+    page = (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert f"| hits | {counts[0]:,} |" in page
+    assert "| probability | said | happened | cells |" in page
+    with (tmp_path / "report" / "metrics.csv").open() as stream:
+        rows = {(row["metric"], row["class"]): row["value"] for row in csv.DictReader(stream)}
+    assert float(rows["cells", "false_alarms"]) == counts[1]
 
 
 def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
