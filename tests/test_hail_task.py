@@ -183,8 +183,21 @@ def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
             model(batch(4))
     model.eval()
     sample = {name: each[0] for name, each in batch().items()}
-    found = geovision.explain(model, sample, method="deeplift", layer="mdffm")
+    found = geovision.explain(model, sample, method="deeplift")  # the layer whose channels have names
+    assert found.settings.layer == "mdffm"
     (joint,) = found.contributions.values()
     assert list(joint) == [" ".join(pair) for pair in model.network.fused_channels]
     assert found.completeness.relative_error < 1e-2
     assert sum(joint.values()) == pytest.approx(found.completeness.difference, rel=1e-2)
+    with torch.no_grad():
+        whole = model(batch()).values.mean()
+        for name in ("radar", "fy4b", "era5", "dem"):
+            without = model({key: each for key, each in batch().items() if key != name}).values.mean()
+            assert found.left_out[name] == pytest.approx(float(whole - without), abs=1e-6)
+    assert found.as_dict()["left_out"] == found.left_out
+    bars = {axes.get_title(): axes for figure in found.plot().subfigs for axes in figure.axes}
+    lengths = [bar.get_width() for bar in bars["what each adds to the logit"].patches]
+    assert lengths == pytest.approx(list(joint.values()))
+    assert [each.get_text() for each in bars["what is lost without each"].get_yticklabels()] == list(
+        found.left_out
+    )
