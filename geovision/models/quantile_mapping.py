@@ -86,10 +86,8 @@ class EmpiricalQuantileMapping(_Correction):
         self.observed = _quantiles(o, self.levels)  # type: ignore[arg-type]
 
     def forward(self, field: Tensor) -> Tensor:
-        found = _interpolated(field, self.modelled, self.observed)
-        top, wanted = self.modelled[-1], self.observed[-1]
-        ratio = (wanted / top.clamp_min(1e-9)).clamp(0, _RATIO)
-        return torch.where(field > top, field * ratio, found)
+        ratio = (self.observed[-1] / self.modelled[-1].clamp_min(1e-9)).clamp(0, _RATIO)
+        return _interpolated(field, self.modelled, self.observed, beyond=ratio)
 
 
 class QuantileDeltaMapping(EmpiricalQuantileMapping):
@@ -142,14 +140,24 @@ def _quantiles(field: Tensor, levels: Tensor) -> Tensor:
     return torch.where(count > 0, found, torch.nan)
 
 
-def _interpolated(field: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
-    """Linear from nodes to nodes ``(node, y, x)`` in each cell; beyond the ends, the ends; NaN stays."""
-    nodes, cells = given.flatten(1).T.contiguous(), wanted.flatten(1).T.contiguous()
-    values = field.flatten(1).T.contiguous()
-    right = torch.searchsorted(nodes, values).clamp(1, nodes.shape[1] - 1)
-    low, high = nodes.gather(1, right - 1), nodes.gather(1, right)
-    # Where several nodes are one value, as those of dry days are, the lowest is taken.
-    share = torch.where(high > low, (values - low) / (high - low).clamp_min(1e-12), 0.0).clamp(0, 1)
-    found = cells.gather(1, right - 1) * (1 - share) + cells.gather(1, right) * share
-    found = torch.where(torch.isfinite(values), found, torch.nan)
+def _interpolated(field: Tensor, given: Tensor, wanted: Tensor, *, beyond: Tensor | None = None) -> Tensor:
+    """Linear from nodes to nodes ``(node, y, x)`` in each cell; beyond the ends, the ends; NaN stays.
+
+    Args:
+        beyond: What a value above the highest node is multiplied by instead, ``(y, x)``.
+    """
+    nodes, cells, values = (each.flatten(1).T.contiguous() for each in (given, wanted, field))
+    # Line k leads to node k from the one before it; lines 0 and last are those beyond the ends. Where several
+    # nodes are one value, as those of dry days are, the lowest is taken.
+    level = torch.zeros_like(nodes[:, :1])
+    steps = nodes.diff(dim=1)
+    slopes = torch.where(steps > 0, cells.diff(dim=1) / steps.clamp_min(1e-12), 0.0)
+    last = (nodes[:, -1:], cells[:, -1:], level)
+    if beyond is not None:
+        last = (level, level, beyond.flatten()[:, None])
+    begins = torch.cat([nodes[:, :1], nodes[:, :-1], last[0]], dim=1)
+    heights = torch.cat([cells[:, :1], cells[:, :-1], last[1]], dim=1)
+    slopes = torch.cat([level, slopes, last[2]], dim=1)
+    line = torch.searchsorted(nodes, values)
+    found = (values - begins.gather(1, line)).mul_(slopes.gather(1, line)).add_(heights.gather(1, line))
     return found.T.reshape(field.shape)
