@@ -208,7 +208,7 @@ def _family_member(task_name: str, architecture: str) -> ModelSpec | None:
     if task and "smp" in task.backbones and network in smp_names().networks and _is_encoder(encoder):
         return ModelSpec(
             f"{task_name}-{architecture}", task_name, "geovision.models.smp_bridge:build",
-            {"network": network, "encoder": encoder}, capabilities=frozenset({"differentiable"}),
+            {"network": network, "encoder": encoder},
             note="any network of smp, under the task's own recipe",
         )  # fmt: skip
     return None

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import geovision
+from geovision.cli import main
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError
-from geovision.evaluation import answers, calibrate_mask, fit_platt
+from geovision.evaluation import answers, calibrate_mask, calibrate_on, fit_platt
 from geovision.metrics import create
 
 
@@ -45,3 +46,57 @@ def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -
     assert (float(again.head.temperature), float(again.head.offset)) == pytest.approx((temperature, offset))
     with pytest.raises(InputError, match=r"no model of masks; calibrate\(\) is for classes"):
         calibrate_mask(geovision.create("cloud-tiny"), data)
+
+
+def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Path, capsys) -> None:
+    root = HailSamples.synthetic(tmp_path / "hail", 24, seed=7, size=(16, 16), windows=2)
+    options = ["--dataset", "hail-samples", "--data", str(root)]
+    run = tmp_path / "run"
+    training = ["train", "hail-tiny", *options, "--recipe", "short", "--epochs", "1", "--out", str(run)]
+    assert left_with([*training, "--validation", "0", "--calibrate"]) == 2
+    assert "--calibrate needs samples that are not trained on" in capsys.readouterr().err
+    assert not run.exists()
+    assert left_with([*training, "--calibrate"]) == 0
+    model = geovision.load(run / "model")
+    record = model.training_record["calibration"]
+    trained, held_back = HailSamples(root, split="train").split_by_unit(0.1, seed=model.recipe.seed)
+    assert not set(trained.units) & set(held_back.units)
+    assert (record["samples"], record["data"]) == (len(held_back), "hail-samples")
+    assert (float(model.head.temperature), float(model.head.offset)) == pytest.approx(
+        (record["temperature"], record["offset"])
+    )
+    card = (run / "model" / "README.md").read_text("utf-8")
+    assert f"- calibration:\n  - data: hail-samples\n  - samples: {len(held_back)}\n" in card
+    # What was fitted before is no part of the next fit.
+    again = geovision.load(run / "model")
+    assert calibrate_on(again, held_back) == pytest.approx(
+        {name: record[name] for name in ("temperature", "offset")}, rel=1e-3
+    )
+    assert left_with(["calibrate", str(run), *options]) == 0
+    whole = geovision.load(run / "model")
+    assert whole.training_record["calibration"]["samples"] == len(HailSamples(root)) == 24
+    assert float(whole.head.offset) != float(model.head.offset)
+    said = torch.cat([each.prediction for each in answers(whole, HailSamples(root))])
+    truth = torch.cat([each.truth for each in answers(whole, HailSamples(root))])
+    assert float(said.nanmean()) == pytest.approx(float(truth.nanmean()), rel=0.02)
+
+
+def test_classes_are_calibrated_by_the_same_command(tmp_path: Path, skies: Path) -> None:
+    torch.manual_seed(0)
+    model = geovision.create("cloud-tiny", size=(32, 32))
+    folder = model.save(tmp_path / "model")
+    assert left_with(["calibrate", str(folder), "--dataset", "ccsn", "--data", str(skies)]) == 0
+    found = geovision.load(folder)
+    assert found.training_record["calibration"]["temperature"] == pytest.approx(float(found.head.temperature))
+    assert float(found.head.temperature) != 1
+
+
+def test_what_has_no_probability_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="answers with a field, which has no probability"):
+        calibrate_on(geovision.create("downscale-unet", arch={"widths": [4, 6, 8]}), None)
+
+
+def left_with(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    return int(left.value.code or 0)

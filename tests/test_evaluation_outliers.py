@@ -75,6 +75,21 @@ def test_strange_features_are_found_and_ordinary_ones_pass() -> None:
     assert flagged == pytest.approx(0.05, abs=0.03)
 
 
+def test_few_samples_do_not_make_new_ones_strange() -> None:
+    """As many components as half of the samples come near every sample they were laid through."""
+    torch.manual_seed(0)
+    mixing = torch.randn(16, 64)
+
+    def ordinary(count: int) -> torch.Tensor:
+        return torch.randn(count, 16) @ mixing + 0.5 * torch.randn(count, 64)
+
+    score = FeatureDistance(64)
+    score.fit(ordinary(160))
+    new = ordinary(2000)
+    assert float((score(new) > 1).double().mean()) < 0.06
+    assert float((score(torch.randn(500, 64)) > 1).double().mean()) > 0.9
+
+
 def test_brightness_of_features_does_not_matter() -> None:
     distance = FeatureDistance(96)
     distance.fit(near_a_plane(300, seed=0))

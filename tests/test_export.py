@@ -26,11 +26,14 @@ from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import ClassTarget, ModelSpec
 
+HINET = "geovision.models.hinet:build"
+"""Its graph of three windows of three sources has thousands of operations, and takes minutes to export."""
+
 
 def forms() -> Iterator[Any]:
     """Exportable entries, each small form once: many entries differ in size alone. Of each builder one is
-    always exported, and all of them in long runs."""
-    seen, builders = set(), set()
+    always exported, of HINet the small form of a test of its own, and all of them in long runs."""
+    seen, builders = set(), {(HINET, "")}
     for spec in ENTRIES:
         arch = {
             key: value for key, value in (spec.arch | spec.tiny).items() if key not in ("imagenet", "factor")
@@ -136,6 +139,32 @@ def test_measurements_beside_a_photo_may_be_missing():
     np.testing.assert_allclose(run(written, given)["logits"], there.numpy(), atol=1e-4)
     given["scalars_valid"] = np.zeros_like(given["scalars_valid"])
     np.testing.assert_allclose(run(written, given)["logits"], absent.numpy(), atol=1e-4)
+
+
+def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet():
+    torch.manual_seed(0)
+    spec = registry.find_model("hail-hinet")
+    arch = spec.tiny | {"sources": ["radar", "dem"]}
+    model = assemble(spec, registry.find_task("hail"), Options(arch=arch)).eval()
+    axes = {"time": 2, "y": 16, "x": 16}
+    written = onnx_of(model, axes=axes)
+    for count in (1, 3):
+        inputs = generated_inputs(model.inputs, count, axes=axes, seed=4)
+        assert inputs is not None
+        given = feed(model, inputs)
+        given["radar_valid"][:, :, :, :5] = False
+        given["dem_valid"][:] = False
+        valid = {name: torch.from_numpy(given[f"{name}_valid"]) for name in inputs}
+        there = {name: values for name, values in inputs.items() if name != "dem"}
+        with torch.no_grad():
+            output = model(inputs, valid=valid)
+            without = model(there, valid={"radar": valid["radar"]}).values
+            whole = model(inputs).values
+        found = run(written, given)
+        np.testing.assert_allclose(found["values"], output.values.numpy(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(found["values"], without.numpy(), atol=1e-4, rtol=0)
+        assert np.abs(found["values"] - whole.numpy()).max() > 1e-4
+        np.testing.assert_array_equal(found["valid"], output.valid.expand_as(output.values).numpy())
 
 
 @pytest.mark.parametrize("kind", ["field", "mask"])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
+import numpy as np
 import pytest
 import torch
 
 import geovision
 from geovision import registry
+from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
 from geovision.explanation.left_out import left_out
 from geovision.tasks.hail import CAUTIONS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
@@ -130,6 +135,45 @@ def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
             torch.testing.assert_close(torch.as_tensor(answer.probability), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_path, capsys):
+    from geovision.datasets.hail_samples import HailSamples
+    from geovision.evaluation import answers
+
+    torch.manual_seed(0)
+    model = geovision.create("hail-hinet", arch=TINY)
+    root = HailSamples.synthetic(tmp_path / "samples", 6, size=(16, 16), windows=2)
+    folder = model.save(tmp_path / "model")
+    options = ["--dataset", "hail-samples", "--data", str(root), "--bootstrap", "20", "--json"]
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", str(folder), *options, "--out", str(tmp_path / "report")])
+    assert left.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["metrics"]) == list(registry.find_task("hail").metrics)
+    assert any("those that end in per_sample are means over the samples" in note for note in told["notes"])
+    said, truth = (
+        torch.cat(each).double().numpy()
+        for each in zip(*((b.prediction, b.truth) for b in answers(model, HailSamples(root))), strict=True)
+    )
+    there = np.isfinite(said) & np.isfinite(truth)
+    yes, seen = said[there] >= 0.5, truth[there] >= 0.5
+    counts = [int(each.sum()) for each in (yes & seen, yes & ~seen, ~yes & seen, ~yes & ~seen)]
+    assert [*told["contingency"].values()] == counts
+    assert told["metrics"]["pofd"]["value"] == pytest.approx(counts[1] / (counts[1] + counts[3]))
+    tenths = (said[there] * 10).astype(int)
+    for row in told["reliability"]:
+        own = tenths == round(float(row["probability"][:3]) * 10)
+        assert row["cells"] == own.sum() > 0
+        assert row["said"] == pytest.approx(said[there][own].mean(), rel=1e-6)
+        assert row["happened"] == pytest.approx(seen[own].mean(), rel=1e-6)
+    assert sum(row["cells"] for row in told["reliability"]) == there.sum()
+    page = (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert f"| hits | {counts[0]:,} |" in page
+    assert "| probability | said | happened | cells |" in page
+    with (tmp_path / "report" / "metrics.csv").open() as stream:
+        rows = {(row["metric"], row["class"]): row["value"] for row in csv.DictReader(stream)}
+    assert float(rows["cells", "false_alarms"]) == counts[1]
+
+
 def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
     pytest.importorskip("captum")
     torch.manual_seed(0)
@@ -139,8 +183,21 @@ def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
             model(batch(4))
     model.eval()
     sample = {name: each[0] for name, each in batch().items()}
-    found = geovision.explain(model, sample, method="deeplift", layer="mdffm")
+    found = geovision.explain(model, sample, method="deeplift")  # the layer whose channels have names
+    assert found.settings.layer == "mdffm"
     (joint,) = found.contributions.values()
     assert list(joint) == [" ".join(pair) for pair in model.network.fused_channels]
     assert found.completeness.relative_error < 1e-2
     assert sum(joint.values()) == pytest.approx(found.completeness.difference, rel=1e-2)
+    with torch.no_grad():
+        whole = model(batch()).values.mean()
+        for name in ("radar", "fy4b", "era5", "dem"):
+            without = model({key: each for key, each in batch().items() if key != name}).values.mean()
+            assert found.left_out[name] == pytest.approx(float(whole - without), abs=1e-6)
+    assert found.as_dict()["left_out"] == found.left_out
+    bars = {axes.get_title(): axes for figure in found.plot().subfigs for axes in figure.axes}
+    lengths = [bar.get_width() for bar in bars["what each adds to the logit"].patches]
+    assert lengths == pytest.approx(list(joint.values()))
+    assert [each.get_text() for each in bars["what is lost without each"].get_yticklabels()] == list(
+        found.left_out
+    )

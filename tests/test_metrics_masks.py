@@ -29,6 +29,8 @@ NAMES = (
     "object_distance",
     "csi_per_sample",
     "mask_f1_per_sample",
+    "pod_per_sample",
+    "far_per_sample",
 )
 
 
@@ -169,6 +171,10 @@ def test_pooled_and_per_sample_differ_by_name() -> None:
     assert float(create("csi", TARGET)(said, truth)) == pytest.approx(80 / 82)
     assert float(create("csi_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
     assert float(create("mask_f1_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
+    said[2, 0, 3, 3] = 1  # said in vain where there is nothing: no detection to speak of
+    assert float(create("pod_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
+    assert float(create("far_per_sample", TARGET)(said, truth)) == pytest.approx(2 / 3)
+    assert create("mask_contingency", TARGET)(said, truth).tolist() == [80, 2, 1, 217]
 
 
 def test_intervals_are_over_days_and_states_add_up() -> None:

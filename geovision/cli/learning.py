@@ -1,4 +1,4 @@
-"""`geovision train` and `geovision evaluate`: a model and a data set, by name."""
+"""`geovision train`, `calibrate` and `evaluate`: a model and a data set, by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision import api, registry
-from geovision.cli.models import open_model
+from geovision.cli.models import model_folder, open_model
 from geovision.cli.output import examples, say, write_json
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassTarget, ModelSpec, Recipe, resolve
@@ -46,6 +46,10 @@ def register(app: typer.Typer) -> None:
         "geovision train cloud-vit --dataset ccsn --data CCSN_v2 --backbone-weights imagenet --out runs/vit",
         "the same with --resume after an interruption",
     ))(train)  # fmt: skip
+    app.command("calibrate", epilog=examples(
+        "geovision calibrate runs/hail --dataset hail-samples --data OTHER_DAYS",
+        "geovision calibrate runs/mine --data photos_of_another_year --out runs/mine-calibrated",
+    ))(calibrate)  # fmt: skip
     app.command("evaluate", epilog=examples(
         "geovision evaluate runs/vit --dataset ccsn --data CCSN_v2 --split test --out report",
         "geovision evaluate cloud-mobilenetv2 --data my_folder --json",
@@ -91,6 +95,9 @@ def train(
             help="Fraction held back to watch, whole groups. If absent, the `val` split of the data, or 0.1.",
         ),
     ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="In the end, fit the probabilities to what was held back.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
     ] = False,
@@ -119,12 +126,47 @@ def train(
     samples = _as_taken_by(opened, samples)
     samples, held_back = _hold_back(samples, validation, dataset, data, opened, chosen.seed)
     folder = out or Path("runs") / opened.spec.name
+    if calibrate and held_back is None:
+        raise OptionError("--calibrate needs samples that are not trained on; leave out --validation 0")
     say(f"training {opened.spec.name} on {len(samples)} samples, {chosen.epochs} epochs, into {folder}")
     api.train(
         opened, samples, validation=held_back, recipe=chosen, out=folder, resume=resume,
         devices=int(devices) if devices.isdigit() else devices, workers=workers,
     )  # fmt: skip
+    if calibrate and held_back is not None:
+        _calibrate(opened, held_back, folder / "model")
     print(folder / "model")
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A folder with a trained model, or a name with weights.")],
+    data: Annotated[Path, typer.Option(help="Folder of data that were neither trained on nor are scored.")],
+    dataset: Annotated[str | None, typer.Option(help=_DATASET)] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to fit to, such as val; everything if absent.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the model; its own if absent.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+) -> None:
+    """Fit the probabilities of a model of classes or masks to what happened, and keep that with its weights.
+
+    Prints where the model is.
+    """
+    folder = out or model_folder(model)
+    opened = open_model(model, weights)
+    samples = _labelled_samples(opened, dataset, data, split)
+    _calibrate(opened, samples, folder, batch_size)
+    print(folder)
+
+
+def _calibrate(model: GeoModel, samples: GeoDataset, folder: Path, batch_size: int = 32) -> None:
+    from geovision.evaluation import calibrate_on
+
+    found = calibrate_on(model, samples, batch_size=batch_size)
+    told = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+    say(f"probabilities fitted to {len(samples)} samples: {told}")
+    model.save(folder, card=model.card if model.weight else "")
 
 
 def choose_recipe(
@@ -165,11 +207,7 @@ def evaluate(
 ) -> None:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
     opened = open_model(model, weights)
-    dataset = dataset or _own_data(opened.task.name)
-    samples = api.load_dataset(dataset, data, split=split, task=opened.task.name)
-    samples = _as_taken_by(opened, samples)
-    if dataset == OWN_DATA:
-        samples = _labelled_for(opened, samples)
+    samples = _labelled_samples(opened, dataset, data, split)
     report = api.evaluate(
         opened, samples, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=True
     )
@@ -179,6 +217,14 @@ def evaluate(
         print(report.text())
     if out:
         say(f"the report with its figures is in {report.save(out)}")
+
+
+def _labelled_samples(model: GeoModel, dataset: str | None, data: Path, split: str | None) -> GeoDataset:
+    """Samples as a trained model takes them, with its own names of their labels."""
+    dataset = dataset or _own_data(model.task.name)
+    samples = api.load_dataset(dataset, data, split=split, task=model.task.name)
+    samples = _as_taken_by(model, samples)
+    return _labelled_for(model, samples) if dataset == OWN_DATA else samples
 
 
 def _own_data(task: str) -> str:

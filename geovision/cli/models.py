@@ -12,7 +12,7 @@ from geovision.hub.address import PREFIX
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["check_name", "open_model"]
+__all__ = ["check_name", "model_folder", "open_model"]
 
 
 def open_model(name: str, weights: str | None) -> GeoModel:
@@ -40,6 +40,17 @@ def open_model(name: str, weights: str | None) -> GeoModel:
     if _is_path(name):
         raise WeightsNotAvailable(f"{name}: no such folder; it is to hold a trained model")
     return api.create(name, pretrained=weights or True)
+
+
+def model_folder(name: str) -> Path:
+    """Where a model lies that is named by its folder.
+
+    Raises:
+        OptionError: It is named otherwise.
+    """
+    if not Path(name).is_dir():
+        raise OptionError(f"{name} is no folder of a trained model; say where the new one goes with --out")
+    return _model_in(Path(name))
 
 
 def check_name(name: str) -> None:

@@ -7,7 +7,13 @@ try:
 except ImportError as error:
     raise MissingExtraError("torchmetrics", "train") from error
 
-from geovision.evaluation.calibration import calibrate, calibrate_mask, fit_platt, fit_temperature
+from geovision.evaluation.calibration import (
+    calibrate,
+    calibrate_mask,
+    calibrate_on,
+    fit_platt,
+    fit_temperature,
+)
 from geovision.evaluation.classes import ClassReport, score
 from geovision.evaluation.crossval import cross_validate
 from geovision.evaluation.evaluate import evaluate
@@ -25,6 +31,7 @@ __all__ = [
     "answers",
     "calibrate",
     "calibrate_mask",
+    "calibrate_on",
     "collect",
     "cross_validate",
     "evaluate",

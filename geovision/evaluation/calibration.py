@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,42 @@ from torch import Tensor
 from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError
 from geovision.evaluation.gridded import answers
-from geovision.evaluation.predictions import Predictions
+from geovision.evaluation.predictions import Predictions, collect
 from geovision.heads.mask import GivenMask
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["LIMITS", "calibrate", "calibrate_mask", "fit_platt", "fit_temperature"]
+__all__ = ["LIMITS", "calibrate", "calibrate_mask", "calibrate_on", "fit_platt", "fit_temperature"]
 
 LIMITS = (0.05, 20.0)
 """What a temperature is held to: logits that separate every sample would take it to 0."""
+
+
+def calibrate_on(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dict[str, float]:
+    """Fit the probabilities of a model of classes or masks to what happened in a data set.
+
+    Args:
+        data: Samples that the model was not trained on and is not scored on: the inner part of a split by
+            unit, as of `GeoDataset.split_by_unit`.
+
+    Returns:
+        ``temperature``, and of masks ``offset``. They are saved with the model, and what they were fitted to
+        stands in its `training_record`.
+
+    Raises:
+        InputError: The model has no probabilities, or none can be fitted to these samples.
+        DatasetError: The data set is empty, or of another task.
+    """
+    if isinstance(model.head, GivenMask):
+        found = dict(
+            zip(("temperature", "offset"), calibrate_mask(model, data, batch_size=batch_size), strict=True)
+        )
+    elif hasattr(model.head, "temperature"):
+        found = {"temperature": calibrate(model, collect(model, data, batch_size=batch_size))}
+    else:
+        raise InputError(f"{model.spec.name} answers with a {model.target.kind}, which has no probability")
+    about: dict[str, Any] = {"data": data.card.name, "samples": len(data), "units": len(set(data.units))}
+    model.training_record = {**model.training_record, "calibration": about | found}
+    return found
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample, collate
 from geovision.errors import DatasetError
+from geovision.evaluation.mask_tables import PER_SAMPLE, MaskTables
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
 from geovision.metrics import fields as field_scores
 from geovision.metrics.bootstrap import UnitStates
@@ -35,6 +36,8 @@ _FREE = (
     "The inputs run freely: their days are not those of the truth, so distributions alone are "
     "scored, and no error or correlation."
 )
+
+_TABLES = ("mask_table", "mask_contingency", "mask_reliability")
 
 MOST_KEPT = 2**30
 """Bytes of answers that are kept for the scores and figures that need all of them at once."""
@@ -171,6 +174,7 @@ class GriddedReport(Report):
         fullest: (prediction, truth) ``(y, x)`` of the sample in which there is most to see.
         position: Of that sample in the data set.
         table: Cells without and with the event by bins of probability ``(2, bin)``; None for fields.
+        counted: Of masks, the table of yes and no and the reliability; None for fields.
         grid, given_grid: Middles of the cells of the answer and of the input; None where they are not
             known.
         sample: A sample of the data set by its position.
@@ -181,6 +185,7 @@ class GriddedReport(Report):
     fullest: tuple[Tensor, Tensor] = field(repr=False)
     position: int
     table: np.ndarray | None = None
+    counted: MaskTables | None = None
     grid: Grid | None = field(default=None, repr=False)
     given_grid: Grid | None = field(default=None, repr=False)
     sample: Callable[[int], Sample] = field(repr=False)
@@ -196,6 +201,18 @@ class GriddedReport(Report):
             return self._mask_figures(self.target)
         assert isinstance(self.target, FieldTarget)
         return self._field_figures(self.target)
+
+    def _more_text(self) -> list[str]:
+        return self.counted.text() if self.counted else []
+
+    def _more_markdown(self) -> list[str]:
+        return self.counted.markdown() if self.counted else []
+
+    def _more_data(self) -> dict[str, Any]:
+        return self.counted.data() if self.counted else {}
+
+    def _more_rows(self) -> list[tuple[str, str, Figure]]:
+        return self.counted.rows() if self.counted else []
 
     def _shown(self) -> tuple[np.ndarray, str, str]:
         """The first channel of the first input of the fullest sample, where it was read from, and its
@@ -277,7 +294,7 @@ def evaluate_gridded(
     whole = {name: metric for name, metric in found.items() if isinstance(metric, WholeField)}
     summed = {name: metric for name, metric in found.items() if name not in whole}
     if is_mask:
-        summed["mask_table"] = metric_table.create("mask_table", model.target)
+        summed |= metric_table.applicable(_TABLES, model.target)
     states, kept, fullest = UnitStates(summed), Kept(MOST_KEPT), _Fullest()
     units: list[str] = []
     sources: list[str] = []
@@ -288,7 +305,9 @@ def evaluate_gridded(
         units += batch.units
         sources += batch.sources
     estimates = states.estimates(resamples=resamples, seed=seed)
-    table = estimates.pop("mask_table").value[: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
+    tables = {name: estimates.pop(name).value for name in _TABLES if name in summed}
+    table = tables["mask_table"][: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
+    counted = MaskTables.of(tables["mask_contingency"], tables["mask_reliability"]) if is_mask else None
     scores = {name: as_figure(estimate) for name, estimate in estimates.items()}
     together = kept.tensors()
     notes = [] if data.synchronous else [_FREE]
@@ -297,6 +316,8 @@ def evaluate_gridded(
     elif whole:
         notes.append(f"Not scored, for the answers were too many to be kept or of several sizes: "
                      f"{', '.join(whole)}")  # fmt: skip
+    if any(name.endswith("per_sample") for name in scores):
+        notes.append(PER_SAMPLE)
     facts = {"model": model.spec.name, "weights": weights_digest(model)}
     return GriddedReport(
         task=model.task,
@@ -309,6 +330,7 @@ def evaluate_gridded(
         fullest=(fullest.prediction, fullest.truth),
         position=fullest.position,
         table=table,
+        counted=counted,
         grid=model.options.grids.target if model.options.grids else None,
         given_grid=model.options.grids.given if model.options.grids else None,
         sample=data.__getitem__,

@@ -13,7 +13,8 @@ from geovision.explanation.attribution import completeness, integrated_gradients
 from geovision.explanation.class_activation import class_activation
 from geovision.explanation.deeplift import deeplift
 from geovision.explanation.explanation import Completeness, Explanation, InputMap
-from geovision.explanation.layers import as_maps, channel_names, chosen_layer
+from geovision.explanation.layers import as_maps, channel_names, chosen_layer, named_layer
+from geovision.explanation.left_out import left_out
 from geovision.explanation.placement import place
 from geovision.explanation.question import Question, answering, check_target, is_map
 from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
@@ -65,7 +66,8 @@ def _explained(source: Source, question: Question, settings: Settings) -> Explan
     adds_up: Completeness | None = None
     scalars: dict[str, float] = {}
     if settings.method in (*LAYER_METHODS, "deeplift"):
-        settings = dataclasses.replace(settings, layer=chosen_layer(question, settings.layer))
+        named = named_layer(question.model.network) if settings.method == "deeplift" else None
+        settings = dataclasses.replace(settings, layer=chosen_layer(question, settings.layer or named))
         found, adds_up = _of_layer(source, question, settings)
         inputs = {next(spec.name for spec in question.specs if is_map(spec)): found}
     else:
@@ -82,8 +84,17 @@ def _explained(source: Source, question: Question, settings: Settings) -> Explan
     return Explanation(
         source=source.name, model=question.model.spec.name, label=question.label, logit=question.logit,
         probability=question.probability, settings=settings, inputs=inputs, scalars=scalars,
-        completeness=adds_up,
+        completeness=adds_up, left_out=_left_out(question),
     )  # fmt: skip
+
+
+def _left_out(question: Question) -> dict[str, float]:
+    """What is lost without each input, of maps that are made of several."""
+    if len(question.specs) < 2 or question.index is not None:
+        return {}
+    inputs = {spec.name: tensor for spec, tensor in zip(question.specs, question.tensors, strict=True)}
+    valid = {name: mask.expand_as(inputs[name]) for name, mask in question.valid.items() if name in inputs}
+    return left_out(question.model, inputs, valid=valid, score=question.score_of)
 
 
 def _of_layer(source: Source, question: Question, settings: Settings) -> tuple[InputMap, Completeness | None]:

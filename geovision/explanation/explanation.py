@@ -117,6 +117,8 @@ class Explanation:
         inputs: By name, a map each. A layer's map is that of the first input with a picture.
         scalars: By name, contributions of the measurements beside it; none of the layer methods.
         completeness: Of integrated gradients and deeplift.
+        left_out: By input, by how much the answer falls where that input is missing, whatever the method;
+            of answers that are maps and are made of several inputs. Inputs that say the same hide each other.
     """
 
     source: str
@@ -128,6 +130,7 @@ class Explanation:
     inputs: Mapping[str, InputMap]
     scalars: Mapping[str, float] = field(default_factory=dict)
     completeness: Completeness | None = None
+    left_out: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def first(self) -> InputMap:
@@ -174,6 +177,7 @@ class Explanation:
             },
             "scalars": dict(self.scalars),
             "contributions": self.contributions,
+            "left_out": dict(self.left_out),
             "unit": self.unit,
             "inputs": {
                 name: {

@@ -1,4 +1,4 @@
-"""A picture in grey or in its colours, with the map over the window that the network saw."""
+"""A picture in grey or in its colours, the map over the window that the network saw, and bars of sources."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ __all__ = ["overlay"]
 _SIDE = 5.0  # inches
 _PIXELS = 900  # a panel of the figure has no more
 _MOMENTS = 6  # of a sequence are shown
+_BAR = 0.22  # inches
 _CLIP = 99  # percentile: single cells would leave the rest without colour
 _OPACITY = 0.75
 
@@ -50,8 +51,15 @@ def overlay(explanation: Explanation) -> Figure:
     columns = max(map(len, rows))
     side = _SIDE if columns == 1 else _SIDE * max(3 / (2 + columns), 0.4)
     tall = side * min(max(height / width, 0.4), 2.0)
-    figure = new_figure(side * columns * 1.2 + 0.3, (tall + 0.2) * len(rows) + 0.3)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    bars = _bars(explanation)
+    heights = [(tall + 0.2) * len(rows) + 0.3, _BAR * max(map(len, bars.values())) + 0.6 if bars else 0.0]
+    figure = new_figure(max(side * columns * 1.2 + 0.3, 6.0 if bars else 0.0), sum(heights))
+    maps: Any = figure
+    if bars:
+        parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+        maps, below = parts
+        _draw_bars(below, bars)
+    axes = maps.subplots(len(rows), columns, squeeze=False)
     positive = np.concatenate([panel.cells[panel.cells > 0].ravel() for row in rows for panel in row])
     most = float(np.percentile(positive, _CLIP)) if positive.size else 0.0
     for places, row in zip(axes, rows, strict=True):
@@ -59,8 +67,8 @@ def overlay(explanation: Explanation) -> Figure:
             drawn = _draw(place, panel, most or 1.0)
         for place in places[len(row) :]:
             place.set_axis_off()
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label=_scale(explanation))
-    figure.suptitle(_heading(explanation), fontsize=11)
+    maps.colorbar(drawn, ax=axes, shrink=0.8, label=_scale(explanation))
+    maps.suptitle(_heading(explanation), fontsize=11)
     return figure
 
 
@@ -71,6 +79,38 @@ def _heading(explanation: Explanation) -> str:
 
 def _scale(explanation: Explanation) -> str:
     return "speaks for it" if explanation.unit == "1" else "contribution to the logit"
+
+
+def _bars(explanation: Explanation) -> dict[str, dict[str, float]]:
+    """What each source adds and what is lost without it, of answers that are made of several."""
+    if not explanation.left_out:
+        return {}
+    added = explanation.contributions
+    if explanation.settings.method == "deeplift":  # by channels of the layer, which name their sources
+        (by_channel,) = added.values()
+    else:
+        by_channel = {name: sum(each.values()) for name, each in added.items()}
+    panels = {
+        "what each adds to the logit": by_channel,
+        "what is lost without each": dict(explanation.left_out),
+    }
+    return {title: each for title, each in panels.items() if each}
+
+
+def _draw_bars(figure: Any, panels: dict[str, dict[str, float]]) -> None:
+    """Bars, those of one source in one colour."""
+    sources = list(dict.fromkeys(name.split()[0] for each in panels.values() for name in each))
+    for axes, (title, each) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        colours = [f"C{sources.index(name.split()[0])}" for name in each]
+        axes.barh(list(each), list(each.values()), color=colours)
+        axes.axvline(0, color="0.4", linewidth=0.8)
+        axes.invert_yaxis()
+        axes.locator_params(axis="x", nbins=4)
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from geovision.errors import OptionError, nearest
 from geovision.explanation.question import Question
 
-__all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "views"]
+__all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
 
 _MOST_NAMES = 40
 
@@ -50,6 +50,13 @@ def chosen_layer(question: Question, wanted: str | None) -> str:
     raise OptionError(
         f"{question.model.spec.name} has no layer {wanted!r}.{meant} Layers with maps: {_listed(layers)}"
     )
+
+
+def named_layer(network: nn.Module) -> str | None:
+    """The layer whose channels the network names; None where there is none."""
+    prefix, told = _said(network, "layer_channels")
+    own = next(iter(told or {}), None)
+    return f"{prefix}.{own}" if prefix and own else own
 
 
 def map_layers(question: Question) -> list[str]:

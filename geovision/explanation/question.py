@@ -142,7 +142,7 @@ class Question:
         self._check_square()
         self.index = self._index(output.values, target)
         self.label = self._label()
-        self.logit = float(self._score(output))
+        self.logit = float(self.score_of(output))
         self.probability = self._probability(output.values)
 
     def of(self, model: GeoModel) -> Question:
@@ -162,7 +162,7 @@ class Question:
 
         All orientations of all samples pass in one batch, one orientation after the other.
         """
-        scores = self._score(self._output(tensors))
+        scores = self.score_of(self._output(tensors))
         return scores.view(len(self.orientations), -1).mean(0)
 
     @contextmanager
@@ -194,7 +194,8 @@ class Question:
                     f"not square ({height} x {width}); take 1 or 2"
                 )
 
-    def _score(self, output: Output) -> Tensor:
+    def score_of(self, output: Output) -> Tensor:
+        """The number that is explained, ``(batch,)``, of an answer."""
         if self.index is not None:
             return output.values[:, self.index]
         head: Any = self.model.head

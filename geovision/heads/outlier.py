@@ -13,6 +13,9 @@ __all__ = ["FeatureDistance"]
 _NUMBERS = 128_000
 """At most so many numbers in the basis: 250 kB in half precision."""
 
+_PARTS = 5
+"""In turn left out where the training set sets its own threshold."""
+
 
 class FeatureDistance(nn.Module):
     """Length of what is left of a feature vector, scaled to length 1, outside the leading principal
@@ -67,8 +70,9 @@ class FeatureDistance(nn.Module):
         Args:
             features: ``(samples, num_features)`` of the training set, two samples or more.
             held_out: Features of ordinary inputs that were not trained on; the threshold is their
-                `quantile`. The training set's own serve where there are none, and are nearer than
-                new inputs will be.
+                `quantile`. Where there are none, a fifth of the training set after the other stands in,
+                each beside a plane that was laid through the other four; what the network itself has
+                learnt by heart still makes them nearer than new inputs will be.
             quantile: Fraction of such inputs that the threshold lets pass.
 
         Raises:
@@ -79,6 +83,19 @@ class FeatureDistance(nn.Module):
                 f"the outlier score needs features (samples, {self.given}), two samples or more; "
                 f"got shape {tuple(features.shape)}"
             )
+        if held_out is None:
+            part = torch.arange(len(features)) % _PARTS
+            reference = torch.cat([
+                self._lay(features[part != each])._distance(features[part == each])
+                for each in range(min(_PARTS, len(features)))
+            ])  # fmt: skip
+            self._lay(features)
+        else:
+            reference = self._lay(features)._distance(held_out)
+        self.threshold.copy_(torch.quantile(reference, quantile).clamp_min(1e-6))
+
+    def _lay(self, features: Tensor) -> FeatureDistance:
+        """Lay the plane through these features; itself."""
         directions = F.normalize(features[:, self.of].double(), dim=1)
         mean = directions.mean(0)
         _, _, components = torch.linalg.svd(directions - mean, full_matrices=False)
@@ -88,5 +105,4 @@ class FeatureDistance(nn.Module):
         self.basis.zero_()
         # Rounded as it is stored, so that the threshold is that of the saved score.
         self.basis[:, :kept] = components[:kept].T.half()
-        reference = self._distance(features if held_out is None else held_out)
-        self.threshold.copy_(torch.quantile(reference, quantile).clamp_min(1e-6))
+        return self

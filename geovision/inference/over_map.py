@@ -96,7 +96,7 @@ def over_map(
 
 
 def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
-    if "grid_bound" in model.spec.capabilities:
+    if "grid_bound" in model.spec.capabilities or model.options.grids:
         raise OptionError(f"{model.spec.name} answers on the grid that it was fitted for, and has no windows")
     own = model.inputs[0].size
     if size and own and size != own and "any_size" not in model.spec.capabilities:

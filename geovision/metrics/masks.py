@@ -22,9 +22,10 @@ from geovision.metrics.pairing import paired
 from geovision.spec import MaskTarget, Target
 
 __all__ = [
-    "REACH", "TENTHS", "Reliability", "csi_per_sample", "mask_brier_skill", "mask_calibration_error",
-    "mask_f1_per_sample", "mask_fss_1", "mask_fss_11", "mask_fss_21", "mask_fss_41", "object_distance",
-    "object_far", "object_pod", "pofd", "reliability", "sedi",
+    "REACH", "TENTHS", "Reliability", "csi_per_sample", "far_per_sample", "mask_brier_skill",
+    "mask_calibration_error", "mask_contingency", "mask_f1_per_sample", "mask_fss_1", "mask_fss_11",
+    "mask_fss_21", "mask_fss_41", "mask_reliability", "object_distance", "object_far", "object_pod",
+    "pod_per_sample", "pofd", "reliability", "reliability_of", "sedi",
 ]  # fmt: skip
 
 TENTHS = 10
@@ -40,7 +41,19 @@ def _threshold(target: Target, name: str) -> float:
     return target.threshold
 
 
-# --- rare events, scales --------------------------------------------------------------------------
+# --- yes and no, rare events, scales ---------------------------------------------------------------
+
+
+class MaskContingency(MaskEvent):
+    higher_is_better = None  # type: ignore[assignment]  # a table has no better
+
+    def score(self, sums: Tensor) -> Tensor:
+        return sums
+
+
+def mask_contingency(target: Target) -> Metric:
+    """Cells by what was said and what was there ``(4,)``: hits, false alarms, misses, correct negatives."""
+    return MaskContingency("", _threshold(target, "mask_contingency"))
 
 
 def pofd(target: Target) -> Metric:
@@ -126,14 +139,33 @@ class ReliabilitySums(FieldScore):
         return (happened - said).abs().sum() / cells.sum()
 
 
+class ReliabilityTable(ReliabilitySums):
+    higher_is_better = None  # type: ignore[assignment]  # a table has no better
+
+    def score(self, sums: Tensor) -> Tensor:
+        return sums.view(3, TENTHS)
+
+
+def mask_reliability(target: Target) -> Metric:
+    """By tenths of probability ``(3, bin)``: cells, those with the event, and the sum of what was said of
+    them; see `reliability_of`."""
+    _threshold(target, "mask_reliability")
+    return ReliabilityTable()
+
+
+def reliability_of(sums: Tensor) -> Reliability:
+    """What happened when something was said, from the sums of `mask_reliability`."""
+    cells, happened, said = sums
+    return Reliability(said / cells, happened / cells, cells)
+
+
 def reliability(probability: Tensor, truth: Tensor) -> Reliability:
     """What happened when something was said.
 
     Args:
         probability, truth: Of one shape; cells that are NaN in either do not count.
     """
-    cells, happened, said = ReliabilitySums().of_batch(probability, truth).view(3, TENTHS)
-    return Reliability(said / cells, happened / cells, cells)
+    return reliability_of(ReliabilitySums().of_batch(probability, truth).view(3, TENTHS))
 
 
 def mask_calibration_error(target: Target) -> Metric:
@@ -236,3 +268,18 @@ def csi_per_sample(target: Target) -> Metric:
 def mask_f1_per_sample(target: Target) -> Metric:
     """Mean over samples of the F1 of each, 0-1; those without hits, misses and false alarms do not count."""
     return PerSample("f1", _threshold(target, "mask_f1_per_sample"))
+
+
+def pod_per_sample(target: Target) -> Metric:
+    """Mean over samples of the probability of detection of each, 0-1; without the event, one does not
+    count."""
+    return PerSample("probability_of_detection", _threshold(target, "pod_per_sample"))
+
+
+class PerSampleError(PerSample):
+    higher_is_better = False
+
+
+def far_per_sample(target: Target) -> Metric:
+    """Mean over samples of the false alarm ratio of each, 0-1; where nothing was said, one does not count."""
+    return PerSampleError("false_alarm_ratio", _threshold(target, "far_per_sample"))

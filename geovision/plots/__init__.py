@@ -20,6 +20,7 @@ __all__ = ["classified_picture", "counts", "hail_maps", "new_figure", "picture_s
 
 
 _CELL = 144  # pixels of a picture on a sheet
+_LETTERS = 23  # of a line over a picture
 _DPI = 100
 
 
@@ -62,7 +63,7 @@ def classified_picture(
     right.invert_yaxis()
     right.set_xlim(0, 1)
     right.set_xlabel("probability")
-    right.set_title(f"predicted {names[0]}" + (f" ({', '.join(flags)})" if flags else ""))
+    right.set_title("\n".join([f"predicted {names[0]}", *flags]))
     right.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -90,11 +91,17 @@ def picture_sheet(
         row, column = divmod(number, columns)
         lower, left = (row + 1) * step_y, column * step_x + 4
         sheet[lower - _CELL : lower, left : left + _CELL] = _thumbnail(picture)
-        axes.text(left + _CELL / 2, lower - _CELL - 4, title, ha="center", va="bottom", fontsize=8)
+        shown = "\n".join(_shortened(line) for line in title.split("\n"))
+        axes.text(left + _CELL / 2, lower - _CELL - 4, shown, ha="center", va="bottom", fontsize=8)
     axes.imshow(sheet)
     if heading:
         figure.suptitle(heading, fontsize=12)
     return figure
+
+
+def _shortened(line: str) -> str:
+    """As much of a line as stands over its picture, its end being what tells file names apart."""
+    return line if len(line) <= _LETTERS else f"…{line[1 - _LETTERS :]}"
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:

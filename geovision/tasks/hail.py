@@ -151,8 +151,13 @@ TASK = Task(
     datasets={"hail-samples": "geovision.datasets.hail_samples:HailSamples"},
     head="geovision.heads.mask:MaskHead",
     loss="",
-    metrics=("csi", "mask_f1", "pod", "far", "frequency_bias", "hss", "ets", "mask_fss", "mask_brier",
-             "mask_pr_auc"),
+    metrics=(
+        "csi", "mask_f1", "pod", "far", "pofd", "frequency_bias", "hss", "ets", "sedi",
+        "mask_fss_1", "mask_fss", "mask_fss_11", "mask_fss_21", "mask_fss_41",
+        "mask_brier", "mask_brier_skill", "mask_calibration_error", "mask_pr_auc",
+        "object_pod", "object_far", "object_distance",
+        "csi_per_sample", "mask_f1_per_sample", "pod_per_sample", "far_per_sample",
+    ),
     backbones=("smp",),
     recipe=PUBLISHED,
     recipes={"published": PUBLISHED, "short": SHORT},
@@ -169,38 +174,36 @@ TASK = Task(
 _HINET = "geovision.models.hinet:build"
 _RECURRENT, _HISTORY = "geovision.models.rivals:build_recurrent", "geovision.models.rivals:build_history"
 _SMP = "geovision.models.smp_bridge:build"
-_ANY: frozenset[Capability] = frozenset({"differentiable", "any_size"})
-_SIZED: frozenset[Capability] = frozenset({"differentiable"})
-_EXPORTED: frozenset[Capability] = _ANY | {"exportable"}
-_NOT_YET = "its graph was not yet compared with ONNX Runtime"
+_ANY: frozenset[Capability] = frozenset({"differentiable", "exportable", "any_size"})
+_SIZED: frozenset[Capability] = frozenset({"differentiable", "exportable"})
 _BALANCED = {"error": "bce", "positive_weight": "balanced"}
 _SMALL = {"width": 4, "kernel": 3}
 
 MODELS = (
-    ModelSpec("hail-hinet", "hail", _HINET, {"source_dropout": 0.1}, capabilities=_ANY, unexportable=_NOT_YET,
+    ModelSpec("hail-hinet", "hail", _HINET, {"source_dropout": 0.1}, capabilities=_ANY,
               tiny=_SMALL | {"unet_width": 4}, parameters=6_709_963, mark=OUR_RECONSTRUCTION,
               note="the authors' chain; the cell, widths and patches are read out of its text"),
     ModelSpec("hail-tiny", "hail", _HINET, {"width": 8, "kernel": 3, "unet_width": 8, "source_dropout": 0.1},
-              head_options=_BALANCED, capabilities=_ANY, unexportable=_NOT_YET,
+              head_options=_BALANCED, capabilities=_ANY,
               tiny=_SMALL | {"unet_width": 4}, parameters=434_115,
               note="HINet for tests and demonstrations, not for use"),
-    ModelSpec("hail-convlstm", "hail", _RECURRENT, {"cell": "convlstm"}, capabilities=_EXPORTED,
+    ModelSpec("hail-convlstm", "hail", _RECURRENT, {"cell": "convlstm"}, capabilities=_ANY,
               tiny=_SMALL, parameters=2_568_849, mark=OUR_RECONSTRUCTION,
               note="Shi et al. 2015, arXiv:1506.04214; announced in the paper, without a row"),
     ModelSpec("hail-stlstm", "hail", _RECURRENT, {"cell": "st-lstm"}, capabilities=_ANY,
-              unexportable=_NOT_YET, tiny=_SMALL, parameters=4_648_977, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, parameters=4_648_977, mark=OUR_RECONSTRUCTION,
               note="PredRNN, Wang et al. 2017"),
     ModelSpec("hail-causal-lstm", "hail", _RECURRENT, {"cell": "causal-lstm"}, capabilities=_ANY,
-              unexportable=_NOT_YET, tiny=_SMALL, parameters=5_212_337, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, parameters=5_212_337, mark=OUR_RECONSTRUCTION,
               note="PredRNN++ with its gradient highway, Wang et al. 2018, arXiv:1804.06300"),
-    ModelSpec("hail-simvp", "hail", _HISTORY, {"network": "simvp"}, capabilities=_EXPORTED,
+    ModelSpec("hail-simvp", "hail", _HISTORY, {"network": "simvp"}, capabilities=_ANY,
               tiny={"windows": 3, "options": {"width": 4, "hidden": 8, "blocks": 2, "groups": 2}},
               parameters=6_686_433, mark=OUR_RECONSTRUCTION,
               note="Gao et al. 2022, arXiv:2206.05099, one frame out"),
-    ModelSpec("hail-nbeats", "hail", _HISTORY, {"network": "nbeats"}, capabilities=_EXPORTED,
+    ModelSpec("hail-nbeats", "hail", _HISTORY, {"network": "nbeats"}, capabilities=_ANY,
               tiny={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}}, parameters=1_453_185,
               mark=OUR_RECONSTRUCTION, note="Oreshkin et al. 2020, arXiv:1905.10437; every cell by itself"),
     ModelSpec("hail-unet-resnet18", "hail", _SMP, {"network": "unet", "encoder": "resnet18"},
-              capabilities=_SIZED, unexportable=_NOT_YET, parameters=14_444_113,
+              capabilities=_SIZED, parameters=14_444_113,
               note="U-Net on the last window; arch={'frames': 'stacked'} takes all"),
 )  # fmt: skip

@@ -1,0 +1,87 @@
+"""What is counted of a mask, for its report: yes and no, and what happened at each probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from geovision.evaluation.report import Figure
+from geovision.metrics.contingency import Contingency
+from geovision.metrics.masks import TENTHS, Reliability, reliability_of
+
+__all__ = ["MaskTables"]
+
+PER_SAMPLE = (
+    "Scores are pooled over all cells, object scores over all connected areas; those that end in per_sample "
+    "are means over the samples in which they are defined."
+)
+
+
+@dataclass(frozen=True)
+class MaskTables:
+    """Counts over all cells of a data set.
+
+    Attributes:
+        contingency: At the target's threshold.
+        reliability: By tenths of probability.
+    """
+
+    contingency: Contingency
+    reliability: Reliability
+
+    @classmethod
+    def of(cls, contingency: Tensor, reliability: Tensor) -> MaskTables:
+        """From the values of the metrics ``mask_contingency`` and ``mask_reliability``."""
+        return cls(Contingency(*contingency), reliability_of(reliability))
+
+    def text(self) -> list[str]:
+        """For a terminal."""
+        lines = ["", ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self._counts())]
+        lines += ["", "probability   said   happened   cells"]
+        return lines + [
+            f"{_tenth(n):<11}  {said:6.3f}  {happened:8.3f}   {cells:,}"
+            for n, said, happened, cells in self._rows()
+        ]
+
+    def markdown(self) -> list[str]:
+        """For a page."""
+        lines = ["", "| cells | |", "|---|---|"]
+        lines += [f"| {name.replace('_', ' ')} | {count:,} |" for name, count in self._counts()]
+        lines += ["", "| probability | said | happened | cells |", "|---|---|---|---|"]
+        return lines + [
+            f"| {_tenth(n)} | {said:.3f} | {happened:.3f} | {cells:,} |"
+            for n, said, happened, cells in self._rows()
+        ]
+
+    def data(self) -> dict[str, Any]:
+        """For JSON; tenths in which nothing was said are left out."""
+        rows = [
+            {"probability": _tenth(n), "said": said, "happened": happened, "cells": cells}
+            for n, said, happened, cells in self._rows()
+        ]
+        return {"contingency": dict(self._counts()), "reliability": rows}
+
+    def rows(self) -> list[tuple[str, str, Figure]]:
+        """For a table: what, of which part, how much."""
+        found = [("cells", name, Figure(count)) for name, count in self._counts()]
+        for n, said, happened, cells in self._rows():
+            found += [
+                ("reliability_said", _tenth(n), Figure(said)),
+                ("reliability_happened", _tenth(n), Figure(happened)),
+                ("reliability_cells", _tenth(n), Figure(cells)),
+            ]
+        return found
+
+    def _counts(self) -> list[tuple[str, int]]:
+        names = ("hits", "false_alarms", "misses", "correct_negatives")
+        return [(name, int(getattr(self.contingency, name))) for name in names]
+
+    def _rows(self) -> list[tuple[int, float, float, int]]:
+        said, happened, cells = (each.tolist() for each in self.reliability)
+        return [(n, said[n], happened[n], int(cells[n])) for n in range(TENTHS) if cells[n]]
+
+
+def _tenth(number: int) -> str:
+    return f"{number / TENTHS:.1f}-{(number + 1) / TENTHS:.1f}"
