@@ -10,9 +10,13 @@ Public names are imported when first used (PEP 562), so that `import geovision` 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Before anything imports ONNX Runtime, which otherwise tells its makers what it runs: see geovision.runtime.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "create": "geovision.api",

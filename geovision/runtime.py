@@ -20,14 +20,20 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import onnxruntime
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+# ONNX Runtime keeps a device identifier and a database of events, and sends them to its makers, unless this
+# stands here before it is imported; its disable_telemetry_events() comes too late for both.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 __all__ = ["InputError", "Model", "UnreadableError", "read_picture"]
 
@@ -216,7 +222,8 @@ class Model:
         if isinstance(values, str | Path | bytes | Image.Image) or hasattr(values, "read"):
             if about["reader"] != "picture":
                 raise InputError(f"input {name!r} is no picture; give an array ({about['layout']})")
-            values = read_picture(values, tuple(about["size"]), about["resize"])
+            # Nothing is missing of it and nothing out of range, so there is nothing to check.
+            return {name: read_picture(values, tuple(about["size"]), about["resize"])}
         array = _physical(np.asarray(values), about)
         there = np.ones(shape, bool) if mask is None else np.asarray(given.get(mask, True), bool)
         if array.shape != shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -216,6 +217,21 @@ def test_it_answers_without_torch_and_without_geovision(
     told = json.loads(result.stdout)
     assert told["source"] == photo
     assert told["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
+
+
+@pytest.mark.parametrize("program", ["runtime.py", "geovision"])
+def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path, skies: Path, tmp_path: Path):
+    photo = str(sorted(skies.rglob("*.jpg"))[0])
+    command = {
+        "runtime.py": [sys.executable, folder / "runtime.py", folder / "clouds.onnx", photo],
+        "geovision": [Path(sys.executable).with_name("geovision"), "export", folder / "saved", "--int8",
+                      "--out", tmp_path / "out.onnx"],
+    }[program]  # fmt: skip
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": os.environ["PATH"]}
+    subprocess.run(command, env=home, check=True, capture_output=True)
+    assert not [
+        path for path in tmp_path.rglob("*") if "onnxruntime" in path.name or "Microsoft" in str(path)
+    ]
 
 
 def test_it_imports_nothing_of_the_package(folder: Path):

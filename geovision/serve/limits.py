@@ -23,7 +23,8 @@ class Limits:
         bytes_in_memory: Of all pictures that arrive, wait or are answered; more are answered 503.
         waiting: Pictures that wait for a worker; more are answered 503.
         connections: Requests at a time, of any kind; more are answered 503.
-        batch: Pictures that a worker answers together, at most.
+        batch: Pictures that a worker answers together, at most. More of them take no less time each, and
+            all wait for the last.
         workers: Threads that read and answer, each on one processor.
         upload_seconds: From the first byte of a picture to the last; 408.
         answer_seconds: From the last byte to the answer; 503.
@@ -35,7 +36,7 @@ class Limits:
     bytes_in_memory: int = 256_000_000
     waiting: int = 64
     connections: int = 256
-    batch: int = 8
+    batch: int = 2
     workers: int = 0
     upload_seconds: float = 30.0
     answer_seconds: float = 20.0

@@ -12,6 +12,7 @@ TASK = Task(
     name="biascorrect",
     title="Bias correction of rain",
     question="How much rain would have been observed where the model has this much?",
+    chinese=("降水偏差订正", "模式给出这一降水量的地方，实际会观测到多少降水？"),
     inputs=(downscale.FIELDS,),
     predictors=downscale.PREDICTORS,
     target=downscale.RAIN,

@@ -68,6 +68,7 @@ TASK = Task(
     name="downscale",
     title="Downscaling of rain",
     question="How much rain falls in each cell of a finer grid?",
+    chinese=("降水降尺度", "更细网格的每个格点上降水量是多少？"),
     inputs=(FIELDS,),
     predictors=PREDICTORS,
     target=RAIN,

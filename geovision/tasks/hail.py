@@ -145,6 +145,7 @@ TASK = Task(
     name="hail",
     title="Hail",
     question="Where does hail reach the ground at the end of these radar volumes?",
+    chinese=("冰雹识别", "在这些雷达体扫结束时，何处有冰雹降至地面？"),
     inputs=(RADAR, FY4B, ERA5, DEM),
     target=MaskTarget("hail"),
     datasets={"hail-samples": "geovision.datasets.hail_samples:HailSamples"},
