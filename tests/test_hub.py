@@ -362,6 +362,21 @@ def test_the_command_line_pushes_and_pulls(
     assert json.loads(capsys.readouterr().out)["label"] in model.target.classes
 
 
+def test_lengths_of_open_axes_come_by_the_command(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    saved = geovision.create("biascorrect-tiny").save(tmp_path / "saved")
+    about = ("--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none")
+    with pytest.raises(SystemExit) as left:
+        main(["push", str(saved), REPO, *about])
+    assert left.value.code == 2
+    assert "a golden answer needs an input, and not all lengths of its axes" in capsys.readouterr().err
+    run("push", saved, REPO, *about, "--axis", "y=16", "--axis", "x=24")
+    folder = pull(capsys.readouterr().out.strip())  # compares the answer
+    (values,) = (v for name, v in load_file(folder / GOLDEN).items() if name.startswith("input."))
+    assert values.shape[-2:] == (16, 24)
+
+
 def run(*arguments: object) -> None:
     with pytest.raises(SystemExit) as left:
         main([str(each) for each in arguments])

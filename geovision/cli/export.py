@@ -12,7 +12,13 @@ from geovision.cli.models import open_model
 from geovision.cli.output import examples, say
 from geovision.errors import OptionError
 
-__all__ = ["register"]
+__all__ = ["Axis", "lengths", "register"]
+
+Axis = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=LENGTH", help="Of an axis that the model leaves open; may be repeated."),
+]
+"""The option that `lengths` reads."""
 
 
 class Form(enum.StrEnum):
@@ -45,10 +51,7 @@ def export(
         typer.Option(help="With --int8: files, folders or patterns that show ordinary ranges; may be "
                           "repeated. Generated samples if absent."),
     ] = None,
-    axis: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=LENGTH", help="Of an axis that the model leaves open; may be repeated."),
-    ] = None,
+    axis: Axis = None,
     with_runtime: Annotated[
         bool, typer.Option("--with-runtime", help="Lay runtime.py beside it, which needs no geovision.")
     ] = False,
@@ -62,7 +65,7 @@ def export(
     """
     if calibration and not int8:
         raise OptionError("--calibration is for --int8")
-    axes = _lengths(axis or [])
+    axes = lengths(axis or [])
 
     opened = open_model(model, weights)
 
@@ -81,7 +84,7 @@ def export(
         say(f"{lay_runtime(written.parent)}: python runtime.py {written.name} FILE")
 
 
-def _lengths(texts: list[str]) -> dict[str, int]:
+def lengths(texts: list[str]) -> dict[str, int]:
     """Axis to length.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from geovision.cli.export import Axis, lengths
 from geovision.cli.models import open_model
 from geovision.cli.output import examples, say
 from geovision.errors import OptionError
@@ -45,6 +46,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="A new one is its owner's alone.")] = False,
     half: Annotated[bool, typer.Option("--half", help="Half precision, half the size.")] = False,
     message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    axis: Axis = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
 ) -> None:  # fmt: skip
     """Publish a model on the Hugging Face Hub, in one commit: weights, configuration, card, golden answer.
@@ -52,6 +54,7 @@ def push(
     The address of the commit is written to standard output. Log in first: `hf auth login`, or HF_TOKEN.
     """
     asked = _benchmark(benchmark) if benchmark else None
+    axes = lengths(axis or [])
     opened = open_model(model, weights)
 
     from geovision.hub.card import statement_of
@@ -63,7 +66,7 @@ def push(
         intended_use=intended_use, limits=limits, citation=citation,
     )  # fmt: skip
     done = publish(
-        opened, repo, statement, message=message, private=private, half=half,
+        opened, repo, statement, message=message, private=private, half=half, axes=axes,
         benchmark=Benchmark(*asked) if asked else None,
     )  # fmt: skip
     print(done)
