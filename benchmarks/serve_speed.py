@@ -206,7 +206,7 @@ def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iter
                 begun = time.perf_counter()
                 file = {"name": f"{index}.jpg", "mimeType": "image/jpeg", "buffer": photo}
                 page.set_input_files("#file", file)
-                page.wait_for_function("document.getElementById('answer').hidden === false")
+                page.wait_for_selector("#answer:not([hidden])", timeout=60_000)
                 times.append(time.perf_counter() - begun)
             yield {
                 "photos": kind, "ready_s": round(ready, 2), "first_answer_s": round(times[0], 2),

@@ -365,16 +365,25 @@ def test_the_command_line_pushes_and_pulls(
 def test_lengths_of_open_axes_come_by_the_command(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    saved = geovision.create("biascorrect-tiny").save(tmp_path / "saved")
+    model = geovision.create("biascorrect-tiny")
+    untrained = model.save(tmp_path / "untrained")
+    rain = torch.rand(20, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+    model.network.fit_statistics({"fields": 20 * rain}, {})
+    saved = model.save(tmp_path / "saved")
     about = ("--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none")
     with pytest.raises(SystemExit) as left:
         main(["push", str(saved), REPO, *about])
     assert left.value.code == 2
     assert "a golden answer needs an input, and not all lengths of its axes" in capsys.readouterr().err
-    run("push", saved, REPO, *about, "--axis", "y=16", "--axis", "x=24")
+    lengths = ("--axis", "y=16", "--axis", "x=24")
+    with pytest.raises(SystemExit):
+        main(["push", str(untrained), REPO, *about, *lengths])
+    assert "train it before it is published" in capsys.readouterr().err
+    run("push", saved, REPO, *about, *lengths)
     folder = pull(capsys.readouterr().out.strip())  # compares the answer
     (values,) = (v for name, v in load_file(folder / GOLDEN).items() if name.startswith("input."))
     assert values.shape[-2:] == (16, 24)
+    assert torch.isfinite(load_file(folder / GOLDEN)["output"]).all()
 
 
 def run(*arguments: object) -> None:

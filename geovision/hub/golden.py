@@ -32,7 +32,7 @@ def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None 
         axes: Lengths of axes that its inputs leave open.
 
     Raises:
-        OptionError: The length of an axis is not known.
+        OptionError: The length of an axis is not known, or the model answers nothing yet.
     """
     inputs = generated_inputs(model.inputs, 1, axes=axes)
     if inputs is None:
@@ -41,7 +41,13 @@ def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None 
             "give them, such as axes={'y': 128, 'x': 128}"
         )
     arrays = {f"{_INPUT}{name}": values.contiguous() for name, values in inputs.items()}
-    save_file(arrays | {_OUTPUT: _answer(model, inputs)}, path)
+    answer = _answer(model, inputs)
+    if answer.isnan().all():
+        raise OptionError(
+            f"{model.spec.name} answers no cell of its golden input, as models of fields do until they are "
+            "trained; train it before it is published"
+        )
+    save_file(arrays | {_OUTPUT: answer}, path)
 
 
 def check_golden(model: GeoModel, path: Path) -> None:
