@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,15 @@ import geovision
 from geovision import registry
 from geovision.datasets.grid_pairs import GridPairs
 from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
-from geovision.datasets.rain_grids import BiasedRain, CoarseRain
+from geovision.datasets.rain_grids import TABLE, BiasedRain, CoarseRain
+from geovision.datasets.synthetic import rain
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.evaluation import answers
+from geovision.models.geomodel import GeoModel
 from geovision.models.onto_grid import OntoGrid, axis_weights, blocks
 from geovision.readers.grids import regrid
 from geovision.spec import Grid, Grids, Stage
+from geovision.storage import write_text
 from geovision.training.statistics import fit_statistics
 
 REAL = Path(os.environ.get("GEOVISION_DATA", Path(__file__).parents[2] / "shared" / "data")) / "iberia"
@@ -314,6 +318,40 @@ def test_every_head_trains_and_gives_no_negative_rain(head: str, coarse: CoarseR
     there = answer.values[answer.valid]
     assert (there >= 0).all()
     assert there.max() <= float(model.head.limit)
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_fine_grids_of_two_and_of_eight_cells_a_side(factor: int, tmp_path: Path) -> None:
+    rain.write_years(tmp_path, 24, seed=0, size=(32, 48), factor=factor)
+    write_text(
+        tmp_path / TABLE, '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_coarse.nc"\n'
+    )
+    data = CoarseRain(tmp_path)
+    model = geovision.create("downscale-tiny", **data.options(), arch={"factor": factor})
+    assert one_step(model, data) == (32, 48)
+
+
+def test_a_network_corrects_and_refines_at_once(biased: BiasedRain, tmp_path: Path) -> None:
+    for name in ("rain_model.nc", "rain_fine.nc"):
+        shutil.copy(biased.root / name, tmp_path)
+    write_text(
+        tmp_path / TABLE, '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_model.nc"\n'
+    )
+    data = BiasedRain(tmp_path)
+    assert data[0]["inputs"]["fields"].shape[-2:] == (8, 12)
+    model = geovision.create("biascorrect-tiny", **data.options(), arch={"factor": 4})
+    assert one_step(model, data) == (32, 48)
+
+
+def one_step(model: GeoModel, data: CoarseRain) -> tuple[int, int]:
+    """Train an epoch; the size of the answers, which are no negative rain and not the same everywhere."""
+    recipe = dataclasses.replace(model.recipe, stages=(Stage(epochs=1, batch_size=16),), ema=0.0)
+    geovision.train(model, data, recipe=recipe, progress=False)
+    answered = [model.predict(data[n]["inputs"]["fields"])[0] for n in range(0, len(data), 4)]
+    there = np.concatenate([each.values[each.valid] for each in answered])
+    assert there.min() >= 0
+    assert there.std() > 0
+    return answered[0].values.shape
 
 
 def test_options_of_networks_that_are_none() -> None:
