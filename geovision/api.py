@@ -260,8 +260,9 @@ def train(
 
 def distill(
     teacher: GeoModel, student: GeoModel, data: GeoDataset, *, share: float = 0.5,
-    validation: GeoDataset | None = None, recipe: Recipe | None = None, out: str | Path | None = None,
-    resume: bool = False, devices: int | str = "auto", workers: int = 0, progress: bool = True,
+    feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
+    out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
+    workers: int = 0, progress: bool = True,
 ) -> GeoModel:  # fmt: skip
     """Train a small model of fields on the truth and on what a large one says of the same samples: knowledge
     refinement (arXiv:2602.12980).
@@ -271,6 +272,8 @@ def distill(
         student: From `create`; trained in place.
         data: Training samples, which both take.
         share: Of the loss against the teacher, 0 up to, but not, 1: a teacher alone passes on its bias.
+        feature_weight: Of how far the student's last maps are at work elsewhere than the teacher's
+            (attention transfer, arXiv:1612.03928); 0: they are not compared.
         validation, recipe, out, resume, devices, workers, progress: As of `train`.
 
     Raises:
@@ -278,8 +281,9 @@ def distill(
             samples at random.
     """
     return resolve("geovision.training:distill")(
-        teacher, student, data, share=share, validation=validation, recipe=recipe,
-        out=Path(out) if out else None, resume=resume, devices=devices, workers=workers, progress=progress,
+        teacher, student, data, share=share, feature_weight=feature_weight, validation=validation,
+        recipe=recipe, out=Path(out) if out else None, resume=resume, devices=devices, workers=workers,
+        progress=progress,
     )  # fmt: skip
 
 

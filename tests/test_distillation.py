@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from types import MappingProxyType
 
@@ -15,7 +16,7 @@ from geovision.errors import OptionError
 from geovision.evaluation.gridded import answers
 from geovision.metrics import fields
 from geovision.models.geomodel import GeoModel
-from geovision.training.distillation import Teaching
+from geovision.training.distillation import Teaching, attention
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,8 +68,40 @@ def test_a_teacher_that_knows_more_than_the_data_is_followed() -> None:
     assert fields.rmse(said(taught, clean), truth) < 0.95 * fields.rmse(said(alone, clean), truth)
 
 
+def test_attention_is_where_the_squares_are() -> None:
+    features = torch.zeros(2, 3, 4, 5)
+    features[0, :, 1, 2] = torch.tensor([1.0, -2.0, 2.0])
+    features[1] = -4.0
+    found = attention(features)
+    assert float(found[0, 1, 2]) == pytest.approx(1)
+    assert float(found[0].sum()) == pytest.approx(1)
+    torch.testing.assert_close(found[1], torch.full((4, 5), 20**-0.5))
+    assert attention(features, (8, 10)).shape == (2, 8, 10)
+    torch.testing.assert_close(found, attention(torch.cat([features, 3 * features], 1)))
+
+
+def test_the_feature_term_brings_maps_where_the_teachers_are() -> None:
+    data = maps.Fields(24)
+    teacher = geovision.train(fresh(), maps.Fields(60), progress=False).eval()
+    inputs = {"coarse": torch.stack([data[n]["inputs"]["coarse"] for n in range(24)])}
+
+    def apart(model: GeoModel) -> float:
+        with torch.no_grad():
+            own, its = (attention(each.eval().features(inputs)) for each in (model, teacher))
+        return float((own - its).square().sum((1, 2)).mean())
+
+    torch.manual_seed(7)
+    student = geovision.create("afield-tiny", **data.options())
+    alone, taught = copy.deepcopy(student), copy.deepcopy(student)
+    geovision.distill(teacher, alone, data, progress=False)
+    geovision.distill(teacher, taught, data, feature_weight=3.0, progress=False)
+    assert apart(taught) < 0.8 * apart(alone)
+
+
 def test_what_cannot_be_taught() -> None:
     data = maps.Fields(8)
+    with pytest.raises(OptionError, match="feature_weight=-1"):
+        geovision.distill(fresh(), fresh(), data, feature_weight=-1.0)
     with pytest.raises(OptionError, match="share=1"):
         geovision.distill(fresh(), fresh(), data, share=1.0)
     nearest = geovision.create("afield-nearest", **data.options())

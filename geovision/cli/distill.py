@@ -27,6 +27,9 @@ def distill(
     data: Annotated[Path, typer.Option(help="Folder of the data.")],
     dataset: Annotated[str, typer.Option(help="Whose layout the data has, such as iberia.")],
     share: Annotated[float, typer.Option(min=0, help="Of the loss against the teacher, below 1.")] = 0.5,
+    feature_weight: Annotated[
+        float, typer.Option(min=0, help="Of where the last maps are at work, against the teacher's.")
+    ] = 0.0,
     split: Annotated[str | None, typer.Option(help="Split to train on; `train` where there is one.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the trained model; runs/STUDENT-distilled if absent.")
@@ -65,6 +68,7 @@ def distill(
         opened,
         samples,
         share=share,
+        feature_weight=feature_weight,
         validation=held_back,
         recipe=chosen,
         out=folder,

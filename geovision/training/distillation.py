@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from geovision.datasets.base import GeoDataset, collate
@@ -18,7 +21,7 @@ from geovision.heads.field import knowledge_refinement
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, FieldTarget, Recipe
 
-__all__ = ["Teaching", "distill"]
+__all__ = ["Teaching", "attention", "distill", "heard"]
 
 _AT_ONCE = 64
 """Samples that the teacher is asked about together."""
@@ -32,29 +35,73 @@ class Teaching:
         name: Of the teacher.
         answers: ``(sample, 1, y, x)``, in the unit of the target; NaN where it says nothing.
         share: Of the loss against the teacher, 0 up to, but not, 1.
+        attention: Of the teacher's last maps, ``(sample, y, x)``; None: they are not compared.
+        feature_weight: Of the squared distance between the attention of both, which is added.
     """
 
     name: str
     answers: Tensor
     share: float
+    attention: Tensor | None = None
+    feature_weight: float = 0.0
 
-    def loss(self, model: GeoModel, to_truth: Tensor, values: Tensor, position: Tensor) -> Tensor:
+    def loss(
+        self, model: GeoModel, to_truth: Tensor, values: Tensor, position: Tensor,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """The loss of a batch against truth and teacher.
 
         Args:
             to_truth: The loss against the truth.
             values: Of the student.
             position: Of the samples in the training set.
+            features: The student's last maps, ``(batch, feature, y, x)``.
         """
         said = self.answers[position.cpu()].to(values.device)
         there = torch.isfinite(said)
-        return knowledge_refinement(to_truth, model.loss(values, said, there), share=self.share)
+        loss = knowledge_refinement(to_truth, model.loss(values, said, there), share=self.share)
+        if self.attention is None or features is None:
+            return loss
+        seen = self.attention[position.cpu()].to(values.device)
+        return (
+            loss
+            + self.feature_weight * (attention(features, seen.shape[1:]) - seen).square().sum((1, 2)).mean()
+        )
+
+
+def attention(features: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
+    """Where a network is at work: squares of its maps, summed over the maps, with length 1 in each sample
+    (Zagoruyko and Komodakis 2017, arXiv:1612.03928). Networks of any two widths can be compared by it.
+
+    Args:
+        features: ``(batch, feature, y, x)``.
+        size: What it is brought to; None: as it is.
+
+    Shape:
+        -> ``(batch, y, x)``.
+    """
+    energy = features.float().square().sum(1, keepdim=True)
+    if size is not None and energy.shape[2:] != size:
+        energy = F.interpolate(energy, size, mode="bilinear")
+    return F.normalize(energy.flatten(1), dim=1).view(len(energy), *energy.shape[2:])
+
+
+@contextlib.contextmanager
+def heard(head: nn.Module) -> Iterator[list[Tensor]]:
+    """What a head is given, meanwhile: the last maps of the network before it."""
+    given: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    try:
+        yield given
+    finally:
+        hook.remove()
 
 
 def distill(
     teacher: GeoModel, student: GeoModel, data: GeoDataset, *, share: float = 0.5,
-    validation: GeoDataset | None = None, recipe: Recipe | None = None, out: Path | None = None,
-    resume: bool = False, devices: int | str = "auto", workers: int = 0, progress: bool = True,
+    feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
+    out: Path | None = None, resume: bool = False, devices: int | str = "auto",
+    workers: int = 0, progress: bool = True,
 ) -> GeoModel:  # fmt: skip
     """Train the student in place. See `geovision.distill`, which is this."""
     from geovision.training.fit import train
@@ -71,7 +118,10 @@ def distill(
         )
     if not 0 <= share < 1:
         raise OptionError(f"share={share}: expected 0 or more and below 1")
-    teaching = Teaching(teacher.spec.name, _answers(teacher, data), share)
+    if feature_weight < 0:
+        raise OptionError(f"feature_weight={feature_weight}: expected 0 or more")
+    said, seen = _asked(teacher, data, attend=feature_weight > 0)
+    teaching = Teaching(teacher.spec.name, said, share, seen, feature_weight)
     return train(
         student, data, validation=validation, recipe=recipe, out=out, resume=resume, devices=devices,
         workers=workers, progress=progress, teaching=teaching,
@@ -79,21 +129,27 @@ def distill(
 
 
 @torch.no_grad()
-def _answers(teacher: GeoModel, data: GeoDataset) -> Tensor:
+def _asked(teacher: GeoModel, data: GeoDataset, *, attend: bool) -> tuple[Tensor, Tensor | None]:
+    """Its answers ``(sample, 1, y, x)`` and, where asked for, its attention ``(sample, y, x)``."""
     head: Any = teacher.head
     device = next((each.device for each in teacher.parameters()), torch.device("cpu"))
     known = {spec.name for spec in teacher.inputs}
     before = teacher.training
     teacher.eval()
-    found = []
+    found, seen = [], []
     for batch in DataLoader(data, batch_size=_AT_ONCE, collate_fn=collate):  # type: ignore[arg-type]
         inputs = {name: each.to(device) for name, each in batch["inputs"].items() if name in known}
         valid = {name: each.to(device) for name, each in batch["valid"].items() if name in known}
         teacher.check(inputs, valid=valid)
-        output = teacher(inputs, valid=valid or None)
+        with heard(head) as features:
+            output = teacher(inputs, valid=valid or None)
         said = head.estimate(output.values.float())
         if output.valid is not None:
             said = said.where(output.valid.expand_as(said), torch.nan)
         found.append(said.cpu())
+        if attend:
+            if features[0].ndim != 4 or teacher.spec.fit != "gradient":
+                raise OptionError(f"{teacher.spec.name} has no maps to compare; leave feature_weight at 0")
+            seen.append(attention(features[0]).cpu())
     teacher.train(before)
-    return torch.cat(found)
+    return torch.cat(found), torch.cat(seen) if attend else None

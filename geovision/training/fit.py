@@ -47,7 +47,9 @@ def train(
     if folder:
         described = describe_run(model, data, validation, recipe)
         if teaching:
-            described["teacher"] = {"name": teaching.name, "share": teaching.share}
+            described["teacher"] = {
+                "name": teaching.name, "share": teaching.share, "feature_weight": teaching.feature_weight
+            }  # fmt: skip
         folder.open(described, resume=resume)
         if folder.finished:
             return _finished(model, folder)

@@ -17,7 +17,7 @@ from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim
 from geovision.training.augment import Augmentation, mix
 from geovision.training.data import Batch, step_seed
-from geovision.training.distillation import Teaching
+from geovision.training.distillation import Teaching, heard
 
 __all__ = ["HEADER", "StageModule"]
 
@@ -110,10 +110,11 @@ class StageModule(L.LightningModule):
         batch = self._softened(self._augment(self._plain(batch)))
         if isinstance(self.model.target, ClassTarget):
             batch = mix(batch, self.recipe.augment)
-        values, target, valid = self._answered(batch)
+        with heard(self.model.head) as features:
+            values, target, valid = self._answered(batch)
         loss = self.model.loss(values, target, valid)
         if self.teaching is not None:
-            loss = self.teaching.loss(self.model, loss, values, batch.position)
+            loss = self.teaching.loss(self.model, loss, values, batch.position, features[0])
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
         self.loss_steps += 1
         return loss
