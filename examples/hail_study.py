@@ -195,7 +195,8 @@ class Study:
         return rows
 
     def _bound(self, name: str, said: NDArray[np.bool_]) -> dict[str, Any]:
-        return {"config": name, "seed": 0, "counts": self._scored(said).each.tolist()}
+        counted = self._scored(said).each.tolist()
+        return {"config": name, "seed": 0, "counts": counted, "commit": commit() or ""}
 
     def _recipe(self, seed: int) -> Recipe:
         (stage,) = find_task("hail").recipes["short"].stages
@@ -301,7 +302,7 @@ def summary(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
             line[f"csi_{kind}"] = _mean(t.of(terrain == kind).csi for t in tables)
             line[f"f1_{kind}"] = _mean(t.of(terrain == kind).f1 for t in tables)
         line |= {key: own[0].get(key, "") for key in ("parameters", "steps", "cpu_seconds", "commit")}
-        lines.append(line)
+        lines.append(line | {"command": " ".join(sys.argv)})
     return lines
 
 
