@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from matplotlib.figure import Figure
 from PIL import Image
 from scenes import CHANNELS, UTM, disc, save
 from torch import Tensor, nn
@@ -301,6 +302,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 import geovision
 from geovision import storage
 from geovision.errors import StorageError
@@ -373,7 +375,7 @@ def test_the_command_line(command, tmp_path: Path):
     code, out, err = command(
         model, tmp_path / "a.tif", "--out", tmp_path / "maps" / "a", "--quantity", "db", "--threshold",
         "0.01", "--overlap", "0.75", "--bands", "co_pol=2,cross_pol=1", "--time", "2020-01-02T03:04:05",
-        "--format", "jsonl",
+        "--format", "jsonl", "--explain", "gradcam",
     )  # fmt: skip
     assert code == 0, err
     row = json.loads(out.splitlines()[0])
@@ -383,7 +385,26 @@ def test_the_command_line(command, tmp_path: Path):
     assert text["features"][0]["properties"]["time"] == "2020-01-02T03:04:05Z"
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
         "a.geojson", "a.png", "a_count.tif", "a_probability.tif",
+        *sorted(f"a_why_{number}.png" for number in range(1, len(out.splitlines()) + 1)),
     ]  # fmt: skip
+
+
+def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path: Path):
+    asked = []
+
+    def why(window: np.ndarray) -> Figure:
+        asked.append(window)
+        return Figure(figsize=(2, 2))
+
+    found = scene(bright, planted(tmp_path), tmp_path / "out" / "a", DB, overlap=0.75, why=why)
+    assert len(asked) == len(found.detections) == 1
+    assert found.files["why_1"].name == "a_why_1.png"
+    (window,) = asked
+    rows, columns = window.shape[1:]
+    middle = window[:, rows // 2 - 5 : rows // 2 + 5, columns // 2 - 5 : columns // 2 + 5]
+    assert (middle.mean((1, 2)) > window.mean((1, 2)) + 20).all()  # the disc lies there
+    explanation = geovision.explain(bright, window, method="occlusion", window=8, stride=8)
+    assert np.isfinite(explanation.map).any()
 
 
 @pytest.mark.parametrize(

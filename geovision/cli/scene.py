@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geovision import api
+from geovision.cli.explain import Method
 from geovision.cli.models import open_model
 from geovision.cli.output import Format, examples, say, write_rows
 from geovision.cli.radar import Quantity, band_numbers, decibel_limits
@@ -25,7 +27,7 @@ def register(app: typer.Typer) -> None:
         "geovision scene runs/polarlow pass.tif --out maps/pass --quantity db "
         "--limits cross_pol=-36:-14,co_pol=-28:-2",
         "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
-        "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif",
+        "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif --explain layercam",
         "geovision scene runs/polarlow S1A_EW_GRDM_1SDH_20200110T050607_….SAFE --out maps/pass",
     ))(scene)  # fmt: skip
 
@@ -77,6 +79,10 @@ def scene(
     batch_size: Annotated[int, typer.Option(min=1, help="Windows a forward pass.")] = 16,
     workers: Annotated[int, typer.Option(min=0, help="Dask processes; 0: this one.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
+    explain: Annotated[
+        Method | None,
+        typer.Option(help="Draw what speaks for each detection, by this method; the first 20 at most."),
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the detections.")] = Format.table,
 ) -> None:  # fmt: skip
     """Ask a model about a whole radar scene, window by window: a map of probabilities, how many windows
@@ -94,11 +100,16 @@ def scene(
         nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
     )  # fmt: skip
     masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
+
+    def why(window: Any) -> Any:
+        assert explain is not None
+        return api.explain(opened, window, method=explain.value).plot()
+
     with _bars() as progress:
         summary = run(
             opened, source, out, declared, overlap=overlap, least_valid=least_valid, threshold=threshold,
             separation=None if separation is None else separation * 1000, masks=masks, batch_size=batch_size,
-            workers=Workers(workers, scheduler), progress=progress,
+            workers=Workers(workers, scheduler), progress=progress, why=why if explain else None,
         )  # fmt: skip
     write_rows(_rows(summary), _columns(masks), form)
     _say(summary)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,18 @@ from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import DecibelLimits
 from geovision.readers.scenes import CountsRaster, Grid, RadarScene, write_counts
 
-__all__ = ["SceneProgress", "SceneSummary", "scene"]
+__all__ = ["SceneProgress", "SceneSummary", "Why", "scene"]
 
 SceneProgress = Callable[[str, int, int], None]
 """What is under way (``"warping"`` for a SAFE folder, ``"averaging"``, ``"asking"``, ``"merging"``), how
 much is done, how much there is."""
 
+Why = Callable[[NDArray[np.uint8]], Any]
+"""A figure of what in a window, counts ``(channel, y, x)``, speaks for the answer."""
+
 _READERS = 2  # threads that average the scene, each with a tile in memory
 _PICTURE = 900  # pixels of a quick look
+_MOST_REASONS = 20  # pictures of why, for the most conspicuous detections
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class SceneSummary:
     """What a scene run left.
 
     Attributes:
-        files: By what they are: ``"probability"``, ``"count"``, ``"detections"``, ``"picture"``.
+        files: By what they are: ``"probability"``, ``"count"``, ``"detections"``, ``"picture"``, and where it
+            was asked why, ``"why_1"`` and so on, in the order of the detections.
         detections: The most conspicuous first.
         grid: Of the maps.
         windows, skipped: How many there are, and how many have too little data.
@@ -62,7 +68,7 @@ def scene(
     model: GeoModel, path: str | Path, out: str | Path, declared: Declared, *, overlap: float = 0.5,
     least_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
     masks: Mapping[str, str | Path] | None = None, batch_size: int = 16, precision: str = "auto",
-    workers: engine.Workers | None = None, progress: SceneProgress | None = None,
+    workers: engine.Workers | None = None, progress: SceneProgress | None = None, why: Why | None = None,
 ) -> SceneSummary:  # fmt: skip
     """Ask a model about every window of a radar scene, and write a map of what it says.
 
@@ -88,6 +94,8 @@ def scene(
         precision: As for `GeoModel.predict`.
         workers: Who asks the model; None: this process.
         progress: Is told how far it is.
+        why: Draws what speaks for each of the first 20 detections, in the window around its centre, such as
+            ``lambda window: geovision.explain(model, window).plot()``: ``OUT_why_1.png`` and so on.
 
     Raises:
         OptionError: A model of another kind, options that exclude each other, limits that are missing.
@@ -126,7 +134,10 @@ def scene(
             detections = maps.detections(
                 source, threshold, separation or min(windows.size) / 2 * grid.cell[0], masks
             )
-            files = _write(out, model, given, maps, counts, detections, about)
+            reasons = [
+                why(_around(counts, each, windows)) for each in detections[:_MOST_REASONS]
+            ] if why else []  # fmt: skip
+            files = _write(out, model, given, maps, counts, detections, about, reasons)
             clock.lap("merging")
     skipped = int((~answers.asked).sum())
     return SceneSummary(files, tuple(detections), grid, answers.asked.size, skipped, clock.laps)
@@ -167,7 +178,7 @@ def _about(
 
 def _write(
     out: Path, model: GeoModel, given: RadarScene, maps: Maps, counts: CountsRaster,
-    detections: list[Detection], about: Mapping[str, Any],
+    detections: list[Detection], about: Mapping[str, Any], reasons: list[Any],
 ) -> dict[str, Path]:  # fmt: skip
     """All results, or none."""
     label = maps.layers[0]
@@ -187,8 +198,24 @@ def _write(
         "detections": (".geojson", lambda path: path.write_text(text, encoding="utf-8")),
         "picture": (".png", lambda path: picture.savefig(path, format="png", dpi=100)),
     }
+    for number, reason in enumerate(reasons, start=1):
+        writers[f"why_{number}"] = (f"_why_{number}.png", partial(reason.savefig, format="png", dpi=100))
     storage.write_files(out.parent, {f"{out.name}{end}": write for end, write in writers.values()})
     return {kind: out.with_name(f"{out.name}{end}") for kind, (end, _) in writers.items()}
+
+
+def _around(counts: CountsRaster, detection: Detection, windows: Windows) -> NDArray[np.uint8]:
+    """The window with a detection in its middle, or as near as the map reaches."""
+    first = [
+        int(np.clip(round(centre - side / 2), 0, max(extent - side, 0)))
+        for centre, side, extent in zip(
+            (detection.row, detection.column), windows.size, counts.grid.shape, strict=True
+        )
+    ]
+    shape = [min(side, extent) for side, extent in zip(windows.size, counts.grid.shape, strict=True)]
+    values, _ = counts.read(first[0], first[1], (shape[0], shape[1]))
+    missing = [(0, side - has) for side, has in zip(windows.size, shape, strict=True)]
+    return np.pad(values, [(0, 0), *missing])  # 0 is no data
 
 
 def _reduced_picture(counts: CountsRaster) -> NDArray[np.float32]:
