@@ -195,7 +195,7 @@ def test_plots_show_the_label_and_the_answer(data: ImageDataset):
     )
     _, right = data.plot(sample, answer).axes
     assert [text.get_text() for text in right.get_yticklabels()] == ["Cc", "Ac", "Ci"]
-    assert right.get_title() == "predicted Cc (outlier)"
+    assert right.get_title() == "predicted Cc\noutlier"
 
 
 def test_a_sheet_shows_each_class(data: ImageDataset):

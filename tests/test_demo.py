@@ -112,7 +112,7 @@ def test_the_table_holds_what_was_measured(written: Path) -> None:
         measured = json.loads((written.parent / task.name / "report" / "metrics.json").read_text())
         assert task.metrics[0] == measured["headline"]
         for name, figure in measured["metrics"].items():
-            row = section.split(f'<th scope="row">{name.replace("_", " ")}')[1].split("</tr>")[0]
+            row = section.split(f'<th scope="row">{name.replace("_", " ")}<')[1].split("</tr>")[0]
             # Of so few samples some scores do not exist: no polar low among them, no curve.
             shown = "–" if figure["value"] is None else f"{figure['value']:.3f}"
             assert f'<td class="number">{shown}</td>' in row

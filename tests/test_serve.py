@@ -251,7 +251,7 @@ def test_a_slow_upload_is_ended(exported: Path, tmp_path: Path):
     with serving(exported, tmp_path, limits=Limits(rate=0, upload_seconds=0.3)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nabc")
-            answer = connection.recv(4096)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes
         assert b" 408 " in answer
         assert b"did not arrive within 0.3 s" in answer
         assert server.predict(picture()).status == 200
