@@ -105,6 +105,8 @@ def test_what_cannot_be_taught() -> None:
     with pytest.raises(OptionError, match="share=1"):
         geovision.distill(fresh(), fresh(), data, share=1.0)
     nearest = geovision.create("afield-nearest", **data.options())
+    with pytest.raises(OptionError, match="has no maps to compare"):
+        geovision.distill(nearest, fresh(), data, feature_weight=1.0)
     with pytest.raises(OptionError, match="not trained by steps"):
         geovision.distill(fresh(), nearest, data)
     with pytest.raises(OptionError, match="same field"):

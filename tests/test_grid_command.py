@@ -265,8 +265,8 @@ def test_options_of_the_command(saved: Path, coarse: CoarseRain, tmp_path: Path,
                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     rain = coarse.root / "rain_coarse.nc"
     for options, message in (
-        (("--units", "pr"), "--units 'pr': expected NAME=VALUE"),
-        (("--select", "pr=plev"), "expected NAME=AXIS:NUMBER"),
+        (("--units", "pr"), "--units 'pr' is not understood; give NAME=UNIT"),
+        (("--select", "pr=plev"), "--select 'pr=plev' is not understood; give NAME=AXIS:NUMBER"),
         (("--out-units", "K"), "cannot be converted"),
     ):
         assert run("grid", saved, rain, "--out", tmp_path / "out.nc", *options) != 0

@@ -9,16 +9,11 @@ from typing import Annotated
 import typer
 
 from geovision.cli.models import open_model
+from geovision.cli.named import Axis, lengths
 from geovision.cli.output import examples, say
 from geovision.errors import OptionError
 
-__all__ = ["Axis", "lengths", "register"]
-
-Axis = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=LENGTH", help="Of an axis that the model leaves open; may be repeated."),
-]
-"""The option that `lengths` reads."""
+__all__ = ["register"]
 
 
 class Form(enum.StrEnum):
@@ -82,18 +77,3 @@ def export(
     say(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
     if with_runtime:
         say(f"{lay_runtime(written.parent)}: python runtime.py {written.name} FILE")
-
-
-def lengths(texts: list[str]) -> dict[str, int]:
-    """Axis to length.
-
-    Raises:
-        OptionError: One that cannot be understood.
-    """
-    found = {}
-    for text in texts:
-        name, _, length = text.partition("=")
-        if not (name and length.isdigit() and int(length)):
-            raise OptionError(f"--axis {text!r} is not understood; give NAME=LENGTH, such as --axis time=20")
-        found[name] = int(length)
-    return found

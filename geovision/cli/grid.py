@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geovision.cli.models import open_model
+from geovision.cli.named import named
 from geovision.cli.output import examples, say
-from geovision.errors import OptionError
 
 __all__ = ["register"]
 
@@ -54,13 +53,14 @@ def grid(
     from geovision.inference.grids import apply_to_grids
 
     opened = open_model(model, weights)
-    files = {"precipitation": rain, **_pairs(field, "field")}
+    files = {"precipitation": rain, **named(field or (), "--field", "NAME=FILE", str)}
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("fields", total=None)
         summary = apply_to_grids(
-            opened, files, out, units=_pairs(units, "units"), select=_selected(select), out_units=out_units,
+            opened, files, out, units=named(units or (), "--units", "NAME=UNIT", str),
+            select=named(select or (), "--select", "NAME=AXIS:NUMBER", _selection), out_units=out_units,
             members=members, seed=seed, batch_size=batch_size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
@@ -70,22 +70,6 @@ def grid(
     print(summary.out)
 
 
-def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
-    found = {}
-    for each in given or ():
-        name, separator, value = each.partition("=")
-        if not (name and separator and value):
-            raise OptionError(f"--{option} {each!r}: expected NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def _selected(given: Sequence[str] | None) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for name, value in _pairs(given, "select").items():
-        axis, _, number = value.partition(":")
-        try:
-            found.setdefault(name, {})[axis] = float(number)
-        except ValueError:
-            raise OptionError(f"--select {name}={value}: expected NAME=AXIS:NUMBER") from None
-    return found
+def _selection(text: str) -> dict[str, float]:
+    axis, _, number = text.partition(":")
+    return {axis: float(number)}

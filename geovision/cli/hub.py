@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli.export import Axis, lengths
 from geovision.cli.models import open_model
+from geovision.cli.named import Axis, lengths
 from geovision.cli.output import examples, say
 from geovision.errors import OptionError
 

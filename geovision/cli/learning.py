@@ -234,10 +234,11 @@ def _own_data(task: str) -> str:
 
 
 def _with_predictors(samples: GeoDataset, names: Sequence[str]) -> GeoDataset:
-    taken: Any = samples
-    if not hasattr(taken, "with_predictors"):
+    from geovision.datasets.grid_pairs import GridPairs
+
+    if not isinstance(samples, GridPairs):
         raise OptionError(f"{samples.card.name} has no predictors to choose from")
-    return taken.with_predictors(names)
+    return samples.with_predictors(names)
 
 
 def _training_split(name: str, task: str) -> str | None:
@@ -269,10 +270,11 @@ def _own_classes(spec: ModelSpec, samples: GeoDataset) -> tuple[str, ...] | None
 
 def _as_taken_by(model: GeoModel, samples: GeoDataset) -> GeoDataset:
     """The samples at the size and with the measurements that a model takes."""
+    from geovision.datasets.grid_pairs import GridPairs
     from geovision.datasets.images import ImageDataset
 
-    if hasattr(samples, "with_predictors"):
-        return _with_predictors(samples, model.options.predictors)
+    if isinstance(samples, GridPairs):
+        return samples.with_predictors(model.options.predictors)
     if not isinstance(samples, ImageDataset):
         return samples
     samples = samples.with_scalars(model.options.scalars)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from geovision.errors import OptionError
+from geovision.cli.named import named
 
 if TYPE_CHECKING:
     from geovision.physics.backscatter import DecibelLimits
@@ -29,7 +29,7 @@ def band_numbers(text: str) -> dict[str, int]:
     Raises:
         OptionError: It cannot be read.
     """
-    return _pairs(text, "--bands", int)
+    return named(text.split(","), "--bands", "CHANNEL=NUMBER,CHANNEL=NUMBER", int)
 
 
 def decibel_limits(text: str) -> Mapping[str, DecibelLimits]:
@@ -44,19 +44,4 @@ def decibel_limits(text: str) -> Mapping[str, DecibelLimits]:
         low, _, high = value.partition(":")
         return DecibelLimits(float(low), float(high))
 
-    return _pairs(text, "--limits", limits)
-
-
-def _pairs(text: str, option: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """``name=value,name=value``."""
-    found = {}
-    for part in text.split(","):
-        name, sign, value = part.partition("=")
-        try:
-            if not sign:
-                raise ValueError
-            found[name.strip()] = parse(value)
-        except ValueError as error:
-            why = f" ({error})" if "empty" in str(error) else ""
-            raise OptionError(f"{option} {text!r}: {part!r} cannot be read{why}; see --help") from None
-    return found
+    return named(text.split(","), "--limits", "CHANNEL=LOW:HIGH,CHANNEL=LOW:HIGH in dB", limits)

@@ -7,7 +7,6 @@ Coordinates, calendar, attributes and members stay.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -96,7 +95,7 @@ def apply_to_grids(
         if members and "member" in given.dims:
             raise OptionError("the file has members already; members= would make members of members")
         asking = _Asking(model, given, members, seed, batch_size, progress)
-        with asking.within_period(), _pieces_at_once(1 if model.spec.fit == "gradient" else 2):
+        with asking.within_period(), _one_after_another():
             written = asking.answers()
             write_grids(written, out, units=out_units, title=f"{model.target.name} by {model.spec.name}")
     finally:
@@ -105,16 +104,14 @@ def apply_to_grids(
 
 
 @contextlib.contextmanager
-def _pieces_at_once(count: int) -> Iterator[None]:
-    """One: a network has the cores, and memory holds one piece. Two: while one is computed by statistics,
-    which take about as long as a file, the other is read or written."""
+def _one_after_another() -> Iterator[None]:
+    """Pieces one at a time: the model has the cores, and memory holds one piece."""
     try:
         import dask
     except ImportError:
         yield
         return
-    how: dict[str, Any] = {"scheduler": "threads", "num_workers": count}
-    with dask.config.set({"scheduler": "synchronous"} if count == 1 else how):
+    with dask.config.set(scheduler="synchronous"):
         yield
 
 
@@ -190,7 +187,7 @@ class _Asking:
         self.progress = progress
         self.given = given
         self.count = int(np.prod(given.shape[:-3]))
-        self.counting, self.done = threading.Lock(), 0
+        self.done = 0
         own = Grid(tuple(given["lat"].values.tolist()), tuple(given["lon"].values.tolist()))
         grids = model.options.grids
         factor = getattr(model.network, "factor", 1)
@@ -273,8 +270,7 @@ class _Asking:
         else:
             found = {model.target.name: head.estimate(output.values)}  # type: ignore[union-attr]
             found |= head.layers(output.values)
-        with self.counting:
-            self.done += len(fields)
+        self.done += len(fields)
         return {key: _plain(each, output.valid, members=bool(self.members)) for key, each in found.items()}
 
     def _drawn(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geovision.errors import InputError
+
 __all__ = ["NO_DATA", "OUR_LIMITS", "DecibelLimits", "decibels", "to_counts", "to_decibels", "to_power"]
 
 NO_DATA = 0
@@ -28,7 +30,7 @@ class DecibelLimits:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise ValueError(f"limits from {self.low} to {self.high} dB are empty")
+            raise InputError(f"limits from {self.low} to {self.high} dB are empty")
 
 
 OUR_LIMITS: Mapping[str, DecibelLimits] = {

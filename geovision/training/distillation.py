@@ -63,10 +63,8 @@ class Teaching:
         if self.attention is None or features is None:
             return loss
         seen = self.attention[position.cpu()].to(values.device)
-        return (
-            loss
-            + self.feature_weight * (attention(features, seen.shape[1:]) - seen).square().sum((1, 2)).mean()
-        )
+        apart = (attention(features, seen.shape[1:]) - seen).square().sum((1, 2))
+        return loss + self.feature_weight * apart.mean()
 
 
 def attention(features: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
@@ -120,6 +118,8 @@ def distill(
         raise OptionError(f"share={share}: expected 0 or more and below 1")
     if feature_weight < 0:
         raise OptionError(f"feature_weight={feature_weight}: expected 0 or more")
+    if feature_weight and teacher.spec.fit != "gradient":
+        raise OptionError(f"{teacher.spec.name} has no maps to compare; leave feature_weight at 0")
     said, seen = _asked(teacher, data, attend=feature_weight > 0)
     teaching = Teaching(teacher.spec.name, said, share, seen, feature_weight)
     return train(
@@ -148,8 +148,6 @@ def _asked(teacher: GeoModel, data: GeoDataset, *, attend: bool) -> tuple[Tensor
             said = said.where(output.valid.expand_as(said), torch.nan)
         found.append(said.cpu())
         if attend:
-            if features[0].ndim != 4 or teacher.spec.fit != "gradient":
-                raise OptionError(f"{teacher.spec.name} has no maps to compare; leave feature_weight at 0")
             seen.append(attention(features[0]).cpu())
     teacher.train(before)
     return torch.cat(found), torch.cat(seen) if attend else None

@@ -110,14 +110,20 @@ class StageModule(L.LightningModule):
         batch = self._softened(self._augment(self._plain(batch)))
         if isinstance(self.model.target, ClassTarget):
             batch = mix(batch, self.recipe.augment)
-        with heard(self.model.head) as features:
-            values, target, valid = self._answered(batch)
-        loss = self.model.loss(values, target, valid)
-        if self.teaching is not None:
-            loss = self.teaching.loss(self.model, loss, values, batch.position, features[0])
+        loss = self._loss(batch) if self.teaching is None else self._taught_loss(batch, self.teaching)
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
         self.loss_steps += 1
         return loss
+
+    def _loss(self, batch: Batch) -> Tensor:
+        values, target, valid = self._answered(batch)
+        return self.model.loss(values, target, valid)
+
+    def _taught_loss(self, batch: Batch, teaching: Teaching) -> Tensor:
+        with heard(self.model.head) as features:
+            values, target, valid = self._answered(batch)
+        to_truth = self.model.loss(values, target, valid)
+        return teaching.loss(self.model, to_truth, values, batch.position, features[0])
 
     def on_train_epoch_end(self) -> None:
         # Early stopping looks for this name; every process has seen its own share of each batch.
