@@ -1,0 +1,137 @@
+"""What goes into a model: channels with units and ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["COLOURS", "Channel", "InputSpec", "Quantile", "Slip"]
+
+COLOURS = ("red", "green", "blue")
+"""Channels of a photo, in the order in which networks of photos take them."""
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A likely mistake: values reaching beyond `above` and up to `upto` are told `hint`."""
+
+    above: float
+    upto: float
+    hint: str
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """Over a whole file, the `q`-th quantile lies in [`low`, `high`]. Single values cannot show a
+    wrong unit whose values lie inside the hard range; a quantile can."""
+
+    q: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One physical quantity: its unit, what it can be, what it usually is.
+
+    Args:
+        name: The field's standard name, e.g. ``"reflectivity_dbz"``.
+        unit: In UDUNITS spelling; ``"1"`` is dimensionless.
+        valid_range: Hard limits, both included; a value beyond them is an error.
+        plausible: Quantiles that a whole file must keep.
+        mean, std: Statistics that normalisation subtracts and divides by, in `unit`.
+        slips: Likely mistakes, matched in order when the hard range is left.
+        colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
+            that knows photos; weights and statistics of such a network are taken over by them.
+        baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
+            None: 0 where the quantity can be 0, and else its mean.
+    """
+
+    name: str
+    unit: str
+    valid_range: tuple[float, float]
+    plausible: tuple[Quantile, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+    slips: tuple[Slip, ...] = ()
+    colours: tuple[str, ...] = ()
+    baseline: float | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.valid_range
+        if unknown := sorted(set(self.colours) - set(COLOURS)):
+            raise ValueError(f"channel {self.name!r}: {unknown[0]!r} is none of {', '.join(COLOURS)}")
+        if not low < high:
+            raise ValueError(f"channel {self.name!r}: empty range {self.valid_range}")
+        if not self.std > 0:
+            raise ValueError(f"channel {self.name!r}: std must be positive, not {self.std}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One named input of a model.
+
+    Args:
+        name: Key in the mapping that `GeoModel.forward` takes.
+        channels: In the order of the channel axis.
+        layout: Axes of one sample, in einops spelling: ``"channel y x"``, ``"channel"``, …
+        size: (height, width) that files are brought to; None keeps the native grid.
+        resize: ``"squash"`` to exactly `size`, ``"crop"`` the short side to `size` and cut the
+            centre, ``"window"``: the middle `size` cells are cut out as they are, what lies beyond
+            the sample being missing, or ``"none"``: a field on its own grid is never resampled.
+        reader: ``"module:function"`` that reads one file of this input for `predict`.
+        integers: ``"fraction"``: an integer array holds counts, full scale of its type being 1;
+            ``"refuse"``: an integer array is an error.
+        optional: The input may be missing; the model is told so by its presence mask.
+        pixel_size: Metres on the ground that a cell is wide and high; None: it has no size there.
+            Readers bring files to it by averages over areas.
+    """
+
+    name: str
+    channels: tuple[Channel, ...]
+    layout: str = "channel y x"
+    size: tuple[int, int] | None = None
+    resize: Literal["squash", "crop", "window", "none"] = "none"
+    reader: str = ""
+    integers: Literal["fraction", "refuse"] = "refuse"
+    optional: bool = False
+    pixel_size: float | None = None
+
+    @property
+    def channel_axis(self) -> int:
+        """Position of the channel axis in one sample."""
+        return self.layout.split().index("channel")
+
+    def with_size(self, size: tuple[int, int] | None) -> InputSpec:
+        return dataclasses.replace(self, size=size)
+
+    def with_pixel_size(self, pixel_size: float) -> InputSpec:
+        """The same ground in cells of another size, metres: `size` changes along, to whole cells.
+
+        Raises:
+            ValueError: The cells have no size on the ground.
+        """
+        if self.pixel_size is None:
+            raise ValueError(f"input {self.name!r} has no pixel size to change")
+        size = self.size
+        if size is not None:
+            scale = self.pixel_size / pixel_size
+            size = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
+        return dataclasses.replace(self, size=size, pixel_size=pixel_size)
+
+    def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
+        """The same input, normalised by other statistics: one of each for every channel, or, where
+        channels stand for colours, those of red, green and blue, averaged over a channel's own."""
+        channels = tuple(
+            dataclasses.replace(channel, mean=m, std=s)
+            for channel, m, s in zip(self.channels, self._each(mean), self._each(std), strict=True)
+        )
+        return dataclasses.replace(self, channels=channels)
+
+    def _each(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
+        if len(numbers) != len(COLOURS) or not all(channel.colours for channel in self.channels):
+            return numbers
+        by_colour = dict(zip(COLOURS, numbers, strict=True))
+        return tuple(statistics.fmean(by_colour[c] for c in channel.colours) for channel in self.channels)

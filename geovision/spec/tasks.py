@@ -1,0 +1,180 @@
+"""A task, its models and weights, and what is stated of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from geovision.spec.inputs import Channel, InputSpec
+from geovision.spec.recipes import OUR_CHOICE, Mark, Recipe
+from geovision.spec.targets import Target
+
+__all__ = ["Capability", "Demo", "ModelSpec", "Reference", "Task", "WeightSpec", "resolve"]
+
+Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period", "unpaired"]
+"""``any_size``: takes fields of any height and width. ``grid_bound``: is fitted for one grid and answers on
+that alone. ``whole_period``: what it says of a day depends on the period that is asked about. ``unpaired``:
+is fitted on distributions alone, so that the days of its data need not be those of the truth."""
+
+Fit = Literal["gradient", "closed_form", "none"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One published or measured figure, with who states it."""
+
+    metric: str
+    value: float
+    model: str
+    mark: Mark
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """Trained parameters that exist.
+
+    Args:
+        tag: What follows the dot in ``task-architecture.tag``.
+        location: ``"package:NAME"`` is a folder inside geovision; ``"hf:owner/repo@revision"``.
+        licence: Of the weights, an SPDX identifier.
+        trained_on: Data set and its terms.
+        figures: Metric name to value; the card holds intervals and the command.
+    """
+
+    tag: str
+    location: str
+    licence: str
+    trained_on: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One line of the registry.
+
+    Args:
+        name: ``task-architecture``.
+        task: Name of the task.
+        builder: ``"module:function"`` that takes the resolved spec and gives the network.
+        arch: Options of the builder.
+        fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
+            ``fit(features, labels)``), or ``"none"``.
+        inputs, head: Where they differ from the task's.
+        head_options: Keywords of the head.
+        capabilities: What contract tests and engines may do with it.
+        unexportable: Why it is not carried into other formats; empty where it is.
+        dropout: Before the last layer, unless the caller says otherwise.
+        recipe: Where it differs from the task's.
+        weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
+        tiny: Options of the builder that make a model for tests and demonstrations.
+        parameters: Trainable parameters with the task's own target; a test counts them again.
+        mark, note: Whose architecture it is, and what to know about it.
+    """
+
+    name: str
+    task: str
+    builder: str
+    arch: Mapping[str, Any] = field(default_factory=dict)
+    fit: Fit = "gradient"
+    inputs: tuple[InputSpec, ...] = ()
+    head: str = ""
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
+    unexportable: str = ""
+    dropout: float = 0.0
+    recipe: Recipe | None = None
+    weights: tuple[WeightSpec, ...] = ()
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    mark: Mark = OUR_CHOICE
+    note: str = ""
+
+    @property
+    def architecture(self) -> str:
+        return self.name.removeprefix(f"{self.task}-")
+
+    def weight(self, tag: str) -> WeightSpec | None:
+        return next((weight for weight in self.weights if weight.tag == tag), None)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `geovision demo` does for a task: seeded data, a small model, a short training.
+
+    Args:
+        model: Its name in the registry.
+        samples: Number of generated ones, training and held back together.
+        size: (height, width) of the first input.
+        seed: Of the data, the split and the model.
+        photos: A reader's own photos are inputs of this task, and its weights are asked about them.
+    """
+
+    model: str
+    samples: int
+    recipe: Recipe
+    size: tuple[int, int] | None = None
+    seed: int = 0
+    photos: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question, and everything that answers it, by name.
+
+    Args:
+        name: Also the file name in `geovision.tasks` and the first word of each model's name.
+        question: What it answers, as its user would ask.
+        chinese: Title and question once more, for pages that speak both languages.
+        inputs: What a model of the task takes, in physical units.
+        scalars: Measurements that a model may take beside the first input, each optional.
+        target: What comes out.
+        dataset: Adapter of the main data set; `other_datasets` of the rest, by name.
+        head: Class of the head; `heads`: others to choose from, by name.
+        loss: Function of (values, target, valid); empty where the heads have a loss of their own.
+        predictors: Channels that a model may take beside those of its first input, on the same grid, by name.
+        metrics: Names; the first is the headline.
+        backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
+        recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
+        published: What others state; `cautions`: what to know before comparing with it.
+        demo: Settings of the demonstration.
+    """
+
+    name: str
+    title: str
+    question: str
+    inputs: tuple[InputSpec, ...]
+    target: Target
+    datasets: Mapping[str, str]
+    head: str
+    loss: str
+    metrics: tuple[str, ...]
+    recipe: Recipe
+    demo: Demo
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
+    scalars: tuple[Channel, ...] = ()
+    predictors: tuple[Channel, ...] = ()
+    backbones: tuple[Literal["timm", "smp"], ...] = ()
+    published: tuple[Reference, ...] = ()
+    cautions: tuple[str, ...] = ()
+    citation: str = ""
+    chinese: tuple[str, str] | None = None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the main data set: the first."""
+        return next(iter(self.datasets))
+
+
+def resolve(reference: str) -> Any:
+    """The object that ``"module:name"`` names.
+
+    >>> resolve("geovision.errors:nearest").__name__
+    'nearest'
+    """
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
