@@ -11,6 +11,7 @@ import xarray as xr
 
 import geovision
 from geovision.cli import main
+from geovision.datasets.iberia import IberiaWinters
 from geovision.datasets.rain_grids import BiasedRain, CoarseRain
 from geovision.datasets.synthetic.rain import fields, write
 from geovision.errors import InputError, OptionError
@@ -282,3 +283,14 @@ def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp
     model = geovision.load(tmp_path / "model")
     assert model.options.head == "quantiles"
     assert model.network.factor == 2
+
+
+@pytest.mark.parametrize(("name", "channels"), [("quantile-mapping", 1), ("nearest", 1), ("ridge", 21)])
+def test_what_looks_at_rain_alone_asks_for_no_other_field(name: str, channels: int, tmp_path: Path) -> None:
+    data = IberiaWinters.synthetic(tmp_path / "data", 24, seed=1)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", f"downscale-{name}", "--dataset", "iberia", "--data", str(data), "--out",
+              str(tmp_path / "out")])  # fmt: skip
+    assert not ended.value.code
+    model = geovision.load(tmp_path / "out" / "model")
+    assert len(model.inputs[0].channels) == channels

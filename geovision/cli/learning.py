@@ -76,7 +76,10 @@ def train(
     ] = None,
     predictors: Annotated[
         list[str] | None,
-        typer.Option(help="A field beside rain; may be repeated. All that the data have if absent."),
+        typer.Option(
+            help="A field beside rain; may be repeated. If absent, all that the data have, or none "
+            "where the model looks at rain alone."
+        ),
     ] = None,
     head: Annotated[str, typer.Option(help="One of the task's heads, such as quantiles.")] = "",
     factor: Annotated[
@@ -116,6 +119,8 @@ def train(
     samples = api.load_dataset(
         dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task
     )
+    if predictors is None and "first_channel" in spec.capabilities:
+        predictors = []
     if predictors is not None:
         samples = _with_predictors(samples, predictors)
     opened = api.create(
@@ -128,7 +133,8 @@ def train(
     folder = out or Path("runs") / opened.spec.name
     if calibrate and held_back is None:
         raise OptionError("--calibrate needs samples that are not trained on; leave out --validation 0")
-    say(f"training {opened.spec.name} on {len(samples)} samples, {chosen.epochs} epochs, into {folder}")
+    steps = f", {chosen.epochs} epochs" if spec.fit == "gradient" else ""
+    say(f"training {opened.spec.name} on {len(samples)} samples{steps}, into {folder}")
     api.train(
         opened, samples, validation=held_back, recipe=chosen, out=folder, resume=resume,
         devices=int(devices) if devices.isdigit() else devices, workers=workers,

@@ -13,10 +13,13 @@ from geovision.spec.targets import Target
 
 __all__ = ["Capability", "Demo", "ModelSpec", "Reference", "Task", "WeightSpec", "resolve"]
 
-Capability = Literal["exportable", "differentiable", "any_size", "grid_bound", "whole_period", "unpaired"]
+Capability = Literal[
+    "exportable", "differentiable", "any_size", "grid_bound", "whole_period", "unpaired", "first_channel"
+]
 """``any_size``: takes fields of any height and width. ``grid_bound``: is fitted for one grid and answers on
 that alone. ``whole_period``: what it says of a day depends on the period that is asked about. ``unpaired``:
-is fitted on distributions alone, so that the days of its data need not be those of the truth."""
+is fitted on distributions alone, so that the days of its data need not be those of the truth.
+``first_channel``: looks at the first channel alone, so that nobody should have to give it the others."""
 
 Fit = Literal["gradient", "closed_form", "none"]
 

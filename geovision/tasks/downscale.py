@@ -94,7 +94,7 @@ _BASELINE = "geovision.models.field_baselines:build"
 _GIVEN = "geovision.heads.field:GivenField"
 _ANY: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
 _BOUND: frozenset[Capability] = frozenset({"grid_bound"})
-_UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired"})
+_UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired", "first_channel"})
 
 
 def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[ModelSpec, ...]:
@@ -132,7 +132,8 @@ def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
                          unexportable="a baseline to compare with")  # fmt: skip
 
     interpolated = [
-        entry(method, {"kind": "interpolated", "method": method}, "none", frozenset({"any_size"}),
+        entry(method, {"kind": "interpolated", "method": method}, "none",
+              frozenset({"any_size", "first_channel"}),
               f"{method} interpolation of the rain that is given")
         for method in ("nearest", "bilinear", "bicubic")
     ]  # fmt: skip
