@@ -9,9 +9,13 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from geovision.readers.allsky import Frame
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -82,3 +86,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no file system can be mounted here; the limit on file sizes is tested instead")
     yield place
     subprocess.run(["umount", str(place)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def night() -> list[Frame]:
+    """Six frames of an all-sky camera, three seconds apart."""
+    from allsky import frame
+
+    return [frame(index) for index in range(6)]
+
+
+@pytest.fixture(scope="session")
+def gillam(shared_data: Path) -> list[Path]:
+    """Three minutes of a THEMIS camera."""
+    paths = sorted((shared_data / "themis").glob("*.pgm.gz"))
+    if not paths:
+        pytest.skip(f"no THEMIS frames in {shared_data}/themis")
+    return paths
