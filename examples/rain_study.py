@@ -21,7 +21,7 @@ from torch import Tensor
 import geovision
 from geovision import registry
 from geovision.datasets.base import GeoDataset
-from geovision.evaluation.gridded import GriddedReport, answers
+from geovision.evaluation import GriddedReport, answers
 from geovision.metrics import extremes, fields
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin

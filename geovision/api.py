@@ -289,19 +289,27 @@ def distill(
 
 def evaluate(
     model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
-    progress: bool = False,
+    members: int | None = None, progress: bool = False,
 ) -> Report:  # fmt: skip
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over units.
 
     Args:
         bootstrap: Resamples; 0 gives no intervals.
-        seed: Of the resampling.
+        seed: Of the resampling, and of the members.
+        members: Of an ensemble of fields that is scored beside the answer: drawn from the distribution that
+            the head gives, or answers with the dropout left on. None: what the model has of itself, its own
+            members or 20 draws of its distribution; 0: none.
+
+    Raises:
+        DatasetError: No samples, or of another task.
+        OptionError: Members of a model that answers with no field, or that has neither a distribution nor
+            dropout.
 
     Returns:
         A report: metrics with intervals, the table of predictions, figures; `save` writes them.
     """
     return resolve("geovision.evaluation:evaluate")(
-        model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=progress
+        model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, members=members, progress=progress
     )
 
 

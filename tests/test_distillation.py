@@ -13,7 +13,7 @@ import torch
 import geovision
 from geovision import registry
 from geovision.errors import OptionError
-from geovision.evaluation.gridded import answers
+from geovision.evaluation.gridded_answers import answers
 from geovision.metrics import fields
 from geovision.models.geomodel import GeoModel
 from geovision.training.distillation import Teaching, attention

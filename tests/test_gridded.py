@@ -258,7 +258,7 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
     assert error.value == pytest.approx(float((p - t)[there].double().square().mean().sqrt()), rel=1e-6)
     files = {path.name for path in report.save(tmp_path).iterdir()}
     assert files == {"metrics.json", "metrics.csv", "report.md", "maps.png", "quantiles.png", "spectra.png",
-                     "errors.png"}  # fmt: skip
+                     "errors.png", "taylor.png"}  # fmt: skip
     assert json.loads((tmp_path / "metrics.json").read_text())["samples"] == len(fields[1])
     assert "32 samples in 8 units" in report.text()
 

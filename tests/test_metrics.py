@@ -212,9 +212,9 @@ def test_every_metric_of_a_task_exists_and_has_a_direction(task: str) -> None:
 
 
 def directionless(name: str) -> bool:
-    """A table has no better; of a bias 0 is best, or 1 of a ratio."""
+    """A table has no better; of a bias 0 is best, of a ratio 1, and of a spread that of the error."""
     tables = ("confusion", "mask_table", "mask_contingency", "mask_reliability")
-    return name in tables or name.endswith("bias")
+    return name in (*tables, "spread") or name.endswith(("bias", "ratio"))
 
 
 RAIN = FieldTarget(Channel("precipitation", "mm day-1", (0.0, 1500.0)))

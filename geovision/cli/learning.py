@@ -208,14 +208,22 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of the intervals; 0: none.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the resampling, and of members.")] = 0,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of an ensemble of fields, drawn from the head's distribution or with the dropout left on. "
+            "If absent, what the model has of itself; 0: none.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
 ) -> None:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
     opened = open_model(model, weights)
     samples = _labelled_samples(opened, dataset, data, split)
     report = api.evaluate(
-        opened, samples, batch_size=batch_size, bootstrap=bootstrap, seed=seed, progress=True
+        opened, samples, batch_size=batch_size, bootstrap=bootstrap, seed=seed, members=members, progress=True
     )
     if as_json:
         write_json(report.as_dict())

@@ -97,6 +97,12 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     def units(self) -> Sequence[str]:
         """The split unit of each sample, without reading it."""
 
+    @property
+    def follows(self) -> Sequence[bool] | None:
+        """Of each sample whether it is the day after the one before it, in the same unit; None where samples
+        are no days."""
+        return None
+
     @abc.abstractmethod
     def subset(self, indices: Sequence[int]) -> Self:
         """The same data set with these samples alone, in this order."""

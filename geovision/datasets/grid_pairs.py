@@ -27,6 +27,7 @@ from geovision.readers.grids import (
     regrid,
     split_units,
 )  # fmt: skip
+from geovision.readers.grids.times import step_days
 from geovision.spec import FieldTarget, Grid, Grids
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class GridPairs(GeoDataset):
         by = self.by if self.by != "auto" else _by(observed)
         self._units = split_units(observed, "winter" if by == "winter" else "year")
         self._beside = neighbours(observed, self._units)
+        self._whole_days = abs((step_days(observed) or 1.0) - 1) < 1 / 24
         index: Any = observed.indexes["time"]
         self._dates = [
             str(each) for each in index.strftime("%Y-%m-%d" if _daily(observed) else "%Y-%m-%dT%H:%M")
@@ -195,6 +197,13 @@ class GridPairs(GeoDataset):
     def dates(self) -> Sequence[str]:
         """Of each sample, ISO 8601."""
         return [self._dates[day] for day in self.days]
+
+    @property
+    def follows(self) -> Sequence[bool] | None:
+        if not self._whole_days:
+            return None
+        before = [None, *self.days[:-1]]
+        return [self._beside[-1][day] == last for day, last in zip(self.days, before, strict=True)]
 
     def subset(self, indices: Sequence[int]) -> Self:
         other = copy.copy(self)
@@ -269,8 +278,6 @@ def _by(field: xr.DataArray) -> str:
 
 
 def _daily(field: xr.DataArray) -> bool:
-    from geovision.readers.grids.times import step_days
-
     return (step_days(field) or 1.0) >= 1
 
 

@@ -17,7 +17,8 @@ from geovision.evaluation.calibration import (
 from geovision.evaluation.classes import ClassReport, score
 from geovision.evaluation.crossval import cross_validate
 from geovision.evaluation.evaluate import evaluate
-from geovision.evaluation.gridded import Answers, GriddedReport, answers
+from geovision.evaluation.gridded import GriddedReport
+from geovision.evaluation.gridded_answers import Answers, Several, answers
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Figure, Report
 
@@ -28,6 +29,7 @@ __all__ = [
     "GriddedReport",
     "Predictions",
     "Report",
+    "Several",
     "answers",
     "calibrate",
     "calibrate_mask",

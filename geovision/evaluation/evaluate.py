@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geovision.datasets.base import GeoDataset
+from geovision.errors import OptionError
 from geovision.evaluation.classes import evaluate_classes
 from geovision.evaluation.gridded import evaluate_gridded
 from geovision.evaluation.report import Report
@@ -19,9 +20,15 @@ _KINDS: dict[str, Callable[..., Report]] = {
 
 def evaluate(
     model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
-    progress: bool = False,
+    members: int | None = None, progress: bool = False,
 ) -> Report:  # fmt: skip
     """Score a model on a data set. See `geovision.evaluate`."""
-    return _KINDS[model.target.kind](
-        model, data, batch_size=batch_size, resamples=bootstrap, seed=seed, progress=progress
+    kind = model.target.kind
+    if members is not None and kind != "field":
+        raise OptionError(
+            f"members={members}: {model.spec.name} answers with a {kind}; ensembles are of fields"
+        )
+    more = {} if members is None else {"members": members}
+    return _KINDS[kind](
+        model, data, batch_size=batch_size, resamples=bootstrap, seed=seed, progress=progress, **more
     )

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from geovision import metrics as metric_table
-from geovision.datasets.base import GeoDataset, Sample, collate
-from geovision.errors import DatasetError
+from geovision.datasets.base import GeoDataset, Sample
+from geovision.evaluation.gridded_answers import Several, answers
 from geovision.evaluation.mask_tables import PER_SAMPLE, MaskTables
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
 from geovision.metrics import fields as field_scores
 from geovision.metrics.bootstrap import UnitStates
+from geovision.metrics.ensemble_scores import EnsembleScore
 from geovision.metrics.gridded import BINS, DISTRIBUTIONS, WholeField
 from geovision.metrics.spectra import spectrum
+from geovision.metrics.spells import Spells
 from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
 from geovision.spec import FieldTarget, Grid, MaskTarget, Target
@@ -30,7 +28,7 @@ from geovision.spec import FieldTarget, Grid, MaskTarget, Target
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["Answers", "GriddedReport", "answers", "evaluate_gridded"]
+__all__ = ["GriddedReport", "evaluate_gridded"]
 
 _FREE = (
     "The inputs run freely: their days are not those of the truth, so distributions alone are "
@@ -39,90 +37,11 @@ _FREE = (
 
 _TABLES = ("mask_table", "mask_contingency", "mask_reliability")
 
+_MOST_UNITS = 9
+"""Whose points in a diagram can be told from one another, by the colours of matplotlib."""
+
 MOST_KEPT = 2**30
 """Bytes of answers that are kept for the scores and figures that need all of them at once."""
-
-
-class Answers(NamedTuple):
-    """What a model said about a batch: ``(batch, 1, y, x)``, NaN where nothing counts."""
-
-    prediction: Tensor
-    truth: Tensor
-    units: list[str]
-    sources: list[str]
-
-
-def answers(
-    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, progress: bool = False
-) -> Iterator[Answers]:
-    """Ask a model of fields or masks about every sample of a data set, batch by batch.
-
-    Args:
-        model: Left as it was found; it is asked in evaluation mode, in float32, where it lies.
-
-    Raises:
-        DatasetError: The data set is empty, or of another task.
-    """
-    if not len(data):
-        raise DatasetError(f"{data.card.name}: holds no samples to evaluate on")
-    if data.task != model.task.name:
-        raise DatasetError(
-            f"{data.card.name} is of task {data.task!r}, {model.spec.name} of {model.task.name!r}"
-        )
-    was_training = model.training
-    model.eval()
-    try:
-        yield from _batches(model, data, batch_size, progress)
-    finally:
-        model.train(was_training)
-
-
-def _batches(model: GeoModel, data: GeoDataset, batch_size: int, progress: bool) -> Iterator[Answers]:
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    known = {spec.name for spec in model.inputs}
-    loader = DataLoader(data, batch_size=batch_size, collate_fn=collate)
-    with within_period(model, data):
-        yield from _asked(model, loader, known, device, progress)
-
-
-@contextlib.contextmanager
-def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
-    """Let a model whose answers depend on the whole period know that it is this data set."""
-    period: Any = getattr(model.network, "period", None)
-    if period is None or "whole_period" not in model.spec.capabilities:
-        yield
-        return
-
-    def ask(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-        for sample in (data[day] for day in days):
-            inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
-            valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
-            yield dict(model.normalise(inputs, valid)), valid
-
-    with period(ask, len(data)):
-        yield
-
-
-def _asked(
-    model: GeoModel, loader: DataLoader, known: set[str], device: torch.device, progress: bool
-) -> Iterator[Answers]:
-    head: Any = model.head
-    first = True
-    console = Console(stderr=True)
-    for batch in track(loader, "evaluating", console=console, disable=not progress, transient=True):
-        inputs = {name: value.to(device) for name, value in batch["inputs"].items() if name in known}
-        valid = {name: value.to(device) for name, value in batch["valid"].items() if name in known}
-        if first:
-            model.check(inputs, valid=valid)
-            first = False
-        with torch.no_grad():
-            output = model(inputs, valid=valid or None)
-            prediction, truth = head.scored(
-                output.values.float().cpu(), batch["target"], batch["valid"].get("target")
-            )
-        if output.valid is not None:
-            prediction = prediction.where(output.valid.cpu().expand_as(prediction), torch.nan)
-        yield Answers(prediction, truth, batch["unit"], batch["source"])
 
 
 class Kept:
@@ -191,8 +110,8 @@ class GriddedReport(Report):
     sample: Callable[[int], Sample] = field(repr=False)
 
     def figures(self) -> dict[str, matplotlib.figure.Figure]:
-        """The figures by name: maps of the fullest sample; of fields quantiles against quantiles, spectra
-        and errors of every cell; of masks reliability and performance.
+        """The figures by name: maps of the fullest sample; of fields quantiles against quantiles, spectra,
+        errors of every cell and the diagram of Taylor; of masks reliability and performance.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -252,7 +171,25 @@ class GriddedReport(Report):
         bias = field_scores.bias(prediction_all, truth_all, over="time")[0].numpy()
         rmse = field_scores.rmse(prediction_all, truth_all, over="time")[0].numpy()
         drawn["errors"] = plots.errors(bias, rmse, extent=_extent(self.grid, bias.shape), unit=unit)
+        if "correlation" in self.metrics:  # days of a free run are not those of the truth
+            drawn["taylor"] = plots.taylor(self._patterns(prediction_all, truth_all))
         return drawn
+
+    def _patterns(self, prediction: Tensor, truth: Tensor) -> dict[str, tuple[float, float]]:
+        """(ratio of standard deviations, correlation) over all cells and days, and over those of each unit
+        where they are few."""
+        names = list(dict.fromkeys(self.units))
+        chosen = {"all": list(range(len(self.units)))}
+        if 1 < len(names) <= _MOST_UNITS:
+            for name in names:
+                chosen[name] = [number for number, unit in enumerate(self.units) if unit == name]
+        found = {}
+        for name, days in chosen.items():
+            ratio = field_scores.deviation_ratio(prediction[days], truth[days])
+            correlation = field_scores.correlation(prediction[days], truth[days])
+            if torch.isfinite(ratio) and torch.isfinite(correlation):
+                found[name] = float(ratio), float(correlation)
+        return found
 
     def _mask_figures(self, target: MaskTarget) -> dict[str, matplotlib.figure.Figure]:
         from geovision.plots import masks
@@ -285,37 +222,42 @@ def _even_levels(values: np.ndarray) -> tuple[float, ...]:
 
 
 def evaluate_gridded(
-    model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool
-) -> GriddedReport:
+    model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool,
+    members: int | None = None,
+) -> GriddedReport:  # fmt: skip
     """Score a model of fields or masks on a data set. See `geovision.evaluate`."""
     names = [n for n in model.task.metrics if data.synchronous or n in DISTRIBUTIONS]
     found = metric_table.applicable(names, model.target)
     is_mask = isinstance(model.target, MaskTarget)
     whole = {name: metric for name, metric in found.items() if isinstance(metric, WholeField)}
-    summed = {name: metric for name, metric in found.items() if name not in whole}
+    of_members = {name: metric for name, metric in found.items() if isinstance(metric, EnsembleScore)}
+    summed = {name: metric for name, metric in found.items() if name not in {**whole, **of_members}}
     if is_mask:
         summed |= metric_table.applicable(_TABLES, model.target)
-    states, kept, fullest = UnitStates(summed), Kept(MOST_KEPT), _Fullest()
+    several = Several(members, seed) if of_members and members != 0 else None
+    states, ensembles = UnitStates(summed), UnitStates(of_members)
+    kept, fullest = Kept(MOST_KEPT), _Fullest()
     units: list[str] = []
     sources: list[str] = []
-    for batch in answers(model, data, batch_size=batch_size, progress=progress):
+    notes = [] if data.synchronous else [_FREE]
+    for batch in answers(model, data, batch_size=batch_size, progress=progress, several=several):
         states.update(batch.prediction, batch.truth, batch.units)
+        if batch.members:
+            ensembles.update(batch.members.fields.float().cpu(), batch.truth, batch.units)
+            said = f"{', '.join(of_members)}: of {batch.members.fields.shape[1]} {batch.members.origin}."
+            notes += [said] if said not in notes else []
         kept.add(batch.prediction, batch.truth)
         fullest.look(batch.prediction, batch.truth, len(units))
         units += batch.units
         sources += batch.sources
     estimates = states.estimates(resamples=resamples, seed=seed)
+    estimates |= ensembles.estimates(resamples=resamples, seed=seed)
     tables = {name: estimates.pop(name).value for name in _TABLES if name in summed}
     table = tables["mask_table"][: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
     counted = MaskTables.of(tables["mask_contingency"], tables["mask_reliability"]) if is_mask else None
     scores = {name: as_figure(estimate) for name, estimate in estimates.items()}
     together = kept.tensors()
-    notes = [] if data.synchronous else [_FREE]
-    if together:
-        scores |= {name: Figure(float(metric(*together))) for name, metric in whole.items()}
-    elif whole:
-        notes.append(f"Not scored, for the answers were too many to be kept or of several sizes: "
-                     f"{', '.join(whole)}")  # fmt: skip
+    scores |= _scores_of_all(whole, together, units, data.follows, notes)
     if any(name.endswith("per_sample") for name in scores):
         notes.append(PER_SAMPLE)
     facts = {"model": model.spec.name, "weights": weights_digest(model)}
@@ -335,3 +277,25 @@ def evaluate_gridded(
         given_grid=model.options.grids.given if model.options.grids else None,
         sample=data.__getitem__,
     )
+
+
+def _scores_of_all(
+    metrics: Mapping[str, WholeField], together: tuple[Tensor, Tensor] | None, units: Sequence[str],
+    follows: Sequence[bool] | None, notes: list[str],
+) -> dict[str, Figure]:  # fmt: skip
+    """Scores that need all answers at once; why some are not there goes to the notes."""
+    spells = {name: metric for name, metric in metrics.items() if isinstance(metric, Spells)}
+    others = {name: metric for name, metric in metrics.items() if name not in spells}
+    if together is None:
+        if metrics:
+            notes.append(f"Not scored, for the answers were too many to be kept or of several sizes: "
+                         f"{', '.join(metrics)}")  # fmt: skip
+        return {}
+    scores = {name: Figure(float(metric(*together))) for name, metric in others.items()}
+    if follows is None:
+        if spells:
+            notes.append(f"Not scored, for the samples are no days: {', '.join(spells)}")
+        return scores
+    numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
+    unit, begins = torch.tensor([numbers[each] for each in units]), ~torch.tensor(follows)
+    return scores | {name: Figure(float(m(*together, unit, begins))) for name, m in spells.items()}

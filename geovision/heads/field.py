@@ -202,6 +202,19 @@ class QuantileHead(FieldHead):
         fields = self.fields(parameters)
         return {f"quantile_{q:g}": fields[:, n : n + 1] for n, q in enumerate(self._levels)}
 
+    def sample(self, parameters: Tensor, *, members: int, seed: int = 0) -> Tensor:
+        """Fields drawn cell by cell ``(member, batch, 1, y, x)``, in the unit of the target: between
+        quantiles on a straight line, beyond the lowest and the highest their value."""
+        fields, q = self.fields(parameters), self.quantiles.to(parameters)
+        generator = torch.Generator(fields.device).manual_seed(seed)
+        shape = (members, *fields[:, :1].shape)
+        level = torch.rand(shape, generator=generator, device=fields.device).clamp(q[0], q[-1])
+        above = torch.searchsorted(q, level).clamp_max(len(q) - 1)
+        below = (above - 1).clamp_min(0)
+        several = fields.expand(members, *fields.shape)
+        lower, upper = several.gather(2, below), several.gather(2, above)
+        return lower + (level - q[below]) / (q[above] - q[below]).clamp_min(1e-9) * (upper - lower)
+
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
         """The pinball loss (Koenker and Bassett 1978) of every quantile and cell, in units of `scale`."""
         over = truth / self.scale - self._censored(parameters, truth)

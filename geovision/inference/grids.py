@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geovision.errors import InputError, OptionError
-from geovision.heads.field import dropout_ensemble
+from geovision.models.ensembles import members_of
 from geovision.models.geomodel import GeoModel
 from geovision.models.onto_grid import refined, same_grid
 from geovision.readers.grids import GridSource, align, open_source, regrid, write_grids
@@ -266,34 +265,15 @@ class _Asking:
         output = model(inputs, valid=valid)
         head: Any = model.head
         if self.members:
-            found = {model.target.name: self._drawn(inputs, valid, output.values, begin)}  # type: ignore[union-attr]
+            drawn = members_of(model, inputs, valid, output.values, count=self.members, seed=self.seed,
+                               begin=begin)  # fmt: skip
+            assert drawn is not None
+            found = {model.target.name: drawn.fields}  # type: ignore[union-attr]
         else:
             found = {model.target.name: head.estimate(output.values)}  # type: ignore[union-attr]
             found |= head.layers(output.values)
         self.done += len(fields)
         return {key: _plain(each, output.valid, members=bool(self.members)) for key, each in found.items()}
-
-    def _drawn(
-        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor, begin: int
-    ) -> Tensor:
-        """Members ``(field, member, y, x)``; a field has the same ones whatever piece it lies in."""
-        head: Any = self.model.head
-        drawn = []
-        for n in range(len(values)):
-            seed = self.seed + 1000 * (begin + n)
-            if hasattr(head, "sample"):
-                several = head.sample(values[n : n + 1], members=self.members, seed=seed)
-            else:
-                one = {name: each[n : n + 1] for name, each in inputs.items()}
-                mask = {name: each[n : n + 1] for name, each in valid.items()}
-                answer = partial(self._estimate, one, mask)
-                several = dropout_ensemble(self.model, answer, members=self.members, seed=seed)
-            drawn.append(several[:, 0, 0])
-        return torch.stack(drawn)
-
-    def _estimate(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
-        head: Any = self.model.head
-        return head.estimate(self.model(inputs, valid=valid).values)
 
     def _named(self, field: xr.DataArray, name: str) -> xr.DataArray:
         """With the attributes of the file, and its own name and unit."""

@@ -164,7 +164,9 @@ class UnitStates:
     def estimates(
         self, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
     ) -> dict[str, Estimate]:  # fmt: skip
-        """An `Estimate` for each metric, as of `bootstrap`."""
+        """An `Estimate` for each metric, as of `bootstrap`; none where nothing was added."""
+        if not self._units:
+            return {}
         draws = _draws(len(self._units), resamples, seed)
         found = {}
         for name, metric in self.metrics.items():

@@ -10,10 +10,15 @@ from torch import Tensor
 from geovision.errors import InputError
 from geovision.metrics.pairing import mean_over
 
-__all__ = ["Reliability", "crps", "pinball", "rank_histogram", "reliability", "spread", "spread_skill_ratio"]
+__all__ = [
+    "Reliability", "checked_members", "crps", "crps_of_cells", "pinball", "rank_histogram", "reliability",
+    "spread", "spread_skill_ratio",
+]  # fmt: skip
 
 
-def _checked(members: Tensor, truth: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def checked_members(
+    members: Tensor, truth: Tensor, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """As float64, 0 where they do not count; a cell counts where all members and the truth are numbers."""
     if members.ndim != truth.ndim + 1 or members.shape[1:] != truth.shape:
         raise InputError(f"members of shape {tuple(members.shape)} and truth of shape {tuple(truth.shape)}; "
@@ -35,20 +40,24 @@ def crps(members: Tensor, truth: Tensor, valid: Tensor | None = None, *, fair: b
             (Ferro 2014, doi:10.1002/qj.2270); else over all pairs, that of the empirical distribution.
             One member gives the mean absolute error.
     """
-    x, y, there = _checked(members, truth, valid)
+    x, y, there = checked_members(members, truth, valid)
+    return mean_over(crps_of_cells(x, y, fair=fair), there, range(y.ndim))
+
+
+def crps_of_cells(x: Tensor, y: Tensor, *, fair: bool = True) -> Tensor:
+    """`crps` of every cell ``(…)`` by itself."""
     count = len(x)
     near = (x - y).abs().mean(0)
     # Over sorted members the sum of all |x - x'| is linear in their ranks.
     rank = torch.arange(count, dtype=x.dtype, device=x.device).view(-1, *[1] * y.ndim)
     apart = 2 * ((2 * rank - count + 1) * x.sort(0).values).sum(0)
     pairs = count * (count - 1) if fair else count * count
-    score = near - apart / (2 * pairs) if count > 1 else near
-    return mean_over(score, there, range(score.ndim))
+    return near - apart / (2 * pairs) if count > 1 else near
 
 
 def spread(members: Tensor, valid: Tensor | None = None) -> Tensor:
     """Root of the mean variance of the members about their mean, in the unit of the field; unbiased."""
-    x, _, there = _checked(members, members[0], valid)
+    x, _, there = checked_members(members, members[0], valid)
     return mean_over(x.var(0), there, range(x.ndim - 1)).sqrt()
 
 
@@ -58,7 +67,7 @@ def spread_skill_ratio(members: Tensor, truth: Tensor, valid: Tensor | None = No
     ``sqrt((m + 1) / m) spread / RMSE`` for m members (Fortin et al. 2014, doi:10.1175/JHM-D-14-0008.1);
     below 1 the ensemble is too sure.
     """
-    x, y, there = _checked(members, truth, valid)
+    x, y, there = checked_members(members, truth, valid)
     error = mean_over((x.mean(0) - y).square(), there, range(y.ndim)).sqrt()
     return ((len(x) + 1) / len(x)) ** 0.5 * spread(members, there) / error
 
@@ -68,7 +77,7 @@ def rank_histogram(members: Tensor, truth: Tensor, valid: Tensor | None = None, 
 
     Equal values, as of dry days, are ranked at random (Hamill 2001).
     """
-    x, y, there = _checked(members, truth, valid)
+    x, y, there = checked_members(members, truth, valid)
     below, equal = (x < y).sum(0)[there], (x == y).sum(0)[there]
     generator = torch.Generator().manual_seed(seed)
     share = torch.rand(below.shape, generator=generator, dtype=torch.float64).to(x.device)
@@ -89,7 +98,7 @@ def reliability(
     members: Tensor, truth: Tensor, threshold: float, valid: Tensor | None = None, *, bins: int = 10
 ) -> Reliability:
     """How often the truth reaches a threshold where a given part of the members do."""
-    x, y, there = _checked(members, truth, valid)
+    x, y, there = checked_members(members, truth, valid)
     probability = (x >= threshold).double().mean(0)[there]
     happened = (y >= threshold)[there].double()
     index = (probability * bins).long().clamp_max(bins - 1)
@@ -110,7 +119,7 @@ def pinball(
         predicted: ``(quantile, …)``; truth ``(…)``.
         quantiles: ``(quantile,)``, 0-1.
     """
-    x, y, there = _checked(predicted, truth, valid)
+    x, y, there = checked_members(predicted, truth, valid)
     q = quantiles.to(x).view(-1, *[1] * y.ndim)
     loss = torch.maximum(q * (y - x), (q - 1) * (y - x))
     return mean_over(loss, there.expand_as(loss), range(1, loss.ndim))

@@ -7,14 +7,17 @@ spell. (Zhang et al. 2011, doi:10.1002/wcc.147.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from geovision.metrics.pairing import mean_over, paired, present
 
-__all__ = ["WET_DAY", "cdd", "cwd", "index_bias", "quantile", "quantile_bias", "r01", "rx1day", "sdii"]
+__all__ = [
+    "WET_DAY", "cdd", "cwd", "index_bias", "quantile", "quantile_bias", "r01", "rx1day", "sdii", "spell_bias",
+]  # fmt: skip
 
 WET_DAY = 1.0
 """Least rain of a wet day, mm."""
@@ -100,3 +103,24 @@ def index_bias(
     """
     p, t, there = paired(prediction, truth, valid)
     return (index(p, there) - index(t, there)).nanmean()
+
+
+def spell_bias(
+    index: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *, units: Sequence[object],
+    begins: Tensor, valid: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Mean over units, such as winters, and over cells of the difference of their longest spells, days.
+
+    Args:
+        index: `cdd` or `cwd`.
+        units: Of each day. An index of ETCCDI is of one season or year, so no spell goes on into another
+            unit, and each unit has a longest spell of its own.
+        begins: ``(time,)`` of bool, days that do not follow the one before.
+    """
+    biases = []
+    for unit in dict.fromkeys(units):
+        days = torch.tensor([number for number, each in enumerate(units) if each == unit])
+        of_unit = partial(index, begins=begins[days])
+        p, t, there = paired(prediction[days], truth[days], None if valid is None else valid[days])
+        biases.append(of_unit(p, there) - of_unit(t, there))
+    return torch.stack(biases).nanmean()

@@ -18,8 +18,8 @@ from geovision.errors import InputError
 from geovision.metrics.pairing import mean_over, paired
 
 __all__ = [
-    "Over", "bias", "correlation", "mae", "multiscale_ssim", "psnr", "quantile_pairs", "relative_bias",
-    "rmse", "ssim", "wasserstein",
+    "Over", "bias", "correlation", "deviation_ratio", "mae", "multiscale_ssim", "psnr", "quantile_pairs",
+    "relative_bias", "rmse", "ssim", "wasserstein",
 ]  # fmt: skip
 
 Over = Literal["all", "time", "space"]
@@ -85,6 +85,19 @@ def correlation(
     scale = (p.square().sum(axes) * t.square().sum(axes)).sqrt()
     found = ((a * b).sum(axes) / spread).clamp(-1, 1)
     return torch.where(spread > 1e-12 * scale, found, torch.full_like(found, torch.nan))
+
+
+def deviation_ratio(
+    prediction: Tensor, truth: Tensor, valid: Tensor | None = None, *, over: Over = "all"
+) -> Tensor:
+    """Standard deviation over that of the truth, over the cells that both have; 1 where they vary alike."""
+    p, t, there = paired(prediction, truth, valid)
+    axes = _axes(p, over)
+
+    def variance(field: Tensor) -> Tensor:
+        return mean_over(field * field, there, axes) - mean_over(field, there, axes) ** 2
+
+    return (variance(p).clamp_min(0) / variance(t).clamp_min(0)).sqrt()
 
 
 def psnr(

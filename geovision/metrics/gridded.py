@@ -38,8 +38,8 @@ RANGE = 100.0
 
 
 DISTRIBUTIONS = frozenset((
-    "bias", "p95_bias", "p99_bias", "p999_bias", "r01_bias", "sdii_bias", "rx1day_bias", "ralsd",
-    "wasserstein",
+    "bias", "p95_bias", "p99_bias", "p999_bias", "r01_bias", "sdii_bias", "rx1day_bias", "cdd_bias",
+    "cwd_bias", "ralsd", "wasserstein",
 ))  # fmt: skip
 """Scores that mean something where the days of the answers are not those of the truth."""
 
@@ -84,7 +84,7 @@ class WholeField(Metric):
     """A score of all fields at once, which must be of one shape and in order of time.
 
     Args:
-        score: Function of (prediction, truth), ``(sample, 1, y, x)`` each.
+        score: Function of (prediction, truth), ``(sample, 1, y, x)`` each, and of what else `update` takes.
     """
 
     is_differentiable = False
@@ -93,7 +93,7 @@ class WholeField(Metric):
     prediction: list[Tensor]
     truth: list[Tensor]
 
-    def __init__(self, score: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, score: Callable[..., Tensor]) -> None:
         super().__init__()
         self.score = score
         self.add_state("prediction", [], dist_reduce_fx="cat")

@@ -188,9 +188,11 @@ def _taylor_grid(axes: Any, most: float, widest: float, negative: bool) -> None:
     lines = axes.contour(angle, radius, error, levels=np.arange(0.25, 3, 0.25), colors="0.7", linewidths=0.7)
     axes.clabel(lines, fmt="%.2f", fontsize=7)
     axes.plot(np.linspace(0, widest, 181), np.ones(181), color="0.4", linestyle="--", linewidth=0.8)
-    axes.set_xlabel("standard deviation / that of the truth", labelpad=16)
+    middle = (0.0, 0.0 if negative else most / 2)
+    axes.annotate("standard deviation / that of the truth", middle, (0, -32), textcoords="offset points",
+                  ha="center", va="center")  # fmt: skip
     axes.text(
-        widest / 2, most * 1.14, "correlation", ha="center", va="center", rotation=-45 if not negative else 0
+        widest / 2, most * 1.16, "correlation", ha="center", va="center", rotation=0 if negative else -45
     )
 
 

@@ -50,8 +50,8 @@ RAIN = FieldTarget(PRECIPITATION, levels=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75,
 
 METRICS = (
     "rmse", "mae", "bias", "correlation", "time_correlation", "csi_1", "csi_10", "ets_10", "pod_10", "far_10",
-    "fss_10_5", "p95_bias", "p99_bias", "p999_bias", "r01_bias", "sdii_bias", "rx1day_bias", "psnr", "ssim",
-    "ms_ssim", "ralsd", "wasserstein",
+    "fss_10_5", "p95_bias", "p99_bias", "p999_bias", "r01_bias", "sdii_bias", "rx1day_bias", "cdd_bias",
+    "cwd_bias", "psnr", "ssim", "ms_ssim", "ralsd", "wasserstein", "crps", "spread", "spread_error_ratio",
 )  # fmt: skip
 
 HEADS = {

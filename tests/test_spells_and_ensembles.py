@@ -1,0 +1,317 @@
+"""Dry and wet spells of the days of a split, and scores of several answers, from formula to report."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+import xarray as xr
+from torch import Tensor
+
+import geovision
+from geovision import metrics
+from geovision.datasets.rain_grids import TABLE, CoarseRain
+from geovision.datasets.synthetic import rain
+from geovision.errors import OptionError
+from geovision.evaluation import GriddedReport, Several, answers
+from geovision.heads.field import BernoulliGammaHead, QuantileHead
+from geovision.metrics import extremes
+from geovision.metrics.ensemble_scores import crps, spread, spread_error_ratio
+from geovision.models.geomodel import GeoModel
+from geovision.readers.grids import write_grid
+from geovision.tasks.downscale import RAIN
+from geovision.training.statistics import fit_statistics
+
+
+@pytest.fixture(scope="module")
+def scores() -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("scores")
+
+
+# --- spells --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def winters(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
+    """Three winters of 20 days, one day of the second missing, and fine rain that is missing in a corner."""
+    root = tmp_path_factory.mktemp("winters")
+    fine, coarse, _ = rain.fields(60, seed=4, size=(16, 24))
+    times = np.concatenate([
+        np.arange(f"{year}-12-25", f"{year + 1}-01-14", dtype="datetime64[D]") for year in (2000, 2001, 2002)
+    ]).astype("datetime64[ns]")  # fmt: skip
+    for name, field in (("coarse", coarse), ("fine", fine)):
+        field = field.assign_coords(time=times).drop_isel(time=[27])
+        if name == "fine":
+            field[3:5, :4, :4] = np.nan
+        write_grid(field, root / f"{name}.nc")
+    (root / TABLE).write_text('[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\n')
+    return CoarseRain(root)
+
+
+def longest(days: pd.Series) -> int:
+    """Of a yes and no of days that follow each other."""
+    return max((len(list(group)) for yes, group in itertools.groupby(days) if yes), default=0)
+
+
+def by_hand(field: np.ndarray, there: np.ndarray, dates: pd.DatetimeIndex, *, wet: bool) -> np.ndarray:
+    """The longest spell of each winter and cell ``(winter, y, x)``, day by day over the whole calendar."""
+    calendar = pd.date_range(dates[0], dates[-1])
+    winter = calendar.year + (calendar.month >= 7)
+    found = []
+    for y, x in itertools.product(range(field.shape[1]), range(field.shape[2])):
+        values = pd.Series(field[:, y, x], dates).where(there[:, y, x]).reindex(calendar)
+        spell = values >= 1 if wet else values < 1
+        found.append([
+            longest(days) if values[days.index].notna().any() else math.nan
+            for _, days in spell.groupby(winter)
+        ])  # fmt: skip
+    return np.array(found).T.reshape(-1, *field.shape[1:])
+
+
+def test_a_day_follows_the_one_before_it_in_its_winter(winters: CoarseRain) -> None:
+    assert winters.follows is not None
+    broken = [n for n, follows in enumerate(winters.follows) if not follows]
+    assert [winters.dates[n] for n in broken] == ["2000-12-25", "2001-12-25", "2002-01-02", "2002-12-25"]
+    shuffled = winters.subset([5, 6, 4, 30, 31, 2]).follows
+    assert shuffled == [False, True, False, False, True, False]
+
+
+@pytest.mark.parametrize(("name", "wet"), [("cdd_bias", False), ("cwd_bias", True)])
+def test_spells_end_with_the_winter_and_at_a_missing_day(winters: CoarseRain, name: str, wet: bool) -> None:
+    model = geovision.create("downscale-bilinear", **winters.options())
+    report = geovision.evaluate(model, winters, bootstrap=0)
+    assert isinstance(report, GriddedReport)
+    assert report.kept is not None
+    prediction, truth = (each[:, 0].numpy() for each in report.kept)
+    there, dates = np.isfinite(truth) & np.isfinite(prediction), pd.DatetimeIndex(winters.dates)
+    assert not there.all()
+    said, seen = (by_hand(field, there, dates, wet=wet) for field in (prediction, truth))
+    assert report.metrics[name].value == pytest.approx(np.nanmean(said - seen), abs=1e-9)
+    assert report.metrics[name].value != 0
+    # Were the winters one series, spells would be longer.
+    whole = extremes.cdd(torch.from_numpy(truth)), extremes.cwd(torch.from_numpy(truth))
+    assert np.nansum(whole[wet].numpy()) > np.nansum(np.fmax.reduce(seen))
+
+
+def test_a_unit_without_a_value_in_a_cell_says_nothing_of_it() -> None:
+    truth = torch.zeros(6, 1, 2)
+    truth[3:, 0, 1] = math.nan
+    prediction = torch.where(torch.isnan(truth), truth, torch.tensor([0, 5.0, 0, 0, 0, 5.0]).view(6, 1, 1))
+    begins = torch.tensor([True, False, False, True, False, False])
+    found = extremes.spell_bias(extremes.cdd, prediction, truth, units=list("aaabbb"), begins=begins)
+    assert float(found) == pytest.approx(np.mean([1 - 3, 1 - 3, 2 - 3]))
+
+
+def test_where_samples_are_no_days_spells_are_not_scored(
+    winters: CoarseRain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CoarseRain, "follows", None)
+    report = geovision.evaluate(
+        geovision.create("downscale-bilinear", **winters.options()), winters, bootstrap=0
+    )
+    assert not {"cdd_bias", "cwd_bias"} & set(report.metrics)
+    assert "Not scored, for the samples are no days: cdd_bias, cwd_bias" in report.notes
+
+
+def test_fields_of_hours_have_no_spells_of_days(tmp_path: Path) -> None:
+    fine, coarse, _ = rain.fields(12, seed=4, size=(16, 24))
+    hours = np.datetime64("2001-01-01", "ns") + np.arange(12) * np.timedelta64(6, "h")
+    for name, field in (("coarse", coarse), ("fine", fine)):
+        write_grid(field.assign_coords(time=hours), tmp_path / f"{name}.nc")
+    (tmp_path / TABLE).write_text('[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\n')
+    assert CoarseRain(tmp_path).follows is None
+
+
+# --- ensembles -----------------------------------------------------------------------------------
+
+
+def ensemble(members: int = 6, samples: int = 12) -> tuple[Tensor, Tensor]:
+    """``(sample, member, y, x)`` and ``(sample, 1, y, x)``, with missing cells."""
+    generator = np.random.default_rng(1)
+    drawn = generator.gamma(0.6, 9.0, (samples, members, 4, 5)) * (
+        generator.random((samples, members, 4, 5)) > 0.4
+    )
+    truth = generator.gamma(0.6, 9.0, (samples, 1, 4, 5))
+    truth[generator.random(truth.shape) < 0.1] = np.nan
+    return torch.tensor(drawn), torch.tensor(truth)
+
+
+def test_ensembles_are_scored_as_by_scores(scores: ModuleType) -> None:
+    members, truth = ensemble()
+    forecast = xr.DataArray(members.numpy(), dims=("t", "member", "y", "x"))
+    seen = xr.DataArray(truth[:, 0].numpy(), dims=("t", "y", "x"))
+    theirs = scores.probability.crps_for_ensemble(forecast, seen, "member", method="fair")
+    variance = forecast.var("member", ddof=1).where(seen.notnull()).mean()
+    error = scores.continuous.rmse(forecast.mean("member"), seen)
+    built = {each.__name__: each(RAIN) for each in (crps, spread, spread_error_ratio)}
+    for metric in built.values():
+        for batch in torch.arange(len(members)).split(5):
+            metric.update(members[batch], truth[batch])
+    found = {name: float(metric.compute()) for name, metric in built.items()}
+    assert found["crps"] == pytest.approx(float(theirs))
+    assert found["spread"] == pytest.approx(float(variance) ** 0.5)
+    assert found["spread_error_ratio"] == pytest.approx(float((7 / 6 * variance) ** 0.5 / error))
+
+
+def test_one_member_has_its_error_and_no_spread() -> None:
+    members, truth = ensemble(members=1)
+    assert float(crps(RAIN)(members, truth)) == pytest.approx(float((members - truth).abs().nanmean()))
+    assert float(spread(RAIN)(members, truth)) == 0
+
+
+def test_draws_of_quantiles_have_them() -> None:
+    head = QuantileHead(2, RAIN, quantiles=[0.1, 0.5, 0.9])
+    head.fit_statistics(torch.tensor([0.0, 30.0]))
+    parameters = torch.tensor([0.5, 1.0, 2.0]).view(1, 3, 1, 1).expand(1, 3, 40, 50)
+    drawn = head.sample(parameters, members=20, seed=3)
+    assert drawn.shape == (20, 1, 1, 40, 50)
+    quantiles = head.fields(parameters)[0, :, 0, 0]
+    for q, value in zip((0.1, 0.3, 0.5, 0.7, 0.9), np.interp(
+        (0.1, 0.3, 0.5, 0.7, 0.9), (0.1, 0.5, 0.9), quantiles.detach().numpy()
+    ), strict=True):  # fmt: skip
+        assert float(drawn.flatten().quantile(q)) == pytest.approx(value, rel=0.02), q
+    assert float(drawn.min()) == pytest.approx(float(quantiles[0]))
+    assert float(drawn.max()) == pytest.approx(float(quantiles[-1]))
+    assert torch.equal(drawn, head.sample(parameters, members=20, seed=3))
+    one = QuantileHead(2, RAIN, quantiles=[0.5])
+    assert torch.equal(one.sample(parameters[:, :1], members=2)[0], one.fields(parameters[:, :1]))
+
+
+def test_draws_of_a_distribution_score_as_the_distribution() -> None:
+    head = BernoulliGammaHead(2, RAIN, wet=0.1)
+    head.scale.fill_(5.0)
+    parameters = torch.tensor([0.4, -0.3, 0.5]).view(1, 3, 1, 1).expand(1, 3, 60, 60)
+    p, shape, scale = (float(each[0, 0, 0, 0]) for each in head.distribution(parameters))
+
+    def cdf(x: float) -> float:
+        return 1 - p + p * scipy.stats.gamma.cdf(x - 0.1, shape, scale=scale) if x >= 0 else 0.0
+
+    for seen in (0.0, 3.0, 20.0):
+        below = scipy.integrate.quad(lambda x: cdf(x) ** 2, 0, seen, limit=200)[0]
+        above = scipy.integrate.quad(lambda x: (1 - cdf(x)) ** 2, seen, seen + 200, limit=200)[0]
+        drawn = head.sample(parameters, members=20, seed=1)[:, 0].transpose(0, 1)
+        found = float(crps(RAIN)(drawn, torch.full((1, 1, 60, 60), seen)))
+        assert found == pytest.approx(below + above, rel=0.03), seen
+
+
+def made(data: CoarseRain, **options) -> GeoModel:
+    torch.manual_seed(0)
+    arch = {"network": "maunet", "widths": [4, 6, 8]} | options.pop("arch", {})
+    model = geovision.create("downscale-tiny", arch=arch, **data.options(), **options)
+    fit_statistics(model, data)
+    return model
+
+
+@pytest.mark.parametrize("head", ["quantiles", "bernoulli-gamma"])
+def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
+    winters: CoarseRain, scores: ModuleType, head: str
+) -> None:
+    model = made(winters, head=head)
+    report = geovision.evaluate(model, winters, bootstrap=30)
+    asked = list(answers(model, winters, batch_size=7, several=Several()))
+    assert all(each.members is not None for each in asked)
+    drawn = torch.cat([each.members.fields for each in asked])  # type: ignore[union-attr]
+    assert drawn.shape[:2] == (59, 20)
+    seen = torch.cat([each.truth for each in asked])[:, 0]
+    theirs = scores.probability.crps_for_ensemble(
+        xr.DataArray(drawn.numpy(), dims=("t", "member", "y", "x")),
+        xr.DataArray(seen.numpy(), dims=("t", "y", "x")), "member", method="fair",
+    )  # fmt: skip
+    found = report.metrics["crps"]
+    assert found.value == pytest.approx(float(theirs), rel=1e-5)
+    assert found.low < found.value < found.high
+    assert report.metrics["spread"].value > 0
+    assert any("of 20 draws of the distribution" in note for note in report.notes)
+    none = geovision.evaluate(model, winters, bootstrap=0, members=0)
+    assert not {"crps", "spread", "spread_error_ratio"} & set(none.metrics)
+
+
+def test_one_answer_has_no_scores_of_ensembles(winters: CoarseRain) -> None:
+    model = made(winters)
+    report = geovision.evaluate(model, winters, bootstrap=0)
+    assert not {"crps", "spread", "spread_error_ratio"} & set(report.metrics)
+    with pytest.raises(OptionError, match="no dropout"):
+        geovision.evaluate(model, winters, bootstrap=0, members=3)
+
+
+def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: CoarseRain) -> None:
+    model = made(winters, arch={"dropout": 0.3})
+    first, second = (
+        geovision.evaluate(model, winters, bootstrap=0, members=4, batch_size=size) for size in (5, 32)
+    )
+    assert first.metrics["spread"].value > 0
+    assert first.metrics["crps"].value == pytest.approx(second.metrics["crps"].value, rel=1e-5)
+    assert any("of 4 answers with the dropout left on" in note for note in first.notes)
+
+
+def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
+    torch.manual_seed(0)
+    model = geovision.create(
+        "downscale-maunet-ensemble", **winters.options(),
+        arch={"members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None},
+        head_options={"members": 3},
+    )  # fmt: skip
+    fit_statistics(model, winters)
+    asked = next(iter(answers(model, winters, several=Several())))
+    assert asked.members is not None
+    assert asked.members.fields.shape[1] == 3
+    report = geovision.evaluate(model, winters, bootstrap=0)
+    assert report.metrics["spread"].value > 0
+    assert any("of 3 networks side by side" in note for note in report.notes)
+
+
+def test_members_are_of_fields_alone() -> None:
+    with pytest.raises(OptionError, match="answers with a class; ensembles are of fields"):
+        geovision.evaluate(geovision.create("cloud-tiny"), None, members=3)  # type: ignore[arg-type]
+
+
+def test_without_common_days_there_is_no_score_of_errors(winters: CoarseRain, tmp_path: Path) -> None:
+    for name in ("coarse.nc", "fine.nc"):
+        (tmp_path / name).symlink_to(winters.root / name)
+    (tmp_path / TABLE).write_text(
+        '[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\nsynchronous = false\n'
+    )
+    free = CoarseRain(tmp_path, synchronous=False)
+    report = geovision.evaluate(geovision.create("downscale-bilinear", **free.options()), free, bootstrap=0)
+    assert {"cdd_bias", "cwd_bias"} < set(report.metrics)
+    assert "crps" not in report.metrics
+    assert "taylor" not in report.figures()
+
+
+# --- the diagram ---------------------------------------------------------------------------------
+
+
+def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(winters: CoarseRain) -> None:
+    report = geovision.evaluate(
+        geovision.create("downscale-bilinear", **winters.options()), winters, bootstrap=0
+    )
+    assert isinstance(report, GriddedReport)
+    assert report.kept is not None
+    (axes,) = report.figures()["taylor"].axes
+    drawn = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o*"}
+    assert list(drawn) == ["truth", "all", "winter 2001", "winter 2002", "winter 2003"]
+    prediction, truth = (each.numpy() for each in report.kept)
+    there = np.isfinite(truth) & np.isfinite(prediction)
+    angle, radius = drawn["all"]
+    assert radius == pytest.approx(prediction[there].std() / truth[there].std(), rel=1e-5)
+    assert np.cos(angle) == pytest.approx(np.corrcoef(prediction[there], truth[there])[0, 1], rel=1e-5)
+    first = np.array([unit == "winter 2001" for unit in winters.units])
+    angle, radius = drawn["winter 2001"]
+    p, t = prediction[first][there[first]], truth[first][there[first]]
+    assert (radius, np.cos(angle)) == pytest.approx((p.std() / t.std(), np.corrcoef(p, t)[0, 1]), rel=1e-5)
+
+
+def test_every_score_of_rain_is_in_the_report_of_a_distribution(winters: CoarseRain) -> None:
+    report = geovision.evaluate(made(winters, head="quantiles"), winters, bootstrap=0)
+    assert list(report.metrics) == list(metrics.applicable(report.task.metrics, RAIN))
