@@ -115,8 +115,8 @@ def loaded(root: Path, split: str, model: Any) -> ImageDataset:
 
 
 def recipe(name: str, start: str, options: Any) -> Recipe:
-    task = registry.find_task("aurora")
-    chosen = task.recipes["scratch" if start == "scratch" else "fine-tune"]
+    known = registry.find_task("aurora").recipes_of(registry.find_model(name))
+    chosen = known["scratch" if start == "scratch" else "fine-tune"]
     if options.epochs:
         chosen = chosen.with_epochs(options.epochs)
     if options.batch_size:

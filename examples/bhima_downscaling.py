@@ -54,7 +54,7 @@ def arguments() -> Any:
     parser.add_argument("--fit-from", default="2021-05-01", metavar="DATE", help="dry months say little")
     parser.add_argument("--test-from", default="2021-08-01", metavar="DATE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=120, help="best on July, fitted on May and June")
     parser.add_argument("--out", type=Path, default=Path("runs/bhima_downscaling"))
     return parser.parse_args()
 

@@ -53,7 +53,7 @@ def arguments() -> Any:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds iberia/")
     parser.add_argument("--test-winters", default="1996-1998", metavar="FIRST-LAST", help="or one year")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--share", type=float, default=0.5, help="of the loss against the teacher")
     parser.add_argument("--out", type=Path, default=Path("runs/maunet_light"))
     return parser.parse_args()
@@ -67,7 +67,7 @@ def one(kind: str, seed: int, training: Any, test: Any, options: Any) -> dict[st
         return json.loads(kept.read_text())
     name = kind.split(",")[0]
     torch.manual_seed(seed)
-    arch = {"widths": WIDTHS[name], "factor": 2, "dropout": 0.2}
+    arch = {"widths": WIDTHS[name], "factor": 2, "dropout": 0.0}
     model = geovision.create(f"downscale-{name}", **training.options(), arch=arch)
     recipe = dataclasses.replace(SMALL.with_epochs(options.epochs), seed=seed)
     begun = time.perf_counter()

@@ -156,13 +156,19 @@ def compare(
         yield entry, row, line
 
 
-def networks(task: str, widths: Sequence[int], factor: int, recipe: Recipe = SMALL) -> list[Entry]:
-    """MAUNet, its light one and its peers, of the size that few data are enough for."""
+def networks(task: str, widths: Sequence[int], factor: int) -> list[Entry]:
+    """MAUNet, its light one and its peers, of the size that few data are enough for.
+
+    Without dropout and for 24 epochs, which was best on the winters 1990 to 1995: the largest of four values
+    is larger where some were dropped and the rest scaled up, so that a network with pooling by the largest
+    trains on more than it is given afterwards, and its answers are too dry.
+    """
+    recipe = SMALL.with_epochs(24)
     light = [max(round(0.78 * width), 1) for width in widths]
     arches: dict[str, dict[str, Any]] = {
-        "maunet": {"widths": list(widths), "dropout": 0.2},
-        "maunet-light": {"widths": light, "dropout": 0.2},
-        "unet": {"widths": list(widths), "dropout": 0.2},
+        "maunet": {"widths": list(widths), "dropout": 0.0},
+        "maunet-light": {"widths": light, "dropout": 0.0},
+        "unet": {"widths": list(widths), "dropout": 0.0},
         "edsr": {"width": 2 * widths[0], "blocks": 4},
         "srdrn": {"width": 2 * widths[0], "blocks": 4, "finest": 2 * widths[0]},
         "srcnn": {},

@@ -116,8 +116,12 @@ def test_info_says_what_a_model_takes_and_answers(run, name: str):
             in page
         )
     if document["fit"] == "gradient":
-        recipes = [registry.find_model(name).recipe or task.recipe, *task.recipes.values()]
-        assert all(f"batches of {stage.batch_size}" in page for recipe in recipes for stage in recipe.stages)
+        recipes = task.recipes_of(registry.find_model(name)).values()
+        assert all(
+            f"rate {stage.lr:g}" in page and f"batches of {stage.batch_size}" in page
+            for recipe in recipes
+            for stage in recipe.stages
+        )
         assert document["recipe"]["stages"]
     else:
         assert document["recipe"] is None

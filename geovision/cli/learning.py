@@ -185,7 +185,7 @@ def choose_recipe(
         OptionError: The task has no recipe of this name.
     """
     task = registry.find_task(spec.task)
-    known = {"default": spec.recipe or task.recipe, **task.recipes}
+    known = task.recipes_of(spec)
     # A probe of features that nobody trained teaches nothing.
     name = name or ("scratch" if from_scratch and "scratch" in known else "default")
     if name not in known:

@@ -164,9 +164,9 @@ def _recipes(spec: ModelSpec, task: Task) -> list[str]:
     """The model's own recipe first, then the others that its task has names for."""
     if spec.fit != "gradient":
         return ["none: fitted in closed form" if spec.fit == "closed_form" else "none: nothing is fitted"]
-    own = spec.recipe or task.recipe
+    own, *_ = (recipes := task.recipes_of(spec)).values()
     lines = _recipe(own)
-    for name, recipe in task.recipes.items():
+    for name, recipe in recipes.items():
         if recipe != own:
             lines += [f"--recipe {name}:", *(f"  {line}" for line in _recipe(recipe))]
     return lines

@@ -71,7 +71,7 @@ class ModelSpec:
         capabilities: What contract tests and engines may do with it.
         unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
-        recipe: Where it differs from the task's.
+        recipe: Where it differs from the task's; `recipes`: those of the task's others that differ, by name.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
         tiny: Options of the builder that make a model for tests and demonstrations.
         parameters: Trainable parameters with the task's own target; a test counts them again.
@@ -90,6 +90,7 @@ class ModelSpec:
     unexportable: str = ""
     dropout: float = 0.0
     recipe: Recipe | None = None
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
     weights: tuple[WeightSpec, ...] = ()
     tiny: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
@@ -171,6 +172,11 @@ class Task:
     def dataset(self) -> str:
         """Name of the main data set: the first."""
         return next(iter(self.datasets))
+
+    def recipes_of(self, model: ModelSpec) -> dict[str, Recipe]:
+        """The recipes that a model of this task may be trained by: its own, called ``"default"``, and the
+        others by name."""
+        return {"default": model.recipe or self.recipe, **self.recipes, **model.recipes}
 
 
 def resolve(reference: str) -> Any:
