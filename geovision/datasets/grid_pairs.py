@@ -22,9 +22,9 @@ from geovision.errors import DatasetError, OptionError
 from geovision.readers.grids import (
     GridSource,
     align,
+    brought_to,
     check_finer,
     open_source,
-    regrid,
     split_units,
 )  # fmt: skip
 from geovision.readers.grids.times import step_days
@@ -51,9 +51,10 @@ class GridPairs(GeoDataset):
     A sample holds ``inputs["fields"]`` (float32 ``(channel, y, x)``, in the units of the channels, 0 where
     missing), ``valid["fields"]`` (bool, where they are there) and, on its own grid, the target
     ``(1, y, x)`` in the unit of the task's target, with ``valid["target"]``. South and west come first. All
-    fields are brought to the grid of the first source. ``NAME_day_before`` and ``NAME_day_after`` are
-    predictors like those of the day itself, missing where that day is not there or in another unit; the flux
-    of moisture is made of pressure and humidity.
+    fields are brought to the grid of the first source, and those that are the same on all days, such as
+    ``surface_altitude``, to every day. ``NAME_day_before`` and ``NAME_day_after`` are predictors like those
+    of the day itself, missing where that day is not there or in another unit; the flux of moisture is made of
+    pressure and humidity.
 
     Args:
         root: Folder of the files.
@@ -129,10 +130,7 @@ class GridPairs(GeoDataset):
         if any(paired.dropped.values()):
             _log.warning("%s: %s", self.root, paired)
         *parts, observed = paired.fields.values()
-        self._given = {
-            name: field if _on(field, grid) else regrid(field, grid)
-            for name, field in zip(fields, parts, strict=True)
-        }
+        self._given = {name: brought_to(field, grid) for name, field in zip(fields, parts, strict=True)}
         self._truth = observed
         self.grids = _grids(grid, observed)
         self.channels: tuple[str, ...] = tuple(given)
@@ -148,8 +146,11 @@ class GridPairs(GeoDataset):
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """All fields in memory: ``(day, channel, y, x)`` and ``(day, 1, y, x)``, NaN where missing."""
-        given = np.stack([field.values for field in self._given.values()], axis=1)
-        return given.astype(np.float32), self._truth.values[:, None].astype(np.float32)
+        truth = self._truth.values
+        days = [
+            np.broadcast_to(field.values, (len(truth), *field.shape[-2:])) for field in self._given.values()
+        ]
+        return np.stack(days, axis=1).astype(np.float32), truth[:, None].astype(np.float32)
 
     def _of_years(self, split: str | None) -> list[int]:
         if split is None:
@@ -249,15 +250,6 @@ def unpaired_models(task: str) -> list[str]:
         for name in registry.list_models(task=task)
         if "unpaired" in registry.find_model(name).capabilities
     ]
-
-
-def _on(field: xr.DataArray, grid: xr.DataArray) -> bool:
-    if field["lat"].ndim != 1 or grid["lat"].ndim != 1:
-        return False
-    return all(
-        field.sizes[axis] == grid.sizes[axis] and np.allclose(field[axis], grid[axis], atol=1e-3)
-        for axis in ("lat", "lon")
-    )
 
 
 def _grids(given: xr.DataArray, truth: xr.DataArray) -> Grids:

@@ -21,7 +21,7 @@ from geovision.errors import InputError, OptionError
 from geovision.models.ensembles import members_of
 from geovision.models.geomodel import GeoModel
 from geovision.models.onto_grid import refined, same_grid
-from geovision.readers.grids import GridSource, align, open_source, regrid, write_grids
+from geovision.readers.grids import GridSource, align, brought_to, open_source, write_grids
 from geovision.readers.grids.variables import VARIABLES
 from geovision.spec import FieldTarget, Grid
 
@@ -62,8 +62,9 @@ def apply_to_grids(
     Args:
         model: Of fields.
         files: By channel of the model, such as ``"precipitation"``, or by its usual name in files, such as
-            ``"pr"``: a file, store, folder or pattern. A model that is bound to a grid has all brought to it
-            by bilinear interpolation; elsewhere the others are brought to that of the first channel.
+            ``"pr"``: a file, store, folder or pattern. A model that is bound to a grid has all brought to it,
+            as means over areas where a file is finer, else bilinearly; elsewhere the others are brought to
+            that of the first channel. What is the same on all days, such as ``"orog"``, needs no times.
         out: ``.nc`` or ``.zarr``; what stands there is replaced once the new file is whole.
         units: By channel, where a file does not say its units.
         select: By channel, values of further axes, such as a level.
@@ -138,7 +139,9 @@ def _stacked(
     if grid["lat"].ndim != 1:
         raise InputError(f"{files[names[0]]}: a rotated grid, and {model.spec.name} is bound to no other; "
                          "regrid the file, or train the model with grids")  # fmt: skip
-    moved = [field if same_grid(field, grid) else regrid(field, grid) for field in fields.values()]
+    # In pieces like the others, so that a static one is repeated day by day and not all at once.
+    parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
+    moved = [field if same_grid(field, grid) else brought_to(field, grid) for field in parts]
     stacked = xr.concat(xr.broadcast(*moved), dim="channel", coords="minimal", compat="override")
     leading = [axis for axis in ("time", "member") if axis in stacked.dims]
     return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), alignment

@@ -8,7 +8,7 @@ the quantiles over the whole file says when what it was told cannot be.
 
 from geovision.readers.grids.pairs import Alignment, align, check_finer
 from geovision.readers.grids.reading import open_grid
-from geovision.readers.grids.regridding import coarsen, regrid
+from geovision.readers.grids.regridding import brought_to, coarsen, regrid
 from geovision.readers.grids.sources import GridSource, open_paired, open_source
 from geovision.readers.grids.times import split_units
 from geovision.readers.grids.variables import VARIABLES, Variable
@@ -20,6 +20,7 @@ __all__ = [
     "GridSource",
     "Variable",
     "align",
+    "brought_to",
     "check_finer",
     "coarsen",
     "open_grid",

@@ -29,12 +29,16 @@ _STANDARD = {"time": "time", "latitude": "lat", "longitude": "lon", "realization
 
 def with_known_axes(
     dataset: xr.Dataset, field: xr.DataArray, select: Mapping[str, float], pole: tuple[float, float] | None,
-    *, where: str,
+    *, static: bool = False, where: str,
 ) -> xr.DataArray:  # fmt: skip
     """The field on ``(time, [member,] lat, lon)`` or ``(time, [member,] y, x)``, south and west first.
 
+    Args:
+        static: The field is the same at all times: it has no axis of time afterwards, whether or not the file
+            has one.
+
     Raises:
-        InputError: An axis that is missing, not known, or without values.
+        InputError: An axis that is missing, not known, or without values; a static field that changes.
     """
     for axis, value in select.items():
         if axis not in field.dims:
@@ -44,8 +48,11 @@ def with_known_axes(
         field = field.sel({axis: value}, method="nearest")
     field = field.rename(_renamed(field))
     field = _without_single(field)
-    if "time" not in field.dims:
-        raise InputError(f"{where}: {field.name!r} has no axis of time")
+    if static:
+        field = _without_time(field, where)
+    elif "time" not in field.dims:
+        raise InputError(f"{where}: {field.name!r} has no axis of time; a field that changes from day to day "
+                         "needs the days that it is of")  # fmt: skip
     pole = pole or _pole_of(dataset, field)
     if pole and {"lat", "lon"} <= set(field.dims):
         field = field.rename(lat="y", lon="x")
@@ -57,7 +64,7 @@ def with_known_axes(
     field = field.transpose(*leading, *horizontal)
     if horizontal == ("y", "x"):
         field = _geographic(field, pole, where)
-    keep = {"time", "member", "lat", "lon", "y", "x"}
+    keep = {*leading, "lat", "lon", "y", "x"}
     field = field.drop_vars([name for name in field.coords if name not in keep])
     return _ascending(field, where)
 
@@ -78,6 +85,17 @@ def _without_single(field: xr.DataArray) -> xr.DataArray:
     """Without the further axes that have one value, such as a height of 2 m."""
     single = [axis for axis in field.dims if axis not in _NAMES and field.sizes[axis] == 1]
     return field.squeeze(single, drop=True)
+
+
+def _without_time(field: xr.DataArray, where: str) -> xr.DataArray:
+    """A field that is the same at all times, once."""
+    if "time" not in field.dims:
+        return field
+    first = field.isel(time=0, drop=True)
+    if field.sizes["time"] > 1 and not bool(((field == first) | field.isnull()).all()):
+        raise InputError(f"{where}: {field.name!r} changes in time, and its quantity does not; choose one "
+                         "time of the file")  # fmt: skip
+    return first
 
 
 def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:

@@ -46,7 +46,7 @@ def checked(field: xr.DataArray, variable: Variable) -> xr.DataArray:
     if beyond or not np.isfinite(found.high - found.low):
         raise InputError(f"{where} from {found.low:.4g} to {found.high:.4g}{unit}, expected {low:g} to "
                          f"{high:g}{_advice(field, variable, found)}")  # fmt: skip
-    if found.low == found.high and field.sizes["time"] >= _CONSTANT:
+    if found.low == found.high and field.sizes.get("time", 1) >= _CONSTANT:
         raise InputError(f"{where} is {found.low:g}{unit} in every cell of all {field.sizes['time']} "
                          "steps; an empty or another variable")  # fmt: skip
     for quantile in variable.channel.plausible:

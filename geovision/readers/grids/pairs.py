@@ -22,7 +22,7 @@ class Alignment:
     """Fields with the same dates, and what each lost to get there.
 
     Attributes:
-        fields: By name, with one time axis, that of the last field given.
+        fields: By name, with one time axis, that of the last field given; static ones as they are.
         dropped: By name, the dates that only that field had, or had values on; ISO 8601.
     """
 
@@ -30,7 +30,7 @@ class Alignment:
     dropped: Mapping[str, tuple[str, ...]]
 
     def __str__(self) -> str:
-        steps = next(iter(self.fields.values())).sizes["time"]
+        steps = next(field.sizes["time"] for field in self.fields.values() if "time" in field.dims)
         parts = [f"{name} lost {_told(dates)}" for name, dates in self.dropped.items() if dates]
         return f"{steps} dates in common" + (f"; {'; '.join(parts)}" if parts else "; nothing fell out")
 
@@ -40,13 +40,19 @@ def align(fields: Mapping[str, xr.DataArray]) -> Alignment:
 
     Where every field has a step of a day or more, times of one date belong together, at whatever hour they
     are filed; elsewhere they agree to the minute. A date that one calendar does not have, such as
-    29 February, falls out, and so does one on which a field is missing everywhere.
+    29 February, falls out, and so does one on which a field is missing everywhere. A field without an axis of
+    time belongs to every date; beside such fields alone nothing falls out of another.
 
     Raises:
-        InputError: Fewer than two fields, or no date in common.
+        InputError: Fewer than two fields, none with times, or no date in common.
     """
     if len(fields) < 2:
         raise InputError("two or more fields are needed to be aligned")
+    every, fields = fields, {name: field for name, field in fields.items() if "time" in field.dims}
+    if not fields:
+        raise InputError(f"{', '.join(every)}: no field with times is among them")
+    if len(fields) == 1:
+        return Alignment(every, dict.fromkeys(every, ()))
     daily = all((step_days(field) or 1.0) >= 1 for field in fields.values())
     keys = {name: _keys(field, daily) for name, field in fields.items()}
     for name, key in keys.items():
@@ -63,9 +69,8 @@ def align(fields: Mapping[str, xr.DataArray]) -> Alignment:
     }
     *_, last = picked.values()
     dropped = {name: tuple(key for key in keys[name] if key not in common) for name in fields}
-    return Alignment(
-        {name: field.assign_coords(time=last["time"]) for name, field in picked.items()}, dropped
-    )
+    timed = {name: field.assign_coords(time=last["time"]) for name, field in picked.items()}
+    return Alignment({name: timed.get(name, field) for name, field in every.items()}, dropped)
 
 
 def check_finer(coarse: xr.DataArray, fine: xr.DataArray) -> None:

@@ -46,8 +46,8 @@ def open_grid(
 
     Returns:
         float32 ``(time, [member,] lat, lon)`` or ``(…, y, x)`` with two-dimensional ``lat`` and ``lon``,
-        in the unit of the variable, NaN where missing, axes ascending, attributes kept. Large fields are
-        dask arrays in pieces along time.
+        in the unit of the variable, NaN where missing, axes ascending, attributes kept; without ``time``
+        where the variable is static. Large fields are dask arrays in pieces along time.
 
     Raises:
         UnreadableFileError: No such file, or not NetCDF or Zarr.
@@ -57,6 +57,9 @@ def open_grid(
     """
     wanted = field if isinstance(field, Variable) else variable(field)
     parts = [_one(path, wanted, name, units, select or {}, pole) for path in _listed(paths)]
+    if wanted.static and len(parts) > 1:
+        raise InputError(f"{parts[1].encoding['source']}: {wanted.name} is the same on all days, and "
+                         f"{parts[0].encoding['source']} has it already; give one file")  # fmt: skip
     joined = parts[0] if len(parts) == 1 else _joined(parts)
     return checked(joined.compute() if joined.nbytes <= _IN_MEMORY else joined, wanted)
 
@@ -121,12 +124,14 @@ def _one(
 ) -> xr.DataArray:  # fmt: skip
     dataset = _opened(path)
     field = dataset[_name_in(dataset, wanted, name, path)]
-    field = with_known_axes(dataset, field, select, pole, where=str(path))
-    check_times(field, where=str(path))
-    field = _in_pieces(field)
+    field = with_known_axes(dataset, field, select, pole, static=wanted.static, where=str(path))
+    step = None
+    if not wanted.static:
+        check_times(field, where=str(path))
+        field, step = _in_pieces(field), step_days(field)
     unit = _unit_of(field, wanted, units, where=str(path))
     try:
-        factor, offset = conversion(unit, wanted.unit, step_days=step_days(field))
+        factor, offset = conversion(unit, wanted.unit, step_days=step)
     except InputError as error:
         raise InputError(f"{path}: {field.name!r}: {error}") from error
     attributes = {name: dataset.attrs[name] for name in _OF_FILES if name in dataset.attrs} | dict(

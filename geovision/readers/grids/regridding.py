@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from scipy.sparse import csr_array
 
-__all__ = ["Method", "cell_edges", "coarsen", "regrid"]
+__all__ = ["Method", "brought_to", "cell_edges", "coarsen", "regrid"]
 
 Method = Literal["bilinear", "nearest", "conservative"]
 _Floats = NDArray[np.floating]
@@ -61,6 +61,27 @@ def regrid(
     onto = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
     coordinates = {name: target[name] for name in ("lat", "lon", *onto) if name in target.coords}
     return _applied(field, weights, onto, coordinates, min_valid)
+
+
+def brought_to(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """The field on the grid of `target`, as suits the two grids: as it is where it lies on it; as means over
+    areas where its cells are at most half as wide, so that none of them is lost; else bilinear.
+
+    Raises:
+        InputError: The grids do not overlap.
+        MissingExtraError: scipy is not installed.
+    """
+    if not (_is_regular(field) and _is_regular(target)):
+        return regrid(field, target)
+    own, wanted = ([np.asarray(grid[axis], float) for axis in ("lat", "lon")] for grid in (field, target))
+    if all(len(a) == len(b) and np.allclose(a, b, atol=1e-3) for a, b in zip(own, wanted, strict=True)):
+        return field
+    finer = all(2 * _width(a) <= _width(b) * 1.001 for a, b in zip(own, wanted, strict=True))
+    return regrid(field, target, "conservative" if finer else "bilinear")
+
+
+def _width(centres: _Floats) -> float:
+    return float(np.median(np.abs(np.diff(centres)))) if len(centres) > 1 else np.inf
 
 
 def coarsen(field: xr.DataArray, factor: int, *, min_valid: float = 0.5) -> xr.DataArray:

@@ -29,6 +29,7 @@ class Variable:
         other_units: That files of it come in; a hint names the one that would make the values plausible.
         zero_below: A negative value of a quantity that has none is rounding down to this much below 0, by
             the unit of the file; what is lower is an error.
+        static: It is the same on all days, so that its file needs no axis of time, and its field has none.
     """
 
     channel: Channel
@@ -36,6 +37,7 @@ class Variable:
     names: tuple[str, ...]
     other_units: tuple[str, ...] = ()
     zero_below: Mapping[str, float] = field(default_factory=dict)
+    static: bool = False
 
     @property
     def name(self) -> str:
@@ -68,7 +70,7 @@ _ALL = (
     ),
     Variable(
         SURFACE_ALTITUDE, ("surface_altitude", "height_above_reference_ellipsoid"),
-        ("orog", "orography", "topo", "elevation", "altitude", "z"), ("km",),
+        ("orog", "orography", "topo", "elevation", "altitude", "z"), ("km",), static=True,
     ),
 )  # fmt: skip
 
