@@ -12,7 +12,9 @@ copy beside the model.
 Pictures are read as geovision reads them: upright by their EXIF orientation, grey, palette and CMYK as RGB,
 16-bit grey by the full scale of its type, transparent pixels white, of an animation the first frame; then
 brought to the model's size by bilinear resampling. What a picture cannot say, its colour profile or a scale
-of floating-point pixels, is not guessed. Arrays are in the physical units that the model names.
+of floating-point pixels, is not guessed. A picture that is measurements, such as a radar's, is averaged to
+the model's pixels on the ground, and its middle is cut out. Arrays are in the physical units that the model
+names.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,12 +38,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-__all__ = ["InputError", "Model", "UnreadableError", "read_picture"]
+__all__ = ["InputError", "Model", "UnreadableError", "read_counts", "read_picture"]
 
-METADATA_KEY, FORMAT_VERSION = "geovision", 1
+METADATA_KEY, FORMAT_VERSION = "geovision", 2
 MIN_SIDE = 8
 _FULL_SCALE_16 = 65535
 _MARGIN = 2
+COLOURS = ("red", "green", "blue")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 Picture = str | Path | bytes | IO[bytes] | Image.Image
@@ -75,10 +79,17 @@ def read_picture(
         UnreadableError: Missing, damaged, no picture, or more pixels than Pillow allows.
         InputError: A side shorter than 8 pixels, or pixels without a declared full scale.
     """
-    place = where or (str(source) if isinstance(source, str | Path) else "picture")
-    try:
+    with _told(source, where) as place:
         image = source if isinstance(source, Image.Image) else _decoded(source, size)
         return _fraction(_resized(image, size, resize, place))
+
+
+@contextmanager
+def _told(source: Picture, where: str) -> Iterator[str]:
+    """What a picture is called in errors; whatever a decoder raises becomes one line."""
+    place = where or (str(source) if isinstance(source, str | Path) else "picture")
+    try:
+        yield place
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -92,10 +103,18 @@ def read_picture(
         raise UnreadableError(f"{place}: damaged ({reason}); copy it again from its source") from error
 
 
-def _decoded(source: str | Path | bytes | IO[bytes], size: tuple[int, int] | None) -> Image.Image:
-    """A picture in memory; a JPEG that is much larger than it need be, at a part of its scale."""
+def _decoded(
+    source: str | Path | bytes | IO[bytes], size: tuple[int, int] | None, *, eight_bits: str = ""
+) -> Image.Image:
+    """A picture in memory; a JPEG that is much larger than it need be, at a part of its scale. `eight_bits`
+    names one that must have as many a colour."""
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     with image:
+        # Pillow makes 8 bits of 16 when it loads a picture, and tells only before how many there are.
+        if eight_bits and (image.mode[0] in "IF" or any(";16" in repr(tile.args) for tile in image.tile)):
+            raise InputError(
+                f"{eight_bits}: more than 8 bits a colour; the model's scale is that of 8-bit counts"
+            )
         if size:
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
             height, width = size[::-1] if turned else size
@@ -139,6 +158,91 @@ def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image
 
 def _fraction(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1)) / np.float32(255)
+
+
+# --- pictures that are measurements ---------------------------------------------------------------
+
+
+def read_counts(source: Picture, about: Mapping[str, Any], *, where: str = "") -> np.ndarray:
+    """Measurements of one picture: 8-bit counts in the colours that the model names.
+
+    Args:
+        source, where: As of `read_picture`.
+        about: The input, as the model's metadata describe it: a channel stands in each of its ``bands``; a
+            pixel of the file is as wide as its PNG text entry ``pixel_size`` says, or else ``picture``.
+
+    Returns:
+        uint8 ``(channel, *size)``: means over the model's pixels, of those the middle; 0 where nothing is.
+
+    Raises:
+        UnreadableError: As of `read_picture`.
+        InputError: More than 8 bits, bands that differ, a grey picture, or pixels that cannot be averaged to
+            the model's.
+    """
+    with _told(source, where) as place:
+        image = source if isinstance(source, Image.Image) else _decoded(source, None, eight_bits=place)
+        own = _own_pixel_size(image, about["picture"]["pixel_size"], place)
+        colours = dict(
+            zip(COLOURS, np.asarray(_resized(image, None, "", place)).transpose(2, 0, 1), strict=True)
+        )
+        counts = _measured(colours, about["channels"], place)
+    factor = round(about["pixel_size"] / own)
+    if factor < 1 or abs(factor * own - about["pixel_size"]) > 1e-6 * about["pixel_size"]:
+        raise InputError(f"{place}: pixels of {own:g} m cannot be averaged to {about['pixel_size']:g} m")
+    return _middle(_averaged(counts, factor), about["size"])
+
+
+def _own_pixel_size(image: Image.Image, usual: float, where: str) -> float:
+    said = image.info.get("pixel_size", usual)
+    try:
+        metres = float(said)
+    except ValueError:
+        metres = 0.0
+    if not metres > 0:
+        raise InputError(f"{where}: its entry 'pixel_size' is {said!r}, which is no length in metres")
+    return metres
+
+
+def _measured(
+    colours: Mapping[str, np.ndarray], channels: Sequence[Mapping[str, Any]], where: str
+) -> np.ndarray:
+    """``(channel, y, x)`` of red, green and blue."""
+    for channel in channels:
+        first, *others = channel["bands"]
+        if any(not np.array_equal(colours[first], colours[other]) for other in others):
+            raise InputError(
+                f"{where}: {' and '.join(channel['bands'])} differ; in this model's pictures they are both "
+                f"{channel['name']}, so this is an ordinary photo or was changed by compression"
+            )
+    counts = np.stack([colours[channel["bands"][0]] for channel in channels])
+    if len(counts) > 1 and counts.any() and (counts == counts[0]).all():
+        names = ", ".join(channel["name"] for channel in channels)
+        raise InputError(f"{where}: a grey picture, so a measurement is missing; needed are {names}")
+    return counts
+
+
+def _averaged(counts: np.ndarray, factor: int) -> np.ndarray:
+    """Means over blocks, of what is there; a block is there where half or more of it is."""
+    channels, height, width = counts.shape
+    padded = np.pad(counts, ((0, 0), (0, -height % factor), (0, -width % factor)))
+    blocks = padded.reshape(channels, padded.shape[1] // factor, factor, -1, factor)
+    there = blocks.any(axis=0).sum(axis=(1, 3))
+    mean = np.rint(blocks.sum(axis=(2, 4), dtype=np.int64) / np.maximum(there, 1))
+    return np.where(2 * there >= factor * factor, mean, 0).astype(np.uint8)
+
+
+def _middle(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """The middle of a grid at its own scale, 0 beyond it. An odd cell is added or cut below and right."""
+    for axis, wanted in zip((-2, -1), size, strict=True):
+        missing = wanted - values.shape[axis]
+        before = abs(missing) // 2
+        if missing < 0:
+            values = np.take(values, range(before, before + wanted), axis)
+        else:
+            margins = [(0, 0)] * values.ndim
+            margins[axis] = (before, missing - before)
+            values = np.pad(values, margins)
+    return values
 
 
 # --- the model ----------------------------------------------------------------------------------
@@ -220,17 +324,27 @@ class Model:
             return {name: np.zeros(shape, np.float32), mask: np.zeros(shape, bool)}
         values = given[name]
         if isinstance(values, str | Path | bytes | Image.Image) or hasattr(values, "read"):
-            if about["reader"] != "picture":
-                raise InputError(f"input {name!r} is no picture; give an array ({about['layout']})")
-            # Nothing is missing of it and nothing out of range, so there is nothing to check.
-            return {name: read_picture(values, tuple(about["size"]), about["resize"])}
+            return self._picture(values, about)
         array = _physical(np.asarray(values), about)
-        there = np.ones(shape, bool) if mask is None else np.asarray(given.get(mask, True), bool)
+        there = np.asarray(True if mask is None else given.get(mask, True), bool)
+        if about["resize"] == "window" and array.ndim == len(shape):
+            there = _middle(np.broadcast_to(there, array.shape), about["size"])
+            array = _middle(array, about["size"])
         if array.shape != shape:
             raise InputError(f"input {name!r} has shape {shape} ({about['layout']}), got {array.shape}")
         there = np.broadcast_to(there, shape)
         _check(array, there, about)
         return {name: array} if mask is None else {name: np.where(there, array, 0), mask: there}
+
+    def _picture(self, source: Picture, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The same of a picture file; what is in one is in range by its type."""
+        if about["picture"] is None:
+            raise InputError(f"input {about['name']!r} is no picture; give an array ({about['layout']})")
+        if about["picture"]["pixel_size"] is None:
+            return {about["name"]: read_picture(source, tuple(about["size"]), about["resize"])}
+        counts = read_counts(source, about)
+        there = np.broadcast_to((counts > 0).any(0), counts.shape)
+        return {about["name"]: counts.astype(np.float32) / np.float32(255), about["valid"]: there}
 
     def run(self, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The outputs of the graph for several samples from `read`, by name, each ``(sample, …)``."""

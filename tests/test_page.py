@@ -10,27 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pages import DESKTOP, PHONE, both_ways, choose, chromium, in_chromium, on_the_device, opened, shares
 from PIL import Image
 from served import Server, serving
 
 import geovision
 from geovision.datasets.synthetic import sky
 from geovision.models.geomodel import GeoModel
-from geovision.web.browser_runtime import FILES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-OWN = Path(geovision.__file__).parent / "web" / "ort"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install Debian's package")
-on_the_device = pytest.mark.skipif(
-    not all((OWN / name).is_file() for name in FILES),
-    reason="the browser's runtime is not here; make install",
-)
-both_ways = pytest.mark.parametrize("mode", ["server", pytest.param("device", marks=on_the_device)])
+pytestmark = in_chromium
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +47,8 @@ def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # A container's root has no sandbox of its own to give.
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,25 +67,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     exif[0x0112] = 6
     large.save(folder / "large_turned.jpg", quality=90, exif=exif)
     return folder
-
-
-def opened(browser: Browser, server: Server, size: dict[str, int], **options) -> Page:
-    page = browser.new_context(viewport=size, locale="en-GB", **options).new_page()
-    page.goto(server.url)
-    page.wait_for_selector("#file:not([disabled])", state="attached", timeout=60_000)
-    return page
-
-
-def choose(page: Page, file: Path) -> None:
-    page.set_input_files("#file", str(file))
-    page.wait_for_selector("#answer:not([hidden]), #error:not([hidden])", timeout=60_000)
-
-
-def shares(page: Page) -> dict[str, str]:
-    return {
-        item.locator("span").nth(0).inner_text(): item.locator("span").nth(1).inner_text()
-        for item in page.locator("#likely li").all()
-    }
 
 
 @both_ways

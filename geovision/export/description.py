@@ -19,9 +19,7 @@ __all__ = ["FORMAT_VERSION", "METADATA_KEY", "describe"]
 METADATA_KEY = "geovision"
 """Of the JSON text among the metadata of an ONNX file."""
 
-FORMAT_VERSION = 1
-
-_PICTURES = "geovision.readers.images:read_rgb"
+FORMAT_VERSION = 2
 
 
 def describe(model: GeoModel) -> dict[str, Any]:
@@ -68,11 +66,12 @@ def _input(spec: InputSpec) -> dict[str, Any]:
         "layout": spec.layout,
         "size": list(spec.size) if spec.size else None,
         "resize": spec.resize,
-        # What a picture file is to be read as; other inputs come as arrays.
-        "reader": "picture" if spec.reader == _PICTURES else "",
+        # What it is as a picture file; other inputs come as arrays.
+        "picture": dataclasses.asdict(spec.picture) if spec.picture else None,
+        "pixel_size": spec.pixel_size,
         "integers": spec.integers,
         "optional": spec.optional,
-        "channels": [_channel(channel) for channel in spec.channels],
+        "channels": [_channel(channel) | {"bands": list(channel.bands)} for channel in spec.channels],
     }
 
 

@@ -159,7 +159,9 @@ def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | Non
     if isinstance(value, str | Path | Image.Image):
         value = _read(value, spec, where)
         if spec.integers == "fraction" and value.dtype == np.uint8 and value.ndim == 3:
-            return torch.from_numpy(value), None  # in range by their type, and a quarter of the memory
+            counts = torch.from_numpy(value)  # in range by their type, and a quarter of the memory
+            measured = spec.picture is not None and spec.picture.pixel_size is not None
+            return counts, (counts > 0).any(0).expand_as(counts) if measured else None
     if isinstance(value, Mapping):
         return _named_channels(value, spec, where)
     valid = None

@@ -42,9 +42,10 @@ def read_counts(path: str | Path, spec: InputSpec, size: tuple[int, int] | None 
 
     Raises:
         UnreadableFileError: As for any picture.
-        InputError: No such composite, or pixels that are no whole multiple of the file's.
+        InputError: No such composite, more than 8 bits, or pixels that are no whole multiple of the file's.
     """
     rgb = read_rgb(path, spec)
+    _check_depth(path)
     counts = _polarisations(rgb, str(path))
     factor = _factor(pixel_size_of(path), spec.pixel_size, str(path))
     counts = average_counts(counts, factor)
@@ -68,6 +69,15 @@ def pixel_size_of(path: str | Path) -> float:
     if not metres > 0:
         raise InputError(f"{path}: its entry {_ENTRY!r} is {said!r}, which is no length in metres")
     return metres
+
+
+def _check_depth(path: str | Path) -> None:
+    """Raise if a picture had more than the 8 bits that are left of it when it is read as RGB."""
+    with Image.open(path) as picture:  # Pillow tells before it loads one
+        if picture.mode[0] in "IF" or any(";16" in repr(tile.args) for tile in picture.tile):
+            raise InputError(
+                f"{path}: more than 8 bits a colour; the published scale is that of 8-bit counts"
+            )
 
 
 def _polarisations(rgb: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:

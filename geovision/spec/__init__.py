@@ -5,7 +5,7 @@ A task, a model, a recipe or a result is described here and built elsewhere. Bui
 documenting the registry never imports a network.
 """
 
-from geovision.spec.inputs import COLOURS, Channel, InputSpec, Quantile, Slip
+from geovision.spec.inputs import COLOURS, Channel, InputSpec, PictureFile, Quantile, Slip, Text
 from geovision.spec.recipes import (
     AS_PUBLISHED,
     OUR_CHOICE,
@@ -27,7 +27,6 @@ from geovision.spec.targets import (
     Grids,
     MaskTarget,
     Target,
-    Text,
 )
 from geovision.spec.tasks import Capability, Demo, ModelSpec, Reference, Task, WeightSpec, resolve
 
@@ -53,6 +52,7 @@ __all__ = [
     "Mark",
     "MaskTarget",
     "ModelSpec",
+    "PictureFile",
     "Quantile",
     "Recipe",
     "Reference",

@@ -7,10 +7,18 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["COLOURS", "Channel", "InputSpec", "Quantile", "Slip"]
+__all__ = ["COLOURS", "Channel", "InputSpec", "PictureFile", "Quantile", "Slip", "Text"]
 
 COLOURS = ("red", "green", "blue")
 """Channels of a photo, in the order in which networks of photos take them."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sentence in the two languages that the cards speak."""
+
+    en: str
+    zh: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,32 @@ class Channel:
         if not self.std > 0:
             raise ValueError(f"channel {self.name!r}: std must be positive, not {self.std}")
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The colours of a picture file that hold this channel, all of them the same values."""
+        return self.colours or tuple(colour for colour in COLOURS if colour == self.name)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """What an input is as a picture file, each channel in its `Channel.bands`.
+
+    Args:
+        name: What people call it.
+        shows: What it should show, with its article: "a sky".
+        camera: A camera takes one.
+        hint: What the file has to be, where not any picture will do.
+        pixel_size: Metres on the ground that a pixel is wide, unless the file has a PNG text entry
+            ``pixel_size``; None: pixels have no size there. Such a file is measurements and not a photo: it
+            has 8 bits a colour, is averaged and cut, never resampled, and 0 in all channels is no data.
+    """
+
+    name: Text
+    shows: Text
+    camera: bool = False
+    hint: Text | None = None
+    pixel_size: float | None = None
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -87,6 +121,7 @@ class InputSpec:
         optional: The input may be missing; the model is told so by its presence mask.
         pixel_size: Metres on the ground that a cell is wide and high; None: it has no size there.
             Readers bring files to it by averages over areas.
+        picture: What it is as a picture file; None: it is none.
     """
 
     name: str
@@ -98,6 +133,11 @@ class InputSpec:
     integers: Literal["fraction", "refuse"] = "refuse"
     optional: bool = False
     pixel_size: float | None = None
+    picture: PictureFile | None = None
+
+    def __post_init__(self) -> None:
+        if self.picture and not all(channel.bands for channel in self.channels):
+            raise ValueError(f"input {self.name!r}: of a picture file each channel needs its colours")
 
     @property
     def channel_axis(self) -> int:

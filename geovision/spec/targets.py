@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geovision.spec.inputs import Channel
+from geovision.spec.inputs import Channel, Text
 
 __all__ = [
     "ClassCard",
@@ -19,16 +19,7 @@ __all__ = [
     "Grids",
     "MaskTarget",
     "Target",
-    "Text",
 ]
-
-
-@dataclass(frozen=True)
-class Text:
-    """A sentence in the two languages that the cards speak."""
-
-    en: str
-    zh: str
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from geovision.spec import (
     Fact,
     InputSpec,
     ModelSpec,
+    PictureFile,
     Recipe,
     Reference,
     Slip,
@@ -50,6 +51,10 @@ FRAME = InputSpec(
     resize="crop",
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
+    picture=PictureFile(
+        Text("picture", "图片"), shows=Text("the night sky of an all-sky camera", "全天相机的夜空图像"),
+        camera=True,
+    ),
 )
 
 CAUTION = Text(

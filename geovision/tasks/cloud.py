@@ -17,6 +17,7 @@ from geovision.spec import (
     Fact,
     InputSpec,
     ModelSpec,
+    PictureFile,
     Recipe,
     Reference,
     Slip,
@@ -45,6 +46,7 @@ PHOTO = InputSpec(
     resize="squash",
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
+    picture=PictureFile(Text("picture", "图片"), shows=Text("a sky", "天空"), camera=True),
 )
 
 # What the authors name as future inputs, and what a station reports beside its camera.

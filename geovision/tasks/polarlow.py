@@ -21,6 +21,7 @@ from geovision.spec import (
     Fact,
     InputSpec,
     ModelSpec,
+    PictureFile,
     Recipe,
     Reference,
     Slip,
@@ -51,6 +52,16 @@ SAR = InputSpec(
     reader="geovision.readers.sar_pictures:read_counts",
     integers="fraction",
     pixel_size=500.0,
+    picture=PictureFile(
+        Text("radar picture", "雷达图像"), shows=Text("a radar picture of the sea", "海面雷达图像"),
+        hint=Text(
+            "An 8-bit PNG as published: cross-polarised in red and green, co-polarised in blue, 0 where "
+            "there is no data; pixels of 500 m, or as its text entry pixel_size says.",
+            "请选择与公开数据集相同的8位PNG：红、绿通道为交叉极化，蓝通道为同极化，0表示无数据；像素为500米，"
+            "或由文件中的文本项 pixel_size 给出。",
+        ),
+        pixel_size=500.0,
+    ),
 )
 
 _CAUTION = Text(

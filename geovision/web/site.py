@@ -91,8 +91,8 @@ def check_page(about: Mapping[str, Any]) -> None:
     Raises:
         OptionError: A model that is not of one picture to a class.
     """
-    readers = [given["reader"] for given in about["inputs"]]
-    if about["target"]["kind"] != "class" or readers != ["picture"]:
+    pictures = [given["picture"] for given in about["inputs"]]
+    if about["target"]["kind"] != "class" or len(pictures) != 1 or pictures[0] is None:
         raise OptionError(f"{about['model']} has no page: that is for one picture, answered by a class")
 
 

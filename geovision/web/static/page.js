@@ -2,11 +2,13 @@
 
 import { WORDS } from "./words.js";
 import { Refused, openDevice, openServer } from "./answer.js";
-import { part } from "./pixels.js";
+import { Unusable, part } from "./pixels.js";
+import { seen } from "./measurements.js";
 
 const by = (id) => document.getElementById(id);
 const about = await (await fetch("page.json")).json();
-const state = { language: firstLanguage(), said: "loading", file: null, answer: null, picture: null, mapped: false };
+const [input] = about.inputs;
+const state = { language: firstLanguage(), said: "loading", file: null, answer: null, picture: null, seen: null, mapped: false };
 let ask = null;
 let asked = 0;
 
@@ -16,8 +18,9 @@ function firstLanguage() {
   return navigator.language.startsWith("zh") ? "zh" : "en";
 }
 
-const word = (key) => WORDS[state.language][key];
 const inLanguage = (text) => (typeof text === "string" ? text : text[state.language] || text.en);
+// A sentence, with what the model's pictures are called in it.
+const word = (key) => WORDS[state.language][key].replace(/\{(\w+)\}/g, (_, what) => inLanguage(input.picture[what]));
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 // --- everything that depends on the language -------------------------------------------------------
@@ -30,6 +33,7 @@ function show() {
   document.title = `${inLanguage(about.task.title)} – geovision`;
   by("title").textContent = inLanguage(about.task.title);
   by("question").textContent = inLanguage(about.task.question);
+  by("hint").textContent = input.picture.hint ? inLanguage(input.picture.hint) : "";
   by("where").textContent = word(about.mode === "device" ? "onDevice" : "onServer");
   by("model").textContent = word("model") + about.model;
   by("terms").textContent = [
@@ -55,7 +59,7 @@ const nameOf = (code) => (cardOf(code) ? inLanguage(cardOf(code).name) : code);
 
 function showAnswer(answer) {
   const card = cardOf(answer.label);
-  by("notices").replaceChildren(...answer.flags.map((flag) => paragraph(word(flag) ?? word("strange"), "notice bad")));
+  by("notices").replaceChildren(...answer.flags.map(() => paragraph(word("strange"), "notice bad")));
   by("label").replaceChildren(nameOf(answer.label), " ", small(otherName(card)));
   by("word").textContent = inLanguage(answer.word);
   by("likely").setAttribute("aria-label", word("likely"));
@@ -122,12 +126,18 @@ function draw() {
   by("look").textContent = word(mapped ? "hide" : "look");
   canvas.setAttribute("aria-label", mapped ? word("mapped") + nameOf(answer.label) : word("picture"));
   if (mapped && answer.class_activation_map) {
-    const [{ size, resize }] = about.inputs;
-    const [left, upper, right, lower] = part(picture, size, resize);
+    const [left, upper, right, lower] = state.seen;
+    pen.fillStyle = UNSEEN;
+    const around = new Path2D();
+    around.rect(0, 0, picture.width, picture.height);
+    around.rect(left, upper, right - left, lower - upper);
+    pen.fill(around, "evenodd");
     pen.imageSmoothingQuality = "high";
     pen.drawImage(veil(answer.class_activation_map), left, upper, right - left, lower - upper);
   }
 }
+
+const UNSEEN = "rgb(0 0 40 / 78%)";
 
 // What is dark in the veil was not looked at; what is clear was.
 function veil(map) {
@@ -145,11 +155,16 @@ function veil(map) {
   return canvas;
 }
 
+// The picture, no larger than need be, and the part of it that the network sees.
 async function shown(file) {
   const largest = 1600;
-  const whole = await createImageBitmap(file, { imageOrientation: "from-image" });
+  const whole = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => { throw new Refused("unreadable"); });
   const scale = Math.min(1, largest / Math.max(whole.width, whole.height));
-  if (scale === 1) return whole;
+  const box = input.picture.pixel_size === null ? part(whole, input.size, input.resize) : await seen(file, whole, input);
+  return { picture: scale === 1 ? whole : smaller(whole, scale), seen: box.map((edge) => edge * scale) };
+}
+
+function smaller(whole, scale) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.round(whole.width * scale);
   canvas.height = Math.round(whole.height * scale);
@@ -169,10 +184,10 @@ async function take(file) {
   state.answer = null;
   say("reading");
   try {
-    const picture = await shown(file).catch(() => { throw new Refused("unreadable"); });
+    const sight = await shown(file);
     const answer = await ask(file);
     if (mine !== asked) return; // another picture was taken meanwhile
-    Object.assign(state, { file, picture, answer, mapped: false });
+    Object.assign(state, { file, answer, mapped: false }, sight);
     say("answered");
     showAnswer(answer);
     by("answer").focus({ preventScroll: true });
@@ -195,7 +210,7 @@ async function look() {
 }
 
 function fail(error) {
-  const known = error instanceof Refused;
+  const known = error instanceof Refused || error instanceof Unusable;
   if (!known) console.error(error);
   say(null);
   by("error").textContent = known ? word(error.word) + (error.reason ?? "") : word("broken");
@@ -221,6 +236,9 @@ addEventListener("drop", (event) => {
   if (file && ask) take(file);
 });
 
+by("camera").parentElement.hidden = !input.picture.camera;
+by("file").parentElement.classList.toggle("first", !input.picture.camera);
+by("hint").hidden = !input.picture.hint;
 show();
 try {
   ask = about.mode === "device" ? await openDevice(about) : openServer(about);

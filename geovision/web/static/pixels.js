@@ -6,14 +6,15 @@ const LEAST_SIDE = 8;
 const MOST_PIXELS = 16_000_000; // a canvas on a phone holds no more
 const REDUCING_GAP = 3;
 
-class Unusable extends Error {
+export class Unusable extends Error {
   constructor(word) {
     super(word);
     this.word = word;
   }
 }
 
-export async function upright(file) {
+// With `whole`, a picture that a canvas cannot hold as it is, is refused instead of made smaller.
+export async function upright(file, { whole = false } = {}) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
@@ -21,6 +22,7 @@ export async function upright(file) {
     throw new Unusable("unreadable");
   }
   const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)));
+  if (whole && scale < 1) throw new Unusable("large");
   const width = Math.floor(bitmap.width * scale);
   const height = Math.floor(bitmap.height * scale);
   if (Math.min(width, height) < LEAST_SIDE) throw new Unusable("small");

@@ -2,6 +2,7 @@
 
 import * as ort from "./ort/ort.wasm.min.mjs";
 import { bringTo, upright } from "./pixels.js";
+import { measure } from "./measurements.js";
 import { decode } from "./decode.js";
 
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
@@ -18,10 +19,15 @@ async function open(given) {
 }
 
 async function answer(file) {
-  const [{ name, size, resize }] = about.inputs;
-  const pixels = bringTo(await upright(file), size, resize);
-  const outputs = await session.run({ [name]: new ort.Tensor("float32", pixels, [1, 3, ...size]) });
-  return decode(outputs, about);
+  return decode(await session.run(await taken(file, about.inputs[0])), about);
+}
+
+async function taken(file, input) {
+  const shape = [1, input.channels.length, ...input.size];
+  if (input.picture.pixel_size === null)
+    return { [input.name]: new ort.Tensor("float32", bringTo(await upright(file), input.size, input.resize), shape) };
+  const { pixels, there } = await measure(file, input);
+  return { [input.name]: new ort.Tensor("float32", pixels, shape), [input.valid]: new ort.Tensor("bool", there, shape) };
 }
 
 self.addEventListener("message", async ({ data: { id, open: given, file } }) => {
