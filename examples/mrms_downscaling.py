@@ -149,7 +149,7 @@ def arguments() -> Any:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds mrms/")
     parser.add_argument("--test-east-of", type=float, default=-104.0, metavar="DEGREES")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=60, help="best on places of the fit held back")
     parser.add_argument("--out", type=Path, default=Path("runs/mrms_downscaling"))
     return parser.parse_args()
 

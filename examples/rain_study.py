@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -274,14 +275,15 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = Figure(figsize=(13, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.axhline(0, color="0.8", linewidth=1)
-    for name, (errors, tails) in (curves or {}).items():
-        left.plot(errors, tails, color="0.5", linewidth=1, label=name)
-    for name, (error, tail) in points.items():
-        left.plot(error, tail, "o", markersize=5)
-        left.annotate(name, (error, tail), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    for (name, (errors, tails)), style in zip((curves or {}).items(), itertools.cycle(("-", "--", ":"))):
+        left.plot(errors, tails, style, color="0.5", linewidth=1, label=name)
+    # Each its own colour and mark, told beside: names within the picture would lie on each other.
+    looks = ((f"C{number % 10}", mark) for mark in "osD^" for number in range(10))
+    for (name, (error, tail)), (colour, mark) in zip(points.items(), looks, strict=False):
+        left.plot(error, tail, mark, color=colour, markersize=5, label=name)
     left.set(xlabel=f"{across}, {unit}", ylabel=f"bias of P99, {unit}")
     most = max(float(np.max(each)) for pair in lines.values() for each in pair) * 1.05
     right.plot([0, most], [0, most], color="0.8", linewidth=1)
@@ -289,8 +291,7 @@ def draw(
         right.plot(true, said, marker=".", markersize=4, linewidth=1, label=name)
     right.set(xlabel=f"quantile of the truth, {unit}", ylabel=f"quantile of the answer, {unit}")
     right.legend(frameon=False, fontsize=8)
-    if curves:
-        left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     write_files(path.parent, {path.name: lambda place: figure.savefig(place, format="png", dpi=130)})

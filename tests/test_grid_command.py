@@ -18,7 +18,7 @@ from geovision.errors import InputError, OptionError
 from geovision.inference import grids as engine
 from geovision.inference.grids import apply_to_grids
 from geovision.models.geomodel import GeoModel
-from geovision.readers.grids import open_grid, write_grid
+from geovision.readers.grids import open_grid, reading, write_grid
 from geovision.training.statistics import fit_statistics
 
 
@@ -294,3 +294,43 @@ def test_what_looks_at_rain_alone_asks_for_no_other_field(name: str, channels: i
     assert not ended.value.code
     model = geovision.load(tmp_path / "out" / "model")
     assert len(model.inputs[0].channels) == channels
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_pieces_at_once_are_those_one_after_another(
+    threads: int, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = geovision.train(
+        geovision.create("downscale-quantile-mapping", **coarse.options()), coarse, progress=False
+    )
+    given = {"pr": coarse.root / "rain_coarse.nc"}
+    apply_to_grids(model, given, tmp_path / "whole.zarr")
+    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        apply_to_grids(model, given, tmp_path / "pieces.zarr", progress=lambda done, _: seen.append(done))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert max(seen) == 80
+    assert np.array_equal(fine(tmp_path / "whole.zarr"), fine(tmp_path / "pieces.zarr"), equal_nan=True)
+
+
+def test_a_bad_value_in_the_last_piece_leaves_an_earlier_result(
+    coarse: CoarseRain, bilinear: GeoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_IN_MEMORY", 4096)
+    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
+    out = tmp_path / "fine.zarr"
+    apply_to_grids(bilinear, {"pr": coarse.root / "rain_coarse.nc"}, out)
+    earlier = fine(out).load()
+    with xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf") as rain:
+        bad = rain.load()
+    bad["precipitation"][79, 3, 4] = -1.0
+    bad.to_netcdf(tmp_path / "bad.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match=r"bad\.nc: precipitation from -8\.64e\+04"):
+        apply_to_grids(bilinear, {"pr": tmp_path / "bad.nc"}, out)
+    assert fine(out).equals(earlier)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nc", "fine.zarr"]

@@ -184,3 +184,19 @@ def test_the_diagram_of_taylor_has_each_model_in_its_place(correlation: float) -
     assert float(point.get_ydata()[0]) == 0.7
     assert math.degrees(figure.axes[0].get_xlim()[1]) == pytest.approx(90 if correlation > 0 else 180)
     assert len(drawn(figure)) > 3000
+
+
+def test_a_mapping_that_is_fitted_or_loaded_again_forgets_the_one_before() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rain = torch.rand(60, 3, 4, generator=generator) * 20
+    mapping = EmpiricalQuantileMapping(nodes=20)
+    mapping.fit(rain, rain * 2)
+    first = mapping(rain)
+    assert torch.equal(mapping(rain), first)
+    kept = {name: each.clone() for name, each in mapping.state_dict().items()}
+    mapping.fit(rain, rain * 3)
+    assert torch.allclose(mapping(rain), 1.5 * first, rtol=1e-4)
+    mapping.observed.mul_(2)
+    assert torch.allclose(mapping(rain), 3 * first, rtol=1e-4)
+    mapping.load_state_dict(kept)
+    assert torch.equal(mapping(rain), first)

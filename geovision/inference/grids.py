@@ -7,6 +7,7 @@ Coordinates, calendar, attributes and members stay.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["GridSummary", "apply_to_grids"]
 
 _PIECE = 16 * 2**20
-"""Bytes of the input and of the answer, together, that a piece of days has."""
+"""Bytes of the input and of the answer, together, of the pieces of days that are worked on at a time."""
+
+_MOST_AT_ONCE = 4
+"""Pieces at a time: more would be too small to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def apply_to_grids(
         if members and "member" in given.dims:
             raise OptionError("the file has members already; members= would make members of members")
         asking = _Asking(model, given, members, seed, batch_size, progress)
-        with asking.within_period(), _one_after_another():
+        with asking.within_period(), _pieces_at_once(asking.at_once()):
             written = asking.answers()
             write_grids(written, out, units=out_units, title=f"{model.target.name} by {model.spec.name}")
     finally:
@@ -104,15 +108,21 @@ def apply_to_grids(
 
 
 @contextlib.contextmanager
-def _one_after_another() -> Iterator[None]:
-    """Pieces one at a time: the model has the cores, and memory holds one piece."""
+def _pieces_at_once(count: int) -> Iterator[None]:
+    """So many pieces at a time, each with its share of the threads that torch has."""
     try:
         import dask
     except ImportError:
         yield
         return
-    with dask.config.set(scheduler="synchronous"):
-        yield
+    threads = torch.get_num_threads()
+    how: Any = {"scheduler": "synchronous"} if count == 1 else {"scheduler": "threads", "num_workers": count}
+    torch.set_num_threads(max(1, threads // count))
+    try:
+        with dask.config.set(how):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 # --- what goes in ---------------------------------------------------------------------------------
@@ -185,9 +195,10 @@ class _Asking:
         progress: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
         self.model, self.members, self.seed = model, members, seed
-        self.batch_size = batch_size or (32 if model.spec.fit == "gradient" else 512)
+        self.batch_size = batch_size or (32 if model.spec.fit == "gradient" else 128)
         self.progress = progress
         self.given = given
+        self._counting = threading.Lock()
         self.count = int(np.prod(given.shape[:-3]))
         self.done = 0
         own = Grid(tuple(given["lat"].values.tolist()), tuple(given["lon"].values.tolist()))
@@ -219,6 +230,13 @@ class _Asking:
             coords={**coords, "lat": grid["lat"], "lon": grid["lon"]},
         )  # fmt: skip
 
+    def at_once(self) -> int:
+        """Pieces at a time. Statistics cost so little that reading and writing would keep a core waiting; a
+        network has use for all cores, and one whose dropout is left on is in one state at a time."""
+        if self.model.spec.fit == "gradient" or self.members:
+            return 1
+        return min(torch.get_num_threads(), _MOST_AT_ONCE)
+
     def _bytes_a_day(self) -> int:
         out = int(np.prod(self.grid.size)) * len(self.layers) * max(self.members, 1)
         per_member = int(np.prod(self.given.shape[-3:])) + out
@@ -233,7 +251,7 @@ class _Asking:
             import dask.array as da
         except ImportError:
             return self._block(self.given.values)
-        days = max(1, _PIECE // self._bytes_a_day())
+        days = max(1, _PIECE // (self._bytes_a_day() * self.at_once()))
         source = self.given.chunk(dict.fromkeys(self.given.dims, -1) | {"time": days}).data
         inner = (*self.given.shape[1:-3], *([self.members] if self.members else []), *self.grid.size)
         pieces, begin = [], 0
@@ -275,7 +293,8 @@ class _Asking:
         else:
             found = {model.target.name: head.estimate(output.values)}  # type: ignore[union-attr]
             found |= head.layers(output.values)
-        self.done += len(fields)
+        with self._counting:
+            self.done += len(fields)
         return {key: _plain(each, output.valid, members=bool(self.members)) for key, each in found.items()}
 
     def _named(self, field: xr.DataArray, name: str) -> xr.DataArray:

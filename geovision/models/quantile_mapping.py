@@ -7,7 +7,7 @@ correction makes negative values of a quantity that has none.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,7 @@ class EmpiricalQuantileMapping(_Correction):
         self.register_buffer("levels", (torch.arange(nodes) + 0.5) / nodes, persistent=False)
         self.register_buffer("modelled", torch.full((nodes, 1, 1), torch.nan))
         self.register_buffer("observed", torch.full((nodes, 1, 1), torch.nan))
+        self._kept: _Kept | None = None
 
     @torch.no_grad()
     def fit(self, modelled: Tensor, observed: Tensor) -> None:
@@ -86,8 +87,22 @@ class EmpiricalQuantileMapping(_Correction):
         self.observed = _quantiles(o, self.levels)  # type: ignore[arg-type]
 
     def forward(self, field: Tensor) -> Tensor:
+        return _along(field, self._mapping())
+
+    def _mapping(self) -> _Lines:
+        """The lines of the quantiles at hand, which many batches share."""
+        nodes = (self.modelled, self.observed)
+        # Tensors of inference mode do not tell when they change.
+        versions = None if any(each.is_inference() for each in nodes) else [each._version for each in nodes]
+        kept, same = self._kept, False
+        if kept and kept.versions == versions:
+            same = all(a is b for a, b in zip(kept.nodes, nodes, strict=True))
+        if kept and same:
+            return kept.lines
         ratio = (self.observed[-1] / self.modelled[-1].clamp_min(1e-9)).clamp(0, _RATIO)
-        return _interpolated(field, self.modelled, self.observed, beyond=ratio)
+        lines = _lines(*nodes, ratio)
+        self._kept = _Kept(nodes, versions, lines) if versions else None
+        return lines
 
 
 class QuantileDeltaMapping(EmpiricalQuantileMapping):
@@ -140,24 +155,54 @@ def _quantiles(field: Tensor, levels: Tensor) -> Tensor:
     return torch.where(count > 0, found, torch.nan)
 
 
-def _interpolated(field: Tensor, given: Tensor, wanted: Tensor, *, beyond: Tensor | None = None) -> Tensor:
-    """Linear from nodes to nodes ``(node, y, x)`` in each cell; beyond the ends, the ends; NaN stays.
+class _Lines(NamedTuple):
+    """A broken line for each cell ``(cell, …)``: its nodes, and where each of its lines begins, how high and
+    how steep. Line k leads to node k from the one before it; lines 0 and last are those beyond the ends."""
+
+    nodes: Tensor
+    begins: Tensor
+    heights: Tensor
+    slopes: Tensor
+
+
+class _Kept(NamedTuple):
+    """Lines, and the quantiles that they were made of."""
+
+    nodes: tuple[Tensor, Tensor]
+    versions: list[int]
+    lines: _Lines
+
+
+def _lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _Lines:
+    """From nodes to nodes ``(node, y, x)``; beyond the ends level.
 
     Args:
         beyond: What a value above the highest node is multiplied by instead, ``(y, x)``.
     """
-    nodes, cells, values = (each.flatten(1).T.contiguous() for each in (given, wanted, field))
-    # Line k leads to node k from the one before it; lines 0 and last are those beyond the ends. Where several
-    # nodes are one value, as those of dry days are, the lowest is taken.
+    nodes, cells = (each.flatten(1).T.contiguous() for each in (given, wanted))
     level = torch.zeros_like(nodes[:, :1])
     steps = nodes.diff(dim=1)
     slopes = torch.where(steps > 0, cells.diff(dim=1) / steps.clamp_min(1e-12), 0.0)
     last = (nodes[:, -1:], cells[:, -1:], level)
     if beyond is not None:
         last = (level, level, beyond.flatten()[:, None])
-    begins = torch.cat([nodes[:, :1], nodes[:, :-1], last[0]], dim=1)
-    heights = torch.cat([cells[:, :1], cells[:, :-1], last[1]], dim=1)
-    slopes = torch.cat([level, slopes, last[2]], dim=1)
-    line = torch.searchsorted(nodes, values)
-    found = (values - begins.gather(1, line)).mul_(slopes.gather(1, line)).add_(heights.gather(1, line))
-    return found.T.reshape(field.shape)
+    return _Lines(
+        nodes,
+        torch.cat([nodes[:, :1], nodes[:, :-1], last[0]], dim=1),
+        torch.cat([cells[:, :1], cells[:, :-1], last[1]], dim=1),
+        torch.cat([level, slopes, last[2]], dim=1),
+    )
+
+
+def _along(field: Tensor, lines: _Lines) -> Tensor:
+    """The height of its cell's line at each value ``(time, y, x)``; NaN stays. Where several nodes are one
+    value, as those of dry days are, the lowest is taken."""
+    values = field.flatten(1).T.contiguous()
+    line = torch.searchsorted(lines.nodes, values)
+    begins, slopes, heights = (each.gather(1, line) for each in (lines.begins, lines.slopes, lines.heights))
+    return (values - begins).mul_(slopes).add_(heights).T.reshape(field.shape)
+
+
+def _interpolated(field: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
+    """Linear from nodes to nodes ``(node, y, x)`` in each cell; beyond the ends, the ends; NaN stays."""
+    return _along(field, _lines(given, wanted))

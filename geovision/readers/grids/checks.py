@@ -73,14 +73,33 @@ class _Found:
 
 
 def _statistics(field: xr.DataArray) -> _Found:
+    """Piece by piece, so that a field that is larger than memory is read once and never whole."""
     every = max(1, -(-field.size // _SAMPLE))
-    parts = {"low": field.min(), "high": field.max(), "count": field.count(), "sample": field[::every]}
-    import xarray as xr
+    if not field.chunks:
+        return _of_piece(field.values, 0, every)
+    import dask
 
-    # Together: a field in pieces is read once.
-    done = xr.Dataset({name: part.drop_vars(part.coords) for name, part in parts.items() if name != "sample"})
-    done, sample = done.compute(), parts["sample"].values
-    return _Found(float(done["low"]), float(done["high"]), int(done["count"]), sample)
+    data = field.data.rechunk(dict.fromkeys(range(1, field.ndim), -1))
+    begins = np.concatenate([[0], np.cumsum(data.chunks[0])[:-1]])
+    pieces = [
+        dask.delayed(_of_piece)(piece, int(begin), every)
+        for piece, begin in zip(data.to_delayed().ravel(), begins, strict=True)
+    ]
+    found = dask.compute(*pieces)
+    return _Found(
+        float(np.fmin.reduce([each.low for each in found])),
+        float(np.fmax.reduce([each.high for each in found])),
+        sum(each.count for each in found),
+        np.concatenate([each.sample for each in found]),
+    )
+
+
+def _of_piece(values: np.ndarray, begin: int, every: int) -> _Found:
+    """Of the steps from `begin` on; the sample is each `every`-th of all."""
+    return _Found(
+        float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None)),
+        values.size - int(np.count_nonzero(np.isnan(values))), values[-begin % every :: every].copy(),
+    )  # fmt: skip
 
 
 def _floor(variable: Variable, source_unit: str) -> float | None:

@@ -122,6 +122,8 @@ def _one(
     path: Path, wanted: Variable, name: str, units: str, select: Mapping[str, float],
     pole: tuple[float, float] | None,
 ) -> xr.DataArray:  # fmt: skip
+    import xarray as xr
+
     dataset = _opened(path)
     field = dataset[_name_in(dataset, wanted, name, path)]
     field = with_known_axes(dataset, field, select, pole, static=wanted.static, where=str(path))
@@ -138,12 +140,22 @@ def _one(
         field.attrs
     )
     if (factor, offset) != (1.0, 0.0):
-        # In double precision, so that a conversion there and back gives the same floats.
-        field = field.astype(np.float64) * factor + offset
+        field = xr.apply_ufunc(
+            _converted, field, kwargs={"factor": factor, "offset": offset}, dask="parallelized",
+            output_dtypes=[np.float32],
+        )  # fmt: skip
     field = field.astype(np.float32).rename(wanted.name)
     field.attrs = {**attributes, "standard_name": wanted.standard_names[0], "units": wanted.unit}
     field.encoding = {"source": str(path), "source_units": unit}
     return field
+
+
+def _converted(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    """In double precision, so that a conversion there and back gives the same floats."""
+    if offset:
+        return (values.astype(np.float64) * factor + offset).astype(np.float32)
+    found = np.empty(values.shape, np.float32)
+    return np.multiply(values, factor, out=found, dtype=np.float64, casting="same_kind")
 
 
 def _name_in(dataset: xr.Dataset, wanted: Variable, name: str, path: Path) -> str:
