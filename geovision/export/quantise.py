@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CALIBRATION_SAMPLES", "calibration_inputs", "quantise"]
 
 CALIBRATION_SAMPLES = 128
+
+_TABLE = 10_000  # values from which a table is worth a cast
 
 
 def calibration_inputs(
@@ -77,8 +80,8 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
     """The same graph in 8 bits: weights with one scale a channel, activations with one scale a tensor.
 
     Convolutions, products with weights, and what lies between them are done in integers; statistics of
-    maps, the head and its scores stay in float32, and so does the gradient of the map, which reads the
-    same 8-bit weights.
+    maps, the head and its scores are computed in float32, and so is the gradient of the map, which reads the
+    same 8-bit weights. Large tables of the head and its scores are kept in float16.
 
     Args:
         written: From `geovision.export.onnx_file.onnx_of`.
@@ -98,6 +101,7 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
         )  # fmt: skip
         quantised = onnx.load(target)
     _share_weights(quantised)
+    _halve_tables(quantised)
     del quantised.metadata_props[:]
     quantised.metadata_props.extend(written.metadata_props)
     quantised.producer_name, quantised.producer_version = written.producer_name, written.producer_version
@@ -156,3 +160,26 @@ def _share_weights(quantised: onnx.ModelProto) -> None:
     used = {name for node in quantised.graph.node for name in node.input}
     for each in [each for each in quantised.graph.initializer if each.name not in used]:
         quantised.graph.initializer.remove(each)
+
+
+def _halve_tables(quantised: onnx.ModelProto) -> None:
+    """Keep large tables that are in float32 in float16, and widen them when they are read. Vectors stay:
+    those are means and variances, which may be too small for it."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = quantised.graph
+    for each in list(graph.initializer):
+        if each.data_type != onnx.TensorProto.FLOAT or len(each.dims) < 2 or math.prod(each.dims) < _TABLE:
+            continue
+        values = numpy_helper.to_array(each)
+        half = values.astype(np.float16)
+        # Half a step of float16 at the largest value: none overflows, what becomes 0 was next to nothing.
+        if not np.abs(half.astype(np.float32) - values).max() <= 2.0**-11 * np.abs(values).max():
+            continue
+        name = each.name
+        each.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        widened = onnx.helper.make_node(
+            "Cast", [each.name], [name], f"{name}_widened", to=onnx.TensorProto.FLOAT
+        )
+        graph.node.insert(0, widened)
