@@ -21,6 +21,7 @@ from geovision.cli import main
 from geovision.errors import ExportError, InputError, OptionError
 from geovision.export import METADATA_KEY, calibration_inputs, describe, export
 from geovision.export.onnx_file import onnx_of, run
+from geovision.export.quantise import quantise
 from geovision.export.tracing import MAP, graph_inputs
 from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel, Options, assemble
@@ -237,6 +238,17 @@ def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
     assert answers[1][MAP].shape == answers[0][MAP].shape
     metadata = [onnx.load(path).metadata_props[0].value for path in (whole, small)]
     assert metadata[0] == metadata[1]
+
+
+def test_the_map_in_eight_bits_is_a_map():
+    model = geovision.create("cloud-mobilenetv2", pretrained=True)
+    ranges = calibration_inputs(model, count=4)
+    whole = onnx_of(model)
+    expected = run(whole, ranges)[MAP]
+    found = run(quantise(whole, ranges), ranges)[MAP]  # which alters what it is given
+    assert np.isfinite(found).all()
+    for one, other in zip(found, expected, strict=True):
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.5
 
 
 def test_calibration_pictures_may_be_ones_own(skies: Path):

@@ -123,7 +123,8 @@ class _Reader:
 
 def _in_float(written: onnx.ModelProto) -> list[str]:
     """Names of the nodes that stay in float32: the last product of the head, products of maps with maps,
-    and all that serves other outputs than the first, such as the map or the outlier score."""
+    sums with a constant, and all that serves other outputs than the first, such as the map or the outlier
+    score."""
     made_by = {name: node for node in written.graph.node for name in node.output}
 
     def behind(*wanted: str) -> set[str]:
@@ -142,7 +143,9 @@ def _in_float(written: onnx.ModelProto) -> list[str]:
     network = behind(values)
     products = [node for node in written.graph.node if node.op_type in ("MatMul", "Gemm")]
     own = {node.name for node in products if values in node.output or not weights & set(node.input)}
-    return sorted({node.name for node in written.graph.node} - network | own)
+    # A small constant keeps a root and its gradient from 0; in 8 bits it would be 0 itself.
+    shifts = {node.name for node in written.graph.node if node.op_type == "Add" and weights & set(node.input)}
+    return sorted({node.name for node in written.graph.node} - network | own | shifts)
 
 
 def _share_weights(quantised: onnx.ModelProto) -> None:
