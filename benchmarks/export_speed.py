@@ -1,8 +1,9 @@
-"""Latency, size and memory of a model in torch, in torch with bfloat16, in ONNX, and in ONNX with 8 bits.
+"""Latency, size and memory of a model in torch, in torch with bfloat16, in ONNX, and in ONNX with 8 bits; of
+the exported ones also with the map of where the model looked, whose gradient is in the graph.
 
 Each form answers in a process of its own, one sample after the other and then in batches of 16, from ready
 arrays: what decoding a photo costs is the same for all. The forms take turns, so that what else the machine
-does falls on all alike. Memory is the largest resident set of the process, less that of one that has only
+does falls on all alike. Memory is the largest resident set of the program, less what it had when it had only
 imported its library.
 
     python benchmarks/export_speed.py                       # cloud-mobilenetv2 on two threads
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory import peak
 
 TABLE = Path(__file__).with_suffix(".csv")
-FORMS = ("torch", "torch bfloat16", "onnx", "onnx int8")
+FORMS = ("torch", "torch bfloat16", "onnx", "onnx int8", "onnx and map", "onnx int8 and map")
 BATCH = 16
 
 
@@ -41,15 +43,17 @@ def main() -> None:
     from rows import append
 
     import geovision
-    from geovision.export import calibration_inputs, export
     from geovision.provenance import commit
+    from geovision.serve.graphs import make_graphs
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model = geovision.create(options.model, pretrained=True)
-        model.save(folder / "saved", half=True)
-        export(model, folder / "onnx.onnx")
-        export(model, folder / "int8.onnx", calibration=calibration_inputs(model))
+        opened = functools.partial(geovision.create, options.model, pretrained=True)
+        opened().save(folder / "saved", half=True)
+        for int8 in (False, True):
+            graphs = folder / ("int8" if int8 else "float32")
+            graphs.mkdir()
+            make_graphs(graphs, opened, int8=int8)
         found: dict[str, list[dict[str, Any]]] = {form: [] for form in FORMS}
         for _ in range(options.turns):
             for form in FORMS:
@@ -125,7 +129,8 @@ def of_onnx(options: argparse.Namespace) -> tuple[float, Callable[[np.ndarray], 
     from runtime import Model
 
     started = peak()
-    path = options.folder / ("int8.onnx" if "int8" in options.form else "onnx.onnx")
+    graphs = options.folder / ("int8" if "int8" in options.form else "float32")
+    path = graphs / ("model.onnx" if "map" in options.form else "quick.onnx")
     model = Model(path, threads=options.threads)
     (given,) = model.session.get_inputs()
 
@@ -152,11 +157,6 @@ def repeated(ask: Callable[[], Any], seconds: float) -> list[float]:
         ask()
         times.append(time.perf_counter() - begin)
     return times
-
-
-def peak() -> float:
-    """Largest resident set so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 # --- all of them --------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ import argparse
 import datetime
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
+from memory import peak
 from rows import append
 
 import geovision
@@ -98,7 +98,7 @@ def measured(case: str, store: str, out: str) -> dict[str, float]:
         seconds = time.perf_counter() - began
     return {
         "seconds": round(seconds, 1), "fields_per_second": round(len(own) / seconds, 1),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": round(peak()),
         "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 1),
     }  # fmt: skip
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from memory import peak
 from torch import Tensor, nn
 
 import geovision
@@ -137,9 +137,8 @@ def training(options: Any) -> list[dict[str, Any]]:
         optimizer.step()
 
     spent = best(step, options.turns)
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     what = "training step of two samples" + (", checkpointing" if options.checkpointing else "")
-    return [_row(what, *spent) | {"gigabytes": round(gigabytes, 2)}]
+    return [_row(what, *spent) | {"gigabytes": round(peak() / 1000, 2)}]
 
 
 _MEASURES: dict[str, Callable[[Any], list[dict[str, Any]]]] = {

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from memory import peak
 from rasterio.windows import Window
 from rows import append
 
@@ -83,12 +83,12 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
     """One case, in this process."""
     torch.manual_seed(0)
     model = geovision.create(name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     begun = time.perf_counter()
     found = scene(model, path, out, Declared("db", limits=dict(OUR_LIMITS)))
     return {
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "mib_before": round(before / 1024), "cells": "x".join(map(str, found.grid.shape)),
+        "peak_mib": round(peak() * 1e6 / 2**20),
+        "mib_before": round(before * 1e6 / 2**20), "cells": "x".join(map(str, found.grid.shape)),
         "windows": found.windows, "asked": found.windows - found.skipped,
         "seconds": round(time.perf_counter() - begun, 1),
         **{f"{step}_s": round(value, 1) for step, value in found.seconds.items()},

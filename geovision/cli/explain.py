@@ -14,6 +14,8 @@ from geovision.cli.output import Format, examples, say, write_rows
 
 if TYPE_CHECKING:
     from geovision.explanation import Explanation
+    from geovision.models.sources import Source
+    from geovision.spec import InputSpec
 
 __all__ = ["register"]
 
@@ -38,6 +40,7 @@ def register(app: typer.Typer) -> None:
         "geovision explain runs/polarlow scene.png --method layercam --orientations 8",
         "geovision explain runs/polarlow scenes/ --method integrated-gradients --target pos --out why",
         "geovision explain cloud-mobilenetv2 sky.jpg --method occlusion --window 32 --stride 8",
+        "geovision explain runs/hail samples/ --method deeplift --by terrain",
     ))(explain)  # fmt: skip
 
 
@@ -71,27 +74,33 @@ def explain(
         int, typer.Option(help="Averaged: 1 as it is, 2 also mirrored, 8 also turned by quarters.")
     ] = 1,
     batch_size: Annotated[int, typer.Option(help="Changed inputs a forward pass.")] = 8,
+    by: Annotated[
+        str | None, typer.Option(help="Attribute of the files, such as terrain, to group their means by.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
 ) -> None:  # fmt: skip
     """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.
 
     The map lies where the network looked. A file that cannot be read is named on standard error, the
-    others are explained, and the exit code is 1.
+    others are explained, and the exit code is 1. Of several files whose contributions add up, means.csv and
+    means.png have what each channel adds on the mean, and what is lost without each source.
     """
-    from geovision.explanation import COMPLETE_METHODS, TOLERANCE, Settings, check, explain_source
+    from geovision.explanation import COMPLETE_METHODS, TOLERANCE, Settings, Tally, check, explain_source
     from geovision.models.sources import iter_sources
 
     settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
     check(opened, target=target, settings=settings)
-    names, unreadable = _Names(), []
+    names, unreadable, tally, explained = _Names(), [], Tally(), 0
 
     def rows() -> Iterator[dict[str, Any]]:
         from geovision.errors import InputError
 
+        nonlocal explained
         for source in iter_sources(inputs, opened.inputs):
             try:
+                group = _attribute(opened.inputs[0], source, by) if by else ""
                 found = explain_source(opened, source, target=target, settings=settings)
             except InputError as error:
                 unreadable.append(source.name)
@@ -99,14 +108,43 @@ def explain(
                 continue
             if found.completeness and found.completeness.relative_error > TOLERANCE:
                 say(_incomplete(found))
+            tally.add(found, group)
+            explained += 1
             picture, _ = found.save(out, names.of(source.name, found.settings.method))
             yield _row(found, picture) if form is not Format.jsonl else _all(found, picture)
 
     with_error = settings.method in COMPLETE_METHODS
     write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], form)
+    if tally and (explained > 1 or by):
+        table, bars = tally.save(out)
+        say(f"means over {explained} files: {table}, {bars}")
     if unreadable:
         say(f"{len(unreadable)} could not be read")
         raise typer.Exit(1)
+
+
+def _attribute(spec: InputSpec, source: Source, name: str) -> str:
+    """What a file says of itself.
+
+    Raises:
+        InputError: It says nothing under this name.
+        OptionError: Files of this input say nothing of themselves.
+    """
+    from geovision.errors import InputError, OptionError
+    from geovision.spec import resolve
+
+    try:
+        header = resolve(spec.reader.partition(":")[0] + ":read_header")
+    except AttributeError:
+        raise OptionError(f"--by {name}: files of {spec.name!r} have no attributes to group by") from None
+    if source.error is not None:
+        raise source.error
+    attributes = header(source.name)
+    if name not in attributes:
+        raise InputError(
+            f"{source.name}: no attribute {name!r}; there are {', '.join(map(repr, attributes))}"
+        )
+    return str(attributes[name])
 
 
 def _incomplete(found: Explanation) -> str:

@@ -7,6 +7,7 @@ from geovision.explanation.layers import map_layers
 from geovision.explanation.placement import Window
 from geovision.explanation.question import Question
 from geovision.explanation.settings import COMPLETE_METHODS, METHODS, Settings
+from geovision.explanation.tally import Tally
 
 __all__ = [
     "COMPLETE_METHODS",
@@ -17,6 +18,7 @@ __all__ = [
     "InputMap",
     "Question",
     "Settings",
+    "Tally",
     "Window",
     "check",
     "explain",

@@ -1,0 +1,154 @@
+"""What each channel adds on the mean of many samples, group by group: the bars of many explanations."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geovision.explanation.explanation import Explanation
+from geovision.plots import new_figure
+from geovision.storage import write_files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["LEFT_OUT", "Tally"]
+
+LEFT_OUT = "left out"
+"""Stands in the column of the method where it is told what is lost without a source."""
+
+WHOLE = 0.05
+"""By what part of it contributions may miss the difference from the baseline, and still enter a mean."""
+
+_BAR = 0.11  # inches
+_HATCHES = ("", "///", "...", "xxx")
+
+
+class Tally:
+    """Means of contributions over samples of one or more groups, such as kinds of terrain.
+
+    Explanations come one by one, and nothing but their numbers is kept. Those whose contributions miss by
+    more than 5 % what they explain are counted and left out of the means.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
+        self._first = ""  # method: what is lost without a source is the same for all of them, and counts once
+
+    def add(self, found: Explanation, group: str = "") -> None:
+        """Count one explanation in; one of a method whose values do not add up has nothing to count but
+        what is lost without each source."""
+        self._first = self._first or found.settings.method
+        if found.completeness is not None and found.contributions:
+            error = found.completeness.relative_error
+            self._parts.setdefault((group, found.settings.method), []).append((_by_channel(found), error))
+        if found.left_out and found.settings.method == self._first:
+            self._parts.setdefault((group, LEFT_OUT), []).append((dict(found.left_out), 0.0))
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    @property
+    def groups(self) -> list[str]:
+        return sorted({group for group, _ in self._parts})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a group, method and channel: the mean of what it adds, in units of the logit or of the
+        field; the mean of its size, since what speaks for and against would cancel; samples in the means
+        and asked about, incomplete ones, and the largest error of completeness."""
+        rows = []
+        for (group, method), parts in sorted(self._parts.items()):
+            whole = [each for each, error in parts if error <= WHOLE]
+            for name in parts[0][0]:
+                values = np.array([each[name] for each in whole])
+                rows.append({
+                    "group": group, "method": method, "channel": name,
+                    "mean": float(values.mean()) if len(whole) else None,
+                    "mean_size": float(np.abs(values).mean()) if len(whole) else None,
+                    "samples": len(whole), "asked": len(parts), "incomplete": len(parts) - len(whole),
+                    "largest_error": max(error for _, error in parts),
+                })  # fmt: skip
+        return rows
+
+    def plot(self) -> Figure:
+        """A panel a method: of contributions the mean size of each channel's, as a share of all; of sources
+        left out the mean of what is lost. Channels of one source in one colour, groups side by side.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        rows = self.rows()
+        methods = list(dict.fromkeys(row["method"] for row in rows))
+        most = max(len({row["channel"] for row in rows if row["method"] == each}) for each in methods)
+        figure = new_figure(4.2 * len(methods), _BAR * most * (len(self.groups) + 0.5) + 1.2)
+        for axes, method in zip(figure.subplots(1, len(methods), squeeze=False)[0], methods, strict=True):
+            self._draw(axes, [row for row in rows if row["method"] == method], method)
+            axes.set_ylim(most - 0.5, -0.5)  # bars of one height in all panels
+        return figure
+
+    def _draw(self, axes: Axes, rows: Sequence[Mapping[str, Any]], method: str) -> None:
+        names = list(dict.fromkeys(row["channel"] for row in rows))
+        sources = list(dict.fromkeys(name.split()[0] for name in names))
+        colours = [f"C{sources.index(name.split()[0])}" for name in names]
+        height = 0.8 / len(self.groups)
+        for place, group in enumerate(self.groups):
+            own = [row for row in rows if row["group"] == group and row["samples"]]
+            if not own:
+                continue
+            values = np.array([row["mean" if method == LEFT_OUT else "mean_size"] for row in own])
+            if method != LEFT_OUT:
+                values = values / (values.sum() or 1.0)
+            at = np.arange(len(names)) - 0.4 + height * (place + 0.5)
+            hatch = _HATCHES[place % len(_HATCHES)]
+            axes.barh(at, values, height, color=colours, hatch=hatch, edgecolor="white")
+            if group:
+                axes.barh(0, 0, color="grey", hatch=hatch, edgecolor="white",
+                          label=f"{group}, {own[0]['samples']} samples")  # fmt: skip
+        axes.set_yticks(range(len(names)), names)
+        axes.axvline(0, color="0.4", linewidth=0.8)
+        axes.tick_params(labelsize=6)
+        axes.set_title(
+            "what is lost without each" if method == LEFT_OUT else f"share by {method}", fontsize=9
+        )
+        axes.spines[["top", "right"]].set_visible(False)
+        if any(self.groups):
+            axes.legend(frameon=False, fontsize=7, loc="lower right")
+
+    def save(self, folder: str | Path, name: str = "means") -> tuple[Path, Path]:
+        """Write ``NAME.csv`` and ``NAME.png``, both or neither.
+
+        Raises:
+            StorageError: They could not be written; what stood there is untouched.
+            MissingExtraError: matplotlib is not installed.
+        """
+        rows, figure, folder = self.rows(), self.plot(), Path(folder)
+
+        def write_table(path: Path) -> None:
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                for row in rows:
+                    writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+
+        write_files(folder, {
+            f"{name}.csv": write_table,
+            f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=130),
+        })  # fmt: skip
+        return folder / f"{name}.csv", folder / f"{name}.png"
+
+
+def _by_channel(found: Explanation) -> dict[str, float]:
+    """What each channel adds, by ``"source channel"``. Channels of a layer name their sources themselves."""
+    if found.settings.method == "deeplift":
+        (by_channel,) = found.contributions.values()
+        return dict(by_channel)
+    return {
+        f"{source} {channel}": value
+        for source, each in found.contributions.items()
+        for channel, value in each.items()
+    }
