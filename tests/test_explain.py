@@ -748,9 +748,8 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
     assert float(first["completeness_error"]) < 1
     # Two photos of one name, and neither has taken the other's place.
     names = ["sky-2.integrated-gradients", "sky.integrated-gradients"]
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        f"{n}.{k}" for n in names for k in ("npz", "png")
-    )
+    of_each = [f"{name}.{kind}" for name in names for kind in ("npz", "png")]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*of_each, "means.csv", "means.png"])
     with Image.open(second["picture"]) as drawn:
         assert min(drawn.size) > 300
     with np.load(Path(first["picture"]).with_suffix(".npz")) as archive:
