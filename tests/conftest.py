@@ -7,14 +7,19 @@ import shutil
 import signal
 import socket
 import subprocess
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from served import Server
+
     from geovision.readers.allsky import Frame
 
 REPOSITORY = Path(__file__).parents[1]
@@ -54,6 +59,34 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(min(2, before))
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def scores() -> ModuleType:
+    """The library that metrics of fields are checked against; it warns when it is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("scores")
+
+
+@pytest.fixture(scope="module")
+def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """The model that a module exports, on a server that answers and on one whose page answers by itself."""
+    from served import serving
+
+    with (
+        serving(exported, tmp_path_factory.mktemp("server"), mode="server") as server,
+        serving(exported, tmp_path_factory.mktemp("device"), mode="device") as device,
+    ):
+        yield {"server": server, "device": device}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from pages import chromium
+
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archives import GREY, PICTURES, SITES, START, minute_name, minutes, pictures, sky, small_model
+from commands import ran
 from PIL import Image
 
 import geovision
-from geovision.cli import main
 from geovision.errors import InputError, OptionError
 from geovision.inference import Reading, Workers
 from geovision.inference.figures import keogram_figure, occurrence_figure
@@ -374,13 +374,6 @@ def test_the_figure_has_a_panel_a_class_and_the_nights(tmp_path: Path):
 # --- the commands -------------------------------------------------------------------------------
 
 
-def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    streams = capsys.readouterr()
-    return int(ended.value.code or 0), streams.out, streams.err
-
-
 def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -388,18 +381,18 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     model = small_model().save(tmp_path / "model")
     (folder / "kiruna_20140310_999999.jpg").write_bytes(b"no picture")
     archive = ["archive", model, folder, "--out", out, "--pattern", PICTURES.pattern, "--workers", "0"]
-    code, summary, messages = command(capsys, *archive, "--site", "67.84,20.41", "--format", "csv")
+    code, summary, messages = ran(capsys, *archive, "--site", "67.84,20.41", "--format", "csv")
     assert code == 1, "for the file whose name is no time"
     assert "kiruna_20140310_999999.jpg" in messages
     header, row = csv.reader(summary.splitlines())
     assert dict(zip(header, row, strict=True)).items() >= {"frames": "21", "bad_files": "1"}.items()
 
-    code, drawn, _ = command(capsys, "keogram", out, "--date", "2014-03-10", "--out", tmp_path / "kiruna")
+    code, drawn, _ = ran(capsys, "keogram", out, "--date", "2014-03-10", "--out", tmp_path / "kiruna")
     assert code == 0
     assert drawn.splitlines() == [str(tmp_path / f"kiruna.{suffix}") for suffix in ("png", "csv")]
     assert len((tmp_path / "kiruna.csv").read_text().splitlines()) == 21
 
-    code, rows, messages = command(
+    code, rows, messages = ran(
         capsys, "occurrence", out, "--by", "mlt", "--exclude", "unreadable", "--format", "csv",
         "--out", tmp_path / "mlt",
     )  # fmt: skip
@@ -414,12 +407,12 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
     folder, model = minutes(tmp_path / "in", 4), small_model().save(tmp_path / "model")
     archive = ["archive", model, folder, "--out", tmp_path / "out", "--workers", "0",
                "--channels", "grey", "--stretch", "estimate"]  # fmt: skip
-    code, _, messages = command(capsys, *archive)
+    code, _, messages = ran(capsys, *archive)
     assert code == 0
     assert "surveyed 20 frames of gill/themis19" in messages
     told = next(line for line in messages.splitlines() if "--stretch gill/themis19=" in line)
     minutes(tmp_path / "in", 8)
-    code, summary, messages = command(capsys, *archive, "--format", "csv")
+    code, summary, messages = ran(capsys, *archive, "--format", "csv")
     assert code == 0
     assert told.removeprefix("geovision: ") in messages
     assert ",40,20," in summary
@@ -465,13 +458,13 @@ def test_slips_on_the_command_line_are_told_in_one_line(
     import re
 
     monkeypatch.chdir(tmp_path)
-    ended, out, messages = command(capsys, *arguments)
+    ended, out, messages = ran(capsys, *arguments)
     assert (ended, out) == (code, "")
     assert re.fullmatch(rf"geovision: .*{reason}.*\n", messages), messages
 
 
 def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest.CaptureFixture[str]):
-    code, _, messages = command(capsys, "keogram", table, "--out", "x", "--stretch", "1:2")
+    code, _, messages = ran(capsys, "keogram", table, "--out", "x", "--stretch", "1:2")
     assert code == 2
     assert "says how its frames are read" in messages
 

@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import Ran, ran
 
 from geovision import registry
 from geovision.cli import app, main
@@ -20,24 +22,11 @@ from geovision.cli.output import Format, columns_of_text, write_rows
 GEOVISION = [sys.executable, "-c", "from geovision.cli import main; main()"]
 
 
-class Ran:
-    """Exit code and both streams of one command."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
     """A function that runs one command in this process."""
 
-    def command(*arguments: object) -> Ran:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        streams = capsys.readouterr()
-        return Ran(ended.value.code or 0, streams.out, streams.err)
-
-    return command
+    return partial(ran, capsys)
 
 
 def assert_one_line(ran: Ran, code: int, pattern: str) -> None:

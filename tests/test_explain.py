@@ -11,6 +11,7 @@ import entries
 import numpy as np
 import pytest
 import torch
+from commands import ran
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -722,21 +723,12 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    from geovision.cli import main
-
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    streams = capsys.readouterr()
-    return int(ended.value.code or 0), streams.out, streams.err
-
-
 def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Path, capsys):
     import csv
     import json
 
     out = photos / "why"
-    code, text, said = command(
+    code, text, said = ran(
         capsys, "explain", trained, photos / "one", photos / "two", "--out", out, "--format", "csv",
         "--method", "integrated-gradients", "--steps", 100, "--target", "Cu",
     )  # fmt: skip
@@ -749,7 +741,9 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
     # Two photos of one name, and neither has taken the other's place.
     names = ["sky-2.integrated-gradients", "sky.integrated-gradients"]
     of_each = [f"{name}.{kind}" for name in names for kind in ("npz", "png")]
-    assert sorted(path.name for path in out.iterdir()) == sorted([*of_each, "means.csv", "means.png"])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*of_each, "means.integrated-gradients.csv", "means.integrated-gradients.png"]
+    )
     with Image.open(second["picture"]) as drawn:
         assert min(drawn.size) > 300
     with np.load(Path(first["picture"]).with_suffix(".npz")) as archive:
@@ -772,9 +766,7 @@ def test_the_command_refuses_in_one_line(trained, photos: Path, capsys):
         (["--layer", "stage9"], "no layer 'stage9'"),
         (["--stride", "4"], "stride is for occlusion"),
     ]:
-        code, text, said = command(
-            capsys, "explain", trained, photos / "one", "--out", photos / "why", *wrong
-        )
+        code, text, said = ran(capsys, "explain", trained, photos / "one", "--out", photos / "why", *wrong)
         assert code == 2
         assert text == ""
         assert word in said

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ran
 
 import geovision
-from geovision.cli import main
 from geovision.datasets.hail_samples import HailSamples
 from geovision.explanation import Completeness, Explanation, InputMap, Settings, Tally, Window
 from geovision.explanation.tally import LEFT_OUT
 
 
-def explanation(red: float, green: float, *, total: float = 1.0, lost: dict[str, float] | None = None):
+def explanation(
+    red: float, green: float, *, total: float = 1.0, lost: dict[str, float] | None = None
+) -> Explanation:
     values = np.zeros((2, 2, 2))
     values[:, 0, 0] = red, green
     image = InputMap(values, "channel y x", Window(0, 0, 2, 2), np.zeros((2, 2, 2)), ("red", "green"))
@@ -44,6 +47,23 @@ def test_means_are_those_of_a_count_by_hand():
     assert len(tally.plot().axes) == 2
 
 
+def test_a_source_counts_in_the_samples_that_have_it():
+    tally = Tally()
+    both, one = explanation(1.0, 2.0), explanation(3.0, 4.0)
+    other = dataclasses.replace(both.inputs["image"], channels=("height", "slope"))
+    tally.add(dataclasses.replace(both, inputs={**both.inputs, "ground": other}), "plain")
+    tally.add(one, "plain")
+    tally.add(one, "complex")
+    rows = {(row["group"], row["channel"]): row for row in tally.rows()}
+    assert (rows["plain", "image red"]["mean"], rows["plain", "image red"]["samples"]) == (2, 2)
+    assert (rows["plain", "ground slope"]["mean"], rows["plain", "ground slope"]["samples"]) == (2, 1)
+    assert ("complex", "ground slope") not in rows
+    assert tally.samples == 3
+    (axes,) = tally.plot().axes
+    drawn = {label.get_text() for label in axes.get_yticklabels()}
+    assert drawn == {"image red", "image green", "ground height", "ground slope"}
+
+
 def test_where_none_adds_up_there_is_no_mean(tmp_path: Path):
     tally = Tally()
     tally.add(explanation(1.0, 2.0, total=2.0))
@@ -62,13 +82,6 @@ def hail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "model", samples
 
 
-def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    streams = capsys.readouterr()
-    return int(ended.value.code or 0), streams.out, streams.err
-
-
 def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
     model, samples = hail
     out = tmp_path / "why"
@@ -77,12 +90,12 @@ def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
         "--format", "jsonl",
     )  # fmt: skip
     assert code == 0
-    assert f"means over 12 files: {out / 'means.csv'}, {out / 'means.png'}" in told
+    assert f"means over 12 files: {out / 'means.deeplift.csv'}, {out / 'means.deeplift.png'}" in told
     each = {Path(found["source"]): found for found in map(json.loads, answered.splitlines())}
     data = HailSamples(samples)
     kinds = dict(zip(data.paths, data.terrain, strict=True))
     assert set(kinds.values()) == {"plain", "complex"}
-    rows = list(csv.DictReader((out / "means.csv").read_text("utf-8").splitlines()))
+    rows = list(csv.DictReader((out / "means.deeplift.csv").read_text("utf-8").splitlines()))
     assert {row["group"] for row in rows} == {"plain", "complex"}
     for row in rows:
         own = [found for path, found in each.items() if kinds[path] == row["group"]]
@@ -116,4 +129,4 @@ def test_pictures_have_no_attributes(tmp_path: Path, capsys):
         capsys, "explain", "cloud-mobilenetv2", tmp_path / "sky.png", "--by", "terrain", "--out", tmp_path
     )
     assert code == 2
-    assert "--by terrain: files of 'image' have no attributes to group by" in told
+    assert "files of 'image' have no attributes, such as 'terrain'" in told

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from commands import ran
 from matplotlib.figure import Figure
 from PIL import Image
 from scenes import CHANNELS, UTM, disc, save
 from torch import Tensor, nn
 
 import geovision
-from geovision.cli import main
 from geovision.datasets.synthetic import sar_scene
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.inference import Declared, Workers, scene
@@ -358,13 +359,7 @@ def test_a_full_disk_leaves_what_was_there(tiny: GeoModel, tmp_path: Path):
 def command(capsys: pytest.CaptureFixture[str]):
     """Runs `geovision scene` in this process: exit code and both streams."""
 
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["scene", *map(str, arguments)])
-        streams = capsys.readouterr()
-        return int(ended.value.code or 0), streams.out, streams.err
-
-    return run
+    return partial(ran, capsys, "scene")
 
 
 def test_the_command_line(command, tmp_path: Path):

@@ -45,13 +45,6 @@ def pysteps() -> ModuleType:
         return pytest.importorskip("pysteps")
 
 
-@pytest.fixture(scope="module")
-def scores() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("scores")
-
-
 # --- differences and correlation ----------------------------------------------------------------
 
 

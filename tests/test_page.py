@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from pages import DESKTOP, PHONE, both_ways, choose, chromium, in_chromium, on_the_device, opened, shares
+from pages import DESKTOP, PHONE, both_ways, choose, in_chromium, on_the_device, opened, shares
 from PIL import Image
-from served import Server, serving
+from served import Server
 
 import geovision
 from geovision.datasets.synthetic import sky
@@ -34,21 +33,6 @@ def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from geovision.export import export
 
     return export(model, tmp_path_factory.mktemp("exported") / "cloud.onnx")
-
-
-@pytest.fixture(scope="module")
-def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    with (
-        serving(exported, tmp_path_factory.mktemp("server"), mode="server") as server,
-        serving(exported, tmp_path_factory.mktemp("device"), mode="device") as device,
-    ):
-        yield {"server": server, "device": device}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

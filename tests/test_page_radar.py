@@ -8,16 +8,15 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from pages import DESKTOP, PHONE, both_ways, choose, chromium, in_chromium, on_the_device, opened, shares
+from pages import DESKTOP, PHONE, both_ways, choose, in_chromium, on_the_device, opened, shares
 from PIL import Image
-from served import Server, serving
+from served import Server
 from test_contract import tiny
 
 import geovision
@@ -110,21 +109,6 @@ def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(exported: Path) -> runtime.Model:
     return runtime.Model(exported)
-
-
-@pytest.fixture(scope="module")
-def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    with (
-        serving(exported, tmp_path_factory.mktemp("server"), mode="server") as server,
-        serving(exported, tmp_path_factory.mktemp("device"), mode="device") as device,
-    ):
-        yield {"server": server, "device": device}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 # --- the same reading ---------------------------------------------------------------------------

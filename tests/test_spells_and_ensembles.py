@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -30,14 +29,6 @@ from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import write_grid
 from geovision.tasks.downscale import RAIN
 from geovision.training.statistics import fit_statistics
-
-
-@pytest.fixture(scope="module")
-def scores() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("scores")
-
 
 # --- spells --------------------------------------------------------------------------------------
 
