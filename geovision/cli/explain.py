@@ -14,8 +14,6 @@ from geovision.cli.output import Format, examples, say, write_rows
 
 if TYPE_CHECKING:
     from geovision.explanation import Explanation
-    from geovision.models.sources import Source
-    from geovision.spec import InputSpec
 
 __all__ = ["register"]
 
@@ -83,24 +81,23 @@ def explain(
     """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.
 
     The map lies where the network looked. A file that cannot be read is named on standard error, the
-    others are explained, and the exit code is 1. Of several files whose contributions add up, means.csv and
-    means.png have what each channel adds on the mean, and what is lost without each source.
+    others are explained, and the exit code is 1. Of several files whose contributions add up,
+    means.METHOD.csv and .png have what each channel adds on the mean, and what is lost without each source.
     """
     from geovision.explanation import COMPLETE_METHODS, TOLERANCE, Settings, Tally, check, explain_source
-    from geovision.models.sources import iter_sources
+    from geovision.models.sources import attribute_of, iter_sources
 
     settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
     check(opened, target=target, settings=settings)
-    names, unreadable, tally, explained = _Names(), [], Tally(), 0
+    names, unreadable, tally = _Names(), [], Tally()
 
     def rows() -> Iterator[dict[str, Any]]:
         from geovision.errors import InputError
 
-        nonlocal explained
         for source in iter_sources(inputs, opened.inputs):
             try:
-                group = _attribute(opened.inputs[0], source, by) if by else ""
+                group = attribute_of(source, by, opened.inputs[0]) if by else None
                 found = explain_source(opened, source, target=target, settings=settings)
             except InputError as error:
                 unreadable.append(source.name)
@@ -108,43 +105,18 @@ def explain(
                 continue
             if found.completeness and found.completeness.relative_error > TOLERANCE:
                 say(_incomplete(found))
-            tally.add(found, group)
-            explained += 1
+            tally.add(found, group or found.label)  # what speaks for one class is no mean with another
             picture, _ = found.save(out, names.of(source.name, found.settings.method))
             yield _row(found, picture) if form is not Format.jsonl else _all(found, picture)
 
     with_error = settings.method in COMPLETE_METHODS
     write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], form)
-    if tally and (explained > 1 or by):
-        table, bars = tally.save(out)
-        say(f"means over {explained} files: {table}, {bars}")
+    if tally.samples > 1 or (by and tally.samples):
+        table, bars = tally.save(out, f"means.{method.value}")
+        say(f"means over {tally.samples} files: {table}, {bars}")
     if unreadable:
         say(f"{len(unreadable)} could not be read")
         raise typer.Exit(1)
-
-
-def _attribute(spec: InputSpec, source: Source, name: str) -> str:
-    """What a file says of itself.
-
-    Raises:
-        InputError: It says nothing under this name.
-        OptionError: Files of this input say nothing of themselves.
-    """
-    from geovision.errors import InputError, OptionError
-    from geovision.spec import resolve
-
-    try:
-        header = resolve(spec.reader.partition(":")[0] + ":read_header")
-    except AttributeError:
-        raise OptionError(f"--by {name}: files of {spec.name!r} have no attributes to group by") from None
-    if source.error is not None:
-        raise source.error
-    attributes = header(source.name)
-    if name not in attributes:
-        raise InputError(
-            f"{source.name}: no attribute {name!r}; there are {', '.join(map(repr, attributes))}"
-        )
-    return str(attributes[name])
 
 
 def _incomplete(found: Explanation) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,11 @@ class Tally:
         if found.left_out and found.settings.method == self._first:
             self._parts.setdefault((group, LEFT_OUT), []).append((dict(found.left_out), 0.0))
 
-    def __bool__(self) -> bool:
-        return bool(self._parts)
+    @property
+    def samples(self) -> int:
+        """How many have something to count, whether it adds up or not."""
+        each = Counter(method for (_, method), parts in self._parts.items() for _ in parts)
+        return max(each.values(), default=0)
 
     @property
     def groups(self) -> list[str]:
@@ -60,18 +64,19 @@ class Tally:
     def rows(self) -> list[dict[str, Any]]:
         """A row a group, method and channel: the mean of what it adds, in units of the logit or of the
         field; the mean of its size, since what speaks for and against would cancel; samples in the means
-        and asked about, incomplete ones, and the largest error of completeness."""
+        and asked about, incomplete ones, and the largest error of completeness. A source counts in the
+        samples that have it."""
         rows = []
         for (group, method), parts in sorted(self._parts.items()):
-            whole = [each for each, error in parts if error <= WHOLE]
-            for name in parts[0][0]:
-                values = np.array([each[name] for each in whole])
+            for name in dict.fromkeys(name for each, _ in parts for name in each):
+                asked = [(each[name], error) for each, error in parts if name in each]
+                values = np.array([value for value, error in asked if error <= WHOLE])
                 rows.append({
                     "group": group, "method": method, "channel": name,
-                    "mean": float(values.mean()) if len(whole) else None,
-                    "mean_size": float(np.abs(values).mean()) if len(whole) else None,
-                    "samples": len(whole), "asked": len(parts), "incomplete": len(parts) - len(whole),
-                    "largest_error": max(error for _, error in parts),
+                    "mean": float(values.mean()) if len(values) else None,
+                    "mean_size": float(np.abs(values).mean()) if len(values) else None,
+                    "samples": len(values), "asked": len(asked), "incomplete": len(asked) - len(values),
+                    "largest_error": max(error for _, error in asked),
                 })  # fmt: skip
         return rows
 
@@ -94,21 +99,21 @@ class Tally:
     def _draw(self, axes: Axes, rows: Sequence[Mapping[str, Any]], method: str) -> None:
         names = list(dict.fromkeys(row["channel"] for row in rows))
         sources = list(dict.fromkeys(name.split()[0] for name in names))
-        colours = [f"C{sources.index(name.split()[0])}" for name in names]
         height = 0.8 / len(self.groups)
         for place, group in enumerate(self.groups):
             own = [row for row in rows if row["group"] == group and row["samples"]]
             if not own:
                 continue
+            colours = [f"C{sources.index(row['channel'].split()[0])}" for row in own]
             values = np.array([row["mean" if method == LEFT_OUT else "mean_size"] for row in own])
             if method != LEFT_OUT:
                 values = values / (values.sum() or 1.0)
-            at = np.arange(len(names)) - 0.4 + height * (place + 0.5)
+            at = np.array([names.index(row["channel"]) for row in own]) - 0.4 + height * (place + 0.5)
             hatch = _HATCHES[place % len(_HATCHES)]
             axes.barh(at, values, height, color=colours, hatch=hatch, edgecolor="white")
             if group:
                 axes.barh(0, 0, color="grey", hatch=hatch, edgecolor="white",
-                          label=f"{group}, {own[0]['samples']} samples")  # fmt: skip
+                          label=f"{group}, {max(row['samples'] for row in own)} samples")  # fmt: skip
         axes.set_yticks(range(len(names)), names)
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.tick_params(labelsize=6)

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from geovision.errors import InputError
+from geovision.errors import InputError, OptionError
 from geovision.models.preprocess import check, physical
 from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts, window_margins
 from geovision.spec import InputSpec, resolve
 
-__all__ = ["Loaded", "Source", "iter_sources"]
+__all__ = ["Loaded", "Source", "attribute_of", "iter_sources"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,26 @@ class Source:
             if valid is not None:
                 loaded.valid[spec.name] = valid
         return loaded
+
+
+def attribute_of(source: Source, name: str, spec: InputSpec) -> str:
+    """What a sample's file says of itself, such as its terrain, without its values.
+
+    Raises:
+        InputError: It says nothing under this name; `UnreadableFileError`: a damaged file.
+        OptionError: Files of this input say nothing of themselves.
+    """
+    try:
+        header = resolve(spec.reader.partition(":")[0] + ":read_header")
+    except AttributeError:
+        raise OptionError(f"files of {spec.name!r} have no attributes, such as {name!r}") from None
+    if source.error is not None:
+        raise source.error
+    attributes = header(source.name)
+    if name not in attributes:
+        known = ", ".join(map(repr, attributes))
+        raise InputError(f"{source.name}: no attribute {name!r}; there are {known}")
+    return str(attributes[name])
 
 
 # --- which samples ------------------------------------------------------------------------------
