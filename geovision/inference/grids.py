@@ -21,7 +21,7 @@ from torch import Tensor
 from geovision.errors import InputError, OptionError
 from geovision.models.ensembles import members_of
 from geovision.models.geomodel import GeoModel
-from geovision.models.onto_grid import refined, same_grid
+from geovision.models.onto_grid import refined
 from geovision.readers.grids import GridSource, align, brought_to, open_source, write_grids
 from geovision.readers.grids.variables import VARIABLES
 from geovision.spec import FieldTarget, Grid
@@ -151,7 +151,7 @@ def _stacked(
                          "regrid the file, or train the model with grids")  # fmt: skip
     # In pieces like the others, so that a static one is repeated day by day and not all at once.
     parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
-    moved = [field if same_grid(field, grid) else brought_to(field, grid) for field in parts]
+    moved = [brought_to(field, grid) for field in parts]
     stacked = xr.concat(xr.broadcast(*moved), dim="channel", coords="minimal", compat="override")
     leading = [axis for axis in ("time", "member") if axis in stacked.dims]
     return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), alignment

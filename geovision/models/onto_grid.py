@@ -9,7 +9,7 @@ What files need beyond that, such as rotated grids, `geovision.readers.grids.reg
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.spec import Grid, Grids
 
-__all__ = ["Method", "OntoGrid", "axis_weights", "blocks", "refined", "same_grid"]
+__all__ = ["Method", "OntoGrid", "axis_weights", "blocks", "refined"]
 
 Method = Literal["nearest", "bilinear", "bicubic"]
 _Floats = NDArray[np.floating]
@@ -154,17 +154,6 @@ def refined(grid: Grid, factor: int) -> Grid:
         cell = np.clip(np.floor(at).astype(int), 0, len(axis) - 1)
         axes.append(tuple((np.array(axis)[cell] + (at - cell) * step[cell]).round(9).tolist()))
     return Grid(*axes)
-
-
-def same_grid(field: Any, grid: Any) -> bool:
-    """Whether two things with ``lat`` and ``lon`` lie on one grid with one-dimensional axes."""
-    if field["lat"].ndim != 1 or grid["lat"].ndim != 1:
-        return False
-    axes = [
-        Grid(tuple(np.asarray(each["lat"]).tolist()), tuple(np.asarray(each["lon"]).tolist()))
-        for each in (field, grid)
-    ]
-    return _equal(*axes)
 
 
 def _equal(one: Grid, other: Grid) -> bool:

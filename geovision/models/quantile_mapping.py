@@ -7,6 +7,7 @@ correction makes negative values of a quantity that has none.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 import torch
@@ -94,10 +95,8 @@ class EmpiricalQuantileMapping(_Correction):
         nodes = (self.modelled, self.observed)
         # Tensors of inference mode do not tell when they change.
         versions = None if any(each.is_inference() for each in nodes) else [each._version for each in nodes]
-        kept, same = self._kept, False
-        if kept and kept.versions == versions:
-            same = all(a is b for a, b in zip(kept.nodes, nodes, strict=True))
-        if kept and same:
+        kept = self._kept
+        if kept and kept.versions == versions and all(map(operator.is_, kept.nodes, nodes)):
             return kept.lines
         ratio = (self.observed[-1] / self.modelled[-1].clamp_min(1e-9)).clamp(0, _RATIO)
         lines = _lines(*nodes, ratio)

@@ -74,10 +74,18 @@ def brought_to(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.Dat
     if not (_is_regular(field) and _is_regular(target)):
         return regrid(field, target)
     own, wanted = ([np.asarray(grid[axis], float) for axis in ("lat", "lon")] for grid in (field, target))
-    if all(len(a) == len(b) and np.allclose(a, b, atol=1e-3) for a, b in zip(own, wanted, strict=True)):
+    if all(_same(a, b) for a, b in zip(own, wanted, strict=True)):
         return field
     finer = all(2 * _width(a) <= _width(b) * 1.001 for a, b in zip(own, wanted, strict=True))
     return regrid(field, target, "conservative" if finer else "bilinear")
+
+
+def _same(centres: _Floats, others: _Floats) -> bool:
+    """Within a hundredth of a cell: files round their axes."""
+    if len(centres) != len(others):
+        return False
+    cell = _width(centres) if len(centres) > 1 else 1.0
+    return bool(np.allclose(centres, others, rtol=0, atol=0.01 * cell))
 
 
 def _width(centres: _Floats) -> float:
