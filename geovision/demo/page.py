@@ -32,6 +32,8 @@ CAPTIONS = {
     "quantiles": "Quantiles of the answers over those of the truth: below the line the tail is too weak.",
     "spectra": "Power by wavelength: where the answer lies below the truth, it is too smooth.",
     "errors": "Bias and error of every cell over all samples held back.",
+    "taylor": "Correlation as the angle, variation over the truth's as the radius, of all days and of each "
+    "year or winter: the nearer to 1 on the axis, the better.",
     "mask_reliability": "How often what is said with a probability happens, and how often it is said.",
     "performance": "Detection over the part of what was said that happened, for every threshold; lines of "
     "equal critical success index.",

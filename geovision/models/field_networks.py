@@ -45,8 +45,8 @@ class FieldNetwork(nn.Module):
         others: Of the other channels.
         local: Learned fields of the answer's grid that stand beside the features: what is the same every
             day, such as relief; 0: none. They need grids.
-        skip: The interpolated rain stands beside the features too, so that the head begins where bilinear
-            interpolation ends.
+        skip: The interpolated rain stands beside the features too. The head has to learn what to make of it;
+            `geovision.models.residual` begins from it.
 
     Shape:
         ``(batch, channel, y, x)``, normalised -> ``(batch, num_features, factor y, factor x)``, or on the

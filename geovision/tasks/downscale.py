@@ -82,7 +82,7 @@ TASK = Task(
     metrics=METRICS,
     recipe=RECIPE,
     demo=Demo(
-        "downscale-tiny", samples=200,
+        "downscale-maunet-bicubic", samples=200,
         recipe=Recipe(stages=(Stage(epochs=20, batch_size=8, lr=4e-3, weight_decay=0.0, warmup=1),)),
     ),
     citation="Mishra Sharma and Mitra 2024, Neural Comput. Appl., doi:10.1007/s00521-024-09978-4; "
@@ -179,6 +179,8 @@ MODELS = (
     *networks("downscale", 4, (9_499_969, 5_799_251, 7_877_377, 1_515_329, 1_962_132, 13_377, 32_346)),
     residual("downscale-maunet-residual", 1, _RIDGE, 147_985,
              "MAUNet, small, learns what a ridge regression leaves"),
+    residual("downscale-maunet-bicubic", 1, {"factor": 4, "base": "bicubic"}, 155_985,
+             "MAUNet, small, learns what bicubic interpolation leaves"),
     residual("downscale-maunet-ensemble", 5, _RIDGE, 739_925,
              "five of maunet-residual side by side; their mean is the answer"),
     *baselines("downscale", 4),
