@@ -64,8 +64,8 @@ def regrid(
 
 
 def brought_to(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """The field on the grid of `target`, as suits the two grids: as it is where it lies on it; as means over
-    areas where its cells are at most half as wide, so that none of them is lost; else bilinear.
+    """The field on the grid of `target`, as suits the two grids: its values as they are where it lies on it;
+    as means over areas where its cells are at most half as wide, so that none of them is lost; else bilinear.
 
     Raises:
         InputError: The grids do not overlap.
@@ -74,8 +74,10 @@ def brought_to(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.Dat
     if not (_is_regular(field) and _is_regular(target)):
         return regrid(field, target)
     own, wanted = ([np.asarray(grid[axis], float) for axis in ("lat", "lon")] for grid in (field, target))
-    if all(_same(a, b) for a, b in zip(own, wanted, strict=True)):
+    if all(map(np.array_equal, own, wanted)):
         return field
+    if all(map(_same, own, wanted)):  # xarray joins axes by their exact values
+        return field.assign_coords(lat=target["lat"], lon=target["lon"])
     finer = all(2 * _width(a) <= _width(b) * 1.001 for a, b in zip(own, wanted, strict=True))
     return regrid(field, target, "conservative" if finer else "bilinear")
 
