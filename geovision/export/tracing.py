@@ -23,7 +23,7 @@ from geovision.explanation.layers import chosen_layer, views
 from geovision.explanation.question import Question
 from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import joined
+from geovision.models.joined import joined
 from geovision.models.sources import Loaded
 from geovision.spec import ClassTarget, InputSpec
 
