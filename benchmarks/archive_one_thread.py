@@ -10,6 +10,7 @@ Appends rows to ``archive_one_thread.csv`` beside this file.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import time
 from collections.abc import Callable
@@ -27,28 +28,26 @@ def main() -> None:
     options = arguments(__doc__ or "", frames=(256,), turns=3)
     torch.set_num_threads(1)
     for model, source, root in archives(options):
-        append(
-            options.out / "archive_one_thread.csv", one_thread(model, source, root, options.turns), show=True
-        )
+        append(options.out / "archive_one_thread.csv", one_thread(model, source, root, options), show=True)
 
 
-def one_thread(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, object]:
+def one_thread(model: GeoModel, source: Path, root: Path, options: argparse.Namespace) -> dict[str, object]:
     """Milliseconds of processor time a frame of each way, in this process."""
     files = sorted(source.glob("*.png"))
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_loop(model, files),
         "transformers": lambda: pipeline(model, files),
-        "archive": lambda: run(model, source, root, Workers(0)),
+        "archive": lambda: run(model, source, root, Workers(0), precision=options.precision),
     }
     if importlib.util.find_spec("transformers") is None:
         del ways["transformers"]
     best = dict.fromkeys(("plain", "transformers", "archive"), float("inf"))
-    for _ in range(turns):
+    for _ in range(options.turns):
         for name, way in ways.items():
             cost = 1000 * seconds(way, time.process_time) / len(files)
             best[name] = min(best[name], cost)
             print(f"{model.spec.name}, {name}: {cost:.1f} ms", flush=True)
-    return described(model, len(files), turns) | {
+    return described(model, len(files), options.turns, options.precision) | {
         **{f"{name}_ms": round(cost, 2) if cost < float("inf") else "" for name, cost in best.items()},
         "better_over_archive": round(min(best["plain"], best["transformers"]) / best["archive"], 2),
     }
