@@ -50,7 +50,7 @@ for name in sys.argv[1:]:
 
 _TORCH_PROBE = """
 import json, os, torch
-from geovision.hardware import hardware_bfloat16
+from geovision.hardware import hardware_bfloat16, hardware_int8
 print(json.dumps({
     "threads": torch.get_num_threads(),
     "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -58,6 +58,7 @@ print(json.dumps({
     "instructions": torch.backends.cpu.get_cpu_capability(),
     "amx": torch.cpu._is_amx_tile_supported(),
     "bf16": hardware_bfloat16(),
+    "int8": hardware_int8(),
     "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
 }))
 """
@@ -267,7 +268,9 @@ def _processor() -> Iterator[Finding]:
     seen = json.loads(process.stdout)
     yield thread_finding(seen["threads"], seen["cores"], openmp=seen["openmp"])
     bfloat16 = "with AMX" if seen["amx"] else "yes" if seen["bf16"] else "no, so float32 is used"
-    yield Finding("ok", "processor", f"{seen['instructions']}; bfloat16 saves time: {bfloat16}")
+    int8 = "with VNNI" if seen["int8"] else "no"
+    arithmetic = f"bfloat16 saves time: {bfloat16}; --precision int8: {int8}"
+    yield Finding("ok", "processor", f"{seen['instructions']}; {arithmetic}")
     yield Finding("ok", "graphics processor", ", ".join(seen["cuda"]) or "none; the processor does it all")
 
 
