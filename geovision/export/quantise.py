@@ -12,10 +12,10 @@ import torch
 
 from geovision.export.compact import narrow_floats, share_weights, shorten_names
 from geovision.export.tracing import mask_name
+from geovision.models.generated import ordinary_samples
 from geovision.models.geomodel import GeoModel
 from geovision.models.preprocess import physical
 from geovision.models.sources import iter_sources
-from geovision.spec import resolve
 
 if TYPE_CHECKING:
     import onnx
@@ -44,21 +44,11 @@ def calibration_inputs(
         InputError: Something that cannot be read.
     """
     if source is None:
-        return _stacked(model, _generated(model, count, seed))
+        return _stacked(model, ordinary_samples(model, count, seed=seed))
     sources = list(iter_sources(source, model.inputs))
     chosen = [sources[at] for at in sorted({round(n) for n in np.linspace(0, len(sources) - 1, count)})]
     loaded = (each.load(model.inputs) for each in chosen)
     return _stacked(model, ((each.inputs, each.valid) for each in loaded))
-
-
-def _generated(model: GeoModel, count: int, seed: int) -> Iterator[tuple[Mapping, Mapping]]:
-    adapter = resolve(model.task.datasets[model.task.dataset])
-    with tempfile.TemporaryDirectory() as folder:
-        root = adapter.synthetic(Path(folder), count, seed=seed)
-        data = adapter(root, size=model.inputs[0].size)
-        for index in range(min(count, len(data))):
-            sample = data[index]
-            yield sample["inputs"], sample["valid"]
 
 
 def _stacked(model: GeoModel, samples: Iterator[tuple[Mapping, Mapping]]) -> dict[str, np.ndarray]:

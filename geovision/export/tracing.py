@@ -24,7 +24,7 @@ from geovision.explanation.question import Question
 from geovision.heads.classification import NormalisedHead
 from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import joined
+from geovision.models.joined import joined
 from geovision.models.sources import Loaded
 from geovision.spec import ClassTarget, InputSpec
 
