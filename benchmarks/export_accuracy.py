@@ -42,18 +42,22 @@ Asked = Sequence[tuple[GeoModel, Photos]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options = arguments(__doc__ or "")
+    for name, asked in sets(options):
+        for calibration, source in (("generated", None), ("128 of CCSN", str(options.data))):
+            row = {"calibration": calibration, "photos": name, **compared(asked, source), **origin()}
+            append(Path(__file__).with_suffix(".csv"), row, show=True)
+
+
+def arguments(told: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="CCSN")
     parser.add_argument("--others", type=Path, help="labelled photos in one folder")
     parser.add_argument("--cross-validation", type=Path, metavar="FOLDER", help="of trained folds")
     parser.add_argument("--strange", type=Path, metavar="FOLDER", help="the folder of all data sets")
     parser.add_argument("--every", type=int, default=1, help="each n-th photo of CCSN alone")
     parser.add_argument("--model", default="cloud-mobilenetv2")
-    options = parser.parse_args()
-    for name, asked in sets(options):
-        for calibration, source in (("generated", None), ("128 of CCSN", str(options.data))):
-            row = {"calibration": calibration, "photos": name, **compared(asked, source), **origin()}
-            append(Path(__file__).with_suffix(".csv"), row, show=True)
+    return parser.parse_args()
 
 
 def sets(options: argparse.Namespace) -> Iterator[tuple[str, Asked]]:
@@ -105,17 +109,21 @@ def compared(asked: Asked, source: str | None) -> dict[str, float | int]:
             truth += [model.target.classes.index(code) for _, code in photos if code]
             for rows, path in zip(said, (exact, small), strict=True):
                 rows.append(answers(path, photos))
-    exactly, roughly = (np.concatenate(rows) for rows in said)
-    figures = {"size_ratio": np.mean(sizes), "agreement": (exactly[:, 0] == roughly[:, 0]).mean()}
-    if truth:
-        figures |= of_labels(np.array(truth), exactly[:, 0], roughly[:, 0])
-    figures |= {
+    return {"models": len(asked), "size_ratio": round(float(np.mean(sizes)), 4)} | figures(
+        np.array(truth), *(np.concatenate(rows) for rows in said)
+    )
+
+
+def figures(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float | int]:
+    """How alike answers are ``(photo, 2)``, and how right where the classes are known."""
+    found = {"agreement": (exactly[:, 0] == roughly[:, 0]).mean()}
+    if len(truth):
+        found |= of_labels(truth, exactly[:, 0], roughly[:, 0])
+    found |= {
         "flagged_float32": (exactly[:, 1] > 1).mean(), "flagged_int8": (roughly[:, 1] > 1).mean(),
         "outlier_rank_correlation": spearmanr(exactly[:, 1], roughly[:, 1]).statistic,
     }  # fmt: skip
-    return {"models": len(asked), "count": len(exactly)} | {
-        name: round(float(value), 4) for name, value in figures.items()
-    }
+    return {"count": len(exactly)} | {name: round(float(value), 4) for name, value in found.items()}
 
 
 def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float]:
