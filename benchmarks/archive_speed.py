@@ -48,7 +48,7 @@ BATCH = 32
 def main() -> None:
     options = arguments(__doc__ or "", frames=(3000,), turns=3)
     for model, source, root in archives(options):
-        append(options.out / "archive_speed.csv", speed(model, source, root, options.turns), show=True)
+        append(options.out / "archive_speed.csv", speed(model, source, root, options), show=True)
 
 
 def arguments(told: str, *, frames: tuple[int, ...], turns: int) -> argparse.Namespace:
@@ -56,6 +56,7 @@ def arguments(told: str, *, frames: tuple[int, ...], turns: int) -> argparse.Nam
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--frames", type=int, nargs="+", default=frames, help="sizes of the archive")
     parser.add_argument("--turns", type=int, default=turns, help="of each way")
+    parser.add_argument("--precision", default="auto", help="of the archive")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSV file")
     return parser.parse_args()
 
@@ -91,25 +92,27 @@ def frames(root: Path, count: int) -> Path:
 # --- speed --------------------------------------------------------------------------------------
 
 
-def speed(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, object]:
+def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace) -> dict[str, object]:
     files = sorted(source.glob("*.png"))
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_loop(model, files),
         "transformers": lambda: pipeline(model, files),
-        "one_worker": lambda: run(model, source, root, Workers(1)),
-        "archive": lambda: run(model, source, root, Workers(2)),
+        "one_worker": lambda: run(model, source, root, Workers(1), precision=options.precision),
+        "archive": lambda: run(model, source, root, Workers(2), precision=options.precision),
     }
     if importlib.util.find_spec("transformers") is None:
         print("transformers is not installed: its pipeline is left out", flush=True)
         del ways["transformers"]
     best = dict.fromkeys(("plain", "transformers", "one_worker", "archive"), 0.0)
-    for _ in range(turns):
+    for _ in range(options.turns):
         for name, way in ways.items():
             rate = len(files) / seconds(way, time.perf_counter)
             best[name] = max(best[name], rate)
             print(f"{model.spec.name}, {name}: {rate:.0f} frames/s", flush=True)
-    start = seconds(lambda: run(model, files[0], root, Workers(2)), time.perf_counter)
-    return described(model, len(files), turns) | {
+    start = seconds(
+        lambda: run(model, files[0], root, Workers(2), precision=options.precision), time.perf_counter
+    )
+    return described(model, len(files), options.turns, options.precision) | {
         **{f"{name}_frames_per_s": round(rate, 1) or "" for name, rate in best.items()},
         "archive_over_better": round(best["archive"] / max(best["plain"], best["transformers"]), 2),
         "two_workers_over_one": round(best["archive"] / best["one_worker"], 2),
@@ -117,11 +120,11 @@ def speed(model: GeoModel, source: Path, root: Path, turns: int) -> dict[str, ob
     }  # fmt: skip
 
 
-def described(model: GeoModel, frames: int, turns: int) -> dict[str, object]:
+def described(model: GeoModel, frames: int, turns: int, precision: str = "auto") -> dict[str, object]:
     return {
         "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
         "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": frames, "turns": turns,
-        "precision": str(prepare(model, "auto").dtype).removeprefix("torch."),
+        "precision": str(prepare(model, precision).dtype).removeprefix("torch."),
     }  # fmt: skip
 
 
@@ -167,10 +170,13 @@ def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
     return [answer[0]["label"] for answer in ask(paths(), batch_size=BATCH)]
 
 
-def run(model: GeoModel, source: Path, root: Path, workers: Workers, *, read: bool = True) -> None:
+def run(
+    model: GeoModel, source: Path, root: Path, workers: Workers, *, read: bool = True,
+    precision: str = "auto",
+) -> None:  # fmt: skip
     out = root / "table"
     shutil.rmtree(out, ignore_errors=True)
-    summary = geovision.archive(model, source, out, reading=READING, workers=workers)
+    summary = geovision.archive(model, source, out, reading=READING, workers=workers, precision=precision)
     assert not summary.bad
     assert not summary.failed
     if read:

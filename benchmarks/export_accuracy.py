@@ -1,23 +1,29 @@
 """How a model in 8 bits answers beside the same in 32: on photos that it was trained on, on photos of other
-makers, and on photos of CCSN that it did not see.
+makers, on photos of CCSN that it did not see, and on pictures that are no skies.
 
-    python benchmarks/export_accuracy.py --data CCSN --others PHOTOS --cross-validation FOLDER
+    python benchmarks/export_accuracy.py --data CCSN --others PHOTOS --cross-validation FOLDER --strange DATA
 
 Both are exported files. CCSN's photos are those that the shipped weights were trained on, so their scores
 are no measure of that model; what counts is the difference. Others are labelled photos in one folder, called
 like ``Ac_anything.jpg``. FOLDER holds the folds of `examples/cloud_shipped_weights.py`, the finished ones of
-which are each asked about the photos that they did not see, and scored together.
+which are each asked about the photos that they did not see, and scored together. Pictures that are no skies
+are those that `not_skies` makes of the folder of all data sets: they have no class, and what counts is if the
+outlier score notices.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import not_skies
 import numpy as np
+from PIL import Image
 from rows import append
+from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
 import geovision
@@ -28,8 +34,8 @@ from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin
 from geovision.runtime import Model
 
-Photos = Sequence[tuple[Path, str]]
-"""Files, and the code of each one's class."""
+Photos = Sequence[tuple[Path | bytes, str]]
+"""Files or their content, and the code of each one's class; empty where it has none."""
 
 Asked = Sequence[tuple[GeoModel, Photos]]
 """Models, and the photos that each is asked about."""
@@ -40,6 +46,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="CCSN")
     parser.add_argument("--others", type=Path, help="labelled photos in one folder")
     parser.add_argument("--cross-validation", type=Path, metavar="FOLDER", help="of trained folds")
+    parser.add_argument("--strange", type=Path, metavar="FOLDER", help="the folder of all data sets")
     parser.add_argument("--every", type=int, default=1, help="each n-th photo of CCSN alone")
     parser.add_argument("--model", default="cloud-mobilenetv2")
     options = parser.parse_args()
@@ -65,6 +72,15 @@ def sets(options: argparse.Namespace) -> Iterator[tuple[str, Asked]]:
              [known[place] for place in held_out(answers)[:: options.every]])
             for answers in sorted(options.cross_validation.glob("fold-*/predictions.npz"))
         ]  # fmt: skip
+    if options.strange:
+        found = [each for kind in not_skies.pictures(options.strange).values() for each in kind]
+        yield "no skies", [(shipped, [(_png(values), "") for _, values in found])]
+
+
+def _png(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, "png")
+    return stream.getvalue()
 
 
 def held_out(answers: Path) -> list[int]:
@@ -76,7 +92,8 @@ def held_out(answers: Path) -> list[int]:
 
 def compared(asked: Asked, source: str | None) -> dict[str, float | int]:
     """Sizes, agreement, and scores of both files, over all models together."""
-    said: list[list[np.ndarray]] = [[], [], []]
+    truth: list[int] = []
+    said: list[list[np.ndarray]] = [[], []]
     sizes = []
     for model, photos in asked:
         with tempfile.TemporaryDirectory() as temporary:
@@ -85,23 +102,35 @@ def compared(asked: Asked, source: str | None) -> dict[str, float | int]:
                 model, Path(temporary) / "small.onnx", calibration=calibration_inputs(model, source)
             )
             sizes.append(small.stat().st_size / exact.stat().st_size)
-            said[0].append(np.array([model.target.classes.index(code) for _, code in photos]))
-            said[1].append(answers(exact, photos))
-            said[2].append(answers(small, photos))
-    truth, exactly, roughly = (np.concatenate(each) for each in said)
+            truth += [model.target.classes.index(code) for _, code in photos if code]
+            for rows, path in zip(said, (exact, small), strict=True):
+                rows.append(answers(path, photos))
+    exactly, roughly = (np.concatenate(rows) for rows in said)
+    figures = {"size_ratio": np.mean(sizes), "agreement": (exactly[:, 0] == roughly[:, 0]).mean()}
+    if truth:
+        figures |= of_labels(np.array(truth), exactly[:, 0], roughly[:, 0])
+    figures |= {
+        "flagged_float32": (exactly[:, 1] > 1).mean(), "flagged_int8": (roughly[:, 1] > 1).mean(),
+        "outlier_rank_correlation": spearmanr(exactly[:, 1], roughly[:, 1]).statistic,
+    }  # fmt: skip
+    return {"models": len(asked), "count": len(exactly)} | {
+        name: round(float(value), 4) for name, value in figures.items()
+    }
+
+
+def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float]:
     f1 = [float(f1_score(truth, each, average="macro")) for each in (exactly, roughly)]
-    figures = {
-        "size_ratio": np.mean(sizes), "agreement": (exactly == roughly).mean(),
+    return {
         "macro_f1_float32": f1[0], "macro_f1_int8": f1[1], "macro_f1_lost": f1[0] - f1[1],
         "top1_float32": (exactly == truth).mean(), "top1_int8": (roughly == truth).mean(),
     }  # fmt: skip
-    return {"models": len(asked), "count": len(truth)} | {k: round(float(v), 4) for k, v in figures.items()}
 
 
 def answers(path: Path, photos: Photos) -> np.ndarray:
-    """Index of the likeliest class of each photo."""
+    """Index of the likeliest class of each photo, and its outlier score ``(photo, 2)``."""
     model = Model(path)
-    return np.concatenate([model.run([model.read(photo)])["logits"].argmax(1) for photo, _ in photos])
+    told = (model.run([model.read(photo)]) for photo, _ in photos)
+    return np.array([(each["logits"][0].argmax(), each["outlier_score"][0]) for each in told])
 
 
 if __name__ == "__main__":

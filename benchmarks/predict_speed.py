@@ -169,7 +169,7 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
         "ratio_lowest_turn": round(min(ratios), 2),
         "ratio_highest_turn": round(max(ratios), 2),
         "ratio_processor_time": round(sum(slow.processor) / sum(fast.processor), 2),
-        "same_top1_as_float32": agreement(model, photos[:: max(1, len(photos) // 1000)]),
+        "same_top1_as_float32": agreement(model, photos[:: max(1, len(photos) // 1000)], options.precision),
         "threads": torch.get_num_threads(),
         "processor": processor(),
         "versions": f"torch {torch.__version__}, timm {timm.__version__}, pillow {PIL.__version__}",
@@ -182,11 +182,11 @@ def opened(name: str, *, fresh: bool) -> GeoModel:
     return geovision.create(name, pretrained=bool(geovision.info(name).weights) and not fresh)
 
 
-def agreement(model: GeoModel, photos: Sequence[Path]) -> float:
+def agreement(model: GeoModel, photos: Sequence[Path], precision: str) -> float:
     """Share of photos with the same likeliest class as the unchanged network in float32 on pictures
     decoded at their full scale."""
     spec = model.inputs[0]
-    answers = [answer.label for answer in model.predict(photos)]
+    answers = [answer.label for answer in model.predict(photos, precision=precision)]
     wanted = []
     for start in range(0, len(photos), 32):
         pictures = [full_scale(path, spec.size) for path in photos[start : start + 32]]

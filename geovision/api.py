@@ -201,7 +201,7 @@ def load(path: str | Path) -> GeoModel:
 
 def load_dataset(
     name: str, root: str | Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-    task: str | None = None, pixel_size: float | None = None,
+    task: str | None = None, pixel_size: float | None = None, synchronous: bool = True,
 ) -> GeoDataset:  # fmt: skip
     """A data set by name, from its files on disk.
 
@@ -213,14 +213,19 @@ def load_dataset(
         task: What ``"folder"`` is read for; None: ``"cloud"``.
         pixel_size: Metres that a pixel is to be wide on the ground, for data sets that have pixel
             sizes; None: the task's own.
+        synchronous: False takes sources, too, that run freely, as climate models do, so that no day of theirs
+            is one of the truth. Only what is fitted to distributions is trained on such, and only
+            distributions are scored.
 
     Raises:
         UnknownDatasetError: With the nearest names.
         OptionError: The data set has no such split, is none of `task`, or has no pixel sizes.
-        DatasetError: The folder is missing, empty, or of another layout.
+        DatasetError: The folder is missing, empty, or of another layout, or its sources run freely.
     """
     owner, reference = registry.dataset_reference(name, task)
     adapter = resolve(reference)
+    if not synchronous and adapter.may_run_freely:
+        return adapter(Path(root), split=split, size=size, synchronous=False)
     if pixel_size is not None:
         if not hasattr(adapter, "with_pixel_size"):
             raise OptionError(f"{name!r} has no pixel sizes: its pictures have none on the ground")

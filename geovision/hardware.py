@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 
-__all__ = ["hardware_bfloat16"]
+__all__ = ["hardware_bfloat16", "hardware_int8"]
 
 _GAIN = 1.3
 """How much faster bfloat16 has to be. Processors are far from this on either side: a half to a third
@@ -32,6 +32,18 @@ def hardware_bfloat16(device: str = "cpu") -> bool:
     if device == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return False
+
+
+def hardware_int8() -> bool:
+    """Whether the processor multiplies 8-bit integers and sums them in 32 bits in one instruction (VNNI).
+
+    Without it, sums of two products would have to fit into 16 bits, which those of weights and activations
+    do not.
+    """
+    import torch
+
+    operator = hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    return torch.backends.mkldnn.is_available() and operator and torch.cpu._is_vnni_supported()
 
 
 def _bfloat16_gain() -> float:

@@ -69,6 +69,14 @@ def scores() -> ModuleType:
         return pytest.importorskip("scores")
 
 
+@pytest.fixture(scope="session")
+def pysteps() -> ModuleType:
+    """As `scores`. It has no wheels; `pip install '.[oracles]'` builds it with a C compiler."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("pysteps")
+
+
 @pytest.fixture(scope="module")
 def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     """The model that a module exports, on a server that answers and on one whose page answers by itself."""

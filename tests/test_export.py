@@ -13,16 +13,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from test_contract import ENTRIES, SIZE, inputs_of, name_of, tiny
 
 import geovision
 from geovision import registry
 from geovision.cli import main
 from geovision.errors import ExportError, InputError, OptionError
-from geovision.export import METADATA_KEY, calibration_inputs, describe, export
+from geovision.export import METADATA_KEY, calibration_inputs, compact, describe, export
 from geovision.export.onnx_file import onnx_of, run
 from geovision.export.quantise import quantise
 from geovision.export.tracing import MAP, graph_inputs
+from geovision.heads.classification import NormalisedHead
 from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import ClassTarget, ModelSpec
@@ -230,7 +232,7 @@ def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
     whole = export(model, tmp_path / "whole.onnx")
     ranges = calibration_inputs(model, count=22)
     small = export(model, tmp_path / "small.onnx", calibration=ranges)
-    assert small.stat().st_size < 0.33 * whole.stat().st_size
+    assert small.stat().st_size < 0.28 * whole.stat().st_size
     pictures = {name: values[:8] for name, values in ranges.items()}
     answers = [run(onnx.load(path), pictures) for path in (whole, small)]
     spread = answers[0]["logits"].std(0).max()
@@ -240,15 +242,82 @@ def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
     assert metadata[0] == metadata[1]
 
 
-def test_the_map_in_eight_bits_is_a_map():
+def test_the_shipped_model_in_eight_bits_keeps_its_map_and_its_outlier_score():
     model = geovision.create("cloud-mobilenetv2", pretrained=True)
     ranges = calibration_inputs(model, count=4)
+    noise = np.random.default_rng(0).random((4, 3, 256, 256), np.float32)
+    pictures = {"image": np.concatenate([ranges["image"], noise])}
     whole = onnx_of(model)
-    expected = run(whole, ranges)[MAP]
-    found = run(quantise(whole, ranges), ranges)[MAP]  # which alters what it is given
-    assert np.isfinite(found).all()
-    for one, other in zip(found, expected, strict=True):
+    expected, size = run(whole, pictures), whole.ByteSize()
+    small = quantise(whole, ranges)  # which alters what it is given
+    assert small.ByteSize() < 0.27 * size
+    onnx.checker.check_model(small, full_check=True)
+    found = run(small, pictures)
+    assert np.isfinite(found[MAP]).all()
+    for one, other in zip(found[MAP][:4], expected[MAP], strict=False):
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.5
+    # Noise lies outside all that the ranges were taken from, and is cut off there.
+    assert found["outlier_score"][4:].min() > 2
+    np.testing.assert_allclose(found["outlier_score"][:4], expected["outlier_score"][:4], rtol=0.1)
+
+
+@torch.no_grad()
+def test_a_normalisation_is_joined_to_the_head():
+    torch.manual_seed(0)
+    head = NormalisedHead(40, registry.find_task("cloud").target).eval()
+    norm = head.norm
+    for values in (norm.running_mean, norm.bias.data):
+        values.normal_(std=3)
+    for values in (norm.running_var, norm.weight.data):
+        values.copy_(torch.logspace(-4, 4, 40))
+    features = norm.running_mean + norm.running_var.sqrt() * torch.randn(6, 40)
+    expected = head(features)
+    joined = head.joined()
+    torch.testing.assert_close(joined(features), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(joined.joined()(features), joined(features))
+    assert not any(isinstance(each, torch.nn.BatchNorm1d) for each in joined.modules())
+    torch.testing.assert_close(head(features), expected)
+
+
+def constants(written: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {each.name: numpy_helper.to_array(each) for each in written.graph.initializer}
+
+
+def test_tables_are_kept_narrow_and_read_as_they_were():
+    rng = np.random.default_rng(0)
+    table = (
+        rng.normal(size=(2000, 20)).astype(np.float32) * np.logspace(-3, 3, 2000, dtype=np.float32)[:, None]
+    )
+    table[7] = 0
+    others = rng.normal(size=(3, 100, 100)).astype(np.float32)
+    places = rng.integers(0, 300, (20, 600))
+    nodes = [
+        onnx.helper.make_node("MatMul", ["given", "table"], ["product"], "one"),
+        onnx.helper.make_node("Mul", ["others", "factor"], ["scaled"], "two"),
+        onnx.helper.make_node("Identity", ["places"], ["placed"], "three"),
+    ]
+    kinds = onnx.TensorProto
+    graph = onnx.helper.make_graph(
+        nodes, "it", [onnx.helper.make_tensor_value_info("given", kinds.FLOAT, [None, 2000])],
+        [onnx.helper.make_tensor_value_info(n, t, None)
+         for n, t in (("product", kinds.FLOAT), ("scaled", kinds.FLOAT), ("placed", kinds.INT64))],
+        [numpy_helper.from_array(v, n)
+         for n, v in (("table", table), ("others", others), ("places", places), ("factor", np.float32([2])))],
+    )  # fmt: skip
+    written = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+    )  # fmt: skip
+    given = {"given": np.eye(2000, dtype=np.float32)}
+    compact.narrow_integers(written)
+    compact.narrow_floats(written)
+    kinds_kept = {str(each.dtype) for each in constants(written).values() if each.size > 2000}
+    assert kinds_kept == {"int8", "float16", "uint16"}
+    compact.shorten_names(written)
+    found = run(written, given)
+    np.testing.assert_array_equal(found["placed"], places)
+    np.testing.assert_allclose(found["scaled"], 2 * others, rtol=1e-3, atol=1e-5)
+    error = np.abs(found["product"] - table).max(1)
+    assert (error <= 0.5001 * np.abs(table).max(1) / 127).all()
 
 
 def test_calibration_pictures_may_be_ones_own(skies: Path):
@@ -278,6 +347,7 @@ def test_axes_that_nobody_knows_are_asked_for():
     [
         (["--calibration", "photos"], "--calibration is for --int8"),
         (["--axis", "time"], "--axis 'time' is not understood; give NAME=LENGTH"),
+        (["--format", "web", "--with-runtime"], "--axis and --with-runtime are for --format onnx"),
     ],
 )
 def test_options_that_make_no_sense_are_told(options: list[str], message: str, capsys, tmp_path: Path):

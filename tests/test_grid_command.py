@@ -1,4 +1,4 @@
-"""Files of rain through a model: what is kept, what is refused, and that pieces make no difference."""
+"""Files of rain through a model by the command: what it says and refuses, and that nothing is lost then."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 import geovision
 from geovision.cli import main
 from geovision.datasets.iberia import IberiaWinters
-from geovision.datasets.rain_grids import BiasedRain, CoarseRain
-from geovision.datasets.synthetic.rain import fields, write
+from geovision.datasets.rain_grids import CoarseRain
+from geovision.datasets.synthetic.rain import write
 from geovision.errors import InputError, OptionError
-from geovision.inference import grids as engine
 from geovision.inference.grids import apply_to_grids
-from geovision.models.geomodel import GeoModel
-from geovision.readers.grids import open_grid, reading, write_grid
-from geovision.training.statistics import fit_statistics
 
 
 @pytest.fixture(scope="module")
@@ -27,112 +22,8 @@ def coarse(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
     return CoarseRain(CoarseRain.synthetic(tmp_path_factory.mktemp("coarse"), 80, seed=3))
 
 
-@pytest.fixture(scope="module")
-def bilinear(coarse: CoarseRain) -> GeoModel:
-    return geovision.create("downscale-bilinear", **coarse.options())
-
-
 def fine(path: Path) -> xr.DataArray:
     return xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else "h5netcdf")["precipitation"]
-
-
-@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
-def test_what_comes_out_is_what_the_model_says_day_by_day(
-    suffix: str, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
-    model = geovision.create("downscale-tiny", **coarse.options())
-    fit_statistics(model, coarse)
-    seen: list[tuple[int, int]] = []
-    summary = apply_to_grids(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / f"fine{suffix}",
-                             progress=lambda *step: seen.append(step))  # fmt: skip
-    found = fine(summary.out)
-    assert (summary.fields, summary.variables) == (80, ("precipitation",))
-    assert len(seen) == 12  # pieces of seven days
-    assert seen[-1] == (80, 80)
-    assert found.attrs["units"] == "mm day-1"
-    truth = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")
-    assert np.allclose(found["lat"], truth["lat"])
-    assert np.allclose(found["lon"], truth["lon"])
-    assert (found["time"].values == truth["time"].values).all()
-    for day in (0, 11, 79):
-        (answer,) = model.predict({"fields": coarse[day]["inputs"]["fields"]})
-        assert np.allclose(found[day].values, answer.values, atol=1e-4, equal_nan=True)
-
-
-def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
-    _, given, _ = fields(5, seed=1, size=(16, 24), calendar="noleap", start="2000-02-27")
-    members = xr.concat([given, given * 2], dim="member").assign_coords(member=[3, 7])
-    members = members.transpose("time", "member", "lat", "lon").assign_attrs(
-        units="mm day-1", source="a model"
-    )
-    write_grid(members, tmp_path / "in.nc", units="kg m-2 s-1")
-    model = geovision.create("downscale-nearest")
-    apply_to_grids(model, {"precipitation": tmp_path / "in.nc"}, tmp_path / "out.nc", out_units="kg m-2 s-1")
-    found = fine(tmp_path / "out.nc")
-    assert found.dims == ("time", "member", "lat", "lon")
-    assert found["member"].values.tolist() == [3, 7]
-    assert found["time"].dt.calendar == "noleap"
-    assert str(found["time"].values[2])[:10] == "2000-03-01"
-    assert found.attrs["units"] == "kg m-2 s-1"
-    assert found.attrs["source"] == "a model"
-    expected = np.repeat(np.repeat(given.values, 4, 1), 4, 2)
-    assert np.allclose(found[:, 0].values * 86400, expected, rtol=1e-4)
-    assert np.allclose(found[:, 1].values * 86400, 2 * expected, rtol=1e-4)
-    assert np.allclose(np.diff(found["lat"]), 0.25)
-
-
-def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp_path: Path) -> None:
-    quantiles = geovision.create("downscale-tiny", head="quantiles",
-                                 head_options={"quantiles": [0.1, 0.5, 0.9]}, **coarse.options())  # fmt: skip
-    fit_statistics(quantiles, coarse)
-    given = {"pr": coarse.root / "rain_coarse.nc"}
-    apply_to_grids(quantiles, given, tmp_path / "quantiles.nc")
-    found = xr.open_dataset(tmp_path / "quantiles.nc", engine="h5netcdf")
-    assert set(found.data_vars) == {"precipitation", "quantile_0.1", "quantile_0.5", "quantile_0.9"}
-    assert bool(
-        (found["quantile_0.1"] <= found["quantile_0.9"]).where(found["precipitation"].notnull(), True).all()
-    )
-    gamma = geovision.create("downscale-tiny", head="bernoulli-gamma", **coarse.options())
-    fit_statistics(gamma, coarse)
-    apply_to_grids(gamma, given, tmp_path / "members.nc", members=3, seed=2)
-    drawn = fine(tmp_path / "members.nc")
-    assert drawn.sizes["member"] == 3
-    there = drawn.notnull().all("member")
-    assert bool((drawn.std("member").where(there, 1) > 0).any())
-    plain = geovision.create("downscale-tiny", **coarse.options())
-    fit_statistics(plain, coarse)
-    with pytest.raises(OptionError, match="the model has no dropout"):
-        apply_to_grids(plain, given, tmp_path / "none.nc", members=3)
-    assert not (tmp_path / "none.nc").exists()
-
-
-def test_members_by_dropout_do_not_depend_on_pieces(
-    coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = geovision.create("downscale-tiny", arch={"dropout": 0.3}, **coarse.options())
-    fit_statistics(model, coarse)
-    given = {"pr": coarse.root / "rain_coarse.nc"}
-    apply_to_grids(model, given, tmp_path / "whole.nc", members=2)
-    monkeypatch.setattr(engine, "_PIECE", 13 * 4 * (8 * 12 + 32 * 48 * 2))
-    apply_to_grids(model, given, tmp_path / "pieces.nc", members=2, batch_size=5)
-    whole, pieces = fine(tmp_path / "whole.nc"), fine(tmp_path / "pieces.nc")
-    assert np.allclose(whole, pieces, atol=1e-4, equal_nan=True)
-    assert not np.allclose(whole[:, 0], whole[:, 1], equal_nan=True)
-
-
-def test_quantile_delta_takes_the_period_of_the_file(tmp_path: Path) -> None:
-    data = BiasedRain(BiasedRain.synthetic(tmp_path / "biased", 80, seed=3))
-    model = geovision.create("biascorrect-quantile-delta", **data.options())
-    geovision.train(model, data, progress=False)
-    apply_to_grids(model, {"pr": data.root / "rain_model.nc"}, tmp_path / "out.nc")
-    given = open_grid(data.root / "rain_model.nc", "precipitation")
-    expected = model.network.correction(torch.from_numpy(given.values))
-    expected = expected.clamp(0, float(model.head.limit)).numpy()
-    assert np.allclose(fine(tmp_path / "out.nc").values, expected, rtol=1e-3, atol=1e-3)
-
-
-# --- the command, and bad input ---------------------------------------------------------------------
 
 
 def run(*arguments: object) -> int:
@@ -186,12 +77,18 @@ def _holed(values: np.ndarray) -> np.ndarray:
 
 
 CHANGES = {
-    "no units": (lambda v: v, None, (), "has no units; declare them"),
+    "no units": (lambda v: v, None, (), "has no units; declare them with units=, or --units"),
     "a flux as a rate": (lambda v: v, "mm/day", (), "would be plausible in 'kg m-2 s-1'"),
     "an unknown unit": (lambda v: v, "furlong/fortnightly", (), "unit 'furlong/fortnightly' is not known"),
     "another quantity": (lambda v: v, "K", (), "cannot be converted"),
     "contradicted": (lambda v: v, "kg m-2 s-1", ("--units", "pr=mm/day"), "was declared 'mm/day'"),
     "negative": (lambda v: v - 1e-4, "kg m-2 s-1", (), "negative precipitation"),
+    "negative by little": (
+        lambda v: np.where(v > 0, v, -2e-9),
+        "kg m-2 s-1",
+        (),
+        "expected 0 to 10000 (negative precipitation: anomalies, or a damaged file)",
+    ),
     "constant": (lambda v: np.full_like(v, 1e-4), "kg m-2 s-1", (), "in every cell of all 80 steps"),
     "empty": (lambda v: np.full_like(v, np.nan), "kg m-2 s-1", (), "is missing everywhere"),
     "infinite": (lambda v: np.where(v > 0, np.inf, v), "kg m-2 s-1", (), "infinite"),
@@ -241,7 +138,7 @@ def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseR
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")
     dataset.assign_coords(lat=dataset["lat"] - 80).to_netcdf(tmp_path / "south.nc", engine="h5netcdf")
     model = geovision.load(saved)
-    with pytest.raises(InputError, match="grids do not overlap"):
+    with pytest.raises(InputError, match=r"south\.nc: grids do not overlap: one has latitudes -43\.5 to"):
         apply_to_grids(model, {"pr": tmp_path / "south.nc"}, tmp_path / "out.nc")
     with pytest.raises(InputError, match="takes no 'psl'; it takes precipitation"):
         apply_to_grids(model, {"psl": tmp_path / "south.nc"}, tmp_path / "out.nc")
@@ -250,6 +147,92 @@ def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseR
         apply_to_grids(both, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
     with pytest.raises(OptionError, match="answers with a class, not with a field"):
         apply_to_grids(geovision.create("cloud-tiny"), {}, tmp_path / "out.nc")
+
+
+def test_what_is_read_is_not_written_over(
+    saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    rain = tmp_path / "rain.nc"
+    rain.write_bytes((coarse.root / "rain_coarse.nc").read_bytes())
+    for given in (rain, tmp_path / "r*.nc"):
+        assert run("grid", saved, given, "--out", tmp_path / "sub" / ".." / "rain.nc") != 0
+        assert "rain.nc: this file is read, and would be lost" in capsys.readouterr().err
+    assert rain.read_bytes() == (coarse.root / "rain_coarse.nc").read_bytes()
+
+
+def test_a_part_of_the_grid_is_answered_and_told(
+    saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
+    dataset.isel(lat=slice(4, None), lon=slice(0, 9)).to_netcdf(tmp_path / "part.nc", engine="h5netcdf")
+    assert run("grid", saved, tmp_path / "part.nc", "--out", tmp_path / "out.nc") == 0
+    assert "part.nc covers 38% of the grid of downscale-quantile-mapping" in capsys.readouterr().err
+    found = fine(tmp_path / "out.nc")
+    assert np.isnan(found[:, :16]).all()
+    assert np.isnan(found[:, :, 36:]).all()
+    assert run("grid", saved, coarse.root / "rain_coarse.nc", "--out", tmp_path / "whole.nc") == 0
+    assert "covers" not in capsys.readouterr().err
+    assert np.allclose(found[:, 18:, :34], fine(tmp_path / "whole.nc")[:, 18:, :34], equal_nan=True)
+
+
+def test_one_of_several_variables_is_chosen(
+    saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
+    dataset["tp"] = (dataset["precipitation"] * 2).assign_attrs(dataset["precipitation"].attrs)
+    dataset.to_netcdf(tmp_path / "two.nc", engine="h5netcdf")
+    assert run("grid", saved, tmp_path / "two.nc", "--out", tmp_path / "out.nc") == 1
+    assert "precipitation and tp may each be precipitation" in capsys.readouterr().err
+    for name in ("precipitation", "tp"):
+        out = tmp_path / f"{name}.nc"
+        assert run("grid", saved, tmp_path / "two.nc", "--out", out, "--variable", f"pr={name}") == 0
+    one, other = fine(tmp_path / "precipitation.nc"), fine(tmp_path / "tp.nc")
+    assert float(other.sum()) > 1.2 * float(one.sum())
+
+
+def test_a_rotated_grid_without_its_pole_is_told_it(coarse: CoarseRain, tmp_path: Path) -> None:
+    """The axes of the file are degrees about a pole that it does not name."""
+    rotated = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
+    rotated = rotated.assign_coords(lat=rotated["lat"] - 40, lon=rotated["lon"] + 4)
+    rotated.to_netcdf(tmp_path / "rotated.nc", engine="h5netcdf")
+    geovision.create("downscale-bilinear", **coarse.options()).save(tmp_path / "model")
+    arguments = "grid", tmp_path / "model", tmp_path / "rotated.nc", "--out", tmp_path / "out.nc"
+    assert run(*arguments, "--pole", "pr=50,176") == 0  # its equator passes 40 N at 4 W
+    found, straight = fine(tmp_path / "out.nc"), coarse.root / "rain_coarse.nc"
+    apply_to_grids(geovision.load(tmp_path / "model"), {"pr": straight}, tmp_path / "straight.nc")
+    middle = {"lat": slice(39, 41), "lon": slice(-5, -3)}
+    expected = fine(tmp_path / "straight.nc").sel(middle)
+    assert np.corrcoef(found.sel(middle).values.ravel(), expected.values.ravel())[0, 1] > 0.99
+
+
+def test_what_runs_freely_is_corrected_by_the_command(
+    coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rain_coarse.nc", "rain_fine.nc"):
+        (tmp_path / name).symlink_to(coarse.root / name)
+    table = (coarse.root / "grids.toml").read_text()
+    (tmp_path / "grids.toml").write_text(table + "synchronous = false\n")
+    assert run("train", "downscale-tiny", "--data", tmp_path, "--out", tmp_path / "net") != 0
+    told = capsys.readouterr().err
+    assert "its inputs run freely" in told
+    assert "downscale-quantile-mapping" in told
+    assert run("train", "downscale-quantile-delta", "--data", tmp_path, "--out", tmp_path / "qdm") == 0
+    assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--bootstrap", 0) == 0
+    told = capsys.readouterr().out
+    assert "distributions alone are scored" in told
+    assert "p99_bias" in told
+    assert "rmse" not in told
+
+
+def test_statistics_hold_nothing_back_and_a_network_says_what_it_lacks(
+    coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = "--data", coarse.root, "--split", "2003"
+    assert run("train", "downscale-linear-scaling", *arguments, "--out", tmp_path / "scaled") == 0
+    assert "on 10 samples" in capsys.readouterr().err
+    assert run("train", "downscale-tiny", *arguments, "--out", tmp_path / "net") == 1
+    assert "1 unit; two or more are needed to split; --validation 0 holds" in capsys.readouterr().err
 
 
 def test_another_calendar_than_that_of_training_is_answered(
@@ -294,43 +277,3 @@ def test_what_looks_at_rain_alone_asks_for_no_other_field(name: str, channels: i
     assert not ended.value.code
     model = geovision.load(tmp_path / "out" / "model")
     assert len(model.inputs[0].channels) == channels
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_pieces_at_once_are_those_one_after_another(
-    threads: int, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = geovision.train(
-        geovision.create("downscale-quantile-mapping", **coarse.options()), coarse, progress=False
-    )
-    given = {"pr": coarse.root / "rain_coarse.nc"}
-    apply_to_grids(model, given, tmp_path / "whole.zarr")
-    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
-    seen: list[int] = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        apply_to_grids(model, given, tmp_path / "pieces.zarr", progress=lambda done, _: seen.append(done))
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert max(seen) == 80
-    assert np.array_equal(fine(tmp_path / "whole.zarr"), fine(tmp_path / "pieces.zarr"), equal_nan=True)
-
-
-def test_a_bad_value_in_the_last_piece_leaves_an_earlier_result(
-    coarse: CoarseRain, bilinear: GeoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_IN_MEMORY", 4096)
-    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
-    out = tmp_path / "fine.zarr"
-    apply_to_grids(bilinear, {"pr": coarse.root / "rain_coarse.nc"}, out)
-    earlier = fine(out).load()
-    with xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf") as rain:
-        bad = rain.load()
-    bad["precipitation"][79, 3, 4] = -1.0
-    bad.to_netcdf(tmp_path / "bad.nc", engine="h5netcdf")
-    with pytest.raises(InputError, match=r"bad\.nc: precipitation from -8\.64e\+04"):
-        apply_to_grids(bilinear, {"pr": tmp_path / "bad.nc"}, out)
-    assert fine(out).equals(earlier)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nc", "fine.zarr"]

@@ -38,14 +38,19 @@ def pair(*shape: int, seed: int = 0, gaps: float = 0.0) -> tuple[Tensor, Tensor]
     return 0.6 * truth + 0.5 * other, truth
 
 
-@pytest.fixture(scope="module")
-def pysteps() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("pysteps")
-
-
 # --- differences and correlation ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.2])
+def test_differences_are_those_of_pysteps(pysteps: ModuleType, gaps: float) -> None:
+    from pysteps.verification.detcontscores import det_cont_fct
+
+    p, t = pair(20, 6, 7, gaps=gaps)
+    names = {"rmse": "RMSE", "mae": "MAE", "bias": "ME", "correlation": "corr_p"}
+    there = p.isfinite() & t.isfinite()
+    theirs = det_cont_fct(*(each.where(there, torch.nan).numpy() for each in (p, t)), list(names.values()))
+    for own, name in names.items():
+        assert float(getattr(fields, own)(p, t)) == pytest.approx(float(theirs[name])), name
 
 
 def test_differences_over_all_that_is_there() -> None:
@@ -365,6 +370,17 @@ def test_a_wave_stands_at_its_frequency() -> None:
     assert len(frequency) == 24
 
 
+def test_spectral_distance_is_that_of_the_spectra_of_pysteps(pysteps: ModuleType) -> None:
+    from pysteps.utils.spectral import rapsd
+
+    p, t = pair(3, 33, 33)
+    own, wanted = (
+        np.mean([rapsd(field, fft_method=np.fft) for field in each.numpy()], axis=0)[1:] for each in (p, t)
+    )
+    expected = np.sqrt(np.mean((10 * np.log10(wanted / own)) ** 2))
+    assert float(spectra.ralsd(p, t)) == pytest.approx(expected)
+
+
 def test_spectral_distance() -> None:
     truth = rain(4, 32, 32)
     assert float(spectra.ralsd(truth, truth)) == 0
@@ -390,6 +406,25 @@ def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> 
         xr.DataArray(truth.numpy(), dims=("t", "y", "x")), "member", method=method,
     )  # fmt: skip
     assert float(ensembles.crps(members, truth, fair=fair)) == pytest.approx(float(theirs))
+
+
+def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
+    from pysteps.verification.probscores import CRPS
+
+    # Without dry cells: of a truth that is just one of the members pysteps leaves a part out.
+    members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 5, 6), (20, 5, 6)]))
+    truth[:3] = math.nan
+    assert float(ensembles.crps(members, truth, fair=False)) == pytest.approx(
+        CRPS(members.numpy(), truth.numpy())
+    )
+
+
+def test_ranks_are_those_of_pysteps(pysteps: ModuleType) -> None:
+    from pysteps.verification.ensscores import rankhist
+
+    members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 30), (20, 30)]))
+    theirs = rankhist(members.numpy(), truth.numpy(), normalize=False)
+    np.testing.assert_array_equal(ensembles.rank_histogram(members, truth).numpy(), theirs)
 
 
 def test_crps_by_hand() -> None:

@@ -25,7 +25,8 @@ from geovision.hardware import hardware_bfloat16
 from geovision.heads.prediction import ClassPrediction, Prediction
 from geovision.models.batch import iter_predict
 from geovision.models.geomodel import GeoModel, Options, assemble
-from geovision.models.prepared import Prepared, _ConvolutionActivation, prepare
+from geovision.models.joined import ConvolutionActivation
+from geovision.models.prepared import Prepared, prepare
 from geovision.models.sources import iter_sources
 from geovision.readers.images import expand, read_rgb
 from geovision.registry import find_model, find_task
@@ -277,7 +278,7 @@ def test_the_prepared_copy_answers_like_the_model(name: str, arch: dict[str, str
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 def test_normalisation_and_activation_are_taken_into_convolutions() -> None:
     network = Prepared(lively(geovision.create("cloud-mobilenetv2_100", size=SIZE)), torch.float32).network
-    joined = [module for module in network.modules() if isinstance(module, _ConvolutionActivation)]
+    joined = [module for module in network.modules() if isinstance(module, ConvolutionActivation)]
     assert sum(module.name == "hardtanh" for module in joined) == 35
     assert len(joined) == 52
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -364,7 +365,7 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
 
 def test_unknown_options(model: GeoModel) -> None:
     with pytest.raises(
-        OptionError, match="precision 'half' is not known; choose one of auto, float32, bfloat16"
+        OptionError, match="precision 'half' is not known; choose one of auto, float32, bfloat16, int8"
     ):
         model.predict([], precision="half")
     with pytest.raises(OptionError, match="batch_size must be 1 or more, not 0"):
@@ -467,7 +468,7 @@ def sky(shared_data: Path, model: GeoModel) -> dict[str, torch.Tensor]:
 def test_one_sided_padding_by_the_kernel(shape: tuple, kernel: int, stride: int, dilation: int) -> None:
     torch.manual_seed(0)
     plain = Conv2dSame(6, 6, kernel, stride, dilation=dilation, groups=3)
-    joined = _ConvolutionActivation(plain, nn.ReLU6())
+    joined = ConvolutionActivation(plain, nn.ReLU6())
     x = torch.randn(2, 6, *shape)
     with torch.no_grad():
         wanted = F.relu6(plain(x))

@@ -103,7 +103,7 @@ def test_a_file_without_units_needs_them_declared(tmp_path: Path) -> None:
     del field.attrs["units"]
     path = written(field, tmp_path / "bare.nc")
     with pytest.raises(
-        InputError, match=r"bare\.nc: 'pr' has no units; declare them, for instance 'mm day-1'"
+        InputError, match=r"bare\.nc: 'pr' has no units; declare them with units=, .* for instance 'mm day-1'"
     ):
         open_grid(path, "precipitation")
     np.testing.assert_array_equal(open_grid(path, "precipitation", units="mm/day"), field)

@@ -37,6 +37,14 @@ def grid(
     select: Annotated[
         list[str] | None, typer.Option(help="Of further axes: NAME=AXIS:VALUE, such as hus850=plev:85000.")
     ] = None,
+    variable: Annotated[
+        list[str] | None,
+        typer.Option(help="Where a file has several that it may be: NAME=VARIABLE, such as pr=tp."),
+    ] = None,
+    pole: Annotated[
+        list[str] | None,
+        typer.Option(help="North pole of a rotated grid that does not say so: NAME=LAT,LON."),
+    ] = None,
     out_units: Annotated[str, typer.Option(help="Of the answer; mm day-1 if absent.")] = "",
     members: Annotated[int, typer.Option(min=0, help="Members of an ensemble; 0: one answer.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the members.")] = 0,
@@ -60,7 +68,9 @@ def grid(
         task = bar.add_task("fields", total=None)
         summary = apply_to_grids(
             opened, files, out, units=named(units or (), "--units", "NAME=UNIT", str),
-            select=named(select or (), "--select", "NAME=AXIS:NUMBER", _selection), out_units=out_units,
+            select=named(select or (), "--select", "NAME=AXIS:NUMBER", _selection),
+            variables=named(variable or (), "--variable", "NAME=VARIABLE", str),
+            poles=named(pole or (), "--pole", "NAME=LAT,LON", _pole), out_units=out_units,
             members=members, seed=seed, batch_size=batch_size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
@@ -68,6 +78,11 @@ def grid(
         say(summary.alignment)
     say(f"{summary.fields:,} fields, variables {', '.join(summary.variables)}")
     print(summary.out)
+
+
+def _pole(text: str) -> tuple[float, float]:
+    lat, lon = text.split(",")
+    return float(lat), float(lon)
 
 
 def _selection(text: str) -> dict[str, float]:

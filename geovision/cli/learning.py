@@ -15,7 +15,7 @@ from geovision import api, registry
 from geovision.cli.models import model_folder, open_model
 from geovision.cli.output import examples, say, write_json
 from geovision.errors import DatasetError, OptionError
-from geovision.spec import ClassTarget, ModelSpec, Recipe, resolve
+from geovision.spec import ClassTarget, FieldTarget, ModelSpec, Recipe, resolve
 
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset
@@ -117,7 +117,7 @@ def train(
     chosen = choose_recipe(spec, recipe, epochs, seed, precision, from_scratch=backbone_weights is None)
     dataset = dataset or _own_data(spec.task)
     samples = api.load_dataset(
-        dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task
+        dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task, synchronous=False
     )
     if predictors is None and "first_channel" in spec.capabilities:
         predictors = []
@@ -236,7 +236,7 @@ def evaluate(
 def _labelled_samples(model: GeoModel, dataset: str | None, data: Path, split: str | None) -> GeoDataset:
     """Samples as a trained model takes them, with its own names of their labels."""
     dataset = dataset or _own_data(model.task.name)
-    samples = api.load_dataset(dataset, data, split=split, task=model.task.name)
+    samples = api.load_dataset(dataset, data, split=split, task=model.task.name, synchronous=False)
     samples = _as_taken_by(model, samples)
     return _labelled_for(model, samples) if dataset == OWN_DATA else samples
 
@@ -265,13 +265,21 @@ def _hold_back(
     samples: GeoDataset, fraction: float | None, dataset: str, root: Path, model: GeoModel, seed: int
 ) -> tuple[GeoDataset, GeoDataset | None]:
     """What is trained on, and what is only watched."""
-    if fraction == 0:
+    if fraction == 0 or (fraction is None and _has_no_use_for(model)):
         return samples, None
     if fraction is None and "val" in samples.splits:
         with contextlib.suppress(DatasetError):  # this very data may lack the split
             held_back = api.load_dataset(dataset, root, split="val", task=model.task.name)
             return samples, _as_taken_by(model, held_back)
-    return samples.split_by_unit(fraction or 0.1, seed=seed)
+    try:
+        return samples.split_by_unit(fraction or 0.1, seed=seed)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; --validation 0 holds none back") from error
+
+
+def _has_no_use_for(model: GeoModel) -> bool:
+    """Whether nothing watches samples that are held back: fields by statistics are fitted in one go."""
+    return model.spec.fit != "gradient" and isinstance(model.target, FieldTarget)
 
 
 def _own_classes(spec: ModelSpec, samples: GeoDataset) -> tuple[str, ...] | None:

@@ -33,6 +33,7 @@ class Precision(enum.StrEnum):
     auto = "auto"
     float32 = "float32"
     bfloat16 = "bfloat16"
+    int8 = "int8"
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +51,10 @@ def predict(
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
     precision: Annotated[
-        Precision, typer.Option(help="auto: bfloat16 where it is faster and answers alike.")
+        Precision,
+        typer.Option(
+            help="auto: bfloat16 where it is faster and answers alike. int8: convolutions in 8-bit integers."
+        ),
     ] = Precision.auto,
     top: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
     lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,

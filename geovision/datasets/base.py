@@ -82,6 +82,8 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     """Where `geovision download` takes it from; None: only by hand, as its card says."""
     merging: ClassVar[ClassMerging | None] = None
     """How a model of the task's own classes is scored here; None: only one with the same classes."""
+    may_run_freely: ClassVar[bool] = False
+    """Its sources may be such that are not synchronous, and the constructor takes ``synchronous=False``."""
     target: Target
     synchronous: bool = True
     """Each truth is of the very time of its input; False: both have the same climate and no more."""

@@ -24,6 +24,7 @@ from geovision.readers.grids import (
     align,
     brought_to,
     check_finer,
+    check_overlap,
     open_source,
     split_units,
 )  # fmt: skip
@@ -70,6 +71,7 @@ class GridPairs(GeoDataset):
         InputError: Files, units, times or grids that do not fit; see `geovision.readers.grids`.
     """
 
+    may_run_freely: ClassVar[bool] = True
     target: FieldTarget
 
     def __init__(
@@ -125,6 +127,7 @@ class GridPairs(GeoDataset):
             raise DatasetError("the truth is on a grid with two-dimensional latitudes; regrid it first")
         if first["lat"].ndim == 1:
             check_finer(first, observed)
+        check_overlap(first, observed)
         paired = align({**fields, "truth": observed})
         self.alignment = str(paired)
         if any(paired.dropped.values()):

@@ -23,6 +23,7 @@ from typing import ClassVar
 from geovision import registry
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.grid_pairs import GridPairs, declared
+from geovision.datasets.made_fields import placed
 from geovision.errors import DatasetError
 from geovision.readers.grids import GridSource
 from geovision.spec import resolve
@@ -63,7 +64,8 @@ class CoarseRain(GridPairs):
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise DatasetError(f"{path}: not readable ({error})") from error
         given, target = declared(table, where=str(path))
-        known = ["precipitation", *(channel.name for channel in registry.find_task(self.task).predictors)]
+        predictors = [channel.name for channel in registry.find_task(self.task).predictors]
+        known = [name for name in ("precipitation", *predictors) if placed(name)[1] == 0]
         for name in given:
             if name not in known:
                 raise DatasetError(f"{path}: [given.{name}] is no predictor of {self.task}; known: "

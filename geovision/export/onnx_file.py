@@ -17,6 +17,7 @@ import torch
 import geovision
 from geovision import storage
 from geovision.errors import ExportError, MissingExtraError
+from geovision.export.compact import narrow_integers
 from geovision.export.description import METADATA_KEY, describe
 from geovision.export.tracing import MAP, Traced, trace
 from geovision.models.geomodel import GeoModel
@@ -91,6 +92,7 @@ def onnx_of(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.M
     _check(model)
     traced = trace(model, axes=axes)
     written = _converted(traced)
+    narrow_integers(written)
     _compare(traced, written, model.spec.name)
     _label(written, describe(model) | {"outputs": list(traced.outputs)})
     return written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from geovision.export.compact import narrow_floats, share_weights, shorten_names
 from geovision.export.tracing import mask_name
+from geovision.models.generated import ordinary_samples
 from geovision.models.geomodel import GeoModel
 from geovision.models.preprocess import physical
 from geovision.models.sources import iter_sources
-from geovision.spec import resolve
 
 if TYPE_CHECKING:
     import onnx
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["CALIBRATION_SAMPLES", "calibration_inputs", "quantise"]
 
 CALIBRATION_SAMPLES = 128
-
-_TABLE = 10_000  # values from which a table is worth a cast
 
 
 def calibration_inputs(
@@ -46,21 +44,11 @@ def calibration_inputs(
         InputError: Something that cannot be read.
     """
     if source is None:
-        return _stacked(model, _generated(model, count, seed))
+        return _stacked(model, ordinary_samples(model, count, seed=seed))
     sources = list(iter_sources(source, model.inputs))
     chosen = [sources[at] for at in sorted({round(n) for n in np.linspace(0, len(sources) - 1, count)})]
     loaded = (each.load(model.inputs) for each in chosen)
     return _stacked(model, ((each.inputs, each.valid) for each in loaded))
-
-
-def _generated(model: GeoModel, count: int, seed: int) -> Iterator[tuple[Mapping, Mapping]]:
-    adapter = resolve(model.task.datasets[model.task.dataset])
-    with tempfile.TemporaryDirectory() as folder:
-        root = adapter.synthetic(Path(folder), count, seed=seed)
-        data = adapter(root, size=model.inputs[0].size)
-        for index in range(min(count, len(data))):
-            sample = data[index]
-            yield sample["inputs"], sample["valid"]
 
 
 def _stacked(model: GeoModel, samples: Iterator[tuple[Mapping, Mapping]]) -> dict[str, np.ndarray]:
@@ -96,12 +84,15 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
             written, target, _Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            # Biases as the products of scales would be kept in three numbers; they are rounded when loaded.
+            extra_options={"QuantizeBias": False},
             op_types_to_quantize=["Conv", "MatMul", "Gemm", "Add", "Clip", "Relu"],
             nodes_to_exclude=_in_float(written),
         )  # fmt: skip
         quantised = onnx.load(target)
-    _share_weights(quantised)
-    _halve_tables(quantised)
+    share_weights(quantised)
+    narrow_floats(quantised)
+    shorten_names(quantised)
     del quantised.metadata_props[:]
     quantised.metadata_props.extend(written.metadata_props)
     quantised.producer_name, quantised.producer_version = written.producer_name, written.producer_version
@@ -146,43 +137,3 @@ def _in_float(written: onnx.ModelProto) -> list[str]:
     # A small constant keeps a root and its gradient from 0; in 8 bits it would be 0 itself.
     shifts = {node.name for node in written.graph.node if node.op_type == "Add" and weights & set(node.input)}
     return sorted({node.name for node in written.graph.node} - network | own | shifts)
-
-
-def _share_weights(quantised: onnx.ModelProto) -> None:
-    """Let what reads a weight in float32 read the 8-bit one that others read, so that it is kept once."""
-    kept = {each.name for each in quantised.graph.initializer}
-    widened = {
-        node.input[0].removesuffix("_quantized"): node.output[0]
-        for node in quantised.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in kept
-    }
-    for node in quantised.graph.node:
-        for at, name in enumerate(node.input):
-            if name in kept and name in widened:
-                node.input[at] = widened[name]
-    used = {name for node in quantised.graph.node for name in node.input}
-    for each in [each for each in quantised.graph.initializer if each.name not in used]:
-        quantised.graph.initializer.remove(each)
-
-
-def _halve_tables(quantised: onnx.ModelProto) -> None:
-    """Keep large tables that are in float32 in float16, and widen them when they are read. Vectors stay:
-    those are means and variances, which may be too small for it."""
-    import onnx
-    from onnx import numpy_helper
-
-    graph = quantised.graph
-    for each in list(graph.initializer):
-        if each.data_type != onnx.TensorProto.FLOAT or len(each.dims) < 2 or math.prod(each.dims) < _TABLE:
-            continue
-        values = numpy_helper.to_array(each)
-        half = values.astype(np.float16)
-        # Half a step of float16 at the largest value: none overflows, what becomes 0 was next to nothing.
-        if not np.abs(half.astype(np.float32) - values).max() <= 2.0**-11 * np.abs(values).max():
-            continue
-        name = each.name
-        each.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
-        widened = onnx.helper.make_node(
-            "Cast", [each.name], [name], f"{name}_widened", to=onnx.TensorProto.FLOAT
-        )
-        graph.node.insert(0, widened)

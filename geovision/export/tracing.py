@@ -21,9 +21,10 @@ from geovision.errors import OptionError
 from geovision.explanation.class_activation import straightened, weighted
 from geovision.explanation.layers import chosen_layer, views
 from geovision.explanation.question import Question
+from geovision.heads.classification import NormalisedHead
 from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import joined
+from geovision.models.joined import joined
 from geovision.models.sources import Loaded
 from geovision.spec import ClassTarget, InputSpec
 
@@ -110,7 +111,9 @@ def _prepared(model: GeoModel) -> GeoModel:
     """A copy for answers alone, with normalisations taken into the convolutions before them."""
     prepared = copy.copy(model)
     prepared._modules = dict(model._modules)
-    prepared.normalise, prepared.head = copy.deepcopy(model.normalise), copy.deepcopy(model.head)
+    prepared.normalise = copy.deepcopy(model.normalise)
+    head: Any = model.head
+    prepared.head = head.joined() if isinstance(head, NormalisedHead) else copy.deepcopy(head)
     prepared.network = joined(model, operator=False)
     return prepared.eval().cpu().requires_grad_(False)
 

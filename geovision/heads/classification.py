@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -129,10 +130,37 @@ class NormalisedHead(ClassificationHead):
 
     def __init__(self, num_features: int, target: ClassTarget, *, dropout: float = 0.0) -> None:
         super().__init__(num_features, target, dropout=dropout)
-        self.norm = nn.BatchNorm1d(num_features)
+        self.norm: nn.Module = nn.BatchNorm1d(num_features)
 
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(self.norm(features))
+
+    @torch.no_grad()
+    def joined(self) -> NormalisedHead:
+        """A copy for answers alone: the normalisation is a shift, its scale is in the linear layer."""
+        joined = copy.deepcopy(self).eval()
+        norm, linear = joined.norm, joined.linear
+        if isinstance(norm, nn.BatchNorm1d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+            linear.bias.copy_(linear.bias + linear.weight.double() @ norm.bias.double())
+            linear.weight.copy_(linear.weight * scale)
+            joined.norm = _Shift(norm.running_mean)
+        return joined
+
+
+class _Shift(nn.Module):
+    """Features as they differ from a mean."""
+
+    mean: Tensor
+
+    def __init__(self, mean: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features - self.mean
 
 
 def cross_entropy(

@@ -22,7 +22,14 @@ from geovision.errors import InputError, OptionError
 from geovision.models.ensembles import members_of
 from geovision.models.geomodel import GeoModel
 from geovision.models.onto_grid import refined
-from geovision.readers.grids import GridSource, align, brought_to, open_source, write_grids
+from geovision.readers.grids import (
+    GridSource,
+    align,
+    brought_to,
+    files_of,
+    open_source,
+    write_grids,
+)  # fmt: skip
 from geovision.readers.grids.variables import VARIABLES
 from geovision.spec import FieldTarget, Grid
 
@@ -46,7 +53,8 @@ class GridSummary:
         out: The file.
         fields: That were answered: days, times members of the file.
         variables: That were written.
-        alignment: What fell out where several channels were brought together by date; empty for one.
+        alignment: What fell out where several channels were brought together by date, and how much of the
+            model's grid the first file covers; empty where there is nothing to say.
     """
 
     out: Path
@@ -58,6 +66,7 @@ class GridSummary:
 def apply_to_grids(
     model: GeoModel, files: Mapping[str, str | Path], out: str | Path, *,
     units: Mapping[str, str] | None = None, select: Mapping[str, Mapping[str, float]] | None = None,
+    variables: Mapping[str, str] | None = None, poles: Mapping[str, tuple[float, float]] | None = None,
     out_units: str = "", members: int = 0, seed: int = 0, batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GridSummary:  # fmt: skip
@@ -72,6 +81,8 @@ def apply_to_grids(
         out: ``.nc`` or ``.zarr``; what stands there is replaced once the new file is whole.
         units: By channel, where a file does not say its units.
         select: By channel, values of further axes, such as a level.
+        variables: By channel, its name in a file that has several that it may be.
+        poles: By channel, (latitude, longitude) of the north pole of a rotated grid that does not say so.
         out_units: Of the answer; the target's own where empty.
         members: Above 0: so many answers along a new axis ``member``: draws of a head with a distribution, or
             answers with the model's dropout left on.
@@ -84,8 +95,8 @@ def apply_to_grids(
         variables of their own.
 
     Raises:
-        OptionError: A model of something else; members of a file that has members, or of a model that has
-            none.
+        OptionError: A model of something else; an answer in the place of a file that is read; members of a
+            file that has members, or of a model that has none.
         InputError: A channel that is missing or not known, or a grid that the model does not take.
         UnreadableFileError: A file that is missing or no grid.
         StorageError: The answer could not be written; what stood there is untouched.
@@ -95,7 +106,9 @@ def apply_to_grids(
     was_training = model.training
     model.eval()
     try:
-        given, alignment = _stacked(model, files, units or {}, select or {})
+        sources = _sources(model, files, units or {}, select or {}, variables or {}, poles or {})
+        _check_apart(sources, Path(out))
+        given, alignment = _stacked(model, sources)
         if members and "member" in given.dims:
             raise OptionError("the file has members already; members= would make members of members")
         asking = _Asking(model, given, members, seed, batch_size, progress)
@@ -128,33 +141,65 @@ def _pieces_at_once(count: int) -> Iterator[None]:
 # --- what goes in ---------------------------------------------------------------------------------
 
 
-def _stacked(
+def _sources(
     model: GeoModel, files: Mapping[str, str | Path], units: Mapping[str, str],
-    select: Mapping[str, Mapping[str, float]],
-) -> tuple[xr.DataArray, str]:  # fmt: skip
-    """All channels ``(time, [member,] channel, lat, lon)``, and what fell out where there are several."""
-    import xarray as xr
-
+    select: Mapping[str, Mapping[str, float]], variables: Mapping[str, str],
+    poles: Mapping[str, tuple[float, float]],
+) -> dict[str, GridSource]:  # fmt: skip
+    """By channel, in the model's order."""
     names = [channel.name for channel in model.inputs[0].channels]
-    files, units, select = (_by_channel(each, names, model) for each in (files, units, select))
+    files, units, select, variables, poles = (
+        _by_channel(each, names, model) for each in (files, units, select, variables, poles)
+    )
     if missing := [name for name in names if name not in files]:
         raise InputError(f"{model.spec.name} needs {', '.join(missing)}; give each as NAME=FILE")
-    fields = {name: _opened(name, files[name], units, select) for name in names}
-    alignment = ""
+    return {
+        name: GridSource(
+            # A level is part of a channel's name, and not of the quantity's.
+            name, str(files[name]), name if name in VARIABLES else name.rpartition("_")[0],
+            units=units.get(name, ""), select=select.get(name, {}), variable=variables.get(name, ""),
+            pole=poles.get(name),
+        )
+        for name in names
+    }  # fmt: skip
+
+
+def _check_apart(sources: Mapping[str, GridSource], out: Path) -> None:
+    for source in sources.values():
+        if out.resolve() in (each.resolve() for each in files_of(source.file)):
+            raise OptionError(f"{out}: this file is read, and would be lost; name another for the answer")
+
+
+def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.DataArray, str]:
+    """All channels ``(time, [member,] channel, lat, lon)``, and what there is to say of how they fit."""
+    import xarray as xr
+
+    fields = {name: open_source("", source) for name, source in sources.items()}
+    told = []
     if len(fields) > 1:
         aligned = align(fields)
-        fields, alignment = dict(aligned.fields), str(aligned)
-    first = fields[names[0]]
+        fields = dict(aligned.fields)
+        told.append(str(aligned))
+    first = next(iter(fields.values()))
+    file = next(iter(sources.values())).file
     grid = _dataset(model.options.grids.given) if model.options.grids else first
     if grid["lat"].ndim != 1:
-        raise InputError(f"{files[names[0]]}: a rotated grid, and {model.spec.name} is bound to no other; "
+        raise InputError(f"{file}: a rotated grid, and {model.spec.name} is bound to no other; "
                          "regrid the file, or train the model with grids")  # fmt: skip
     # In pieces like the others, so that a static one is repeated day by day and not all at once.
     parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
     moved = [brought_to(field, grid) for field in parts]
+    if model.options.grids and (covered := _covered(first, grid)) < 1:
+        told.append(f"{file} covers {covered:.0%} of the grid of {model.spec.name}; beyond, nothing is known")
     stacked = xr.concat(xr.broadcast(*moved), dim="channel", coords="minimal", compat="override")
     leading = [axis for axis in ("time", "member") if axis in stacked.dims]
-    return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), alignment
+    return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), "; ".join(told)
+
+
+def _covered(field: xr.DataArray, grid: Any) -> float:
+    """The part of the cells of a grid that lie on another, whatever is missing there."""
+    day = field.isel(dict.fromkeys(field.dims[:-2], 0), drop=True)
+    return float(brought_to(day.copy(data=np.ones(day.shape, np.float32)), grid).notnull().mean())
 
 
 def _by_channel(given: Mapping[str, Any], names: Sequence[str], model: GeoModel) -> dict[str, Any]:
@@ -166,16 +211,6 @@ def _by_channel(given: Mapping[str, Any], names: Sequence[str], model: GeoModel)
             raise InputError(f"{model.spec.name} takes no {key!r}; it takes {', '.join(names)}")
         found[name] = value
     return found
-
-
-def _opened(
-    name: str, path: str | Path, units: Mapping[str, str], select: Mapping[str, Mapping[str, float]]
-) -> xr.DataArray:
-    # A level is part of a channel's name, and not of the quantity's.
-    quantity = name if name in VARIABLES else name.rpartition("_")[0]
-    return open_source(
-        "", GridSource(name, str(path), quantity, units=units.get(name, ""), select=select.get(name, {}))
-    )
 
 
 def _dataset(grid: Grid) -> Any:

@@ -15,14 +15,12 @@ from torch import Tensor
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import Prediction
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import Prepared, prepare
+from geovision.models.prepared import PRECISIONS, Prepared, prepare
 from geovision.models.preprocess import physical
 from geovision.models.sources import Loaded, Source, iter_sources
 from geovision.spec import InputSpec
 
 __all__ = ["PRECISIONS", "iter_predict", "predict"]
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 _MOST_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
 

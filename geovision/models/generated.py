@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from geovision.spec import InputSpec
+from geovision.models.preprocess import physical
+from geovision.spec import InputSpec, resolve
 
-__all__ = ["generated_inputs", "sample_shape"]
+if TYPE_CHECKING:
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["generated_inputs", "ordinary_inputs", "ordinary_samples", "sample_shape"]
 
 
 def sample_shape(spec: InputSpec, axes: Mapping[str, int] | None = None) -> tuple[int, ...] | None:
@@ -53,3 +60,33 @@ def generated_inputs(
         )
         inputs[spec.name] = (mean + std * values).clamp(low, high)
     return inputs
+
+
+def ordinary_samples(
+    model: GeoModel, count: int, *, seed: int = 0
+) -> Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]:
+    """Inputs, and which of their values are there, of samples that the generator of the task's main data
+    set makes."""
+    adapter = resolve(model.task.datasets[model.task.dataset])
+    with tempfile.TemporaryDirectory() as folder:
+        root = adapter.synthetic(Path(folder), count, seed=seed)
+        data = adapter(root, size=model.inputs[0].size)
+        for index in range(min(count, len(data))):
+            sample = data[index]
+            yield sample["inputs"], sample["valid"]
+
+
+def ordinary_inputs(
+    model: GeoModel, count: int, *, seed: int = 0
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A batch of `ordinary_samples` in physical units, as a network takes it."""
+    inputs: dict[str, list[Tensor]] = {}
+    masks: dict[str, list[Tensor]] = {}
+    for given, valid in ordinary_samples(model, count, seed=seed):
+        for spec in model.inputs:
+            if spec.name in given:
+                inputs.setdefault(spec.name, []).append(physical(given[spec.name], spec))
+            if spec.name in valid:
+                masks.setdefault(spec.name, []).append(valid[spec.name])
+    stacked = ({name: torch.stack(rows) for name, rows in each.items()} for each in (inputs, masks))
+    return next(stacked), next(stacked)

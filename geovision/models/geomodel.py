@@ -331,12 +331,14 @@ class GeoModel(nn.Module):
             batch_size: Samples a forward pass.
             precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 for classes, where the
                 processor computes in it and the scores survive it (tried on generated pictures);
-                float32 for everything else.
+                float32 for everything else. ``"int8"``: convolutions in 8-bit integers, for classes of
+                pictures on a processor that has instructions for it. It is faster and changes some answers.
             skip_errors: An input that cannot be read gives a `Prediction` flagged ``unreadable``
                 in its place instead of an error.
 
         Raises:
             InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
+            OptionError: A precision that is not known, or for which the model or the processor is not made.
         """
         from geovision.models.batch import predict
 

@@ -7,8 +7,8 @@ the quantiles over the whole file says when what it was told cannot be.
 """
 
 from geovision.readers.grids.pairs import Alignment, align, check_finer
-from geovision.readers.grids.reading import open_grid
-from geovision.readers.grids.regridding import brought_to, coarsen, regrid
+from geovision.readers.grids.reading import files_of, open_grid
+from geovision.readers.grids.regridding import brought_to, check_overlap, coarsen, regrid
 from geovision.readers.grids.sources import GridSource, open_paired, open_source
 from geovision.readers.grids.times import split_units
 from geovision.readers.grids.variables import VARIABLES, Variable
@@ -22,7 +22,9 @@ __all__ = [
     "align",
     "brought_to",
     "check_finer",
+    "check_overlap",
     "coarsen",
+    "files_of",
     "open_grid",
     "open_paired",
     "open_source",

@@ -122,6 +122,8 @@ def _advice(field: xr.DataArray, variable: Variable, found: _Found) -> str:
     codes = [end for end in ends if abs(round(end, 2)) in _CODES or abs(end) > 1e15]
     if codes:
         return f" ({codes[0]:.6g} looks like a code of missing cells; declare it as _FillValue in the file)"
+    if variable.zero_below and found.low < 0 and _fits(found.sample.clip(0), variable, source):
+        return f" (negative {variable.name}: anomalies, or a damaged file)"
     for unit in (variable.unit, *variable.other_units):
         times, plus = conversion(unit, variable.unit)
         if unit != source and _fits(raw * times + plus, variable, unit):

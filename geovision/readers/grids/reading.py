@@ -19,7 +19,7 @@ from geovision.readers.grids.variables import Variable, variable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["open_grid"]
+__all__ = ["files_of", "open_grid"]
 
 _IN_MEMORY = 64 * 1024**2
 """Bytes of a field above which it is read in pieces, where dask is there."""
@@ -56,7 +56,7 @@ def open_grid(
         MissingExtraError: xarray or what it reads with is not installed.
     """
     wanted = field if isinstance(field, Variable) else variable(field)
-    parts = [_one(path, wanted, name, units, select or {}, pole) for path in _listed(paths)]
+    parts = [_one(path, wanted, name, units, select or {}, pole) for path in files_of(paths)]
     if wanted.static and len(parts) > 1:
         raise InputError(f"{parts[1].encoding['source']}: {wanted.name} is the same on all days, and "
                          f"{parts[0].encoding['source']} has it already; give one file")  # fmt: skip
@@ -67,7 +67,12 @@ def open_grid(
 # --- files --------------------------------------------------------------------------------------
 
 
-def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+def files_of(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files and stores that `open_grid` takes for these.
+
+    Raises:
+        UnreadableFileError: There are none.
+    """
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     found = [path for each in several for path in _expanded(Path(each))]
     if not found:
@@ -171,14 +176,17 @@ def _name_in(dataset: xr.Dataset, wanted: Variable, name: str, path: Path) -> st
         return found[0]
     what = "none of them is surely" if not found else f"{' and '.join(found)} may each be"
     raise InputError(f"{path}: it has {', '.join(gridded) or 'no gridded variable'}; {what} {wanted.name}; "
-                     "say which with name=")  # fmt: skip
+                     "say which with name=, or --variable")  # fmt: skip
 
 
 def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -> str:
     said = str(field.attrs.get("units", "")).strip()
     if not said and not declared:
         choices = ", ".join(repr(unit) for unit in (wanted.unit, *wanted.other_units))
-        raise InputError(f"{where}: {field.name!r} has no units; declare them, for instance {choices}")
+        raise InputError(
+            f"{where}: {field.name!r} has no units; declare them with units=, or "
+            f"--units, for instance {choices}"
+        )
     if (
         said
         and declared

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from scipy.sparse import csr_array
 
-__all__ = ["Method", "brought_to", "cell_edges", "coarsen", "regrid"]
+__all__ = ["Method", "brought_to", "cell_edges", "check_overlap", "coarsen", "regrid"]
 
 Method = Literal["bilinear", "nearest", "conservative"]
 _Floats = NDArray[np.floating]
@@ -56,7 +56,7 @@ def regrid(
     if method == "conservative" and not flat:
         raise OptionError("means over areas need one-dimensional latitudes and longitudes on both grids; "
                           "take 'bilinear' or 'nearest'")  # fmt: skip
-    _check_overlap(field, target)
+    check_overlap(field, target)
     weights = _regular(field, target, method) if _is_regular(field) else _scattered(field, target, method)
     onto = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
     coordinates = {name: target[name] for name in ("lat", "lon", *onto) if name in target.coords}
@@ -334,7 +334,13 @@ def _weighted(
     return mean.T.reshape(*leading, *shape).astype(values.dtype)
 
 
-def _check_overlap(field: Any, target: Any) -> None:
+def check_overlap(field: Any, target: Any) -> None:
+    """Raise where two grids have no ground in common.
+
+    Raises:
+        InputError: With the extents of both, and the file of the first where it is known.
+    """
+
     def ends(grid: Any, axis: str) -> tuple[float, float]:
         values = np.asarray(grid[axis], float)
         return float(values.min()), float(values.max())
@@ -345,8 +351,9 @@ def _check_overlap(field: Any, target: Any) -> None:
     to_west, to_east = float(shifted.min()), float(shifted.max())
     if low <= to_high and to_low <= high and west <= to_east and to_west <= east:
         return
+    where = f"{field.encoding['source']}: " if field.encoding.get("source") else ""
     raise InputError(
-        f"grids do not overlap: one has latitudes {low:g} to {high:g} and longitudes {west:g} to {east:g}, "
-        f"the other {to_low:g} to {to_high:g} and {to_west:g} to {to_east:g}; "
+        f"{where}grids do not overlap: one has latitudes {low:g} to {high:g} and longitudes {west:g} to "
+        f"{east:g}, the other {to_low:g} to {to_high:g} and {to_west:g} to {to_east:g}; "
         "if one is in rotated coordinates, open it with pole="
     )

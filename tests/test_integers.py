@@ -1,0 +1,270 @@
+"""Convolutions in 8-bit integers: against the formula, and whole models beside themselves in floats."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.models.resnet import BasicBlock
+from torch import Tensor, nn
+
+import geovision
+from geovision.errors import OptionError
+from geovision.hardware import hardware_int8
+from geovision.models import prepared
+from geovision.models.generated import ordinary_inputs
+from geovision.models.geomodel import GeoModel
+from geovision.models.integers import (
+    Grid,
+    IntegerConvolution,
+    in_integers,
+    ranges_seen,
+    share_in_integers,
+)
+from geovision.models.joined import ConvolutionActivation, joined
+from geovision.models.prepared import prepare
+
+needs_integers = pytest.mark.skipif(not hardware_int8(), reason="this processor has no instructions for it")
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("least", "largest"), [(0.0, 3.0), (-1.0, 2.5), (-2.0, 0.0), (-1e-3, 40.0)])
+def test_a_grid_is_off_by_at_most_half_a_step(least: float, largest: float) -> None:
+    grid = Grid.between(least, largest)
+    values = torch.linspace(least, largest, 1001)
+    back = (grid.integers(values).double() - grid.zero) * grid.step
+    # The grid is shifted so that 0 is one of its points, which takes up to half a step from one end.
+    assert (back - values.double()).abs().max() <= grid.step * 1.001
+    inner = values[(values > least + grid.step) & (values < largest - grid.step)]
+    back = (grid.integers(inner).double() - grid.zero) * grid.step
+    assert (back - inner.double()).abs().max() <= grid.step * 0.501
+    assert 0 <= grid.zero <= 255
+    assert int(grid.integers(torch.zeros(1))) == grid.zero
+
+
+def test_values_beyond_a_grid_become_its_ends() -> None:
+    grid = Grid.between(-1.0, 1.0)
+    assert grid.integers(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+
+
+def test_a_range_of_nothing_has_a_grid() -> None:
+    assert Grid.between(0.0, 0.0).integers(torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_integers_keep_the_layout_of_pixels() -> None:
+    values = torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    found = Grid.between(0.0, 1.0).integers(values)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.float() / 255, values, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+ACTIVATIONS = {
+    "none": None,
+    "relu": nn.ReLU(),
+    "relu6": nn.ReLU6(),
+    "swish": nn.SiLU(),
+    "hardswish": nn.Hardswish(),
+}
+
+
+@needs_integers
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)])
+def test_a_convolution_is_that_of_its_steps(activation: str, kernel: int, stride: int, padding: int) -> None:
+    """The same sums in float64, of the values that the steps stand for; padding is 0 and no step off."""
+    torch.manual_seed(0)
+    after = ACTIVATIONS[activation]
+    convolution = nn.Conv2d(5, 6, kernel, stride, padding).requires_grad_(False)
+    x = torch.randn(2, 5, 11, 9).contiguous(memory_format=torch.channels_last)
+    grid = Grid.between(float(x.min()), float(x.max()))
+    integers = IntegerConvolution(ConvolutionActivation(convolution, after), grid, None)
+    taken = (grid.integers(x).double() - grid.zero) * grid.step
+    weight = integers.weight.double() * integers.step.double()[:, None, None, None]
+    wanted = F.conv2d(taken, weight, convolution.bias.double(), stride, padding)
+    wanted = wanted if after is None else after(wanted)
+    torch.testing.assert_close(integers(x).double(), wanted, rtol=1e-4, atol=1e-5)
+    # Integers that are on the grid already are taken as they are.
+    torch.testing.assert_close(integers(grid.integers(x)), integers(x))
+
+
+@needs_integers
+def test_a_result_goes_straight_into_the_steps_of_the_next() -> None:
+    torch.manual_seed(0)
+    layer = ConvolutionActivation(nn.Conv2d(4, 4, 3, 1, 1).requires_grad_(False), nn.ReLU())
+    x = torch.rand(1, 4, 8, 8)
+    takes, gives = Grid.between(0.0, 1.0), Grid.between(0.0, 2.0)
+    floats = IntegerConvolution(layer, takes, None)(x)
+    steps = IntegerConvolution(layer, takes, gives)(x)
+    assert steps.dtype == torch.uint8
+    assert (steps.int() - gives.integers(floats).int()).abs().max() <= 1  # halves may be rounded otherwise
+
+
+@needs_integers
+def test_weights_are_ordered_anew_for_another_shape() -> None:
+    torch.manual_seed(0)
+    layer = ConvolutionActivation(nn.Conv2d(3, 8, 3, 2, 1).requires_grad_(False), None)
+    integers = IntegerConvolution(layer, Grid.between(0.0, 1.0), None)
+    for side in (16, 9, 16, 33, 9):
+        x = torch.rand(2, 3, side, side)
+        assert (integers(x) - layer(x)).abs().max() < 0.02
+
+
+# --- networks -----------------------------------------------------------------------------------
+
+
+class Branches(nn.Module):
+    """a -> b alone; b to c and to the sum; d, called twice, to nothing but itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in "abcd":
+            layer = ConvolutionActivation(nn.Conv2d(3, 3, 3, 1, 1), nn.ReLU())
+            setattr(self, name, layer)
+        self.between = nn.Identity()
+
+    def forward(self, inputs: dict[str, Tensor], *, valid: None, context: None) -> Tensor:
+        b = self.b(self.between(self.a(inputs["image"])))
+        return self.d(self.d(self.c(b) + b))
+
+
+@needs_integers
+def test_only_a_result_that_nothing_else_takes_stays_in_integers() -> None:
+    torch.manual_seed(0)
+    network = Branches().requires_grad_(False)
+    image = {"image": torch.rand(1, 3, 8, 8)}
+    with ranges_seen(network) as ranges:
+        wanted = network(image, valid=None, context=None)
+    assert set(ranges) == set("abcd")
+    assert ranges["a"][0] == 0.0
+    assert ranges["a"][1] == pytest.approx(float(image["image"].max()))
+    found = in_integers(network, ranges, image)
+    assert found.a.gives is found.b.takes
+    assert [layer.gives for layer in (found.b, found.c, found.d)] == [None] * 3
+    assert (found(image, valid=None, context=None) - wanted).abs().max() < 0.05 * wanted.abs().max()
+    assert isinstance(network.a, ConvolutionActivation)  # the given network is as it was
+
+
+def test_ranges_are_of_all_that_was_seen_and_hold_zero() -> None:
+    network = Branches().requires_grad_(False)
+    with ranges_seen(network) as ranges:
+        for image in (torch.full((1, 3, 4, 4), 2.0), torch.full((1, 3, 4, 4), 5.0)):
+            network({"image": image}, valid=None, context=None)
+    assert ranges["a"] == (0.0, 5.0)
+    network({"image": torch.full((1, 3, 4, 4), 9.0)}, valid=None, context=None)
+    assert ranges["a"] == (0.0, 5.0)  # no longer watched
+
+
+def test_convolutions_in_groups_and_other_layers_stay_in_floats() -> None:
+    convolutions = joined(geovision.create("cloud-resnet18", size=(64, 64)).eval())
+    transformer = joined(geovision.create("cloud-vit_tiny_patch16_224").eval())
+    depthwise = joined(geovision.create("cloud-mobilenetv2_035", size=(64, 64)).eval())
+    assert share_in_integers(convolutions) > 0.99
+    assert share_in_integers(transformer) < 0.05
+    assert 0.7 < share_in_integers(depthwise) < 1.0
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model() -> GeoModel:
+    torch.manual_seed(0)
+    model = geovision.create("aurora-resnet18", size=(64, 64))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)  # some are 0 at first, and a branch does nothing
+            module.momentum = None  # the mean over all that it sees
+            module.reset_running_stats()
+    inputs, valid = ordinary_inputs(model, 16, seed=7)
+    with torch.no_grad():
+        model.train()(inputs, valid=valid)
+    return model.eval()
+
+
+@needs_integers
+def test_a_model_answers_nearly_as_in_floats(model: GeoModel) -> None:
+    inputs, valid = ordinary_inputs(model, 24, seed=3)
+    exact, quick = (prepare(model, each)(inputs, valid)[0] for each in ("float32", "int8"))
+    assert prepare(model, "int8").dtype == torch.int8
+    assert 0 < prepared._noise(exact, quick) < 0.3
+    assert not torch.equal(exact, quick)
+
+
+@needs_integers
+def test_an_answer_depends_neither_on_the_batch_nor_on_what_was_asked_before(model: GeoModel) -> None:
+    inputs, valid = ordinary_inputs(model, 6, seed=4)
+    together = prepare(model, "int8")(inputs, valid)[0]
+    anew = prepare(copy.deepcopy(model), "int8")
+    for index in reversed(range(6)):
+        rows = [
+            {name: values[index : index + 1] for name, values in each.items()} for each in (inputs, valid)
+        ]
+        torch.testing.assert_close(anew(*rows)[0][0], together[index], rtol=1e-5, atol=1e-5)
+
+
+@needs_integers
+def test_new_weights_are_brought_into_integers_again(model: GeoModel) -> None:
+    changed = copy.deepcopy(model)
+    inputs, valid = ordinary_inputs(changed, 4)
+    before = prepare(changed, "int8")(inputs, valid)[0]
+    with torch.no_grad():
+        next(changed.network.parameters()).mul_(-1)
+    assert not torch.allclose(prepare(changed, "int8")(inputs, valid)[0], before, atol=1e-3)
+
+
+@needs_integers
+def test_predict_takes_integers(model: GeoModel) -> None:
+    inputs, _ = ordinary_inputs(model, 8, seed=5)
+    pictures = list(inputs["image"])
+    floats, integers = (model.predict(pictures, precision=each) for each in ("float32", "int8"))
+    differences = [
+        max(abs(a.probabilities[name] - b.probabilities[name]) for name in a.probabilities)
+        for a, b in zip(floats, integers, strict=True)
+    ]
+    assert 0 < max(differences) < 0.1
+
+
+def test_a_model_that_has_no_use_for_integers_says_so() -> None:
+    transformer = geovision.create("cloud-vit_tiny_patch16_224")
+    with pytest.raises(OptionError, match=r"cloud-vit_tiny_patch16_224: \d% of its weights belong to conv"):
+        prepare(transformer, "int8")
+    with pytest.raises(OptionError, match="downscale-tiny does not tell classes of pictures"):
+        prepare(geovision.create("downscale-tiny"), "int8")
+
+
+def test_a_processor_without_the_instructions_is_told(
+    model: GeoModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert not hardware_int8()
+    with pytest.raises(OptionError, match=r"'int8' needs a processor with instructions for it \(VNNI\)"):
+        prepare(copy.deepcopy(model), "int8")
+
+
+@needs_integers
+def test_a_network_that_integers_change_too_much_is_refused(model: GeoModel) -> None:
+    """A channel that is a thousand times as large as its neighbours, and counts a thousandth of them,
+    changes nothing in floats and leaves them one step in integers."""
+    spoilt = copy.deepcopy(model)
+    with torch.no_grad():
+        for block in [each for each in spoilt.modules() if isinstance(each, BasicBlock)]:
+            block.bn1.weight[0] *= 1000
+            block.bn1.bias[0] = block.bn1.bias[0] * 1000 + 1000
+            block.conv2.weight[:, 0] /= 1000
+    with pytest.raises(OptionError, match=r"aurora-resnet18: in 8-bit integers its scores differ by \d+% of"):
+        prepare(spoilt, "int8")
+
+
+@needs_integers
+@pytest.mark.real_data
+def test_shipped_weights_keep_most_of_their_answers(shared_data: Path) -> None:
+    cloud = geovision.create("cloud-mobilenetv2", pretrained=True)
+    photos = sorted((shared_data / "ccsn").rglob("*.jpg"))[::40]
+    floats, integers = (cloud.predict(photos, precision=each) for each in ("float32", "int8"))
+    same = sum(a.label == b.label for a, b in zip(floats, integers, strict=True))
+    assert same >= 0.9 * len(photos)
