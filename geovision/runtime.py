@@ -42,6 +42,7 @@ __all__ = ["InputError", "Model", "UnreadableError", "read_counts", "read_pictur
 
 METADATA_KEY, FORMAT_VERSION = "geovision", 2
 MIN_SIDE = 8
+ARRAY = b"\x93NUMPY"  # how a .npy file begins
 _FULL_SCALE_16 = 65535
 _MARGIN = 2
 COLOURS = ("red", "green", "blue")
@@ -295,8 +296,9 @@ class Model:
 
         Args:
             source: A picture (path, content, open file, Pillow image), an array of the first input, a
-                ``.npy`` or ``.npz`` file, or a mapping from input names to these. A mask of which values are
-                there is an input of its own, called as ``about["inputs"][…]["valid"]`` says; absent: all.
+                ``.npy`` or ``.npz`` file, the content of a ``.npy`` file, or a mapping from input names to
+                these. A mask of which values are there is an input of its own, called as
+                ``about["inputs"][…]["valid"]`` says; absent: all.
 
         Raises:
             UnreadableError, InputError: As for `read_picture`; or wrong names, shapes, units or ranges.
@@ -304,6 +306,8 @@ class Model:
         inputs = self.about["inputs"]
         if isinstance(source, str | Path) and Path(source).suffix.lower() in (".npy", ".npz"):
             source = _arrays(Path(source))
+        elif isinstance(source, bytes) and source.startswith(ARRAY):
+            source = _arrays(source)
         given = source if isinstance(source, Mapping) else {inputs[0]["name"]: source}
         unknown = set(given) - set(self._shapes)
         if unknown:
@@ -392,14 +396,15 @@ class Model:
         }
 
 
-def _arrays(path: Path) -> Any:
+def _arrays(source: Path | bytes) -> Any:
+    place = "array" if isinstance(source, bytes) else str(source)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return dict(loaded) if path.suffix.lower() == ".npz" else loaded
+        loaded = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
+        return dict(loaded) if isinstance(loaded, Mapping) else loaded
     except FileNotFoundError as error:
-        raise UnreadableError(f"{path}: no such file; check the path") from error
+        raise UnreadableError(f"{place}: no such file; check the path") from error
     except Exception as error:  # a damaged file makes the reader raise anything
-        raise UnreadableError(f"{path}: not a readable array file ({error})") from error
+        raise UnreadableError(f"{place}: not a readable array file ({error})") from error
 
 
 def _physical(array: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:

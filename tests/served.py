@@ -17,6 +17,7 @@ import uvicorn
 from geovision.serve.answers import Answers
 from geovision.serve.app import build
 from geovision.serve.limits import Limits
+from geovision.serve.run import Address, configured
 from geovision.web import Mode, lay_out
 
 __all__ = ["Reply", "Server", "serving"]
@@ -74,11 +75,7 @@ def serving(
     site = lay_out(folder, answers.about, mode, file)
     app = build(answers.about, answer_all or answers.answer_all, site, limits)
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2
-        )
-    )
+    server = uvicorn.Server(configured(app, limits, Address()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

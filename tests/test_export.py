@@ -347,6 +347,7 @@ def test_axes_that_nobody_knows_are_asked_for():
     [
         (["--calibration", "photos"], "--calibration is for --int8"),
         (["--axis", "time"], "--axis 'time' is not understood; give NAME=LENGTH"),
+        (["--format", "web", "--with-runtime"], "--axis and --with-runtime are for --format onnx"),
     ],
 )
 def test_options_that_make_no_sense_are_told(options: list[str], message: str, capsys, tmp_path: Path):

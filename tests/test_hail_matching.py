@@ -382,7 +382,7 @@ def test_missing_freezing_levels_stay_missing(tmp_path: Path) -> None:
         era5.open_era5([upper, single])
 
 
-def test_agri_files_that_are_none(tmp_path: Path) -> None:
+def test_agri_files_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("satpy")
     with pytest.raises(InputError, match="not named like FY4B-_AGRI"):
         agri.scan_time(tmp_path / "agri.hdf")
@@ -392,3 +392,4 @@ def test_agri_files_that_are_none(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(UnreadableFileError, match="cannot be read as AGRI level 1"):
         agri.read_agri(path, *GRID.axes)
+    assert capfd.readouterr() == ("", "")  # no traceback of satpy's beside it

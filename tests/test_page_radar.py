@@ -165,6 +165,16 @@ def test_other_pictures_are_refused_in_one_line(
     assert "\n" not in reply.json["detail"]
 
 
+def test_the_server_takes_backscatter_as_an_array(model: GeoModel, servers: dict[str, Server]):
+    values = RNG.random((2, 301, 90), np.float32)
+    written = io.BytesIO()
+    np.save(written, values)
+    reply = servers["server"].predict(written.getvalue())
+    (expected,) = model.predict(values, precision="float32")
+    assert reply.json["label"] == expected.label
+    assert reply.json["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
+
+
 def test_an_entry_that_is_no_length_is_told(alone: runtime.Model, files: Path, tmp_path: Path):
     content = (files / "sea0.png").read_bytes().replace(b"pixel_size\x002000", b"pixel_size\x002 km")
     (tmp_path / "it.png").write_bytes(mended(content))

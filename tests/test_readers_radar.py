@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import h5py
 import numpy as np
 import odim
 import pytest
@@ -232,6 +233,9 @@ def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(storm
         (("--freezing-level", 3200), 2, "Missing option '--minus20-level'"),
         ((*HEIGHTS, "--levels", "low:high"), 2, "expected first:last:step in m"),
         ((*HEIGHTS, "--levels", "5000,1000"), 2, "levels: expected two or more heights in m, ascending"),
+        ((*HEIGHTS, "--levels", "0.5:20:0.5"), 2, "levels to 20 m; it looks like km"),
+        ((*HEIGHTS, "--vil-cap", -3), 2, "--vil-cap -3: expected dBZ above 0"),
+        (("--freezing-level", "nan", "--minus20-level", 6300), 1, "no freezing level; give its height"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_read(storms, tmp_path, capsys, arguments, code, told):
@@ -240,6 +244,42 @@ def test_wrong_options_are_told_before_anything_is_read(storms, tmp_path, capsys
     assert label(*storms, "--out", out, *arguments) == code
     assert told in capsys.readouterr().err
     assert out.read_text() == "from before"
+
+
+def test_a_volume_that_does_not_fit_the_others_is_named_and_left_out(storms, tmp_path, capsys):
+    elsewhere = odim.write(tmp_path / "elsewhere.h5", steady(20), time="20240615 121800", site=(48, 11, 500))
+    double = odim.write(tmp_path / "double.h5", steady(20), time="20240615 120600")
+    linear = odim.write(tmp_path / "linear.h5", steady(50), time="20240615 122400")
+    with h5py.File(linear, "r+") as file:  # Z in mm6 m-3, 10 ** 5 everywhere
+        for data in (file[name]["data1"] for name in file if name.startswith("dataset")):
+            data["what"].attrs.update({"gain": 1e5 / 164, "offset": 0.0})
+    out = tmp_path / "labels.nc"
+    assert label(*storms, elsewhere, double, linear, "--out", out, *HEIGHTS, *SMALL) == 1
+    told = capsys.readouterr().err
+    assert f"{elsewhere} is in another projection than the first" in told
+    assert f"{double}: a volume of 2024-06-15T12:06:00 is there already; give each once" in told
+    assert f"{linear}: reflectivity of 2024-06-15T12:24:00: the 99.9th percentile of the echoes" in told
+    assert "3 could not be labelled" in told
+    with xr.open_dataset(out, engine="h5netcdf") as labels:
+        assert labels.sizes["time"] == 3
+        assert (labels["hail"] == 1).any()
+
+
+def test_a_volume_without_a_measured_gate_is_told_and_known_nowhere(tmp_path, capsys):
+    blind = odim.write(tmp_path / "blind.h5", steady(np.nan))
+    out = tmp_path / "labels.nc"
+    assert label(blind, "--out", out, *HEIGHTS, *SMALL) == 0
+    assert f"{blind}: 2024-06-15T12:00:00 UTC; it covers nothing" in capsys.readouterr().err
+    with xr.open_dataset(out, engine="h5netcdf") as labels:
+        assert (labels["hail"] == -1).all()
+
+
+def test_numbers_from_which_no_dbz_follow_are_not_taken_for_silence(tmp_path):
+    path = odim.write(tmp_path / "a.h5", steady(20), nodata=odim.UNDETECT)
+    with h5py.File(path, "r+") as file:
+        file["dataset2/data1/what"].attrs["gain"] = np.nan
+    with pytest.raises(InputError, match="DBZH: stored with a gain of nan and an offset of -32"):
+        read_volume(path)
 
 
 def test_nothing_is_written_where_no_volume_can_be_read(tmp_path, capsys):

@@ -96,6 +96,20 @@ def test_a_form_is_answered_like_a_body(server: Server):
     assert reply.json == server.predict(picture()).json
 
 
+def test_a_form_may_name_its_type_in_capitals(server: Server):
+    body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n%s\r\n--x--\r\n'
+    kind = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+    assert server.ask("POST", "/api/predict", body % picture(), kind).json == server.predict(picture()).json
+
+
+def test_an_array_is_answered_as_predict_answers_it(server: Server, model: GeoModel):
+    values = np.random.default_rng(3).random((3, 64, 64), np.float32)
+    reply = server.predict(array(values))
+    (expected,) = model.predict(values, precision="float32")
+    assert reply.json["label"] == expected.label
+    assert reply.json["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
+
+
 def test_pictures_at_the_same_time_are_answered_as_alone(server: Server):
     pictures = [picture(seed) for seed in range(12)]
     alone = [server.predict(each).json for each in pictures]
@@ -176,6 +190,25 @@ def bomb() -> bytes:
     return written.getvalue()
 
 
+def many_scans() -> bytes:
+    """A JPEG that is written in two hundred passages, of which each is decoded over the whole of it."""
+    content = picture(progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + 200 * content[last:-2] + content[-2:]
+
+
+def array(values: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    np.save(written, values)
+    return written.getvalue()
+
+
+def array_header(shape: str) -> bytes:
+    """A .npy file that says it is this large and holds next to nothing."""
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + b"nothing"
+
+
 BAD = {
     "empty": (b"", 422, "empty file"),
     "text": (b"a text called sky.jpg", 415, "not a picture of a format that is taken"),
@@ -186,6 +219,11 @@ BAD = {
     "tiny": (picture(size=(4, 4), kind="PNG"), 422, "needs 8 or more a side"),
     "huge header": (header_of(100_000, 100_000), 413, "million pixels"),
     "bomb": (bomb(), 413, "million pixels"),
+    "scans": (many_scans(), 413, "scans, which takes too long to decode"),
+    "array of another shape": (array(np.zeros((3, 8, 8), np.float32)), 422, "has shape (3, 64, 64)"),
+    "array in another unit": (array(np.full((3, 64, 64), 200.0)), 422, "looks like 0-255"),
+    "array of objects": (array(np.array([{}, print], object)), 422, "not a readable array file"),
+    "huge array": (array_header("(3, 1000000, 1000000)"), 422, "not a readable array file"),
 }
 
 
@@ -232,10 +270,20 @@ def test_an_upload_that_does_not_say_its_length_is_cut_off(server: Server):
     assert server.predict(picture()).status == 200
 
 
-def test_a_wrong_method_is_told_the_right_one(server: Server):
-    reply = server.ask("GET", "/api/predict")
-    assert reply.status in (404, 405)
-    assert server.ask("DELETE", "/healthz").status == 405
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_a_wrong_method_is_told_the_right_one(server: Server, method: str):
+    reply = server.ask(method, "/api/predict", picture() if method == "PUT" else None)
+    assert reply.status == 405
+    assert reply.headers["allow"] == "POST"
+    assert server.ask("DELETE", "/healthz").headers["allow"] == "GET"
+    assert server.ask("POST", "/page.js", b"x").status == 405
+    assert server.ask("GET", "/nowhere").status == 404
+
+
+def test_an_option_that_is_not_understood_is_told_in_one_line(server: Server):
+    reply = server.ask("POST", "/api/predict?map=perhaps", picture())
+    assert reply.status == 422
+    assert reply.json["detail"].startswith("map='perhaps': ")
 
 
 @pytest.mark.parametrize(
@@ -254,6 +302,25 @@ def test_a_slow_upload_is_ended(exported: Path, tmp_path: Path):
             answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes
         assert b" 408 " in answer
         assert b"did not arrive within 0.3 s" in answer
+        assert server.predict(picture()).status == 200
+
+
+HALF = b"POST /api/predict HTTP/1.1\r\nHost:"
+
+
+@pytest.mark.parametrize(("begun", "after_another"), [(b"", False), (HALF, False), (HALF, True)])
+def test_a_connection_that_says_nothing_is_ended(
+    exported: Path, tmp_path: Path, begun: bytes, after_another: bool
+):
+    with serving(exported, tmp_path, limits=Limits(rate=0, upload_seconds=0.3)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+            if after_another:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b" 200 " in connection.recv(4096)
+            connection.sendall(begun)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes
+        assert b" 408 " in answer
+        assert b"did not arrive in time" in answer
         assert server.predict(picture()).status == 200
 
 
@@ -364,11 +431,15 @@ def test_the_server_keeps_to_its_document(server: Server):
     assert {each.path for each in operations} == {"/api/predict", "/api/models", "/healthz", "/metrics"}
     # A body of arbitrary bytes keeps to the document and is still no picture.
     told_by_content = [schemathesis.checks.positive_data_acceptance]
+    modes = schemathesis.GenerationMode
+    wrong = [each for each in operations if each.path == "/api/predict"]  # the others take nothing
 
-    for operation in operations:
+    for operation, mode in [(each, modes.POSITIVE) for each in operations] + [
+        (each, modes.NEGATIVE) for each in wrong
+    ]:
 
         @hypothesis.settings(max_examples=15, deadline=None, database=None, derandomize=True)
-        @hypothesis.given(case=operation.as_strategy())
+        @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case) -> None:
             case.call_and_validate(excluded_checks=told_by_content)
 

@@ -60,6 +60,8 @@ def export(
     """
     if calibration and not int8:
         raise OptionError("--calibration is for --int8")
+    if form is Form.web and (axis or with_runtime):
+        raise OptionError("--axis and --with-runtime are for --format onnx")
     axes = lengths(axis or [])
 
     opened = open_model(model, weights)

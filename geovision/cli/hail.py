@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,20 +72,23 @@ def hail_labels(
     """
     from geovision import hail
 
-    _check(freezing_level, minus20_level)
+    _check(freezing_level, minus20_level, vil_cap)
     grid = hail.RadarGrid(resolution=resolution, reach=reach, levels=_heights(levels))
     products: list[Dataset] = []
     for path in volumes:
         try:
             volume = hail.to_levels(hail.read_volume(path, quantity=quantity), grid)
-            products.append(hail.hail_products(
+            found = hail.hail_products(
                 volume, freezing_level=freezing_level, minus20_level=minus20_level, calibration=mesh.value,
                 cap_dbz=vil_cap or None,
-            ))  # fmt: skip
+            )  # fmt: skip
+            _check_fits(products, found, path)
         except InputError as error:
             say(str(error) if str(path) in str(error) else f"{path}: {error}")
         else:
-            say(f"{path}: {str(volume['time'].values)[:19]} UTC")
+            products.append(found)
+            seen = "" if found["maximum_reflectivity"].notnull().any() else "; it covers nothing"
+            say(f"{path}: {str(volume['time'].values)[:19]} UTC{seen}")
     unreadable = len(volumes) - len(products)
     if not products:
         raise InputError("no volume could be labelled; nothing was written")
@@ -100,11 +104,24 @@ def hail_labels(
         raise typer.Exit(1)
 
 
-def _check(freezing_level: float, minus20_level: float) -> None:
+def _check(freezing_level: float, minus20_level: float, vil_cap: float) -> None:
     # Before an hour of volumes is read, not after.
     from geovision.physics.hail.checks import check_heights
 
     check_heights(freezing_level, minus20_level, "--freezing-level, --minus20-level")
+    if not vil_cap >= 0:
+        raise OptionError(f"--vil-cap {vil_cap:g}: expected dBZ above 0, such as 56, or 0 for no cap")
+
+
+def _check_fits(products: Sequence[Dataset], found: Dataset, path: Path) -> None:
+    """Refuse a volume whose time is there already, or whose grid is another."""
+    from geovision.physics.hail.products import check_same_grid
+
+    time = found["time"].values
+    if any(each["time"].values == time for each in products):
+        raise InputError(f"{path}: a volume of {str(time)[:19]} is there already; give each once")
+    for first in products[:1]:
+        check_same_grid(first, found, str(path))
 
 
 def _heights(text: str) -> tuple[float, ...]:

@@ -70,7 +70,8 @@ def hail_samples(
     """Bring radar, satellite, reanalysis and terrain to one grid and one clock, a sample for each label.
 
     A source that is not given is missing in every sample. A file that cannot be used is named on standard
-    error and missing, and the exit code is 1. Prints a row a sample.
+    error and missing, a time for which there is nothing is named and left out, and the exit code is 1.
+    Prints a row a sample.
     """
     from geovision.cli.output import columns_of_text
     from geovision.datasets.hail_matching import HailSources, SampleGrid, build_sample
@@ -79,25 +80,30 @@ def hail_samples(
     troubles: list[str] = []
 
     def told(trouble: str) -> None:
-        troubles.append(trouble)
-        say(trouble)
+        if trouble not in troubles:  # an hour of one file has the trouble of the next
+            troubles.append(trouble)
+            say(trouble)
 
     known = _labels(labels)
     latitude, longitude = _centre(centre, known)
     sources = HailSources(
         SampleGrid(latitude, longitude, (size, size), resolution), radar=_files(radar, "--radar"),
         agri=_files(agri, "--agri"), era5=_files(era5, "--era5"), dem=_files(dem, "--dem"), told=told,
-    )  # fmt: skip
+    ).open()  # fmt: skip
     ages = {"radar": radar_age, "fy4b": agri_age, "era5": era5_age}
     rows = [["time", "hail points", *(f"{name} windows" for name in ages), "file"]]
     for number, time in enumerate(known["time"].values):
         label = known["hail"].values[number]
         if only_hail and not (label == 1).any():
             continue
-        sample = build_sample(
-            sources, time, label, known["latitude"].values, known["longitude"].values, windows=windows,
-            step=step, how=matching.value, maximum_age=ages,
-        )  # fmt: skip
+        try:
+            sample = build_sample(
+                sources, time, label, known["latitude"].values, known["longitude"].values, windows=windows,
+                step=step, how=matching.value, maximum_age=ages,
+            )  # fmt: skip
+        except InputError as error:
+            told(str(error))
+            continue
         hail = int((sample.label == 1).sum())
         if only_hail and not hail:
             continue
@@ -106,7 +112,8 @@ def hail_samples(
         rows.append([str(time)[:19], str(hail), *present, path.name])
     if len(rows) == 1:
         raise InputError(
-            f"{labels}: none of its {known.sizes['time']} times gave a sample with hail; nothing was written"
+            f"{labels}: none of its {known.sizes['time']} times gave a sample{' with hail' * only_hail}; "
+            "nothing was written"
         )
     for line in columns_of_text(rows):
         print(line)

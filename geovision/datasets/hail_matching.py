@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,7 +54,7 @@ def match(
         Its index, -1 where there is none, and by how many minutes the window is later, NaN where none.
 
     Raises:
-        OptionError: No such matching.
+        OptionError: No such matching, or an age below 0.
 
     >>> clock = np.datetime64("2023-06-17T08:00") + np.array([0, 6, 12]).astype("timedelta64[m]")
     >>> match(clock, clock[1:], how="nearest", maximum_age=6)
@@ -64,6 +64,8 @@ def match(
     """
     if how not in ("backward", "nearest"):
         raise OptionError(f"matching {how!r} is not known; choose backward or nearest")
+    if not maximum_age >= 0:
+        raise OptionError(f"a maximum age of {maximum_age:g} minutes; expected 0 or more")
     if not len(times):
         return np.full(len(windows), -1), np.full(len(windows), np.nan)
     given, known = (each.astype("datetime64[s]").astype(np.int64) for each in (windows, times))
@@ -100,7 +102,7 @@ class SampleGrid:
             raise OptionError(
                 f"a grid of {self.size[0]} x {self.size[1]} points in steps of {self.step:g} degrees"
             )
-        if abs(self.latitude) > 85 or abs(self.longitude) > 180:
+        if not (abs(self.latitude) <= 85 and abs(self.longitude) <= 180):
             raise OptionError(
                 f"{self.latitude:g} N {self.longitude:g} E: expected up to 85 degrees of latitude and "
                 "180 of longitude"
@@ -151,9 +153,9 @@ class HailSources:
     @functools.cached_property
     def _readers(self) -> dict[str, tuple[NDArray[np.datetime64], Callable[[int], NDArray]]]:
         """Of each source its times, ascending, and what reads the field of one."""
-        volumes = list_radar(self.radar)
-        scans = sorted((scan_time(path), Path(path)) for path in self.agri)
-        air = open_era5(self.era5) if self.era5 else None
+        volumes = list_radar(self.radar, told=self.told)
+        scans = self._scans()
+        air = open_era5(self.era5, told=self.told) if self.era5 else None
         hours = air.times if air else np.array([], "datetime64[s]")
         axes = self.grid.axes
 
@@ -173,17 +175,37 @@ class HailSources:
             "era5": (hours, weather),
         }
 
+    def _scans(self) -> list[tuple[np.datetime64, Path]]:
+        found = []
+        for path in map(Path, self.agri):
+            try:
+                found.append((scan_time(path), path))
+            except InputError as error:
+                self.told(str(error))
+        return sorted(found)
+
+    def open(self) -> Self:
+        """Read the ground and the times of all files, so that what is wrong with them is told at once.
+
+        Raises:
+            InputError: Heights that cannot be used, or files of ERA5 that lack a variable.
+        """
+        _ = self.ground, self._readers
+        return self
+
     @functools.cached_property
     def _fields(self) -> Callable[[str, int], NDArray | None]:
-        """The field of a source at one of its times, None where its file cannot be used."""
+        """The field of a source at one of its times, None where its file cannot be used or has no value
+        there."""
 
         @functools.lru_cache(maxsize=3 * _KEPT)
         def read(name: str, index: int) -> NDArray | None:
             try:
-                return self._readers[name][1](index)
+                values = self._readers[name][1](index)
             except InputError as error:
                 self.told(str(error))
                 return None
+            return None if np.isnan(values).all() else values
 
         return read
 
@@ -249,8 +271,8 @@ def build_sample(
     }
     if all(np.isnan(each.age).all() for each in stacks.values()):
         raise InputError(
-            f"{time}: nothing of radar, satellite and reanalysis in any of {windows} windows; look at "
-            "the times of the files and at the maximum ages"
+            f"{str(time)[:19]}: nothing of radar, satellite and reanalysis in any of {windows} windows; look "
+            "at the times of the files and at the maximum ages"
         )
     axes = sources.grid.axes
     near = Nearest.of(label_latitude, label_longitude, *axes, where="the label")

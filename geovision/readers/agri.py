@@ -5,8 +5,11 @@ Never run on a real file here: the format is that of satpy's reader, and the tes
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +106,7 @@ def _scene(path: Path) -> Any:
     if not path.is_file():
         raise UnreadableFileError(f"{path}: no such file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of projections that PROJ would write otherwise
+        with _quiet():
             scene = Scene([str(path)], reader="agri_fy4b_l1")
             scene.load(list(BANDS), calibration="brightness_temperature")
             missing = [band for band in BANDS if band not in scene]
@@ -114,6 +116,21 @@ def _scene(path: Path) -> Any:
     if missing:
         raise UnreadableFileError(f"{path}: no channel {', '.join(missing)} in it")
     return scene
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings of projections that PROJ would write otherwise, and without the tracebacks that satpy
+    prints beside the errors that it raises."""
+    logger = logging.getLogger("satpy")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _pixels(

@@ -6,9 +6,10 @@ several files, pressure levels in one and single levels in another, hours in as 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,12 +134,17 @@ def at_height(
     return found
 
 
-def open_era5(paths: Sequence[str | Path]) -> Era5:
+def open_era5(paths: Sequence[str | Path], *, told: Callable[[str], None] | None = None) -> Era5:
     """Open files of ERA5, NetCDF or GRIB.
+
+    Args:
+        paths: Files.
+        told: Called with what is wrong with a file, which is left out; None: that is an error.
 
     Raises:
         UnreadableFileError: A file cannot be read.
-        InputError: A variable is in none of them, or its values cannot be in its unit.
+        InputError: A variable is in none of them, its values cannot be in its unit, or files of it are on
+            different grids.
         MissingExtraError: xarray or cfgrib is not installed.
     """
     try:
@@ -147,10 +153,15 @@ def open_era5(paths: Sequence[str | Path]) -> Era5:
         raise MissingExtraError("xarray", "geo") from error
     parts: dict[str, list[DataArray]] = {}
     for path in map(Path, paths):
-        for dataset in _datasets(path):
-            for name in (*_ON_LEVELS, *_SINGLE):
-                if name in dataset and ("level" in dataset[name].dims) == (name in _ON_LEVELS):
-                    parts.setdefault(name, []).append(_checked(dataset[name], name, path))
+        try:
+            held = _held(path)
+        except InputError as error:
+            if told is None:
+                raise
+            told(str(error))
+        else:
+            for name, field in held:
+                parts.setdefault(name, []).append(field)
     where = ", ".join(Path(path).name for path in paths) or "no files"
     lacking = [name for name in (*_ON_LEVELS, *_SINGLE) if name not in parts]
     if lacking:
@@ -158,13 +169,26 @@ def open_era5(paths: Sequence[str | Path]) -> Era5:
             f"{where}: no {', '.join(lacking)} among the fields ({', '.join(parts) or 'none'}); download "
             "t, z, u, v on pressure levels and cape, d2m, u10, v10 on single levels"
         )
-    fields = {
-        name: xarray.concat(several, "time", join="exact", coords="minimal", compat="override")
-        .sortby("time")
-        .drop_duplicates("time")
-        for name, several in parts.items()
-    }
+    fields = {}
+    for name, several in parts.items():
+        try:
+            joined = xarray.concat(several, "time", join="exact", coords="minimal", compat="override")
+        except ValueError as error:
+            raise InputError(
+                f"{where}: files with {name} on different grids or levels; give those of one download"
+            ) from error
+        fields[name] = joined.sortby("time").drop_duplicates("time")
     return Era5(fields, where)
+
+
+def _held(path: Path) -> list[tuple[str, DataArray]]:
+    """The fields of a file that are asked for, checked."""
+    return [
+        (name, _checked(dataset[name], name, path))
+        for dataset in _datasets(path)
+        for name in (*_ON_LEVELS, *_SINGLE)
+        if name in dataset and ("level" in dataset[name].dims) == (name in _ON_LEVELS)
+    ]
 
 
 def _datasets(path: Path) -> list[Dataset]:
@@ -203,6 +227,9 @@ def _netcdf(path: Path) -> Dataset:
 
 
 def _grib(path: Path) -> list[Dataset]:
+    # ecCodes brings a PROJ of its own: loaded first, it leaves pyproj without its database.
+    with contextlib.suppress(ImportError):
+        import pyproj  # noqa: F401
     try:
         import cfgrib
     except ImportError as error:
@@ -230,10 +257,16 @@ def _renamed(dataset: Dataset) -> Dataset:
 
 
 def _checked(field: DataArray, name: str, path: Path) -> DataArray:
-    field = field.transpose("time", ..., "latitude", "longitude")
+    expected = ("time", *(["level"] if name in _ON_LEVELS else []), "latitude", "longitude")
+    if set(field.dims) != set(expected) or any(axis not in field.coords for axis in expected):
+        raise InputError(
+            f"{path}: {name} along {', '.join(map(str, field.dims))}; expected {', '.join(expected)}, each "
+            "with its values, on a grid of degrees as ERA5 is downloaded"
+        )
+    field = field.transpose(*expected)
     low, high = _PLAUSIBLE[name]
     least, most = float(field.min()), float(field.max())
-    if not (low <= least and most <= high):
+    if low > least or most > high:  # what is all missing is missing
         raise InputError(
             f"{path}: {name} from {least:g} to {most:g}; expected {low:g} to {high:g} in the unit of ERA5"
         )

@@ -44,7 +44,8 @@ class Nearest:
             where: Names the source in the message.
 
         Raises:
-            InputError: Coordinates that are no degrees, or a source that does not reach the target at all.
+            InputError: Coordinates that are no degrees or all missing, or a source that does not reach the
+                target at all.
             MissingExtraError: scipy is not installed.
         """
         try:
@@ -52,14 +53,17 @@ class Nearest:
         except ImportError as error:
             raise MissingExtraError("scipy", "geo") from error
         source, target = _plane(latitude, longitude), _plane(target_latitude, target_longitude)
+        points = _directions(*source)
+        if not np.isfinite(points).any():
+            raise InputError(f"{where}: latitudes and longitudes are all missing")
         if np.nanmax(np.abs(source[0])) > 90.001 or np.nanmax(np.abs(source[1])) > 360.001:
             raise InputError(
                 f"{where}: latitudes and longitudes beyond 90 and 360; expected degrees, and these "
                 "may be metres of a projection"
             )
-        points = _directions(*source)
-        spacing = np.median(np.linalg.norm(np.diff(points.reshape(*source[0].shape, 3), axis=1), axis=2))
-        distance, index = KDTree(points).query(_directions(*target))
+        spacing = np.nanmedian(np.linalg.norm(np.diff(points.reshape(*source[0].shape, 3), axis=1), axis=2))
+        # A point that lies nowhere goes to the middle of the earth, far from all others.
+        distance, index = KDTree(np.nan_to_num(points)).query(_directions(*target))
         there = distance.reshape(target[0].shape) <= 1.5 * spacing
         if not there.any():
             south, north, west, east = (f(a) for a in source for f in (np.nanmin, np.nanmax))

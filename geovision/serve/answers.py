@@ -59,7 +59,8 @@ class Answers:
 
     def _read(self, picture: bytes) -> Mapping[str, np.ndarray] | Exception:
         try:
-            check_header(picture, self.limits)
+            if not picture.startswith(runtime.ARRAY):
+                check_header(picture, self.limits)
             return self._whole.read(picture)
         except Refused as refused:
             return refused

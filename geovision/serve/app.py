@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from limits import RateLimitItemPerMinute
@@ -51,6 +52,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
     )  # fmt: skip
     app.add_middleware(Gate, limits=limits)
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _misused)
 
     @app.post("/api/predict", response_model=Answer, responses=REFUSALS, openapi_extra=PICTURE)
     async def predict(
@@ -90,7 +92,8 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
         text = counters.text(waiting=desk.waiting, held=intake.held)
         return Response(text, media_type="text/plain; version=0.0.4")
 
-    app.mount("/", StaticFiles(directory=site, html=True))
+    # Not mounted: a mount takes every path as its own, and a wrong method would be told as a missing file.
+    app.router.default = StaticFiles(directory=site, html=True)
     return app
 
 
@@ -101,6 +104,13 @@ async def _refused(request: Request, refused: Exception) -> JSONResponse:
     if refused.retry_after is not None:
         headers["Retry-After"] = str(refused.retry_after)
     return JSONResponse({"detail": str(refused)}, refused.status, headers)
+
+
+async def _misused(request: Request, error: Exception) -> JSONResponse:
+    """An option that is not understood, in one line as all else."""
+    assert isinstance(error, RequestValidationError)
+    (first, *_) = error.errors()
+    return JSONResponse({"detail": f"{first['loc'][-1]}={first['input']!r}: {first['msg']}"}, 422)
 
 
 class _PerAddress:

@@ -56,9 +56,10 @@ class Health(BaseModel):
 _WHY = {
     400: "The form or the connection is broken.",
     408: "The picture did not arrive in time.",
-    413: "Too many bytes or pixels.",
+    413: "Too many bytes, pixels or scans.",
     415: "No picture, by its content.",
-    422: "A picture that is damaged, empty or too small.",
+    422: "A picture that is damaged, empty or too small; an array of another shape or unit; an option that "
+    "is not understood.",
     429: "Too many pictures a minute from this address.",
     503: "Too many pictures at once.",
 }
@@ -75,7 +76,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 PICTURE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A picture: the body itself, whatever its type, or the file `photo` of a form.",
+        "description": "A picture, or an array of the model's input (.npy, in its units): the body itself, "
+        "whatever its type, or the file `photo` of a form.",
         "content": {
             "application/octet-stream": _BINARY,
             "image/jpeg": _BINARY,

@@ -22,6 +22,7 @@ from geovision.serve.refusals import Busy, NotAPicture, Refused, TooLarge, TooSl
 __all__ = ["Intake", "check_header"]
 
 _ENVELOPE = 100_000  # bytes that a form may have around its file
+_SCAN = b"\xff\xda"  # before each scan of a JPEG
 
 
 class Intake:
@@ -82,7 +83,7 @@ class Intake:
         )
 
     async def _picture(self, request: Request, body: bytes) -> bytes:
-        kind = request.headers.get("content-type", "")
+        kind = request.headers.get("content-type", "").lower()
         picture = await _file_of_form(request, body) if kind.startswith("multipart/form-data") else body
         if not picture:
             raise Unanswerable("an empty file (0 bytes)")
@@ -119,7 +120,7 @@ def check_header(picture: bytes, limits: Limits) -> None:
 
     Raises:
         NotAPicture: No format of `FORMATS`.
-        TooLarge: Its header tells more pixels than are taken.
+        TooLarge: More pixels than are taken, by its header, or more scans.
         Unanswerable: Its header is damaged.
     """
     try:
@@ -127,14 +128,20 @@ def check_header(picture: bytes, limits: Limits) -> None:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
                 width, height = image.size
+                # In what is compressed no byte of 255 is followed by any other than 0 and restart marks.
+                scans = picture.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
     except UnidentifiedImageError as error:
-        raise NotAPicture(f"not a picture of a format that is taken ({', '.join(FORMATS)})") from error
+        raise NotAPicture(
+            f"not a picture of a format that is taken ({', '.join(FORMATS)}), nor an array (.npy)"
+        ) from error
     except Image.DecompressionBombError as error:
         raise TooLarge(_too_many(limits)) from error
     except Exception as error:  # a damaged header makes decoders raise anything
         raise Unanswerable(f"the picture is damaged ({error or type(error).__name__})") from error
     if width * height > limits.pixels_a_picture:
         raise TooLarge(f"{height} x {width}: {_too_many(limits)}")
+    if scans > limits.scans_a_picture:
+        raise TooLarge(f"a JPEG of {scans} scans, which takes too long to decode; save it anew")
 
 
 def _too_many(limits: Limits) -> str:

@@ -17,9 +17,12 @@ from geovision.serve.limits import Limits
 from geovision.web import Mode, lay_out
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["Address", "run"]
+__all__ = ["Address", "configured", "run"]
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,25 @@ def run(
         graphs = make_graphs(beside, open_model, int8=int8)
         answers = Answers(graphs.whole, limits, graphs.quick)
         site = lay_out(beside / "site", answers.about, mode, answers.file)
-        config = uvicorn.Config(
-            build(answers.about, answers.answer_all, site, limits),
-            access_log=False, log_level="warning", server_header=False,  # no address is noted down
-            ssl_certfile=address.certificate, ssl_keyfile=address.key,
-            timeout_keep_alive=10, timeout_graceful_shutdown=5,
-        )  # fmt: skip
+        config = configured(build(answers.about, answers.answer_all, site, limits), limits, address)
         if ready is not None:
             ready(address.url(listening.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):  # that is how one ends it
             uvicorn.Server(config).run(sockets=[listening])
+
+
+def configured(app: FastAPI, limits: Limits, address: Address) -> uvicorn.Config:
+    """How uvicorn serves an application."""
+    import uvicorn
+
+    from geovision.serve.patience import patient
+
+    return uvicorn.Config(
+        app, http=patient(limits.upload_seconds),
+        access_log=False, log_level="warning", server_header=False,  # no address is noted down
+        ssl_certfile=address.certificate, ssl_keyfile=address.key,
+        timeout_keep_alive=10, timeout_graceful_shutdown=5,
+    )  # fmt: skip
 
 
 def _listening(address: Address) -> socket.socket:

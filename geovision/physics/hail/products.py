@@ -26,7 +26,7 @@ from geovision.physics.hail.labels import (
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-__all__ = ["hail_labels", "hail_products", "join_volumes"]
+__all__ = ["check_same_grid", "hail_labels", "hail_products", "join_volumes"]
 
 _ATTRIBUTES: dict[str, dict[str, str]] = {
     "maximum_reflectivity": {
@@ -121,7 +121,7 @@ def join_volumes(products: Sequence[Dataset]) -> Dataset:
         when = str(each["time"].values)[:19]
         if before["time"].values == each["time"].values:
             raise InputError(f"two volumes of {when}; give each once")
-        _check_same_grid(first, each, when)
+        check_same_grid(first, each, f"the volume of {when}")
     return xarray.concat(ordered, dim="time", coords="minimal", compat="override", join="override")
 
 
@@ -260,17 +260,20 @@ def _dataset(reflectivity: DataArray, fields: dict[str, np.ndarray]) -> Dataset:
     return _xarray().Dataset(variables, coords=coords, attrs={"Conventions": "CF-1.11"})
 
 
-def _check_same_grid(first: Dataset, other: Dataset, when: str) -> None:
+def check_same_grid(first: Dataset, other: Dataset, where: str) -> None:
+    """Refuse the products of a volume that cannot be joined with those of the first.
+
+    Raises:
+        InputError: Another grid or projection; `where` names the volume.
+    """
     if _projection(first) != _projection(other):
         raise InputError(
-            f"the volume of {when} is in another projection than the first; volumes of several radars "
-            "cannot be joined, label each radar for itself"
+            f"{where} is in another projection than the first; volumes of several radars cannot be joined, "
+            "label each radar for itself"
         )
     for name in first.indexes:
         if not (name in other.indexes and first.indexes[name].equals(other.indexes[name])):
-            raise InputError(
-                f"the volume of {when} has other values of {name!r} than the first; use one grid"
-            )
+            raise InputError(f"{where} has other values of {name!r} than the first; use one grid")
 
 
 def _projection(products: Dataset) -> str:

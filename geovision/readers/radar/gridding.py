@@ -50,6 +50,8 @@ class RadarGrid:
             )
         if len(self.levels) < 2 or not (np.diff(self.levels) > 0).all():
             raise OptionError("levels: expected two or more heights in m, ascending")
+        if self.levels[-1] < 100:
+            raise OptionError(f"levels to {self.levels[-1]:g} m; it looks like km, expected m")
 
     @property
     def axis(self) -> NDArray[np.float64]:

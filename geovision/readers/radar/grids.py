@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,20 +34,28 @@ class RadarTime:
     """Along the time of a grid's file; None: the file is one volume."""
 
 
-def list_radar(paths: Sequence[str | Path]) -> list[RadarTime]:
+def list_radar(paths: Sequence[str | Path], *, told: Callable[[str], None] | None = None) -> list[RadarTime]:
     """The volumes of files, in the order of their times, however they came.
+
+    Args:
+        paths: Files.
+        told: Called with what is wrong with a file, which is left out; None: that is an error.
 
     Raises:
         UnreadableFileError: A file cannot be read.
         InputError: Two volumes of one time, or a grid without times.
     """
-    found = sorted((each for path in paths for each in _listed(Path(path))), key=lambda each: each.time)
-    for before, after in itertools.pairwise(found):
-        if before.time == after.time:
-            raise InputError(
-                f"{before.path} and {after.path} are both of {after.time}; give each volume once"
-            )
-    return found
+    found: dict[np.datetime64, RadarTime] = {}
+    for path in map(Path, paths):
+        try:
+            new = _new(path, found)
+        except InputError as error:
+            if told is None:
+                raise
+            told(str(error))
+        else:
+            found |= new
+    return [found[time] for time in sorted(found)]
 
 
 def read_radar(
@@ -88,6 +95,17 @@ def read_radar(
     chosen = near.take(values[closest.argmin(1)])
     chosen[closest.min(1) > _APART] = np.nan
     return chosen.astype(np.float32)
+
+
+def _new(path: Path, known: Mapping[np.datetime64, RadarTime]) -> dict[np.datetime64, RadarTime]:
+    """The volumes of a file by their times, none of which is known."""
+    found: dict[np.datetime64, RadarTime] = {}
+    for each in _listed(path):
+        before = known.get(each.time) or found.get(each.time)
+        if before:
+            raise InputError(f"{before.path} and {path} are both of {each.time}; give each volume once")
+        found[each.time] = each
+    return found
 
 
 def _listed(path: Path) -> list[RadarTime]:

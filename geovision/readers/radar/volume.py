@@ -166,6 +166,11 @@ def _without_echo(measured: DataArray, format_: str) -> NDArray[np.floating]:
     """dBZ with ``-inf`` for no echo, by the codes that the file stores for it."""
     values = np.array(measured.transpose("azimuth", "range").values)
     scale, offset = (float(measured.encoding.get(key, 1 - k)) for k, key in enumerate(_PACKING))
+    if not np.isfinite([scale, offset]).all():
+        raise InputError(
+            f"{measured.name}: stored with a gain of {scale:g} and an offset of {offset:g}, from which no "
+            "dBZ follow"
+        )
     if format_ == "nexradlevel2":
         below, folded = offset, offset + scale  # codes 0 and 1
         values[np.isclose(values, folded, atol=scale / 4)] = np.nan
