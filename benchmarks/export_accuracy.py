@@ -14,7 +14,10 @@ outlier score notices.
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -96,15 +99,11 @@ def compared(asked: Asked, source: str | None) -> dict[str, float | int]:
     said: list[list[np.ndarray]] = [[], []]
     sizes = []
     for model, photos in asked:
-        with tempfile.TemporaryDirectory() as temporary:
-            exact = export(model, Path(temporary) / "exact.onnx")
-            small = export(
-                model, Path(temporary) / "small.onnx", calibration=calibration_inputs(model, source)
-            )
-            sizes.append(small.stat().st_size / exact.stat().st_size)
-            truth += [model.target.classes.index(code) for _, code in photos if code]
-            for rows, path in zip(said, (exact, small), strict=True):
-                rows.append(answers(path, photos))
+        exact, small = exported(model, source)
+        sizes.append(small.stat().st_size / exact.stat().st_size)
+        truth += [model.target.classes.index(code) for _, code in photos if code]
+        for rows, path in zip(said, (exact, small), strict=True):
+            rows.append(answers(path, photos))
     exactly, roughly = (np.concatenate(rows) for rows in said)
     figures = {"size_ratio": np.mean(sizes), "agreement": (exactly[:, 0] == roughly[:, 0]).mean()}
     if truth:
@@ -116,6 +115,15 @@ def compared(asked: Asked, source: str | None) -> dict[str, float | int]:
     return {"models": len(asked), "count": len(exactly)} | {
         name: round(float(value), 4) for name, value in figures.items()
     }
+
+
+@functools.cache
+def exported(model: GeoModel, source: str | None) -> tuple[Path, Path]:
+    """A model's files in 32 and in 8 bits, made once, and kept as long as this runs."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    exact = export(model, folder / "exact.onnx")
+    return exact, export(model, folder / "small.onnx", calibration=calibration_inputs(model, source))
 
 
 def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float]:

@@ -138,6 +138,20 @@ def test_where_the_model_looked_lies_on_the_picture(
     page.context.close()
 
 
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_what_shows_where_it_looked_stands_on_the_picture(
+    browser: Browser, servers: dict[str, Server], photos: Path, size: dict[str, int]
+):
+    page = opened(browser, servers["server"], size)
+    choose(page, photos / "sky.jpg")
+    button, picture = (page.locator(name).bounding_box() for name in ("#look", "#picture"))
+    assert button is not None
+    assert picture is not None
+    assert picture["y"] <= button["y"]
+    assert button["y"] + button["height"] <= picture["y"] + picture["height"]
+    page.context.close()
+
+
 @on_the_device
 def test_on_the_device_no_request_leaves_and_it_works_without_network(
     browser: Browser, servers: dict[str, Server], photos: Path
