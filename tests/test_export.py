@@ -343,6 +343,26 @@ def test_axes_that_nobody_knows_are_asked_for():
 
 
 @pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"y": 999}, "cloud-tiny: y=999, but y of image is 32; leave it out"),
+        ({"time": 3}, "cloud-tiny: no input has an axis 'time'; those that are open are none"),
+    ],
+)
+def test_axes_that_are_others_are_refused(axes: dict[str, int], message: str):
+    with pytest.raises(OptionError, match=message):
+        onnx_of(tiny(registry.find_model("cloud-tiny")), axes=axes)
+
+
+@pytest.mark.parametrize("command", [["export", "--out", "it.onnx"], ["serve"]])
+def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: list[str], capsys):
+    with pytest.raises(SystemExit) as left:
+        main([command[0], "aurora-knn", *command[1:]])
+    assert left.value.code == 1
+    assert "aurora-knn cannot be exported: its training samples are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--calibration", "photos"], "--calibration is for --int8"),
