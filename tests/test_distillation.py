@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from types import MappingProxyType
 
 import maps
@@ -12,6 +13,9 @@ import torch
 
 import geovision
 from geovision import registry
+from geovision.cli import main
+from geovision.datasets.iberia import IberiaWinters
+from geovision.datasets.rain_grids import CoarseRain
 from geovision.errors import OptionError
 from geovision.evaluation.gridded_answers import answers
 from geovision.metrics import fields
@@ -111,3 +115,32 @@ def test_what_cannot_be_taught() -> None:
         geovision.distill(fresh(), nearest, data)
     with pytest.raises(OptionError, match="same field"):
         geovision.distill(fresh(), geovision.create("amask-tiny"), data)
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.mark.parametrize("kind", [IberiaWinters, CoarseRain])
+def test_the_command_gives_the_student_what_the_teacher_takes(
+    kind: type[CoarseRain], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = kind.synthetic(tmp_path / "data", 24, seed=1)
+    where = ["--data", data, *(["--dataset", "iberia"] if kind is IberiaWinters else [])]
+    chosen = ["--predictors", "specific_humidity_850"] if kind is IberiaWinters else []
+    given = (*where, "--epochs", 1, "--factor", 2)
+    assert run("train", "downscale-tiny", *given, *chosen, "--out", tmp_path / "teacher") == 0
+    teacher = geovision.load(tmp_path / "teacher" / "model")
+    assert teacher.options.predictors == tuple(chosen[1:])
+    options = "--share", 0.3, "--feature-weight", 1, "--out", tmp_path / "student"
+    assert run("distill", tmp_path / "teacher" / "model", "downscale-tiny", *given, *options) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == str(tmp_path / "student" / "model")
+    assert "downscale-tiny teaches downscale-tiny on" in told.err
+    student = geovision.load(tmp_path / "student" / "model")
+    assert student.options.predictors == teacher.options.predictors
+    assert student.network.factor == 2
+    assert not torch.equal(*(next(each.parameters()) for each in (student, teacher)))
+    assert run("evaluate", tmp_path / "student" / "model", *where, "--bootstrap", 0) == 0

@@ -197,6 +197,32 @@ def test_either_order_of_latitude_gives_the_same_field(tmp_path: Path) -> None:
     xr.testing.assert_equal(turned, straight)
 
 
+@pytest.mark.parametrize("turned", [
+    lambda lon: lon % 360, lambda lon: np.roll(lon, 3), lambda lon: np.roll(lon % 360, -2),
+    lambda lon: lon[::-1],
+])  # fmt: skip
+def test_a_region_over_greenwich_is_one_piece(turned, tmp_path: Path) -> None:
+    field = rain().assign_coords(lon=np.arange(-2.25, rain().sizes["lon"] - 2.5))
+    names = dict(zip(field["lon"].values % 360, field["lon"].values, strict=True))
+    own = np.array([names[each % 360] for each in turned(field["lon"].values)])
+    moved = field.sel(lon=own).assign_coords(lon=turned(field["lon"].values))
+    for part in (moved, moved.sortby("lon")):
+        found = open_grid(written(part, tmp_path / "turned.nc"), "precipitation")
+        np.testing.assert_allclose(np.mod(found["lon"] - field["lon"].values, 360), 0)
+        assert (np.diff(found["lon"]) == 1).all()
+        np.testing.assert_allclose(found, open_grid(written(field, tmp_path / "plain.nc"), "precipitation"))
+
+
+def test_a_globe_begins_where_its_file_does_or_at_the_first_meridian(tmp_path: Path) -> None:
+    globe = rain().interp(lon=np.arange(12.0)).assign_coords(lon=np.arange(12) * 30.0).fillna(0)
+    eastward = globe.assign_coords(lon=globe["lon"].values - 180)
+    for field, begin in ((globe, 0), (eastward, -180), (eastward.roll(lon=5, roll_coords=True), 0)):
+        found = open_grid(written(field, tmp_path / "globe.nc"), "precipitation")
+        assert found["lon"].values[0] == begin
+        assert (np.diff(found["lon"]) == 30).all()
+        np.testing.assert_allclose(found.sel(lon=30), field.sel(lon=30), rtol=1e-6)
+
+
 def test_other_names_and_further_axes(tmp_path: Path) -> None:
     field = rain().rename(lat="latitude", lon="longitude").rename("whatever")
     field.attrs["standard_name"] = "lwe_precipitation_rate"
@@ -504,7 +530,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str, units: str) -> 
     assert again["member"].values.tolist() == [3, 7]
     assert again.attrs["institution"] == "somewhere"
     raw = xr.open_dataset(path, engine="zarr" if name == "a.zarr" else "h5netcdf")
-    assert raw.attrs == {"Conventions": "CF-1.11", "title": "rain"}
+    assert raw.attrs == {"Conventions": "CF-1.11", "title": "rain", "institution": "somewhere"}
     assert raw.precipitation.attrs["units"] == (units or "mm day-1")
     assert raw.precipitation.attrs["standard_name"] == (
         "precipitation_flux" if units else "lwe_precipitation_rate"

@@ -30,7 +30,7 @@ from geovision.readers.grids import (
     open_source,
     write_grids,
 )  # fmt: skip
-from geovision.readers.grids.variables import VARIABLES
+from geovision.readers.grids.variables import OF_FILES, VARIABLES
 from geovision.spec import FieldTarget, Grid
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ class _Asking:
         """With the attributes of the file, and its own name and unit."""
         target = self.model.target
         assert isinstance(target, FieldTarget)
-        keep = ("title", "institution", "source", "history", "references", "comment")
+        keep = (*OF_FILES, "cell_methods")
         attributes = {key: value for key, value in self.given.attrs.items() if key in keep}
         is_share = name.startswith("probability")
         attributes |= {"units": "1" if is_share else target.channel.unit}

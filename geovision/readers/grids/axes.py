@@ -99,6 +99,8 @@ def _without_time(field: xr.DataArray, where: str) -> xr.DataArray:
 
 
 def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:
+    if field.dims[-1] == "lon":
+        field = _in_one_piece(field)
     for axis in field.dims[-2:]:
         if axis in ("lat", "lon"):
             values = np.asarray(field[axis].values, dtype=float)
@@ -111,6 +113,25 @@ def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:
             if len(values) > 1 and steps[0] < 0:
                 field = field.isel({axis: slice(None, None, -1)})
     return field
+
+
+def _in_one_piece(field: xr.DataArray) -> xr.DataArray:
+    """A region over the meridian at which the file's longitudes begin, with its halves beside each other."""
+    lon = np.asarray(field["lon"].values, dtype=float)
+    if len(lon) < 3 or not np.isfinite(lon).all() or np.abs(lon).max() > 540:
+        return field
+    steps = np.diff(lon)
+    between, beyond = np.abs(steps), 360 - (lon.max() - lon.min())
+    in_order = bool((steps > 0).all() or (steps < 0).all())
+    if in_order and between.max() <= max(beyond, 1.5 * np.median(between)):
+        return field
+    around = lon % 360
+    order = np.argsort(around)
+    gaps = np.diff(around[order], append=around[order[0]] + 360)
+    cut = int(gaps.argmax()) if gaps.max() > 1.5 * np.median(gaps) else len(lon) - 1
+    order = np.roll(order, -(cut + 1))
+    turned = around[order] - np.where(np.arange(len(lon)) < len(lon) - 1 - cut, 360, 0)
+    return field.isel(lon=order).assign_coords(lon=("lon", turned, field["lon"].attrs))
 
 
 # --- rotated grids ------------------------------------------------------------------------------

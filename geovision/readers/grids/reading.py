@@ -14,7 +14,7 @@ from geovision.readers.grids.axes import with_known_axes
 from geovision.readers.grids.checks import checked
 from geovision.readers.grids.times import check_times, step_days
 from geovision.readers.grids.units import conversion
-from geovision.readers.grids.variables import Variable, variable
+from geovision.readers.grids.variables import OF_FILES, Variable, variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,10 +23,6 @@ __all__ = ["files_of", "open_grid"]
 
 _IN_MEMORY = 64 * 1024**2
 """Bytes of a field above which it is read in pieces, where dask is there."""
-
-
-_OF_FILES = ("title", "institution", "source", "history", "references", "comment")
-"""Attributes of a whole file that its field keeps."""
 
 
 def open_grid(
@@ -141,9 +137,7 @@ def _one(
         factor, offset = conversion(unit, wanted.unit, step_days=step)
     except InputError as error:
         raise InputError(f"{path}: {field.name!r}: {error}") from error
-    attributes = {name: dataset.attrs[name] for name in _OF_FILES if name in dataset.attrs} | dict(
-        field.attrs
-    )
+    attributes = {name: dataset.attrs[name] for name in OF_FILES if name in dataset.attrs} | dict(field.attrs)
     if (factor, offset) != (1.0, 0.0):
         field = xr.apply_ufunc(
             _converted, field, kwargs={"factor": factor, "offset": offset}, dask="parallelized",

@@ -15,7 +15,11 @@ from geovision.quantities import (
 )
 from geovision.spec import Channel
 
-__all__ = ["VARIABLES", "Variable", "variable"]
+__all__ = ["OF_FILES", "VARIABLES", "Variable", "variable"]
+
+
+OF_FILES = ("title", "institution", "source", "history", "references", "comment")
+"""Attributes of a whole file that its field keeps, and that are the file's again where it is written."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from geovision.errors import MissingExtraError, OptionError, StorageError
 from geovision.readers.grids.units import conversion
-from geovision.readers.grids.variables import VARIABLES
+from geovision.readers.grids.variables import OF_FILES, VARIABLES
 from geovision.storage import write_files
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
                 k: v for k, v in field[name].encoding.items() if k in ("units", "calendar")
             }
     dataset = field.to_dataset()
-    title = title or dataset[field.name].attrs.pop("title", "")
-    dataset.attrs = {"Conventions": "CF-1.11", **({"title": title} if title else {})}
+    own_attributes = dataset[field.name].attrs
+    of_file = {key: own_attributes.pop(key) for key in OF_FILES if key in own_attributes}
+    dataset.attrs = {"Conventions": "CF-1.11", **of_file, **({"title": title} if title else {})}
     return dataset
 
 
