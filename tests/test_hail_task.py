@@ -153,6 +153,27 @@ def test_the_command_says_how_much_of_a_mask_is_yes_and_goes_on_after_a_wrong_si
     assert f"{odd_file}: HINet takes heights and widths divisible by 8, not 20 x 16" in printed.err
 
 
+def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
+    from geovision.datasets.hail_samples import HailSamples
+
+    torch.manual_seed(0)
+    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    root = HailSamples.synthetic(tmp_path / "samples", 1, size=(16, 16), windows=3)
+    arguments = ["explain", str(folder), str(root), "--out", str(tmp_path / "why"), "--format", "csv"]
+    with pytest.raises(SystemExit):
+        main([*arguments, "--method", "integrated-gradients", "--steps", "1"])
+    printed = capsys.readouterr()
+    [row] = csv.DictReader(printed.out.splitlines())
+    assert float(row["completeness_error"]) > 0.05
+    assert "after 1 steps the contributions miss " in printed.err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--method", "deeplift"])
+    printed = capsys.readouterr()
+    [row] = csv.DictReader(printed.out.splitlines())
+    assert float(row["completeness_error"]) < 0.05
+    assert "miss" not in printed.err
+
+
 def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
     from geovision.evaluation import answers
