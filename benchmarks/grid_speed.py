@@ -5,7 +5,7 @@ Daily rain, half of it dry, in kg m-2 s-1 as a Zarr store of so many years, on c
 720 are the globe. The correction is fitted before, on the first 2000 days, or on as many as take 200 MB. Each
 case runs in a process of its own, and its memory is the most that it holds from then on.
 
-    python benchmarks/grid_speed.py [--size 90 180] [--years 10 40]
+    python benchmarks/grid_speed.py [--size 90 180] [--years 10 40] [--cases tiny]
 
 Appends rows to ``grid_speed.csv`` beside this file. Needs the extras geo, train and baselines.
 """
@@ -38,12 +38,14 @@ TABLE = Path(__file__).with_suffix(".csv")
 
 DAYS, FITTED_BYTES = 2000, 200e6  # that corrections are fitted on, at most
 NODES = 100
+CASES = ("quantile-mapping", "xsdba", "tiny")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=(90, 180), help="latitudes and longitudes")
     parser.add_argument("--years", type=int, nargs="*", default=[10, 40])
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES)
     parser.add_argument("--case", nargs=3, metavar=("NAME", "STORE", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -52,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for years in options.years:
             store = written(Path(folder) / f"rain_{years}.zarr", tuple(options.size), years)
-            for case in ("quantile-mapping", "xsdba", "tiny"):
+            for case in options.cases:
                 command = [sys.executable, __file__, "--case", case, str(store), f"{folder}/out.zarr"]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 append(TABLE, {

@@ -174,7 +174,7 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet():
 def test_maps_and_sequences_say_where_they_mean_something(kind: str):
     torch.manual_seed(0)
     model = assemble(maps.MODELS[kind], maps.TASKS[kind], Options()).eval()
-    axes = {"y": maps.SIDE, "x": maps.SIDE, "time": maps.TIMES}
+    axes = {"y": maps.SIDE, "x": maps.SIDE} | ({"time": maps.TIMES} if kind == "mask" else {})
     written = onnx_of(model, axes=axes)
     inputs = generated_inputs(model.inputs, 3, axes=axes, seed=1)
     assert inputs is not None
@@ -340,6 +340,26 @@ def test_axes_that_nobody_knows_are_asked_for():
     model.inputs = tuple(given.with_size(None) for given in model.inputs)
     with pytest.raises(OptionError, match=r"not all are known of image \(channel y x\); give their lengths"):
         onnx_of(model)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"y": 999}, "cloud-tiny: y=999, but y of image is 32; leave it out"),
+        ({"time": 3}, "cloud-tiny: no input has an axis 'time'; those that are open are none"),
+    ],
+)
+def test_axes_that_are_others_are_refused(axes: dict[str, int], message: str):
+    with pytest.raises(OptionError, match=message):
+        onnx_of(tiny(registry.find_model("cloud-tiny")), axes=axes)
+
+
+@pytest.mark.parametrize("command", [["export", "--out", "it.onnx"], ["serve"]])
+def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: list[str], capsys):
+    with pytest.raises(SystemExit) as left:
+        main([command[0], "aurora-knn", *command[1:]])
+    assert left.value.code == 1
+    assert "aurora-knn cannot be exported: its training samples are" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,24 @@ def test_a_gap_in_the_sequence_is_refused_and_a_missing_window_is_not(
     assert np.isnan(hail_store.read_sample(path).sources["radar"].age[1])
 
 
+def test_a_gap_in_a_file_is_refused_too(tmp_path: Path, sample: HailSample) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = hail_store.write_sample(sample, tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["time"][-1] += 3600
+    with pytest.raises(InputError, match=r"hail_.*nc: 3 windows .* minutes apart; expected even steps"):
+        HailSamples(tmp_path)[0]
+
+
+def test_what_was_read_can_be_written(tmp_path: Path, sample: HailSample) -> None:
+    path = hail_store.write_sample(sample, tmp_path)
+    first = path.read_bytes()
+    again = hail_store.write_sample(hail_store.read_sample(path), tmp_path / "again")
+    found = hail_store.read_sample(again)
+    np.testing.assert_array_equal(found.sources["radar"].values, sample.sources["radar"].values)
+    assert path.read_bytes() == first
+
+
 def test_a_source_that_is_missing_altogether_is_told(tmp_path: Path, sample: HailSample) -> None:
     nothing = TimedSource(np.full_like(sample.sources["fy4b"].values, np.nan), np.full(3, np.nan))
     hail_store.write_sample(

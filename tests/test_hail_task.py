@@ -135,6 +135,45 @@ def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
             torch.testing.assert_close(torch.as_tensor(answer.probability), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_command_says_how_much_of_a_mask_is_yes_and_goes_on_after_a_wrong_size(tmp_path, capsys):
+    from geovision.datasets.hail_samples import HailSamples
+
+    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    good = HailSamples.synthetic(tmp_path / "good", 1, size=(16, 16), windows=3)
+    odd = HailSamples.synthetic(tmp_path / "odd", 1, size=(20, 16), windows=3)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(folder), str(odd), str(good), "--format", "csv"])
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    [row] = csv.DictReader(printed.out.splitlines())
+    answer = geovision.load(folder).predict(good)[0]
+    assert (row["name"], int(row["cells"]), int(row["valid_cells"])) == ("hail", int(answer.mask.sum()), 256)
+    assert float(row["highest"]) == pytest.approx(float(answer.probability.max()), abs=1e-4)
+    [odd_file] = odd.glob("*.nc")
+    assert f"{odd_file}: HINet takes heights and widths divisible by 8, not 20 x 16" in printed.err
+
+
+def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
+    from geovision.datasets.hail_samples import HailSamples
+
+    torch.manual_seed(0)
+    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    root = HailSamples.synthetic(tmp_path / "samples", 1, size=(16, 16), windows=3)
+    arguments = ["explain", str(folder), str(root), "--out", str(tmp_path / "why"), "--format", "csv"]
+    with pytest.raises(SystemExit):
+        main([*arguments, "--method", "integrated-gradients", "--steps", "1"])
+    printed = capsys.readouterr()
+    [row] = csv.DictReader(printed.out.splitlines())
+    assert float(row["completeness_error"]) > 0.05
+    assert "after 1 steps the contributions miss " in printed.err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--method", "deeplift"])
+    printed = capsys.readouterr()
+    [row] = csv.DictReader(printed.out.splitlines())
+    assert float(row["completeness_error"]) < 0.05
+    assert "miss" not in printed.err
+
+
 def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
     from geovision.evaluation import answers

@@ -269,6 +269,42 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: Addre
         pull(published)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("options", "size"), [1_000_000, 1_000_000], r"no golden answer .*size of another"),
+        (("options", "size"), [-1, 32], "expected a height and a width of 1 or more"),
+        (("options", "size"), "big", "size is 'big', which it cannot be"),
+        (("options", "arch"), [1], r"arch is \[1\], which it cannot be"),
+        (("options", "limits"), None, "limits is None, which it cannot be"),
+        (("options", "mean"), "x", "mean is 'x', which it cannot be"),
+        (("options", "dropout"), 5, "options that cloud-tiny does not take: dropout probability has to be"),
+        (("options",), [], r"not a geovision configuration .*options is \[\]"),
+        (("model",), {}, "not a geovision configuration .*model is {}"),
+        (("training",), 5, "not a geovision configuration .*training is no record"),
+    ],
+)
+def test_a_configuration_that_is_none_is_told_in_one_line(
+    hub: Hub, published: Address, path: tuple[str, ...], value: object, message: str
+):
+    held = files(hub, published)
+    config = json.loads(held[CONFIG])
+    inner = config
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    held[CONFIG] = json.dumps(config).encode()
+    with pytest.raises(WeightsCorrupt, match=message) as told:
+        pull(published)
+    assert "\n" not in str(told.value)
+
+
+def test_a_configuration_without_end_is_refused(hub: Hub, published: Address):
+    files(hub, published)[CONFIG] = b"[" * 200_000
+    with pytest.raises(WeightsCorrupt, match="not a geovision configuration"):
+        pull(published)
+
+
 # --- the card -----------------------------------------------------------------------------------
 
 

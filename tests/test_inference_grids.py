@@ -123,6 +123,20 @@ def test_members_by_dropout_do_not_depend_on_pieces(
     assert not np.allclose(whole[:, 0], whole[:, 1], equal_nan=True)
 
 
+@pytest.mark.parametrize(("cells", "most"), [(5 * 32 * 48, 5), (100, 1), (2**18, 32)])
+def test_large_fields_are_few_at_a_time(
+    cells: int, most: int, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_CELLS", cells)
+    model = geovision.create("downscale-tiny", **coarse.options())
+    fit_statistics(model, coarse)
+    seen: list[int] = []
+    model.network.register_forward_hook(lambda _, given, answer: seen.append(len(answer)))
+    apply_to_grids(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
+    assert max(seen) == most
+    assert sum(seen) == 81  # the first is asked before, for the names of the answer
+
+
 def test_quantile_delta_takes_the_period_of_the_file(tmp_path: Path) -> None:
     data = BiasedRain(BiasedRain.synthetic(tmp_path / "biased", 80, seed=3))
     model = geovision.create("biascorrect-quantile-delta", **data.options())

@@ -496,6 +496,14 @@ def test_a_size_that_smp_does_not_take_says_what_to_pad_to():
         SmpNetwork(SPECS, network="unet", encoder="resnet18", frames="first")  # type: ignore[arg-type]
 
 
+def test_a_transformer_of_smp_takes_other_sizes_than_it_was_trained_with():
+    network = SmpNetwork(SPECS, network="dpt", encoder="tu-vit_tiny_patch16_224").eval()
+    with torch.no_grad():
+        assert network(sample(size=(32, 64))).shape[-2:] == (32, 64)
+        with pytest.raises(InputError, match=r"by 32, not 40 x 32: pad to \(64, 32\)"):
+            network(sample(size=(40, 32)))
+
+
 def test_the_names_that_are_read_from_the_source_are_those_of_smp():
     import segmentation_models_pytorch as smp
     from segmentation_models_pytorch.encoders import encoders

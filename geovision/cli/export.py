@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli.models import open_model
+from geovision.cli.models import check_name, open_model
 from geovision.cli.named import Axis, lengths
 from geovision.cli.output import examples, say
 from geovision.errors import OptionError
@@ -64,6 +64,9 @@ def export(
         raise OptionError("--axis and --with-runtime are for --format onnx")
     axes = lengths(axis or [])
 
+    # Before anybody trains weights that cannot be exported.
+    if entry := check_name(model):
+        entry.check_exportable()
     opened = open_model(model, weights)
 
     from geovision.export import calibration_inputs, lay_runtime

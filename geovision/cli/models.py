@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from geovision import api, registry
 from geovision.errors import OptionError, WeightsNotAvailable
 from geovision.hub.address import PREFIX
+from geovision.spec import ModelSpec
 
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
@@ -53,14 +54,13 @@ def model_folder(name: str) -> Path:
     return _model_in(Path(name))
 
 
-def check_name(name: str) -> None:
-    """Refuse a mistyped name before anything slow is imported.
+def check_name(name: str) -> ModelSpec | None:
+    """The entry that is named, None for a path; a mistyped name is refused before anything slow is imported.
 
     Raises:
         UnknownModelError: Neither a path nor a name.
     """
-    if not (Path(name).is_dir() or _is_path(name)):
-        registry.find_model(name)
+    return None if Path(name).is_dir() or _is_path(name) else registry.find_model(name)
 
 
 def _model_in(folder: Path) -> Path:

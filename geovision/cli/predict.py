@@ -13,6 +13,7 @@ from geovision.cli.output import Format, columns_of_text, examples, say, write_r
 
 if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
+    from geovision.models.geomodel import GeoModel
 
 __all__ = ["Language", "register"]
 
@@ -62,7 +63,8 @@ def predict(
         bool, typer.Option("--card", help="Add what is known about the likeliest class.")
     ] = False,
 ) -> None:
-    """Answer for photos or other files: the likeliest classes, calibrated, and what speaks against them.
+    """Answer for photos or other files: the likeliest classes, calibrated, and what speaks against them; of
+    a mask in how many cells the answer is yes, in how many it means something, and the highest probability.
 
     A file that cannot be read is named on standard error, the others are answered, and the exit
     code is 1.
@@ -86,7 +88,8 @@ def predict(
                 cards.setdefault(f"{row['label']} {row['name']}", row["card"])
             yield row
 
-    write_rows(rows(), _columns(top, card=card and form is Format.csv), form)
+    columns = _columns(opened, top, card=card and form is Format.csv)
+    write_rows(rows(), columns, form)
     if form is Format.table:
         print("\n".join(_pages(cards)), end="")
     if unreadable:
@@ -94,8 +97,15 @@ def predict(
         raise typer.Exit(1)
 
 
-def _columns(top: int, *, card: bool) -> list[str]:
-    """Names of the columns of a table or CSV of classes."""
+_OF_A_MASK = ("name", "cells", "valid_cells", "highest")
+
+
+def _columns(model: GeoModel, top: int, *, card: bool) -> list[str]:
+    """Names of the columns of a table or CSV."""
+    from geovision.spec import MaskTarget
+
+    if isinstance(model.target, MaskTarget):
+        return ["source", *_OF_A_MASK, "flags"]
     likeliest = ["label", "name", "probability", "word"]
     others = [name for rank in range(2, top + 1) for name in (f"label_{rank}", f"probability_{rank}")]
     return ["source", *likeliest, *others, "flags", *(["card"] if card else [])]
@@ -103,7 +113,7 @@ def _columns(top: int, *, card: bool) -> list[str]:
 
 def _row(answer: Prediction, top: int, lang: Language) -> dict[str, Any]:
     """One answer as plain data, in the reader's language."""
-    from geovision.heads.prediction import ClassPrediction, confidence_word
+    from geovision.heads.prediction import ClassPrediction, MaskPrediction, confidence_word
 
     row: dict[str, Any] = {"source": answer.source, "flags": list(answer.flags)}
     if isinstance(answer, ClassPrediction):
@@ -116,6 +126,9 @@ def _row(answer: Prediction, top: int, lang: Language) -> dict[str, Any]:
         }
         for rank, (label, probability) in enumerate(answer.top(top)[1:], 2):
             row |= {f"label_{rank}": label, f"probability_{rank}": probability}
+    if isinstance(answer, MaskPrediction):
+        found = answer.as_dict()
+        row |= {name: found[name] for name in _OF_A_MASK}
     return row
 
 

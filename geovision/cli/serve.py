@@ -47,7 +47,8 @@ def serve(
     """
     from geovision.serve import Address, Limits, run
 
-    check_name(model)
+    if entry := check_name(model):
+        entry.check_exportable()
     address = Address(host, port, tls_cert, tls_key)
     limits = Limits(
         bytes_a_picture=round(1e6 * max_megabytes), pixels_a_picture=round(1e6 * max_megapixels),

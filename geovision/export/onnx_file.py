@@ -89,7 +89,8 @@ def lay_runtime(folder: str | Path) -> Path:
 
 def onnx_of(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.ModelProto:
     """The file's content, float32, compared with the model on generated inputs. See `export`."""
-    _check(model)
+    model.spec.check_exportable()
+    _check_libraries()
     traced = trace(model, axes=axes)
     written = _converted(traced)
     narrow_integers(written)
@@ -98,12 +99,10 @@ def onnx_of(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.M
     return written
 
 
-def _check(model: GeoModel) -> None:
+def _check_libraries() -> None:
     for library in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(library) is None:
             raise MissingExtraError(library, "export")
-    if "exportable" not in model.spec.capabilities:
-        raise ExportError(f"{model.spec.name} cannot be exported: {model.spec.unexportable}")
 
 
 def _converted(traced: Traced) -> onnx.ModelProto:

@@ -66,8 +66,9 @@ def examples(
     """A generated batch of the graph's inputs, everything there.
 
     Raises:
-        OptionError: The length of an axis is not known.
+        OptionError: The length of an axis is not known, or is another; or no input has such an axis.
     """
+    _check_axes(model, axes or {})
     found = generated_inputs(model.inputs, count, axes=axes, seed=seed)
     if found is None:
         layouts = ", ".join(f"{spec.name} ({spec.layout})" for spec in model.inputs)
@@ -77,6 +78,26 @@ def examples(
         )
     masks = {mask_name(spec): torch.ones_like(found[spec.name], dtype=torch.bool) for spec in model.inputs}
     return {name: (found | masks)[name] for name in graph_inputs(model)}
+
+
+def _check_axes(model: GeoModel, axes: Mapping[str, int]) -> None:
+    """Raise for an axis that no input has, or one whose length is fixed and another."""
+    fixed = {spec.name: dict(zip("yx", spec.size or (), strict=False)) for spec in model.inputs}
+    open_axes = sorted({
+        axis for spec in model.inputs for axis in spec.layout.split()
+        if axis != "channel" and axis not in fixed[spec.name]
+    })  # fmt: skip
+    for axis, length in axes.items():
+        for name, known in fixed.items():
+            if known.get(axis, length) != length:
+                raise OptionError(
+                    f"{model.spec.name}: {axis}={length}, but {axis} of {name} is {known[axis]}; leave it out"
+                )
+        if not any(axis in spec.layout.split() for spec in model.inputs):
+            raise OptionError(
+                f"{model.spec.name}: no input has an axis {axis!r}; those that are open are "
+                f"{', '.join(open_axes) or 'none'}"
+            )
 
 
 def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> Traced:

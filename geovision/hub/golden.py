@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from geovision.errors import OptionError, WeightsCorrupt
-from geovision.models.generated import generated_inputs
+from geovision.models.generated import generated_inputs, sample_shape
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["GOLDEN", "TOLERANCE", "check_golden", "write_golden"]
@@ -32,7 +32,7 @@ def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None 
         axes: Lengths of axes that its inputs leave open.
 
     Raises:
-        OptionError: The length of an axis is not known, or the model answers nothing yet.
+        OptionError: The length of an axis is not known or another, or the model answers nothing yet.
     """
     inputs = generated_inputs(model.inputs, 1, axes=axes)
     if inputs is None:
@@ -40,6 +40,8 @@ def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None 
             f"{model.spec.name}: a golden answer needs an input, and not all lengths of its axes are known; "
             "give them, such as axes={'y': 128, 'x': 128}"
         )
+    if name := _misfit(model, inputs):
+        raise OptionError(f"{model.spec.name}: the axes of {name!r} are fixed; leave their lengths out")
     arrays = {f"{_INPUT}{name}": values.contiguous() for name, values in inputs.items()}
     answer = _answer(model, inputs)
     if answer.isnan().all():
@@ -60,6 +62,8 @@ def check_golden(model: GeoModel, path: Path) -> None:
         arrays = load_file(path)
         expected = arrays.pop(_OUTPUT)
         inputs = {name.removeprefix(_INPUT): values for name, values in arrays.items()}
+        if name := _misfit(model, inputs):
+            raise ValueError(f"{name!r} has the size of another")
         found = _answer(model, inputs)
         difference = (found - expected).abs()
         difference[found.isnan() & expected.isnan()] = 0  # cells that a model does not answer
@@ -71,6 +75,15 @@ def check_golden(model: GeoModel, path: Path) -> None:
             f"{path}: {model.spec.name} does not answer as it did when it was published, by {worst:.2g}; its "
             "weights were changed, or this version of a library computes otherwise"
         )
+
+
+def _misfit(model: GeoModel, inputs: Mapping[str, Tensor]) -> str:
+    """Name of an input whose axes are of other lengths than the model's; empty: none."""
+    for spec in model.inputs:
+        shape = sample_shape(spec)
+        if shape is not None and spec.name in inputs and tuple(inputs[spec.name].shape[1:]) != shape:
+            return spec.name
+    return ""
 
 
 def _answer(model: GeoModel, inputs: Mapping[str, Tensor]) -> Tensor:

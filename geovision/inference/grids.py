@@ -41,6 +41,9 @@ __all__ = ["GridSummary", "apply_to_grids"]
 _PIECE = 16 * 2**20
 """Bytes of the input and of the answer, together, of the pieces of days that are worked on at a time."""
 
+_CELLS = 2**18
+"""Of the fields of a forward pass of a network: one global field of half a degree."""
+
 _MOST_AT_ONCE = 4
 """Pieces at a time: more would be too small to be worth it."""
 
@@ -87,7 +90,8 @@ def apply_to_grids(
         members: Above 0: so many answers along a new axis ``member``: draws of a head with a distribution, or
             answers with the model's dropout left on.
         seed: Of the members.
-        batch_size: Fields a forward pass; None: 32 for a network, more for statistics, which cost little.
+        batch_size: Fields a forward pass; None: for a network up to 32, fewer of large fields; more for
+            statistics, which cost little.
         progress: Is told (fields done, in all) after each piece.
 
     Returns:
@@ -230,7 +234,6 @@ class _Asking:
         progress: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
         self.model, self.members, self.seed = model, members, seed
-        self.batch_size = batch_size or (32 if model.spec.fit == "gradient" else 128)
         self.progress = progress
         self.given = given
         self._counting = threading.Lock()
@@ -240,8 +243,16 @@ class _Asking:
         grids = model.options.grids
         factor = getattr(model.network, "factor", 1)
         self.grid = grids.target if grids else refined(own, factor)
+        self.batch_size = batch_size or self._usual_batch()
         self.layers = self._ask(np.asarray(given[:1].values, np.float32), 0).keys()
         self.done = 0
+
+    def _usual_batch(self) -> int:
+        """Fields a forward pass; maps of more cells than this fall out of the caches, at half the speed."""
+        if self.model.spec.fit != "gradient":
+            return 128
+        cells = int(max(np.prod(self.given.shape[-2:]), np.prod(self.grid.size)))
+        return max(1, min(32, _CELLS // cells))
 
     def answers(self) -> list[xr.DataArray]:
         """Every variable, lazily where the fields are many."""

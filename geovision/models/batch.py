@@ -113,15 +113,26 @@ def _answer(prepared: Prepared, batch: Sequence[Source], skip_errors: bool) -> l
         shape = tuple((name, value.shape) for name, value in loaded.inputs.items())
         groups.setdefault(shape, []).append((index, loaded))
     for group in groups.values():
-        inputs, valid = _stack([loaded for _, loaded in group], prepared.specs)
-        values, features = prepared(inputs, valid)
         names = [batch[index].name for index, _ in group]
-        decoded = prepared.head.decode(
-            values, features, names, valid=prepared.answered(inputs, valid, values)
-        )
+        try:
+            decoded = _decoded(prepared, [loaded for _, loaded in group], names)
+        except InputError as error:  # of a size that the network does not take
+            if not skip_errors:
+                raise
+            decoded = [
+                prepared.head.answer(source=name, flags=("unreadable",), error=f"{name}: {error}")
+                for name in names
+            ]
         for (index, _), answer in zip(group, decoded, strict=True):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]
+
+
+def _decoded(prepared: Prepared, samples: Sequence[Loaded], names: Sequence[str]) -> list[Prediction]:
+    """The answers for samples of one shape."""
+    inputs, valid = _stack(samples, prepared.specs)
+    values, features = prepared(inputs, valid)
+    return prepared.head.decode(values, features, list(names), valid=prepared.answered(inputs, valid, values))
 
 
 def _stack(

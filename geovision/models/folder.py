@@ -9,8 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -90,8 +93,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = config["format_version"]
-        str(config["model"]), dict(config["options"]), str(config["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+        for name, kind in (("model", str), ("options", dict), ("sha256", str)):
+            if not isinstance(config[name], kind):
+                raise TypeError(f"{name} is {config[name]!r:.40}")
+        if not isinstance(config.get("training", {}), dict):
+            raise TypeError("training is no record")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsCorrupt(f"{path} is not a geovision configuration ({error!r})") from error
     if version != FORMAT_VERSION:
         raise WeightsCorrupt(
@@ -139,13 +146,37 @@ def _card(path: Path) -> str:
 def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
     spec = registry.find_model(config["model"])
     stored = config["options"]
+    for name, hint in get_type_hints(Options).items():
+        if name in stored and not _fits(stored[name], hint):
+            raise WeightsCorrupt(f"{folder / CONFIG}: {name} is {stored[name]!r:.40}, which it cannot be")
     try:
         options = Options(**{name: _frozen(value) for name, value in stored.items()})
         options = dataclasses.replace(options, grids=_grids(stored.get("grids")))
         with torch.device("cpu"):
             return assemble(spec, registry.find_task(spec.task), options)
-    except (TypeError, KeyError, GeovisionError) as error:
-        raise WeightsCorrupt(f"{folder / CONFIG}: options that {spec.name} does not take: {error}") from error
+    except (TypeError, KeyError, ValueError, RuntimeError, GeovisionError) as error:
+        (reason, *_) = (str(error) or type(error).__name__).splitlines()
+        raise WeightsCorrupt(
+            f"{folder / CONFIG}: options that {spec.name} does not take: {reason}"
+        ) from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a JSON file is what an option may be."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, each) for each in parts)
+    if kind is tuple and parts[-1] is ...:
+        return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+    if kind is tuple:
+        return isinstance(value, list) and len(value) == len(parts) and all(map(_fits, value, parts))
+    if kind is Mapping:
+        return isinstance(value, dict) and all(_fits(each, parts[1]) for each in value.values())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, dict if hint is Grids else hint)
 
 
 def _grids(stored: Any) -> Grids | None:

@@ -82,9 +82,11 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     """Build the model that a registry entry and a caller's options describe, freshly initialised.
 
     Raises:
-        OptionError: A measurement, predictor or head that the task does not know, classes or grids where
-            there are none, or a pixel size where cells have none.
+        OptionError: A size below 1, a measurement, predictor or head that the task does not know, classes
+            or grids where there are none, or a pixel size where cells have none.
     """
+    if options.size is not None and min(options.size) < 1:
+        raise OptionError(f"size {options.size}: expected a height and a width of 1 or more")
     target = _target(task, options.classes)
     inputs = list(spec.inputs or task.inputs)
     if options.predictors:

@@ -16,6 +16,10 @@ from geovision.spec import Context, InputSpec
 __all__ = ["SmpNetwork", "build"]
 
 
+# A vision transformer takes one size alone unless its positions are interpolated.
+_OF_NETWORK: dict[str, dict[str, Any]] = {"dpt": {"dynamic_img_size": True}}
+
+
 class SmpNetwork(OfSources):
     """A network of smp over all sources; its last convolution is left to the head.
 
@@ -59,15 +63,20 @@ class SmpNetwork(OfSources):
             for spec in self.sources.specs
         )
         try:
-            model: Any = smp.create_model(network, encoder, encoder_weights=None, in_channels=channels)
+            model: Any = smp.create_model(
+                network, encoder, encoder_weights=None, in_channels=channels, **_OF_NETWORK.get(network, {})
+            )
         except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
             raise OptionError(f"{self.name} cannot be built: {error}") from error
-        last: Any = model.segmentation_head[0]
-        if not isinstance(last, nn.Conv2d):
-            raise OptionError(f"{self.name} does not end in a convolution")
-        model.segmentation_head[0] = nn.Identity()  # what makes a coarse map finer stays
+        head: nn.Module = model.segmentation_head
+        *_, (where, last) = (
+            (name, part) for name, part in head.named_modules() if isinstance(part, nn.Conv2d)
+        )
+        head.set_submodule(where, nn.Identity())  # what makes a coarse map finer stays
         self.num_features: int = last.in_channels
-        self.divisor: int = model.encoder.output_stride if model.requires_divisible_input_shape else 1
+        # The coarsest maps of DPT are half as fine as the patches.
+        stride: int = model.encoder.output_stride * (2 if network == "dpt" else 1)
+        self.divisor = stride if model.requires_divisible_input_shape else 1
         self.model: nn.Module = model
 
     def forward(

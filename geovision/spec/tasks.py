@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from geovision.errors import ExportError
 from geovision.spec.inputs import Channel, InputSpec
 from geovision.spec.recipes import OUR_CHOICE, Mark, Recipe
 from geovision.spec.targets import Target
@@ -96,6 +97,15 @@ class ModelSpec:
     parameters: int | None = None
     mark: Mark = OUR_CHOICE
     note: str = ""
+
+    def check_exportable(self) -> None:
+        """Raise, with the reason, where a model of this entry is not carried into other formats.
+
+        Raises:
+            ExportError: It is not.
+        """
+        if "exportable" not in self.capabilities:
+            raise ExportError(f"{self.name} cannot be exported: {self.unexportable}")
 
     @property
     def architecture(self) -> str:

@@ -148,18 +148,29 @@ def sample_files(root: Path) -> list[Path]:
     return sorted(path for path in Path(root).glob("hail_*") if path.suffix in (".nc", ".zarr"))
 
 
+def check_times(time: NDArray[np.datetime64], where: str) -> None:
+    """Refuse windows that are not ascending, or between which one was left out.
+
+    Raises:
+        InputError: With `where`, what the times belong to.
+    """
+    steps = np.diff(time.astype("datetime64[s]").astype(np.int64))
+    if len(time) < 1 or (len(steps) and (steps[0] <= 0 or (steps != steps[0]).any())):
+        minutes = ", ".join(f"{step / 60:g}" for step in steps[:8])
+        raise InputError(
+            f"{where}: {len(time)} windows {minutes or 'no'} minutes apart; expected even steps, ascending; "
+            "what is missing is NaN, not left out"
+        )
+
+
 def check_shapes(sample: HailSample) -> None:
     """Refuse what does not fit together.
 
     Raises:
         InputError: Times that are no even steps, a source that is not there, shapes that differ.
     """
+    check_times(sample.time, "the sample")
     windows, grid = len(sample.time), (len(sample.latitude), len(sample.longitude))
-    steps = np.diff(sample.time.astype("datetime64[s]").astype(np.int64))
-    if windows < 1 or (len(steps) and (steps[0] <= 0 or (steps != steps[0]).any())):
-        raise InputError(
-            "times of the windows: expected even steps, ascending; what is missing is NaN, not left out"
-        )
     if sorted(sample.sources) != sorted(TIMED):
         raise InputError(
             f"sources {', '.join(sample.sources)}; expected {', '.join(TIMED)}, of NaN where one is missing"

@@ -17,6 +17,7 @@ from geovision.readers.hail_store.form import (
     TIMED,
     HailSample,
     TimedSource,
+    check_times,
     sample_files,
 )
 from geovision.readers.hail_store.writing import TIME_UNITS
@@ -141,6 +142,8 @@ def _held(path: Path, names: Sequence[str] = ()) -> _Held:
         reason = str(error).partition("\n")[0]
         raise UnreadableFileError(f"{path}: cannot be read as a sample of hail ({reason})") from error
     _check(held, path)
+    if "time" in held.values:
+        check_times(held.values["time"], str(path))
     if "radar" in held.values:
         radar = held.values["radar"]
         radar[np.abs(radar - NO_ECHO_DBZ) < 0.01] = -np.inf
@@ -183,10 +186,10 @@ def _from_hdf5(path: Path, names: Sequence[str]) -> _Held:
 
 
 def _attributes(holder: Any) -> dict[str, Any]:
-    """Attributes as text and numbers; the links between variables are left out."""
-    plain = {
-        name: holder.attrs[name] for name in holder.attrs if name not in ("DIMENSION_LIST", "REFERENCE_LIST")
-    }
+    """Attributes as text and numbers; the links between variables are left out, and what the writing program
+    notes about itself."""
+    spare = ("DIMENSION_LIST", "REFERENCE_LIST", "_NCProperties")
+    plain = {name: holder.attrs[name] for name in holder.attrs if name not in spare}
     return {name: _plain(each) for name, each in plain.items()}
 
 
