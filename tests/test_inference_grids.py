@@ -62,7 +62,11 @@ def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
     _, given, _ = fields(5, seed=1, size=(16, 24), calendar="noleap", start="2000-02-27")
     members = xr.concat([given, given * 2], dim="member").assign_coords(member=[3, 7])
     members = members.transpose("time", "member", "lat", "lon").assign_attrs(
-        units="mm day-1", source="a model", cell_methods="time: sum"
+        units="mm day-1",
+        source="a model",
+        cell_methods="time: sum",
+        experiment_id="rcp85",
+        license="CC BY 4.0",
     )
     write_grid(members, tmp_path / "in.nc", units="kg m-2 s-1")
     model = geovision.create("downscale-nearest")
@@ -76,6 +80,7 @@ def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
     assert found.attrs["cell_methods"] == "time: sum"
     of_file = xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf").attrs
     assert of_file["source"] == "a model"
+    assert (of_file["experiment_id"], of_file["license"]) == ("rcp85", "CC BY 4.0")
     assert of_file["title"] == "precipitation by downscale-nearest"
     expected = np.repeat(np.repeat(given.values, 4, 1), 4, 2)
     assert np.allclose(found[:, 0].values * 86400, expected, rtol=1e-4)

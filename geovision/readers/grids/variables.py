@@ -18,8 +18,22 @@ from geovision.spec import Channel
 __all__ = ["OF_FILES", "VARIABLES", "Variable", "variable"]
 
 
-OF_FILES = ("title", "institution", "source", "history", "references", "comment")
-"""Attributes of a whole file that its field keeps, and that are the file's again where it is written."""
+OF_FILES = (
+    # CF-1.11, 2.6.2
+    "title", "institution", "source", "history", "references", "comment",
+    # Attribute Convention for Data Discovery 1.3: who made it, and on what terms
+    "summary", "keywords", "license", "acknowledgement", "acknowledgment", "project", "program",
+    "creator_name", "creator_email", "creator_url", "creator_institution", "contributor_name",
+    "publisher_name", "publisher_email", "publisher_url", "product_version",
+    # CMIP5, CMIP6 and CORDEX: which run of which model
+    "contact", "institute_id", "institution_id", "model_id", "source_id", "project_id", "mip_era",
+    "activity_id", "experiment", "experiment_id", "parent_experiment_id", "variant_label", "forcing",
+    "realization", "realization_index", "initialization_method", "initialization_index", "physics_version",
+    "physics_index", "forcing_index", "driving_model_id", "driving_experiment", "driving_experiment_name",
+    "driving_model_ensemble_member", "rcm_version_id", "further_info_url",
+)  # fmt: skip
+"""Attributes of a whole file that its field keeps, and that are the file's again where it is written. Those
+that tell of its grid, its period or its identity are not among them: they are no longer true."""
 
 
 @dataclass(frozen=True)
