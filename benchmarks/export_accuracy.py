@@ -118,10 +118,11 @@ def figures(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict
     found = {"agreement": (exactly[:, 0] == roughly[:, 0]).mean()}
     if len(truth):
         found |= of_labels(truth, exactly[:, 0], roughly[:, 0])
-    found |= {
-        "flagged_float32": (exactly[:, 1] > 1).mean(), "flagged_int8": (roughly[:, 1] > 1).mean(),
-        "outlier_rank_correlation": spearmanr(exactly[:, 1], roughly[:, 1]).statistic,
-    }  # fmt: skip
+    if np.isfinite(exactly[:, 1]).all():  # a score was fitted
+        found |= {
+            "flagged_float32": (exactly[:, 1] > 1).mean(), "flagged_int8": (roughly[:, 1] > 1).mean(),
+            "outlier_rank_correlation": spearmanr(exactly[:, 1], roughly[:, 1]).statistic,
+        }  # fmt: skip
     return {"count": len(exactly)} | {name: round(float(value), 4) for name, value in found.items()}
 
 

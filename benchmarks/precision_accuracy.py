@@ -1,13 +1,18 @@
-"""How a model answers with ``precision="int8"`` beside itself in float32, on what `export_accuracy` asks.
+"""How models answer with ``precision="int8"`` beside themselves in float32.
 
     python benchmarks/precision_accuracy.py --data CCSN --others PHOTOS --cross-validation FOLDER
+    python benchmarks/precision_accuracy.py --comparison RUNS
 
-Appends rows to ``precision_accuracy.csv`` beside this file. Needs a processor with VNNI.
+The first asks the shipped cloud model what `export_accuracy` asks, the second the models that
+`examples/aurora_comparison.py` trained, about the test frames that it generated. Appends rows to
+``precision_accuracy.csv`` beside this file. Needs a processor with VNNI.
 """
 
 from __future__ import annotations
 
 import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +20,39 @@ from export_accuracy import Asked, Photos, arguments, figures, sets
 from PIL import Image
 from rows import append
 
+import geovision
+from geovision.datasets.images import ImageDataset
+from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
+from geovision.models.prepared import prepare
 from geovision.provenance import origin
 
 
 def main() -> None:
-    for name, asked in sets(arguments(__doc__ or "")):
+    if "--comparison" in sys.argv:
+        found = trained(Path(sys.argv[sys.argv.index("--comparison") + 1]))
+    else:
+        found = sets(arguments(__doc__ or ""))
+    for name, asked in found:
         row = {"photos": name, "models": len(asked), **compared(asked), **origin()}
         append(Path(__file__).with_suffix(".csv"), row, show=True)
+
+
+def trained(runs: Path) -> Iterator[tuple[str, Asked]]:
+    """The networks of a comparison, each with the test frames, where 8-bit integers are not refused."""
+    (root,) = runs.glob("generated-*")
+    for folder in sorted(runs.glob("*/training/model")):
+        model = geovision.load(folder)
+        data = geovision.load_dataset("kvammen", root, split="test", size=model.inputs[0].size)
+        assert isinstance(data, ImageDataset)
+        classes = model.target.classes
+        frames = [(path, classes[int(data[n]["target"])]) for n, path in enumerate(data.paths)]
+        try:
+            prepare(model, "int8")
+        except OptionError as error:
+            print(error, flush=True)
+        else:
+            yield f"test frames, {folder.parent.parent.name}", [(model, frames)]
 
 
 def compared(asked: Asked) -> dict[str, float | int]:
@@ -39,7 +69,8 @@ def answers(model: GeoModel, photos: Photos, precision: str) -> np.ndarray:
     """Index of the likeliest class of each photo, and its outlier score ``(photo, 2)``."""
     given = [Image.open(io.BytesIO(each)) if isinstance(each, bytes) else each for each, _ in photos]
     told = model.predict(given, precision=precision)
-    return np.array([(model.target.classes.index(each.label), each.outlier_score) for each in told])
+    codes = [model.target.classes.index(each.label) for each in told]
+    return np.array([codes, [each.outlier_score or np.nan for each in told]], dtype=float).T
 
 
 if __name__ == "__main__":
