@@ -10,8 +10,8 @@ The first asks the shipped cloud model what `export_accuracy` asks, the second t
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +29,10 @@ from geovision.provenance import origin
 
 
 def main() -> None:
-    if "--comparison" in sys.argv:
-        found = trained(Path(sys.argv[sys.argv.index("--comparison") + 1]))
-    else:
-        found = sets(arguments(__doc__ or ""))
-    for name, asked in found:
+    parser = argparse.ArgumentParser(add_help=False)  # the other form has the help
+    parser.add_argument("--comparison", type=Path)
+    runs = parser.parse_known_args()[0].comparison
+    for name, asked in trained(runs) if runs else sets(arguments(__doc__ or "")):
         row = {"photos": name, "models": len(asked), **compared(asked), **origin()}
         append(Path(__file__).with_suffix(".csv"), row, show=True)
 

@@ -13,7 +13,7 @@ import typer
 from geovision import api
 from geovision.cli.models import check_name, open_model
 from geovision.cli.output import Format, examples, say, write_rows
-from geovision.cli.predict import Precision
+from geovision.cli.predict import ArithmeticOption, Precision
 from geovision.cli.reading import (
     ChannelsOption,
     CircleOption,
@@ -82,12 +82,7 @@ def archive(
         int | None,
         typer.Option(min=1, help="Frames a forward pass; what suits the model if absent."),
     ] = None,
-    precision: Annotated[
-        Precision,
-        typer.Option(
-            help="auto: bfloat16 where it is faster and answers alike. int8: convolutions in 8-bit integers."
-        ),
-    ] = Precision.auto,
+    precision: ArithmeticOption = Precision.auto,
     form: Annotated[Format, typer.Option("--format", help="How to write the summary.")] = Format.table,
 ) -> None:
     """Answer for every frame of an archive, and write a table of Parquet by station and date.

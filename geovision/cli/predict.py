@@ -37,6 +37,14 @@ class Precision(enum.StrEnum):
     int8 = "int8"
 
 
+ArithmeticOption = Annotated[
+    Precision,
+    typer.Option(
+        help="auto: bfloat16 where it is faster and answers alike. int8: convolutions in 8-bit integers."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     app.command("predict", epilog=examples(
         "geovision predict cloud-mobilenetv2 sky.jpg",
@@ -51,12 +59,7 @@ def predict(
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
-    precision: Annotated[
-        Precision,
-        typer.Option(
-            help="auto: bfloat16 where it is faster and answers alike. int8: convolutions in 8-bit integers."
-        ),
-    ] = Precision.auto,
+    precision: ArithmeticOption = Precision.auto,
     top: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
     lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,
     card: Annotated[

@@ -21,6 +21,7 @@ from geovision.export.compact import narrow_integers
 from geovision.export.description import METADATA_KEY, describe
 from geovision.export.tracing import MAP, Traced, trace
 from geovision.models.geomodel import GeoModel
+from geovision.quiet import silenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,15 +121,9 @@ def _converted(traced: Traced) -> onnx.ModelProto:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What exporters warn of concerns those who write exporters."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
+    with silenced("torch.onnx", below=logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def run(written: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from geovision.export.tracing import mask_name
 from geovision.models.generated import ordinary_samples
 from geovision.models.geomodel import GeoModel
 from geovision.models.preprocess import physical
-from geovision.models.sources import iter_sources
+from geovision.models.sources import Loaded, iter_sources
 
 if TYPE_CHECKING:
     import onnx
@@ -47,19 +47,18 @@ def calibration_inputs(
         return _stacked(model, ordinary_samples(model, count, seed=seed))
     sources = list(iter_sources(source, model.inputs))
     chosen = [sources[at] for at in sorted({round(n) for n in np.linspace(0, len(sources) - 1, count)})]
-    loaded = (each.load(model.inputs) for each in chosen)
-    return _stacked(model, ((each.inputs, each.valid) for each in loaded))
+    return _stacked(model, (each.load(model.inputs) for each in chosen))
 
 
-def _stacked(model: GeoModel, samples: Iterator[tuple[Mapping, Mapping]]) -> dict[str, np.ndarray]:
+def _stacked(model: GeoModel, samples: Iterator[Loaded]) -> dict[str, np.ndarray]:
     columns: dict[str, list[np.ndarray]] = {}
-    for inputs, valid in samples:
+    for sample in samples:
         for spec in model.inputs:
-            given = inputs.get(spec.name)
+            given = sample.inputs.get(spec.name)
             values = physical(given, spec) if given is not None else torch.zeros(len(spec.channels))
             columns.setdefault(spec.name, []).append(values.numpy())
             if mask := mask_name(spec):
-                there = torch.as_tensor(valid.get(spec.name, given is not None)).expand(values.shape)
+                there = torch.as_tensor(sample.valid.get(spec.name, given is not None)).expand(values.shape)
                 columns.setdefault(mask, []).append(there.bool().numpy())
     return {name: np.stack(values) for name, values in columns.items()}
 
@@ -69,7 +68,7 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
 
     Convolutions, products with weights, and what lies between them are done in integers; statistics of
     maps, the head and its scores are computed in float32, and so is the gradient of the map, which reads the
-    same 8-bit weights. Large tables of the head and its scores are kept in float16.
+    same 8-bit weights. What stays in float32 is kept narrow, as `geovision.export.compact` does it.
 
     Args:
         written: From `geovision.export.onnx_file.onnx_of`.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from geovision.errors import GeovisionError, MissingExtraError, OptionError
+from geovision.quiet import silenced
 
 __all__ = ["Done", "Workers", "run"]
 
@@ -249,15 +250,8 @@ def _quiet() -> Iterator[None]:
     """Without the log of the cluster: what happens to a piece is told with the piece."""
     # Each of Dask's loggers has a level of its own.
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
-    loggers = [logging.getLogger(name) for name in known]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
+    with silenced(*known, below=logging.CRITICAL):
         yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def cores() -> int:

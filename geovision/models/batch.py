@@ -10,17 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import Prediction
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import PRECISIONS, Prepared, prepare
-from geovision.models.preprocess import physical
-from geovision.models.sources import Loaded, Source, iter_sources
-from geovision.spec import InputSpec
+from geovision.models.sources import Loaded, Source, iter_sources, stacked
 
-__all__ = ["PRECISIONS", "iter_predict", "predict"]
+__all__ = ["iter_predict", "predict"]
 
 _MOST_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
 
@@ -130,26 +127,6 @@ def _answer(prepared: Prepared, batch: Sequence[Source], skip_errors: bool) -> l
 
 def _decoded(prepared: Prepared, samples: Sequence[Loaded], names: Sequence[str]) -> list[Prediction]:
     """The answers for samples of one shape."""
-    inputs, valid = _stack(samples, prepared.specs)
+    inputs, valid = stacked(samples, prepared.specs)
     values, features = prepared(inputs, valid)
     return prepared.head.decode(values, features, list(names), valid=prepared.answered(inputs, valid, values))
-
-
-def _stack(
-    samples: Sequence[Loaded], specs: Sequence[InputSpec]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Inputs and masks of several samples along a new first axis."""
-    inputs, valid = {}, {}
-    for spec in specs:
-        name = spec.name
-        if name not in samples[0].inputs:
-            continue
-        values = [sample.inputs[name] for sample in samples]
-        if len({value.dtype for value in values}) > 1:
-            values = [physical(value, spec) for value in values]
-        inputs[name] = torch.stack(values)
-        if any(name in sample.valid for sample in samples):
-            valid[name] = torch.stack(
-                [s.valid.get(name, torch.ones_like(s.inputs[name], dtype=torch.bool)) for s in samples]
-            )
-    return inputs, valid

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from geovision.models.preprocess import physical
+from geovision.models.sources import Loaded, stacked
 from geovision.spec import InputSpec, resolve
 
 if TYPE_CHECKING:
@@ -62,31 +63,21 @@ def generated_inputs(
     return inputs
 
 
-def ordinary_samples(
-    model: GeoModel, count: int, *, seed: int = 0
-) -> Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]:
-    """Inputs, and which of their values are there, of samples that the generator of the task's main data
-    set makes."""
+def ordinary_samples(model: GeoModel, count: int, *, seed: int = 0) -> Iterator[Loaded]:
+    """Samples that the generator of the task's main data set makes."""
     adapter = resolve(model.task.datasets[model.task.dataset])
     with tempfile.TemporaryDirectory() as folder:
         root = adapter.synthetic(Path(folder), count, seed=seed)
         data = adapter(root, size=model.inputs[0].size)
         for index in range(min(count, len(data))):
             sample = data[index]
-            yield sample["inputs"], sample["valid"]
+            yield Loaded(sample["inputs"], sample["valid"])
 
 
 def ordinary_inputs(
     model: GeoModel, count: int, *, seed: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A batch of `ordinary_samples` in physical units, as a network takes it."""
-    inputs: dict[str, list[Tensor]] = {}
-    masks: dict[str, list[Tensor]] = {}
-    for given, valid in ordinary_samples(model, count, seed=seed):
-        for spec in model.inputs:
-            if spec.name in given:
-                inputs.setdefault(spec.name, []).append(physical(given[spec.name], spec))
-            if spec.name in valid:
-                masks.setdefault(spec.name, []).append(valid[spec.name])
-    stacked = ({name: torch.stack(rows) for name, rows in each.items()} for each in (inputs, masks))
-    return next(stacked), next(stacked)
+    """Inputs and masks of a batch of `ordinary_samples`, in physical units."""
+    inputs, valid = stacked(list(ordinary_samples(model, count, seed=seed)), model.inputs)
+    specs = {spec.name: spec for spec in model.inputs}
+    return {name: physical(values, specs[name]) for name, values in inputs.items()}, valid

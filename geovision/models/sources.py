@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from geovision.models.preprocess import check, physical
 from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts, window_margins
 from geovision.spec import InputSpec, resolve
 
-__all__ = ["Loaded", "Source", "attribute_of", "iter_sources"]
+__all__ = ["Loaded", "Source", "attribute_of", "iter_sources", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,26 @@ def attribute_of(source: Source, name: str, spec: InputSpec) -> str:
         known = ", ".join(map(repr, attributes))
         raise InputError(f"{source.name}: no attribute {name!r}; there are {known}")
     return str(attributes[name])
+
+
+def stacked(
+    samples: Sequence[Loaded], specs: Sequence[InputSpec]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Inputs and masks of several samples along a new first axis."""
+    inputs, valid = {}, {}
+    for spec in specs:
+        name = spec.name
+        if name not in samples[0].inputs:
+            continue
+        values = [sample.inputs[name] for sample in samples]
+        if len({value.dtype for value in values}) > 1:
+            values = [physical(value, spec) for value in values]
+        inputs[name] = torch.stack(values)
+        if any(name in sample.valid for sample in samples):
+            valid[name] = torch.stack(
+                [s.valid.get(name, torch.ones_like(s.inputs[name], dtype=torch.bool)) for s in samples]
+            )
+    return inputs, valid
 
 
 # --- which samples ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.quiet import silenced
 
 __all__ = ["BANDS", "AgriScan", "read_agri", "scan_time"]
 
@@ -122,15 +123,9 @@ def _scene(path: Path) -> Any:
 def _quiet() -> Iterator[None]:
     """Without warnings of projections that PROJ would write otherwise, and without the tracebacks that satpy
     prints beside the errors that it raises."""
-    logger = logging.getLogger("satpy")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
+    with silenced("satpy", below=logging.CRITICAL + 1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _pixels(

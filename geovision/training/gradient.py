@@ -26,6 +26,7 @@ from geovision.datasets.base import GeoDataset, as_taken
 from geovision.errors import DatasetError, OptionError
 from geovision.hardware import hardware_bfloat16
 from geovision.models.geomodel import GeoModel
+from geovision.quiet import silenced
 from geovision.spec import Recipe, Stage
 from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau
 from geovision.training.data import Batches, Rows, balanced_batch_count, batch_count, gather
@@ -365,17 +366,10 @@ def _threads(workers: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without lightning's remarks on what this trainer decides by itself."""
-    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    loggers = ("lightning", "lightning.pytorch", "lightning.fabric")
+    with silenced(*loggers, below=logging.ERROR), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
 
 
 @contextlib.contextmanager

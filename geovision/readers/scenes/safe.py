@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.quiet import silenced
 from geovision.readers.scenes.geotiff import POLARISATIONS, time_of
 from geovision.readers.scenes.grid import Grid, rasterio_module, swath_grid, transformed
 
@@ -236,11 +237,8 @@ def _blocks(values: NDArray[Any], rows: NDArray[np.integer], columns: NDArray[np
 @contextmanager
 def _reading(where: Path) -> Iterator[None]:
     """What goes wrong with the files, in one line; without what satpy tells of its own ways."""
-    log = logging.getLogger("satpy")
-    level = log.level
-    log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with silenced("satpy", below=logging.ERROR), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except _BROKEN as error:
@@ -248,8 +246,6 @@ def _reading(where: Path) -> Iterator[None]:
         raise UnreadableFileError(
             f"{where}: cannot be read as Sentinel-1 GRD ({reason}); copy it again from its source"
         ) from error
-    finally:
-        log.setLevel(level)
 
 
 # --- on the map -----------------------------------------------------------------------------------
