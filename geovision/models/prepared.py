@@ -57,10 +57,12 @@ class Prepared:
         model: Copied; nothing of it is changed.
         dtype: What the network computes in: ``torch.float32``, ``torch.bfloat16``, or ``torch.int8`` for
             its convolutions, and float32 between them.
-        network: What `joined` gave for the model, where it is known already.
+        network: What `joined` gave for the model, where it is known already; in integers what
+            `in_integers` made of that.
     """
 
     def __init__(self, model: GeoModel, dtype: torch.dtype, network: nn.Module | None = None) -> None:
+        assert dtype != torch.int8 or network is not None
         self.specs = model.inputs
         self.dtype = dtype
         self.normalise = copy.deepcopy(model.normalise).eval()
