@@ -27,6 +27,7 @@ def configs(windows: int) -> tuple[Config, ...]:
         WHOLE,
         Config("unet, last window", "hail-unet-resnet18", unet),
         Config("convlstm", "hail-convlstm", stack),
+        Config("stlstm", "hail-stlstm", stack),
         Config("causal-lstm", "hail-causal-lstm", stack),
         Config("simvp", "hail-simvp", simvp),
         Config("nbeats", "hail-nbeats", nbeats),
