@@ -24,7 +24,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from geovision import storage
 from geovision.datasets.base import GeoDataset, as_taken
 from geovision.errors import DatasetError, OptionError
-from geovision.hardware import hardware_bfloat16
+from geovision.hardware import hardware_bfloat16, subnormals_as_zero
 from geovision.models.geomodel import GeoModel
 from geovision.quiet import silenced
 from geovision.spec import Recipe, Stage
@@ -83,7 +83,7 @@ def fit(job: Job) -> None:
     samples = _Samples(job)
     if takes_statistics(job.model):
         fit_statistics(job.model, samples.first())
-    with torch.random.fork_rng(), _threads(job.workers), _quiet():
+    with torch.random.fork_rng(), _threads(job.workers), _quiet(), subnormals_as_zero():
         for number in range(reached["stage"], len(job.recipe.stages)):
             here = number == reached["stage"]
             if state and here and reached["done"]:

@@ -1,0 +1,77 @@
+"""What subnormal numbers cost a training: the same one with them, and without, as the trainer has it.
+
+    python benchmarks/subnormals.py
+
+Gradients of gates that are shut fade through numbers below 1e-38, with which processors are slow. In turns,
+each network is trained on the same generated storms with PyTorch's own setting and with the trainer's.
+Processor time is what means something on a machine with other work. Appends to
+``benchmarks/subnormals.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import torch
+from rows import append
+
+import geovision
+from geovision.datasets.base import GeoDataset
+from geovision.datasets.hail_samples import HailSamples
+from geovision.provenance import commit
+from geovision.spec import Recipe, Stage
+
+MODELS = {
+    "hail-convlstm": {"width": 16, "kernel": 3, "layers": 2},
+    "hail-hinet": {"width": 16, "kernel": 3, "unet_width": 16, "source_dropout": 0.0},
+    "hail-unet-resnet18": {},
+}
+BATCH, EPOCHS = 8, 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--samples", type=int, default=160)
+    parser.add_argument("--turns", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = HailSamples(HailSamples.synthetic(Path(folder), options.samples, size=(32, 32), windows=6))
+        for name in MODELS:
+            spent = {
+                kept: min(seconds(name, data, kept=kept) for _ in range(options.turns))
+                for kept in (True, False)
+            }
+            steps = EPOCHS * -(-len(data) // BATCH)
+            append(
+                Path(__file__).with_suffix(".csv"),
+                {
+                    "model": name, "steps": steps,
+                    "seconds_with": round(spent[True] / steps, 3),
+                    "seconds_without": round(spent[False] / steps, 3),
+                    "ratio": round(spent[True] / spent[False], 2),
+                    "threads": torch.get_num_threads(), "commit": commit(),
+                },
+                show=True,
+            )  # fmt: skip
+
+
+def seconds(name: str, data: GeoDataset, *, kept: bool) -> float:
+    """Of processor time, of one training."""
+    torch.manual_seed(0)
+    head = {"error": "bce", "positive_weight": 3.0}
+    model = geovision.create(name, arch=MODELS[name], head_options=head)
+    stage = Stage(epochs=EPOCHS, batch_size=BATCH, lr=3e-3, weight_decay=1e-4, warmup=1, clip=1.0)
+    ours = mock.patch("geovision.training.gradient.subnormals_as_zero", contextlib.nullcontext)
+    with ours if kept else contextlib.nullcontext():
+        begun = time.process_time()
+        geovision.train(model, data, recipe=Recipe(stages=(stage,), precision="32-true"), progress=False)
+        return time.process_time() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What the processor computes in: subnormal numbers, and how a training treats them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import geovision
+from geovision.datasets.hail_samples import HailSamples
+from geovision.hardware import subnormals_as_zero
+from geovision.spec import Recipe, Stage
+
+pytestmark = pytest.mark.skipif(
+    not torch.set_flush_denormal(False), reason="this processor has no such setting"
+)
+
+
+def halved() -> float:
+    """A number that is subnormal, where there are such."""
+    return float(torch.tensor(1e-40) * 0.5)
+
+
+def test_they_are_zero_within_and_what_they_were_afterwards():
+    assert halved() > 0
+    with subnormals_as_zero():
+        assert halved() == 0
+        with subnormals_as_zero():
+            assert halved() == 0
+        assert halved() == 0  # the inner one found it so
+    assert halved() > 0
+    with pytest.raises(RuntimeError, match="of the work"), subnormals_as_zero():
+        raise RuntimeError("of the work")
+    assert halved() > 0
+
+
+def test_a_training_computes_without_them_and_nothing_else_does(tmp_path):
+    data = HailSamples(HailSamples.synthetic(tmp_path, 2, size=(16, 16), windows=2))
+    model = geovision.create("hail-convlstm", arch={"width": 4, "kernel": 3})
+    seen: list[tuple[bool, float]] = []
+    model.network.register_forward_hook(lambda network, *_: seen.append((network.training, halved())))
+    recipe = Recipe(stages=(Stage(epochs=1, batch_size=2),))
+    geovision.train(model, data, recipe=recipe, progress=False)
+    model.predict(data[0]["inputs"])
+    assert {found == 0 for training, found in seen if training} == {True}
+    assert halved() > 0
