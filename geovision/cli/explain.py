@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision.cli.models import open_model
-from geovision.cli.output import Format, examples, say, write_rows
+from geovision.cli.output import FileNames, Format, examples, say, write_rows
 
 if TYPE_CHECKING:
     from geovision.explanation import Explanation
@@ -90,7 +90,7 @@ def explain(
     settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
     check(opened, target=target, settings=settings)
-    names, unreadable, tally = _Names(), [], Tally()
+    names, unreadable, tally = FileNames(f".{method.value}"), [], Tally()
 
     def rows() -> Iterator[dict[str, Any]]:
         from geovision.errors import InputError
@@ -106,7 +106,7 @@ def explain(
             if found.completeness and found.completeness.relative_error > TOLERANCE:
                 say(_incomplete(found))
             tally.add(found, group or found.label)  # what speaks for one class is no mean with another
-            picture, _ = found.save(out, names.of(source.name, found.settings.method))
+            picture, _ = found.save(out, names.of(source.name))
             yield _row(found, picture) if form is not Format.jsonl else _all(found, picture)
 
     with_error = settings.method in COMPLETE_METHODS
@@ -125,22 +125,6 @@ def _incomplete(found: Explanation) -> str:
     if found.settings.method == "deeplift":
         return f"{found.source}: {missed}; integrated-gradients may do better"
     return f"{found.source}: after {found.settings.steps} steps {missed}; more --steps may help"
-
-
-class _Names:
-    """Names of files to write, each once: pictures of several folders may be called the same."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    def of(self, source: str, method: str) -> str:
-        stem, number = Path(source).stem, 1
-        name = f"{stem}.{method}"
-        while name in self.taken:
-            number += 1
-            name = f"{stem}-{number}.{method}"
-        self.taken.add(name)
-        return name
 
 
 def _row(found: Explanation, picture: Path) -> dict[str, Any]:

@@ -138,14 +138,11 @@ def _heights(text: str) -> tuple[float, ...]:
 
 
 def _write(labels: Dataset, out: Path) -> None:
+    from geovision.readers.netcdf import write_netcdf
     from geovision.storage import write_files
 
-    packed = {name: {"zlib": True, "complevel": 4} for name in labels.data_vars}
-
-    def write(path: Path) -> None:
-        labels.to_netcdf(path, engine="h5netcdf", encoding=packed)
-
-    write_files(out.parent, {out.name: write})
+    packed = {str(name): {"zlib": True, "complevel": 4} for name in labels.data_vars}
+    write_files(out.parent, {out.name: lambda path: write_netcdf(labels, path, packed)})
     say(f"the labels are in {out}")
 
 

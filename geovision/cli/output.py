@@ -8,9 +8,10 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Format", "columns_of_text", "examples", "say", "write_json", "write_rows"]
+__all__ = ["FileNames", "Format", "columns_of_text", "examples", "say", "write_json", "write_rows"]
 
 
 class Format(enum.StrEnum):
@@ -19,6 +20,28 @@ class Format(enum.StrEnum):
     table = "table"
     csv = "csv"
     jsonl = "jsonl"
+
+
+class FileNames:
+    """Names of files to write, each once: files of several folders may be called the same.
+
+    Args:
+        suffix: Of every name.
+    """
+
+    def __init__(self, suffix: str = "") -> None:
+        self.suffix = suffix
+        self.taken: set[str] = set()
+
+    def of(self, source: str) -> str:
+        """The name for what is made of a file, without an ending."""
+        stem, number = Path(source).stem, 1
+        name = f"{stem}{self.suffix}"
+        while name in self.taken:
+            number += 1
+            name = f"{stem}-{number}{self.suffix}"
+        self.taken.add(name)
+        return name
 
 
 def examples(*lines: str) -> str:

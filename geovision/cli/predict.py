@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geovision.cli.models import open_model
-from geovision.cli.output import Format, columns_of_text, examples, say, write_rows
+from geovision.cli.output import FileNames, Format, columns_of_text, examples, say, write_rows
 
 if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
         "geovision predict cloud-mobilenetv2 sky.jpg",
         "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > answers.csv",
         "geovision predict runs/mine sky.jpg --card --lang zh",
+        "geovision predict runs/hail samples/ --out masks",
     ))(predict)  # fmt: skip
 
 
@@ -65,9 +67,13 @@ def predict(
     card: Annotated[
         bool, typer.Option("--card", help="Add what is known about the likeliest class.")
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a NetCDF file and a picture of each mask or field.")
+    ] = None,
 ) -> None:
     """Answer for photos or other files: the likeliest classes, calibrated, and what speaks against them; of
     a mask in how many cells the answer is yes, in how many it means something, and the highest probability.
+    With --out the mask itself, on the grid and at the time of its file.
 
     A file that cannot be read is named on standard error, the others are answered, and the exit
     code is 1.
@@ -75,6 +81,7 @@ def predict(
     from geovision.models.batch import iter_predict
 
     opened = open_model(model, weights)
+    maps = None if out is None else _Maps(out, opened)
     answers = iter_predict(opened, photos, batch_size=batch_size, precision=precision.value, skip_errors=True)
     unreadable: list[Prediction] = []
     cards: dict[str, dict[str, str]] = {}
@@ -86,18 +93,36 @@ def predict(
                 say(answer.error or answer.source)
                 continue
             row = _row(answer, top, lang)
+            if maps is not None:
+                row["map"] = maps.save(answer)
             if card:
                 row["card"] = _facts(answer, lang)
                 cards.setdefault(f"{row['label']} {row['name']}", row["card"])
             yield row
 
-    columns = _columns(opened, top, card=card and form is Format.csv)
+    columns = [
+        *_columns(opened, top, card=card and form is Format.csv), *(["map"] if maps is not None else [])
+    ]  # fmt: skip
     write_rows(rows(), columns, form)
     if form is Format.table:
         print("\n".join(_pages(cards)), end="")
     if unreadable:
         say(f"{len(unreadable)} could not be read")
         raise typer.Exit(1)
+
+
+class _Maps:
+    """The files of answers that are maps."""
+
+    def __init__(self, folder: Path, model: GeoModel) -> None:
+        from geovision.inference.answers import AnswerFiles
+
+        self.files = AnswerFiles(folder, model)
+        self.names = FileNames()
+
+    def save(self, answer: Prediction) -> str:
+        """Write one, and say where."""
+        return str(self.files.save(answer, self.names.of(answer.source))[0])  # type: ignore[arg-type]
 
 
 _OF_A_MASK = ("name", "cells", "valid_cells", "highest")

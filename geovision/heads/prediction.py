@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from geovision.spec import ClassCard, Grid, Text
 
 __all__ = [
-    "WORDS", "ClassPrediction", "FieldPrediction", "MaskPrediction", "Prediction", "confidence_word",
+    "WORDS", "ClassPrediction", "FieldPrediction", "GriddedPrediction", "MaskPrediction", "Prediction",
+    "confidence_word",
 ]  # fmt: skip
 
 _NOTHING: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
@@ -95,15 +96,33 @@ class ClassPrediction(Prediction):
 
 
 @dataclass(frozen=True, eq=False)
-class _GriddedPrediction(Prediction):
-    grid: Grid | None = None
+class GriddedPrediction(Prediction):
+    """What maps have in common.
 
-    def _coordinates(self) -> dict[str, Any]:
-        return {"latitude": list(self.grid.lat), "longitude": list(self.grid.lon)} if self.grid else {}
+    Attributes:
+        grid: Middles of the cells; None where they are not known.
+        time: For when it is said, UTC; None where it is not known.
+    """
+
+    grid: Grid | None = None
+    time: np.datetime64 | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in cells."""
+        raise NotImplementedError
+
+    def _place(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.time is not None:
+            found["time"] = str(self.time.astype("datetime64[s]"))
+        if self.grid is not None:
+            found |= {"latitude": list(self.grid.lat), "longitude": list(self.grid.lon)}
+        return found
 
 
 @dataclass(frozen=True, eq=False)
-class FieldPrediction(_GriddedPrediction):
+class FieldPrediction(GriddedPrediction):
     """A quantity in every cell.
 
     Attributes:
@@ -111,13 +130,17 @@ class FieldPrediction(_GriddedPrediction):
         values: float32 ``(y, x)``, NaN where the answer means nothing; south first.
         layers: What else the head tells of every cell, by name, ``(y, x)`` each: quantiles, or the
             probability of a wet cell.
-        grid: Middles of the cells; None where they are not known.
+        grid, time: As of `GriddedPrediction`.
     """
 
     name: str = ""
     unit: str = ""
     values: NDArray[np.floating] = field(default_factory=lambda: _NOTHING)
     layers: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -137,24 +160,28 @@ class FieldPrediction(_GriddedPrediction):
             "valid_cells": int(there.size),
             "values": _plain(self.values),
             "layers": {name: _plain(layer) for name, layer in self.layers.items()},
-            **self._coordinates(),
+            **self._place(),
         }
 
 
 @dataclass(frozen=True, eq=False)
-class MaskPrediction(_GriddedPrediction):
+class MaskPrediction(GriddedPrediction):
     """Yes or no in every cell.
 
     Attributes:
         name: Of what is there or not.
         probability: float32 ``(y, x)``, 0-1, NaN where the answer means nothing.
         threshold: Probability from which the answer is yes.
-        grid: Middles of the cells; None where they are not known.
+        grid, time: As of `GriddedPrediction`.
     """
 
     name: str = ""
     probability: NDArray[np.floating] = field(default_factory=lambda: _NOTHING)
     threshold: float = 0.5
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.probability.shape[0], self.probability.shape[1]
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -178,7 +205,7 @@ class MaskPrediction(_GriddedPrediction):
             "highest": float(there.max()) if there.size else None,
             "valid_cells": int(there.size),
             "probability": _plain(self.probability),
-            **self._coordinates(),
+            **self._place(),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections import deque
@@ -12,10 +13,11 @@ from typing import Any
 import torch
 
 from geovision.errors import InputError, OptionError
-from geovision.heads.prediction import Prediction
+from geovision.heads.prediction import GriddedPrediction, Prediction
 from geovision.models.geomodel import GeoModel
 from geovision.models.prepared import PRECISIONS, Prepared, prepare
 from geovision.models.sources import Loaded, Source, iter_sources, stacked
+from geovision.spec import Context, Grid
 
 __all__ = ["iter_predict", "predict"]
 
@@ -120,9 +122,19 @@ def _answer(prepared: Prepared, batch: Sequence[Source], skip_errors: bool) -> l
                 prepared.head.answer(source=name, flags=("unreadable",), error=f"{name}: {error}")
                 for name in names
             ]
-        for (index, _), answer in zip(group, decoded, strict=True):
-            answers[index] = answer
+        for (index, loaded), answer in zip(group, decoded, strict=True):
+            answers[index] = _placed(answer, loaded.context)
     return [answer for answer in answers if answer is not None]
+
+
+def _placed(answer: Prediction, context: Context) -> Prediction:
+    """A map lies where its sample does, unless the model is bound to a grid; other answers lie nowhere."""
+    if not isinstance(answer, GriddedPrediction) or answer.error:
+        return answer
+    if answer.grid is None and context.lat is not None:
+        grid = Grid(tuple(map(float, context.lat)), tuple(map(float, context.lon)))
+        answer = dataclasses.replace(answer, grid=grid if grid.size == answer.size else None)
+    return dataclasses.replace(answer, time=context.time)
 
 
 def _decoded(prepared: Prepared, samples: Sequence[Loaded], names: Sequence[str]) -> list[Prediction]:

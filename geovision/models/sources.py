@@ -17,7 +17,7 @@ from torch import Tensor
 from geovision.errors import InputError, OptionError
 from geovision.models.preprocess import check, physical
 from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts, window_margins
-from geovision.spec import InputSpec, resolve
+from geovision.spec import Context, InputSpec, resolve
 
 __all__ = ["Loaded", "Source", "attribute_of", "iter_sources", "stacked"]
 
@@ -30,10 +30,12 @@ class Loaded:
         inputs: By input name, axes as in its layout: in physical units, or integer counts whose
             full scale is 1.
         valid: By input name, which values are there; absent: all.
+        context: Where and when it was taken, as far as its file says it; arrays say nothing.
     """
 
     inputs: dict[str, Tensor]
     valid: dict[str, Tensor] = field(default_factory=dict)
+    context: Context = field(default_factory=Context)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Source:
         unknown = [name for name in self.values if name not in known]
         if unknown:
             raise InputError(f"{self.name}: no input is called {unknown[0]!r}; the model takes {known}")
-        loaded = Loaded({})
+        loaded = Loaded({}, context=_context(self.values.get(specs[0].name), specs[0]))
         for spec in specs:
             value = self.values.get(spec.name)
             if value is None:
@@ -213,6 +215,16 @@ def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | Non
     if spec.resize == "window":
         return _window(sample, valid, spec)
     return _fit(sample, spec, where), valid
+
+
+def _context(value: Any, spec: InputSpec) -> Context:
+    if not spec.reader or not isinstance(value, str | Path):
+        return Context()
+    try:
+        read = resolve(spec.reader.partition(":")[0] + ":read_context")
+    except AttributeError:  # files of this input, such as pictures, do not say
+        return Context()
+    return read(value)
 
 
 def _read(value: str | Path | Image.Image, spec: InputSpec, where: str) -> np.ndarray:

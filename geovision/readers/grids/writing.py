@@ -13,6 +13,7 @@ import numpy as np
 from geovision.errors import MissingExtraError, OptionError, StorageError
 from geovision.readers.grids.units import conversion
 from geovision.readers.grids.variables import OF_FILES, VARIABLES
+from geovision.readers.netcdf import write_netcdf
 from geovision.storage import write_files
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write_grids(
     north_first: bool = False,
 ) -> Path:  # fmt: skip
     """The same with several fields on one grid, as variables of one file; `units` are those of the fields
-    that are no fractions. Raises as `write_grid` does."""
+    that are no fractions. A field of integers, such as a mask, stays one. Raises as `write_grid` does."""
     place = Path(path)
     parts = [
         _as_cf(field, units if field.attrs["units"] != "1" else "", title, north_first) for field in fields
@@ -61,14 +62,12 @@ def write_grids(
     dataset = parts[0]
     for part in parts[1:]:
         dataset = dataset.assign(part.data_vars)
-    encoding: Any = {
-        name: {"dtype": "float32", "_FillValue": np.float32(np.nan)} for name in dataset.data_vars
-    }
+    encoding: Any = {name: _encoding(field) for name, field in dataset.data_vars.items()}
     try:
         if place.suffix == ".nc":
             for each in encoding.values():
                 each |= {"zlib": True, "complevel": 4, "shuffle": True}
-            write_files(place.parent, {place.name: lambda part: _netcdf(dataset, part, encoding)})
+            write_files(place.parent, {place.name: lambda part: write_netcdf(dataset, part, encoding)})
         elif place.suffix == ".zarr":
             _zarr(dataset, place, encoding)
         else:
@@ -76,6 +75,12 @@ def write_grids(
     except ModuleNotFoundError as error:
         raise MissingExtraError("h5netcdf or zarr", "geo") from error
     return place
+
+
+def _encoding(field: xr.DataArray) -> dict[str, Any]:
+    if field.dtype.kind in "iu":
+        return {"dtype": str(field.dtype), "_FillValue": None}
+    return {"dtype": "float32", "_FillValue": np.float32(np.nan)}
 
 
 def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr.Dataset:
@@ -90,7 +95,7 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
     attributes.setdefault("long_name", str(field.name).replace("_", " "))
     if field.name in VARIABLES:
         attributes.setdefault("standard_name", VARIABLES[str(field.name)].standard_names[0])
-    field = field.astype(np.float32).assign_attrs(attributes)
+    field = (field if field.dtype.kind in "iu" else field.astype(np.float32)).assign_attrs(attributes)
     if field.chunks is not None:  # Zarr has pieces of one size alone, and files end in smaller ones
         field = field.chunk({axis: max(pieces) for axis, pieces in field.chunksizes.items()})
     field.encoding = {}
@@ -107,10 +112,6 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
     of_file = {key: own_attributes.pop(key) for key in OF_FILES if key in own_attributes}
     dataset.attrs = {"Conventions": "CF-1.11", **of_file, **({"title": title} if title else {})}
     return dataset
-
-
-def _netcdf(dataset: xr.Dataset, path: Path, encoding: Any) -> None:
-    dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
 
 
 def _zarr(dataset: xr.Dataset, place: Path, encoding: Any) -> None:

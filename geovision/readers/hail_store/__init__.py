@@ -1,6 +1,7 @@
 """The store of hail samples: one NetCDF or Zarr a sample, every source on one grid and one clock.
 
-`write_sample` and `read_sample` are the two ends; `read_header` tells what a sample is without its arrays.
+`write_sample` and `read_sample` are the two ends; `read_header` and `read_context` tell what a sample is, and
+where and when, without its arrays.
 Names say when and where, ``hail_20230617T083000_N3050_E11200.nc``: the time of the last window, and the
 middle of the grid in hundredths of a degree.
 """
@@ -17,7 +18,14 @@ from geovision.readers.hail_store.form import (
     sample_files,
     terrain_class,
 )
-from geovision.readers.hail_store.reading import arrays, expand, read, read_header, read_sample
+from geovision.readers.hail_store.reading import (
+    arrays,
+    expand,
+    read,
+    read_context,
+    read_header,
+    read_sample,
+)
 from geovision.readers.hail_store.writing import write_sample
 
 __all__ = [
@@ -32,6 +40,7 @@ __all__ = [
     "check_shapes",
     "expand",
     "read",
+    "read_context",
     "read_header",
     "read_sample",
     "sample_files",

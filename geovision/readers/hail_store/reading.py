@@ -21,9 +21,9 @@ from geovision.readers.hail_store.form import (
     sample_files,
 )
 from geovision.readers.hail_store.writing import TIME_UNITS
-from geovision.spec import InputSpec
+from geovision.spec import Context, InputSpec
 
-__all__ = ["arrays", "expand", "read", "read_header", "read_sample"]
+__all__ = ["arrays", "expand", "read", "read_context", "read_header", "read_sample"]
 
 
 def read_sample(path: str | Path) -> HailSample:
@@ -57,16 +57,28 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return {**held.attributes, "sizes": dict(zip(("time", "y", "x"), sizes, strict=True))}
 
 
+def read_context(path: str | Path) -> Context:
+    """Where the cells of a sample lie and when its last window is, which its label and an answer are of.
+
+    Raises:
+        UnreadableFileError: It cannot be read.
+        InputError: It is no sample of hail.
+    """
+    held = _held(Path(path), ("time", "latitude", "longitude")).values
+    return Context(held["latitude"], held["longitude"], held["time"][-1])
+
+
 def arrays(sample: HailSample) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """By source, values as models take them and where they are missing: 0 where missing, and in the radar
     `NO_ECHO_DBZ` where there is no echo."""
-    found = {}
-    for name, values in (*((name, source.values) for name, source in sample.sources.items()),
-                         ("dem", sample.dem)):  # fmt: skip
-        missing = np.isnan(values)
-        plain = np.where(missing, np.float32(0), values.astype(np.float32))
-        found[name] = np.where(np.isneginf(plain), np.float32(NO_ECHO_DBZ), plain), missing
-    return found
+    found = {name: _without_gaps(source.values) for name, source in sample.sources.items()}
+    return found | {"dem": _without_gaps(sample.dem)}
+
+
+def _without_gaps(values: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    missing = np.isnan(values)
+    plain = np.where(missing, np.float32(0), values.astype(np.float32))
+    return np.where(np.isneginf(plain), np.float32(NO_ECHO_DBZ), plain), missing
 
 
 def read(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None) -> np.ma.MaskedArray:
@@ -84,10 +96,9 @@ def read(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None)
         UnreadableFileError: It cannot be read.
         InputError: It is no sample, smaller than `size`, or has no such source.
     """
-    found = arrays(read_sample(path))
-    if spec.name not in found:
-        raise InputError(f"{path}: no source {spec.name!r}; a sample has {', '.join(found)}")
-    values, missing = found[spec.name]
+    if spec.name not in CHANNELS:
+        raise InputError(f"{path}: no source {spec.name!r}; a sample has {', '.join(CHANNELS)}")
+    values, missing = _without_gaps(_held(Path(path), (spec.name, "time")).values[spec.name])
     taken = np.ma.MaskedArray(values, missing)
     if size is None:
         return taken

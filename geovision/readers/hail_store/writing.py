@@ -12,6 +12,7 @@ import numpy as np
 from geovision import storage
 from geovision.errors import MissingExtraError, StorageError
 from geovision.readers.hail_store.form import CHANNELS, NO_ECHO_DBZ, HailSample, check_shapes, terrain_class
+from geovision.readers.netcdf import write_netcdf
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -95,7 +96,7 @@ def _write_netcdf(dataset: Dataset, path: Path) -> None:
         for name in dataset.data_vars
         if dataset[name].ndim > 1
     } | {"time": _PACKED["time"]}
-    dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    write_netcdf(dataset, path, encoding)
 
 
 def _write_zarr(dataset: Dataset, path: Path) -> None:
