@@ -21,6 +21,7 @@ from geovision.heads.prediction import FieldPrediction
 from geovision.inference.answers import AnswerFiles
 from geovision.models.geomodel import GeoModel
 from geovision.readers import hail_store
+from geovision.registry import find_task
 from geovision.spec import Grid
 
 TINY = {"width": 4, "kernel": 3, "unet_width": 4}
@@ -171,7 +172,7 @@ def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
 
 def test_one_source_of_a_sample_is_what_stands_in_the_whole(samples):
     whole = hail_store.arrays(hail_store.read_sample(samples[0]))
-    for spec in geovision.registry.find_task("hail").inputs:
+    for spec in find_task("hail").inputs:
         values, missing = whole[spec.name]
         alone = hail_store.read(samples[0], spec)
         assert_array_equal(alone.mask, missing)
