@@ -4,12 +4,16 @@
 
 Rows: one time of its recurrent stack beside a straightforward ST-LSTM of the same width, every gate a
 convolution of its own as the equations stand; inference of one sample; a training step of two samples with
-and without activation checkpointing, with the largest resident memory; where there is a graphics processor,
-a training step of the published 32 samples in mixed precision with the memory that it reserves. Each in a
-process of its own. Prints a table and writes it to ``benchmarks/hail_speed.csv``. Without such a processor
-the same step, in the same precision, is taken by the processor, slowly: what it holds is seen there too.
+and without activation checkpointing, with the largest resident memory; what a training step of the
+published 32 samples in mixed precision holds, and, where there is a graphics processor, its time there and
+the memory that it reserves. Each in a process of its own. Prints a table and writes it to
+``benchmarks/hail_speed.csv``.
 
-    python benchmarks/hail_speed.py --only graphics --checkpointing --turns 1
+What such a step holds is counted without a graphics processor: it is taken with tensors that have a shape
+and no values, and the largest sum of all that live at one time is what a card has to hold, beside what its
+libraries need. That takes some minutes.
+
+    python benchmarks/hail_speed.py --only tensors --checkpointing
 """
 
 from __future__ import annotations
@@ -79,16 +83,15 @@ def main() -> None:
     parser.add_argument("--only", choices=tuple(_MEASURES))
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=32, help="of a step on a graphics processor")
+    parser.add_argument("--samples", type=int, default=32, help="of a step in mixed precision")
     options = parser.parse_args()
     if options.only:
         print(json.dumps(_MEASURES[options.only](options)))
         return
-    wanted = [("stacks", []), ("inference", []), ("training", []), ("training", ["--checkpointing"])]
-    if torch.cuda.is_available():
-        wanted += [("graphics", []), ("graphics", ["--checkpointing"])]
+    steps = ["training", "tensors", *(["graphics"] if torch.cuda.is_available() else [])]
+    both = [(only, more) for only in steps for more in ([], ["--checkpointing"])]
     rows = []
-    for only, more in wanted:
+    for only, more in [("stacks", []), ("inference", []), *both]:
         command = [sys.executable, __file__, "--only", only, "--turns", str(options.turns),
                    "--samples", str(options.samples), *more]  # fmt: skip
         rows += json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -133,45 +136,70 @@ def inference(options: Any) -> list[dict[str, Any]]:
 
 
 def training(options: Any) -> list[dict[str, Any]]:
-    spent = best(training_step(2, options.checkpointing, "cpu"), options.turns)
+    spent = best(TrainingStep(2, options.checkpointing), options.turns)
     what = "training step of two samples" + (", checkpointing" if options.checkpointing else "")
     return [_row(what, *spent) | {"gigabytes": round(peak() / 1000, 2), "note": "at most 6 GB"}]
 
 
-def graphics(options: Any) -> list[dict[str, Any]]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    spent = best(training_step(options.samples, options.checkpointing, device, mixed=True), options.turns)
-    # What is reserved, not only what is in use, has to fit on the card.
-    taken = torch.cuda.max_memory_reserved() / 1e9 if device == "cuda" else peak() / 1000
-    name = torch.cuda.get_device_name() if device == "cuda" else "no graphics processor"
-    what = f"training step of {options.samples} samples on {name}, mixed precision"
+def tensors(options: Any) -> list[dict[str, Any]]:
+    """The largest sum of tensors that live at one time of a step."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    with FakeTensorMode():
+        step = TrainingStep(options.samples, options.checkpointing, mixed=True)
+        step.begin()
+        tracker = MemTracker()
+        tracker.track_external(step.model, step.optimizer, *step.inputs.values(), step.target)
+        with tracker:
+            step()
+    held = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"] / 1e9
+    what = f"tensors of a training step of {options.samples} samples, mixed precision"
     what += ", checkpointing" if options.checkpointing else ""
-    return [_row(what, *spent) | {"gigabytes": round(taken, 2), "note": "at most 11 GB"}]
+    return [{"what": what, "gigabytes": round(held, 2), "note": "at most 11 GB with what libraries need"}]
 
 
-def training_step(
-    samples: int, checkpointing: bool, device: str, *, mixed: bool = False
-) -> Callable[[], None]:
-    """One step of Adam, in float32 or in mixed precision."""
-    model = geovision.create("hail-hinet", arch={"checkpointing": checkpointing}).train().to(device)
-    inputs = {name: values.to(device) for name, values in batch(samples).items()}
-    target = (torch.rand(samples, 1, SIDE, SIDE) > 0.99).float().to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+def graphics(options: Any) -> list[dict[str, Any]]:
+    step = TrainingStep(options.samples, options.checkpointing, "cuda", mixed=True)
+    spent = best(step, options.turns)
+    # What is reserved, not only what is in use, has to fit on the card.
+    reserved = torch.cuda.max_memory_reserved() / 1e9
+    what = f"training step of {options.samples} samples on {torch.cuda.get_device_name()}, mixed precision"
+    what += ", checkpointing" if options.checkpointing else ""
+    return [_row(what, *spent) | {"gigabytes": round(reserved, 2), "note": "at most 11 GB"}]
 
-    def step() -> None:
-        optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=mixed):
-            loss = model.loss(model(inputs).values, target)
+
+class TrainingStep:
+    """One step of Adam at the published size, in float32 or in mixed precision."""
+
+    def __init__(
+        self, samples: int, checkpointing: bool, device: str = "cpu", *, mixed: bool = False
+    ) -> None:
+        self.device, self.mixed = device, mixed
+        with torch.device(device):  # made there, since tensors without values cannot be moved
+            self.model = geovision.create("hail-hinet", arch={"checkpointing": checkpointing}).train()
+        self.inputs = {name: values.to(device) for name, values in batch(samples).items()}
+        self.target = (torch.rand(samples, 1, SIDE, SIDE) > 0.99).float().to(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+
+    def begin(self) -> None:
+        """Let the optimizer make its moments, which are there in every step but the first."""
+        for parameter in self.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.mixed):
+            loss = self.model.loss(self.model(self.inputs).values, self.target)
         loss.backward()
-        optimizer.step()
-        if device == "cuda":
+        self.optimizer.step()
+        if self.device == "cuda":
             torch.cuda.synchronize()
-
-    return step
 
 
 _MEASURES: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
-    "stacks": stacks, "inference": inference, "training": training, "graphics": graphics,
+    "stacks": stacks, "inference": inference, "training": training, "tensors": tensors, "graphics": graphics,
 }  # fmt: skip
 
 
