@@ -18,7 +18,7 @@ import geovision
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import OptionError, StorageError
 from geovision.heads.prediction import FieldPrediction
-from geovision.inference.answers import AnswerFiles
+from geovision.inference import AnswerFiles
 from geovision.models.geomodel import GeoModel
 from geovision.readers import hail_store
 from geovision.registry import find_task

@@ -115,7 +115,7 @@ class _Maps:
     """The files of answers that are maps."""
 
     def __init__(self, folder: Path, model: GeoModel) -> None:
-        from geovision.inference.answers import AnswerFiles
+        from geovision.inference import AnswerFiles
 
         self.files = AnswerFiles(folder, model)
         self.names = FileNames()

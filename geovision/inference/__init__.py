@@ -1,5 +1,6 @@
 """Models over more than fits into one call: archives of frames, scenes on a map."""
 
+from geovision.inference.answers import AnswerFiles
 from geovision.inference.archive import Progress, Summary, archive
 from geovision.inference.declared import Declared
 from geovision.inference.engine import Workers
@@ -10,6 +11,6 @@ from geovision.inference.sliding import Arrays
 from geovision.inference.table import open_table, read_table
 
 __all__ = [
-    "Arrays", "Declared", "MapSummary", "Progress", "Reading", "SceneSummary", "Summary", "Workers",
-    "archive", "open_table", "over_map", "read_table", "scene",
+    "AnswerFiles", "Arrays", "Declared", "MapSummary", "Progress", "Reading", "SceneSummary", "Summary",
+    "Workers", "archive", "open_table", "over_map", "read_table", "scene",
 ]  # fmt: skip
