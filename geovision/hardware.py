@@ -53,8 +53,9 @@ def subnormals_as_zero() -> Iterator[None]:
     """Within it, numbers too small for the usual precision (below 1e-38 in float32) are 0.
 
     Processors are many times slower with them, and the gradients of a gate that is shut fade through them: a
-    training of recurrent networks takes several times as long. The setting is that of this thread and of
-    those that it begins; where the processor has none, nothing changes.
+    training of recurrent networks takes several times as long, and an explanation by gradients half as long
+    again. The setting is that of this thread and of those that it begins; where the processor has none,
+    nothing changes.
     """
     import torch
 

@@ -18,6 +18,7 @@ from geovision.explanation.left_out import left_out
 from geovision.explanation.placement import place
 from geovision.explanation.question import Question, answering, check_target, is_map
 from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.hardware import subnormals_as_zero
 from geovision.models.geomodel import GeoModel
 from geovision.models.sources import Source, iter_sources
 from geovision.spec import InputSpec
@@ -56,7 +57,7 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
         OptionError: No such layer, or a patch that does not fit.
     """
     loaded = source.load(model.inputs)
-    with answering(model):
+    with answering(model), subnormals_as_zero():
         return _explained(
             source, Question(model, loaded, target, orientations=settings.orientations), settings
         )
