@@ -15,14 +15,13 @@ from hail_study import HINET, WHOLE, Config, Study, arguments, summary, write_ta
 MODULES = ("stlstm", "tmc", "tmc-mdffm")
 SOURCES = ("radar", "fy4b", "era5")
 
-CONFIGS = (
-    *(Config(f"modules {name}", "hail-hinet", HINET | {"modules": name}) for name in MODULES),
-    *(
+CONFIGS = {
+    "modules": tuple(Config(f"modules {name}", "hail-hinet", HINET | {"modules": name}) for name in MODULES),
+    "sources": tuple(
         Config(f"sources {'+'.join(SOURCES[:count])}", "hail-hinet", HINET | {"sources": SOURCES[:count]})
         for count in (1, 2, 3)
     ),
-    WHOLE,
-)
+}
 READINGS = (
     Config("hinet ucm valid", "hail-hinet", HINET | {"ucm": "valid"}),
     Config("hinet attention opa", "hail-hinet", HINET | {"attention": "opa"}),
@@ -30,16 +29,19 @@ READINGS = (
 
 
 def main() -> None:
-    options = arguments(__doc__, "runs/hail_study")
+    parser = arguments(__doc__, "runs/hail_study")
+    parser.add_argument("--only", choices=tuple(CONFIGS), help="one of the two, without the readings")
+    options = parser.parse_args()
+    configs = [*(each for name in CONFIGS if options.only in (None, name) for each in CONFIGS[name]), WHOLE]
     study = Study(options)
     rows = study.bounds()
     for seed in range(options.seeds):
-        for config in CONFIGS:
+        for config in configs:
             rows.append(study.row(config, seed))
         write_table(summary(study, rows), options.out / "ablation.csv")
-    for config in READINGS:
-        rows.append(study.row(config, 0))
-    write_table(summary(study, rows), options.out / "ablation.csv")
+    if options.only is None:
+        rows += [study.row(config, 0) for config in READINGS]
+        write_table(summary(study, rows), options.out / "ablation.csv")
 
 
 if __name__ == "__main__":

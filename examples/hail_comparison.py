@@ -40,7 +40,7 @@ def configs(windows: int) -> tuple[Config, ...]:
 
 
 def main() -> None:
-    options = arguments(__doc__, "runs/hail_study")
+    options = arguments(__doc__, "runs/hail_study").parse_args()
     study = Study(options)
     rows = study.bounds()
     for seed in range(options.seeds):

@@ -28,7 +28,7 @@ STEPS = 64
 
 
 def main() -> None:
-    options = arguments(__doc__, "runs/hail_study")
+    options = arguments(__doc__, "runs/hail_study").parse_args()
     study = Study(options)
     study.row(WHOLE, 0)
     model = geovision.load(study.folder(WHOLE, 0))

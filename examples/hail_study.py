@@ -79,7 +79,8 @@ class InMemory(HailSamples):
 WHOLE = Config("hinet", "hail-hinet", HINET, keep=True)
 
 
-def arguments(description: str | None, out: str) -> Any:
+def arguments(description: str | None, out: str) -> argparse.ArgumentParser:
+    """What both studies can be told; `parse_args` gives the options of a `Study`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--generated", type=int, default=480, metavar="N", help="samples, four a storm day")
     parser.add_argument("--size", type=int, default=32, help="cells a side, of 1 km")
@@ -90,7 +91,7 @@ def arguments(description: str | None, out: str) -> Any:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=Path("runs/hail_storms"))
     parser.add_argument("--out", type=Path, default=Path(out))
-    return parser.parse_args()
+    return parser
 
 
 # --- one network ----------------------------------------------------------------------------------
