@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import json
 import logging
 import math
@@ -24,7 +25,7 @@ from geovision.heads.classification import cross_entropy
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, ModelSpec, Recipe, Stage
 from geovision.training import optim
-from geovision.training.data import Batches, gather
+from geovision.training.data import Batches, Rows, gather
 from geovision.training.prior import class_counts
 
 PLAIN = Recipe(stages=(Stage(epochs=2, batch_size=16, lr=3e-3),), precision="32-true")
@@ -649,3 +650,16 @@ def test_a_model_without_a_bias_for_each_class_keeps_its_prior():
     model.head.linear = nn.Linear(model.head.linear.in_features, 3, bias=False)
     with pytest.raises(OptionError, match="has no bias for each class"):
         train(model, Blobs(32), dataclasses.replace(PLAIN, flatten_prior=1.0))
+
+
+def test_the_samples_of_a_training_are_gone_when_it_is_over():
+    def held() -> int:
+        return sum(type(each) is Rows for each in gc.get_objects())
+
+    before = held()
+    gc.disable()  # it may be long before it comes of itself
+    try:
+        train(tiny(), Blobs(32), validation=Blobs(16, seed=1))
+        assert held() <= before
+    finally:
+        gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -74,6 +75,13 @@ def fit(job: Job) -> None:
         InputError: Samples that the model does not take.
     """
     _check(job)
+    _train(job)
+    # Lightning's trainer and its loops hold one another, and with them the samples, which would still be
+    # there in the next training.
+    gc.collect()
+
+
+def _train(job: Job) -> None:
     state = job.folder.state() if job.folder else None
     reached = state[HEADER] if state else {"stage": 0, "done": False}
     bar = ProgressBar(steps=_steps(job), epochs=job.recipe.epochs, show=job.progress)
