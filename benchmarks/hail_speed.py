@@ -6,20 +6,18 @@ Rows: one time of its recurrent stack beside a straightforward ST-LSTM of the sa
 convolution of its own as the equations stand; inference of one sample; a training step of two samples with
 and without activation checkpointing, with the largest resident memory; what a training step of the
 published 32 samples in mixed precision holds, and, where there is a graphics processor, its time there and
-the memory that it reserves. Each in a process of its own. Prints a table and writes it to
-``benchmarks/hail_speed.csv``.
+the memory that it reserves. Each in a process of its own. Appends to ``benchmarks/hail_speed.csv``.
 
 What such a step holds is counted without a graphics processor: it is taken with tensors that have a shape
 and no values, and the largest sum of all that live at one time is what a card has to hold, beside what its
 libraries need. That takes some minutes.
 
-    python benchmarks/hail_speed.py --only tensors --checkpointing
+    python benchmarks/hail_speed.py --only tensors
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -30,6 +28,7 @@ from typing import Any
 
 import torch
 from memory import peak
+from rows import append
 from torch import Tensor, nn
 
 import geovision
@@ -80,31 +79,24 @@ class PlainSTLSTM(nn.Module):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", choices=tuple(_MEASURES))
-    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=tuple(_MEASURES), default=list(_MEASURES))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--samples", type=int, default=32, help="of a step in mixed precision")
+    parser.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this very process
     options = parser.parse_args()
-    if options.only:
-        print(json.dumps(_MEASURES[options.only](options)))
+    if options.here:
+        print(json.dumps(_MEASURES[options.only[0]](options)))
         return
-    steps = ["training", "tensors", *(["graphics"] if torch.cuda.is_available() else [])]
-    both = [(only, more) for only in steps for more in ([], ["--checkpointing"])]
-    rows = []
-    for only, more in [("stacks", []), ("inference", []), *both]:
-        command = [sys.executable, __file__, "--only", only, "--turns", str(options.turns),
-                   "--samples", str(options.samples), *more]  # fmt: skip
-        rows += json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    if not torch.cuda.is_available():
-        rows.append({"what": "training step on a graphics processor", "note": "not measured: there was none"})
-    table = [{"what": "", "seconds": "", "cpu_seconds": "", "gigabytes": "", "note": ""} | r for r in rows]
-    for row in table:
-        print(row)
-        row |= {"threads": torch.get_num_threads(), "commit": commit()}
-    with Path(__file__).with_suffix(".csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, table[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    told = {"threads": torch.get_num_threads(), "commit": commit()}
+    for only in options.only:
+        if only == "graphics" and not torch.cuda.is_available():
+            continue
+        for more in ([], ["--checkpointing"]) if only in _STEPS else ([],):
+            command = [sys.executable, __file__, "--here", "--only", only, "--turns", str(options.turns),
+                       "--samples", str(options.samples), *more]  # fmt: skip
+            found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            append(Path(__file__).with_suffix(".csv"), *(r | told for r in json.loads(found)), show=True)
 
 
 def stacks(options: Any) -> list[dict[str, Any]]:
@@ -198,6 +190,7 @@ class TrainingStep:
             torch.cuda.synchronize()
 
 
+_STEPS = ("training", "tensors", "graphics")
 _MEASURES: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
     "stacks": stacks, "inference": inference, "training": training, "tensors": tensors, "graphics": graphics,
 }  # fmt: skip
