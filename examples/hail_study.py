@@ -186,13 +186,18 @@ class Study:
         return self.options.out / "models" / f"{config.name}-{seed}"
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Ceiling: the oracle on the true state. Floor: logistic regression of each source, cell by cell."""
+        """Ceiling: the oracle on the true state. Floor: logistic regression of each source, cell by cell. Read
+        back if done."""
+        kept = self.options.out / "rows" / "bounds.json"
+        if kept.is_file():
+            return json.loads(kept.read_text("utf-8"))
         said = np.stack([self.test.oracle(index) for index in range(len(self.test))]).astype(bool)
         rows = [self._bound("ceiling: oracle", said)]
         for name, sources in FLOORS.items():
             fitted = _Logistic(sources, self.train)
             threshold = self._threshold(fitted.probabilities(self.inner))
             rows.append(self._bound(f"floor: {name}", fitted.probabilities(self.test) >= threshold))
+        write_text(kept, json.dumps(rows))
         return rows
 
     def _bound(self, name: str, said: NDArray[np.bool_]) -> dict[str, Any]:
@@ -288,15 +293,23 @@ def _each(data: HailSamples) -> Iterable[Sample]:
 
 
 def summary(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One line a configuration: the mean over its seeds, their range, the interval over test days."""
+    """One line a configuration: the mean over its seeds, their range, the interval over test days, and what
+    it has more than the whole HINet with the interval of that, over the same days."""
     days, terrain = np.asarray(study.test.units), np.asarray(study.test.terrain)
+    every: dict[str, list[Counts]] = {}
+    for row in rows:
+        every.setdefault(row["config"], []).append(Counts(np.array(row["counts"]), days))
+    whole = every[WHOLE.name]
     lines = []
-    for name in dict.fromkeys(row["config"] for row in rows):
+    for name, tables in every.items():
         own = [row for row in rows if row["config"] == name]
-        tables = [Counts(np.array(row["counts"]), days) for row in own]
-        low, high = _interval(tables)
+        low, high = _interval(_draws(tables))
         line: dict[str, Any] = {"config": name, "seeds": len(own)}
         line |= {"csi": _mean(t.csi for t in tables), "low": low, "high": high}
+        more = line["csi"] - _mean(t.csi for t in whole)
+        line["more_than_hinet"] = "{:+.3f} [{:+.3f}, {:+.3f}]".format(
+            more, *_interval(_draws(tables) - _draws(whole))
+        )
         line |= {"csi_seeds": " ".join(f"{t.csi:.3f}" for t in tables)}
         line |= {score: _mean(getattr(t, score) for t in tables) for score in ("f1", "pod", "far")}
         for kind in ("plain", "complex"):
@@ -311,8 +324,14 @@ def _mean(values: Iterable[float]) -> float:
     return round(float(np.mean(list(values))), 4)  # NaN where there was nothing to score
 
 
-def _interval(tables: Sequence[Counts]) -> tuple[float, float]:
-    """95 % of the mean CSI over seeds, days resampled with their samples."""
+def _interval(draws: NDArray[np.floating]) -> tuple[float, float]:
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def _draws(tables: Sequence[Counts]) -> NDArray[np.floating]:
+    """Mean CSI over seeds, days resampled with their samples ``(resample,)``; the same days for every
+    network."""
     days, index = np.unique(tables[0].days, return_inverse=True)
     by_day = np.stack([
         np.stack([np.bincount(index, weights=t.each[:, k], minlength=len(days)) for k in range(3)], 1)
@@ -320,17 +339,15 @@ def _interval(tables: Sequence[Counts]) -> tuple[float, float]:
     ])  # fmt: skip
     rng = np.random.default_rng(0)
     draws = [by_day[:, rng.integers(len(days), size=len(days))].sum(1) for _ in range(RESAMPLES)]
-    scores = [np.mean([_csi(each) for each in draw]) for draw in draws]
-    low, high = np.nanpercentile(scores, [2.5, 97.5])
-    return round(float(low), 4), round(float(high), 4)
+    return np.array([np.mean([_csi(each) for each in draw]) for draw in draws])
 
 
 def write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A CSV file, and the same printed."""
     write_rows(lines, path)
     for line in lines:
-        print("{config:<28} CSI {csi:.3f} [{low:.3f}, {high:.3f}]  F1 {f1:.3f}  plain {csi_plain:.3f}  "
-              "complex {csi_complex:.3f}  seeds {csi_seeds}".format(**line))  # fmt: skip
+        print("{config:<28} CSI {csi:.3f} [{low:.3f}, {high:.3f}]  {more_than_hinet}  F1 {f1:.3f}  plain "
+              "{csi_plain:.3f}  complex {csi_complex:.3f}  seeds {csi_seeds}".format(**line))  # fmt: skip
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
