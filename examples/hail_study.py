@@ -186,8 +186,8 @@ class Study:
         return self.options.out / "models" / f"{config.name}-{seed}"
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Ceiling: the oracle on the true state. Floor: logistic regression of each source, cell by cell. Read
-        back if done."""
+        """Ceiling: the oracle on the true state. Floor: logistic regression of each source, cell by cell.
+        Read back if done."""
         kept = self.options.out / "rows" / "bounds.json"
         if kept.is_file():
             return json.loads(kept.read_text("utf-8"))
