@@ -2,9 +2,9 @@
 
     python benchmarks/subnormals.py
 
-Gradients of gates that are shut fade through numbers below 1e-38, with which processors are slow. In turns,
-each network is trained on the same generated storms with PyTorch's own setting and with the trainer's.
-Processor time is what means something on a machine with other work. Appends to
+Gradients of gates that are shut fade through numbers below 1e-38, with which processors are slow. Each
+network is trained on the same generated storms with PyTorch's own setting and with the trainer's, and of
+several turns the quickest counts, in processor time: what else the machine does falls on none. Appends to
 ``benchmarks/subnormals.csv``.
 """
 

@@ -13,7 +13,7 @@ from geovision.spec import ClassCard, Grid, Text
 
 __all__ = [
     "WORDS", "ClassPrediction", "FieldPrediction", "GriddedPrediction", "MaskPrediction", "Prediction",
-    "confidence_word",
+    "confidence_word", "unit_of",
 ]  # fmt: skip
 
 _NOTHING: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
@@ -119,6 +119,15 @@ class GriddedPrediction(Prediction):
         if self.grid is not None:
             found |= {"latitude": list(self.grid.lat), "longitude": list(self.grid.lon)}
         return found
+
+
+def unit_of(layer: str, unit: str) -> str:
+    """The unit of what a head tells of every cell: that of its field, and of a probability 1.
+
+    >>> unit_of("quantile_0.9", "mm day-1"), unit_of("probability_of_1", "mm day-1")
+    ('mm day-1', '1')
+    """
+    return "1" if layer.startswith("probability") else unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geovision import __version__
 from geovision.errors import MissingExtraError, OptionError
-from geovision.heads.prediction import FieldPrediction, GriddedPrediction, MaskPrediction
+from geovision.heads.prediction import FieldPrediction, GriddedPrediction, MaskPrediction, unit_of
 from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
 from geovision.plots.answer import answer_map
@@ -83,11 +83,8 @@ def _variables(answer: GriddedPrediction) -> dict[str, tuple[NDArray[Any], dict[
                 answer.name: (said, {"units": "1", **flags}),
             }
         case FieldPrediction():
-            layers = {
-                name: (values, {"units": "1" if name.startswith("probability") else answer.unit})
-                for name, values in answer.layers.items()
-            }
-            return {answer.name: (answer.values, {"units": answer.unit}), **layers}
+            fields = {answer.name: answer.values, **answer.layers}
+            return {name: (values, {"units": unit_of(name, answer.unit)}) for name, values in fields.items()}
     raise TypeError(f"{type(answer).__name__} is no map")
 
 

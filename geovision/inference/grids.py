@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geovision.errors import InputError, OptionError
+from geovision.heads.prediction import unit_of
 from geovision.models.ensembles import members_of
 from geovision.models.geomodel import GeoModel
 from geovision.models.onto_grid import refined
@@ -349,8 +350,7 @@ class _Asking:
         assert isinstance(target, FieldTarget)
         keep = (*OF_FILES, "cell_methods")
         attributes = {key: value for key, value in self.given.attrs.items() if key in keep}
-        is_share = name.startswith("probability")
-        attributes |= {"units": "1" if is_share else target.channel.unit}
+        attributes |= {"units": unit_of(name, target.channel.unit)}
         if name != target.name:
             attributes["long_name"] = f"{name.replace('_', ' ')} of {target.name}"
         return field.rename(name).assign_attrs(attributes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,9 @@ def attribute_of(source: Source, name: str, spec: InputSpec) -> str:
         InputError: It says nothing under this name; `UnreadableFileError`: a damaged file.
         OptionError: Files of this input say nothing of themselves.
     """
-    try:
-        header = resolve(spec.reader.partition(":")[0] + ":read_header")
-    except AttributeError:
-        raise OptionError(f"files of {spec.name!r} have no attributes, such as {name!r}") from None
+    header = _beside_reader(spec, "read_header")
+    if header is None:
+        raise OptionError(f"files of {spec.name!r} have no attributes, such as {name!r}")
     if source.error is not None:
         raise source.error
     attributes = header(source.name)
@@ -161,8 +160,19 @@ def _flat(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any
 def _files(path: str | Path, spec: InputSpec) -> list[Path]:
     if not spec.reader:
         raise InputError(f"{path}: input {spec.name!r} is not read from files; give arrays")
-    # A reader's module also says what a folder of its files is.
-    return resolve(spec.reader.partition(":")[0] + ":expand")(path)
+    expand = _beside_reader(spec, "expand")
+    assert expand is not None, f"{spec.reader} has no `expand`"
+    return expand(path)
+
+
+def _beside_reader(spec: InputSpec, name: str) -> Callable[..., Any] | None:
+    """What the module of an input's reader has beside it: ``expand``, what a folder of its files is, and,
+    where files say more than values, ``read_header`` and ``read_context``; None: it has no such function."""
+    module, _, _ = spec.reader.partition(":")
+    try:
+        return resolve(f"{module}:{name}")
+    except AttributeError:
+        return None
 
 
 def _samples_of_array(values: Any, spec: InputSpec) -> Iterable[Any]:
@@ -220,11 +230,8 @@ def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | Non
 def _context(value: Any, spec: InputSpec) -> Context:
     if not spec.reader or not isinstance(value, str | Path):
         return Context()
-    try:
-        read = resolve(spec.reader.partition(":")[0] + ":read_context")
-    except AttributeError:  # files of this input, such as pictures, do not say
-        return Context()
-    return read(value)
+    read = _beside_reader(spec, "read_context")
+    return read(value) if read else Context()
 
 
 def _read(value: str | Path | Image.Image, spec: InputSpec, where: str) -> np.ndarray:

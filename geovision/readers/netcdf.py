@@ -26,7 +26,7 @@ def write_netcdf(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Any] | 
         OSError: It could not be written; nothing more is computed from then on.
         ModuleNotFoundError: h5netcdf is not installed.
     """
-    with _Yielding(path) as file:
+    with _Yielding(path.open("w+b", buffering=0)) as file:
         try:
             file.stopping(dataset).to_netcdf(file, engine="h5netcdf", encoding=dict(encoding or {}))
         finally:
@@ -41,14 +41,17 @@ class _Yielding(io.RawIOBase):
     afterwards. Of what is lost nothing can be read back, which may give HDF5 an error of its own; it is the
     consequence of the first.
 
+    Args:
+        file: Without a buffer, for reading and writing.
+
     Attributes:
         error: The first; None: all has been written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         super().__init__()
         self.error: OSError | None = None
-        self._file = path.open("w+b", buffering=0)
+        self._file = file
 
     def stopping(self, dataset: xr.Dataset) -> xr.Dataset:
         """The same data, of which no piece is computed once an error has come: there may be hours of them."""

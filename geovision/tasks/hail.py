@@ -67,8 +67,11 @@ FY4B = InputSpec(
 ERA5 = InputSpec(
     "era5",
     (
-        Channel("freezing_level", "m", (0.0, 7000.0), (Quantile(0.99, 200.0, 7000.0),), 3800.0, 800.0),
-        Channel("minus20_level", "m", (0.0, 11000.0), (Quantile(0.99, 1000.0, 11000.0),), 7000.0, 900.0),
+        # A height of 0 would be an arctic day, and no absence: an explanation puts the mean there.
+        Channel("freezing_level", "m", (0.0, 7000.0), (Quantile(0.99, 200.0, 7000.0),), 3800.0, 800.0,
+                baseline=3800.0),
+        Channel("minus20_level", "m", (0.0, 11000.0), (Quantile(0.99, 1000.0, 11000.0),), 7000.0, 900.0,
+                baseline=7000.0),
         Channel("cape", "J kg-1", (0.0, 12000.0), mean=1200.0, std=900.0),
         Channel("shear_0_6km", "m s-1", (0.0, 120.0), mean=15.0, std=8.0),
         Channel("dewpoint_2m", "K", (200.0, 320.0), mean=290.0, std=6.0, slips=(_CELSIUS,)),
@@ -82,8 +85,9 @@ DEM = InputSpec(
         Channel("elevation", "m", (-500.0, 9000.0), mean=500.0, std=600.0),
         Channel("slope", "degree", (0.0, 90.0), mean=6.0, std=8.0),
         Channel("curvature", "m-1", (-1.0, 1.0), mean=0.0, std=1e-3),
-        Channel("aspect", "degree", (0.0, 360.0), mean=180.0, std=104.0),
-        Channel("flow_direction", "degree", (0.0, 360.0), mean=157.5, std=103.0),
+        # Nor is north the absence of a direction.
+        Channel("aspect", "degree", (0.0, 360.0), mean=180.0, std=104.0, baseline=180.0),
+        Channel("flow_direction", "degree", (0.0, 360.0), mean=157.5, std=103.0, baseline=157.5),
     ),
     reader=_READER, optional=True,
 )  # fmt: skip

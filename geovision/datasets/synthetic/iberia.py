@@ -14,6 +14,7 @@ import numpy as np
 
 from geovision.datasets.synthetic.rain import fields, january_days
 from geovision.errors import MissingExtraError
+from geovision.readers.netcdf import write_netcdf
 from geovision.storage import write_files
 
 if TYPE_CHECKING:
@@ -62,9 +63,5 @@ def write(root: Path, n: int, *, seed: int = 0) -> Path:
             (0.004 + 0.001 * wet + 0.0002 * noise[3]).clip(1e-4), "hus", coarse, 36.75, 2.0
         ),
     }
-    write_files(root, {name: partial(_netcdf, each) for name, each in written.items()})
+    write_files(root, {name: partial(write_netcdf, each) for name, each in written.items()})
     return root
-
-
-def _netcdf(field: xr.Dataset, path: Path) -> None:
-    field.to_netcdf(path, engine="h5netcdf")
