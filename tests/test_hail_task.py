@@ -14,6 +14,7 @@ from geovision import registry
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
 from geovision.explanation.left_out import left_out
+from geovision.explanation.question import baseline
 from geovision.tasks.hail import CAUTIONS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
 
 TINY = {"width": 4, "kernel": 3, "unet_width": 4}
@@ -58,6 +59,20 @@ def test_the_inputs_are_those_of_the_paper_and_no_echo_is_a_value():
     assert {channel.valid_range[0] for channel in RADAR.channels} == {NO_ECHO}
     assert len({(channel.mean, channel.std) for channel in RADAR.channels}) == 1
     assert [spec.optional for spec in (RADAR, FY4B, ERA5, DEM)] == [False, True, True, True]
+
+
+def test_what_an_explanation_takes_away_is_an_absence_and_no_extreme():
+    put = {}
+    inputs = batch()
+    for spec in (RADAR, FY4B, ERA5, DEM):
+        first = baseline(spec, inputs[spec.name]).movedim(1 + spec.channel_axis, 0).flatten(1)[:, 0]
+        put |= {channel.name: float(value) for channel, value in zip(spec.channels, first, strict=True)}
+    means = {channel.name: channel.mean for spec in (FY4B, ERA5, DEM) for channel in spec.channels}
+    assert {put[f"reflectivity_{level}m"] for level in LEVELS} == {NO_ECHO}
+    # Heights of temperatures and directions have no 0 that means nothing.
+    for name in ("freezing_level", "minus20_level", "aspect", "flow_direction", "dewpoint_2m"):
+        assert put[name] == means[name] != 0
+    assert [put[name] for name in ("cape", "shear_0_6km", "slope", "elevation")] == [0.0] * 4
 
 
 @pytest.mark.parametrize(
