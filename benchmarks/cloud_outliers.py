@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 import geovision
-from geovision import storage
+from geovision import _atomic_io
 from geovision.datasets.images import ImageDataset
 from geovision.evaluation import Predictions, collect
 from geovision.evaluation.outliers import auroc
@@ -278,7 +278,7 @@ def write(folder: Path, table: dict[str, dict[str, float]], facts: dict) -> None
     def write_json(path: Path) -> None:
         path.write_text(json.dumps(facts | {"table": table}, indent=2) + "\n", encoding="utf-8")
 
-    storage.write_files(folder, {"outliers.csv": write_csv, "outliers.json": write_json})
+    _atomic_io.write_files(folder, {"outliers.csv": write_csv, "outliers.json": write_json})
     for line in lines:
         print(
             "  ".join(

@@ -34,8 +34,8 @@ from geovision.datasets.ccsn import CCSN
 from geovision.evaluation import Predictions
 from geovision.export import calibration_inputs, export
 from geovision.models.geomodel import GeoModel
+from geovision.onnx_runtime import Model
 from geovision.provenance import origin
-from geovision.runtime import Model
 
 Photos = Sequence[tuple[Path | bytes, str]]
 """Files or their content, and the code of each one's class; empty where it has none."""

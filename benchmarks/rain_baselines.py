@@ -22,13 +22,13 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
+from geovision._atomic_io import sha256
 from geovision.datasets.iberia import SOURCES
 from geovision.metrics import extremes, fields, neighbourhood, spectra
 from geovision.metrics.contingency import contingency
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.provenance import origin
 from geovision.readers.grids import open_paired, regrid, split_units
-from geovision.storage import sha256
 
 TABLE = Path(__file__).with_suffix(".csv")
 PREDICTORS = ("ncep.pr", "ncep.tas", "ncep.psl", "ncep.ta850", "ncep.hus850")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geovision.storage import write_text
+from geovision._atomic_io import write_text
 
 __all__ = ["append"]
 

@@ -28,11 +28,11 @@ from matplotlib.figure import Figure
 
 import geovision
 from geovision import registry
+from geovision._atomic_io import write_files, write_text
 from geovision.datasets.images import ImageDataset
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.evaluation import Report
 from geovision.spec import Recipe
-from geovision.storage import write_files, write_text
 
 METRICS = ("macro_precision", "macro_recall", "macro_f1")
 

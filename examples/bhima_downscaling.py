@@ -16,9 +16,9 @@ from typing import Any
 from rain_study import baselines, compare, draw, like_maunet, over_seeds, write_table
 
 import geovision
+from geovision._atomic_io import write_text
 from geovision.datasets.rain_grids import TABLE
 from geovision.readers.grids import coarsen, open_grid, write_grid
-from geovision.storage import write_text
 
 FILE = "pr_MSWEP28_010deg.nc"
 FACTOR = 4

@@ -25,11 +25,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import geovision
+from geovision._atomic_io import write_files, write_text
 from geovision.datasets.ccsn import CCSN
 from geovision.evaluation import Predictions, cross_validate
 from geovision.registry import find_task
 from geovision.spec import Recipe
-from geovision.storage import write_files, write_text
 
 SPLITS = ("grouped", "naive")
 PAPER = ("cloud-resnet50", "cloud-mobilenetv2_100", "cloud-vit")

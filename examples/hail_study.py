@@ -25,13 +25,13 @@ import torch
 from numpy.typing import NDArray
 
 import geovision
+from geovision._atomic_io import write_files, write_text
 from geovision.datasets.base import Sample, collate
 from geovision.datasets.hail_samples import HailSamples
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.registry import find_task
 from geovision.spec import Recipe
-from geovision.storage import write_files, write_text
 
 __all__ = [
     "HINET",

@@ -24,8 +24,8 @@ from rain_study import SMALL, basic, whole, write_table
 from scipy.stats import t
 
 import geovision
+from geovision._atomic_io import write_files, write_text
 from geovision.datasets.iberia import SOURCES
-from geovision.storage import write_files, write_text
 
 WIDTHS = {"maunet": [8, 16, 32], "maunet-light": [6, 12, 25]}
 KINDS = ("maunet", "maunet-light", "maunet-light, refined")

@@ -24,8 +24,8 @@ from scipy.stats import t
 from sklearn import datasets as bundled
 from torch import Tensor, nn
 
+from geovision._atomic_io import write_files
 from geovision.models.maunet import MAUNet
-from geovision.storage import write_files
 
 POOLINGS = ("mau", "max", "average")
 UPSAMPLINGS = ("usu", "transposed", "interpolate")

@@ -25,12 +25,12 @@ import torch
 from matplotlib.figure import Figure
 
 import geovision
+from geovision._atomic_io import write_files, write_text
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
 from geovision.evaluation import collect, score
 from geovision.registry import find_task
 from geovision.spec import Recipe
-from geovision.storage import write_files, write_text
 
 METRICS = ("positive_f1", "positive_precision", "positive_recall", "pr_auc", "roc_auc")
 COUNTS = ("errors", "missed", "false_alarms")

@@ -23,6 +23,7 @@ import torch
 from matplotlib.figure import Figure
 
 from geovision import metrics
+from geovision._atomic_io import write_files
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
 from geovision.evaluation import Predictions
@@ -30,7 +31,6 @@ from geovision.metrics.bootstrap import bootstrap
 from geovision.models.folder import read
 from geovision.provenance import commit
 from geovision.registry import find_task
-from geovision.storage import write_files
 
 COVERS = ("swath", "ice", "land")
 RANGES = ((0.0, 0.0), (0.0, 0.1), (0.1, 0.3), (0.3, 1.0))

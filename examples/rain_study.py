@@ -21,13 +21,13 @@ from torch import Tensor
 
 import geovision
 from geovision import registry
+from geovision._atomic_io import sha256, write_files, write_text
 from geovision.datasets.base import GeoDataset
 from geovision.evaluation import GriddedReport, answers
 from geovision.metrics import extremes, fields
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin
 from geovision.spec import Recipe, Stage
-from geovision.storage import sha256, write_files, write_text
 
 QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 """Of each cell, averaged over cells, that figures compare."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Before anything imports ONNX Runtime, which otherwise tells its makers what it runs: see geovision.runtime.
+# Set before ONNX Runtime is imported, which otherwise sends usage data: see geovision.onnx_runtime.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {

@@ -34,6 +34,7 @@ from hypothesis import strategies as st
 from pyarrow.dataset import field
 
 import geovision
+from geovision._atomic_io import held
 from geovision.errors import InputError, OptionError, StorageError
 from geovision.inference import Reading, Workers
 from geovision.inference.inventory import ArchiveFile, inventory
@@ -42,7 +43,6 @@ from geovision.inference.survey import survey
 from geovision.models.geomodel import GeoModel
 from geovision.physics.sun_moon import sun_elevation
 from geovision.readers.allsky import Frame, Stretch, write_pgm
-from geovision.storage import held
 
 HERE = Workers(0)
 

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 import geovision
+from geovision._atomic_io import held
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation import Report, collect, cross_validate
 from geovision.evaluation.crossval import _notes, fold_numbers
 from geovision.spec import Recipe, Stage
-from geovision.storage import held
 
 RECIPE = Recipe(stages=(Stage(epochs=1, batch_size=8, lr=3e-3),))
 SIZE = (32, 32)
@@ -155,7 +155,7 @@ def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Pat
     held_by_other = subprocess.Popen(
         [sys.executable, "-c", "import sys, time\n"
          "from pathlib import Path\n"
-         "from geovision.storage import held\n"
+         "from geovision._atomic_io import held\n"
          "with held(Path(sys.argv[1])) as free:\n"
          "    print(free, flush=True)\n"
          "    sys.stdin.readline()\n", str(tmp_path / "cv" / "fold-0" / "_lock")],

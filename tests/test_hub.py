@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 import geovision
+from geovision._atomic_io import sha256
 from geovision.cli import main
 from geovision.errors import DownloadError, GeovisionError, OptionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.hub.address import Address
@@ -23,7 +24,6 @@ from geovision.hub.pull import pull
 from geovision.hub.push import Benchmark, push
 from geovision.models.folder import CARD, CONFIG, WEIGHTS
 from geovision.models.geomodel import GeoModel
-from geovision.storage import sha256
 
 # The client's own way with its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")

@@ -11,8 +11,8 @@ import torch
 import geovision
 from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
 from geovision.errors import OptionError
+from geovision.grid_channels import beside
 from geovision.physics.geostrophy import moisture_flux
-from geovision.quantities import beside
 from geovision.readers.grids import open_grid, regrid
 from geovision.registry import find_task
 

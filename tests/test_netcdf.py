@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
 
+from geovision._atomic_io import write_files
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import StorageError
 from geovision.readers import hail_store
 from geovision.readers.grids import open_grid, write_grid, write_grids
 from geovision.readers.netcdf import write_netcdf
-from geovision.storage import write_files
 
 
 def rain(days: int) -> xr.DataArray:

@@ -20,7 +20,7 @@ from served import Server
 from test_contract import tiny
 
 import geovision
-from geovision import registry, runtime
+from geovision import onnx_runtime, registry
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, OptionError
 from geovision.export import calibration_inputs, describe, export
@@ -107,8 +107,8 @@ def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(exported: Path) -> runtime.Model:
-    return runtime.Model(exported)
+def alone(exported: Path) -> onnx_runtime.Model:
+    return onnx_runtime.Model(exported)
 
 
 # --- the same reading ---------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def alone(exported: Path) -> runtime.Model:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_picture_is_read_as_the_library_reads_it(
-    name: str, alone: runtime.Model, model: GeoModel, files: Path
+    name: str, alone: onnx_runtime.Model, model: GeoModel, files: Path
 ):
     path = files / f"{name}.png"
     expected = next(iter_sources(path, model.inputs)).load(model.inputs)
@@ -127,20 +127,20 @@ def test_a_picture_is_read_as_the_library_reads_it(
     assert found["image_valid"].any()
 
 
-def test_an_array_is_windowed_and_checked(alone: runtime.Model, model: GeoModel):
+def test_an_array_is_windowed_and_checked(alone: onnx_runtime.Model, model: GeoModel):
     values = RNG.random((2, 301, 90), np.float32)
     found = alone.read(values)
     expected = next(iter_sources(values, model.inputs)).load(model.inputs)
     np.testing.assert_array_equal(found["image"], expected.inputs["image"].numpy())
     np.testing.assert_array_equal(found["image_valid"], expected.valid["image"].numpy())
     values[0, 150, 45] = np.nan
-    with pytest.raises(runtime.InputError, match="channel 'cross_pol': NaN or infinite"):
+    with pytest.raises(onnx_runtime.InputError, match="channel 'cross_pol': NaN or infinite"):
         alone.read(values)
-    with pytest.raises(runtime.InputError, match="decibels need a declared mapping"):
+    with pytest.raises(onnx_runtime.InputError, match="decibels need a declared mapping"):
         alone.read(np.full((2, 128, 128), 30.0))
 
 
-def test_answers_are_those_of_predict(alone: runtime.Model, model: GeoModel, files: Path):
+def test_answers_are_those_of_predict(alone: onnx_runtime.Model, model: GeoModel, files: Path):
     paths = [files / f"{name}.png" for name in ("sea0", "sea1", "sea2", "sea3", "sea4", "sea5", *TAKEN)]
     answers = alone.ask([alone.read(path) for path in paths])
     for answer, expected in zip(answers, model.predict(paths, precision="float32"), strict=True):
@@ -152,10 +152,10 @@ def test_answers_are_those_of_predict(alone: runtime.Model, model: GeoModel, fil
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_pictures_are_refused_in_one_line(
-    name: str, alone: runtime.Model, model: GeoModel, servers: dict[str, Server], files: Path
+    name: str, alone: onnx_runtime.Model, model: GeoModel, servers: dict[str, Server], files: Path
 ):
     message, _ = REFUSED[name]
-    with pytest.raises(runtime.InputError, match=message):
+    with pytest.raises(onnx_runtime.InputError, match=message):
         alone.read(files / name)
     with pytest.raises(InputError, match=message):
         model.predict(files / name)
@@ -175,10 +175,10 @@ def test_the_server_takes_backscatter_as_an_array(model: GeoModel, servers: dict
     assert reply.json["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
 
 
-def test_an_entry_that_is_no_length_is_told(alone: runtime.Model, files: Path, tmp_path: Path):
+def test_an_entry_that_is_no_length_is_told(alone: onnx_runtime.Model, files: Path, tmp_path: Path):
     content = (files / "sea0.png").read_bytes().replace(b"pixel_size\x002000", b"pixel_size\x002 km")
     (tmp_path / "it.png").write_bytes(mended(content))
-    with pytest.raises(runtime.InputError, match="entry 'pixel_size' is '2 km', which is no length"):
+    with pytest.raises(onnx_runtime.InputError, match="entry 'pixel_size' is '2 km', which is no length"):
         alone.read(tmp_path / "it.png")
 
 
@@ -195,7 +195,7 @@ def mended(png: bytes) -> bytes:
 
 def test_eight_bits_take_masks_too(model: GeoModel, files: Path, tmp_path: Path):
     ranges = calibration_inputs(model, [files / f"sea{n}.png" for n in range(6)])
-    small = runtime.Model(export(model, tmp_path / "small.onnx", calibration=ranges))
+    small = onnx_runtime.Model(export(model, tmp_path / "small.onnx", calibration=ranges))
     (answer,) = small.ask([small.read(files / "sea0.png")])
     (expected,) = model.predict(files / "sea0.png")
     assert answer["label"] == expected.label
@@ -225,7 +225,7 @@ def test_models_of_pictures_have_one(name: str):
 @on_the_device
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_browser_reads_the_same_numbers(
-    name: str, browser: Browser, servers: dict[str, Server], alone: runtime.Model, files: Path
+    name: str, browser: Browser, servers: dict[str, Server], alone: onnx_runtime.Model, files: Path
 ):
     page = opened(browser, servers["device"], PHONE)
     path = files / f"{name}.png"

@@ -15,6 +15,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 import geovision
 from geovision import registry
+from geovision._atomic_io import write_text
 from geovision.datasets.grid_pairs import GridPairs
 from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
 from geovision.datasets.rain_grids import TABLE, BiasedRain, CoarseRain
@@ -25,7 +26,6 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.onto_grid import OntoGrid, axis_weights, blocks
 from geovision.readers.grids import regrid
 from geovision.spec import Grid, Grids, Stage
-from geovision.storage import write_text
 from geovision.training.statistics import fit_statistics
 
 REAL = Path(os.environ.get("GEOVISION_DATA", Path(__file__).parents[2] / "shared" / "data")) / "iberia"

@@ -18,11 +18,11 @@ from PIL import ExifTags, Image
 from test_contract import inputs_of, tiny
 
 import geovision
-from geovision import registry, runtime
+from geovision import onnx_runtime, registry
 from geovision.cli import main
 from geovision.export import export
+from geovision.onnx_runtime import InputError, Model, UnreadableError, read_picture
 from geovision.readers.images import read_rgb
-from geovision.runtime import InputError, Model, UnreadableError, read_picture
 
 
 @pytest.fixture(scope="module")
@@ -235,14 +235,14 @@ def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path,
 
 
 def test_it_imports_nothing_of_the_package(folder: Path):
-    text = Path(runtime.__file__).read_text("utf-8")
+    text = Path(onnx_runtime.__file__).read_text("utf-8")
     assert (folder / "runtime.py").read_text("utf-8") == text
     assert "import geovision" not in text
     assert "from geovision" not in text
 
 
 def test_without_files_it_tells_what_the_model_is(folder: Path, capsys: pytest.CaptureFixture[str]):
-    assert runtime.main([str(folder / "clouds.onnx")]) == 0
+    assert onnx_runtime.main([str(folder / "clouds.onnx")]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "cloud-tiny"
 
 
@@ -250,5 +250,5 @@ def test_the_map_is_written_when_it_is_asked_for(
     folder: Path, skies: Path, capsys: pytest.CaptureFixture[str]
 ):
     photo = str(sorted(skies.rglob("*.jpg"))[0])
-    assert runtime.main([str(folder / "clouds.onnx"), photo, "--map"]) == 0
+    assert onnx_runtime.main([str(folder / "clouds.onnx"), photo, "--map"]) == 0
     assert np.array(json.loads(capsys.readouterr().out)["class_activation_map"]).shape == (2, 2)

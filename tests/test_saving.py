@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import geovision
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import StorageError, WeightsCorrupt, WeightsNotAvailable
 from geovision.models.geomodel import GeoModel
 
@@ -115,7 +115,7 @@ def test_a_single_changed_byte_is_seen(saved: Path) -> None:
 )
 def test_an_unreadable_weights_file(saved: Path, content: bytes) -> None:
     (saved / "model.safetensors").write_bytes(content)
-    edit(saved, sha256=storage.sha256(saved / "model.safetensors"))
+    edit(saved, sha256=_atomic_io.sha256(saved / "model.safetensors"))
     with pytest.raises(WeightsCorrupt, match=r"model\.safetensors is not a readable safetensors file"):
         geovision.load(saved)
 
@@ -128,7 +128,7 @@ def test_a_pickle_is_not_opened(saved: Path, tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "executed"),)
 
     (saved / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
-    edit(saved, sha256=storage.sha256(saved / "model.safetensors"))
+    edit(saved, sha256=_atomic_io.sha256(saved / "model.safetensors"))
     with pytest.raises(WeightsCorrupt):
         geovision.load(saved)
     assert not (tmp_path / "executed").exists()
@@ -145,7 +145,7 @@ def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
     else:
         state["head.linear.bias"] = torch.ones(3)
     save_file(state, path)
-    edit(saved, sha256=storage.sha256(path))
+    edit(saved, sha256=_atomic_io.sha256(path))
     with pytest.raises(WeightsCorrupt, match=r"does not fit cloud-tiny: .*head\.(linear\.bias|backdoor)"):
         geovision.load(saved)
 
@@ -197,7 +197,7 @@ def test_an_unknown_option_of_a_configuration(saved: Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: storage.sha256(path) for path in folder.iterdir()}
+    return {path.name: _atomic_io.sha256(path) for path in folder.iterdir()}
 
 
 def test_a_full_disk_leaves_the_old_model(model: GeoModel, small_disk: Path) -> None:
@@ -237,14 +237,14 @@ model.save({str(saved)!r})
 
 
 def test_several_files_are_written_all_or_none(tmp_path: Path) -> None:
-    storage.write_files(tmp_path, {"a": lambda path: path.write_text("1") and None, "b": Path.touch})
+    _atomic_io.write_files(tmp_path, {"a": lambda path: path.write_text("1") and None, "b": Path.touch})
 
     def fails(path: Path) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(StorageError, match=r"No space left on device"):
-        storage.write_files(tmp_path, {"a": lambda path: path.write_text("2") and None, "b": fails})
+        _atomic_io.write_files(tmp_path, {"a": lambda path: path.write_text("2") and None, "b": fails})
     assert (tmp_path / "a").read_text() == "1"
     assert (tmp_path / "b").read_text() == ""
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
@@ -257,6 +257,6 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, model: GeoModel) -> None:
 
 
 def test_text_is_written_whole(tmp_path: Path) -> None:
-    path = storage.write_text(tmp_path / "new" / "a.txt", "云\n")
+    path = _atomic_io.write_text(tmp_path / "new" / "a.txt", "云\n")
     assert path.read_text(encoding="utf-8") == "云\n"
-    assert path.stat().st_mode & 0o777 == 0o666 & ~storage._umask()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_atomic_io._umask()

@@ -14,7 +14,7 @@ from typing import Literal
 
 import typer
 
-from geovision import registry, storage
+from geovision import _atomic_io, registry
 from geovision.cli.output import examples, say
 
 __all__ = [
@@ -303,7 +303,7 @@ def weight_finding(name: str, folder: Path) -> Finding:
     again = "pip install --force-reinstall --no-deps geovision"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        digest = storage.sha256(folder / "model.safetensors")
+        digest = _atomic_io.sha256(folder / "model.safetensors")
     except (OSError, ValueError) as error:
         return Finding("fail", f"weights {name}", f"{folder} cannot be read ({error}): {again}")
     if digest != config.get("sha256"):

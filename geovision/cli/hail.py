@@ -138,8 +138,8 @@ def _heights(text: str) -> tuple[float, ...]:
 
 
 def _write(labels: Dataset, out: Path) -> None:
+    from geovision._atomic_io import write_files
     from geovision.readers.netcdf import write_netcdf
-    from geovision.storage import write_files
 
     packed = {str(name): {"zlib": True, "complevel": 4} for name in labels.data_vars}
     write_files(out.parent, {out.name: lambda path: write_netcdf(labels, path, packed)})
@@ -147,8 +147,8 @@ def _write(labels: Dataset, out: Path) -> None:
 
 
 def _draw(labels: Dataset, prefix: Path) -> None:
+    from geovision._atomic_io import write_files
     from geovision.plots import hail_maps
-    from geovision.storage import write_files
 
     for k, time in enumerate(labels["time"].values):
         stamp = str(time)[:19].replace("-", "").replace(":", "")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from geovision._atomic_io import write_files
 from geovision.datasets.base import DatasetCard, GeoDataset
 from geovision.datasets.duplicates import (
     DHASH_LIMIT,
@@ -32,7 +33,6 @@ from geovision.datasets.duplicates import (
 )
 from geovision.datasets.images import ImageDataset
 from geovision.errors import OptionError
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

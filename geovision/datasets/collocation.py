@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import DecibelLimits
 from geovision.readers.sar_pictures import write_picture
@@ -290,4 +290,4 @@ def _write_record(path: Path, lines: Mapping[str, dict[str, str]]) -> None:
             writer.writeheader()
             writer.writerows(lines.values())
 
-    storage.write_files(path.parent, {path.name: write})
+    _atomic_io.write_files(path.parent, {path.name: write})

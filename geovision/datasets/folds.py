@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geovision._atomic_io import sha256, write_text
 from geovision.datasets.duplicates import (
     DHASH_LIMIT,
     PHASH_LIMIT,
@@ -33,7 +34,6 @@ from geovision.datasets.duplicates import (
 )
 from geovision.errors import DatasetError, MissingExtraError
 from geovision.spec import InputSpec
-from geovision.storage import sha256, write_text
 
 if TYPE_CHECKING:
     from geovision.datasets.images import ImageDataset

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.physics.geostrophy import moisture_flux
-from geovision.quantities import (
+from geovision.grid_channels import (
     AIR_PRESSURE_AT_SEA_LEVEL,
     EASTWARD_MOISTURE_FLUX,
     NORTHWARD_MOISTURE_FLUX,
     SPECIFIC_HUMIDITY_850,
 )  # fmt: skip
+from geovision.physics.geostrophy import moisture_flux
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from geovision import registry
+from geovision._atomic_io import write_text
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.grid_pairs import GridPairs, declared
 from geovision.datasets.made_fields import placed
 from geovision.errors import DatasetError
 from geovision.readers.grids import GridSource
 from geovision.spec import resolve
-from geovision.storage import write_text
 
 __all__ = ["TABLE", "BiasedRain", "CoarseRain"]
 

@@ -18,12 +18,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import geovision
 from geovision import registry
+from geovision._atomic_io import make_folder, write_files
 from geovision.datasets.base import as_taken
 from geovision.demo import page
 from geovision.demo.photos import Answered, ask
 from geovision.errors import GeovisionError, InputError
 from geovision.spec import Task, resolve
-from geovision.storage import make_folder, write_files
 
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset, Sample

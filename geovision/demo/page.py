@@ -14,8 +14,8 @@ from urllib.parse import quote
 import jinja2
 
 import geovision
+from geovision._atomic_io import write_text
 from geovision.spec import Task, resolve
-from geovision.storage import write_text
 
 if TYPE_CHECKING:
     from geovision.datasets.base import DatasetCard

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geovision._atomic_io import write_files
 from geovision.spec import Task, WeightSpec
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     from geovision.heads.prediction import ClassPrediction

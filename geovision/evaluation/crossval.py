@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from geovision import api, registry
+from geovision._atomic_io import held, write_text
 from geovision.datasets.base import GeoDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation.calibration import fit_temperature
@@ -23,7 +24,6 @@ from geovision.evaluation.provenance import data_digest
 from geovision.metrics import create as create_metric
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, Recipe
-from geovision.storage import held, write_text
 
 __all__ = ["calibrated", "cross_validate", "fold_numbers"]
 

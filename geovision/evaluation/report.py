@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from geovision._atomic_io import write_files
 from geovision.datasets.base import GeoDataset
 from geovision.evaluation import provenance
 from geovision.metrics.bootstrap import Estimate
 from geovision.provenance import origin
 from geovision.spec import Task
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geovision._atomic_io import write_files
 from geovision.explanation.placement import Window
 from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

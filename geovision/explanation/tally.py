@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geovision._atomic_io import write_files
 from geovision.explanation.explanation import Explanation
 from geovision.plots import new_figure
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

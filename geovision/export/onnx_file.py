@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 import geovision
-from geovision import storage
+from geovision import _atomic_io
+from geovision._logging import silenced
 from geovision.errors import ExportError, MissingExtraError
 from geovision.export.compact import narrow_integers
 from geovision.export.description import METADATA_KEY, describe
 from geovision.export.tracing import MAP, Traced, trace
 from geovision.models.geomodel import GeoModel
-from geovision.quiet import silenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,21 +71,21 @@ def export(
 
         written = quantise(written, calibration)
     content = written.SerializeToString()
-    storage.write_files(path.parent, {path.name: lambda temporary: _put(temporary, content)})
+    _atomic_io.write_files(path.parent, {path.name: lambda temporary: _put(temporary, content)})
     return path
 
 
 def lay_runtime(folder: str | Path) -> Path:
-    """Put `geovision.runtime` as a file of its own into a folder: it answers from an exported file with
+    """Put `geovision.onnx_runtime` as a file of its own into a folder: it answers from an exported file with
     onnxruntime, numpy and Pillow alone.
 
     Raises:
         StorageError: It could not be written.
     """
-    spec = importlib.util.find_spec("geovision.runtime")
+    spec = importlib.util.find_spec("geovision.onnx_runtime")
     assert spec is not None
     assert spec.origin is not None
-    return storage.write_text(Path(folder) / RUNTIME, Path(spec.origin).read_text("utf-8"))
+    return _atomic_io.write_text(Path(folder) / RUNTIME, Path(spec.origin).read_text("utf-8"))
 
 
 def onnx_of(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.ModelProto:

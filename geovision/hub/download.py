@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from geovision import registry
+from geovision._atomic_io import make_folder, write_text
 from geovision.datasets.remote import DataverseRecord, RemoteFile
 from geovision.errors import DownloadError, StorageError
 from geovision.hub.archive import relative_path, unpack
 from geovision.hub.transfer import Patience, Progress, fetch, verified
 from geovision.spec import resolve
-from geovision.storage import make_folder, write_text
 
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset

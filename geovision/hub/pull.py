@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import DownloadError, GeovisionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.hub.address import Address
 from geovision.hub.golden import GOLDEN, check_golden
@@ -128,7 +128,7 @@ def copied(folder: Path, out: Path) -> Path:
         StorageError: It could not be written; what stood there is untouched.
     """
     names = (WEIGHTS, GOLDEN, CARD, CONFIG)
-    storage.write_files(
+    _atomic_io.write_files(
         out, {name: partial(_copy, folder / name) for name in names}
     )  # fmt: skip
     return out

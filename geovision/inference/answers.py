@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision import __version__
+from geovision._atomic_io import write_files
 from geovision.errors import MissingExtraError, OptionError
 from geovision.heads.prediction import FieldPrediction, GriddedPrediction, MaskPrediction, unit_of
 from geovision.models.folder import weights_digest
@@ -17,7 +18,6 @@ from geovision.plots.answer import answer_map
 from geovision.plots.fields import extent_of
 from geovision.readers.grids import write_grids
 from geovision.spec import ClassTarget
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     import xarray as xr

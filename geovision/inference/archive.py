@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import InputError, OptionError, StorageError, WeightsError
 from geovision.inference import engine
 from geovision.inference.inventory import ArchiveFile, Source, inventory
@@ -153,7 +153,7 @@ def archive(
         sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # is astropy there?
     folder = Path(out).absolute()
     table = Table(folder)
-    with storage.held(folder / "_lock") as free:
+    with _atomic_io.held(folder / "_lock") as free:
         if not free:
             raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it")
         manifest = _manifest(model, reading, _precision(model, precision, table))

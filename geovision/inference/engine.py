@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from geovision._logging import silenced
 from geovision.errors import GeovisionError, MissingExtraError, OptionError
-from geovision.quiet import silenced
 
 __all__ = ["Done", "Workers", "run"]
 

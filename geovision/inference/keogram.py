@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import InputError, OptionError
 from geovision.inference.figures import keogram_figure
 from geovision.inference.inventory import Source, inventory
@@ -150,7 +150,7 @@ class Keogram:
         png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
         figure = keogram_figure(self, note=note)
         save = functools.partial(figure.savefig, format="png", dpi=130)
-        storage.write_files(png.parent, {png.name: save, table.name: self._write_csv})
+        _atomic_io.write_files(png.parent, {png.name: save, table.name: self._write_csv})
         return png, table
 
     def _write_csv(self, path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import InputError, OptionError
 from geovision.inference.figures import occurrence_figure
 from geovision.inference.rows import FLAGS, TWILIGHT, Reading
@@ -70,7 +70,7 @@ class Occurrence:
         prefix = Path(prefix)
         png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
         save = partial(occurrence_figure(self).savefig, format="png", dpi=130)
-        storage.write_files(png.parent, {png.name: save, table.name: self._write_csv})
+        _atomic_io.write_files(png.parent, {png.name: save, table.name: self._write_csv})
         return png, table
 
     def _write_csv(self, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geovision import __version__, storage
+from geovision import __version__, _atomic_io
 from geovision.errors import InputError, OptionError
 from geovision.inference import engine
 from geovision.inference.asking import asking, layers_of, scratch_beside
@@ -88,7 +88,7 @@ def over_map(
             lambda done, whole: told("merging", done, whole),
         )  # fmt: skip
         files = {kind: out.with_name(f"{out.name}_{kind}.tif") for kind in ("answer", "count")}
-        storage.write_files(out.parent, {
+        _atomic_io.write_files(out.parent, {
             files["answer"].name: lambda path: maps.probability.cog(path, overviews="average"),
             files["count"].name: lambda path: maps.count.cog(path, overviews="nearest"),
         })  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision import __version__, storage
+from geovision import __version__, _atomic_io
 from geovision.errors import InputError
 from geovision.inference import engine, quicklook
 from geovision.inference.asking import asking, scratch_beside
@@ -200,7 +200,7 @@ def _write(
     }
     for number, reason in enumerate(reasons, start=1):
         writers[f"why_{number}"] = (f"_why_{number}.png", partial(reason.savefig, format="png", dpi=100))
-    storage.write_files(out.parent, {f"{out.name}{end}": write for end, write in writers.values()})
+    _atomic_io.write_files(out.parent, {f"{out.name}{end}": write for end, write in writers.values()})
     return {kind: out.with_name(f"{out.name}{end}") for kind, (end, _) in writers.items()}
 
 

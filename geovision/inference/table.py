@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import InputError, MissingExtraError, OptionError, StorageError
 from geovision.inference.inventory import ArchiveFile
 from geovision.inference.shards import Shard
@@ -86,7 +86,7 @@ class Table:
         """
         if not self.begun():
             text = json.dumps(manifest, indent=2, ensure_ascii=False)
-            storage.write_text(self.folder / MANIFEST, f"{text}\n")
+            _atomic_io.write_text(self.folder / MANIFEST, f"{text}\n")
 
     def manifest(self) -> dict[str, Any]:
         """What the table was made with.
@@ -137,7 +137,7 @@ class Table:
 
     def digest(self) -> str:
         """Of what the table is made with."""
-        return storage.sha256(self.folder / MANIFEST)
+        return _atomic_io.sha256(self.folder / MANIFEST)
 
     def sweep(self) -> None:
         """Remove what a run that was killed left half done. Only for the one that holds the table."""
@@ -174,8 +174,8 @@ class Table:
             for place in set(old) - set(parts):
                 (self.folder / place / name).unlink(missing_ok=True)
             for place, own in parts.items():
-                storage.write_files(self.folder / place, {name: partial(_write, own, schema(classes))})
-            storage.write_text(mark_path, json.dumps(mark, ensure_ascii=False))
+                _atomic_io.write_files(self.folder / place, {name: partial(_write, own, schema(classes))})
+            _atomic_io.write_text(mark_path, json.dumps(mark, ensure_ascii=False))
         except StorageError:
             for place in parts:  # what readers would take for rows of the table
                 with contextlib.suppress(OSError):

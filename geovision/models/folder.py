@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import geovision
-from geovision import registry, storage
+from geovision import _atomic_io, registry
 from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.models.card import render
 from geovision.models.geomodel import GeoModel, Options, assemble
@@ -44,7 +44,7 @@ def write(model: GeoModel, folder: Path, *, half: bool = False, card: str = "") 
             save_file(state, path, metadata={"format": "pt", "geovision": geovision.__version__})
         except SafetensorError as error:  # safetensors reports a full disk as its own error
             raise OSError(str(error)) from error
-        digest = storage.sha256(path)
+        digest = _atomic_io.sha256(path)
 
     def write_config(path: Path) -> None:
         config = _config(model) | {"sha256": digest, "half": half}
@@ -53,7 +53,7 @@ def write(model: GeoModel, folder: Path, *, half: bool = False, card: str = "") 
     def write_card(path: Path) -> None:
         path.write_text(card or render(model), encoding="utf-8")
 
-    storage.write_files(folder, {WEIGHTS: write_weights, CONFIG: write_config, CARD: write_card})
+    _atomic_io.write_files(folder, {WEIGHTS: write_weights, CONFIG: write_config, CARD: write_card})
     return folder
 
 
@@ -119,7 +119,7 @@ def read(folder: Path) -> GeoModel:
     path = folder / WEIGHTS
     if not path.is_file():
         raise WeightsNotAvailable(f"{folder} has no {WEIGHTS}; copy the whole folder")
-    if storage.sha256(path) != config["sha256"]:
+    if _atomic_io.sha256(path) != config["sha256"]:
         raise WeightsCorrupt(
             f"{path} is not the file that {CONFIG} describes: its sha256 differs; copy or train it again"
         )

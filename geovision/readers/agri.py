@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geovision._logging import silenced
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.quiet import silenced
 
 __all__ = ["BANDS", "AgriScan", "read_agri", "scan_time"]
 

@@ -19,7 +19,7 @@ def write_netcdf(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Any] | 
     """Write a data set as NetCDF-4; arrays of Dask are computed and written piece by piece.
 
     Args:
-        path: What stands there is overwritten; meant for `geovision.storage.write_files`.
+        path: What stands there is overwritten; meant for `geovision._atomic_io.write_files`.
         encoding: By variable, as xarray takes it.
 
     Raises:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from geovision._atomic_io import write_files
 from geovision.errors import InputError
 from geovision.readers.images import expand, read_rgb, window_margins
 from geovision.spec import InputSpec
-from geovision.storage import write_files
 
 __all__ = [
     "PUBLISHED_PIXEL_SIZE", "average_counts", "expand", "pixel_size_of", "read_counts", "write_picture",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from geovision import runtime
+from geovision import onnx_runtime
 from geovision.serve.desk import Answer, Question
 from geovision.serve.intake import check_header
 from geovision.serve.limits import Limits
@@ -38,8 +38,8 @@ class Answers:
     def __init__(self, file: Path, limits: Limits, quick: Path | None = None) -> None:
         self.file, self.limits = file, limits
         # One thread a call: the server has a worker for each processor.
-        self._whole = runtime.Model(file, threads=1)
-        self._quick = runtime.Model(quick, threads=1) if quick is not None else self._whole
+        self._whole = onnx_runtime.Model(file, threads=1)
+        self._quick = onnx_runtime.Model(quick, threads=1) if quick is not None else self._whole
         self.about: Mapping[str, Any] = self._whole.about
         check_page(self.about)
 
@@ -59,7 +59,7 @@ class Answers:
 
     def _read(self, picture: bytes) -> Mapping[str, np.ndarray] | Exception:
         try:
-            if not picture.startswith(runtime.ARRAY):
+            if not picture.startswith(onnx_runtime.ARRAY):
                 check_header(picture, self.limits)
             return self._whole.read(picture)
         except Refused as refused:

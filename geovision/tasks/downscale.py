@@ -8,7 +8,7 @@ reconstruction, stands in `geovision.models.maunet`. Extra fields are taken by n
 from collections.abc import Mapping
 from typing import Any
 
-from geovision.quantities import (
+from geovision.grid_channels import (
     AIR_PRESSURE_AT_SEA_LEVEL,
     AIR_TEMPERATURE,
     AIR_TEMPERATURE_850,

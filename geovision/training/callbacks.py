@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.training.module import StageModule
 
 __all__ = ["CHECKPOINT_SECONDS", "Average", "Best", "Checkpoints", "EpochLog", "Plateau"]
@@ -178,7 +178,7 @@ class EpochLog(Callback):
         self._say(row)
         if self.folder is None:
             return
-        storage.write_text(self.folder / "log.csv", _table(self.rows))
+        _atomic_io.write_text(self.folder / "log.csv", _table(self.rows))
         if self._events is None:
             # What was logged after the checkpoint that this run goes on from is hidden.
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["step"])

@@ -22,12 +22,12 @@ from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from geovision import storage
+from geovision import _atomic_io
+from geovision._logging import silenced
 from geovision.datasets.base import GeoDataset, as_taken
 from geovision.errors import DatasetError, OptionError
 from geovision.hardware import hardware_bfloat16, subnormals_as_zero
 from geovision.models.geomodel import GeoModel
-from geovision.quiet import silenced
 from geovision.spec import Recipe, Stage
 from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau
 from geovision.training.data import Batches, Rows, balanced_batch_count, batch_count, gather
@@ -335,7 +335,7 @@ class StoredCheckpoints(CheckpointIO):
             with temporary.open("wb") as stream:
                 torch.save(checkpoint, stream)
 
-        storage.write_files(Path(path).parent, {Path(path).name: write})
+        _atomic_io.write_files(Path(path).parent, {Path(path).name: write})
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)

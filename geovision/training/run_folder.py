@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.datasets.base import GeoDataset
 from geovision.errors import OptionError, WeightsCorrupt
 from geovision.models.geomodel import GeoModel
@@ -57,7 +57,7 @@ class RunFolder:
         elif self.model.exists() or self.checkpoint.exists():
             raise OptionError(f"{self.path}: holds files of another training; choose an empty folder")
         else:
-            storage.write_text(self._recipe, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+            _atomic_io.write_text(self._recipe, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
 
     def _reopen(self, run: dict[str, Any], *, resume: bool) -> None:
         if not resume:

@@ -13,10 +13,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from geovision._atomic_io import write_files
 from geovision.datasets.remote import RemoteFile
 from geovision.errors import DownloadError, GeovisionError
 from geovision.hub.transfer import Progress, fetch
-from geovision.storage import write_files
 
 __all__ = ["FILES", "INTEGRITY", "VERSION", "bring", "bring_own", "browser_runtime"]
 

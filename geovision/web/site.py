@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from geovision import runtime
+from geovision import onnx_runtime
+from geovision._atomic_io import write_files
 from geovision.errors import OptionError
-from geovision.storage import write_files
 from geovision.web.browser_runtime import browser_runtime
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def lay_out_model(
     check_page(describe(model))
     with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
         file = export(model, Path(beside) / "model.onnx", calibration=calibration)
-        return lay_out(Path(folder), runtime.Model(file).about, "device", file)
+        return lay_out(Path(folder), onnx_runtime.Model(file).about, "device", file)
 
 
 def check_page(about: Mapping[str, Any]) -> None:

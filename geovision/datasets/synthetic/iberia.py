@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geovision._atomic_io import write_files
 from geovision.datasets.synthetic.rain import fields, january_days
 from geovision.errors import MissingExtraError
 from geovision.readers.netcdf import write_netcdf
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     import xarray as xr

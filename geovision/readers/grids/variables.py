@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from geovision.errors import OptionError, nearest
-from geovision.quantities import (
+from geovision.grid_channels import (
     AIR_PRESSURE_AT_SEA_LEVEL,
     AIR_TEMPERATURE,
     PRECIPITATION,

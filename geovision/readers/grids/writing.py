@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geovision._atomic_io import write_files
 from geovision.errors import MissingExtraError, OptionError, StorageError
 from geovision.readers.grids.units import conversion
 from geovision.readers.grids.variables import OF_FILES, VARIABLES
 from geovision.readers.netcdf import write_netcdf
-from geovision.storage import write_files
 
 if TYPE_CHECKING:
     import xarray as xr

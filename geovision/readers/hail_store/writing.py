@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import MissingExtraError, StorageError
 from geovision.readers.hail_store.form import CHANNELS, NO_ECHO_DBZ, HailSample, check_shapes, terrain_class
 from geovision.readers.netcdf import write_netcdf
@@ -50,7 +50,7 @@ def write_sample(sample: HailSample, folder: Path, *, kind: Literal["nc", "zarr"
     if kind == "zarr":
         _write_zarr(dataset, path)
     else:
-        storage.write_files(path.parent, {path.name: functools.partial(_write_netcdf, dataset)})
+        _atomic_io.write_files(path.parent, {path.name: functools.partial(_write_netcdf, dataset)})
     return path
 
 

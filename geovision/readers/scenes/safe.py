@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geovision._logging import silenced
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.quiet import silenced
 from geovision.readers.scenes.geotiff import POLARISATIONS, time_of
 from geovision.readers.scenes.grid import Grid, rasterio_module, swath_grid, transformed
 
