@@ -30,11 +30,11 @@ from rich.progress import track
 from rows import append
 
 import geovision
+from geovision.accelerate.optimized import prepare
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import Reading, Workers
 from geovision.inference.engine import cores
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import prepare
 from geovision.models.timm_bridge import TimmBackbone
 from geovision.provenance import commit
 

@@ -21,7 +21,7 @@ from predict_speed import processor
 from rows import append
 from torch import Tensor
 
-from geovision.hardware import hardware_bfloat16
+from geovision.accelerate._cpu_features import hardware_bfloat16
 from geovision.provenance import commit
 
 TABLE = Path(__file__).with_suffix(".csv")

@@ -109,7 +109,7 @@ def of_torch(options: argparse.Namespace) -> tuple[float, Callable[[np.ndarray],
     import torch
 
     import geovision
-    from geovision.models.prepared import prepare
+    from geovision.accelerate.optimized import prepare
 
     torch.set_num_threads(options.threads)
     started = peak()

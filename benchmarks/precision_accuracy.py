@@ -21,10 +21,10 @@ from PIL import Image
 from rows import append
 
 import geovision
+from geovision.accelerate.optimized import prepare
 from geovision.datasets.images import ImageDataset
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import prepare
 from geovision.provenance import origin
 
 

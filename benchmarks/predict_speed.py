@@ -33,8 +33,8 @@ from PIL import Image, ImageOps
 from rows import append
 
 import geovision
+from geovision.accelerate.optimized import prepare
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import prepare
 from geovision.models.timm_bridge import TimmBackbone
 from geovision.provenance import commit
 from geovision.readers.images import expand

@@ -27,12 +27,12 @@ from rasterio.windows import Window
 from rows import append
 
 import geovision
+from geovision.accelerate.optimized import prepare
 from geovision.inference import Declared, Workers, scene
 from geovision.inference.asking import Loaded
 from geovision.inference.sliding import Job, OneInput, slide
 from geovision.inference.windows import Windows, weight
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import prepare
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit
 from geovision.readers.scenes import model_grid, open_scene, write_counts

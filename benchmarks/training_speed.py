@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 import geovision
+from geovision.accelerate._cpu_features import hardware_bfloat16
 from geovision.datasets.base import GeoDataset
-from geovision.hardware import hardware_bfloat16
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.spec import Recipe, Stage

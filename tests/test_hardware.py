@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import geovision
+from geovision.accelerate._cpu_features import subnormals_as_zero
 from geovision.datasets.hail_samples import HailSamples
-from geovision.hardware import subnormals_as_zero
 from geovision.spec import Recipe, Stage
 
 pytestmark = pytest.mark.skipif(

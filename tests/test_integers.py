@@ -12,20 +12,20 @@ from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
 import geovision
-from geovision.errors import OptionError
-from geovision.hardware import hardware_int8
-from geovision.models import prepared
-from geovision.models.generated import ordinary_inputs
-from geovision.models.geomodel import GeoModel
-from geovision.models.integers import (
+from geovision.accelerate import optimized
+from geovision.accelerate._cpu_features import hardware_int8
+from geovision.accelerate.fusion import ConvolutionActivation, joined
+from geovision.accelerate.optimized import prepare
+from geovision.accelerate.quantization import (
     Grid,
     IntegerConvolution,
     in_integers,
     ranges_seen,
     share_in_integers,
 )
-from geovision.models.joined import ConvolutionActivation, joined
-from geovision.models.prepared import prepare
+from geovision.errors import OptionError
+from geovision.models.generated import ordinary_inputs
+from geovision.models.geomodel import GeoModel
 
 needs_integers = pytest.mark.skipif(not hardware_int8(), reason="this processor has no instructions for it")
 
@@ -191,7 +191,7 @@ def test_a_model_answers_nearly_as_in_floats(model: GeoModel) -> None:
     inputs, valid = ordinary_inputs(model, 24, seed=3)
     exact, quick = (prepare(model, each)(inputs, valid)[0] for each in ("float32", "int8"))
     assert prepare(model, "int8").dtype == torch.int8
-    assert 0 < prepared._noise(exact, quick) < 0.3
+    assert 0 < optimized._noise(exact, quick) < 0.3
     assert not torch.equal(exact, quick)
 
 

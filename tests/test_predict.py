@@ -19,14 +19,14 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 import geovision
-from geovision import hardware
+from geovision.accelerate import _cpu_features
+from geovision.accelerate._cpu_features import hardware_bfloat16
+from geovision.accelerate.fusion import ConvolutionActivation
+from geovision.accelerate.optimized import Prepared, prepare
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.hardware import hardware_bfloat16
 from geovision.heads.prediction import ClassPrediction, Prediction
 from geovision.models.batch import iter_predict
 from geovision.models.geomodel import GeoModel, Options, assemble
-from geovision.models.joined import ConvolutionActivation
-from geovision.models.prepared import Prepared, prepare
 from geovision.models.sources import iter_sources
 from geovision.readers.images import expand, read_rgb
 from geovision.registry import find_model, find_task
@@ -443,13 +443,13 @@ def test_an_instruction_that_saves_no_time_is_not_taken(
     """Tiles gain on every processor that has them; the instruction for vectors alone on some."""
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
-    monkeypatch.setattr(hardware, "_bfloat16_gain", lambda: gain)
+    monkeypatch.setattr(_cpu_features, "_bfloat16_gain", lambda: gain)
     assert hardware_bfloat16.__wrapped__() is taken
 
 
 def test_the_gain_of_bfloat16_is_timed_by_one_thread() -> None:
     threads = torch.get_num_threads()
-    gain = hardware._bfloat16_gain()
+    gain = _cpu_features._bfloat16_gain()
     assert 0 < gain < math.inf
     assert torch.get_num_threads() == threads
 

@@ -50,7 +50,7 @@ for name in sys.argv[1:]:
 
 _TORCH_PROBE = """
 import json, os, torch
-from geovision.hardware import hardware_bfloat16, hardware_int8
+from geovision.accelerate._cpu_features import hardware_bfloat16, hardware_int8
 print(json.dumps({
     "threads": torch.get_num_threads(),
     "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from geovision.accelerate._cpu_features import subnormals_as_zero
 from geovision.errors import OptionError
 from geovision.explanation.attribution import completeness, integrated_gradients, occlusion, patch
 from geovision.explanation.class_activation import class_activation
@@ -18,7 +19,6 @@ from geovision.explanation.left_out import left_out
 from geovision.explanation.placement import place
 from geovision.explanation.question import Question, answering, check_target, is_map
 from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
-from geovision.hardware import subnormals_as_zero
 from geovision.models.geomodel import GeoModel
 from geovision.models.sources import Source, iter_sources
 from geovision.spec import InputSpec

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from geovision.accelerate.fusion import joined
 from geovision.errors import OptionError
 from geovision.explanation.class_activation import straightened, weighted
 from geovision.explanation.layers import chosen_layer, views
@@ -24,7 +25,6 @@ from geovision.explanation.question import Question
 from geovision.heads.classification import NormalisedHead
 from geovision.models.generated import generated_inputs
 from geovision.models.geomodel import GeoModel
-from geovision.models.joined import joined
 from geovision.models.sources import Loaded
 from geovision.spec import ClassTarget, InputSpec
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from geovision import _atomic_io
+from geovision.accelerate.optimized import PRECISIONS, prepare
 from geovision.errors import InputError, OptionError, StorageError, WeightsError
 from geovision.inference import engine
 from geovision.inference.inventory import ArchiveFile, Source, inventory
@@ -25,7 +26,6 @@ from geovision.inference.shards import Plan, Shard
 from geovision.inference.table import MODEL, Table
 from geovision.models.folder import read, weights_digest
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import PRECISIONS, prepare
 from geovision.physics.sun_moon import sun_elevation
 from geovision.spec import ClassTarget
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from geovision.accelerate.optimized import Prepared, prepare
 from geovision.errors import GeovisionError, InputError, MissingExtraError
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import Prepared, prepare
 from geovision.physics.sun_moon import moon_elevation, sun_elevation
 from geovision.readers.allsky import Circle, Frame, Stretch, circle_mask, clock_jumps, frames, to_rgb
 from geovision.readers.images import rgb_counts

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from geovision.accelerate.optimized import PRECISIONS, Prepared, prepare
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import GriddedPrediction, Prediction
 from geovision.models.geomodel import GeoModel
-from geovision.models.prepared import PRECISIONS, Prepared, prepare
 from geovision.models.sources import Loaded, Source, iter_sources, stacked
 from geovision.spec import Context, Grid
 

@@ -24,9 +24,9 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from geovision import _atomic_io
 from geovision._logging import silenced
+from geovision.accelerate._cpu_features import hardware_bfloat16, subnormals_as_zero
 from geovision.datasets.base import GeoDataset, as_taken
 from geovision.errors import DatasetError, OptionError
-from geovision.hardware import hardware_bfloat16, subnormals_as_zero
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
 from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau

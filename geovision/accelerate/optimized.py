@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geovision.accelerate._cpu_features import hardware_bfloat16, hardware_int8
+from geovision.accelerate.fusion import ConvolutionActivation, device_of, joined, pictures_for
+from geovision.accelerate.quantization import in_integers, ranges_seen, share_in_integers
 from geovision.errors import OptionError
-from geovision.hardware import hardware_bfloat16, hardware_int8
 from geovision.models.generated import ordinary_inputs
 from geovision.models.geomodel import GeoModel, answered_by
-from geovision.models.integers import in_integers, ranges_seen, share_in_integers
-from geovision.models.joined import ConvolutionActivation, device_of, joined, pictures_for
 from geovision.models.preprocess import physical
 
 __all__ = ["PRECISIONS", "TOLERANCE", "Prepared", "prepare"]

@@ -4,7 +4,7 @@ A convolution takes its input in 256 equal steps between the least and the large
 given for ordinary pictures, and its weights in 255 steps, with a step for each channel that it gives.
 Products and sums are exact; the result is a float again, or goes straight into the steps of the one
 convolution that takes it (the scheme of Jacob et al. 2018, arXiv:1712.05877). oneDNN's operator computes
-it, activation included, as it computes those of `geovision.models.joined` in floats.
+it, activation included, as it computes those of `geovision.accelerate.fusion` in floats.
 
 Everything else stays in float32: sums of branches, pooling, heads, and convolutions in groups, which
 have few products and ranges that differ from channel to channel.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from geovision.models.joined import ConvolutionActivation, Orders
+from geovision.accelerate.fusion import ConvolutionActivation, Orders
 
 __all__ = ["in_integers", "ranges_seen", "share_in_integers"]
 
