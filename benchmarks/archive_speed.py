@@ -35,7 +35,7 @@ from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import Reading, Workers
 from geovision.inference.engine import cores
 from geovision.models.geomodel import GeoModel
-from geovision.models.timm_bridge import TimmBackbone
+from geovision.models.timm_backbone import TimmBackbone
 from geovision.provenance import commit
 
 MODELS = ("aurora-resnet18", "aurora-mobilenetv2")

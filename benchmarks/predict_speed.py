@@ -35,7 +35,7 @@ from rows import append
 import geovision
 from geovision.accelerate.optimized import prepare
 from geovision.models.geomodel import GeoModel
-from geovision.models.timm_bridge import TimmBackbone
+from geovision.models.timm_backbone import TimmBackbone
 from geovision.provenance import commit
 from geovision.readers.images import expand
 

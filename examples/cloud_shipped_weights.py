@@ -23,8 +23,8 @@ from geovision.datasets.audit import audit
 from geovision.datasets.ccsn import CCSN
 from geovision.evaluation import Predictions, Report, calibrate, collect, cross_validate
 from geovision.evaluation.outliers import fit_outlier_score
-from geovision.models.card import render
 from geovision.models.geomodel import GeoModel
+from geovision.models.model_card import render
 
 NAME = "cloud-mobilenetv2"
 FOLDS = 5

@@ -24,7 +24,7 @@ from torch import Tensor
 from geovision.datasets.iberia import SOURCES, IberiaWinters
 from geovision.metrics import extremes
 from geovision.models.geomodel import GeoModel
-from geovision.models.residual import ResidualHead
+from geovision.models.residual_learning import ResidualHead
 
 FIELDS = ("air_temperature", "air_pressure_at_mean_sea_level", "air_temperature_850", "specific_humidity_850")
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.55, 0.6, 0.8, 1.0)

@@ -97,7 +97,7 @@ def create(
     chosen = _classes(spec, num_classes, classes)
 
     from geovision.models.geomodel import Options, assemble
-    from geovision.models.timm_bridge import TimmBackbone, known_file, load_backbone_weights
+    from geovision.models.timm_backbone import TimmBackbone, known_file, load_backbone_weights
 
     known = known_file(Path(backbone_weights)) if backbone_weights else None
     options = Options(
@@ -194,7 +194,7 @@ def load(path: str | Path) -> GeoModel:
         WeightsNotAvailable: The folder is missing or holds no model.
         WeightsCorrupt: Its content is not what its configuration says.
     """
-    from geovision.models.folder import read
+    from geovision.models.serialization import read
 
     return read(Path(path))
 

@@ -201,13 +201,13 @@ def _family_member(task_name: str, architecture: str) -> ModelSpec | None:
     task = tasks().get(task_name)
     if task and "timm" in task.backbones and architecture in timm_names():
         return ModelSpec(
-            f"{task_name}-{architecture}", task_name, "geovision.models.timm_bridge:build",
+            f"{task_name}-{architecture}", task_name, "geovision.models.timm_backbone:build",
             {"backbone": architecture}, note="any timm backbone, under the task's own recipe",
         )  # fmt: skip
     network, _, encoder = architecture.partition("-")
     if task and "smp" in task.backbones and network in smp_names().networks and _is_encoder(encoder):
         return ModelSpec(
-            f"{task_name}-{architecture}", task_name, "geovision.models.smp_bridge:build",
+            f"{task_name}-{architecture}", task_name, "geovision.models.smp_network:build",
             {"network": network, "encoder": encoder},
             note="any network of smp, under the task's own recipe",
         )  # fmt: skip

@@ -18,7 +18,7 @@ from geovision.datasets.folder import PhotoFolder
 from geovision.datasets.images import SCALARS, ImageDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.heads.prediction import ClassPrediction
-from geovision.models import scalars as model_scalars
+from geovision.models.layers import scalar_fusion as model_scalars
 
 
 @pytest.fixture(scope="module")

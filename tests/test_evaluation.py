@@ -21,8 +21,8 @@ from geovision.errors import DatasetError, InputError, StorageError
 from geovision.evaluation import Predictions, collect, evaluate, score
 from geovision.evaluation.classes import as_picture
 from geovision.evaluation.provenance import data_digest
-from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import weights_digest
 from geovision.provenance import commit
 from geovision.spec import ClassMerging, ClassTarget
 

@@ -206,7 +206,7 @@ def families() -> dict[str, ModelSpec]:
     return {
         f"{spec.architecture} {spec.tiny}": spec
         for spec in {f"{s.builder} {s.tiny}": s for s in differentiable}.values()
-        if not spec.builder.startswith("geovision.models.texture:")
+        if not spec.builder.startswith("geovision.models.bilinear_pooling:")
     }
 
 

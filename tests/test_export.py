@@ -25,7 +25,7 @@ from geovision.export.onnx_file import onnx_of, run
 from geovision.export.quantise import quantise
 from geovision.export.tracing import MAP, graph_inputs
 from geovision.heads.classification import NormalisedHead
-from geovision.models.generated import generated_inputs
+from geovision.models.example_inputs import generated_inputs
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import ClassTarget, ModelSpec
 

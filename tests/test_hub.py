@@ -22,8 +22,8 @@ from geovision.hub.card import Statement, statement_of
 from geovision.hub.golden import GOLDEN
 from geovision.hub.pull import pull
 from geovision.hub.push import Benchmark, push
-from geovision.models.folder import CARD, CONFIG, WEIGHTS
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import CARD, CONFIG, WEIGHTS
 
 # The client's own way with its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")

@@ -24,7 +24,7 @@ from geovision.accelerate.quantization import (
     share_in_integers,
 )
 from geovision.errors import OptionError
-from geovision.models.generated import ordinary_inputs
+from geovision.models.example_inputs import ordinary_inputs
 from geovision.models.geomodel import GeoModel
 
 needs_integers = pytest.mark.skipif(not hardware_int8(), reason="this processor has no instructions for it")

@@ -13,9 +13,9 @@ from torch import nn
 from geovision.errors import InputError, OptionError
 from geovision.models.hinet import HINet
 from geovision.models.nbeats import NBeats
-from geovision.models.rivals import HistoryRival, RecurrentRival
+from geovision.models.sequence_baselines import HistoryRival, RecurrentRival
 from geovision.models.simvp import SimVP
-from geovision.models.smp_bridge import SmpNetwork
+from geovision.models.smp_network import SmpNetwork
 from geovision.models.st_lstm import (
     CausalLSTMCell,
     Cell,

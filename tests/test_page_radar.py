@@ -25,7 +25,7 @@ from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, OptionError
 from geovision.export import calibration_inputs, describe, export
 from geovision.models.geomodel import GeoModel
-from geovision.models.sources import iter_sources
+from geovision.models.input_items import iter_sources
 from geovision.readers.sar_pictures import write_picture
 from geovision.web import check_page
 

@@ -17,8 +17,8 @@ from torch import nn
 
 import geovision
 from geovision.errors import InputError, OptionError, WeightsCorrupt
+from geovision.models.convert_keras import load_keras_weights
 from geovision.models.geomodel import GeoModel
-from geovision.models.keras_h5 import load_keras_weights
 from geovision.models.xception_small import FILTERS, SeparableConv2d, max_pooling_same
 
 Array = NDArray[np.float64]

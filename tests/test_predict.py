@@ -25,9 +25,9 @@ from geovision.accelerate.fusion import ConvolutionActivation
 from geovision.accelerate.optimized import Prepared, prepare
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.heads.prediction import ClassPrediction, Prediction
-from geovision.models.batch import iter_predict
+from geovision.models._predict import iter_predict
 from geovision.models.geomodel import GeoModel, Options, assemble
-from geovision.models.sources import iter_sources
+from geovision.models.input_items import iter_sources
 from geovision.readers.images import expand, read_rgb
 from geovision.registry import find_model, find_task
 from geovision.spec import ModelSpec

@@ -15,8 +15,8 @@ from torch import Tensor
 from geovision.datasets.synthetic import rain
 from geovision.errors import InputError, OptionError
 from geovision.metrics import extremes, fields, spectra
+from geovision.models.layers.scalers import TRANSFORMS, MinMax, Standardise, chain
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
-from geovision.models.transforms import TRANSFORMS, MinMax, Standardise, chain
 from geovision.plots import fields as figures
 
 _few = settings(max_examples=15, deadline=None)

@@ -23,7 +23,7 @@ from geovision.datasets.synthetic import rain
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.evaluation import answers
 from geovision.models.geomodel import GeoModel
-from geovision.models.onto_grid import OntoGrid, axis_weights, blocks
+from geovision.models.layers.regrid import OntoGrid, axis_weights, blocks
 from geovision.readers.grids import regrid
 from geovision.spec import Grid, Grids, Stage
 from geovision.training.statistics import fit_statistics

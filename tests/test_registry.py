@@ -172,6 +172,6 @@ def test_two_entries_of_one_name_are_refused(with_plugin):
 
 
 def test_a_model_must_begin_with_its_task(with_plugin):
-    with_plugin(ModelSpec("fog-resnet50", "cloud", "geovision.models.timm_bridge:build"))
+    with_plugin(ModelSpec("fog-resnet50", "cloud", "geovision.models.timm_backbone:build"))
     with pytest.raises(OptionError, match="'fog-resnet50' must begin with its task"):
         registry.models()

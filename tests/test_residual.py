@@ -16,10 +16,10 @@ import geovision
 from geovision import registry
 from geovision.errors import OptionError
 from geovision.metrics import extremes, fields
-from geovision.models import residual
+from geovision.models import residual_learning
 from geovision.models.field_baselines import Interpolated, Ridge
 from geovision.models.geomodel import GeoModel
-from geovision.models.residual import Residual, ResidualHead
+from geovision.models.residual_learning import Residual, ResidualHead
 from geovision.spec import FieldTarget, ModelSpec
 
 ANSWER = (maps.SIDE * maps.FACTOR, maps.SIDE * maps.FACTOR)
@@ -32,7 +32,7 @@ def build(arch, *, inputs, size=None, grids=None) -> nn.Module:
 
 SPEC = ModelSpec(
     "afield-residual", "afield", "test_residual:build", {"members": 2},
-    head="geovision.models.residual:ResidualHead", head_options={"members": 2, "share": 0.6},
+    head="geovision.models.residual_learning:ResidualHead", head_options={"members": 2, "share": 0.6},
 )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_before_training_the_answer_is_the_regression(data) -> None:
 def test_it_may_begin_from_the_interpolated_field() -> None:
     x = torch.rand(2, 1, maps.SIDE, maps.SIDE)
     arch = {"network": "srcnn", "widths": [4, 3], "dropout": None, "factor": 2, "base": "bicubic"}
-    network = residual.build(arch, inputs=maps.TASKS["field"].inputs)
+    network = residual_learning.build(arch, inputs=maps.TASKS["field"].inputs)
     network.fit_base({"coarse": x}, {}, torch.zeros(2, 1, *ANSWER), None)
     finer = Interpolated(maps.TASKS["field"].inputs[0], factor=2, method="bicubic")({"coarse": x})
     torch.testing.assert_close(network({"coarse": x})[:, -1:], finer)

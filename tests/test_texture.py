@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 import geovision
 from geovision.errors import WeightsCorrupt
 from geovision.heads.classification import NormalisedHead
-from geovision.models.texture import build, second_moments
+from geovision.models.bilinear_pooling import build, second_moments
 from geovision.registry import find_task
 from geovision.spec import ClassTarget
 from geovision.training.depthwise import unstrided_depthwise

@@ -21,7 +21,7 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geovision.models.generated import generated_inputs
+from geovision.models.example_inputs import generated_inputs
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["ConvolutionActivation", "Orders", "device_of", "joined", "pictures_for"]

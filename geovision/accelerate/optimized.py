@@ -24,9 +24,9 @@ from geovision.accelerate._cpu_features import hardware_bfloat16, hardware_int8
 from geovision.accelerate.fusion import ConvolutionActivation, device_of, joined, pictures_for
 from geovision.accelerate.quantization import in_integers, ranges_seen, share_in_integers
 from geovision.errors import OptionError
-from geovision.models.generated import ordinary_inputs
+from geovision.models.example_inputs import ordinary_inputs
 from geovision.models.geomodel import GeoModel, answered_by
-from geovision.models.preprocess import physical
+from geovision.models.layers.normalization import physical
 
 __all__ = ["PRECISIONS", "TOLERANCE", "Prepared", "prepare"]
 

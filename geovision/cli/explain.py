@@ -85,7 +85,7 @@ def explain(
     means.METHOD.csv and .png have what each channel adds on the mean, and what is lost without each source.
     """
     from geovision.explanation import COMPLETE_METHODS, TOLERANCE, Settings, Tally, check, explain_source
-    from geovision.models.sources import attribute_of, iter_sources
+    from geovision.models.input_items import attribute_of, iter_sources
 
     settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)

@@ -78,7 +78,7 @@ def predict(
     A file that cannot be read is named on standard error, the others are answered, and the exit
     code is 1.
     """
-    from geovision.models.batch import iter_predict
+    from geovision.models._predict import iter_predict
 
     opened = open_model(model, weights)
     maps = None if out is None else _Maps(out, opened)

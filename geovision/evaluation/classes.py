@@ -17,8 +17,8 @@ from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of, plain
 from geovision.metrics.bootstrap import bootstrap
 from geovision.metrics.merging import unmatched
-from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import weights_digest
 from geovision.registry import find_task
 from geovision.spec import ClassTarget, Task
 

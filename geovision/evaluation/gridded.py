@@ -21,8 +21,8 @@ from geovision.metrics.ensemble_scores import EnsembleScore
 from geovision.metrics.gridded import BINS, DISTRIBUTIONS, WholeField
 from geovision.metrics.spectra import spectrum
 from geovision.metrics.spells import Spells
-from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import weights_digest
 from geovision.spec import FieldTarget, Grid, MaskTarget, Target
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from geovision.explanation.placement import place
 from geovision.explanation.question import Question, answering, check_target, is_map
 from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
 from geovision.models.geomodel import GeoModel
-from geovision.models.sources import Source, iter_sources
+from geovision.models.input_items import Source, iter_sources
 from geovision.spec import InputSpec
 
 __all__ = ["check", "explain", "explain_source"]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from geovision.errors import OptionError, nearest
 from geovision.models.geomodel import GeoModel, Output
-from geovision.models.preprocess import physical
-from geovision.models.sources import Loaded
+from geovision.models.input_items import Loaded
+from geovision.models.layers.normalization import physical
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, MaskTarget
 
 __all__ = ["ORIENTATIONS", "Orientation", "Question", "answering", "baseline", "check_target", "is_map"]

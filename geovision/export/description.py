@@ -9,9 +9,9 @@ from typing import Any
 import geovision
 from geovision.export.tracing import mask_name
 from geovision.heads.prediction import WORDS
-from geovision.models.card import render
-from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.model_card import render
+from geovision.models.serialization import weights_digest
 from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, InputSpec
 
 __all__ = ["FORMAT_VERSION", "METADATA_KEY", "describe"]

@@ -12,10 +12,10 @@ import torch
 
 from geovision.export.compact import narrow_floats, share_weights, shorten_names
 from geovision.export.tracing import mask_name
-from geovision.models.generated import ordinary_samples
+from geovision.models.example_inputs import ordinary_samples
 from geovision.models.geomodel import GeoModel
-from geovision.models.preprocess import physical
-from geovision.models.sources import Loaded, iter_sources
+from geovision.models.input_items import Loaded, iter_sources
+from geovision.models.layers.normalization import physical
 
 if TYPE_CHECKING:
     import onnx

@@ -23,9 +23,9 @@ from geovision.explanation.class_activation import straightened, weighted
 from geovision.explanation.layers import chosen_layer, views
 from geovision.explanation.question import Question
 from geovision.heads.classification import NormalisedHead
-from geovision.models.generated import generated_inputs
+from geovision.models.example_inputs import generated_inputs
 from geovision.models.geomodel import GeoModel
-from geovision.models.sources import Loaded
+from geovision.models.input_items import Loaded
 from geovision.spec import ClassTarget, InputSpec
 
 __all__ = ["MAP", "Traced", "examples", "graph_inputs", "mask_name", "trace"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from geovision.errors import InputError, OptionError
-from geovision.models.card import render
 from geovision.models.geomodel import GeoModel
+from geovision.models.model_card import render
 from geovision.spec import resolve
 
 if TYPE_CHECKING:

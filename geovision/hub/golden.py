@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from geovision.errors import OptionError, WeightsCorrupt
-from geovision.models.generated import generated_inputs, sample_shape
+from geovision.models.example_inputs import generated_inputs, sample_shape
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["GOLDEN", "TOLERANCE", "check_golden", "write_golden"]

@@ -16,8 +16,8 @@ from geovision import _atomic_io
 from geovision.errors import DownloadError, GeovisionError, WeightsCorrupt, WeightsNotAvailable
 from geovision.hub.address import Address
 from geovision.hub.golden import GOLDEN, check_golden
-from geovision.models.folder import CARD, CONFIG, WEIGHTS, read
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read
 
 __all__ = ["copied", "pull", "pulled"]
 

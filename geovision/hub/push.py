@@ -12,8 +12,8 @@ from geovision.hub.address import Address
 from geovision.hub.card import Statement, hub_card
 from geovision.hub.golden import GOLDEN, write_golden
 from geovision.hub.pull import explained
-from geovision.models.folder import CARD, CONFIG, WEIGHTS, read, write
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read, write
 
 __all__ = ["Benchmark", "push"]
 

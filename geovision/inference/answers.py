@@ -12,8 +12,8 @@ from geovision import __version__
 from geovision._atomic_io import write_files
 from geovision.errors import MissingExtraError, OptionError
 from geovision.heads.prediction import FieldPrediction, GriddedPrediction, MaskPrediction, unit_of
-from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import weights_digest
 from geovision.plots.answer import answer_map
 from geovision.plots.fields import extent_of
 from geovision.readers.grids import write_grids

@@ -24,8 +24,8 @@ from geovision.inference.inventory import ArchiveFile, Source, inventory
 from geovision.inference.rows import Reading, batch_size_for, read_frames, rows_of_files
 from geovision.inference.shards import Plan, Shard
 from geovision.inference.table import MODEL, Table
-from geovision.models.folder import read, weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import read, weights_digest
 from geovision.physics.sun_moon import sun_elevation
 from geovision.spec import ClassTarget
 

@@ -17,8 +17,8 @@ from geovision.accelerate.optimized import Prepared, prepare
 from geovision.errors import StorageError
 from geovision.inference import engine
 from geovision.inference.sliding import Ask
-from geovision.models.folder import read
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import read
 from geovision.spec import ClassTarget, Target
 
 __all__ = ["Loaded", "asking", "layers_of", "scratch_beside"]

@@ -22,7 +22,7 @@ from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import unit_of
 from geovision.models.ensembles import members_of
 from geovision.models.geomodel import GeoModel
-from geovision.models.onto_grid import refined
+from geovision.models.layers.regrid import refined
 from geovision.readers.grids import (
     GridSource,
     align,

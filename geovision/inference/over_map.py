@@ -15,8 +15,8 @@ from geovision.inference.maps import merge
 from geovision.inference.rasters import bounded
 from geovision.inference.sliding import Job, Source, slide
 from geovision.inference.windows import Windows
-from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import weights_digest
 from geovision.readers.scenes import Grid
 
 __all__ = ["MapSummary", "over_map"]

@@ -23,8 +23,8 @@ from geovision.inference.maps import Maps, merge
 from geovision.inference.rasters import bounded, storing
 from geovision.inference.sliding import Answers, Job, OneInput, slide
 from geovision.inference.windows import Windows
-from geovision.models.folder import weights_digest
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import weights_digest
 from geovision.physics.backscatter import DecibelLimits
 from geovision.readers.scenes import CountsRaster, Grid, RadarScene, write_counts
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from geovision.errors import InputError, MissingExtraError, OptionError
-from geovision.models.onto_grid import Method, OntoGrid
+from geovision.models.layers.regrid import Method, OntoGrid
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.spec import Context, Grids, InputSpec
 

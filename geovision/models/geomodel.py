@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.heads.outlier import FeatureDistance
 from geovision.heads.prediction import Prediction
-from geovision.models.preprocess import Normalise, check
-from geovision.models.scalars import WithScalars, scalar_input
+from geovision.models.layers.normalization import Normalise, check
+from geovision.models.layers.scalar_fusion import WithScalars, scalar_input
 from geovision.spec import (
     ClassTarget,
     Context,
@@ -342,7 +342,7 @@ class GeoModel(nn.Module):
             InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
             OptionError: A precision that is not known, or for which the model or the processor is not made.
         """
-        from geovision.models.batch import predict
+        from geovision.models._predict import predict
 
         return predict(self, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors)
 
@@ -358,7 +358,7 @@ class GeoModel(nn.Module):
         Raises:
             StorageError: It could not be written; what stood in `folder` is untouched.
         """
-        from geovision.models.folder import write
+        from geovision.models.serialization import write
 
         return write(self, Path(folder), half=half, card=card)
 

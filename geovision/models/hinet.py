@@ -29,7 +29,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.models.multisource import OfSources, SourceMaps, Sources, check_options, check_size, stacked
+from geovision.models.layers.multisource import (
+    OfSources,
+    SourceMaps,
+    Sources,
+    check_options,
+    check_size,
+    stacked,
+)
 from geovision.models.st_lstm import Cell, RecurrentStack, STLSTMCell
 from geovision.models.tmc import Attention, TMCSTLSTMCell
 from geovision.models.ucunet import Reading, UCUNet

@@ -162,7 +162,7 @@ TASK = Task(
 )  # fmt: skip
 
 
-_BUILDER = "geovision.models.timm_bridge:build"
+_BUILDER = "geovision.models.timm_backbone:build"
 _CNN: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
 _FIXED: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
@@ -182,7 +182,7 @@ def _baseline(
 
 
 _PIXELS, _KNN, _SVM = (
-    "geovision.models.pixels:build",
+    "geovision.models.pixel_features:build",
     "geovision.heads.neighbours:NearestNeighbours",
     "geovision.heads.support_vectors:SupportVectors",
 )

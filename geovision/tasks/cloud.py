@@ -229,7 +229,7 @@ TEXTURE = Recipe(
     label_smoothing=0.1, conflict_labels="soft", flatten_prior=0.5, ema=0.99,
 )  # fmt: skip
 
-_BUILDER = "geovision.models.timm_bridge:build"
+_BUILDER = "geovision.models.timm_backbone:build"
 _CNN: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
 _VIT: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
@@ -241,7 +241,7 @@ def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: st
 
 
 MODELS = (
-    ModelSpec("cloud-mobilenetv2", "cloud", "geovision.models.texture:build",
+    ModelSpec("cloud-mobilenetv2", "cloud", "geovision.models.bilinear_pooling:build",
               {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k",
                "moments": 3, "stages": (2, 3), "whole": True, "mirrored": True},
               head="geovision.heads.classification:NormalisedHead",

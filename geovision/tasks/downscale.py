@@ -89,7 +89,7 @@ TASK = Task(
     "arXiv:2602.12980 (MAUNet-Light)",
 )
 
-_NETWORK = "geovision.models.field_networks:build"
+_NETWORK = "geovision.models.field_models:build"
 _BASELINE = "geovision.models.field_baselines:build"
 _GIVEN = "geovision.heads.field:GivenField"
 _ANY: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
@@ -165,8 +165,8 @@ def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, 
     """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
     arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
     return ModelSpec(
-        name, name.partition("-")[0], "geovision.models.residual:build", arch, mark=OUR_CHOICE,
-        head="geovision.models.residual:ResidualHead", head_options={"members": members, "share": 0.55},
+        name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, mark=OUR_CHOICE,
+        head="geovision.models.residual_learning:ResidualHead", head_options={"members": members, "share": 0.55},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
         unexportable="stands on statistics of the cells of one grid", parameters=parameters, note=note,
     )  # fmt: skip

@@ -176,8 +176,8 @@ TASK = Task(
 
 
 _HINET = "geovision.models.hinet:build"
-_RECURRENT, _HISTORY = "geovision.models.rivals:build_recurrent", "geovision.models.rivals:build_history"
-_SMP = "geovision.models.smp_bridge:build"
+_RECURRENT, _HISTORY = "geovision.models.sequence_baselines:build_recurrent", "geovision.models.sequence_baselines:build_history"
+_SMP = "geovision.models.smp_network:build"
 _ANY: frozenset[Capability] = frozenset({"differentiable", "exportable", "any_size"})
 _SIZED: frozenset[Capability] = frozenset({"differentiable", "exportable"})
 _BALANCED = {"error": "bce", "positive_weight": "balanced"}

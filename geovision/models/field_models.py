@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError, nearest
+from geovision.models.layers.regrid import OntoGrid, blocks
+from geovision.models.layers.scalers import Chain, Standardise, Transform, chain
 from geovision.models.maunet import MAUNet
-from geovision.models.onto_grid import OntoGrid, blocks
 from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
-from geovision.models.transforms import Chain, Standardise, Transform, chain
 from geovision.spec import Context, Grids, InputSpec
 
 __all__ = ["NETWORKS", "FieldNetwork", "build"]
@@ -46,7 +46,7 @@ class FieldNetwork(nn.Module):
         local: Learned fields of the answer's grid that stand beside the features: what is the same every
             day, such as relief; 0: none. They need grids.
         skip: The interpolated rain stands beside the features too. The head has to learn what to make of it;
-            `geovision.models.residual` begins from it.
+            `geovision.models.residual_learning` begins from it.
 
     Shape:
         ``(batch, channel, y, x)``, normalised -> ``(batch, num_features, factor y, factor x)``, or on the

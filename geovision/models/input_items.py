@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from geovision.errors import InputError, OptionError
-from geovision.models.preprocess import check, physical
+from geovision.models.layers.normalization import check, physical
 from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts, window_margins
 from geovision.spec import Context, InputSpec, resolve
 

@@ -16,7 +16,14 @@ from typing import Any, Literal
 from torch import Tensor
 
 from geovision.models.hinet import Branch
-from geovision.models.multisource import OfSources, Sources, check_options, check_size, last_times, stacked
+from geovision.models.layers.multisource import (
+    OfSources,
+    Sources,
+    check_options,
+    check_size,
+    last_times,
+    stacked,
+)
 from geovision.models.nbeats import NBeats
 from geovision.models.simvp import SimVP
 from geovision.models.st_lstm import (

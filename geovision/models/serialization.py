@@ -23,8 +23,8 @@ from torch import Tensor
 import geovision
 from geovision import _atomic_io, registry
 from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
-from geovision.models.card import render
 from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.model_card import render
 from geovision.spec import Grid, Grids
 
 __all__ = ["CARD", "CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.models.multisource import OfSources, SourceMaps, Sources, check_options, check_size, last_times
+from geovision.models.layers.multisource import (
+    OfSources,
+    SourceMaps,
+    Sources,
+    check_options,
+    check_size,
+    last_times,
+)
 from geovision.spec import Context, InputSpec
 
 __all__ = ["SmpNetwork", "build"]

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovision.models.timm_bridge import TimmBackbone
-from geovision.models.timm_bridge import build as build_backbone
+from geovision.models.timm_backbone import TimmBackbone
+from geovision.models.timm_backbone import build as build_backbone
 from geovision.spec import Context, InputSpec
 
 __all__ = ["TextureBackbone", "build", "second_moments"]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from geovision.errors import OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.gridded import counted, masked_mean
-from geovision.models import field_networks
+from geovision.models import field_models
 from geovision.models.field_baselines import Interpolated, Ridge
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping
 from geovision.spec import Context, FieldTarget, Grids, InputSpec
@@ -96,7 +96,7 @@ def build(
     arch: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
     grids: Grids | None = None,
 ) -> Residual:  # fmt: skip
-    """Networks of `geovision.models.field_networks` beside a baseline.
+    """Networks of `geovision.models.field_models` beside a baseline.
 
     Args:
         arch: ``members``; ``base``: ``"ridge"``, of ``components`` and with a ``penalty``, or a method of
@@ -111,7 +111,7 @@ def build(
         base = Ridge(inputs[0], grids=grids, **own)
     else:
         base = Interpolated(inputs[0], factor=factor, grids=grids, method=kind)
-    networks = [field_networks.build(options, inputs=inputs, size=size, grids=grids) for _ in range(members)]
+    networks = [field_models.build(options, inputs=inputs, size=size, grids=grids) for _ in range(members)]
     return Residual(networks, base)
 
 

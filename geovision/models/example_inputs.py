@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from geovision.models.preprocess import physical
-from geovision.models.sources import Loaded, stacked
+from geovision.models.input_items import Loaded, stacked
+from geovision.models.layers.normalization import physical
 from geovision.spec import InputSpec, resolve
 
 if TYPE_CHECKING:

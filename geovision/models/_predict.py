@@ -16,7 +16,7 @@ from geovision.accelerate.optimized import PRECISIONS, Prepared, prepare
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import GriddedPrediction, Prediction
 from geovision.models.geomodel import GeoModel
-from geovision.models.sources import Loaded, Source, iter_sources, stacked
+from geovision.models.input_items import Loaded, Source, iter_sources, stacked
 from geovision.spec import Context, Grid
 
 __all__ = ["iter_predict", "predict"]
