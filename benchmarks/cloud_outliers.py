@@ -32,7 +32,7 @@ from geovision.datasets.images import ImageDataset
 from geovision.evaluation import Predictions, collect
 from geovision.evaluation.outliers import auroc
 from geovision.evaluation.provenance import data_digest
-from geovision.heads.outlier import FeatureDistance
+from geovision.heads.ood import FeatureDistance
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin
 

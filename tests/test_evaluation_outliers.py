@@ -15,7 +15,7 @@ from sklearn.preprocessing import normalize
 import geovision
 from geovision.errors import InputError
 from geovision.evaluation.outliers import auroc, fit_outlier_score, outlier_auroc
-from geovision.heads.outlier import FeatureDistance
+from geovision.heads.ood import FeatureDistance
 
 
 def near_a_plane(n: int, *, seed: int, dimensions: int = 5, features: int = 96) -> torch.Tensor:

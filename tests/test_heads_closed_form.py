@@ -10,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from geovision.errors import InputError
-from geovision.heads.neighbours import NearestNeighbours
-from geovision.heads.support_vectors import SupportVectors
+from geovision.heads.knn import NearestNeighbours
+from geovision.heads.svm import SupportVectors
 from geovision.spec import ClassTarget
 
 HEADS = {"neighbours": NearestNeighbours, "support vectors": SupportVectors}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
+from geovision.heads.dense import masked_mean
 from geovision.heads.field import (
     BernoulliGammaHead,
     FieldHead,
@@ -22,7 +23,6 @@ from geovision.heads.field import (
     dropout_ensemble,
     knowledge_refinement,
 )
-from geovision.heads.gridded import masked_mean
 from geovision.models.maunet import LIGHT_WIDTHS, MARKS, WIDTHS, MAUNet, MaxAverageUnit, UpSamplerUnit
 from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
 from geovision.spec import Channel, FieldTarget

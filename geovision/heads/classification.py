@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geovision.heads.outlier import FeatureDistance
+from geovision.heads.ood import FeatureDistance
 from geovision.heads.prediction import ClassPrediction
 from geovision.spec import ClassTarget
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.heads.gridded import GriddedHead, counted, masked_mean, plain
+from geovision.heads.dense import GriddedHead, counted, masked_mean, plain
 from geovision.heads.prediction import FieldPrediction
 from geovision.spec import FieldTarget
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.heads.gridded import GriddedHead, counted, masked_mean, plain
+from geovision.heads.dense import GriddedHead, counted, masked_mean, plain
 from geovision.heads.prediction import MaskPrediction
 from geovision.spec import MaskTarget
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, overload
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError
-from geovision.heads.outlier import FeatureDistance
+from geovision.heads.ood import FeatureDistance
 from geovision.heads.prediction import Prediction
 from geovision.models.layers.normalization import Normalise, check
 from geovision.models.layers.scalar_fusion import WithScalars, scalar_input

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
+from geovision.heads.dense import counted, masked_mean
 from geovision.heads.field import FieldHead
-from geovision.heads.gridded import counted, masked_mean
 from geovision.models import field_models
 from geovision.models.field_baselines import Interpolated, Ridge
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping

@@ -183,8 +183,8 @@ def _baseline(
 
 _PIXELS, _KNN, _SVM = (
     "geovision.models.pixel_features:build",
-    "geovision.heads.neighbours:NearestNeighbours",
-    "geovision.heads.support_vectors:SupportVectors",
+    "geovision.heads.knn:NearestNeighbours",
+    "geovision.heads.svm:SupportVectors",
 )
 _RESNET50 = {"backbone": "resnet50", "imagenet": "a1_in1k"}
 _MOBILENETV2 = {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k"}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from geovision.datasets.base import GeoDataset, as_taken, collate
-from geovision.heads.outlier import FeatureDistance
+from geovision.heads.ood import FeatureDistance
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["LEAST", "features_of", "fit_outlier_score"]
