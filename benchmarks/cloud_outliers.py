@@ -28,7 +28,7 @@ from torch import Tensor
 
 import geovision
 from geovision import _atomic_io
-from geovision.datasets.images import ImageDataset
+from geovision.datasets.image_classification import ImageDataset
 from geovision.evaluation import Predictions, collect
 from geovision.evaluation.outliers import auroc
 from geovision.evaluation.provenance import data_digest

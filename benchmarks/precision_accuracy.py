@@ -22,7 +22,7 @@ from rows import append
 
 import geovision
 from geovision.accelerate.optimized import prepare
-from geovision.datasets.images import ImageDataset
+from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 import geovision
 from geovision import registry
 from geovision._atomic_io import write_files, write_text
-from geovision.datasets.images import ImageDataset
+from geovision.datasets.image_classification import ImageDataset
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.evaluation import Report
 from geovision.spec import Recipe

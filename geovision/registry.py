@@ -47,7 +47,7 @@ __all__ = [
 PLUGIN_GROUP = "geovision.models"
 """Entry points of this group name an iterable of `Task` and `ModelSpec`."""
 
-OWN_DATASETS: Mapping[str, str] = MappingProxyType({"folder": "geovision.datasets.folder:PhotoFolder"})
+OWN_DATASETS: Mapping[str, str] = MappingProxyType({"folder": "geovision.datasets.image_folder:PhotoFolder"})
 """Data of one's own, for every task that tells classes apart; these adapters take ``task=``."""
 
 OWN_TASK = "cloud"

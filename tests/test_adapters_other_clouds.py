@@ -11,7 +11,7 @@ import torch
 from geovision import registry
 from geovision.api import create, evaluate, load_dataset
 from geovision.datasets.gcd import GCD, SKY_TYPES
-from geovision.datasets.images import ImageDataset
+from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.heads.prediction import ClassPrediction
 from geovision.metrics.merging import merge_probabilities, merge_targets, merging_for, unmatched

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from geovision.cli import main
-from geovision.datasets.collocation import TrackPoint, meetings, read_tracks, write_samples
+from geovision.datasets.polar_low_collocation import TrackPoint, meetings, read_tracks, write_samples
 from geovision.datasets.polar_lows import PolarLows
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import OUR_LIMITS

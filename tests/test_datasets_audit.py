@@ -12,7 +12,7 @@ from PIL import Image
 
 from geovision.datasets.audit import audit
 from geovision.datasets.ccsn import CCSN
-from geovision.datasets.folder import PhotoFolder
+from geovision.datasets.image_folder import PhotoFolder
 from geovision.datasets.synthetic import sky
 from geovision.errors import StorageError
 

@@ -122,7 +122,7 @@ def test_the_shipped_fold_file_is_sound():
 
 @pytest.mark.real_data
 def test_every_real_photo_is_known(ccsn: CCSN, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("geovision.datasets.folds.fingerprints", None)
+    monkeypatch.setattr("geovision.datasets.splits.fingerprints", None)
     assert ccsn.assignment.known.all()
     assert ccsn.groups == list(fold_file().groups)
     assert ccsn.names == list(fold_file().paths)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import geovision
 from geovision import registry
-from geovision.datasets.folder import PhotoFolder
+from geovision.datasets.image_folder import PhotoFolder
 from geovision.errors import DatasetError, OptionError, UnknownDatasetError
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geovision.datasets.ccsn import CCSN
-from geovision.datasets.folds import FoldFile, as_splits, grouped_folds, make_fold_file, random_folds
+from geovision.datasets.splits import FoldFile, as_splits, grouped_folds, make_fold_file, random_folds
 from geovision.errors import DatasetError, MissingExtraError
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_fold_file_is_refused(file: FoldFile, tmp_path: Path, change, 
 def test_known_photos_are_looked_up_without_decoding(
     file: FoldFile, data: CCSN, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("geovision.datasets.folds.fingerprints", None)
+    monkeypatch.setattr("geovision.datasets.splits.fingerprints", None)
     order = np.random.default_rng(0).permutation(len(data))
     shuffled = data.subset(order)
     found = file.assign(shuffled.paths, shuffled.names, data.input_spec)

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from geovision.datasets.base import collate
 from geovision.datasets.ccsn import CCSN
-from geovision.datasets.folder import PhotoFolder
-from geovision.datasets.images import SCALARS, ImageDataset
+from geovision.datasets.image_classification import SCALARS, ImageDataset
+from geovision.datasets.image_folder import PhotoFolder
 from geovision.errors import DatasetError, OptionError
 from geovision.heads.prediction import ClassPrediction
 from geovision.models.layers import scalar_fusion as model_scalars

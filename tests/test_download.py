@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from geovision.datasets.ccsn import CCSN
-from geovision.datasets.remote import RemoteFile
+from geovision.datasets.downloads import RemoteFile
 from geovision.datasets.synthetic.sky import write
 from geovision.errors import DownloadError, StorageError, UnknownDatasetError
 from geovision.hub import archive, download, transfer

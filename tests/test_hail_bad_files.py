@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from geovision.cli import app
-from geovision.datasets.hail_matching import SampleGrid, match
+from geovision.datasets.hail_collocation import SampleGrid, match
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError
 from geovision.readers import era5

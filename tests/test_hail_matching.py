@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from geovision.cli import app
-from geovision.datasets.hail_matching import (
+from geovision.datasets.hail_collocation import (
     MAXIMUM_AGE,
     HailSources,
     SampleGrid,

@@ -72,7 +72,7 @@ def test_the_wheel_states_its_licence_and_its_needs(wheel: Path):
 WITH_THE_CORE_ALONE = """
 import json, pathlib, torch, geovision
 from importlib.util import find_spec
-from geovision.datasets.folder import PhotoFolder
+from geovision.datasets.image_folder import PhotoFolder
 
 model = geovision.create("cloud-tiny", size=(32, 32))
 photos = torch.rand(2, 3, 32, 32)

@@ -16,8 +16,8 @@ from scipy.interpolate import RegularGridInterpolator
 import geovision
 from geovision import registry
 from geovision._atomic_io import write_text
-from geovision.datasets.grid_pairs import GridPairs
 from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
+from geovision.datasets.paired_grids import GridPairs
 from geovision.datasets.rain_grids import TABLE, BiasedRain, CoarseRain
 from geovision.datasets.synthetic import rain
 from geovision.errors import DatasetError, InputError, OptionError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geovision.datasets.hail_matching import describe_ground
+from geovision.datasets.hail_collocation import describe_ground
 from geovision.datasets.hail_samples import HailSamples
 from geovision.plots import new_figure
 from geovision.readers.elevation import elevation_on

@@ -74,7 +74,7 @@ def hail_samples(
     Prints a row a sample.
     """
     from geovision.cli.output import columns_of_text
-    from geovision.datasets.hail_matching import HailSources, SampleGrid, build_sample
+    from geovision.datasets.hail_collocation import HailSources, SampleGrid, build_sample
     from geovision.readers.hail_store import write_sample
 
     troubles: list[str] = []

@@ -248,7 +248,7 @@ def _own_data(task: str) -> str:
 
 
 def _with_predictors(samples: GeoDataset, names: Sequence[str]) -> GeoDataset:
-    from geovision.datasets.grid_pairs import GridPairs
+    from geovision.datasets.paired_grids import GridPairs
 
     if not isinstance(samples, GridPairs):
         raise OptionError(f"{samples.card.name} has no predictors to choose from")
@@ -292,8 +292,8 @@ def _own_classes(spec: ModelSpec, samples: GeoDataset) -> tuple[str, ...] | None
 
 def _as_taken_by(model: GeoModel, samples: GeoDataset) -> GeoDataset:
     """The samples at the size and with the measurements that a model takes."""
-    from geovision.datasets.grid_pairs import GridPairs
-    from geovision.datasets.images import ImageDataset
+    from geovision.datasets.image_classification import ImageDataset
+    from geovision.datasets.paired_grids import GridPairs
 
     if isinstance(samples, GridPairs):
         return samples.with_predictors(model.options.predictors)
@@ -306,7 +306,7 @@ def _as_taken_by(model: GeoModel, samples: GeoDataset) -> GeoDataset:
 
 def _labelled_for(model: GeoModel, samples: GeoDataset) -> GeoDataset:
     """One's own labels as the model's classes: a folder ``cumulus`` is ``Cu``."""
-    from geovision.datasets.images import ImageDataset
+    from geovision.datasets.image_classification import ImageDataset
 
     if isinstance(samples, ImageDataset) and isinstance(model.target, ClassTarget):
         return samples.with_classes(model.target.classes)

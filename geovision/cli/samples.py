@@ -53,7 +53,7 @@ def samples(
 
     Pictures without a label go to OUT/unsorted: look at them, and move them to OUT/train/pos and neg.
     """
-    from geovision.datasets.collocation import meetings, read_tracks, write_samples
+    from geovision.datasets.polar_low_collocation import meetings, read_tracks, write_samples
     from geovision.readers.images import expand
     from geovision.readers.scenes import open_scene
 

@@ -31,7 +31,7 @@ from geovision.datasets.duplicates import (
     members,
     near_duplicate_groups,
 )
-from geovision.datasets.images import ImageDataset
+from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:

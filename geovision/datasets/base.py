@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from geovision.datasets.remote import DataverseRecord, RemoteFile
+from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DatasetError
 from geovision.spec import ClassMerging, InputSpec, Target
 

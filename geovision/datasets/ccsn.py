@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.folds import Assignment, FoldFile, Split, as_splits
-from geovision.datasets.images import ImageDataset, ImageRecord, image_files
-from geovision.datasets.remote import DataverseRecord
+from geovision.datasets.downloads import DataverseRecord
+from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
+from geovision.datasets.splits import Assignment, FoldFile, Split, as_splits
 from geovision.errors import DatasetError
 from geovision.spec import ClassTarget, resolve
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from geovision.datasets.images import ImageRecord, image_files
+from geovision.datasets.image_classification import ImageRecord, image_files
 from geovision.errors import DatasetError
 
 __all__ = ["Names", "class_folders", "labelled_images", "split_folder"]

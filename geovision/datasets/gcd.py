@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.class_folders import labelled_images, split_folder
-from geovision.datasets.images import ImageDataset, ImageRecord
+from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError
 from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
 
@@ -155,12 +155,12 @@ class MGCD(_SevenSkyTypes):
 
 
 def _synthetic(root: Path, n: int, *, seed: int, frame: str) -> Path:
-    place = resolve("geovision.datasets.synthetic.classes:Place")
+    place = resolve("geovision.datasets.synthetic.image_classes:Place")
     kinds = {**_MERGING.merged, "clearsky": ("clear",), "mixed": ("mixed",)}
     places = [
         place(f"{split}/{number}_{code}/{number}_{code}_{{:06d}}.jpg", kinds[code])
         for split in ("train", "test")
         for number, code in enumerate(SKY_TYPES, start=1)
     ]
-    write = resolve("geovision.datasets.synthetic.classes:write")
+    write = resolve("geovision.datasets.synthetic.image_classes:write")
     return write(Path(root), n, places, seed=seed, size=(256, 256), frame=frame)

@@ -14,7 +14,7 @@ from typing import ClassVar
 from geovision import registry
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.class_folders import labelled_images
-from geovision.datasets.images import ImageDataset, ImageRecord
+from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
 
 __all__ = ["HBMCD"]
@@ -61,8 +61,8 @@ class HBMCD(ImageDataset):
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        place = resolve("geovision.datasets.synthetic.classes:Place")
+        place = resolve("geovision.datasets.synthetic.image_classes:Place")
         places = [place(f"{code}/{code}_{{:05d}}.jpg", (code,)) for code in _GENERA]
         places.append(place("No/No_{:05d}.jpg", ("clear",)))
-        write = resolve("geovision.datasets.synthetic.classes:write")
+        write = resolve("geovision.datasets.synthetic.image_classes:write")
         return write(Path(root), n, places, seed=seed, size=(256, 256))

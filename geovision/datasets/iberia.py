@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.grid_pairs import GridPairs
+from geovision.datasets.paired_grids import GridPairs
 from geovision.errors import DatasetError, OptionError, nearest
 from geovision.readers.grids.sources import GridSource
 from geovision.spec import resolve

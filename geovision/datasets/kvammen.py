@@ -18,7 +18,7 @@ import numpy as np
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.images import ImageDataset, ImageRecord, image_files
+from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassTarget, resolve
 

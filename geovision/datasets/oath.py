@@ -18,7 +18,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.images import ImageDataset, ImageRecord
+from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from geovision.datasets.base import DatasetCard, Sample
 from geovision.datasets.class_folders import split_folder
-from geovision.datasets.images import ImageDataset, ImageRecord, image_files
+from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import resolve
 

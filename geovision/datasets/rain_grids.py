@@ -23,8 +23,8 @@ from typing import ClassVar
 from geovision import registry
 from geovision._atomic_io import write_text
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.grid_pairs import GridPairs, declared
-from geovision.datasets.made_fields import placed
+from geovision.datasets.derived_predictors import placed
+from geovision.datasets.paired_grids import GridPairs, declared
 from geovision.errors import DatasetError
 from geovision.readers.grids import GridSource
 from geovision.spec import resolve

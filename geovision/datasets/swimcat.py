@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.class_folders import labelled_images
-from geovision.datasets.images import ImageDataset, ImageRecord
+from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
 
 __all__ = ["SWIMCAT"]
@@ -80,10 +80,10 @@ class SWIMCAT(ImageDataset):
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        place = resolve("geovision.datasets.synthetic.classes:Place")
+        place = resolve("geovision.datasets.synthetic.image_classes:Place")
         places = [
             place(f"{letter}-{code}/{letter}_{{}}.png", _DRAWN_AS[code])
             for letter, code in zip("ABCDE", _TYPES, strict=True)
         ]
-        write = resolve("geovision.datasets.synthetic.classes:write")
+        write = resolve("geovision.datasets.synthetic.image_classes:write")
         return write(Path(root), n, places, seed=seed, size=(125, 125), frame="patch")

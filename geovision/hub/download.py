@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from geovision import registry
 from geovision._atomic_io import make_folder, write_text
-from geovision.datasets.remote import DataverseRecord, RemoteFile
+from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DownloadError, StorageError
 from geovision.hub.archive import relative_path, unpack
 from geovision.hub.transfer import Patience, Progress, fetch, verified

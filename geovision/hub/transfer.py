@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from geovision import __version__
-from geovision.datasets.remote import RemoteFile
+from geovision.datasets.downloads import RemoteFile
 from geovision.errors import DownloadError, StorageError
 
 __all__ = ["Patience", "Progress", "fetch", "verified"]

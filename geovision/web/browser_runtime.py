@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from geovision._atomic_io import write_files
-from geovision.datasets.remote import RemoteFile
+from geovision.datasets.downloads import RemoteFile
 from geovision.errors import DownloadError, GeovisionError
 from geovision.hub.transfer import Progress, fetch
 

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geovision.datasets.synthetic.heap import Heap, paint_heap, roughness
+from geovision.datasets.synthetic.cumulus import Heap, paint_heap, roughness
 from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
 from geovision.datasets.synthetic.parallel import each
-from geovision.datasets.synthetic.scene import (
+from geovision.datasets.synthetic.sky_scene import (
     Scene,
     blend,
     clouded,

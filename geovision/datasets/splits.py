@@ -36,7 +36,7 @@ from geovision.errors import DatasetError, MissingExtraError
 from geovision.spec import InputSpec
 
 if TYPE_CHECKING:
-    from geovision.datasets.images import ImageDataset
+    from geovision.datasets.image_classification import ImageDataset
 
 __all__ = ["Assignment", "FoldFile", "Split", "as_splits", "grouped_folds", "make_fold_file", "random_folds"]
 

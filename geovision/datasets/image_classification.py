@@ -28,7 +28,7 @@ from geovision.spec import Channel, ClassTarget, InputSpec, resolve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from geovision.datasets.folds import Split
+    from geovision.datasets.splits import Split
     from geovision.heads.prediction import Prediction
 
 __all__ = ["SCALARS", "ImageDataset", "ImageRecord", "image_files"]
@@ -257,7 +257,7 @@ class ImageDataset(GeoDataset):
             DatasetError: There are too few units or photos.
             MissingExtraError: scikit-learn is not installed.
         """
-        from geovision.datasets.folds import as_splits, grouped_folds, random_folds
+        from geovision.datasets.splits import as_splits, grouped_folds, random_folds
 
         if grouped:
             return as_splits(grouped_folds(self.labels, self.units, k=k, seed=seed), k)

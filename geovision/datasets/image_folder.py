@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.images import ImageDataset, ImageRecord
+from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError, InputError, nearest
 from geovision.readers.images import expand
 from geovision.spec import Channel, ClassTarget, resolve

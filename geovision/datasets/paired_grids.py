@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geovision import registry
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.datasets.made_fields import moisture_fluxes, neighbours, placed
+from geovision.datasets.derived_predictors import moisture_fluxes, neighbours, placed
 from geovision.errors import DatasetError, OptionError
 from geovision.readers.grids import (
     GridSource,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
-from geovision.datasets.synthetic.scene import Colour, Scene
+from geovision.datasets.synthetic.sky_scene import Colour, Scene
 
 __all__ = ["Heap", "paint_heap", "roughness"]
 

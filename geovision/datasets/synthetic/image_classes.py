@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geovision.datasets.synthetic.scene import compose, develop, ground, sky
 from geovision.datasets.synthetic.sky import render
+from geovision.datasets.synthetic.sky_scene import compose, develop, ground, sky
 from geovision.errors import StorageError
 
 __all__ = ["Place", "paint", "write"]
