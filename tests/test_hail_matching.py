@@ -21,10 +21,10 @@ from geovision.datasets.hail_collocation import (
 )
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.readers import agri, era5
+from geovision.readers import era5, fy4_agri
 from geovision.readers.hail_store import LEVELS, read_sample, write_sample
-from geovision.readers.nearest import Nearest
-from geovision.readers.radar.grids import list_radar, read_radar
+from geovision.readers.nearest_neighbor import Nearest
+from geovision.readers.radar.reflectivity import list_radar, read_radar
 
 xarray = pytest.importorskip("xarray")
 rasterio = pytest.importorskip("rasterio")
@@ -110,8 +110,8 @@ def test_a_radar_in_another_projection_lies_where_it_should(tmp_path: Path) -> N
 def test_agri_is_read_by_satpy_from_either_longitude(tmp_path: Path, slot: float) -> None:
     pytest.importorskip("satpy")
     path = hail_files.agri_file(tmp_path, "20230617081500", slot)
-    scan = agri.read_agri(path, *GRID.axes)
-    assert scan.time == agri.scan_time(path) == np.datetime64("2023-06-17T08:15:00")
+    scan = fy4_agri.read_agri(path, *GRID.axes)
+    assert scan.time == fy4_agri.scan_time(path) == np.datetime64("2023-06-17T08:15:00")
     assert scan.satellite_longitude == pytest.approx(slot)
     expected = hail_files.cloud_top(GRID.axes[0][:, None], GRID.axes[1][None, :])
     for number, plane in enumerate(scan.temperatures):
@@ -385,11 +385,11 @@ def test_missing_freezing_levels_stay_missing(tmp_path: Path) -> None:
 def test_agri_files_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("satpy")
     with pytest.raises(InputError, match="not named like FY4B-_AGRI"):
-        agri.scan_time(tmp_path / "agri.hdf")
+        fy4_agri.scan_time(tmp_path / "agri.hdf")
     path = hail_files.agri_file(tmp_path, "20230617080000")
     with pytest.raises(InputError, match=r"nothing of the grid lies on the disc that is seen from 133\.0 E"):
-        agri.read_agri(path, np.array([30.0, 30.01]), np.array([-60.0, -59.99]))
+        fy4_agri.read_agri(path, np.array([30.0, 30.01]), np.array([-60.0, -59.99]))
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(UnreadableFileError, match="cannot be read as AGRI level 1"):
-        agri.read_agri(path, *GRID.axes)
+        fy4_agri.read_agri(path, *GRID.axes)
     assert capfd.readouterr() == ("", "")  # no traceback of satpy's beside it

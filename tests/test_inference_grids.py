@@ -16,7 +16,7 @@ from geovision.errors import InputError, OptionError
 from geovision.inference import grids as engine
 from geovision.inference.grids import apply_to_grids
 from geovision.models.geomodel import GeoModel
-from geovision.readers.grids import open_grid, reading, write_grid
+from geovision.readers.grids import open_grid, reader, write_grid
 from geovision.training.statistics import fit_statistics
 
 
@@ -178,7 +178,7 @@ def test_pieces_at_once_are_those_one_after_another(
 def test_a_bad_value_in_the_last_piece_leaves_an_earlier_result(
     coarse: CoarseRain, bilinear: GeoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "_IN_MEMORY", 4096)
+    monkeypatch.setattr(reader, "_IN_MEMORY", 4096)
     monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
     out = tmp_path / "fine.zarr"
     apply_to_grids(bilinear, {"pr": coarse.root / "rain_coarse.nc"}, out)

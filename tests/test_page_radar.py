@@ -26,7 +26,7 @@ from geovision.errors import InputError, OptionError
 from geovision.export import calibration_inputs, describe, export
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import iter_sources
-from geovision.readers.sar_pictures import write_picture
+from geovision.readers.sar_png import write_picture
 from geovision.web import check_page
 
 if TYPE_CHECKING:

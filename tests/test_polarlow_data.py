@@ -16,7 +16,7 @@ from geovision.datasets.base import as_taken
 from geovision.datasets.polar_lows import COUNTS, PolarLows, passes, times_of_name
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import DatasetError, InputError, OptionError, UnreadableFileError
-from geovision.readers.sar_pictures import average_counts, read_counts
+from geovision.readers.sar_png import average_counts, read_counts
 from geovision.spec import InputSpec
 
 SPEC = registry.find_task("polarlow").inputs[0]

@@ -19,7 +19,7 @@ from geovision.readers.grids import (
     open_grid,
     open_paired,
     open_source,
-    reading,
+    reader,
     regrid,
     split_units,
     write_grid,
@@ -267,7 +267,7 @@ def test_a_time_without_units_is_refused(tmp_path: Path) -> None:
 def test_a_large_field_is_read_in_pieces_along_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_grid(written(rain(200), tmp_path / "a.nc"), "precipitation")
     assert whole.chunks is None
-    monkeypatch.setattr(reading, "_IN_MEMORY", 2000)
+    monkeypatch.setattr(reader, "_IN_MEMORY", 2000)
     pieces = open_grid(tmp_path / "a.nc", "precipitation")
     assert pieces.chunks is not None
     assert len(pieces.chunks[0]) > 5
@@ -374,7 +374,7 @@ def test_pieces_of_any_size_are_written(tmp_path: Path, monkeypatch: pytest.Monk
     field = rain(70)
     for number, part in enumerate((field[:30], field[30:45], field[45:])):
         written(part, tmp_path / f"{number}.nc")
-    monkeypatch.setattr(reading, "_IN_MEMORY", 2000)
+    monkeypatch.setattr(reader, "_IN_MEMORY", 2000)
     found = open_grid(tmp_path, "precipitation")
     assert len(set(found.chunks[0])) > 1
     np.testing.assert_allclose(open_grid(write_grid(found, tmp_path / "out" / name), "precipitation"), field)

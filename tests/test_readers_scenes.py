@@ -18,9 +18,9 @@ from geovision.readers.scenes import (
     Grid,
     averaged,
     check_pixels,
-    counts,
     model_grid,
     open_scene,
+    warp,
     write_counts,
 )
 from geovision.readers.scenes.geotiff import time_of
@@ -79,8 +79,8 @@ def test_tiles_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scene = open_scene(save(tmp_path / "a.tif", sea(shape=(300, 200))), CHANNELS, quantity="power")
     grid = model_grid(scene.grid, 130.0, "EPSG:3995")
     whole = write_counts(scene, grid, OUR_LIMITS, tmp_path / "whole.tif").read(0, 0, grid.shape)[0]
-    monkeypatch.setattr(counts, "MOST_PIXELS", 3000)
-    assert len(list(counts.tiles(scene, grid))) > 4
+    monkeypatch.setattr(warp, "MOST_PIXELS", 3000)
+    assert len(list(warp.tiles(scene, grid))) > 4
     parts = write_counts(scene, grid, OUR_LIMITS, tmp_path / "parts.tif", threads=2).read(0, 0, grid.shape)[0]
     assert (whole > 0).any()
     # The warper places cells to an eighth of a pixel, by nodes that differ from tile to tile.

@@ -18,7 +18,7 @@ from geovision.errors import InputError
 from geovision.inference import grids as engine
 from geovision.inference.grids import apply_to_grids
 from geovision.models.geomodel import GeoModel
-from geovision.readers.grids import align, brought_to, open_grid, reading
+from geovision.readers.grids import align, brought_to, open_grid, reader
 
 HEIGHT = {"standard_name": "surface_altitude"}
 
@@ -238,7 +238,7 @@ def test_pieces_of_a_file_have_the_same_orography(
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.where(rain["time"] != rain["time"][9]).to_netcdf(files["pr"], engine="h5netcdf")
     apply_to_grids(model, files, tmp_path / "whole.nc")
-    monkeypatch.setattr(reading, "_IN_MEMORY", 4096)
+    monkeypatch.setattr(reader, "_IN_MEMORY", 4096)
     monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (2 * 8 * 12 + 32 * 48))
     summary = apply_to_grids(model, files, tmp_path / "pieces.nc")
     assert summary.alignment == "80 dates in common; nothing fell out"

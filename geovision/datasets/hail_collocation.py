@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, OptionError
 from geovision.physics import terrain
-from geovision.readers.agri import read_agri, scan_time
 from geovision.readers.elevation import elevation_on
 from geovision.readers.era5 import open_era5
+from geovision.readers.fy4_agri import read_agri, scan_time
 from geovision.readers.hail_store import CHANNELS, LEVELS, HailSample, TimedSource
-from geovision.readers.nearest import Nearest
-from geovision.readers.radar.grids import list_radar, read_radar
+from geovision.readers.nearest_neighbor import Nearest
+from geovision.readers.radar.reflectivity import list_radar, read_radar
 
 __all__ = ["MAXIMUM_AGE", "HailSources", "SampleGrid", "build_sample", "describe_ground", "match"]
 

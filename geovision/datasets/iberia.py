@@ -10,7 +10,7 @@ from typing import ClassVar
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.paired_grids import GridPairs
 from geovision.errors import DatasetError, OptionError, nearest
-from geovision.readers.grids.sources import GridSource
+from geovision.readers.grids.grid_source import GridSource
 from geovision.spec import resolve
 
 __all__ = ["CORDEX_POLE", "SOURCES", "IberiaCorrection", "IberiaWinters"]

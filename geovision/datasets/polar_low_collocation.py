@@ -21,7 +21,7 @@ import numpy as np
 from geovision import _atomic_io
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.sar_pictures import write_picture
+from geovision.readers.sar_png import write_picture
 from geovision.readers.scenes import Grid, RadarScene, check_pixels, model_grid, write_counts
 
 __all__ = [

@@ -47,7 +47,7 @@ class PolarLows(ImageDataset):
         split: ``"train"`` or ``"test"``; None: both.
         size: (height, width) of the middle part, pixels; None: the task's, as much ground.
         pixel_size: Metres that a pixel is wide, a whole multiple of the files' 500 m; None: the task's.
-            Coarser pixels are means of the counts, see `geovision.readers.sar_pictures.average_counts`.
+            Coarser pixels are means of the counts, see `geovision.readers.sar_png.average_counts`.
         unit: What a split keeps together: a ``"pass"``, or a ``"date"``, which also keeps the later
             passes of one day over the same low together.
 

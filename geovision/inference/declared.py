@@ -45,7 +45,7 @@ class Declared:
         nodata: A value that stands for no data, beside what the file declares.
         time: When the scene was taken, UTC; None: as the file says.
         crs: Projection of the result, in metres; ``"scene"``: the scene's own; None: see
-            `geovision.readers.scenes.grid.model_grid`.
+            `geovision.readers.scenes.map_grid.model_grid`.
     """
 
     quantity: str | None = None

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.nearest import Nearest
+from geovision.readers.nearest_neighbor import Nearest
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset

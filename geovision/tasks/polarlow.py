@@ -49,7 +49,7 @@ SAR = InputSpec(
     # The middle 256 km of a picture that is 400 km wide.
     size=(512, 512),
     resize="window",
-    reader="geovision.readers.sar_pictures:read_counts",
+    reader="geovision.readers.sar_png:read_counts",
     integers="fraction",
     pixel_size=500.0,
     picture=PictureFile(

@@ -25,7 +25,7 @@ from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, sm
 from geovision.datasets.synthetic.parallel import each
 from geovision.errors import OptionError
 from geovision.physics.backscatter import OUR_LIMITS, decibels, to_counts, to_power
-from geovision.readers.sar_pictures import write_picture
+from geovision.readers.sar_png import write_picture
 
 __all__ = [
     "EXTENT", "GENERATOR_VERSION", "KINDS", "PASS", "PIXEL_SIZE", "Eye", "Pass", "Scene", "compose_pass",

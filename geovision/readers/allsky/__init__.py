@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from geovision.errors import UnreadableFileError
-from geovision.readers.allsky import fits, pgm, pictures
+from geovision.readers.allsky import fits, image_files, pgm
+from geovision.readers.allsky.byte_source import Origin, Source, opened
 from geovision.readers.allsky.circle import Circle, circle_mask, find_circle
+from geovision.readers.allsky.filename_pattern import NamePattern
 from geovision.readers.allsky.frame import Frame, clock_jumps
-from geovision.readers.allsky.names import NamePattern
 from geovision.readers.allsky.pgm import write_pgm
-from geovision.readers.allsky.source import Origin, Source, opened
 from geovision.readers.allsky.stretch import MIN_FRAMES, Stretch, estimate_stretch, to_rgb
 
 __all__ = [
@@ -107,4 +107,4 @@ def _format(source: Source) -> ModuleType:
             raise UnreadableFileError(f"{source.name}: {reason}")
     if head.startswith(b"P5"):
         return pgm
-    return fits if head.startswith(b"SIMPLE  =") else pictures
+    return fits if head.startswith(b"SIMPLE  =") else image_files

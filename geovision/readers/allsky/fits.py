@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.readers.allsky.byte_source import MAX_PIXELS, Source
+from geovision.readers.allsky.filename_pattern import Named, NamePattern
 from geovision.readers.allsky.frame import Frame, degrees, utc
-from geovision.readers.allsky.names import Named, NamePattern
-from geovision.readers.allsky.source import MAX_PIXELS, Source
 
 __all__ = ["count", "read"]
 

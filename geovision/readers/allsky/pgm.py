@@ -31,9 +31,9 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 
 from geovision.errors import InputError, StorageError, UnreadableFileError
+from geovision.readers.allsky.byte_source import MAX_PIXELS, Source
+from geovision.readers.allsky.filename_pattern import CALGARY, Named, NamePattern
 from geovision.readers.allsky.frame import Frame, degrees, utc
-from geovision.readers.allsky.names import CALGARY, Named, NamePattern
-from geovision.readers.allsky.source import MAX_PIXELS, Source
 
 __all__ = ["count", "read", "write_pgm"]
 

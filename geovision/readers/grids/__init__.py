@@ -6,13 +6,13 @@ guessed from values: a file without units, or in rotated coordinates, needs to b
 the quantiles over the whole file says when what it was told cannot be.
 """
 
-from geovision.readers.grids.pairs import Alignment, align, check_finer
-from geovision.readers.grids.reading import files_of, open_grid
+from geovision.readers.grids.alignment import Alignment, align, check_finer
+from geovision.readers.grids.grid_source import GridSource, open_paired, open_source
+from geovision.readers.grids.reader import files_of, open_grid
 from geovision.readers.grids.regridding import brought_to, check_overlap, coarsen, regrid
-from geovision.readers.grids.sources import GridSource, open_paired, open_source
 from geovision.readers.grids.times import split_units
 from geovision.readers.grids.variables import VARIABLES, Variable
-from geovision.readers.grids.writing import write_grid, write_grids
+from geovision.readers.grids.writer import write_grid, write_grids
 
 __all__ = [
     "VARIABLES",

@@ -1,10 +1,10 @@
 """Radar scenes, GeoTIFF or SAFE: on a map, read in parts, averaged in linear power to a model's pixels."""
 
-from geovision.readers.scenes.counts import CountsRaster, averaged, check_limits, check_pixels, write_counts
 from geovision.readers.scenes.geotiff import RadarScene, open_scene
-from geovision.readers.scenes.grid import Grid, model_grid, rasterio_module
+from geovision.readers.scenes.map_grid import Grid, model_grid, rasterio_module
 from geovision.readers.scenes.quantities import QUANTITIES
 from geovision.readers.scenes.safe import is_safe, write_map
+from geovision.readers.scenes.warp import CountsRaster, averaged, check_limits, check_pixels, write_counts
 
 __all__ = [
     "QUANTITIES", "CountsRaster", "Grid", "RadarScene", "averaged", "check_limits", "check_pixels", "is_safe",

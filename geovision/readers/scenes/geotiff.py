@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.readers.scenes.grid import Grid, quiet, rasterio_module
+from geovision.readers.scenes.map_grid import Grid, quiet, rasterio_module
 from geovision.readers.scenes.quantities import Sampled, check_median, check_range, quantity
 
 __all__ = ["POLARISATIONS", "RadarScene", "open_scene", "time_of"]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.physics.hail.checks import check_volume
-from geovision.readers.nearest import Nearest
+from geovision.readers.nearest_neighbor import Nearest
 from geovision.readers.radar.gridding import RadarGrid, to_levels
 from geovision.readers.radar.volume import read_volume
 

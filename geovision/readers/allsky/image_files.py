@@ -9,9 +9,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from geovision.errors import InputError, UnreadableFileError
+from geovision.readers.allsky.byte_source import MAX_PIXELS, Source
+from geovision.readers.allsky.filename_pattern import Named, NamePattern
 from geovision.readers.allsky.frame import Frame
-from geovision.readers.allsky.names import Named, NamePattern
-from geovision.readers.allsky.source import MAX_PIXELS, Source
 from geovision.readers.images import rgb_counts
 from geovision.spec import InputSpec
 

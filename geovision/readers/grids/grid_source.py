@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geovision.errors import DatasetError
-from geovision.readers.grids.pairs import Alignment, align
-from geovision.readers.grids.reading import open_grid
+from geovision.readers.grids.alignment import Alignment, align
+from geovision.readers.grids.reader import open_grid
 
 if TYPE_CHECKING:
     import xarray as xr
