@@ -26,7 +26,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from geovision.datasets.synthetic import storm
 from geovision.physics.hail import columns
 from geovision.physics.hail.cells import find_cells
-from geovision.readers.hail_store import LEVELS, HailSample
+from geovision.readers.hail_samples import LEVELS, HailSample
 
 HEIGHTS = np.array(LEVELS, float)
 SIZE, WINDOWS, SEED = (64, 64), 10, 7

@@ -35,7 +35,7 @@ from geovision.inference.windows import Windows, weight
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit
-from geovision.readers.scenes import model_grid, open_scene, write_counts
+from geovision.readers.sar import model_grid, open_scene, write_counts
 
 TABLE = Path(__file__).with_suffix(".csv")
 

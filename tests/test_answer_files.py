@@ -20,7 +20,7 @@ from geovision.errors import OptionError, StorageError
 from geovision.heads.prediction import FieldPrediction
 from geovision.inference import AnswerFiles
 from geovision.models.geomodel import GeoModel
-from geovision.readers import hail_store
+from geovision.readers import hail_samples
 from geovision.registry import find_task
 from geovision.spec import Grid
 
@@ -50,7 +50,7 @@ def folder(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_mask_lies_where_and_when_its_sample_does(model, samples):
     for path in samples:
         (answer,) = model.predict(path)
-        sample = hail_store.read_sample(path)
+        sample = hail_samples.read_sample(path)
         assert answer.grid == Grid(tuple(sample.latitude), tuple(sample.longitude))
         assert answer.time == sample.time[-1]
         plain = answer.as_dict()
@@ -72,7 +72,7 @@ def test_the_command_writes_each_mask_with_its_grid_and_time(model, folder, samp
         name for path in samples for name in (path.name, f"{path.stem}.png")
     )
     for path, answer in zip(samples, model.predict(samples), strict=True):
-        sample = hail_store.read_sample(path)
+        sample = hail_samples.read_sample(path)
         with xr.open_dataset(out / path.name, engine="h5netcdf") as written:
             assert written["hail"].dims == ("time", "lat", "lon")
             assert written["hail"].dtype == np.int8
@@ -171,9 +171,9 @@ def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
 
 
 def test_one_source_of_a_sample_is_what_stands_in_the_whole(samples):
-    whole = hail_store.arrays(hail_store.read_sample(samples[0]))
+    whole = hail_samples.arrays(hail_samples.read_sample(samples[0]))
     for spec in find_task("hail").inputs:
         values, missing = whole[spec.name]
-        alone = hail_store.read(samples[0], spec)
+        alone = hail_samples.read(samples[0], spec)
         assert_array_equal(alone.mask, missing)
         assert_array_equal(alone.data, values)

@@ -14,8 +14,8 @@ from geovision.datasets.polar_low_collocation import TrackPoint, meetings, read_
 from geovision.datasets.polar_lows import PolarLows
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import OUR_LIMITS
+from geovision.readers.sar import Grid, RadarScene, open_scene
 from geovision.readers.sar_png import read_counts
-from geovision.readers.scenes import Grid, RadarScene, open_scene
 from geovision.tasks.polarlow import SAR
 
 rasterio = pytest.importorskip("rasterio")

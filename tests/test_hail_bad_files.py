@@ -16,7 +16,7 @@ from geovision.datasets.hail_collocation import SampleGrid, match
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError
 from geovision.readers import era5
-from geovision.readers.hail_store import LEVELS, read_sample
+from geovision.readers.hail_samples import LEVELS, read_sample
 from geovision.readers.nearest_neighbor import Nearest
 
 xarray = pytest.importorskip("xarray")

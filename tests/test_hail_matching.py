@@ -22,7 +22,7 @@ from geovision.datasets.hail_collocation import (
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.readers import era5, fy4_agri
-from geovision.readers.hail_store import LEVELS, read_sample, write_sample
+from geovision.readers.hail_samples import LEVELS, read_sample, write_sample
 from geovision.readers.nearest_neighbor import Nearest
 from geovision.readers.radar.reflectivity import list_radar, read_radar
 

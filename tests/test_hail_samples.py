@@ -14,8 +14,8 @@ from geovision.datasets.base import collate
 from geovision.datasets.hail_samples import HailSamples
 from geovision.datasets.synthetic import storm
 from geovision.errors import DatasetError, InputError, OptionError, UnreadableFileError
-from geovision.readers import hail_store
-from geovision.readers.hail_store import CHANNELS, NO_ECHO_DBZ, HailSample, SampleName, TimedSource
+from geovision.readers import hail_samples
+from geovision.readers.hail_samples import CHANNELS, NO_ECHO_DBZ, HailSample, SampleName, TimedSource
 from geovision.spec import Channel, InputSpec
 
 
@@ -36,8 +36,8 @@ def sample() -> HailSample:
 
 @pytest.mark.parametrize("kind", ["nc", "zarr"])
 def test_what_is_written_is_read(tmp_path: Path, sample: HailSample, kind: str) -> None:
-    path = hail_store.write_sample(sample, tmp_path, kind=kind)  # type: ignore[arg-type]
-    again = hail_store.read_sample(path)
+    path = hail_samples.write_sample(sample, tmp_path, kind=kind)  # type: ignore[arg-type]
+    again = hail_samples.read_sample(path)
     assert path.stem == str(sample.name)
     radar = sample.sources["radar"].values
     found = again.sources["radar"].values
@@ -53,7 +53,7 @@ def test_what_is_written_is_read(tmp_path: Path, sample: HailSample, kind: str) 
     np.testing.assert_array_equal(again.extra["oracle"], sample.extra["oracle"])
     np.testing.assert_array_equal(again.time, sample.time)
     np.testing.assert_allclose(again.latitude, sample.latitude)
-    header = hail_store.read_header(path)
+    header = hail_samples.read_header(path)
     assert header["sizes"] == {"time": 3, "y": 16, "x": 20}
     assert header["title"] == "generated storms, version 1, seed 1, sample 3"
     assert [each.name for each in tmp_path.iterdir()] == [path.name]  # nothing of the writing is left
@@ -150,18 +150,18 @@ def test_the_plot_shows_what_is_missing_and_the_answer(data: HailSamples) -> Non
 def test_predict_reads_each_input_of_a_file(folder: Path, data: HailSamples) -> None:
     spec = InputSpec("radar", tuple(Channel(name, "dBZ", (-33, 80)) for name in CHANNELS["radar"]),
                      layout="time channel y x")  # fmt: skip
-    files = hail_store.expand(folder)
-    assert files == data.paths == hail_store.expand(str(folder / "hail_*.nc"))
-    found = hail_store.read(files[2], spec)
+    files = hail_samples.expand(folder)
+    assert files == data.paths == hail_samples.expand(str(folder / "hail_*.nc"))
+    found = hail_samples.read(files[2], spec)
     torch.testing.assert_close(torch.from_numpy(found.data), data[2]["inputs"]["radar"])
     np.testing.assert_array_equal(~np.ma.getmaskarray(found), data[2]["valid"]["radar"].numpy())
-    assert hail_store.read(files[2], spec, (16, 16)).shape == (4, 21, 16, 16)
+    assert hail_samples.read(files[2], spec, (16, 16)).shape == (4, 21, 16, 16)
     with pytest.raises(InputError, match="no source 'snow'"):
-        hail_store.read(files[2], dataclasses.replace(spec, name="snow"))
+        hail_samples.read(files[2], dataclasses.replace(spec, name="snow"))
     with pytest.raises(InputError, match="32 x 24 points; the model takes 64 x 64"):
-        hail_store.read(files[2], spec, (64, 64))
+        hail_samples.read(files[2], spec, (64, 64))
     with pytest.raises(UnreadableFileError, match="no samples of hail"):
-        hail_store.expand(folder / "nothing")
+        hail_samples.expand(folder / "nothing")
 
 
 # --- bad samples --------------------------------------------------------------------------------
@@ -174,24 +174,24 @@ def test_a_gap_in_the_sequence_is_refused_and_a_missing_window_is_not(
     with pytest.raises(
         InputError, match="expected even steps, ascending; what is missing is NaN, not left out"
     ):
-        hail_store.write_sample(gap, tmp_path)
+        hail_samples.write_sample(gap, tmp_path)
     with pytest.raises(InputError, match="expected even steps"):
-        hail_store.write_sample(dataclasses.replace(sample, time=sample.time[::-1]), tmp_path)
+        hail_samples.write_sample(dataclasses.replace(sample, time=sample.time[::-1]), tmp_path)
     radar = sample.sources["radar"].values.copy()
     radar[1] = np.nan
     lost = TimedSource(radar, np.array([0, np.nan, 0]))
-    path = hail_store.write_sample(
+    path = hail_samples.write_sample(
         dataclasses.replace(sample, sources={**sample.sources, "radar": lost}), tmp_path
     )
     valid = HailSamples(tmp_path)[0]["valid"]["radar"]
     assert not valid[1].any()
     assert valid[0].any()
-    assert np.isnan(hail_store.read_sample(path).sources["radar"].age[1])
+    assert np.isnan(hail_samples.read_sample(path).sources["radar"].age[1])
 
 
 def test_a_gap_in_a_file_is_refused_too(tmp_path: Path, sample: HailSample) -> None:
     h5py = pytest.importorskip("h5py")
-    path = hail_store.write_sample(sample, tmp_path)
+    path = hail_samples.write_sample(sample, tmp_path)
     with h5py.File(path, "r+") as file:
         file["time"][-1] += 3600
     with pytest.raises(InputError, match=r"hail_.*nc: 3 windows .* minutes apart; expected even steps"):
@@ -199,17 +199,17 @@ def test_a_gap_in_a_file_is_refused_too(tmp_path: Path, sample: HailSample) -> N
 
 
 def test_what_was_read_can_be_written(tmp_path: Path, sample: HailSample) -> None:
-    path = hail_store.write_sample(sample, tmp_path)
+    path = hail_samples.write_sample(sample, tmp_path)
     first = path.read_bytes()
-    again = hail_store.write_sample(hail_store.read_sample(path), tmp_path / "again")
-    found = hail_store.read_sample(again)
+    again = hail_samples.write_sample(hail_samples.read_sample(path), tmp_path / "again")
+    found = hail_samples.read_sample(again)
     np.testing.assert_array_equal(found.sources["radar"].values, sample.sources["radar"].values)
     assert path.read_bytes() == first
 
 
 def test_a_source_that_is_missing_altogether_is_told(tmp_path: Path, sample: HailSample) -> None:
     nothing = TimedSource(np.full_like(sample.sources["fy4b"].values, np.nan), np.full(3, np.nan))
-    hail_store.write_sample(
+    hail_samples.write_sample(
         dataclasses.replace(sample, sources={**sample.sources, "fy4b": nothing}), tmp_path
     )
     taken = HailSamples(tmp_path)[0]
@@ -217,28 +217,28 @@ def test_a_source_that_is_missing_altogether_is_told(tmp_path: Path, sample: Hai
     assert (taken["inputs"]["fy4b"] == 0).all()
     assert taken["valid"]["era5"].all()
     with pytest.raises(InputError, match="of NaN where one is missing"):
-        hail_store.write_sample(dataclasses.replace(sample, sources={"radar": nothing}), tmp_path)
+        hail_samples.write_sample(dataclasses.replace(sample, sources={"radar": nothing}), tmp_path)
 
 
 def test_shapes_channels_and_files_that_do_not_fit(tmp_path: Path, sample: HailSample, folder: Path) -> None:
     with pytest.raises(InputError, match=r"label of shape \(16, 19\); expected \(16, 20\)"):
-        hail_store.write_sample(dataclasses.replace(sample, label=sample.label[:, :-1]), tmp_path)
+        hail_samples.write_sample(dataclasses.replace(sample, label=sample.label[:, :-1]), tmp_path)
     xarray = pytest.importorskip("xarray")
-    path = hail_store.write_sample(sample, tmp_path)
+    path = hail_samples.write_sample(sample, tmp_path)
     with xarray.open_dataset(path, engine="h5netcdf") as held:
         fewer = held.load()
     fewer["radar"].attrs["channels"] = " ".join(list(CHANNELS["radar"])[:20])
     fewer.to_netcdf(path, engine="h5netcdf")
     with pytest.raises(InputError, match="radar has 20 channels"):
-        hail_store.read_sample(path)
+        hail_samples.read_sample(path)
     fewer.drop_vars("era5").to_netcdf(path, engine="h5netcdf")
     with pytest.raises(InputError, match="no 'era5' in it"):
         HailSamples(tmp_path)[0]
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UnreadableFileError, match="cannot be read as a sample of hail"):
-        hail_store.read_sample(path)
+        hail_samples.read_sample(path)
     with pytest.raises(UnreadableFileError, match="does not exist"):
-        hail_store.read_sample(tmp_path / "hail_none.nc")
+        hail_samples.read_sample(tmp_path / "hail_none.nc")
 
 
 def test_folders_that_hold_no_samples(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from geovision.inference.asking import asking, scratch_beside
 from geovision.inference.sliding import RUN, Answers, Job, answer_run, merged, slide
 from geovision.inference.windows import Windows
 from geovision.models.geomodel import GeoModel
-from geovision.readers.scenes import Grid
+from geovision.readers.sar import Grid
 from geovision.spec import Grid as LatLon
 from geovision.spec import Grids
 

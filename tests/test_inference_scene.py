@@ -27,7 +27,7 @@ from geovision.inference import Declared, Workers, scene
 from geovision.inference.quicklook import graticule
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
-from geovision.readers.scenes import Grid, model_grid, open_scene, write_counts
+from geovision.readers.sar import Grid, model_grid, open_scene, write_counts
 
 FLAT = {"cross_pol": DecibelLimits(-40, -5), "co_pol": DecibelLimits(-30, 0)}
 DB = Declared("db", limits=FLAT)
@@ -310,7 +310,7 @@ from geovision.errors import StorageError
 from geovision.inference import Declared, scene
 from geovision.inference.rasters import Raster
 from geovision.physics.backscatter import OUR_LIMITS
-from geovision.readers.scenes import Grid
+from geovision.readers.sar import Grid
 
 GRID = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (600, 600))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

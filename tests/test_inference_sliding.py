@@ -27,7 +27,7 @@ from geovision.inference.detections import peaks
 from geovision.inference.sliding import Answers, Job, Part, answer_run, merged, slide
 from geovision.inference.windows import Windows, starts, weight
 from geovision.models.geomodel import GeoModel, Options
-from geovision.readers.scenes import Grid
+from geovision.readers.sar import Grid
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
 
 MAP = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))

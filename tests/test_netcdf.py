@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from geovision._atomic_io import write_files
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import StorageError
-from geovision.readers import hail_store
+from geovision.readers import hail_samples
 from geovision.readers.grids import open_grid, write_grid, write_grids
 from geovision.readers.netcdf import write_netcdf
 
@@ -81,12 +81,12 @@ def test_nothing_is_computed_any_more_once_the_disk_is_full(small_disk: Path) ->
 def test_a_sample_of_hail_and_its_labels_on_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     root = HailSamples.synthetic(tmp_path / "samples", 1, size=(16, 16), windows=3)
     (path,) = root.glob("*.nc")
-    sample = hail_store.read_sample(path)
-    written = hail_store.write_sample(sample, small_disk)
+    sample = hail_samples.read_sample(path)
+    written = hail_samples.write_sample(sample, small_disk)
     before = written.read_bytes()
     left = 4 * 2**20 - sum(each.stat().st_size for each in small_disk.iterdir())
     (small_disk / "filler").write_bytes(bytes(left // 4096 * 4096 - 8192))
     with pytest.raises(StorageError, match="No space left on device"):
-        hail_store.write_sample(sample, small_disk)
+        hail_samples.write_sample(sample, small_disk)
     gc.collect()
     assert written.read_bytes() == before

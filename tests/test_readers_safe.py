@@ -24,7 +24,7 @@ from geovision.cli import main
 from geovision.errors import InputError, MissingExtraError, OptionError, UnreadableFileError
 from geovision.inference import Declared, scene
 from geovision.physics.backscatter import OUR_LIMITS
-from geovision.readers.scenes import is_safe, open_scene, safe, write_map
+from geovision.readers.sar import is_safe, open_scene, safe, write_map
 
 needs_satpy = pytest.mark.skipif(
     not all(find_spec(name) for name in ("satpy", "rioxarray", "geotiepoints", "defusedxml")),

@@ -14,7 +14,7 @@ from scenes import CHANNELS, CORNER, UTM, places, quiet, save, save_sphere, sphe
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
-from geovision.readers.scenes import (
+from geovision.readers.sar import (
     Grid,
     averaged,
     check_pixels,
@@ -23,7 +23,7 @@ from geovision.readers.scenes import (
     warp,
     write_counts,
 )
-from geovision.readers.scenes.geotiff import time_of
+from geovision.readers.sar.geotiff import time_of
 
 SIDE = 100  # pixels of 40 m
 

@@ -16,7 +16,7 @@ from geovision.datasets.synthetic.storm_views import brightness_temperatures
 from geovision.errors import OptionError
 from geovision.physics.hail import TwoStageRule, hail_labels, hail_products, join_volumes
 from geovision.physics.terrain import slope, spacing
-from geovision.readers.hail_store import LEVELS, HailSample
+from geovision.readers.hail_samples import LEVELS, HailSample
 
 FROZEN = Path(__file__).parent / "golden" / f"storm_generator_v{storm.GENERATOR_VERSION}.json"
 SMALL = {"size": (32, 32), "windows": 5}

@@ -75,7 +75,7 @@ def hail_samples(
     """
     from geovision.cli.output import columns_of_text
     from geovision.datasets.hail_collocation import HailSources, SampleGrid, build_sample
-    from geovision.readers.hail_store import write_sample
+    from geovision.readers.hail_samples import write_sample
 
     troubles: list[str] = []
 

@@ -55,7 +55,7 @@ def samples(
     """
     from geovision.datasets.polar_low_collocation import meetings, read_tracks, write_samples
     from geovision.readers.images import expand
-    from geovision.readers.scenes import open_scene
+    from geovision.readers.sar import open_scene
 
     points = read_tracks(tracks)
     opened = [

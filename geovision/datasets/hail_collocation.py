@@ -21,7 +21,7 @@ from geovision.physics import terrain
 from geovision.readers.elevation import elevation_on
 from geovision.readers.era5 import open_era5
 from geovision.readers.fy4_agri import read_agri, scan_time
-from geovision.readers.hail_store import CHANNELS, LEVELS, HailSample, TimedSource
+from geovision.readers.hail_samples import CHANNELS, LEVELS, HailSample, TimedSource
 from geovision.readers.nearest_neighbor import Nearest
 from geovision.readers.radar.reflectivity import list_radar, read_radar
 

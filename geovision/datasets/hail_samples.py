@@ -16,8 +16,8 @@ from torch import Tensor
 
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.errors import DatasetError, InputError, OptionError
-from geovision.readers import hail_store
-from geovision.readers.hail_store import HailSample, SampleName, sample_files
+from geovision.readers import hail_samples
+from geovision.readers.hail_samples import HailSample, SampleName, sample_files
 from geovision.spec import MaskTarget, Target, resolve
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class HailSamples(GeoDataset):
 
     A sample holds ``inputs["radar"]``, ``["fy4b"]`` and ``["era5"]``, float32 ``(time, channel, y, x)``,
     and ``inputs["dem"]`` ``(channel, y, x)``; channels and units are in
-    `geovision.readers.hail_store.CHANNELS`. What is missing is 0 there
+    `geovision.readers.hail_samples.CHANNELS`. What is missing is 0 there
     and False in ``valid`` of the same name. In the radar no echo is -33 dBZ and valid, not covered is
     missing. ``target`` is float ``(1, y, x)``, 1 where hail came down by the last window, and
     ``valid["target"]`` says where that is known.
@@ -109,7 +109,7 @@ class HailSamples(GeoDataset):
     @functools.cached_property
     def terrain(self) -> list[str]:
         """``"plain"``, ``"complex"`` or ``"unknown"`` of each sample; the files' headers are read for it."""
-        return [str(hail_store.read_header(path).get("terrain", "unknown")) for path in self.paths]
+        return [str(hail_samples.read_header(path).get("terrain", "unknown")) for path in self.paths]
 
     def in_terrain(self, kind: Literal["plain", "complex"]) -> Self:
         """The samples of one kind of terrain, which may be none."""
@@ -131,8 +131,8 @@ class HailSamples(GeoDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        held = hail_store.read_sample(path)
-        arrays = hail_store.arrays(held)
+        held = hail_samples.read_sample(path)
+        arrays = hail_samples.arrays(held)
         valid = {name: _middle(torch.from_numpy(~mask), self.size, path)
                  for name, (_, mask) in arrays.items()}  # fmt: skip
         inputs = {name: _middle(torch.from_numpy(values), self.size, path)
@@ -143,7 +143,7 @@ class HailSamples(GeoDataset):
 
     def read(self, index: int) -> HailSample:
         """A sample as it stands in its file, with its times, its grid and the ages of its sources."""
-        return hail_store.read_sample(self.paths[index])
+        return hail_samples.read_sample(self.paths[index])
 
     def oracle(self, index: int) -> NDArray[np.bool_]:
         """What an oracle on the true state says ``(y, x)``: the ceiling of every score.
@@ -165,8 +165,8 @@ class HailSamples(GeoDataset):
         return hail_sample(
             {name: values.numpy() for name, values in sample["inputs"].items()},
             {name: mask.numpy() for name, mask in sample["valid"].items()},
-            sample["target"][0].numpy(), bands=list(hail_store.CHANNELS["fy4b"]), levels=hail_store.LEVELS,
-            no_echo=hail_store.NO_ECHO_DBZ, source=Path(sample["source"]).name,
+            sample["target"][0].numpy(), bands=list(hail_samples.CHANNELS["fy4b"]), levels=hail_samples.LEVELS,
+            no_echo=hail_samples.NO_ECHO_DBZ, source=Path(sample["source"]).name,
             probability=None if answer is None else answer.probability,
         )  # fmt: skip
 

@@ -21,8 +21,8 @@ import numpy as np
 from geovision import _atomic_io
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import DecibelLimits
+from geovision.readers.sar import Grid, RadarScene, check_pixels, model_grid, write_counts
 from geovision.readers.sar_png import write_picture
-from geovision.readers.scenes import Grid, RadarScene, check_pixels, model_grid, write_counts
 
 __all__ = [
     "LABELS",
@@ -183,10 +183,10 @@ def cut_out(
     Args:
         scene: With the channels ``("cross_pol", "co_pol")``.
         place: Middle of the picture.
-        limits: See `geovision.readers.scenes.write_counts`.
+        limits: See `geovision.readers.sar.write_counts`.
         pixel_size: Metres.
         extent: Side of the picture, metres.
-        crs: See `geovision.readers.scenes.model_grid`.
+        crs: See `geovision.readers.sar.model_grid`.
 
     Returns:
         uint8 ``(2, y, x)``, 0 where the scene has no data or does not reach.

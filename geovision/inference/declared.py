@@ -16,7 +16,7 @@ from geovision.inference.rasters import storing
 from geovision.inference.windows import Windows
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.scenes import (
+from geovision.readers.sar import (
     Grid,
     RadarScene,
     check_limits,
@@ -26,7 +26,7 @@ from geovision.readers.scenes import (
     open_scene,
     write_map,
 )
-from geovision.readers.scenes.geotiff import POLARISATIONS
+from geovision.readers.sar.geotiff import POLARISATIONS
 from geovision.spec import ClassTarget, InputSpec
 
 __all__ = ["Declared", "limits_of", "on_map", "opened", "taken"]
@@ -45,7 +45,7 @@ class Declared:
         nodata: A value that stands for no data, beside what the file declares.
         time: When the scene was taken, UTC; None: as the file says.
         crs: Projection of the result, in metres; ``"scene"``: the scene's own; None: see
-            `geovision.readers.scenes.map_grid.model_grid`.
+            `geovision.readers.sar.map_grid.model_grid`.
     """
 
     quantity: str | None = None

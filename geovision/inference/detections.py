@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.inference.sliding import Source
-from geovision.readers.scenes import Grid, rasterio_module
+from geovision.readers.sar import Grid, rasterio_module
 
 __all__ = ["Detection", "cover", "fractions", "geojson", "peaks"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geovision.inference.detections import Detection, fractions, peaks
 from geovision.inference.rasters import Raster
 from geovision.inference.sliding import Answers, Source, merged
-from geovision.readers.scenes import Grid
+from geovision.readers.sar import Grid
 
 __all__ = ["Maps", "merge"]
 

@@ -17,7 +17,7 @@ from geovision.inference.sliding import Job, Source, slide
 from geovision.inference.windows import Windows
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
-from geovision.readers.scenes import Grid
+from geovision.readers.sar import Grid
 
 __all__ = ["MapSummary", "over_map"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geovision.inference.detections import Detection
 from geovision.plots import new_figure
-from geovision.readers.scenes import Grid
+from geovision.readers.sar import Grid
 
 __all__ = ["draw", "graticule"]
 

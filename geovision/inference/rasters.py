@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import StorageError
-from geovision.readers.scenes import Grid, rasterio_module
+from geovision.readers.sar import Grid, rasterio_module
 
 __all__ = ["Raster", "bounded", "storing"]
 

@@ -26,7 +26,7 @@ from geovision.inference.windows import Windows
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.scenes import CountsRaster, Grid, RadarScene, write_counts
+from geovision.readers.sar import CountsRaster, Grid, RadarScene, write_counts
 
 __all__ = ["SceneProgress", "SceneSummary", "Why", "scene"]
 
@@ -80,8 +80,8 @@ def scene(
 
     Args:
         model: One that takes radar in counts, of pixels with a size on the ground.
-        path: The scene, see `geovision.readers.scenes.open_scene`; or a Sentinel-1 SAFE folder, see
-            `geovision.readers.scenes.write_map`.
+        path: The scene, see `geovision.readers.sar.open_scene`; or a Sentinel-1 SAFE folder, see
+            `geovision.readers.sar.write_map`.
         out: Folder and first part of the names of the results.
         declared: What the file does not say.
         overlap: Fraction of a window's side that its neighbour covers too, at least.

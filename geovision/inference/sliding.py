@@ -24,7 +24,7 @@ from torch import Tensor
 from geovision.errors import GeovisionError
 from geovision.inference import engine
 from geovision.inference.windows import Run, Windows, weight
-from geovision.readers.scenes import Grid
+from geovision.readers.sar import Grid
 
 __all__ = [
     "Answered", "Answers", "Arrays", "Job", "OneInput", "Part", "Source", "answer_run", "merged", "slide",

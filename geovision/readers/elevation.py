@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.scenes.map_grid import quiet, rasterio_module
+from geovision.readers.sar.map_grid import quiet, rasterio_module
 
 if TYPE_CHECKING:
     from xarray import DataArray

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geovision.datasets.synthetic.sar_sea import EXTENT, compose_pass, render
 from geovision.errors import OptionError
 from geovision.physics.backscatter import OUR_LIMITS, to_decibels, to_power
-from geovision.readers.scenes import Grid, rasterio_module
+from geovision.readers.sar import Grid, rasterio_module
 
 __all__ = ["Planted", "write"]
 

@@ -29,7 +29,7 @@ from geovision.errors import OptionError
 from geovision.physics import terrain
 from geovision.physics.hail import columns
 from geovision.physics.hail.labels import ColumnFields, TwoStageRule, follow_cells
-from geovision.readers.hail_store import LEVELS, HailSample, TimedSource, write_sample
+from geovision.readers.hail_samples import LEVELS, HailSample, TimedSource, write_sample
 
 __all__ = ["GENERATOR_VERSION", "PER_DAY", "WINDOW", "Truth", "generate", "truth", "write"]
 

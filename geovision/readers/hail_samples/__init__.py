@@ -6,8 +6,8 @@ Names say when and where, ``hail_20230617T083000_N3050_E11200.nc``: the time of 
 middle of the grid in hundredths of a degree.
 """
 
-from geovision.readers.hail_store.reader import arrays, expand, read, read_context, read_header, read_sample
-from geovision.readers.hail_store.schema import (
+from geovision.readers.hail_samples.reader import arrays, expand, read, read_context, read_header, read_sample
+from geovision.readers.hail_samples.schema import (
     CHANNELS,
     LEVELS,
     NO_ECHO_DBZ,
@@ -19,7 +19,7 @@ from geovision.readers.hail_store.schema import (
     sample_files,
     terrain_class,
 )
-from geovision.readers.hail_store.writer import write_sample
+from geovision.readers.hail_samples.writer import write_sample
 
 __all__ = [
     "CHANNELS",

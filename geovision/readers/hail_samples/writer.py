@@ -11,7 +11,13 @@ import numpy as np
 
 from geovision import _atomic_io
 from geovision.errors import MissingExtraError, StorageError
-from geovision.readers.hail_store.schema import CHANNELS, NO_ECHO_DBZ, HailSample, check_shapes, terrain_class
+from geovision.readers.hail_samples.schema import (
+    CHANNELS,
+    NO_ECHO_DBZ,
+    HailSample,
+    check_shapes,
+    terrain_class,
+)
 from geovision.readers.netcdf import write_netcdf
 
 if TYPE_CHECKING:

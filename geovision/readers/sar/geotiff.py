@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.readers.scenes.map_grid import Grid, quiet, rasterio_module
-from geovision.readers.scenes.quantities import Sampled, check_median, check_range, quantity
+from geovision.readers.sar.map_grid import Grid, quiet, rasterio_module
+from geovision.readers.sar.quantities import Sampled, check_median, check_range, quantity
 
 __all__ = ["POLARISATIONS", "RadarScene", "open_scene", "time_of"]
 
@@ -40,7 +40,7 @@ class RadarScene:
         path: Of the file.
         channels: What a model calls the polarisations, in its order.
         bands: Their numbers in the file, from 1, in the same order.
-        quantity: One of `geovision.readers.scenes.quantities.QUANTITIES`, as declared.
+        quantity: One of `geovision.readers.sar.quantities.QUANTITIES`, as declared.
         grid: Its cells on the map.
         nodata: A value that stands for no data, beside what the file itself declares.
         time: When it was taken, UTC; None where nobody says.

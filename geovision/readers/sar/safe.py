@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from geovision._logging import silenced
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.scenes.geotiff import POLARISATIONS, time_of
-from geovision.readers.scenes.map_grid import Grid, rasterio_module, swath_grid, transformed
+from geovision.readers.sar.geotiff import POLARISATIONS, time_of
+from geovision.readers.sar.map_grid import Grid, rasterio_module, swath_grid, transformed
 
 __all__ = ["is_safe", "write_map"]
 
@@ -60,7 +60,7 @@ def write_map(
         path: Of the GeoTIFF; replaced.
         channels: ``"co_pol"``, ``"cross_pol"``, in the order of the bands.
         pixel_size: Metres, in the projection.
-        crs: In metres; None: see `geovision.readers.scenes.map_grid.swath_grid`.
+        crs: In metres; None: see `geovision.readers.sar.map_grid.swath_grid`.
         threads: That calibrate.
         progress: Is told strips done and strips in all.
 

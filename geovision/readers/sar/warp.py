@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError
 from geovision.physics.backscatter import NO_DATA, DecibelLimits, decibels, to_counts
-from geovision.readers.scenes.geotiff import RadarScene, Reader
-from geovision.readers.scenes.map_grid import Grid, lattice, quiet, rasterio_module
-from geovision.readers.scenes.quantities import averageable
+from geovision.readers.sar.geotiff import RadarScene, Reader
+from geovision.readers.sar.map_grid import Grid, lattice, quiet, rasterio_module
+from geovision.readers.sar.quantities import averageable
 
 __all__ = ["CountsRaster", "averaged", "check_limits", "check_pixels", "write_counts"]
 
@@ -207,7 +207,7 @@ def write_counts(
 
     Args:
         scene: In any quantity.
-        grid: See `geovision.readers.scenes.map_grid.model_grid`.
+        grid: See `geovision.readers.sar.map_grid.model_grid`.
         limits: Decibels of the lowest and the highest count of each channel; None for a scene that is
             in counts already.
         path: Of a GeoTIFF that is not compressed; replaced.

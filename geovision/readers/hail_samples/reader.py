@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.hail_store.schema import (
+from geovision.readers.hail_samples.schema import (
     CHANNELS,
     NO_ECHO_DBZ,
     TIMED,
@@ -20,7 +20,7 @@ from geovision.readers.hail_store.schema import (
     check_times,
     sample_files,
 )
-from geovision.readers.hail_store.writer import TIME_UNITS
+from geovision.readers.hail_samples.writer import TIME_UNITS
 from geovision.spec import Context, InputSpec
 
 __all__ = ["arrays", "expand", "read", "read_context", "read_header", "read_sample"]

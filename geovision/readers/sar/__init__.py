@@ -1,0 +1,12 @@
+"""Radar scenes, GeoTIFF or SAFE: on a map, read in parts, averaged in linear power to a model's pixels."""
+
+from geovision.readers.sar.geotiff import RadarScene, open_scene
+from geovision.readers.sar.map_grid import Grid, model_grid, rasterio_module
+from geovision.readers.sar.quantities import QUANTITIES
+from geovision.readers.sar.safe import is_safe, write_map
+from geovision.readers.sar.warp import CountsRaster, averaged, check_limits, check_pixels, write_counts
+
+__all__ = [
+    "QUANTITIES", "CountsRaster", "Grid", "RadarScene", "averaged", "check_limits", "check_pixels", "is_safe",
+    "model_grid", "open_scene", "rasterio_module", "write_counts", "write_map",
+]  # fmt: skip
