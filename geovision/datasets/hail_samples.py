@@ -165,7 +165,8 @@ class HailSamples(GeoDataset):
         return hail_sample(
             {name: values.numpy() for name, values in sample["inputs"].items()},
             {name: mask.numpy() for name, mask in sample["valid"].items()},
-            sample["target"][0].numpy(), bands=list(hail_samples.CHANNELS["fy4b"]), levels=hail_samples.LEVELS,
+            sample["target"][0].numpy(),
+            bands=list(hail_samples.CHANNELS["fy4b"]), levels=hail_samples.LEVELS,
             no_echo=hail_samples.NO_ECHO_DBZ, source=Path(sample["source"]).name,
             probability=None if answer is None else answer.probability,
         )  # fmt: skip

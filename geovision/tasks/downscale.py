@@ -166,7 +166,8 @@ def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, 
     arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
     return ModelSpec(
         name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, mark=OUR_CHOICE,
-        head="geovision.models.residual_learning:ResidualHead", head_options={"members": members, "share": 0.55},
+        head="geovision.models.residual_learning:ResidualHead",
+        head_options={"members": members, "share": 0.55},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
         unexportable="stands on statistics of the cells of one grid", parameters=parameters, note=note,
     )  # fmt: skip

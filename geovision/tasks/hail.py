@@ -176,7 +176,8 @@ TASK = Task(
 
 
 _HINET = "geovision.models.hinet:build"
-_RECURRENT, _HISTORY = "geovision.models.sequence_baselines:build_recurrent", "geovision.models.sequence_baselines:build_history"
+_RECURRENT = "geovision.models.sequence_baselines:build_recurrent"
+_HISTORY = "geovision.models.sequence_baselines:build_history"
 _SMP = "geovision.models.smp_network:build"
 _ANY: frozenset[Capability] = frozenset({"differentiable", "exportable", "any_size"})
 _SIZED: frozenset[Capability] = frozenset({"differentiable", "exportable"})
