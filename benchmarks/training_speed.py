@@ -31,7 +31,7 @@ from geovision.datasets.base import GeoDataset
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.spec import Recipe, Stage
-from geovision.training.data import Rows, gather
+from geovision.training.data_loading import Rows, gather
 from geovision.training.depthwise import unstrided_depthwise
 
 MODEL, SIZE, BATCH, EPOCHS = "cloud-mobilenetv2_100", (128, 128), 32, 3

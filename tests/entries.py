@@ -10,7 +10,7 @@ from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec
 from geovision.training import closed_form
-from geovision.training.statistics import fit_statistics, takes_statistics
+from geovision.training.data_statistics import fit_statistics, takes_statistics
 
 __all__ = ["SIZE", "Drawn", "batch_of", "inputs_of", "plausible", "target_of", "tiny", "truth_of"]
 

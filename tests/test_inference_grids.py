@@ -17,7 +17,7 @@ from geovision.inference import grids as engine
 from geovision.inference.grids import apply_to_grids
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import open_grid, reader, write_grid
-from geovision.training.statistics import fit_statistics
+from geovision.training.data_statistics import fit_statistics
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.layers.regrid import OntoGrid, axis_weights, blocks
 from geovision.readers.grids import regrid
 from geovision.spec import Grid, Grids, Stage
-from geovision.training.statistics import fit_statistics
+from geovision.training.data_statistics import fit_statistics
 
 REAL = Path(os.environ.get("GEOVISION_DATA", Path(__file__).parents[2] / "shared" / "data")) / "iberia"
 BASELINES = ("climatology", "nearest", "bilinear", "bicubic", "linear-scaling", "quantile-mapping",

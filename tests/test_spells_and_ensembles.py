@@ -28,7 +28,7 @@ from geovision.metrics.ensemble_scores import crps, spread, spread_error_ratio
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import write_grid
 from geovision.tasks.downscale import RAIN
-from geovision.training.statistics import fit_statistics
+from geovision.training.data_statistics import fit_statistics
 
 # --- spells --------------------------------------------------------------------------------------
 

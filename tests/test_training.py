@@ -25,8 +25,8 @@ from geovision.heads.classification import cross_entropy
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, ModelSpec, Recipe, Stage
 from geovision.training import optim
-from geovision.training.data import Batches, Rows, gather
-from geovision.training.prior import class_counts
+from geovision.training.data_loading import Batches, Rows, gather
+from geovision.training.logit_adjustment import class_counts
 
 PLAIN = Recipe(stages=(Stage(epochs=2, batch_size=16, lr=3e-3),), precision="32-true")
 
@@ -168,12 +168,12 @@ def one_thread():
 
 def test_data_in_memory_and_data_read_as_it_goes_train_alike(monkeypatch, one_thread):
     stored = state(train(tiny(), Blobs(48)))
-    monkeypatch.setattr("geovision.training.gradient.gather", lambda data, *, workers: None)
+    monkeypatch.setattr("geovision.training.trainer.gather", lambda data, *, workers: None)
     assert_same(state(train(tiny(), Blobs(48), workers=1)), stored, tolerance=1e-5)
 
 
 def test_the_threads_that_a_training_gave_to_its_readers_come_back(monkeypatch):
-    monkeypatch.setattr("geovision.training.gradient.gather", lambda data, *, workers: None)
+    monkeypatch.setattr("geovision.training.trainer.gather", lambda data, *, workers: None)
     threads = torch.get_num_threads()
     train(tiny(), Blobs(48), workers=1)
     assert torch.get_num_threads() == threads

@@ -10,7 +10,7 @@ import torch
 from geovision.errors import OptionError
 from geovision.spec import Augment, Channel, ClassTarget, FieldTarget, InputSpec, MaskTarget
 from geovision.training.augment import Augmentation, mix
-from geovision.training.data import Batch
+from geovision.training.data_loading import Batch
 
 GREY = Channel("grey", "1", (0.0, 1.0))
 RAIN = Channel("rain", "mm/h", (0.0, 400.0))

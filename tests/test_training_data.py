@@ -7,8 +7,8 @@ import torch
 from blobs import Blobs
 
 from geovision.errors import OptionError
-from geovision.training import data as training_data
-from geovision.training.data import Batches, Rows, balanced_batch_count, batch_count, gather
+from geovision.training import data_loading as training_data
+from geovision.training.data_loading import Batches, Rows, balanced_batch_count, batch_count, gather
 
 
 def positions(batches: Batches) -> list[list[int]]:

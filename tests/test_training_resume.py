@@ -16,8 +16,8 @@ from test_training import assert_same, column, state, tiny
 
 import geovision
 from geovision.spec import Augment, Recipe, Stage
-from geovision.training import callbacks, gradient
-from geovision.training.module import StageModule
+from geovision.training import callbacks, trainer
+from geovision.training.lightning_module import StageModule
 
 # Everything that has a state: two stages, chance, an average, the best weights, momentum.
 RECIPE = Recipe(
@@ -69,7 +69,7 @@ def die_while_writing(number: int) -> None:
             stream.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    gradient.torch.save = save  # type: ignore[assignment]
+    trainer.torch.save = save  # type: ignore[assignment]
 
 
 def in_a_process(folder: Path, *calls: str) -> int:
@@ -160,7 +160,7 @@ def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: py
     whole = attempt(tmp_path / "whole")
     epochs = whole.training_record["epochs"]
     assert 1 < epochs < 9
-    monkeypatch.setattr("geovision.training.fit.training_record", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("geovision.training._train.training_record", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         attempt(tmp_path / "run")
     monkeypatch.undo()

@@ -18,7 +18,7 @@ from geovision.errors import OptionError
 from geovision.spec import Recipe, Stage
 from geovision.training import optim
 from geovision.training.callbacks import Plateau
-from geovision.training.module import StageModule
+from geovision.training.lightning_module import StageModule
 
 # --- decay --------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geovision.errors import OptionError
 from geovision.spec import Augment, ClassTarget, InputSpec, MaskTarget, Target
-from geovision.training.data import Batch
+from geovision.training.data_loading import Batch
 
 __all__ = ["Augmentation", "mix"]
 

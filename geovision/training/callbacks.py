@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from geovision import _atomic_io
-from geovision.training.module import StageModule
+from geovision.training.lightning_module import StageModule
 
 __all__ = ["CHECKPOINT_SECONDS", "Average", "Best", "Checkpoints", "EpochLog", "Plateau"]
 

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from geovision.datasets.base import GeoDataset, Sample
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
-from geovision.training.features import features_of
-from geovision.training.statistics import fit_statistics, takes_statistics
+from geovision.training.data_statistics import fit_statistics, takes_statistics
+from geovision.training.feature_extraction import features_of
 
 __all__ = ["Normalised", "fit"]
 

@@ -102,7 +102,7 @@ def distill(
     workers: int = 0, progress: bool = True,
 ) -> GeoModel:  # fmt: skip
     """Train the student in place. See `geovision.distill`, which is this."""
-    from geovision.training.fit import train
+    from geovision.training._train import train
 
     if not isinstance(student.target, FieldTarget) or teacher.target != student.target:
         raise OptionError(

@@ -8,7 +8,7 @@ from lightning import Callback, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from geovision.training.module import StageModule
+from geovision.training.lightning_module import StageModule
 
 __all__ = ["ProgressBar", "describe"]
 

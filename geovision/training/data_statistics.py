@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geovision.datasets.base import GeoDataset, collate
 from geovision.models.geomodel import GeoModel
-from geovision.training.data import Rows
+from geovision.training.data_loading import Rows
 
 __all__ = ["fit_answers", "fit_statistics", "takes_answers", "takes_statistics"]
 

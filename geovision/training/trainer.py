@@ -30,14 +30,14 @@ from geovision.errors import DatasetError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
 from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau
-from geovision.training.data import Batches, Rows, balanced_batch_count, batch_count, gather
+from geovision.training.data_loading import Batches, Rows, balanced_batch_count, batch_count, gather
+from geovision.training.data_statistics import fit_answers, fit_statistics, takes_answers, takes_statistics
 from geovision.training.depthwise import unstrided_depthwise
 from geovision.training.distillation import Teaching
-from geovision.training.module import HEADER, StageModule
-from geovision.training.prior import flatten_prior, takes_prior
+from geovision.training.lightning_module import HEADER, StageModule
+from geovision.training.logit_adjustment import flatten_prior, takes_prior
 from geovision.training.progress import ProgressBar
-from geovision.training.run_folder import RunFolder
-from geovision.training.statistics import fit_answers, fit_statistics, takes_answers, takes_statistics
+from geovision.training.run_dir import RunFolder
 
 __all__ = ["Job", "fit"]
 

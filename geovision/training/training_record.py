@@ -12,7 +12,7 @@ import torch
 from geovision.datasets.base import GeoDataset
 from geovision.provenance import origin
 from geovision.spec import Recipe
-from geovision.training.run_folder import plain
+from geovision.training.run_dir import plain
 
 __all__ = ["training_record"]
 

@@ -12,9 +12,9 @@ from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 from geovision.training import closed_form
 from geovision.training.distillation import Teaching
-from geovision.training.features import fit_outlier_score
-from geovision.training.record import training_record
-from geovision.training.run_folder import RunFolder, describe_run
+from geovision.training.feature_extraction import fit_outlier_score
+from geovision.training.run_dir import RunFolder, describe_run
+from geovision.training.training_record import training_record
 
 __all__ = ["train"]
 
@@ -84,10 +84,10 @@ def _by_gradient(
         import lightning  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("lightning", "train") from error
-    from geovision.training import gradient
+    from geovision.training import trainer
 
-    job = gradient.Job(model, data, validation, recipe, folder, devices, workers, progress, teaching)
-    gradient.fit(job)
+    job = trainer.Job(model, data, validation, recipe, folder, devices, workers, progress, teaching)
+    trainer.fit(job)
     model.training_record = training_record(
         data, recipe, seconds=sum(row["seconds"] for row in job.rows), epochs=len(job.rows),
         steps=job.rows[-1]["step"], last=job.rows[-1],

@@ -16,7 +16,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim
 from geovision.training.augment import Augmentation, mix
-from geovision.training.data import Batch, step_seed
+from geovision.training.data_loading import Batch, step_seed
 from geovision.training.distillation import Teaching, heard
 
 __all__ = ["HEADER", "StageModule"]
