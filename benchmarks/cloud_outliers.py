@@ -30,7 +30,7 @@ import geovision
 from geovision import _atomic_io
 from geovision.datasets.image_classification import ImageDataset
 from geovision.evaluation import Predictions, collect
-from geovision.evaluation.outliers import auroc
+from geovision.evaluation.ood import auroc
 from geovision.evaluation.provenance import data_digest
 from geovision.heads.ood import FeatureDistance
 from geovision.models.geomodel import GeoModel

@@ -22,7 +22,7 @@ import geovision
 from geovision.datasets.audit import audit
 from geovision.datasets.ccsn import CCSN
 from geovision.evaluation import Predictions, Report, calibrate, collect, cross_validate
-from geovision.evaluation.outliers import fit_outlier_score
+from geovision.evaluation.ood import fit_outlier_score
 from geovision.models.geomodel import GeoModel
 from geovision.models.model_card import render
 

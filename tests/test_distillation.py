@@ -17,7 +17,7 @@ from geovision.cli import main
 from geovision.datasets.iberia import IberiaWinters
 from geovision.datasets.rain_grids import CoarseRain
 from geovision.errors import OptionError
-from geovision.evaluation.gridded_answers import answers
+from geovision.evaluation.dense_predictions import answers
 from geovision.metrics import fields
 from geovision.models.geomodel import GeoModel
 from geovision.training.distillation import Teaching, attention

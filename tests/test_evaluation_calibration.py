@@ -15,7 +15,7 @@ from geovision import metrics
 from geovision.errors import InputError
 from geovision.evaluation import Predictions, calibrate, fit_temperature
 from geovision.evaluation.calibration import LIMITS
-from geovision.evaluation.crossval import calibrated
+from geovision.evaluation.cross_validation import calibrated
 
 
 def sample(n: int, temperature: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,7 +20,7 @@ from geovision._atomic_io import held
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation import Report, collect, cross_validate
-from geovision.evaluation.crossval import _notes, fold_numbers
+from geovision.evaluation.cross_validation import _notes, fold_numbers
 from geovision.spec import Recipe, Stage
 
 RECIPE = Recipe(stages=(Stage(epochs=1, batch_size=8, lr=3e-3),))

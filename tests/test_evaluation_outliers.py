@@ -14,7 +14,7 @@ from sklearn.preprocessing import normalize
 
 import geovision
 from geovision.errors import InputError
-from geovision.evaluation.outliers import auroc, fit_outlier_score, outlier_auroc
+from geovision.evaluation.ood import auroc, fit_outlier_score, outlier_auroc
 from geovision.heads.ood import FeatureDistance
 
 

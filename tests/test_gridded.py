@@ -276,7 +276,7 @@ def test_what_does_not_fit_into_memory_is_scored_all_the_same(
     downscaler: GeoModel, fields, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = geovision.evaluate(downscaler, fields[1], bootstrap=0, batch_size=4)
-    monkeypatch.setattr("geovision.evaluation.gridded.MOST_KEPT", 10_000)
+    monkeypatch.setattr("geovision.evaluation.dense.MOST_KEPT", 10_000)
     report = geovision.evaluate(downscaler, fields[1], bootstrap=0, batch_size=4)
     assert report.metrics["rmse"] == pytest.approx(whole.metrics["rmse"], nan_ok=True)
     assert "p99_bias" not in report.metrics

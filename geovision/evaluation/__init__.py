@@ -7,6 +7,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("torchmetrics", "train") from error
 
+from geovision.evaluation._evaluate import evaluate
 from geovision.evaluation.calibration import (
     calibrate,
     calibrate_mask,
@@ -14,11 +15,10 @@ from geovision.evaluation.calibration import (
     fit_platt,
     fit_temperature,
 )
-from geovision.evaluation.classes import ClassReport, score
-from geovision.evaluation.crossval import cross_validate
-from geovision.evaluation.evaluate import evaluate
-from geovision.evaluation.gridded import GriddedReport
-from geovision.evaluation.gridded_answers import Answers, Several, answers
+from geovision.evaluation.classification import ClassReport, score
+from geovision.evaluation.cross_validation import cross_validate
+from geovision.evaluation.dense import GriddedReport
+from geovision.evaluation.dense_predictions import Answers, Several, answers
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Figure, Report
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError
-from geovision.evaluation.gridded_answers import answers
+from geovision.evaluation.dense_predictions import answers
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.heads.mask import GivenMask
 from geovision.models.geomodel import GeoModel

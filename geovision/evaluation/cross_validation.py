@@ -18,7 +18,7 @@ from geovision._atomic_io import held, write_text
 from geovision.datasets.base import GeoDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation.calibration import fit_temperature
-from geovision.evaluation.classes import ClassReport, score
+from geovision.evaluation.classification import ClassReport, score
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.provenance import data_digest
 from geovision.metrics import create as create_metric

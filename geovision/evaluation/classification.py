@@ -12,7 +12,7 @@ import torch
 
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.evaluation import figures
+from geovision.evaluation import plot
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of, plain
 from geovision.metrics.bootstrap import bootstrap
@@ -88,8 +88,8 @@ class ClassReport(Report):
         """
         error = self.metrics.get("calibration_error")
         drawn = {
-            "confusion": figures.confusion_matrix(self.confusion, self.predictions.classes),
-            "reliability": figures.reliability_diagram(
+            "confusion": plot.confusion_matrix(self.confusion, self.predictions.classes),
+            "reliability": plot.reliability_diagram(
                 self.predictions.confidence.numpy(), self.predictions.correct.numpy(),
                 error=error.value if error else None,
             ),
@@ -107,7 +107,7 @@ class ClassReport(Report):
     def _mistakes(self, wrong: Predictions) -> matplotlib.figure.Figure:
         assert self.picture is not None
         assert wrong.positions is not None
-        return figures.mistakes(
+        return plot.mistakes(
             [self.picture(position) for position in wrong.positions.tolist()],
             [wrong.classes[index] for index in wrong.predicted.tolist()],
             [wrong.classes[index] for index in wrong.labels.tolist()],

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from geovision.datasets.base import GeoDataset
 from geovision.errors import OptionError
-from geovision.evaluation.classes import evaluate_classes
-from geovision.evaluation.gridded import evaluate_gridded
+from geovision.evaluation.classification import evaluate_classes
+from geovision.evaluation.dense import evaluate_gridded
 from geovision.evaluation.report import Report
 from geovision.models.geomodel import GeoModel
 

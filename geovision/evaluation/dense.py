@@ -12,8 +12,8 @@ from torch import Tensor
 
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.evaluation.gridded_answers import Several, answers
-from geovision.evaluation.mask_tables import PER_SAMPLE, MaskTables
+from geovision.evaluation.dense_predictions import Several, answers
+from geovision.evaluation.mask_counts import PER_SAMPLE, MaskTables
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
 from geovision.metrics import fields as field_scores
 from geovision.metrics.bootstrap import UnitStates
