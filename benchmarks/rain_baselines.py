@@ -24,8 +24,8 @@ from torch import Tensor
 
 from geovision._atomic_io import sha256
 from geovision.datasets.iberia import SOURCES
-from geovision.metrics import extremes, fields, neighbourhood, spectra
-from geovision.metrics.contingency import contingency
+from geovision.metrics.functional import extremes, neighborhood, regression, spectra
+from geovision.metrics.functional.contingency import contingency
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.provenance import origin
 from geovision.readers.grids import open_paired, regrid, split_units
@@ -110,13 +110,13 @@ def ridge(columns: np.ndarray, truth: Tensor, fit: np.ndarray, ask: np.ndarray) 
 def scores(prediction: Tensor, truth: Tensor) -> dict[str, float]:
     heavy = contingency(prediction, truth, 10.0)
     found = {
-        "rmse": fields.rmse(prediction, truth),
-        "mae": fields.mae(prediction, truth),
-        "bias": fields.bias(prediction, truth),
-        "r": fields.correlation(prediction, truth),
-        "r_in_time": fields.correlation(prediction, truth, over="time").nanmean(),
-        "psnr_range_100": fields.psnr(prediction, truth, data_range=RANGE),
-        "ssim_range_100": fields.ssim(prediction, truth, data_range=RANGE),
+        "rmse": regression.rmse(prediction, truth),
+        "mae": regression.mae(prediction, truth),
+        "bias": regression.bias(prediction, truth),
+        "r": regression.correlation(prediction, truth),
+        "r_in_time": regression.correlation(prediction, truth, over="time").nanmean(),
+        "psnr_range_100": regression.psnr(prediction, truth, data_range=RANGE),
+        "ssim_range_100": regression.ssim(prediction, truth, data_range=RANGE),
         "p95_bias": extremes.quantile_bias(prediction, truth, 0.95),
         "p99_bias": extremes.quantile_bias(prediction, truth, 0.99),
         "p999_bias": extremes.quantile_bias(prediction, truth, 0.999),
@@ -125,9 +125,9 @@ def scores(prediction: Tensor, truth: Tensor) -> dict[str, float]:
         "rx1day_bias": extremes.index_bias(extremes.rx1day, prediction, truth),
         "csi_10mm": heavy.critical_success_index,
         "ets_10mm": heavy.equitable_threat_score,
-        "fss_10mm_5_cells": neighbourhood.fss(prediction, truth, 10.0, 5),
+        "fss_10mm_5_cells": neighborhood.fss(prediction, truth, 10.0, 5),
         "ralsd_db": spectra.ralsd(prediction, truth),
-        "wasserstein": fields.wasserstein(prediction, truth),
+        "wasserstein": regression.wasserstein(prediction, truth),
     }
     return {name: round(float(value), 4) for name, value in found.items()}
 

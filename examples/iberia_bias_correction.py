@@ -32,7 +32,7 @@ from rain_study import (
 
 import geovision
 from geovision.datasets.iberia import SOURCES, IberiaCorrection
-from geovision.metrics import extremes, fields
+from geovision.metrics.functional import extremes, regression
 from geovision.models.geomodel import GeoModel
 
 FREE = ("cmip5", "cordex")
@@ -119,14 +119,14 @@ def moved(entry: Entry, model: GeoModel, data: IberiaCorrection) -> GeoModel:
 def distributions(label: str, prediction: Any, truth: Any) -> dict[str, Any]:
     """What can be said of days that are not those of the truth."""
     found = {
-        "bias": fields.bias(prediction, truth),
+        "bias": regression.bias(prediction, truth),
         "p95_bias": extremes.quantile_bias(prediction, truth, 0.95),
         "p99_bias": extremes.quantile_bias(prediction, truth, 0.99),
         "p999_bias": extremes.quantile_bias(prediction, truth, 0.999),
         "r01_bias": extremes.index_bias(extremes.r01, prediction, truth),
         "sdii_bias": extremes.index_bias(extremes.sdii, prediction, truth),
         "rx1day_bias": extremes.index_bias(extremes.rx1day, prediction, truth),
-        "wasserstein": fields.wasserstein(prediction, truth),
+        "wasserstein": regression.wasserstein(prediction, truth),
     }
     return {"method": label, **rounded({name: float(value) for name, value in found.items()})}
 

@@ -22,7 +22,7 @@ from rain_study import Entry, baselines, basic, compare, draw, networks, whole, 
 from torch import Tensor
 
 from geovision.datasets.iberia import SOURCES, IberiaWinters
-from geovision.metrics import extremes
+from geovision.metrics.functional import extremes
 from geovision.models.geomodel import GeoModel
 from geovision.models.residual_learning import ResidualHead
 

@@ -33,7 +33,7 @@ from rain_study import (
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
-from geovision.metrics.neighbourhood import fss
+from geovision.metrics.functional.neighborhood import fss
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import coarsen, open_grid
 

@@ -24,7 +24,7 @@ from geovision import registry
 from geovision._atomic_io import sha256, write_files, write_text
 from geovision.datasets.base import GeoDataset
 from geovision.evaluation import GriddedReport, answers
-from geovision.metrics import extremes, fields
+from geovision.metrics.functional import extremes, regression
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin
 from geovision.spec import Recipe, Stage
@@ -131,8 +131,8 @@ def basic(label: str, prediction: Tensor, truth: Tensor) -> dict[str, Any]:
     """Error, correlation and tail of answers that no model of the registry gives as they are."""
     return rounded({
         "method": label,
-        "rmse": float(fields.rmse(prediction, truth)),
-        "correlation": float(fields.correlation(prediction, truth)),
+        "rmse": float(regression.rmse(prediction, truth)),
+        "correlation": float(regression.correlation(prediction, truth)),
         "p99_bias": float(extremes.quantile_bias(prediction, truth, 0.99)),
     })  # fmt: skip
 

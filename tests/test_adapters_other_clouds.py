@@ -14,7 +14,7 @@ from geovision.datasets.gcd import GCD, SKY_TYPES
 from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.heads.prediction import ClassPrediction
-from geovision.metrics.merging import merge_probabilities, merge_targets, merging_for, unmatched
+from geovision.metrics.class_mapping import merge_probabilities, merge_targets, merging_for, unmatched
 from geovision.spec import ClassMerging, resolve
 
 NAMES = ("gcd", "mgcd", "hbmcd", "swimcat")

@@ -17,7 +17,7 @@ from geovision.datasets.oath import OATH, read_labels
 from geovision.datasets.synthetic import aurora
 from geovision.errors import DatasetError, OptionError
 from geovision.heads.prediction import ClassPrediction
-from geovision.metrics.merging import merging_for
+from geovision.metrics.class_mapping import merging_for
 
 TARGET = registry.find_task("aurora").target
 

@@ -18,7 +18,7 @@ from geovision.datasets.iberia import IberiaWinters
 from geovision.datasets.rain_grids import CoarseRain
 from geovision.errors import OptionError
 from geovision.evaluation.dense_predictions import answers
-from geovision.metrics import fields
+from geovision.metrics.functional import regression
 from geovision.models.geomodel import GeoModel
 from geovision.training.distillation import Teaching, attention
 
@@ -69,7 +69,7 @@ def test_a_teacher_that_knows_more_than_the_data_is_followed() -> None:
     alone = geovision.train(fresh(), Noisy(60), progress=False)
     taught = geovision.distill(teacher, fresh(), Noisy(60), share=0.8, progress=False)
     truth = torch.stack([clean[n]["target"] for n in range(60)])
-    assert fields.rmse(said(taught, clean), truth) < 0.95 * fields.rmse(said(alone, clean), truth)
+    assert regression.rmse(said(taught, clean), truth) < 0.95 * regression.rmse(said(alone, clean), truth)
 
 
 def test_attention_is_where_the_squares_are() -> None:

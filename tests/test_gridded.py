@@ -25,7 +25,7 @@ from geovision.heads.mask import GivenMask, MaskHead, dice_loss, focal_loss
 from geovision.heads.prediction import FieldPrediction, MaskPrediction
 from geovision.metrics import NotApplicable, create
 from geovision.metrics.bootstrap import UnitStates, bootstrap
-from geovision.metrics.gridded import BINS
+from geovision.metrics.field_metrics import BINS
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, MaskTarget, Stage
 from geovision.training.data_statistics import fit_statistics

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geovision.errors import InputError
-from geovision.metrics import NotApplicable, ensembles, extremes, field_scores, fields, neighbourhood, spectra
-from geovision.metrics import contingency as events
+from geovision.metrics import NotApplicable, regression
 from geovision.metrics.bootstrap import bootstrap
+from geovision.metrics.functional import contingency as events
+from geovision.metrics.functional import ensemble, extremes, neighborhood, regression, spectra
 from geovision.spec import Channel, ClassTarget, FieldTarget
 
 _few = settings(max_examples=15, deadline=None)
@@ -50,7 +51,7 @@ def test_differences_are_those_of_pysteps(pysteps: ModuleType, gaps: float) -> N
     there = p.isfinite() & t.isfinite()
     theirs = det_cont_fct(*(each.where(there, torch.nan).numpy() for each in (p, t)), list(names.values()))
     for own, name in names.items():
-        assert float(getattr(fields, own)(p, t)) == pytest.approx(float(theirs[name])), name
+        assert float(getattr(regression, own)(p, t)) == pytest.approx(float(theirs[name])), name
 
 
 def test_differences_over_all_that_is_there() -> None:
@@ -59,13 +60,13 @@ def test_differences_over_all_that_is_there() -> None:
     there = np.isfinite(a) & np.isfinite(b)
     d = (a - b)[there]
     assert 0.5 < there.mean() < 0.75
-    assert float(fields.rmse(p, t)) == pytest.approx(np.sqrt((d**2).mean()))
-    assert float(fields.mae(p, t)) == pytest.approx(np.abs(d).mean())
-    assert float(fields.bias(p, t)) == pytest.approx(d.mean())
-    assert float(fields.relative_bias(p, t)) == pytest.approx(d.mean() / b[there].mean())
-    assert float(fields.correlation(p, t)) == pytest.approx(np.corrcoef(a[there], b[there])[0, 1])
-    assert float(fields.psnr(p, t, data_range=100)) == pytest.approx(10 * np.log10(1e4 / (d**2).mean()))
-    assert float(fields.wasserstein(p, t)) == pytest.approx(
+    assert float(regression.rmse(p, t)) == pytest.approx(np.sqrt((d**2).mean()))
+    assert float(regression.mae(p, t)) == pytest.approx(np.abs(d).mean())
+    assert float(regression.bias(p, t)) == pytest.approx(d.mean())
+    assert float(regression.relative_bias(p, t)) == pytest.approx(d.mean() / b[there].mean())
+    assert float(regression.correlation(p, t)) == pytest.approx(np.corrcoef(a[there], b[there])[0, 1])
+    assert float(regression.psnr(p, t, data_range=100)) == pytest.approx(10 * np.log10(1e4 / (d**2).mean()))
+    assert float(regression.wasserstein(p, t)) == pytest.approx(
         scipy.stats.wasserstein_distance(a[there], b[there])
     )
 
@@ -74,7 +75,7 @@ def test_correlation_of_each_cell_and_of_each_step() -> None:
     p, t = pair(30, 4, 5, gaps=0.1)
     a = np.ma.masked_invalid(p.numpy())
     b = np.ma.masked_invalid(t.numpy())
-    in_time, in_space = fields.correlation(p, t, over="time"), fields.correlation(p, t, over="space")
+    in_time, in_space = regression.correlation(p, t, over="time"), regression.correlation(p, t, over="space")
     assert in_time.shape == (4, 5)
     assert in_space.shape == (30,)
     assert float(in_time[2, 3]) == pytest.approx(np.ma.corrcoef(a[:, 2, 3], b[:, 2, 3])[0, 1])
@@ -84,13 +85,15 @@ def test_correlation_of_each_cell_and_of_each_step() -> None:
 def test_nothing_to_score_is_undefined() -> None:
     p, t = pair(5, 3, 3)
     t[:, 1, 1] = math.nan
-    assert torch.isnan(fields.rmse(p, t, over="time")[1, 1])
-    assert torch.isnan(fields.rmse(p, t, over="time")).sum() == 1
-    assert torch.isnan(fields.correlation(p, torch.full_like(t, 0.1)))
-    assert torch.isnan(fields.rmse(p, t, torch.zeros(3, 3, dtype=torch.bool)))
+    assert torch.isnan(regression.rmse(p, t, over="time")[1, 1])
+    assert torch.isnan(regression.rmse(p, t, over="time")).sum() == 1
+    assert torch.isnan(regression.correlation(p, torch.full_like(t, 0.1)))
+    assert torch.isnan(regression.rmse(p, t, torch.zeros(3, 3, dtype=torch.bool)))
 
 
-@pytest.mark.parametrize("score", [fields.rmse, fields.mae, fields.correlation, fields.wasserstein])
+@pytest.mark.parametrize(
+    "score", [regression.rmse, regression.mae, regression.correlation, regression.wasserstein]
+)
 @_few
 @given(seed=st.integers(0, 2**31))
 def test_what_stands_in_cells_that_do_not_count_is_the_same(score, seed: int) -> None:
@@ -106,17 +109,17 @@ def test_what_stands_in_cells_that_do_not_count_is_the_same(score, seed: int) ->
 
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match=r"\(2, 3, 3\) and truth of shape \(2, 3, 4\)"):
-        fields.rmse(torch.zeros(2, 3, 3), torch.zeros(2, 3, 4))
+        regression.rmse(torch.zeros(2, 3, 3), torch.zeros(2, 3, 4))
 
 
 def test_quantile_pairs_are_those_of_numpy() -> None:
     p, t = pair(50, 8, 8, gaps=0.1)
     there = torch.isfinite(p) & torch.isfinite(t)
     q = torch.tensor([0.5, 0.99, 0.999], dtype=torch.float64)
-    found = fields.quantile_pairs(p, t, quantiles=q)
+    found = regression.quantile_pairs(p, t, quantiles=q)
     for values, each in zip((p, t), found, strict=True):
         np.testing.assert_allclose(each, np.quantile(values[there], q), rtol=1e-6)
-    assert fields.quantile_pairs(p, t)[0].diff().min() >= 0
+    assert regression.quantile_pairs(p, t)[0].diff().min() >= 0
 
 
 # --- structure ----------------------------------------------------------------------------------
@@ -132,7 +135,7 @@ def test_ssim_is_that_of_scikit_image() -> None:
         )
         for a, b in zip(p.numpy(), t.numpy(), strict=True)
     ]
-    assert float(fields.ssim(p, t, data_range=80.0)) == pytest.approx(np.mean(expected), abs=1e-9)
+    assert float(regression.ssim(p, t, data_range=80.0)) == pytest.approx(np.mean(expected), abs=1e-9)
 
 
 def test_multiscale_ssim_is_of_the_contrasts_of_torchmetrics_and_the_ssim_of_scikit_image() -> None:
@@ -146,7 +149,7 @@ def test_multiscale_ssim_is_of_the_contrasts_of_torchmetrics_and_the_ssim_of_sci
 
     p, t = pair(1, 1, 192, 200)
     expected, a, b = 1.0, p, t
-    for weight in fields.MS_SSIM_WEIGHTS[:-1]:
+    for weight in regression.MS_SSIM_WEIGHTS[:-1]:
         _, contrast = structural_similarity_index_measure(
             a, b, data_range=80.0, return_contrast_sensitivity=True
         )
@@ -155,15 +158,17 @@ def test_multiscale_ssim_is_of_the_contrasts_of_torchmetrics_and_the_ssim_of_sci
     whole = structural_similarity(
         a[0, 0].numpy(), b[0, 0].numpy(), data_range=80.0, gaussian_weights=True, use_sample_covariance=False
     )
-    expected *= whole ** fields.MS_SSIM_WEIGHTS[-1]
-    found = float(fields.multiscale_ssim(p, t, data_range=80.0))
+    expected *= whole ** regression.MS_SSIM_WEIGHTS[-1]
+    found = float(regression.multiscale_ssim(p, t, data_range=80.0))
     assert found == pytest.approx(expected, abs=1e-9)
     assert found == pytest.approx(
         float(multiscale_structural_similarity_index_measure(p, t, data_range=80.0)), abs=1e-3
     )
 
 
-@pytest.mark.parametrize("score", [fields.ssim, lambda *a, **k: fields.multiscale_ssim(*a, scales=2, **k)])
+@pytest.mark.parametrize(
+    "score", [regression.ssim, lambda *a, **k: regression.multiscale_ssim(*a, scales=2, **k)]
+)
 def test_structure_does_not_see_missing_cells(score) -> None:
     p, t = pair(2, 32, 30)
     t[:, :12, :9] = math.nan
@@ -176,11 +181,11 @@ def test_structure_does_not_see_missing_cells(score) -> None:
 
 def test_a_field_too_small_for_the_window_is_refused() -> None:
     with pytest.raises(InputError, match="6 x 8 cells and a window of 11"):
-        fields.ssim(*pair(2, 6, 8), data_range=1.0)
+        regression.ssim(*pair(2, 6, 8), data_range=1.0)
     with pytest.raises(InputError, match="side of 40 cells is too small for 5 scales"):
-        fields.multiscale_ssim(*pair(2, 40, 40), data_range=1.0)
+        regression.multiscale_ssim(*pair(2, 40, 40), data_range=1.0)
     with pytest.raises(InputError, match="data_range=0"):
-        fields.ssim(*pair(2, 20, 20), data_range=0)
+        regression.ssim(*pair(2, 20, 20), data_range=0)
 
 
 # --- extremes -----------------------------------------------------------------------------------
@@ -307,7 +312,7 @@ def test_fss_is_that_of_pysteps(pysteps: ModuleType, scale: int) -> None:
     from pysteps.verification.spatialscores import fss
 
     p, t = pair(20, 23)
-    assert float(neighbourhood.fss(p, t, 6.0, scale)) == pytest.approx(fss(p.numpy(), t.numpy(), 6.0, scale))
+    assert float(neighborhood.fss(p, t, 6.0, scale)) == pytest.approx(fss(p.numpy(), t.numpy(), 6.0, scale))
 
 
 @pytest.mark.parametrize("scale", [3, 5])
@@ -327,16 +332,16 @@ def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: in
             threshold_operator=np.greater_equal,
         )  # fmt: skip
     padded = [torch.nn.functional.pad(each, (scale, scale, scale, scale)) for each in (p, t)]
-    assert float(neighbourhood.fss(*padded, 6.0, scale)) == pytest.approx(float(theirs))
+    assert float(neighborhood.fss(*padded, 6.0, scale)) == pytest.approx(float(theirs))
 
 
 @_few
 @given(seed=st.integers(0, 1000), scale=st.integers(1, 12))
 def test_fss_lies_between_none_and_all(seed: int, scale: int) -> None:
     p, t = pair(3, 12, 14, seed=seed, gaps=0.1)
-    assert 0 <= float(neighbourhood.fss(p, t, 5.0, scale)) <= 1
-    assert float(neighbourhood.fss(t, t, 5.0, scale)) == 1
-    shares = neighbourhood.fractions(t >= 5, scale)
+    assert 0 <= float(neighborhood.fss(p, t, 5.0, scale)) <= 1
+    assert float(neighborhood.fss(t, t, 5.0, scale)) == 1
+    shares = neighborhood.fractions(t >= 5, scale)
     assert shares.shape == t.shape
     assert 0 <= float(shares.min()) <= float(shares.max()) <= 1
 
@@ -345,10 +350,10 @@ def test_fss_by_hand() -> None:
     """One cell beside another: no skill in the cell, full use of a wide window."""
     p, t = torch.zeros(9, 9), torch.zeros(9, 9)
     p[4, 4], t[4, 5] = 10.0, 10.0
-    assert float(neighbourhood.fss(p, t, 5.0, 1)) == 0
-    assert float(neighbourhood.fss(p, t, 5.0, 3)) == pytest.approx(1 - 6 / 18)
-    assert math.isnan(float(neighbourhood.fss(p * 0, t * 0, 5.0, 3)))
-    assert float(neighbourhood.fss_target(t, 5.0)) == pytest.approx(0.5 + 0.5 / 81)
+    assert float(neighborhood.fss(p, t, 5.0, 1)) == 0
+    assert float(neighborhood.fss(p, t, 5.0, 3)) == pytest.approx(1 - 6 / 18)
+    assert math.isnan(float(neighborhood.fss(p * 0, t * 0, 5.0, 3)))
+    assert float(neighborhood.fss_target(t, 5.0)) == pytest.approx(0.5 + 0.5 / 81)
 
 
 @pytest.mark.parametrize("side", [32, 33])
@@ -405,7 +410,7 @@ def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> 
         xr.DataArray(members.numpy(), dims=("member", "t", "y", "x")),
         xr.DataArray(truth.numpy(), dims=("t", "y", "x")), "member", method=method,
     )  # fmt: skip
-    assert float(ensembles.crps(members, truth, fair=fair)) == pytest.approx(float(theirs))
+    assert float(ensemble.crps(members, truth, fair=fair)) == pytest.approx(float(theirs))
 
 
 def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
@@ -414,7 +419,7 @@ def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
     # Without dry cells: of a truth that is just one of the members pysteps leaves a part out.
     members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 5, 6), (20, 5, 6)]))
     truth[:3] = math.nan
-    assert float(ensembles.crps(members, truth, fair=False)) == pytest.approx(
+    assert float(ensemble.crps(members, truth, fair=False)) == pytest.approx(
         CRPS(members.numpy(), truth.numpy())
     )
 
@@ -424,39 +429,39 @@ def test_ranks_are_those_of_pysteps(pysteps: ModuleType) -> None:
 
     members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 30), (20, 30)]))
     theirs = rankhist(members.numpy(), truth.numpy(), normalize=False)
-    np.testing.assert_array_equal(ensembles.rank_histogram(members, truth).numpy(), theirs)
+    np.testing.assert_array_equal(ensemble.rank_histogram(members, truth).numpy(), theirs)
 
 
 def test_crps_by_hand() -> None:
     members, truth = torch.tensor([[1.0], [3.0]]), torch.tensor([2.0])
-    assert float(ensembles.crps(members, truth, fair=False)) == pytest.approx(0.5)
-    assert float(ensembles.crps(members, truth, fair=True)) == pytest.approx(0.0)
-    assert float(ensembles.crps(members[:1], truth)) == 1.0
+    assert float(ensemble.crps(members, truth, fair=False)) == pytest.approx(0.5)
+    assert float(ensemble.crps(members, truth, fair=True)) == pytest.approx(0.0)
+    assert float(ensemble.crps(members[:1], truth)) == 1.0
 
 
 def test_an_ensemble_of_the_same_distribution_is_reliable() -> None:
     drawn = torch.tensor(np.random.default_rng(0).gamma(0.6, 9.0, (10, 4000)))
     members, truth = drawn[:9], drawn[9]
-    assert float(ensembles.spread_skill_ratio(members, truth)) == pytest.approx(1, abs=0.05)
-    assert float(ensembles.spread(members)) == pytest.approx(float(members.var(0).mean().sqrt()))
-    assert float(ensembles.spread_skill_ratio(members * 0.3, truth)) < 0.6
-    ranks = ensembles.rank_histogram(members, truth).double()
+    assert float(ensemble.spread_skill_ratio(members, truth)) == pytest.approx(1, abs=0.05)
+    assert float(ensemble.spread(members)) == pytest.approx(float(members.var(0).mean().sqrt()))
+    assert float(ensemble.spread_skill_ratio(members * 0.3, truth)) < 0.6
+    ranks = ensemble.rank_histogram(members, truth).double()
     assert ranks.sum() == 4000
     assert float((ranks / 400 - 1).abs().max()) < 0.15
 
 
 def test_ranks_of_dry_days_are_drawn_at_random() -> None:
     dry = torch.zeros(9, 5000)
-    ranks = ensembles.rank_histogram(dry, torch.zeros(5000)).double()
+    ranks = ensemble.rank_histogram(dry, torch.zeros(5000)).double()
     assert float((ranks / 500 - 1).abs().max()) < 0.2
-    assert torch.equal(ranks, ensembles.rank_histogram(dry, torch.zeros(5000)).double())
+    assert torch.equal(ranks, ensemble.rank_histogram(dry, torch.zeros(5000)).double())
 
 
 def test_reliability_is_that_of_scikit_learn() -> None:
     from sklearn.calibration import calibration_curve
 
     members, truth = rain(10, 3000, seed=5), rain(3000, seed=6)
-    found = ensembles.reliability(members[:9], truth, 4.0, bins=7)
+    found = ensemble.reliability(members[:9], truth, 4.0, bins=7)
     observed, forecast = calibration_curve(
         (truth >= 4).numpy(), (members[:9] >= 4).double().mean(0).numpy(), n_bins=7
     )
@@ -472,37 +477,37 @@ def test_pinball_is_that_of_scikit_learn_and_least_at_the_quantile() -> None:
     truth = rain(3000)
     q = torch.tensor([0.5, 0.9])
     predicted = torch.stack([torch.full_like(truth, float(truth.quantile(each))) for each in q.double()])
-    found = ensembles.pinball(predicted, truth, q)
+    found = ensemble.pinball(predicted, truth, q)
     for number, each in enumerate(q.tolist()):
         assert float(found[number]) == pytest.approx(
             mean_pinball_loss(truth, predicted[number], alpha=each), rel=1e-6
         )
     for shift in (-1.0, 1.0):
-        assert (ensembles.pinball(predicted + shift, truth, q) > found).all()
+        assert (ensemble.pinball(predicted + shift, truth, q) > found).all()
 
 
 def test_missing_members_and_wrong_axes() -> None:
     members, truth = rain(5, 40, 3, seed=1), rain(40, 3, seed=2)
     some = members.clone()
     some[2, :10] = math.nan
-    assert float(ensembles.crps(some, truth)) == pytest.approx(
-        float(ensembles.crps(members[:, 10:], truth[10:]))
+    assert float(ensemble.crps(some, truth)) == pytest.approx(
+        float(ensemble.crps(members[:, 10:], truth[10:]))
     )
     with pytest.raises(InputError, match="expected \\(member, …\\)"):
-        ensembles.crps(truth, truth)
+        ensemble.crps(truth, truth)
 
 
 # --- as metrics ---------------------------------------------------------------------------------
 
 TARGET = FieldTarget(Channel("precipitation", "mm day-1", (0.0, 10_000.0)))
 SUMMED = {
-    "rmse": (field_scores.rmse, fields.rmse),
-    "mae": (field_scores.mae, fields.mae),
-    "bias": (field_scores.bias, fields.bias),
-    "correlation": (field_scores.correlation, fields.correlation),
-    "fss": (lambda t: field_scores.fss(t, 5.0, 3), lambda p, t: neighbourhood.fss(p, t, 5.0, 3)),
+    "rmse": (regression.rmse, regression.rmse),
+    "mae": (regression.mae, regression.mae),
+    "bias": (regression.bias, regression.bias),
+    "correlation": (regression.correlation, regression.correlation),
+    "fss": (lambda t: regression.fss(t, 5.0, 3), lambda p, t: neighborhood.fss(p, t, 5.0, 3)),
     "csi": (
-        lambda t: field_scores.event_score(t, "critical_success_index", 5.0),
+        lambda t: regression.event_score(t, "critical_success_index", 5.0),
         lambda p, t: events.contingency(p, t, 5.0).critical_success_index,
     ),
 }
@@ -534,12 +539,12 @@ def test_scores_of_fields_do_not_fit_classes() -> None:
     for build, _ in SUMMED.values():
         with pytest.raises(NotApplicable, match="scores fields, not a class"):
             build(ClassTarget(("a", "b")))
-    assert field_scores.event_score(TARGET, "false_alarm_ratio", 5.0).higher_is_better is False
+    assert regression.event_score(TARGET, "false_alarm_ratio", 5.0).higher_is_better is False
     with pytest.raises(NotApplicable, match=r"has no 'csi'; known: .*critical_success_index"):
-        field_scores.event_score(TARGET, "csi", 5.0)
+        regression.event_score(TARGET, "csi", 5.0)
 
 
 def test_a_constant_has_no_correlation() -> None:
-    metric = field_scores.correlation(TARGET)
+    metric = regression.correlation(TARGET)
     metric.update(torch.full((4, 3, 3), 0.1), rain(4, 3, 3))
     assert math.isnan(float(metric.compute()))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from geovision.metrics import NotApplicable, create
 from geovision.metrics.bootstrap import bootstrap
-from geovision.metrics.masks import TENTHS, reliability
-from geovision.metrics.objects import ObjectHits, object_hits
+from geovision.metrics.functional.objects import ObjectHits, object_hits
+from geovision.metrics.mask_metrics import TENTHS, reliability
 from geovision.spec import ClassTarget, MaskTarget
 
 TARGET = MaskTarget("hail", threshold=0.4)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geovision.datasets.synthetic import rain
 from geovision.errors import InputError, OptionError
-from geovision.metrics import extremes, fields, spectra
+from geovision.metrics.functional import extremes, regression, spectra
 from geovision.models.layers.scalers import TRANSFORMS, MinMax, Standardise, chain
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.plots import fields as figures
@@ -80,7 +80,7 @@ def test_linear_scaling_takes_the_bias_of_the_mean(pair: tuple[Tensor, Tensor]) 
     model, truth = pair
     scaling = LinearScaling()
     scaling.fit(model, truth)
-    assert float(fields.bias(scaling(model), truth, over="time").abs().max()) < 1e-4
+    assert float(regression.bias(scaling(model), truth, over="time").abs().max()) < 1e-4
 
 
 def test_quantile_mapping_undoes_a_monotone_bias_on_other_days(pair: tuple[Tensor, Tensor]) -> None:
@@ -88,7 +88,7 @@ def test_quantile_mapping_undoes_a_monotone_bias_on_other_days(pair: tuple[Tenso
     mapping = EmpiricalQuantileMapping()
     mapping.fit(model[:400], truth[:400])
     found, wanted = mapping(model[400:]), truth[400:]
-    before, after = (fields.rmse(each, wanted) for each in (model[400:], found))
+    before, after = (regression.rmse(each, wanted) for each in (model[400:], found))
     assert float(after) < 0.5 * float(before)
     for q in (0.95, 0.99):
         raw = extremes.quantile_bias(model[400:], wanted, q)
@@ -164,7 +164,7 @@ def test_figures_show_what_they_are_given() -> None:
     assert panels[0].get_xlim() == panels[2].get_xlim() == (0, 5)
     assert len(drawn(figure)) > 5000
     truth = torch.tensor(fine)
-    quantiles = [each.numpy() for each in fields.quantile_pairs(2 * truth, truth)]
+    quantiles = [each.numpy() for each in regression.quantile_pairs(2 * truth, truth)]
     figure = figures.quantile_quantile({"twice": tuple(quantiles)})
     line = figure.axes[0].lines[1]
     np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata(), rtol=1e-6)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import geovision
 from geovision import registry
 from geovision.errors import OptionError
-from geovision.metrics import extremes, fields
+from geovision.metrics.functional import extremes, regression
 from geovision.models import residual_learning
 from geovision.models.field_baselines import Interpolated, Ridge
 from geovision.models.geomodel import GeoModel
@@ -98,7 +98,7 @@ def test_training_finds_more_than_the_regression(trained: GeoModel, data) -> Non
     said = trained({"coarse": x})
     alone = trained.network.base(trained.normalise({"coarse": x}))
     mean = trained.head.members(said.values).mean(1, keepdim=True)
-    assert fields.rmse(mean, y) < 0.95 * fields.rmse(alone.clamp_min(0), y)
+    assert regression.rmse(mean, y) < 0.95 * regression.rmse(alone.clamp_min(0), y)
 
 
 @torch.no_grad()

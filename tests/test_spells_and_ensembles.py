@@ -23,8 +23,8 @@ from geovision.datasets.synthetic import rain
 from geovision.errors import OptionError
 from geovision.evaluation import GriddedReport, Several, answers
 from geovision.heads.field import BernoulliGammaHead, QuantileHead
-from geovision.metrics import extremes
-from geovision.metrics.ensemble_scores import crps, spread, spread_error_ratio
+from geovision.metrics.ensemble import crps, spread, spread_error_ratio
+from geovision.metrics.functional import extremes
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import write_grid
 from geovision.tasks.downscale import RAIN

@@ -12,7 +12,7 @@ import xarray as xr
 
 from geovision.datasets.synthetic import rain
 from geovision.errors import OptionError, StorageError
-from geovision.metrics import extremes, fields, spectra
+from geovision.metrics.functional import extremes, regression, spectra
 from geovision.readers.grids import align, coarsen, open_grid
 
 FROZEN = Path(__file__).parent / "golden" / f"rain_generator_v{rain.GENERATOR_VERSION}.json"
@@ -80,7 +80,7 @@ def test_the_coarse_view_and_the_bias_are_known() -> None:
     assert float(model.min()) == pytest.approx(rain.BIAS.drizzle)
     assert float(model.quantile(0.99)) < float(coarse.quantile(0.99))
     truth = torch.tensor(coarse.values)
-    assert float(fields.wasserstein(torch.tensor(model.values), truth)) > 0.3
+    assert float(regression.wasserstein(torch.tensor(model.values), truth)) > 0.3
 
 
 def test_the_files_are_cf_and_read_by_the_reader(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from geovision.evaluation import plot
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of, plain
 from geovision.metrics.bootstrap import bootstrap
-from geovision.metrics.merging import unmatched
+from geovision.metrics.class_mapping import unmatched
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.registry import find_task

@@ -15,11 +15,11 @@ from geovision.datasets.base import GeoDataset, Sample
 from geovision.evaluation.dense_predictions import Several, answers
 from geovision.evaluation.mask_counts import PER_SAMPLE, MaskTables
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
-from geovision.metrics import fields as field_scores
 from geovision.metrics.bootstrap import UnitStates
-from geovision.metrics.ensemble_scores import EnsembleScore
-from geovision.metrics.gridded import BINS, DISTRIBUTIONS, WholeField
-from geovision.metrics.spectra import spectrum
+from geovision.metrics.ensemble import EnsembleScore
+from geovision.metrics.field_metrics import BINS, DISTRIBUTIONS, WholeField
+from geovision.metrics.functional import regression as field_scores
+from geovision.metrics.functional.spectra import spectrum
 from geovision.metrics.spells import Spells
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from geovision.evaluation.report import Figure
-from geovision.metrics.contingency import Contingency
-from geovision.metrics.masks import TENTHS, Reliability, reliability_of
+from geovision.metrics.functional.contingency import Contingency
+from geovision.metrics.mask_metrics import TENTHS, Reliability, reliability_of
 
 __all__ = ["MaskTables"]
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from geovision._atomic_io import write_files
 from geovision.datasets.base import GeoDataset, as_taken, collate
 from geovision.errors import DatasetError, InputError
-from geovision.metrics.merging import merge_probabilities, merge_targets, merging_for
+from geovision.metrics.class_mapping import merge_probabilities, merge_targets, merging_for
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from geovision.metrics import NotApplicable
-from geovision.metrics.extremes import cdd, cwd, spell_bias
-from geovision.metrics.gridded import WholeDifference
+from geovision.metrics.field_metrics import WholeDifference
+from geovision.metrics.functional.extremes import cdd, cwd, spell_bias
 from geovision.spec import FieldTarget, Target
 
 __all__ = ["Spells", "cdd_bias", "cwd_bias"]

@@ -130,7 +130,7 @@ def spectra(
     """Power over wavelength on logarithmic axes, the truth in black.
 
     Args:
-        powers: Name to (frequency, power), as `geovision.metrics.spectra.spectrum` gives them; the ring of
+        powers: Name to (frequency, power), as `geovision.metrics.functional.spectra.spectrum` gives them; the ring of
             the mean is left out.
         truth: Name of the truth among them.
         unit: Of the wavelength, whose inverse the frequencies are in.

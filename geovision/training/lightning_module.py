@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geovision import metrics
 from geovision.errors import InputError
-from geovision.metrics.gridded import WholeField
+from geovision.metrics.field_metrics import WholeField
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from geovision.metrics.pairing import mean_over, paired, present
+from geovision.metrics._masked import mean_over, paired, present
 
 __all__ = [
     "WET_DAY", "cdd", "cwd", "index_bias", "quantile", "quantile_bias", "r01", "rx1day", "sdii", "spell_bias",

@@ -1,7 +1,7 @@
 """The scores of ensembles as metrics whose states can be merged.
 
 Called as ``metric(members, truth)`` with ``(sample, member, y, x)`` and ``(sample, 1, y, x)``, NaN where
-missing. What they are over all samples at once, `geovision.metrics.ensembles` gives.
+missing. What they are over all samples at once, `geovision.metrics.functional.ensemble` gives.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from geovision.metrics import NotApplicable
-from geovision.metrics.ensembles import checked_members, crps_of_cells
-from geovision.metrics.field_scores import FieldScore
+from geovision.metrics.functional.ensemble import checked_members, crps_of_cells
+from geovision.metrics.regression import FieldScore
 from geovision.spec import FieldTarget, Target
 
 __all__ = ["EnsembleScore", "crps", "spread", "spread_error_ratio"]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geovision.errors import InputError
-from geovision.metrics.pairing import paired
+from geovision.metrics._masked import paired
 
 __all__ = ["fractions", "fss", "fss_target"]
 

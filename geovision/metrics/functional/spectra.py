@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geovision.metrics.pairing import paired
+from geovision.metrics._masked import paired
 
 __all__ = ["ralsd", "spectrum"]
 

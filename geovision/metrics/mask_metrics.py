@@ -1,6 +1,6 @@
 """Further scores of masks by name: rare events, scales, skill and reliability of probabilities, objects.
 
-As in `geovision.metrics.gridded`: ``metric(probability, truth)`` with ``(sample, 1, y, x)``, NaN where
+As in `geovision.metrics.field_metrics`: ``metric(probability, truth)`` with ``(sample, 1, y, x)``, NaN where
 missing. Scores are pooled over all cells unless they say ``per_sample``: that is the mean over samples of the
 score of each, so that a small storm counts as much as a large one.
 """
@@ -14,11 +14,11 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from geovision.metrics import NotApplicable
-from geovision.metrics.contingency import Contingency, contingency_of_events
-from geovision.metrics.field_scores import FieldScore
-from geovision.metrics.gridded import MaskEvent, MaskEventError, MaskFractions
-from geovision.metrics.objects import object_hits
-from geovision.metrics.pairing import paired
+from geovision.metrics._masked import paired
+from geovision.metrics.field_metrics import MaskEvent, MaskEventError, MaskFractions
+from geovision.metrics.functional.contingency import Contingency, contingency_of_events
+from geovision.metrics.functional.objects import object_hits
+from geovision.metrics.regression import FieldScore
 from geovision.spec import MaskTarget, Target
 
 __all__ = [

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geovision.errors import InputError
-from geovision.metrics.pairing import mean_over, paired
+from geovision.metrics._masked import mean_over, paired
 
 __all__ = [
     "Over", "bias", "correlation", "deviation_ratio", "mae", "multiscale_ssim", "psnr", "quantile_pairs",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geovision.errors import InputError
-from geovision.metrics.pairing import mean_over
+from geovision.metrics._masked import mean_over
 
 __all__ = [
     "Reliability", "checked_members", "crps", "crps_of_cells", "pinball", "rank_histogram", "reliability",

@@ -12,9 +12,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from geovision.metrics import NotApplicable
-from geovision.metrics.contingency import Contingency, contingency
-from geovision.metrics.neighbourhood import fractions
-from geovision.metrics.pairing import paired
+from geovision.metrics._masked import paired
+from geovision.metrics.functional.contingency import Contingency, contingency
+from geovision.metrics.functional.neighborhood import fractions
 from geovision.spec import FieldTarget, Target
 
 __all__ = ["FieldScore", "bias", "correlation", "event_score", "fss", "mae", "rmse"]
@@ -181,6 +181,6 @@ class FractionsSkill(FieldScore):
 
 
 def fss(target: Target, threshold: float, scale: int) -> Metric:
-    """Fractions skill score over all fields, 0-1; see `geovision.metrics.neighbourhood.fss`."""
+    """Fractions skill score over all fields, 0-1; see `geovision.metrics.functional.neighborhood.fss`."""
     _check(target, "fss")
     return FractionsSkill(threshold, scale)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geovision.metrics.pairing import paired
+from geovision.metrics._masked import paired
 
 __all__ = ["Contingency", "contingency", "contingency_of_events"]
 

@@ -16,11 +16,12 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from geovision.errors import OptionError
-from geovision.metrics import NotApplicable, extremes, fields, spectra
-from geovision.metrics.contingency import Contingency, contingency_of_events
-from geovision.metrics.field_scores import FieldScore, event_score, fss
-from geovision.metrics.neighbourhood import fractions
-from geovision.metrics.pairing import paired
+from geovision.metrics import NotApplicable
+from geovision.metrics._masked import paired
+from geovision.metrics.functional import extremes, regression, spectra
+from geovision.metrics.functional.contingency import Contingency, contingency_of_events
+from geovision.metrics.functional.neighborhood import fractions
+from geovision.metrics.regression import FieldScore, event_score, fss
 from geovision.spec import FieldTarget, MaskTarget, Target
 
 __all__ = [
@@ -157,7 +158,7 @@ def time_correlation(target: Target) -> Metric:
     """Pearson correlation in time of each cell, averaged over cells, -1 to 1."""
 
     def score(prediction: Tensor, truth: Tensor) -> Tensor:
-        return fields.correlation(prediction, truth, over="time").nanmean()
+        return regression.correlation(prediction, truth, over="time").nanmean()
 
     return _whole(target, "time_correlation", score, WholeSkill)
 
@@ -169,12 +170,12 @@ def ralsd(target: Target) -> Metric:
 
 def wasserstein(target: Target) -> Metric:
     """Distance between the distributions of all values, in the unit of the field."""
-    return _whole(target, "wasserstein", fields.wasserstein, WholeField)
+    return _whole(target, "wasserstein", regression.wasserstein, WholeField)
 
 
 def psnr(target: Target) -> Metric:
     """Peak signal-to-noise ratio for a range of 100 in the unit of the field, dB."""
-    return _whole(target, "psnr", partial(fields.psnr, data_range=RANGE), WholeSkill)
+    return _whole(target, "psnr", partial(regression.psnr, data_range=RANGE), WholeSkill)
 
 
 def ssim(target: Target) -> Metric:
@@ -195,14 +196,14 @@ _WINDOW = 11
 def _similarity(prediction: Tensor, truth: Tensor) -> Tensor:
     if min(truth.shape[-2:]) < _WINDOW:
         return torch.tensor(torch.nan)
-    return fields.ssim(prediction, truth, data_range=RANGE)
+    return regression.ssim(prediction, truth, data_range=RANGE)
 
 
 def _multiscale(prediction: Tensor, truth: Tensor) -> Tensor:
     scales = sum(min(truth.shape[-2:]) // 2**n >= _WINDOW for n in range(5))
     if not scales:
         return torch.tensor(torch.nan)
-    return fields.multiscale_ssim(prediction, truth, data_range=RANGE, scales=scales)
+    return regression.multiscale_ssim(prediction, truth, data_range=RANGE, scales=scales)
 
 
 # --- masks ----------------------------------------------------------------------------------------
