@@ -33,7 +33,7 @@ import geovision
 from geovision.accelerate.optimized import prepare
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import Reading, Workers
-from geovision.inference.engine import cores
+from geovision.inference.executor import cores
 from geovision.models.geomodel import GeoModel
 from geovision.models.timm_backbone import TimmBackbone
 from geovision.provenance import commit

@@ -29,7 +29,7 @@ from memory import forget_peak, peak
 from rows import append
 
 import geovision
-from geovision.inference.grids import apply_to_grids
+from geovision.inference._predict_grid import apply_to_grids
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.spec import Grid, Grids

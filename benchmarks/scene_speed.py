@@ -29,9 +29,9 @@ from rows import append
 import geovision
 from geovision.accelerate.optimized import prepare
 from geovision.inference import Declared, Workers, scene
-from geovision.inference.asking import Loaded
-from geovision.inference.sliding import Job, OneInput, slide
-from geovision.inference.windows import Windows, weight
+from geovision.inference.sliding_window import Job, OneInput, slide
+from geovision.inference.tiling import Windows, weight
+from geovision.inference.window_predictor import Loaded
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit

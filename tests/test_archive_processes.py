@@ -23,7 +23,7 @@ from pyarrow.dataset import field
 import geovision
 from geovision import errors
 from geovision.errors import GeovisionError, MissingExtraError, OptionError, StorageError, UnknownModelError
-from geovision.inference import Workers, engine
+from geovision.inference import Workers, executor
 from geovision.inference.archive import Summary
 from geovision.readers.allsky import Frame, write_pgm
 
@@ -149,7 +149,7 @@ if __name__ == "__main__":
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (reason,) = json.loads(done.stdout).values()
-    assert reason.startswith(f"{bad}: its worker died {engine.DEATHS} times, for want of memory")
+    assert reason.startswith(f"{bad}: its worker died {executor.DEATHS} times, for want of memory")
     assert geovision.read_table(tmp_path / "out").equals(geovision.read_table(tmp_path / "serial"))
 
 
@@ -240,7 +240,7 @@ def inverse(number: int) -> float:
 
 
 def test_a_piece_that_fails_is_told_and_the_others_are_done():
-    done = {each.piece: each for each in engine.run(inverse, iter([1, 0, 2]), Workers(0))}
+    done = {each.piece: each for each in executor.run(inverse, iter([1, 0, 2]), Workers(0))}
     assert (done[1].result, done[2].result) == (1.0, 0.5)
     assert done[0].error == "ZeroDivisionError: division by zero"
 
@@ -253,7 +253,7 @@ def test_no_more_pieces_are_taken_than_are_needed():
             taken.append(number)
             yield number
 
-    running = engine.run(inverse, pieces(), Workers(0))
+    running = executor.run(inverse, pieces(), Workers(0))
     assert [next(running).result for _ in range(3)] == [1, 1 / 2, 1 / 3]
     assert len(taken) == 3
 

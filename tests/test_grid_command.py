@@ -14,7 +14,7 @@ from geovision.datasets.iberia import IberiaWinters
 from geovision.datasets.rain_grids import CoarseRain
 from geovision.datasets.synthetic.rain import write
 from geovision.errors import InputError, OptionError
-from geovision.inference.grids import apply_to_grids
+from geovision.inference._predict_grid import apply_to_grids
 
 
 @pytest.fixture(scope="module")

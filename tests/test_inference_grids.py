@@ -13,8 +13,8 @@ import geovision
 from geovision.datasets.rain_grids import BiasedRain, CoarseRain
 from geovision.datasets.synthetic.rain import fields
 from geovision.errors import InputError, OptionError
-from geovision.inference import grids as engine
-from geovision.inference.grids import apply_to_grids
+from geovision.inference import _predict_grid as engine
+from geovision.inference._predict_grid import apply_to_grids
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import open_grid, reader, write_grid
 from geovision.training.data_statistics import fit_statistics

@@ -15,10 +15,10 @@ import torch
 import geovision
 from geovision import registry
 from geovision.errors import OptionError
-from geovision.inference import Arrays, Workers, over_map
-from geovision.inference.asking import asking, scratch_beside
-from geovision.inference.sliding import RUN, Answers, Job, answer_run, merged, slide
-from geovision.inference.windows import Windows
+from geovision.inference import Arrays, Workers, _predict_raster
+from geovision.inference.sliding_window import RUN, Answers, Job, answer_run, merged, slide
+from geovision.inference.tiling import Windows
+from geovision.inference.window_predictor import asking, scratch_beside
 from geovision.models.geomodel import GeoModel
 from geovision.readers.sar import Grid
 from geovision.spec import Grid as LatLon
@@ -61,7 +61,7 @@ def bands(files) -> list[np.ndarray]:
 def test_one_window_is_what_the_model_says(name: str, models: dict[str, GeoModel], tmp_path: Path):
     model, size = models[name], (32, 32)
     given = source(model, size)
-    found = over_map(model, given, tmp_path / "a", size=size, precision="float32")
+    found = _predict_raster(model, given, tmp_path / "a", size=size, precision="float32")
     answer, count = bands(found.files)
     inputs = {key: torch.from_numpy(np.nan_to_num(values))[None] for key, values in given.inputs.items()}
     valid = {key: torch.from_numpy(np.isfinite(values))[None] for key, values in given.inputs.items()}
@@ -83,7 +83,7 @@ def test_neither_batches_nor_the_order_of_windows_can_be_seen(
     size = (32, 32) if "unet-" in name else WINDOW
     maps = []
     for batch_size in (1, 4):
-        found = over_map(model, source(model), tmp_path / "a", size=size, batch_size=batch_size)
+        found = _predict_raster(model, source(model), tmp_path / "a", size=size, batch_size=batch_size)
         assert found.windows > 2 * (found.grid.shape[0] // (size[0] * FINER[name]))
         maps.append(bands(found.files)[0])
     with scratch_beside(tmp_path) as scratch:
@@ -122,7 +122,7 @@ def test_a_dask_cluster_answers_as_this_process(
     size = (32, 32) if "unet-" in name else WINDOW
     results = []
     for workers in (None, Workers(scheduler=scheduler)):
-        found = over_map(model, source(model), tmp_path / "a", size=size, workers=workers)
+        found = _predict_raster(model, source(model), tmp_path / "a", size=size, workers=workers)
         results.append(bands(found.files))
     (here, counted), (there, recounted) = results
     assert np.array_equal(counted, recounted)
@@ -136,4 +136,4 @@ def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: P
     arch = {"widths": [4, 6, 8], "factor": 2}
     model = geovision.create("downscale-maunet", arch=arch, grids=Grids(coarse, fine))
     with pytest.raises(OptionError, match="answers on the grid that it was fitted for, and has no windows"):
-        over_map(model, source(model), tmp_path / "a", size=WINDOW)
+        _predict_raster(model, source(model), tmp_path / "a", size=WINDOW)

@@ -308,7 +308,7 @@ import geovision
 from geovision import storage
 from geovision.errors import StorageError
 from geovision.inference import Declared, scene
-from geovision.inference.rasters import Raster
+from geovision.inference.cog import Raster
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.readers.sar import Grid
 

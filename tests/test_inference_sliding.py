@@ -22,10 +22,10 @@ from geovision import registry
 from geovision.errors import GeovisionError, InputError, OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.mask import GivenMask
-from geovision.inference import Arrays, Workers, engine, over_map
+from geovision.inference import Arrays, Workers, _predict_raster, executor
 from geovision.inference.detections import peaks
-from geovision.inference.sliding import Answers, Job, Part, answer_run, merged, slide
-from geovision.inference.windows import Windows, starts, weight
+from geovision.inference.sliding_window import Answers, Job, Part, answer_run, merged, slide
+from geovision.inference.tiling import Windows, starts, weight
 from geovision.models.geomodel import GeoModel, Options
 from geovision.readers.sar import Grid
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
@@ -227,7 +227,7 @@ def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
     with pytest.raises(
         GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
     ):
-        slide(job(dies), tmp_path, engine.Workers(), lambda done, whole: None)
+        slide(job(dies), tmp_path, executor.Workers(), lambda done, whole: None)
 
 
 # --- models of masks and fields -------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
     there = {"radar": np.isfinite(radar), "terrain": np.isfinite(radar).any((0, 1))[None]}
     source = Arrays(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
     told: list[str] = []
-    found = over_map(
+    found = _predict_raster(
         model, source, tmp_path / "a", size=(24, 32), overlap=0.5, batch_size=3,
         progress=lambda what, done, whole: told.append(what),
     )  # fmt: skip
@@ -315,7 +315,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
     for workers in (None, Workers(1)):
-        found = over_map(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
+        found = _predict_raster(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
         assert found.skipped > 0
         results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
     for here, there in zip(*results, strict=True):
@@ -327,9 +327,9 @@ def test_windows_that_a_model_cannot_have(tmp_path: Path):
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
     with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
-        over_map(model, Arrays(MAP, nothing), tmp_path / "a")
+        _predict_raster(model, Arrays(MAP, nothing), tmp_path / "a")
     with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
-        over_map(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
+        _predict_raster(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
     assert list(tmp_path.iterdir()) == []
 
 

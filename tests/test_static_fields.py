@@ -15,8 +15,8 @@ import geovision
 from geovision.cli import main
 from geovision.datasets.rain_grids import TABLE, CoarseRain
 from geovision.errors import InputError
-from geovision.inference import grids as engine
-from geovision.inference.grids import apply_to_grids
+from geovision.inference import _predict_grid as engine
+from geovision.inference._predict_grid import apply_to_grids
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import align, brought_to, open_grid, reader
 

@@ -111,7 +111,7 @@ def archive(
 
 def _workers(count: int | None, scheduler: str | None, memory: str | None) -> Workers | None:
     from geovision.inference import Workers
-    from geovision.inference.engine import cores
+    from geovision.inference.executor import cores
 
     if scheduler and (count is not None or memory):
         raise OptionError("--scheduler has workers of its own; leave out --workers and --memory")

@@ -58,7 +58,7 @@ def grid(
     Coordinates, calendar, attributes and members are kept. Files are read and written piece by piece, so that
     they may be larger than memory. Days that are missing everywhere stay missing.
     """
-    from geovision.inference.grids import apply_to_grids
+    from geovision.inference._predict_grid import apply_to_grids
 
     opened = open_model(model, weights)
     files = {"precipitation": rain, **named(field or (), "--field", "NAME=FILE", str)}

@@ -19,7 +19,7 @@ import torch
 from geovision import _atomic_io
 from geovision.accelerate.optimized import PRECISIONS, prepare
 from geovision.errors import InputError, OptionError, StorageError, WeightsError
-from geovision.inference import engine
+from geovision.inference import executor
 from geovision.inference.inventory import ArchiveFile, Source, inventory
 from geovision.inference.rows import Reading, batch_size_for, read_frames, rows_of_files
 from geovision.inference.shards import Plan, Shard
@@ -114,7 +114,7 @@ class Summary:
 
 def archive(
     model: GeoModel, source: Source, out: str | Path, *,
-    reading: Reading | None = None, workers: engine.Workers | None = None,
+    reading: Reading | None = None, workers: executor.Workers | None = None,
     files_a_shard: int = FILES_A_SHARD, batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
@@ -148,7 +148,7 @@ def archive(
     batch_size = batch_size_for(model) if batch_size is None else batch_size
     _refuse(model, out, precision, files_a_shard, batch_size)
     reading = reading or Reading()
-    workers = workers or engine.Workers(engine.cores())
+    workers = workers or executor.Workers(executor.cores())
     if reading.sites:
         sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # is astropy there?
     folder = Path(out).absolute()
@@ -172,14 +172,14 @@ def archive(
 
 
 def _run(
-    table: Table, job: Job, plan: Plan, workers: engine.Workers, files_a_shard: int,
+    table: Table, job: Job, plan: Plan, workers: executor.Workers, files_a_shard: int,
     progress: Callable[[Progress], None],
 ) -> Summary:  # fmt: skip
     state, failed = Progress(files_in_all=plan.files()), {}
     state.files = state.files_in_all - plan.files_to_do()
     begun = time.perf_counter()
     progress(state)
-    for done in engine.run(partial(_shard, job), plan.shards(files_a_shard), workers):
+    for done in executor.run(partial(_shard, job), plan.shards(files_a_shard), workers):
         state.seconds = time.perf_counter() - begun
         if done.error:
             failed[done.piece.key] = f"{_span(done.piece)}: {done.error}"

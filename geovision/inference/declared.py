@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from geovision.errors import OptionError
-from geovision.inference import engine
-from geovision.inference.asking import layers_of
-from geovision.inference.rasters import storing
-from geovision.inference.windows import Windows
+from geovision.inference import executor
+from geovision.inference.cog import storing
+from geovision.inference.tiling import Windows
+from geovision.inference.window_predictor import layers_of
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import DecibelLimits
 from geovision.readers.sar import (
@@ -79,7 +79,7 @@ def on_map(
         warped = Path(beside) / folder.name  # messages, titles and the GeoJSON name what was given
         with storing(Path(beside)):
             write_map(
-                folder, warped, channels, source.pixel_size, crs=declared.crs, threads=engine.cores(),
+                folder, warped, channels, source.pixel_size, crs=declared.crs, threads=executor.cores(),
                 progress=lambda done, whole: told("warping", done, whole),
             )  # fmt: skip
         yield warped, replace(declared, quantity="power", crs="scene")

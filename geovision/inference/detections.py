@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.inference.sliding import Source
+from geovision.inference.sliding_window import Source
 from geovision.readers.sar import Grid, rasterio_module
 
 __all__ = ["Detection", "cover", "fractions", "geojson", "peaks"]

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from geovision import __version__, _atomic_io
 from geovision.errors import InputError
-from geovision.inference import engine, quicklook
-from geovision.inference.asking import asking, scratch_beside
+from geovision.inference import executor, quicklook
+from geovision.inference.cog import bounded, storing
 from geovision.inference.declared import Declared, limits_of, on_map, opened, taken
 from geovision.inference.detections import Detection, cover, geojson
-from geovision.inference.maps import Maps, merge
-from geovision.inference.rasters import bounded, storing
-from geovision.inference.sliding import Answers, Job, OneInput, slide
-from geovision.inference.windows import Windows
+from geovision.inference.mosaic import Maps, merge
+from geovision.inference.sliding_window import Answers, Job, OneInput, slide
+from geovision.inference.tiling import Windows
+from geovision.inference.window_predictor import asking, scratch_beside
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.physics.backscatter import DecibelLimits
@@ -68,7 +68,7 @@ def scene(
     model: GeoModel, path: str | Path, out: str | Path, declared: Declared, *, overlap: float = 0.5,
     least_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
     masks: Mapping[str, str | Path] | None = None, batch_size: int = 16, precision: str = "auto",
-    workers: engine.Workers | None = None, progress: SceneProgress | None = None, why: Why | None = None,
+    workers: executor.Workers | None = None, progress: SceneProgress | None = None, why: Why | None = None,
 ) -> SceneSummary:  # fmt: skip
     """Ask a model about every window of a radar scene, and write a map of what it says.
 
@@ -116,14 +116,14 @@ def scene(
         with scratch_beside(out.parent) as scratch:
             with storing(scratch):
                 counts = write_counts(
-                    given, grid, limits, scratch / "counts.tif", threads=min(engine.cores(), _READERS),
+                    given, grid, limits, scratch / "counts.tif", threads=min(executor.cores(), _READERS),
                     progress=lambda done, whole: told("averaging", done, whole),
                 )  # fmt: skip
             clock.lap("averaging")
             source = OneInput(source_spec.name, counts)
             job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
             answers = slide(
-                job, scratch, workers or engine.Workers(), lambda done, whole: told("asking", done, whole)
+                job, scratch, workers or executor.Workers(), lambda done, whole: told("asking", done, whole)
             )
             _some(answers, job, given)
             clock.lap("asking")

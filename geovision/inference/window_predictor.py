@@ -15,8 +15,8 @@ from torch import Tensor
 
 from geovision.accelerate.optimized import Prepared, prepare
 from geovision.errors import StorageError
-from geovision.inference import engine
-from geovision.inference.sliding import Ask
+from geovision.inference import executor
+from geovision.inference.sliding_window import Ask
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import read
 from geovision.spec import ClassTarget, Target
@@ -32,7 +32,7 @@ def layers_of(target: Target) -> tuple[str, ...]:
     return (target.name,)
 
 
-def asking(model: GeoModel, precision: str, workers: engine.Workers | None, scratch: Path) -> Ask:
+def asking(model: GeoModel, precision: str, workers: executor.Workers | None, scratch: Path) -> Ask:
     """What is asked about windows.
 
     Args:

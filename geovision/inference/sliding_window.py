@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geovision.errors import GeovisionError
-from geovision.inference import engine
-from geovision.inference.windows import Run, Windows, weight
+from geovision.inference import executor
+from geovision.inference.tiling import Run, Windows, weight
 from geovision.readers.sar import Grid
 
 __all__ = [
@@ -267,7 +267,9 @@ def _factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
     return factor
 
 
-def slide(job: Job, scratch: Path, workers: engine.Workers, progress: Callable[[int, int], None]) -> Answers:
+def slide(
+    job: Job, scratch: Path, workers: executor.Workers, progress: Callable[[int, int], None]
+) -> Answers:
     """Ask about every window.
 
     Args:
@@ -282,7 +284,7 @@ def slide(job: Job, scratch: Path, workers: engine.Workers, progress: Callable[[
     answers = Answers(job.windows, scratch)
     done, whole = 0, answers.asked.size
     progress(done, whole)
-    for piece in engine.run(partial(answer_run, job), job.windows.runs(RUN), workers):
+    for piece in executor.run(partial(answer_run, job), job.windows.runs(RUN), workers):
         if piece.error:
             raise GeovisionError(
                 f"windows {piece.piece.first} to {piece.piece.last - 1} of row {piece.piece.row} could not "

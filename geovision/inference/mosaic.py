@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geovision.inference.cog import Raster
 from geovision.inference.detections import Detection, fractions, peaks
-from geovision.inference.rasters import Raster
-from geovision.inference.sliding import Answers, Source, merged
+from geovision.inference.sliding_window import Answers, Source, merged
 from geovision.readers.sar import Grid
 
 __all__ = ["Maps", "merge"]

@@ -9,12 +9,12 @@ from typing import Any
 
 from geovision import __version__, _atomic_io
 from geovision.errors import InputError, OptionError
-from geovision.inference import engine
-from geovision.inference.asking import asking, layers_of, scratch_beside
-from geovision.inference.maps import merge
-from geovision.inference.rasters import bounded
-from geovision.inference.sliding import Job, Source, slide
-from geovision.inference.windows import Windows
+from geovision.inference import executor
+from geovision.inference.cog import bounded
+from geovision.inference.mosaic import merge
+from geovision.inference.sliding_window import Job, Source, slide
+from geovision.inference.tiling import Windows
+from geovision.inference.window_predictor import asking, layers_of, scratch_beside
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.readers.sar import Grid
@@ -44,7 +44,7 @@ class MapSummary:
 def over_map(
     model: GeoModel, source: Source, out: str | Path, *, size: tuple[int, int] | None = None,
     overlap: float = 0.5, least_valid: float = 0.25, batch_size: int = 16, precision: str = "auto",
-    workers: engine.Workers | None = None, progress: Callable[[str, int, int], None] | None = None,
+    workers: executor.Workers | None = None, progress: Callable[[str, int, int], None] | None = None,
 ) -> MapSummary:  # fmt: skip
     """Ask a model about every window of a map, and write what it says of each place.
 
@@ -76,7 +76,7 @@ def over_map(
     with scratch_beside(out.parent) as scratch:
         job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
         answers = slide(
-            job, scratch, workers or engine.Workers(), lambda done, whole: told("asking", done, whole)
+            job, scratch, workers or executor.Workers(), lambda done, whole: told("asking", done, whole)
         )
         if not answers.asked.any():
             raise InputError(
