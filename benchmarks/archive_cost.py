@@ -26,9 +26,9 @@ from rows import append
 
 import geovision
 from geovision.accelerate.optimized import prepare
+from geovision.allsky.camera_calibration import survey
+from geovision.allsky.frames import Row, batch_size_for, read_frames, rows_of_files
 from geovision.inference import Reading, Workers
-from geovision.inference.rows import Row, batch_size_for, read_frames, rows_of_files
-from geovision.inference.survey import survey
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.readers.images import rgb_counts

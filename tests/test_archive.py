@@ -35,11 +35,11 @@ from pyarrow.dataset import field
 
 import geovision
 from geovision._atomic_io import held
+from geovision.allsky.camera_calibration import survey
 from geovision.errors import InputError, OptionError, StorageError
 from geovision.inference import Reading, Workers
 from geovision.inference.inventory import ArchiveFile, inventory
 from geovision.inference.shards import Plan, Shard
-from geovision.inference.survey import survey
 from geovision.models.geomodel import GeoModel
 from geovision.physics.sun_moon import sun_elevation
 from geovision.readers.allsky import Frame, Stretch, write_pgm

@@ -17,11 +17,11 @@ from commands import ran
 from PIL import Image
 
 import geovision
+from geovision.allsky._keogram import Chosen, Keogram, Meridian, keogram
+from geovision.allsky._occurrence import Occurrence, occurrence
+from geovision.allsky.plot import keogram_figure, occurrence_figure
 from geovision.errors import InputError, OptionError
 from geovision.inference import Reading, Workers
-from geovision.inference.figures import keogram_figure, occurrence_figure
-from geovision.inference.keogram import Chosen, Keogram, Meridian, keogram
-from geovision.inference.occurrence import Occurrence, occurrence
 from geovision.inference.shards import Shard
 from geovision.inference.table import Table
 from geovision.physics.magnetic import dipole_bearing, dipole_pole, magnetic_local_time
@@ -157,7 +157,7 @@ def test_what_is_not_there_cannot_be_drawn(table: Path, streams: Path):
 
 
 def test_a_night_that_is_too_long_is_refused(streams: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("geovision.inference.keogram.MOST_FRAMES", 12)
+    monkeypatch.setattr("geovision.allsky._keogram.MOST_FRAMES", 12)
     with pytest.raises(OptionError, match="13 frames or more; a keogram has at most 12: choose a date"):
         keogram(streams / "gill", reading=GREY)
 

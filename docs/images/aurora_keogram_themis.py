@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 import geovision
+from geovision.allsky._keogram import keogram
+from geovision.allsky.camera_calibration import survey
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import Reading, Workers
-from geovision.inference.keogram import keogram
-from geovision.inference.survey import survey
 from geovision.registry import find_task
 
 SITE = {"gill": (56.38, -94.64)}

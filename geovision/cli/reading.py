@@ -95,8 +95,8 @@ def surveyed(
     wanted = {ESTIMATE: ESTIMATE in (stretch or ()), FIND: FIND in (circle or ())}
     if not any(wanted.values()):
         return reading
-    from geovision.inference.rows import Reading as Stored
-    from geovision.inference.survey import survey
+    from geovision.allsky.camera_calibration import survey
+    from geovision.allsky.frames import Reading as Stored
     from geovision.inference.table import Table
 
     table = Table(out)

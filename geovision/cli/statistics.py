@@ -24,7 +24,7 @@ from geovision.cli.reading import (
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:
-    from geovision.inference.keogram import Chosen
+    from geovision.allsky._keogram import Chosen
 
 __all__ = ["register"]
 
@@ -104,8 +104,8 @@ def keogram(
 
     Of a table, frames are read as it was made. Prints the paths of the figure and of its numbers.
     """
-    from geovision.inference.keogram import Meridian
-    from geovision.inference.keogram import keogram as collect
+    from geovision.allsky._keogram import Meridian
+    from geovision.allsky._keogram import keogram as collect
     from geovision.inference.table import Table
 
     chosen = _chosen(station, device, date, begin, end)
@@ -150,8 +150,8 @@ def occurrence(
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
 ) -> None:
     """Tell how often each class occurs: shares of frames, with bootstrap intervals over nights."""
-    from geovision.inference.occurrence import EXCLUDED
-    from geovision.inference.occurrence import occurrence as count
+    from geovision.allsky._occurrence import EXCLUDED
+    from geovision.allsky._occurrence import occurrence as count
 
     found = count(
         table, by.value, sites=parse_sites(site), exclude=exclude or EXCLUDED,
@@ -174,7 +174,7 @@ _HINTS = {"twilight": "; give --site"}
 def _chosen(
     station: str | None, device: str | None, date: str | None, begin: str | None, end: str | None
 ) -> Chosen:
-    from geovision.inference.keogram import Chosen
+    from geovision.allsky._keogram import Chosen
 
     if date and (begin or end):
         raise OptionError("--date is a whole day; leave it out, or --from and --to")

@@ -18,10 +18,10 @@ import torch
 
 from geovision import _atomic_io
 from geovision.accelerate.optimized import PRECISIONS, prepare
+from geovision.allsky.frames import Reading, batch_size_for, read_frames, rows_of_files
 from geovision.errors import InputError, OptionError, StorageError, WeightsError
 from geovision.inference import executor
 from geovision.inference.inventory import ArchiveFile, Source, inventory
-from geovision.inference.rows import Reading, batch_size_for, read_frames, rows_of_files
 from geovision.inference.shards import Plan, Shard
 from geovision.inference.table import MODEL, Table
 from geovision.models.geomodel import GeoModel

@@ -195,7 +195,7 @@ def schema(classes: Sequence[str]) -> pyarrow.Schema:
     """Columns of the table; ``station`` and ``date`` are in the folders' names too."""
     import pyarrow as pa
 
-    from geovision.inference.rows import FLAGS
+    from geovision.allsky.frames import FLAGS
 
     return pa.schema([
         ("time", pa.timestamp("us", tz="UTC")), ("device", pa.string()), ("path", pa.string()),

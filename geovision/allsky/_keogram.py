@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from geovision import _atomic_io
+from geovision.allsky.frames import FLAGS, Reading, read_frames
+from geovision.allsky.plot import keogram_figure
 from geovision.errors import InputError, OptionError
-from geovision.inference.figures import keogram_figure
 from geovision.inference.inventory import Source, inventory
-from geovision.inference.rows import FLAGS, Reading, read_frames
 from geovision.inference.shards import Plan
 from geovision.inference.table import Table, read_table
 from geovision.physics.magnetic import dipole_bearing

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geovision.inference.rows import FLAGS
+from geovision.allsky.frames import FLAGS
 from geovision.plots import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from geovision.inference.keogram import Keogram
-    from geovision.inference.occurrence import Occurrence
+    from geovision.allsky._keogram import Keogram
+    from geovision.allsky._occurrence import Occurrence
 
 __all__ = ["keogram_figure", "occurrence_figure"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from geovision.allsky.frames import Reading, read_frames
 from geovision.errors import InputError
 from geovision.inference.inventory import Source, inventory
-from geovision.inference.rows import Reading, read_frames
 from geovision.inference.shards import Plan
 from geovision.readers.allsky import Circle, Frame, Stretch, estimate_stretch, find_circle
 

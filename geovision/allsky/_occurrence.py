@@ -18,9 +18,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from geovision import _atomic_io
+from geovision.allsky.frames import FLAGS, TWILIGHT, Reading
+from geovision.allsky.plot import occurrence_figure
 from geovision.errors import InputError, OptionError
-from geovision.inference.figures import occurrence_figure
-from geovision.inference.rows import FLAGS, TWILIGHT, Reading
 from geovision.inference.table import UNKNOWN, Table, open_table
 from geovision.physics.magnetic import magnetic_local_time
 from geovision.physics.sun_moon import sun_elevation
