@@ -1,4 +1,4 @@
-"""Largest resident memory of `geovision.inference.scene` on scenes of 30,000 x 30,000 pixels.
+"""Largest resident memory of `geovision.sar.scene` on scenes of 30,000 x 30,000 pixels.
 
 Once in pixels of 10 m, once in pixels of the model's own 500 m. The file is sparse: a swath lies across
 it from corner to corner, and the rest has no data. Each case runs in a process of its own.
@@ -27,9 +27,10 @@ from rasterio.windows import Window
 from rows import append
 
 import geovision
-from geovision.inference import Declared, scene
+from geovision.inference import Declared
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.provenance import commit
+from geovision.sar import scene
 
 TABLE = Path(__file__).with_suffix(".csv")
 

@@ -1,4 +1,4 @@
-"""Windows per second of `geovision.inference.scene` beside the bare network and beside a plain loop.
+"""Windows per second of `geovision.sar.scene` beside the bare network and beside a plain loop.
 
 bare: the network as the engine prepares it, fed with ready float windows that lie in memory. asking: the
 engine's own part, from counts on disk to answers of all windows. whole: the whole command, from the scene
@@ -28,7 +28,7 @@ from rows import append
 
 import geovision
 from geovision.accelerate.optimized import prepare
-from geovision.inference import Declared, Workers, scene
+from geovision.inference import Declared, Workers
 from geovision.inference.sliding_window import Job, OneInput, slide
 from geovision.inference.tiling import Windows, weight
 from geovision.inference.window_predictor import Loaded
@@ -36,6 +36,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit
 from geovision.readers.sar import model_grid, open_scene, write_counts
+from geovision.sar import scene
 
 TABLE = Path(__file__).with_suffix(".csv")
 

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 import geovision
 from geovision.datasets.synthetic import sar_scene
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.inference import Declared, Workers, scene
-from geovision.inference.quicklook import graticule
+from geovision.inference import Declared, Workers
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
 from geovision.readers.sar import Grid, model_grid, open_scene, write_counts
+from geovision.sar import scene
+from geovision.sar.quicklook import graticule
 
 FLAT = {"cross_pol": DecibelLimits(-40, -5), "co_pol": DecibelLimits(-30, 0)}
 DB = Declared("db", limits=FLAT)

@@ -23,11 +23,11 @@ from geovision.errors import GeovisionError, InputError, OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.mask import GivenMask
 from geovision.inference import Arrays, Workers, _predict_raster, executor
-from geovision.inference.detections import peaks
 from geovision.inference.sliding_window import Answers, Job, Part, answer_run, merged, slide
 from geovision.inference.tiling import Windows, starts, weight
 from geovision.models.geomodel import GeoModel, Options
 from geovision.readers.sar import Grid
+from geovision.sar.detections import peaks
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
 
 MAP = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))

@@ -22,9 +22,10 @@ from scenes import CHANNELS, places, quiet, sphere
 import geovision
 from geovision.cli import main
 from geovision.errors import InputError, MissingExtraError, OptionError, UnreadableFileError
-from geovision.inference import Declared, scene
+from geovision.inference import Declared
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.readers.sar import is_safe, open_scene, safe, write_map
+from geovision.sar import scene
 
 needs_satpy = pytest.mark.skipif(
     not all(find_spec(name) for name in ("satpy", "rioxarray", "geotiepoints", "defusedxml")),

@@ -14,9 +14,10 @@ from PIL import Image
 
 import geovision
 from geovision.datasets.synthetic import sar_scene, sar_sea
-from geovision.inference import Declared, scene
+from geovision.inference import Declared
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.registry import find_task
+from geovision.sar import scene
 
 EPOCHS = 30
 

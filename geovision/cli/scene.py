@@ -92,7 +92,7 @@ def scene(
     """
     opened = open_model(model, weights)
     from geovision.inference import Declared, Workers
-    from geovision.inference import scene as run
+    from geovision.sar import scene as run
 
     declared = Declared(
         None if quantity is None else quantity.value,

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.inference.cog import Raster
-from geovision.inference.detections import Detection, fractions, peaks
 from geovision.inference.sliding_window import Answers, Source, merged
 from geovision.readers.sar import Grid
+from geovision.sar.detections import Detection, fractions, peaks
 
 __all__ = ["Maps", "merge"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.inference.detections import Detection
 from geovision.plots import new_figure
 from geovision.readers.sar import Grid
+from geovision.sar.detections import Detection
 
 __all__ = ["draw", "graticule"]
 

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from geovision import __version__, _atomic_io
 from geovision.errors import InputError
-from geovision.inference import executor, quicklook
+from geovision.inference import executor
 from geovision.inference.cog import bounded, storing
-from geovision.inference.declared import Declared, limits_of, on_map, opened, taken
-from geovision.inference.detections import Detection, cover, geojson
 from geovision.inference.mosaic import Maps, merge
 from geovision.inference.sliding_window import Answers, Job, OneInput, slide
 from geovision.inference.tiling import Windows
@@ -27,6 +25,9 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.physics.backscatter import DecibelLimits
 from geovision.readers.sar import CountsRaster, Grid, RadarScene, write_counts
+from geovision.sar import quicklook
+from geovision.sar.detections import Detection, cover, geojson
+from geovision.sar.scene_config import Declared, limits_of, on_map, opened, taken
 
 __all__ = ["SceneProgress", "SceneSummary", "Why", "scene"]
 
