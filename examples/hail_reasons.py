@@ -23,7 +23,7 @@ from hail_study import WHOLE, Study, arguments, write_rows
 import geovision
 from geovision.datasets.base import Sample, collate
 from geovision.explanation import Tally
-from geovision.explanation.left_out import left_out
+from geovision.explanation.ablation import left_out
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 

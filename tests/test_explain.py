@@ -20,8 +20,8 @@ from geovision import registry
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, MissingExtraError, OptionError
 from geovision.explanation import METHODS, Explanation, Window
-from geovision.explanation.placement import place
-from geovision.explanation.question import ORIENTATIONS
+from geovision.explanation.geometry import place
+from geovision.explanation.target import ORIENTATIONS
 from geovision.heads.classification import ClassificationHead
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Channel, ClassTarget, InputSpec, ModelSpec
@@ -231,11 +231,11 @@ def test_integrated_gradients_are_complete(spec: ModelSpec):
 
 
 def test_steps_are_doubled_only_where_none_are_asked_for(monkeypatch: pytest.MonkeyPatch):
-    from geovision.explanation import attribution
+    from geovision.explanation import input_attribution
 
     model = tiny(registry.find_model("polarlow-tiny"), size=(32, 32))
     x, method = sample_for(model), "integrated-gradients"
-    monkeypatch.setattr(attribution, "STEPS", 5)
+    monkeypatch.setattr(input_attribution, "STEPS", 5)
     coarse = geovision.explain(model, x, method=method, steps=5)
     found = geovision.explain(model, x, method=method)
     assert coarse.settings.steps == 5

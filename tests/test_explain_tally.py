@@ -14,7 +14,7 @@ from commands import ran
 import geovision
 from geovision.datasets.hail_samples import HailSamples
 from geovision.explanation import Completeness, Explanation, InputMap, Settings, Tally, Window
-from geovision.explanation.tally import LEFT_OUT
+from geovision.explanation.aggregate import LEFT_OUT
 
 
 def explanation(

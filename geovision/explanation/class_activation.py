@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from geovision.errors import OptionError
 from geovision.explanation.layers import as_maps, map_layers, views
-from geovision.explanation.question import Question
+from geovision.explanation.target import Question
 
 __all__ = ["class_activation", "straightened", "weighted"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geovision.errors import MissingExtraError, OptionError
 from geovision.explanation.layers import views
-from geovision.explanation.question import Question
+from geovision.explanation.target import Question
 
 __all__ = ["deeplift"]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import OptionError, nearest
-from geovision.explanation.question import Question
+from geovision.explanation.target import Question
 
 __all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
 

@@ -21,7 +21,7 @@ from geovision.accelerate.fusion import joined
 from geovision.errors import OptionError
 from geovision.explanation.class_activation import straightened, weighted
 from geovision.explanation.layers import chosen_layer, views
-from geovision.explanation.question import Question
+from geovision.explanation.target import Question
 from geovision.heads.classification import NormalisedHead
 from geovision.models.example_inputs import generated_inputs
 from geovision.models.geomodel import GeoModel

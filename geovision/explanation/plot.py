@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.explanation.explanation import Explanation
-from geovision.explanation.placement import Window
+from geovision.explanation.geometry import Window
+from geovision.explanation.result import Explanation
 from geovision.plots import new_figure
 
 if TYPE_CHECKING:

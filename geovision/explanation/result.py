@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision._atomic_io import write_files
-from geovision.explanation.placement import Window
-from geovision.explanation.settings import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.explanation.config import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.explanation.geometry import Window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -196,7 +196,7 @@ class Explanation:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from geovision.explanation.figure import overlay
+        from geovision.explanation.plot import overlay
 
         return overlay(self)
 

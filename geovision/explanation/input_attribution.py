@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from geovision.errors import MissingExtraError, OptionError
-from geovision.explanation.explanation import Completeness
-from geovision.explanation.question import Question
+from geovision.explanation.result import Completeness
+from geovision.explanation.target import Question
 from geovision.spec import InputSpec
 
 __all__ = ["MOST_STEPS", "STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geovision.errors import OptionError
-from geovision.explanation.question import answering
+from geovision.explanation.target import answering
 from geovision.models.geomodel import GeoModel, Output
 from geovision.spec import ClassTarget
 
