@@ -32,9 +32,9 @@ import torch
 from rows import append
 
 import geovision
+from geovision.attribution import Explanation
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
-from geovision.explanation import Explanation
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.registry import find_task

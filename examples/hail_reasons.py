@@ -21,9 +21,9 @@ import numpy as np
 from hail_study import WHOLE, Study, arguments, write_rows
 
 import geovision
+from geovision.attribution import Tally
+from geovision.attribution.ablation import left_out
 from geovision.datasets.base import Sample, collate
-from geovision.explanation import Tally
-from geovision.explanation.ablation import left_out
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 

@@ -15,9 +15,9 @@ from geovision.spec import ClassTarget, Grids, ModelSpec, Recipe, resolve
 if TYPE_CHECKING:
     import pyarrow
 
+    from geovision.attribution import Explanation
     from geovision.datasets.base import GeoDataset
     from geovision.evaluation import Report
-    from geovision.explanation import Explanation
     from geovision.inference import Progress, Reading, Summary, Workers
     from geovision.models.geomodel import GeoModel
 
@@ -394,7 +394,7 @@ def explain(
         InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
         MissingExtraError: captum is not installed, for integrated gradients, deeplift and occlusion.
     """
-    settings = resolve("geovision.explanation:Settings")(
+    settings = resolve("geovision.attribution:Settings")(
         method=method,
         layer=layer,
         steps=steps,
@@ -403,4 +403,4 @@ def explain(
         batch_size=batch_size,
         orientations=orientations,
     )
-    return resolve("geovision.explanation:explain")(model, source, target=target, settings=settings)
+    return resolve("geovision.attribution:explain")(model, source, target=target, settings=settings)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 import geovision
 from geovision import registry
+from geovision.attribution import METHODS, Explanation, Window
+from geovision.attribution.geometry import place
+from geovision.attribution.target import ORIENTATIONS
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, MissingExtraError, OptionError
-from geovision.explanation import METHODS, Explanation, Window
-from geovision.explanation.geometry import place
-from geovision.explanation.target import ORIENTATIONS
 from geovision.heads.classification import ClassificationHead
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Channel, ClassTarget, InputSpec, ModelSpec
@@ -231,7 +231,7 @@ def test_integrated_gradients_are_complete(spec: ModelSpec):
 
 
 def test_steps_are_doubled_only_where_none_are_asked_for(monkeypatch: pytest.MonkeyPatch):
-    from geovision.explanation import input_attribution
+    from geovision.attribution import input_attribution
 
     model = tiny(registry.find_model("polarlow-tiny"), size=(32, 32))
     x, method = sample_for(model), "integrated-gradients"

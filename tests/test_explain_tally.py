@@ -12,9 +12,9 @@ import pytest
 from commands import ran
 
 import geovision
+from geovision.attribution import Completeness, Explanation, InputMap, Settings, Tally, Window
+from geovision.attribution.aggregate import LEFT_OUT
 from geovision.datasets.hail_samples import HailSamples
-from geovision.explanation import Completeness, Explanation, InputMap, Settings, Tally, Window
-from geovision.explanation.aggregate import LEFT_OUT
 
 
 def explanation(

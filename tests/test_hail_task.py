@@ -11,10 +11,10 @@ import torch
 
 import geovision
 from geovision import registry
+from geovision.attribution.ablation import left_out
+from geovision.attribution.target import baseline
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
-from geovision.explanation.ablation import left_out
-from geovision.explanation.target import baseline
 from geovision.tasks.hail import CAUTIONS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
 
 TINY = {"width": 4, "kernel": 3, "unet_width": 4}

@@ -13,7 +13,7 @@ from geovision.cli.models import open_model
 from geovision.cli.output import FileNames, Format, examples, say, write_rows
 
 if TYPE_CHECKING:
-    from geovision.explanation import Explanation
+    from geovision.attribution import Explanation
 
 __all__ = ["register"]
 
@@ -84,7 +84,7 @@ def explain(
     others are explained, and the exit code is 1. Of several files whose contributions add up,
     means.METHOD.csv and .png have what each channel adds on the mean, and what is lost without each source.
     """
-    from geovision.explanation import COMPLETE_METHODS, TOLERANCE, Settings, Tally, check, explain_source
+    from geovision.attribution import COMPLETE_METHODS, TOLERANCE, Settings, Tally, check, explain_source
     from geovision.models.input_items import attribute_of, iter_sources
 
     settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)

@@ -18,10 +18,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geovision.accelerate.fusion import joined
+from geovision.attribution.class_activation import straightened, weighted
+from geovision.attribution.layers import chosen_layer, views
+from geovision.attribution.target import Question
 from geovision.errors import OptionError
-from geovision.explanation.class_activation import straightened, weighted
-from geovision.explanation.layers import chosen_layer, views
-from geovision.explanation.target import Question
 from geovision.heads.classification import NormalisedHead
 from geovision.models.example_inputs import generated_inputs
 from geovision.models.geomodel import GeoModel

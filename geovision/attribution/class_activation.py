@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geovision.attribution.layers import as_maps, map_layers, views
+from geovision.attribution.target import Question
 from geovision.errors import OptionError
-from geovision.explanation.layers import as_maps, map_layers, views
-from geovision.explanation.target import Question
 
 __all__ = ["class_activation", "straightened", "weighted"]
 

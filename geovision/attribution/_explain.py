@@ -9,16 +9,16 @@ import numpy as np
 from torch import Tensor
 
 from geovision.accelerate._cpu_features import subnormals_as_zero
+from geovision.attribution.ablation import left_out
+from geovision.attribution.class_activation import class_activation
+from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.attribution.deeplift import deeplift
+from geovision.attribution.geometry import place
+from geovision.attribution.input_attribution import completeness, integrated_gradients, occlusion, patch
+from geovision.attribution.layers import as_maps, channel_names, chosen_layer, named_layer
+from geovision.attribution.result import Completeness, Explanation, InputMap
+from geovision.attribution.target import Question, answering, check_target, is_map
 from geovision.errors import OptionError
-from geovision.explanation.ablation import left_out
-from geovision.explanation.class_activation import class_activation
-from geovision.explanation.config import COMPLETE_METHODS, LAYER_METHODS, Settings
-from geovision.explanation.deeplift import deeplift
-from geovision.explanation.geometry import place
-from geovision.explanation.input_attribution import completeness, integrated_gradients, occlusion, patch
-from geovision.explanation.layers import as_maps, channel_names, chosen_layer, named_layer
-from geovision.explanation.result import Completeness, Explanation, InputMap
-from geovision.explanation.target import Question, answering, check_target, is_map
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import Source, iter_sources
 from geovision.spec import InputSpec

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from geovision.attribution.target import answering
 from geovision.errors import OptionError
-from geovision.explanation.target import answering
 from geovision.models.geomodel import GeoModel, Output
 from geovision.spec import ClassTarget
 

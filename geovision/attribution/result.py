@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision._atomic_io import write_files
-from geovision.explanation.config import COMPLETE_METHODS, LAYER_METHODS, Settings
-from geovision.explanation.geometry import Window
+from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.attribution.geometry import Window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -196,7 +196,7 @@ class Explanation:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from geovision.explanation.plot import overlay
+        from geovision.attribution.plot import overlay
 
         return overlay(self)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.explanation.geometry import Window
-from geovision.explanation.result import Explanation
+from geovision.attribution.geometry import Window
+from geovision.attribution.result import Explanation
 from geovision.plots import new_figure
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geovision.attribution.target import Question
 from geovision.errors import OptionError, nearest
-from geovision.explanation.target import Question
 
 __all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geovision.attribution.layers import views
+from geovision.attribution.target import Question
 from geovision.errors import MissingExtraError, OptionError
-from geovision.explanation.layers import views
-from geovision.explanation.target import Question
 
 __all__ = ["deeplift"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geovision._atomic_io import write_files
-from geovision.explanation.result import Explanation
+from geovision.attribution.result import Explanation
 from geovision.plots import new_figure
 
 if TYPE_CHECKING:

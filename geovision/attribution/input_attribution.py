@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from geovision.attribution.result import Completeness
+from geovision.attribution.target import Question
 from geovision.errors import MissingExtraError, OptionError
-from geovision.explanation.result import Completeness
-from geovision.explanation.target import Question
 from geovision.spec import InputSpec
 
 __all__ = ["MOST_STEPS", "STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]

@@ -1,0 +1,27 @@
+"""What in a picture speaks for an answer: one mechanism for every model of the registry."""
+
+from geovision.attribution._explain import check, explain, explain_source
+from geovision.attribution.aggregate import Tally
+from geovision.attribution.config import COMPLETE_METHODS, METHODS, Settings
+from geovision.attribution.geometry import Window
+from geovision.attribution.input_attribution import TOLERANCE
+from geovision.attribution.layers import map_layers
+from geovision.attribution.result import Completeness, Explanation, InputMap
+from geovision.attribution.target import Question
+
+__all__ = [
+    "COMPLETE_METHODS",
+    "METHODS",
+    "TOLERANCE",
+    "Completeness",
+    "Explanation",
+    "InputMap",
+    "Question",
+    "Settings",
+    "Tally",
+    "Window",
+    "check",
+    "explain",
+    "explain_source",
+    "map_layers",
+]
