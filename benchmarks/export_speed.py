@@ -44,7 +44,7 @@ def main() -> None:
 
     import geovision
     from geovision.provenance import commit
-    from geovision.serve.graphs import make_graphs
+    from geovision.serve.exported_models import make_graphs
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

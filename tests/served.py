@@ -14,10 +14,10 @@ from typing import Any
 
 import uvicorn
 
-from geovision.serve.answers import Answers
 from geovision.serve.app import build
 from geovision.serve.limits import Limits
-from geovision.serve.run import Address, configured
+from geovision.serve.predictor import Answers
+from geovision.serve.server import Address, configured
 from geovision.web import Mode, lay_out
 
 __all__ = ["Reply", "Server", "serving"]

@@ -343,7 +343,7 @@ def test_a_crowd_is_shed_and_everyone_is_told(exported: Path, tmp_path: Path):
         free.wait(20)
         return real(questions)
 
-    from geovision.serve.answers import Answers
+    from geovision.serve.predictor import Answers
 
     limits = Limits(rate=0, waiting=4, workers=1, batch=2)
     real = Answers(exported, limits).answer_all
@@ -447,9 +447,9 @@ def test_the_server_keeps_to_its_document(server: Server):
 
 
 def test_the_quick_graph_answers_like_the_whole_one(model: GeoModel, tmp_path: Path):
-    from geovision.serve.answers import Answers
-    from geovision.serve.desk import Question
-    from geovision.serve.graphs import make_graphs
+    from geovision.serve.batching import Question
+    from geovision.serve.exported_models import make_graphs
+    from geovision.serve.predictor import Answers
 
     folder = model.save(tmp_path / "model")
     graphs = make_graphs(tmp_path, partial(geovision.load, folder))

@@ -17,13 +17,13 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from geovision import __version__
-from geovision.serve.counters import Counters
-from geovision.serve.desk import AnswerAll, Desk, Question
-from geovision.serve.documents import PICTURE, REFUSALS, Answer, Health, Model
-from geovision.serve.gate import Gate
-from geovision.serve.intake import Intake
+from geovision.serve.batching import AnswerAll, Desk, Question
 from geovision.serve.limits import Limits
-from geovision.serve.refusals import Refused, TooManyFromOne
+from geovision.serve.middleware import Gate
+from geovision.serve.prometheus import Counters
+from geovision.serve.request_errors import Refused, TooManyFromOne
+from geovision.serve.schemas import PICTURE, REFUSALS, Answer, Health, Model
+from geovision.serve.uploads import Intake
 
 __all__ = ["build"]
 
@@ -33,7 +33,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
 
     Args:
         about: What is served, `geovision.export.describe`.
-        answer_all: From questions to answers, see `geovision.serve.desk.Desk`.
+        answer_all: From questions to answers, see `geovision.serve.batching.Desk`.
         site: Folder of the page.
         limits: How much it takes on.
     """

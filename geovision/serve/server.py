@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geovision.errors import MissingExtraError, OptionError
-from geovision.serve.answers import Answers
-from geovision.serve.graphs import make_graphs
+from geovision.serve.exported_models import make_graphs
 from geovision.serve.limits import Limits
+from geovision.serve.predictor import Answers
 from geovision.web import Mode, lay_out
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(
     """Export a model, lay out its page, and serve both until interrupted.
 
     Args:
-        open_model: Gives the model, see `geovision.serve.graphs.make_graphs`.
+        open_model: Gives the model, see `geovision.serve.exported_models.make_graphs`.
         mode: ``"device"``: the page computes in the browser; the server's answers stay there for programs.
         int8: The graph in 8 bits: smaller and faster, and nearly the same answers.
         ready: Is told the page's address once it can be opened.
@@ -87,7 +87,7 @@ def configured(app: FastAPI, limits: Limits, address: Address) -> uvicorn.Config
     """How uvicorn serves an application."""
     import uvicorn
 
-    from geovision.serve.patience import patient
+    from geovision.serve.timeouts import patient
 
     return uvicorn.Config(
         app, http=patient(limits.upload_seconds),

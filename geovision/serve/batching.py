@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geovision.serve.limits import Limits
-from geovision.serve.refusals import Busy
+from geovision.serve.request_errors import Busy
 
 __all__ = ["Answer", "AnswerAll", "Desk", "Question"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from geovision import onnx_runtime
-from geovision.serve.desk import Answer, Question
-from geovision.serve.intake import check_header
+from geovision.serve.batching import Answer, Question
 from geovision.serve.limits import Limits
-from geovision.serve.refusals import Refused, Unanswerable
+from geovision.serve.request_errors import Refused, Unanswerable
+from geovision.serve.uploads import check_header
 from geovision.web import check_page
 
 __all__ = ["MAP", "Answers"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geovision.serve.answers import MAP
+from geovision.serve.predictor import MAP
 
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel

@@ -17,7 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from geovision.serve.limits import FORMATS, Limits
-from geovision.serve.refusals import Busy, NotAPicture, Refused, TooLarge, TooSlow, Unanswerable
+from geovision.serve.request_errors import Busy, NotAPicture, Refused, TooLarge, TooSlow, Unanswerable
 
 __all__ = ["Intake", "check_header"]
 
