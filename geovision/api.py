@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geovision import registry
 from geovision.errors import OptionError, WeightsNotAvailable
-from geovision.hub.address import PREFIX
+from geovision.hub.repo_id import PREFIX
 from geovision.spec import ClassTarget, Grids, ModelSpec, Recipe, resolve
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from geovision.datasets.ccsn import CCSN
 from geovision.datasets.downloads import RemoteFile
 from geovision.datasets.synthetic.sky import write
 from geovision.errors import DownloadError, StorageError, UnknownDatasetError
-from geovision.hub import archive, download, transfer
+from geovision.hub import download, http, unzip
 from geovision.hub.download import RECEIPT
-from geovision.hub.transfer import Patience
+from geovision.hub.http import Patience
 
 DOI = "doi:10.7910/DVN/CADDPD"
 RECORD = "/api/datasets/:persistentId/"
@@ -236,9 +236,9 @@ def test_another_version_under_the_same_address_begins_anew(server, tmp_path):
     server.files[FILE] = b"a" * 9000
     server.break_after = [4000, 0, 0, 0]
     with pytest.raises(DownloadError):
-        transfer.fetch(file, tmp_path / "table.csv", patience=HASTY)
+        http.fetch(file, tmp_path / "table.csv", patience=HASTY)
     server.files[FILE], server.etag = b"b" * 7000, '"two"'
-    transfer.fetch(file, tmp_path / "table.csv", patience=HASTY)
+    http.fetch(file, tmp_path / "table.csv", patience=HASTY)
     assert server.asked_for(FILE)[-1] == ("bytes=4000-", 200)
     assert (tmp_path / "table.csv").read_bytes() == b"b" * 7000
 
@@ -249,11 +249,11 @@ def test_a_wrong_seam_is_found_by_the_checksum_and_fetched_again(server, tmp_pat
     server.files[FILE] = body
     server.break_after = [4000, 0, 0, 0]
     with pytest.raises(DownloadError):
-        transfer.fetch(file, tmp_path / "a.bin", patience=HASTY)
+        http.fetch(file, tmp_path / "a.bin", patience=HASTY)
     part = tmp_path / "a.bin.part"
     part.write_bytes(b"\0" * 4000)  # a disk or proxy that spoilt it
     server.requests.clear()
-    transfer.fetch(file, tmp_path / "a.bin", patience=HASTY)
+    http.fetch(file, tmp_path / "a.bin", patience=HASTY)
     assert server.asked_for(FILE) == [("bytes=4000-", 206), (None, 200)]
     assert (tmp_path / "a.bin").read_bytes() == body
     assert not part.exists()
@@ -395,7 +395,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(server, pictures, tm
 def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, monkeypatch):
     body = zipped(pictures)
     serve_record(server, body)
-    written = transfer._write_all
+    written = http._write_all
 
     def full(stream, chunk):
         if stream.name.endswith("CCSN_v2.zip.part") and stream.tell() + len(chunk) > 6000:
@@ -403,7 +403,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, mo
             raise OSError(errno.ENOSPC, "No space left on device")
         written(stream, chunk)
 
-    monkeypatch.setattr(transfer, "_write_all", full)
+    monkeypatch.setattr(http, "_write_all", full)
     with pytest.raises(StorageError, match=r"CCSN_v2.zip.part: could not be written \(No space left"):
         fetch_ccsn(server, tmp_path)
     monkeypatch.undo()
@@ -456,7 +456,7 @@ def test_no_path_leaves_the_folder(tmp_path, name):
     root.mkdir()
     packed = make_zip(tmp_path / "evil.zip", {"Ac/fine.jpg": b"fine", name: b"evil"})
     with pytest.raises(DownloadError, match="leads out of its folder; nothing was unpacked"):
-        archive.unpack(packed, root)
+        unzip.unpack(packed, root)
     assert list(root.iterdir()) == []
     assert not (tmp_path / "out.jpg").exists()
 
@@ -466,16 +466,16 @@ def test_links_and_twins_and_bombs_are_refused(tmp_path):
     root.mkdir()
     link = make_zip(tmp_path / "link.zip", {"Ac/a.jpg": b"/etc/passwd"}, mode=stat.S_IFLNK | 0o777)
     with pytest.raises(DownloadError, match="is a link; refused"):
-        archive.unpack(link, root)
+        unzip.unpack(link, root)
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as opened:
         opened.writestr("a.jpg", b"1")
         with pytest.warns(UserWarning, match="Duplicate name"):
             opened.writestr("a.jpg", b"2")
     with pytest.raises(DownloadError, match="two files have the same name"):
-        archive.unpack(tmp_path / "two.zip", root)
+        unzip.unpack(tmp_path / "two.zip", root)
     bomb = make_zip(tmp_path / "bomb.zip", {"a.jpg": bytes(5_000_000)})
     with pytest.raises(DownloadError, match="decompression bomb"):
-        archive.unpack(bomb, root)
+        unzip.unpack(bomb, root)
     assert list(root.iterdir()) == []
 
 
@@ -487,16 +487,16 @@ def test_a_damaged_archive_leaves_no_half_file(tmp_path):
     raw[500] ^= 0xFF
     packed.write_bytes(raw)
     with pytest.raises(DownloadError, match="damaged, or no zip archive"):
-        archive.unpack(packed, root)
+        unzip.unpack(packed, root)
     assert list(root.iterdir()) == []
     packed.write_bytes(b"<html>")
     with pytest.raises(DownloadError, match="damaged, or no zip archive"):
-        archive.unpack(packed, root)
+        unzip.unpack(packed, root)
 
 
 def test_the_top_folder_is_left_out_only_where_it_is_the_only_one(tmp_path):
     one = make_zip(tmp_path / "one.zip", {"top/Ac/a.jpg": b"1", "top/readme.txt": b"2", ".DS_Store": b"3"})
-    assert archive.unpack(one, tmp_path / "one", strip_top=True) == {"Ac/a.jpg": 1, "readme.txt": 1}
+    assert unzip.unpack(one, tmp_path / "one", strip_top=True) == {"Ac/a.jpg": 1, "readme.txt": 1}
     two = make_zip(tmp_path / "two.zip", {"Ac/a.jpg": b"1", "As/a.jpg": b"2"})
-    assert archive.unpack(two, tmp_path / "two", strip_top=True) == {"Ac/a.jpg": 1, "As/a.jpg": 1}
-    assert archive.unpack(one, tmp_path / "kept") == {"top/Ac/a.jpg": 1, "top/readme.txt": 1}
+    assert unzip.unpack(two, tmp_path / "two", strip_top=True) == {"Ac/a.jpg": 1, "As/a.jpg": 1}
+    assert unzip.unpack(one, tmp_path / "kept") == {"top/Ac/a.jpg": 1, "top/readme.txt": 1}

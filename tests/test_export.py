@@ -20,9 +20,9 @@ import geovision
 from geovision import registry
 from geovision.cli import main
 from geovision.errors import ExportError, InputError, OptionError
-from geovision.export import METADATA_KEY, calibration_inputs, compact, describe, export
+from geovision.export import METADATA_KEY, calibration_inputs, describe, export, shrink
 from geovision.export.onnx_file import onnx_of, run
-from geovision.export.quantise import quantise
+from geovision.export.quantize import quantise
 from geovision.export.tracing import MAP, graph_inputs
 from geovision.heads.classification import NormalisedHead
 from geovision.models.example_inputs import generated_inputs
@@ -308,11 +308,11 @@ def test_tables_are_kept_narrow_and_read_as_they_were():
         graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
     )  # fmt: skip
     given = {"given": np.eye(2000, dtype=np.float32)}
-    compact.narrow_integers(written)
-    compact.narrow_floats(written)
+    shrink.narrow_integers(written)
+    shrink.narrow_floats(written)
     kinds_kept = {str(each.dtype) for each in constants(written).values() if each.size > 2000}
     assert kinds_kept == {"int8", "float16", "uint16"}
-    compact.shorten_names(written)
+    shrink.shorten_names(written)
     found = run(written, given)
     np.testing.assert_array_equal(found["placed"], places)
     np.testing.assert_allclose(found["scaled"], 2 * others, rtol=1e-3, atol=1e-5)

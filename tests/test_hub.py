@@ -17,11 +17,11 @@ import geovision
 from geovision._atomic_io import sha256
 from geovision.cli import main
 from geovision.errors import DownloadError, GeovisionError, OptionError, WeightsCorrupt, WeightsNotAvailable
-from geovision.hub.address import Address
-from geovision.hub.card import Statement, statement_of
 from geovision.hub.golden import GOLDEN
 from geovision.hub.pull import pull
 from geovision.hub.push import Benchmark, push
+from geovision.hub.repo_card import Statement, statement_of
+from geovision.hub.repo_id import Address
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS
 

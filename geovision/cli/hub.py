@@ -57,9 +57,9 @@ def push(
     axes = lengths(axis or [])
     opened = open_model(model, weights)
 
-    from geovision.hub.card import statement_of
     from geovision.hub.push import Benchmark
     from geovision.hub.push import push as publish
+    from geovision.hub.repo_card import statement_of
 
     statement = statement_of(
         opened, licence=licence, data_licence=data_licence, split=split, report=report,

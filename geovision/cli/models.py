@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from geovision import api, registry
 from geovision.errors import OptionError, WeightsNotAvailable
-from geovision.hub.address import PREFIX
+from geovision.hub.repo_id import PREFIX
 from geovision.spec import ModelSpec
 
 if TYPE_CHECKING:

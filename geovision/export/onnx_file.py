@@ -18,8 +18,8 @@ import geovision
 from geovision import _atomic_io
 from geovision._logging import silenced
 from geovision.errors import ExportError, MissingExtraError
-from geovision.export.compact import narrow_integers
-from geovision.export.description import METADATA_KEY, describe
+from geovision.export.metadata import METADATA_KEY, describe
+from geovision.export.shrink import narrow_integers
 from geovision.export.tracing import MAP, Traced, trace
 from geovision.models.geomodel import GeoModel
 
@@ -67,7 +67,7 @@ def export(
     path = Path(path)
     written = onnx_of(model, axes=axes)
     if calibration is not None:
-        from geovision.export.quantise import quantise
+        from geovision.export.quantize import quantise
 
         written = quantise(written, calibration)
     content = written.SerializeToString()

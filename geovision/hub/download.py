@@ -16,8 +16,8 @@ from geovision import registry
 from geovision._atomic_io import make_folder, write_text
 from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DownloadError, StorageError
-from geovision.hub.archive import relative_path, unpack
-from geovision.hub.transfer import Patience, Progress, fetch, verified
+from geovision.hub.http import Patience, Progress, fetch, verified
+from geovision.hub.unzip import relative_path, unpack
 from geovision.spec import resolve
 
 if TYPE_CHECKING:

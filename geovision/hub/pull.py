@@ -14,8 +14,8 @@ from typing import Any
 
 from geovision import _atomic_io
 from geovision.errors import DownloadError, GeovisionError, WeightsCorrupt, WeightsNotAvailable
-from geovision.hub.address import Address
 from geovision.hub.golden import GOLDEN, check_golden
+from geovision.hub.repo_id import Address
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read
 

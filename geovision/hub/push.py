@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geovision.errors import OptionError
-from geovision.hub.address import Address
-from geovision.hub.card import Statement, hub_card
 from geovision.hub.golden import GOLDEN, write_golden
 from geovision.hub.pull import explained
+from geovision.hub.repo_card import Statement, hub_card
+from geovision.hub.repo_id import Address
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read, write
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from geovision._atomic_io import write_files
 from geovision.datasets.downloads import RemoteFile
 from geovision.errors import DownloadError, GeovisionError
-from geovision.hub.transfer import Progress, fetch
+from geovision.hub.http import Progress, fetch
 
 __all__ = ["FILES", "INTEGRITY", "VERSION", "bring", "bring_own", "browser_runtime"]
 

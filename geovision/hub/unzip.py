@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from geovision.errors import DownloadError, StorageError
-from geovision.hub.transfer import Progress
+from geovision.hub.http import Progress
 
 __all__ = ["MAX_GROWTH", "relative_path", "unpack"]
 

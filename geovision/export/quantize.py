@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from geovision.export.compact import narrow_floats, share_weights, shorten_names
+from geovision.export.shrink import narrow_floats, share_weights, shorten_names
 from geovision.export.tracing import mask_name
 from geovision.models.example_inputs import ordinary_samples
 from geovision.models.geomodel import GeoModel
@@ -68,7 +68,7 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
 
     Convolutions, products with weights, and what lies between them are done in integers; statistics of
     maps, the head and its scores are computed in float32, and so is the gradient of the map, which reads the
-    same 8-bit weights. What stays in float32 is kept narrow, as `geovision.export.compact` does it.
+    same 8-bit weights. What stays in float32 is kept narrow, as `geovision.export.shrink` does it.
 
     Args:
         written: From `geovision.export.onnx_file.onnx_of`.
