@@ -17,7 +17,7 @@ from commands import Ran, ran
 
 from geovision import registry
 from geovision.cli import app, main
-from geovision.cli.output import Format, columns_of_text, write_rows
+from geovision.cli._output import Format, columns_of_text, write_rows
 
 GEOVISION = [sys.executable, "-c", "from geovision.cli import main; main()"]
 
@@ -361,7 +361,7 @@ def test_download_of_an_unknown_data_set(run, tmp_path: Path):
 
 
 def test_the_recipe_is_that_of_the_beginning():
-    from geovision.cli.learning import Precision, choose_recipe
+    from geovision.cli.train import Precision, choose_recipe
 
     spec = registry.find_model("cloud-resnet18")
     task = registry.find_task("cloud")

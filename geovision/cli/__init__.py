@@ -16,7 +16,7 @@ import typer
 from geovision import __version__
 from geovision.cli import (
     archive,
-    data,
+    datasets,
     demo,
     distill,
     doctor,
@@ -26,13 +26,13 @@ from geovision.cli import (
     hail,
     hail_samples,
     hub,
-    learning,
+    keogram,
+    list_info,
+    polar_low_samples,
     predict,
-    samples,
     scene,
     serve,
-    statistics,
-    tables,
+    train,
 )
 from geovision.errors import GeovisionError, OptionError, UnknownNameError
 
@@ -49,8 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    tables, predict, explain, export, hub, serve, archive, statistics, scene, grid, learning, distill, data,
-    samples, hail, hail_samples, demo, doctor,
+    list_info, predict, explain, export, hub, serve, archive, keogram, scene, grid, train, distill, datasets,
+    polar_low_samples, hail, hail_samples, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

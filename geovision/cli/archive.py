@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geovision import api
-from geovision.cli.models import check_name, open_model
-from geovision.cli.output import Format, examples, say, write_rows
-from geovision.cli.predict import ArithmeticOption, Precision
-from geovision.cli.reading import (
+from geovision.cli._frame_options import (
     ChannelsOption,
     CircleOption,
     PatternOption,
@@ -23,6 +20,9 @@ from geovision.cli.reading import (
     declared,
     surveyed,
 )
+from geovision.cli._model_argument import check_name, open_model
+from geovision.cli._output import Format, examples, say, write_rows
+from geovision.cli.predict import ArithmeticOption, Precision
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli.output import examples
+from geovision.cli._output import examples
 
 __all__ = ["register"]
 

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from geovision import api, registry
-from geovision.cli.learning import (
+from geovision.cli._model_argument import open_model
+from geovision.cli._output import examples, say
+from geovision.cli.train import (
     Precision,
     _as_taken_by,
     _hold_back,
@@ -16,8 +18,6 @@ from geovision.cli.learning import (
     _training_split,
     choose_recipe,
 )  # fmt: skip
-from geovision.cli.models import open_model
-from geovision.cli.output import examples, say
 
 __all__ = ["register"]
 

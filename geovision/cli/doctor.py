@@ -15,7 +15,7 @@ from typing import Literal
 import typer
 
 from geovision import _atomic_io, registry
-from geovision.cli.output import examples, say
+from geovision.cli._output import examples, say
 
 __all__ = [
     "Finding",

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli.models import check_name, open_model
-from geovision.cli.named import Axis, lengths
-from geovision.cli.output import examples, say
+from geovision.cli._key_value import Axis, lengths
+from geovision.cli._model_argument import check_name, open_model
+from geovision.cli._output import examples, say
 from geovision.errors import OptionError
 
 __all__ = ["register"]

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from geovision.cli.models import open_model
-from geovision.cli.named import named
-from geovision.cli.output import examples, say
+from geovision.cli._key_value import named
+from geovision.cli._model_argument import open_model
+from geovision.cli._output import examples, say
 
 __all__ = ["register"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geovision.cli.output import examples, say
+from geovision.cli._output import examples, say
 from geovision.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _summary(labels: Dataset) -> list[str]:
     """A table with a row for each volume: the largest values, and how many cells and points."""
     import numpy as np
 
-    from geovision.cli.output import columns_of_text
+    from geovision.cli._output import columns_of_text
 
     rows = [["time", "dBZ", "POSH %", "MESH mm", "VIL kg m-2", "cells", "armed", "hail points"]]
     for k, time in enumerate(labels["time"].values):

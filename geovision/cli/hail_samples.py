@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geovision.cli.output import examples, say
+from geovision.cli._output import examples, say
 from geovision.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def hail_samples(
     error and missing, a time for which there is nothing is named and left out, and the exit code is 1.
     Prints a row a sample.
     """
-    from geovision.cli.output import columns_of_text
+    from geovision.cli._output import columns_of_text
     from geovision.datasets.hail_collocation import HailSources, SampleGrid, build_sample
     from geovision.readers.hail_samples import write_sample
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geovision.cli.models import open_model
-from geovision.cli.output import FileNames, Format, columns_of_text, examples, say, write_rows
+from geovision.cli._model_argument import open_model
+from geovision.cli._output import FileNames, Format, columns_of_text, examples, say, write_rows
 
 if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision import api
+from geovision.cli._model_argument import open_model
+from geovision.cli._output import Format, examples, say, write_rows
+from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
 from geovision.cli.explain import Method
-from geovision.cli.models import open_model
-from geovision.cli.output import Format, examples, say, write_rows
-from geovision.cli.radar import Quantity, band_numbers, decibel_limits
 
 if TYPE_CHECKING:
     from geovision.inference import SceneSummary

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli.models import check_name, open_model
-from geovision.cli.output import examples, say
+from geovision.cli._model_argument import check_name, open_model
+from geovision.cli._output import examples, say
 
 __all__ = ["register"]
 

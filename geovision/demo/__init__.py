@@ -1,5 +1,5 @@
 """The demonstration: every task of the registry, from generated files to one local page."""
 
-from geovision.demo.demonstrate import run
+from geovision.demo.runner import run
 
 __all__ = ["run"]

@@ -14,8 +14,8 @@ from geovision.errors import MissingExtraError, OptionError
 from geovision.heads.prediction import FieldPrediction, GriddedPrediction, MaskPrediction, unit_of
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
-from geovision.plots.answer import answer_map
 from geovision.plots.fields import extent_of
+from geovision.plots.prediction import answer_map
 from geovision.readers.grids import write_grids
 from geovision.spec import ClassTarget
 

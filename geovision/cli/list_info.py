@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from geovision import registry
-from geovision.cli.output import Format, columns_of_text, examples, say, write_json, write_rows
+from geovision.cli._output import Format, columns_of_text, examples, say, write_json, write_rows
 from geovision.spec import (
     Channel,
     ClassTarget,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from geovision import api, registry
-from geovision.cli.output import examples, say, write_json
+from geovision.cli._output import examples, say, write_json
 
 __all__ = ["register"]
 

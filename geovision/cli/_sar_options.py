@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from geovision.cli.named import named
+from geovision.cli._key_value import named
 
 if TYPE_CHECKING:
     from geovision.physics.backscatter import DecibelLimits

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision import api, registry
-from geovision.cli.models import model_folder, open_model
-from geovision.cli.output import examples, say, write_json
+from geovision.cli._model_argument import model_folder, open_model
+from geovision.cli._output import examples, say, write_json
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassTarget, FieldTarget, ModelSpec, Recipe, resolve
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli.output import Format, examples, say, write_rows
-from geovision.cli.radar import Quantity, band_numbers, decibel_limits
+from geovision.cli._output import Format, examples, say, write_rows
+from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
 
 __all__ = ["register"]
 

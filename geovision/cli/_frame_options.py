@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from geovision.cli.output import say
+from geovision.cli._output import say
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geovision.cli.output import Format, examples, say, write_rows
-from geovision.cli.reading import (
+from geovision.cli._frame_options import (
     CircleOption,
     PatternOption,
     SiteOption,
@@ -21,6 +20,7 @@ from geovision.cli.reading import (
     parse_sites,
     surveyed,
 )
+from geovision.cli._output import Format, examples, say, write_rows
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:
