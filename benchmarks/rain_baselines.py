@@ -101,9 +101,9 @@ def ridge(columns: np.ndarray, truth: Tensor, fit: np.ndarray, ask: np.ndarray) 
     scaled = (columns - columns[fit].mean(0)) / columns[fit].std(0)
     components = PCA(COMPONENTS, random_state=0).fit(scaled[fit])
     land = torch.isfinite(truth).all(0)
-    regression = Ridge(1.0).fit(components.transform(scaled[fit]), truth[fit][:, land].numpy())
+    ridge = Ridge(1.0).fit(components.transform(scaled[fit]), truth[fit][:, land].numpy())
     found = torch.full((len(ask), *truth.shape[1:]), torch.nan)
-    found[:, land] = torch.tensor(regression.predict(components.transform(scaled[ask]))).float().clamp_min(0)
+    found[:, land] = torch.tensor(ridge.predict(components.transform(scaled[ask]))).float().clamp_min(0)
     return found
 
 

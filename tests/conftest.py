@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from helpers.served import Server
     from playwright.sync_api import Browser
-    from served import Server
 
     from geovision.readers.allsky import Frame
 
@@ -80,7 +80,7 @@ def pysteps() -> ModuleType:
 @pytest.fixture(scope="module")
 def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     """The model that a module exports, on a server that answers and on one whose page answers by itself."""
-    from served import serving
+    from helpers.served import serving
 
     with (
         serving(exported, tmp_path_factory.mktemp("server"), mode="server") as server,
@@ -91,7 +91,7 @@ def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from pages import chromium
+    from helpers.pages import chromium
 
     with chromium() as started:
         yield started
@@ -132,7 +132,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def night() -> list[Frame]:
     """Six frames of an all-sky camera, three seconds apart."""
-    from allsky import frame
+    from helpers.allsky import frame
 
     return [frame(index) for index in range(6)]
 

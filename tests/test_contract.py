@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from entries import SIZE, inputs_of, target_of, tiny
+from helpers.entries import SIZE, inputs_of, target_of, tiny
 
 import geovision
 from geovision import registry

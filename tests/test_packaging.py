@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_environment import CoreEnvironment, closure
+from helpers.core_environment import CoreEnvironment, closure
 
 import geovision
 from geovision import registry

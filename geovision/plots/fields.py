@@ -130,8 +130,8 @@ def spectra(
     """Power over wavelength on logarithmic axes, the truth in black.
 
     Args:
-        powers: Name to (frequency, power), as `geovision.metrics.functional.spectra.spectrum` gives them; the ring of
-            the mean is left out.
+        powers: Name to (frequency, power), as `geovision.metrics.functional.spectra.spectrum` returns them;
+            the ring of the mean is left out.
         truth: Name of the truth among them.
         unit: Of the wavelength, whose inverse the frequencies are in.
     """

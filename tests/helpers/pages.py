@@ -1,0 +1,66 @@
+"""The page in headless Chromium, for tests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import geovision
+from geovision.web.browser_runtime import FILES
+from helpers.served import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+__all__ = ["DESKTOP", "PHONE", "both_ways", "choose", "chromium", "in_chromium", "on_the_device", "opened",
+           "shares"]  # fmt: skip
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+OWN = Path(geovision.__file__).parent / "web" / "ort"
+
+in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install Debian's package")
+on_the_device = pytest.mark.skipif(
+    not all((OWN / name).is_file() for name in FILES),
+    reason="the browser's runtime is not here; make install",
+)
+both_ways = pytest.mark.parametrize("mode", ["server", pytest.param("device", marks=on_the_device)])
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser for as long as tests need it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # A container's root has no sandbox of its own to give.
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def opened(browser: Browser, server: Server, size: dict[str, int], **options) -> Page:
+    """The page, ready to be asked."""
+    page = browser.new_context(viewport=size, **{"locale": "en-GB"} | options).new_page()
+    page.goto(server.url)
+    page.wait_for_selector("#file:not([disabled])", state="attached", timeout=60_000)
+    return page
+
+
+def choose(page: Page, file: Path) -> None:
+    """Give it a file, and wait for what it says."""
+    page.set_input_files("#file", str(file))
+    page.wait_for_selector("#answer:not([hidden]), #error:not([hidden])", timeout=60_000)
+
+
+def shares(page: Page) -> dict[str, str]:
+    """The bars: name of a class to its share in words."""
+    return {
+        item.locator("span").nth(0).inner_text(): item.locator("span").nth(1).inner_text()
+        for item in page.locator("#likely li").all()
+    }

@@ -1,0 +1,442 @@
+"""Models to the Hub and back: the real client against a small server on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub.constants as constants
+import pytest
+import torch
+from helpers.hub_server import Hub
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+
+import geovision
+from geovision._atomic_io import sha256
+from geovision.cli import main
+from geovision.errors import DownloadError, GeovisionError, OptionError, WeightsCorrupt, WeightsNotAvailable
+from geovision.hub.golden import GOLDEN
+from geovision.hub.pull import pull
+from geovision.hub.push import Benchmark, push
+from geovision.hub.repo_card import Statement, statement_of
+from geovision.hub.repo_id import Address
+from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import CARD, CONFIG, WEIGHTS
+
+# The client's own way with its HTTP library.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+
+REPO = "sky/clouds"
+STATEMENT = Statement(
+    licence="CC-BY-4.0", data="90 photos of the sky over Graz", data_licence="CC0-1.0",
+    split="by day, so that no day stands on both sides",
+    metrics={"macro_f1": (0.61234, 0.58, 0.65), "top1": (0.7, 0.66, 0.74)},
+    limits="It has seen no night.", citation="Us 2026, doi:10.0/0",
+)  # fmt: skip
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A Hub that the client takes for the real one, an empty cache, and a login."""
+    server = Hub()
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.setenv("HF_TOKEN", server.token)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def model() -> GeoModel:
+    torch.manual_seed(0)
+    return geovision.create("cloud-tiny", size=(32, 32))
+
+
+@pytest.fixture
+def published(hub: Hub, model: GeoModel) -> Address:
+    return push(model, REPO, STATEMENT)
+
+
+def files(hub: Hub, address: Address) -> dict[str, bytes]:
+    return hub.repositories[address.repo].commits[address.revision]
+
+
+def same(one: GeoModel, other: GeoModel) -> bool:
+    photos = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return torch.equal(one(photos), other(photos))
+
+
+# --- there and back -----------------------------------------------------------------------------
+
+
+def test_a_model_comes_back_as_it_was_pushed(hub: Hub, model: GeoModel, published: Address):
+    assert published.pinned
+    assert set(files(hub, published)) == {WEIGHTS, CONFIG, CARD, GOLDEN}
+    for address in (str(published), f"hf:{REPO}", f"hf:{REPO}@main"):
+        again = geovision.create(address)
+        assert same(again, model)
+        assert again.spec == model.spec
+    paths = {path for _, path in hub.requests}
+    # Large files went by LFS: asked for, put, verified; the rest with the commit.
+    assert f"/{REPO}.git/info/lfs/objects/batch" in paths
+    assert any(method == "PUT" for method, _ in hub.requests)
+    assert f"/api/models/{REPO}/commit/main" in paths
+
+
+def test_a_model_in_half_precision_has_its_own_golden_answer(hub: Hub, model: GeoModel):
+    address = push(model, REPO, STATEMENT, half=True)
+    assert len(files(hub, address)[WEIGHTS]) < 0.6 * 4 * model.parameter_count()
+    assert not same(geovision.create(str(address)), model)
+
+
+def test_a_pinned_revision_is_used_without_a_request(hub: Hub, model: GeoModel, published: Address):
+    folder = pull(published)
+    hub.requests.clear()
+    assert pull(published) == folder
+    assert same(geovision.create(str(published)), model)
+    assert hub.requests == []
+
+
+def test_offline_a_branch_means_what_it_meant_last(
+    hub: Hub, model: GeoModel, published: Address, monkeypatch: pytest.MonkeyPatch
+):
+    folder = pull(f"hf:{REPO}")
+    hub.requests.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert pull(f"hf:{REPO}") == folder
+    assert same(geovision.create(f"hf:{REPO}"), model)
+    assert hub.requests == []
+    with pytest.raises(WeightsNotAvailable, match=r"config.json is not in the cache.*HF_HUB_OFFLINE"):
+        pull("hf:sky/elsewhere")
+
+
+def test_files_of_one_pull_are_of_one_commit(hub: Hub, model: GeoModel, published: Address):
+    torch.manual_seed(5)
+    other = geovision.create("cloud-tiny", size=(32, 32))
+    newer = push(other, REPO, STATEMENT)
+    assert newer != published
+    assert same(geovision.create(str(published)), model)
+    assert same(geovision.create(f"hf:{REPO}"), other)
+
+
+# --- what goes wrong on the way -----------------------------------------------------------------
+
+
+def test_a_connection_that_drops_within_a_file_is_taken_up_again(
+    hub: Hub, model: GeoModel, published: Address, monkeypatch: pytest.MonkeyPatch
+):
+    # The client keeps whole chunks, and the model is smaller than one of its own.
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    hub.cut = 2
+    assert same(geovision.create(str(published)), model)
+    assert hub.cut == 0
+    assert hub.ranges
+    assert not hub.ranges[0].startswith("bytes=0-")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("hf:sky/nothing", "no such repository, or a private one; check the name, or log in"),
+        (f"hf:{REPO}@v9", "the repository has no such revision"),
+        (f"hf:{REPO}@{'0' * 40}", "the repository has no such revision"),
+    ],
+)
+def test_what_is_not_there_is_told(hub: Hub, published: Address, address: str, message: str):
+    with pytest.raises(WeightsNotAvailable, match=message):
+        pull(address)
+
+
+def test_private_and_gated_repositories_say_what_to_do(
+    hub: Hub, published: Address, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("HF_TOKEN")
+    repository = hub.repositories[REPO]
+    repository.private = True
+    with pytest.raises(WeightsNotAvailable, match=r"or a private one.*`hf auth login` or set HF_TOKEN"):
+        pull(published)
+    repository.private, repository.gated = False, True
+    with pytest.raises(WeightsNotAvailable, match=f"access is given on request.*huggingface.co/{REPO}"):
+        pull(published)
+    assert pull(published, token=hub.token).is_dir()
+
+
+def test_without_a_login_nothing_is_pushed(hub: Hub, model: GeoModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(GeovisionError, match=f"hf:{REPO}@main: "):
+        push(model, REPO, STATEMENT)
+    assert not hub.repositories
+
+
+def test_a_server_that_fails_is_told(hub: Hub, published: Address, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    hub.close()
+    with pytest.raises(GeovisionError, match="not in the cache, and the Hub is not reached"):
+        pull(published)
+
+
+def test_another_repository_is_no_model(hub: Hub, published: Address):
+    del hub.repositories[REPO].commits[published.revision][CONFIG]
+    with pytest.raises(WeightsNotAvailable, match=r"holds no config.json, so it is no model"):
+        pull(published)
+
+
+# --- what was changed ---------------------------------------------------------------------------
+
+
+def tampered(content: bytes, folder: Path) -> bytes:
+    """Weights of the same shape with other values."""
+    path = folder / "weights.safetensors"
+    path.write_bytes(content)
+    state = load_file(path)
+    save_file({n: v + 0.5 if v.is_floating_point() else v for n, v in state.items()}, path, {"format": "pt"})
+    return path.read_bytes()
+
+
+def test_weights_of_another_digest_are_refused_and_forgotten(
+    hub: Hub, model: GeoModel, published: Address, tmp_path: Path
+):
+    held = files(hub, published)
+    good = held[WEIGHTS]
+    held[WEIGHTS] = tampered(good, tmp_path)
+    with pytest.raises(WeightsCorrupt, match="its sha256 differs"):
+        pull(published)
+    held[WEIGHTS] = good
+    assert same(geovision.create(str(published)), model)
+
+
+def test_a_file_that_is_not_what_its_address_says_is_refused(hub: Hub, published: Address):
+    good = files(hub, published)[WEIGHTS]
+    oid = next(oid for oid, blob in hub.blobs.items() if blob == good)
+    hub.blobs[oid] = good[:-8] + bytes(8)
+    files(hub, published)[WEIGHTS] = hub.blobs[oid]
+    with pytest.raises(WeightsCorrupt, match="its sha256 differs"):
+        pull(published)
+
+
+def test_weights_that_were_changed_with_their_digest_fail_the_golden_answer(
+    hub: Hub, published: Address, tmp_path: Path
+):
+    held = files(hub, published)
+    held[WEIGHTS] = tampered(held[WEIGHTS], tmp_path)
+    config = json.loads(held[CONFIG])
+    config["sha256"] = sha256(tmp_path / "weights.safetensors")
+    held[CONFIG] = json.dumps(config).encode()
+    with pytest.raises(WeightsCorrupt, match="does not answer as it did when it was published, by"):
+        pull(published)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", b"\x80\x04\x95 a pickle"])
+def test_a_golden_answer_that_is_none_is_refused(hub: Hub, published: Address, content: bytes):
+    files(hub, published)[GOLDEN] = content
+    with pytest.raises(WeightsCorrupt, match="no golden answer"):
+        pull(published)
+
+
+def test_nothing_but_four_files_is_fetched_and_nothing_is_run(
+    hub: Hub, model: GeoModel, published: Address, tmp_path: Path
+):
+    evil = f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()"
+    files(hub, published).update({
+        "modeling.py": evil.encode(), "__init__.py": evil.encode(), "pytorch_model.bin": b"\x80\x04evil",
+        "../../outside": b"x", "/etc/outside": b"x",
+    })  # fmt: skip
+    folder = pull(published)
+    assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD, GOLDEN}
+    assert not (tmp_path / "ran").exists()
+    asked = {path.rpartition("/")[2] for method, path in hub.requests if "/resolve/" in path}
+    assert asked == {WEIGHTS, CONFIG, CARD, GOLDEN}
+    outside = [path for path in tmp_path.rglob("*") if path.name == "outside"]
+    assert outside == []
+
+
+def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: Address):
+    held = files(hub, published)
+    config = json.loads(held[CONFIG])
+    config["options"]["arch"] = {"backbone": "hf-hub:evil/net"}
+    held[CONFIG] = json.dumps(config).encode()
+    with pytest.raises(WeightsCorrupt, match="timm registers no network called"):
+        pull(published)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("options", "size"), [1_000_000, 1_000_000], r"no golden answer .*size of another"),
+        (("options", "size"), [-1, 32], "expected a height and a width of 1 or more"),
+        (("options", "size"), "big", "size is 'big', which it cannot be"),
+        (("options", "arch"), [1], r"arch is \[1\], which it cannot be"),
+        (("options", "limits"), None, "limits is None, which it cannot be"),
+        (("options", "mean"), "x", "mean is 'x', which it cannot be"),
+        (("options", "dropout"), 5, "options that cloud-tiny does not take: dropout probability has to be"),
+        (("options",), [], r"not a geovision configuration .*options is \[\]"),
+        (("model",), {}, "not a geovision configuration .*model is {}"),
+        (("training",), 5, "not a geovision configuration .*training is no record"),
+    ],
+)
+def test_a_configuration_that_is_none_is_told_in_one_line(
+    hub: Hub, published: Address, path: tuple[str, ...], value: object, message: str
+):
+    held = files(hub, published)
+    config = json.loads(held[CONFIG])
+    inner = config
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    held[CONFIG] = json.dumps(config).encode()
+    with pytest.raises(WeightsCorrupt, match=message) as told:
+        pull(published)
+    assert "\n" not in str(told.value)
+
+
+def test_a_configuration_without_end_is_refused(hub: Hub, published: Address):
+    files(hub, published)[CONFIG] = b"[" * 200_000
+    with pytest.raises(WeightsCorrupt, match="not a geovision configuration"):
+        pull(published)
+
+
+# --- the card -----------------------------------------------------------------------------------
+
+
+def test_the_card_says_what_a_reader_should_know(hub: Hub, published: Address):
+    text = files(hub, published)[CARD].decode()
+    card = ModelCard(text)
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.library_name == "geovision"
+    assert card.data.pipeline_tag == "image-classification"
+    results = {each.metric_type: each for each in card.data.eval_results}
+    assert results["macro_f1"].metric_value == 0.6123
+    assert "0.580 to 0.650" in results["macro_f1"].metric_name
+    for line in (
+        "| code (geovision) | Apache-2.0 |", "| these weights | CC-BY-4.0 |", "| training data | CC0-1.0 |",
+        "90 photos of the sky over Graz", "by day, so that no day stands on both sides",
+        "| macro_f1 | 0.612 | 0.580 to 0.650 |", "It has seen no night.", "Us 2026, doi:10.0/0",
+        f'geovision.create("hf:{REPO}@',
+    ):  # fmt: skip
+        assert line in text
+    assert text.count("\n---\n") == 1
+
+
+def test_a_figure_for_a_leaderboard_is_written_as_the_hub_reads_it(hub: Hub, model: GeoModel):
+    from huggingface_hub import parse_eval_result_entries
+    from huggingface_hub.repocard import yaml
+
+    board = Benchmark("sky/genera", "default", "macro_f1")
+    address = push(model, REPO, STATEMENT, benchmark=board)
+    content = yaml.safe_load(files(hub, address)[".eval_results/genera.yaml"])
+    (entry,) = parse_eval_result_entries(content)
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("sky/genera", "default", 0.61234)
+    assert "0.58 to 0.65" in entry.notes
+    with pytest.raises(OptionError, match="no figure is called 'mood'; there are macro_f1, top1"):
+        push(model, REPO, STATEMENT, benchmark=Benchmark("sky/genera", "default", "mood"))
+
+
+def test_the_shipped_model_knows_what_its_card_has_to_say():
+    shipped = geovision.create("cloud-mobilenetv2", pretrained=True)
+    told = statement_of(shipped)
+    assert told.licence == "Apache-2.0"
+    assert told.data_licence == "see its Dataverse record; the authors of the photos are not named"
+    assert told.metrics["macro_f1"] == (0.5534, 0.5304, 0.5727)
+    assert told.split.startswith("by near-duplicate group")
+    assert told.limits == "A single photo gives no height."
+
+
+def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path: Path):
+    with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --licence TEXT"):
+        statement_of(model)
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"metrics": {"top1": {"value": 0.5, "low": 0.4, "high": 0.6},
+                                "top2": {"value": 0.5, "low": None, "high": None}}})
+    )  # fmt: skip
+    told = statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path)
+    assert told.metrics == {"top1": (0.5, 0.4, 0.6)}
+    with pytest.raises(GeovisionError, match="no report with intervals"):
+        statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path / "no")
+
+
+# --- names and commands -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["hf:clouds", "hf:sky/../clouds", "hf:/sky/clouds", "hf:sky/clouds@", "hf:"])
+def test_what_is_no_address_is_refused(text: str):
+    with pytest.raises(OptionError, match="is no address of a model; expected hf:owner/repo@revision"):
+        Address.parse(text)
+    with pytest.raises(OptionError, match="is no address of a model"):
+        geovision.create(text)
+
+
+def test_an_address_brings_its_own_options(hub: Hub, published: Address):
+    with pytest.raises(OptionError, match="has its options; give its address alone"):
+        geovision.create(str(published), num_classes=3)
+    assert geovision.create("cloud-tiny", pretrained=str(published)).spec.name == "cloud-tiny"
+    with pytest.raises(OptionError, match="cloud-vit was asked for, and these are weights of cloud-tiny"):
+        geovision.create("cloud-vit", pretrained=str(published))
+
+
+def test_the_command_line_pushes_and_pulls(
+    hub: Hub, model: GeoModel, tmp_path: Path, skies: Path, capsys: pytest.CaptureFixture[str]
+):
+    saved = model.save(tmp_path / "saved")
+    run("push", saved, REPO, "--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none", "--private")
+    address = capsys.readouterr().out.strip()
+    assert Address.parse(address).pinned
+    assert hub.repositories[REPO].private
+    run("pull", address, "--out", tmp_path / "mine")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "mine")
+    assert same(geovision.load(tmp_path / "mine"), model)
+    run("predict", address, next(skies.rglob("*.jpg")), "--format", "jsonl")
+    assert json.loads(capsys.readouterr().out)["label"] in model.target.classes
+
+
+def test_lengths_of_open_axes_come_by_the_command(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = geovision.create("biascorrect-tiny")
+    untrained = model.save(tmp_path / "untrained")
+    rain = torch.rand(20, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+    model.network.fit_statistics({"fields": 20 * rain}, {})
+    saved = model.save(tmp_path / "saved")
+    about = ("--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none")
+    with pytest.raises(SystemExit) as left:
+        main(["push", str(saved), REPO, *about])
+    assert left.value.code == 2
+    assert "a golden answer needs an input, and not all lengths of its axes" in capsys.readouterr().err
+    lengths = ("--axis", "y=16", "--axis", "x=24")
+    with pytest.raises(SystemExit):
+        main(["push", str(untrained), REPO, *about, *lengths])
+    assert "train it before it is published" in capsys.readouterr().err
+    run("push", saved, REPO, *about, *lengths)
+    folder = pull(capsys.readouterr().out.strip())  # compares the answer
+    (values,) = (v for name, v in load_file(folder / GOLDEN).items() if name.startswith("input."))
+    assert values.shape[-2:] == (16, 24)
+    assert torch.isfinite(load_file(folder / GOLDEN)["output"]).all()
+
+
+def run(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([str(each) for each in arguments])
+    assert left.value.code == 0
+
+
+def test_a_benchmark_that_is_not_understood_is_told(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        main(["push", "cloud-tiny", REPO, "--benchmark", "sky/genera"])
+    assert left.value.code == 2
+    assert "give OWNER/DATASET:TASK:METRIC" in capsys.readouterr().err
+
+
+def test_download_errors_are_told_in_one_line(hub: Hub, published: Address, tmp_path: Path):
+    files(hub, published)[WEIGHTS] = b"small"  # where a large file is promised by nobody
+    with pytest.raises((DownloadError, WeightsCorrupt)) as caught:
+        pull(published)
+    assert "\n" not in str(caught.value)

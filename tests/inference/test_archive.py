@@ -1,0 +1,534 @@
+"""An archive becomes a table with a row a frame, whatever its files are like and however often it is run."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.archives import (
+    CAMERAS,
+    GREY,
+    PICTURES,
+    SITES,
+    START,
+    alike,
+    break_off,
+    frames_of,
+    minute_name,
+    minutes,
+    pictures,
+    sky,
+    small_model,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow.dataset import field
+
+import geovision
+from geovision._atomic_io import held
+from geovision.allsky.camera_calibration import survey
+from geovision.errors import InputError, OptionError, StorageError
+from geovision.inference import Reading, Workers
+from geovision.inference.inventory import ArchiveFile, inventory
+from geovision.inference.shards import Plan, Shard
+from geovision.models.geomodel import GeoModel
+from geovision.physics.sun_moon import sun_elevation
+from geovision.readers.allsky import Frame, Stretch, write_pgm
+
+HERE = Workers(0)
+
+
+@pytest.fixture(scope="module")
+def model() -> GeoModel:
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stations, four minutes of five frames each. Not to be written to."""
+    return minutes(tmp_path_factory.mktemp("streams"), 4, stations=("gill", "fsmi"))
+
+
+@pytest.fixture
+def own(streams: Path, tmp_path: Path) -> Path:
+    """The same, to be written to."""
+    return Path(shutil.copytree(streams, tmp_path / "themis"))
+
+
+def run(model: GeoModel, source, out: Path, reading: Reading = GREY, **options) -> pa.Table:
+    geovision.archive(model, source, out, reading=reading, workers=HERE, **options)
+    return geovision.read_table(out)
+
+
+def identities(table: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(table["path"].to_pylist(), table["frame"].to_pylist(), strict=True))
+
+
+def probabilities(table: pa.Table) -> np.ndarray:
+    return np.stack([table[name].to_numpy() for name in table.column_names if name.startswith("p_")], 1)
+
+
+# --- what a row says ----------------------------------------------------------------------------
+
+
+def test_a_row_holds_when_and_where_and_what(model: GeoModel, streams: Path, tmp_path: Path):
+    table = run(model, streams, tmp_path / "out", replace(GREY, sites=SITES))
+    assert table.num_rows == 2 * 4 * 5
+    assert set(table["station"].to_pylist()) == {"gill", "fsmi"}
+    assert set(table["date"].to_pylist()) == {"2014-03-10"}
+    gill = table.filter(field("station") == "gill")
+    assert gill["time"].to_pylist() == [
+        START + datetime.timedelta(minutes=minute, seconds=3 * index)
+        for minute in range(4)
+        for index in range(5)
+    ]
+    assert gill["frame"].to_pylist() == 4 * list(range(5))
+    assert set(gill["device"].to_pylist()) == {CAMERAS["gill"]}
+    times = np.array([time.replace(tzinfo=None) for time in gill["time"].to_pylist()], "M8[us]")
+    np.testing.assert_allclose(gill["sun_elevation"], sun_elevation(times, *SITES["gill"]), atol=1e-4)
+    assert set(gill["twilight"].to_pylist()) == {False}
+    assert sorted(path.name for path in (tmp_path / "out").glob("station=*")) == [
+        "station=fsmi",
+        "station=gill",
+    ]
+
+
+def test_classes_are_those_of_predict(model: GeoModel, tmp_path: Path):
+    folder = pictures(tmp_path / "in", 30)
+    table = run(model, folder, tmp_path / "out", PICTURES)
+    answers = {answer.source: answer for answer in model.predict(folder)}
+    for row in table.to_pylist():
+        answer = answers[row["path"]]
+        assert row["label"] == answer.label
+        assert row["confidence"] == pytest.approx(answer.confidence, abs=1e-5)
+        for label, probability in answer.top(7):
+            assert row[f"p_{label}"] == pytest.approx(probability, abs=1e-5)
+    assert len(set(table["label"].to_pylist())) > 2
+    assert set(table["outside_domain"].to_pylist()) == {None}, "nothing was fitted that could tell"
+
+
+def test_grey_frames_are_outside_and_of_no_class_of_colours(model: GeoModel, streams: Path, tmp_path: Path):
+    table = run(model, streams, tmp_path / "out")
+    assert set(table["outside_domain"].to_pylist()) == {True}
+    assert set(table["p_colored"].to_pylist()) == {0.0}
+    np.testing.assert_allclose(probabilities(table).sum(axis=1), 1, atol=1e-5)
+    best = probabilities(table).argmax(axis=1)
+    assert table["label"].to_pylist() == [model.target.classes[place] for place in best]
+
+
+def test_rows_do_not_depend_on_the_batch_or_the_shard(model: GeoModel, streams: Path, tmp_path: Path):
+    tables = [
+        run(model, streams, tmp_path / f"{batch}-{files}", batch_size=batch, files_a_shard=files)
+        for batch, files in ((1, 1), (3, 2), (64, 100))
+    ]
+    for table in tables[1:]:
+        assert identities(table) == identities(tables[0])
+        np.testing.assert_allclose(probabilities(table), probabilities(tables[0]), atol=1e-5)
+
+
+def test_dark_and_saturated_frames_are_flagged(model: GeoModel, tmp_path: Path):
+    (black, white, good) = (frame for frame in frames_of("gill", START, 3))
+    burnt = white.pixels.copy()
+    burnt[:4] = 65535
+    night = [replace(black, pixels=np.full_like(black.pixels, 1000)), replace(white, pixels=burnt), good]
+    write_pgm(tmp_path / "in.pgm", night)
+    table = run(model, tmp_path / "in.pgm", tmp_path / "out")
+    assert table["dark"].to_pylist() == [True, False, False]
+    assert table["saturated"].to_pylist() == [False, True, False]
+
+
+def test_without_a_site_the_sun_is_not_known(model: GeoModel, streams: Path, tmp_path: Path):
+    table = run(model, streams, tmp_path / "out")
+    assert {*table["twilight"].to_pylist(), *table["sun_elevation"].to_pylist()} == {None}
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def test_a_broken_gzip_keeps_its_whole_frames(model: GeoModel, own: Path, tmp_path: Path):
+    bad = own / "gill" / minute_name("gill", START)
+    break_off(bad)
+    summary = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE)
+    rows = geovision.read_table(tmp_path / "out", where=field("path") == str(bad)).to_pylist()
+    assert list(summary.bad) == [str(bad)]
+    assert "truncated" in summary.bad[str(bad)]
+    assert [row["unreadable"] for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert 1 <= len(rows) <= 5
+    assert all(row["damaged_file"] for row in rows)
+    assert [row["label"] is None for row in rows] == [row["unreadable"] for row in rows]
+    assert summary.frames == 7 * 5 + len(rows)
+
+
+def test_a_header_that_lies_is_a_row_with_the_reason(model: GeoModel, own: Path, tmp_path: Path):
+    bad = own / "gill" / minute_name("gill", START)
+    content = gzip.decompress(bad.read_bytes()).replace(b"\n40 40\n", b"\n40 41\n")
+    bad.write_bytes(gzip.compress(content))
+    table = run(model, own, tmp_path / "out")
+    (row,) = table.filter(field("path") == str(bad)).to_pylist()
+    assert row["unreadable"]
+    assert "the header promises 40 columns, 41 rows" in row["error"]
+    assert row["date"] == "unknown"
+    assert table.num_rows == 7 * 5 + 1
+
+
+def test_a_clock_that_jumps_back_is_flagged_where_it_jumps(model: GeoModel, tmp_path: Path):
+    night = list(frames_of("gill", START, 6))
+    jumped = [replace(frame, time=frame.time - datetime.timedelta(hours=1)) for frame in night[3:]]
+    write_pgm(tmp_path / "in.pgm", [*night[:3], *jumped])
+    table = run(model, tmp_path / "in.pgm", tmp_path / "out").sort_by("frame")
+    assert table["clock_jump"].to_pylist() == [False, False, False, True, False, False]
+
+
+def test_two_cameras_in_one_folder_are_told_apart_and_stretched_apart(model: GeoModel, tmp_path: Path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for station in SITES:
+        write_pgm(folder / minute_name(station, START), frames_of(station, START, 3))
+    apart = replace(GREY, stretches={"gill/themis19": Stretch(2000, 12000), "fsmi": Stretch(2000, 60000)})
+    table = run(model, folder, tmp_path / "out", apart)
+    gill, fsmi = (table.filter(field("station") == name) for name in ("gill", "fsmi"))
+    assert gill.num_rows == fsmi.num_rows == 3
+    assert not np.allclose(probabilities(gill), probabilities(fsmi)), "the same frames, stretched otherwise"
+    assert set(table["clock_jump"].to_pylist()) == {False}
+
+
+def test_frames_of_changing_size_are_answered_as_if_alone(model: GeoModel, tmp_path: Path):
+    night = [
+        replace(frame, pixels=sky(number, side))
+        for number, (frame, side) in enumerate(
+            zip(frames_of("gill", START, 6), (40, 40, 64, 40, 52, 64), strict=True)
+        )
+    ]
+    for number, frame in enumerate(night):
+        write_pgm(tmp_path / f"{number}.pgm", [frame])
+    together = run(model, write_pgm(tmp_path / "in.pgm", night), tmp_path / "out")
+    alone = run(model, str(tmp_path / "?.pgm"), tmp_path / "alone")
+    np.testing.assert_allclose(probabilities(together), probabilities(alone), atol=1e-5)
+
+
+def test_a_frame_too_small_to_show_anything_is_a_row_of_its_own(model: GeoModel, tmp_path: Path):
+    good, small = frames_of("gill", START, 2)
+    write_pgm(tmp_path / "in.pgm", [replace(small, pixels=small.pixels[:4, :4]), good])
+    first, second = run(model, tmp_path / "in.pgm", tmp_path / "out").sort_by("frame").to_pylist()
+    assert first["unreadable"] is False or "4x4 pixels" in (first["error"] or "")
+    rows = sorted([first, second], key=lambda row: row["unreadable"])
+    assert [row["unreadable"] for row in rows] == [False, True]
+    assert rows[0]["label"] is not None
+
+
+def test_a_file_that_is_still_written_is_done_again_when_it_is_whole(
+    model: GeoModel, own: Path, tmp_path: Path
+):
+    growing = own / "gill" / minute_name("gill", START)
+    whole = growing.read_bytes()
+    expected = run(model, own, tmp_path / "whole")
+    break_off(growing)
+    part = run(model, own, tmp_path / "out")
+    assert part.num_rows < expected.num_rows + 1
+    assert any(part["damaged_file"].to_pylist())
+    growing.write_bytes(whole)
+    assert alike(run(model, own, tmp_path / "out"), expected)
+
+
+def test_grey_frames_that_are_not_declared_are_refused_before_anything_is_written(
+    model: GeoModel, streams: Path, tmp_path: Path
+):
+    with pytest.raises(InputError, match="grey, where colour is asked for; declare"):
+        run(model, streams, tmp_path / "out", Reading())
+    with pytest.raises(InputError, match="no brightness of their own; declare a Stretch"):
+        run(model, streams, tmp_path / "out", Reading(channels="grey"))
+    assert run(model, streams, tmp_path / "out").num_rows == 40
+
+
+def test_an_archive_of_which_nothing_can_be_read_is_refused(model: GeoModel, tmp_path: Path):
+    folder = pictures(tmp_path / "in", 3)
+    with pytest.raises(InputError, match=r"none of 3 files.*the first: .*does not fit the pattern"):
+        run(model, folder, tmp_path / "out", Reading(pattern="other_%Y%m%d_%H.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("empty", "holds no file"),
+        ("empty/*.pgm", "no file matches"),
+        ("nothing.txt", "lists no file"),
+        ("nonsense://x/y", "not an address that can be read here"),
+    ],
+)
+def test_a_source_without_files_is_told(model: GeoModel, tmp_path: Path, source: str, reason: str):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "nothing.txt").write_text("# only a remark\n\n")
+    with pytest.raises(InputError, match=reason):
+        run(model, source if "://" in source else tmp_path / source, tmp_path / "out")
+
+
+def test_models_that_answer_no_class_of_one_picture_are_refused(streams: Path, tmp_path: Path):
+    with pytest.raises(OptionError, match="takes other than one colour picture"):
+        run(geovision.create("polarlow-xception"), streams, tmp_path / "out")
+
+
+# --- what is read -------------------------------------------------------------------------------
+
+
+def test_every_way_to_name_an_archive_gives_the_same_files(
+    model: GeoModel, streams: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = run(model, streams, tmp_path / "folder")
+    files = sorted(map(str, streams.rglob("*.gz")))
+    listing = tmp_path / "list.txt"
+    listing.write_text("# in no order, and one twice\n" + "\n".join([files[-1], *files]) + "\n")
+    monkeypatch.chdir(streams / "gill")
+    sources = {
+        "pattern": str(streams / "**" / "*.pgm.gz"),
+        "list": listing,
+        "paths": files[::-1],
+        "relative": [".", "../fsmi", "../gill/../fsmi"],
+    }
+    for name, source in sources.items():
+        assert run(model, source, tmp_path / name).equals(expected), name
+
+
+def test_files_at_an_address_are_read_as_local_ones(model: GeoModel, streams: Path, tmp_path: Path):
+    memory = fsspec.filesystem("memory")
+    for path in streams.rglob("*.gz"):
+        memory.pipe(f"/themis/{path.parent.name}/{path.name}", path.read_bytes())
+    memory.pipe("/themis/gill/broken.pgm.gz", b"\x1f\x8b, not gzip")
+    try:
+        table = run(model, "memory://themis", tmp_path / "out")
+    finally:
+        memory.rm("/themis", recursive=True)
+    local = run(model, streams, tmp_path / "local")
+    bad = table.filter(field("unreadable"))
+    good = table.filter(~field("unreadable"))
+    assert bad["path"].to_pylist() == ["memory:///themis/gill/broken.pgm.gz"]
+    assert alike(good.drop_columns("path"), local.drop_columns("path"))
+    assert all(path.startswith("memory:///themis/") for path in good["path"].to_pylist())
+
+
+def test_hidden_files_and_the_table_itself_are_left_out(model: GeoModel, own: Path):
+    (own / "gill" / ".20140310.part").write_bytes(b"half")
+    (own / "_notes").mkdir()
+    (own / "_notes" / "readme").write_text("not a frame")
+    assert run(model, own, own / "table").num_rows == 40
+    assert run(model, own, own / "table").num_rows == 40
+
+
+def test_a_list_in_a_list_is_refused(tmp_path: Path):
+    (tmp_path / "a.txt").write_text(str(tmp_path / "b.txt"))
+    (tmp_path / "b.txt").write_text(str(tmp_path))
+    with pytest.raises(InputError, match="a list in a list"):
+        list(inventory(tmp_path / "a.txt"))
+
+
+# --- once more, and again -----------------------------------------------------------------------
+
+
+def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, own: Path, tmp_path: Path):
+    late = own / "fsmi"
+    late.rename(tmp_path / "later")
+    first = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3)
+    again = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3)
+    (tmp_path / "later").rename(late)
+    last = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3)
+    assert [(each.frames_now, each.frames) for each in (first, again, last)] == [(20, 20), (0, 20), (20, 40)]
+    assert alike(geovision.read_table(tmp_path / "out"), run(model, own, tmp_path / "at once"))
+
+
+def test_a_narrower_source_or_another_shard_size_loses_nothing(
+    model: GeoModel, streams: Path, tmp_path: Path
+):
+    expected = run(model, streams, tmp_path / "out", files_a_shard=3)
+    for source, files in ((streams / "gill", 1), (str(streams / "fsmi" / "*0601*"), 2), (streams, 100)):
+        assert run(model, source, tmp_path / "out", files_a_shard=files).equals(expected)
+
+
+def test_what_a_killed_run_left_is_swept_away(model: GeoModel, streams: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    expected = run(model, streams, out, files_a_shard=2)
+    (mark, *_) = sorted((out / "_shards").glob("*.json"))
+    mark.unlink()  # its rows were written, and nothing vouches for them
+    (part,) = out.glob(f"station=*/date=*/{mark.stem}.parquet")
+    shutil.copy(part, part.with_name(f"{'0' * 16}.parquet"))  # of a run with other shards
+    (part.parent / f".{mark.stem}.parquet.123.part").write_bytes(b"half a file")
+    assert alike(run(model, streams, out, files_a_shard=100), expected)
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_part_that_was_removed_is_done_again(model: GeoModel, streams: Path, tmp_path: Path):
+    expected = run(model, streams, tmp_path / "out", files_a_shard=2)
+    shutil.rmtree(tmp_path / "out" / "station=gill")
+    assert geovision.read_table(tmp_path / "out").num_rows == 20
+    assert alike(run(model, streams, tmp_path / "out"), expected)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[dict[str, int], int, int]]:
+    """Runs over an archive that changes: sizes of its files, files a shard, shards until a kill."""
+    files = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 3))
+    return draw(st.lists(st.tuples(files, st.integers(1, 4), st.integers(0, 6)), min_size=1, max_size=6))
+
+
+@given(histories())
+def test_whatever_comes_and_goes_a_file_is_in_one_shard(history: list[tuple[dict[str, int], int, int]]):
+    done: dict[str, Shard] = {}
+
+    def proceed(files: dict[str, int], size: int, until: int | None) -> Plan:
+        plan = Plan([ArchiveFile(path, own) for path, own in files.items()], done.values())
+        for shard in list(plan.shards(size))[:until]:
+            done[shard.key] = shard
+        return plan
+
+    for files, size, until in history:
+        proceed(files, size, until)
+        held_by = [file.path for shard in done.values() for file in shard.files]
+        assert len(held_by) == len(set(held_by))
+    files = history[-1][0]
+    proceed(files, 2, None)
+    finished = {file.path: file.size for shard in done.values() for file in shard.files}
+    assert {path: finished[path] for path in files} == files
+    assert proceed(files, 2, None).files_to_do() == 0
+
+
+# --- one table, one model -----------------------------------------------------------------------
+
+
+def test_another_model_or_reading_is_refused_by_name(model: GeoModel, streams: Path, tmp_path: Path):
+    expected = run(model, streams, tmp_path / "out")
+    other = small_model()
+    other.head.linear.bias.data += 1
+    with pytest.raises(OptionError, match=r"was begun with weights \w+… .* and not \w+.*another folder"):
+        run(other, streams, tmp_path / "out")
+    with pytest.raises(OptionError, match=r'begun with stretches .*"high": 12000.* and not .*"high": 9000'):
+        run(model, streams, tmp_path / "out", replace(GREY, stretches={"": Stretch(2000, 9000)}))
+    assert geovision.read_table(tmp_path / "out").equals(expected)
+
+
+def test_a_model_that_was_there_before_is_not_taken_for_this_one(
+    model: GeoModel, streams: Path, tmp_path: Path
+):
+    other = small_model()
+    other.head.linear.weight.data *= -1
+    run(other, streams, tmp_path / "out")
+    kept = shutil.move(tmp_path / "out" / "model", tmp_path / "model")
+    shutil.rmtree(tmp_path / "out")
+    shutil.move(kept, tmp_path / "out" / "model")
+    expected = run(model, streams, tmp_path / "elsewhere")
+    assert run(model, streams, tmp_path / "out").equals(expected)
+
+
+def test_a_table_at_an_address_is_refused(model: GeoModel, streams: Path):
+    with pytest.raises(OptionError, match="s3://bucket/table: a table is written to a folder"):
+        run(model, streams, "s3://bucket/table")
+
+
+def test_shards_of_another_table_are_refused(model: GeoModel, streams: Path, tmp_path: Path):
+    run(model, streams / "gill", tmp_path / "one")
+    run(model, streams / "fsmi", tmp_path / "two", replace(GREY, stretches={"": Stretch(2000, 9000)}))
+    shutil.copytree(tmp_path / "two", tmp_path / "one", dirs_exist_ok=True,
+                    ignore=lambda *_: ["archive.json", "model"])  # fmt: skip
+    with pytest.raises(OptionError, match="made with another model or reading"):
+        run(model, streams, tmp_path / "one")
+
+
+def test_parts_without_their_manifest_are_refused(model: GeoModel, streams: Path, tmp_path: Path):
+    run(model, streams, tmp_path / "out")
+    (tmp_path / "out" / "archive.json").unlink()
+    with pytest.raises(OptionError, match=r"holds parts but no archive\.json"):
+        run(model, streams, tmp_path / "out")
+
+
+def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: Path, tmp_path: Path):
+    with (
+        held(tmp_path / "out" / "_lock"),
+        pytest.raises(StorageError, match="another `geovision archive` writes here"),
+    ):
+        run(model, streams, tmp_path / "out")
+
+
+def test_marks_name_what_they_were_made_with(model: GeoModel, streams: Path, tmp_path: Path):
+    run(model, streams, tmp_path / "out", files_a_shard=4)
+    manifest = json.loads((tmp_path / "out" / "archive.json").read_text())
+    assert manifest["reading"]["stretches"][""] == {"low": 2000, "high": 12000, "gamma": 1.0}
+    marks = [json.loads(path.read_text()) for path in (tmp_path / "out" / "_shards").glob("*.json")]
+    assert len({mark["made_with"] for mark in marks}) == 1
+    assert sum(mark["rows"] for mark in marks) == 40
+    for mark in marks:
+        for part in mark["parts"]:
+            assert pq.read_metadata(tmp_path / "out" / part / f"{mark['key']}.parquet").num_rows
+
+
+# --- reading it back ----------------------------------------------------------------------------
+
+
+def test_a_part_of_the_table_is_read(model: GeoModel, streams: Path, tmp_path: Path):
+    run(model, streams, tmp_path / "out")
+    chosen = geovision.read_table(
+        tmp_path / "out", columns=["label", "station"], where=field("station") == "fsmi"
+    )
+    assert chosen.column_names == ["label", "station"]
+    assert set(chosen["station"].to_pylist()) == {"fsmi"}
+    with pytest.raises(InputError, match="no column 'lable'; it has time, device"):
+        geovision.read_table(tmp_path / "out", columns=["lable"])
+    with pytest.raises(InputError, match=r"no archive\.json; not a folder that"):
+        geovision.read_table(streams)
+
+
+# --- a survey -----------------------------------------------------------------------------------
+
+
+def test_a_survey_finds_each_camera_its_own_stretch(tmp_path: Path):
+    folder = minutes(tmp_path / "in", 8, stations=("gill", "fsmi"))
+    for path in (folder / "fsmi").glob("*.gz"):  # half as sensitive
+        (station, *_), begin = ("fsmi",), datetime.datetime.strptime(path.name[:13], "%Y%m%d_%H%M")
+        night = frames_of(station, begin.replace(tzinfo=datetime.UTC), 5, first=5 * begin.minute)
+        write_pgm(path, (replace(frame, pixels=frame.pixels // 2) for frame in night))
+    break_off(folder / "gill" / minute_name("gill", START))
+    found = survey(folder, Reading(), stretch=True)
+    assert set(found.stretches) == {"gill/themis19", "fsmi/themis10"}
+    gill, fsmi = found.stretches["gill/themis19"], found.stretches["fsmi/themis10"]
+    assert fsmi.high == pytest.approx(gill.high / 2, rel=0.03)
+    assert 2000 < gill.low < 2600
+    assert 9500 < gill.high < 11500
+    assert found == survey(folder, Reading(), stretch=True)
+    assert set(found.added_to(GREY).stretches) == {"", "gill/themis19", "fsmi/themis10"}
+
+
+def test_a_survey_is_spread_over_the_archive(tmp_path: Path):
+    folder = minutes(tmp_path / "in", 40, 2)
+    late = datetime.datetime(2014, 3, 11, tzinfo=datetime.UTC)
+    bright = [replace(frame, pixels=frame.pixels * 2) for frame in frames_of("gill", late, 2)]
+    for minute in range(20):  # a third of the files, all at the end
+        begin = late + datetime.timedelta(minutes=minute)
+        write_pgm(folder / "gill" / minute_name("gill", begin), bright)
+    found = survey(folder, Reading(), stretch=True, frames=30)
+    assert found.frames == {"gill/themis19": 30}
+    assert found.stretches["gill/themis19"].high > 14000
+
+
+def test_a_survey_finds_circles(tmp_path: Path):
+    y, x = np.mgrid[:80, :80]
+    disk = (x - 41) ** 2 + (y - 38) ** 2 <= 30**2
+    night = (
+        Frame((500 + 4000 * disk).astype(np.uint16), START, "gill", "themis19", 1.0, "", index)
+        for index in range(12)
+    )
+    write_pgm(tmp_path / "in.pgm", night)
+    circle = survey(tmp_path / "in.pgm", Reading(), circle=True).circles["gill/themis19"]
+    assert (circle.x, circle.y, circle.radius) == pytest.approx((41, 38, 30), abs=0.7)
+
+
+def test_a_survey_names_the_camera_that_has_too_few_frames(tmp_path: Path):
+    folder = minutes(tmp_path / "in", 4)
+    write_pgm(folder / "other.pgm", frames_of("fsmi", START, 2))
+    with pytest.raises(InputError, match="camera fsmi/themis10: 2 different frames"):
+        survey(folder, Reading(), stretch=True)

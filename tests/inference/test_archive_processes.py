@@ -1,0 +1,280 @@
+"""Archives by processes that are killed, run out of memory or of disk: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+from distributed import Client
+from helpers.archives import GREY, START, break_off, minute_name, minutes, small_model
+from pyarrow.dataset import field
+
+import geovision
+from geovision import errors
+from geovision.errors import GeovisionError, MissingExtraError, OptionError, StorageError, UnknownModelError
+from geovision.inference import Workers, executor
+from geovision.inference.archive import Summary
+from geovision.readers.allsky import Frame, write_pgm
+
+DECLARED = ["--channels", "grey", "--stretch", "2000:12000"]
+MINUTES, FRAMES = 100, 3
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model().save(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hundred files of which one is broken. Not to be written to."""
+    folder = minutes(tmp_path_factory.mktemp("streams"), MINUTES, FRAMES)
+    break_off(broken(folder))
+    return folder
+
+
+def broken(folder: Path) -> Path:
+    return folder / "gill" / minute_name("gill", START)
+
+
+@pytest.fixture(scope="module")
+def serial(model_folder: Path, streams: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """What one process makes of it in one go."""
+    return run(model_folder, streams, tmp_path_factory.mktemp("serial"), Workers(0))[1]
+
+
+def run(model_folder: Path, source: Path, out: Path, workers: Workers, **options) -> tuple[Summary, pa.Table]:
+    summary = geovision.archive(
+        geovision.load(model_folder), source, out, reading=GREY, workers=workers, files_a_shard=1, **options
+    )
+    return summary, geovision.read_table(out)
+
+
+def begun(model_folder: Path, streams: Path, out: Path, workers: int) -> subprocess.Popen[str]:
+    """The command, as a process of its own, a shard a file."""
+    program = [sys.executable, "-c", "from geovision.cli import main; main()"]
+    command = ["archive", str(model_folder), str(streams), "--out", str(out), *DECLARED]
+    return subprocess.Popen(
+        [*program, *command, "--workers", str(workers), "--files-a-shard", "1", "--format", "jsonl"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def finished(out: Path) -> int:
+    return len(list((out / "_shards").glob("*.json")))
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Wait, but not for a process that has ended."""
+    while not condition():
+        if process.poll() is not None:
+            pytest.fail(f"ended with {process.returncode}: {process.stderr and process.stderr.read()}")
+        time.sleep(0.005)
+
+
+def workers_of(driver: int) -> list[psutil.Process]:
+    children = psutil.Process(driver).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_killed_driver_and_killed_worker_cost_no_row_and_double_none(
+    model_folder: Path, streams: Path, serial: pa.Table, tmp_path: Path
+):
+    first = begun(model_folder, streams, tmp_path, 1)
+    until(lambda: finished(tmp_path) >= 5, first)
+    orphans = workers_of(first.pid)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = finished(tmp_path)
+    assert 5 <= before < MINUTES, "killed in the middle"
+    assert len(orphans) == 1
+    assert psutil.wait_procs(orphans, timeout=20)[1] == [], "workers end with their driver"
+
+    second = begun(model_folder, streams, tmp_path, 2)
+    until(lambda: finished(tmp_path) >= before + 5, second)
+    victim = workers_of(second.pid)[0]
+    victim.send_signal(signal.SIGKILL)
+    assert finished(tmp_path) < MINUTES, "killed in the middle"
+    _, messages = second.communicate(timeout=200)
+
+    assert second.returncode == 1, "for the broken file"
+    assert f"{broken(streams)}: " in messages
+    assert "Traceback" not in messages
+    table = geovision.read_table(tmp_path)
+    assert table.equals(serial)
+    bad = table.filter(field("unreadable"))
+    assert set(bad["path"].to_pylist()) == {str(broken(streams))}
+
+
+def test_a_file_that_exhausts_the_memory_is_given_up_and_the_others_are_done(
+    model_folder: Path, tmp_path: Path
+):
+    folder = minutes(tmp_path / "in", 6, FRAMES)
+    side = 7900  # a frame of 125 megabytes, of which the reader needs several copies
+    vast = Frame(np.full((side, side), 3000, np.uint16), START, "gill", "themis19", 1.0, "", 0)
+    bad = write_pgm(tmp_path / "vast.pgm.gz", [vast])
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import json, psutil
+import geovision
+from helpers.archives import GREY
+from geovision.inference import Workers
+
+if __name__ == "__main__":
+    model = geovision.load({str(model_folder)!r})
+    folder, vast = {str(folder)!r}, {str(bad)!r}
+    geovision.archive(model, folder, {str(tmp_path / "serial")!r}, reading=GREY, workers=Workers(0))
+    memory = str(int(1.3 * psutil.Process().memory_info().rss))
+    summary = geovision.archive(
+        model, [folder, vast], {str(tmp_path / "out")!r}, reading=GREY,
+        workers=Workers(1, memory=memory), files_a_shard=6,
+    )
+    print(json.dumps(summary.failed))
+""")
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=280,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (reason,) = json.loads(done.stdout).values()
+    assert reason.startswith(f"{bad}: its worker died {executor.DEATHS} times, for want of memory")
+    assert geovision.read_table(tmp_path / "out").equals(geovision.read_table(tmp_path / "serial"))
+
+
+def test_a_disk_that_fills_up_keeps_what_is_finished(
+    model_folder: Path, streams: Path, serial: pa.Table, small_disk: Path
+):
+    out, filler = small_disk / "table", small_disk / "filler"
+
+    def fill(progress) -> None:
+        if progress.files >= 10 and not filler.exists():
+            with filler.open("wb", buffering=0) as stream:
+                try:
+                    while True:
+                        stream.write(bytes(4096))
+                except OSError:
+                    return
+
+    with pytest.raises(StorageError, match=r"could not be written .*No space left on device.*Free some"):
+        run(model_folder, streams, out, Workers(1), progress=fill)
+    kept = geovision.read_table(out)
+    paths = set(kept["path"].to_pylist())
+    assert 10 <= len(paths) < MINUTES
+    assert kept.equals(serial.filter(field("path").isin(paths)))
+    filler.unlink()
+    assert run(model_folder, streams, out, Workers(0))[1].equals(serial)
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Dask scheduler with one worker, which does two pieces at once: its address, and its process."""
+    told = tmp_path / "scheduler.json"
+    dask, quiet = [sys.executable, "-m", "dask"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options = ["--scheduler-file", str(told), "--host", "127.0.0.1", "--dashboard-address", ":0"]
+    first = subprocess.Popen([*dask, "scheduler", *options, "--port", "0"], **quiet)
+    second = subprocess.Popen([*dask, "worker", *options, "--nworkers", "1", "--nthreads", "2"], **quiet)
+    try:
+        until(told.exists, first)
+        address = json.loads(told.read_text())["address"]
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+        yield address, first
+    finally:
+        for process in (second, first):
+            process.terminate()
+            process.wait(30)
+
+
+def test_a_scheduler_that_is_there_is_used_until_it_goes(
+    model_folder: Path, streams: Path, serial: pa.Table, tmp_path: Path,
+    scheduler: tuple[str, subprocess.Popen[bytes]],
+):  # fmt: skip
+    address, process = scheduler
+    summary, table = run(model_folder, streams, tmp_path / "whole", Workers(scheduler=address))
+    assert summary.failed == {}
+    assert list(summary.bad) == [str(broken(streams))]
+    assert table.equals(serial)
+
+    def kill(progress) -> None:
+        if progress.files >= 10:
+            process.kill()
+
+    with pytest.raises(OptionError, match=r"the Dask scheduler has gone .*to go on"):
+        run(model_folder, streams, tmp_path / "out", Workers(scheduler=address), progress=kill)
+    assert 10 <= finished(tmp_path / "out") < MINUTES
+    assert run(model_folder, streams, tmp_path / "out", Workers(0))[1].equals(serial)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense"])
+def test_a_scheduler_that_is_not_there_is_told(
+    model_folder: Path, streams: Path, tmp_path: Path, address: str
+):
+    with pytest.raises(OptionError, match=f"no Dask scheduler answers at {address}.*--scheduler"):
+        run(model_folder, streams, tmp_path, Workers(scheduler=address))
+
+
+def test_too_little_memory_for_any_worker_is_refused(model_folder: Path, streams: Path, tmp_path: Path):
+    with pytest.raises(OptionError, match="100 MB is too little memory for a worker, which takes"):
+        run(model_folder, streams, tmp_path, Workers(1, memory="100 MB"))
+    with pytest.raises(OptionError, match="memory 'much' is no amount"):
+        run(model_folder, streams, tmp_path, Workers(1, memory="much"))
+
+
+# --- the engine by itself -----------------------------------------------------------------------
+
+
+def inverse(number: int) -> float:
+    return 1 / number
+
+
+def test_a_piece_that_fails_is_told_and_the_others_are_done():
+    done = {each.piece: each for each in executor.run(inverse, iter([1, 0, 2]), Workers(0))}
+    assert (done[1].result, done[2].result) == (1.0, 0.5)
+    assert done[0].error == "ZeroDivisionError: division by zero"
+
+
+def test_no_more_pieces_are_taken_than_are_needed():
+    taken = []
+
+    def pieces() -> Iterator[int]:
+        for number in range(1, 1000):
+            taken.append(number)
+            yield number
+
+    running = executor.run(inverse, pieces(), Workers(0))
+    assert [next(running).result for _ in range(3)] == [1, 1 / 2, 1 / 3]
+    assert len(taken) == 3
+
+
+def examples_of_errors() -> Iterator[GeovisionError]:
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        if isinstance(kind, type) and issubclass(kind, GeovisionError):
+            if issubclass(kind, errors.UnknownNameError):
+                yield kind("aurora-resnet5", ["aurora-resnet50"], "See geovision list.")
+            else:
+                yield kind("dask", "scale") if kind is MissingExtraError else kind("what, where, what to do")
+
+
+@pytest.mark.parametrize("error", list(examples_of_errors()), ids=lambda error: type(error).__name__)
+def test_every_error_travels_between_processes(error: GeovisionError):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+    if isinstance(error, UnknownModelError):
+        assert again.nearest == ["aurora-resnet50"]
+    if isinstance(error, MissingExtraError):
+        assert again.name == "dask"

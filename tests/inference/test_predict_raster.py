@@ -1,0 +1,139 @@
+"""Registered models of hail and rain on maps larger than a window: who asked, and how, cannot be seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from helpers import entries
+
+import geovision
+from geovision import registry
+from geovision.errors import OptionError
+from geovision.inference import Arrays, Workers, _predict_raster
+from geovision.inference.sliding_window import RUN, Answers, Job, answer_run, merged, slide
+from geovision.inference.tiling import Windows
+from geovision.inference.window_predictor import asking, scratch_beside
+from geovision.models.geomodel import GeoModel
+from geovision.readers.sar import Grid
+from geovision.spec import Grid as LatLon
+from geovision.spec import Grids
+
+WINDOW = (16, 24)
+SHAPE = (44, 60)
+MAP = Grid("EPSG:4326", (0.01, 0.0, 105.0, 0.0, -0.01, 35.0), SHAPE)
+FINER = {"hail-hinet": 1, "hail-unet-resnet18": 1, "downscale-maunet": 4, "biascorrect-unet": 1}
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, GeoModel]:
+    return {name: entries.tiny(registry.find_model(name)) for name in FINER}
+
+
+def source(model: GeoModel, shape: tuple[int, int] = SHAPE) -> Arrays:
+    """Plausible inputs: a corner that the first does not cover, of sources one that is nowhere."""
+    generator = torch.Generator().manual_seed(4)
+    inputs = {}
+    for spec in model.inputs:
+        lengths = [3] * (len(spec.layout.split()) - 3)
+        channels = [entries.plausible(c, (*lengths, *shape), generator) for c in spec.channels]
+        inputs[spec.name] = torch.stack(channels, spec.channel_axis).numpy()
+    inputs[model.inputs[0].name][..., : shape[0] // 3, shape[1] // 2 :] = np.nan
+    if "fy4b" in inputs:
+        inputs["fy4b"][:] = np.nan
+    return Arrays(Grid(MAP.crs, MAP.transform, shape), inputs)
+
+
+def bands(files) -> list[np.ndarray]:
+    found = []
+    for kind in ("answer", "count"):
+        with rasterio.open(files[kind]) as dataset:
+            found.append(dataset.read(1))
+    return found
+
+
+@pytest.mark.parametrize("name", FINER)
+def test_one_window_is_what_the_model_says(name: str, models: dict[str, GeoModel], tmp_path: Path):
+    model, size = models[name], (32, 32)
+    given = source(model, size)
+    found = _predict_raster(model, given, tmp_path / "a", size=size, precision="float32")
+    answer, count = bands(found.files)
+    inputs = {key: torch.from_numpy(np.nan_to_num(values))[None] for key, values in given.inputs.items()}
+    valid = {key: torch.from_numpy(np.isfinite(values))[None] for key, values in given.inputs.items()}
+    with torch.no_grad():
+        output = model(inputs, valid=valid)
+    expected = model.head.estimate(output.values)[0, 0].numpy()
+    assert answer.shape == expected.shape == tuple(FINER[name] * side for side in size)
+    there = np.isfinite(answer)
+    assert there.mean() > 0.8
+    assert np.array_equal(count > 0, there)
+    np.testing.assert_allclose(answer[there], expected[there], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FINER)
+def test_neither_batches_nor_the_order_of_windows_can_be_seen(
+    name: str, models: dict[str, GeoModel], tmp_path: Path
+):
+    model = models[name]
+    size = (32, 32) if "unet-" in name else WINDOW
+    maps = []
+    for batch_size in (1, 4):
+        found = _predict_raster(model, source(model), tmp_path / "a", size=size, batch_size=batch_size)
+        assert found.windows > 2 * (found.grid.shape[0] // (size[0] * FINER[name]))
+        maps.append(bands(found.files)[0])
+    with scratch_beside(tmp_path) as scratch:
+        windows = Windows(SHAPE, size, 0.5)
+        job = Job(source(model), windows, asking(model, "auto", None, scratch), batch_size=3)
+        ordered = slide(job, scratch, Workers(), lambda done, whole: None)
+        shape = tuple(FINER[name] * side for side in SHAPE)
+        expected, _ = merged(ordered, 0, 0, shape)
+    with scratch_beside(tmp_path) as scratch:
+        shuffled, pieces = Answers(windows, scratch), list(windows.runs(2))
+        assert len(pieces) > len(list(windows.runs(RUN)))
+        random.Random(1).shuffle(pieces)
+        for piece in pieces:
+            shuffled.put(answer_run(job, piece))
+        reordered, _ = merged(shuffled, 0, 0, shape)
+    np.testing.assert_allclose(reordered, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(maps[0], maps[1], rtol=1e-4, atol=1e-6)
+    there = np.isfinite(maps[0])
+    np.testing.assert_allclose(maps[0][there], expected[0][there], rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.parametrize("name", FINER)
+def test_a_dask_cluster_answers_as_this_process(
+    name: str, models: dict[str, GeoModel], tmp_path: Path, scheduler: str
+):
+    model = models[name]
+    size = (32, 32) if "unet-" in name else WINDOW
+    results = []
+    for workers in (None, Workers(scheduler=scheduler)):
+        found = _predict_raster(model, source(model), tmp_path / "a", size=size, workers=workers)
+        results.append(bands(found.files))
+    (here, counted), (there, recounted) = results
+    assert np.array_equal(counted, recounted)
+    assert np.isfinite(here).any()
+    np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-7)
+
+
+def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: Path):
+    coarse = LatLon((10.0, 11.0, 12.0, 13.0), (0.0, 1.0, 2.0, 3.0))
+    fine = LatLon(tuple(np.arange(9.5, 13.5, 0.5)), tuple(np.arange(-0.5, 3.5, 0.5)))
+    arch = {"widths": [4, 6, 8], "factor": 2}
+    model = geovision.create("downscale-maunet", arch=arch, grids=Grids(coarse, fine))
+    with pytest.raises(OptionError, match="answers on the grid that it was fitted for, and has no windows"):
+        _predict_raster(model, source(model), tmp_path / "a", size=WINDOW)

@@ -1,0 +1,179 @@
+"""Answers that are maps, as files: what stands in them, where they lie, and what is told."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from helpers.commands import ran
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+import geovision
+from geovision.datasets.hail_samples import HailSamples
+from geovision.errors import OptionError, StorageError
+from geovision.heads.prediction import FieldPrediction
+from geovision.inference import AnswerFiles
+from geovision.models.geomodel import GeoModel
+from geovision.readers import hail_samples
+from geovision.registry import find_task
+from geovision.spec import Grid
+
+TINY = {"width": 4, "kernel": 3, "unet_width": 4}
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = HailSamples.synthetic(tmp_path_factory.mktemp("samples"), 2, size=(16, 24), windows=3)
+    return sorted(root.glob("*.nc"))
+
+
+@pytest.fixture(scope="module")
+def model() -> GeoModel:
+    torch.manual_seed(0)
+    model = geovision.create("hail-hinet", arch=TINY)
+    with torch.no_grad():  # logits on both sides of the threshold
+        model.head.convolution.weight.mul_(30)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model.save(tmp_path_factory.mktemp("model") / "hail")
+
+
+def test_a_mask_lies_where_and_when_its_sample_does(model, samples):
+    for path in samples:
+        (answer,) = model.predict(path)
+        sample = hail_samples.read_sample(path)
+        assert answer.grid == Grid(tuple(sample.latitude), tuple(sample.longitude))
+        assert answer.time == sample.time[-1]
+        plain = answer.as_dict()
+        assert plain["time"] == str(sample.time[-1].astype("datetime64[s]"))
+        assert plain["latitude"] == list(sample.latitude)
+    sample = HailSamples(samples[0].parent)[0]
+    (answer,) = model.predict(sample["inputs"])  # of arrays nobody knows where they lie
+    assert (answer.grid, answer.time) == (None, None)
+    assert not {"time", "latitude"} & set(answer.as_dict())
+
+
+def test_the_command_writes_each_mask_with_its_grid_and_time(model, folder, samples, tmp_path, capsys):
+    out = tmp_path / "masks"
+    done = ran(capsys, "predict", folder, *samples, "--out", out, "--format", "csv")
+    assert done.code == 0
+    rows = list(csv.DictReader(done.out.splitlines()))
+    assert [row["map"] for row in rows] == [str(out / path.name) for path in samples]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        name for path in samples for name in (path.name, f"{path.stem}.png")
+    )
+    for path, answer in zip(samples, model.predict(samples), strict=True):
+        sample = hail_samples.read_sample(path)
+        with xr.open_dataset(out / path.name, engine="h5netcdf") as written:
+            assert written["hail"].dims == ("time", "lat", "lon")
+            assert written["hail"].dtype == np.int8
+            assert_array_equal(written["hail"][0], answer.mask)
+            assert_allclose(written["probability_of_hail"][0], answer.probability, atol=1e-6)
+            assert_array_equal(written["lat"], sample.latitude)
+            assert_array_equal(written["lon"], sample.longitude)
+            assert written["time"].values == [sample.time[-1]]
+            assert written["lat"].attrs["units"] == "degrees_north"
+            assert written["hail"].attrs["flag_meanings"] == "not_known no_hail hail"
+            assert_array_equal(written["hail"].attrs["flag_values"], [-1, 0, 1])
+            assert written.attrs["source"] == path.name
+            assert "hail-hinet, weights " in written.attrs["history"]
+        with Image.open(out / f"{path.stem}.png") as picture:
+            assert picture.width > 400
+    assert 0 < answer.mask.sum() < answer.mask.size  # or the test would be of one value
+
+
+def test_where_nothing_was_measured_the_mask_says_not_known(model, samples, tmp_path):
+    sample = HailSamples(samples[0].parent)[0]
+    there = {name: mask.clone() for name, mask in sample["valid"].items() if name != "target"}
+    for mask in there.values():
+        mask[..., :, :8] = False
+    inputs = {
+        name: np.ma.MaskedArray(values.numpy(), ~there[name].numpy())
+        for name, values in sample["inputs"].items()
+    }
+    (answer,) = model.predict(inputs)
+    written, _ = AnswerFiles(tmp_path, model).save(answer, "gap")
+    with xr.open_dataset(written, engine="h5netcdf") as found:
+        assert found["hail"].dims == ("y", "x")
+        assert (found["hail"][:, :8] == -1).all()
+        assert np.isnan(found["probability_of_hail"][:, :8]).all()
+        assert_array_equal(found["hail"][:, 8:], answer.mask[:, 8:])
+
+
+def test_files_of_one_name_and_a_damaged_one(folder, samples, tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / samples[0].name).write_bytes(samples[0].read_bytes())
+    broken = tmp_path / "a" / samples[1].name
+    broken.write_bytes(samples[1].read_bytes()[:3000])
+    done = ran(capsys, "predict", folder, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "masks")
+    assert done.code == 1
+    assert f"{broken}: cannot be read as a sample of hail" in done.err
+    names = {path.name for path in (tmp_path / "masks").glob("*.nc")}
+    assert names == {samples[0].name, f"{samples[0].stem}-2.nc"}
+
+
+def test_what_cannot_be_written_is_told_in_one_line(folder, samples, tmp_path, capsys):
+    (tmp_path / "file").write_text("", "utf-8")
+    done = ran(capsys, "predict", folder, samples[0], "--out", tmp_path / "file")
+    assert done.code == 1
+    assert f"{tmp_path / 'file'}: could not be written" in done.err
+    assert (tmp_path / "file").read_text("utf-8") == ""
+
+
+def test_classes_are_no_maps(tmp_path):
+    with pytest.raises(OptionError, match="cloud-tiny answers with classes, which are rows and no maps"):
+        AnswerFiles(tmp_path / "maps", geovision.create("cloud-tiny"))
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_field_is_written_with_its_layers(tmp_path):
+    model = geovision.create("downscale-bilinear")
+    rng = np.random.default_rng(0)
+    values = rng.gamma(1.0, 5.0, (3, 4)).astype(np.float32)
+    values[0, 0] = np.nan
+    wet = rng.random((3, 4), dtype=np.float32)
+    answer = FieldPrediction(
+        "coarse.nc", name="precipitation", unit="mm/day", values=values,
+        layers={"quantile_0.9": 2 * values, "probability_of_1": wet},
+        grid=Grid((40.0, 40.5, 41.0), (-9.0, -8.5, -8.0, -7.5)), time=np.datetime64("1998-01-05"),
+    )  # fmt: skip
+    written, picture = AnswerFiles(tmp_path, model).save(answer, "fine")
+    assert picture.is_file()
+    with xr.open_dataset(written, engine="h5netcdf") as found:
+        assert_allclose(found["precipitation"][0], values)
+        assert_allclose(found["quantile_0.9"][0], 2 * values)
+        assert_allclose(found["probability_of_1"][0], wet)
+        units = {str(name): each.attrs["units"] for name, each in found.data_vars.items()}
+        assert units == {"precipitation": "mm/day", "quantile_0.9": "mm/day", "probability_of_1": "1"}
+        assert found["time"].values == [np.datetime64("1998-01-05", "ns")]
+
+
+def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
+    files = AnswerFiles(small_disk, model)
+    (answer,) = model.predict(samples[0])
+    before, _ = files.save(answer, "answer")
+    kept = before.read_bytes()
+    left = shutil.disk_usage(small_disk).free
+    (small_disk / "filler").write_bytes(bytes(left - 4096))
+    with pytest.raises(StorageError, match="what stood there is untouched"):
+        files.save(answer, "answer")
+    assert before.read_bytes() == kept
+
+
+def test_one_source_of_a_sample_is_what_stands_in_the_whole(samples):
+    whole = hail_samples.arrays(hail_samples.read_sample(samples[0]))
+    for spec in find_task("hail").inputs:
+        values, missing = whole[spec.name]
+        alone = hail_samples.read(samples[0], spec)
+        assert_array_equal(alone.mask, missing)
+        assert_array_equal(alone.data, values)

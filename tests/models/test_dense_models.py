@@ -1,0 +1,393 @@
+"""Fields and masks go the whole way: built, trained, scored, asked, saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from helpers import maps
+from sklearn.metrics import average_precision_score, brier_score_loss, f1_score
+from torch import Tensor
+
+import geovision
+from geovision import registry
+from geovision.datasets.base import GeoDataset
+from geovision.errors import InputError, OptionError
+from geovision.evaluation import GriddedReport, answers
+from geovision.heads.mask import GivenMask, MaskHead, dice_loss, focal_loss
+from geovision.heads.prediction import FieldPrediction, MaskPrediction
+from geovision.metrics import NotApplicable, create
+from geovision.metrics.bootstrap import UnitStates, bootstrap
+from geovision.metrics.field_metrics import BINS
+from geovision.models.geomodel import GeoModel
+from geovision.spec import ClassTarget, MaskTarget, Stage
+from geovision.training.data_statistics import fit_statistics
+
+HAIL = MaskTarget("hail", threshold=0.4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    """The tasks and models of `maps` beside those of the registry."""
+    tasks = {task.name: task for task in maps.TASKS.values()} | dict(registry.tasks())
+    models = {spec.name: spec for spec in maps.MODELS.values()} | dict(registry.models())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "tasks", lambda: MappingProxyType(tasks))
+        patch.setattr(registry, "models", lambda: MappingProxyType(models))
+        yield
+
+
+def fresh(kind: str, **options) -> GeoModel:
+    torch.manual_seed(0)
+    return geovision.create(maps.MODELS[kind].name, **options)
+
+
+@pytest.fixture(scope="module")
+def fields() -> tuple[GeoDataset, GeoDataset]:
+    return maps.Fields().split_by_unit(0.25, seed=0)
+
+
+@pytest.fixture(scope="module")
+def masks() -> tuple[GeoDataset, GeoDataset]:
+    return maps.Masks().split_by_unit(0.25, seed=0)
+
+
+@pytest.fixture(scope="module")
+def downscaler(fields) -> GeoModel:
+    training, held = fields
+    model = fresh("field", **training.options())
+    return geovision.train(model, training, validation=held, progress=False)
+
+
+@pytest.fixture(scope="module")
+def detector(masks) -> GeoModel:
+    training, held = masks
+    recipe = dataclasses.replace(maps.TASKS["mask"].recipe, stages=(Stage(epochs=14, batch_size=8, lr=1e-2),))
+    return geovision.train(fresh("mask"), training, validation=held, recipe=recipe, progress=False)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def test_fields_by_gradient_in_closed_form_and_without_training(downscaler: GeoModel, fields) -> None:
+    training, held = fields
+    nearest = geovision.train(fresh("none"), training, progress=False)
+    mean = geovision.train(fresh("closed"), training, progress=False)
+    errors = [
+        geovision.evaluate(model, held, bootstrap=0).metrics["rmse"].value
+        for model in (downscaler, nearest, mean)
+    ]
+    assert errors[0] < 0.8 * errors[2]
+    assert errors[1] < 0.8 * errors[2]
+    assert float(mean.head.limit) == float(downscaler.head.limit)
+    assert math.isinf(float(nearest.head.limit))
+
+
+def test_training_finds_a_mask(detector: GeoModel, masks) -> None:
+    report = geovision.evaluate(detector, masks[1], bootstrap=0)
+    assert report.metrics["mask_pr_auc"].value > 0.8
+    assert report.metrics["csi"].value > 0.5
+    assert report.headline == "csi"
+
+
+def test_statistics_are_of_the_training_data_alone(downscaler: GeoModel, fields) -> None:
+    truth = torch.stack([fields[0][n]["target"] for n in range(len(fields[0]))])
+    there = truth[torch.isfinite(truth)]
+    assert float(downscaler.head.limit) == pytest.approx(1.5 * float(there.max()))
+    assert float(downscaler.head.scale) == pytest.approx(float(there.std()), rel=1e-5)
+    given = torch.stack([fields[0][n]["inputs"]["coarse"] for n in range(len(fields[0]))])
+    assert float(downscaler.network.level) == pytest.approx(float(given.mean()), rel=1e-5)
+
+
+def test_statistics_of_what_is_too_large_for_memory_are_of_evenly_spaced_samples(
+    fields, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geovision.training.data_statistics._MOST_BYTES", 4 * 6 * 6 * 5 * 3)
+    model, training = fresh("field"), fields[0]
+    fit_statistics(model, training)
+    some = [training[n]["target"] for n in (0, round((len(training) - 1) / 2), len(training) - 1)]
+    values = torch.stack(some)
+    assert float(model.head.limit) == pytest.approx(1.5 * float(values[torch.isfinite(values)].max()))
+
+
+def test_more_training_keeps_the_scale_and_raises_the_limit(downscaler: GeoModel) -> None:
+    head = geovision.create("afield-tiny").head
+    head.load_state_dict(downscaler.head.state_dict())
+    scale = float(head.scale)
+    head.fit_statistics(torch.full((1, 1, 2, 2), 1e4).index_fill(3, torch.tensor([0]), 0.0))
+    assert float(head.scale) == scale
+    assert float(head.limit) == 1.5e4
+    head.fit_statistics(torch.tensor([0.0, 1.0]))
+    assert float(head.limit) == 1.5e4
+
+
+def test_missing_truth_teaches_nothing(fields) -> None:
+    model = fresh("field").train()
+    sample = fields[0][0]
+    values = model({"coarse": sample["inputs"]["coarse"][None]}).values
+    truth = sample["target"][None]
+    assert torch.isnan(truth).any()
+    loss = model.loss(values, truth)
+    loss.backward()
+    values, loss = values.detach(), loss.detach()
+    assert math.isfinite(float(loss))
+    assert all(torch.isfinite(each.grad).all() for each in model.parameters())
+    other = truth.nan_to_num(123.0)
+    there = torch.isfinite(truth)
+    assert float(model.loss(values, other, there)) == pytest.approx(float(loss))
+
+
+def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
+    model = fresh("field", arch={"factor": 3})
+    with pytest.raises(
+        InputError, match=r"answers on a grid of \(18, 18\) cells, and the rain .* \(12, 12\)"
+    ):
+        geovision.train(model, fields[0], progress=False)
+
+
+def test_a_training_that_was_stopped_goes_on_with_its_statistics(fields, tmp_path: Path) -> None:
+    training = fields[0]
+    whole = geovision.train(fresh("field"), training, progress=False)
+    recipe = maps.TASKS["field"].recipe
+    geovision.train(fresh("field"), training, out=tmp_path / "a", progress=False)
+    again = geovision.train(fresh("field"), training, out=tmp_path / "a", resume=True, progress=False)
+    assert recipe.epochs == again.training_record["epochs"]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def test_a_field_is_answered_in_its_unit_on_its_grid(downscaler: GeoModel, fields) -> None:
+    sample = fields[1][0]
+    (answer,) = downscaler.predict({"coarse": sample["inputs"]["coarse"]})
+    assert isinstance(answer, FieldPrediction)
+    assert (answer.name, answer.unit, answer.values.shape) == ("rain", "mm day-1", (12, 12))
+    assert answer.grid == maps.GRIDS.target
+    # Two cells have no truth in any sample: what was never seen is not answered.
+    never = np.zeros((12, 12), bool)
+    never[0, :2] = True
+    assert np.array_equal(np.isnan(answer.values), never)
+    assert (answer.values[~never] >= 0).all()
+    assert answer.values[~never].max() <= float(downscaler.head.limit)
+    plain = json.loads(json.dumps(answer.as_dict()))
+    assert plain["highest"] == pytest.approx(float(np.nanmax(answer.values)))
+    assert plain["latitude"][0] == 40.25
+
+
+def test_any_size_is_answered_and_has_no_grid_then(downscaler: GeoModel) -> None:
+    (answer,) = downscaler.predict(np.ones((1, 5, 9), np.float32))
+    assert answer.values.shape == (10, 18)
+    assert answer.grid is None
+
+
+def test_a_mask_says_where_and_how_surely(detector: GeoModel, masks) -> None:
+    sample = next(masks[1][n] for n in range(len(masks[1])) if "relief" in masks[1][n]["inputs"])
+    asked = {
+        "radar": np.ma.masked_array(sample["inputs"]["radar"].numpy(), ~sample["valid"]["radar"].numpy()),
+        "relief": sample["inputs"]["relief"],
+    }
+    with_relief, without = detector.predict([asked, {"radar": asked["radar"]}])
+    assert isinstance(with_relief, MaskPrediction)
+    assert np.array_equal(with_relief.mask, with_relief.probability >= 0.4)
+    assert not with_relief.valid[0, 0]  # never seen by the radar
+    assert with_relief.valid[1:, 1:].all()
+    assert not np.allclose(with_relief.probability[1:, 1:], without.probability[1:, 1:])
+    assert json.loads(json.dumps(with_relief.as_dict()))["cells"] == int(with_relief.mask.sum())
+
+
+@pytest.mark.parametrize("kind", ["field", "mask", "none", "closed"])
+def test_what_is_saved_comes_back_with_its_grid(kind: str, fields, masks, tmp_path: Path) -> None:
+    data = (masks if kind == "mask" else fields)[0]
+    model = fresh(kind, **data.options())
+    fit_statistics(model, data)
+    again = geovision.load(model.save(tmp_path))
+    assert again.options.grids == model.options.grids
+    sample = data[0]
+    (first,), (second,) = (each.predict(dict(sample["inputs"])) for each in (model, again))
+    assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
+
+
+def test_a_head_by_name_with_options(fields, tmp_path: Path) -> None:
+    model = fresh("field", head="quantiles", head_options={"quantiles": [0.1, 0.5, 0.9]}, grids=maps.GRIDS)
+    geovision.train(model, fields[0], progress=False)
+    (answer,) = geovision.load(model.save(tmp_path)).predict(dict(fields[1][0]["inputs"]))
+    assert list(answer.layers) == ["quantile_0.1", "quantile_0.5", "quantile_0.9"]
+    there = np.isfinite(answer.values)
+    assert there.sum() == 142
+    assert (answer.layers["quantile_0.1"] <= answer.layers["quantile_0.9"])[there].all()
+    assert np.array_equal(answer.layers["quantile_0.5"], answer.values, equal_nan=True)
+    with pytest.raises(OptionError, match="has no head 'nonsense'; known: quantiles"):
+        fresh("field", head="nonsense")
+    with pytest.raises(OptionError, match="QuantileHead has no option 'wet'"):
+        fresh("field", head="quantiles", head_options={"wet": 1})
+
+
+def test_predictors_stand_beside_the_first_input() -> None:
+    model = fresh("field", predictors=["height"])
+    assert [channel.name for channel in model.inputs[0].channels] == ["rain", "height"]
+    assert model.predict(torch.ones(2, 4, 4))[0].values.shape == (8, 8)
+    with pytest.raises(OptionError, match="has no predictor 'weight'; known: height"):
+        fresh("field", predictors=["weight"])
+    with pytest.raises(OptionError, match="answers with classes, which lie on no grid"):
+        geovision.create("cloud-tiny", grids=maps.GRIDS)
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
+def test_reports_of_fields_have_intervals_where_states_are_sums(
+    downscaler: GeoModel, fields, tmp_path: Path
+) -> None:
+    report = geovision.evaluate(downscaler, fields[1], bootstrap=50)
+    assert isinstance(report, GriddedReport)
+    error = report.metrics["rmse"]
+    assert error.low < error.value < error.high
+    assert math.isnan(report.metrics["p99_bias"].low)
+    pairs = [(batch.prediction, batch.truth) for batch in answers(downscaler, fields[1], batch_size=5)]
+    p, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    there = torch.isfinite(t)
+    assert error.value == pytest.approx(float((p - t)[there].double().square().mean().sqrt()), rel=1e-6)
+    files = {path.name for path in report.save(tmp_path).iterdir()}
+    assert files == {"metrics.json", "metrics.csv", "report.md", "maps.png", "quantiles.png", "spectra.png",
+                     "errors.png", "taylor.png"}  # fmt: skip
+    assert json.loads((tmp_path / "metrics.json").read_text())["samples"] == len(fields[1])
+    assert "32 samples in 8 units" in report.text()
+
+
+def test_reports_of_masks(detector: GeoModel, masks, tmp_path: Path) -> None:
+    report = geovision.evaluate(detector, masks[1], bootstrap=20)
+    assert report.table is not None
+    covered = 32 * (36 - 6 - 1)  # without the last row and the cell that is never seen
+    assert int(report.table.sum()) == covered
+    files = {path.name for path in report.save(tmp_path).iterdir()}
+    assert {"maps.png", "mask_reliability.png", "performance.png"} <= files
+
+
+def test_what_does_not_fit_into_memory_is_scored_all_the_same(
+    downscaler: GeoModel, fields, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = geovision.evaluate(downscaler, fields[1], bootstrap=0, batch_size=4)
+    monkeypatch.setattr("geovision.evaluation.dense.MOST_KEPT", 10_000)
+    report = geovision.evaluate(downscaler, fields[1], bootstrap=0, batch_size=4)
+    assert report.metrics["rmse"] == pytest.approx(whole.metrics["rmse"], nan_ok=True)
+    assert "p99_bias" not in report.metrics
+    assert "p99_bias" in report.notes[0]
+    assert [*report.figures()] == ["maps"]
+
+
+def test_states_of_units_give_what_the_bootstrap_gives() -> None:
+    generator = torch.Generator().manual_seed(3)
+    p, t = (torch.rand(20, 1, 4, 4, generator=generator) for _ in range(2))
+    units = [f"{n // 3}" for n in range(20)]
+    target = maps.TARGETS["field"]
+    metrics = {name: create(name, target) for name in ("rmse", "correlation", "csi_1")}
+    found = bootstrap(metrics, p, t, units, resamples=40, seed=1)
+    states = UnitStates(metrics)
+    for begin in range(0, 20, 7):
+        states.update(p[begin : begin + 7], t[begin : begin + 7], units[begin : begin + 7])
+    for name, estimate in states.estimates(resamples=40, seed=1).items():
+        for mine, other in zip(estimate, found[name], strict=True):
+            assert float(mine) == pytest.approx(float(other), rel=1e-6, nan_ok=True), name
+
+
+@pytest.fixture
+def said_and_seen() -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities, truth and which cells count, some of them missing."""
+    generator = torch.Generator().manual_seed(0)
+    truth = (torch.rand(6, 1, 9, 9, generator=generator) < 0.2).float()
+    # In the middle of bins of a hundredth, so that rounding decides nothing.
+    said = ((torch.rand(truth.shape, generator=generator) + truth).clamp(0, 1.98) * 50).floor() / 100 + 0.005
+    there = torch.rand(truth.shape, generator=generator) < 0.9
+    return said, truth, there
+
+
+def test_scores_of_masks_are_those_of_scikit_learn(said_and_seen) -> None:
+    said, truth, there = said_and_seen
+    holed = truth.where(there, torch.nan)
+    p, t = said[there].numpy(), truth[there].numpy()
+    found = {
+        name: float(create(name, HAIL)(said, holed)) for name in ("mask_f1", "mask_brier", "mask_pr_auc")
+    }
+    assert found["mask_f1"] == pytest.approx(f1_score(t, p >= 0.4))
+    assert found["mask_brier"] == pytest.approx(brier_score_loss(t, p))
+    assert found["mask_pr_auc"] == pytest.approx(average_precision_score(t, p))
+
+
+def test_tables_of_masks(said_and_seen) -> None:
+    said, truth, there = said_and_seen
+    table = create("mask_table", HAIL)(said, truth.where(there, torch.nan))
+    assert int(table[: 2 * BINS].sum()) == int(there.sum()) == int(table[-1])
+    assert int(table[BINS : 2 * BINS].sum()) == int(truth[there].sum())
+
+
+def test_metrics_know_their_kind() -> None:
+    for name, target in (("rmse", HAIL), ("p99_bias", HAIL), ("csi", maps.TARGETS["field"]),
+                         ("ssim", ClassTarget(("a", "b")))):  # fmt: skip
+        with pytest.raises(NotApplicable, match="scores"):
+            create(name, target)
+
+
+# --- the head of masks ----------------------------------------------------------------------------
+
+
+def test_cross_entropy_with_a_weight_by_hand() -> None:
+    head = MaskHead(1, HAIL, positive_weight=3.0)
+    logits = torch.tensor([0.0, 2.0]).view(1, 1, 1, 2)
+    truth = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    expected = (3 * math.log(2) + math.log(1 + math.exp(2))) / 2
+    assert float(head.loss(logits, truth)) == pytest.approx(expected)
+    half = torch.tensor([True, False]).view(1, 1, 1, 2)
+    assert float(head.loss(logits, truth, half)) == pytest.approx(3 * math.log(2))
+    assert float(head.loss(logits, truth.where(half, torch.nan))) == pytest.approx(3 * math.log(2))
+
+
+def test_focal_loss_without_focus_is_cross_entropy() -> None:
+    logits, truth = torch.randn(50), (torch.rand(50) < 0.3).float()
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    torch.testing.assert_close(focal_loss(logits, truth, focus=0.0), plain)
+    assert (focal_loss(logits, truth, focus=2.0) <= plain + 1e-7).all()
+
+
+def test_dice_loss_is_zero_where_all_is_found_and_a_half_by_hand() -> None:
+    truth = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    assert float(dice_loss(200 * (truth - 0.5), truth)) == pytest.approx(0)
+    # sum p t = 1, sum p = 2, sum t = 2
+    assert float(dice_loss(torch.zeros(4), truth)) == pytest.approx(1 - 3 / 5)
+    first = torch.tensor([True, False, False, False])
+    assert float(dice_loss(torch.zeros(4), truth, first)) == pytest.approx(1 - 2 / 2.5)
+
+
+def test_the_weight_is_taken_from_the_training_masks() -> None:
+    head = MaskHead(2, HAIL, positive_weight="balanced")
+    truth = torch.zeros(1, 1, 3, 4)
+    truth[..., 0, :2] = 1
+    head.fit_statistics(truth, torch.arange(12).view(1, 1, 3, 4) < 10)
+    assert float(head.weight) == 4
+    assert head.convolution.bias.item() == pytest.approx(0)  # 4 times 2 to 8
+    head.convolution.bias.data.fill_(5.0)
+    head.fit_statistics(truth)
+    assert head.convolution.bias.item() == 5.0
+    with pytest.raises(OptionError, match="no cell of the training masks counts"):
+        head.fit_statistics(torch.full((1, 1, 2, 2), torch.nan))
+
+
+def test_options_that_are_none() -> None:
+    with pytest.raises(OptionError, match="error='dicey'; known: bce, focal, dice, bce\\+dice"):
+        MaskHead(1, HAIL, error="dicey")
+    with pytest.raises(OptionError, match="positive_weight=-1"):
+        MaskHead(1, HAIL, positive_weight=-1)
+
+
+def test_logits_that_are_given_are_taken_as_they_are() -> None:
+    head = GivenMask(1, HAIL)
+    logits = torch.randn(2, 1, 3, 3)
+    assert torch.equal(head.estimate(head(logits)), torch.sigmoid(logits))

@@ -1,0 +1,447 @@
+"""A model over a whole radar scene: what comes out, where it lies, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from helpers.commands import ran
+from helpers.scenes import CHANNELS, UTM, disc, save
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+
+import geovision
+from geovision.datasets.synthetic import sar_scene
+from geovision.errors import InputError, OptionError, UnreadableFileError
+from geovision.inference import Declared, Workers
+from geovision.models.geomodel import GeoModel
+from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
+from geovision.readers.sar import Grid, model_grid, open_scene, write_counts
+from geovision.sar import scene
+from geovision.sar.quicklook import graticule
+
+FLAT = {"cross_pol": DecibelLimits(-40, -5), "co_pol": DecibelLimits(-30, 0)}
+DB = Declared("db", limits=FLAT)
+PLACE = Affine(800, 0, 300_000, 0, -800, 8_200_000)  # the tiny model has 2 km, and windows of 256 km
+
+
+class Bright(nn.Module):
+    """How bright the middle of a window is, co-polarised: an answer that is known beforehand."""
+
+    num_features = 1
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, inputs: Mapping[str, Tensor], *, valid=None, context=None) -> Tensor:
+        image = inputs[self.name]
+        height, width = image.shape[-2:]
+        middle = image[:, 1, height // 4 : -height // 4, width // 4 : -width // 4]
+        return middle.mean((1, 2))[:, None]
+
+
+@pytest.fixture(scope="module")
+def bright() -> GeoModel:
+    """Sure of a window whose middle is bright in an eighth of it or more."""
+    model = geovision.create("polarlow-tiny")
+    model.network = Bright(model.inputs[0].name)
+    model.head = type(model.head)(1, model.target).eval()
+    with torch.no_grad():
+        # The sea has (-25 + 30) / 30 of the counts, the disc (-8 + 30) / 30.
+        model.head.linear.weight.copy_(torch.tensor([[0.0], [100.0]]))
+        model.head.linear.bias.copy_(torch.tensor([0.0, -100 * (5 / 30 + 17 / 30 / 8)]))
+    return model
+
+
+@pytest.fixture(scope="module")
+def tiny() -> GeoModel:
+    torch.manual_seed(0)
+    return geovision.create("polarlow-tiny")
+
+
+def planted(folder: Path, row: float = 650, column: float = 850) -> Path:
+    """800 x 1000 km of sea with a bright disc of 45 km radius."""
+    values = disc((1000, 1250), row, column, 56)
+    return save(folder / "s_20200110T050607.tif", values, place=PLACE, blockxsize=256, blockysize=256)
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+
+def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
+    path = planted(tmp_path)
+    found = scene(bright, path, tmp_path / "out" / "a", DB, overlap=0.75)
+    (one,) = found.detections
+    grid = open_scene(path, CHANNELS, quantity="db").grid
+    x, y = Grid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
+        np.array([one.latitude]), np.array([one.longitude]), UTM
+    )
+    row, column = grid.cells(x, y)
+    assert np.hypot(row - 650, column - 850)[0] * 800 < 32 * 2000 / 2  # half of what windows are apart
+    assert one.probability > 0.7
+    assert one.valid == 1.0
+    text = json.loads(found.files["detections"].read_text(encoding="utf-8"))
+    (feature,) = text["features"]
+    assert feature["geometry"]["type"] == "Point"
+    assert feature["geometry"]["coordinates"] == pytest.approx([one.longitude, one.latitude], abs=1e-4)
+    assert feature["properties"]["time"] == "2020-01-10T05:06:07Z"
+    assert feature["properties"]["label"] == "pos"
+    assert text["geovision"]["limits_db"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
+    with Image.open(found.files["picture"]) as picture:
+        assert picture.size[0] > 500
+
+
+def test_maps_are_cogs_on_the_models_pixels(bright: GeoModel, tmp_path: Path):
+    found = scene(bright, planted(tmp_path), tmp_path / "a", DB)
+    for kind, dtype in (("probability", "float32"), ("count", "uint16")):
+        with rasterio.open(found.files[kind]) as dataset:
+            assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert dataset.dtypes == (dtype,)
+            assert dataset.crs == rasterio.CRS.from_user_input("EPSG:3995")
+            assert dataset.res == (2000, 2000)
+            assert dataset.tags()["geovision_model"] == "polarlow-tiny"
+    with rasterio.open(found.files["probability"]) as dataset:
+        probability, names = dataset.read(1), dataset.descriptions
+    with rasterio.open(found.files["count"]) as dataset:
+        count = dataset.read(1)
+    assert names == ("pos",)
+    assert np.array_equal(np.isnan(probability), count == 0)
+    assert np.nanmin(probability) >= 0
+    assert np.nanmax(probability) <= 1
+    assert count.min() == 0
+    assert count.max() >= 4
+    # Nothing is said of what the radar did not see, all around the scene that lies askew on this map.
+    scene_cells = 800e3 * 1000e3 / 2000**2
+    assert (count > 0).sum() == pytest.approx(scene_cells, rel=0.05)
+
+
+def test_a_window_answers_as_the_same_picture_does(tiny: GeoModel, tmp_path: Path):
+    scene_path = tmp_path / "a.tif"
+    sar_scene.write(scene_path, ("polar-low",), seed=5, pixel_size=2000.0, quantity="counts")
+    with rasterio.open(scene_path) as dataset:
+        cut = dataset.read(window=rasterio.windows.Window(20, 30, 128, 128))
+    window = save(tmp_path / "window.tif", cut, place=Affine(2000, 0, 340_000, 0, -2000, 8_240_000), nodata=0)
+    found = scene(tiny, window, tmp_path / "w", Declared("counts", crs="scene"), precision="float32")
+    (answer,) = tiny.predict(cut, precision="float32")
+    with rasterio.open(found.files["probability"]) as dataset:
+        values = dataset.read(1)
+    assert found.windows == 1
+    np.testing.assert_allclose(values[cut[0] > 0], answer.probabilities["pos"], rtol=1e-5)
+
+
+def test_decibels_power_and_counts_of_one_scene_answer_alike(tiny: GeoModel, tmp_path: Path):
+    maps = []
+    for quantity in ("db", "power", "counts"):
+        path = tmp_path / f"{quantity}.tif"
+        sar_scene.write(path, ("front",), seed=4, pixel_size=2000.0, quantity=quantity)
+        limits = {} if quantity == "counts" else dict(OUR_LIMITS)
+        found = scene(tiny, path, tmp_path / quantity, Declared(quantity, limits=limits, crs="scene"))
+        with rasterio.open(found.files["probability"]) as dataset:
+            maps.append(dataset.read(1))
+    for other in maps[1:]:
+        np.testing.assert_allclose(maps[0], other, atol=1e-6)
+
+
+def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_path: Path):
+    (low,) = sar_scene.write(tmp_path / "a.tif", ("polar-low",), seed=3)
+    scene_40 = open_scene(tmp_path / "a.tif", CHANNELS, quantity="db")
+    assert scene_40.grid.shape == (10_000, 10_000)
+    grid = model_grid(scene_40.grid, 2000.0)
+    counts, valid = write_counts(scene_40, grid, OUR_LIMITS, tmp_path / "c.tif").read(0, 0, grid.shape)
+    x, y = Grid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
+        np.array([low.latitude]), np.array([low.longitude]), grid.crs
+    )
+    rows, columns = np.indices(grid.shape) + 0.5
+    row, column = grid.cells(x, y)
+    away = np.hypot(rows - row, columns - column) * 2000
+    eye = counts[1][valid & (away < 0.6 * low.radius)].mean()
+    ring = counts[1][valid & (away > 1.5 * low.radius) & (away < 3 * low.radius)].mean()
+    assert ring - eye > 30  # a dark eye, where it was planted, and strong wind around it
+
+
+def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_path: Path):
+    sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
+    declared = Declared("db", limits=dict(OUR_LIMITS))
+    maps = []
+    for number, (batch_size, workers) in enumerate(((16, None), (1, None), (16, Workers(1)))):
+        found = scene(
+            tiny, tmp_path / "a.tif", tmp_path / f"{number}", declared, batch_size=batch_size,
+            precision="float32", workers=workers,
+        )  # fmt: skip
+        maps.append([rasterio.open(found.files[kind]).read(1) for kind in ("probability", "count")])
+    for probability, count in maps[1:]:
+        np.testing.assert_allclose(probability, maps[0][0], atol=1e-6)
+        assert np.array_equal(count, maps[0][1])
+    assert not list(tmp_path.glob(".geovision-scene-*"))
+
+
+def test_masks_say_how_much_they_cover(bright: GeoModel, tmp_path: Path):
+    path = planted(tmp_path)
+    # Land west of the disc's middle, on a map of its own; ice that nobody knows of there.
+    columns = np.arange(1250)
+    land = np.broadcast_to((columns < 850).astype(np.uint8), (1, 1000, 1250))
+    save(
+        tmp_path / "land.tif", land.copy(), place=Affine(800, 0, 300_000, 0, -800, 8_200_000), names=("land",)
+    )
+    save(
+        tmp_path / "ice.tif",
+        np.ones((1, 20, 20), np.uint8),
+        place=Affine(500, 0, 0, 0, -500, 7e6),
+        names=("i",),
+    )
+    found = scene(
+        bright, path, tmp_path / "a", DB, overlap=0.75,
+        masks={"land": tmp_path / "land.tif", "ice": tmp_path / "ice.tif"},
+    )  # fmt: skip
+    (one,) = found.detections
+    assert one.cover["land"] == pytest.approx(0.5, abs=0.2)
+    assert one.cover["ice"] is None
+    (feature,) = json.loads(found.files["detections"].read_text(encoding="utf-8"))["features"]
+    assert feature["properties"]["ice_fraction"] is None
+
+
+def test_places_across_the_antimeridian_are_between_minus_180_and_180(bright: GeoModel, tmp_path: Path):
+    longitudes = []
+    for number, column in enumerate((450, 800)):
+        values = disc((1000, 1250), 500, column, 56)
+        # Upright along the antimeridian, which crosses the middle.
+        path = save(
+            tmp_path / f"{number}.tif", values, crs="EPSG:32601", place=Affine(800, 0, 0, 0, -800, 8_200_000)
+        )
+        (one,) = scene(bright, path, tmp_path / f"out{number}", DB, overlap=0.75).detections
+        longitudes.append(one.longitude)
+    assert 160 < longitudes[0] < 180
+    assert -180 < longitudes[1] < -160
+
+
+def test_windows_with_little_data_are_skipped(bright: GeoModel, tmp_path: Path):
+    values = disc((1000, 1250), 650, 850, 56)
+    values[:, :, :625] = np.nan
+    path = save(tmp_path / "a.tif", values, place=PLACE)
+    declared = Declared("db", limits=FLAT, crs="scene")
+    found = scene(bright, path, tmp_path / "a", declared, least_valid=0.6)
+    assert 0 < found.skipped < found.windows
+    with rasterio.open(found.files["count"]) as dataset:
+        count = dataset.read(1)
+    assert (count[:, :250] == 0).all()
+    assert (count[:, 400:] > 0).all()
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_limits_are_stored_with_a_model(tmp_path: Path):
+    limits = {name: (each.low, each.high) for name, each in FLAT.items()}
+    model = geovision.load(geovision.create("polarlow-tiny", limits=limits).save(tmp_path / "model"))
+    path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
+    found = scene(model, path, tmp_path / "a", Declared("db"))
+    text = json.loads(found.files["detections"].read_text(encoding="utf-8"))
+    assert text["geovision"]["limits_db"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
+    with pytest.raises(
+        OptionError, match=r"was made for the limits cross_pol=-40:-5,co_pol=-30:0; leave out"
+    ):
+        scene(model, path, tmp_path / "b", Declared("db", limits=dict(OUR_LIMITS)))
+
+
+def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp_path: Path):
+    path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
+    with pytest.raises(OptionError, match=r"whose decibels are not declared .* --limits cross_pol=LOW:HIGH"):
+        scene(tiny, path, tmp_path / "a", Declared("db"))
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "line"),
+    [("polarlow-tiny", {"co_pol": (-30, 0)}, "limits in decibels are told for co_pol; input 'image' has"),
+     ("polarlow-tiny", {"co_pol": (0, -30), "cross_pol": (-40, -5)}, "limits of co_pol from 0 to -30 dB"),
+     ("cloud-tiny", {"red": (-30, 0)}, "has counts of no such scale")],
+)  # fmt: skip
+def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
+    with pytest.raises(OptionError, match=line):
+        geovision.create(name, limits=limits)
+
+
+# --- what stops it --------------------------------------------------------------------------------
+
+
+def test_a_scene_smaller_than_a_window_is_taken_or_told(bright: GeoModel, tmp_path: Path):
+    path = save(tmp_path / "a.tif", disc((250, 250), 125, 125, 56), place=PLACE)
+    found = scene(bright, path, tmp_path / "a", DB)  # 200 of 256 km
+    assert found.windows == 1
+    path = save(tmp_path / "b.tif", disc((50, 50), 25, 25, 10), place=PLACE)
+    with pytest.raises(
+        InputError, match=r"no window has data in 25% of its 256 x 256 km; the scene is 39.9 x 39.8 km"
+    ):
+        scene(bright, path, tmp_path / "b", DB)
+    assert not list(tmp_path.glob("b_*"))
+    assert not list(tmp_path.glob(".geovision-scene-*"))
+
+
+def test_models_that_are_asked_about_other_things(tmp_path: Path):
+    with pytest.raises(OptionError, match="cloud-tiny takes red, green, blue and no radar on a map"):
+        scene(geovision.create("cloud-tiny"), tmp_path / "a.tif", tmp_path / "a", DB)
+
+
+def test_a_bad_mask_is_told_before_the_work(bright: GeoModel, tmp_path: Path):
+    path = planted(tmp_path)
+    (tmp_path / "land.tif").write_text("hello")
+    with pytest.raises(UnreadableFileError, match=r"land\.tif: no mask that can be read"):
+        scene(bright, path, tmp_path / "a", DB, masks={"land": tmp_path / "land.tif"})
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+import geovision
+from geovision import storage
+from geovision.errors import StorageError
+from geovision.inference import Declared, scene
+from geovision.inference.cog import Raster
+from geovision.physics.backscatter import OUR_LIMITS
+from geovision.readers.sar import Grid
+
+GRID = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (600, 600))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = Path(sys.argv[1])
+torch.manual_seed(0)
+model = geovision.create("polarlow-tiny")
+for limit in sys.argv[2:]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    try:
+        scene(model, folder / "a.tif", folder / "out" / "a", Declared("db", limits=dict(OUR_LIMITS)))
+    except StorageError as error:
+        print(error)
+# The same when the map is there and its copy does not fit.
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+raster = Raster(folder / "raw.tif", GRID, ["a"], dtype="float32", nodata=-1.0, tags={})
+raster.write(0, 0, np.random.default_rng(0).random((1, 600, 600), np.float32))
+raster.close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
+try:
+    storage.write_files(folder / "out", {"copy.tif": lambda path: raster.cog(path, overviews="average")})
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_what_was_there(tiny: GeoModel, tmp_path: Path):
+    sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
+    found = scene(tiny, tmp_path / "a.tif", tmp_path / "out" / "a", Declared("db", limits=dict(OUR_LIMITS)))
+    before = {path: path.read_bytes() for path in found.files.values()}
+    # The counts do not fit; the merged map does not.
+    limits = ("20000", "600000")
+    told = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path, *limits], capture_output=True, text=True, check=True
+    )
+    lines = told.stdout.strip().splitlines()
+    assert len(lines) == len(limits) + 1
+    assert all("could not be written" in line for line in lines)
+    assert {path: path.read_bytes() for path in found.files.values()} == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in before)
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]):
+    """Runs `geovision scene` in this process: exit code and both streams."""
+
+    return partial(ran, capsys, "scene")
+
+
+def test_the_command_line(command, tmp_path: Path):
+    limits = {name: (each.low, each.high) for name, each in OUR_LIMITS.items()}
+    torch.manual_seed(0)
+    model = geovision.create("polarlow-tiny", limits=limits).save(tmp_path / "model")
+    sar_scene.write(tmp_path / "a.tif", ("polar-low",), seed=3, pixel_size=2000.0)
+    code, out, err = command(
+        model, tmp_path / "a.tif", "--out", tmp_path / "maps" / "a", "--quantity", "db", "--threshold",
+        "0.01", "--overlap", "0.75", "--bands", "co_pol=2,cross_pol=1", "--time", "2020-01-02T03:04:05",
+        "--format", "jsonl", "--explain", "gradcam",
+    )  # fmt: skip
+    assert code == 0, err
+    row = json.loads(out.splitlines()[0])
+    assert list(row) == ["longitude", "latitude", "radius_km", "probability", "valid"]
+    assert "detections in" in err
+    text = json.loads((tmp_path / "maps" / "a.geojson").read_text(encoding="utf-8"))
+    assert text["features"][0]["properties"]["time"] == "2020-01-02T03:04:05Z"
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        "a.geojson", "a.png", "a_count.tif", "a_probability.tif",
+        *sorted(f"a_why_{number}.png" for number in range(1, len(out.splitlines()) + 1)),
+    ]  # fmt: skip
+
+
+def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path: Path):
+    asked = []
+
+    def why(window: np.ndarray) -> Figure:
+        asked.append(window)
+        return Figure(figsize=(2, 2))
+
+    found = scene(bright, planted(tmp_path), tmp_path / "out" / "a", DB, overlap=0.75, why=why)
+    assert len(asked) == len(found.detections) == 1
+    assert found.files["why_1"].name == "a_why_1.png"
+    (window,) = asked
+    rows, columns = window.shape[1:]
+    middle = window[:, rows // 2 - 5 : rows // 2 + 5, columns // 2 - 5 : columns // 2 + 5]
+    assert (middle.mean((1, 2)) > window.mean((1, 2)) + 20).all()  # the disc lies there
+    explanation = geovision.explain(bright, window, method="occlusion", window=8, stride=8)
+    assert np.isfinite(explanation.map).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "line"),
+    [
+        (("--quantity", "db", "--limits", "co_pol=-2:-28,cross_pol=-36:-14"), 2, "from -2.0 to -28.0 dB are"),
+        (("--quantity", "db", "--limits", "co_pol"), 2, "--limits 'co_pol' is not understood; give CHANNEL"),
+        (("--quantity", "power", "--limits", "cross_pol=-36:-14,co_pol=-28:-2"), 1, "its median is -"),
+        (("--quantity", "db", "--bands", "co_pol=x"), 2, "--bands 'co_pol=x' is not understood; give CHAN"),
+        (("--quantity", "db"), 2, "--limits cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
+        ((), 2, "--quantity"),
+    ],
+)  # fmt: skip
+def test_the_command_line_tells_what_is_wrong_in_one_line(
+    command, tmp_path: Path, options, code: int, line: str
+):
+    model = geovision.create("polarlow-tiny").save(tmp_path / "model")
+    sar_scene.write(tmp_path / "a.tif", ("open-sea",), seed=3, pixel_size=2000.0)
+    found, out, err = command(model, tmp_path / "a.tif", "--out", tmp_path / "a", *options)
+    assert found == code, err
+    assert out == ""
+    assert line in err
+
+
+# --- the picture ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "labels"),
+    [("EPSG:3995", (0.0, -1_500_000.0), {"70°N", "10°E"}),
+     ("EPSG:3995", (-800_000.0, 800_000.0), {"86°N", "180°", "90°W", "0°", "90°E"}),
+     ("EPSG:32601", (100_000.0, 8_000_000.0), {"180°", "70°N", "170°W"}),
+     ("EPSG:3031", (-800_000.0, 2_400_000.0), {"70°S", "0°"})],
+)  # fmt: skip
+def test_lines_of_the_graticule_lie_where_their_labels_say(crs: str, corner: tuple[float, float], labels):
+    grid = Grid(crs, (2000.0, 0.0, corner[0], 0.0, -2000.0, corner[1]), (800, 800))
+    lines = graticule(grid)
+    assert labels <= {text for text, _, _ in lines}
+    for text, columns, rows in lines:
+        inside = np.isfinite(columns)
+        longitude, latitude = grid.points(rows[inside], columns[inside], "EPSG:4326")
+        degrees = float(text.rstrip("NSEW").rstrip("°")) * (-1 if text[-1] in "SW" else 1)
+        found = latitude if text[-1] in "NS" else (longitude - degrees + 180) % 360 - 180 + degrees
+        np.testing.assert_allclose(found, degrees, atol=1e-6)

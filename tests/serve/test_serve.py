@@ -1,0 +1,504 @@
+"""The server: its answers, what it refuses and how, and that it goes on."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+from helpers.served import Server, serving
+from PIL import Image
+
+import geovision
+from geovision.errors import OptionError
+from geovision.models.geomodel import GeoModel
+from geovision.serve import Limits
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (96, 128), kind: str = "JPEG", **options) -> bytes:
+    values = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    written = io.BytesIO()
+    Image.fromarray(values).resize(size[::-1], Image.Resampling.BICUBIC).save(written, kind, **options)
+    return written.getvalue()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> GeoModel:
+    import torch
+
+    torch.manual_seed(0)
+    return geovision.create("cloud-tiny", size=(64, 64))
+
+
+@pytest.fixture(scope="module")
+def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from geovision.export import export
+
+    return export(model, tmp_path_factory.mktemp("exported") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def server(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(exported, tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_that_of_the_model(server: Server, model: GeoModel, tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(picture())
+    reply = server.predict(picture())
+    assert reply.status == 200
+    (expected,) = model.predict(tmp_path / "a.jpg")
+    assert reply.json["label"] == expected.label
+    assert reply.json["word"]["en"] == expected.word
+    assert list(reply.json["probabilities"]) == list(expected.probabilities)
+    for name, share in expected.probabilities.items():
+        assert reply.json["probabilities"][name] == pytest.approx(share, abs=2e-4)
+    assert reply.json["class_activation_map"] is None
+
+
+def test_where_the_model_looked_is_told_to_who_asks(server: Server):
+    reply = server.ask("POST", "/api/predict?map=true", picture())
+    where = np.array(reply.json["class_activation_map"])
+    assert where.ndim == 2
+    assert (where >= 0).all()
+    assert reply.json | {"class_activation_map": None} == server.predict(picture()).json
+
+
+def test_a_form_is_answered_like_a_body(server: Server):
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="photo"; filename="../../etc/passwd"\r\n'
+        b"Content-Type: image/jpeg\r\n\r\n" + picture() + b"\r\n--x--\r\n"
+    )
+    reply = server.ask("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    assert reply.json == server.predict(picture()).json
+
+
+def test_a_form_may_name_its_type_in_capitals(server: Server):
+    body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n%s\r\n--x--\r\n'
+    kind = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+    assert server.ask("POST", "/api/predict", body % picture(), kind).json == server.predict(picture()).json
+
+
+def test_an_array_is_answered_as_predict_answers_it(server: Server, model: GeoModel):
+    values = np.random.default_rng(3).random((3, 64, 64), np.float32)
+    reply = server.predict(array(values))
+    (expected,) = model.predict(values, precision="float32")
+    assert reply.json["label"] == expected.label
+    assert reply.json["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
+
+
+def test_pictures_at_the_same_time_are_answered_as_alone(server: Server):
+    pictures = [picture(seed) for seed in range(12)]
+    alone = [server.predict(each).json for each in pictures]
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        together = [reply.json for reply in pool.map(server.predict, pictures)]
+    for one, other in zip(alone, together, strict=True):
+        assert one["label"] == other["label"]
+        assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
+
+
+def test_turned_pictures_are_upright_and_nothing_of_their_exif_comes_back(server: Server):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (69.0, 39.0, 7.0)
+    upright = picture(kind="PNG")
+    with Image.open(io.BytesIO(upright)) as opened:
+        turned = io.BytesIO()
+        opened.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
+    reply = server.predict(turned.getvalue())
+    assert reply.json == server.predict(upright).json
+    assert b"69.0" not in reply.body
+
+
+def test_what_is_served_is_told(server: Server):
+    (about,) = server.ask("GET", "/api/models").json
+    assert about["model"] == "cloud-tiny"
+    assert {"en", "zh"} <= set(about["target"]["cards"][0]["name"])
+    assert server.ask("GET", "/healthz").json == {"status": "ok", "model": "cloud-tiny"}
+
+
+def test_counts_are_told_without_addresses(server: Server):
+    server.predict(picture())
+    server.predict(b"no picture")
+    text = server.ask("GET", "/metrics").body.decode()
+    assert re.search(r'geovision_pictures_total\{status="200"\} [1-9]', text)
+    assert re.search(r'geovision_pictures_total\{status="415"\} [1-9]', text)
+    assert "geovision_waiting 0.0" in text
+    assert "geovision_bytes 0.0" in text
+    assert "127.0.0.1" not in text
+
+
+def test_every_answer_keeps_other_sites_out(server: Server):
+    for reply in (server.ask("GET", "/"), server.predict(picture()), server.ask("GET", "/nowhere")):
+        assert "default-src 'none'" in reply.headers["content-security-policy"]
+        assert reply.headers["cross-origin-embedder-policy"] == "require-corp"
+        assert "server" not in reply.headers or "uvicorn" not in reply.headers["server"]
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(server: Server):
+    for name in ("", "page.js", "page.css", "answer.js", "words.js", "page.json", "manifest.webmanifest"):
+        reply = server.ask("GET", f"/{name}")
+        assert reply.status == 200
+        if name not in ("page.json",):
+            assert b"://" not in reply.body.replace(b"http://www.w3.org", b"")
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def header_of(width: int, height: int) -> bytes:
+    """A PNG that says it is this large and holds next to nothing."""
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(b"nothing"),
+    }
+    written = b"\x89PNG\r\n\x1a\n"
+    for name, content in chunks.items():
+        check = zlib.crc32(name + content)
+        written += struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+    return written
+
+
+def bomb() -> bytes:
+    """Twenty thousand pixels a side that compress to almost nothing."""
+    written = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(written, "PNG")
+    return written.getvalue()
+
+
+def many_scans() -> bytes:
+    """A JPEG that is written in two hundred passages, of which each is decoded over the whole of it."""
+    content = picture(progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + 200 * content[last:-2] + content[-2:]
+
+
+def array(values: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    np.save(written, values)
+    return written.getvalue()
+
+
+def array_header(shape: str) -> bytes:
+    """A .npy file that says it is this large and holds next to nothing."""
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + b"nothing"
+
+
+BAD = {
+    "empty": (b"", 422, "empty file"),
+    "text": (b"a text called sky.jpg", 415, "not a picture of a format that is taken"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', 415, "not a picture"),
+    "html": (b"<!doctype html><p>sky.jpg", 415, "not a picture"),
+    "zip": (b"PK\x03\x04" + bytes(100), 415, "not a picture"),
+    "truncated": (picture()[:900], 422, "damaged"),
+    "tiny": (picture(size=(4, 4), kind="PNG"), 422, "needs 8 or more a side"),
+    "huge header": (header_of(100_000, 100_000), 413, "million pixels"),
+    "bomb": (bomb(), 413, "million pixels"),
+    "scans": (many_scans(), 413, "scans, which takes too long to decode"),
+    "array of another shape": (array(np.zeros((3, 8, 8), np.float32)), 422, "has shape (3, 64, 64)"),
+    "array in another unit": (array(np.full((3, 64, 64), 200.0)), 422, "looks like 0-255"),
+    "array of objects": (array(np.array([{}, print], object)), 422, "not a readable array file"),
+    "huge array": (array_header("(3, 1000000, 1000000)"), 422, "not a readable array file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_refused_in_one_line_and_the_next_is_answered(server: Server, name: str):
+    body, status, words = BAD[name]
+    reply = server.predict(body)
+    assert reply.status == status
+    assert words in reply.json["detail"]
+    assert "\n" not in reply.json["detail"]
+    assert server.predict(picture()).status == 200
+
+
+def test_a_form_without_a_picture_is_refused(server: Server):
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    body = b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\n1\r\n--x--\r\n'
+    assert "no file 'photo'" in server.ask("POST", "/api/predict", body, kind).json["detail"]
+    reply = server.ask("POST", "/api/predict", b"broken", {"Content-Type": "multipart/form-data"})
+    assert reply.status == 400
+    assert "form cannot be read" in reply.json["detail"]
+
+
+def test_two_hundred_megabytes_are_refused_before_they_arrive(server: Server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        head = b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 200000000\r\n\r\n"
+        connection.sendall(head + bytes(1000))
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes it
+    assert b" 413 " in answer
+    assert b"more than 20 MB" in answer
+
+
+def test_an_upload_that_does_not_say_its_length_is_cut_off(server: Server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        piece = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+        sent = 0
+        try:
+            for _ in range(200):
+                connection.sendall(piece)
+                sent += 1
+        except OSError:
+            pass  # the server has closed its side
+    assert sent < 100
+    assert server.predict(picture()).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_a_wrong_method_is_told_the_right_one(server: Server, method: str):
+    reply = server.ask(method, "/api/predict", picture() if method == "PUT" else None)
+    assert reply.status == 405
+    assert reply.headers["allow"] == "POST"
+    assert server.ask("DELETE", "/healthz").headers["allow"] == "GET"
+    assert server.ask("POST", "/page.js", b"x").status == 405
+    assert server.ask("GET", "/nowhere").status == 404
+
+
+def test_an_option_that_is_not_understood_is_told_in_one_line(server: Server):
+    reply = server.ask("POST", "/api/predict?map=perhaps", picture())
+    assert reply.status == 422
+    assert reply.json["detail"].startswith("map='perhaps': ")
+
+
+@pytest.mark.parametrize(
+    "path", ["/../pyproject.toml", "/%2e%2e/%2e%2e/etc/passwd", "/..%5c..%5cetc/passwd", "//etc/passwd"]
+)
+def test_paths_do_not_lead_out_of_the_page(server: Server, path: str):
+    reply = server.ask("GET", path)
+    assert reply.status in (404, 405)
+    assert b"root:" not in reply.body
+
+
+def test_a_slow_upload_is_ended(exported: Path, tmp_path: Path):
+    with serving(exported, tmp_path, limits=Limits(rate=0, upload_seconds=0.3)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nabc")
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes
+        assert b" 408 " in answer
+        assert b"did not arrive within 0.3 s" in answer
+        assert server.predict(picture()).status == 200
+
+
+HALF = b"POST /api/predict HTTP/1.1\r\nHost:"
+
+
+@pytest.mark.parametrize(("begun", "after_another"), [(b"", False), (HALF, False), (HALF, True)])
+def test_a_connection_that_says_nothing_is_ended(
+    exported: Path, tmp_path: Path, begun: bytes, after_another: bool
+):
+    with serving(exported, tmp_path, limits=Limits(rate=0, upload_seconds=0.3)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+            if after_another:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b" 200 " in connection.recv(4096)
+            connection.sendall(begun)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes
+        assert b" 408 " in answer
+        assert b"did not arrive in time" in answer
+        assert server.predict(picture()).status == 200
+
+
+def test_one_address_is_slowed_down(exported: Path, tmp_path: Path):
+    with serving(exported, tmp_path, limits=Limits(rate=3)) as server:
+        replies = [server.predict(picture()) for _ in range(5)]
+        assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
+        assert 1 <= int(replies[-1].headers["retry-after"]) <= 60
+        assert "more than 3 pictures a minute" in replies[-1].json["detail"]
+        assert server.ask("GET", "/healthz").status == 200
+
+
+# --- a crowd ------------------------------------------------------------------------------------
+
+
+def test_a_crowd_is_shed_and_everyone_is_told(exported: Path, tmp_path: Path):
+    free = threading.Event()
+
+    def slow(questions):
+        free.wait(20)
+        return real(questions)
+
+    from geovision.serve.predictor import Answers
+
+    limits = Limits(rate=0, waiting=4, workers=1, batch=2)
+    real = Answers(exported, limits).answer_all
+    with serving(exported, tmp_path, limits=limits, answer_all=slow) as server:
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            asked = [pool.submit(server.predict, picture()) for _ in range(24)]
+            while sum(each.done() for each in asked) < 16:
+                time.sleep(0.02)
+            free.set()
+            replies = [each.result() for each in asked]
+        statuses = [reply.status for reply in replies]
+        assert set(statuses) == {200, 503}
+        assert 4 <= statuses.count(200) <= 8
+        assert all(int(r.headers["retry-after"]) > 0 for r in replies if r.status == 503)
+        assert server.predict(picture()).status == 200
+
+
+def test_who_waits_too_long_is_told(exported: Path, tmp_path: Path):
+    free = threading.Event()
+
+    def stuck(questions):
+        free.wait(20)
+        return [ValueError("late")] * len(questions)
+
+    limits = Limits(rate=0, workers=1, answer_seconds=0.3)
+    with serving(exported, tmp_path, limits=limits, answer_all=stuck) as server:
+        reply = server.predict(picture())
+        free.set()
+    assert reply.status == 503
+    assert "no answer within 0.3 s" in reply.json["detail"]
+
+
+def test_an_error_inside_is_told_without_its_reasons(exported: Path, tmp_path: Path, caplog):
+    def broken(questions):
+        raise RuntimeError("secret")
+
+    with serving(exported, tmp_path, answer_all=broken) as server:
+        reply = server.predict(picture())
+        assert server.ask("GET", "/healthz").status == 200
+    assert reply.status == 500
+    assert b"secret" not in reply.body
+    assert "secret" in caplog.text
+
+
+def test_a_thousand_connections_at_once(exported: Path, tmp_path: Path):
+    with serving(exported, tmp_path, limits=Limits(rate=0, connections=64, waiting=16)) as server:
+        body = picture()
+        head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(1000)]
+        for connection in connections:
+            connection.sendall(head + body)
+        first = [connection.recv(64) for connection in connections]
+        for connection in connections:
+            connection.close()
+        statuses = {line.split()[1] for line in first}
+        assert b"200" in statuses
+        assert statuses <= {b"200", b"503"}
+        assert server.predict(body).status == 200
+
+
+def test_no_picture_touches_the_disk(server: Server, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_):
+        raise AssertionError("a picture was about to be written to disk")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", refused)
+    large = picture(size=(1400, 1400), kind="PNG")
+    assert len(large) > 3_000_000
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n'
+        + large
+        + b"\r\n--x--\r\n"
+    )
+    reply = server.ask("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    assert reply.status == 200
+
+
+# --- the document, the command ------------------------------------------------------------------
+
+
+def test_the_server_keeps_to_its_document(server: Server):
+    import schemathesis
+
+    schema = schemathesis.openapi.from_url(f"{server.url}openapi.json")
+    operations = [each.ok() for each in schema.get_all_operations()]
+    assert {each.path for each in operations} == {"/api/predict", "/api/models", "/healthz", "/metrics"}
+    # A body of arbitrary bytes keeps to the document and is still no picture.
+    told_by_content = [schemathesis.checks.positive_data_acceptance]
+    modes = schemathesis.GenerationMode
+    wrong = [each for each in operations if each.path == "/api/predict"]  # the others take nothing
+
+    for operation, mode in [(each, modes.POSITIVE) for each in operations] + [
+        (each, modes.NEGATIVE) for each in wrong
+    ]:
+
+        @hypothesis.settings(max_examples=15, deadline=None, database=None, derandomize=True)
+        @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+        def check(case: schemathesis.Case) -> None:
+            case.call_and_validate(excluded_checks=told_by_content)
+
+        check()
+
+
+def test_the_quick_graph_answers_like_the_whole_one(model: GeoModel, tmp_path: Path):
+    from geovision.serve.batching import Question
+    from geovision.serve.exported_models import make_graphs
+    from geovision.serve.predictor import Answers
+
+    folder = model.save(tmp_path / "model")
+    graphs = make_graphs(tmp_path, partial(geovision.load, folder))
+    answers = Answers(graphs.whole, Limits(), graphs.quick)
+    with_map, without = answers.answer_all([Question(picture(), with_map=True), Question(picture())])
+    assert with_map["class_activation_map"] is not None
+    assert with_map | {"class_activation_map": None} == without
+    assert graphs.quick.stat().st_size <= graphs.whole.stat().st_size
+
+
+def test_limits_that_make_no_sense_are_refused():
+    with pytest.raises(OptionError, match="limit waiting=0: expected"):
+        Limits(waiting=0)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here to make a certificate")
+    made = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-out", made[0], "-keyout", made[1]],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return made
+
+
+def test_the_command_serves_under_tls_until_interrupted(
+    model: GeoModel, certificate: tuple[Path, Path], tmp_path: Path
+):
+    folder = model.save(tmp_path / "model")
+    geovision_command = Path(sys.executable).with_name("geovision")
+    command = [geovision_command, "serve", folder, "--port", "0",
+               "--tls-cert", certificate[0], "--tls-key", certificate[1]]  # fmt: skip
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        url = re.search(r"https://localhost:\d+/", line)
+        assert url, line + process.stderr.read()
+        trusted = ssl.create_default_context(cafile=str(certificate[0]))
+        request = urllib.request.Request(f"{url[0]}api/predict", data=picture(), method="POST")
+        with urllib.request.urlopen(request, timeout=60, context=trusted) as reply:
+            assert json.loads(reply.read())["label"] in model.target.classes
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        process.stderr.close()
+    assert not list(tmp_path.glob("geovision-serve-*"))

@@ -1,0 +1,146 @@
+"""A student of truth and teacher: what its loss is, that it learns from both, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+import torch
+from helpers import maps
+
+import geovision
+from geovision import registry
+from geovision.cli import main
+from geovision.datasets.iberia import IberiaWinters
+from geovision.datasets.rain_grids import CoarseRain
+from geovision.errors import OptionError
+from geovision.evaluation.dense_predictions import answers
+from geovision.metrics.functional import regression
+from geovision.models.geomodel import GeoModel
+from geovision.training.distillation import Teaching, attention
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        tasks = {task.name: task for task in maps.TASKS.values()} | dict(registry.tasks())
+        models = {spec.name: spec for spec in maps.MODELS.values()} | dict(registry.models())
+        patch.setattr(registry, "tasks", lambda: MappingProxyType(tasks))
+        patch.setattr(registry, "models", lambda: MappingProxyType(models))
+        yield
+
+
+def fresh() -> GeoModel:
+    torch.manual_seed(1)
+    return geovision.create("afield-tiny", **maps.Fields(8).options())
+
+
+def said(model: GeoModel, data: maps.Fields) -> torch.Tensor:
+    return torch.cat([each.prediction for each in answers(model, data)])
+
+
+def test_the_loss_is_of_truth_and_teacher() -> None:
+    model, data = fresh(), maps.Fields(8)
+    model.head.fit_statistics(torch.stack([data[n]["target"] for n in range(8)]))
+    values, truth = torch.randn(2, 1, 12, 12), torch.rand(2, 1, 12, 12)
+    told = torch.rand(8, 1, 12, 12)
+    told[:, :, 0] = torch.nan
+    found = Teaching("t", told, 0.25).loss(model, model.loss(values, truth), values, torch.tensor([5, 2]))
+    there = torch.isfinite(told[[5, 2]])
+    expected = 0.75 * model.loss(values, truth) + 0.25 * model.loss(values, told[[5, 2]], there)
+    assert float(found) == pytest.approx(float(expected))
+
+
+def test_a_teacher_that_knows_more_than_the_data_is_followed() -> None:
+    """The truth is noisy, the teacher is not: a student of both comes nearer to what is without noise."""
+    clean = maps.Fields(60)
+    noisy = maps.Fields(60)
+    noise = torch.randn(noisy.truth.shape, generator=torch.Generator().manual_seed(0)).exp()
+    teacher = geovision.train(fresh(), clean, progress=False)
+
+    class Noisy(maps.Fields):
+        def __getitem__(self, index: int):
+            sample = super().__getitem__(index)
+            return sample | {"target": sample["target"] * noise[self.numbers[index]]}
+
+    alone = geovision.train(fresh(), Noisy(60), progress=False)
+    taught = geovision.distill(teacher, fresh(), Noisy(60), share=0.8, progress=False)
+    truth = torch.stack([clean[n]["target"] for n in range(60)])
+    assert regression.rmse(said(taught, clean), truth) < 0.95 * regression.rmse(said(alone, clean), truth)
+
+
+def test_attention_is_where_the_squares_are() -> None:
+    features = torch.zeros(2, 3, 4, 5)
+    features[0, :, 1, 2] = torch.tensor([1.0, -2.0, 2.0])
+    features[1] = -4.0
+    found = attention(features)
+    assert float(found[0, 1, 2]) == pytest.approx(1)
+    assert float(found[0].sum()) == pytest.approx(1)
+    torch.testing.assert_close(found[1], torch.full((4, 5), 20**-0.5))
+    assert attention(features, (8, 10)).shape == (2, 8, 10)
+    torch.testing.assert_close(found, attention(torch.cat([features, 3 * features], 1)))
+
+
+def test_the_feature_term_brings_maps_where_the_teachers_are() -> None:
+    data = maps.Fields(24)
+    teacher = geovision.train(fresh(), maps.Fields(60), progress=False).eval()
+    inputs = {"coarse": torch.stack([data[n]["inputs"]["coarse"] for n in range(24)])}
+
+    def apart(model: GeoModel) -> float:
+        with torch.no_grad():
+            own, its = (attention(each.eval().features(inputs)) for each in (model, teacher))
+        return float((own - its).square().sum((1, 2)).mean())
+
+    torch.manual_seed(7)
+    student = geovision.create("afield-tiny", **data.options())
+    alone, taught = copy.deepcopy(student), copy.deepcopy(student)
+    geovision.distill(teacher, alone, data, progress=False)
+    geovision.distill(teacher, taught, data, feature_weight=3.0, progress=False)
+    assert apart(taught) < 0.8 * apart(alone)
+
+
+def test_what_cannot_be_taught() -> None:
+    data = maps.Fields(8)
+    with pytest.raises(OptionError, match="feature_weight=-1"):
+        geovision.distill(fresh(), fresh(), data, feature_weight=-1.0)
+    with pytest.raises(OptionError, match="share=1"):
+        geovision.distill(fresh(), fresh(), data, share=1.0)
+    nearest = geovision.create("afield-nearest", **data.options())
+    with pytest.raises(OptionError, match="has no maps to compare"):
+        geovision.distill(nearest, fresh(), data, feature_weight=1.0)
+    with pytest.raises(OptionError, match="not trained by steps"):
+        geovision.distill(fresh(), nearest, data)
+    with pytest.raises(OptionError, match="same field"):
+        geovision.distill(fresh(), geovision.create("amask-tiny"), data)
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.mark.parametrize("kind", [IberiaWinters, CoarseRain])
+def test_the_command_gives_the_student_what_the_teacher_takes(
+    kind: type[CoarseRain], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = kind.synthetic(tmp_path / "data", 24, seed=1)
+    where = ["--data", data, *(["--dataset", "iberia"] if kind is IberiaWinters else [])]
+    chosen = ["--predictors", "specific_humidity_850"] if kind is IberiaWinters else []
+    given = (*where, "--epochs", 1, "--factor", 2)
+    assert run("train", "downscale-tiny", *given, *chosen, "--out", tmp_path / "teacher") == 0
+    teacher = geovision.load(tmp_path / "teacher" / "model")
+    assert teacher.options.predictors == tuple(chosen[1:])
+    options = "--share", 0.3, "--feature-weight", 1, "--out", tmp_path / "student"
+    assert run("distill", tmp_path / "teacher" / "model", "downscale-tiny", *given, *options) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == str(tmp_path / "student" / "model")
+    assert "downscale-tiny teaches downscale-tiny on" in told.err
+    student = geovision.load(tmp_path / "student" / "model")
+    assert student.options.predictors == teacher.options.predictors
+    assert student.network.factor == 2
+    assert not torch.equal(*(next(each.parameters()) for each in (student, teacher)))
+    assert run("evaluate", tmp_path / "student" / "model", *where, "--bootstrap", 0) == 0

@@ -1,0 +1,213 @@
+"""A training that is killed loses little and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.blobs import Blobs
+from test_training import assert_same, column, state, tiny
+
+import geovision
+from geovision.spec import Augment, Recipe, Stage
+from geovision.training import callbacks, trainer
+from geovision.training.lightning_module import StageModule
+
+# Everything that has a state: two stages, chance, an average, the best weights, momentum.
+RECIPE = Recipe(
+    stages=(
+        Stage(epochs=2, train="head", batch_size=16, lr=1e-2),
+        Stage(epochs=2, batch_size=8, lr=3e-3, warmup=0.5),
+    ),
+    augment=Augment(crop_area=(0.5, 1.0), flip_x=True, brightness=0.1, mixup=0.2),
+    label_smoothing=0.1, ema=0.9, keep="best", precision="32-true",
+)  # fmt: skip
+STEPS = (4, 8)  # an epoch of each stage, of 64 samples
+
+
+def run(folder: Path, *, resume: bool = False):
+    return geovision.train(
+        tiny(dropout=0.2), Blobs(64), validation=Blobs(24, seed=1), recipe=RECIPE, out=folder, resume=resume,
+        progress=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    return run(folder), folder
+
+
+def die_at_step(step: int) -> None:
+    """Kill this process at the beginning of its `step`-th step from now."""
+    ordinary, seen = StageModule.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        seen.append(batch_idx)
+        if len(seen) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ordinary(self, batch, batch_idx)
+
+    StageModule.training_step = training_step  # type: ignore[method-assign]
+
+
+def die_while_writing(number: int) -> None:
+    """Kill this process half-way through its `number`-th checkpoint from now."""
+    ordinary, seen = torch.save, []
+
+    def save(value, stream):
+        ordinary(value, stream)
+        seen.append(stream)
+        if len(seen) == number:
+            stream.truncate(stream.tell() // 2)
+            stream.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer.torch.save = save  # type: ignore[assignment]
+
+
+def in_a_process(folder: Path, *calls: str) -> int:
+    """Train in a process of its own after `calls`; its exit status."""
+    code = (
+        "import sys; from pathlib import Path; import torch; "
+        f"torch.set_num_threads({torch.get_num_threads()}); "
+        "import test_training_resume as t; "
+        f"{'; '.join(calls)}; t.run(Path(sys.argv[1]), resume=True)"
+    )
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], cwd=here, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+EVERY_STEP = "t.callbacks.CHECKPOINT_SECONDS = 0"
+
+
+def test_killed_twice_and_still_the_same(tmp_path: Path, undisturbed):
+    folder = tmp_path / "run"
+    # In the second epoch of the first stage, two of its four steps done and written.
+    assert in_a_process(folder, EVERY_STEP, "t.die_at_step(7)") == -signal.SIGKILL
+    assert position(folder) == (0, 1, 2)
+    # In the first epoch of the second stage, while its third step is written: the file of the
+    # second is what counts.
+    assert in_a_process(folder, EVERY_STEP, "t.die_while_writing(5)") == -signal.SIGKILL
+    assert position(folder) == (1, 0, 2)
+    assert list(folder.glob(".*.part"))
+    model = run(folder, resume=True)
+    assert not list(folder.glob(".*.part"))
+    same_as(undisturbed, model, folder)
+
+
+def test_killed_between_checkpoints(tmp_path: Path, undisturbed):
+    """What was done since the last checkpoint is done again, in the same way."""
+    folder = tmp_path / "run"
+    assert in_a_process(folder, "t.die_at_step(14)") == -signal.SIGKILL
+    assert position(folder) == (0, 2, 0)  # the end of the first stage; the checkpoints are a minute apart
+    same_as(undisturbed, run(folder, resume=True), folder)
+
+
+def position(folder: Path) -> tuple[int, int, int]:
+    header = torch.load(folder / "last.ckpt", weights_only=True)["geovision"]
+    return header["stage"], header["epoch"], header["batch"]
+
+
+def same_as(undisturbed, model, folder: Path) -> None:
+    expected, other = undisturbed
+    assert_same(state(model), state(expected))
+    assert_same(state(geovision.load(folder / "model")), state(expected))
+    for name in ("stage", "epoch", "step", "lr", "train_loss", "val_loss", "macro_f1"):
+        assert column(folder, name) == pytest.approx(column(other, name), abs=1e-6), name
+    assert column(folder, "step") == [4, 8, 16, 24]
+    for key in ("epochs", "steps"):
+        assert model.training_record[key] == expected.training_record[key]
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2, 3, 4])
+def test_stopped_after_any_epoch(tmp_path: Path, undisturbed, monkeypatch: pytest.MonkeyPatch, epochs_done):
+    """Also between the stages, and between the last epoch and the saving of the model."""
+    folder, written = tmp_path / "run", []
+    ordinary = callbacks.Checkpoints._write
+
+    def stop_after(self, trainer):
+        ordinary(self, trainer)
+        written.append(1)
+        if len(written) == epochs_done:
+            raise RuntimeError("the machine went down")
+
+    monkeypatch.setattr(callbacks.Checkpoints, "_write", stop_after)
+    with pytest.raises(RuntimeError, match="went down"):
+        run(folder)
+    monkeypatch.undo()
+    same_as(undisturbed, run(folder, resume=True), folder)
+
+
+def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """That validation got no better is remembered: no further epoch is trained."""
+    recipe = Recipe(stages=(Stage(epochs=9, lr=0.5, optimizer="sgd"),), patience=1, precision="32-true")
+
+    def attempt(folder: Path, *, resume: bool = False):
+        return geovision.train(tiny(), Blobs(48, wrong=0.4), validation=Blobs(24, seed=1, wrong=0.4),
+                               recipe=recipe, out=folder, resume=resume, progress=False)  # fmt: skip
+
+    whole = attempt(tmp_path / "whole")
+    epochs = whole.training_record["epochs"]
+    assert 1 < epochs < 9
+    monkeypatch.setattr("geovision.training._train.training_record", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        attempt(tmp_path / "run")
+    monkeypatch.undo()
+    resumed = attempt(tmp_path / "run", resume=True)
+    assert resumed.training_record["epochs"] == epochs
+    assert_same(state(resumed), state(whole))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, undisturbed):
+    """The file system refuses the second checkpoint; the first is whole and goes on."""
+    resource = pytest.importorskip("resource")
+    folder, ordinary = tmp_path / "run", callbacks.Checkpoints._write
+    count = []
+
+    def write(self, trainer):
+        count.append(1)
+        if len(count) == 2:
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+            try:
+                ordinary(self, trainer)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        else:
+            ordinary(self, trainer)
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    callbacks.Checkpoints._write = write  # type: ignore[method-assign]
+    try:
+        with pytest.raises(geovision.errors.StorageError, match="could not be written") as error:
+            run(folder)
+    finally:
+        callbacks.Checkpoints._write = ordinary  # type: ignore[method-assign]
+        signal.signal(signal.SIGXFSZ, before)
+    assert "\n" not in str(error.value)
+    assert not list(folder.glob(".*.part"))
+    assert position(folder) == (0, 1, 0)
+    same_as(undisturbed, run(folder, resume=True), folder)
+
+
+def test_two_devices_train_one_model(tmp_path: Path):
+    """Two processes share each batch; the model, the log and the checkpoint are one."""
+    recipe = dataclasses.replace(RECIPE, stages=RECIPE.stages[:1])
+    model = geovision.train(
+        tiny(), Blobs(64), validation=Blobs(24, seed=1), recipe=recipe, out=tmp_path / "run", devices=2,
+        progress=False,
+    )  # fmt: skip
+    assert column(tmp_path / "run", "step") == [4, 8]
+    assert model.training_record["steps"] == 8
+    assert_same(state(model), state(geovision.load(tmp_path / "run" / "model")))
