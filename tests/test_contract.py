@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.entries import SIZE, inputs_of, target_of, tiny
+from helpers.entries import ENTRIES, SIZE, inputs_of, name_of, target_of, tiny
+from helpers.paths import REPOSITORY
 
 import geovision
 from geovision import registry
@@ -22,14 +23,7 @@ from geovision.metrics import METRICS
 from geovision.models.geomodel import GeoModel, Options, assemble
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task, resolve
 
-REPOSITORY = Path(__file__).parents[1]
-
-ENTRIES = list(registry.models().values())
 TASKS = list(registry.tasks().values())
-
-
-def name_of(entry: ModelSpec | Task) -> str:
-    return entry.name
 
 
 every_entry = pytest.mark.parametrize("spec", ENTRIES, ids=name_of)

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 from helpers.core_environment import CoreEnvironment, closure
+from helpers.paths import REPOSITORY
 
 import geovision
 from geovision import registry
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import onnx
 import pytest
 import torch
 from helpers import maps
+from helpers.entries import ENTRIES, SIZE, inputs_of, name_of, tiny
 from onnx import numpy_helper
-from test_contract import ENTRIES, SIZE, inputs_of, name_of, tiny
 
 import geovision
 from geovision import registry

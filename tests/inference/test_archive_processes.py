@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from distributed import Client
 from helpers.archives import GREY, START, break_off, minute_name, minutes, small_model
+from helpers.paths import TESTS
 from pyarrow.dataset import field
 
 import geovision
@@ -142,7 +143,7 @@ if __name__ == "__main__":
     )
     print(json.dumps(summary.failed))
 """)
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=280,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},

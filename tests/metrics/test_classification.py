@@ -24,7 +24,7 @@ TARGET = ClassTarget(
     positive="d",
 )  # fmt: skip
 PER_CLASS = ("precision", "recall", "f1")
-# Scores of one class and counts have tests of their own, in test_metrics_detection.py.
+# Scores of one class and counts have tests of their own, in test_detection.py.
 NUMBERS = [
     name
     for name in metrics.applicable(metrics.METRICS, TARGET)

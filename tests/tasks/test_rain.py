@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from helpers.paths import DATA
 from scipy.interpolate import RegularGridInterpolator
 
 import geovision
@@ -28,7 +28,7 @@ from geovision.readers.grids import regrid
 from geovision.spec import Grid, Grids, Stage
 from geovision.training.data_statistics import fit_statistics
 
-REAL = Path(os.environ.get("GEOVISION_DATA", Path(__file__).parents[2] / "shared" / "data")) / "iberia"
+REAL = DATA / "iberia"
 BASELINES = ("climatology", "nearest", "bilinear", "bicubic", "linear-scaling", "quantile-mapping",
              "quantile-delta", "ridge")  # fmt: skip
 
