@@ -34,7 +34,9 @@ def main() -> None:
     options = arguments()
     root = options.data / "iberia"
     training, test = winters(root, options.test_winters)
-    print(f"{len(set(training.units))} winters to fit on, {len(set(test.units))} to score, {len(test)} days")
+    print(
+        f"{len(set(training.groups))} winters to fit on, {len(set(test.groups))} to score, {len(test)} days"
+    )
     rows, points, lines, curves = [], {}, {}, {}
     for entry, row, line in compare(chosen(options.models), training, test, options.out, around):
         others = row.pop("others", [])
@@ -66,7 +68,7 @@ def arguments() -> Any:
 def winters(root: Path, test: str) -> tuple[IberiaWinters, IberiaWinters]:
     """The winters before the first of the test, and those of the test."""
     every = IberiaWinters(root)
-    years = [int(unit.split()[-1]) for unit in every.units]
+    years = [int(unit.split()[-1]) for unit in every.groups]
     first, _, last = test.partition("-")
     begin, end = int(first), int(last or first)
     return (

@@ -97,7 +97,7 @@ def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> t
     assert isinstance(report, GriddedReport)
     assert report.kept is not None
     error = report.metrics["rmse"]
-    row: dict[str, Any] = {"method": entry.label, "model": entry.model, "parameters": model.parameter_count()}
+    row: dict[str, Any] = {"method": entry.label, "model": entry.model, "parameters": model.num_parameters()}
     row |= {"seconds": round(seconds, 1), "rmse": error.value, "rmse_low": error.low, "rmse_high": error.high}
     row |= {name: each.value for name, each in report.metrics.items() if name != "rmse"}
     return rounded(row), quantiles(*report.kept)
@@ -195,7 +195,7 @@ def like_maunet(
 
     def parameters(name: str, scale: float) -> int:
         arch = {"widths": [round(scale * width) for width in widths], "factor": factor}
-        return geovision.create(f"downscale-{name}", arch=arch).parameter_count()
+        return geovision.create(f"downscale-{name}", arch=arch).num_parameters()
 
     own = parameters("maunet", 1.0)
     scale = min(np.linspace(1.0, 1.3, 31).tolist(), key=lambda each: abs(parameters("unet", each) - own))
@@ -212,7 +212,7 @@ def like_maunet(
         options = {"network": name, "factor": factor, "base": "bicubic", **arch}
         entries += [
             Entry(f"{name} seed {seed}", "downscale-maunet-residual",
-                  {"arch": options, "head_options": {"share": 0.0}}, recipe=recipe, seed=seed)
+                  {"arch": options, "head_args": {"share": 0.0}}, recipe=recipe, seed=seed)
             for seed in range(seeds)
         ]  # fmt: skip
     return entries

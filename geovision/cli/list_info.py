@@ -65,7 +65,7 @@ def _row(name: str) -> dict[str, Any]:
     return {
         "model": name,
         "task": spec.task,
-        "parameters": spec.parameters,
+        "parameters": spec.num_parameters,
         "weights": [weight.tag for weight in spec.weights],
         "fit": spec.fit,
         "note": spec.note,
@@ -94,9 +94,9 @@ def describe(spec: ModelSpec, task: Task) -> dict[str, Any]:
         "inputs": [dataclasses.asdict(each) for each in spec.inputs or task.inputs],
         "optional_measurements": [dataclasses.asdict(channel) for channel in task.scalars],
         "target": dataclasses.asdict(task.target),
-        "parameters": spec.parameters,
+        "parameters": spec.num_parameters,
         "fit": spec.fit,
-        "architecture": dict(spec.arch),
+        "architecture": dict(spec.model_args),
         "architecture_mark": spec.mark,
         "note": spec.note,
         "capabilities": sorted(spec.capabilities),
@@ -116,7 +116,7 @@ def _published(spec: ModelSpec, task: Task) -> list[Reference]:
 def _page(spec: ModelSpec, task: Task) -> Iterator[str]:
     yield spec.name
     yield task.question
-    size = f"{spec.parameters:,} trainable parameters" if spec.parameters else "size not counted here"
+    size = f"{spec.num_parameters:,} trainable parameters" if spec.num_parameters else "size not counted here"
     yield f"{size}; {spec.note}" if spec.note else size
     yield f"architecture: {spec.mark}"
     yield from _section("inputs", [line for each in spec.inputs or task.inputs for line in _input(each)])

@@ -272,7 +272,7 @@ def _hold_back(
             held_back = api.load_dataset(dataset, root, split="val", task=model.task.name)
             return samples, _as_taken_by(model, held_back)
     try:
-        return samples.split_by_unit(fraction or 0.1, seed=seed)
+        return samples.group_split(fraction or 0.1, seed=seed)
     except DatasetError as error:
         raise DatasetError(f"{error}; --validation 0 holds none back") from error
 

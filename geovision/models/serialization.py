@@ -23,7 +23,7 @@ from torch import Tensor
 import geovision
 from geovision import _atomic_io, registry
 from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
-from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.models.model_card import render
 from geovision.spec import Grid, Grids
 
@@ -67,7 +67,7 @@ def _stored(name: str, value: Tensor, model: GeoModel, half: bool) -> Tensor:
 def _config(model: GeoModel) -> dict[str, Any]:
     options = dataclasses.asdict(model.options)
     # The whole architecture, so that a later edit of the registry cannot change a saved model.
-    options["arch"] = dict(model.spec.arch) | dict(model.options.arch)
+    options["arch"] = dict(model.spec.model_args) | dict(model.options.model_args)
     return {
         "format_version": FORMAT_VERSION,
         "geovision_version": geovision.__version__,
@@ -146,14 +146,14 @@ def _card(path: Path) -> str:
 def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
     spec = registry.find_model(config["model"])
     stored = config["options"]
-    for name, hint in get_type_hints(Options).items():
+    for name, hint in get_type_hints(ModelConfig).items():
         if name in stored and not _fits(stored[name], hint):
             raise WeightsCorrupt(f"{folder / CONFIG}: {name} is {stored[name]!r:.40}, which it cannot be")
     try:
-        options = Options(**{name: _frozen(value) for name, value in stored.items()})
+        options = ModelConfig(**{name: _frozen(value) for name, value in stored.items()})
         options = dataclasses.replace(options, grids=_grids(stored.get("grids")))
         with torch.device("cpu"):
-            return assemble(spec, registry.find_task(spec.task), options)
+            return build_model(spec, registry.find_task(spec.task), options)
     except (TypeError, KeyError, ValueError, RuntimeError, GeovisionError) as error:
         (reason, *_) = (str(error) or type(error).__name__).splitlines()
         raise WeightsCorrupt(

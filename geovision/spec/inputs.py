@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["COLOURS", "Channel", "InputSpec", "PictureFile", "Quantile", "Slip", "Text"]
+__all__ = ["COLOURS", "Channel", "InputSpec", "PictureFile", "Quantile", "Text", "UnitHint"]
 
 COLOURS = ("red", "green", "blue")
 """Channels of a photo, in the order in which networks of photos take them."""
@@ -22,7 +22,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Slip:
+class UnitHint:
     """A likely mistake: values reaching beyond `above` and up to `upto` are told `hint`."""
 
     above: float
@@ -60,10 +60,10 @@ class Channel:
     name: str
     unit: str
     valid_range: tuple[float, float]
-    plausible: tuple[Quantile, ...] = ()
+    expected_quantiles: tuple[Quantile, ...] = ()
     mean: float = 0.0
     std: float = 1.0
-    slips: tuple[Slip, ...] = ()
+    slips: tuple[UnitHint, ...] = ()
     colours: tuple[str, ...] = ()
     baseline: float | None = None
 

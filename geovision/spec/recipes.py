@@ -12,16 +12,16 @@ __all__ = [
     "OUR_MEASUREMENT",
     "OUR_RECONSTRUCTION",
     "Augment",
-    "Mark",
+    "EvidenceLevel",
     "Recipe",
     "Stage",
 ]
 
-Mark = Literal["as published", "our reconstruction", "our choice", "our measurement"]
-AS_PUBLISHED: Mark = "as published"
-OUR_RECONSTRUCTION: Mark = "our reconstruction"
-OUR_CHOICE: Mark = "our choice"
-OUR_MEASUREMENT: Mark = "our measurement"
+EvidenceLevel = Literal["as published", "our reconstruction", "our choice", "our measurement"]
+AS_PUBLISHED: EvidenceLevel = "as published"
+OUR_RECONSTRUCTION: EvidenceLevel = "our reconstruction"
+OUR_CHOICE: EvidenceLevel = "our choice"
+OUR_MEASUREMENT: EvidenceLevel = "our measurement"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Recipe:
     keep: Literal["last", "best"] = "last"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     seed: int = 0
-    mark: Mark = OUR_CHOICE
+    mark: EvidenceLevel = OUR_CHOICE
 
     @property
     def epochs(self) -> int:

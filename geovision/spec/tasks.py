@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from geovision.errors import ExportError
 from geovision.spec.inputs import Channel, InputSpec
-from geovision.spec.recipes import OUR_CHOICE, Mark, Recipe
+from geovision.spec.recipes import OUR_CHOICE, EvidenceLevel, Recipe
 from geovision.spec.targets import Target
 
 __all__ = ["Capability", "Demo", "ModelSpec", "Reference", "Task", "WeightSpec", "resolve"]
@@ -32,7 +32,7 @@ class Reference:
     metric: str
     value: float
     model: str
-    mark: Mark
+    mark: EvidenceLevel
     source: str
     note: str = ""
 
@@ -68,7 +68,7 @@ class ModelSpec:
         fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
             ``fit(features, labels)``), or ``"none"``.
         inputs, head: Where they differ from the task's.
-        head_options: Keywords of the head.
+        head_args: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
         unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
@@ -82,11 +82,11 @@ class ModelSpec:
     name: str
     task: str
     builder: str
-    arch: Mapping[str, Any] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
     fit: Fit = "gradient"
     inputs: tuple[InputSpec, ...] = ()
     head: str = ""
-    head_options: Mapping[str, Any] = field(default_factory=dict)
+    head_args: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
     unexportable: str = ""
     dropout: float = 0.0
@@ -94,8 +94,8 @@ class ModelSpec:
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     weights: tuple[WeightSpec, ...] = ()
     tiny: Mapping[str, Any] = field(default_factory=dict)
-    parameters: int | None = None
-    mark: Mark = OUR_CHOICE
+    num_parameters: int | None = None
+    mark: EvidenceLevel = OUR_CHOICE
     note: str = ""
 
     def check_exportable(self) -> None:

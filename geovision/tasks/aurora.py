@@ -24,15 +24,15 @@ from geovision.spec import (
     PictureFile,
     Recipe,
     Reference,
-    Slip,
     Stage,
     Task,
     Text,
+    UnitHint,
 )
 
 _COUNTS = (
-    Slip(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
-    Slip(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, stretched as declared by whoever knows "
+    UnitHint(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
+    UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, stretched as declared by whoever knows "
                          "the camera"),
 )  # fmt: skip
 
@@ -169,7 +169,7 @@ _FIXED: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
-    return ModelSpec(f"aurora-{name}", "aurora", _BUILDER, arch, parameters=parameters, note=note,
+    return ModelSpec(f"aurora-{name}", "aurora", _BUILDER, arch, num_parameters=parameters, note=note,
                      **{"capabilities": _CNN, "tiny": {"backbone": "test_resnet"}} | changes)  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def _baseline(
     name: str, head: str, builder: str, arch: dict, tiny: dict, *, parameters: int, note: str
 ) -> ModelSpec:
     return ModelSpec(f"aurora-{name}", "aurora", builder, arch, fit="closed_form", head=head, tiny=tiny,
-                     capabilities=frozenset({"any_size"}), parameters=parameters, note=note,
+                     capabilities=frozenset({"any_size"}), num_parameters=parameters, note=note,
                      unexportable="its training samples are its parameters")  # fmt: skip
 
 

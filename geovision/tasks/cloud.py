@@ -20,16 +20,16 @@ from geovision.spec import (
     PictureFile,
     Recipe,
     Reference,
-    Slip,
     Stage,
     Task,
     Text,
+    UnitHint,
     WeightSpec,
 )
 
 _COUNTS = (
-    Slip(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
-    Slip(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, so divide by 65535"),
+    UnitHint(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
+    UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, so divide by 65535"),
 )
 
 
@@ -57,7 +57,7 @@ SCALARS = (
         (0.0, 25.0),
         mean=3.0,
         std=3.0,
-        slips=(Slip(25.0, 25000.0, "looks like metres; expects km"),),
+        slips=(UnitHint(25.0, 25000.0, "looks like metres; expects km"),),
     ),
     Channel(
         "cloud_thickness",
@@ -65,7 +65,7 @@ SCALARS = (
         (0.0, 20.0),
         mean=2.0,
         std=2.5,
-        slips=(Slip(20.0, 20000.0, "looks like metres; expects km"),),
+        slips=(UnitHint(20.0, 20000.0, "looks like metres; expects km"),),
     ),
     Channel(
         "air_temperature",
@@ -73,7 +73,7 @@ SCALARS = (
         (-90.0, 60.0),
         mean=12.0,
         std=12.0,
-        slips=(Slip(60.0, 340.0, "looks like kelvin; expects degrees Celsius"),),
+        slips=(UnitHint(60.0, 340.0, "looks like kelvin; expects degrees Celsius"),),
     ),
 )
 
@@ -236,7 +236,7 @@ _VIT: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
-    return ModelSpec(f"cloud-{name}", "cloud", _BUILDER, arch, parameters=parameters, note=note,
+    return ModelSpec(f"cloud-{name}", "cloud", _BUILDER, arch, num_parameters=parameters, note=note,
                      **{"capabilities": _CNN, "tiny": {"backbone": "test_resnet"}} | changes)  # fmt: skip
 
 
@@ -248,7 +248,7 @@ MODELS = (
               inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, dropout=0.5, recipe=TEXTURE,
               tiny={"backbone": "test_resnet", "moments": 2, "stages": (1, 2), "whole": False,
                     "mirrored": True},
-              parameters=2_304_379,
+              num_parameters=2_304_379,
               weights=(WeightSpec("ccsn", "package:cloud-mobilenetv2.ccsn", "Apache-2.0",
                                   "2034 photos of CCSN (doi:10.7910/DVN/CADDPD; terms in its record)",
                                   {"macro_f1": 0.553, "top1": 0.563, "top3": 0.823}),),

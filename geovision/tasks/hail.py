@@ -21,9 +21,9 @@ from geovision.spec import (
     Quantile,
     Recipe,
     Reference,
-    Slip,
     Stage,
     Task,
+    UnitHint,
 )
 
 NO_ECHO = -33.0
@@ -35,14 +35,14 @@ LEVELS = (
 )  # fmt: skip
 """m above mean sea level: the 21 levels of the national mosaic, our reading of "21 levels"."""
 
-_CELSIUS = Slip(0.0, 150.0, "looks like degrees Celsius; add 273.15")
+_CELSIUS = UnitHint(0.0, 150.0, "looks like degrees Celsius; add 273.15")
 
 
 def _reflectivity(level: int) -> Channel:
     # One scale for all levels, so that the largest value of a column is that of its numbers.
     return Channel(
         f"reflectivity_{level}m", "dBZ", (NO_ECHO, 80.0), mean=-15.0, std=25.0, baseline=NO_ECHO,
-        slips=(Slip(80.0, 1e9, "looks like Z in mm6 m-3; give 10 log10(Z)"),),
+        slips=(UnitHint(80.0, 1e9, "looks like Z in mm6 m-3; give 10 log10(Z)"),),
     )  # fmt: skip
 
 
@@ -186,29 +186,30 @@ _SMALL = {"width": 4, "kernel": 3}
 
 MODELS = (
     ModelSpec("hail-hinet", "hail", _HINET, {"source_dropout": 0.1}, capabilities=_ANY,
-              tiny=_SMALL | {"unet_width": 4}, parameters=6_709_963, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL | {"unet_width": 4}, num_parameters=6_709_963, mark=OUR_RECONSTRUCTION,
               note="the authors' chain; the cell, widths and patches are read out of its text"),
     ModelSpec("hail-tiny", "hail", _HINET, {"width": 8, "kernel": 3, "unet_width": 8, "source_dropout": 0.1},
-              head_options=_BALANCED, capabilities=_ANY,
-              tiny=_SMALL | {"unet_width": 4}, parameters=434_115,
+              head_args=_BALANCED, capabilities=_ANY,
+              tiny=_SMALL | {"unet_width": 4}, num_parameters=434_115,
               note="HINet for tests and demonstrations, not for use"),
     ModelSpec("hail-convlstm", "hail", _RECURRENT, {"cell": "convlstm"}, capabilities=_ANY,
-              tiny=_SMALL, parameters=2_568_849, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, num_parameters=2_568_849, mark=OUR_RECONSTRUCTION,
               note="Shi et al. 2015, arXiv:1506.04214; announced in the paper, without a row"),
     ModelSpec("hail-stlstm", "hail", _RECURRENT, {"cell": "st-lstm"}, capabilities=_ANY,
-              tiny=_SMALL, parameters=4_648_977, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, num_parameters=4_648_977, mark=OUR_RECONSTRUCTION,
               note="PredRNN, Wang et al. 2017"),
     ModelSpec("hail-causal-lstm", "hail", _RECURRENT, {"cell": "causal-lstm"}, capabilities=_ANY,
-              tiny=_SMALL, parameters=5_212_337, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, num_parameters=5_212_337, mark=OUR_RECONSTRUCTION,
               note="PredRNN++ with its gradient highway, Wang et al. 2018, arXiv:1804.06300"),
     ModelSpec("hail-simvp", "hail", _HISTORY, {"network": "simvp"}, capabilities=_ANY,
               tiny={"windows": 3, "options": {"width": 4, "hidden": 8, "blocks": 2, "groups": 2}},
-              parameters=6_686_433, mark=OUR_RECONSTRUCTION,
+              num_parameters=6_686_433, mark=OUR_RECONSTRUCTION,
               note="Gao et al. 2022, arXiv:2206.05099, one frame out"),
     ModelSpec("hail-nbeats", "hail", _HISTORY, {"network": "nbeats"}, capabilities=_ANY,
-              tiny={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}}, parameters=1_453_185,
+              tiny={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}},
+              num_parameters=1_453_185,
               mark=OUR_RECONSTRUCTION, note="Oreshkin et al. 2020, arXiv:1905.10437; every cell by itself"),
     ModelSpec("hail-unet-resnet18", "hail", _SMP, {"network": "unet", "encoder": "resnet18"},
-              capabilities=_SIZED, parameters=14_444_113,
+              capabilities=_SIZED, num_parameters=14_444_113,
               note="U-Net on the last window; arch={'frames': 'stacked'} takes all"),
 )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from helpers.commands import ran
 
 import geovision
-from geovision.attribution import Completeness, Explanation, InputMap, Settings, Tally, Window
+from geovision.attribution import AttributionSummary, Completeness, Explanation, InputMap, Settings, Window
 from geovision.attribution.aggregate import LEFT_OUT
 from geovision.datasets.hail_samples import HailSamples
 
@@ -31,7 +31,7 @@ def explanation(
 
 
 def test_means_are_those_of_a_count_by_hand():
-    tally = Tally()
+    tally = AttributionSummary()
     tally.add(explanation(1.0, -2.0, lost={"image": 3.0}), "plain")
     tally.add(explanation(3.0, 4.0), "plain")
     tally.add(explanation(100.0, 100.0, total=1.06), "plain")  # misses by more than 5 %
@@ -48,7 +48,7 @@ def test_means_are_those_of_a_count_by_hand():
 
 
 def test_a_source_counts_in_the_samples_that_have_it():
-    tally = Tally()
+    tally = AttributionSummary()
     both, one = explanation(1.0, 2.0), explanation(3.0, 4.0)
     other = dataclasses.replace(both.inputs["image"], channels=("height", "slope"))
     tally.add(dataclasses.replace(both, inputs={**both.inputs, "ground": other}), "plain")
@@ -65,7 +65,7 @@ def test_a_source_counts_in_the_samples_that_have_it():
 
 
 def test_where_none_adds_up_there_is_no_mean(tmp_path: Path):
-    tally = Tally()
+    tally = AttributionSummary()
     tally.add(explanation(1.0, 2.0, total=2.0))
     table, picture = tally.save(tmp_path)
     (row, _) = csv.DictReader(table.read_text("utf-8").splitlines())

@@ -94,7 +94,7 @@ def test_a_model_comes_back_as_it_was_pushed(hub: Hub, model: GeoModel, publishe
 
 def test_a_model_in_half_precision_has_its_own_golden_answer(hub: Hub, model: GeoModel):
     address = push(model, REPO, STATEMENT, half=True)
-    assert len(files(hub, address)[WEIGHTS]) < 0.6 * 4 * model.parameter_count()
+    assert len(files(hub, address)[WEIGHTS]) < 0.6 * 4 * model.num_parameters()
     assert not same(geovision.create(str(address)), model)
 
 

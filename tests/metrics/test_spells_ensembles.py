@@ -21,7 +21,7 @@ from geovision import metrics
 from geovision.datasets.rain_grids import TABLE, CoarseRain
 from geovision.datasets.synthetic import rain
 from geovision.errors import OptionError
-from geovision.evaluation import GriddedReport, Several, answers
+from geovision.evaluation import EnsembleConfig, GriddedReport, answers
 from geovision.heads.field import BernoulliGammaHead, QuantileHead
 from geovision.metrics.ensemble import crps, spread, spread_error_ratio
 from geovision.metrics.functional import extremes
@@ -210,7 +210,7 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
 ) -> None:
     model = made(winters, head=head)
     report = geovision.evaluate(model, winters, bootstrap=30)
-    asked = list(answers(model, winters, batch_size=7, several=Several()))
+    asked = list(answers(model, winters, batch_size=7, several=EnsembleConfig()))
     assert all(each.members is not None for each in asked)
     drawn = torch.cat([each.members.fields for each in asked])  # type: ignore[union-attr]
     assert drawn.shape[:2] == (59, 20)
@@ -251,10 +251,10 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
     model = geovision.create(
         "downscale-maunet-ensemble", **winters.options(),
         arch={"members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None},
-        head_options={"members": 3},
+        head_args={"members": 3},
     )  # fmt: skip
     fit_statistics(model, winters)
-    asked = next(iter(answers(model, winters, several=Several())))
+    asked = next(iter(answers(model, winters, several=EnsembleConfig())))
     assert asked.members is not None
     assert asked.members.fields.shape[1] == 3
     report = geovision.evaluate(model, winters, bootstrap=0)

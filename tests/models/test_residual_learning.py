@@ -32,7 +32,7 @@ def build(arch, *, inputs, size=None, grids=None) -> nn.Module:
 
 SPEC = ModelSpec(
     "afield-residual", "afield", "test_residual:build", {"members": 2},
-    head="geovision.models.residual_learning:ResidualHead", head_options={"members": 2, "share": 0.6},
+    head="geovision.models.residual_learning:ResidualHead", head_args={"members": 2, "share": 0.6},
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def registered() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data():
-    return maps.Fields(160).split_by_unit(0.25, seed=0)
+    return maps.Fields(160).group_split(0.25, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_before_training_the_answer_is_the_regression(data) -> None:
     found = head.field(head(network({"coarse": x})))
     base = network.base({"coarse": x})
     torch.testing.assert_close(found, base.clamp_min(0), atol=0.05, rtol=0)
-    known = network.answered({"coarse": x}, None, (len(x), 3, *ANSWER))
+    known = network.valid_mask({"coarse": x}, None, (len(x), 3, *ANSWER))
     assert torch.equal(known[0], torch.isfinite(y).any(0))
 
 

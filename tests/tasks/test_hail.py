@@ -11,7 +11,7 @@ import torch
 
 import geovision
 from geovision import registry
-from geovision.attribution.ablation import left_out
+from geovision.attribution.ablation import source_ablation
 from geovision.attribution.target import baseline
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
@@ -84,13 +84,15 @@ def test_a_wrong_unit_is_told(name, value, hint):
     inputs = batch()
     inputs[name][:, :, -1] = value
     with pytest.raises(InputError, match=hint):
-        model.check(inputs)
+        model.validate_inputs(inputs)
 
 
 def test_any_network_of_smp_is_a_model_and_a_mistyped_one_gets_the_nearest():
     spec = registry.find_model("hail-fpn-efficientnet-b0")
-    assert dict(spec.arch) == {"network": "fpn", "encoder": "efficientnet-b0"}
-    assert registry.find_model("hail-unetplusplus-tu-convnext_tiny").arch["encoder"] == "tu-convnext_tiny"
+    assert dict(spec.model_args) == {"network": "fpn", "encoder": "efficientnet-b0"}
+    assert (
+        registry.find_model("hail-unetplusplus-tu-convnext_tiny").model_args["encoder"] == "tu-convnext_tiny"
+    )
     assert "hail-linknet-mit_b0" in registry.list_models(task="hail", backbones=True)
     assert "cloud-unet-resnet18" not in registry.list_models(backbones=True)
     for wrong, meant in (("hail-unet-resnt18", "hail-unet-resnet18"), ("hail-hinnet", "hail-hinet")):
@@ -117,7 +119,7 @@ def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
     arch = TINY | {"modules": "tmc-mdffm", "sources": ["radar", "fy4b", "dem"]}
     model = geovision.create("hail-hinet", arch=arch)
     inputs = batch(2)
-    lost = left_out(model, inputs)
+    lost = source_ablation(model, inputs)
     assert list(lost) == ["radar", "fy4b", "era5", "dem"]
     assert lost["era5"] == 0  # the network does not look at it
     with torch.no_grad():
@@ -126,10 +128,10 @@ def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
     assert lost["fy4b"] == pytest.approx(float(whole - without), abs=1e-6)
     assert lost["fy4b"] != 0
 
-    peak = left_out(model, inputs, score=lambda output: output.values.max())
+    peak = source_ablation(model, inputs, score=lambda output: output.values.max())
     assert peak != lost
     with pytest.raises(OptionError, match="leaving it out leaves nothing"):
-        left_out(model, {"radar": inputs["radar"]})
+        source_ablation(model, {"radar": inputs["radar"]})
 
 
 def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):

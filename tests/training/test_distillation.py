@@ -20,7 +20,7 @@ from geovision.errors import OptionError
 from geovision.evaluation.dense_predictions import answers
 from geovision.metrics.functional import regression
 from geovision.models.geomodel import GeoModel
-from geovision.training.distillation import Teaching, attention
+from geovision.training.distillation import TeacherTargets, attention
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,7 +48,9 @@ def test_the_loss_is_of_truth_and_teacher() -> None:
     values, truth = torch.randn(2, 1, 12, 12), torch.rand(2, 1, 12, 12)
     told = torch.rand(8, 1, 12, 12)
     told[:, :, 0] = torch.nan
-    found = Teaching("t", told, 0.25).loss(model, model.loss(values, truth), values, torch.tensor([5, 2]))
+    found = TeacherTargets("t", told, 0.25).loss(
+        model, model.loss(values, truth), values, torch.tensor([5, 2])
+    )
     there = torch.isfinite(told[[5, 2]])
     expected = 0.75 * model.loss(values, truth) + 0.25 * model.loss(values, told[[5, 2]], there)
     assert float(found) == pytest.approx(float(expected))

@@ -25,7 +25,7 @@ from geovision.heads.classification import cross_entropy
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, ModelSpec, Recipe, Stage
 from geovision.training import optim
-from geovision.training.data_loading import Batches, Rows, gather
+from geovision.training.data_loading import Batches, InMemoryDataset, gather
 from geovision.training.logit_adjustment import class_counts
 
 PLAIN = Recipe(stages=(Stage(epochs=2, batch_size=16, lr=3e-3),), precision="32-true")
@@ -654,7 +654,7 @@ def test_a_model_without_a_bias_for_each_class_keeps_its_prior():
 
 def test_the_samples_of_a_training_are_gone_when_it_is_over():
     def held() -> int:
-        return sum(type(each) is Rows for each in gc.get_objects())
+        return sum(type(each) is InMemoryDataset for each in gc.get_objects())
 
     before = held()
     gc.disable()  # it may be long before it comes of itself
