@@ -162,7 +162,7 @@ class Study:
             return json.loads(kept.read_text("utf-8"))
         torch.manual_seed(seed)
         model = geovision.create(
-            config.model, arch=dict(config.arch), head_args={"error": "bce", "positive_weight": 3.0}
+            config.model, model_args=dict(config.arch), head_args={"error": "bce", "positive_weight": 3.0}
         )
         begun = time.process_time()
         geovision.train(model, self.train, recipe=self._recipe(seed), progress=False)

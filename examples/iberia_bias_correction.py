@@ -42,7 +42,7 @@ UNPAIRED = ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta")
 def main() -> None:
     options = arguments()
     root = options.data / "iberia"
-    small = {"arch": {"widths": [8, 16, 32]}}
+    small = {"model_args": {"widths": [8, 16, 32]}}
     entries = [
         *baselines("biascorrect"), Entry("ridge", "biascorrect-ridge"),
         Entry("maunet-residual", "biascorrect-maunet-residual", small),

@@ -82,7 +82,9 @@ def chosen(names: list[str] | None) -> list[Entry]:
         *baselines("downscale"),
         Entry("ridge", "downscale-ridge", predictors=FIELDS),
         Entry("ridge, all predictors", "downscale-ridge"),
-        Entry("ridge, all, stronger", "downscale-ridge", {"arch": {"components": 100, "penalty": 300.0}}),
+        Entry(
+            "ridge, all, stronger", "downscale-ridge", {"model_args": {"components": 100, "penalty": 300.0}}
+        ),
         Entry("maunet-residual", "downscale-maunet-residual"),
         Entry("maunet-ensemble", "downscale-maunet-ensemble"),
         *networks("downscale", (16, 32, 64), 2),

@@ -48,9 +48,9 @@ def info(name: str) -> ModelSpec:
 def create(
     name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
-    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float | None = None,
-    pixel_size: float | None = None, limits: Mapping[str, tuple[float, float]] | None = None,
-    predictors: Sequence[str] = (), grids: Grids | None = None, arch: Mapping[str, Any] | None = None,
+    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, drop_rate: float | None = None,
+    pixel_size: float | None = None, db_range: Mapping[str, tuple[float, float]] | None = None,
+    predictors: Sequence[str] = (), grids: Grids | None = None, model_args: Mapping[str, Any] | None = None,
     head: str = "", head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
@@ -67,15 +67,15 @@ def create(
             alone; the head is new.
         scalars: Measurements taken beside the image, by name, e.g. ``["cloud_base_height"]``.
         size: (height, width) that images are brought to.
-        dropout: Before the last layer; None: as the registry says.
+        drop_rate: Dropout probability before the last layer, 0 to 1. Default: as in the registry.
         pixel_size: Metres that a pixel is wide on the ground, where the task's have a size; the same
             ground is then seen in fewer or more of them, unless `size` is given. None: the entry's.
-        limits: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
+        db_range: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
             trained on were made of known ones, such as `geovision.physics.backscatter.OUR_LIMITS`.
             They are stored with the model; without them it takes no scene in decibels.
         predictors: Channels taken beside those of the first input, by name, where the task has some.
         grids: The grids that a model of fields takes and answers on, as a data set's `options` has them.
-        arch: Options of the network in place of the entry's, such as ``{"factor": 2}``.
+        model_args: Options of the network in place of the entry's, such as ``{"factor": 2}``.
         head: Name of one of the task's heads, such as ``"quantiles"``; empty: the entry's.
         head_args: Of the head, in place of the entry's.
 
@@ -89,7 +89,7 @@ def create(
     'Ac'
     """
     if name.startswith(PREFIX):
-        if any((pretrained, num_classes, classes, backbone_weights, scalars, size, pixel_size, limits)):
+        if any((pretrained, num_classes, classes, backbone_weights, scalars, size, pixel_size, db_range)):
             raise OptionError(f"{name} is a trained model and has its options; give its address alone")
         return _pulled(name)
     spec = registry.find_model(name)
@@ -103,10 +103,10 @@ def create(
     known = known_file(Path(backbone_weights)) if backbone_weights else None
     options = ModelConfig(
         classes=chosen, scalars=tuple(scalars), size=size,
-        dropout=spec.dropout if dropout is None else dropout,
-        model_args={**(known.options if known else {}), **(arch or {})},
+        drop_rate=spec.drop_rate if drop_rate is None else drop_rate,
+        model_args={**(known.options if known else {}), **(model_args or {})},
         mean=known.mean if known else (), std=known.std if known else (),
-        pixel_size=pixel_size, limits={name: (low, high) for name, (low, high) in (limits or {}).items()},
+        pixel_size=pixel_size, db_range={name: (low, high) for name, (low, high) in (db_range or {}).items()},
         predictors=tuple(predictors), grids=grids, head=head, head_args=dict(head_args or {}),
     )  # fmt: skip
     model = build_model(spec, registry.find_task(spec.task), options)
@@ -339,7 +339,7 @@ def predict_archive(
         precision: As for `GeoModel.predict`.
         progress: Is told after each shard.
     """
-    return resolve("geovision.inference:archive")(
+    return resolve("geovision.inference:predict_archive")(
         model, source, out, reading=reading, workers=workers, files_a_shard=files_a_shard,
         batch_size=batch_size, precision=precision, progress=progress,
     )  # fmt: skip
@@ -395,7 +395,7 @@ def explain(
         InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
         MissingExtraError: captum is not installed, for integrated gradients, deeplift and occlusion.
     """
-    settings = resolve("geovision.attribution:Settings")(
+    settings = resolve("geovision.attribution:AttributionConfig")(
         method=method,
         layer=layer,
         steps=steps,

@@ -154,7 +154,7 @@ def test_values_beyond_the_range_are_refused_with_channel_and_range(spec: ModelS
 def test_a_likely_slip_is_told(spec: ModelSpec):
     model = tiny(spec)
     for given, index, channel in each_channel(model):
-        for slip in channel.slips:
+        for slip in channel.unit_hints:
             inputs = inputs_of(model, 1)
             inputs[given.name].select(1 + given.channel_axis, index).fill_(slip.upto)
             with pytest.raises(InputError) as caught:

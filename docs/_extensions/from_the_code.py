@@ -84,7 +84,7 @@ def _model_row(spec: ModelSpec) -> tuple[str, ...]:
         "; ".join(map(_weight, spec.weights)) or "none yet",
         "; ".join(weight.licence for weight in spec.weights),
         "; ".join(weight.trained_on for weight in spec.weights),
-        spec.mark,
+        spec.evidence,
         spec.note,
     )
 

@@ -22,7 +22,7 @@ EPOCHS = 30
 
 torch.manual_seed(0)
 limits = {name: (each.low, each.high) for name, each in OUR_LIMITS.items()}
-model = geovision.create("polarlow-tiny", limits=limits)
+model = geovision.create("polarlow-tiny", db_range=limits)
 with tempfile.TemporaryDirectory() as folder:
     root = Path(folder)
     sar_sea.write(root / "pictures", 360, seed=11, pixel_size=2000.0)

@@ -115,7 +115,7 @@ def joined(model: GeoModel, *, operator: bool = True) -> nn.Module:
     pictures = pictures_for(model, count=1, small=True)
     if pictures is None:
         return _copied(model.network)
-    example = copy.deepcopy(model.normalise).eval()(pictures)
+    example = copy.deepcopy(model.normalize).eval()(pictures)
     network = _copied(model.network)
     calls, expected = _calls(network, example)
     followers = _followers(calls)

@@ -65,7 +65,7 @@ class OptimizedModel:
         assert dtype != torch.int8 or network is not None
         self.specs = model.inputs
         self.dtype = dtype
-        self.normalise = copy.deepcopy(model.normalise).eval()
+        self.normalise = copy.deepcopy(model.normalize).eval()
         self.head: Any = copy.deepcopy(model.head).eval()
         self.device = device_of(model)
         network = joined(model) if network is None else copy.deepcopy(network)

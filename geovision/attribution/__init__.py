@@ -2,7 +2,7 @@
 
 from geovision.attribution._explain import check, explain, explain_source
 from geovision.attribution.aggregate import AttributionSummary
-from geovision.attribution.config import COMPLETE_METHODS, METHODS, Settings
+from geovision.attribution.config import COMPLETE_METHODS, METHODS, AttributionConfig
 from geovision.attribution.geometry import Window
 from geovision.attribution.input_attribution import TOLERANCE
 from geovision.attribution.layers import map_layers
@@ -13,12 +13,12 @@ __all__ = [
     "COMPLETE_METHODS",
     "METHODS",
     "TOLERANCE",
+    "AttributionConfig",
     "AttributionSummary",
     "AttributionTarget",
     "Completeness",
     "Explanation",
     "InputMap",
-    "Settings",
     "Window",
     "check",
     "explain",

@@ -11,7 +11,7 @@ from torch import Tensor
 from geovision.accelerate._cpu_features import flush_denormals
 from geovision.attribution.ablation import source_ablation
 from geovision.attribution.class_activation import class_activation
-from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, AttributionConfig
 from geovision.attribution.deeplift import deeplift
 from geovision.attribution.geometry import place
 from geovision.attribution.input_attribution import completeness, integrated_gradients, occlusion, patch
@@ -26,7 +26,7 @@ from geovision.spec import InputSpec
 __all__ = ["check", "explain", "explain_source"]
 
 
-def explain(model: GeoModel, source: Any, *, target: str | None, settings: Settings) -> Explanation:
+def explain(model: GeoModel, source: Any, *, target: str | None, settings: AttributionConfig) -> Explanation:
     """Explain the answer for one sample. See `geovision.explain`."""
     check(model, target=target, settings=settings)
     sources = iter_sources(source, model.inputs)
@@ -36,7 +36,7 @@ def explain(model: GeoModel, source: Any, *, target: str | None, settings: Setti
     return explain_source(model, first, target=target, settings=settings)
 
 
-def check(model: GeoModel, *, target: str | None, settings: Settings) -> None:
+def check(model: GeoModel, *, target: str | None, settings: AttributionConfig) -> None:
     """Raise what would be wrong for any sample.
 
     Raises:
@@ -49,7 +49,9 @@ def check(model: GeoModel, *, target: str | None, settings: Settings) -> None:
     check_target(model, target)
 
 
-def explain_source(model: GeoModel, source: Source, *, target: str | None, settings: Settings) -> Explanation:
+def explain_source(
+    model: GeoModel, source: Source, *, target: str | None, settings: AttributionConfig
+) -> Explanation:
     """Explain the answer for one sample that is not read yet.
 
     Raises:
@@ -63,7 +65,7 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
         )
 
 
-def _explained(source: Source, question: AttributionTarget, settings: Settings) -> Explanation:
+def _explained(source: Source, question: AttributionTarget, settings: AttributionConfig) -> Explanation:
     adds_up: Completeness | None = None
     scalars: dict[str, float] = {}
     if settings.method in (*LAYER_METHODS, "deeplift"):
@@ -99,7 +101,7 @@ def _left_out(question: AttributionTarget) -> dict[str, float]:
 
 
 def _of_layer(
-    source: Source, question: AttributionTarget, settings: Settings
+    source: Source, question: AttributionTarget, settings: AttributionConfig
 ) -> tuple[InputMap, Completeness | None]:
     """The maps of one layer, where the first input with a picture lies, and whether they add up."""
     layer = settings.layer or ""
@@ -115,7 +117,9 @@ def _of_layer(
     return _laid(source, spec, maps[0], "channel y x", names), completeness(question, [part])
 
 
-def _by_value(question: AttributionTarget, settings: Settings) -> tuple[Settings, list[Tensor]]:
+def _by_value(
+    question: AttributionTarget, settings: AttributionConfig
+) -> tuple[AttributionConfig, list[Tensor]]:
     """The settings that were used, and a contribution for each value of each input."""
     if settings.method == "integrated-gradients":
         parts, steps = integrated_gradients(

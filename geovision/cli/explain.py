@@ -87,14 +87,14 @@ def explain(
     from geovision.attribution import (
         COMPLETE_METHODS,
         TOLERANCE,
+        AttributionConfig,
         AttributionSummary,
-        Settings,
         check,
         explain_source,
     )
     from geovision.models.input_items import attribute_of, iter_sources
 
-    settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
+    settings = AttributionConfig(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
     check(opened, target=target, settings=settings)
     names, unreadable, tally = FileNames(f".{method.value}"), [], AttributionSummary()

@@ -97,7 +97,7 @@ def describe(spec: ModelSpec, task: Task) -> dict[str, Any]:
         "parameters": spec.num_parameters,
         "fit": spec.fit,
         "architecture": dict(spec.model_args),
-        "architecture_mark": spec.mark,
+        "architecture_mark": spec.evidence,
         "note": spec.note,
         "capabilities": sorted(spec.capabilities),
         "recipe": dataclasses.asdict(spec.recipe or task.recipe) if spec.fit == "gradient" else None,
@@ -118,7 +118,7 @@ def _page(spec: ModelSpec, task: Task) -> Iterator[str]:
     yield task.question
     size = f"{spec.num_parameters:,} trainable parameters" if spec.num_parameters else "size not counted here"
     yield f"{size}; {spec.note}" if spec.note else size
-    yield f"architecture: {spec.mark}"
+    yield f"architecture: {spec.evidence}"
     yield from _section("inputs", [line for each in spec.inputs or task.inputs for line in _input(each)])
     yield from _section("optional measurements", [_channel(channel) for channel in task.scalars])
     yield from _section("answer", _target(task.target))
@@ -182,7 +182,7 @@ def _recipe(recipe: Recipe) -> list[str]:
             f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, rate {stage.lr:g}{head}, "
             f"weight decay {stage.weight_decay:g}, batches of {stage.batch_size}, {stage.schedule}{size}"
         )
-    return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.mark}"]
+    return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.evidence}"]
 
 
 def _weights(spec: ModelSpec, task: Task) -> list[str]:

@@ -193,7 +193,9 @@ class _Table:
             ) from None
         low, high = channel.valid_range
         if not low <= value <= high:
-            slip = next((slip.hint for slip in channel.slips if slip.above < abs(value) <= slip.upto), "")
+            slip = next(
+                (slip.hint for slip in channel.unit_hints if slip.above < abs(value) <= slip.upto), ""
+            )
             raise DatasetError(
                 f"{where}: {cell}, expected {low:g} to {high:g} {channel.unit}"
                 + (f" ({slip})" if slip else "")

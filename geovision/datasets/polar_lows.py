@@ -63,8 +63,8 @@ class PolarLows(ImageDataset):
         licence="see its DataverseNO record; contains modified Copernicus Sentinel data",
         citation="Grahn and Bianchi 2022, Recognition of polar lows in Sentinel-1 SAR images with deep "
         "learning, IEEE TGRS, arXiv:2203.16401",
-        split_group="pass of the satellite: pictures that begin within 15 minutes of one another; group_by='date'"
-        " "
+        split_group="pass of the satellite: pictures that begin within 15 minutes of one another; "
+        "group_by='date' "
         "keeps a whole day (UTC) together",
         layout="train and test, each with pos and neg, each with PNG files like "
         "cffe42_20191012T084028_20191012T084212_mos_rgb.png",

@@ -204,7 +204,7 @@ def _fresh(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         return api.create(
-            name, classes=classes, backbone_weights=backbone_weights, size=size, dropout=dropout
+            name, classes=classes, backbone_weights=backbone_weights, size=size, drop_rate=dropout
         )
 
 

@@ -273,8 +273,8 @@ def evaluate_gridded(
         position=fullest.position,
         table=table,
         counted=counted,
-        grid=model.options.grids.target if model.options.grids else None,
-        given_grid=model.options.grids.given if model.options.grids else None,
+        grid=model.config.grids.target if model.config.grids else None,
+        given_grid=model.config.grids.given if model.config.grids else None,
         sample=data.__getitem__,
     )
 

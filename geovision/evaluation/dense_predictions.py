@@ -90,7 +90,7 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
         for sample in (data[day] for day in days):
             inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
             valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
-            yield dict(model.normalise(inputs, valid)), valid
+            yield dict(model.normalize(inputs, valid)), valid
 
     with period(ask, len(data)):
         yield

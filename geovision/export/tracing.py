@@ -132,7 +132,7 @@ def _prepared(model: GeoModel) -> GeoModel:
     """A copy for answers alone, with normalisations taken into the convolutions before them."""
     prepared = copy.copy(model)
     prepared._modules = dict(model._modules)
-    prepared.normalise = copy.deepcopy(model.normalise)
+    prepared.normalize = copy.deepcopy(model.normalize)
     head: Any = model.head
     prepared.head = head.joined() if isinstance(head, NormalisedHead) else copy.deepcopy(head)
     prepared.network = joined(model, operator=False)

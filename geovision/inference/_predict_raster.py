@@ -99,7 +99,7 @@ def predict_raster(
 
 
 def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
-    if "grid_bound" in model.spec.capabilities or model.options.grids:
+    if "grid_bound" in model.spec.capabilities or model.config.grids:
         raise OptionError(f"{model.spec.name} answers on the grid that it was fitted for, and has no windows")
     own = model.inputs[0].size
     if size and own and size != own and "any_size" not in model.spec.capabilities:

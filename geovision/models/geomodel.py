@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.heads.ood import FeatureDistance
 from geovision.heads.prediction import Prediction
-from geovision.models.layers.normalization import Normalise, check
+from geovision.models.layers.normalization import Normalize, check
 from geovision.models.layers.scalar_fusion import WithScalars, scalar_input
 from geovision.spec import (
     ClassTarget,
@@ -51,11 +51,11 @@ class ModelConfig:
         classes: Classes other than the task's own, in the order of the logits.
         scalars: Names of the measurements taken beside the first input, among the task's.
         size: (height, width) of the first input, and of others on its grid.
-        dropout: Before the last layer.
-        arch: Options of the builder that replace the registry's.
+        drop_rate: Dropout probability before the last layer, 0 to 1.
+        model_args: Options of the builder that replace the registry's.
         mean, std: Statistics of the first input that the backbone was trained with.
         pixel_size: Metres of a cell of the first input; `size` changes along unless it is given.
-        limits: Channel to the decibels of its lowest and its highest count, where the counts that the
+        db_range: Channel to the decibels of its lowest and its highest count, where the counts that the
             model is trained on were made of decibels that are known.
         predictors: Names of the channels taken beside those of the first input, among the task's.
         grids: Those that a model of fields takes and answers on; None: it is bound to none.
@@ -66,12 +66,12 @@ class ModelConfig:
     classes: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
-    dropout: float = 0.0
+    drop_rate: float = 0.0
     model_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pixel_size: float | None = None
-    limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    db_range: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     predictors: tuple[str, ...] = ()
     grids: Grids | None = None
     head: str = ""
@@ -91,7 +91,7 @@ def build_model(spec: ModelSpec, task: Task, options: ModelConfig) -> GeoModel:
     inputs = list(spec.inputs or task.inputs)
     if options.predictors:
         inputs[0] = _with_predictors(inputs[0], task, options.predictors)
-    _check_limits(options.limits, inputs[0])
+    _check_limits(options.db_range, inputs[0])
     if options.pixel_size is not None:
         inputs[0] = _at_pixel_size(inputs[0], options.pixel_size, task)
     builder = resolve(spec.builder)
@@ -109,7 +109,7 @@ def build_model(spec: ModelSpec, task: Task, options: ModelConfig) -> GeoModel:
     if options.scalars:
         inputs.append(scalar_input(_channels(task, options.scalars)))
         network = WithScalars(network, len(options.scalars))
-    head: Any = _head(spec, task, options)(network.num_features, target, dropout=options.dropout)
+    head: Any = _head(spec, task, options)(network.num_features, target, dropout=options.drop_rate)
     if options.grids:
         head.grid = options.grids.target
     if of := getattr(network, "outlier_features", None):
@@ -225,12 +225,12 @@ class GeoModel(nn.Module):
         target: Target, network: nn.Module, head: nn.Module,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.spec, self.task, self.options = spec, task, options
+        self.spec, self.task, self.config = spec, task, options
         self.inputs, self.target = inputs, target
         self.training_record: dict[str, Any] = {}
         self.card = ""
         self.weight: WeightSpec | None = None
-        self.normalise = Normalise(inputs)
+        self.normalize = Normalize(inputs)
         self.network = network
         self.head = head
 
@@ -285,7 +285,7 @@ class GeoModel(nn.Module):
     def _features(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, context: Context | None
     ) -> Tensor:
-        return self.network(self.normalise(inputs, valid), valid=valid, context=context)
+        return self.network(self.normalize(inputs, valid), valid=valid, context=context)
 
     def features(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,

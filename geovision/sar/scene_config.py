@@ -125,7 +125,7 @@ def taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
 
 def limits_of(model: GeoModel, declared: SceneConfig) -> Mapping[str, DecibelLimits] | None:
     """Declared, or stored with the model; None for counts."""
-    stored = {name: DecibelLimits(*pair) for name, pair in model.options.limits.items()}
+    stored = {name: DecibelLimits(*pair) for name, pair in model.config.db_range.items()}
     if stored and declared.limits and dict(declared.limits) != stored:
         told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
         raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")

@@ -50,7 +50,7 @@ class Channel:
         valid_range: Hard limits, both included; a value beyond them is an error.
         plausible: Quantiles that a whole file must keep.
         mean, std: Statistics that normalisation subtracts and divides by, in `unit`.
-        slips: Likely mistakes, matched in order when the hard range is left.
+        unit_hints: Likely mistakes, matched in order when the hard range is left.
         colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
             that knows photos; weights and statistics of such a network are taken over by them.
         baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
@@ -63,7 +63,7 @@ class Channel:
     expected_quantiles: tuple[Quantile, ...] = ()
     mean: float = 0.0
     std: float = 1.0
-    slips: tuple[UnitHint, ...] = ()
+    unit_hints: tuple[UnitHint, ...] = ()
     colours: tuple[str, ...] = ()
     baseline: float | None = None
 

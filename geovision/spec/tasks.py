@@ -76,7 +76,7 @@ class ModelSpec:
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
         tiny: Options of the builder that make a model for tests and demonstrations.
         parameters: Trainable parameters with the task's own target; a test counts them again.
-        mark, note: Whose architecture it is, and what to know about it.
+        evidence, note: Whose architecture it is, and what to know about it.
     """
 
     name: str
@@ -89,13 +89,13 @@ class ModelSpec:
     head_args: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
     unexportable: str = ""
-    dropout: float = 0.0
+    drop_rate: float = 0.0
     recipe: Recipe | None = None
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     weights: tuple[WeightSpec, ...] = ()
     tiny: Mapping[str, Any] = field(default_factory=dict)
     num_parameters: int | None = None
-    mark: EvidenceLevel = OUR_CHOICE
+    evidence: EvidenceLevel = OUR_CHOICE
     note: str = ""
 
     def check_exportable(self) -> None:

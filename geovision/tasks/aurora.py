@@ -39,7 +39,7 @@ _COUNTS = (
 
 def _colour(name: str, mean: float, std: float) -> Channel:
     # The statistics are ImageNet's; a backbone that was trained with others brings its own.
-    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, slips=_COUNTS)
+    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_COUNTS)
 
 
 FRAME = InputSpec(
@@ -112,19 +112,20 @@ _ALL_SKY = Augment(flip_x=True, flip_y=True, rotate=180.0, brightness=0.2, contr
 
 FROM_SCRATCH = Recipe(
     stages=(Stage(epochs=100, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=5),),
-    augment=_ALL_SKY, label_smoothing=0.1, ema=0.999, mark=OUR_CHOICE,
+    augment=_ALL_SKY, label_smoothing=0.1, ema=0.999, evidence=OUR_CHOICE,
 )  # fmt: skip
 
 # At the rate of the others Swin-T learns nothing from frames alone: it says the same of each.
 FROM_SCRATCH_SLOWLY = dataclasses.replace(
-    FROM_SCRATCH, stages=tuple(dataclasses.replace(s, lr=2e-4, clip=1.0) for s in FROM_SCRATCH.stages)
+    FROM_SCRATCH,
+    stages=tuple(dataclasses.replace(s, lr=2e-4, max_grad_norm=1.0) for s in FROM_SCRATCH.stages),
 )
 
 # Optimiser, rate, decay, batch and length as in a reproduction with Swin-T from ImageNet
 # (github.com/zhuby-sysu/aurora-classification-model); those of the authors are not known.
 FINE_TUNE = Recipe(
     stages=(Stage(epochs=30, batch_size=64, optimizer="adamw", lr=5e-5, head_lr=1e-3, weight_decay=1e-4),),
-    augment=_ALL_SKY, mark=OUR_CHOICE,
+    augment=_ALL_SKY, evidence=OUR_CHOICE,
 )  # fmt: skip
 
 TASK = Task(
@@ -190,7 +191,7 @@ _RESNET50 = {"backbone": "resnet50", "imagenet": "a1_in1k"}
 _MOBILENETV2 = {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k"}
 
 MODELS = (
-    _model("resnet50", "resnet50", "a1_in1k", parameters=23_522_375, mark=AS_PUBLISHED,
+    _model("resnet50", "resnet50", "a1_in1k", parameters=23_522_375, evidence=AS_PUBLISHED,
            note="the only network that the authors name, and their best"),
     _model("resnet18", "resnet18", "a1_in1k", parameters=11_180_103,
            note="our selection; small and plain"),

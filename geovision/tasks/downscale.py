@@ -61,7 +61,8 @@ HEADS = {
 }
 
 RECIPE = Recipe(
-    stages=(Stage(epochs=60, batch_size=32, lr=1e-3, weight_decay=0.01, warmup=2, clip=1.0),), ema=0.99
+    stages=(Stage(epochs=60, batch_size=32, lr=1e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
+    ema=0.99
 )
 
 TASK = Task(
@@ -118,7 +119,7 @@ def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[Model
     )  # fmt: skip
     return tuple(
         ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY, tiny=tiny,
-                  num_parameters=count, mark=mark, note=note)
+                  num_parameters=count, evidence=mark, note=note)
         for (name, arch, tiny, mark, note), count in zip(rows, parameters, strict=True)
     )  # fmt: skip
 
@@ -156,7 +157,7 @@ def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
 # Found on inner winters over Iberia: see docs/tasks/downscale.md. Twice as many epochs, or twice the dropout,
 # did not tell more.
 RESIDUAL = Recipe(
-    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, clip=1.0),),
+    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
     precision="32-true",
 )
 
@@ -165,7 +166,7 @@ def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, 
     """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
     arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
     return ModelSpec(
-        name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, mark=OUR_CHOICE,
+        name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, evidence=OUR_CHOICE,
         head="geovision.models.residual_learning:ResidualHead",
         head_args={"members": members, "share": 0.55},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},

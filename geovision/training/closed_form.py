@@ -39,7 +39,7 @@ class Normalised(Dataset[Sample]):
         inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
         valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items()}
         self._model.validate_inputs(inputs, valid=valid)
-        normalised = self._model.normalise(inputs, valid)
+        normalised = self._model.normalize(inputs, valid)
         return sample | {"inputs": {name: values.squeeze(0) for name, values in normalised.items()}}  # type: ignore[return-value]
 
 

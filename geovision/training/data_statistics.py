@@ -37,7 +37,7 @@ def fit_statistics(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
     masks = {name: mask.to(device) for name, mask in valid.items() if name != "target"}
     target, there = target.to(device), None if there is None else there.to(device)
     if network is not None or base is not None:
-        given = model.normalise({name: values.to(device) for name, values in inputs.items()}, masks)
+        given = model.normalize({name: values.to(device) for name, values in inputs.items()}, masks)
         if network is not None:
             network(given, masks)
         if base is not None:

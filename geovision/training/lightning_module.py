@@ -91,8 +91,8 @@ class StageModule(L.LightningModule):
     ) -> None:
         # Lightning's own refuses fused optimisers, because of the scaled gradients of float16; ours
         # is fused in the other precisions alone.
-        if self.stage.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.clip)
+        if self.stage.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.max_grad_norm)
 
     def on_train_start(self) -> None:
         # The only hook that comes before the first step of an epoch that is gone on with.

@@ -41,7 +41,7 @@ from geovision.training.data_statistics import fit_answers, fit_statistics, take
 from geovision.training.depthwise import unstrided_depthwise
 from geovision.training.distillation import TeacherTargets
 from geovision.training.lightning_module import HEADER, StageModule
-from geovision.training.logit_adjustment import flatten_prior, takes_prior
+from geovision.training.logit_adjustment import adjust_logits, takes_prior
 from geovision.training.progress import ProgressBar
 from geovision.training.run_dir import RunFolder
 
@@ -104,8 +104,8 @@ def _train(job: Job) -> None:
                 _take(job.model, state)
             else:
                 _run_stage(job, number, samples, bar, reached if state and here else None)
-    if job.recipe.flatten_prior:
-        flatten_prior(job.model, job.data, job.recipe.flatten_prior)
+    if job.recipe.logit_adjustment:
+        adjust_logits(job.model, job.data, job.recipe.logit_adjustment)
     if takes_answers(job.model):
         fit_answers(job.model, samples.first())
 
@@ -126,7 +126,7 @@ def _check(job: Job) -> None:
         raise OptionError("decay_by='step' is for optimizer='adamw': the decay of 'sgd' is in its gradient")
     if any(stage.sampling == "balanced" for stage in recipe.stages):
         _labels(job.data)
-        if recipe.flatten_prior:
+        if recipe.logit_adjustment:
             raise OptionError(
                 "flatten_prior has nothing to take out of batches that sampling='balanced' made"
             )
@@ -134,7 +134,7 @@ def _check(job: Job) -> None:
         raise OptionError(
             f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
         )
-    if recipe.flatten_prior and not takes_prior(job.model):
+    if recipe.logit_adjustment and not takes_prior(job.model):
         raise OptionError(f"{job.model.spec.name} has no bias for each class, which flatten_prior needs")
     own = getattr(job.model.target, "classes", ())
     for data in (job.data, job.validation):

@@ -35,7 +35,7 @@ def test_they_are_zero_within_and_what_they_were_afterwards():
 
 def test_a_training_computes_without_them_and_nothing_else_does(tmp_path):
     data = HailSamples(HailSamples.synthetic(tmp_path, 2, size=(16, 16), windows=2))
-    model = geovision.create("hail-convlstm", arch={"width": 4, "kernel": 3})
+    model = geovision.create("hail-convlstm", model_args={"width": 4, "kernel": 3})
     seen: list[tuple[bool, float]] = []
     model.network.register_forward_hook(lambda network, *_: seen.append((network.training, halved())))
     recipe = Recipe(stages=(Stage(epochs=1, batch_size=2),))

@@ -12,7 +12,14 @@ import pytest
 from helpers.commands import ran
 
 import geovision
-from geovision.attribution import AttributionSummary, Completeness, Explanation, InputMap, Settings, Window
+from geovision.attribution import (
+    AttributionConfig,
+    AttributionSummary,
+    Completeness,
+    Explanation,
+    InputMap,
+    Window,
+)
 from geovision.attribution.aggregate import LEFT_OUT
 from geovision.datasets.hail_samples import HailSamples
 
@@ -25,7 +32,7 @@ def explanation(
     image = InputMap(values, "channel y x", Window(0, 0, 2, 2), np.zeros((2, 2, 2)), ("red", "green"))
     return Explanation(
         source="", model="", label="yes", logit=0.0, probability=None,
-        settings=Settings("integrated-gradients"), inputs={"image": image},
+        settings=AttributionConfig("integrated-gradients"), inputs={"image": image},
         completeness=Completeness(total, 1.0), left_out=lost or {},
     )  # fmt: skip
 
@@ -78,7 +85,7 @@ def hail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("hail")
     samples = HailSamples.synthetic(root / "samples", 12, seed=1, size=(16, 16), windows=2)
     arch = {"width": 4, "kernel": 3, "unet_width": 4, "source_dropout": 0.0}
-    geovision.create("hail-hinet", arch=arch).save(root / "model")
+    geovision.create("hail-hinet", model_args=arch).save(root / "model")
     return root / "model", samples
 
 

@@ -264,7 +264,7 @@ def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp
                "--factor", 2, "--out", tmp_path)  # fmt: skip
     assert code == 0
     model = geovision.load(tmp_path / "model")
-    assert model.options.head == "quantiles"
+    assert model.config.head == "quantiles"
     assert model.network.factor == 2
 
 

@@ -104,7 +104,7 @@ def test_batches_come_whole_through_a_loader(data: ImageDataset, workers: int):
 
 def test_it_pickles(data: ImageDataset):
     again = pickle.loads(pickle.dumps(data))
-    assert again.units == data.groups
+    assert again.groups == data.groups
     assert torch.equal(again[3]["inputs"]["image"], data[3]["inputs"]["image"])
 
 
@@ -137,7 +137,7 @@ def test_an_unreadable_photo_is_named_when_it_is_read(damaged: Path):
 
 def test_finding_groups_names_every_unreadable_photo(damaged: Path):
     with pytest.raises(DatasetError, match=r"2 of 5 files cannot be read: .*empty\.jpg.*short\.jpg"):
-        _ = PhotoFolder(damaged).units
+        _ = PhotoFolder(damaged).groups
 
 
 def test_classes_of_a_model_are_matched_by_code_or_name(tmp_path: Path):

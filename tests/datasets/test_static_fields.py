@@ -68,7 +68,7 @@ def means(root: Path) -> NDArray:
 def model(root: Path) -> GeoModel:
     data = CoarseRain(root)
     torch.manual_seed(0)
-    opened = geovision.create("downscale-edsr", arch={"width": 4, "blocks": 1}, **data.options())
+    opened = geovision.create("downscale-edsr", model_args={"width": 4, "blocks": 1}, **data.options())
     recipe = opened.task.demo.recipe.with_epochs(1)
     return geovision.train(opened, data, recipe=recipe, progress=False)
 
@@ -180,7 +180,7 @@ def test_coarser_orography_is_interpolated(root: Path) -> None:
 
 
 def test_a_network_uses_it(root: Path, model: GeoModel) -> None:
-    assert model.options.predictors == ("surface_altitude",)
+    assert model.config.predictors == ("surface_altitude",)
     data = CoarseRain(root)
     fields = max((data[day]["inputs"]["fields"] for day in range(len(data))), key=lambda each: each[0].mean())
     other = fields.clone()

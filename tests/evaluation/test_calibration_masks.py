@@ -32,7 +32,7 @@ def test_the_fit_is_that_of_scikit_learn() -> None:
 def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -> None:
     data = HailSamples(HailSamples.synthetic(tmp_path / "hail", 12, seed=7, size=(16, 16), windows=2))
     torch.manual_seed(0)
-    model = geovision.create("hail-tiny", arch={"width": 4, "unet_width": 4})
+    model = geovision.create("hail-tiny", model_args={"width": 4, "unet_width": 4})
     truth_rate = float(torch.cat([each.truth for each in answers(model, data)]).nanmean())
     assert truth_rate > 0
     temperature, offset = calibrate_mask(model, data, batch_size=4)
@@ -93,7 +93,7 @@ def test_classes_are_calibrated_by_the_same_command(tmp_path: Path, skies: Path)
 
 def test_what_has_no_probability_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="answers with a field, which has no probability"):
-        calibrate_on(geovision.create("downscale-unet", arch={"widths": [4, 6, 8]}), None)
+        calibrate_on(geovision.create("downscale-unet", model_args={"widths": [4, 6, 8]}), None)
 
 
 def left_with(arguments: list[str]) -> int:

@@ -117,7 +117,7 @@ def test_members_by_dropout_do_not_depend_on_pieces(
     coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)  # some networks that nobody trained are dry everywhere, and so are their members
-    model = geovision.create("downscale-tiny", arch={"dropout": 0.3}, **coarse.options())
+    model = geovision.create("downscale-tiny", model_args={"dropout": 0.3}, **coarse.options())
     fit_statistics(model, coarse)
     given = {"pr": coarse.root / "rain_coarse.nc"}
     predict_grid(model, given, tmp_path / "whole.nc", members=2)

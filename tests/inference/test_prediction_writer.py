@@ -36,7 +36,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def model() -> GeoModel:
     torch.manual_seed(0)
-    model = geovision.create("hail-hinet", arch=TINY)
+    model = geovision.create("hail-hinet", model_args=TINY)
     with torch.no_grad():  # logits on both sides of the threshold
         model.head.convolution.weight.mul_(30)
     return model

@@ -198,8 +198,8 @@ def test_draws_of_a_distribution_score_as_the_distribution() -> None:
 
 def made(data: CoarseRain, **options) -> GeoModel:
     torch.manual_seed(0)
-    arch = {"network": "maunet", "widths": [4, 6, 8]} | options.pop("arch", {})
-    model = geovision.create("downscale-tiny", arch=arch, **data.options(), **options)
+    arch = {"network": "maunet", "widths": [4, 6, 8]} | options.pop("model_args", {})
+    model = geovision.create("downscale-tiny", model_args=arch, **data.options(), **options)
     fit_statistics(model, data)
     return model
 
@@ -237,7 +237,7 @@ def test_one_answer_has_no_scores_of_ensembles(winters: CoarseRain) -> None:
 
 
 def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: CoarseRain) -> None:
-    model = made(winters, arch={"dropout": 0.3})
+    model = made(winters, model_args={"dropout": 0.3})
     first, second = (
         geovision.evaluate(model, winters, bootstrap=0, members=4, batch_size=size) for size in (5, 32)
     )
@@ -250,7 +250,9 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
     torch.manual_seed(0)
     model = geovision.create(
         "downscale-maunet-ensemble", **winters.options(),
-        arch={"members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None},
+        model_args={
+            "members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None
+        },
         head_args={"members": 3},
     )  # fmt: skip
     fit_statistics(model, winters)

@@ -145,7 +145,7 @@ def test_missing_truth_teaches_nothing(fields) -> None:
 
 
 def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
-    model = fresh("field", arch={"factor": 3})
+    model = fresh("field", model_args={"factor": 3})
     with pytest.raises(
         InputError, match=r"answers on a grid of \(18, 18\) cells, and the rain .* \(12, 12\)"
     ):
@@ -210,7 +210,7 @@ def test_what_is_saved_comes_back_with_its_grid(kind: str, fields, masks, tmp_pa
     model = fresh(kind, **data.options())
     fit_statistics(model, data)
     again = geovision.load(model.save(tmp_path))
-    assert again.options.grids == model.options.grids
+    assert again.config.grids == model.config.grids
     sample = data[0]
     (first,), (second,) = (each.predict(dict(sample["inputs"])) for each in (model, again))
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())

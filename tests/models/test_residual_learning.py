@@ -96,7 +96,7 @@ def test_it_may_begin_from_the_interpolated_field() -> None:
 def test_training_finds_more_than_the_regression(trained: GeoModel, data) -> None:
     x, y = stacked(data[1])
     said = trained({"coarse": x})
-    alone = trained.network.base(trained.normalise({"coarse": x}))
+    alone = trained.network.base(trained.normalize({"coarse": x}))
     mean = trained.head.members(said.values).mean(1, keepdim=True)
     assert regression.rmse(mean, y) < 0.95 * regression.rmse(alone.clamp_min(0), y)
 

@@ -247,7 +247,7 @@ def test_windows_with_little_data_are_skipped(bright: GeoModel, tmp_path: Path):
 
 def test_limits_are_stored_with_a_model(tmp_path: Path):
     limits = {name: (each.low, each.high) for name, each in FLAT.items()}
-    model = geovision.load(geovision.create("polarlow-tiny", limits=limits).save(tmp_path / "model"))
+    model = geovision.load(geovision.create("polarlow-tiny", db_range=limits).save(tmp_path / "model"))
     path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
     found = predict_scene(model, path, tmp_path / "a", SceneConfig("db"))
     text = json.loads(found.files["detections"].read_text(encoding="utf-8"))
@@ -272,7 +272,7 @@ def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp
 )  # fmt: skip
 def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
     with pytest.raises(OptionError, match=line):
-        geovision.create(name, limits=limits)
+        geovision.create(name, db_range=limits)
 
 
 # --- what stops it --------------------------------------------------------------------------------
@@ -325,7 +325,8 @@ model = geovision.create("polarlow-tiny")
 for limit in sys.argv[2:]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     try:
-        predict_scene(model, folder / "a.tif", folder / "out" / "a", SceneConfig("db", limits=dict(OUR_LIMITS)))
+        config = SceneConfig("db", limits=dict(OUR_LIMITS))
+        predict_scene(model, folder / "a.tif", folder / "out" / "a", config)
     except StorageError as error:
         print(error)
 # The same when the map is there and its copy does not fit.
@@ -372,7 +373,7 @@ def command(capsys: pytest.CaptureFixture[str]):
 def test_the_command_line(command, tmp_path: Path):
     limits = {name: (each.low, each.high) for name, each in OUR_LIMITS.items()}
     torch.manual_seed(0)
-    model = geovision.create("polarlow-tiny", limits=limits).save(tmp_path / "model")
+    model = geovision.create("polarlow-tiny", db_range=limits).save(tmp_path / "model")
     sar_scene.write(tmp_path / "a.tif", ("polar-low",), seed=3, pixel_size=2000.0)
     code, out, err = command(
         model, tmp_path / "a.tif", "--out", tmp_path / "maps" / "a", "--quantity", "db", "--threshold",

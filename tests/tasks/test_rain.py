@@ -327,7 +327,7 @@ def test_fine_grids_of_two_and_of_eight_cells_a_side(factor: int, tmp_path: Path
         tmp_path / TABLE, '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_coarse.nc"\n'
     )
     data = CoarseRain(tmp_path)
-    model = geovision.create("downscale-tiny", **data.options(), arch={"factor": factor})
+    model = geovision.create("downscale-tiny", **data.options(), model_args={"factor": factor})
     assert one_step(model, data) == (32, 48)
 
 
@@ -339,7 +339,7 @@ def test_a_network_corrects_and_refines_at_once(biased: BiasedRain, tmp_path: Pa
     )
     data = BiasedRain(tmp_path)
     assert data[0]["inputs"]["fields"].shape[-2:] == (8, 12)
-    model = geovision.create("biascorrect-tiny", **data.options(), arch={"factor": 4})
+    model = geovision.create("biascorrect-tiny", **data.options(), model_args={"factor": 4})
     assert one_step(model, data) == (32, 48)
 
 
@@ -356,13 +356,13 @@ def one_step(model: GeoModel, data: CoarseRain) -> tuple[int, int]:
 
 def test_options_of_networks_that_are_none() -> None:
     with pytest.raises(OptionError, match=r"network 'maunett'; known: .*mean 'maunet'"):
-        geovision.create("downscale-maunet", arch={"network": "maunett"})
+        geovision.create("downscale-maunet", model_args={"network": "maunett"})
     with pytest.raises(OptionError, match="maunet has no option 'depth'; it has widths, dropout"):
-        geovision.create("downscale-maunet", arch={"depth": 3})
+        geovision.create("downscale-maunet", model_args={"depth": 3})
     with pytest.raises(OptionError, match="local=2 fields stand on the grid of the answer"):
-        geovision.create("downscale-maunet", arch={"local": 2})
+        geovision.create("downscale-maunet", model_args={"local": 2})
     with pytest.raises(OptionError, match="by='scaling'; known"):
-        geovision.create("biascorrect-linear-scaling", arch={"by": "scaling"})
+        geovision.create("biascorrect-linear-scaling", model_args={"by": "scaling"})
 
 
 def test_a_channel_that_does_not_vary_is_told_by_name(iberia: Path) -> None:

@@ -135,14 +135,14 @@ def test_the_command_gives_the_student_what_the_teacher_takes(
     given = (*where, "--epochs", 1, "--factor", 2)
     assert run("train", "downscale-tiny", *given, *chosen, "--out", tmp_path / "teacher") == 0
     teacher = geovision.load(tmp_path / "teacher" / "model")
-    assert teacher.options.predictors == tuple(chosen[1:])
+    assert teacher.config.predictors == tuple(chosen[1:])
     options = "--share", 0.3, "--feature-weight", 1, "--out", tmp_path / "student"
     assert run("distill", tmp_path / "teacher" / "model", "downscale-tiny", *given, *options) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == str(tmp_path / "student" / "model")
     assert "downscale-tiny teaches downscale-tiny on" in told.err
     student = geovision.load(tmp_path / "student" / "model")
-    assert student.options.predictors == teacher.options.predictors
+    assert student.config.predictors == teacher.config.predictors
     assert student.network.factor == 2
     assert not torch.equal(*(next(each.parameters()) for each in (student, teacher)))
     assert run("evaluate", tmp_path / "student" / "model", *where, "--bootstrap", 0) == 0

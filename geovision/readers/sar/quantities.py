@@ -22,7 +22,7 @@ _COUNTS = "looks like counts or uncalibrated digital numbers: calibrate to sigma
 QUANTITIES: Mapping[str, Channel] = {
     "db": Channel(
         "sigma0", "dB", (-250.0, 60.0), expected_quantiles=(Quantile(0.5, -250.0, -1.0),),
-        slips=(
+        unit_hints=(
             UnitHint(-1.0, 3.0, "looks like linear power or amplitude: --quantity power, or amplitude"),
             UnitHint(3.0, np.inf, _COUNTS),
         ),
@@ -30,14 +30,17 @@ QUANTITIES: Mapping[str, Channel] = {
     # Noise that is subtracted leaves powers below zero.
     "power": Channel(
         "sigma0", "1", (-1.0, 1e6), expected_quantiles=(Quantile(0.5, -0.01, 3.0),),
-        slips=(
+        unit_hints=(
             UnitHint(-np.inf, -0.01, "looks like decibels: --quantity db"),
             UnitHint(3.0, np.inf, _COUNTS),
         ),
     ),
     "amplitude": Channel(
         "square root of sigma0", "1", (0.0, 1e3), expected_quantiles=(Quantile(0.5, 0.0, 2.0),),
-        slips=(UnitHint(-np.inf, 0.0, "looks like decibels: --quantity db"), UnitHint(2.0, np.inf, _COUNTS)),
+        unit_hints=(
+            UnitHint(-np.inf, 0.0, "looks like decibels: --quantity db"),
+            UnitHint(2.0, np.inf, _COUNTS),
+        ),
     ),
     "counts": Channel("scaled sigma0", "scaled_1", (0.0, 255.0)),
 }  # fmt: skip
@@ -75,7 +78,7 @@ def check_median(name: str, sampled: Sampled, *, where: str) -> None:
     for plausible in channel.expected_quantiles:
         if plausible.low <= sampled.median <= plausible.high:
             continue
-        slip = next((s.hint for s in channel.slips if s.above < sampled.median <= s.upto), "")
+        slip = next((s.hint for s in channel.unit_hints if s.above < sampled.median <= s.upto), "")
         unit = "" if channel.unit == "1" else f" {channel.unit}"
         raise InputError(
             f"{where}: band {sampled.band} is declared as {name}, but its median is {sampled.median:.3g} "
