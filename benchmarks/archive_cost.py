@@ -26,9 +26,10 @@ from rows import append
 
 import geovision
 from geovision.accelerate.optimized import prepare
+from geovision.allsky import FrameConfig
 from geovision.allsky.camera_calibration import survey
 from geovision.allsky.frames import Row, batch_size_for, read_frames, rows_of_files
-from geovision.inference import Reading, Workers
+from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.readers.images import rgb_counts
@@ -41,7 +42,7 @@ LINKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9}
 """Bytes a second that all workers together are given; 0.125e9 is a hard disk, too."""
 
 MODELS = {"aurora-resnet18": 128, "aurora-mobilenetv2": 224}
-READING = Reading(channels="grey", sites={"gill": (56.38, -94.64)})
+READING = FrameConfig(channels="grey", sites={"gill": (56.38, -94.64)})
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(model: GeoModel, files: list[str], reading: Reading, turns: int) -> dict[str, object]:
+def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int) -> dict[str, object]:
     """Milliseconds a frame of each step, and bytes a frame that are read and written."""
     spec = model.inputs[0]
     frames = [frame for file in files for frame in read_frames(file, None)]
@@ -87,7 +88,7 @@ def measured(model: GeoModel, files: list[str], reading: Reading, turns: int) ->
         "rows": best(answered, count, turns),
     }
     with tempfile.TemporaryDirectory() as folder:
-        geovision.archive(model, files, folder, reading=reading, workers=Workers(0))
+        geovision.predict_archive(model, files, folder, reading=reading, workers=ExecutorConfig(0))
         written = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / count
     return {
         "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,

@@ -1,4 +1,4 @@
-"""Largest resident memory of `geovision.archive`, of its driver and of one worker, by the archive's size.
+"""Peak memory of `geovision.predict_archive`, of its driver and of one worker, by size of the archive.
 
     python benchmarks/archive_memory.py                      # 1,000 and 20,000 frames
 
@@ -16,7 +16,7 @@ import psutil
 from archive_speed import archives, arguments, run
 from rows import append
 
-from geovision.inference import Workers
+from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 
@@ -32,7 +32,7 @@ def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
     watch = Watch()
     watch.start()
     begun = time.perf_counter()
-    run(model, source, root, Workers(1), read=False)
+    run(model, source, root, ExecutorConfig(1), read=False)
     seconds = time.perf_counter() - begun
     watch.stop()
     return {

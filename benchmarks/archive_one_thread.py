@@ -1,6 +1,6 @@
 """Processor time that a frame of an archive takes, beside two usual ways, each with one thread.
 
-The ways are those of `archive_speed.py`: a plain loop, the pipeline of transformers, `geovision.archive` in
+The ways are those of `archive_speed.py`: a plain loop, the pipeline of transformers, `predict_archive` in
 this process (it writes a table, too). Other work on the machine changes these times little.
 
     python benchmarks/archive_one_thread.py
@@ -20,7 +20,7 @@ import torch
 from archive_speed import archives, arguments, described, pipeline, plain_loop, run, seconds
 from rows import append
 
-from geovision.inference import Workers
+from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
 
 
@@ -37,7 +37,7 @@ def one_thread(model: GeoModel, source: Path, root: Path, options: argparse.Name
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_loop(model, files),
         "transformers": lambda: pipeline(model, files),
-        "archive": lambda: run(model, source, root, Workers(0), precision=options.precision),
+        "archive": lambda: run(model, source, root, ExecutorConfig(0), precision=options.precision),
     }
     if importlib.util.find_spec("transformers") is None:
         del ways["transformers"]

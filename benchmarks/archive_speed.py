@@ -1,4 +1,4 @@
-"""Frames per second of `geovision.archive` beside two usual ways, on the same files.
+"""Frames per second of `geovision.predict_archive` beside two usual ways, on the same files.
 
 (a) is the loop that one writes first: Pillow, timm's transform, batches of 32, float32, torch's default
 threads. (b) is the image-classification pipeline of transformers with timm's network in it, batches of
@@ -31,8 +31,9 @@ from rows import append
 
 import geovision
 from geovision.accelerate.optimized import prepare
+from geovision.allsky import FrameConfig
 from geovision.datasets.kvammen import KvammenAurora
-from geovision.inference import Reading, Workers
+from geovision.inference import ExecutorConfig
 from geovision.inference.executor import cores
 from geovision.models.geomodel import GeoModel
 from geovision.models.timm_backbone import TimmBackbone
@@ -41,7 +42,7 @@ from geovision.provenance import commit
 MODELS = ("aurora-resnet18", "aurora-mobilenetv2")
 SIZES = {"aurora-mobilenetv2": 224}
 SIZE = 128
-READING = Reading(pattern="%Y%m%d_%H%M%S_*.png")
+READING = FrameConfig(pattern="%Y%m%d_%H%M%S_*.png")
 BATCH = 32
 
 
@@ -97,8 +98,8 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_loop(model, files),
         "transformers": lambda: pipeline(model, files),
-        "one_worker": lambda: run(model, source, root, Workers(1), precision=options.precision),
-        "archive": lambda: run(model, source, root, Workers(2), precision=options.precision),
+        "one_worker": lambda: run(model, source, root, ExecutorConfig(1), precision=options.precision),
+        "archive": lambda: run(model, source, root, ExecutorConfig(2), precision=options.precision),
     }
     if importlib.util.find_spec("transformers") is None:
         print("transformers is not installed: its pipeline is left out", flush=True)
@@ -110,7 +111,7 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
             best[name] = max(best[name], rate)
             print(f"{model.spec.name}, {name}: {rate:.0f} frames/s", flush=True)
     start = seconds(
-        lambda: run(model, files[0], root, Workers(2), precision=options.precision), time.perf_counter
+        lambda: run(model, files[0], root, ExecutorConfig(2), precision=options.precision), time.perf_counter
     )
     return described(model, len(files), options.turns, options.precision) | {
         **{f"{name}_frames_per_s": round(rate, 1) or "" for name, rate in best.items()},
@@ -154,7 +155,7 @@ def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
     import transformers
 
     spec = model.inputs[0]
-    architecture = model.spec.arch["backbone"]
+    architecture = model.spec.model_args["backbone"]
     settings = dict(timm.create_model(architecture, num_classes=7).pretrained_cfg)
     settings |= {"input_size": (3, *(spec.size or ())), "num_classes": 7, "crop_pct": 1.0}
     config = transformers.TimmWrapperConfig(architecture=architecture, pretrained_cfg=settings, num_labels=7)
@@ -171,12 +172,14 @@ def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
 
 
 def run(
-    model: GeoModel, source: Path, root: Path, workers: Workers, *, read: bool = True,
+    model: GeoModel, source: Path, root: Path, workers: ExecutorConfig, *, read: bool = True,
     precision: str = "auto",
 ) -> None:  # fmt: skip
     out = root / "table"
     shutil.rmtree(out, ignore_errors=True)
-    summary = geovision.archive(model, source, out, reading=READING, workers=workers, precision=precision)
+    summary = geovision.predict_archive(
+        model, source, out, reading=READING, workers=workers, precision=precision
+    )
     assert not summary.bad
     assert not summary.failed
     if read:

@@ -110,7 +110,7 @@ def train(options: argparse.Namespace) -> GeoModel:
         began = time.monotonic()
         root = sar_sea.write(Path(folder), options.pictures, seed=0, pixel_size=pixel_size)
         print(f"{options.pictures} pictures drawn in {time.monotonic() - began:.0f} s", flush=True)
-        training, held_back = PolarLows(root, pixel_size=pixel_size).split_by_unit(0.25, seed=0)
+        training, held_back = PolarLows(root, pixel_size=pixel_size).group_split(0.25, seed=0)
         geovision.train(model, training, recipe=recipe, progress=False)
         report = geovision.evaluate(model, held_back, bootstrap=0)
     model.training_record["held_back"] = {name: each.value for name, each in report.metrics.items()}

@@ -29,7 +29,7 @@ from memory import forget_peak, peak
 from rows import append
 
 import geovision
-from geovision.inference._predict_grid import apply_to_grids
+from geovision.inference._predict_grid import predict_grid
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.spec import Grid, Grids
@@ -98,7 +98,7 @@ def measured(case: str, store: str, out: str) -> dict[str, float]:
         del first
         forget_peak()
         began = time.perf_counter()
-        apply_to_grids(model, {"pr": store}, out)
+        predict_grid(model, {"pr": store}, out)
         seconds = time.perf_counter() - began
     return {
         "seconds": round(seconds, 1), "fields_per_second": round(len(own) / seconds, 1),

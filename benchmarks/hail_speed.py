@@ -169,7 +169,7 @@ class TrainingStep:
     ) -> None:
         self.device, self.mixed = device, mixed
         with torch.device(device):  # made there, since tensors without values cannot be moved
-            self.model = geovision.create("hail-hinet", arch={"checkpointing": checkpointing}).train()
+            self.model = geovision.create("hail-hinet", model_args={"checkpointing": checkpointing}).train()
         self.inputs = {name: values.to(device) for name, values in batch(samples).items()}
         self.target = (torch.rand(samples, 1, SIDE, SIDE) > 0.99).float().to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)

@@ -67,7 +67,7 @@ def main() -> None:
 def measured(name: str, work: str) -> dict[str, float]:
     torch.manual_seed(0)
     model = geovision.create(name)
-    figures: dict[str, float] = {"parameters": model.parameter_count(), "mb_on_disk": on_disk(model)}
+    figures: dict[str, float] = {"parameters": model.num_parameters(), "mb_on_disk": on_disk(model)}
     count = DAYS.get(work, 16)
     rain = {model.inputs[0].name: torch.rand(count, len(model.inputs[0].channels), *COARSE) * 20}
     once = trained(model, rain) if work.startswith("training") else answered(model, rain)

@@ -28,7 +28,7 @@ from geovision.metrics.functional import extremes, neighborhood, regression, spe
 from geovision.metrics.functional.contingency import contingency
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.provenance import origin
-from geovision.readers.grids import open_paired, regrid, split_units
+from geovision.readers.grids import open_paired, regrid, split_groups
 
 TABLE = Path(__file__).with_suffix(".csv")
 PREDICTORS = ("ncep.pr", "ncep.tas", "ncep.psl", "ncep.ta850", "ncep.hus850")
@@ -47,7 +47,7 @@ def main() -> None:
     print(paired)
     *predictors, observed = paired.fields.values()
     truth = torch.tensor(observed.values)
-    winter = np.array(split_units(observed, "winter"))
+    winter = np.array(split_groups(observed, "winter"))
     rows = [
         {"method": name, **scores(across_winters(method, winter, truth), truth)}
         for name, method in methods(predictors, observed, truth).items()

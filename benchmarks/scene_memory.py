@@ -27,10 +27,9 @@ from rasterio.windows import Window
 from rows import append
 
 import geovision
-from geovision.inference import Declared
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.provenance import commit
-from geovision.sar import scene
+from geovision.sar import SceneConfig, scene
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -86,7 +85,7 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
     model = geovision.create(name)
     before = peak()
     begun = time.perf_counter()
-    found = scene(model, path, out, Declared("db", limits=dict(OUR_LIMITS)))
+    found = scene(model, path, out, SceneConfig("db", limits=dict(OUR_LIMITS)))
     return {
         "peak_mib": round(peak() * 1e6 / 2**20),
         "mib_before": round(before * 1e6 / 2**20), "cells": "x".join(map(str, found.grid.shape)),

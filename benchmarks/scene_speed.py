@@ -28,22 +28,22 @@ from rows import append
 
 import geovision
 from geovision.accelerate.optimized import prepare
-from geovision.inference import Declared, Workers
-from geovision.inference.sliding_window import Job, OneInput, slide
+from geovision.inference import ExecutorConfig
+from geovision.inference.sliding_window import Job, OneInput, sliding_window_predict
 from geovision.inference.tiling import Windows, weight
 from geovision.inference.window_predictor import Loaded
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit
 from geovision.readers.sar import model_grid, open_scene, write_counts
-from geovision.sar import scene
+from geovision.sar import SceneConfig, scene
 
 TABLE = Path(__file__).with_suffix(".csv")
 
 CHANNELS = ("cross_pol", "co_pol")
 SIDE = 3072  # cells of the model: 1536 km
 BATCH = 16
-DECLARED = Declared("db", limits=dict(OUR_LIMITS), crs="scene")
+DECLARED = SceneConfig("db", limits=dict(OUR_LIMITS), crs="scene")
 
 
 def main() -> None:
@@ -97,7 +97,9 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     for turn in range(turns + 1):
         found = {
             "bare": both(lambda: bare(prepared, ready, number)),
-            "asking": both(lambda: slide(job, folder, Workers(), lambda done, whole: None)),
+            "asking": both(
+                lambda: sliding_window_predict(job, folder, ExecutorConfig(), lambda done, whole: None)
+            ),
         }
         if turn:  # the first one warms up
             for name, value in found.items():

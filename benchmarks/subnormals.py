@@ -64,9 +64,9 @@ def seconds(name: str, data: GeoDataset, *, kept: bool) -> float:
     """Of processor time, of one training."""
     torch.manual_seed(0)
     head = {"error": "bce", "positive_weight": 3.0}
-    model = geovision.create(name, arch=MODELS[name], head_options=head)
-    stage = Stage(epochs=EPOCHS, batch_size=BATCH, lr=3e-3, weight_decay=1e-4, warmup=1, clip=1.0)
-    ours = mock.patch("geovision.training.trainer.subnormals_as_zero", contextlib.nullcontext)
+    model = geovision.create(name, model_args=MODELS[name], head_args=head)
+    stage = Stage(epochs=EPOCHS, batch_size=BATCH, lr=3e-3, weight_decay=1e-4, warmup=1, max_grad_norm=1.0)
+    ours = mock.patch("geovision.training.trainer.flush_denormals", contextlib.nullcontext)
     with ours if kept else contextlib.nullcontext():
         begun = time.process_time()
         geovision.train(model, data, recipe=Recipe(stages=(stage,), precision="32-true"), progress=False)

@@ -31,7 +31,7 @@ from geovision.datasets.base import GeoDataset
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.spec import Recipe, Stage
-from geovision.training.data_loading import Rows, gather
+from geovision.training.data_loading import InMemoryDataset, gather
 from geovision.training.depthwise import unstrided_depthwise
 
 MODEL, SIZE, BATCH, EPOCHS = "cloud-mobilenetv2_100", (128, 128), 32, 3
@@ -130,7 +130,7 @@ def compare(data: GeoDataset, out: Path) -> Clock:
     return clock
 
 
-def bare_step(model: GeoModel, rows: Rows, *, unstrided: bool = False) -> Callable[[], None]:
+def bare_step(model: GeoModel, rows: InMemoryDataset, *, unstrided: bool = False) -> Callable[[], None]:
     """A function that takes one step of the loop that one writes first."""
     model = model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if unstrided:

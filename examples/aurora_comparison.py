@@ -76,7 +76,7 @@ def trainings(options: Any) -> Iterator[tuple[str, str, str | None]]:
     files = dict(pair.split("=", 1) for pair in options.backbone_weights)
     for name in options.models:
         closed = registry.find_model(name).fit == "closed_form"
-        on_pixels = not registry.find_model(name).arch.get("backbone")
+        on_pixels = not registry.find_model(name).model_args.get("backbone")
         if on_pixels:
             yield name, "pixels", None
         if name in files:

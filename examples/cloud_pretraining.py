@@ -107,7 +107,7 @@ def copied(data: CCSN, fold: Sequence[int]) -> dict[str, np.ndarray]:
     """Photos that have a near-duplicate in another fold: with their own label alone, or with another."""
     same, other = np.zeros(len(data), dtype=bool), np.zeros(len(data), dtype=bool)
     members: dict[str, list[int]] = {}
-    for place, unit in enumerate(data.units):
+    for place, unit in enumerate(data.groups):
         members.setdefault(unit, []).append(place)
     for group in members.values():
         for place in group:

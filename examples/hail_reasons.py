@@ -21,8 +21,8 @@ import numpy as np
 from hail_study import WHOLE, Study, arguments, write_rows
 
 import geovision
-from geovision.attribution import Tally
-from geovision.attribution.ablation import left_out
+from geovision.attribution import AttributionSummary
+from geovision.attribution.ablation import source_ablation
 from geovision.datasets.base import Sample, collate
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
@@ -38,7 +38,7 @@ def main() -> None:
     study = Study(options)
     study.row(WHOLE, 0)
     model = geovision.load(study.folder(WHOLE, 0))
-    tally = Tally()
+    tally = AttributionSummary()
     for kind in ("plain", "complex"):
         for sample in with_hail(study, kind):
             tally.add(geovision.explain(model, masked(sample), method="deeplift", layer="mdffm"), kind)
@@ -62,7 +62,7 @@ def lost(model: GeoModel, samples: Sequence[Sample], terrain: str) -> dict[str, 
     hail = batch["target"] > 0.5
     row: dict[str, Any] = {"terrain": terrain, "samples": len(samples)}
     for where, cells in {"hail": hail, "none": ~hail}.items():
-        found = left_out(
+        found = source_ablation(
             model, batch["inputs"], valid=batch["valid"],
             score=lambda output, cells=cells: output.values[cells].mean(),
         )  # fmt: skip

@@ -153,7 +153,7 @@ class Study:
             HailSamples.synthetic(root, options.generated, seed=0, size=(side, side), windows=windows)
         self.root = root
         train, self.test = (InMemory(root, split=split) for split in ("train", "test"))
-        self.train, self.inner = train.split_by_unit(0.2, seed=0)
+        self.train, self.inner = train.group_split(0.2, seed=0)
 
     def row(self, config: Config, seed: int) -> dict[str, Any]:
         """Train, choose the threshold on the inner days, score on the test days; read back if done."""
@@ -162,7 +162,7 @@ class Study:
             return json.loads(kept.read_text("utf-8"))
         torch.manual_seed(seed)
         model = geovision.create(
-            config.model, arch=dict(config.arch), head_options={"error": "bce", "positive_weight": 3.0}
+            config.model, model_args=dict(config.arch), head_args={"error": "bce", "positive_weight": 3.0}
         )
         begun = time.process_time()
         geovision.train(model, self.train, recipe=self._recipe(seed), progress=False)
@@ -173,7 +173,7 @@ class Study:
         found = self._scored(probabilities(model, self.test) >= threshold)
         row = {
             "config": config.name, "model": config.model, "arch": dict(config.arch), "seed": seed,
-            "parameters": model.parameter_count(), "steps": model.training_record["steps"],
+            "parameters": model.num_parameters(), "steps": model.training_record["steps"],
             "cpu_seconds": round(seconds), "threshold": round(threshold, 2), "counts": found.each.tolist(),
             "commit": commit(), "command": " ".join(sys.argv),
         }  # fmt: skip
@@ -213,11 +213,11 @@ class Study:
 
     def _scored(self, said: NDArray[np.bool_]) -> Counts:
         truth, known = labels(self.test)
-        return counts(said, truth, known, self.test.units)
+        return counts(said, truth, known, self.test.groups)
 
     def _threshold(self, probability: NDArray[np.floating]) -> float:
         truth, known = labels(self.inner)
-        scores = [counts(probability >= t, truth, known, self.inner.units).csi for t in THRESHOLDS]
+        scores = [counts(probability >= t, truth, known, self.inner.groups).csi for t in THRESHOLDS]
         return float(THRESHOLDS[int(np.nanargmax(scores))])
 
 
@@ -295,7 +295,7 @@ def _each(data: HailSamples) -> Iterable[Sample]:
 def summary(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One line a configuration: the mean over its seeds, their range, the interval over test days, and what
     it has more than the whole HINet with the interval of that, over the same days."""
-    days, terrain = np.asarray(study.test.units), np.asarray(study.test.terrain)
+    days, terrain = np.asarray(study.test.groups), np.asarray(study.test.terrain)
     every: dict[str, list[Counts]] = {}
     for row in rows:
         every.setdefault(row["config"], []).append(Counts(np.array(row["counts"]), days))

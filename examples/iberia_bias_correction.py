@@ -42,7 +42,7 @@ UNPAIRED = ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta")
 def main() -> None:
     options = arguments()
     root = options.data / "iberia"
-    small = {"arch": {"widths": [8, 16, 32]}}
+    small = {"model_args": {"widths": [8, 16, 32]}}
     entries = [
         *baselines("biascorrect"), Entry("ridge", "biascorrect-ridge"),
         Entry("maunet-residual", "biascorrect-maunet-residual", small),
@@ -76,7 +76,7 @@ def arguments() -> Any:
 def winters(root: Path, test: str, source: str) -> tuple[IberiaCorrection, IberiaCorrection]:
     """The winters before the first of the test, and those of the test."""
     every = IberiaCorrection(root, origin=source, synchronous=source == "ncep")
-    years = [int(unit.split()[-1]) for unit in every.units]
+    years = [int(unit.split()[-1]) for unit in every.groups]
     first, _, last = test.partition("-")
     begin, end = int(first), int(last or first)
     return (

@@ -34,7 +34,9 @@ def main() -> None:
     options = arguments()
     root = options.data / "iberia"
     training, test = winters(root, options.test_winters)
-    print(f"{len(set(training.units))} winters to fit on, {len(set(test.units))} to score, {len(test)} days")
+    print(
+        f"{len(set(training.groups))} winters to fit on, {len(set(test.groups))} to score, {len(test)} days"
+    )
     rows, points, lines, curves = [], {}, {}, {}
     for entry, row, line in compare(chosen(options.models), training, test, options.out, around):
         others = row.pop("others", [])
@@ -66,7 +68,7 @@ def arguments() -> Any:
 def winters(root: Path, test: str) -> tuple[IberiaWinters, IberiaWinters]:
     """The winters before the first of the test, and those of the test."""
     every = IberiaWinters(root)
-    years = [int(unit.split()[-1]) for unit in every.units]
+    years = [int(unit.split()[-1]) for unit in every.groups]
     first, _, last = test.partition("-")
     begin, end = int(first), int(last or first)
     return (
@@ -80,7 +82,9 @@ def chosen(names: list[str] | None) -> list[Entry]:
         *baselines("downscale"),
         Entry("ridge", "downscale-ridge", predictors=FIELDS),
         Entry("ridge, all predictors", "downscale-ridge"),
-        Entry("ridge, all, stronger", "downscale-ridge", {"arch": {"components": 100, "penalty": 300.0}}),
+        Entry(
+            "ridge, all, stronger", "downscale-ridge", {"model_args": {"components": 100, "penalty": 300.0}}
+        ),
         Entry("maunet-residual", "downscale-maunet-residual"),
         Entry("maunet-ensemble", "downscale-maunet-ensemble"),
         *networks("downscale", (16, 32, 64), 2),

@@ -68,7 +68,7 @@ def one(kind: str, seed: int, training: Any, test: Any, options: Any) -> dict[st
     name = kind.split(",")[0]
     torch.manual_seed(seed)
     arch = {"widths": WIDTHS[name], "factor": 2, "dropout": 0.0}
-    model = geovision.create(f"downscale-{name}", **training.options(), arch=arch)
+    model = geovision.create(f"downscale-{name}", **training.options(), model_args=arch)
     recipe = dataclasses.replace(SMALL.with_epochs(options.epochs), seed=seed)
     begun = time.perf_counter()
     if "refined" in kind:
@@ -78,7 +78,7 @@ def one(kind: str, seed: int, training: Any, test: Any, options: Any) -> dict[st
         geovision.train(model, training, recipe=recipe, progress=False)
     seconds = time.perf_counter() - begun
     model.save(folder / "model")
-    row = {"seed": seed, "parameters": model.parameter_count(), "seconds": round(seconds, 1)}
+    row = {"seed": seed, "parameters": model.num_parameters(), "seconds": round(seconds, 1)}
     row = basic(kind, *whole(model, test)) | row
     write_text(kept, json.dumps(row))
     return row

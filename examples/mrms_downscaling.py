@@ -48,7 +48,7 @@ class Squares(GeoDataset):
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="squares", title="Squares of MRMS", source="NOAA MRMS", licence="public domain",
-        citation="Zhang et al. 2016, doi:10.1175/BAMS-D-14-00174.1", split_unit="place", layout=FILE,
+        citation="Zhang et al. 2016, doi:10.1175/BAMS-D-14-00174.1", split_group="place", layout=FILE,
     )  # fmt: skip
     task: ClassVar[str] = "downscale"
 
@@ -75,7 +75,7 @@ class Squares(GeoDataset):
         return len(self.numbers)
 
     @property
-    def units(self) -> Sequence[str]:
+    def groups(self) -> Sequence[str]:
         return [self.places[number] for number in self.numbers]
 
     def __getitem__(self, index: int) -> Sample:
@@ -85,7 +85,7 @@ class Squares(GeoDataset):
         return Sample(
             inputs={"fields": given.nan_to_num(0.0)},
             valid={"fields": torch.isfinite(given), "target": torch.isfinite(truth)},
-            target=truth.nan_to_num(0.0), unit=self.places[number], source=f"square {number}",
+            target=truth.nan_to_num(0.0), group=self.places[number], source=f"square {number}",
         )  # fmt: skip
 
     def subset(self, indices: Sequence[int]) -> Self:
@@ -126,8 +126,8 @@ def main() -> None:
     data = Squares(source)
     east = data.west > options.test_east_of
     training, test = (data.subset(np.flatnonzero(east == which).tolist()) for which in (False, True))
-    print(f"{len(training)} squares of {len(set(training.units))} places to fit on, "
-          f"{len(test)} of {len(set(test.units))} to score")  # fmt: skip
+    print(f"{len(training)} squares of {len(set(training.groups))} places to fit on, "
+          f"{len(test)} of {len(set(test.groups))} to score")  # fmt: skip
     entries = [
         *(entry for entry in baselines("downscale") if entry.label in ("nearest", "bilinear", "bicubic")),
         *like_maunet((8, 16, 32), FACTOR, seeds=options.seeds, epochs=options.epochs, batch_size=8),

@@ -89,7 +89,7 @@ def compare(pixel_size: float, root: Path, options: Any) -> dict[str, Any]:
         **{name: round(figures[name].value, 4) for name in METRICS},
         "low": round(figures["positive_f1"].low, 4), "high": round(figures["positive_f1"].high, 4),
         **{name: int(figures[name].value) for name in COUNTS},
-        "pictures": len(test), "passes": len(set(test.units)),
+        "pictures": len(test), "passes": len(set(test.groups)),
         "data": f"{options.generated} generated" if options.generated else "published",
         "steps": model.training_record["steps"], "training_seconds": round(seconds),
         "commit": report.provenance.get("commit", ""), "command": " ".join(sys.argv),

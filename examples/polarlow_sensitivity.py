@@ -135,7 +135,7 @@ def table(answers: Predictions, fractions: Fractions, pixel_size: float) -> list
             some = answers.take((values == 0) if upto == 0 else (values > above) & (values <= upto))
             if not len(some):
                 continue
-            found = bootstrap({"f1": f1}, some.probabilities, some.labels, some.units)["f1"]
+            found = bootstrap({"f1": f1}, some.probabilities, some.labels, some.groups)["f1"]
             wrong = ~some.correct
             rows.append({
                 "pixel_size": pixel_size, "cover": cover, "above": above, "upto": upto, "pictures": len(some),

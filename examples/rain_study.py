@@ -33,7 +33,7 @@ QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 """Of each cell, averaged over cells, that figures compare."""
 
 SMALL = Recipe(
-    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, clip=1.0),),
+    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
     precision="32-true",
 )  # fmt: skip
 """For networks that a few winters are enough for: our choice."""
@@ -97,7 +97,7 @@ def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> t
     assert isinstance(report, GriddedReport)
     assert report.kept is not None
     error = report.metrics["rmse"]
-    row: dict[str, Any] = {"method": entry.label, "model": entry.model, "parameters": model.parameter_count()}
+    row: dict[str, Any] = {"method": entry.label, "model": entry.model, "parameters": model.num_parameters()}
     row |= {"seconds": round(seconds, 1), "rmse": error.value, "rmse_low": error.low, "rmse_high": error.high}
     row |= {name: each.value for name, each in report.metrics.items() if name != "rmse"}
     return rounded(row), quantiles(*report.kept)
@@ -175,7 +175,7 @@ def networks(task: str, widths: Sequence[int], factor: int) -> list[Entry]:
         "srcnn": {},
     }
     return [
-        Entry(name, f"{task}-{name}", {"arch": {"factor": factor, **arch}}, recipe=recipe)
+        Entry(name, f"{task}-{name}", {"model_args": {"factor": factor, **arch}}, recipe=recipe)
         for name, arch in arches.items()
     ]
 
@@ -195,7 +195,7 @@ def like_maunet(
 
     def parameters(name: str, scale: float) -> int:
         arch = {"widths": [round(scale * width) for width in widths], "factor": factor}
-        return geovision.create(f"downscale-{name}", arch=arch).parameter_count()
+        return geovision.create(f"downscale-{name}", model_args=arch).num_parameters()
 
     own = parameters("maunet", 1.0)
     scale = min(np.linspace(1.0, 1.3, 31).tolist(), key=lambda each: abs(parameters("unet", each) - own))
@@ -205,14 +205,15 @@ def like_maunet(
         "srcnn": {"widths": [64, 32], "dropout": None},
     }
     entries = [
-        Entry("maunet without base", "downscale-maunet", {"arch": {"factor": factor, **arches["maunet"]}},
+        Entry("maunet without base", "downscale-maunet",
+              {"model_args": {"factor": factor, **arches["maunet"]}},
               recipe=recipe)
     ]  # fmt: skip
     for name, arch in arches.items():
         options = {"network": name, "factor": factor, "base": "bicubic", **arch}
         entries += [
             Entry(f"{name} seed {seed}", "downscale-maunet-residual",
-                  {"arch": options, "head_options": {"share": 0.0}}, recipe=recipe, seed=seed)
+                  {"model_args": options, "head_args": {"share": 0.0}}, recipe=recipe, seed=seed)
             for seed in range(seeds)
         ]  # fmt: skip
     return entries

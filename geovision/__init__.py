@@ -25,7 +25,14 @@ _HOMES = {
     "train": "geovision.api",
     "distill": "geovision.api",
     "evaluate": "geovision.api",
-    "archive": "geovision.api",
+    "predict_archive": "geovision.api",
+    "predict_scene": "geovision.sar",
+    "predict_raster": "geovision.inference",
+    "predict_grid": "geovision.inference",
+    "calibrate": "geovision.evaluation",
+    "export_onnx": "geovision.export",
+    "push": "geovision.hub.push",
+    "pull": "geovision.hub.pull",
     "read_table": "geovision.api",
     "explain": "geovision.api",
     "info": "geovision.api",
@@ -42,7 +49,6 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from geovision.api import (
-        archive,
         create,
         distill,
         evaluate,
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
         info,
         load,
         load_dataset,
+        predict_archive,
         read_table,
         train,
     )

@@ -15,7 +15,7 @@ except ImportError:  # Windows
 
 from geovision.errors import StorageError
 
-__all__ = ["held", "make_folder", "sha256", "write_files", "write_text"]
+__all__ = ["file_lock", "make_folder", "sha256", "write_files", "write_text"]
 
 
 def sha256(path: Path) -> str:
@@ -92,7 +92,7 @@ def _write(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
+def file_lock(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a lock file, so that one process of several does a thing; the end of a process, however it
     ends, gives it back.
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["silenced"]
+__all__ = ["suppress_logging"]
 
 
 @contextmanager
-def silenced(*loggers: str, below: int) -> Iterator[None]:
+def suppress_logging(*loggers: str, below: int) -> Iterator[None]:
     """Within it, loggers of these names pass on nothing below a level.
 
     Only the loggers themselves: one beneath them that has a level of its own has to be named, too.

@@ -15,14 +15,14 @@ from geovision.spec import ClassTarget, Grids, ModelSpec, Recipe, resolve
 if TYPE_CHECKING:
     import pyarrow
 
+    from geovision.allsky import FrameConfig
     from geovision.attribution import Explanation
     from geovision.datasets.base import GeoDataset
     from geovision.evaluation import Report
-    from geovision.inference import Progress, Reading, Summary, Workers
+    from geovision.inference import ExecutorConfig, Progress, Summary
     from geovision.models.geomodel import GeoModel
 
 __all__ = [
-    "archive",
     "create",
     "distill",
     "evaluate",
@@ -30,6 +30,7 @@ __all__ = [
     "info",
     "load",
     "load_dataset",
+    "predict_archive",
     "read_table",
     "train",
 ]
@@ -47,10 +48,10 @@ def info(name: str) -> ModelSpec:
 def create(
     name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
-    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, dropout: float | None = None,
-    pixel_size: float | None = None, limits: Mapping[str, tuple[float, float]] | None = None,
-    predictors: Sequence[str] = (), grids: Grids | None = None, arch: Mapping[str, Any] | None = None,
-    head: str = "", head_options: Mapping[str, Any] | None = None,
+    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, drop_rate: float | None = None,
+    pixel_size: float | None = None, db_range: Mapping[str, tuple[float, float]] | None = None,
+    predictors: Sequence[str] = (), grids: Grids | None = None, model_args: Mapping[str, Any] | None = None,
+    head: str = "", head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
 
@@ -66,17 +67,17 @@ def create(
             alone; the head is new.
         scalars: Measurements taken beside the image, by name, e.g. ``["cloud_base_height"]``.
         size: (height, width) that images are brought to.
-        dropout: Before the last layer; None: as the registry says.
+        drop_rate: Dropout probability before the last layer, 0 to 1. Default: as in the registry.
         pixel_size: Metres that a pixel is wide on the ground, where the task's have a size; the same
             ground is then seen in fewer or more of them, unless `size` is given. None: the entry's.
-        limits: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
+        db_range: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
             trained on were made of known ones, such as `geovision.physics.backscatter.OUR_LIMITS`.
             They are stored with the model; without them it takes no scene in decibels.
         predictors: Channels taken beside those of the first input, by name, where the task has some.
         grids: The grids that a model of fields takes and answers on, as a data set's `options` has them.
-        arch: Options of the network in place of the entry's, such as ``{"factor": 2}``.
+        model_args: Options of the network in place of the entry's, such as ``{"factor": 2}``.
         head: Name of one of the task's heads, such as ``"quantiles"``; empty: the entry's.
-        head_options: Of the head, in place of the entry's.
+        head_args: Of the head, in place of the entry's.
 
     Raises:
         UnknownModelError: With the nearest names, before anything slow is imported.
@@ -88,7 +89,7 @@ def create(
     'Ac'
     """
     if name.startswith(PREFIX):
-        if any((pretrained, num_classes, classes, backbone_weights, scalars, size, pixel_size, limits)):
+        if any((pretrained, num_classes, classes, backbone_weights, scalars, size, pixel_size, db_range)):
             raise OptionError(f"{name} is a trained model and has its options; give its address alone")
         return _pulled(name)
     spec = registry.find_model(name)
@@ -96,24 +97,24 @@ def create(
         return _pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
     chosen = _classes(spec, num_classes, classes)
 
-    from geovision.models.geomodel import Options, assemble
+    from geovision.models.geomodel import ModelConfig, build_model
     from geovision.models.timm_backbone import TimmBackbone, known_file, load_backbone_weights
 
     known = known_file(Path(backbone_weights)) if backbone_weights else None
-    options = Options(
+    options = ModelConfig(
         classes=chosen, scalars=tuple(scalars), size=size,
-        dropout=spec.dropout if dropout is None else dropout,
-        arch={**(known.options if known else {}), **(arch or {})},
+        drop_rate=spec.drop_rate if drop_rate is None else drop_rate,
+        model_args={**(known.options if known else {}), **(model_args or {})},
         mean=known.mean if known else (), std=known.std if known else (),
-        pixel_size=pixel_size, limits={name: (low, high) for name, (low, high) in (limits or {}).items()},
-        predictors=tuple(predictors), grids=grids, head=head, head_options=dict(head_options or {}),
+        pixel_size=pixel_size, db_range={name: (low, high) for name, (low, high) in (db_range or {}).items()},
+        predictors=tuple(predictors), grids=grids, head=head, head_args=dict(head_args or {}),
     )  # fmt: skip
-    model = assemble(spec, registry.find_task(spec.task), options)
+    model = build_model(spec, registry.find_task(spec.task), options)
     if backbone_weights:
         backbone = next((m for m in model.modules() if isinstance(m, TimmBackbone)), None)
         if backbone is None:
             raise OptionError(f"{spec.name} has no backbone that takes backbone_weights")
-        load_backbone_weights(backbone, spec.arch, backbone_weights)
+        load_backbone_weights(backbone, spec.model_args, backbone_weights)
     return model.eval()
 
 
@@ -318,9 +319,9 @@ def evaluate(
     )
 
 
-def archive(
+def predict_archive(
     model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
-    reading: Reading | None = None, workers: Workers | None = None, files_a_shard: int = 128,
+    reading: FrameConfig | None = None, workers: ExecutorConfig | None = None, files_a_shard: int = 128,
     batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
@@ -338,7 +339,7 @@ def archive(
         precision: As for `GeoModel.predict`.
         progress: Is told after each shard.
     """
-    return resolve("geovision.inference:archive")(
+    return resolve("geovision.inference:predict_archive")(
         model, source, out, reading=reading, workers=workers, files_a_shard=files_a_shard,
         batch_size=batch_size, precision=precision, progress=progress,
     )  # fmt: skip
@@ -394,7 +395,7 @@ def explain(
         InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
         MissingExtraError: captum is not installed, for integrated gradients, deeplift and occlusion.
     """
-    settings = resolve("geovision.attribution:Settings")(
+    settings = resolve("geovision.attribution:AttributionConfig")(
         method=method,
         layer=layer,
         steps=steps,

@@ -429,7 +429,7 @@ def _check(array: np.ndarray, there: np.ndarray, about: Mapping[str, Any]) -> No
         slack = 1e-6 * max(*(abs(limit) for limit in (low, high) if np.isfinite(limit)), 1.0, 0.0)
         if values.size and not (low - slack <= values.min() and values.max() <= high + slack):
             reach = float(np.abs(values).max())
-            slip = next((s["hint"] for s in channel["slips"] if s["above"] < reach <= s["upto"]), "")
+            slip = next((s["hint"] for s in channel["unit_hints"] if s["above"] < reach <= s["upto"]), "")
             raise InputError(
                 f"channel {name!r}: values from {values.min():.4g} to {values.max():.4g}, expected "
                 f"{low:g} to {high:g}{unit}" + (f" ({slip})" if slip else "")

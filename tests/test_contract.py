@@ -20,7 +20,7 @@ import geovision
 from geovision import registry
 from geovision.errors import InputError
 from geovision.metrics import METRICS
-from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task, resolve
 
 TASKS = list(registry.tasks().values())
@@ -37,7 +37,7 @@ every_task = pytest.mark.parametrize("task", TASKS, ids=name_of)
 def test_forward_gives_what_the_target_says(spec: ModelSpec):
     model = tiny(spec)
     inputs = inputs_of(model, 2)
-    model.check(inputs)
+    model.validate_inputs(inputs)
     with torch.no_grad():
         values = model(inputs).values
         bare = model(inputs[model.inputs[0].name]) if len(model.inputs) == 1 else values
@@ -141,18 +141,18 @@ def test_values_beyond_the_range_are_refused_with_channel_and_range(spec: ModelS
             inputs = inputs_of(model, 1)
             inputs[given.name].select(1 + given.channel_axis, index).fill_(limit + sign * (1 + abs(limit)))
             with pytest.raises(InputError, match=f"channel '{channel.name}': values from .* expected"):
-                model.check(inputs)
+                model.validate_inputs(inputs)
 
 
 @every_entry
 def test_a_likely_slip_is_told(spec: ModelSpec):
     model = tiny(spec)
     for given, index, channel in each_channel(model):
-        for slip in channel.slips:
+        for slip in channel.unit_hints:
             inputs = inputs_of(model, 1)
             inputs[given.name].select(1 + given.channel_axis, index).fill_(slip.upto)
             with pytest.raises(InputError) as caught:
-                model.check(inputs)
+                model.validate_inputs(inputs)
             assert slip.hint in str(caught.value)
 
 
@@ -166,17 +166,17 @@ def test_wrong_axes_channels_and_numbers_are_refused(spec: ModelSpec):
     with pytest.raises(
         InputError, match=rf"has {len(first.channels)} channels .* got {2 * len(first.channels)}"
     ):
-        model.check(good | {first.name: doubled})
+        model.validate_inputs(good | {first.name: doubled})
     with pytest.raises(InputError, match="has axes"):
-        model.check(good | {first.name: good[first.name][0]})
+        model.validate_inputs(good | {first.name: good[first.name][0]})
     holed = good[first.name].clone()
     holed.view(-1)[0] = torch.nan
     with pytest.raises(InputError, match=r"1 of \d+ values are NaN or infinite; mark missing cells"):
-        model.check(good | {first.name: holed})
+        model.validate_inputs(good | {first.name: holed})
     with pytest.raises(InputError, match="has no input"):
-        model.check(good | {"nonsense": holed})
+        model.validate_inputs(good | {"nonsense": holed})
     with pytest.raises(InputError, match=f"needs input '{first.name}'"):
-        model.check({name: value for name, value in good.items() if name != first.name})
+        model.validate_inputs({name: value for name, value in good.items() if name != first.name})
 
 
 @every_task
@@ -188,7 +188,7 @@ def test_measurements_beside_the_input_may_be_missing(task: Task):
     inputs = inputs_of(model, 2)
     first, beside = (given.name for given in model.inputs)
     nowhere = {beside: torch.zeros_like(inputs[beside], dtype=torch.bool)}
-    model.check(inputs)
+    model.validate_inputs(inputs)
     with torch.no_grad():
         there = model(inputs).values
         absent = model({first: inputs[first]}).values
@@ -202,10 +202,10 @@ def test_measurements_beside_the_input_may_be_missing(task: Task):
 
 @every_entry
 def test_the_parameters_are_as_many_as_claimed(spec: ModelSpec):
-    assert spec.parameters is not None, "an entry claims how many trainable parameters it has"
+    assert spec.num_parameters is not None, "an entry claims how many trainable parameters it has"
     with torch.device("meta"):
-        model = assemble(spec, registry.find_task(spec.task), Options())
-    assert model.parameter_count() == spec.parameters
+        model = build_model(spec, registry.find_task(spec.task), ModelConfig())
+    assert model.num_parameters() == spec.num_parameters
 
 
 def rooms() -> dict[str, int]:

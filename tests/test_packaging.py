@@ -226,7 +226,7 @@ geovision.train(model, data, recipe=recipe, out="run", progress=False)
 photos = torch.rand(2, 3, 32, 32)
 with torch.no_grad():
     same = torch.equal(geovision.load("run/model")(photos), model(photos))
-print(model.parameter_count(), torch.equal(before, model.head.linear.weight), same)
+print(model.num_parameters(), torch.equal(before, model.head.linear.weight), same)
 """
     assert run_with(with_plugin, program, tmp_path) == "539 False True\n"
 

@@ -34,7 +34,11 @@ def test_a_curated_name_wins_over_a_backbone_of_the_same_name():
 
 def test_any_backbone_of_a_family_is_a_model():
     spec = registry.find_model("cloud-convnext_atto")
-    assert (spec.name, spec.task, spec.arch["backbone"]) == ("cloud-convnext_atto", "cloud", "convnext_atto")
+    assert (spec.name, spec.task, spec.model_args["backbone"]) == (
+        "cloud-convnext_atto",
+        "cloud",
+        "convnext_atto",
+    )
 
 
 def test_the_names_read_from_the_source_of_timm_are_those_that_it_registers():

@@ -80,11 +80,11 @@ def _models_of(task: Task) -> str:
 def _model_row(spec: ModelSpec) -> tuple[str, ...]:
     return (
         f"`{spec.name}`",
-        f"{spec.parameters:,}" if spec.parameters else "",
+        f"{spec.num_parameters:,}" if spec.num_parameters else "",
         "; ".join(map(_weight, spec.weights)) or "none yet",
         "; ".join(weight.licence for weight in spec.weights),
         "; ".join(weight.trained_on for weight in spec.weights),
-        spec.mark,
+        spec.evidence,
         spec.note,
     )
 
@@ -101,7 +101,7 @@ def datasets() -> str:
     """Every data set that has an adapter: where it is from, its terms, its layout and its traps."""
     cards = [(name, task, card_of(name)) for name, task in _dataset_tasks()]
     rows = [
-        (f"`{name}`", task, card.title, card.licence, card.source, card.split_unit)
+        (f"`{name}`", task, card.title, card.licence, card.source, card.split_group)
         for name, task, card in cards
     ]
     # A heading first: what precedes the first heading of a directive is lost.
@@ -110,7 +110,7 @@ def datasets() -> str:
         table(("name", "task", "title", "licence", "source", "kept together by a split"), rows),
     ]
     for name, _, card in cards:
-        traps = "\n".join(f"- {trap}" for trap in card.traps)
+        traps = "\n".join(f"- {trap}" for trap in card.caveats)
         parts += [f"## {name}", f"{card.title}. {card.citation}.", f"Layout: {card.layout}.", traps]
     return linked("\n\n".join(part for part in parts if part))
 

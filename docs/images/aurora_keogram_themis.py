@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 
 import geovision
+from geovision.allsky import FrameConfig
 from geovision.allsky._keogram import keogram
 from geovision.allsky.camera_calibration import survey
 from geovision.datasets.kvammen import KvammenAurora
-from geovision.inference import Reading, Workers
+from geovision.inference import ExecutorConfig
 from geovision.registry import find_task
 
 SITE = {"gill": (56.38, -94.64)}
@@ -34,8 +35,8 @@ with tempfile.TemporaryDirectory() as folder:
     frames = geovision.load_dataset("kvammen", generated, size=demo.size)
     model = geovision.create(demo.model, size=demo.size)
     geovision.train(model, frames, recipe=demo.recipe)
-    reading = Reading(channels="grey", sites=SITE)
+    reading = FrameConfig(channels="grey", sites=SITE)
     reading = survey(source, reading, stretch=True, circle=True).added_to(reading)
-    geovision.archive(model, source, root / "table", reading=reading, workers=Workers(0))
+    geovision.predict_archive(model, source, root / "table", reading=reading, workers=ExecutorConfig(0))
     png, _ = keogram(root / "table").save(root / "keogram", note=NOTE)
     Path(__file__).with_name("aurora_keogram_themis.png").write_bytes(png.read_bytes())

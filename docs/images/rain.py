@@ -12,7 +12,7 @@ import torch
 from geovision.datasets.iberia import SOURCES
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping
 from geovision.plots.fields import maps
-from geovision.readers.grids import open_paired, regrid, split_units
+from geovision.readers.grids import open_paired, regrid, split_groups
 from geovision.readers.grids.regridding import cell_edges
 
 
@@ -23,7 +23,7 @@ def extent(field) -> tuple[float, ...]:
 data = Path(sys.argv[1]) / "iberia"
 paired = open_paired(data, [SOURCES["ncep.pr"]], SOURCES["eobs.pr"])
 coarse, observed = paired.fields.values()
-early = torch.tensor([unit <= "winter 1994" for unit in split_units(observed, "winter")])
+early = torch.tensor([unit <= "winter 1994" for unit in split_groups(observed, "winter")])
 modelled = torch.tensor(regrid(coarse, observed).values)
 mapping = EmpiricalQuantileMapping()
 mapping.fit(modelled[early], torch.tensor(observed.values)[early])

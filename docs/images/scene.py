@@ -14,16 +14,15 @@ from PIL import Image
 
 import geovision
 from geovision.datasets.synthetic import sar_scene, sar_sea
-from geovision.inference import Declared
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.registry import find_task
-from geovision.sar import scene
+from geovision.sar import SceneConfig, scene
 
 EPOCHS = 30
 
 torch.manual_seed(0)
 limits = {name: (each.low, each.high) for name, each in OUR_LIMITS.items()}
-model = geovision.create("polarlow-tiny", limits=limits)
+model = geovision.create("polarlow-tiny", db_range=limits)
 with tempfile.TemporaryDirectory() as folder:
     root = Path(folder)
     sar_sea.write(root / "pictures", 360, seed=11, pixel_size=2000.0)
@@ -37,7 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
         sar_scene.write(root / "pass.tif", kinds, seed=7, pixel_size=200.0, corner=(300_000.0, 8_600_000.0))
     )
     found = scene(
-        model, root / "pass.tif", root / "pass", Declared("db"), overlap=0.75, least_valid=0.5
+        model, root / "pass.tif", root / "pass", SceneConfig("db"), overlap=0.75, least_valid=0.5
     )  # fmt: skip
     print(*found.detections, found.seconds, sep="\n")
     with Image.open(found.files["picture"]) as picture:

@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Iterator
 
-__all__ = ["hardware_bfloat16", "hardware_int8", "subnormals_as_zero"]
+__all__ = ["flush_denormals", "hardware_bfloat16", "hardware_int8"]
 
 _GAIN = 1.3
 """How much faster bfloat16 has to be. Processors are far from this on either side: a half to a third
@@ -49,7 +49,7 @@ def hardware_int8() -> bool:
 
 
 @contextlib.contextmanager
-def subnormals_as_zero() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Within it, numbers too small for the usual precision (below 1e-38 in float32) are 0.
 
     Processors are many times slower with them, and the gradients of a gate that is shut fade through them: a

@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from geovision.models.example_inputs import generated_inputs
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["ConvolutionActivation", "Orders", "device_of", "joined", "pictures_for"]
+__all__ = ["ConvolutionActivation", "PackedWeights", "device_of", "joined", "pictures_for"]
 
 
 def device_of(model: GeoModel) -> torch.device:
@@ -115,7 +115,7 @@ def joined(model: GeoModel, *, operator: bool = True) -> nn.Module:
     pictures = pictures_for(model, count=1, small=True)
     if pictures is None:
         return _copied(model.network)
-    example = copy.deepcopy(model.normalise).eval()(pictures)
+    example = copy.deepcopy(model.normalize).eval()(pictures)
     network = _copied(model.network)
     calls, expected = _calls(network, example)
     followers = _followers(calls)
@@ -172,11 +172,11 @@ class ConvolutionActivation(nn.Module):
         self.lopsided: nn.Parameter | None = None
         if isinstance(convolution, Conv2dSame):
             self.lopsided = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
-        self.orders: Orders | None = None
+        self.orders: PackedWeights | None = None
 
     def pack(self) -> None:
         """From now on keep the weights in the order that the kernel takes; they change no more."""
-        self.orders = Orders()
+        self.orders = PackedWeights()
 
     def _weight(self, x: Tensor, padding: list[int], *, lopsided: bool) -> Tensor:
         """The weights in the order that the kernel for this very shape takes: in another they would be
@@ -210,7 +210,7 @@ class ConvolutionActivation(nn.Module):
         )
 
 
-class Orders:
+class PackedWeights:
     """A layer's weights in the order that a kernel takes, for the shapes that it was last given."""
 
     _MOST = 2  # that of a whole part of a batch, and that of the last

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from geovision.accelerate._cpu_features import hardware_bfloat16, hardware_int8
 from geovision.accelerate.fusion import ConvolutionActivation, device_of, joined, pictures_for
-from geovision.accelerate.quantization import in_integers, ranges_seen, share_in_integers
+from geovision.accelerate.quantization import quantize_int8, ranges_seen, share_in_integers
 from geovision.errors import OptionError
 from geovision.models.example_inputs import ordinary_inputs
 from geovision.models.geomodel import GeoModel, answered_by
 from geovision.models.layers.normalization import physical
 
-__all__ = ["PRECISIONS", "TOLERANCE", "Prepared", "prepare"]
+__all__ = ["PRECISIONS", "TOLERANCE", "OptimizedModel", "prepare"]
 
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
@@ -50,7 +50,7 @@ _MAP_BYTES = 16_000_000
 """Below what the C library takes from the system for each array apart."""
 
 
-class Prepared:
+class OptimizedModel:
     """A model's normalisation, network and head, ready to answer.
 
     Args:
@@ -58,14 +58,14 @@ class Prepared:
         dtype: What the network computes in: ``torch.float32``, ``torch.bfloat16``, or ``torch.int8`` for
             its convolutions, and float32 between them.
         network: What `joined` gave for the model, where it is known already; in integers what
-            `in_integers` made of that.
+            `quantize_int8` made of that.
     """
 
     def __init__(self, model: GeoModel, dtype: torch.dtype, network: nn.Module | None = None) -> None:
         assert dtype != torch.int8 or network is not None
         self.specs = model.inputs
         self.dtype = dtype
-        self.normalise = copy.deepcopy(model.normalise).eval()
+        self.normalise = copy.deepcopy(model.normalize).eval()
         self.head: Any = copy.deepcopy(model.head).eval()
         self.device = device_of(model)
         network = joined(model) if network is None else copy.deepcopy(network)
@@ -126,10 +126,10 @@ class Prepared:
         features = self.network(normalised, valid=masks or None, context=None).float()
         return self.head(features).cpu(), features.cpu()
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor
     ) -> Tensor | None:
-        """Where the answers to a batch mean something; None: everywhere. See `GeoModel.answered`."""
+        """Where the answers to a batch mean something; None: everywhere. See `GeoModel.valid_mask`."""
         return answered_by((self.network, self.head), inputs, valid or None, values)
 
 
@@ -173,11 +173,11 @@ def _largest_map(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
 
 # --- kept until the weights change --------------------------------------------------------------
 
-_KEPT: weakref.WeakKeyDictionary[GeoModel, tuple[Any, Prepared]] = weakref.WeakKeyDictionary()
+_KEPT: weakref.WeakKeyDictionary[GeoModel, tuple[Any, OptimizedModel]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-def prepare(model: GeoModel, precision: str) -> Prepared:
+def prepare(model: GeoModel, precision: str) -> OptimizedModel:
     """The prepared copy of a model, made anew where its weights have changed since the last.
 
     Args:
@@ -195,31 +195,31 @@ def prepare(model: GeoModel, precision: str) -> Prepared:
         return kept[1]
 
 
-def _made(model: GeoModel, precision: str) -> Prepared:
+def _made(model: GeoModel, precision: str) -> OptimizedModel:
     match precision:
         case "auto":
             return _chosen(model)
         case "int8":
             return _integers(model)
         case _:
-            return Prepared(model, getattr(torch, precision))
+            return OptimizedModel(model, getattr(torch, precision))
 
 
-def _chosen(model: GeoModel) -> Prepared:
+def _chosen(model: GeoModel) -> OptimizedModel:
     """In bfloat16 where the processor computes in it and the scores survive it."""
     network = joined(model)
-    exact = Prepared(model, torch.float32, network)
+    exact = OptimizedModel(model, torch.float32, network)
     pictures = pictures_for(model, count=4)
     decided = model.target.kind == "class" and model.spec.fit == "gradient"
     if not decided or pictures is None or not hardware_bfloat16(exact.device.type):
         return exact
-    quick = Prepared(model, torch.bfloat16, network)
+    quick = OptimizedModel(model, torch.bfloat16, network)
     scores, quick_scores = (each(pictures, {})[0] for each in (exact, quick))
     return quick if _noise(scores, quick_scores) <= TOLERANCE else exact
 
 
 @torch.no_grad()
-def _integers(model: GeoModel) -> Prepared:
+def _integers(model: GeoModel) -> OptimizedModel:
     """With the ranges of ordinary pictures: the same on every machine, whatever is asked of it first."""
     name = model.spec.name
     pictures = pictures_for(model, count=1, small=True)
@@ -237,11 +237,11 @@ def _integers(model: GeoModel) -> Prepared:
             f"{name}: {share:.0%} of its weights belong to convolutions, and only those are computed in "
             "8-bit integers; choose auto, float32 or bfloat16"
         )
-    exact = Prepared(model, torch.float32, network)
+    exact = OptimizedModel(model, torch.float32, network)
     inputs, valid = ordinary_inputs(model, _SAMPLES)
     with ranges_seen(exact.network) as ranges:
         scores, _ = exact(inputs, valid)
-    quick = Prepared(model, torch.int8, in_integers(network, ranges, exact.normalise(pictures)))
+    quick = OptimizedModel(model, torch.int8, quantize_int8(network, ranges, exact.normalise(pictures)))
     quick_scores, _ = quick(inputs, valid)
     noise = _noise(scores, quick_scores)
     if noise > _MOST_NOISE:

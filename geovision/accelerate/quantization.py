@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from geovision.accelerate.fusion import ConvolutionActivation, Orders
+from geovision.accelerate.fusion import ConvolutionActivation, PackedWeights
 
-__all__ = ["in_integers", "ranges_seen", "share_in_integers"]
+__all__ = ["quantize_int8", "ranges_seen", "share_in_integers"]
 
 _STEPS = 255  # of an input, from its least value to its largest
 _WEIGHT_STEPS = 127  # to either side of zero
@@ -33,7 +33,7 @@ _SIGNED, _SIGN = -128, 128  # the signed integer that stands for 0, and the bit 
 
 
 def share_in_integers(network: nn.Module) -> float:
-    """The share of a network's weights that `in_integers` would hold in 8 bits."""
+    """The share of a network's weights that `quantize_int8` would hold in 8 bits."""
     held = sum(layer.convolution.weight.numel() for layer in _suited(network).values())
     return held / max(1, sum(parameter.numel() for parameter in network.parameters()))
 
@@ -60,7 +60,7 @@ def ranges_seen(network: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
             hook.remove()
 
 
-def in_integers(
+def quantize_int8(
     network: nn.Module, ranges: Mapping[str, tuple[float, float]], example: Mapping[str, Tensor]
 ) -> nn.Module:
     """A copy of a network, as of `joined`, whose convolutions compute in 8-bit integers.
@@ -139,7 +139,7 @@ class IntegerConvolution(nn.Module):
         self.weight = (weight / step[:, None, None, None]).round().to(torch.int8)
         self.step, self.zero = step, torch.zeros(len(step), dtype=torch.int64)
         self.bias = None if convolution.bias is None else convolution.bias.detach().clone()
-        self.orders = Orders()
+        self.orders = PackedWeights()
 
     def _weight(self, shape: torch.Size) -> Tensor:
         """The weights in the order that the kernel for this shape takes."""

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from geovision import _atomic_io
-from geovision.allsky.frames import FLAGS, Reading, read_frames
+from geovision.allsky.frames import FLAGS, FrameConfig, read_frames
 from geovision.allsky.plot import keogram_figure
 from geovision.errors import InputError, OptionError
 from geovision.inference.inventory import Source, inventory
@@ -167,7 +167,7 @@ class Keogram:
 
 
 def keogram(
-    source: Source, *, chosen: Chosen | None = None, reading: Reading | None = None,
+    source: Source, *, chosen: Chosen | None = None, reading: FrameConfig | None = None,
     meridian: Meridian | None = None, samples: int = SAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Keogram:  # fmt: skip
@@ -187,11 +187,11 @@ def keogram(
         OptionError: Frames of several cameras, or too many.
     """
     chosen, meridian = chosen or Chosen(), meridian or Meridian()
-    reading = reading or Reading()
+    reading = reading or FrameConfig()
     classes: tuple[str, ...] = ()
     if isinstance(source, str | Path) and Table(Path(source)).begun():
         manifest = Table(Path(source)).manifest()
-        stored = Reading.restored(manifest["reading"])
+        stored = FrameConfig.restored(manifest["reading"])
         reading = dataclasses.replace(stored, sites={**stored.sites, **reading.sites})
         classes = tuple(manifest["classes"])
         wanted: Iterable[tuple[str, _Rows]] = _of_table(source, chosen)
@@ -231,7 +231,7 @@ def _of_source(source: Source) -> Iterator[tuple[str, _Rows]]:
 class _Collected:
     """Slices as they come in, file by file."""
 
-    def __init__(self, reading: Reading, meridian: Meridian, samples: int) -> None:
+    def __init__(self, reading: FrameConfig, meridian: Meridian, samples: int) -> None:
         self._reading, self._meridian, self._samples = reading, meridian, samples
         self._times: list[np.datetime64] = []
         self._slices: list[np.ndarray] = []
@@ -281,7 +281,7 @@ class _Collected:
         )  # fmt: skip
 
 
-def _slice(frame: Frame, reading: Reading, angle: float, samples: int) -> np.ndarray:
+def _slice(frame: Frame, reading: FrameConfig, angle: float, samples: int) -> np.ndarray:
     """``(sample, 3)`` along a line through the middle of the sky, bilinear."""
     picture, _ = reading.picture(frame)
     height, width = picture.shape[:2]

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from geovision import _atomic_io
-from geovision.allsky.frames import FLAGS, TWILIGHT, Reading
+from geovision.allsky.frames import FLAGS, TWILIGHT, FrameConfig
 from geovision.allsky.plot import occurrence_figure
 from geovision.errors import InputError, OptionError
 from geovision.inference.table import UNKNOWN, Table, open_table
@@ -112,7 +112,7 @@ def occurrence(
     if not 0 < level < 1:
         raise OptionError(f"a level of {level}; it lies between 0 and 1")
     manifest = Table(Path(folder)).manifest()
-    sites = {**Reading.restored(manifest["reading"]).sites, **(sites or {})}
+    sites = {**FrameConfig.restored(manifest["reading"]).sites, **(sites or {})}
     if by == "mlt" and not sites:
         raise OptionError("magnetic local time needs the sites of the stations; give them")
     counted = _Counted(by, tuple(manifest["classes"]), sites, tuple(exclude))

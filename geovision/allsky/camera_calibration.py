@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from geovision.allsky.frames import Reading, read_frames
+from geovision.allsky.frames import FrameConfig, read_frames
 from geovision.errors import InputError
 from geovision.inference.inventory import Source, inventory
 from geovision.inference.shards import Plan
@@ -33,7 +33,7 @@ class Survey:
     stretches: dict[str, Stretch] = field(default_factory=dict)
     circles: dict[str, Circle] = field(default_factory=dict)
 
-    def added_to(self, reading: Reading) -> Reading:
+    def added_to(self, reading: FrameConfig) -> FrameConfig:
         """A way of reading with what was found beside what it has; what it has comes first."""
         return dataclasses.replace(
             reading,
@@ -43,14 +43,14 @@ class Survey:
 
 
 def survey(
-    source: Source, reading: Reading, *, stretch: bool = False, circle: bool = False, frames: int = FRAMES
+    source: Source, reading: FrameConfig, *, stretch: bool = False, circle: bool = False, frames: int = FRAMES
 ) -> Survey:
     """Look at frames spread evenly over an archive, and find for each camera what is asked for.
 
     Files that cannot be read are passed over. The same archive gives the same answer.
 
     Args:
-        source: As for `geovision.archive`.
+        source: As for `geovision.predict_archive`.
         reading: How frames are read; circles that it has are those inside which counts are looked at.
         stretch: Find stretches, `geovision.readers.allsky.estimate_stretch`.
         circle: Find circles, `geovision.readers.allsky.find_circle`.
@@ -61,7 +61,7 @@ def survey(
     """
     chosen: dict[str, list[tuple[str, int]]] = {}
     for path, frame in _spread(source, reading.pattern, frames):
-        chosen.setdefault(Reading.camera(frame), []).append((path, frame.index))
+        chosen.setdefault(FrameConfig.camera(frame), []).append((path, frame.index))
     if not chosen:
         raise InputError("no frame of the source can be read; without one there is nothing to survey")
     found = Survey({camera: len(places) for camera, places in chosen.items()})

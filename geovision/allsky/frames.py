@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from geovision.accelerate.optimized import Prepared, prepare
+from geovision.accelerate.optimized import OptimizedModel, prepare
 from geovision.errors import GeovisionError, InputError, MissingExtraError
 from geovision.models.geomodel import GeoModel
 from geovision.physics.sun_moon import moon_elevation, sun_elevation
@@ -19,7 +19,7 @@ from geovision.readers.allsky import Circle, Frame, Stretch, circle_mask, clock_
 from geovision.readers.images import rgb_counts
 from geovision.spec import ClassTarget
 
-__all__ = ["FLAGS", "Reading", "Row", "batch_size_for", "read_frames", "rows_of_files"]
+__all__ = ["FLAGS", "FrameConfig", "Row", "batch_size_for", "read_frames", "rows_of_files"]
 
 Row = dict[str, Any]
 
@@ -50,7 +50,7 @@ DARK, LIGHT = 3, 0.01
 
 
 @dataclass(frozen=True)
-class Reading:
+class FrameConfig:
     """How the frames of an archive are read; the same for all of them.
 
     Args:
@@ -69,7 +69,7 @@ class Reading:
     sites: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
-    def restored(cls, stored: Mapping[str, Any]) -> Reading:
+    def restored(cls, stored: Mapping[str, Any]) -> FrameConfig:
         """From what `dataclasses.asdict` gave, after a way through JSON."""
         return cls(
             stored["pattern"],
@@ -132,7 +132,7 @@ def batch_size_for(model: GeoModel) -> int:
 
 
 def rows_of_files(
-    model: GeoModel, paths: Iterable[str], reading: Reading, *, batch_size: int | None = None,
+    model: GeoModel, paths: Iterable[str], reading: FrameConfig, *, batch_size: int | None = None,
     precision: str = "auto",
 ) -> list[Row]:  # fmt: skip
     """A row for each frame of some files, in their order, and one more where a file breaks off.
@@ -154,7 +154,7 @@ def rows_of_files(
     return rows
 
 
-def _rows_of_file(path: str, reading: Reading, batch: _Batch) -> list[Row]:
+def _rows_of_file(path: str, reading: FrameConfig, batch: _Batch) -> list[Row]:
     rows: list[Row] = []
     try:
         for frame in read_frames(path, reading.pattern):
@@ -200,7 +200,7 @@ def read_frames(path: str, pattern: str | None) -> Iterator[Frame]:
 class _Batch:
     """Pictures that wait for a forward pass, and the rows that their answers belong to."""
 
-    def __init__(self, prepared: Prepared, target: ClassTarget, size: int) -> None:
+    def __init__(self, prepared: OptimizedModel, target: ClassTarget, size: int) -> None:
         self.target = target
         self._prepared, self._size = prepared, size
         self._waiting: list[tuple[Row, np.ndarray, bool]] = []
@@ -244,7 +244,7 @@ def _fill(row: Row, target: ClassTarget, probabilities: torch.Tensor, grey: bool
     row |= {f"p_{name}": value for name, value in zip(target.classes, values, strict=True)}
 
 
-def _picture(frame: Frame, reading: Reading, row: Row) -> np.ndarray:
+def _picture(frame: Frame, reading: FrameConfig, row: Row) -> np.ndarray:
     """What the model is shown, ``(y, x, 3)``; what this says of the exposure goes into the row."""
     picture, lit = reading.picture(frame)
     row["dark"] = _share(picture >= DARK, lit) < LIGHT
@@ -296,7 +296,7 @@ def _mark_clock(rows: list[Row]) -> None:
             row["clock_jump"] = bool(jump)
 
 
-def _mark_sky(rows: list[Row], reading: Reading) -> None:
+def _mark_sky(rows: list[Row], reading: FrameConfig) -> None:
     """Where sun and moon stand, where the place is known."""
     places: dict[tuple[float, float], list[Row]] = {}
     for row in rows:

@@ -1,24 +1,24 @@
 """What in a picture speaks for an answer: one mechanism for every model of the registry."""
 
 from geovision.attribution._explain import check, explain, explain_source
-from geovision.attribution.aggregate import Tally
-from geovision.attribution.config import COMPLETE_METHODS, METHODS, Settings
+from geovision.attribution.aggregate import AttributionSummary
+from geovision.attribution.config import COMPLETE_METHODS, METHODS, AttributionConfig
 from geovision.attribution.geometry import Window
 from geovision.attribution.input_attribution import TOLERANCE
 from geovision.attribution.layers import map_layers
 from geovision.attribution.result import Completeness, Explanation, InputMap
-from geovision.attribution.target import Question
+from geovision.attribution.target import AttributionTarget
 
 __all__ = [
     "COMPLETE_METHODS",
     "METHODS",
     "TOLERANCE",
+    "AttributionConfig",
+    "AttributionSummary",
+    "AttributionTarget",
     "Completeness",
     "Explanation",
     "InputMap",
-    "Question",
-    "Settings",
-    "Tally",
     "Window",
     "check",
     "explain",

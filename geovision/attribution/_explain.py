@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from geovision.accelerate._cpu_features import subnormals_as_zero
-from geovision.attribution.ablation import left_out
+from geovision.accelerate._cpu_features import flush_denormals
+from geovision.attribution.ablation import source_ablation
 from geovision.attribution.class_activation import class_activation
-from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, AttributionConfig
 from geovision.attribution.deeplift import deeplift
 from geovision.attribution.geometry import place
 from geovision.attribution.input_attribution import completeness, integrated_gradients, occlusion, patch
 from geovision.attribution.layers import as_maps, channel_names, chosen_layer, named_layer
 from geovision.attribution.result import Completeness, Explanation, InputMap
-from geovision.attribution.target import Question, answering, check_target, is_map
+from geovision.attribution.target import AttributionTarget, answering, check_target, is_map
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import Source, iter_sources
@@ -26,7 +26,7 @@ from geovision.spec import InputSpec
 __all__ = ["check", "explain", "explain_source"]
 
 
-def explain(model: GeoModel, source: Any, *, target: str | None, settings: Settings) -> Explanation:
+def explain(model: GeoModel, source: Any, *, target: str | None, settings: AttributionConfig) -> Explanation:
     """Explain the answer for one sample. See `geovision.explain`."""
     check(model, target=target, settings=settings)
     sources = iter_sources(source, model.inputs)
@@ -36,7 +36,7 @@ def explain(model: GeoModel, source: Any, *, target: str | None, settings: Setti
     return explain_source(model, first, target=target, settings=settings)
 
 
-def check(model: GeoModel, *, target: str | None, settings: Settings) -> None:
+def check(model: GeoModel, *, target: str | None, settings: AttributionConfig) -> None:
     """Raise what would be wrong for any sample.
 
     Raises:
@@ -49,7 +49,9 @@ def check(model: GeoModel, *, target: str | None, settings: Settings) -> None:
     check_target(model, target)
 
 
-def explain_source(model: GeoModel, source: Source, *, target: str | None, settings: Settings) -> Explanation:
+def explain_source(
+    model: GeoModel, source: Source, *, target: str | None, settings: AttributionConfig
+) -> Explanation:
     """Explain the answer for one sample that is not read yet.
 
     Raises:
@@ -57,13 +59,13 @@ def explain_source(model: GeoModel, source: Source, *, target: str | None, setti
         OptionError: No such layer, or a patch that does not fit.
     """
     loaded = source.load(model.inputs)
-    with answering(model), subnormals_as_zero():
+    with answering(model), flush_denormals():
         return _explained(
-            source, Question(model, loaded, target, orientations=settings.orientations), settings
+            source, AttributionTarget(model, loaded, target, orientations=settings.orientations), settings
         )
 
 
-def _explained(source: Source, question: Question, settings: Settings) -> Explanation:
+def _explained(source: Source, question: AttributionTarget, settings: AttributionConfig) -> Explanation:
     adds_up: Completeness | None = None
     scalars: dict[str, float] = {}
     if settings.method in (*LAYER_METHODS, "deeplift"):
@@ -89,16 +91,18 @@ def _explained(source: Source, question: Question, settings: Settings) -> Explan
     )  # fmt: skip
 
 
-def _left_out(question: Question) -> dict[str, float]:
+def _left_out(question: AttributionTarget) -> dict[str, float]:
     """What is lost without each input, of maps that are made of several."""
     if len(question.specs) < 2 or question.index is not None:
         return {}
     inputs = {spec.name: tensor for spec, tensor in zip(question.specs, question.tensors, strict=True)}
     valid = {name: mask.expand_as(inputs[name]) for name, mask in question.valid.items() if name in inputs}
-    return left_out(question.model, inputs, valid=valid, score=question.score_of)
+    return source_ablation(question.model, inputs, valid=valid, score=question.score_of)
 
 
-def _of_layer(source: Source, question: Question, settings: Settings) -> tuple[InputMap, Completeness | None]:
+def _of_layer(
+    source: Source, question: AttributionTarget, settings: AttributionConfig
+) -> tuple[InputMap, Completeness | None]:
     """The maps of one layer, where the first input with a picture lies, and whether they add up."""
     layer = settings.layer or ""
     spec = next(spec for spec in question.specs if is_map(spec))
@@ -113,7 +117,9 @@ def _of_layer(source: Source, question: Question, settings: Settings) -> tuple[I
     return _laid(source, spec, maps[0], "channel y x", names), completeness(question, [part])
 
 
-def _by_value(question: Question, settings: Settings) -> tuple[Settings, list[Tensor]]:
+def _by_value(
+    question: AttributionTarget, settings: AttributionConfig
+) -> tuple[AttributionConfig, list[Tensor]]:
     """The settings that were used, and a contribution for each value of each input."""
     if settings.method == "integrated-gradients":
         parts, steps = integrated_gradients(

@@ -12,12 +12,12 @@ from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel, Output
 from geovision.spec import ClassTarget
 
-__all__ = ["left_out"]
+__all__ = ["source_ablation"]
 
 Score = Callable[[Output], Tensor]
 
 
-def left_out(
+def source_ablation(
     model: GeoModel, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
     score: Score | None = None,
 ) -> dict[str, float]:  # fmt: skip

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LEFT_OUT", "Tally"]
+__all__ = ["LEFT_OUT", "AttributionSummary"]
 
 LEFT_OUT = "left out"
 """Stands in the column of the method where it is told what is lost without a source."""
@@ -30,7 +30,7 @@ _BAR = 0.11  # inches
 _HATCHES = ("", "///", "...", "xxx")
 
 
-class Tally:
+class AttributionSummary:
     """Means of contributions over samples of one or more groups, such as kinds of terrain.
 
     Explanations come one by one, and nothing but their numbers is kept. Those whose contributions miss by

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from geovision.attribution.layers import as_maps, map_layers, views
-from geovision.attribution.target import Question
+from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError
 
 __all__ = ["class_activation", "straightened", "weighted"]
 
 
-def class_activation(question: Question, layer: str, method: str) -> Tensor:
+def class_activation(question: AttributionTarget, layer: str, method: str) -> Tensor:
     """The map of one layer.
 
     Args:
@@ -55,7 +55,7 @@ def class_activation(question: Question, layer: str, method: str) -> Tensor:
     return maps[0] if len(maps) == 1 else torch.stack(maps)
 
 
-def _activations_and_gradients(question: Question, layer: str) -> list[tuple[Tensor, Tensor]]:
+def _activations_and_gradients(question: AttributionTarget, layer: str) -> list[tuple[Tensor, Tensor]]:
     """What the layer gave and the gradient of the score with respect to it, for each of its runs."""
     kept: list[Tensor] = []
 
@@ -109,7 +109,7 @@ def straightened(passages: Tensor, mirrors: Sequence[tuple[int, ...]]) -> Tensor
     return sum(maps.flip(axes) for maps, axes in zip(by_view, mirrors, strict=True))  # type: ignore[return-value]
 
 
-def _turned_back(pictures: Tensor, question: Question) -> Tensor:
+def _turned_back(pictures: Tensor, question: AttributionTarget) -> Tensor:
     """The map of the sample from those of it in all orientations, which add up."""
     turns = question.orientations
     if len(pictures) != len(turns):

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from geovision.errors import OptionError, nearest
 
-__all__ = ["COMPLETE_METHODS", "LAYER_METHODS", "METHODS", "Method", "Settings"]
+__all__ = ["COMPLETE_METHODS", "LAYER_METHODS", "METHODS", "AttributionConfig", "Method"]
 
 Method = Literal["gradcam", "layercam", "integrated-gradients", "deeplift", "occlusion"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -27,7 +27,7 @@ _SERVES = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class AttributionConfig:
     """How one answer is explained; None leaves a choice to the method.
 
     Args:

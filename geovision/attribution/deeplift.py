@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from geovision.attribution.layers import views
-from geovision.attribution.target import Question
+from geovision.attribution.target import AttributionTarget
 from geovision.errors import MissingExtraError, OptionError
 
 __all__ = ["deeplift"]
 
 
-def deeplift(question: Question, layer: str) -> Tensor:
+def deeplift(question: AttributionTarget, layer: str) -> Tensor:
     """Contribution of each value of a layer to what is explained (Shrikumar et al. 2017, arXiv:1704.02685).
 
     Differences from the baseline are followed from the layer to the answer; what lies before it is only run.
@@ -63,7 +63,7 @@ def deeplift(question: Question, layer: str) -> Tensor:
     return found.detach()[0]
 
 
-def _runs(question: Question, layer: str) -> int:
+def _runs(question: AttributionTarget, layer: str) -> int:
     """How often a layer runs for one sample."""
     runs: list[None] = []
     module = question.model.network.get_submodule(layer)
@@ -79,7 +79,7 @@ def _runs(question: Question, layer: str) -> int:
 class _Asked(nn.Module):
     """A question as a module, for what hooks modules."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: AttributionTarget) -> None:
         super().__init__()
         self.model, self._question = question.model, question
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from geovision.attribution.result import Completeness
-from geovision.attribution.target import Question
+from geovision.attribution.target import AttributionTarget
 from geovision.errors import MissingExtraError, OptionError
 from geovision.spec import InputSpec
 
@@ -23,7 +23,7 @@ TOLERANCE = 0.01
 
 
 def integrated_gradients(
-    question: Question, *, steps: int | None, batch_size: int
+    question: AttributionTarget, *, steps: int | None, batch_size: int
 ) -> tuple[list[Tensor], int]:
     """Contribution of each value of each input (Sundararajan et al. 2017, arXiv:1703.01365).
 
@@ -52,7 +52,7 @@ def integrated_gradients(
     return parts, count
 
 
-def _on_the_line(question: Question, rule: str, points: int, batch_size: int) -> list[Tensor]:
+def _on_the_line(question: AttributionTarget, rule: str, points: int, batch_size: int) -> list[Tensor]:
     found = _captum().IntegratedGradients(question.score).attribute(
         question.tensors, baselines=question.baselines, n_steps=points, method=rule,
         internal_batch_size=batch_size,
@@ -60,16 +60,18 @@ def _on_the_line(question: Question, rule: str, points: int, batch_size: int) ->
     return [part.detach()[0] for part in found]
 
 
-def _is_incomplete(question: Question, parts: list[Tensor]) -> bool:
+def _is_incomplete(question: AttributionTarget, parts: list[Tensor]) -> bool:
     return completeness(question, parts).relative_error > TOLERANCE
 
 
-def completeness(question: Question, parts: list[Tensor]) -> Completeness:
+def completeness(question: AttributionTarget, parts: list[Tensor]) -> Completeness:
     """How far contributions add up to the difference from the baseline."""
     return Completeness(sum(float(part.double().sum()) for part in parts), question.difference)
 
 
-def occlusion(question: Question, *, window: int | None, stride: int | None, batch_size: int) -> list[Tensor]:
+def occlusion(
+    question: AttributionTarget, *, window: int | None, stride: int | None, batch_size: int
+) -> list[Tensor]:
     """Fall of the score where a patch is taken away (Zeiler and Fergus 2014, arXiv:1311.2901).
 
     A patch has all channels and is set to the baseline. A cell has the mean over the patches that cover

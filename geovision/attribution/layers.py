@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovision.attribution.target import Question
+from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError, nearest
 
 __all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
@@ -27,7 +27,7 @@ _MOST_NAMES = 40
 Run = Callable[[], Tensor]
 
 
-def chosen_layer(question: Question, wanted: str | None) -> str:
+def chosen_layer(question: AttributionTarget, wanted: str | None) -> str:
     """Name of the layer to read: the one that is wanted, or the network's own choice.
 
     Raises:
@@ -59,7 +59,7 @@ def named_layer(network: nn.Module) -> str | None:
     return f"{prefix}.{own}" if prefix and own else own
 
 
-def map_layers(question: Question) -> list[str]:
+def map_layers(question: AttributionTarget) -> list[str]:
     """Names of the layers that give maps of more than one cell, in the order in which they run."""
     network = question.model.network
     found: dict[str, None] = {}

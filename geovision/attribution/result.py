@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision._atomic_io import write_files
-from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, Settings
+from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, AttributionConfig
 from geovision.attribution.geometry import Window
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Explanation:
     label: str
     logit: float
     probability: float | None
-    settings: Settings
+    settings: AttributionConfig
     inputs: Mapping[str, InputMap]
     scalars: Mapping[str, float] = field(default_factory=dict)
     completeness: Completeness | None = None

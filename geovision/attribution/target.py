@@ -17,7 +17,15 @@ from geovision.models.input_items import Loaded
 from geovision.models.layers.normalization import physical
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, MaskTarget
 
-__all__ = ["ORIENTATIONS", "Orientation", "Question", "answering", "baseline", "check_target", "is_map"]
+__all__ = [
+    "ORIENTATIONS",
+    "AttributionTarget",
+    "Orientation",
+    "answering",
+    "baseline",
+    "check_target",
+    "is_map",
+]
 
 
 def check_target(model: GeoModel, target: str | None) -> None:
@@ -94,7 +102,7 @@ def answering(model: GeoModel) -> Iterator[None]:
             module.training = True
 
 
-class Question:
+class AttributionTarget:
     """Why this class, for this sample?
 
     Of a map as an answer, the mean over its cells is explained, of those that mean something: of the logit
@@ -145,7 +153,7 @@ class Question:
         self.logit = float(self.score_of(output))
         self.probability = self._probability(output.values)
 
-    def of(self, model: GeoModel) -> Question:
+    def of(self, model: GeoModel) -> AttributionTarget:
         """The same question of another model."""
         other = copy.copy(self)
         other.model = model

@@ -14,7 +14,7 @@ from geovision.cli._output import say
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:
-    from geovision.inference import Reading
+    from geovision.allsky import FrameConfig
     from geovision.readers.allsky import Circle, Stretch
 
 __all__ = [
@@ -67,18 +67,18 @@ SiteOption = Annotated[
 def declared(
     pattern: str | None, channels: Channels | None, stretch: Sequence[str] | None,
     circle: Sequence[str] | None, site: Sequence[str] | None,
-) -> Reading:  # fmt: skip
+) -> FrameConfig:  # fmt: skip
     """What the options declare, without what is to be found in a survey.
 
     Raises:
         OptionError: One that cannot be understood.
     """
-    from geovision.inference import Reading
+    from geovision.allsky import FrameConfig
     from geovision.readers.allsky import NamePattern
 
     if pattern is not None:
         NamePattern(pattern)
-    return Reading(
+    return FrameConfig(
         pattern,
         channels.value if channels else None,
         _table("--stretch", "LOW:HIGH", [text for text in stretch or () if text != ESTIMATE], _stretch),
@@ -88,15 +88,15 @@ def declared(
 
 
 def surveyed(
-    reading: Reading, source: Sequence[str], out: Path, stretch: Sequence[str] | None,
+    reading: FrameConfig, source: Sequence[str], out: Path, stretch: Sequence[str] | None,
     circle: Sequence[str] | None,
-) -> Reading:  # fmt: skip
+) -> FrameConfig:  # fmt: skip
     """The same with what the options leave to a survey: as the table has it, or found now and told."""
     wanted = {ESTIMATE: ESTIMATE in (stretch or ()), FIND: FIND in (circle or ())}
     if not any(wanted.values()):
         return reading
     from geovision.allsky.camera_calibration import survey
-    from geovision.allsky.frames import Reading as Stored
+    from geovision.allsky.frames import FrameConfig as Stored
     from geovision.inference.table import Table
 
     table = Table(out)
@@ -164,7 +164,7 @@ def _numbers(text: str, between: str, number: tuple[int, ...]) -> list[float]:
     return values
 
 
-def _told(reading: Reading) -> str:
+def _told(reading: FrameConfig) -> str:
     """Stretches and circles as they would be declared."""
     parts = [
         f"--stretch {f'{camera}=' if camera else ''}{each.low:g}:{each.high:g}"

@@ -26,7 +26,7 @@ from geovision.cli.predict import ArithmeticOption, Precision
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:
-    from geovision.inference import Progress, Summary, Workers
+    from geovision.inference import ExecutorConfig, Progress, Summary
 
 __all__ = ["register"]
 
@@ -97,7 +97,7 @@ def archive(
     reading = surveyed(reading, source, out, stretch, circle)
     try:
         with _shown() as progress:
-            summary = api.archive(
+            summary = api.predict_archive(
                 opened, source, out, reading=reading, workers=who, files_a_shard=files_a_shard,
                 batch_size=batch_size, precision=precision.value, progress=progress,
             )  # fmt: skip
@@ -109,15 +109,15 @@ def archive(
         raise typer.Exit(1)
 
 
-def _workers(count: int | None, scheduler: str | None, memory: str | None) -> Workers | None:
-    from geovision.inference import Workers
+def _workers(count: int | None, scheduler: str | None, memory: str | None) -> ExecutorConfig | None:
+    from geovision.inference import ExecutorConfig
     from geovision.inference.executor import cores
 
     if scheduler and (count is not None or memory):
         raise OptionError("--scheduler has workers of its own; leave out --workers and --memory")
     if count == 0 and memory:
         raise OptionError("--memory is of processes apart; with --workers 0 there is none")
-    return Workers(cores() if count is None else count, scheduler, memory)
+    return ExecutorConfig(cores() if count is None else count, scheduler, memory)
 
 
 def _tell(summary: Summary, form: Format) -> None:

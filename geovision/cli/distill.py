@@ -71,7 +71,7 @@ def distill(
         dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task
     )
     samples = _as_taken_by(taught_by, samples)
-    opened = api.create(student, arch={"factor": factor} if factor else None, **samples.options())
+    opened = api.create(student, model_args={"factor": factor} if factor else None, **samples.options())
     samples, held_back = _hold_back(samples, validation, dataset, data, opened, chosen.seed)
     folder = out or Path("runs") / f"{opened.spec.name}-distilled"
     say(

@@ -84,13 +84,20 @@ def explain(
     others are explained, and the exit code is 1. Of several files whose contributions add up,
     means.METHOD.csv and .png have what each channel adds on the mean, and what is lost without each source.
     """
-    from geovision.attribution import COMPLETE_METHODS, TOLERANCE, Settings, Tally, check, explain_source
+    from geovision.attribution import (
+        COMPLETE_METHODS,
+        TOLERANCE,
+        AttributionConfig,
+        AttributionSummary,
+        check,
+        explain_source,
+    )
     from geovision.models.input_items import attribute_of, iter_sources
 
-    settings = Settings(method.value, layer, steps, window, stride, batch_size, orientations)
+    settings = AttributionConfig(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
     check(opened, target=target, settings=settings)
-    names, unreadable, tally = FileNames(f".{method.value}"), [], Tally()
+    names, unreadable, tally = FileNames(f".{method.value}"), [], AttributionSummary()
 
     def rows() -> Iterator[dict[str, Any]]:
         from geovision.errors import InputError

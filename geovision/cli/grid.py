@@ -58,7 +58,7 @@ def grid(
     Coordinates, calendar, attributes and members are kept. Files are read and written piece by piece, so that
     they may be larger than memory. Days that are missing everywhere stay missing.
     """
-    from geovision.inference._predict_grid import apply_to_grids
+    from geovision.inference._predict_grid import predict_grid
 
     opened = open_model(model, weights)
     files = {"precipitation": rain, **named(field or (), "--field", "NAME=FILE", str)}
@@ -66,7 +66,7 @@ def grid(
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("fields", total=None)
-        summary = apply_to_grids(
+        summary = predict_grid(
             opened, files, out, units=named(units or (), "--units", "NAME=UNIT", str),
             select=named(select or (), "--select", "NAME=AXIS:NUMBER", _selection),
             variables=named(variable or (), "--variable", "NAME=VARIABLE", str),

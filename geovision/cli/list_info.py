@@ -65,7 +65,7 @@ def _row(name: str) -> dict[str, Any]:
     return {
         "model": name,
         "task": spec.task,
-        "parameters": spec.parameters,
+        "parameters": spec.num_parameters,
         "weights": [weight.tag for weight in spec.weights],
         "fit": spec.fit,
         "note": spec.note,
@@ -94,10 +94,10 @@ def describe(spec: ModelSpec, task: Task) -> dict[str, Any]:
         "inputs": [dataclasses.asdict(each) for each in spec.inputs or task.inputs],
         "optional_measurements": [dataclasses.asdict(channel) for channel in task.scalars],
         "target": dataclasses.asdict(task.target),
-        "parameters": spec.parameters,
+        "parameters": spec.num_parameters,
         "fit": spec.fit,
-        "architecture": dict(spec.arch),
-        "architecture_mark": spec.mark,
+        "architecture": dict(spec.model_args),
+        "architecture_mark": spec.evidence,
         "note": spec.note,
         "capabilities": sorted(spec.capabilities),
         "recipe": dataclasses.asdict(spec.recipe or task.recipe) if spec.fit == "gradient" else None,
@@ -116,9 +116,9 @@ def _published(spec: ModelSpec, task: Task) -> list[Reference]:
 def _page(spec: ModelSpec, task: Task) -> Iterator[str]:
     yield spec.name
     yield task.question
-    size = f"{spec.parameters:,} trainable parameters" if spec.parameters else "size not counted here"
+    size = f"{spec.num_parameters:,} trainable parameters" if spec.num_parameters else "size not counted here"
     yield f"{size}; {spec.note}" if spec.note else size
-    yield f"architecture: {spec.mark}"
+    yield f"architecture: {spec.evidence}"
     yield from _section("inputs", [line for each in spec.inputs or task.inputs for line in _input(each)])
     yield from _section("optional measurements", [_channel(channel) for channel in task.scalars])
     yield from _section("answer", _target(task.target))
@@ -182,7 +182,7 @@ def _recipe(recipe: Recipe) -> list[str]:
             f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, rate {stage.lr:g}{head}, "
             f"weight decay {stage.weight_decay:g}, batches of {stage.batch_size}, {stage.schedule}{size}"
         )
-    return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.mark}"]
+    return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.evidence}"]
 
 
 def _weights(spec: ModelSpec, task: Task) -> list[str]:

@@ -115,9 +115,9 @@ class _Maps:
     """The files of answers that are maps."""
 
     def __init__(self, folder: Path, model: GeoModel) -> None:
-        from geovision.inference import AnswerFiles
+        from geovision.inference import PredictionWriter
 
-        self.files = AnswerFiles(folder, model)
+        self.files = PredictionWriter(folder, model)
         self.names = FileNames()
 
     def save(self, answer: Prediction) -> str:

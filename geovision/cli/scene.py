@@ -17,7 +17,7 @@ from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
 from geovision.cli.explain import Method
 
 if TYPE_CHECKING:
-    from geovision.inference import SceneSummary
+    from geovision.sar import SceneSummary
 
 __all__ = ["register"]
 
@@ -91,10 +91,10 @@ def scene(
     Prints the detections. Memory does not grow with the scene.
     """
     opened = open_model(model, weights)
-    from geovision.inference import Declared, Workers
-    from geovision.sar import scene as run
+    from geovision.inference import ExecutorConfig
+    from geovision.sar import SceneConfig, predict_scene
 
-    declared = Declared(
+    declared = SceneConfig(
         None if quantity is None else quantity.value,
         bands=band_numbers(bands) if bands else None, limits=decibel_limits(limits) if limits else {},
         nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
@@ -106,10 +106,10 @@ def scene(
         return api.explain(opened, window, method=explain.value).plot()
 
     with _bars() as progress:
-        summary = run(
+        summary = predict_scene(
             opened, source, out, declared, overlap=overlap, least_valid=least_valid, threshold=threshold,
             separation=None if separation is None else separation * 1000, masks=masks, batch_size=batch_size,
-            workers=Workers(workers, scheduler), progress=progress, why=why if explain else None,
+            workers=ExecutorConfig(workers, scheduler), progress=progress, why=why if explain else None,
         )  # fmt: skip
     write_rows(_rows(summary), _columns(masks), form)
     _say(summary)

@@ -45,7 +45,7 @@ def serve(
 
     Pictures are answered in memory, neither written to disk nor logged. /openapi.json describes the API.
     """
-    from geovision.serve import Address, Limits, server
+    from geovision.serve import Address, Limits, run
 
     if entry := check_name(model):
         entry.check_exportable()
@@ -54,7 +54,7 @@ def serve(
         bytes_a_picture=round(1e6 * max_megabytes), pixels_a_picture=round(1e6 * max_megapixels),
         rate=rate, workers=workers,
     )  # fmt: skip
-    server(
+    run(
         partial(open_model, model, weights), address, mode="device" if offline else "server", limits=limits,
         int8=int8, ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
     )  # fmt: skip

@@ -126,7 +126,7 @@ def train(
     opened = api.create(
         model, classes=_own_classes(spec, samples), backbone_weights=backbone_weights,
         scalars=scalars or (), size=(size, size) if size else None, head=head,
-        arch={"factor": factor} if factor else None, **samples.options(),
+        model_args={"factor": factor} if factor else None, **samples.options(),
     )  # fmt: skip
     samples = _as_taken_by(opened, samples)
     samples, held_back = _hold_back(samples, validation, dataset, data, opened, chosen.seed)
@@ -272,7 +272,7 @@ def _hold_back(
             held_back = api.load_dataset(dataset, root, split="val", task=model.task.name)
             return samples, _as_taken_by(model, held_back)
     try:
-        return samples.split_by_unit(fraction or 0.1, seed=seed)
+        return samples.group_split(fraction or 0.1, seed=seed)
     except DatasetError as error:
         raise DatasetError(f"{error}; --validation 0 holds none back") from error
 
@@ -296,10 +296,10 @@ def _as_taken_by(model: GeoModel, samples: GeoDataset) -> GeoDataset:
     from geovision.datasets.paired_grids import GridPairs
 
     if isinstance(samples, GridPairs):
-        return samples.with_predictors(model.options.predictors)
+        return samples.with_predictors(model.config.predictors)
     if not isinstance(samples, ImageDataset):
         return samples
-    samples = samples.with_scalars(model.options.scalars)
+    samples = samples.with_scalars(model.config.scalars)
     size = model.inputs[0].size
     return samples.with_size(size) if size else samples
 

@@ -129,7 +129,7 @@ class AuditReport:
                     for group, photos in self.disagreeing.items()
                 },
             },
-            "traps": list(self.card.traps),
+            "traps": list(self.card.caveats),
         }
 
     def text(self) -> str:
@@ -150,8 +150,8 @@ class AuditReport:
             parts.append(
                 "Groups whose labels disagree\n" + _lines(map(self._with_labels, self.disagreeing.values()))
             )
-        if self.card.traps:
-            parts.append("Known beforehand\n" + _lines(self.card.traps))
+        if self.card.caveats:
+            parts.append("Known beforehand\n" + _lines(self.card.caveats))
         return "\n\n".join(parts) + "\n"
 
     def _with_labels(self, photos: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What every data set is: samples in physical units, each with the unit that splits keep together."""
+"""What every data set is: samples in physical units, each with the group that splits keep together."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Sample(TypedDict):
         valid: By input name, which values are there (bool, the input's shape), and under "target"
             which labels are (the target's shape); absent: all.
         target: Class index (int64 scalar), or mask or field ``(channel, y, x)``.
-        unit: What a split must not cut: near-duplicate group, night, pass, storm day, winter.
+        group: What a split must not cut: near-duplicate group, night, pass, storm day, winter.
         source: Where it was read from.
     """
 
     inputs: dict[str, Tensor]
     valid: dict[str, Tensor]
     target: Tensor
-    unit: str
+    group: str
     source: str
 
 
@@ -52,7 +52,7 @@ class DatasetCard:
         source: DOI or address.
         licence: Terms of the data.
         citation: How its authors want to be cited.
-        split_unit: What a split must keep together, in words.
+        split_group: What a split must keep together, in words.
         layout: Folder and file names, as its authors ship them.
         traps: What misleads those who do not know the data.
     """
@@ -62,9 +62,9 @@ class DatasetCard:
     source: str
     licence: str
     citation: str
-    split_unit: str
+    split_group: str
     layout: str
-    traps: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,7 +78,7 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     card: ClassVar[DatasetCard]
     task: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ()
-    remote: ClassVar[DataverseRecord | tuple[RemoteFile, ...] | None] = None
+    downloads: ClassVar[DataverseRecord | tuple[RemoteFile, ...] | None] = None
     """Where `geovision download` takes it from; None: only by hand, as its card says."""
     merging: ClassVar[ClassMerging | None] = None
     """How a model of the task's own classes is scored here; None: only one with the same classes."""
@@ -96,12 +96,12 @@ class GeoDataset(Dataset[Sample], abc.ABC):
 
     @property
     @abc.abstractmethod
-    def units(self) -> Sequence[str]:
-        """The split unit of each sample, without reading it."""
+    def groups(self) -> Sequence[str]:
+        """The split group of each sample, without reading it."""
 
     @property
     def follows(self) -> Sequence[bool] | None:
-        """Of each sample whether it is the day after the one before it, in the same unit; None where samples
+        """Of each sample whether it is the day after the one before it, in the same group; None where samples
         are no days."""
         return None
 
@@ -124,19 +124,19 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         """Write `n` generated samples in this very layout under `root`, so that the real reader
         reads them back. The same seed gives the same files."""
 
-    def split_by_unit(self, fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
-        """(training, held back), no unit in both, about `fraction` of the units held back.
+    def group_split(self, fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
+        """(training, held back), no group in both, about `fraction` of the groups held back.
 
         Raises:
-            DatasetError: There are fewer than two units.
+            DatasetError: There are fewer than two groups.
         """
-        names = sorted(set(self.units))
+        names = sorted(set(self.groups))
         if len(names) < 2:
-            raise DatasetError(f"{self.card.name}: {len(names)} unit; two or more are needed to split")
+            raise DatasetError(f"{self.card.name}: {len(names)} group; two or more are needed to split")
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
         count = min(max(round(fraction * len(names)), 1), len(names) - 1)
         held = {names[index] for index in order[:count]}
-        chosen = [unit in held for unit in self.units]
+        chosen = [group in held for group in self.groups]
         return (
             self.subset([index for index, back in enumerate(chosen) if not back]),
             self.subset([index for index, back in enumerate(chosen) if back]),
@@ -155,7 +155,7 @@ def as_taken(data: GeoDataset, given: InputSpec) -> GeoDataset:
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Stack samples to a batch: tensors along a new first axis, units and sources as lists.
+    """Stack samples to a batch: tensors along a new first axis, groups and sources as lists.
 
     A mask that only some samples have is filled with True for the others; an optional input that
     only some have is filled with 0 and marked missing.
@@ -175,7 +175,7 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         "inputs": inputs,
         "valid": valid,
         "target": target,
-        "unit": [sample["unit"] for sample in samples],
+        "group": [sample["group"] for sample in samples],
         "source": [sample["source"] for sample in samples],
     }
 

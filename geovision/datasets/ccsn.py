@@ -45,9 +45,9 @@ class CCSN(ImageDataset):
         licence="see its Dataverse record; the authors of the photos are not named",
         citation="Zhang, Liu, Zhang and Song 2018, CloudNet: ground-based cloud classification with deep "
         "convolutional neural network, doi:10.1029/2018GL077787",
-        split_unit="near-duplicate group",
+        split_group="near-duplicate group",
         layout="a folder a genus, Ac As Cb Cc Ci Cs Ct Cu Ns Sc St, with photos like Ac/Ac-N001.jpg",
-        traps=(
+        caveats=(
             "Near-duplicates: one photo in seven has a near-copy in the set, so a split by photo tests on "
             "what was trained on.",
             "Label conflicts: about one photo in ten has a near-copy that is filed under another genus. "

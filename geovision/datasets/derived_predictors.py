@@ -63,17 +63,17 @@ def placed(name: str) -> tuple[str, int]:
     return name, 0
 
 
-def neighbours(field: xr.DataArray, units: list[str]) -> dict[int, NDArray[np.integer]]:
+def neighbours(field: xr.DataArray, groups: list[str]) -> dict[int, NDArray[np.integer]]:
     """Position of the day before (-1), of the day itself (0) and of the day after (1) of each day of a field;
-    -1 where it is not there, or in another unit of splits.
+    -1 where it is not there, or in another group of splits.
 
     Args:
-        units: That of each day.
+        groups: That of each day.
     """
     times = field.indexes["time"]
     count = len(times)
     follows = np.zeros(count + 1, dtype=bool)  # whether the day is the one after that before it
     hours = np.array([(later - earlier).total_seconds() / 3600 for earlier, later in pairwise(times)])
-    follows[1:count] = (np.abs(hours - 24) < 1) & (np.array(units[1:]) == np.array(units[:-1]))
+    follows[1:count] = (np.abs(hours - 24) < 1) & (np.array(groups[1:]) == np.array(groups[:-1]))
     here = np.arange(count)
     return {-1: np.where(follows[:-1], here - 1, -1), 0: here, 1: np.where(follows[1:], here + 1, -1)}

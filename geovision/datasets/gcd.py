@@ -102,9 +102,9 @@ class GCD(_SevenSkyTypes):
         licence="free for research under the GCD Agreement, to be accepted by a person",
         citation="Liu, Duan, Zhang, Cao and Durrani 2022, Ground-based remote sensing cloud classification "
         "via context graph attention network, IEEE TGRS 60, doi:10.1109/TGRS.2021.3063255",
-        split_unit="near-duplicate group; the official split does not keep it",
+        split_group="near-duplicate group; the official split does not keep it",
         layout=_LAYOUT,
-        traps=(
+        caveats=(
             _TYPES_TRAP,
             "The official split is not clean: a public audit of a copy counts 159 groups of equal files, 156 "
             "of them with members in both training and test. Look at `geovision audit gcd ROOT`.",
@@ -137,10 +137,10 @@ class MGCD(_SevenSkyTypes):
         licence="free for research under the MGCD Agreement, to be accepted by a person",
         citation="Liu et al. 2020, Multi-evidence and multi-modal fusion network for ground-based cloud "
         "recognition, Remote Sensing 12, 464, doi:10.3390/rs12030464",
-        split_unit="near-duplicate group; frames of one camera at one place, so really the day, which is "
+        split_group="near-duplicate group; frames of one camera at one place, so really the day, which is "
         "not given",
         layout=f"{_LAYOUT} (the photos; inferred, the authors document only the tables)",
-        traps=(
+        caveats=(
             _TYPES_TRAP,
             "One fisheye camera at one place, 2017 to 2018: what is learnt here is also its lens, its "
             "horizon and its weather.",

@@ -46,12 +46,12 @@ class HailSamples(GeoDataset):
         split: ``"test"``: the years `test_years`; ``"train"``: all others; None: both.
         size: (height, width) of the middle part that is taken, points; None: all of it.
         test_years: Years of the test split.
-        unit: What a split keeps together: a storm ``"day"``, from 6 to 6 hours local solar time, or a
+        group_by: What a split keeps together: a storm ``"day"``, from 6 to 6 hours local solar time, or a
             ``"year"``.
 
     Raises:
         DatasetError: No such folder, no samples in it, or a name that does not say when and where.
-        OptionError: No such split or unit.
+        OptionError: No such split or group.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -60,10 +60,10 @@ class HailSamples(GeoDataset):
         source="your own radar grids, AGRI files, ERA5 and elevation; the published set is not public",
         licence="of what they are built from",
         citation="Zhang et al. 2024, HINet, doi:10.12347/j.ycyk.20240520002, for the composition",
-        split_unit="storm day: from 6 to 6 hours of local solar time; unit='year' keeps a year together",
+        split_group="storm day: from 6 to 6 hours of local solar time; group_by='year' keeps a year together",
         layout="hail_20230617T083000_N3050_E11200.nc: the time of the last window, UTC, and the middle of "
         "the grid in hundredths of a degree; NetCDF or Zarr",
-        traps=(
+        caveats=(
             "The label is computed from reflectivity, which is also an input: scores say how well a model "
             "follows a rule, not how well it knows hail from the ground.",
             "Samples of one day show the same storms minutes apart. Random splits leak.",
@@ -79,13 +79,13 @@ class HailSamples(GeoDataset):
 
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-        test_years: Sequence[int] = TEST_YEARS, unit: Literal["day", "year"] = "day",
+        test_years: Sequence[int] = TEST_YEARS, group_by: Literal["day", "year"] = "day",
     ) -> None:  # fmt: skip
         if split not in (None, *self.splits):
             raise OptionError(f"split {split!r} is not known; choose {' or '.join(self.splits)}")
-        if unit not in ("day", "year"):
-            raise OptionError(f"unit {unit!r} is not known; choose day or year")
-        self.root, self.size, self.unit = Path(root), size, unit
+        if group_by not in ("day", "year"):
+            raise OptionError(f"group_by={group_by!r} is not known; choose day or year")
+        self.root, self.size, self.group_by = Path(root), size, group_by
         files = _found(self.root)
         names = [_named(path) for path in files]
         chosen = [i for i, name in enumerate(names) if split is None or
@@ -103,8 +103,8 @@ class HailSamples(GeoDataset):
         return len(self.paths)
 
     @property
-    def units(self) -> Sequence[str]:
-        return [day if self.unit == "day" else day[:4] for day in self._days]
+    def groups(self) -> Sequence[str]:
+        return [day if self.group_by == "day" else day[:4] for day in self._days]
 
     @functools.cached_property
     def terrain(self) -> list[str]:
@@ -139,7 +139,7 @@ class HailSamples(GeoDataset):
                   for name, (values, _) in arrays.items()}  # fmt: skip
         label = _middle(torch.from_numpy(held.label)[None], self.size, path)
         return Sample(inputs=inputs, valid=valid | {"target": label >= 0}, target=(label == 1).float(),
-                      unit=self.units[index], source=str(path))  # fmt: skip
+                      group=self.groups[index], source=str(path))  # fmt: skip
 
     def read(self, index: int) -> HailSample:
         """A sample as it stands in its file, with its times, its grid and the ages of its sources."""

@@ -33,9 +33,9 @@ class HBMCD(ImageDataset):
         source="https://github.com/SadaharuZL/HuaYun-BJUT-MIP-Cloud-Dataset",
         licence="no licence is stated; its authors send the password of the archive on request",
         citation="HuaYun-BJUT-MIP Cloud Dataset, Beijing University of Technology and Huayun Sounding",
-        split_unit="near-duplicate group; frames of one camera, so really the day, which is not given",
+        split_group="near-duplicate group; frames of one camera, so really the day, which is not given",
         layout=_LAYOUT,
-        traps=(
+        caveats=(
             "The layout is inferred, not documented.",
             "Instruments of one maker. If they stand still, as such instruments do, frames minutes apart "
             "look alike, and a split by photo tests on what was trained on.",

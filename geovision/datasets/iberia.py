@@ -82,10 +82,10 @@ class IberiaWinters(GridPairs):
         licence="E-OBS for non-commercial research and education; see climate4R for the others",
         citation="Cornes et al. 2018, doi:10.1029/2017JD028200 (E-OBS); Kalnay et al. 1996 (NCEP); "
         "Iturbide et al. 2019 (climate4R)",
-        split_unit="winter, by the year of its January",
+        split_group="winter, by the year of its January",
         layout="EOBS_Iberia_pr.nc and NCEP_Iberia_{pr,tas,psl,ta850,hus850}.nc, the same of CMIP5, "
         "CORDEX_Iberia_pr.nc",
-        traps=(
+        caveats=(
             "No file says its units: rain of E-OBS and CORDEX is in mm/day, of NCEP and CMIP5 in kg m-2 s-1.",
             "CMIP5 and CORDEX run freely: their days are not those of E-OBS, though they have dates.",
             "CORDEX is on a rotated grid whose axes are named as if they were geographic.",
@@ -144,9 +144,9 @@ class IberiaCorrection(IberiaWinters):
         source=IberiaWinters.card.source,
         licence=IberiaWinters.card.licence,
         citation=IberiaWinters.card.citation,
-        split_unit=IberiaWinters.card.split_unit,
+        split_group=IberiaWinters.card.split_group,
         layout=IberiaWinters.card.layout,
-        traps=IberiaWinters.card.traps,
+        caveats=IberiaWinters.card.caveats,
     )
     task: ClassVar[str] = "biascorrect"
 

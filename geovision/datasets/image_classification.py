@@ -44,14 +44,14 @@ class ImageRecord:
     Attributes:
         path: The file.
         label: Code of its class, or "" where it has none that counts.
-        unit: What a split must not cut; "": its near-duplicate group.
+        group: What a split must not cut; "": its near-duplicate group.
         split: Official split; "" where there is none.
         scalars: Measurements that are there, by channel name, in the unit of the channel.
     """
 
     path: Path
     label: str
-    unit: str = ""
+    group: str = ""
     split: str = ""
     scalars: Mapping[str, float] = field(default_factory=dict)
 
@@ -160,7 +160,7 @@ class ImageDataset(GeoDataset):
             inputs=inputs,
             valid=valid,
             target=torch.tensor(self._all_labels[number]),
-            unit=self._unit(number),
+            group=self._group(number),
             source=str(record.path),
         )
 
@@ -214,9 +214,10 @@ class ImageDataset(GeoDataset):
         return self._names_of(self.paths)
 
     @property
-    def groups(self) -> list[str]:
-        """The near-duplicate group of each photo. Found when first asked for, which reads every
-        file once; all subsets share what was found.
+    def near_duplicate_groups(self) -> list[str]:
+        """Near-duplicate group of each photo, found at the first access.
+
+        Finding the groups reads every file once. All subsets share the result.
 
         Raises:
             DatasetError: Files that cannot be read, all of them named.
@@ -230,37 +231,37 @@ class ImageDataset(GeoDataset):
         return self._found["groups"]
 
     @property
-    def units(self) -> list[str]:
-        """What a split must not cut, for each photo: its own unit, or its near-duplicate group."""
-        return [self._unit(int(number)) for number in self._index]
+    def groups(self) -> list[str]:
+        """What a split must not cut, for each photo: its own group, or its near-duplicate group."""
+        return [self._group(int(number)) for number in self._index]
 
-    def _unit(self, number: int) -> str:
-        return self._records[number].unit or self._groups_of_all()[number]
+    def _group(self, number: int) -> str:
+        return self._records[number].group or self._groups_of_all()[number]
 
     def soft_targets(self) -> np.ndarray:
         """Mean of the one-hot labels within each near-duplicate group of these very samples;
         float32 ``(n, class)``. One picture filed under two classes gets half of each."""
         onehot = np.eye(len(self.target.classes), dtype=np.float32)[self.labels]
-        _, group = np.unique(self.groups, return_inverse=True)
+        _, group = np.unique(self.near_duplicate_groups, return_inverse=True)
         total = np.zeros((group.max() + 1, onehot.shape[1]), dtype=np.float32)
         np.add.at(total, group, onehot)
         return (total / total.sum(axis=1, keepdims=True))[group]
 
     def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[Split]:
-        """`k` pairs of (training, test) positions, classes spread evenly, no unit on both sides.
+        """`k` pairs of (training, test) positions, classes spread evenly, no group on both sides.
 
         Args:
-            grouped: False ignores the units, as most published splits do, and so tests on near-copies
+            grouped: False ignores the groups, as most published splits do, and so tests on near-copies
                 of training photos: for measuring how much that flatters, for nothing else.
 
         Raises:
-            DatasetError: There are too few units or photos.
+            DatasetError: There are too few groups or photos.
             MissingExtraError: scikit-learn is not installed.
         """
         from geovision.datasets.splits import as_splits, grouped_folds, random_folds
 
         if grouped:
-            return as_splits(grouped_folds(self.labels, self.units, k=k, seed=seed), k)
+            return as_splits(grouped_folds(self.labels, self.groups, k=k, seed=seed), k)
         return as_splits(random_folds(self.labels, k=k, seed=seed), k)
 
     # --- others made from it ----------------------------------------------------------------------
@@ -338,7 +339,7 @@ class ImageDataset(GeoDataset):
             probabilities=dict(answer.top(5)) if answer else {}, flags=answer.flags if answer else (),
         )  # fmt: skip
 
-    def sheet(self, *, per_class: int = 3) -> Figure:
+    def plot_samples(self, *, per_class: int = 3) -> Figure:
         """A picture sheet: the first few photos of each class that has any."""
         from geovision.plots import picture_sheet
 

@@ -23,7 +23,7 @@ TABLE = "labels.csv"
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                 "test": "test"}  # fmt: skip
-_NEEDED, _OPTIONAL = ("path", "label"), ("unit", "split")
+_NEEDED, _OPTIONAL = ("path", "label"), ("group", "split")
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class PhotoFolder(ImageDataset):
 
     Either folders: ``root/CLASS/…``, at any depth below the class, or the same under ``train``,
     ``val`` and ``test``. Or a table, `root` itself or ``labels.csv`` in it, with the columns ``path``
-    (from the table's folder) and ``label``; if wanted ``unit`` (what a split must not cut: a day, a
+    (from the table's folder) and ``label``; if wanted ``group`` (what a split must not cut: a day, a
     station), ``split``, and any measurement of the task by name, in its unit, empty where missing.
 
     The classes are those found, sorted. Where nothing is said about splits, ``"train"`` is everything.
@@ -55,11 +55,11 @@ class PhotoFolder(ImageDataset):
         source="this machine",
         licence="one's own",
         citation="none",
-        split_unit="the column `unit` of the table, or else the near-duplicate group",
+        split_group="the column `group` of the table, or else the near-duplicate group",
         layout=f"a folder a class, the same under train, val and test, or {TABLE} with columns path, label",
-        traps=(
+        caveats=(
             "Frames of one camera minutes apart are almost the same picture. Name the day or the station in "
-            "the column `unit`, or they stand on both sides of a split.",
+            "the column `group`, or they stand on both sides of a split.",
         ),
     )
     task: ClassVar[str] = "cloud"
@@ -178,7 +178,7 @@ class _Table:
         if split and split not in _SPLIT_NAMES:
             raise DatasetError(f"{self.path}, line {line}: split {split!r}; known: train, val, test")
         return ImageRecord(
-            self.path.parent / cells["path"], cells["label"], unit=cells.get("unit", ""),
+            self.path.parent / cells["path"], cells["label"], group=cells.get("group", ""),
             split=_SPLIT_NAMES.get(split, ""),
             scalars={c.name: self._number(cells[c.name], c, line) for c in measured if cells[c.name]},
         )  # fmt: skip
@@ -193,7 +193,9 @@ class _Table:
             ) from None
         low, high = channel.valid_range
         if not low <= value <= high:
-            slip = next((slip.hint for slip in channel.slips if slip.above < abs(value) <= slip.upto), "")
+            slip = next(
+                (slip.hint for slip in channel.unit_hints if slip.above < abs(value) <= slip.upto), ""
+            )
             raise DatasetError(
                 f"{where}: {cell}, expected {low:g} to {high:g} {channel.unit}"
                 + (f" ({slip})" if slip else "")

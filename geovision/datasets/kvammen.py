@@ -64,10 +64,10 @@ class KvammenAurora(ImageDataset):
         citation="Kvammen, Wickstrøm, McKay and Partamies 2020, Auroral image classification with deep "
         "neural networks, JGR Space Physics 125, doi:10.1029/2020JA027808; frames: Swedish Institute of "
         "Space Physics (IRF)",
-        split_unit="night where a file name begins with the date, else near-duplicate group",
+        split_group="night where a file name begins with the date, else near-duplicate group",
         layout="TrainingImages and TestImages (or TestingImages) with PNG files whose names end in class_0 "
         "to class_6",
-        traps=(
+        caveats=(
             "Which number is which class is known from one third-party program only. `class_sheet` shows "
             "one frame of each number; `class_order=` takes another order.",
             "Frames minutes apart show the same aurora. Nothing says that the published test frames are of "

@@ -78,9 +78,9 @@ class OATH(ImageDataset):
         citation="Clausen and Nickisch 2018, Automatic classification of auroral images from the Oslo "
         "Auroral THEMIS (OATH) data set using machine learning, JGR Space Physics 123, "
         "doi:10.1029/2018JA025274",
-        split_unit="near-duplicate group; the published split does not keep it",
+        split_group="near-duplicate group; the published split does not keep it",
         layout=_LAYOUT,
-        traps=(
+        caveats=(
             "Six classes of what dominates a frame, not the seven forms: a model of those cannot be scored "
             "here, since no sum of them makes one of these.",
             "The published split is by random frame, five times; frames of one display stand on both sides. "

@@ -22,11 +22,11 @@ from geovision.errors import DatasetError, OptionError
 from geovision.readers.grids import (
     GridSource,
     align,
-    brought_to,
     check_finer,
     check_overlap,
     open_source,
-    split_units,
+    regrid_auto,
+    split_groups,
 )  # fmt: skip
 from geovision.readers.grids.times import step_days
 from geovision.spec import FieldTarget, Grid, Grids
@@ -133,13 +133,13 @@ class GridPairs(GeoDataset):
         if any(paired.dropped.values()):
             _log.warning("%s: %s", self.root, paired)
         *parts, observed = paired.fields.values()
-        self._given = {name: brought_to(field, grid) for name, field in zip(fields, parts, strict=True)}
+        self._given = {name: regrid_auto(field, grid) for name, field in zip(fields, parts, strict=True)}
         self._truth = observed
         self.grids = _grids(grid, observed)
         self.channels: tuple[str, ...] = tuple(given)
         by = self.by if self.by != "auto" else _by(observed)
-        self._units = split_units(observed, "winter" if by == "winter" else "year")
-        self._beside = neighbours(observed, self._units)
+        self._groups = split_groups(observed, "winter" if by == "winter" else "year")
+        self._beside = neighbours(observed, self._groups)
         self._whole_days = abs((step_days(observed) or 1.0) - 1) < 1 / 24
         index: Any = observed.indexes["time"]
         self._dates = [
@@ -157,8 +157,8 @@ class GridPairs(GeoDataset):
 
     def _of_years(self, split: str | None) -> list[int]:
         if split is None:
-            return list(range(len(self._units)))
-        years = [int(unit.split()[-1]) for unit in self._units]
+            return list(range(len(self._groups)))
+        years = [int(group.split()[-1]) for group in self._groups]
         found = _YEARS.match(split)
         if not found:
             raise OptionError(
@@ -183,7 +183,7 @@ class GridPairs(GeoDataset):
         there, known = torch.isfinite(fields), torch.isfinite(target)
         return Sample(
             inputs={INPUT: fields.nan_to_num(0.0)}, valid={INPUT: there, "target": known},
-            target=target.nan_to_num(0.0), unit=self._units[day], source=f"{self.root}#{self._dates[day]}",
+            target=target.nan_to_num(0.0), group=self._groups[day], source=f"{self.root}#{self._dates[day]}",
         )  # fmt: skip
 
     def _field(self, given: NDArray[np.floating], day: int, name: str) -> NDArray[np.floating]:
@@ -194,8 +194,8 @@ class GridPairs(GeoDataset):
         return values if at >= 0 else np.full_like(values, np.nan)
 
     @property
-    def units(self) -> Sequence[str]:
-        return [self._units[day] for day in self.days]
+    def groups(self) -> Sequence[str]:
+        return [self._groups[day] for day in self.days]
 
     @property
     def dates(self) -> Sequence[str]:

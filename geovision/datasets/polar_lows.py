@@ -48,12 +48,12 @@ class PolarLows(ImageDataset):
         size: (height, width) of the middle part, pixels; None: the task's, as much ground.
         pixel_size: Metres that a pixel is wide, a whole multiple of the files' 500 m; None: the task's.
             Coarser pixels are means of the counts, see `geovision.readers.sar_png.average_counts`.
-        unit: What a split keeps together: a ``"pass"``, or a ``"date"``, which also keeps the later
+        group_by: What a split keeps together: a ``"pass"``, or a ``"date"``, which also keeps the later
             passes of one day over the same low together.
 
     Raises:
         DatasetError: No such folders, or a name without times.
-        OptionError: No such split or unit, or a pixel size that is no length.
+        OptionError: No such split or group, or a pixel size that is no length.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -63,11 +63,12 @@ class PolarLows(ImageDataset):
         licence="see its DataverseNO record; contains modified Copernicus Sentinel data",
         citation="Grahn and Bianchi 2022, Recognition of polar lows in Sentinel-1 SAR images with deep "
         "learning, IEEE TGRS, arXiv:2203.16401",
-        split_unit="pass of the satellite: pictures that begin within 15 minutes of one another; unit='date' "
+        split_group="pass of the satellite: pictures that begin within 15 minutes of one another; "
+        "group_by='date' "
         "keeps a whole day (UTC) together",
         layout="train and test, each with pos and neg, each with PNG files like "
         "cffe42_20191012T084028_20191012T084212_mos_rgb.png",
-        traps=(
+        caveats=(
             "Three channels, two measurements: red equals green exactly. That they are the cross-polarised "
             "channel, and blue the co-polarised, is inferred from the pictures, not documented.",
             "0 is no data. Land and sea ice are left in.",
@@ -84,11 +85,11 @@ class PolarLows(ImageDataset):
 
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-        pixel_size: float | None = None, unit: Literal["pass", "date"] = "pass",
+        pixel_size: float | None = None, group_by: Literal["pass", "date"] = "pass",
     ) -> None:  # fmt: skip
-        if unit not in ("pass", "date"):
-            raise OptionError(f"unit {unit!r} is not known; choose pass or date")
-        self.unit = unit
+        if group_by not in ("pass", "date"):
+            raise OptionError(f"group_by={group_by!r} is not known; choose pass or date")
+        self.group_by = group_by
         super().__init__(root, split=split, size=None)
         if pixel_size is not None:
             self._check_pixel_size(pixel_size)
@@ -109,10 +110,10 @@ class PolarLows(ImageDataset):
         if not found:
             raise DatasetError(f"{self.root}: {_what_else(self.root)}; expected {self.card.layout}")
         begins = [times_of_name(path)[0] for path, _, _ in found]
-        units = passes(begins) if self.unit == "pass" else [f"{begin:%Y-%m-%d}" for begin in begins]
+        groups = passes(begins) if self.group_by == "pass" else [f"{begin:%Y-%m-%d}" for begin in begins]
         return [
-            ImageRecord(path, code, unit, split)
-            for (path, code, split), unit in zip(found, units, strict=True)
+            ImageRecord(path, code, group, split)
+            for (path, code, split), group in zip(found, groups, strict=True)
         ]
 
     def split_indices(self, split: str) -> Sequence[int]:
@@ -161,7 +162,7 @@ class PolarLows(ImageDataset):
         card = self.target.card(code)
         return card.name.en if card else code
 
-    def sheet(self, *, per_class: int = 3) -> Figure:
+    def plot_samples(self, *, per_class: int = 3) -> Figure:
         """A picture sheet: the first few pictures of each class, whole."""
         from geovision.plots import picture_sheet
 

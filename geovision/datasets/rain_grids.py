@@ -43,9 +43,9 @@ class CoarseRain(GridPairs):
         source="this machine",
         licence="one's own",
         citation="none",
-        split_unit="year, or winter where no day is in summer",
+        split_group="year, or winter where no day is in summer",
         layout=f"{TABLE} with [target] and [given.precipitation], and NetCDF or Zarr beside it",
-        traps=(
+        caveats=(
             "kg m-2 s-1 read as mm/day lies inside every hard range; declare files without units.",
             "A climate model that runs freely has no days in common with the truth, though it has dates.",
             "Days of one winter know one another: a split keeps it whole.",
@@ -92,9 +92,9 @@ class BiasedRain(CoarseRain):
         source="this machine",
         licence="one's own",
         citation="none",
-        split_unit=CoarseRain.card.split_unit,
+        split_group=CoarseRain.card.split_group,
         layout=CoarseRain.card.layout,
-        traps=CoarseRain.card.traps,
+        caveats=CoarseRain.card.caveats,
     )
     task: ClassVar[str] = "biascorrect"
     generated: ClassVar[tuple[str, str]] = ("rain_model.nc", "rain_coarse.nc")

@@ -57,9 +57,9 @@ class SWIMCAT(ImageDataset):
         licence="free for research on request to its authors",
         citation="Dev, Lee and Winkler 2015, Categorization of cloud image patches using an improved "
         "texton-based approach, ICIP 2015",
-        split_unit="near-duplicate group; patches of one frame, which is not given",
+        split_group="near-duplicate group; patches of one frame, which is not given",
         layout=_LAYOUT,
-        traps=(
+        caveats=(
             "The folder names with their letters are inferred from copies in circulation.",
             "Five types of look, not genera: no sum of genera makes one of them.",
             "Patches, not photos: without horizon and scale, element size in degrees cannot be seen.",

@@ -109,10 +109,10 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
     root = folder / f"{task.dataset}-{demo.samples}-seed-{demo.seed}"
     with told.step(f"write {demo.samples} generated samples as {task.dataset} files"):
         adapter.synthetic(root, demo.samples, seed=demo.seed)
-    with told.step(f"read them with {adapter.__name__}, split by {adapter.card.split_unit}"):
+    with told.step(f"read them with {adapter.__name__}, split by {adapter.card.split_group}"):
         data = geovision.load_dataset(task.dataset, root, size=demo.size)
         model = _fresh(task, data)
-        training, held_back = as_taken(data, model.inputs[0]).split_by_unit(_HELD_BACK, seed=demo.seed)
+        training, held_back = as_taken(data, model.inputs[0]).group_split(_HELD_BACK, seed=demo.seed)
     told.say(f"train {model.spec.name} on {len(training)} samples")
     geovision.train(model, training, recipe=demo.recipe, progress=told.show)
     with told.step(f"score it on {len(held_back)} samples held back"):

@@ -18,18 +18,18 @@ from geovision.evaluation.calibration import (
 from geovision.evaluation.classification import ClassReport, score
 from geovision.evaluation.cross_validation import cross_validate
 from geovision.evaluation.dense import GriddedReport
-from geovision.evaluation.dense_predictions import Answers, Several, answers
+from geovision.evaluation.dense_predictions import Answers, EnsembleConfig, answers
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Figure, Report
 
 __all__ = [
     "Answers",
     "ClassReport",
+    "EnsembleConfig",
     "Figure",
     "GriddedReport",
     "Predictions",
     "Report",
-    "Several",
     "answers",
     "calibrate",
     "calibrate_mask",

@@ -27,7 +27,7 @@ def calibrate_on(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> 
 
     Args:
         data: Samples that the model was not trained on and is not scored on: the inner part of a split by
-            unit, as of `GeoDataset.split_by_unit`.
+            group, as of `GeoDataset.group_split`.
 
     Returns:
         ``temperature``, and of masks ``offset``. They are saved with the model, and what they were fitted to
@@ -45,7 +45,7 @@ def calibrate_on(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> 
         found = {"temperature": calibrate(model, collect(model, data, batch_size=batch_size))}
     else:
         raise InputError(f"{model.spec.name} answers with a {model.target.kind}, which has no probability")
-    about: dict[str, Any] = {"data": data.card.name, "samples": len(data), "units": len(set(data.units))}
+    about: dict[str, Any] = {"data": data.card.name, "samples": len(data), "groups": len(set(data.groups))}
     model.training_record = {**model.training_record, "calibration": about | found}
     return found
 
@@ -148,7 +148,7 @@ def calibrate_mask(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -
 
     Args:
         data: Samples that the model was not trained on and is not scored on: the inner part of a split by
-            unit, as of `GeoDataset.split_by_unit`.
+            group, as of `GeoDataset.group_split`.
 
     Returns:
         Temperature and offset, which are saved with the model.

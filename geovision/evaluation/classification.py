@@ -154,7 +154,7 @@ def score(
     single = metric_table.applicable(names, target)
     several = metric_table.applicable(PER_CLASS, target)
     found = bootstrap(
-        single | several, predictions.probabilities, predictions.labels, predictions.units,
+        single | several, predictions.probabilities, predictions.labels, predictions.groups,
         resamples=resamples, seed=seed,
     )  # fmt: skip
     confusion = metric_table.create("confusion", target)(predictions.probabilities, predictions.labels)
@@ -168,7 +168,7 @@ def score(
         confusion=confusion.numpy(),
         predictions=predictions,
         provenance=facts_of(data, predictions.sources, facts, resamples=resamples, seed=seed),
-        units=predictions.units,
+        groups=predictions.groups,
         notes=tuple(notes),
         picture=lambda position: as_picture(data[position]),
     )

@@ -1,4 +1,4 @@
-"""Cross-validation: every sample is judged by a model that saw neither it nor its unit."""
+"""Cross-validation: every sample is judged by a model that saw neither it nor its group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from geovision import api, registry
-from geovision._atomic_io import held, write_text
+from geovision._atomic_io import file_lock, write_text
 from geovision.datasets.base import GeoDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation.calibration import fit_temperature
@@ -29,7 +29,7 @@ __all__ = ["calibrated", "cross_validate", "fold_numbers"]
 
 ANSWERS = "predictions.npz"
 _INNER = 0.1
-"""Fraction of the training units that early stopping looks at, where a recipe asks for it."""
+"""Fraction of the training groups that early stopping looks at, where a recipe asks for it."""
 
 
 def cross_validate(
@@ -50,8 +50,8 @@ def cross_validate(
         name: Of the model, as for `geovision.create`.
         data: With its own classes where they are not the task's.
         out: Folder; each fold's training and answers stand in ``fold-N``, the report in ``report``.
-        folds: How many, drawn by unit with classes spread evenly; or the fold of each sample.
-        recipe: Instead of the registry's. Where it stops early, a tenth of the training units is
+        folds: How many, drawn by group with classes spread evenly; or the fold of each sample.
+        recipe: Instead of the registry's. Where it stops early, a tenth of the training groups is
             what it looks at, never the fold's own samples.
         backbone_weights, size, dropout: As for `geovision.create`.
         bootstrap: Resamples; 0 gives no intervals.
@@ -102,7 +102,7 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
 
     Raises:
         OptionError: Fewer than two folds, or not one number for each sample.
-        DatasetError: There are fewer units than folds.
+        DatasetError: There are fewer groups than folds.
     """
     if not isinstance(folds, int):
         given = np.asarray(folds, dtype=np.int64)
@@ -117,12 +117,12 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
         for fold, (_, test) in enumerate(data.folds(k=folds, seed=seed)):
             number[test] = fold
         return number
-    units = sorted(set(data.units))
-    if len(units) < folds:
-        raise DatasetError(f"{data.card.name}: {len(units)} units are too few for {folds} folds")
-    order = np.random.default_rng(seed).permutation(len(units))
-    fold_of = {units[unit]: place % folds for place, unit in enumerate(order)}
-    return np.array([fold_of[unit] for unit in data.units], dtype=np.int64)
+    groups = sorted(set(data.groups))
+    if len(groups) < folds:
+        raise DatasetError(f"{data.card.name}: {len(groups)} groups are too few for {folds} folds")
+    order = np.random.default_rng(seed).permutation(len(groups))
+    fold_of = {groups[group]: place % folds for place, group in enumerate(order)}
+    return np.array([fold_of[group] for group in data.groups], dtype=np.int64)
 
 
 def calibrated(predictions: Predictions) -> tuple[Predictions, dict[int, float]]:
@@ -150,7 +150,7 @@ def calibrated(predictions: Predictions) -> tuple[Predictions, dict[int, float]]
 
 def _once(folder: Path, work: Callable[[], None], *, wait: bool) -> None:
     """Do what leaves the answers of one fold, unless they are there or another process is at it."""
-    with held(folder / "_lock", wait=wait) as free:
+    with file_lock(folder / "_lock", wait=wait) as free:
         if free and not (folder / ANSWERS).is_file():
             work()
 
@@ -167,8 +167,8 @@ def _facts(
     """What makes this cross-validation that one, as it comes back from a file."""
     facts = {
         "model": name,
-        # Reading every sample for its source would take long; units do where there are no paths.
-        "sample_digest": data_digest([str(path) for path in getattr(data, "paths", data.units)]),
+        # Reading every sample for its source would take long; groups do where there are no paths.
+        "sample_digest": data_digest([str(path) for path in getattr(data, "paths", data.groups)]),
         "fold_digest": hashlib.sha256(fold.tobytes()).hexdigest(),
         "fold_sizes": np.bincount(fold).tolist(),
         "recipe": dataclasses.asdict(recipe),
@@ -204,7 +204,7 @@ def _fresh(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         return api.create(
-            name, classes=classes, backbone_weights=backbone_weights, size=size, dropout=dropout
+            name, classes=classes, backbone_weights=backbone_weights, size=size, drop_rate=dropout
         )
 
 
@@ -212,7 +212,7 @@ def _inner(training: GeoDataset, recipe: Recipe) -> tuple[GeoDataset, GeoDataset
     """What is trained on, and what early stopping looks at."""
     if recipe.patience == 0 and recipe.keep == "last":
         return training, None
-    return training.split_by_unit(_INNER, seed=recipe.seed)
+    return training.group_split(_INNER, seed=recipe.seed)
 
 
 def _ask(model: GeoModel, data: GeoDataset, fold: np.ndarray, number: int, progress: bool) -> Predictions:
@@ -235,9 +235,9 @@ def _notes(predictions: Predictions, folds: int, data: GeoDataset, fold: np.ndar
         f"Out of fold, {folds} folds; calibrated by the other folds (calibration error before: {before:.3f})."
     ]
     places: dict[str, set[int]] = {}
-    for unit, number in zip(data.units, fold.tolist(), strict=True):
-        places.setdefault(unit, set()).add(number)
+    for group, number in zip(data.groups, fold.tolist(), strict=True):
+        places.setdefault(group, set()).add(number)
     if cut := sum(len(numbers) > 1 for numbers in places.values()):
-        notes.append(f"The folds cut {cut} of {len(places)} units: near-duplicates stand on both sides, "
+        notes.append(f"The folds cut {cut} of {len(places)} groups: near-duplicates stand on both sides, "
                      "and the scores are better than they would be on new data.")  # fmt: skip
     return notes

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.evaluation.dense_predictions import Several, answers
+from geovision.evaluation.dense_predictions import EnsembleConfig, answers
 from geovision.evaluation.mask_counts import PER_SAMPLE, MaskTables
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
-from geovision.metrics.bootstrap import UnitStates
+from geovision.metrics.bootstrap import GroupStates
 from geovision.metrics.ensemble import EnsembleScore
-from geovision.metrics.field_metrics import BINS, DISTRIBUTIONS, WholeField
+from geovision.metrics.field_metrics import BINS, DISTRIBUTIONS, FullFieldMetric
 from geovision.metrics.functional import regression as field_scores
 from geovision.metrics.functional.spectra import spectrum
 from geovision.metrics.spells import Spells
@@ -176,13 +176,13 @@ class GriddedReport(Report):
         return drawn
 
     def _patterns(self, prediction: Tensor, truth: Tensor) -> dict[str, tuple[float, float]]:
-        """(ratio of standard deviations, correlation) over all cells and days, and over those of each unit
+        """(ratio of standard deviations, correlation) over all cells and days, and over those of each group
         where they are few."""
-        names = list(dict.fromkeys(self.units))
-        chosen = {"all": list(range(len(self.units)))}
+        names = list(dict.fromkeys(self.groups))
+        chosen = {"all": list(range(len(self.groups)))}
         if 1 < len(names) <= _MOST_UNITS:
             for name in names:
-                chosen[name] = [number for number, unit in enumerate(self.units) if unit == name]
+                chosen[name] = [number for number, group in enumerate(self.groups) if group == name]
         found = {}
         for name, days in chosen.items():
             ratio = field_scores.deviation_ratio(prediction[days], truth[days])
@@ -229,26 +229,26 @@ def evaluate_gridded(
     names = [n for n in model.task.metrics if data.synchronous or n in DISTRIBUTIONS]
     found = metric_table.applicable(names, model.target)
     is_mask = isinstance(model.target, MaskTarget)
-    whole = {name: metric for name, metric in found.items() if isinstance(metric, WholeField)}
+    whole = {name: metric for name, metric in found.items() if isinstance(metric, FullFieldMetric)}
     of_members = {name: metric for name, metric in found.items() if isinstance(metric, EnsembleScore)}
     summed = {name: metric for name, metric in found.items() if name not in {**whole, **of_members}}
     if is_mask:
         summed |= metric_table.applicable(_TABLES, model.target)
-    several = Several(members, seed) if of_members and members != 0 else None
-    states, ensembles = UnitStates(summed), UnitStates(of_members)
+    several = EnsembleConfig(members, seed) if of_members and members != 0 else None
+    states, ensembles = GroupStates(summed), GroupStates(of_members)
     kept, fullest = Kept(MOST_KEPT), _Fullest()
-    units: list[str] = []
+    groups: list[str] = []
     sources: list[str] = []
     notes = [] if data.synchronous else [_FREE]
     for batch in answers(model, data, batch_size=batch_size, progress=progress, several=several):
-        states.update(batch.prediction, batch.truth, batch.units)
+        states.update(batch.prediction, batch.truth, batch.groups)
         if batch.members:
-            ensembles.update(batch.members.fields.float().cpu(), batch.truth, batch.units)
+            ensembles.update(batch.members.fields.float().cpu(), batch.truth, batch.groups)
             said = f"{', '.join(of_members)}: of {batch.members.fields.shape[1]} {batch.members.origin}."
             notes += [said] if said not in notes else []
         kept.add(batch.prediction, batch.truth)
-        fullest.look(batch.prediction, batch.truth, len(units))
-        units += batch.units
+        fullest.look(batch.prediction, batch.truth, len(groups))
+        groups += batch.groups
         sources += batch.sources
     estimates = states.estimates(resamples=resamples, seed=seed)
     estimates |= ensembles.estimates(resamples=resamples, seed=seed)
@@ -257,7 +257,7 @@ def evaluate_gridded(
     counted = MaskTables.of(tables["mask_contingency"], tables["mask_reliability"]) if is_mask else None
     scores = {name: as_figure(estimate) for name, estimate in estimates.items()}
     together = kept.tensors()
-    scores |= _scores_of_all(whole, together, units, data.follows, notes)
+    scores |= _scores_of_all(whole, together, groups, data.follows, notes)
     if any(name.endswith("per_sample") for name in scores):
         notes.append(PER_SAMPLE)
     facts = {"model": model.spec.name, "weights": weights_digest(model)}
@@ -265,7 +265,7 @@ def evaluate_gridded(
         task=model.task,
         metrics={name: scores[name] for name in found if name in scores},
         provenance=facts_of(data, sources, facts, resamples=resamples, seed=seed),
-        units=units,
+        groups=groups,
         notes=notes,
         target=model.target,
         kept=together,
@@ -273,14 +273,14 @@ def evaluate_gridded(
         position=fullest.position,
         table=table,
         counted=counted,
-        grid=model.options.grids.target if model.options.grids else None,
-        given_grid=model.options.grids.given if model.options.grids else None,
+        grid=model.config.grids.target if model.config.grids else None,
+        given_grid=model.config.grids.given if model.config.grids else None,
         sample=data.__getitem__,
     )
 
 
 def _scores_of_all(
-    metrics: Mapping[str, WholeField], together: tuple[Tensor, Tensor] | None, units: Sequence[str],
+    metrics: Mapping[str, FullFieldMetric], together: tuple[Tensor, Tensor] | None, groups: Sequence[str],
     follows: Sequence[bool] | None, notes: list[str],
 ) -> dict[str, Figure]:  # fmt: skip
     """Scores that need all answers at once; why some are not there goes to the notes."""
@@ -296,6 +296,6 @@ def _scores_of_all(
         if spells:
             notes.append(f"Not scored, for the samples are no days: {', '.join(spells)}")
         return scores
-    numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
-    unit, begins = torch.tensor([numbers[each] for each in units]), ~torch.tensor(follows)
-    return scores | {name: Figure(float(m(*together, unit, begins))) for name, m in spells.items()}
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group, begins = torch.tensor([numbers[each] for each in groups]), ~torch.tensor(follows)
+    return scores | {name: Figure(float(m(*together, group, begins))) for name, m in spells.items()}

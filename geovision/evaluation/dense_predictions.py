@@ -18,11 +18,11 @@ from geovision.errors import DatasetError
 from geovision.models.ensembles import Members, members_of
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["Answers", "Several", "answers"]
+__all__ = ["Answers", "EnsembleConfig", "answers"]
 
 
 @dataclass(frozen=True)
-class Several:
+class EnsembleConfig:
     """How many answers a model is asked for; None: those that it has of itself. And the seed of chance."""
 
     count: int | None = None
@@ -35,14 +35,14 @@ class Answers(NamedTuple):
 
     prediction: Tensor
     truth: Tensor
-    units: list[str]
+    groups: list[str]
     sources: list[str]
     members: Members | None = None
 
 
 def answers(
     model: GeoModel, data: GeoDataset, *, batch_size: int = 32, progress: bool = False,
-    several: Several | None = None,
+    several: EnsembleConfig | None = None,
 ) -> Iterator[Answers]:  # fmt: skip
     """Ask a model of fields or masks about every sample of a data set, batch by batch.
 
@@ -69,7 +69,7 @@ def answers(
 
 
 def _batches(
-    model: GeoModel, data: GeoDataset, batch_size: int, progress: bool, several: Several | None
+    model: GeoModel, data: GeoDataset, batch_size: int, progress: bool, several: EnsembleConfig | None
 ) -> Iterator[Answers]:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     known = {spec.name for spec in model.inputs}
@@ -90,7 +90,7 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
         for sample in (data[day] for day in days):
             inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
             valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
-            yield dict(model.normalise(inputs, valid)), valid
+            yield dict(model.normalize(inputs, valid)), valid
 
     with period(ask, len(data)):
         yield
@@ -98,7 +98,7 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
 
 def _asked(
     model: GeoModel, loader: DataLoader, known: set[str], device: torch.device, progress: bool,
-    several: Several | None,
+    several: EnsembleConfig | None,
 ) -> Iterator[Answers]:  # fmt: skip
     head: Any = model.head
     first, begin = True, 0
@@ -107,7 +107,7 @@ def _asked(
         inputs = {name: value.to(device) for name, value in batch["inputs"].items() if name in known}
         valid = {name: value.to(device) for name, value in batch["valid"].items() if name in known}
         if first:
-            model.check(inputs, valid=valid)
+            model.validate_inputs(inputs, valid=valid)
             first = False
         with torch.no_grad():
             output = model(inputs, valid=valid or None)
@@ -124,4 +124,4 @@ def _asked(
                 fields = members.fields
                 members = members._replace(fields=fields.where(output.valid.expand_as(fields), torch.nan))
         begin += len(truth)
-        yield Answers(prediction, truth, batch["unit"], batch["source"], members)
+        yield Answers(prediction, truth, batch["group"], batch["source"], members)

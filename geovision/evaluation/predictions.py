@@ -26,7 +26,7 @@ from geovision.spec import ClassTarget
 __all__ = ["Predictions", "collect"]
 
 _ARRAYS = ("probabilities", "labels", "logits", "features", "folds", "positions")
-_WORDS = ("classes", "units", "sources")
+_WORDS = ("classes", "groups", "sources")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Predictions:
         classes: In the order of the columns.
         probabilities: float32 ``(sample, class)``, rows that sum to 1.
         labels: int64 ``(sample,)``, the column of the true class.
-        units: What each sample must not be parted from.
+        groups: What each sample must not be parted from.
         sources: Where each sample was read from.
         logits: float32 ``(sample, model class)`` before calibration; None where they are not known.
         features: float32 ``(sample, feature)``, what the head saw; None where they were not kept.
@@ -48,7 +48,7 @@ class Predictions:
     classes: tuple[str, ...]
     probabilities: Tensor
     labels: Tensor
-    units: tuple[str, ...]
+    groups: tuple[str, ...]
     sources: tuple[str, ...]
     logits: Tensor | None = None
     features: Tensor | None = None
@@ -59,7 +59,7 @@ class Predictions:
         rows, columns = self.probabilities.shape
         if columns != len(self.classes):
             raise InputError(f"{columns} columns of probabilities for {len(self.classes)} classes")
-        for name in (*_ARRAYS, "units", "sources"):
+        for name in (*_ARRAYS, "groups", "sources"):
             value = getattr(self, name)
             if value is not None and len(value) != rows:
                 raise InputError(f"{len(value)} {name} for {rows} rows of probabilities")
@@ -94,9 +94,9 @@ class Predictions:
         """These rows alone, by index or by mask."""
         numbers = torch.arange(len(self))[rows]
         arrays = {name: value[numbers] for name in _ARRAYS if (value := getattr(self, name)) is not None}
-        units = tuple(self.units[number] for number in numbers.tolist())
+        groups = tuple(self.groups[number] for number in numbers.tolist())
         sources = tuple(self.sources[number] for number in numbers.tolist())
-        return dataclasses.replace(self, units=units, sources=sources, **arrays)
+        return dataclasses.replace(self, groups=groups, sources=sources, **arrays)
 
     def at_temperature(self, temperature: float | Tensor) -> Self:
         """The same logits as probabilities at another temperature, one for all or ``(sample,)``.
@@ -119,12 +119,12 @@ class Predictions:
             arrays[name] = torch.cat(values) if len(values) == len(parts) else None
         if any(part.classes != first.classes for part in parts):
             raise InputError("predictions with different classes cannot be joined")
-        units, sources = (tuple(each for part in parts for each in getattr(part, n)) for n in _WORDS[1:])
-        return cls(first.classes, units=units, sources=sources, **arrays)  # type: ignore[arg-type]
+        groups, sources = (tuple(each for part in parts for each in getattr(part, n)) for n in _WORDS[1:])
+        return cls(first.classes, groups=groups, sources=sources, **arrays)  # type: ignore[arg-type]
 
     def save(self, path: str | Path) -> Path:
         """Write one file, whole or not at all: ``.npz`` with everything, or ``.csv`` with source,
-        unit, fold, label, prediction and probabilities.
+        group, fold, label, prediction and probabilities.
 
         Raises:
             InputError: Another suffix.
@@ -148,13 +148,13 @@ class Predictions:
         """Write the table to this very path."""
         with path.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["source", "unit", "fold", "label", "predicted", *self.classes])
+            writer.writerow(["source", "group", "fold", "label", "predicted", *self.classes])
             folds = self.folds.tolist() if self.folds is not None else [""] * len(self)
-            rows = zip(self.sources, self.units, folds, self.labels.tolist(), self.predicted.tolist(),
+            rows = zip(self.sources, self.groups, folds, self.labels.tolist(), self.predicted.tolist(),
                        self.probabilities.tolist(), strict=True)  # fmt: skip
-            for source, unit, fold, label, predicted, row in rows:
+            for source, group, fold, label, predicted, row in rows:
                 values = (f"{value:.7g}" for value in row)
-                writer.writerow([source, unit, fold, self.classes[label], self.classes[predicted], *values])
+                writer.writerow([source, group, fold, self.classes[label], self.classes[predicted], *values])
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -180,12 +180,12 @@ class Predictions:
     def _read_csv(cls, path: Path) -> Self:
         with path.open(encoding="utf-8", newline="") as stream:
             (_, _, _, _, _, *classes), *rows = csv.reader(stream)
-        sources, units, folds, labels, _, *columns = zip(*rows, strict=True)
+        sources, groups, folds, labels, _, *columns = zip(*rows, strict=True)
         return cls(
             tuple(classes),
             torch.tensor([[float(value) for value in column] for column in columns]).T.contiguous(),
             torch.tensor([classes.index(label) for label in labels]),
-            units,
+            groups,
             sources,
             folds=torch.tensor([int(fold) for fold in folds]) if all(folds) else None,
         )
@@ -217,7 +217,7 @@ def collect(
     merging = None
     if data.merging is not None or not set(own) <= set(classes):
         merging = merging_for(classes, own, data.merging, dataset=data.card.name)
-    logits, seen, labels, units, sources = _ask(model, data, batch_size, features, progress)
+    logits, seen, labels, groups, sources = _ask(model, data, batch_size, features, progress)
     head: Any = model.head
     with torch.no_grad():
         probabilities = head.probabilities(logits.to(head.temperature.device)).cpu()
@@ -228,7 +228,7 @@ def collect(
         probabilities = merge_probabilities(probabilities, classes, merging)
     scored = labels >= 0
     return Predictions(
-        merging.classes if merging else classes, probabilities, labels.clamp_min(0), tuple(units),
+        merging.classes if merging else classes, probabilities, labels.clamp_min(0), tuple(groups),
         tuple(sources), logits=logits, features=seen, positions=torch.arange(len(labels)),
     ).take(scored)  # fmt: skip
 
@@ -271,20 +271,20 @@ def _batches(
     logits: list[Tensor] = []
     seen: list[Tensor] = []
     labels: list[Tensor] = []
-    units: list[str] = []
+    groups: list[str] = []
     sources: list[str] = []
     console = Console(stderr=True)
     for batch in track(loader, "evaluating", console=console, disable=not progress, transient=True):
         inputs = {name: value.to(device) for name, value in batch["inputs"].items() if name in known}
         valid = {name: value.to(device) for name, value in batch["valid"].items() if name in known}
         if not labels:
-            model.check(inputs, valid=valid)
+            model.validate_inputs(inputs, valid=valid)
         with torch.no_grad():
             what_the_head_sees = model.features(inputs, valid=valid)
             logits.append(model.head(what_the_head_sees).float().cpu())
         if features:
             seen.append(what_the_head_sees.float().cpu())
         labels.append(batch["target"])
-        units += batch["unit"]
+        groups += batch["group"]
         sources += batch["source"]
-    return torch.cat(logits), torch.cat(seen) if features else None, torch.cat(labels), units, sources
+    return torch.cat(logits), torch.cat(seen) if features else None, torch.cat(labels), groups, sources

@@ -45,7 +45,7 @@ def as_figure(estimate: Estimate, column: int | None = None) -> Figure:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Report:
-    """Scores over all samples together (pooled), with intervals over units.
+    """Scores over all samples together (pooled), with intervals over groups.
 
     What a kind of answer adds to it stands in the class for that kind.
 
@@ -53,14 +53,14 @@ class Report:
         task: The task, whose first metric is the headline.
         metrics: By name.
         provenance: What gives this result again: model, weights, data, seed, version, command.
-        units: The unit of each sample.
+        groups: The group of each sample.
         notes: What a reader must know beside the numbers.
     """
 
     task: Task
     metrics: Mapping[str, Figure]
     provenance: Mapping[str, Any]
-    units: Sequence[str]
+    groups: Sequence[str]
     notes: Sequence[str] = ()
 
     @property
@@ -76,8 +76,8 @@ class Report:
         return "\n".join(lines)
 
     def _samples(self) -> str:
-        interval = "" if not self.provenance.get("bootstrap") else "; 95 % intervals over units"
-        return f"{len(self.units)} samples in {len(set(self.units))} units{interval}"
+        interval = "" if not self.provenance.get("bootstrap") else "; 95 % intervals over groups"
+        return f"{len(self.groups)} samples in {len(set(self.groups))} groups{interval}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is undefined is None."""
@@ -85,8 +85,8 @@ class Report:
             "headline": self.headline,
             "metrics": {name: plain(figure) for name, figure in self.metrics.items()},
             **self._more_data(),
-            "samples": len(self.units),
-            "units": len(set(self.units)),
+            "samples": len(self.groups),
+            "groups": len(set(self.groups)),
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
         }

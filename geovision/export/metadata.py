@@ -81,7 +81,7 @@ def _channel(channel: Channel) -> dict[str, Any]:
         "unit": channel.unit,
         "valid_range": [limit if math.isfinite(limit) else None for limit in channel.valid_range],
         "mean": channel.mean,
-        "slips": [dataclasses.asdict(slip) for slip in channel.slips if math.isfinite(slip.upto)],
+        "unit_hints": [dataclasses.asdict(hint) for hint in channel.unit_hints if math.isfinite(hint.upto)],
     }
 
 

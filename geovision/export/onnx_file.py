@@ -16,7 +16,7 @@ import torch
 
 import geovision
 from geovision import _atomic_io
-from geovision._logging import silenced
+from geovision._logging import suppress_logging
 from geovision.errors import ExportError, MissingExtraError
 from geovision.export.metadata import METADATA_KEY, describe
 from geovision.export.shrink import narrow_integers
@@ -121,7 +121,7 @@ def _converted(traced: Traced) -> onnx.ModelProto:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What exporters warn of concerns those who write exporters."""
-    with silenced("torch.onnx", below=logging.ERROR), warnings.catch_warnings():
+    with suppress_logging("torch.onnx", below=logging.ERROR), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

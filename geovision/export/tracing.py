@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from geovision.accelerate.fusion import joined
 from geovision.attribution.class_activation import straightened, weighted
 from geovision.attribution.layers import chosen_layer, views
-from geovision.attribution.target import Question
+from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError
 from geovision.heads.classification import NormalisedHead
 from geovision.models.example_inputs import generated_inputs
@@ -132,7 +132,7 @@ def _prepared(model: GeoModel) -> GeoModel:
     """A copy for answers alone, with normalisations taken into the convolutions before them."""
     prepared = copy.copy(model)
     prepared._modules = dict(model._modules)
-    prepared.normalise = copy.deepcopy(model.normalise)
+    prepared.normalize = copy.deepcopy(model.normalize)
     head: Any = model.head
     prepared.head = head.joined() if isinstance(head, NormalisedHead) else copy.deepcopy(head)
     prepared.network = joined(model, operator=False)
@@ -144,7 +144,7 @@ def _map_layer(model: GeoModel, axes: Mapping[str, int] | None) -> str:
     if not isinstance(model.target, ClassTarget) or "differentiable" not in model.spec.capabilities:
         return ""
     sample = generated_inputs(model.inputs, 1, axes=axes) or {}
-    question = Question(model, Loaded({name: values[0] for name, values in sample.items()}), None)
+    question = AttributionTarget(model, Loaded({name: values[0] for name, values in sample.items()}), None)
     return chosen_layer(question, None)
 
 
@@ -171,7 +171,7 @@ class _Answers(nn.Module):
             values = self.model.head(features)
         head: Any = self.model.head
         answers = head.answers(values, features)
-        there = self.model.answered(inputs, valid or None, values)
+        there = self.model.valid_mask(inputs, valid or None, values)
         if there is not None:
             answers["valid"] = there.expand_as(values)
         return answers | ({MAP: self._map(values, kept)} if self.layer else {})

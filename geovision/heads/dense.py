@@ -62,7 +62,7 @@ class GriddedHead(nn.Module):
         if self.grid is not None and self.grid.size == tuple(there.shape[-2:]):
             self.seen = there.flatten(0, 1).any(0)
 
-    def answered(self, inputs: Any, valid: Any, shape: Sequence[int]) -> Tensor | None:
+    def valid_mask(self, inputs: Any, valid: Any, shape: Sequence[int]) -> Tensor | None:
         """Where the answer means something, ``(1, 1, y, x)``; None: everywhere."""
         return self.seen[None, None] if tuple(self.seen.shape) == tuple(shape[-2:]) else None
 

@@ -16,7 +16,7 @@ from geovision import registry
 from geovision._atomic_io import make_folder, write_text
 from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DownloadError, StorageError
-from geovision.hub.http import Patience, Progress, fetch, verified
+from geovision.hub.http import Progress, RetryPolicy, fetch, verified
 from geovision.hub.unzip import relative_path, unpack
 from geovision.spec import resolve
 
@@ -33,7 +33,7 @@ _WORKSPACE = ".geovision-download"
 
 def download(
     name: str, root: str | Path, *, server: str | None = None, progress: Progress | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> Path:  # fmt: skip
     """Fetch a data set and lay it out as its adapter reads it.
 
@@ -61,7 +61,7 @@ def download(
     if _is_complete(root, name):
         return root
     adapter: type[GeoDataset] = resolve(reference)
-    if adapter.remote is None:
+    if adapter.downloads is None:
         raise DownloadError(
             f"{name}: cannot be downloaded by a program ({adapter.card.licence}). Get it from "
             f"{adapter.card.source} and unpack it as: {adapter.card.layout}"
@@ -70,7 +70,7 @@ def download(
     make_folder(root)
     make_folder(workspace)
     try:
-        receipt = _bring(adapter.remote, root, workspace, server, progress, patience)
+        receipt = _bring(adapter.downloads, root, workspace, server, progress, patience)
         text = json.dumps({"dataset": name, **receipt}, indent=1, ensure_ascii=False)
         write_text(root / RECEIPT, text + "\n")
         shutil.rmtree(workspace, ignore_errors=True)
@@ -84,7 +84,7 @@ def download(
 
 def _bring(
     remote: DataverseRecord | tuple[RemoteFile, ...], root: Path, workspace: Path, server: str | None,
-    progress: Progress | None, patience: Patience | None,
+    progress: Progress | None, patience: RetryPolicy | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Fetch and unpack everything; what the receipt says of it."""
     files, about = _files(remote, server, workspace, patience)
@@ -119,7 +119,7 @@ def _is_complete(root: Path, name: str) -> bool:
 
 def _files(
     remote: DataverseRecord | tuple[RemoteFile, ...], server: str | None, workspace: Path,
-    patience: Patience | None,
+    patience: RetryPolicy | None,
 ) -> tuple[list[RemoteFile], dict[str, Any]]:  # fmt: skip
     """The files of a data set, and what the receipt says about where they come from."""
     if not isinstance(remote, DataverseRecord):

@@ -21,7 +21,7 @@ from geovision import __version__
 from geovision.datasets.downloads import RemoteFile
 from geovision.errors import DownloadError, StorageError
 
-__all__ = ["Patience", "Progress", "fetch", "verified"]
+__all__ = ["Progress", "RetryPolicy", "fetch", "verified"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (file name, bytes that are here, bytes in all or None)."""
@@ -31,7 +31,7 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a struggling server is waited for.
 
     Args:
@@ -54,7 +54,7 @@ class _BrokeOff(Exception):
 
 
 def fetch(
-    file: RemoteFile, target: Path, *, progress: Progress | None = None, patience: Patience | None = None
+    file: RemoteFile, target: Path, *, progress: Progress | None = None, patience: RetryPolicy | None = None
 ) -> Path:  # fmt: skip
     """Bring a file to `target`, whole and verified, or raise and keep what has come for the next run.
 
@@ -65,7 +65,7 @@ def fetch(
         DownloadError: The server refuses, stays silent, or sends something else than promised.
         StorageError: It cannot be written here.
     """
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     if target.is_file() and verified(file, target):
         return target
     part = _Part(file, target)
@@ -163,7 +163,7 @@ class _Part:
             self.note.unlink(missing_ok=True)
 
 
-def _gather(part: _Part, progress: Progress | None, patience: Patience) -> None:
+def _gather(part: _Part, progress: Progress | None, patience: RetryPolicy) -> None:
     """Ask until the file is complete; a try that brings more than ever before restores patience."""
     failures, most = 0, part.size
     while part.file.size is None or part.size != part.file.size or not part.size:

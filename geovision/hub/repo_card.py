@@ -75,7 +75,7 @@ def statement_of(
     known = {
         "licence": licence or (model.weight.licence if model.weight else ""),
         "data_licence": data_licence or (about.licence if about else ""),
-        "split": split or (f"by {about.split_unit}, so that none stands on both sides" if about else ""),
+        "split": split or (f"by {about.split_group}, so that none stands on both sides" if about else ""),
     }
     if lacking := [name for name, text in known.items() if not text]:
         option = lacking[0].replace("_", "-")

@@ -26,9 +26,9 @@ from geovision.models.layers.regrid import refined
 from geovision.readers.grids import (
     GridSource,
     align,
-    brought_to,
     files_of,
     open_source,
+    regrid_auto,
     write_grids,
 )  # fmt: skip
 from geovision.readers.grids.variables import OF_FILES, VARIABLES
@@ -37,7 +37,7 @@ from geovision.spec import FieldTarget, Grid
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["GridSummary", "apply_to_grids"]
+__all__ = ["GridSummary", "predict_grid"]
 
 _PIECE = 16 * 2**20
 """Bytes of the input and of the answer, together, of the pieces of days that are worked on at a time."""
@@ -67,7 +67,7 @@ class GridSummary:
     alignment: str = ""
 
 
-def apply_to_grids(
+def predict_grid(
     model: GeoModel, files: Mapping[str, str | Path], out: str | Path, *,
     units: Mapping[str, str] | None = None, select: Mapping[str, Mapping[str, float]] | None = None,
     variables: Mapping[str, str] | None = None, poles: Mapping[str, tuple[float, float]] | None = None,
@@ -187,14 +187,14 @@ def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.Dat
         told.append(str(aligned))
     first = next(iter(fields.values()))
     file = next(iter(sources.values())).file
-    grid = _dataset(model.options.grids.given) if model.options.grids else first
+    grid = _dataset(model.config.grids.given) if model.config.grids else first
     if grid["lat"].ndim != 1:
         raise InputError(f"{file}: a rotated grid, and {model.spec.name} is bound to no other; "
                          "regrid the file, or train the model with grids")  # fmt: skip
     # In pieces like the others, so that a static one is repeated day by day and not all at once.
     parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
-    moved = [brought_to(field, grid) for field in parts]
-    if model.options.grids and (covered := _covered(first, grid)) < 1:
+    moved = [regrid_auto(field, grid) for field in parts]
+    if model.config.grids and (covered := _covered(first, grid)) < 1:
         told.append(f"{file} covers {covered:.0%} of the grid of {model.spec.name}; beyond, nothing is known")
     stacked = xr.concat(xr.broadcast(*moved), dim="channel", coords="minimal", compat="override")
     leading = [axis for axis in ("time", "member") if axis in stacked.dims]
@@ -204,7 +204,7 @@ def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.Dat
 def _covered(field: xr.DataArray, grid: Any) -> float:
     """The part of the cells of a grid that lie on another, whatever is missing there."""
     day = field.isel(dict.fromkeys(field.dims[:-2], 0), drop=True)
-    return float(brought_to(day.copy(data=np.ones(day.shape, np.float32)), grid).notnull().mean())
+    return float(regrid_auto(day.copy(data=np.ones(day.shape, np.float32)), grid).notnull().mean())
 
 
 def _by_channel(given: Mapping[str, Any], names: Sequence[str], model: GeoModel) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class _Asking:
         self.count = int(np.prod(given.shape[:-3]))
         self.done = 0
         own = Grid(tuple(given["lat"].values.tolist()), tuple(given["lon"].values.tolist()))
-        grids = model.options.grids
+        grids = model.config.grids
         factor = getattr(model.network, "factor", 1)
         self.grid = grids.target if grids else refined(own, factor)
         self.batch_size = batch_size or self._usual_batch()
@@ -369,7 +369,7 @@ class _Asking:
             fields = torch.from_numpy(chosen.reshape(-1, *chosen.shape[-3:]))
             for field in fields.split(1):
                 there = {name: torch.isfinite(field)}
-                yield self.model.normalise({name: field.nan_to_num(0.0)}, there), there
+                yield self.model.normalize({name: field.nan_to_num(0.0)}, there), there
 
         with period(ask, self.given.sizes["time"]):
             yield

@@ -12,14 +12,14 @@ from geovision.errors import InputError, OptionError
 from geovision.inference import executor
 from geovision.inference.cog import bounded
 from geovision.inference.mosaic import merge
-from geovision.inference.sliding_window import Job, Source, slide
+from geovision.inference.sliding_window import Job, Source, sliding_window_predict
 from geovision.inference.tiling import Windows
 from geovision.inference.window_predictor import asking, layers_of, scratch_beside
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.readers.sar import Grid
 
-__all__ = ["MapSummary", "over_map"]
+__all__ = ["MapSummary", "predict_raster"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class MapSummary:
 
 
 @bounded()
-def over_map(
+def predict_raster(
     model: GeoModel, source: Source, out: str | Path, *, size: tuple[int, int] | None = None,
     overlap: float = 0.5, least_valid: float = 0.25, batch_size: int = 16, precision: str = "auto",
-    workers: executor.Workers | None = None, progress: Callable[[str, int, int], None] | None = None,
+    workers: executor.ExecutorConfig | None = None, progress: Callable[[str, int, int], None] | None = None,
 ) -> MapSummary:  # fmt: skip
     """Ask a model about every window of a map, and write what it says of each place.
 
@@ -75,8 +75,11 @@ def over_map(
     out, layers = Path(out).absolute(), layers_of(model.target)
     with scratch_beside(out.parent) as scratch:
         job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
-        answers = slide(
-            job, scratch, workers or executor.Workers(), lambda done, whole: told("asking", done, whole)
+        answers = sliding_window_predict(
+            job,
+            scratch,
+            workers or executor.ExecutorConfig(),
+            lambda done, whole: told("asking", done, whole),
         )
         if not answers.asked.any():
             raise InputError(
@@ -96,7 +99,7 @@ def over_map(
 
 
 def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
-    if "grid_bound" in model.spec.capabilities or model.options.grids:
+    if "grid_bound" in model.spec.capabilities or model.config.grids:
         raise OptionError(f"{model.spec.name} answers on the grid that it was fitted for, and has no windows")
     own = model.inputs[0].size
     if size and own and size != own and "any_size" not in model.spec.capabilities:

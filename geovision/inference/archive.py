@@ -18,7 +18,7 @@ import torch
 
 from geovision import _atomic_io
 from geovision.accelerate.optimized import PRECISIONS, prepare
-from geovision.allsky.frames import Reading, batch_size_for, read_frames, rows_of_files
+from geovision.allsky.frames import FrameConfig, batch_size_for, read_frames, rows_of_files
 from geovision.errors import InputError, OptionError, StorageError, WeightsError
 from geovision.inference import executor
 from geovision.inference.inventory import ArchiveFile, Source, inventory
@@ -29,7 +29,7 @@ from geovision.models.serialization import read, weights_digest
 from geovision.physics.sun_moon import sun_elevation
 from geovision.spec import ClassTarget
 
-__all__ = ["FILES_A_SHARD", "Progress", "Summary", "archive"]
+__all__ = ["FILES_A_SHARD", "Progress", "Summary", "predict_archive"]
 
 FILES_A_SHARD = 128
 
@@ -52,7 +52,7 @@ class Job:
 
     folder: str
     made_with: str
-    reading: Reading
+    reading: FrameConfig
     batch_size: int
     precision: str
     threads: int
@@ -112,9 +112,9 @@ class Summary:
     rate: float
 
 
-def archive(
+def predict_archive(
     model: GeoModel, source: Source, out: str | Path, *,
-    reading: Reading | None = None, workers: executor.Workers | None = None,
+    reading: FrameConfig | None = None, workers: executor.ExecutorConfig | None = None,
     files_a_shard: int = FILES_A_SHARD, batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
@@ -147,13 +147,13 @@ def archive(
     """
     batch_size = batch_size_for(model) if batch_size is None else batch_size
     _refuse(model, out, precision, files_a_shard, batch_size)
-    reading = reading or Reading()
-    workers = workers or executor.Workers(executor.cores())
+    reading = reading or FrameConfig()
+    workers = workers or executor.ExecutorConfig(executor.cores())
     if reading.sites:
         sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # is astropy there?
     folder = Path(out).absolute()
     table = Table(folder)
-    with _atomic_io.held(folder / "_lock") as free:
+    with _atomic_io.file_lock(folder / "_lock") as free:
         if not free:
             raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it")
         manifest = _manifest(model, reading, _precision(model, precision, table))
@@ -172,7 +172,7 @@ def archive(
 
 
 def _run(
-    table: Table, job: Job, plan: Plan, workers: executor.Workers, files_a_shard: int,
+    table: Table, job: Job, plan: Plan, workers: executor.ExecutorConfig, files_a_shard: int,
     progress: Callable[[Progress], None],
 ) -> Summary:  # fmt: skip
     state, failed = Progress(files_in_all=plan.files()), {}
@@ -275,7 +275,7 @@ def _within(file: ArchiveFile, folder: Path) -> bool:
     return file.path.startswith(f"{folder}/")
 
 
-def _try(plan: Plan, reading: Reading) -> None:
+def _try(plan: Plan, reading: FrameConfig) -> None:
     """Whether frames can be shown to a model as they are declared, before all become bad rows."""
     problem = ""
     files = plan.sample(_TRIED)
@@ -300,7 +300,7 @@ def _precision(model: GeoModel, asked: str, table: Table) -> str:
     return str(prepare(model, asked).dtype).removeprefix("torch.")
 
 
-def _manifest(model: GeoModel, reading: Reading, precision: str) -> dict[str, Any]:
+def _manifest(model: GeoModel, reading: FrameConfig, precision: str) -> dict[str, Any]:
     """What one table has in common: refused where it is another."""
     return {
         "model": model.spec.name,

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from geovision._logging import silenced
+from geovision._logging import suppress_logging
 from geovision.errors import GeovisionError, MissingExtraError, OptionError
 
-__all__ = ["Done", "Workers", "run"]
+__all__ = ["Done", "ExecutorConfig", "run"]
 
 Piece = TypeVar("Piece")
 
@@ -35,7 +35,7 @@ HOPELESS = 3
 
 
 @dataclass(frozen=True)
-class Workers:
+class ExecutorConfig:
     """Who does the work.
 
     Args:
@@ -66,7 +66,9 @@ class Done(Generic[Piece]):
     error: str | None = None
 
 
-def run(work: Callable[[Any], Any], pieces: Iterable[Piece], workers: Workers) -> Iterator[Done[Piece]]:
+def run(
+    work: Callable[[Any], Any], pieces: Iterable[Piece], workers: ExecutorConfig
+) -> Iterator[Done[Piece]]:
     """Do every piece, and give each as soon as it is done, in no order.
 
     `pieces` may be a generator of any length: only as many are taken as there are workers. A piece that
@@ -162,7 +164,7 @@ _SETTINGS = {
 
 
 @contextmanager
-def _client(workers: Workers) -> Iterator[tuple[Any, int]]:
+def _client(workers: ExecutorConfig) -> Iterator[tuple[Any, int]]:
     """A client, and how many pieces its workers do at once."""
     try:
         import dask
@@ -250,7 +252,7 @@ def _quiet() -> Iterator[None]:
     """Without the log of the cluster: what happens to a piece is told with the piece."""
     # Each of Dask's loggers has a level of its own.
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
-    with silenced(*known, below=logging.CRITICAL):
+    with suppress_logging(*known, below=logging.CRITICAL):
         yield
 
 

@@ -1,8 +1,7 @@
-"""Answers of windows, merged to maps on disk; and from the maps the places where something is likely."""
+"""Merge the predictions of windows to maps on disk."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.inference.cog import Raster
-from geovision.inference.sliding_window import Answers, Source, merged
+from geovision.inference.sliding_window import Answers, Source, blend
 from geovision.readers.sar import Grid
-from geovision.sar.detections import Detection, fractions, peaks
 
 __all__ = ["Maps", "merge"]
 
@@ -43,30 +41,6 @@ class Maps:
     finer: int
     factor: int
     reduced: NDArray[np.float32]
-
-    def detections(
-        self, source: Source, threshold: float, separation: float, masks: Mapping[str, str | Path]
-    ) -> list[Detection]:
-        """Of the first layer, where there is one alone: a thing that is looked for.
-
-        Args:
-            source: What the map was made from.
-            threshold: Least probability.
-            separation: Metres that two are apart at least.
-            masks: Name to path of rasters whose share in each is stated.
-        """
-        if len(self.layers) != 1:
-            return []
-        found = []
-        cell = self.grid.cell[0] * self.factor
-        places = peaks(self.reduced, threshold=threshold, separation=separation / cell)
-        for row, column, radius, probability in places:
-            row, column = row * self.factor, column * self.factor
-            place = Detection(row, column, *self.grid.lonlat(row, column), radius * cell, probability)
-            of_source = dataclasses.replace(place, row=row / self.finer, column=column / self.finer)
-            valid, covered = fractions(of_source, source, masks)
-            found.append(dataclasses.replace(place, valid=valid, cover=covered))
-        return found
 
 
 def merge(
@@ -102,7 +76,7 @@ def merge(
     ]
     for number, (row, column) in enumerate(places, 1):
         shape = (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))
-        values, windows = merged(answers, row, column, shape)
+        values, windows = blend(answers, row, column, shape)
         part = source.read(row // finer, column // finer, (shape[0] // finer, shape[1] // finer))
         nothing = ~part.seen.repeat(finer, 0).repeat(finer, 1)
         values[:, nothing], windows[nothing] = np.nan, 0

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["AnswerFiles"]
+__all__ = ["PredictionWriter"]
 
 
-class AnswerFiles:
+class PredictionWriter:
     """A folder of answers of one model.
 
     ``NAME.nc`` holds, on ``(time, lat, lon)`` where time and grid are known and on ``(y, x)`` where not: of

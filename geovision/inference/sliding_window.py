@@ -27,7 +27,8 @@ from geovision.inference.tiling import Run, Windows, weight
 from geovision.readers.sar import Grid
 
 __all__ = [
-    "Answered", "Answers", "Arrays", "Job", "OneInput", "Part", "Source", "answer_run", "merged", "slide",
+    "Answered", "Answers", "Arrays", "Job", "OneInput", "Patch", "Source", "answer_run", "blend",
+    "sliding_window_predict",
 ]  # fmt: skip
 
 RUN = 32
@@ -35,7 +36,7 @@ RUN = 32
 
 
 @dataclass(frozen=True)
-class Part:
+class Patch:
     """What lies in a rectangle of a map.
 
     Attributes:
@@ -59,7 +60,7 @@ class Source(Protocol):
     @property
     def grid(self) -> Grid: ...
 
-    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
         """What lies in a rectangle within the grid."""
         ...
 
@@ -89,9 +90,9 @@ class OneInput:
     def grid(self) -> Grid:
         return self.raster.grid
 
-    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
         values, valid = self.raster.read(row, column, shape)
-        return Part({self.name: values}, {self.name: valid})
+        return Patch({self.name: values}, {self.name: valid})
 
 
 @dataclass(frozen=True)
@@ -108,17 +109,17 @@ class Arrays:
     inputs: Mapping[str, NDArray[Any]]
     valid: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
-    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
         place = (..., slice(row, row + shape[0]), slice(column, column + shape[1]))
         inputs = {name: values[place] for name, values in self.inputs.items()}
         valid = {
             name: self.valid[name][place] if name in self.valid else np.isfinite(values)
             for name, values in inputs.items()
         }
-        return Part(inputs, valid)
+        return Patch(inputs, valid)
 
 
-Ask = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+PredictFn = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """Inputs by name ``(window, *layout)`` and validity, of the same shapes, to values ``(window, layer)`` or
 ``(window, layer, y, x)``, where a window has so many cells or a whole multiple of them along each side; NaN
 in a cell: nothing to say there."""
@@ -138,7 +139,7 @@ class Job:
 
     source: Source
     windows: Windows
-    ask: Ask
+    ask: PredictFn
     batch_size: int = 16
     least_valid: float = 0.25
 
@@ -175,7 +176,7 @@ def answer_run(job: Job, run: Run) -> Answered:
     return Answered(run, asked, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
 
 
-def _batch(part: Part, places: list[slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _batch(part: Patch, places: list[slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Some windows of a part, as a model takes them."""
     inputs, valid = {}, {}
     for name, values in part.inputs.items():
@@ -186,7 +187,7 @@ def _batch(part: Part, places: list[slice]) -> tuple[dict[str, Tensor], dict[str
     return inputs, valid
 
 
-def _padded(source: Source, row: int, column: int, shape: tuple[int, int]) -> Part:
+def _padded(source: Source, row: int, column: int, shape: tuple[int, int]) -> Patch:
     """A part that may reach beyond the grid, without data there."""
     rows, columns = source.grid.shape
     top, left = max(row, 0), max(column, 0)
@@ -199,7 +200,7 @@ def _padded(source: Source, row: int, column: int, shape: tuple[int, int]) -> Pa
     def pad(values: NDArray[Any]) -> NDArray[Any]:
         return np.pad(values, ((0, 0),) * (values.ndim - 2) + margins)
 
-    return Part(*({name: pad(each) for name, each in kind.items()} for kind in (part.inputs, part.valid)))
+    return Patch(*({name: pad(each) for name, each in kind.items()} for kind in (part.inputs, part.valid)))
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -267,8 +268,8 @@ def _factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
     return factor
 
 
-def slide(
-    job: Job, scratch: Path, workers: executor.Workers, progress: Callable[[int, int], None]
+def sliding_window_predict(
+    job: Job, scratch: Path, workers: executor.ExecutorConfig, progress: Callable[[int, int], None]
 ) -> Answers:
     """Ask about every window.
 
@@ -299,7 +300,7 @@ def slide(
 # --- merging ------------------------------------------------------------------------------------
 
 
-def merged(
+def blend(
     answers: Answers, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     """The mean of all windows over a part of the grid, each cell of a window weighted by `weight`. The cells

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geovision.accelerate.optimized import Prepared, prepare
+from geovision.accelerate.optimized import OptimizedModel, prepare
 from geovision.errors import StorageError
 from geovision.inference import executor
-from geovision.inference.sliding_window import Ask
+from geovision.inference.sliding_window import PredictFn
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import read
 from geovision.spec import ClassTarget, Target
@@ -32,7 +32,9 @@ def layers_of(target: Target) -> tuple[str, ...]:
     return (target.name,)
 
 
-def asking(model: GeoModel, precision: str, workers: executor.Workers | None, scratch: Path) -> Ask:
+def asking(
+    model: GeoModel, precision: str, workers: executor.ExecutorConfig | None, scratch: Path
+) -> PredictFn:
     """What is asked about windows.
 
     Args:
@@ -48,7 +50,7 @@ def asking(model: GeoModel, precision: str, workers: executor.Workers | None, sc
 class Loaded:
     """A model in this process."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: OptimizedModel) -> None:
         self.prepared = prepared
 
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
@@ -74,7 +76,7 @@ def _model(folder: str) -> GeoModel:
     return read(Path(folder))
 
 
-def _answers(prepared: Prepared, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+def _answers(prepared: OptimizedModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
     """``(window, layer)`` of classes, ``(window, 1, y, x)`` of masks and fields; see `layers_of`."""
     # Where all is there, nothing has to be masked.
     masks = {name: _laid_out(mask) for name, mask in valid.items() if not mask.all()}
@@ -84,7 +86,7 @@ def _answers(prepared: Prepared, inputs: Mapping[str, Tensor], valid: Mapping[st
         found = prepared.head.probabilities(values)
         return found[:, [target.classes.index(target.positive)]] if target.positive else found
     found = prepared.head.estimate(values)
-    there = prepared.answered(inputs, masks, values)
+    there = prepared.valid_mask(inputs, masks, values)
     return found if there is None else torch.where(there.expand_as(found), found, torch.nan)
 
 

@@ -1,9 +1,9 @@
-"""Intervals by resampling units: what a metric would have been on another draw of the same kind.
+"""Intervals by resampling groups: what a metric would have been on another draw of the same kind.
 
-Samples of one unit (near-duplicates, a night, a storm day) are not independent, so units are drawn,
+Samples of one group (near-duplicates, a night, a storm day) are not independent, so groups are drawn,
 with replacement, and each brings all its samples along (cluster bootstrap, Davison & Hinkley 1997,
-section 3.8). A metric's state is computed once for each unit; a resample merges the states of the
-units that it drew, as torchmetrics merges those of several processes.
+section 3.8). A metric's state is computed once for each group; a resample merges the states of the
+groups that it drew, as torchmetrics merges those of several processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torchmetrics.utilities import dim_zero_cat, dim_zero_sum
 
 from geovision.errors import OptionError
 
-__all__ = ["Estimate", "UnitStates", "bootstrap"]
+__all__ = ["Estimate", "GroupStates", "bootstrap"]
 
 
 class Estimate(NamedTuple):
@@ -31,17 +31,17 @@ class Estimate(NamedTuple):
 
 
 def bootstrap(
-    metrics: Mapping[str, Metric], prediction: Tensor, target: Tensor, units: Sequence[str], *,
+    metrics: Mapping[str, Metric], prediction: Tensor, target: Tensor, groups: Sequence[str], *,
     resamples: int = 1000, seed: int = 0, level: float = 0.95,
 ) -> dict[str, Estimate]:  # fmt: skip
-    """Metrics over all samples, with percentile intervals over units.
+    """Metrics over all samples, with percentile intervals over groups.
 
     Args:
         metrics: By name, from `geovision.metrics.create`. They are left empty.
         prediction: ``(sample, …)``, what the metrics take.
         target: ``(sample, …)``.
-        units: The unit of each sample.
-        resamples: Draws of as many units as there are; 0 gives no intervals.
+        groups: The group of each sample.
+        resamples: Draws of as many groups as there are; 0 gives no intervals.
         seed: The same seed gives the same draws, whichever metrics are asked for.
         level: Coverage of the interval, 0-1.
 
@@ -52,24 +52,24 @@ def bootstrap(
     Raises:
         OptionError: No samples, lengths that differ, or a metric whose states cannot be merged.
     """
-    if not len(prediction) == len(target) == len(units) or not len(units):
+    if not len(prediction) == len(target) == len(groups) or not len(groups):
         raise OptionError(
-            f"{len(prediction)} predictions, {len(target)} targets and {len(units)} units; "
+            f"{len(prediction)} predictions, {len(target)} targets and {len(groups)} groups; "
             "they must be as many, and at least one"
         )
-    index = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
-    member = torch.tensor([index[unit] for unit in units])
+    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    member = torch.tensor([index[group] for group in groups])
     draws = _draws(len(index), resamples, seed)
     return {
         name: _estimate(metric, prediction, target, member, draws, level) for name, metric in metrics.items()
     }
 
 
-def _draws(units: int, resamples: int, seed: int) -> Tensor:
-    """How often each resample drew each unit, ``(resample, unit)``."""
+def _draws(groups: int, resamples: int, seed: int) -> Tensor:
+    """How often each resample drew each group, ``(resample, group)``."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(units, (resamples, units), generator=generator)
-    return torch.zeros(resamples, units, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
+    drawn = torch.randint(groups, (resamples, groups), generator=generator)
+    return torch.zeros(resamples, groups, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
 
 
 def _estimate(
@@ -96,8 +96,8 @@ def _with_interval(value: Tensor, values: Tensor | None, level: float) -> Estima
 
 
 def _states(metric: Metric, prediction: Tensor, target: Tensor, member: Tensor) -> dict[str, Tensor]:
-    """The metric's states: gathered ones as they stand, ``(sample, …)``; summed ones for each unit
-    by itself, ``(unit, …)``."""
+    """The metric's states: gathered ones as they stand, ``(sample, …)``; summed ones for each group
+    by itself, ``(group, …)``."""
     for name, reduction in metric._reductions.items():
         if reduction not in (dim_zero_sum, dim_zero_cat):
             raise OptionError(f"state {name!r} of {type(metric).__name__} is neither a sum nor a list; "
@@ -134,8 +134,8 @@ def _resampled(metric: Metric, states: Mapping[str, Tensor], member: Tensor, dra
     return torch.stack(values)
 
 
-class UnitStates:
-    """The same for answers that come batch by batch and are not kept: states of every unit.
+class GroupStates:
+    """The same for answers that come batch by batch and are not kept: states of every group.
 
     Args:
         metrics: By name, whose states are sums. They are used, and left empty.
@@ -146,13 +146,13 @@ class UnitStates:
             if any(reduction is not dim_zero_sum for reduction in metric._reductions.values()):
                 raise OptionError(f"{type(metric).__name__} has a state that is no sum")
         self.metrics = dict(metrics)
-        self._units: dict[str, dict[str, dict[str, Tensor]]] = {}
+        self._groups: dict[str, dict[str, dict[str, Tensor]]] = {}
 
-    def update(self, prediction: Tensor, target: Tensor, units: Sequence[str]) -> None:
+    def update(self, prediction: Tensor, target: Tensor, groups: Sequence[str]) -> None:
         """Add a batch ``(sample, …)``."""
-        for unit in dict.fromkeys(units):
-            rows = torch.tensor([index for index, each in enumerate(units) if each == unit])
-            own = self._units.setdefault(unit, {name: {} for name in self.metrics})
+        for group in dict.fromkeys(groups):
+            rows = torch.tensor([index for index, each in enumerate(groups) if each == group])
+            own = self._groups.setdefault(group, {name: {} for name in self.metrics})
             for name, metric in self.metrics.items():
                 metric.reset()
                 metric.update(prediction[rows], target[rows])
@@ -165,16 +165,16 @@ class UnitStates:
         self, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
     ) -> dict[str, Estimate]:  # fmt: skip
         """An `Estimate` for each metric, as of `bootstrap`; none where nothing was added."""
-        if not self._units:
+        if not self._groups:
             return {}
-        draws = _draws(len(self._units), resamples, seed)
+        draws = _draws(len(self._groups), resamples, seed)
         found = {}
         for name, metric in self.metrics.items():
             states = {
-                state: torch.stack([unit[name][state] for unit in self._units.values()])
+                state: torch.stack([group[name][state] for group in self._groups.values()])
                 for state in metric._reductions
             }
-            everything = torch.ones(1, len(self._units), dtype=torch.int64)
+            everything = torch.ones(1, len(self._groups), dtype=torch.int64)
             value = _resampled(metric, states, torch.arange(0), everything)[0]
             values = _resampled(metric, states, torch.arange(0), draws) if resamples else None
             metric.reset()

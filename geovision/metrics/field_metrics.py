@@ -2,7 +2,7 @@
 
 Called as ``metric(answer, truth)`` with ``(sample, 1, y, x)``, NaN where missing: fields in their unit, masks
 as the probability of yes over 0 or 1. Those whose states are sums have intervals; those that need all
-fields at once (`WholeField`) have one number.
+fields at once (`FullFieldMetric`) have one number.
 """
 
 from __future__ import annotations
@@ -25,10 +25,39 @@ from geovision.metrics.regression import FieldScore, event_score, fss
 from geovision.spec import FieldTarget, MaskTarget, Target
 
 __all__ = [
-    "BINS", "DISTRIBUTIONS", "MaskTable", "WholeField", "csi", "csi_1", "csi_10", "ets", "ets_10", "far",
-    "far_10", "frequency_bias", "fss_10_5", "hss", "mask_brier", "mask_f1", "mask_fss", "mask_pr_auc",
-    "mask_table", "ms_ssim", "p95_bias", "p99_bias", "p999_bias", "pod", "pod_10", "psnr", "r01_bias",
-    "ralsd", "rx1day_bias", "sdii_bias", "ssim", "time_correlation", "wasserstein",
+    "BINS",
+    "DISTRIBUTIONS",
+    "FullFieldMetric",
+    "MaskTable",
+    "csi",
+    "csi_1",
+    "csi_10",
+    "ets",
+    "ets_10",
+    "far",
+    "far_10",
+    "frequency_bias",
+    "fss_10_5",
+    "hss",
+    "mask_brier",
+    "mask_f1",
+    "mask_fss",
+    "mask_pr_auc",
+    "mask_table",
+    "ms_ssim",
+    "p95_bias",
+    "p99_bias",
+    "p999_bias",
+    "pod",
+    "pod_10",
+    "psnr",
+    "r01_bias",
+    "ralsd",
+    "rx1day_bias",
+    "sdii_bias",
+    "ssim",
+    "time_correlation",
+    "wasserstein",
 ]  # fmt: skip
 
 BINS = 100
@@ -81,7 +110,7 @@ def fss_10_5(target: Target) -> Metric:
 # --- fields, all at once --------------------------------------------------------------------------
 
 
-class WholeField(Metric):
+class FullFieldMetric(Metric):
     """A score of all fields at once, which must be of one shape and in order of time.
 
     Args:
@@ -108,16 +137,16 @@ class WholeField(Metric):
         return self.score(dim_zero_cat(self.prediction), dim_zero_cat(self.truth)).double()
 
 
-class WholeSkill(WholeField):
+class WholeSkill(FullFieldMetric):
     higher_is_better = True
 
 
-class WholeDifference(WholeField):
+class WholeDifference(FullFieldMetric):
     higher_is_better = None  # type: ignore[assignment]  # 0 is best
 
 
 def _whole(
-    target: Target, name: str, score: Callable[[Tensor, Tensor], Tensor], kind: type[WholeField]
+    target: Target, name: str, score: Callable[[Tensor, Tensor], Tensor], kind: type[FullFieldMetric]
 ) -> Metric:
     if not isinstance(target, FieldTarget):
         raise NotApplicable(f"metric {name!r} scores fields, not a {target.kind}")
@@ -165,12 +194,12 @@ def time_correlation(target: Target) -> Metric:
 
 def ralsd(target: Target) -> Metric:
     """Radially averaged log spectral distance, dB; 0 where the spectra are one."""
-    return _whole(target, "ralsd", spectra.ralsd, WholeField)
+    return _whole(target, "ralsd", spectra.ralsd, FullFieldMetric)
 
 
 def wasserstein(target: Target) -> Metric:
     """Distance between the distributions of all values, in the unit of the field."""
-    return _whole(target, "wasserstein", regression.wasserstein, WholeField)
+    return _whole(target, "wasserstein", regression.wasserstein, FullFieldMetric)
 
 
 def psnr(target: Target) -> Metric:

@@ -19,33 +19,33 @@ __all__ = ["Spells", "cdd_bias", "cwd_bias"]
 class Spells(WholeDifference):
     """The difference of the longest spells, which needs to know which day follows which."""
 
-    unit: list[Tensor]
+    group: list[Tensor]
     begins: list[Tensor]
 
     def __init__(self, index: Callable[..., Tensor]) -> None:
         super().__init__(partial(spell_bias, index))
-        self.add_state("unit", [], dist_reduce_fx="cat")
+        self.add_state("group", [], dist_reduce_fx="cat")
         self.add_state("begins", [], dist_reduce_fx="cat")
 
     def update(  # type: ignore[override]  # the order of days is part of what is scored
-        self, preds: Tensor, target: Tensor, unit: Tensor, begins: Tensor
+        self, preds: Tensor, target: Tensor, group: Tensor, begins: Tensor
     ) -> None:
         """Add days in order of time.
 
         Args:
             preds, target: ``(day, 1, y, x)``.
-            unit: ``(day,)``, number of the unit of each day.
+            group: ``(day,)``, number of the group of each day.
             begins: ``(day,)`` of bool, days that do not follow the one before.
         """
         super().update(preds, target)
-        self.unit.append(unit)
+        self.group.append(group)
         self.begins.append(begins)
 
     def compute(self) -> Tensor:
-        prediction, truth, unit, begins = (
-            dim_zero_cat(state) for state in (self.prediction, self.truth, self.unit, self.begins)
+        prediction, truth, group, begins = (
+            dim_zero_cat(state) for state in (self.prediction, self.truth, self.group, self.begins)
         )
-        return self.score(prediction, truth, units=unit.tolist(), begins=begins)
+        return self.score(prediction, truth, groups=group.tolist(), begins=begins)
 
 
 def _spells(target: Target, name: str, index: Callable[..., Tensor]) -> Spells:
@@ -55,12 +55,12 @@ def _spells(target: Target, name: str, index: Callable[..., Tensor]) -> Spells:
 
 
 def cdd_bias(target: Target) -> Spells:
-    """Mean over units (winters, years) and cells of the difference of the longest run of days below
+    """Mean over groups (winters, years) and cells of the difference of the longest run of days below
     1 mm, days."""
     return _spells(target, "cdd_bias", cdd)
 
 
 def cwd_bias(target: Target) -> Spells:
-    """Mean over units (winters, years) and cells of the difference of the longest run of days of
+    """Mean over groups (winters, years) and cells of the difference of the longest run of days of
     1 mm or more, days."""
     return _spells(target, "cwd_bias", cwd)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from geovision.accelerate.optimized import PRECISIONS, Prepared, prepare
+from geovision.accelerate.optimized import PRECISIONS, OptimizedModel, prepare
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import GriddedPrediction, Prediction
 from geovision.models.geomodel import GeoModel
@@ -75,7 +75,7 @@ def _answers(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, prepared: Prepared, batches: Iterable[list[Source]], skip_errors: bool, *,
+    pool: ThreadPoolExecutor, prepared: OptimizedModel, batches: Iterable[list[Source]], skip_errors: bool, *,
     most: int,
 ) -> Iterator[Prediction]:  # fmt: skip
     """Answers in order, with at most this many batches under way."""
@@ -96,7 +96,7 @@ def _batches(sources: Iterator[Source], size: int) -> Iterator[list[Source]]:
 # --- one batch ----------------------------------------------------------------------------------
 
 
-def _answer(prepared: Prepared, batch: Sequence[Source], skip_errors: bool) -> list[Prediction]:
+def _answer(prepared: OptimizedModel, batch: Sequence[Source], skip_errors: bool) -> list[Prediction]:
     """Read one batch and answer it."""
     answers: list[Prediction | None] = [None] * len(batch)
     groups: dict[Any, list[tuple[int, Loaded]]] = {}
@@ -137,8 +137,10 @@ def _placed(answer: Prediction, context: Context) -> Prediction:
     return dataclasses.replace(answer, time=context.time)
 
 
-def _decoded(prepared: Prepared, samples: Sequence[Loaded], names: Sequence[str]) -> list[Prediction]:
+def _decoded(prepared: OptimizedModel, samples: Sequence[Loaded], names: Sequence[str]) -> list[Prediction]:
     """The answers for samples of one shape."""
     inputs, valid = stacked(samples, prepared.specs)
     values, features = prepared(inputs, valid)
-    return prepared.head.decode(values, features, list(names), valid=prepared.answered(inputs, valid, values))
+    return prepared.head.decode(
+        values, features, list(names), valid=prepared.valid_mask(inputs, valid, values)
+    )

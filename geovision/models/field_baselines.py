@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from geovision.errors import InputError, MissingExtraError, OptionError
-from geovision.models.layers.regrid import Method, OntoGrid
+from geovision.models.layers.regrid import Method, Regrid
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.spec import Context, Grids, InputSpec
 
@@ -47,7 +47,7 @@ class Interpolated(nn.Module):
     ) -> None:
         super().__init__()
         self.given, self.factor = given, factor
-        self.onto = OntoGrid(grids, factor, method)
+        self.onto = Regrid(grids, factor, method)
 
     def on_target(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
@@ -58,7 +58,7 @@ class Interpolated(nn.Module):
         mask = torch.ones_like(field, dtype=torch.bool) if there is None else there[:, :1]
         return self.onto(field, mask)
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         return self.on_target(inputs, valid)[1]
@@ -121,7 +121,7 @@ class Climatology(_Fitted):
     def fit_fields(self, given: Tensor, truth: Tensor) -> None:
         self.usual = truth.nanmean(0)
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         return torch.isfinite(self.usual)[None, None]
@@ -159,7 +159,7 @@ class Corrected(_Fitted):
     def fit_fields(self, given: Tensor, truth: Tensor) -> None:
         self.correction.fit(given, truth)  # type: ignore[operator]
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         known = next(each for name, each in self.correction.named_buffers() if name != "levels")
@@ -264,7 +264,7 @@ class Ridge(nn.Module):
         )
         self.offset = offset.reshape(shape).where(torch.isfinite(usual), torch.nan)
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         known = torch.isfinite(self.offset)[None, None]

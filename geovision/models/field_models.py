@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError, nearest
-from geovision.models.layers.regrid import OntoGrid, blocks
+from geovision.models.layers.regrid import Regrid, blocks
 from geovision.models.layers.scalers import Chain, Standardise, Transform, chain
 from geovision.models.maunet import MAUNet
 from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
@@ -62,7 +62,7 @@ class FieldNetwork(nn.Module):
         working = blocks(grids.target, factor) if grids else None
         self.target_size = grids.target.size if grids else None
         self.working_size = working.size if working else None
-        self.onto = OntoGrid(Grids(grids.given, working) if grids and working else None)
+        self.onto = Regrid(Grids(grids.given, working) if grids and working else None)
         self.transforms = nn.ModuleList(
             chain(rain if channel.name.startswith(RAIN) else others) for channel in given.channels
         )
@@ -71,7 +71,7 @@ class FieldNetwork(nn.Module):
         self.local = nn.Parameter(torch.zeros(local, *grids.target.size)) if local and grids else None
         own: Any = network.num_features
         self.num_features: int = own + local + skip
-        self.interpolate = OntoGrid(grids, factor) if skip else None
+        self.interpolate = Regrid(grids, factor) if skip else None
         self.linear = Standardise() if skip else Transform()
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
@@ -87,7 +87,7 @@ class FieldNetwork(nn.Module):
                 except InputError as error:
                     raise InputError(f"{channel}: {str(error).removeprefix('channel 0 ')}") from error
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         """Where something went in at all: a day that is missing everywhere has no answer."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.heads.ood import FeatureDistance
 from geovision.heads.prediction import Prediction
-from geovision.models.layers.normalization import Normalise, check
+from geovision.models.layers.normalization import Normalize, check
 from geovision.models.layers.scalar_fusion import WithScalars, scalar_input
 from geovision.spec import (
     ClassTarget,
@@ -28,7 +28,7 @@ from geovision.spec import (
     resolve,
 )
 
-__all__ = ["GeoModel", "Options", "Output", "answered_by", "assemble"]
+__all__ = ["GeoModel", "ModelConfig", "Output", "answered_by", "build_model"]
 
 
 class Output(NamedTuple):
@@ -44,41 +44,41 @@ class Output(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ModelConfig:
     """What a caller chose beyond the registry entry. Stored with the weights.
 
     Args:
         classes: Classes other than the task's own, in the order of the logits.
         scalars: Names of the measurements taken beside the first input, among the task's.
         size: (height, width) of the first input, and of others on its grid.
-        dropout: Before the last layer.
-        arch: Options of the builder that replace the registry's.
+        drop_rate: Dropout probability before the last layer, 0 to 1.
+        model_args: Options of the builder that replace the registry's.
         mean, std: Statistics of the first input that the backbone was trained with.
         pixel_size: Metres of a cell of the first input; `size` changes along unless it is given.
-        limits: Channel to the decibels of its lowest and its highest count, where the counts that the
+        db_range: Channel to the decibels of its lowest and its highest count, where the counts that the
             model is trained on were made of decibels that are known.
         predictors: Names of the channels taken beside those of the first input, among the task's.
         grids: Those that a model of fields takes and answers on; None: it is bound to none.
         head: Name of one of the task's heads; empty: the entry's.
-        head_options: Of the head, in place of the entry's.
+        head_args: Of the head, in place of the entry's.
     """
 
     classes: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
-    dropout: float = 0.0
-    arch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    drop_rate: float = 0.0
+    model_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pixel_size: float | None = None
-    limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    db_range: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     predictors: tuple[str, ...] = ()
     grids: Grids | None = None
     head: str = ""
-    head_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    head_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
+def build_model(spec: ModelSpec, task: Task, options: ModelConfig) -> GeoModel:
     """Build the model that a registry entry and a caller's options describe, freshly initialised.
 
     Raises:
@@ -91,12 +91,12 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     inputs = list(spec.inputs or task.inputs)
     if options.predictors:
         inputs[0] = _with_predictors(inputs[0], task, options.predictors)
-    _check_limits(options.limits, inputs[0])
+    _check_limits(options.db_range, inputs[0])
     if options.pixel_size is not None:
         inputs[0] = _at_pixel_size(inputs[0], options.pixel_size, task)
     builder = resolve(spec.builder)
     network = builder(
-        dict(spec.arch) | dict(options.arch), inputs=tuple(inputs), size=options.size,
+        dict(spec.model_args) | dict(options.model_args), inputs=tuple(inputs), size=options.size,
         **_placed(task, options.grids),
     )  # fmt: skip
     mean = options.mean or getattr(network, "mean", ())
@@ -109,7 +109,7 @@ def assemble(spec: ModelSpec, task: Task, options: Options) -> GeoModel:
     if options.scalars:
         inputs.append(scalar_input(_channels(task, options.scalars)))
         network = WithScalars(network, len(options.scalars))
-    head: Any = _head(spec, task, options)(network.num_features, target, dropout=options.dropout)
+    head: Any = _head(spec, task, options)(network.num_features, target, dropout=options.drop_rate)
     if options.grids:
         head.grid = options.grids.target
     if of := getattr(network, "outlier_features", None):
@@ -144,7 +144,7 @@ def _placed(task: Task, grids: Grids | None) -> dict[str, Grids]:
     return {"grids": grids}
 
 
-def _head(spec: ModelSpec, task: Task, options: Options) -> partial[nn.Module]:
+def _head(spec: ModelSpec, task: Task, options: ModelConfig) -> partial[nn.Module]:
     """The class of the head with its own options."""
     reference = spec.head or task.head
     if options.head:
@@ -152,9 +152,9 @@ def _head(spec: ModelSpec, task: Task, options: Options) -> partial[nn.Module]:
             known = ", ".join(task.heads) or "none to choose"
             raise OptionError(f"task {task.name!r} has no head {options.head!r}; known: {known}")
         reference = task.heads[options.head]
-    own = {} if options.head else dict(spec.head_options)
+    own = {} if options.head else dict(spec.head_args)
     kind = resolve(reference)
-    chosen = own | dict(options.head_options)
+    chosen = own | dict(options.head_args)
     taken = inspect.signature(kind).parameters
     if unknown := sorted(set(chosen) - set(taken)):
         raise OptionError(f"{kind.__name__} has no option {unknown[0]!r}; it has {', '.join(taken)}")
@@ -221,16 +221,16 @@ class GeoModel(nn.Module):
     """
 
     def __init__(
-        self, spec: ModelSpec, task: Task, options: Options, inputs: tuple[InputSpec, ...],
+        self, spec: ModelSpec, task: Task, options: ModelConfig, inputs: tuple[InputSpec, ...],
         target: Target, network: nn.Module, head: nn.Module,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.spec, self.task, self.options = spec, task, options
+        self.spec, self.task, self.config = spec, task, options
         self.inputs, self.target = inputs, target
         self.training_record: dict[str, Any] = {}
         self.card = ""
         self.weight: WeightSpec | None = None
-        self.normalise = Normalise(inputs)
+        self.normalize = Normalize(inputs)
         self.network = network
         self.head = head
 
@@ -262,9 +262,9 @@ class GeoModel(nn.Module):
         bare = isinstance(inputs, Tensor)
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
         values = self.head(self._features(mapping, valid, context))
-        return values if bare else Output(values, self.answered(mapping, valid, values))
+        return values if bare else Output(values, self.valid_mask(mapping, valid, values))
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, values: Tensor
     ) -> Tensor | None:
         """Where the answer to a batch means something, of bool and broadcastable to `values`; None:
@@ -285,7 +285,7 @@ class GeoModel(nn.Module):
     def _features(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, context: Context | None
     ) -> Tensor:
-        return self.network(self.normalise(inputs, valid), valid=valid, context=context)
+        return self.network(self.normalize(inputs, valid), valid=valid, context=context)
 
     def features(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
@@ -295,7 +295,7 @@ class GeoModel(nn.Module):
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
         return self._features(mapping, valid, context)
 
-    def check(
+    def validate_inputs(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None
     ) -> None:
         """Raise if a batch is not what the model takes.
@@ -367,12 +367,12 @@ class GeoModel(nn.Module):
         """How this model is trained unless told otherwise."""
         return self.spec.recipe or self.task.recipe
 
-    def parameter_count(self) -> int:
+    def num_parameters(self) -> int:
         """Trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def extra_repr(self) -> str:
-        return f"{self.spec.name}, {self.parameter_count():,} parameters"
+        return f"{self.spec.name}, {self.num_parameters():,} parameters"
 
 
 def answered_by(
@@ -382,7 +382,7 @@ def answered_by(
     """Where all of these modules, as far as they say anything, have an answer; None: everywhere."""
     found: Tensor | None = None
     for part in parts:
-        told: Any = getattr(part, "answered", None)
+        told: Any = getattr(part, "valid_mask", None)
         where = told(inputs, valid, values.shape) if told else None
         if where is not None:
             found = where if found is None else found & where

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from geovision.errors import OptionError
 from geovision.models.layers.multisource import (
-    OfSources,
+    MultiSourceNetwork,
     SourceMaps,
     Sources,
     check_options,
@@ -39,7 +39,7 @@ from geovision.models.layers.multisource import (
 )
 from geovision.models.st_lstm import Cell, RecurrentStack, STLSTMCell
 from geovision.models.tmc import Attention, TMCSTLSTMCell
-from geovision.models.ucunet import Reading, UCUNet
+from geovision.models.ucunet import UCMVariant, UCUNet
 from geovision.spec import Context, InputSpec
 
 __all__ = ["MDFFM", "Branch", "HINet", "Modules", "build"]
@@ -95,7 +95,7 @@ class MDFFM(nn.Module):
         return torch.cat([torch.where(there, norm(each), gone) for each, there, norm, gone in every], dim=1)
 
 
-class HINet(OfSources):
+class HINet(MultiSourceNetwork):
     """See the file.
 
     Args:
@@ -130,7 +130,7 @@ class HINet(OfSources):
         self, inputs: Sequence[InputSpec], *, modules: Modules = "all",
         sources: Sequence[str] | None = None, width: int = 32, layers: int = 2, kernel: int = 5,
         attention: Attention = "sdp", heads: int = 4, retention: float = 1.0, unet_width: int = 32,
-        ucm: Reading = "strided", normalise_sources: bool = False, source_dropout: float = 0.0,
+        ucm: UCMVariant = "strided", normalise_sources: bool = False, source_dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.spec import AS_PUBLISHED, OUR_RECONSTRUCTION, Mark
+from geovision.spec import AS_PUBLISHED, OUR_RECONSTRUCTION, EvidenceLevel
 
 __all__ = ["LIGHT_WIDTHS", "MARKS", "WIDTHS", "MAUNet", "MaxAverageUnit", "Stage", "UpSamplerUnit"]
 
@@ -38,7 +38,7 @@ WIDTHS = (64, 128, 256, 512)
 LIGHT_WIDTHS = (50, 100, 200, 400)
 """0.78 of `WIDTHS`, so that the parameters are 0.61 of theirs: our reconstruction of "about 60 %"."""
 
-MARKS: Mapping[str, Mark] = {
+MARKS: Mapping[str, EvidenceLevel] = {
     "factor": AS_PUBLISHED,  # of 4, and of 1 for correction
     "widths": OUR_RECONSTRUCTION,
     "dropout": OUR_RECONSTRUCTION,  # that there is some is published

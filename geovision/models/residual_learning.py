@@ -85,11 +85,11 @@ class Residual(nn.Module):
         features = [member(inputs, valid=valid, context=context) for member in self.members]
         return torch.cat([*features, self.base(inputs, valid=valid)], dim=1)
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         """Where the base has an answer: a regression has none where it saw no truth, as over the sea."""
-        return self.base.answered(inputs, valid, shape)
+        return self.base.valid_mask(inputs, valid, shape)
 
 
 def build(

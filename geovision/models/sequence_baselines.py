@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geovision.models.hinet import Branch
 from geovision.models.layers.multisource import (
-    OfSources,
+    MultiSourceNetwork,
     Sources,
     check_options,
     check_size,
@@ -36,7 +36,7 @@ from geovision.models.st_lstm import (
 )
 from geovision.spec import Context, InputSpec
 
-__all__ = ["HistoryRival", "RecurrentRival", "build_history", "build_recurrent"]
+__all__ = ["RecurrentBaseline", "SequenceBaseline", "build_history", "build_recurrent"]
 
 _CELLS: Mapping[str, Callable[[int, int, int], Cell]] = {
     "convlstm": ConvLSTMCell,
@@ -45,7 +45,7 @@ _CELLS: Mapping[str, Callable[[int, int, int], Cell]] = {
 }
 
 
-class RecurrentRival(OfSources):
+class RecurrentBaseline(MultiSourceNetwork):
     """A recurrent stack over all sources.
 
     Args:
@@ -91,7 +91,7 @@ class RecurrentRival(OfSources):
         return self.branch(sequence)
 
 
-class HistoryRival(OfSources):
+class SequenceBaseline(MultiSourceNetwork):
     """A network that is built for so many times, over all sources.
 
     Args:
@@ -102,10 +102,10 @@ class HistoryRival(OfSources):
         windows: Times that it is built for; a shorter sequence begins with times of which nothing is known,
             of a longer one the last are taken.
         options: Further keywords of `geovision.models.simvp.SimVP` or `geovision.models.nbeats.NBeats`.
-        sources, presence, source_dropout: As of `RecurrentRival`.
+        sources, presence, source_dropout: As of `RecurrentBaseline`.
 
     Shape:
-        As of `RecurrentRival`; N-BEATS takes any y and x.
+        As of `RecurrentBaseline`; N-BEATS takes any y and x.
     """
 
     def __init__(
@@ -136,15 +136,15 @@ def _count(sources: Sources, presence: bool) -> int:
 
 def build_recurrent(
     arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
-) -> RecurrentRival:
-    """The network that `arch` describes by the keywords of `RecurrentRival`."""
-    check_options(RecurrentRival, arch, "a recurrent network")
-    return RecurrentRival(inputs, **arch)
+) -> RecurrentBaseline:
+    """The network that `arch` describes by the keywords of `RecurrentBaseline`."""
+    check_options(RecurrentBaseline, arch, "a recurrent network")
+    return RecurrentBaseline(inputs, **arch)
 
 
 def build_history(
     arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
-) -> HistoryRival:
-    """The network that `arch` describes by the keywords of `HistoryRival`."""
-    check_options(HistoryRival, arch, "a network over a history")
-    return HistoryRival(inputs, **arch)
+) -> SequenceBaseline:
+    """The network that `arch` describes by the keywords of `SequenceBaseline`."""
+    check_options(SequenceBaseline, arch, "a network over a history")
+    return SequenceBaseline(inputs, **arch)

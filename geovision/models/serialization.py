@@ -23,13 +23,13 @@ from torch import Tensor
 import geovision
 from geovision import _atomic_io, registry
 from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
-from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.models.model_card import render
 from geovision.spec import Grid, Grids
 
 __all__ = ["CARD", "CONFIG", "FORMAT_VERSION", "WEIGHTS", "read", "read_config", "weights_digest", "write"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -65,15 +65,15 @@ def _stored(name: str, value: Tensor, model: GeoModel, half: bool) -> Tensor:
 
 
 def _config(model: GeoModel) -> dict[str, Any]:
-    options = dataclasses.asdict(model.options)
+    options = dataclasses.asdict(model.config)
     # The whole architecture, so that a later edit of the registry cannot change a saved model.
-    options["arch"] = dict(model.spec.arch) | dict(model.options.arch)
+    options["model_args"] = dict(model.spec.model_args) | dict(model.config.model_args)
     return {
         "format_version": FORMAT_VERSION,
         "geovision_version": geovision.__version__,
         "model": model.spec.name,
         "task": model.task.name,
-        "options": options,
+        "config": options,
         "inputs": [dataclasses.asdict(spec) for spec in model.inputs],
         "classes": list(getattr(model.target, "classes", ())),
         "training": model.training_record,
@@ -93,7 +93,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = config["format_version"]
-        for name, kind in (("model", str), ("options", dict), ("sha256", str)):
+        if version == 1:
+            config, version = _upgrade(config), FORMAT_VERSION
+        for name, kind in (("model", str), ("config", dict), ("sha256", str)):
             if not isinstance(config[name], kind):
                 raise TypeError(f"{name} is {config[name]!r:.40}")
         if not isinstance(config.get("training", {}), dict):
@@ -106,6 +108,36 @@ def read_config(folder: Path) -> dict[str, Any]:
             "use the geovision that wrote it, or a newer one"
         )
     return config
+
+
+_RENAMED = {
+    "arch": "model_args",
+    "head_options": "head_args",
+    "dropout": "drop_rate",
+    "limits": "db_range",
+    "plausible": "expected_quantiles",
+    "slips": "unit_hints",
+    "clip": "max_grad_norm",
+    "flatten_prior": "logit_adjustment",
+    "mark": "evidence",
+}
+"""Keys of format version 1 that have another name since version 2."""
+
+
+def _upgrade(config: Any) -> Any:
+    """Return a configuration of format version 1 with the names of version 2."""
+    if not isinstance(config, dict):
+        return config
+    renamed = {key: value for key, value in config.items() if key != "options"}
+    return _with_new_names(renamed | {"config": config["options"], "format_version": FORMAT_VERSION})
+
+
+def _with_new_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_new_names(each) for each in value]
+    if isinstance(value, dict):
+        return {_RENAMED.get(key, key): _with_new_names(each) for key, each in value.items()}
+    return value
 
 
 def read(folder: Path) -> GeoModel:
@@ -145,15 +177,15 @@ def _card(path: Path) -> str:
 
 def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
     spec = registry.find_model(config["model"])
-    stored = config["options"]
-    for name, hint in get_type_hints(Options).items():
+    stored = config["config"]
+    for name, hint in get_type_hints(ModelConfig).items():
         if name in stored and not _fits(stored[name], hint):
             raise WeightsCorrupt(f"{folder / CONFIG}: {name} is {stored[name]!r:.40}, which it cannot be")
     try:
-        options = Options(**{name: _frozen(value) for name, value in stored.items()})
+        options = ModelConfig(**{name: _frozen(value) for name, value in stored.items()})
         options = dataclasses.replace(options, grids=_grids(stored.get("grids")))
         with torch.device("cpu"):
-            return assemble(spec, registry.find_task(spec.task), options)
+            return build_model(spec, registry.find_task(spec.task), options)
     except (TypeError, KeyError, ValueError, RuntimeError, GeovisionError) as error:
         (reason, *_) = (str(error) or type(error).__name__).splitlines()
         raise WeightsCorrupt(

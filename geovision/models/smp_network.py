@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geovision.errors import OptionError
 from geovision.models.layers.multisource import (
-    OfSources,
+    MultiSourceNetwork,
     SourceMaps,
     Sources,
     check_options,
@@ -27,7 +27,7 @@ __all__ = ["SmpNetwork", "build"]
 _OF_NETWORK: dict[str, dict[str, Any]] = {"dpt": {"dynamic_img_size": True}}
 
 
-class SmpNetwork(OfSources):
+class SmpNetwork(MultiSourceNetwork):
     """A network of smp over all sources; its last convolution is left to the head.
 
     Args:

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from geovision.errors import OptionError
 
-__all__ = ["UCM", "Reading", "UCUNet"]
+__all__ = ["UCM", "UCMVariant", "UCUNet"]
 
-Reading = Literal["strided", "valid"]
+UCMVariant = Literal["strided", "valid"]
 
 
 def _convolution(channels: int, filters: int, *, stride: int = 1, padding: int = 1) -> nn.Sequential:
@@ -69,7 +69,7 @@ class UCM(nn.Module):
         than 2L.
     """
 
-    def __init__(self, width: int, steps: int, reading: Reading = "strided") -> None:
+    def __init__(self, width: int, steps: int, reading: UCMVariant = "strided") -> None:
         super().__init__()
         if reading not in ("strided", "valid"):
             raise OptionError(f"ucm={reading!r} is not known; choose strided or valid")
@@ -111,7 +111,7 @@ class UCUNet(nn.Module):
 
     divisor = 8
 
-    def __init__(self, channels: int, width: int = 32, *, ucm: Reading = "strided") -> None:
+    def __init__(self, channels: int, width: int = 32, *, ucm: UCMVariant = "strided") -> None:
         super().__init__()
         widths = [width * 2**level for level in range(4)]
         self.num_features = width

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geovision._logging import silenced
+from geovision._logging import suppress_logging
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 
 __all__ = ["BANDS", "AgriScan", "read_agri", "scan_time"]
@@ -123,7 +123,7 @@ def _scene(path: Path) -> Any:
 def _quiet() -> Iterator[None]:
     """Without warnings of projections that PROJ would write otherwise, and without the tracebacks that satpy
     prints beside the errors that it raises."""
-    with silenced("satpy", below=logging.CRITICAL + 1), warnings.catch_warnings():
+    with suppress_logging("satpy", below=logging.CRITICAL + 1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

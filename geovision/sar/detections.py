@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
+from geovision.inference.mosaic import Maps
 from geovision.inference.sliding_window import Source
 from geovision.readers.sar import Grid, rasterio_module
 
-__all__ = ["Detection", "cover", "fractions", "geojson", "peaks"]
+__all__ = ["Detection", "cover", "detections_of", "fractions", "geojson", "peaks"]
 
 
 @dataclass(frozen=True)
@@ -197,3 +199,30 @@ def geojson(
     ]  # fmt: skip
     whole = {"type": "FeatureCollection", "features": features, "geovision": dict(about)}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def detections_of(
+    maps: Maps, source: Source, threshold: float, separation: float, masks: Mapping[str, str | Path]
+) -> list[Detection]:
+    """Return the detections in the first layer of a mosaic; none if it has several layers.
+
+    Args:
+        maps: Merged predictions of one class.
+        source: The raster that was predicted on.
+        threshold: Minimum probability, 0 to 1.
+        separation: Minimum distance of two detections, in m.
+        masks: Name to path of rasters whose covered fraction is reported.
+    """
+    if len(maps.layers) != 1:
+        return []
+    found = []
+    cell = maps.grid.cell[0] * maps.factor
+    for row, column, radius, probability in peaks(
+        maps.reduced, threshold=threshold, separation=separation / cell
+    ):
+        row, column = row * maps.factor, column * maps.factor
+        place = Detection(row, column, *maps.grid.lonlat(row, column), radius * cell, probability)
+        of_source = dataclasses.replace(place, row=row / maps.finer, column=column / maps.finer)
+        valid, covered = fractions(of_source, source, masks)
+        found.append(dataclasses.replace(place, valid=valid, cover=covered))
+    return found

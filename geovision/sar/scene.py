@@ -18,7 +18,7 @@ from geovision.errors import InputError
 from geovision.inference import executor
 from geovision.inference.cog import bounded, storing
 from geovision.inference.mosaic import Maps, merge
-from geovision.inference.sliding_window import Answers, Job, OneInput, slide
+from geovision.inference.sliding_window import Answers, Job, OneInput, sliding_window_predict
 from geovision.inference.tiling import Windows
 from geovision.inference.window_predictor import asking, scratch_beside
 from geovision.models.geomodel import GeoModel
@@ -26,10 +26,10 @@ from geovision.models.serialization import weights_digest
 from geovision.physics.backscatter import DecibelLimits
 from geovision.readers.sar import CountsRaster, Grid, RadarScene, write_counts
 from geovision.sar import quicklook
-from geovision.sar.detections import Detection, cover, geojson
-from geovision.sar.scene_config import Declared, limits_of, on_map, opened, taken
+from geovision.sar.detections import Detection, cover, detections_of, geojson
+from geovision.sar.scene_config import SceneConfig, limits_of, on_map, opened, taken
 
-__all__ = ["SceneProgress", "SceneSummary", "Why", "scene"]
+__all__ = ["SceneProgress", "SceneSummary", "Why", "predict_scene"]
 
 SceneProgress = Callable[[str, int, int], None]
 """What is under way (``"warping"`` for a SAFE folder, ``"averaging"``, ``"asking"``, ``"merging"``), how
@@ -65,11 +65,12 @@ class SceneSummary:
 
 
 @bounded()
-def scene(
-    model: GeoModel, path: str | Path, out: str | Path, declared: Declared, *, overlap: float = 0.5,
+def predict_scene(
+    model: GeoModel, path: str | Path, out: str | Path, declared: SceneConfig, *, overlap: float = 0.5,
     least_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
     masks: Mapping[str, str | Path] | None = None, batch_size: int = 16, precision: str = "auto",
-    workers: executor.Workers | None = None, progress: SceneProgress | None = None, why: Why | None = None,
+    workers: executor.ExecutorConfig | None = None, progress: SceneProgress | None = None,
+    why: Why | None = None,
 ) -> SceneSummary:  # fmt: skip
     """Ask a model about every window of a radar scene, and write a map of what it says.
 
@@ -123,8 +124,11 @@ def scene(
             clock.lap("averaging")
             source = OneInput(source_spec.name, counts)
             job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
-            answers = slide(
-                job, scratch, workers or executor.Workers(), lambda done, whole: told("asking", done, whole)
+            answers = sliding_window_predict(
+                job,
+                scratch,
+                workers or executor.ExecutorConfig(),
+                lambda done, whole: told("asking", done, whole),
             )
             _some(answers, job, given)
             clock.lap("asking")
@@ -132,8 +136,8 @@ def scene(
             maps = merge(
                 answers, source, layers, about, scratch, lambda done, whole: told("merging", done, whole)
             )
-            detections = maps.detections(
-                source, threshold, separation or min(windows.size) / 2 * grid.cell[0], masks
+            detections = detections_of(
+                maps, source, threshold, separation or min(windows.size) / 2 * grid.cell[0], masks
             )
             reasons = [
                 why(_around(counts, each, windows)) for each in detections[:_MOST_REASONS]

@@ -29,11 +29,11 @@ from geovision.readers.sar import (
 from geovision.readers.sar.geotiff import POLARISATIONS
 from geovision.spec import ClassTarget, InputSpec
 
-__all__ = ["Declared", "limits_of", "on_map", "opened", "taken"]
+__all__ = ["SceneConfig", "limits_of", "on_map", "opened", "taken"]
 
 
 @dataclass(frozen=True)
-class Declared:
+class SceneConfig:
     """What a file does not say, or says otherwise. Nothing of it is guessed.
 
     Args:
@@ -58,9 +58,9 @@ class Declared:
 
 @contextmanager
 def on_map(
-    path: str | Path, source: InputSpec, declared: Declared, limits: Mapping[str, DecibelLimits] | None,
+    path: str | Path, source: InputSpec, declared: SceneConfig, limits: Mapping[str, DecibelLimits] | None,
     told: Callable[[str, int, int], None],
-) -> Iterator[tuple[Path | str, Declared]]:  # fmt: skip
+) -> Iterator[tuple[Path | str, SceneConfig]]:  # fmt: skip
     """A scene, and what is known of it. A SAFE folder is warped to a GeoTIFF, which is gone in the end."""
     if not is_safe(path):
         yield path, declared
@@ -86,7 +86,7 @@ def on_map(
 
 
 def opened(
-    path: str | Path, source: InputSpec, declared: Declared, overlap: float
+    path: str | Path, source: InputSpec, declared: SceneConfig, overlap: float
 ) -> tuple[RadarScene, Grid, Windows]:
     """A scene whose numbers are what they are declared to be, the model's cells over it, the windows."""
     if declared.quantity is None:
@@ -123,9 +123,9 @@ def taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
     return first, layers_of(model.target)
 
 
-def limits_of(model: GeoModel, declared: Declared) -> Mapping[str, DecibelLimits] | None:
+def limits_of(model: GeoModel, declared: SceneConfig) -> Mapping[str, DecibelLimits] | None:
     """Declared, or stored with the model; None for counts."""
-    stored = {name: DecibelLimits(*pair) for name, pair in model.options.limits.items()}
+    stored = {name: DecibelLimits(*pair) for name, pair in model.config.db_range.items()}
     if stored and declared.limits and dict(declared.limits) != stored:
         told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
         raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")

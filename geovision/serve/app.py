@@ -17,13 +17,13 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from geovision import __version__
-from geovision.serve.batching import AnswerAll, Desk, Question
+from geovision.serve.batching import AnswerAll, BatchQueue, Question
 from geovision.serve.limits import Limits
-from geovision.serve.middleware import Gate
+from geovision.serve.middleware import LimitMiddleware
 from geovision.serve.prometheus import Counters
-from geovision.serve.request_errors import Refused, TooManyFromOne
+from geovision.serve.request_errors import RequestError, TooManyFromOne
 from geovision.serve.schemas import PICTURE, REFUSALS, Answer, Health, Model
-from geovision.serve.uploads import Intake
+from geovision.serve.uploads import UploadReader
 
 __all__ = ["build"]
 
@@ -37,7 +37,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
         site: Folder of the page.
         limits: How much it takes on.
     """
-    desk, intake, counters = Desk(answer_all, limits), Intake(limits), Counters()
+    desk, intake, counters = BatchQueue(answer_all, limits), UploadReader(limits), Counters()
     one_client = _PerAddress(limits.rate)
 
     @contextlib.asynccontextmanager
@@ -50,8 +50,8 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
         title=f"geovision: {about['model']}", version=__version__, lifespan=lifespan, docs_url=None,
         redoc_url=None, description="Answers about pictures. They are answered in memory and not kept.",
     )  # fmt: skip
-    app.add_middleware(Gate, limits=limits)
-    app.add_exception_handler(Refused, _refused)
+    app.add_middleware(LimitMiddleware, limits=limits)
+    app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _misused)
 
     @app.post("/api/predict", response_model=Answer, responses=REFUSALS, openapi_extra=PICTURE)
@@ -70,7 +70,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
                 intake.release(len(picture))
             status = 200
             return answer
-        except Refused as refused:
+        except RequestError as refused:
             status = refused.status
             raise
         finally:
@@ -98,7 +98,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
 
 
 async def _refused(request: Request, refused: Exception) -> JSONResponse:
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RequestError)
     # What has not arrived is not wanted any more: the connection ends with the answer.
     headers = {"Connection": "close"} if refused.status in (400, 408, 413) else {}
     if refused.retry_after is not None:

@@ -17,7 +17,7 @@ from typing import Any
 from geovision.serve.limits import Limits
 from geovision.serve.request_errors import Busy
 
-__all__ = ["Answer", "AnswerAll", "Desk", "Question"]
+__all__ = ["Answer", "AnswerAll", "BatchQueue", "Question"]
 
 Answer = dict[str, Any] | Exception
 
@@ -38,7 +38,7 @@ class Question:
 AnswerAll = Callable[[Sequence[Question]], list[Answer]]
 
 
-class Desk:
+class BatchQueue:
     """A bounded queue and its workers.
 
     Args:

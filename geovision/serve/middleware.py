@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geovision.serve.limits import Limits
 
-__all__ = ["HEADERS", "Gate"]
+__all__ = ["HEADERS", "LimitMiddleware"]
 
 _POLICY = "; ".join((
     "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self' 'unsafe-inline'",
@@ -33,7 +33,7 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.i
 _log = logging.getLogger("geovision.serve")
 
 
-class Gate:
+class LimitMiddleware:
     """Lets so many requests in at a time, adds the headers, and tells nothing of an error but that there was
     one."""
 

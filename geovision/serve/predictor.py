@@ -11,7 +11,7 @@ import numpy as np
 from geovision import onnx_runtime
 from geovision.serve.batching import Answer, Question
 from geovision.serve.limits import Limits
-from geovision.serve.request_errors import Refused, Unanswerable
+from geovision.serve.request_errors import RequestError, Unanswerable
 from geovision.serve.uploads import check_header
 from geovision.web import check_page
 
@@ -62,7 +62,7 @@ class Answers:
             if not picture.startswith(onnx_runtime.ARRAY):
                 check_header(picture, self.limits)
             return self._whole.read(picture)
-        except Refused as refused:
+        except RequestError as refused:
             return refused
         except ValueError as error:  # the runtime's word for a picture that it cannot take
             return Unanswerable(str(error))

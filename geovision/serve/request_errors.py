@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 __all__ = [
-    "Busy", "NotAPicture", "Refused", "TooLarge", "TooManyFromOne", "TooSlow", "Unanswerable",
+    "Busy", "NotAPicture", "RequestError", "TooLarge", "TooManyFromOne", "TooSlow", "Unanswerable",
 ]  # fmt: skip
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that is not answered, in one line.
 
     Attributes:
@@ -19,31 +19,31 @@ class Refused(Exception):
     retry_after: int | None = None
 
 
-class TooSlow(Refused):
+class TooSlow(RequestError):
     """The picture did not arrive in time."""
 
     status = 408
 
 
-class TooLarge(Refused):
+class TooLarge(RequestError):
     """Too many bytes or pixels."""
 
     status = 413
 
 
-class NotAPicture(Refused):
+class NotAPicture(RequestError):
     """Of no format that is taken, whatever it is called."""
 
     status = 415
 
 
-class Unanswerable(Refused):
+class Unanswerable(RequestError):
     """A picture that is damaged, too small, or without a full scale."""
 
     status = 422
 
 
-class TooManyFromOne(Refused):
+class TooManyFromOne(RequestError):
     """More pictures a minute from one address than are taken."""
 
     status = 429
@@ -53,7 +53,7 @@ class TooManyFromOne(Refused):
         self.retry_after = seconds
 
 
-class Busy(Refused):
+class Busy(RequestError):
     """More pictures at a time than the server has room for."""
 
     status = 503

@@ -17,15 +17,15 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from geovision.serve.limits import FORMATS, Limits
-from geovision.serve.request_errors import Busy, NotAPicture, Refused, TooLarge, TooSlow, Unanswerable
+from geovision.serve.request_errors import Busy, NotAPicture, RequestError, TooLarge, TooSlow, Unanswerable
 
-__all__ = ["Intake", "check_header"]
+__all__ = ["UploadReader", "check_header"]
 
 _ENVELOPE = 100_000  # bytes that a form may have around its file
 _SCAN = b"\xff\xda"  # before each scan of a JPEG
 
 
-class Intake:
+class UploadReader:
     """Reads pictures of requests, and knows how many bytes are in memory.
 
     Attributes:
@@ -56,7 +56,7 @@ class Intake:
                 f"the picture did not arrive within {self.limits.upload_seconds:g} s; send a smaller one"
             ) from error
         except ClientDisconnect as error:
-            raise Refused("the connection was closed before the picture had arrived") from error
+            raise RequestError("the connection was closed before the picture had arrived") from error
         finally:
             self.held -= len(body)
         self.held += len(picture)
@@ -105,11 +105,11 @@ async def _file_of_form(request: Request, body: bytes) -> bytes:
     try:
         form = await _InMemory(request.headers, once(), max_files=1, max_fields=8).parse()
     except (MultiPartException, KeyError) as error:
-        raise Refused(f"the form cannot be read ({error})") from error
+        raise RequestError(f"the form cannot be read ({error})") from error
     try:
         photo = form.get("photo")
         if not isinstance(photo, UploadFile):
-            raise Refused("the form has no file 'photo'")
+            raise RequestError("the form has no file 'photo'")
         return await photo.read()
     finally:
         await form.close()

@@ -5,14 +5,14 @@ A task, a model, a recipe or a result is described here and built elsewhere. Bui
 documenting the registry never imports a network.
 """
 
-from geovision.spec.inputs import COLOURS, Channel, InputSpec, PictureFile, Quantile, Slip, Text
+from geovision.spec.inputs import COLOURS, Channel, InputSpec, PictureFile, Quantile, Text, UnitHint
 from geovision.spec.recipes import (
     AS_PUBLISHED,
     OUR_CHOICE,
     OUR_MEASUREMENT,
     OUR_RECONSTRUCTION,
     Augment,
-    Mark,
+    EvidenceLevel,
     Recipe,
     Stage,
 )
@@ -44,23 +44,23 @@ __all__ = [
     "ClassTarget",
     "Context",
     "Demo",
+    "EvidenceLevel",
     "Fact",
     "FieldTarget",
     "Grid",
     "Grids",
     "InputSpec",
-    "Mark",
     "MaskTarget",
     "ModelSpec",
     "PictureFile",
     "Quantile",
     "Recipe",
     "Reference",
-    "Slip",
     "Stage",
     "Target",
     "Task",
     "Text",
+    "UnitHint",
     "WeightSpec",
     "resolve",
 ]

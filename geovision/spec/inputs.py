@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["COLOURS", "Channel", "InputSpec", "PictureFile", "Quantile", "Slip", "Text"]
+__all__ = ["COLOURS", "Channel", "InputSpec", "PictureFile", "Quantile", "Text", "UnitHint"]
 
 COLOURS = ("red", "green", "blue")
 """Channels of a photo, in the order in which networks of photos take them."""
@@ -22,7 +22,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Slip:
+class UnitHint:
     """A likely mistake: values reaching beyond `above` and up to `upto` are told `hint`."""
 
     above: float
@@ -50,7 +50,7 @@ class Channel:
         valid_range: Hard limits, both included; a value beyond them is an error.
         plausible: Quantiles that a whole file must keep.
         mean, std: Statistics that normalisation subtracts and divides by, in `unit`.
-        slips: Likely mistakes, matched in order when the hard range is left.
+        unit_hints: Likely mistakes, matched in order when the hard range is left.
         colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
             that knows photos; weights and statistics of such a network are taken over by them.
         baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
@@ -60,10 +60,10 @@ class Channel:
     name: str
     unit: str
     valid_range: tuple[float, float]
-    plausible: tuple[Quantile, ...] = ()
+    expected_quantiles: tuple[Quantile, ...] = ()
     mean: float = 0.0
     std: float = 1.0
-    slips: tuple[Slip, ...] = ()
+    unit_hints: tuple[UnitHint, ...] = ()
     colours: tuple[str, ...] = ()
     baseline: float | None = None
 

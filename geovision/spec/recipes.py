@@ -12,16 +12,16 @@ __all__ = [
     "OUR_MEASUREMENT",
     "OUR_RECONSTRUCTION",
     "Augment",
-    "Mark",
+    "EvidenceLevel",
     "Recipe",
     "Stage",
 ]
 
-Mark = Literal["as published", "our reconstruction", "our choice", "our measurement"]
-AS_PUBLISHED: Mark = "as published"
-OUR_RECONSTRUCTION: Mark = "our reconstruction"
-OUR_CHOICE: Mark = "our choice"
-OUR_MEASUREMENT: Mark = "our measurement"
+EvidenceLevel = Literal["as published", "our reconstruction", "our choice", "our measurement"]
+AS_PUBLISHED: EvidenceLevel = "as published"
+OUR_RECONSTRUCTION: EvidenceLevel = "our reconstruction"
+OUR_CHOICE: EvidenceLevel = "our choice"
+OUR_MEASUREMENT: EvidenceLevel = "our measurement"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Stage:
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     plateau: int = 10
     layer_decay: float = 1.0
-    clip: float = 0.0
+    max_grad_norm: float = 0.0
 
     def in_epochs(self, epochs: int) -> Stage:
         """The same stage, longer or shorter."""
@@ -143,21 +143,21 @@ class Recipe:
         precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, or ``"auto"``: bf16 where the
             processor computes in it.
         seed: Of initialisation, order and augmentation.
-        mark: Who says so.
+        evidence: Source of the recipe.
     """
 
     stages: tuple[Stage, ...]
     augment: Augment = Augment()
     label_smoothing: float = 0.0
     conflict_labels: Literal["hard", "soft"] = "hard"
-    flatten_prior: float = 0.0
+    logit_adjustment: float = 0.0
     ema: float = 0.0
     patience: int = 0
     monitor: Literal["val_loss", "train_loss"] = "val_loss"
     keep: Literal["last", "best"] = "last"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     seed: int = 0
-    mark: Mark = OUR_CHOICE
+    evidence: EvidenceLevel = OUR_CHOICE
 
     @property
     def epochs(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from geovision.errors import ExportError
 from geovision.spec.inputs import Channel, InputSpec
-from geovision.spec.recipes import OUR_CHOICE, Mark, Recipe
+from geovision.spec.recipes import OUR_CHOICE, EvidenceLevel, Recipe
 from geovision.spec.targets import Target
 
 __all__ = ["Capability", "Demo", "ModelSpec", "Reference", "Task", "WeightSpec", "resolve"]
@@ -32,7 +32,7 @@ class Reference:
     metric: str
     value: float
     model: str
-    mark: Mark
+    mark: EvidenceLevel
     source: str
     note: str = ""
 
@@ -68,7 +68,7 @@ class ModelSpec:
         fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
             ``fit(features, labels)``), or ``"none"``.
         inputs, head: Where they differ from the task's.
-        head_options: Keywords of the head.
+        head_args: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
         unexportable: Why it is not carried into other formats; empty where it is.
         dropout: Before the last layer, unless the caller says otherwise.
@@ -76,26 +76,26 @@ class ModelSpec:
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
         tiny: Options of the builder that make a model for tests and demonstrations.
         parameters: Trainable parameters with the task's own target; a test counts them again.
-        mark, note: Whose architecture it is, and what to know about it.
+        evidence, note: Whose architecture it is, and what to know about it.
     """
 
     name: str
     task: str
     builder: str
-    arch: Mapping[str, Any] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
     fit: Fit = "gradient"
     inputs: tuple[InputSpec, ...] = ()
     head: str = ""
-    head_options: Mapping[str, Any] = field(default_factory=dict)
+    head_args: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
     unexportable: str = ""
-    dropout: float = 0.0
+    drop_rate: float = 0.0
     recipe: Recipe | None = None
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     weights: tuple[WeightSpec, ...] = ()
     tiny: Mapping[str, Any] = field(default_factory=dict)
-    parameters: int | None = None
-    mark: Mark = OUR_CHOICE
+    num_parameters: int | None = None
+    evidence: EvidenceLevel = OUR_CHOICE
     note: str = ""
 
     def check_exportable(self) -> None:

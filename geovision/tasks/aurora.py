@@ -24,22 +24,22 @@ from geovision.spec import (
     PictureFile,
     Recipe,
     Reference,
-    Slip,
     Stage,
     Task,
     Text,
+    UnitHint,
 )
 
 _COUNTS = (
-    Slip(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
-    Slip(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, stretched as declared by whoever knows "
+    UnitHint(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
+    UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, stretched as declared by whoever knows "
                          "the camera"),
 )  # fmt: skip
 
 
 def _colour(name: str, mean: float, std: float) -> Channel:
     # The statistics are ImageNet's; a backbone that was trained with others brings its own.
-    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, slips=_COUNTS)
+    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_COUNTS)
 
 
 FRAME = InputSpec(
@@ -112,19 +112,20 @@ _ALL_SKY = Augment(flip_x=True, flip_y=True, rotate=180.0, brightness=0.2, contr
 
 FROM_SCRATCH = Recipe(
     stages=(Stage(epochs=100, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=5),),
-    augment=_ALL_SKY, label_smoothing=0.1, ema=0.999, mark=OUR_CHOICE,
+    augment=_ALL_SKY, label_smoothing=0.1, ema=0.999, evidence=OUR_CHOICE,
 )  # fmt: skip
 
 # At the rate of the others Swin-T learns nothing from frames alone: it says the same of each.
 FROM_SCRATCH_SLOWLY = dataclasses.replace(
-    FROM_SCRATCH, stages=tuple(dataclasses.replace(s, lr=2e-4, clip=1.0) for s in FROM_SCRATCH.stages)
+    FROM_SCRATCH,
+    stages=tuple(dataclasses.replace(s, lr=2e-4, max_grad_norm=1.0) for s in FROM_SCRATCH.stages),
 )
 
 # Optimiser, rate, decay, batch and length as in a reproduction with Swin-T from ImageNet
 # (github.com/zhuby-sysu/aurora-classification-model); those of the authors are not known.
 FINE_TUNE = Recipe(
     stages=(Stage(epochs=30, batch_size=64, optimizer="adamw", lr=5e-5, head_lr=1e-3, weight_decay=1e-4),),
-    augment=_ALL_SKY, mark=OUR_CHOICE,
+    augment=_ALL_SKY, evidence=OUR_CHOICE,
 )  # fmt: skip
 
 TASK = Task(
@@ -169,7 +170,7 @@ _FIXED: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
-    return ModelSpec(f"aurora-{name}", "aurora", _BUILDER, arch, parameters=parameters, note=note,
+    return ModelSpec(f"aurora-{name}", "aurora", _BUILDER, arch, num_parameters=parameters, note=note,
                      **{"capabilities": _CNN, "tiny": {"backbone": "test_resnet"}} | changes)  # fmt: skip
 
 
@@ -177,7 +178,7 @@ def _baseline(
     name: str, head: str, builder: str, arch: dict, tiny: dict, *, parameters: int, note: str
 ) -> ModelSpec:
     return ModelSpec(f"aurora-{name}", "aurora", builder, arch, fit="closed_form", head=head, tiny=tiny,
-                     capabilities=frozenset({"any_size"}), parameters=parameters, note=note,
+                     capabilities=frozenset({"any_size"}), num_parameters=parameters, note=note,
                      unexportable="its training samples are its parameters")  # fmt: skip
 
 
@@ -190,7 +191,7 @@ _RESNET50 = {"backbone": "resnet50", "imagenet": "a1_in1k"}
 _MOBILENETV2 = {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k"}
 
 MODELS = (
-    _model("resnet50", "resnet50", "a1_in1k", parameters=23_522_375, mark=AS_PUBLISHED,
+    _model("resnet50", "resnet50", "a1_in1k", parameters=23_522_375, evidence=AS_PUBLISHED,
            note="the only network that the authors name, and their best"),
     _model("resnet18", "resnet18", "a1_in1k", parameters=11_180_103,
            note="our selection; small and plain"),

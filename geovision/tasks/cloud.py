@@ -20,22 +20,22 @@ from geovision.spec import (
     PictureFile,
     Recipe,
     Reference,
-    Slip,
     Stage,
     Task,
     Text,
+    UnitHint,
     WeightSpec,
 )
 
 _COUNTS = (
-    Slip(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
-    Slip(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, so divide by 65535"),
+    UnitHint(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
+    UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, so divide by 65535"),
 )
 
 
 def _colour(name: str, mean: float, std: float) -> Channel:
     # The statistics are ImageNet's; a backbone that was trained with others brings its own.
-    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, slips=_COUNTS)
+    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_COUNTS)
 
 
 PHOTO = InputSpec(
@@ -57,7 +57,7 @@ SCALARS = (
         (0.0, 25.0),
         mean=3.0,
         std=3.0,
-        slips=(Slip(25.0, 25000.0, "looks like metres; expects km"),),
+        unit_hints=(UnitHint(25.0, 25000.0, "looks like metres; expects km"),),
     ),
     Channel(
         "cloud_thickness",
@@ -65,7 +65,7 @@ SCALARS = (
         (0.0, 20.0),
         mean=2.0,
         std=2.5,
-        slips=(Slip(20.0, 20000.0, "looks like metres; expects km"),),
+        unit_hints=(UnitHint(20.0, 20000.0, "looks like metres; expects km"),),
     ),
     Channel(
         "air_temperature",
@@ -73,7 +73,7 @@ SCALARS = (
         (-90.0, 60.0),
         mean=12.0,
         std=12.0,
-        slips=(Slip(60.0, 340.0, "looks like kelvin; expects degrees Celsius"),),
+        unit_hints=(UnitHint(60.0, 340.0, "looks like kelvin; expects degrees Celsius"),),
     ),
 )
 
@@ -221,12 +221,12 @@ TASK = Task(
 TEXTURE = Recipe(
     stages=(
         Stage(epochs=12, size=(224, 224), freeze=2, batch_size=32, lr=6e-4, head_lr=5e-4,
-              weight_decay=0.05, warmup=1, clip=5.0),
+              weight_decay=0.05, warmup=1, max_grad_norm=5.0),
     ),
     augment=Augment(crop_area=(0.765625, 0.765625), flip_x=True,
                     brightness=0.1, contrast=0.1, saturation=0.1),
     # Half was best on every fold's own training answers; the whole prior, or none, costs 0.004 to 0.007.
-    label_smoothing=0.1, conflict_labels="soft", flatten_prior=0.5, ema=0.99,
+    label_smoothing=0.1, conflict_labels="soft", logit_adjustment=0.5, ema=0.99,
 )  # fmt: skip
 
 _BUILDER = "geovision.models.timm_backbone:build"
@@ -236,7 +236,7 @@ _VIT: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
-    return ModelSpec(f"cloud-{name}", "cloud", _BUILDER, arch, parameters=parameters, note=note,
+    return ModelSpec(f"cloud-{name}", "cloud", _BUILDER, arch, num_parameters=parameters, note=note,
                      **{"capabilities": _CNN, "tiny": {"backbone": "test_resnet"}} | changes)  # fmt: skip
 
 
@@ -245,21 +245,21 @@ MODELS = (
               {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k",
                "moments": 3, "stages": (2, 3), "whole": True, "mirrored": True},
               head="geovision.heads.classification:NormalisedHead",
-              inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, dropout=0.5, recipe=TEXTURE,
+              inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, drop_rate=0.5, recipe=TEXTURE,
               tiny={"backbone": "test_resnet", "moments": 2, "stages": (1, 2), "whole": False,
                     "mirrored": True},
-              parameters=2_304_379,
+              num_parameters=2_304_379,
               weights=(WeightSpec("ccsn", "package:cloud-mobilenetv2.ccsn", "Apache-2.0",
                                   "2034 photos of CCSN (doi:10.7910/DVN/CADDPD; terms in its record)",
                                   {"macro_f1": 0.553, "top1": 0.563, "top3": 0.823}),),
               note="MobileNetV2, read also by second-order statistics of its middle maps, over a photo "
                    "and its mirror image; the network as published is cloud-mobilenetv2_100"),
-    _model("mobilenetv2_100", "mobilenetv2_100", "ra_in1k", parameters=2_237_963, mark=AS_PUBLISHED,
+    _model("mobilenetv2_100", "mobilenetv2_100", "ra_in1k", parameters=2_237_963, evidence=AS_PUBLISHED,
            note="the smallest of the paper's three, whole and plain"),
-    _model("resnet50", "resnet50", "a1_in1k", parameters=23_530_571, mark=AS_PUBLISHED,
+    _model("resnet50", "resnet50", "a1_in1k", parameters=23_530_571, evidence=AS_PUBLISHED,
            note="one of the paper's three; which ResNet-50 the authors used is not known"),
-    _model("vit", "vit_base_patch16_224", "augreg2_in21k_ft_in1k", parameters=85_807_115, mark=AS_PUBLISHED,
-           capabilities=_VIT, tiny={"backbone": "test_vit"},
+    _model("vit", "vit_base_patch16_224", "augreg2_in21k_ft_in1k", parameters=85_807_115,
+           evidence=AS_PUBLISHED, capabilities=_VIT, tiny={"backbone": "test_vit"},
            note="the paper's transformer, ViT-B/16 by our reading; needs pre-training"),
     _model("mobilenetv2-035", "mobilenetv2_035", "", parameters=410_219,
            note="a third of the width; for the smallest devices"),

@@ -25,9 +25,9 @@ from geovision.spec import (
     OUR_RECONSTRUCTION,
     Capability,
     Demo,
+    EvidenceLevel,
     FieldTarget,
     InputSpec,
-    Mark,
     ModelSpec,
     Recipe,
     Stage,
@@ -61,7 +61,8 @@ HEADS = {
 }
 
 RECIPE = Recipe(
-    stages=(Stage(epochs=60, batch_size=32, lr=1e-3, weight_decay=0.01, warmup=2, clip=1.0),), ema=0.99
+    stages=(Stage(epochs=60, batch_size=32, lr=1e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
+    ema=0.99
 )
 
 TASK = Task(
@@ -100,7 +101,7 @@ _UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired", "first_c
 def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[ModelSpec, ...]:
     """MAUNet, its peers, and the small one of tests and demonstrations."""
     small = {"widths": [4, 6, 8]}
-    rows: tuple[tuple[str, dict[str, Any], dict[str, Any], Mark, str], ...] = (
+    rows: tuple[tuple[str, dict[str, Any], dict[str, Any], EvidenceLevel, str], ...] = (
         ("maunet", {"network": "maunet"}, small, OUR_RECONSTRUCTION,
          "MAUNet: what is published in words, the rest reconstructed"),
         ("maunet-light", {"network": "maunet", "widths": [50, 100, 200, 400]}, small, OUR_RECONSTRUCTION,
@@ -118,7 +119,7 @@ def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[Model
     )  # fmt: skip
     return tuple(
         ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY, tiny=tiny,
-                  parameters=count, mark=mark, note=note)
+                  num_parameters=count, evidence=mark, note=note)
         for (name, arch, tiny, mark, note), count in zip(rows, parameters, strict=True)
     )  # fmt: skip
 
@@ -128,7 +129,7 @@ def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
 
     def entry(name, arch, fit, capabilities, note):
         return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit, head=_GIVEN,
-                         capabilities=capabilities, parameters=0, note=note,
+                         capabilities=capabilities, num_parameters=0, note=note,
                          unexportable="a baseline to compare with")  # fmt: skip
 
     interpolated = [
@@ -156,7 +157,7 @@ def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
 # Found on inner winters over Iberia: see docs/tasks/downscale.md. Twice as many epochs, or twice the dropout,
 # did not tell more.
 RESIDUAL = Recipe(
-    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, clip=1.0),),
+    stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
     precision="32-true",
 )
 
@@ -165,11 +166,11 @@ def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, 
     """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
     arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
     return ModelSpec(
-        name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, mark=OUR_CHOICE,
+        name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, evidence=OUR_CHOICE,
         head="geovision.models.residual_learning:ResidualHead",
-        head_options={"members": members, "share": 0.55},
+        head_args={"members": members, "share": 0.55},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
-        unexportable="stands on statistics of the cells of one grid", parameters=parameters, note=note,
+        unexportable="stands on statistics of the cells of one grid", num_parameters=parameters, note=note,
     )  # fmt: skip
 
 

@@ -21,9 +21,9 @@ from geovision.spec import (
     Quantile,
     Recipe,
     Reference,
-    Slip,
     Stage,
     Task,
+    UnitHint,
 )
 
 NO_ECHO = -33.0
@@ -35,20 +35,20 @@ LEVELS = (
 )  # fmt: skip
 """m above mean sea level: the 21 levels of the national mosaic, our reading of "21 levels"."""
 
-_CELSIUS = Slip(0.0, 150.0, "looks like degrees Celsius; add 273.15")
+_CELSIUS = UnitHint(0.0, 150.0, "looks like degrees Celsius; add 273.15")
 
 
 def _reflectivity(level: int) -> Channel:
     # One scale for all levels, so that the largest value of a column is that of its numbers.
     return Channel(
         f"reflectivity_{level}m", "dBZ", (NO_ECHO, 80.0), mean=-15.0, std=25.0, baseline=NO_ECHO,
-        slips=(Slip(80.0, 1e9, "looks like Z in mm6 m-3; give 10 log10(Z)"),),
+        unit_hints=(UnitHint(80.0, 1e9, "looks like Z in mm6 m-3; give 10 log10(Z)"),),
     )  # fmt: skip
 
 
 def _brightness(wavelength: str, mean: float, std: float) -> Channel:
     return Channel(f"brightness_temperature_{wavelength}um", "K", (160.0, 340.0), mean=mean, std=std,
-                   slips=(_CELSIUS,))  # fmt: skip
+                   unit_hints=(_CELSIUS,))  # fmt: skip
 
 
 _TIMES = "time channel y x"
@@ -74,7 +74,7 @@ ERA5 = InputSpec(
                 baseline=7000.0),
         Channel("cape", "J kg-1", (0.0, 12000.0), mean=1200.0, std=900.0),
         Channel("shear_0_6km", "m s-1", (0.0, 120.0), mean=15.0, std=8.0),
-        Channel("dewpoint_2m", "K", (200.0, 320.0), mean=290.0, std=6.0, slips=(_CELSIUS,)),
+        Channel("dewpoint_2m", "K", (200.0, 320.0), mean=290.0, std=6.0, unit_hints=(_CELSIUS,)),
     ),
     layout=_TIMES, reader=_READER, optional=True,
 )  # fmt: skip
@@ -137,12 +137,12 @@ PUBLISHED = Recipe(
     stages=(
         Stage(epochs=75, batch_size=32, optimizer="adamw", lr=1e-3, weight_decay=0.0, schedule="constant"),
     ),
-    mark=AS_PUBLISHED,
+    evidence=AS_PUBLISHED,
 )  # fmt: skip
 
 SHORT = Recipe(
-    stages=(Stage(epochs=30, batch_size=8, lr=2e-3, weight_decay=1e-4, warmup=1, clip=1.0),),
-    mark=OUR_CHOICE,
+    stages=(Stage(epochs=30, batch_size=8, lr=2e-3, weight_decay=1e-4, warmup=1, max_grad_norm=1.0),),
+    evidence=OUR_CHOICE,
 )
 
 TASK = Task(
@@ -169,7 +169,9 @@ TASK = Task(
     cautions=CAUTIONS,
     demo=Demo(
         "hail-tiny", samples=48, size=(48, 48),
-        recipe=Recipe(stages=(Stage(epochs=8, batch_size=8, lr=5e-3, weight_decay=0.0, warmup=1, clip=1.0),)),
+        recipe=Recipe(
+            stages=(Stage(epochs=8, batch_size=8, lr=5e-3, weight_decay=0.0, warmup=1, max_grad_norm=1.0),)
+        ),
     ),
     citation=_PAPER,
 )  # fmt: skip
@@ -186,29 +188,31 @@ _SMALL = {"width": 4, "kernel": 3}
 
 MODELS = (
     ModelSpec("hail-hinet", "hail", _HINET, {"source_dropout": 0.1}, capabilities=_ANY,
-              tiny=_SMALL | {"unet_width": 4}, parameters=6_709_963, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL | {"unet_width": 4}, num_parameters=6_709_963, evidence=OUR_RECONSTRUCTION,
               note="the authors' chain; the cell, widths and patches are read out of its text"),
     ModelSpec("hail-tiny", "hail", _HINET, {"width": 8, "kernel": 3, "unet_width": 8, "source_dropout": 0.1},
-              head_options=_BALANCED, capabilities=_ANY,
-              tiny=_SMALL | {"unet_width": 4}, parameters=434_115,
+              head_args=_BALANCED, capabilities=_ANY,
+              tiny=_SMALL | {"unet_width": 4}, num_parameters=434_115,
               note="HINet for tests and demonstrations, not for use"),
     ModelSpec("hail-convlstm", "hail", _RECURRENT, {"cell": "convlstm"}, capabilities=_ANY,
-              tiny=_SMALL, parameters=2_568_849, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, num_parameters=2_568_849, evidence=OUR_RECONSTRUCTION,
               note="Shi et al. 2015, arXiv:1506.04214; announced in the paper, without a row"),
     ModelSpec("hail-stlstm", "hail", _RECURRENT, {"cell": "st-lstm"}, capabilities=_ANY,
-              tiny=_SMALL, parameters=4_648_977, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, num_parameters=4_648_977, evidence=OUR_RECONSTRUCTION,
               note="PredRNN, Wang et al. 2017"),
     ModelSpec("hail-causal-lstm", "hail", _RECURRENT, {"cell": "causal-lstm"}, capabilities=_ANY,
-              tiny=_SMALL, parameters=5_212_337, mark=OUR_RECONSTRUCTION,
+              tiny=_SMALL, num_parameters=5_212_337, evidence=OUR_RECONSTRUCTION,
               note="PredRNN++ with its gradient highway, Wang et al. 2018, arXiv:1804.06300"),
     ModelSpec("hail-simvp", "hail", _HISTORY, {"network": "simvp"}, capabilities=_ANY,
               tiny={"windows": 3, "options": {"width": 4, "hidden": 8, "blocks": 2, "groups": 2}},
-              parameters=6_686_433, mark=OUR_RECONSTRUCTION,
+              num_parameters=6_686_433, evidence=OUR_RECONSTRUCTION,
               note="Gao et al. 2022, arXiv:2206.05099, one frame out"),
     ModelSpec("hail-nbeats", "hail", _HISTORY, {"network": "nbeats"}, capabilities=_ANY,
-              tiny={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}}, parameters=1_453_185,
-              mark=OUR_RECONSTRUCTION, note="Oreshkin et al. 2020, arXiv:1905.10437; every cell by itself"),
+              tiny={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}},
+              num_parameters=1_453_185,
+              evidence=OUR_RECONSTRUCTION,
+              note="Oreshkin et al. 2020, arXiv:1905.10437; every cell by itself"),
     ModelSpec("hail-unet-resnet18", "hail", _SMP, {"network": "unet", "encoder": "resnet18"},
-              capabilities=_SIZED, parameters=14_444_113,
-              note="U-Net on the last window; arch={'frames': 'stacked'} takes all"),
+              capabilities=_SIZED, num_parameters=14_444_113,
+              note="U-Net on the last window; model_args={'frames': 'stacked'} takes all"),
 )  # fmt: skip

@@ -24,14 +24,14 @@ from geovision.spec import (
     PictureFile,
     Recipe,
     Reference,
-    Slip,
     Stage,
     Task,
     Text,
+    UnitHint,
 )
 
 _SLIPS = (
-    Slip(1.0, 255.0, "counts of 0-255 are to be divided by 255, or given as integers; decibels need a "
+    UnitHint(1.0, 255.0, "counts of 0-255 are to be divided by 255, or given as integers; decibels need a "
                      "declared mapping to the 8-bit scale, which is not guessed"),
 )  # fmt: skip
 
@@ -40,7 +40,7 @@ def _polarisation(name: str, *colours: str) -> Channel:
     # Mean 0 and deviation 1: the published network takes the scale as it is. So what is missing enters as
     # 0, the scale's own word for no data, with a mask and without one. A network that knows photos keeps
     # its own statistics, and sees the measurements in the colours of the published pictures.
-    return Channel(name, "scaled_1", (0.0, 1.0), slips=_SLIPS, colours=colours)
+    return Channel(name, "scaled_1", (0.0, 1.0), unit_hints=_SLIPS, colours=colours)
 
 
 SAR = InputSpec(
@@ -109,12 +109,12 @@ _AS_PUBLISHED = Stage(
 
 PUBLISHED = Recipe(
     stages=(_AS_PUBLISHED,), augment=_augment(512 / 800), patience=20, monitor="train_loss",
-    mark=AS_PUBLISHED,
+    evidence=AS_PUBLISHED,
 )  # fmt: skip
 
 PUBLISHED_LARGE = Recipe(
     stages=(_AS_PUBLISHED,), augment=_augment(1024 / 1536), patience=20, monitor="train_loss",
-    mark=AS_PUBLISHED,
+    evidence=AS_PUBLISHED,
 )  # fmt: skip
 
 FINE_TUNE = Recipe(
@@ -122,7 +122,7 @@ FINE_TUNE = Recipe(
         Stage(epochs=30, batch_size=16, sampling="balanced", lr=1e-4, head_lr=1e-3, weight_decay=0.05,
               warmup=1),
     ),
-    augment=_augment(512 / 800), mark=OUR_CHOICE,
+    augment=_augment(512 / 800), evidence=OUR_CHOICE,
 )  # fmt: skip
 
 TASK = Task(
@@ -171,17 +171,17 @@ COARSE = SAR.with_pixel_size(2000.0)
 
 MODELS = (
     ModelSpec("polarlow-xception", "polarlow", _BUILDER, {"channels": _AS_IN_THE_FILES}, head=_HEAD,
-              capabilities=_ANY, dropout=0.5, tiny=_SMALL, parameters=1_254_194, mark=AS_PUBLISHED,
+              capabilities=_ANY, drop_rate=0.5, tiny=_SMALL, num_parameters=1_254_194, evidence=AS_PUBLISHED,
               note="the authors' small Xception; 1,260,322 with the statistics of its normalisations"),
     ModelSpec("polarlow-xception-2ch", "polarlow", _BUILDER, {}, head=_HEAD,
-              capabilities=_ANY, dropout=0.5, tiny=_SMALL, parameters=1_254_122, mark=OUR_CHOICE,
+              capabilities=_ANY, drop_rate=0.5, tiny=_SMALL, num_parameters=1_254_122, evidence=OUR_CHOICE,
               note="the same without the second copy of the cross-polarised channel"),
     ModelSpec("polarlow-xception-1024", "polarlow", _BUILDER, {"channels": _AS_IN_THE_FILES}, head=_HEAD,
-              inputs=(LARGE,), recipe=PUBLISHED_LARGE, capabilities=_ANY, dropout=0.5, tiny=_SMALL,
-              parameters=1_254_194, mark=OUR_RECONSTRUCTION,
+              inputs=(LARGE,), recipe=PUBLISHED_LARGE, capabilities=_ANY, drop_rate=0.5, tiny=_SMALL,
+              num_parameters=1_254_194, evidence=OUR_RECONSTRUCTION,
               note="the authors' larger variant, 1024 of 1536 pixels; that a pixel is 250 m is our reading, "
                    "and the published files are too coarse for it"),
     ModelSpec("polarlow-tiny", "polarlow", _BUILDER, _SMALL, head=_HEAD, inputs=(COARSE,),
-              capabilities=_ANY, dropout=0.2, tiny=_SMALL, parameters=6_762,
+              capabilities=_ANY, drop_rate=0.2, tiny=_SMALL, num_parameters=6_762,
               note="for tests and demonstrations, not for use; pixels of 2 km"),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from geovision.errors import MissingExtraError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 from geovision.training import closed_form
-from geovision.training.distillation import Teaching
+from geovision.training.distillation import TeacherTargets
 from geovision.training.feature_extraction import fit_outlier_score
 from geovision.training.run_dir import RunFolder, describe_run
 from geovision.training.training_record import training_record
@@ -23,7 +23,7 @@ def train(
     model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
     recipe: Recipe | None = None, out: Path | None = None, resume: bool = False,
     devices: int | str = "auto", workers: int = 0, progress: bool = True,
-    teaching: Teaching | None = None,
+    teaching: TeacherTargets | None = None,
 ) -> GeoModel:  # fmt: skip
     """Train a model in place. See `geovision.train`, which is this.
 
@@ -78,7 +78,8 @@ def _finished(model: GeoModel, folder: RunFolder) -> GeoModel:
 
 def _by_gradient(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe,
-    folder: RunFolder | None, devices: int | str, workers: int, progress: bool, teaching: Teaching | None,
+    folder: RunFolder | None, devices: int | str, workers: int, progress: bool,
+    teaching: TeacherTargets | None,
 ) -> None:  # fmt: skip
     try:
         import lightning  # noqa: F401

@@ -38,8 +38,8 @@ class Normalised(Dataset[Sample]):
         sample = self.data[index]
         inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
         valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items()}
-        self._model.check(inputs, valid=valid)
-        normalised = self._model.normalise(inputs, valid)
+        self._model.validate_inputs(inputs, valid=valid)
+        normalised = self._model.normalize(inputs, valid)
         return sample | {"inputs": {name: values.squeeze(0) for name, values in normalised.items()}}  # type: ignore[return-value]
 
 

@@ -18,7 +18,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from geovision.datasets.base import GeoDataset, Sample, collate
 from geovision.errors import OptionError
 
-__all__ = ["Batch", "Batches", "Rows", "balanced_batch_count", "batch_count", "gather", "step_seed"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "InMemoryDataset",
+    "balanced_batch_count",
+    "batch_count",
+    "gather",
+    "step_seed",
+]
 
 _READ_AT_ONCE = 64
 
@@ -39,7 +47,7 @@ class Batch(NamedTuple):
     position: Tensor
 
 
-class Rows(Dataset[Sample]):
+class InMemoryDataset(Dataset[Sample]):
     """A whole data set in memory, read once; a batch is one look-up.
 
     Pictures were bytes before they were fractions. Where dividing the bytes by 255 gives the very
@@ -62,7 +70,7 @@ class Rows(Dataset[Sample]):
         )
 
 
-def gather(data: GeoDataset, *, workers: int = 0, budget: int | None = None) -> Rows | None:
+def gather(data: GeoDataset, *, workers: int = 0, budget: int | None = None) -> InMemoryDataset | None:
     """Read a data set into memory; None where it would not fit, or its samples differ in shape.
 
     Args:
@@ -80,7 +88,7 @@ def gather(data: GeoDataset, *, workers: int = 0, budget: int | None = None) -> 
         if parts and _shapes(part) != _shapes(parts[0]):
             return None
         parts.append(part)
-    return Rows(
+    return InMemoryDataset(
         {name: _join([part["inputs"][name] for part in parts]) for name in parts[0]["inputs"]},
         _masks(parts),
         torch.cat([part["target"] for part in parts]),
@@ -231,7 +239,7 @@ class Batches:
     """
 
     def __init__(
-        self, data: GeoDataset | Rows, *, batch_size: int, seed: tuple[int, ...] | None = None,
+        self, data: GeoDataset | InMemoryDataset, *, batch_size: int, seed: tuple[int, ...] | None = None,
         workers: int = 0, balance: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.data = data
@@ -239,7 +247,7 @@ class Batches:
         self.sampler, self.batch_sampler = self, None
         self._order = _Order(len(data), batch_size, seed, balance)
         self._loader = None
-        if not isinstance(data, Rows):
+        if not isinstance(data, InMemoryDataset):
             self._loader = DataLoader(
                 _Numbered(data), batch_sampler=self._order, num_workers=workers, collate_fn=_batch,
                 persistent_workers=workers > 0,
@@ -257,7 +265,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator looks at the epoch when the first batch is asked for, not before.
-        if isinstance(self.data, Rows):
+        if isinstance(self.data, InMemoryDataset):
             for index in self._order:
                 yield self.data.batch(index)
         else:

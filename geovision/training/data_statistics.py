@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geovision.datasets.base import GeoDataset, collate
 from geovision.models.geomodel import GeoModel
-from geovision.training.data_loading import Rows
+from geovision.training.data_loading import InMemoryDataset
 
 __all__ = ["fit_answers", "fit_statistics", "takes_answers", "takes_statistics"]
 
@@ -22,7 +22,7 @@ _AT_ONCE = 64
 """Samples that are answered together."""
 
 
-def fit_statistics(model: GeoModel, data: GeoDataset | Rows) -> None:
+def fit_statistics(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
     """Fit what the network and the head of a model take from training data, in place.
 
     The network is given ``fit_statistics(inputs, valid)``, normalised as its `forward` sees them; the head
@@ -37,7 +37,7 @@ def fit_statistics(model: GeoModel, data: GeoDataset | Rows) -> None:
     masks = {name: mask.to(device) for name, mask in valid.items() if name != "target"}
     target, there = target.to(device), None if there is None else there.to(device)
     if network is not None or base is not None:
-        given = model.normalise({name: values.to(device) for name, values in inputs.items()}, masks)
+        given = model.normalize({name: values.to(device) for name, values in inputs.items()}, masks)
         if network is not None:
             network(given, masks)
         if base is not None:
@@ -58,7 +58,7 @@ def takes_answers(model: GeoModel) -> bool:
 
 
 @torch.inference_mode()
-def fit_answers(model: GeoModel, data: GeoDataset | Rows) -> None:
+def fit_answers(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
     """Give the head ``fit_answers(values, target, valid)``, what it said of the training data, in place."""
     head: Any = model.head
     inputs, valid, target = _samples(data)
@@ -80,9 +80,9 @@ def _fitting(part: nn.Module) -> Callable[..., None] | None:
     return found
 
 
-def _samples(data: GeoDataset | Rows) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+def _samples(data: GeoDataset | InMemoryDataset) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     """Inputs, masks and targets of all samples, or of evenly spaced ones."""
-    if isinstance(data, Rows):
+    if isinstance(data, InMemoryDataset):
         inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in data.inputs.items()}
         return inputs, dict(data.valid), data.target
     first = data[0]

@@ -21,14 +21,14 @@ from geovision.heads.field import knowledge_refinement
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, FieldTarget, Recipe
 
-__all__ = ["Teaching", "attention", "distill", "heard"]
+__all__ = ["TeacherTargets", "attention", "distill", "heard"]
 
 _AT_ONCE = 64
 """Samples that the teacher is asked about together."""
 
 
 @dataclass(frozen=True)
-class Teaching:
+class TeacherTargets:
     """What a teacher said of the training samples.
 
     Args:
@@ -121,7 +121,7 @@ def distill(
     if feature_weight and teacher.spec.fit != "gradient":
         raise OptionError(f"{teacher.spec.name} has no maps to compare; leave feature_weight at 0")
     said, seen = _asked(teacher, data, attend=feature_weight > 0)
-    teaching = Teaching(teacher.spec.name, said, share, seen, feature_weight)
+    teaching = TeacherTargets(teacher.spec.name, said, share, seen, feature_weight)
     return train(
         student, data, validation=validation, recipe=recipe, out=out, resume=resume, devices=devices,
         workers=workers, progress=progress, teaching=teaching,
@@ -140,7 +140,7 @@ def _asked(teacher: GeoModel, data: GeoDataset, *, attend: bool) -> tuple[Tensor
     for batch in DataLoader(data, batch_size=_AT_ONCE, collate_fn=collate):  # type: ignore[arg-type]
         inputs = {name: each.to(device) for name, each in batch["inputs"].items() if name in known}
         valid = {name: each.to(device) for name, each in batch["valid"].items() if name in known}
-        teacher.check(inputs, valid=valid)
+        teacher.validate_inputs(inputs, valid=valid)
         with heard(head) as features:
             output = teacher(inputs, valid=valid or None)
         said = head.estimate(output.values.float())

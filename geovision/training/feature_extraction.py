@@ -58,7 +58,7 @@ def features_of(
         inputs, valid = (
             {name: value.to(device) for name, value in batch[key].items()} for key in ("inputs", "valid")
         )
-        model.check(inputs, valid=valid)
+        model.validate_inputs(inputs, valid=valid)
         found = model.features(inputs, valid=valid).float().cpu()
         known = batch["valid"].get("target", torch.ones_like(batch["target"], dtype=torch.bool))
         features.append(found[known])

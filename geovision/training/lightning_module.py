@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from geovision import metrics
 from geovision.errors import InputError
-from geovision.metrics.field_metrics import WholeField
+from geovision.metrics.field_metrics import FullFieldMetric
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim
 from geovision.training.augment import Augmentation, mix
 from geovision.training.data_loading import Batch, step_seed
-from geovision.training.distillation import Teaching, heard
+from geovision.training.distillation import TeacherTargets, heard
 
 __all__ = ["HEADER", "StageModule"]
 
@@ -42,7 +42,8 @@ class StageModule(L.LightningModule):
 
     def __init__(
         self, model: GeoModel, recipe: Recipe, number: int, *, steps_per_epoch: int,
-        soft: Tensor | None = None, size: tuple[int, int] | None = None, teaching: Teaching | None = None,
+        soft: Tensor | None = None, size: tuple[int, int] | None = None,
+        teaching: TeacherTargets | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
@@ -57,7 +58,9 @@ class StageModule(L.LightningModule):
         # In a dictionary, where torch does not take them for parts of the network.
         found = metrics.applicable(model.task.metrics, model.target)
         # A score of all fields at once would keep them all, every epoch anew.
-        self._metrics = {"all": {n: each for n, each in found.items() if not isinstance(each, WholeField)}}
+        self._metrics = {
+            "all": {n: each for n, each in found.items() if not isinstance(each, FullFieldMetric)}
+        }
         # What a checkpoint in the middle of an epoch holds of it: sum and number of losses, seconds.
         self._carried = (0.0, 0, 0.0)
         self._begin_epoch()
@@ -88,8 +91,8 @@ class StageModule(L.LightningModule):
     ) -> None:
         # Lightning's own refuses fused optimisers, because of the scaled gradients of float16; ours
         # is fused in the other precisions alone.
-        if self.stage.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.clip)
+        if self.stage.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.max_grad_norm)
 
     def on_train_start(self) -> None:
         # The only hook that comes before the first step of an epoch that is gone on with.
@@ -119,7 +122,7 @@ class StageModule(L.LightningModule):
         values, target, valid = self._answered(batch)
         return self.model.loss(values, target, valid)
 
-    def _taught_loss(self, batch: Batch, teaching: Teaching) -> Tensor:
+    def _taught_loss(self, batch: Batch, teaching: TeacherTargets) -> Tensor:
         with heard(self.model.head) as features:
             values, target, valid = self._answered(batch)
         to_truth = self.model.loss(values, target, valid)
@@ -247,7 +250,7 @@ class StageModule(L.LightningModule):
         """
         batch = self._plain(batch)
         masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
-        self.model.check(batch.inputs, valid=masks or None)
+        self.model.validate_inputs(batch.inputs, valid=masks or None)
         target = self.model.target
         if isinstance(target, ClassTarget):
             low, high = batch.target.min(), batch.target.max()

@@ -8,7 +8,7 @@ from torch import Tensor
 from geovision.datasets.base import GeoDataset
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["class_counts", "flatten_prior", "takes_prior"]
+__all__ = ["adjust_logits", "class_counts", "takes_prior"]
 
 
 def takes_prior(model: GeoModel) -> bool:
@@ -18,7 +18,7 @@ def takes_prior(model: GeoModel) -> bool:
 
 
 @torch.no_grad()
-def flatten_prior(model: GeoModel, data: GeoDataset, strength: float) -> None:
+def adjust_logits(model: GeoModel, data: GeoDataset, strength: float) -> None:
     """Lower the logit of each class by ``strength * log(frequency)``, in the bias of the last layer
     (post-hoc logit adjustment, Menon et al. 2021, arXiv:2007.07314).
 

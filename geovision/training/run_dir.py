@@ -95,7 +95,7 @@ def describe_run(
     """What makes a training that training, as it stands in ``recipe.json``."""
     return plain({
         "model": model.spec.name,
-        "options": dataclasses.asdict(model.options),
+        "options": dataclasses.asdict(model.config),
         "classes": getattr(model.target, "classes", ()),
         "data": {"name": data.card.name, "samples": len(data)},
         "validation": None if validation is None else {"samples": len(validation)},

@@ -23,19 +23,25 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from geovision import _atomic_io
-from geovision._logging import silenced
-from geovision.accelerate._cpu_features import hardware_bfloat16, subnormals_as_zero
+from geovision._logging import suppress_logging
+from geovision.accelerate._cpu_features import flush_denormals, hardware_bfloat16
 from geovision.datasets.base import GeoDataset, as_taken
 from geovision.errors import DatasetError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
 from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau
-from geovision.training.data_loading import Batches, Rows, balanced_batch_count, batch_count, gather
+from geovision.training.data_loading import (
+    Batches,
+    InMemoryDataset,
+    balanced_batch_count,
+    batch_count,
+    gather,
+)
 from geovision.training.data_statistics import fit_answers, fit_statistics, takes_answers, takes_statistics
 from geovision.training.depthwise import unstrided_depthwise
-from geovision.training.distillation import Teaching
+from geovision.training.distillation import TeacherTargets
 from geovision.training.lightning_module import HEADER, StageModule
-from geovision.training.logit_adjustment import flatten_prior, takes_prior
+from geovision.training.logit_adjustment import adjust_logits, takes_prior
 from geovision.training.progress import ProgressBar
 from geovision.training.run_dir import RunFolder
 
@@ -63,7 +69,7 @@ class Job:
     devices: int | str
     workers: int
     progress: bool
-    teaching: Teaching | None = None
+    teaching: TeacherTargets | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -91,15 +97,15 @@ def _train(job: Job) -> None:
     samples = _Samples(job)
     if takes_statistics(job.model):
         fit_statistics(job.model, samples.first())
-    with torch.random.fork_rng(), _threads(job.workers), _quiet(), subnormals_as_zero():
+    with torch.random.fork_rng(), _threads(job.workers), _quiet(), flush_denormals():
         for number in range(reached["stage"], len(job.recipe.stages)):
             here = number == reached["stage"]
             if state and here and reached["done"]:
                 _take(job.model, state)
             else:
                 _run_stage(job, number, samples, bar, reached if state and here else None)
-    if job.recipe.flatten_prior:
-        flatten_prior(job.model, job.data, job.recipe.flatten_prior)
+    if job.recipe.logit_adjustment:
+        adjust_logits(job.model, job.data, job.recipe.logit_adjustment)
     if takes_answers(job.model):
         fit_answers(job.model, samples.first())
 
@@ -120,7 +126,7 @@ def _check(job: Job) -> None:
         raise OptionError("decay_by='step' is for optimizer='adamw': the decay of 'sgd' is in its gradient")
     if any(stage.sampling == "balanced" for stage in recipe.stages):
         _labels(job.data)
-        if recipe.flatten_prior:
+        if recipe.logit_adjustment:
             raise OptionError(
                 "flatten_prior has nothing to take out of batches that sampling='balanced' made"
             )
@@ -128,7 +134,7 @@ def _check(job: Job) -> None:
         raise OptionError(
             f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
         )
-    if recipe.flatten_prior and not takes_prior(job.model):
+    if recipe.logit_adjustment and not takes_prior(job.model):
         raise OptionError(f"{job.model.spec.name} has no bias for each class, which flatten_prior needs")
     own = getattr(job.model.target, "classes", ())
     for data in (job.data, job.validation):
@@ -171,7 +177,7 @@ class _Samples:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._kept: dict[str, tuple[Size | None, GeoDataset | Rows]] = {}
+        self._kept: dict[str, tuple[Size | None, GeoDataset | InMemoryDataset]] = {}
         self.soft = None
         if job.recipe.conflict_labels == "soft":
             self.soft = torch.from_numpy(np.asarray(job.data.soft_targets(), dtype=np.float32))  # type: ignore[attr-defined]
@@ -180,11 +186,11 @@ class _Samples:
         """What the first input is trained at; None on its native grid."""
         return stage.size or self.job.model.inputs[0].size
 
-    def first(self) -> GeoDataset | Rows:
+    def first(self) -> GeoDataset | InMemoryDataset:
         """What the first stage is trained on."""
         return self._read(self.job.recipe.stages[0])
 
-    def _read(self, stage: Stage) -> GeoDataset | Rows:
+    def _read(self, stage: Stage) -> GeoDataset | InMemoryDataset:
         size = self.size(stage)
         if size is not None:
             # Read so large that a crop of mean area is taken pixel by pixel.
@@ -209,7 +215,7 @@ class _Samples:
         data = self._at("validation", job.validation, job.model.inputs[0].size)
         return Batches(data, batch_size=stage.batch_size, workers=job.workers)
 
-    def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | Rows:
+    def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | InMemoryDataset:
         """The samples at a size, and at the model's pixel size, where the data set offers them; else as
         they are, and the batches are resized."""
         if use in self._kept and self._kept[use][0] == size:
@@ -375,7 +381,7 @@ def _threads(workers: int) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Without lightning's remarks on what this trainer decides by itself."""
     loggers = ("lightning", "lightning.pytorch", "lightning.fabric")
-    with silenced(*loggers, below=logging.ERROR), warnings.catch_warnings():
+    with suppress_logging(*loggers, below=logging.ERROR), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.")
         yield
 

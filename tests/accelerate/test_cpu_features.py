@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import geovision
-from geovision.accelerate._cpu_features import subnormals_as_zero
+from geovision.accelerate._cpu_features import flush_denormals
 from geovision.datasets.hail_samples import HailSamples
 from geovision.spec import Recipe, Stage
 
@@ -22,20 +22,20 @@ def halved() -> float:
 
 def test_they_are_zero_within_and_what_they_were_afterwards():
     assert halved() > 0
-    with subnormals_as_zero():
+    with flush_denormals():
         assert halved() == 0
-        with subnormals_as_zero():
+        with flush_denormals():
             assert halved() == 0
         assert halved() == 0  # the inner one found it so
     assert halved() > 0
-    with pytest.raises(RuntimeError, match="of the work"), subnormals_as_zero():
+    with pytest.raises(RuntimeError, match="of the work"), flush_denormals():
         raise RuntimeError("of the work")
     assert halved() > 0
 
 
 def test_a_training_computes_without_them_and_nothing_else_does(tmp_path):
     data = HailSamples(HailSamples.synthetic(tmp_path, 2, size=(16, 16), windows=2))
-    model = geovision.create("hail-convlstm", arch={"width": 4, "kernel": 3})
+    model = geovision.create("hail-convlstm", model_args={"width": 4, "kernel": 3})
     seen: list[tuple[bool, float]] = []
     model.network.register_forward_hook(lambda network, *_: seen.append((network.training, halved())))
     recipe = Recipe(stages=(Stage(epochs=1, batch_size=2),))

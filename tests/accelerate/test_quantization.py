@@ -19,7 +19,7 @@ from geovision.accelerate.optimized import prepare
 from geovision.accelerate.quantization import (
     Grid,
     IntegerConvolution,
-    in_integers,
+    quantize_int8,
     ranges_seen,
     share_in_integers,
 )
@@ -142,7 +142,7 @@ def test_only_a_result_that_nothing_else_takes_stays_in_integers() -> None:
     assert set(ranges) == set("abcd")
     assert ranges["a"][0] == 0.0
     assert ranges["a"][1] == pytest.approx(float(image["image"].max()))
-    found = in_integers(network, ranges, image)
+    found = quantize_int8(network, ranges, image)
     assert found.a.gives is found.b.takes
     assert [layer.gives for layer in (found.b, found.c, found.d)] == [None] * 3
     assert (found(image, valid=None, context=None) - wanted).abs().max() < 0.05 * wanted.abs().max()

@@ -17,11 +17,12 @@ from helpers.commands import ran
 from PIL import Image
 
 import geovision
+from geovision.allsky import FrameConfig
 from geovision.allsky._keogram import Chosen, Keogram, Meridian, keogram
 from geovision.allsky._occurrence import Occurrence, occurrence
 from geovision.allsky.plot import keogram_figure, occurrence_figure
 from geovision.errors import InputError, OptionError
-from geovision.inference import Reading, Workers
+from geovision.inference import ExecutorConfig
 from geovision.inference.shards import Shard
 from geovision.inference.table import Table
 from geovision.physics.magnetic import dipole_bearing, dipole_pole, magnetic_local_time
@@ -38,7 +39,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table(streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tables") / "table"
-    geovision.archive(small_model(), streams, out, reading=GREY, workers=Workers(0))
+    geovision.predict_archive(small_model(), streams, out, reading=GREY, workers=ExecutorConfig(0))
     return out
 
 
@@ -138,7 +139,7 @@ def test_frames_of_two_cameras_are_not_mixed(table: Path, streams: Path):
 
 def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
     own = minutes(tmp_path / "in", 3)
-    geovision.archive(small_model(), own, tmp_path / "out", reading=GREY, workers=Workers(0))
+    geovision.predict_archive(small_model(), own, tmp_path / "out", reading=GREY, workers=ExecutorConfig(0))
     gone = own / "gill" / minute_name("gill", START)
     gone.unlink()
     made = keogram(tmp_path / "out")
@@ -223,7 +224,7 @@ def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
 def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     """A table of these rows, as if a model had answered."""
     own = Table(folder)
-    own.begin({"classes": CLASSES, "reading": dataclasses.asdict(Reading(sites=sites or {}))})
+    own.begin({"classes": CLASSES, "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})
     known = {"path": "a.jpg", "unreadable": False, "dark": False, "twilight": False}
     whole = [known | {"frame": number} | row for number, row in enumerate(rows)]
     own.write(Shard("k", ()), whole, CLASSES)
@@ -475,7 +476,7 @@ def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest
 @pytest.mark.real_data
 def test_the_keogram_of_gillam_is_its_middle_columns(shared_data: Path):
     files = sorted((shared_data / "themis").glob("*.pgm.gz"))
-    reading = Reading(stretches={"gill": Stretch(3000, 12000)})
+    reading = FrameConfig(stretches={"gill": Stretch(3000, 12000)})
     made = keogram(files, reading=reading, samples=256)
     assert made.camera == "gill themis19"
     assert made.slices.shape == (60, 256, 3)

@@ -12,7 +12,14 @@ import pytest
 from helpers.commands import ran
 
 import geovision
-from geovision.attribution import Completeness, Explanation, InputMap, Settings, Tally, Window
+from geovision.attribution import (
+    AttributionConfig,
+    AttributionSummary,
+    Completeness,
+    Explanation,
+    InputMap,
+    Window,
+)
 from geovision.attribution.aggregate import LEFT_OUT
 from geovision.datasets.hail_samples import HailSamples
 
@@ -25,13 +32,13 @@ def explanation(
     image = InputMap(values, "channel y x", Window(0, 0, 2, 2), np.zeros((2, 2, 2)), ("red", "green"))
     return Explanation(
         source="", model="", label="yes", logit=0.0, probability=None,
-        settings=Settings("integrated-gradients"), inputs={"image": image},
+        settings=AttributionConfig("integrated-gradients"), inputs={"image": image},
         completeness=Completeness(total, 1.0), left_out=lost or {},
     )  # fmt: skip
 
 
 def test_means_are_those_of_a_count_by_hand():
-    tally = Tally()
+    tally = AttributionSummary()
     tally.add(explanation(1.0, -2.0, lost={"image": 3.0}), "plain")
     tally.add(explanation(3.0, 4.0), "plain")
     tally.add(explanation(100.0, 100.0, total=1.06), "plain")  # misses by more than 5 %
@@ -48,7 +55,7 @@ def test_means_are_those_of_a_count_by_hand():
 
 
 def test_a_source_counts_in_the_samples_that_have_it():
-    tally = Tally()
+    tally = AttributionSummary()
     both, one = explanation(1.0, 2.0), explanation(3.0, 4.0)
     other = dataclasses.replace(both.inputs["image"], channels=("height", "slope"))
     tally.add(dataclasses.replace(both, inputs={**both.inputs, "ground": other}), "plain")
@@ -65,7 +72,7 @@ def test_a_source_counts_in_the_samples_that_have_it():
 
 
 def test_where_none_adds_up_there_is_no_mean(tmp_path: Path):
-    tally = Tally()
+    tally = AttributionSummary()
     tally.add(explanation(1.0, 2.0, total=2.0))
     table, picture = tally.save(tmp_path)
     (row, _) = csv.DictReader(table.read_text("utf-8").splitlines())
@@ -78,7 +85,7 @@ def hail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("hail")
     samples = HailSamples.synthetic(root / "samples", 12, seed=1, size=(16, 16), windows=2)
     arch = {"width": 4, "kernel": 3, "unet_width": 4, "source_dropout": 0.0}
-    geovision.create("hail-hinet", arch=arch).save(root / "model")
+    geovision.create("hail-hinet", model_args=arch).save(root / "model")
     return root / "model", samples
 
 

@@ -23,7 +23,7 @@ from geovision.attribution.target import ORIENTATIONS
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, MissingExtraError, OptionError
 from geovision.heads.classification import ClassificationHead
-from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import Channel, ClassTarget, InputSpec, ModelSpec
 
 Array = NDArray[np.float64]
@@ -35,7 +35,7 @@ def geo_model(network: nn.Module, *inputs: InputSpec, target: ClassTarget = CLAS
     task = registry.find_task("polarlow")
     spec = ModelSpec("polarlow-of-a-test", "polarlow", "tests:none")
     head = ClassificationHead(network.num_features, target)
-    return GeoModel(spec, task, Options(), inputs, target, network, head).eval()
+    return GeoModel(spec, task, ModelConfig(), inputs, target, network, head).eval()
 
 
 def picture(size: tuple[int, int] | None, *, channels: int = 2, **more) -> InputSpec:
@@ -212,7 +212,9 @@ def families() -> dict[str, ModelSpec]:
 
 def tiny(spec: ModelSpec, *, seed: int = 0, size: tuple[int, int] = (64, 64)) -> GeoModel:
     torch.manual_seed(seed)
-    return assemble(spec, registry.find_task(spec.task), Options(arch=spec.tiny, size=size)).eval()
+    return build_model(
+        spec, registry.find_task(spec.task), ModelConfig(model_args=spec.tiny, size=size)
+    ).eval()
 
 
 def sample_for(model: GeoModel, *, seed: int = 1) -> Tensor:

@@ -15,7 +15,7 @@ import geovision
 from geovision import registry
 from geovision.heads.field import FieldHead
 from geovision.heads.mask import GivenMask
-from geovision.models.geomodel import GeoModel, Options
+from geovision.models.geomodel import GeoModel, ModelConfig
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
 
 
@@ -49,7 +49,9 @@ def mask_of_sources() -> tuple[GeoModel, dict[str, NDArray]]:
     torch.manual_seed(1)
     target = MaskTarget("hail")
     task, spec = registry.find_task("polarlow"), ModelSpec("polarlow-of-a-test", "polarlow", "tests:none")
-    model = GeoModel(spec, task, Options(), (RADAR, TERRAIN), target, Sources(), GivenMask(1, target)).eval()
+    model = GeoModel(
+        spec, task, ModelConfig(), (RADAR, TERRAIN), target, Sources(), GivenMask(1, target)
+    ).eval()
     rng = np.random.default_rng(2)
     radar = rng.uniform(-33, 60, (3, 2, 12, 16)).astype(np.float32)
     gone = np.zeros(radar.shape, bool)
@@ -110,7 +112,7 @@ def test_a_field_is_explained_in_its_unit_where_it_means_something():
         def forward(self, inputs: Mapping[str, Tensor], *, valid=None, context=None) -> Tensor:
             return inputs["rain"] * 2
 
-        def answered(self, inputs, valid, shape) -> Tensor:
+        def valid_mask(self, inputs, valid, shape) -> Tensor:
             return (torch.arange(shape[-1]) < 5).expand(shape)
 
     rain = InputSpec("rain", (Channel("precipitation", "mm day-1", (0.0, 2000.0)),))
@@ -120,7 +122,7 @@ def test_a_field_is_explained_in_its_unit_where_it_means_something():
     nn.init.ones_(head.convolution.weight)
     nn.init.zeros_(head.convolution.bias)
     task, spec = registry.find_task("polarlow"), ModelSpec("polarlow-of-a-test", "polarlow", "tests:none")
-    model = GeoModel(spec, task, Options(), (rain,), target, Doubled(), head).eval()
+    model = GeoModel(spec, task, ModelConfig(), (rain,), target, Doubled(), head).eval()
     values = np.random.default_rng(0).gamma(1.0, 4.0, (1, 6, 8)).astype(np.float32)
     found = geovision.explain(model, values, method="integrated-gradients")
     assert found.logit == pytest.approx(6 * values[..., :5].mean(), rel=1e-5)

@@ -14,7 +14,7 @@ from geovision.datasets.iberia import IberiaWinters
 from geovision.datasets.rain_grids import CoarseRain
 from geovision.datasets.synthetic.rain import write
 from geovision.errors import InputError, OptionError
-from geovision.inference._predict_grid import apply_to_grids
+from geovision.inference._predict_grid import predict_grid
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +139,14 @@ def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseR
     dataset.assign_coords(lat=dataset["lat"] - 80).to_netcdf(tmp_path / "south.nc", engine="h5netcdf")
     model = geovision.load(saved)
     with pytest.raises(InputError, match=r"south\.nc: grids do not overlap: one has latitudes -43\.5 to"):
-        apply_to_grids(model, {"pr": tmp_path / "south.nc"}, tmp_path / "out.nc")
+        predict_grid(model, {"pr": tmp_path / "south.nc"}, tmp_path / "out.nc")
     with pytest.raises(InputError, match="takes no 'psl'; it takes precipitation"):
-        apply_to_grids(model, {"psl": tmp_path / "south.nc"}, tmp_path / "out.nc")
+        predict_grid(model, {"psl": tmp_path / "south.nc"}, tmp_path / "out.nc")
     both = geovision.create("downscale-tiny", predictors=["specific_humidity_850"], grids=coarse.grids)
     with pytest.raises(InputError, match="needs specific_humidity_850; give each as NAME=FILE"):
-        apply_to_grids(both, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
+        predict_grid(both, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
     with pytest.raises(OptionError, match="answers with a class, not with a field"):
-        apply_to_grids(geovision.create("cloud-tiny"), {}, tmp_path / "out.nc")
+        predict_grid(geovision.create("cloud-tiny"), {}, tmp_path / "out.nc")
 
 
 def test_what_is_read_is_not_written_over(
@@ -200,7 +200,7 @@ def test_a_rotated_grid_without_its_pole_is_told_it(coarse: CoarseRain, tmp_path
     arguments = "grid", tmp_path / "model", tmp_path / "rotated.nc", "--out", tmp_path / "out.nc"
     assert run(*arguments, "--pole", "pr=50,176") == 0  # its equator passes 40 N at 4 W
     found, straight = fine(tmp_path / "out.nc"), coarse.root / "rain_coarse.nc"
-    apply_to_grids(geovision.load(tmp_path / "model"), {"pr": straight}, tmp_path / "straight.nc")
+    predict_grid(geovision.load(tmp_path / "model"), {"pr": straight}, tmp_path / "straight.nc")
     middle = {"lat": slice(39, 41), "lon": slice(-5, -3)}
     expected = fine(tmp_path / "straight.nc").sel(middle)
     assert np.corrcoef(found.sel(middle).values.ravel(), expected.values.ravel())[0, 1] > 0.99
@@ -264,7 +264,7 @@ def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp
                "--factor", 2, "--out", tmp_path)  # fmt: skip
     assert code == 0
     model = geovision.load(tmp_path / "model")
-    assert model.options.head == "quantiles"
+    assert model.config.head == "quantiles"
     assert model.network.factor == 2
 
 

@@ -125,22 +125,22 @@ def test_the_night_of_a_name(stem: str, night: str):
 
 def test_no_night_stands_in_two_splits(nights: Path):
     data = KvammenAurora(nights)
-    assert len(set(data.units)) == 12
+    assert len(set(data.groups)) == 12
     train, test = (KvammenAurora(nights, split=split) for split in ("train", "test"))
-    assert (len(set(train.units)), len(set(test.units))) == (9, 3)
+    assert (len(set(train.groups)), len(set(test.groups))) == (9, 3)
     for fraction in (0.1, 0.3, 0.5):
-        kept, held_back = data.split_by_unit(fraction, seed=1)
-        assert not set(kept.units) & set(held_back.units)
-    units = np.array(data.units)
+        kept, held_back = data.group_split(fraction, seed=1)
+        assert not set(kept.groups) & set(held_back.groups)
+    units = np.array(data.groups)
     for k in (2, 3, 4):
         for kept, held_back in data.folds(k=k):
             assert not set(units[kept]) & set(units[held_back])
-    assert not set(train.units) & set(test.units)
+    assert not set(train.groups) & set(test.groups)
 
 
 def test_a_random_split_by_frame_would_leak(nights: Path):
     data = KvammenAurora(nights)
-    units = np.array(data.units)
+    units = np.array(data.groups)
     assert all(set(units[kept]) & set(units[held]) for kept, held in data.folds(k=3, grouped=False))
 
 
@@ -149,7 +149,7 @@ def test_frames_without_a_date_are_kept_together_by_their_look(tmp_path: Path):
     frame(tmp_path / "TrainingImages" / "b_class_1.png", 2)
     (tmp_path / "TestImages").mkdir()
     shutil.copy(first, tmp_path / "TestImages" / "c_class_0.png")
-    units = KvammenAurora(tmp_path).units
+    units = KvammenAurora(tmp_path).groups
     assert units[0] == units[2] != units[1]
 
 
@@ -354,8 +354,8 @@ def test_the_real_sample(shared_data: Path):
     counts = np.bincount([int(row["class6"]) for row in rows])
     assert dict(zip(data.target.classes, counts.tolist(), strict=True)) == OATH.card.figures["class6"]
     # Frames of one display look alike, and the published split does not keep them together.
-    assert len(set(data.units)) < len(data)
-    assert set(OATH(root, split="train").units) & set(OATH(root, split="test").units)
+    assert len(set(data.groups)) < len(data)
+    assert set(OATH(root, split="train").groups) & set(OATH(root, split="test").groups)
 
 
 def test_a_model_of_the_seven_forms_cannot_be_scored_on_oath(tmp_path: Path):
@@ -377,8 +377,8 @@ def test_a_model_of_the_seven_forms_cannot_be_scored_on_oath(tmp_path: Path):
 def test_cards_are_complete(adapter):
     card = adapter.card
     assert registry.dataset_reference(card.name)[0].name == "aurora"
-    assert all((card.title, card.source, card.licence, card.citation, card.split_unit, card.layout))
-    assert len(card.traps) >= 3
+    assert all((card.title, card.source, card.licence, card.citation, card.split_group, card.layout))
+    assert len(card.caveats) >= 3
 
 
 def test_every_form_has_a_card_in_two_languages():

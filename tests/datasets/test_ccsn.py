@@ -84,7 +84,7 @@ def test_generated_photos_come_through_the_public_door(skies: Path):
     test = geovision.load_dataset("ccsn", skies, split="test", size=(32, 32))
     assert len(train) + len(test) == 86
     assert len(test) >= 12
-    assert not set(train.units) & set(test.units)
+    assert not set(train.groups) & set(test.groups)
     assert train[0]["inputs"]["image"].shape == (3, 32, 32)
 
 
@@ -102,7 +102,7 @@ def test_splits_without_known_photos_are_the_computed_ones(skies: Path):
 
 def test_the_naive_split_leaks(skies: Path):
     data = CCSN(skies)
-    units = np.array(data.units)
+    units = np.array(data.groups)
     leaks = [set(units[train]) & set(units[test]) for train, test in data.folds(k=5, grouped=False)]
     assert any(leaks)
 
@@ -124,7 +124,7 @@ def test_the_shipped_fold_file_is_sound():
 def test_every_real_photo_is_known(ccsn: CCSN, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("geovision.datasets.splits.fingerprints", None)
     assert ccsn.assignment.known.all()
-    assert ccsn.groups == list(fold_file().groups)
+    assert ccsn.near_duplicate_groups == list(fold_file().groups)
     assert ccsn.names == list(fold_file().paths)
 
 
@@ -157,7 +157,7 @@ def test_real_photos_at_another_size_keep_their_groups(ccsn: CCSN, tmp_path: Pat
             larger = picture.resize((400, 400))
         larger.save(tmp_path / path.parent.name / f"0-{path.stem[3:]}.jpg", quality=85)
     copies = CCSN(tmp_path)
-    assert copies.units == chosen.units
+    assert copies.groups == chosen.groups
     assert copies.assignment.known.all()
 
 
@@ -169,4 +169,4 @@ def test_a_new_photo_among_the_real_ones_forms_a_group(ccsn: CCSN, tmp_path: Pat
     shutil.copy(skies / "Sc" / "Sc-N001.jpg", tmp_path / "Ac" / "new.jpg")
     mixed = CCSN(tmp_path)
     assert mixed.assignment.known.tolist() == [True, True, True, False]
-    assert mixed.groups == [*ccsn.groups[:3], "Ac/new.jpg"]
+    assert mixed.near_duplicate_groups == [*ccsn.near_duplicate_groups[:3], "Ac/new.jpg"]

@@ -33,7 +33,7 @@ def test_the_days_beside_are_those_of_the_samples_beside(winters: IberiaWinters)
     data = winters.with_predictors(("precipitation_day_before", "precipitation_day_after"))
     rain = torch.stack([data[n]["inputs"]["fields"] for n in range(len(data))])
     there = torch.stack([data[n]["valid"]["fields"] for n in range(len(data))])
-    first = [n for n in range(len(data)) if n == 0 or data.units[n] != data.units[n - 1]]
+    first = [n for n in range(len(data)) if n == 0 or data.groups[n] != data.groups[n - 1]]
     last = [n - 1 for n in first[1:]] + [len(data) - 1]
     before, after = (sorted(set(range(len(data))) - set(ends)) for ends in (first, last))
     torch.testing.assert_close(rain[before, 1], rain[[n - 1 for n in before], 0])

@@ -49,7 +49,7 @@ def test_a_sample_is_in_the_units_of_the_model(data: ImageDataset):
     assert sample["target"].dtype == torch.int64
     assert sample["target"] == data.labels[5]
     assert sample["source"] == str(data.paths[5])
-    assert sample["unit"] == data.units[5]
+    assert sample["group"] == data.groups[5]
     assert sample["valid"] == {}
 
 
@@ -77,7 +77,7 @@ def test_a_subset_keeps_what_belongs_to_each_photo(data: ImageDataset):
     part = data.subset(chosen)
     assert len(part) == 4
     assert part.paths == [data.paths[index] for index in chosen]
-    assert part.units == [data.units[index] for index in chosen]
+    assert part.groups == [data.groups[index] for index in chosen]
     assert part.labels.tolist() == data.labels[chosen].tolist()
     assert part.subset([3]).paths == [data.paths[17]]
     assert torch.equal(part[1]["inputs"]["image"], data[2]["inputs"]["image"])
@@ -89,7 +89,7 @@ def test_groups_are_found_once_for_all_subsets(skies: Path, monkeypatch: pytest.
     monkeypatch.setattr(PhotoFolder, "find_groups", lambda self: calls.append(1) or found(self))
     data = PhotoFolder(skies)
     half = data.subset(range(0, len(data), 2))
-    assert half.with_size((32, 32)).groups == data.groups[::2]
+    assert half.with_size((32, 32)).near_duplicate_groups == data.near_duplicate_groups[::2]
     assert len(calls) == 1
 
 
@@ -99,12 +99,12 @@ def test_batches_come_whole_through_a_loader(data: ImageDataset, workers: int):
     (batch,) = DataLoader(part, batch_size=6, collate_fn=collate, num_workers=workers)
     assert batch["inputs"]["image"].shape == (6, 3, 40, 56)
     assert batch["target"].tolist() == part.labels.tolist()
-    assert batch["unit"] == part.units
+    assert batch["group"] == part.groups
 
 
 def test_it_pickles(data: ImageDataset):
     again = pickle.loads(pickle.dumps(data))
-    assert again.units == data.units
+    assert again.groups == data.groups
     assert torch.equal(again[3]["inputs"]["image"], data[3]["inputs"]["image"])
 
 
@@ -113,7 +113,7 @@ def test_soft_targets_share_one_picture_between_its_labels(data: ImageDataset):
     assert soft.dtype == np.float32
     assert soft.shape == (len(data), 11)
     np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-6)
-    groups = np.array(data.groups)
+    groups = np.array(data.near_duplicate_groups)
     for index, group in enumerate(groups):
         labels = data.labels[groups == group]
         for label in range(11):
@@ -137,7 +137,7 @@ def test_an_unreadable_photo_is_named_when_it_is_read(damaged: Path):
 
 def test_finding_groups_names_every_unreadable_photo(damaged: Path):
     with pytest.raises(DatasetError, match=r"2 of 5 files cannot be read: .*empty\.jpg.*short\.jpg"):
-        _ = PhotoFolder(damaged).units
+        _ = PhotoFolder(damaged).groups
 
 
 def test_classes_of_a_model_are_matched_by_code_or_name(tmp_path: Path):
@@ -199,7 +199,7 @@ def test_plots_show_the_label_and_the_answer(data: ImageDataset):
 
 
 def test_a_sheet_shows_each_class(data: ImageDataset):
-    (axes,) = data.sheet(per_class=2).axes
+    (axes,) = data.plot_samples(per_class=2).axes
     titles = [text.get_text() for text in axes.texts]
     assert titles == [code for code in data.target.classes for _ in range(2)]
 

@@ -70,7 +70,7 @@ def test_a_table_gives_labels_units_splits_and_measurements(tmp_path: Path):
     data = PhotoFolder(_table(tmp_path, *lines))
     assert data.target.classes == ("clear", "fog")
     assert data.labels.tolist() == [1, 0, 1]
-    assert data.units == ["monday", "monday", "tuesday"]
+    assert data.groups == ["monday", "monday", "tuesday"]
     assert data[2]["inputs"]["scalars"].tolist() == [4.0]
     assert data[1]["valid"]["scalars"].tolist() == [False]
     assert PhotoFolder(tmp_path, split="test").names == ["x/3.png"]
@@ -92,9 +92,9 @@ def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path):
 
 def test_without_a_unit_near_duplicates_stay_together(skies: Path):
     data = PhotoFolder(skies)
-    assert 66 <= len(set(data.units)) < 86
-    train, held_back = data.split_by_unit(0.25, seed=1)
-    assert not set(train.units) & set(held_back.units)
+    assert 66 <= len(set(data.groups)) < 86
+    train, held_back = data.group_split(0.25, seed=1)
+    assert not set(train.groups) & set(held_back.groups)
 
 
 @pytest.mark.parametrize(
@@ -172,5 +172,5 @@ def test_photos_from_elsewhere_are_read_by_a_table(shared_data: Path, tmp_path: 
     genera = registry.find_task("cloud").target.classes
     answered = data.with_classes(genera)
     assert [genera[label] for label in answered.labels] == [path.name[:2] for path in data.paths]
-    assert len(set(data.units)) == 10
+    assert len(set(data.groups)) == 10
     assert data[3]["inputs"]["image"].shape == (3, 64, 64)

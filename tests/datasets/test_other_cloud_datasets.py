@@ -42,7 +42,7 @@ def test_the_reader_reads_back_what_the_generator_files(roots, name):
     sample = data[0]
     assert sample["inputs"]["image"].shape == (3, 48, 48)
     assert 0 <= sample["inputs"]["image"].min() < sample["inputs"]["image"].max() <= 1
-    assert len(data.units) == len(data)
+    assert len(data.groups) == len(data)
     for path, label in zip(data.paths, data.labels, strict=True):
         assert data.target.classes[label].lower() in path.parent.name.lower()
 
@@ -61,9 +61,9 @@ def test_the_same_seed_gives_the_same_files_whatever_their_number(roots, name, t
 def test_cards_are_complete(name):
     card = adapter(name).card
     assert card.name == name
-    assert all((card.title, card.source, card.licence, card.citation, card.split_unit, card.layout))
-    assert len(card.traps) >= 3
-    assert adapter(name).remote is None  # each is behind an agreement or a password
+    assert all((card.title, card.source, card.licence, card.citation, card.split_group, card.layout))
+    assert len(card.caveats) >= 3
+    assert adapter(name).downloads is None  # each is behind an agreement or a password
 
 
 def test_published_counts_of_gcd_add_up():

@@ -58,7 +58,7 @@ def test_classes_and_splits_are_folders(root: Path) -> None:
     train, test = (coarse(root, split=split) for split in ("train", "test"))
     assert (len(train), len(test)) == (18, 6)
     assert {path.parent.parent.name for path in test.paths} == {"test"}
-    assert not set(train.units) & set(test.units)
+    assert not set(train.groups) & set(test.groups)
     assert sum(COUNTS["train"].values()) == 1547
     assert sum(COUNTS["test"].values()) == 435
 
@@ -87,10 +87,10 @@ def test_pictures_within_minutes_are_of_one_pass() -> None:
 
 def test_a_split_keeps_passes_or_whole_days_together(root: Path) -> None:
     data = coarse(root)
-    assert len(set(data.units)) == 4
-    held, kept = data.split_by_unit(0.5, seed=0)
-    assert not set(held.units) & set(kept.units)
-    assert coarse(root, unit="date").units == [f"{begin:%Y-%m-%d}" for begin, _ in data.times()]
+    assert len(set(data.groups)) == 4
+    held, kept = data.group_split(0.5, seed=0)
+    assert not set(held.units) & set(kept.groups)
+    assert coarse(root, unit="date").groups == [f"{begin:%Y-%m-%d}" for begin, _ in data.times()]
     with pytest.raises(OptionError, match="unit 'storm' is not known; choose pass or date"):
         coarse(root, unit="storm")
 
@@ -133,7 +133,7 @@ def test_a_sample_is_cross_and_co_of_the_middle_with_what_is_seen(tmp_path: Path
     assert torch.equal(sample["inputs"]["image"], middle)
     assert torch.equal(sample["valid"]["image"], torch.arange(6, 18).ge(9).expand(2, 16, 12))
     assert int(sample["target"]) == 1
-    assert sample["unit"] == "2019-10-12T08:40"
+    assert sample["group"] == "2019-10-12T08:40"
 
 
 def test_what_lies_beyond_a_small_picture_is_missing(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_plots_show_the_published_colours_and_the_answer(root: Path, tmp_path: P
     words = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert sorted(words) == ["No polar low", "Polar low"]
     figure.savefig(tmp_path / "one.png")
-    data.sheet(per_class=2).savefig(tmp_path / "sheet.png")
+    data.plot_samples(per_class=2).savefig(tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 5000
 
 

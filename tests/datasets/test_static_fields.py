@@ -16,9 +16,9 @@ from geovision.cli import main
 from geovision.datasets.rain_grids import TABLE, CoarseRain
 from geovision.errors import InputError
 from geovision.inference import _predict_grid as engine
-from geovision.inference._predict_grid import apply_to_grids
+from geovision.inference._predict_grid import predict_grid
 from geovision.models.geomodel import GeoModel
-from geovision.readers.grids import align, brought_to, open_grid, reader
+from geovision.readers.grids import align, open_grid, reader, regrid_auto
 
 HEIGHT = {"standard_name": "surface_altitude"}
 
@@ -68,7 +68,7 @@ def means(root: Path) -> NDArray:
 def model(root: Path) -> GeoModel:
     data = CoarseRain(root)
     torch.manual_seed(0)
-    opened = geovision.create("downscale-edsr", arch={"width": 4, "blocks": 1}, **data.options())
+    opened = geovision.create("downscale-edsr", model_args={"width": 4, "blocks": 1}, **data.options())
     recipe = opened.task.demo.recipe.with_epochs(1)
     return geovision.train(opened, data, recipe=recipe, progress=False)
 
@@ -172,15 +172,15 @@ def test_coarser_orography_is_interpolated(root: Path) -> None:
     rain = open_grid(root / "rain_coarse.nc", "precipitation")
     relief = open_grid(root / "orog.nc", "surface_altitude").fillna(0.0)
     coarse = relief.coarsen(lat=16, lon=16).mean()
-    found = brought_to(coarse, rain)
+    found = regrid_auto(coarse, rain)
     assert found.dims == ("lat", "lon")
     inner = found[2:6, 2:10]
     assert np.allclose(inner, coarse.interp(lat=inner["lat"], lon=inner["lon"]).values, rtol=1e-4)
-    assert brought_to(found, rain) is found
+    assert regrid_auto(found, rain) is found
 
 
 def test_a_network_uses_it(root: Path, model: GeoModel) -> None:
-    assert model.options.predictors == ("surface_altitude",)
+    assert model.config.predictors == ("surface_altitude",)
     data = CoarseRain(root)
     fields = max((data[day]["inputs"]["fields"] for day in range(len(data))), key=lambda each: each[0].mean())
     other = fields.clone()
@@ -221,7 +221,7 @@ def test_axes_that_a_file_rounds_are_the_same(root: Path, tmp_path: Path, model:
         )
     answers = []
     for name, file in (("as it is", root / "rain_coarse.nc"), ("rounded", tmp_path / "rounded.nc")):
-        apply_to_grids(model, {"pr": file, "orog": root / "orog.nc"}, tmp_path / f"{name} fine.nc")
+        predict_grid(model, {"pr": file, "orog": root / "orog.nc"}, tmp_path / f"{name} fine.nc")
         answers.append(
             xr.open_dataset(tmp_path / f"{name} fine.nc", engine="h5netcdf")["precipitation"].values
         )
@@ -237,10 +237,10 @@ def test_pieces_of_a_file_have_the_same_orography(
     files = {"pr": tmp_path / "rain.nc", "orog": root / "orog.nc"}
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.where(rain["time"] != rain["time"][9]).to_netcdf(files["pr"], engine="h5netcdf")
-    apply_to_grids(model, files, tmp_path / "whole.nc")
+    predict_grid(model, files, tmp_path / "whole.nc")
     monkeypatch.setattr(reader, "_IN_MEMORY", 4096)
     monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (2 * 8 * 12 + 32 * 48))
-    summary = apply_to_grids(model, files, tmp_path / "pieces.nc")
+    summary = predict_grid(model, files, tmp_path / "pieces.nc")
     assert summary.alignment == "80 dates in common; nothing fell out"
     whole, pieces = (
         xr.open_dataset(tmp_path / f"{name}.nc", engine="h5netcdf")["precipitation"]

@@ -32,7 +32,7 @@ def test_the_fit_is_that_of_scikit_learn() -> None:
 def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -> None:
     data = HailSamples(HailSamples.synthetic(tmp_path / "hail", 12, seed=7, size=(16, 16), windows=2))
     torch.manual_seed(0)
-    model = geovision.create("hail-tiny", arch={"width": 4, "unet_width": 4})
+    model = geovision.create("hail-tiny", model_args={"width": 4, "unet_width": 4})
     truth_rate = float(torch.cat([each.truth for each in answers(model, data)]).nanmean())
     assert truth_rate > 0
     temperature, offset = calibrate_mask(model, data, batch_size=4)
@@ -59,8 +59,8 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     assert left_with([*training, "--calibrate"]) == 0
     model = geovision.load(run / "model")
     record = model.training_record["calibration"]
-    trained, held_back = HailSamples(root, split="train").split_by_unit(0.1, seed=model.recipe.seed)
-    assert not set(trained.units) & set(held_back.units)
+    trained, held_back = HailSamples(root, split="train").group_split(0.1, seed=model.recipe.seed)
+    assert not set(trained.units) & set(held_back.groups)
     assert (record["samples"], record["data"]) == (len(held_back), "hail-samples")
     assert (float(model.head.temperature), float(model.head.offset)) == pytest.approx(
         (record["temperature"], record["offset"])
@@ -93,7 +93,7 @@ def test_classes_are_calibrated_by_the_same_command(tmp_path: Path, skies: Path)
 
 def test_what_has_no_probability_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="answers with a field, which has no probability"):
-        calibrate_on(geovision.create("downscale-unet", arch={"widths": [4, 6, 8]}), None)
+        calibrate_on(geovision.create("downscale-unet", model_args={"widths": [4, 6, 8]}), None)
 
 
 def left_with(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import geovision
-from geovision._atomic_io import held
+from geovision._atomic_io import file_lock
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation import Report, collect, cross_validate
@@ -62,7 +62,7 @@ def test_every_sample_is_judged_once_by_a_model_that_did_not_see_it(
     assert sorted(answers.positions.tolist()) == list(range(18))
     assert [answers.sources[row] for row in answers.positions.argsort()] == [str(path) for path in data.paths]
     fold_of = dict(zip(answers.positions.tolist(), answers.folds.tolist(), strict=True))
-    units = {unit: {fold_of[i] for i, u in enumerate(data.units) if u == unit} for unit in data.units}
+    units = {unit: {fold_of[i] for i, u in enumerate(data.groups) if u == unit} for unit in data.groups}
     assert len(units) == 15
     assert all(len(folds) == 1 for folds in units.values())
     for number in (0, 1):
@@ -162,7 +162,7 @@ def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Pat
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert held_by_other.stdout.readline().strip() == "True"
-    with held(tmp_path / "cv" / "fold-0" / "_lock") as free:
+    with file_lock(tmp_path / "cv" / "fold-0" / "_lock") as free:
         assert not free
     found = []
     thread = threading.Thread(target=lambda: found.append(run(data, tmp_path / "cv")))

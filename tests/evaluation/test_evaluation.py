@@ -78,7 +78,7 @@ def test_every_sample_is_asked_about_in_its_place(
 ) -> None:
     assert len(predictions) == len(data) == 30
     assert predictions.labels.tolist() == data.labels.tolist()
-    assert list(predictions.units) == data.units
+    assert list(predictions.groups) == data.groups
     assert list(predictions.sources) == [str(path) for path in data.paths]
     assert predictions.positions.tolist() == list(range(30))
     image = torch.stack([data[index]["inputs"]["image"] for index in (0, 11, 29)])
@@ -174,15 +174,15 @@ def test_predictions_come_back_as_they_were(predictions: Predictions, tmp_path: 
     for name in ("probabilities", "labels", "logits", "features", "positions"):
         assert torch.equal(getattr(back, name), getattr(predictions, name))
     assert back.folds is None
-    assert (back.classes, back.units, back.sources) == (
+    assert (back.classes, back.groups, back.sources) == (
         predictions.classes,
-        predictions.units,
+        predictions.groups,
         predictions.sources,
     )
     table = Predictions.load(predictions.save(tmp_path / "table.csv"))
     torch.testing.assert_close(table.probabilities, predictions.probabilities, atol=1e-6, rtol=1e-6)
     assert torch.equal(table.labels, predictions.labels)
-    assert (table.units, table.sources) == (predictions.units, predictions.sources)
+    assert (table.groups, table.sources) == (predictions.groups, predictions.sources)
     assert table.logits is None
 
 

@@ -26,7 +26,7 @@ from geovision.export.quantize import quantise
 from geovision.export.tracing import MAP, graph_inputs
 from geovision.heads.classification import NormalisedHead
 from geovision.models.example_inputs import generated_inputs
-from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import ClassTarget, ModelSpec
 
 HINET = "geovision.models.hinet:build"
@@ -39,7 +39,9 @@ def forms() -> Iterator[Any]:
     seen, builders = set(), {(HINET, "")}
     for spec in ENTRIES:
         arch = {
-            key: value for key, value in (spec.arch | spec.tiny).items() if key not in ("imagenet", "factor")
+            key: value
+            for key, value in (spec.model_args | spec.tiny).items()
+            if key not in ("imagenet", "factor")
         }
         key = (spec.builder, spec.head, repr(sorted(arch.items())))
         if "exportable" in spec.capabilities and key not in seen:
@@ -148,7 +150,7 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet():
     torch.manual_seed(0)
     spec = registry.find_model("hail-hinet")
     arch = spec.tiny | {"sources": ["radar", "dem"]}
-    model = assemble(spec, registry.find_task("hail"), Options(arch=arch)).eval()
+    model = build_model(spec, registry.find_task("hail"), ModelConfig(model_args=arch)).eval()
     axes = {"time": 2, "y": 16, "x": 16}
     written = onnx_of(model, axes=axes)
     for count in (1, 3):
@@ -173,7 +175,7 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet():
 @pytest.mark.parametrize("kind", ["field", "mask"])
 def test_maps_and_sequences_say_where_they_mean_something(kind: str):
     torch.manual_seed(0)
-    model = assemble(maps.MODELS[kind], maps.TASKS[kind], Options()).eval()
+    model = build_model(maps.MODELS[kind], maps.TASKS[kind], ModelConfig()).eval()
     axes = {"y": maps.SIDE, "x": maps.SIDE} | ({"time": maps.TIMES} if kind == "mask" else {})
     written = onnx_of(model, axes=axes)
     inputs = generated_inputs(model.inputs, 3, axes=axes, seed=1)
@@ -228,7 +230,9 @@ def test_nothing_of_this_machine_is_in_the_file():
 def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
     torch.manual_seed(0)
     spec = registry.find_model("cloud-tiny")
-    model = assemble(spec, registry.find_task("cloud"), Options(arch=spec.arch, size=(64, 64))).eval()
+    model = build_model(
+        spec, registry.find_task("cloud"), ModelConfig(model_args=spec.model_args, size=(64, 64))
+    ).eval()
     whole = export(model, tmp_path / "whole.onnx")
     ranges = calibration_inputs(model, count=22)
     small = export(model, tmp_path / "small.onnx", calibration=ranges)
@@ -336,7 +340,9 @@ def test_calibration_pictures_may_be_ones_own(skies: Path):
 def test_axes_that_nobody_knows_are_asked_for():
     torch.manual_seed(0)
     spec = registry.find_model("cloud-tiny")
-    model = assemble(spec, registry.find_task("cloud"), Options(arch=spec.tiny, size=SIZE)).eval()
+    model = build_model(
+        spec, registry.find_task("cloud"), ModelConfig(model_args=spec.tiny, size=SIZE)
+    ).eval()
     model.inputs = tuple(given.with_size(None) for given in model.inputs)
     with pytest.raises(OptionError, match=r"not all are known of image \(channel y x\); give their lengths"):
         onnx_of(model)

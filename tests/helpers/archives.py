@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import geovision
-from geovision.inference import Reading
+from geovision.allsky import FrameConfig
 from geovision.models.geomodel import GeoModel
 from geovision.readers.allsky import Frame, Stretch, write_pgm
 
@@ -20,10 +20,10 @@ START = datetime.datetime(2014, 3, 10, 6, tzinfo=datetime.UTC)
 SITES = {"gill": (56.38, -94.64), "fsmi": (60.03, -111.93)}
 CAMERAS = {"gill": "themis19", "fsmi": "themis10"}
 
-GREY = Reading(channels="grey", stretches={"": Stretch(2000, 12000)})
+GREY = FrameConfig(channels="grey", stretches={"": Stretch(2000, 12000)})
 """How `minutes` are read."""
 
-PICTURES = Reading(pattern="{station}_%Y%m%d_%H%M%S.jpg")
+PICTURES = FrameConfig(pattern="{station}_%Y%m%d_%H%M%S.jpg")
 """How `pictures` are read."""
 
 

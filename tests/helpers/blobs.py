@@ -54,10 +54,10 @@ class Blobs(GeoDataset):
         label = self.labels[index] if self.known[index] else torch.tensor(-1)
         picture = self.pictures[index].float() / 255
         name = str(index)
-        return Sample(inputs={"image": picture}, valid=valid, target=label, unit=name, source=name)
+        return Sample(inputs={"image": picture}, valid=valid, target=label, group=name, source=name)
 
     @property
-    def units(self) -> Sequence[str]:
+    def groups(self) -> Sequence[str]:
         return [str(index) for index in range(len(self))]
 
     def subset(self, indices: Sequence[int]) -> Self:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
-from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task
 from geovision.training import closed_form
 from geovision.training.data_statistics import fit_statistics, takes_statistics
@@ -37,7 +37,7 @@ def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = (), size: tuple[int, int
     """The entry's small form, the same weights each time, fitted where it cannot answer before."""
     torch.manual_seed(0)
     task = registry.find_task(spec.task)
-    model = assemble(spec, task, Options(arch=spec.tiny, size=size, scalars=scalars)).eval()
+    model = build_model(spec, task, ModelConfig(model_args=spec.tiny, size=size, scalars=scalars)).eval()
     if spec.fit == "closed_form":
         closed_form.fit(model, Drawn(model, 24), progress=False)
     elif takes_statistics(model):
@@ -65,10 +65,10 @@ class Drawn(GeoDataset):
 
     def __getitem__(self, index: int) -> Sample:
         inputs = {name: values[index] for name, values in self.inputs.items()}
-        return Sample(inputs=inputs, valid={}, target=self.truth[index], unit=str(index), source=str(index))
+        return Sample(inputs=inputs, valid={}, target=self.truth[index], group=str(index), source=str(index))
 
     @property
-    def units(self) -> list[str]:
+    def groups(self) -> list[str]:
         return [str(index) for index in range(len(self))]
 
     def subset(self, indices):

@@ -55,7 +55,7 @@ class Coarse(nn.Module):
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
         self.level.copy_(next(iter(inputs.values())).mean())
 
-    def answered(self, inputs, valid, shape) -> Tensor | None:
+    def valid_mask(self, inputs, valid, shape) -> Tensor | None:
         there = (valid or {}).get(self.specs[0].name)
         if there is None:
             return None
@@ -150,7 +150,7 @@ TASKS = {
 MODELS = {
     "field": ModelSpec("afield-tiny", "afield", "helpers.maps:build", {"factor": FACTOR}),
     "mask": ModelSpec("amask-tiny", "amask", "helpers.maps:build", {"factor": 1},
-                      head_options={"error": "bce+dice", "positive_weight": "balanced"}),
+                      head_args={"error": "bce+dice", "positive_weight": "balanced"}),
     "none": ModelSpec("afield-nearest", "afield", "helpers.maps:build", {"kind": "repeated"}, fit="none",
                       head="geovision.heads.field:GivenField"),
     "closed": ModelSpec("afield-climatology", "afield", "helpers.maps:build", {"kind": "climatology"},
@@ -178,7 +178,7 @@ class Maps(GeoDataset):
         return len(self.numbers)
 
     @property
-    def units(self) -> Sequence[str]:
+    def groups(self) -> Sequence[str]:
         return [f"unit {number // 4}" for number in self.numbers]
 
     def subset(self, indices: Sequence[int]) -> Self:
@@ -206,7 +206,7 @@ class Fields(Maps):
         truth = self.truth[number].clone()
         truth[0, :1, :2] = torch.nan
         given = F.avg_pool2d(self.truth[number], FACTOR)
-        return Sample(inputs={"coarse": given}, valid={}, target=truth, unit=self.units[index],
+        return Sample(inputs={"coarse": given}, valid={}, target=truth, group=self.groups[index],
                       source=f"day {number}")  # fmt: skip
 
 
@@ -230,4 +230,4 @@ class Masks(Maps):
         if number % 3:
             inputs["relief"] = torch.full_like(rain, 1.5)
         return Sample(inputs=inputs, valid={"radar": seen, "target": covered}, target=(rain > 2).float(),
-                      unit=self.units[index], source=f"window {number}")  # fmt: skip
+                      group=self.groups[index], source=f"window {number}")  # fmt: skip

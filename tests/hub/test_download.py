@@ -23,12 +23,12 @@ from geovision.datasets.synthetic.sky import write
 from geovision.errors import DownloadError, StorageError, UnknownDatasetError
 from geovision.hub import download, http, unzip
 from geovision.hub.download import RECEIPT
-from geovision.hub.http import Patience
+from geovision.hub.http import RetryPolicy
 
 DOI = "doi:10.7910/DVN/CADDPD"
 RECORD = "/api/datasets/:persistentId/"
 FILE = "/api/access/datafile/17"
-HASTY = Patience(attempts=3, pause=0.01, timeout=5)
+HASTY = RetryPolicy(attempts=3, pause=0.01, timeout=5)
 
 
 class Server(ThreadingHTTPServer):
@@ -327,7 +327,7 @@ def test_a_silent_server_is_given_up(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(DownloadError, match="no answer in time"):
-            download.download("ccsn", tmp_path, server=address, patience=Patience(2, 0.01, 0.1))
+            download.download("ccsn", tmp_path, server=address, patience=RetryPolicy(2, 0.01, 0.1))
 
 
 def test_a_login_page_instead_of_the_record(server, tmp_path):

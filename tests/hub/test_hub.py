@@ -94,7 +94,7 @@ def test_a_model_comes_back_as_it_was_pushed(hub: Hub, model: GeoModel, publishe
 
 def test_a_model_in_half_precision_has_its_own_golden_answer(hub: Hub, model: GeoModel):
     address = push(model, REPO, STATEMENT, half=True)
-    assert len(files(hub, address)[WEIGHTS]) < 0.6 * 4 * model.parameter_count()
+    assert len(files(hub, address)[WEIGHTS]) < 0.6 * 4 * model.num_parameters()
     assert not same(geovision.create(str(address)), model)
 
 
@@ -263,7 +263,7 @@ def test_nothing_but_four_files_is_fetched_and_nothing_is_run(
 def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: Address):
     held = files(hub, published)
     config = json.loads(held[CONFIG])
-    config["options"]["arch"] = {"backbone": "hf-hub:evil/net"}
+    config["config"]["model_args"] = {"backbone": "hf-hub:evil/net"}
     held[CONFIG] = json.dumps(config).encode()
     with pytest.raises(WeightsCorrupt, match="timm registers no network called"):
         pull(published)
@@ -272,14 +272,14 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: Addre
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("options", "size"), [1_000_000, 1_000_000], r"no golden answer .*size of another"),
-        (("options", "size"), [-1, 32], "expected a height and a width of 1 or more"),
-        (("options", "size"), "big", "size is 'big', which it cannot be"),
-        (("options", "arch"), [1], r"arch is \[1\], which it cannot be"),
-        (("options", "limits"), None, "limits is None, which it cannot be"),
-        (("options", "mean"), "x", "mean is 'x', which it cannot be"),
-        (("options", "dropout"), 5, "options that cloud-tiny does not take: dropout probability has to be"),
-        (("options",), [], r"not a geovision configuration .*options is \[\]"),
+        (("config", "size"), [1_000_000, 1_000_000], r"no golden answer .*size of another"),
+        (("config", "size"), [-1, 32], "expected a height and a width of 1 or more"),
+        (("config", "size"), "big", "size is 'big', which it cannot be"),
+        (("config", "model_args"), [1], r"model_args is \[1\], which it cannot be"),
+        (("config", "db_range"), None, "db_range is None, which it cannot be"),
+        (("config", "mean"), "x", "mean is 'x', which it cannot be"),
+        (("config", "drop_rate"), 5, "options that cloud-tiny does not take: dropout probability has to be"),
+        (("config",), [], r"not a geovision configuration .*config is \[\]"),
         (("model",), {}, "not a geovision configuration .*model is {}"),
         (("training",), 5, "not a geovision configuration .*training is no record"),
     ],

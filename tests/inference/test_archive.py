@@ -34,17 +34,18 @@ from hypothesis import strategies as st
 from pyarrow.dataset import field
 
 import geovision
-from geovision._atomic_io import held
+from geovision._atomic_io import file_lock
+from geovision.allsky import FrameConfig
 from geovision.allsky.camera_calibration import survey
 from geovision.errors import InputError, OptionError, StorageError
-from geovision.inference import Reading, Workers
+from geovision.inference import ExecutorConfig
 from geovision.inference.inventory import ArchiveFile, inventory
 from geovision.inference.shards import Plan, Shard
 from geovision.models.geomodel import GeoModel
 from geovision.physics.sun_moon import sun_elevation
 from geovision.readers.allsky import Frame, Stretch, write_pgm
 
-HERE = Workers(0)
+HERE = ExecutorConfig(0)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,8 @@ def own(streams: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(streams, tmp_path / "themis"))
 
 
-def run(model: GeoModel, source, out: Path, reading: Reading = GREY, **options) -> pa.Table:
-    geovision.archive(model, source, out, reading=reading, workers=HERE, **options)
+def run(model: GeoModel, source, out: Path, reading: FrameConfig = GREY, **options) -> pa.Table:
+    geovision.predict_archive(model, source, out, reading=reading, workers=HERE, **options)
     return geovision.read_table(out)
 
 
@@ -157,7 +158,7 @@ def test_without_a_site_the_sun_is_not_known(model: GeoModel, streams: Path, tmp
 def test_a_broken_gzip_keeps_its_whole_frames(model: GeoModel, own: Path, tmp_path: Path):
     bad = own / "gill" / minute_name("gill", START)
     break_off(bad)
-    summary = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE)
+    summary = geovision.predict_archive(model, own, tmp_path / "out", reading=GREY, workers=HERE)
     rows = geovision.read_table(tmp_path / "out", where=field("path") == str(bad)).to_pylist()
     assert list(summary.bad) == [str(bad)]
     assert "truncated" in summary.bad[str(bad)]
@@ -243,16 +244,16 @@ def test_grey_frames_that_are_not_declared_are_refused_before_anything_is_writte
     model: GeoModel, streams: Path, tmp_path: Path
 ):
     with pytest.raises(InputError, match="grey, where colour is asked for; declare"):
-        run(model, streams, tmp_path / "out", Reading())
+        run(model, streams, tmp_path / "out", FrameConfig())
     with pytest.raises(InputError, match="no brightness of their own; declare a Stretch"):
-        run(model, streams, tmp_path / "out", Reading(channels="grey"))
+        run(model, streams, tmp_path / "out", FrameConfig(channels="grey"))
     assert run(model, streams, tmp_path / "out").num_rows == 40
 
 
 def test_an_archive_of_which_nothing_can_be_read_is_refused(model: GeoModel, tmp_path: Path):
     folder = pictures(tmp_path / "in", 3)
     with pytest.raises(InputError, match=r"none of 3 files.*the first: .*does not fit the pattern"):
-        run(model, folder, tmp_path / "out", Reading(pattern="other_%Y%m%d_%H.jpg"))
+        run(model, folder, tmp_path / "out", FrameConfig(pattern="other_%Y%m%d_%H.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -336,10 +337,16 @@ def test_a_list_in_a_list_is_refused(tmp_path: Path):
 def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, own: Path, tmp_path: Path):
     late = own / "fsmi"
     late.rename(tmp_path / "later")
-    first = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3)
-    again = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3)
+    first = geovision.predict_archive(
+        model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3
+    )
+    again = geovision.predict_archive(
+        model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3
+    )
     (tmp_path / "later").rename(late)
-    last = geovision.archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3)
+    last = geovision.predict_archive(
+        model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3
+    )
     assert [(each.frames_now, each.frames) for each in (first, again, last)] == [(20, 20), (0, 20), (20, 40)]
     assert alike(geovision.read_table(tmp_path / "out"), run(model, own, tmp_path / "at once"))
 
@@ -449,7 +456,7 @@ def test_parts_without_their_manifest_are_refused(model: GeoModel, streams: Path
 
 def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: Path, tmp_path: Path):
     with (
-        held(tmp_path / "out" / "_lock"),
+        file_lock(tmp_path / "out" / "_lock"),
         pytest.raises(StorageError, match="another `geovision archive` writes here"),
     ):
         run(model, streams, tmp_path / "out")
@@ -493,13 +500,13 @@ def test_a_survey_finds_each_camera_its_own_stretch(tmp_path: Path):
         night = frames_of(station, begin.replace(tzinfo=datetime.UTC), 5, first=5 * begin.minute)
         write_pgm(path, (replace(frame, pixels=frame.pixels // 2) for frame in night))
     break_off(folder / "gill" / minute_name("gill", START))
-    found = survey(folder, Reading(), stretch=True)
+    found = survey(folder, FrameConfig(), stretch=True)
     assert set(found.stretches) == {"gill/themis19", "fsmi/themis10"}
     gill, fsmi = found.stretches["gill/themis19"], found.stretches["fsmi/themis10"]
     assert fsmi.high == pytest.approx(gill.high / 2, rel=0.03)
     assert 2000 < gill.low < 2600
     assert 9500 < gill.high < 11500
-    assert found == survey(folder, Reading(), stretch=True)
+    assert found == survey(folder, FrameConfig(), stretch=True)
     assert set(found.added_to(GREY).stretches) == {"", "gill/themis19", "fsmi/themis10"}
 
 
@@ -510,7 +517,7 @@ def test_a_survey_is_spread_over_the_archive(tmp_path: Path):
     for minute in range(20):  # a third of the files, all at the end
         begin = late + datetime.timedelta(minutes=minute)
         write_pgm(folder / "gill" / minute_name("gill", begin), bright)
-    found = survey(folder, Reading(), stretch=True, frames=30)
+    found = survey(folder, FrameConfig(), stretch=True, frames=30)
     assert found.frames == {"gill/themis19": 30}
     assert found.stretches["gill/themis19"].high > 14000
 
@@ -523,7 +530,7 @@ def test_a_survey_finds_circles(tmp_path: Path):
         for index in range(12)
     )
     write_pgm(tmp_path / "in.pgm", night)
-    circle = survey(tmp_path / "in.pgm", Reading(), circle=True).circles["gill/themis19"]
+    circle = survey(tmp_path / "in.pgm", FrameConfig(), circle=True).circles["gill/themis19"]
     assert (circle.x, circle.y, circle.radius) == pytest.approx((41, 38, 30), abs=0.7)
 
 
@@ -531,4 +538,4 @@ def test_a_survey_names_the_camera_that_has_too_few_frames(tmp_path: Path):
     folder = minutes(tmp_path / "in", 4)
     write_pgm(folder / "other.pgm", frames_of("fsmi", START, 2))
     with pytest.raises(InputError, match="camera fsmi/themis10: 2 different frames"):
-        survey(folder, Reading(), stretch=True)
+        survey(folder, FrameConfig(), stretch=True)

@@ -24,7 +24,7 @@ from pyarrow.dataset import field
 import geovision
 from geovision import errors
 from geovision.errors import GeovisionError, MissingExtraError, OptionError, StorageError, UnknownModelError
-from geovision.inference import Workers, executor
+from geovision.inference import ExecutorConfig, executor
 from geovision.inference.archive import Summary
 from geovision.readers.allsky import Frame, write_pgm
 
@@ -52,11 +52,13 @@ def broken(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def serial(model_folder: Path, streams: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     """What one process makes of it in one go."""
-    return run(model_folder, streams, tmp_path_factory.mktemp("serial"), Workers(0))[1]
+    return run(model_folder, streams, tmp_path_factory.mktemp("serial"), ExecutorConfig(0))[1]
 
 
-def run(model_folder: Path, source: Path, out: Path, workers: Workers, **options) -> tuple[Summary, pa.Table]:
-    summary = geovision.archive(
+def run(
+    model_folder: Path, source: Path, out: Path, workers: ExecutorConfig, **options
+) -> tuple[Summary, pa.Table]:
+    summary = geovision.predict_archive(
         geovision.load(model_folder), source, out, reading=GREY, workers=workers, files_a_shard=1, **options
     )
     return summary, geovision.read_table(out)
@@ -130,16 +132,17 @@ def test_a_file_that_exhausts_the_memory_is_given_up_and_the_others_are_done(
 import json, psutil
 import geovision
 from helpers.archives import GREY
-from geovision.inference import Workers
+from geovision.inference import ExecutorConfig
 
 if __name__ == "__main__":
     model = geovision.load({str(model_folder)!r})
     folder, vast = {str(folder)!r}, {str(bad)!r}
-    geovision.archive(model, folder, {str(tmp_path / "serial")!r}, reading=GREY, workers=Workers(0))
+    alone = ExecutorConfig(0)
+    geovision.predict_archive(model, folder, {str(tmp_path / "serial")!r}, reading=GREY, workers=alone)
     memory = str(int(1.3 * psutil.Process().memory_info().rss))
-    summary = geovision.archive(
+    summary = geovision.predict_archive(
         model, [folder, vast], {str(tmp_path / "out")!r}, reading=GREY,
-        workers=Workers(1, memory=memory), files_a_shard=6,
+        workers=ExecutorConfig(1, memory=memory), files_a_shard=6,
     )
     print(json.dumps(summary.failed))
 """)
@@ -169,13 +172,13 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
                     return
 
     with pytest.raises(StorageError, match=r"could not be written .*No space left on device.*Free some"):
-        run(model_folder, streams, out, Workers(1), progress=fill)
+        run(model_folder, streams, out, ExecutorConfig(1), progress=fill)
     kept = geovision.read_table(out)
     paths = set(kept["path"].to_pylist())
     assert 10 <= len(paths) < MINUTES
     assert kept.equals(serial.filter(field("path").isin(paths)))
     filler.unlink()
-    assert run(model_folder, streams, out, Workers(0))[1].equals(serial)
+    assert run(model_folder, streams, out, ExecutorConfig(0))[1].equals(serial)
 
 
 @pytest.fixture
@@ -203,7 +206,7 @@ def test_a_scheduler_that_is_there_is_used_until_it_goes(
     scheduler: tuple[str, subprocess.Popen[bytes]],
 ):  # fmt: skip
     address, process = scheduler
-    summary, table = run(model_folder, streams, tmp_path / "whole", Workers(scheduler=address))
+    summary, table = run(model_folder, streams, tmp_path / "whole", ExecutorConfig(scheduler=address))
     assert summary.failed == {}
     assert list(summary.bad) == [str(broken(streams))]
     assert table.equals(serial)
@@ -213,9 +216,9 @@ def test_a_scheduler_that_is_there_is_used_until_it_goes(
             process.kill()
 
     with pytest.raises(OptionError, match=r"the Dask scheduler has gone .*to go on"):
-        run(model_folder, streams, tmp_path / "out", Workers(scheduler=address), progress=kill)
+        run(model_folder, streams, tmp_path / "out", ExecutorConfig(scheduler=address), progress=kill)
     assert 10 <= finished(tmp_path / "out") < MINUTES
-    assert run(model_folder, streams, tmp_path / "out", Workers(0))[1].equals(serial)
+    assert run(model_folder, streams, tmp_path / "out", ExecutorConfig(0))[1].equals(serial)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense"])
@@ -223,14 +226,14 @@ def test_a_scheduler_that_is_not_there_is_told(
     model_folder: Path, streams: Path, tmp_path: Path, address: str
 ):
     with pytest.raises(OptionError, match=f"no Dask scheduler answers at {address}.*--scheduler"):
-        run(model_folder, streams, tmp_path, Workers(scheduler=address))
+        run(model_folder, streams, tmp_path, ExecutorConfig(scheduler=address))
 
 
 def test_too_little_memory_for_any_worker_is_refused(model_folder: Path, streams: Path, tmp_path: Path):
     with pytest.raises(OptionError, match="100 MB is too little memory for a worker, which takes"):
-        run(model_folder, streams, tmp_path, Workers(1, memory="100 MB"))
+        run(model_folder, streams, tmp_path, ExecutorConfig(1, memory="100 MB"))
     with pytest.raises(OptionError, match="memory 'much' is no amount"):
-        run(model_folder, streams, tmp_path, Workers(1, memory="much"))
+        run(model_folder, streams, tmp_path, ExecutorConfig(1, memory="much"))
 
 
 # --- the engine by itself -----------------------------------------------------------------------
@@ -241,7 +244,7 @@ def inverse(number: int) -> float:
 
 
 def test_a_piece_that_fails_is_told_and_the_others_are_done():
-    done = {each.piece: each for each in executor.run(inverse, iter([1, 0, 2]), Workers(0))}
+    done = {each.piece: each for each in executor.run(inverse, iter([1, 0, 2]), ExecutorConfig(0))}
     assert (done[1].result, done[2].result) == (1.0, 0.5)
     assert done[0].error == "ZeroDivisionError: division by zero"
 
@@ -254,7 +257,7 @@ def test_no_more_pieces_are_taken_than_are_needed():
             taken.append(number)
             yield number
 
-    running = executor.run(inverse, pieces(), Workers(0))
+    running = executor.run(inverse, pieces(), ExecutorConfig(0))
     assert [next(running).result for _ in range(3)] == [1, 1 / 2, 1 / 3]
     assert len(taken) == 3
 

@@ -14,7 +14,7 @@ from geovision.datasets.rain_grids import BiasedRain, CoarseRain
 from geovision.datasets.synthetic.rain import fields
 from geovision.errors import InputError, OptionError
 from geovision.inference import _predict_grid as engine
-from geovision.inference._predict_grid import apply_to_grids
+from geovision.inference._predict_grid import predict_grid
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import open_grid, reader, write_grid
 from geovision.training.data_statistics import fit_statistics
@@ -42,7 +42,7 @@ def test_what_comes_out_is_what_the_model_says_day_by_day(
     model = geovision.create("downscale-tiny", **coarse.options())
     fit_statistics(model, coarse)
     seen: list[tuple[int, int]] = []
-    summary = apply_to_grids(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / f"fine{suffix}",
+    summary = predict_grid(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / f"fine{suffix}",
                              progress=lambda *step: seen.append(step))  # fmt: skip
     found = fine(summary.out)
     assert (summary.fields, summary.variables) == (80, ("precipitation",))
@@ -70,7 +70,7 @@ def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
     )
     write_grid(members, tmp_path / "in.nc", units="kg m-2 s-1")
     model = geovision.create("downscale-nearest")
-    apply_to_grids(model, {"precipitation": tmp_path / "in.nc"}, tmp_path / "out.nc", out_units="kg m-2 s-1")
+    predict_grid(model, {"precipitation": tmp_path / "in.nc"}, tmp_path / "out.nc", out_units="kg m-2 s-1")
     found = fine(tmp_path / "out.nc")
     assert found.dims == ("time", "member", "lat", "lon")
     assert found["member"].values.tolist() == [3, 7]
@@ -90,10 +90,10 @@ def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
 
 def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp_path: Path) -> None:
     quantiles = geovision.create("downscale-tiny", head="quantiles",
-                                 head_options={"quantiles": [0.1, 0.5, 0.9]}, **coarse.options())  # fmt: skip
+                                 head_args={"quantiles": [0.1, 0.5, 0.9]}, **coarse.options())  # fmt: skip
     fit_statistics(quantiles, coarse)
     given = {"pr": coarse.root / "rain_coarse.nc"}
-    apply_to_grids(quantiles, given, tmp_path / "quantiles.nc")
+    predict_grid(quantiles, given, tmp_path / "quantiles.nc")
     found = xr.open_dataset(tmp_path / "quantiles.nc", engine="h5netcdf")
     assert set(found.data_vars) == {"precipitation", "quantile_0.1", "quantile_0.5", "quantile_0.9"}
     assert bool(
@@ -101,7 +101,7 @@ def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp
     )
     gamma = geovision.create("downscale-tiny", head="bernoulli-gamma", **coarse.options())
     fit_statistics(gamma, coarse)
-    apply_to_grids(gamma, given, tmp_path / "members.nc", members=3, seed=2)
+    predict_grid(gamma, given, tmp_path / "members.nc", members=3, seed=2)
     drawn = fine(tmp_path / "members.nc")
     assert drawn.sizes["member"] == 3
     there = drawn.notnull().all("member")
@@ -109,7 +109,7 @@ def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp
     plain = geovision.create("downscale-tiny", **coarse.options())
     fit_statistics(plain, coarse)
     with pytest.raises(OptionError, match="the model has no dropout"):
-        apply_to_grids(plain, given, tmp_path / "none.nc", members=3)
+        predict_grid(plain, given, tmp_path / "none.nc", members=3)
     assert not (tmp_path / "none.nc").exists()
 
 
@@ -117,12 +117,12 @@ def test_members_by_dropout_do_not_depend_on_pieces(
     coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)  # some networks that nobody trained are dry everywhere, and so are their members
-    model = geovision.create("downscale-tiny", arch={"dropout": 0.3}, **coarse.options())
+    model = geovision.create("downscale-tiny", model_args={"dropout": 0.3}, **coarse.options())
     fit_statistics(model, coarse)
     given = {"pr": coarse.root / "rain_coarse.nc"}
-    apply_to_grids(model, given, tmp_path / "whole.nc", members=2)
+    predict_grid(model, given, tmp_path / "whole.nc", members=2)
     monkeypatch.setattr(engine, "_PIECE", 13 * 4 * (8 * 12 + 32 * 48 * 2))
-    apply_to_grids(model, given, tmp_path / "pieces.nc", members=2, batch_size=5)
+    predict_grid(model, given, tmp_path / "pieces.nc", members=2, batch_size=5)
     whole, pieces = fine(tmp_path / "whole.nc"), fine(tmp_path / "pieces.nc")
     assert np.allclose(whole, pieces, atol=1e-4, equal_nan=True)
     assert not np.allclose(whole[:, 0], whole[:, 1], equal_nan=True)
@@ -137,7 +137,7 @@ def test_large_fields_are_few_at_a_time(
     fit_statistics(model, coarse)
     seen: list[int] = []
     model.network.register_forward_hook(lambda _, given, answer: seen.append(len(answer)))
-    apply_to_grids(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
+    predict_grid(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
     assert max(seen) == most
     assert sum(seen) == 81  # the first is asked before, for the names of the answer
 
@@ -146,7 +146,7 @@ def test_quantile_delta_takes_the_period_of_the_file(tmp_path: Path) -> None:
     data = BiasedRain(BiasedRain.synthetic(tmp_path / "biased", 80, seed=3))
     model = geovision.create("biascorrect-quantile-delta", **data.options())
     geovision.train(model, data, progress=False)
-    apply_to_grids(model, {"pr": data.root / "rain_model.nc"}, tmp_path / "out.nc")
+    predict_grid(model, {"pr": data.root / "rain_model.nc"}, tmp_path / "out.nc")
     given = open_grid(data.root / "rain_model.nc", "precipitation")
     expected = model.network.correction(torch.from_numpy(given.values))
     expected = expected.clamp(0, float(model.head.limit)).numpy()
@@ -161,13 +161,13 @@ def test_pieces_at_once_are_those_one_after_another(
         geovision.create("downscale-quantile-mapping", **coarse.options()), coarse, progress=False
     )
     given = {"pr": coarse.root / "rain_coarse.nc"}
-    apply_to_grids(model, given, tmp_path / "whole.zarr")
+    predict_grid(model, given, tmp_path / "whole.zarr")
     monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
     seen: list[int] = []
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        apply_to_grids(model, given, tmp_path / "pieces.zarr", progress=lambda done, _: seen.append(done))
+        predict_grid(model, given, tmp_path / "pieces.zarr", progress=lambda done, _: seen.append(done))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -181,13 +181,13 @@ def test_a_bad_value_in_the_last_piece_leaves_an_earlier_result(
     monkeypatch.setattr(reader, "_IN_MEMORY", 4096)
     monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
     out = tmp_path / "fine.zarr"
-    apply_to_grids(bilinear, {"pr": coarse.root / "rain_coarse.nc"}, out)
+    predict_grid(bilinear, {"pr": coarse.root / "rain_coarse.nc"}, out)
     earlier = fine(out).load()
     with xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf") as rain:
         bad = rain.load()
     bad["precipitation"][79, 3, 4] = -1.0
     bad.to_netcdf(tmp_path / "bad.nc", engine="h5netcdf")
     with pytest.raises(InputError, match=r"bad\.nc: precipitation from -8\.64e\+04"):
-        apply_to_grids(bilinear, {"pr": tmp_path / "bad.nc"}, out)
+        predict_grid(bilinear, {"pr": tmp_path / "bad.nc"}, out)
     assert fine(out).equals(earlier)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nc", "fine.zarr"]

@@ -15,8 +15,8 @@ from helpers import entries
 import geovision
 from geovision import registry
 from geovision.errors import OptionError
-from geovision.inference import Arrays, Workers, _predict_raster
-from geovision.inference.sliding_window import RUN, Answers, Job, answer_run, merged, slide
+from geovision.inference import Arrays, ExecutorConfig, _predict_raster
+from geovision.inference.sliding_window import RUN, Answers, Job, answer_run, blend, sliding_window_predict
 from geovision.inference.tiling import Windows
 from geovision.inference.window_predictor import asking, scratch_beside
 from geovision.models.geomodel import GeoModel
@@ -89,16 +89,16 @@ def test_neither_batches_nor_the_order_of_windows_can_be_seen(
     with scratch_beside(tmp_path) as scratch:
         windows = Windows(SHAPE, size, 0.5)
         job = Job(source(model), windows, asking(model, "auto", None, scratch), batch_size=3)
-        ordered = slide(job, scratch, Workers(), lambda done, whole: None)
+        ordered = sliding_window_predict(job, scratch, ExecutorConfig(), lambda done, whole: None)
         shape = tuple(FINER[name] * side for side in SHAPE)
-        expected, _ = merged(ordered, 0, 0, shape)
+        expected, _ = blend(ordered, 0, 0, shape)
     with scratch_beside(tmp_path) as scratch:
         shuffled, pieces = Answers(windows, scratch), list(windows.runs(2))
         assert len(pieces) > len(list(windows.runs(RUN)))
         random.Random(1).shuffle(pieces)
         for piece in pieces:
             shuffled.put(answer_run(job, piece))
-        reordered, _ = merged(shuffled, 0, 0, shape)
+        reordered, _ = blend(shuffled, 0, 0, shape)
     np.testing.assert_allclose(reordered, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(maps[0], maps[1], rtol=1e-4, atol=1e-6)
     there = np.isfinite(maps[0])
@@ -121,7 +121,7 @@ def test_a_dask_cluster_answers_as_this_process(
     model = models[name]
     size = (32, 32) if "unet-" in name else WINDOW
     results = []
-    for workers in (None, Workers(scheduler=scheduler)):
+    for workers in (None, ExecutorConfig(scheduler=scheduler)):
         found = _predict_raster(model, source(model), tmp_path / "a", size=size, workers=workers)
         results.append(bands(found.files))
     (here, counted), (there, recounted) = results
@@ -134,6 +134,6 @@ def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: P
     coarse = LatLon((10.0, 11.0, 12.0, 13.0), (0.0, 1.0, 2.0, 3.0))
     fine = LatLon(tuple(np.arange(9.5, 13.5, 0.5)), tuple(np.arange(-0.5, 3.5, 0.5)))
     arch = {"widths": [4, 6, 8], "factor": 2}
-    model = geovision.create("downscale-maunet", arch=arch, grids=Grids(coarse, fine))
+    model = geovision.create("downscale-maunet", model_args=arch, grids=Grids(coarse, fine))
     with pytest.raises(OptionError, match="answers on the grid that it was fitted for, and has no windows"):
         _predict_raster(model, source(model), tmp_path / "a", size=WINDOW)

@@ -18,7 +18,7 @@ import geovision
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import OptionError, StorageError
 from geovision.heads.prediction import FieldPrediction
-from geovision.inference import AnswerFiles
+from geovision.inference import PredictionWriter
 from geovision.models.geomodel import GeoModel
 from geovision.readers import hail_samples
 from geovision.registry import find_task
@@ -36,7 +36,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def model() -> GeoModel:
     torch.manual_seed(0)
-    model = geovision.create("hail-hinet", arch=TINY)
+    model = geovision.create("hail-hinet", model_args=TINY)
     with torch.no_grad():  # logits on both sides of the threshold
         model.head.convolution.weight.mul_(30)
     return model
@@ -101,7 +101,7 @@ def test_where_nothing_was_measured_the_mask_says_not_known(model, samples, tmp_
         for name, values in sample["inputs"].items()
     }
     (answer,) = model.predict(inputs)
-    written, _ = AnswerFiles(tmp_path, model).save(answer, "gap")
+    written, _ = PredictionWriter(tmp_path, model).save(answer, "gap")
     with xr.open_dataset(written, engine="h5netcdf") as found:
         assert found["hail"].dims == ("y", "x")
         assert (found["hail"][:, :8] == -1).all()
@@ -132,7 +132,7 @@ def test_what_cannot_be_written_is_told_in_one_line(folder, samples, tmp_path, c
 
 def test_classes_are_no_maps(tmp_path):
     with pytest.raises(OptionError, match="cloud-tiny answers with classes, which are rows and no maps"):
-        AnswerFiles(tmp_path / "maps", geovision.create("cloud-tiny"))
+        PredictionWriter(tmp_path / "maps", geovision.create("cloud-tiny"))
     assert not (tmp_path / "maps").exists()
 
 
@@ -147,7 +147,7 @@ def test_a_field_is_written_with_its_layers(tmp_path):
         layers={"quantile_0.9": 2 * values, "probability_of_1": wet},
         grid=Grid((40.0, 40.5, 41.0), (-9.0, -8.5, -8.0, -7.5)), time=np.datetime64("1998-01-05"),
     )  # fmt: skip
-    written, picture = AnswerFiles(tmp_path, model).save(answer, "fine")
+    written, picture = PredictionWriter(tmp_path, model).save(answer, "fine")
     assert picture.is_file()
     with xr.open_dataset(written, engine="h5netcdf") as found:
         assert_allclose(found["precipitation"][0], values)
@@ -159,7 +159,7 @@ def test_a_field_is_written_with_its_layers(tmp_path):
 
 
 def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
-    files = AnswerFiles(small_disk, model)
+    files = PredictionWriter(small_disk, model)
     (answer,) = model.predict(samples[0])
     before, _ = files.save(answer, "answer")
     kept = before.read_bytes()

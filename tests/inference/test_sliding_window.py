@@ -22,10 +22,10 @@ from geovision import registry
 from geovision.errors import GeovisionError, InputError, OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.mask import GivenMask
-from geovision.inference import Arrays, Workers, _predict_raster, executor
-from geovision.inference.sliding_window import Answers, Job, Part, answer_run, merged, slide
+from geovision.inference import Arrays, ExecutorConfig, _predict_raster, executor
+from geovision.inference.sliding_window import Answers, Job, Patch, answer_run, blend, sliding_window_predict
 from geovision.inference.tiling import Windows, starts, weight
-from geovision.models.geomodel import GeoModel, Options
+from geovision.models.geomodel import GeoModel, ModelConfig
 from geovision.readers.sar import Grid
 from geovision.sar.detections import peaks
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
@@ -40,7 +40,7 @@ class Field:
     grid: Grid = MAP
     hole: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def read(self, row: int, column: int, shape: tuple[int, int]) -> Part:
+    def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
         assert row >= 0
         assert column >= 0
         assert row + shape[0] <= self.grid.shape[0]
@@ -49,7 +49,7 @@ class Field:
         values = np.sin(rows / 7) * np.cos(columns / 11) + 2
         top, bottom, left, right = self.hole
         valid = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
-        return Part({"a": np.where(valid, values, 0)[None].astype(np.float32)}, {"a": valid})
+        return Patch({"a": np.where(valid, values, 0)[None].astype(np.float32)}, {"a": valid})
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
         part = self.read(0, 0, self.grid.shape)
@@ -90,9 +90,9 @@ def job(
     return Job(source, Windows(source.grid.shape, size, overlap), ask, **more)
 
 
-def run(work: Job, scratch: Path, workers: Workers = Workers()) -> tuple[np.ndarray, np.ndarray]:  # noqa: B008
-    answers = slide(work, scratch, workers, lambda done, whole: None)
-    return merged(answers, 0, 0, work.source.grid.shape)
+def run(work: Job, scratch: Path, workers: ExecutorConfig | None = None) -> tuple[np.ndarray, np.ndarray]:
+    answers = sliding_window_predict(work, scratch, workers or ExecutorConfig(), lambda done, whole: None)
+    return blend(answers, 0, 0, work.source.grid.shape)
 
 
 # --- windows --------------------------------------------------------------------------------------
@@ -163,12 +163,12 @@ def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
 def test_blocks_do_not_show(tmp_path: Path):
     torch.manual_seed(0)
     work = job(Convolutions())
-    answers = slide(work, tmp_path, Workers(), lambda done, whole: None)
-    whole, count = merged(answers, 0, 0, MAP.shape)
+    answers = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
+    whole, count = blend(answers, 0, 0, MAP.shape)
     assert whole.shape == (2, *MAP.shape)
     for row, column in itertools.product(range(0, 70, 13), range(0, 95, 17)):
         shape = (min(13, 70 - row), min(17, 95 - column))
-        part, windows = merged(answers, row, column, shape)
+        part, windows = blend(answers, row, column, shape)
         assert np.array_equal(part, whole[:, row : row + shape[0], column : column + shape[1]])
         assert np.array_equal(windows, count[row : row + shape[0], column : column + shape[1]])
 
@@ -176,12 +176,12 @@ def test_blocks_do_not_show(tmp_path: Path):
 def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path):
     hole = (0, 70, 0, 40)
     work = job(mean_of_window, source=Field(hole=hole), least_valid=0.5)
-    answers = slide(work, tmp_path, Workers(), lambda done, whole: None)
+    answers = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
     valid = Field(hole=hole).whole()[1]
     shares = [[valid[t : t + 24, c : c + 32].mean() for c in work.windows.lefts] for t in work.windows.tops]
     assert np.array_equal(answers.asked, np.array(shares) >= 0.5)
     assert 0 < answers.asked.sum() < answers.asked.size
-    found, count = merged(answers, 0, 0, MAP.shape)
+    found, count = blend(answers, 0, 0, MAP.shape)
     assert np.array_equal(np.isnan(found[0]), count == 0)
     assert (count[:, 0] == 0).all()
     assert (count[:, -1] > 0).all()
@@ -208,7 +208,7 @@ def test_batches_and_order_cannot_be_seen(tmp_path: Path, ask, monkeypatch: pyte
     random.Random(0).shuffle(pieces)
     for piece in pieces:
         shuffled.put(answer_run(job(ask, batch_size=2), piece))
-    results.append(merged(shuffled, 0, 0, MAP.shape))
+    results.append(blend(shuffled, 0, 0, MAP.shape))
     (mean, count), *others = results
     for other_mean, other_count in others:
         assert np.array_equal(count, other_count)
@@ -217,7 +217,7 @@ def test_batches_and_order_cannot_be_seen(tmp_path: Path, ask, monkeypatch: pyte
 
 
 def test_workers_cannot_be_seen(tmp_path: Path):
-    there = run(job(mean_of_window), tmp_path, Workers(1))
+    there = run(job(mean_of_window), tmp_path, ExecutorConfig(1))
     here = run(job(mean_of_window), tmp_path)
     for one, other in zip(here, there, strict=True):
         assert np.array_equal(one, other)
@@ -227,7 +227,7 @@ def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
     with pytest.raises(
         GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
     ):
-        slide(job(dies), tmp_path, executor.Workers(), lambda done, whole: None)
+        sliding_window_predict(job(dies), tmp_path, executor.ExecutorConfig(), lambda done, whole: None)
 
 
 # --- models of masks and fields -------------------------------------------------------------------
@@ -248,7 +248,7 @@ class Twofold(nn.Module):
         coarse = moments + self.terrain(inputs["terrain"])
         return coarse.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
 
-    def answered(self, inputs: Given, valid: Given | None, shape: torch.Size) -> Tensor | None:
+    def valid_mask(self, inputs: Given, valid: Given | None, shape: torch.Size) -> Tensor | None:
         if valid is None or "radar" not in valid:
             return None
         there = valid["radar"].flatten(1, 2).any(1, keepdim=True)
@@ -264,7 +264,7 @@ def model_of(target: MaskTarget | FieldTarget, head: nn.Module, factor: int) -> 
     torch.manual_seed(0)
     spec = ModelSpec("polarlow-of-a-test", "polarlow", "tests:none", capabilities=frozenset({"any_size"}))
     task = registry.find_task("polarlow")
-    return GeoModel(spec, task, Options(), (RADAR, TERRAIN), target, Twofold(factor), head).eval()
+    return GeoModel(spec, task, ModelConfig(), (RADAR, TERRAIN), target, Twofold(factor), head).eval()
 
 
 @pytest.mark.parametrize("kind", ["mask", "field"])
@@ -314,7 +314,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     counts[:, :, 70:] = 0
     source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
-    for workers in (None, Workers(1)):
+    for workers in (None, ExecutorConfig(1)):
         found = _predict_raster(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
         assert found.skipped > 0
         results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])

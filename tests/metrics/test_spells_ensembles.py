@@ -21,7 +21,7 @@ from geovision import metrics
 from geovision.datasets.rain_grids import TABLE, CoarseRain
 from geovision.datasets.synthetic import rain
 from geovision.errors import OptionError
-from geovision.evaluation import GriddedReport, Several, answers
+from geovision.evaluation import EnsembleConfig, GriddedReport, answers
 from geovision.heads.field import BernoulliGammaHead, QuantileHead
 from geovision.metrics.ensemble import crps, spread, spread_error_ratio
 from geovision.metrics.functional import extremes
@@ -198,8 +198,8 @@ def test_draws_of_a_distribution_score_as_the_distribution() -> None:
 
 def made(data: CoarseRain, **options) -> GeoModel:
     torch.manual_seed(0)
-    arch = {"network": "maunet", "widths": [4, 6, 8]} | options.pop("arch", {})
-    model = geovision.create("downscale-tiny", arch=arch, **data.options(), **options)
+    arch = {"network": "maunet", "widths": [4, 6, 8]} | options.pop("model_args", {})
+    model = geovision.create("downscale-tiny", model_args=arch, **data.options(), **options)
     fit_statistics(model, data)
     return model
 
@@ -210,7 +210,7 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
 ) -> None:
     model = made(winters, head=head)
     report = geovision.evaluate(model, winters, bootstrap=30)
-    asked = list(answers(model, winters, batch_size=7, several=Several()))
+    asked = list(answers(model, winters, batch_size=7, several=EnsembleConfig()))
     assert all(each.members is not None for each in asked)
     drawn = torch.cat([each.members.fields for each in asked])  # type: ignore[union-attr]
     assert drawn.shape[:2] == (59, 20)
@@ -237,7 +237,7 @@ def test_one_answer_has_no_scores_of_ensembles(winters: CoarseRain) -> None:
 
 
 def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: CoarseRain) -> None:
-    model = made(winters, arch={"dropout": 0.3})
+    model = made(winters, model_args={"dropout": 0.3})
     first, second = (
         geovision.evaluate(model, winters, bootstrap=0, members=4, batch_size=size) for size in (5, 32)
     )
@@ -250,11 +250,13 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
     torch.manual_seed(0)
     model = geovision.create(
         "downscale-maunet-ensemble", **winters.options(),
-        arch={"members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None},
-        head_options={"members": 3},
+        model_args={
+            "members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None
+        },
+        head_args={"members": 3},
     )  # fmt: skip
     fit_statistics(model, winters)
-    asked = next(iter(answers(model, winters, several=Several())))
+    asked = next(iter(answers(model, winters, several=EnsembleConfig())))
     assert asked.members is not None
     assert asked.members.fields.shape[1] == 3
     report = geovision.evaluate(model, winters, bootstrap=0)

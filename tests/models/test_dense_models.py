@@ -24,7 +24,7 @@ from geovision.evaluation import GriddedReport, answers
 from geovision.heads.mask import GivenMask, MaskHead, dice_loss, focal_loss
 from geovision.heads.prediction import FieldPrediction, MaskPrediction
 from geovision.metrics import NotApplicable, create
-from geovision.metrics.bootstrap import UnitStates, bootstrap
+from geovision.metrics.bootstrap import GroupStates, bootstrap
 from geovision.metrics.field_metrics import BINS
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, MaskTarget, Stage
@@ -51,12 +51,12 @@ def fresh(kind: str, **options) -> GeoModel:
 
 @pytest.fixture(scope="module")
 def fields() -> tuple[GeoDataset, GeoDataset]:
-    return maps.Fields().split_by_unit(0.25, seed=0)
+    return maps.Fields().group_split(0.25, seed=0)
 
 
 @pytest.fixture(scope="module")
 def masks() -> tuple[GeoDataset, GeoDataset]:
-    return maps.Masks().split_by_unit(0.25, seed=0)
+    return maps.Masks().group_split(0.25, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_missing_truth_teaches_nothing(fields) -> None:
 
 
 def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
-    model = fresh("field", arch={"factor": 3})
+    model = fresh("field", model_args={"factor": 3})
     with pytest.raises(
         InputError, match=r"answers on a grid of \(18, 18\) cells, and the rain .* \(12, 12\)"
     ):
@@ -210,14 +210,14 @@ def test_what_is_saved_comes_back_with_its_grid(kind: str, fields, masks, tmp_pa
     model = fresh(kind, **data.options())
     fit_statistics(model, data)
     again = geovision.load(model.save(tmp_path))
-    assert again.options.grids == model.options.grids
+    assert again.config.grids == model.config.grids
     sample = data[0]
     (first,), (second,) = (each.predict(dict(sample["inputs"])) for each in (model, again))
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
 
 
 def test_a_head_by_name_with_options(fields, tmp_path: Path) -> None:
-    model = fresh("field", head="quantiles", head_options={"quantiles": [0.1, 0.5, 0.9]}, grids=maps.GRIDS)
+    model = fresh("field", head="quantiles", head_args={"quantiles": [0.1, 0.5, 0.9]}, grids=maps.GRIDS)
     geovision.train(model, fields[0], progress=False)
     (answer,) = geovision.load(model.save(tmp_path)).predict(dict(fields[1][0]["inputs"]))
     assert list(answer.layers) == ["quantile_0.1", "quantile_0.5", "quantile_0.9"]
@@ -228,7 +228,7 @@ def test_a_head_by_name_with_options(fields, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="has no head 'nonsense'; known: quantiles"):
         fresh("field", head="nonsense")
     with pytest.raises(OptionError, match="QuantileHead has no option 'wet'"):
-        fresh("field", head="quantiles", head_options={"wet": 1})
+        fresh("field", head="quantiles", head_args={"wet": 1})
 
 
 def test_predictors_stand_beside_the_first_input() -> None:
@@ -291,7 +291,7 @@ def test_states_of_units_give_what_the_bootstrap_gives() -> None:
     target = maps.TARGETS["field"]
     metrics = {name: create(name, target) for name in ("rmse", "correlation", "csi_1")}
     found = bootstrap(metrics, p, t, units, resamples=40, seed=1)
-    states = UnitStates(metrics)
+    states = GroupStates(metrics)
     for begin in range(0, 20, 7):
         states.update(p[begin : begin + 7], t[begin : begin + 7], units[begin : begin + 7])
     for name, estimate in states.estimates(resamples=40, seed=1).items():

@@ -13,7 +13,7 @@ from torch import nn
 from geovision.errors import InputError, OptionError
 from geovision.models.hinet import HINet
 from geovision.models.nbeats import NBeats
-from geovision.models.sequence_baselines import HistoryRival, RecurrentRival
+from geovision.models.sequence_baselines import RecurrentBaseline, SequenceBaseline
 from geovision.models.simvp import SimVP
 from geovision.models.smp_network import SmpNetwork
 from geovision.models.st_lstm import (
@@ -352,14 +352,14 @@ def test_where_nothing_was_ever_seen_the_answer_means_nothing():
     valid = {name: torch.zeros_like(inputs[name], dtype=torch.bool) for name in ("radar", "fy4b", "era5")}
     valid["fy4b"][0, 1, 0, :, :4] = True
     valid["radar"][:, 2, 1, 5] = True
-    told = network.answered(inputs, valid, (2, 1, 16, 16))
+    told = network.valid_mask(inputs, valid, (2, 1, 16, 16))
     expected = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
     expected[0, :, :, :4] = True
     expected[:, :, 5] = True
     assert torch.equal(told, expected)
-    assert network.answered(inputs, None, (2, 1, 16, 16)) is None
-    assert network.answered(inputs, {"radar": valid["radar"]}, (2, 1, 16, 16)) is None
-    assert not network.answered({"dem": inputs["dem"]}, None, (2, 1, 16, 16)).any()
+    assert network.valid_mask(inputs, None, (2, 1, 16, 16)) is None
+    assert network.valid_mask(inputs, {"radar": valid["radar"]}, (2, 1, 16, 16)) is None
+    assert not network.valid_mask({"dem": inputs["dem"]}, None, (2, 1, 16, 16)).any()
 
 
 def test_source_dropout_takes_sources_away_in_training_and_never_all():
@@ -423,11 +423,13 @@ def rivals() -> list[nn.Module]:
     small = {"width": 8, "hidden": 16, "blocks": 2, "groups": 2}
     return [
         *(
-            RecurrentRival(SPECS, cell=cell, width=4, layers=2, kernel=3)
+            RecurrentBaseline(SPECS, cell=cell, width=4, layers=2, kernel=3)
             for cell in ("convlstm", "st-lstm", "causal-lstm")
         ),
-        HistoryRival(SPECS, network="simvp", windows=3, options=small),
-        HistoryRival(SPECS, network="nbeats", windows=3, options={"width": 8, "blocks": 2, "features": 4}),
+        SequenceBaseline(SPECS, network="simvp", windows=3, options=small),
+        SequenceBaseline(
+            SPECS, network="nbeats", windows=3, options={"width": 8, "blocks": 2, "features": 4}
+        ),
         SmpNetwork(SPECS, network="unet", encoder="mobileone_s0"),
         SmpNetwork(SPECS, network="fpn", encoder="resnet18", frames="stacked", windows=3),
     ]
@@ -479,7 +481,7 @@ def test_simvp_sees_all_frames_and_the_detail_of_the_last():
 
 def test_a_history_of_another_length_is_filled_or_cut_at_its_beginning():
     torch.manual_seed(11)
-    network = HistoryRival(SPECS, network="nbeats", windows=3, options={"width": 8, "blocks": 2}).eval()
+    network = SequenceBaseline(SPECS, network="nbeats", windows=3, options={"width": 8, "blocks": 2}).eval()
     long = sample(times=5)
     late = {name: each[:, 2:] if name != "dem" else each for name, each in long.items()}
     torch.testing.assert_close(network(long), network(late))

@@ -22,11 +22,11 @@ import geovision
 from geovision.accelerate import _cpu_features
 from geovision.accelerate._cpu_features import hardware_bfloat16
 from geovision.accelerate.fusion import ConvolutionActivation
-from geovision.accelerate.optimized import Prepared, prepare
+from geovision.accelerate.optimized import OptimizedModel, prepare
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.heads.prediction import ClassPrediction, Prediction
 from geovision.models._predict import iter_predict
-from geovision.models.geomodel import GeoModel, Options, assemble
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.models.input_items import iter_sources
 from geovision.readers.images import expand, read_rgb
 from geovision.registry import find_model, find_task
@@ -265,9 +265,9 @@ TIMM = ["cloud-tiny", "cloud-test_efficientnet", "cloud-test_convnext", "cloud-t
 def test_the_prepared_copy_answers_like_the_model(name: str, arch: dict[str, str]) -> None:
     spec = find_model(name)
     size = None if "vit" in name else SIZE
-    model = lively(assemble(spec, find_task("cloud"), Options(arch=arch, size=size)))
+    model = lively(build_model(spec, find_task("cloud"), ModelConfig(model_args=arch, size=size)))
     photos = torch.rand(2, 3, *(model.inputs[0].size or SIZE))
-    values, features = Prepared(model, torch.float32)({"image": photos}, {})
+    values, features = OptimizedModel(model, torch.float32)({"image": photos}, {})
     with torch.no_grad():
         torch.testing.assert_close(
             values, model(photos), rtol=1e-3, atol=1e-3 * float(model(photos).abs().max())
@@ -277,7 +277,9 @@ def test_the_prepared_copy_answers_like_the_model(name: str, arch: dict[str, str
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 def test_normalisation_and_activation_are_taken_into_convolutions() -> None:
-    network = Prepared(lively(geovision.create("cloud-mobilenetv2_100", size=SIZE)), torch.float32).network
+    network = OptimizedModel(
+        lively(geovision.create("cloud-mobilenetv2_100", size=SIZE)), torch.float32
+    ).network
     joined = [module for module in network.modules() if isinstance(module, ConvolutionActivation)]
     assert sum(module.name == "hardtanh" for module in joined) == 35
     assert len(joined) == 52
@@ -308,7 +310,7 @@ def test_layers_are_joined_only_where_one_follows_the_other(model: GeoModel) -> 
     odd.head = type(model.head)(8, model.target)
     lively(odd)
     photos = torch.rand(2, 3, *SIZE)
-    values, _ = Prepared(odd, torch.float32)({"image": photos}, {})
+    values, _ = OptimizedModel(odd, torch.float32)({"image": photos}, {})
     with torch.no_grad():
         torch.testing.assert_close(values, odd(photos), rtol=1e-4, atol=1e-4)
 
@@ -408,7 +410,7 @@ def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Pa
 def test_a_batch_is_worked_through_in_parts_whose_maps_are_small() -> None:
     """However many samples: the answers are those of the whole batch, in its order."""
     model = lively(geovision.create("cloud-tiny", size=SIZE).eval())
-    prepared = Prepared(model, torch.float32)
+    prepared = OptimizedModel(model, torch.float32)
     photos = {"image": torch.rand(7, 3, *SIZE)}
     prepared.part = None
     whole = prepared(photos, {})
@@ -420,7 +422,7 @@ def test_a_batch_is_worked_through_in_parts_whose_maps_are_small() -> None:
 
 def test_larger_pictures_are_taken_in_smaller_parts() -> None:
     few, many = (
-        Prepared(geovision.create("cloud-tiny", size=(side, side)).eval(), torch.float32).part
+        OptimizedModel(geovision.create("cloud-tiny", size=(side, side)).eval(), torch.float32).part
         for side in (512, 128)
     )
     assert few is not None

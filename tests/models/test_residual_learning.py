@@ -27,7 +27,7 @@ ANSWER = (maps.SIDE * maps.FACTOR, maps.SIDE * maps.FACTOR)
 
 SPEC = ModelSpec(
     "afield-residual", "afield", "helpers.maps:build_residual", {"members": 2},
-    head="geovision.models.residual_learning:ResidualHead", head_options={"members": 2, "share": 0.6},
+    head="geovision.models.residual_learning:ResidualHead", head_args={"members": 2, "share": 0.6},
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def registered() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data():
-    return maps.Fields(160).split_by_unit(0.25, seed=0)
+    return maps.Fields(160).group_split(0.25, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_before_training_the_answer_is_the_regression(data) -> None:
     found = head.field(head(network({"coarse": x})))
     base = network.base({"coarse": x})
     torch.testing.assert_close(found, base.clamp_min(0), atol=0.05, rtol=0)
-    known = network.answered({"coarse": x}, None, (len(x), 3, *ANSWER))
+    known = network.valid_mask({"coarse": x}, None, (len(x), 3, *ANSWER))
     assert torch.equal(known[0], torch.isfinite(y).any(0))
 
 
@@ -91,7 +91,7 @@ def test_it_may_begin_from_the_interpolated_field() -> None:
 def test_training_finds_more_than_the_regression(trained: GeoModel, data) -> None:
     x, y = stacked(data[1])
     said = trained({"coarse": x})
-    alone = trained.network.base(trained.normalise({"coarse": x}))
+    alone = trained.network.base(trained.normalize({"coarse": x}))
     mean = trained.head.members(said.values).mean(1, keepdim=True)
     assert regression.rmse(mean, y) < 0.95 * regression.rmse(alone.clamp_min(0), y)
 

@@ -24,7 +24,7 @@ SIZE = (32, 32)
 @pytest.fixture
 def model() -> GeoModel:
     torch.manual_seed(0)
-    return geovision.create("cloud-tiny", size=SIZE, scalars=["cloud_base_height"], dropout=0.1)
+    return geovision.create("cloud-tiny", size=SIZE, scalars=["cloud_base_height"], drop_rate=0.1)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def photos(count: int = 4) -> torch.Tensor:
 def test_a_saved_model_is_the_same_model(model: GeoModel, saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     loaded = geovision.load(saved)
-    assert loaded.options.scalars == ("cloud_base_height",)
+    assert loaded.config.scalars == ("cloud_base_height",)
     assert loaded.inputs == model.inputs
     assert loaded.target == model.target
     assert not loaded.training
@@ -151,7 +151,7 @@ def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"', '{"format_version": 1}', '{"format_version": 1, '
-                                     '"model": "cloud-tiny", "sha256": "0", "options": 3}'])  # fmt: skip
+                                     '"model": "cloud-tiny", "sha256": "0", "config": 3}'])  # fmt: skip
 def test_a_damaged_configuration(saved: Path, content: str) -> None:
     (saved / "config.json").write_text(content)
     with pytest.raises(WeightsCorrupt, match=r"config\.json is not a geovision configuration"):
@@ -178,7 +178,7 @@ def test_a_newer_format_says_so(saved: Path) -> None:
 )
 def test_a_configuration_cannot_name_files_or_addresses(saved: Path, arch: dict) -> None:
     config = json.loads((saved / "config.json").read_text())
-    edit(saved, options=config["options"] | {"arch": arch})
+    edit(saved, config=config["config"] | {"model_args": arch})
     line = (
         r"options that cloud-tiny does not take: (a timm backbone takes no option|timm registers no network)"
     )
@@ -188,7 +188,7 @@ def test_a_configuration_cannot_name_files_or_addresses(saved: Path, arch: dict)
 
 def test_an_unknown_option_of_a_configuration(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
-    edit(saved, options=config["options"] | {"run": "rm"})
+    edit(saved, config=config["config"] | {"run": "rm"})
     with pytest.raises(WeightsCorrupt, match=r"options that cloud-tiny does not take: .*'run'"):
         geovision.load(saved)
 

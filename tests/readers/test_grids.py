@@ -21,7 +21,7 @@ from geovision.readers.grids import (
     open_source,
     reader,
     regrid,
-    split_units,
+    split_groups,
     write_grid,
 )
 from geovision.readers.grids.units import conversion
@@ -324,8 +324,8 @@ def test_a_day_without_values_falls_out_and_one_without_a_cell_stays() -> None:
 
 def test_a_winter_is_one_unit_over_new_year() -> None:
     field = rain(400)
-    assert split_units(field)[364:366] == ["2001", "2002"]
-    winters = split_units(field, "winter")
+    assert split_groups(field)[364:366] == ["2001", "2002"]
+    winters = split_groups(field, "winter")
     assert winters[0] == winters[180] == "winter 2001"
     assert winters[181] == winters[399] == "winter 2002"
 

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 import geovision
 from geovision.datasets.synthetic import sar_scene
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.inference import Declared, Workers
+from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
 from geovision.readers.sar import Grid, model_grid, open_scene, write_counts
-from geovision.sar import scene
+from geovision.sar import SceneConfig, predict_scene
 from geovision.sar.quicklook import graticule
 
 FLAT = {"cross_pol": DecibelLimits(-40, -5), "co_pol": DecibelLimits(-30, 0)}
-DB = Declared("db", limits=FLAT)
+DB = SceneConfig("db", limits=FLAT)
 PLACE = Affine(800, 0, 300_000, 0, -800, 8_200_000)  # the tiny model has 2 km, and windows of 256 km
 
 
@@ -81,7 +81,7 @@ def planted(folder: Path, row: float = 650, column: float = 850) -> Path:
 
 def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
     path = planted(tmp_path)
-    found = scene(bright, path, tmp_path / "out" / "a", DB, overlap=0.75)
+    found = predict_scene(bright, path, tmp_path / "out" / "a", DB, overlap=0.75)
     (one,) = found.detections
     grid = open_scene(path, CHANNELS, quantity="db").grid
     x, y = Grid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
@@ -103,7 +103,7 @@ def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
 
 
 def test_maps_are_cogs_on_the_models_pixels(bright: GeoModel, tmp_path: Path):
-    found = scene(bright, planted(tmp_path), tmp_path / "a", DB)
+    found = predict_scene(bright, planted(tmp_path), tmp_path / "a", DB)
     for kind, dtype in (("probability", "float32"), ("count", "uint16")):
         with rasterio.open(found.files[kind]) as dataset:
             assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -132,7 +132,9 @@ def test_a_window_answers_as_the_same_picture_does(tiny: GeoModel, tmp_path: Pat
     with rasterio.open(scene_path) as dataset:
         cut = dataset.read(window=rasterio.windows.Window(20, 30, 128, 128))
     window = save(tmp_path / "window.tif", cut, place=Affine(2000, 0, 340_000, 0, -2000, 8_240_000), nodata=0)
-    found = scene(tiny, window, tmp_path / "w", Declared("counts", crs="scene"), precision="float32")
+    found = predict_scene(
+        tiny, window, tmp_path / "w", SceneConfig("counts", crs="scene"), precision="float32"
+    )
     (answer,) = tiny.predict(cut, precision="float32")
     with rasterio.open(found.files["probability"]) as dataset:
         values = dataset.read(1)
@@ -146,7 +148,9 @@ def test_decibels_power_and_counts_of_one_scene_answer_alike(tiny: GeoModel, tmp
         path = tmp_path / f"{quantity}.tif"
         sar_scene.write(path, ("front",), seed=4, pixel_size=2000.0, quantity=quantity)
         limits = {} if quantity == "counts" else dict(OUR_LIMITS)
-        found = scene(tiny, path, tmp_path / quantity, Declared(quantity, limits=limits, crs="scene"))
+        found = predict_scene(
+            tiny, path, tmp_path / quantity, SceneConfig(quantity, limits=limits, crs="scene")
+        )
         with rasterio.open(found.files["probability"]) as dataset:
             maps.append(dataset.read(1))
     for other in maps[1:]:
@@ -172,10 +176,10 @@ def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_pa
 
 def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
-    declared = Declared("db", limits=dict(OUR_LIMITS))
+    declared = SceneConfig("db", limits=dict(OUR_LIMITS))
     maps = []
-    for number, (batch_size, workers) in enumerate(((16, None), (1, None), (16, Workers(1)))):
-        found = scene(
+    for number, (batch_size, workers) in enumerate(((16, None), (1, None), (16, ExecutorConfig(1)))):
+        found = predict_scene(
             tiny, tmp_path / "a.tif", tmp_path / f"{number}", declared, batch_size=batch_size,
             precision="float32", workers=workers,
         )  # fmt: skip
@@ -200,7 +204,7 @@ def test_masks_say_how_much_they_cover(bright: GeoModel, tmp_path: Path):
         place=Affine(500, 0, 0, 0, -500, 7e6),
         names=("i",),
     )
-    found = scene(
+    found = predict_scene(
         bright, path, tmp_path / "a", DB, overlap=0.75,
         masks={"land": tmp_path / "land.tif", "ice": tmp_path / "ice.tif"},
     )  # fmt: skip
@@ -219,7 +223,7 @@ def test_places_across_the_antimeridian_are_between_minus_180_and_180(bright: Ge
         path = save(
             tmp_path / f"{number}.tif", values, crs="EPSG:32601", place=Affine(800, 0, 0, 0, -800, 8_200_000)
         )
-        (one,) = scene(bright, path, tmp_path / f"out{number}", DB, overlap=0.75).detections
+        (one,) = predict_scene(bright, path, tmp_path / f"out{number}", DB, overlap=0.75).detections
         longitudes.append(one.longitude)
     assert 160 < longitudes[0] < 180
     assert -180 < longitudes[1] < -160
@@ -229,8 +233,8 @@ def test_windows_with_little_data_are_skipped(bright: GeoModel, tmp_path: Path):
     values = disc((1000, 1250), 650, 850, 56)
     values[:, :, :625] = np.nan
     path = save(tmp_path / "a.tif", values, place=PLACE)
-    declared = Declared("db", limits=FLAT, crs="scene")
-    found = scene(bright, path, tmp_path / "a", declared, least_valid=0.6)
+    declared = SceneConfig("db", limits=FLAT, crs="scene")
+    found = predict_scene(bright, path, tmp_path / "a", declared, least_valid=0.6)
     assert 0 < found.skipped < found.windows
     with rasterio.open(found.files["count"]) as dataset:
         count = dataset.read(1)
@@ -243,21 +247,21 @@ def test_windows_with_little_data_are_skipped(bright: GeoModel, tmp_path: Path):
 
 def test_limits_are_stored_with_a_model(tmp_path: Path):
     limits = {name: (each.low, each.high) for name, each in FLAT.items()}
-    model = geovision.load(geovision.create("polarlow-tiny", limits=limits).save(tmp_path / "model"))
+    model = geovision.load(geovision.create("polarlow-tiny", db_range=limits).save(tmp_path / "model"))
     path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
-    found = scene(model, path, tmp_path / "a", Declared("db"))
+    found = predict_scene(model, path, tmp_path / "a", SceneConfig("db"))
     text = json.loads(found.files["detections"].read_text(encoding="utf-8"))
     assert text["geovision"]["limits_db"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
     with pytest.raises(
         OptionError, match=r"was made for the limits cross_pol=-40:-5,co_pol=-30:0; leave out"
     ):
-        scene(model, path, tmp_path / "b", Declared("db", limits=dict(OUR_LIMITS)))
+        predict_scene(model, path, tmp_path / "b", SceneConfig("db", limits=dict(OUR_LIMITS)))
 
 
 def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp_path: Path):
     path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
     with pytest.raises(OptionError, match=r"whose decibels are not declared .* --limits cross_pol=LOW:HIGH"):
-        scene(tiny, path, tmp_path / "a", Declared("db"))
+        predict_scene(tiny, path, tmp_path / "a", SceneConfig("db"))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +272,7 @@ def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp
 )  # fmt: skip
 def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
     with pytest.raises(OptionError, match=line):
-        geovision.create(name, limits=limits)
+        geovision.create(name, db_range=limits)
 
 
 # --- what stops it --------------------------------------------------------------------------------
@@ -276,27 +280,27 @@ def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
 
 def test_a_scene_smaller_than_a_window_is_taken_or_told(bright: GeoModel, tmp_path: Path):
     path = save(tmp_path / "a.tif", disc((250, 250), 125, 125, 56), place=PLACE)
-    found = scene(bright, path, tmp_path / "a", DB)  # 200 of 256 km
+    found = predict_scene(bright, path, tmp_path / "a", DB)  # 200 of 256 km
     assert found.windows == 1
     path = save(tmp_path / "b.tif", disc((50, 50), 25, 25, 10), place=PLACE)
     with pytest.raises(
         InputError, match=r"no window has data in 25% of its 256 x 256 km; the scene is 39.9 x 39.8 km"
     ):
-        scene(bright, path, tmp_path / "b", DB)
+        predict_scene(bright, path, tmp_path / "b", DB)
     assert not list(tmp_path.glob("b_*"))
     assert not list(tmp_path.glob(".geovision-scene-*"))
 
 
 def test_models_that_are_asked_about_other_things(tmp_path: Path):
     with pytest.raises(OptionError, match="cloud-tiny takes red, green, blue and no radar on a map"):
-        scene(geovision.create("cloud-tiny"), tmp_path / "a.tif", tmp_path / "a", DB)
+        predict_scene(geovision.create("cloud-tiny"), tmp_path / "a.tif", tmp_path / "a", DB)
 
 
 def test_a_bad_mask_is_told_before_the_work(bright: GeoModel, tmp_path: Path):
     path = planted(tmp_path)
     (tmp_path / "land.tif").write_text("hello")
     with pytest.raises(UnreadableFileError, match=r"land\.tif: no mask that can be read"):
-        scene(bright, path, tmp_path / "a", DB, masks={"land": tmp_path / "land.tif"})
+        predict_scene(bright, path, tmp_path / "a", DB, masks={"land": tmp_path / "land.tif"})
 
 
 FULL = """
@@ -308,7 +312,7 @@ from matplotlib.figure import Figure
 import geovision
 from geovision import _atomic_io
 from geovision.errors import StorageError
-from geovision.inference import Declared, scene
+from geovision.sar import SceneConfig, predict_scene
 from geovision.inference.cog import Raster
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.readers.sar import Grid
@@ -321,7 +325,8 @@ model = geovision.create("polarlow-tiny")
 for limit in sys.argv[2:]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     try:
-        scene(model, folder / "a.tif", folder / "out" / "a", Declared("db", limits=dict(OUR_LIMITS)))
+        config = SceneConfig("db", limits=dict(OUR_LIMITS))
+        predict_scene(model, folder / "a.tif", folder / "out" / "a", config)
     except StorageError as error:
         print(error)
 # The same when the map is there and its copy does not fit.
@@ -339,7 +344,9 @@ except StorageError as error:
 
 def test_a_full_disk_leaves_what_was_there(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
-    found = scene(tiny, tmp_path / "a.tif", tmp_path / "out" / "a", Declared("db", limits=dict(OUR_LIMITS)))
+    found = predict_scene(
+        tiny, tmp_path / "a.tif", tmp_path / "out" / "a", SceneConfig("db", limits=dict(OUR_LIMITS))
+    )
     before = {path: path.read_bytes() for path in found.files.values()}
     # The counts do not fit; the merged map does not.
     limits = ("20000", "600000")
@@ -366,7 +373,7 @@ def command(capsys: pytest.CaptureFixture[str]):
 def test_the_command_line(command, tmp_path: Path):
     limits = {name: (each.low, each.high) for name, each in OUR_LIMITS.items()}
     torch.manual_seed(0)
-    model = geovision.create("polarlow-tiny", limits=limits).save(tmp_path / "model")
+    model = geovision.create("polarlow-tiny", db_range=limits).save(tmp_path / "model")
     sar_scene.write(tmp_path / "a.tif", ("polar-low",), seed=3, pixel_size=2000.0)
     code, out, err = command(
         model, tmp_path / "a.tif", "--out", tmp_path / "maps" / "a", "--quantity", "db", "--threshold",
@@ -392,7 +399,7 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
         asked.append(window)
         return Figure(figsize=(2, 2))
 
-    found = scene(bright, planted(tmp_path), tmp_path / "out" / "a", DB, overlap=0.75, why=why)
+    found = predict_scene(bright, planted(tmp_path), tmp_path / "out" / "a", DB, overlap=0.75, why=why)
     assert len(asked) == len(found.detections) == 1
     assert found.files["why_1"].name == "a_why_1.png"
     (window,) = asked

@@ -53,12 +53,12 @@ def test_a_baseline_answers_as_scikit_learn_does(name: str, frames: Path, tmp_pa
 
 def test_features_of_a_frozen_network_serve_as_well_as_pixels(frames: Path, tmp_path: Path):
     """The network is small here; the head and its fit are those of `aurora-knn-resnet50`."""
-    from geovision.models.geomodel import Options, assemble
+    from geovision.models.geomodel import ModelConfig, build_model
     from geovision.registry import find_model, find_task
 
     spec = find_model("aurora-knn-resnet50")
     torch.manual_seed(0)
-    model = assemble(spec, find_task("aurora"), Options(arch=spec.tiny, size=SIZE))
+    model = build_model(spec, find_task("aurora"), ModelConfig(model_args=spec.tiny, size=SIZE))
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     train = geovision.load_dataset("kvammen", frames, split="train", size=SIZE)
     geovision.train(model, train, progress=False)

@@ -11,7 +11,7 @@ import torch
 
 import geovision
 from geovision import registry
-from geovision.attribution.ablation import left_out
+from geovision.attribution.ablation import source_ablation
 from geovision.attribution.target import baseline
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
@@ -46,7 +46,7 @@ def test_half_of_the_published_rows_cannot_be_and_say_so():
 
 
 def test_cards_and_documentation_carry_the_cautions(tmp_path):
-    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    folder = geovision.create("hail-hinet", model_args=TINY).save(tmp_path / "model")
     card = (folder / "README.md").read_text("utf-8")
     assert all(caution in card for caution in CAUTIONS)
     assert card.count("no mask can have") == 2 * 5  # two scores of each row of HINet that cannot be
@@ -80,17 +80,19 @@ def test_what_an_explanation_takes_away_is_an_absence_and_no_extreme():
     [("radar", 1e5, "looks like Z"), ("fy4b", -40.0, "degrees Celsius"), ("era5", 20.0, "degrees Celsius")],
 )
 def test_a_wrong_unit_is_told(name, value, hint):
-    model = geovision.create("hail-hinet", arch=TINY)
+    model = geovision.create("hail-hinet", model_args=TINY)
     inputs = batch()
     inputs[name][:, :, -1] = value
     with pytest.raises(InputError, match=hint):
-        model.check(inputs)
+        model.validate_inputs(inputs)
 
 
 def test_any_network_of_smp_is_a_model_and_a_mistyped_one_gets_the_nearest():
     spec = registry.find_model("hail-fpn-efficientnet-b0")
-    assert dict(spec.arch) == {"network": "fpn", "encoder": "efficientnet-b0"}
-    assert registry.find_model("hail-unetplusplus-tu-convnext_tiny").arch["encoder"] == "tu-convnext_tiny"
+    assert dict(spec.model_args) == {"network": "fpn", "encoder": "efficientnet-b0"}
+    assert (
+        registry.find_model("hail-unetplusplus-tu-convnext_tiny").model_args["encoder"] == "tu-convnext_tiny"
+    )
     assert "hail-linknet-mit_b0" in registry.list_models(task="hail", backbones=True)
     assert "cloud-unet-resnet18" not in registry.list_models(backbones=True)
     for wrong, meant in (("hail-unet-resnt18", "hail-unet-resnet18"), ("hail-hinnet", "hail-hinet")):
@@ -102,22 +104,22 @@ def test_any_network_of_smp_is_a_model_and_a_mistyped_one_gets_the_nearest():
 
 def test_options_choose_the_ablation_and_are_saved_with_the_model(tmp_path):
     arch = TINY | {"modules": "tmc-mdffm", "sources": ["radar", "dem"], "attention": "opa", "retention": 0.9}
-    model = geovision.create("hail-hinet", arch=arch)
+    model = geovision.create("hail-hinet", model_args=arch)
     again = geovision.load(model.save(tmp_path / "model"))
     inputs = batch()
     with torch.no_grad():
         torch.testing.assert_close(again(inputs).values, model(inputs).values)
     assert again.network.fused_channels == model.network.fused_channels
     with pytest.raises(OptionError, match="no option 'depth'; known: modules, sources"):
-        geovision.create("hail-hinet", arch={"depth": 3})
+        geovision.create("hail-hinet", model_args={"depth": 3})
 
 
 def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
     torch.manual_seed(0)
     arch = TINY | {"modules": "tmc-mdffm", "sources": ["radar", "fy4b", "dem"]}
-    model = geovision.create("hail-hinet", arch=arch)
+    model = geovision.create("hail-hinet", model_args=arch)
     inputs = batch(2)
-    lost = left_out(model, inputs)
+    lost = source_ablation(model, inputs)
     assert list(lost) == ["radar", "fy4b", "era5", "dem"]
     assert lost["era5"] == 0  # the network does not look at it
     with torch.no_grad():
@@ -126,17 +128,17 @@ def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
     assert lost["fy4b"] == pytest.approx(float(whole - without), abs=1e-6)
     assert lost["fy4b"] != 0
 
-    peak = left_out(model, inputs, score=lambda output: output.values.max())
+    peak = source_ablation(model, inputs, score=lambda output: output.values.max())
     assert peak != lost
     with pytest.raises(OptionError, match="leaving it out leaves nothing"):
-        left_out(model, {"radar": inputs["radar"]})
+        source_ablation(model, {"radar": inputs["radar"]})
 
 
 def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
     from geovision.datasets.hail_samples import HailSamples
 
     torch.manual_seed(0)
-    model = geovision.create("hail-hinet", arch=TINY | {"modules": "tmc-mdffm"})
+    model = geovision.create("hail-hinet", model_args=TINY | {"modules": "tmc-mdffm"})
     root = HailSamples.synthetic(tmp_path, 4, size=(16, 16), windows=3)
     data = HailSamples(root)
     answers = model.predict(root)
@@ -153,7 +155,7 @@ def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
 def test_the_command_says_how_much_of_a_mask_is_yes_and_goes_on_after_a_wrong_size(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
 
-    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    folder = geovision.create("hail-hinet", model_args=TINY).save(tmp_path / "model")
     good = HailSamples.synthetic(tmp_path / "good", 1, size=(16, 16), windows=3)
     odd = HailSamples.synthetic(tmp_path / "odd", 1, size=(20, 16), windows=3)
     with pytest.raises(SystemExit) as ended:
@@ -172,7 +174,7 @@ def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
 
     torch.manual_seed(0)
-    folder = geovision.create("hail-hinet", arch=TINY).save(tmp_path / "model")
+    folder = geovision.create("hail-hinet", model_args=TINY).save(tmp_path / "model")
     root = HailSamples.synthetic(tmp_path / "samples", 1, size=(16, 16), windows=3)
     arguments = ["explain", str(folder), str(root), "--out", str(tmp_path / "why"), "--format", "csv"]
     with pytest.raises(SystemExit):
@@ -194,7 +196,7 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
     from geovision.evaluation import answers
 
     torch.manual_seed(0)
-    model = geovision.create("hail-hinet", arch=TINY)
+    model = geovision.create("hail-hinet", model_args=TINY)
     root = HailSamples.synthetic(tmp_path / "samples", 6, size=(16, 16), windows=2)
     folder = model.save(tmp_path / "model")
     options = ["--dataset", "hail-samples", "--data", str(root), "--bootstrap", "20", "--json"]
@@ -231,7 +233,7 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
 def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
     pytest.importorskip("captum")
     torch.manual_seed(0)
-    model = geovision.create("hail-hinet", arch=TINY | {"source_dropout": 0.0}).train()
+    model = geovision.create("hail-hinet", model_args=TINY | {"source_dropout": 0.0}).train()
     with torch.no_grad():
         for _ in range(20):  # statistics of the normalisations, as after training
             model(batch(4))

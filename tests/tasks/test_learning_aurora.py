@@ -41,8 +41,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> KvammenAurora:
 
 
 def test_a_tiny_network_learns_the_generated_forms(data: KvammenAurora) -> None:
-    training, held_back = data.split_by_unit(0.25, seed=0)
-    assert not set(training.units) & set(held_back.units)
+    training, held_back = data.group_split(0.25, seed=0)
+    assert not set(training.groups) & set(held_back.groups)
     torch.manual_seed(0)
     model = geovision.create("aurora-tiny", size=(64, 64))
     assert geovision.evaluate(model, held_back, bootstrap=0).metrics["macro_precision"].value < UNTRAINED

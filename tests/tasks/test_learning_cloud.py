@@ -30,8 +30,8 @@ def _one_thread() -> Iterator[None]:
 
 def test_a_tiny_network_learns_the_generated_genera(tmp_path: Path) -> None:
     data = CCSN(sky.write(tmp_path, 330, seed=0, size=(96, 96)), size=(64, 64))
-    training, held_back = data.split_by_unit(0.3, seed=0)
-    assert not set(training.units) & set(held_back.units)
+    training, held_back = data.group_split(0.3, seed=0)
+    assert not set(training.groups) & set(held_back.groups)
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(64, 64))
     assert geovision.evaluate(model, held_back, bootstrap=0).metrics["top1"].value < UNTRAINED

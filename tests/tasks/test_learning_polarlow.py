@@ -41,8 +41,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.timeout(1800)
 def test_the_small_xception_learns_the_generated_lows(tmp_path: Path) -> None:
     root = sar_sea.write(tmp_path, PICTURES, seed=0, pixel_size=PIXEL_SIZE)
-    training, held_back = PolarLows(root, pixel_size=PIXEL_SIZE).split_by_unit(0.25, seed=0)
-    assert not set(training.units) & set(held_back.units)
+    training, held_back = PolarLows(root, pixel_size=PIXEL_SIZE).group_split(0.25, seed=0)
+    assert not set(training.groups) & set(held_back.groups)
     torch.manual_seed(0)
     model = geovision.create("polarlow-xception", pixel_size=PIXEL_SIZE)
     recipe = Recipe(

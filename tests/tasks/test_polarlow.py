@@ -42,9 +42,9 @@ def statistics(model: nn.Module) -> int:
 )
 def test_the_parameters_are_as_many_as_published(name: str, trainable: int, everything: int) -> None:
     model = geovision.create(name)
-    assert model.parameter_count() == trainable
+    assert model.num_parameters() == trainable
     assert statistics(model) == 6_128
-    assert model.parameter_count() + statistics(model) == everything
+    assert model.num_parameters() + statistics(model) == everything
 
 
 def test_what_the_paper_names_stands_where_it_says() -> None:

@@ -23,7 +23,7 @@ from geovision.datasets.synthetic import rain
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.evaluation import answers
 from geovision.models.geomodel import GeoModel
-from geovision.models.layers.regrid import OntoGrid, axis_weights, blocks
+from geovision.models.layers.regrid import Regrid, axis_weights, blocks
 from geovision.readers.grids import regrid
 from geovision.spec import Grid, Grids, Stage
 from geovision.training.data_statistics import fit_statistics
@@ -70,8 +70,8 @@ def test_splits_are_whole_years(coarse: CoarseRain) -> None:
     training = CoarseRain(coarse.root, split="2001-2006")
     test = CoarseRain(coarse.root, split="2007-2008")
     assert len(training) + len(test) == len(coarse) == 160
-    assert not set(training.units) & set(test.units)
-    assert set(test.units) == {"2007", "2008"}
+    assert not set(training.groups) & set(test.groups)
+    assert set(test.groups) == {"2007", "2008"}
     with pytest.raises(OptionError, match="split '1999': the data have 2001 to 2008"):
         CoarseRain(coarse.root, split="1999")
     with pytest.raises(OptionError, match="give years, such as 2001 or 2001-2008"):
@@ -88,7 +88,7 @@ def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
     with pytest.raises(OptionError, match="has no 'wind'"):
         data.with_predictors(["wind"])
     model = geovision.create("downscale-tiny", **few.options())
-    model.check({"fields": few[0]["inputs"]["fields"][None]})
+    model.validate_inputs({"fields": few[0]["inputs"]["fields"][None]})
     assert [channel.unit for channel in model.inputs[0].channels] == ["mm day-1", "1"]
 
 
@@ -172,7 +172,7 @@ def test_weights_along_axes_are_those_of_regrid(method, coarse: CoarseRain) -> N
     given = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")["precipitation"][:3]
     fine = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")["precipitation"]
     expected = regrid(given, fine, method)
-    onto = OntoGrid(coarse.grids, method=method)
+    onto = Regrid(coarse.grids, method=method)
     field = torch.from_numpy(given.values)[:, None]
     found, there = onto(field, torch.ones_like(field, dtype=torch.bool))
     assert there.all()
@@ -193,15 +193,15 @@ def test_missing_cells_have_no_weight_and_beyond_is_nothing() -> None:
     field = torch.tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 6.0], [7.0, 8.0, 9.0]])[None, None]
     there = torch.ones_like(field, dtype=torch.bool)
     there[..., 1, 1] = False
-    found, known = OntoGrid(grids)(field, there)
+    found, known = Regrid(grids)(field, there)
     assert not known[0, 0, 2].any()
     values = RegularGridInterpolator(([0, 1, 2], [0, 1, 2]), field[0, 0].numpy())
     weights = np.array([0.375, 0.125, 0.375])  # of the three cells that are there, about (0.5, 0.25)
     assert float(found[0, 0, 0, 0]) == pytest.approx(float((weights * [1, 2, 4]).sum() / weights.sum()))
-    full, _ = OntoGrid(grids)(field, torch.ones_like(there))
+    full, _ = Regrid(grids)(field, torch.ones_like(there))
     assert float(full[0, 0, 0, 0]) == pytest.approx(float(values([[0.5, 0.25]])[0]))
     with pytest.raises(InputError, match="grids do not overlap: one has longitudes 0 to 2"):
-        OntoGrid(Grids(grids.given, Grid((0.5, 1.5), (7.0, 8.0))))
+        Regrid(Grids(grids.given, Grid((0.5, 1.5), (7.0, 8.0))))
 
 
 def test_blocks_that_do_not_fit_reach_beyond(coarse: CoarseRain) -> None:
@@ -302,7 +302,7 @@ def test_baselines_come_back_from_disk(name: str, coarse: CoarseRain, tmp_path: 
 def test_the_light_network_has_about_sixty_percent_of_the_parameters() -> None:
     for task in ("downscale", "biascorrect"):
         whole, light = (
-            registry.find_model(f"{task}-{name}").parameters for name in ("maunet", "maunet-light")
+            registry.find_model(f"{task}-{name}").num_parameters for name in ("maunet", "maunet-light")
         )
         assert whole is not None
         assert light is not None
@@ -327,7 +327,7 @@ def test_fine_grids_of_two_and_of_eight_cells_a_side(factor: int, tmp_path: Path
         tmp_path / TABLE, '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_coarse.nc"\n'
     )
     data = CoarseRain(tmp_path)
-    model = geovision.create("downscale-tiny", **data.options(), arch={"factor": factor})
+    model = geovision.create("downscale-tiny", **data.options(), model_args={"factor": factor})
     assert one_step(model, data) == (32, 48)
 
 
@@ -339,7 +339,7 @@ def test_a_network_corrects_and_refines_at_once(biased: BiasedRain, tmp_path: Pa
     )
     data = BiasedRain(tmp_path)
     assert data[0]["inputs"]["fields"].shape[-2:] == (8, 12)
-    model = geovision.create("biascorrect-tiny", **data.options(), arch={"factor": 4})
+    model = geovision.create("biascorrect-tiny", **data.options(), model_args={"factor": 4})
     assert one_step(model, data) == (32, 48)
 
 
@@ -356,13 +356,13 @@ def one_step(model: GeoModel, data: CoarseRain) -> tuple[int, int]:
 
 def test_options_of_networks_that_are_none() -> None:
     with pytest.raises(OptionError, match=r"network 'maunett'; known: .*mean 'maunet'"):
-        geovision.create("downscale-maunet", arch={"network": "maunett"})
+        geovision.create("downscale-maunet", model_args={"network": "maunett"})
     with pytest.raises(OptionError, match="maunet has no option 'depth'; it has widths, dropout"):
-        geovision.create("downscale-maunet", arch={"depth": 3})
+        geovision.create("downscale-maunet", model_args={"depth": 3})
     with pytest.raises(OptionError, match="local=2 fields stand on the grid of the answer"):
-        geovision.create("downscale-maunet", arch={"local": 2})
+        geovision.create("downscale-maunet", model_args={"local": 2})
     with pytest.raises(OptionError, match="by='scaling'; known"):
-        geovision.create("biascorrect-linear-scaling", arch={"by": "scaling"})
+        geovision.create("biascorrect-linear-scaling", model_args={"by": "scaling"})
 
 
 def test_a_channel_that_does_not_vary_is_told_by_name(iberia: Path) -> None:

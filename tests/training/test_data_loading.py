@@ -8,7 +8,13 @@ from helpers.blobs import Blobs
 
 from geovision.errors import OptionError
 from geovision.training import data_loading as training_data
-from geovision.training.data_loading import Batches, Rows, balanced_batch_count, batch_count, gather
+from geovision.training.data_loading import (
+    Batches,
+    InMemoryDataset,
+    balanced_batch_count,
+    batch_count,
+    gather,
+)
 
 
 def positions(batches: Batches) -> list[list[int]]:
@@ -106,7 +112,7 @@ def test_masks_of_some_samples_are_masks_of_all():
 
 def test_what_does_not_fit_or_differs_in_shape_is_read_as_it_goes():
     assert gather(Blobs(20), budget=1000) is None
-    assert isinstance(gather(Blobs(20), budget=10**6), Rows)
+    assert isinstance(gather(Blobs(20), budget=10**6), InMemoryDataset)
 
     class Grids(Blobs):
         def __getitem__(self, index):

@@ -20,7 +20,7 @@ from geovision.errors import OptionError
 from geovision.evaluation.dense_predictions import answers
 from geovision.metrics.functional import regression
 from geovision.models.geomodel import GeoModel
-from geovision.training.distillation import Teaching, attention
+from geovision.training.distillation import TeacherTargets, attention
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,7 +48,9 @@ def test_the_loss_is_of_truth_and_teacher() -> None:
     values, truth = torch.randn(2, 1, 12, 12), torch.rand(2, 1, 12, 12)
     told = torch.rand(8, 1, 12, 12)
     told[:, :, 0] = torch.nan
-    found = Teaching("t", told, 0.25).loss(model, model.loss(values, truth), values, torch.tensor([5, 2]))
+    found = TeacherTargets("t", told, 0.25).loss(
+        model, model.loss(values, truth), values, torch.tensor([5, 2])
+    )
     there = torch.isfinite(told[[5, 2]])
     expected = 0.75 * model.loss(values, truth) + 0.25 * model.loss(values, told[[5, 2]], there)
     assert float(found) == pytest.approx(float(expected))
@@ -133,14 +135,14 @@ def test_the_command_gives_the_student_what_the_teacher_takes(
     given = (*where, "--epochs", 1, "--factor", 2)
     assert run("train", "downscale-tiny", *given, *chosen, "--out", tmp_path / "teacher") == 0
     teacher = geovision.load(tmp_path / "teacher" / "model")
-    assert teacher.options.predictors == tuple(chosen[1:])
+    assert teacher.config.predictors == tuple(chosen[1:])
     options = "--share", 0.3, "--feature-weight", 1, "--out", tmp_path / "student"
     assert run("distill", tmp_path / "teacher" / "model", "downscale-tiny", *given, *options) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == str(tmp_path / "student" / "model")
     assert "downscale-tiny teaches downscale-tiny on" in told.err
     student = geovision.load(tmp_path / "student" / "model")
-    assert student.options.predictors == teacher.options.predictors
+    assert student.config.predictors == teacher.config.predictors
     assert student.network.factor == 2
     assert not torch.equal(*(next(each.parameters()) for each in (student, teacher)))
     assert run("evaluate", tmp_path / "student" / "model", *where, "--bootstrap", 0) == 0

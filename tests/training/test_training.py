@@ -26,7 +26,7 @@ from geovision.heads.classification import cross_entropy
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, ModelSpec, Recipe, Stage
 from geovision.training import optim
-from geovision.training.data_loading import Batches, Rows, gather
+from geovision.training.data_loading import Batches, InMemoryDataset, gather
 from geovision.training.logit_adjustment import class_counts
 
 
@@ -376,7 +376,7 @@ def test_a_model_in_closed_form_is_fitted_saved_and_loaded(plugin, tmp_path: Pat
     train(model, Blobs(60), out=tmp_path / "run")
     # In the units that the network sees, so that fit and forward agree.
     raw = Blobs(60)
-    mean = model.normalise({"image": raw.pictures.float() / 255})["image"].mean((2, 3))
+    mean = model.normalize({"image": raw.pictures.float() / 255})["image"].mean((2, 3))
     assert torch.allclose(model.network.means[1], mean[raw.labels == 1].mean(0), atol=1e-5)
     assert accuracy(model, Blobs(60, seed=1)) > 0.95
     loaded = geovision.load(tmp_path / "run" / "model")
@@ -449,7 +449,7 @@ def test_a_finished_training_that_is_resumed_gives_its_model(finished: Path):
         ({}, {}, with_stage(PLAIN, batch_size=8), "recipe.stages.1.batch_size 16, not 8"),
         ({}, {}, dataclasses.replace(PLAIN, seed=5), "recipe.seed 0, not 5"),
         ({}, {"n": 48}, PLAIN, "data.samples 32, not 48"),
-        ({"dropout": 0.5}, {}, PLAIN, "options.dropout 0.0, not 0.5"),
+        ({"drop_rate": 0.5}, {}, PLAIN, "config.drop_rate 0.0, not 0.5"),
     ],
 )
 def test_another_training_does_not_go_on_here(finished: Path, model, data, recipe, said):
@@ -602,7 +602,7 @@ def test_a_model_without_a_bias_for_each_class_keeps_its_prior():
 
 def test_the_samples_of_a_training_are_gone_when_it_is_over():
     def held() -> int:
-        return sum(type(each) is Rows for each in gc.get_objects())
+        return sum(type(each) is InMemoryDataset for each in gc.get_objects())
 
     before = held()
     gc.disable()  # it may be long before it comes of itself

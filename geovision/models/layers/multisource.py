@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.spec import InputSpec
 
-__all__ = ["OfSources", "SourceMaps", "Sources", "check_options", "check_size", "last_times", "stacked"]
+__all__ = [
+    "MultiSourceNetwork",
+    "SourceMaps",
+    "Sources",
+    "check_options",
+    "check_size",
+    "last_times",
+    "stacked",
+]
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,12 @@ class Sources(nn.Module):
         return (draws >= self.dropout) | (draws == draws.amax(1, keepdim=True))
 
 
-class OfSources(nn.Module):
+class MultiSourceNetwork(nn.Module):
     """A network of several sources, which says where it knew nothing."""
 
     sources: Sources
 
-    def answered(
+    def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         """Where any of the sources that change with time was there ``(batch, 1, y, x)``; None: everywhere."""

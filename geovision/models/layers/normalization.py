@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from geovision.errors import InputError
 from geovision.spec import Channel, InputSpec
 
-__all__ = ["Normalise", "check", "physical"]
+__all__ = ["Normalize", "check", "physical"]
 
 
 def physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = "") -> Tensor:
@@ -93,7 +93,7 @@ def _check_channel(values: Tensor, channel: Channel, place: str) -> None:
     if low >= least - slack and high <= most + slack:
         return
     reach = max(abs(low), abs(high))
-    slip = next((s.hint for s in channel.slips if s.above < reach <= s.upto), "")
+    slip = next((s.hint for s in channel.unit_hints if s.above < reach <= s.upto), "")
     expected = f"expected {least:g} to {most:g}{unit}"
     raise InputError(
         f"{place}channel {channel.name!r}: values from {low:.4g} to {high:.4g}, {expected}"
@@ -101,7 +101,7 @@ def _check_channel(values: Tensor, channel: Channel, place: str) -> None:
     )
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """Subtract the mean and divide by the standard deviation of each channel; missing becomes 0.
 
     Shape:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geovision.errors import InputError, OptionError
 from geovision.spec import Grid, Grids
 
-__all__ = ["Method", "OntoGrid", "axis_weights", "blocks", "refined"]
+__all__ = ["Method", "Regrid", "axis_weights", "blocks", "refined"]
 
 Method = Literal["nearest", "bilinear", "bicubic"]
 _Floats = NDArray[np.floating]
@@ -85,7 +85,7 @@ def _blocked(axis: tuple[float, ...], factor: int) -> tuple[float, ...]:
     return tuple(whole.reshape(-1, factor).mean(1).tolist())
 
 
-class OntoGrid(nn.Module):
+class Regrid(nn.Module):
     """Fields on another grid, with what is missing.
 
     Args:

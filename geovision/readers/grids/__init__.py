@@ -9,8 +9,8 @@ the quantiles over the whole file says when what it was told cannot be.
 from geovision.readers.grids.alignment import Alignment, align, check_finer
 from geovision.readers.grids.grid_source import GridSource, open_paired, open_source
 from geovision.readers.grids.reader import files_of, open_grid
-from geovision.readers.grids.regridding import brought_to, check_overlap, coarsen, regrid
-from geovision.readers.grids.times import split_units
+from geovision.readers.grids.regridding import check_overlap, coarsen, regrid, regrid_auto
+from geovision.readers.grids.times import split_groups
 from geovision.readers.grids.variables import VARIABLES, Variable
 from geovision.readers.grids.writer import write_grid, write_grids
 
@@ -20,7 +20,6 @@ __all__ = [
     "GridSource",
     "Variable",
     "align",
-    "brought_to",
     "check_finer",
     "check_overlap",
     "coarsen",
@@ -29,7 +28,8 @@ __all__ = [
     "open_paired",
     "open_source",
     "regrid",
-    "split_units",
+    "regrid_auto",
+    "split_groups",
     "write_grid",
     "write_grids",
 ]

@@ -49,7 +49,7 @@ def checked(field: xr.DataArray, variable: Variable) -> xr.DataArray:
     if found.low == found.high and field.sizes.get("time", 1) >= _CONSTANT:
         raise InputError(f"{where} is {found.low:g}{unit} in every cell of all {field.sizes['time']} "
                          "steps; an empty or another variable")  # fmt: skip
-    for quantile in variable.channel.plausible:
+    for quantile in variable.channel.expected_quantiles:
         value = np.nanquantile(found.sample, quantile.q)
         if found.high > 0 and not quantile.low <= value <= quantile.high:
             raise InputError(
@@ -139,5 +139,6 @@ def _fits(values: np.ndarray, variable: Variable, unit: str) -> bool:
     floor = min(_floor(variable, unit) or low, low)
     inside = floor <= np.nanmin(values) and np.nanmax(values) <= high
     return bool(
-        inside and all(q.low <= np.nanquantile(values, q.q) <= q.high for q in variable.channel.plausible)
+        inside
+        and all(q.low <= np.nanquantile(values, q.q) <= q.high for q in variable.channel.expected_quantiles)
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from scipy.sparse import csr_array
 
-__all__ = ["Method", "brought_to", "cell_edges", "check_overlap", "coarsen", "regrid"]
+__all__ = ["Method", "cell_edges", "check_overlap", "coarsen", "regrid", "regrid_auto"]
 
 Method = Literal["bilinear", "nearest", "conservative"]
 _Floats = NDArray[np.floating]
@@ -63,7 +63,7 @@ def regrid(
     return _applied(field, weights, onto, coordinates, min_valid)
 
 
-def brought_to(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
+def regrid_auto(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """The field on the grid of `target`, as suits the two grids: its values as they are where it lies on it;
     as means over areas where its cells are at most half as wide, so that none of them is lost; else bilinear.
 

@@ -10,7 +10,7 @@ from geovision.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["check_times", "split_units", "step_days"]
+__all__ = ["check_times", "split_groups", "step_days"]
 
 
 def check_times(field: xr.DataArray, *, where: str) -> None:
@@ -49,7 +49,7 @@ def step_days(field: xr.DataArray) -> float | None:
     return min(steps) / 86400 if steps else None
 
 
-def split_units(field: xr.DataArray, by: Literal["year", "winter"] = "year") -> list[str]:
+def split_groups(field: xr.DataArray, by: Literal["year", "winter"] = "year") -> list[str]:
     """What a split must not cut, of every step: its year, or its winter by the year of its January.
 
     A winter is that of the north and goes from July to June, so that no cold season is cut.

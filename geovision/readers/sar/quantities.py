@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError
 from geovision.physics.backscatter import to_power
-from geovision.spec import Channel, Quantile, Slip
+from geovision.spec import Channel, Quantile, UnitHint
 
 __all__ = ["QUANTITIES", "averageable", "check_median", "check_range", "quantity"]
 
@@ -21,20 +21,26 @@ _COUNTS = "looks like counts or uncalibrated digital numbers: calibrate to sigma
 
 QUANTITIES: Mapping[str, Channel] = {
     "db": Channel(
-        "sigma0", "dB", (-250.0, 60.0), plausible=(Quantile(0.5, -250.0, -1.0),),
-        slips=(
-            Slip(-1.0, 3.0, "looks like linear power or amplitude: --quantity power, or amplitude"),
-            Slip(3.0, np.inf, _COUNTS),
+        "sigma0", "dB", (-250.0, 60.0), expected_quantiles=(Quantile(0.5, -250.0, -1.0),),
+        unit_hints=(
+            UnitHint(-1.0, 3.0, "looks like linear power or amplitude: --quantity power, or amplitude"),
+            UnitHint(3.0, np.inf, _COUNTS),
         ),
     ),
     # Noise that is subtracted leaves powers below zero.
     "power": Channel(
-        "sigma0", "1", (-1.0, 1e6), plausible=(Quantile(0.5, -0.01, 3.0),),
-        slips=(Slip(-np.inf, -0.01, "looks like decibels: --quantity db"), Slip(3.0, np.inf, _COUNTS)),
+        "sigma0", "1", (-1.0, 1e6), expected_quantiles=(Quantile(0.5, -0.01, 3.0),),
+        unit_hints=(
+            UnitHint(-np.inf, -0.01, "looks like decibels: --quantity db"),
+            UnitHint(3.0, np.inf, _COUNTS),
+        ),
     ),
     "amplitude": Channel(
-        "square root of sigma0", "1", (0.0, 1e3), plausible=(Quantile(0.5, 0.0, 2.0),),
-        slips=(Slip(-np.inf, 0.0, "looks like decibels: --quantity db"), Slip(2.0, np.inf, _COUNTS)),
+        "square root of sigma0", "1", (0.0, 1e3), expected_quantiles=(Quantile(0.5, 0.0, 2.0),),
+        unit_hints=(
+            UnitHint(-np.inf, 0.0, "looks like decibels: --quantity db"),
+            UnitHint(2.0, np.inf, _COUNTS),
+        ),
     ),
     "counts": Channel("scaled sigma0", "scaled_1", (0.0, 255.0)),
 }  # fmt: skip
@@ -69,10 +75,10 @@ def check_median(name: str, sampled: Sampled, *, where: str) -> None:
         InputError: With the quantiles that were seen, and the likely slip.
     """
     channel = quantity(name)
-    for plausible in channel.plausible:
+    for plausible in channel.expected_quantiles:
         if plausible.low <= sampled.median <= plausible.high:
             continue
-        slip = next((s.hint for s in channel.slips if s.above < sampled.median <= s.upto), "")
+        slip = next((s.hint for s in channel.unit_hints if s.above < sampled.median <= s.upto), "")
         unit = "" if channel.unit == "1" else f" {channel.unit}"
         raise InputError(
             f"{where}: band {sampled.band} is declared as {name}, but its median is {sampled.median:.3g} "

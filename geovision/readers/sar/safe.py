@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision._logging import silenced
+from geovision._logging import suppress_logging
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.readers.sar.geotiff import POLARISATIONS, time_of
 from geovision.readers.sar.map_grid import Grid, rasterio_module, swath_grid, transformed
@@ -238,7 +238,7 @@ def _blocks(values: NDArray[Any], rows: NDArray[np.integer], columns: NDArray[np
 def _reading(where: Path) -> Iterator[None]:
     """What goes wrong with the files, in one line; without what satpy tells of its own ways."""
     try:
-        with silenced("satpy", below=logging.ERROR), warnings.catch_warnings():
+        with suppress_logging("satpy", below=logging.ERROR), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except _BROKEN as error:

@@ -91,7 +91,7 @@ def test_the_adapter_reads_back_what_is_written(tmp_path: Path) -> None:
     assert np.bincount(data.labels).tolist() == [14] * 7
     with Image.open(data.paths[0]) as frame:
         assert frame.size == (128, 128)
-    counts = Counter(data.units)
+    counts = Counter(data.groups)
     assert len(counts) == 13
     assert set(counts.values()) == {aurora.NIGHT, 2}
 
@@ -100,7 +100,7 @@ def test_a_night_has_one_camera_and_another_night_another(tmp_path: Path) -> Non
     """The edge of the circle is where the frames of a night are black, all alike."""
     data = KvammenAurora(aurora.write(tmp_path, 4 * aurora.NIGHT, seed=3, size=(64, 64)), size=(64, 64))
     lit: dict[str, np.ndarray] = {}
-    for index, unit in enumerate(data.units):
+    for index, unit in enumerate(data.groups):
         lit[unit] = lit.get(unit, False) | data.pixels(index).any(0)
     circles = [tuple(np.flatnonzero(mask.any(axis))[[0, -1]]) for mask in lit.values() for axis in (0, 1)]
     assert len(lit) == 4

@@ -142,12 +142,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PolarLows:
 
 
 def test_pictures_of_a_pass_share_its_time_and_a_third_shows_a_low(data: PolarLows) -> None:
-    units, counts = np.unique(data.units, return_counts=True)
+    units, counts = np.unique(data.groups, return_counts=True)
     assert len(units) == 40
     assert set(counts) == {sar_sea.PASS}
     assert np.bincount(data.labels).tolist() == [160, 80]
     for unit in units[:5]:
-        own = [i for i, each in enumerate(data.units) if each == unit]
+        own = [i for i, each in enumerate(data.groups) if each == unit]
         begins = sorted(data.times()[i][0] for i in own)
         assert (begins[-1] - begins[0]).total_seconds() < 600
         assert np.bincount(data.labels[own]).tolist() == [4, 2]

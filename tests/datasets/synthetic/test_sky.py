@@ -75,7 +75,7 @@ def test_copies_are_found_as_near_duplicates_and_nothing_else_is(tmp_path: Path)
     data = CCSN(sky.write(tmp_path, 22, seed=0, size=(128, 128), duplicates=0.5))
     assert len(data) == 33
     genera: dict[str, set[str]] = {}
-    for unit, index in zip(data.units, range(33), strict=True):
+    for unit, index in zip(data.groups, range(33), strict=True):
         genera.setdefault(unit, set()).add(Path(data[index]["source"]).parent.name)
     # A copy of a featureless sheet may differ in its hash; the 22 pictures themselves all differ.
     assert 22 <= len(genera) <= 24
