@@ -189,7 +189,7 @@ def with_plugin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, *offline, "--target", target, source], check=True)
-    return os.environ | {"PYTHONPATH": str(target)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")])}
 
 
 def run_with(environment: dict[str, str], program: str, cwd: Path) -> str:

@@ -155,8 +155,8 @@ def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Pat
     held_by_other = subprocess.Popen(
         [sys.executable, "-c", "import sys, time\n"
          "from pathlib import Path\n"
-         "from geovision._atomic_io import held\n"
-         "with held(Path(sys.argv[1])) as free:\n"
+         "from geovision._atomic_io import file_lock\n"
+         "with file_lock(Path(sys.argv[1])) as free:\n"
          "    print(free, flush=True)\n"
          "    sys.stdin.readline()\n", str(tmp_path / "cv" / "fold-0" / "_lock")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

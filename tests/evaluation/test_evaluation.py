@@ -18,7 +18,7 @@ import geovision
 from geovision.datasets.base import collate
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, InputError, StorageError
-from geovision.evaluation import Predictions, _evaluate, collect, score
+from geovision.evaluation import Predictions, collect, evaluate, score
 from geovision.evaluation.classification import as_picture
 from geovision.evaluation.provenance import data_digest
 from geovision.models.geomodel import GeoModel
@@ -138,7 +138,7 @@ def test_some_of_the_models_classes_are_found_by_name(
 
 def test_coarser_classes_are_scored_by_sums(model: GeoModel, root: Path, predictions: Predictions) -> None:
     data = _Merged(root, size=(32, 32))
-    report = _evaluate(model, data, bootstrap=0)
+    report = evaluate(model, data, bootstrap=0)
     found = report.predictions
     assert found.classes == ("heap", "veil")
     assert len(found) == 18  # Ac and St have no counterpart
@@ -222,7 +222,7 @@ def test_a_record_that_contradicts_itself_is_an_error(predictions: Predictions, 
 
 @pytest.fixture(scope="module")
 def report(model: GeoModel, data: CCSN):
-    return _evaluate(model, data, bootstrap=50, seed=4)
+    return evaluate(model, data, bootstrap=50, seed=4)
 
 
 def test_the_report_holds_the_tasks_metrics(report, predictions: Predictions) -> None:
@@ -291,9 +291,9 @@ def test_the_result_names_what_gives_it_again(report, model: GeoModel, data: CCS
     assert (facts["data"], facts["seed"], facts["bootstrap"]) == ("ccsn", 4, 50)
     assert facts["geovision"] == geovision.__version__
     assert facts["command"]
-    again = _evaluate(model, data, bootstrap=50, seed=4)
+    again = evaluate(model, data, bootstrap=50, seed=4)
     assert again.as_dict() == report.as_dict()
-    assert _evaluate(model, data, bootstrap=50, seed=5).metrics["top1"] != report.metrics["top1"]
+    assert evaluate(model, data, bootstrap=50, seed=5).metrics["top1"] != report.metrics["top1"]
 
 
 def test_without_mistakes_there_is_no_sheet_of_them(report, data: CCSN) -> None:
