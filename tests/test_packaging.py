@@ -152,7 +152,7 @@ from geovision.spec import ModelSpec
 
 ENTRIES = (
     ModelSpec(
-        "cloud-patchwork", "cloud", "geovision_patchwork.network:build", {"patches": 4}, parameters=539
+        "cloud-patchwork", "cloud", "geovision_patchwork.network:build", {"patches": 4}, num_parameters=539
     ),
 )
 ''',
@@ -204,7 +204,7 @@ def run_with(environment: dict[str, str], program: str, cwd: Path) -> str:
 def test_a_plugin_is_listed_like_our_own(with_plugin: dict[str, str], tmp_path: Path):
     program = """
 import geovision
-print(geovision.list_models("cloud-patch*"), geovision.info("cloud-patchwork").parameters)
+print(geovision.list_models("cloud-patch*"), geovision.info("cloud-patchwork").num_parameters)
 try:
     geovision.create("cloud-patchwrk")
 except geovision.GeovisionError as error:

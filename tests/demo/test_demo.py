@@ -30,7 +30,8 @@ def _reduced(task: Task) -> Task:
     stages = tuple(dataclasses.replace(stage, epochs=1) for stage in task.demo.recipe.stages[:1])
     recipe = dataclasses.replace(task.demo.recipe, stages=stages or (Stage(epochs=1),))
     return dataclasses.replace(
-        task, demo=dataclasses.replace(task.demo, samples=max(task.demo.samples // 6, 8), recipe=recipe)
+        task,
+        demo=dataclasses.replace(task.demo, samples=min(max(task.demo.samples // 6, 8), 64), recipe=recipe),
     )
 
 

@@ -60,7 +60,7 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     model = geovision.load(run / "model")
     record = model.training_record["calibration"]
     trained, held_back = HailSamples(root, split="train").group_split(0.1, seed=model.recipe.seed)
-    assert not set(trained.units) & set(held_back.groups)
+    assert not set(trained.groups) & set(held_back.groups)
     assert (record["samples"], record["data"]) == (len(held_back), "hail-samples")
     assert (float(model.head.temperature), float(model.head.offset)) == pytest.approx(
         (record["temperature"], record["offset"])

@@ -203,7 +203,7 @@ def test_a_temperature_changes_probabilities_not_answers(predictions: Prediction
 
 
 def test_a_record_that_contradicts_itself_is_an_error(predictions: Predictions, tmp_path: Path) -> None:
-    fields = {"classes": ("a", "b"), "units": ("u",), "sources": ("s",)}
+    fields = {"classes": ("a", "b"), "groups": ("u",), "sources": ("s",)}
     with pytest.raises(InputError, match=r"probabilities of s sum to 1\.2, not to 1"):
         Predictions(probabilities=torch.tensor([[0.6, 0.6]]), labels=torch.tensor([0]), **fields)
     with pytest.raises(InputError, match="labels from 2 to 2; 2 classes are numbered from 0"):
@@ -249,7 +249,7 @@ def test_the_text_is_a_table(report) -> None:
         f"{figure.high:.3f}]",
     ]
     assert any(line.startswith("Ns           0") and "–" in line for line in lines)
-    assert lines[-1] == "30 samples in 30 units; 95 % intervals over units"
+    assert lines[-1] == "30 samples in 30 groups; 95 % intervals over groups"
 
 
 def test_the_report_is_saved_whole(report, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from geovision.inference.archive import Summary
 from geovision.readers.allsky import Frame, write_pgm
 
 DECLARED = ["--channels", "grey", "--stretch", "2000:12000"]
-MINUTES, FRAMES = 100, 3
+MINUTES, FRAMES = 40, 3
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred files of which one is broken. Not to be written to."""
+    """Forty files of which one is broken. Not to be written to."""
     folder = minutes(tmp_path_factory.mktemp("streams"), MINUTES, FRAMES)
     break_off(broken(folder))
     return folder

@@ -106,20 +106,20 @@ def index_bias(
 
 
 def spell_bias(
-    index: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *, units: Sequence[object],
+    index: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *, groups: Sequence[object],
     begins: Tensor, valid: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Mean over units, such as winters, and over cells of the difference of their longest spells, days.
+    """Mean over groups, such as winters, and over cells of the difference of their longest spells, days.
 
     Args:
         index: `cdd` or `cwd`.
-        units: Of each day. An index of ETCCDI is of one season or year, so no spell goes on into another
+        groups: Of each day. An index of ETCCDI is of one season or year, so no spell goes on into another
             unit, and each unit has a longest spell of its own.
         begins: ``(time,)`` of bool, days that do not follow the one before.
     """
     biases = []
-    for unit in dict.fromkeys(units):
-        days = torch.tensor([number for number, each in enumerate(units) if each == unit])
+    for group in dict.fromkeys(groups):
+        days = torch.tensor([number for number, each in enumerate(groups) if each == group])
         of_unit = partial(index, begins=begins[days])
         p, t, there = paired(prediction[days], truth[days], None if valid is None else valid[days])
         biases.append(of_unit(p, there) - of_unit(t, there))
