@@ -91,7 +91,7 @@ def test_a_split_keeps_passes_or_whole_days_together(root: Path) -> None:
     held, kept = data.group_split(0.5, seed=0)
     assert not set(held.groups) & set(kept.groups)
     assert coarse(root, group_by="date").groups == [f"{begin:%Y-%m-%d}" for begin, _ in data.times()]
-    with pytest.raises(OptionError, match="unit 'storm' is not known; choose pass or date"):
+    with pytest.raises(OptionError, match="group_by='storm' is not known; choose pass or date"):
         coarse(root, group_by="storm")
 
 
