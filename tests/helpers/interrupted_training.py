@@ -31,8 +31,8 @@ STEPS = (4, 8)  # an epoch of each stage, of 64 samples
 
 def run(folder: Path, *, resume: bool = False):
     return geovision.train(
-        tiny(drop_rate=0.2), Blobs(64), validation=Blobs(24, seed=1), recipe=RECIPE, out=folder, resume=resume,
-        progress=False,
+        tiny(drop_rate=0.2), Blobs(64), validation=Blobs(24, seed=1), recipe=RECIPE, out=folder,
+        resume=resume, progress=False,
     )  # fmt: skip
 
 
