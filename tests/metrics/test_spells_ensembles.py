@@ -100,7 +100,7 @@ def test_a_unit_without_a_value_in_a_cell_says_nothing_of_it() -> None:
     truth[3:, 0, 1] = math.nan
     prediction = torch.where(torch.isnan(truth), truth, torch.tensor([0, 5.0, 0, 0, 0, 5.0]).view(6, 1, 1))
     begins = torch.tensor([True, False, False, True, False, False])
-    found = extremes.spell_bias(extremes.cdd, prediction, truth, units=list("aaabbb"), begins=begins)
+    found = extremes.spell_bias(extremes.cdd, prediction, truth, groups=list("aaabbb"), begins=begins)
     assert float(found) == pytest.approx(np.mean([1 - 3, 1 - 3, 2 - 3]))
 
 
