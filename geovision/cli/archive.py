@@ -75,8 +75,8 @@ def archive(
             metavar="AMOUNT", help="That a local process may take, such as 2GiB; no limit if absent."
         ),
     ] = None,
-    files_a_shard: Annotated[
-        int, typer.Option(min=1, help="Files answered and written together: what a kill can cost.")
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Number of files predicted and written together. Default: 128.")
     ] = 128,
     batch_size: Annotated[
         int | None,
@@ -98,7 +98,7 @@ def archive(
     try:
         with _shown() as progress:
             summary = api.predict_archive(
-                opened, source, out, reading=reading, workers=who, files_a_shard=files_a_shard,
+                opened, source, out, reading=reading, workers=who, shard_size=shard_size,
                 batch_size=batch_size, precision=precision.value, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:

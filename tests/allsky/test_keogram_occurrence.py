@@ -20,6 +20,7 @@ import geovision
 from geovision.allsky import FrameConfig
 from geovision.allsky._keogram import Chosen, Keogram, Meridian, keogram
 from geovision.allsky._occurrence import Occurrence, occurrence
+from geovision.allsky.frames import COLUMNS, FLAGS
 from geovision.allsky.plot import keogram_figure, occurrence_figure
 from geovision.errors import InputError, OptionError
 from geovision.inference import ExecutorConfig
@@ -224,10 +225,11 @@ def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
 def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     """A table of these rows, as if a model had answered."""
     own = Table(folder)
-    own.begin({"classes": CLASSES, "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})
+    own.begin({"classes": CLASSES, "columns": COLUMNS, "flags": FLAGS,
+               "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})  # fmt: skip
     known = {"path": "a.jpg", "unreadable": False, "dark": False, "twilight": False}
     whole = [known | {"frame": number} | row for number, row in enumerate(rows)]
-    own.write(Shard("k", ()), whole, CLASSES)
+    own.write(Shard("k", ()), whole)
     return folder
 
 
