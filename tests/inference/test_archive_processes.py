@@ -145,7 +145,7 @@ if __name__ == "__main__":
     )
     print(json.dumps(summary.failed))
 """)
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=280,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},

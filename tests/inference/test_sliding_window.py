@@ -22,7 +22,7 @@ from geovision import registry
 from geovision.errors import GeovisionError, InputError, OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.mask import GivenMask
-from geovision.inference import Arrays, ExecutorConfig, _predict_raster, executor
+from geovision.inference import Arrays, ExecutorConfig, executor, predict_raster
 from geovision.inference.sliding_window import Answers, Job, Patch, answer_run, blend, sliding_window_predict
 from geovision.inference.tiling import Windows, starts, weight
 from geovision.models.geomodel import GeoModel, ModelConfig
@@ -152,7 +152,7 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
 
 def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
     hole = (10, 30, 40, 60)
-    found, count = run(job(as_it_is, source=Field(hole=hole), least_valid=0.0), tmp_path)
+    found, count = run(job(as_it_is, source=Field(hole=hole), min_valid=0.0), tmp_path)
     values, valid = Field(hole=hole).whole()
     np.testing.assert_allclose(found[0][valid], values[valid], rtol=1e-6)
     assert np.isnan(found[0][~valid]).all()
@@ -175,7 +175,7 @@ def test_blocks_do_not_show(tmp_path: Path):
 
 def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path):
     hole = (0, 70, 0, 40)
-    work = job(mean_of_window, source=Field(hole=hole), least_valid=0.5)
+    work = job(mean_of_window, source=Field(hole=hole), min_valid=0.5)
     answers = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
     valid = Field(hole=hole).whole()[1]
     shares = [[valid[t : t + 24, c : c + 32].mean() for c in work.windows.lefts] for t in work.windows.tops]
@@ -189,7 +189,7 @@ def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path)
 
 def test_a_map_smaller_than_a_window_is_one_window_with_nothing_around(tmp_path: Path):
     small = Field(Grid(MAP.crs, MAP.transform, (10, 12)))
-    found, count = run(job(mean_of_window, source=small, least_valid=0.1), tmp_path)
+    found, count = run(job(mean_of_window, source=small, min_valid=0.1), tmp_path)
     assert (count == 1).all()
     np.testing.assert_allclose(found, small.whole()[0].sum() / (24 * 32), rtol=1e-6)
 
@@ -283,7 +283,7 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
     there = {"radar": np.isfinite(radar), "terrain": np.isfinite(radar).any((0, 1))[None]}
     source = Arrays(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
     told: list[str] = []
-    found = _predict_raster(
+    found = predict_raster(
         model, source, tmp_path / "a", size=(24, 32), overlap=0.5, batch_size=3,
         progress=lambda what, done, whole: told.append(what),
     )  # fmt: skip
@@ -315,7 +315,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
     for workers in (None, ExecutorConfig(1)):
-        found = _predict_raster(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
+        found = predict_raster(model, source, tmp_path / "a", workers=workers, min_valid=0.5)
         assert found.skipped > 0
         results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
     for here, there in zip(*results, strict=True):
@@ -327,9 +327,9 @@ def test_windows_that_a_model_cannot_have(tmp_path: Path):
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
     with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
-        _predict_raster(model, Arrays(MAP, nothing), tmp_path / "a")
+        predict_raster(model, Arrays(MAP, nothing), tmp_path / "a")
     with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
-        _predict_raster(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
+        predict_raster(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
     assert list(tmp_path.iterdir()) == []
 
 
