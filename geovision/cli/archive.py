@@ -52,7 +52,7 @@ def archive(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Folders, files, patterns, text files of paths, or fsspec addresses."
+            metavar="INPUT...", help="Folders, files, patterns, text files of paths, or fsspec addresses."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the table; one that is there is gone on with.")],
@@ -64,7 +64,7 @@ def archive(
     site: SiteOption = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes; 0: this one. As many as processors if absent."),
+        typer.Option(min=0, help="Dask worker processes; 0: none. Default: the number of processors."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="tcp://…", help="A Dask scheduler instead of local processes.")
@@ -76,7 +76,7 @@ def archive(
         ),
     ] = None,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Number of files predicted and written together. Default: 128.")
+        int, typer.Option(min=1, help="Number of files predicted and written together.")
     ] = 128,
     batch_size: Annotated[
         int | None,

@@ -42,13 +42,13 @@ def samples(
                                       "absent.")
     ] = None,
     max_time_offset: Annotated[
-        float, typer.Option(min=0, help="Maximum time between a scene and a track, in minutes. Default: 90.")
+        float, typer.Option(min=0, help="Maximum time between a scene and a track, in minutes.")
     ] = 90,
-    pixel_size: Annotated[float, typer.Option(min=1, help="Side of a pixel, in m. Default: 500.")] = 500,
-    extent: Annotated[float, typer.Option(min=1, help="Side of an image, in km. Default: 400.")] = 400,
+    pixel_size: Annotated[float, typer.Option(min=1, help="Side of a pixel, in m.")] = 500,
+    extent: Annotated[float, typer.Option(min=1, help="Side of an image, in km.")] = 400,
     split: Annotated[str, typer.Option(help="train or test, for pictures that have a label.")] = "train",
     min_valid: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image. Default: 0.3.")
+        float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image.")
     ] = 0.3,
     form: Annotated[Format, typer.Option("--format", help="How to write the list.")] = Format.table,
 ) -> None:  # fmt: skip

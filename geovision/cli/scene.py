@@ -68,10 +68,10 @@ def scene(
         float, typer.Option(min=0, max=0.95, help="Fraction of a window that its neighbour covers too.")
     ] = 0.5,
     min_valid: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in a window. Default: 0.25.")
+        float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in a window.")
     ] = 0.25,
     threshold: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Minimum probability of a detection. Default: 0.5.")
+        float, typer.Option(min=0.01, max=1, help="Minimum probability of a detection.")
     ] = 0.5,
     separation: Annotated[
         float | None,
@@ -81,7 +81,7 @@ def scene(
     ice: Annotated[Path | None, typer.Option(help="A raster that is not 0 over sea ice.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows a forward pass.")] = 16,
     precision: ArithmeticOption = Precision.auto,
-    workers: Annotated[int, typer.Option(min=0, help="Dask worker processes; 0: none. Default: 0.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Dask worker processes; 0: none.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
     explain: Annotated[
         Method | None,
