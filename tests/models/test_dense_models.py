@@ -328,7 +328,8 @@ def test_tables_of_masks(said_and_seen) -> None:
 
 
 def test_metrics_know_their_kind() -> None:
-    for name, target in (("rmse", HAIL), ("quantile_bias(q=0.99)", HAIL), ("object_pod", maps.TARGETS["field"]),
+    for name, target in (("rmse", HAIL), ("quantile_bias(q=0.99)", HAIL),
+                         ("object_pod", maps.TARGETS["field"]),
                          ("ssim(data_range=100)", ClassTarget(("a", "b")))):  # fmt: skip
         with pytest.raises(NotApplicable, match="is defined for a"):
             create(name, target)
