@@ -25,7 +25,7 @@ from geovision.export.onnx_file import onnx_of, run
 from geovision.export.quantize import quantise
 from geovision.export.tracing import MAP, graph_inputs
 from geovision.heads.classification import NormalisedHead
-from geovision.models.example_inputs import generated_inputs
+from geovision.models.example_inputs import random_inputs
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import ClassTarget, ModelSpec
 
@@ -155,7 +155,7 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet(time: int):
     axes = {"time": time, "y": 16, "x": 16}
     written = onnx_of(model, axes=axes)
     for count in (1, 3):
-        inputs = generated_inputs(model.inputs, count, axes=axes, seed=4)
+        inputs = random_inputs(model.inputs, count, axes=axes, seed=4)
         assert inputs is not None
         given = feed(model, inputs)
         given["radar_valid"][:, :, :, :5] = False
@@ -179,7 +179,7 @@ def test_maps_and_sequences_say_where_they_mean_something(kind: str):
     model = build_model(maps.MODELS[kind], maps.TASKS[kind], ModelConfig()).eval()
     axes = {"y": maps.SIDE, "x": maps.SIDE} | ({"time": maps.TIMES} if kind == "mask" else {})
     written = onnx_of(model, axes=axes)
-    inputs = generated_inputs(model.inputs, 3, axes=axes, seed=1)
+    inputs = random_inputs(model.inputs, 3, axes=axes, seed=1)
     assert inputs is not None
     valid = {name: torch.rand(values.shape) < 0.6 for name, values in inputs.items()}
     with torch.no_grad():
