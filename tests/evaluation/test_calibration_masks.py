@@ -40,7 +40,7 @@ def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -
     truth = torch.cat([each.truth for each in answers(model, data)])
     # The maximum of the likelihood says the event as often as it happens.
     assert float(said.nanmean()) == pytest.approx(truth_rate, rel=0.02)
-    assert float(create("mask_brier_skill", model.target)(said, truth)) > -0.01
+    assert float(create("brier_skill", model.target)(said, truth)) > -0.01
     model.save(tmp_path / "model")
     again = geovision.load(tmp_path / "model")
     assert (float(again.head.temperature), float(again.head.offset)) == pytest.approx((temperature, offset))

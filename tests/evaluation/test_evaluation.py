@@ -258,7 +258,7 @@ def test_the_report_is_saved_whole(report, tmp_path: Path) -> None:
     tables = {"metrics.json", "metrics.csv", "predictions.csv", "report.md"}
     assert {path.name for path in folder.iterdir()} == tables | drawn
     kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    assert kept["metrics"]["top1"]["value"] == report.metrics["top1"].value
+    assert kept["metrics"]["accuracy"]["value"] == report.metrics["accuracy"].value
     assert kept["per_class"]["Ns"]["recall"]["value"] is None
     assert kept["confusion"]["counts"] == report.confusion.tolist()
     with (folder / "metrics.csv").open() as stream:
@@ -293,7 +293,7 @@ def test_the_result_names_what_gives_it_again(report, model: GeoModel, data: CCS
     assert facts["command"]
     again = evaluate(model, data, bootstrap=50, seed=4)
     assert again.as_dict() == report.as_dict()
-    assert evaluate(model, data, bootstrap=50, seed=5).metrics["top1"] != report.metrics["top1"]
+    assert evaluate(model, data, bootstrap=50, seed=5).metrics["accuracy"] != report.metrics["accuracy"]
 
 
 def test_without_mistakes_there_is_no_sheet_of_them(report, data: CCSN) -> None:

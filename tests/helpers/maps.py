@@ -138,13 +138,14 @@ def _task(kind: str, inputs: tuple[InputSpec, ...], head: str, metrics: tuple[st
 TASKS = {
     "field": _task(
         "field", (InputSpec("coarse", (RAIN,)),), "geovision.heads.field:FieldHead",
-        ("rmse", "correlation", "csi_1", "fss_10_5", "p99_bias", "ralsd", "ssim"),
+        ("rmse", "correlation", "csi(threshold=1)", "fss(threshold=10, scale=5)",
+         "quantile_bias(q=0.99)", "ralsd", "ssim(data_range=100)"),
     ),
     "mask": _task(
         "mask",
         (InputSpec("radar", (ECHO,), layout="time channel y x"),
          InputSpec("relief", (HEIGHT,), optional=True)),
-        "geovision.heads.mask:MaskHead", ("csi", "pod", "far", "mask_pr_auc", "mask_brier", "mask_fss"),
+        "geovision.heads.mask:MaskHead", ("csi", "pod", "far", "pr_auc", "brier", "fss(scale=5)"),
     ),
 }  # fmt: skip
 MODELS = {
