@@ -407,7 +407,7 @@ def test_the_command_line(command, tmp_path: Path):
     code, out, err = command(
         model, tmp_path / "a.tif", "--out", tmp_path / "maps" / "a", "--quantity", "db", "--threshold",
         "0.01", "--overlap", "0.75", "--bands", "co_pol=2,cross_pol=1", "--time", "2020-01-02T03:04:05",
-        "--format", "jsonl", "--explain", "gradcam",
+        "--format", "jsonl", "--explain", "gradcam", "--precision", "float32",
     )  # fmt: skip
     assert code == 0, err
     row = json.loads(out.splitlines()[0])
