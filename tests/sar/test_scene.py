@@ -296,7 +296,8 @@ def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp
 @pytest.mark.parametrize(
     ("name", "limits", "line"),
     [("polarlow-tiny", {"co_pol": (-30, 0)}, "ranges are given for co_pol; input 'image' has"),
-     ("polarlow-tiny", {"co_pol": (0, -30), "cross_pol": (-40, -5)}, "the range of co_pol from 0 to -30 dB is empty"),
+     ("polarlow-tiny", {"co_pol": (0, -30), "cross_pol": (-40, -5)},
+      "the range of co_pol from 0 to -30 dB is empty"),
      ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in: no channel")],
 )  # fmt: skip
 def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
