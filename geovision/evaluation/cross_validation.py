@@ -20,9 +20,9 @@ from geovision.errors import DatasetError, OptionError
 from geovision.evaluation.calibration import fit_temperature
 from geovision.evaluation.classification import ClassReport, score
 from geovision.evaluation.predictions import Predictions, collect
-from geovision.evaluation.provenance import data_digest
 from geovision.metrics import create as create_metric
 from geovision.models.geomodel import GeoModel
+from geovision.provenance import data_digest
 from geovision.spec import ClassTarget, Recipe
 
 __all__ = ["calibrated", "cross_validate", "fold_numbers"]

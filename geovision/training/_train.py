@@ -11,9 +11,9 @@ from geovision.errors import MissingExtraError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 from geovision.training import closed_form
-from geovision.training.distillation import TeacherTargets
 from geovision.training.feature_extraction import fit_outlier_score
 from geovision.training.run_dir import RunFolder, describe_run
+from geovision.training.teacher_targets import TeacherTargets
 from geovision.training.training_record import training_record
 
 __all__ = ["train"]
@@ -28,7 +28,7 @@ def train(
     """Train a model in place. See `geovision.train`, which is this.
 
     Args:
-        teaching: What a teacher said of the samples, see `geovision.training.distillation`.
+        teaching: Predictions of a teacher for the samples. Default: None.
     """
     if resume and out is None:
         raise OptionError("resume=True needs the folder of the training: out=")

@@ -39,11 +39,11 @@ from geovision.training.data_loading import (
 )
 from geovision.training.data_statistics import fit_answers, fit_statistics, takes_answers, takes_statistics
 from geovision.training.depthwise import unstrided_depthwise
-from geovision.training.distillation import TeacherTargets
 from geovision.training.lightning_module import HEADER, StageModule
 from geovision.training.logit_adjustment import adjust_logits, takes_prior
 from geovision.training.progress import ProgressBar
 from geovision.training.run_dir import RunFolder
+from geovision.training.teacher_targets import TeacherTargets
 
 __all__ = ["Job", "fit"]
 
