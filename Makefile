@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` and `make test`. Each is complete on a fresh clone with only
+# The main commands are `make demo` and `make test`. Each is complete on a fresh clone with only
 # Python >= 3.11, pip and make; a second run does not install again unless pyproject.toml changed.
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -8,14 +8,27 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PHOTOS ?=
 
-.PHONY: demo test lint style types imports docs install clean
+.PHONY: demo test test-area slow lint style types imports docs install clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
 	$(BIN)/geovision demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
+# Run the tests in two processes; `make test WORKERS=8` uses more.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# Run the tests of one package: `make test-area AREA=metrics`.
+test-area: $(INSTALLED)
+	@test -d "tests/$(AREA)" && test -n "$(AREA)" || { echo "AREA is a folder of tests/, such as metrics" >&2; exit 2; }
+	$(PYTEST) tests/$(AREA)
+
+# Run the long studies and the exports at full size, which `make test` leaves out.
+slow: $(INSTALLED)
+	$(PYTEST) -m slow
 
 lint: style types imports
 

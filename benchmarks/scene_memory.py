@@ -29,7 +29,7 @@ from rows import append
 import geovision
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.provenance import commit
-from geovision.sar import SceneConfig, scene
+from geovision.sar import SceneConfig, predict_scene
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -85,7 +85,7 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
     model = geovision.create(name)
     before = peak()
     begun = time.perf_counter()
-    found = scene(model, path, out, SceneConfig("db", limits=dict(OUR_LIMITS)))
+    found = predict_scene(model, path, out, SceneConfig("db", limits=dict(OUR_LIMITS)))
     return {
         "peak_mib": round(peak() * 1e6 / 2**20),
         "mib_before": round(before * 1e6 / 2**20), "cells": "x".join(map(str, found.grid.shape)),

@@ -36,7 +36,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit
 from geovision.readers.sar import model_grid, open_scene, write_counts
-from geovision.sar import SceneConfig, scene
+from geovision.sar import SceneConfig, predict_scene
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -108,7 +108,7 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     processor = {name: min(value[1] for value in values) for name, values in took.items()}
     best = {name: number / value for name, value in wall.items()}
     begun = time.perf_counter()
-    whole = scene(model, path, folder / "out", DECLARED, batch_size=BATCH)
+    whole = predict_scene(model, path, folder / "out", DECLARED, batch_size=BATCH)
     best["whole"] = number / (time.perf_counter() - begun)
     few = plain_loop(model, path, windows, round(spec.pixel_size / pixel_size), most=64)
     best["plain"] = few

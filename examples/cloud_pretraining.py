@@ -55,7 +55,7 @@ def main() -> None:
             rows.append(
                 {"model": name, "start": start, "split": split, "macro_f1": round(figure.value, 4),
                  "low": round(figure.low, 4), "high": round(figure.high, 4),
-                 "top3": round(report.metrics["top3"].value, 4), **told(copies, out),
+                 "top3": round(report.metrics["accuracy(top_k=3)"].value, 4), **told(copies, out),
                  "published": PUBLISHED.get((name, start), ""), "folds": options.folds,
                  "epochs": options.epochs, "size": options.size[0],
                  "commit": report.provenance.get("commit", ""), "command": " ".join(sys.argv)}

@@ -90,6 +90,24 @@ Line = tuple[list[float], list[float]]
 """Quantiles of answers, and of truths."""
 
 
+COLUMNS = {
+    "csi(threshold=1)": "csi_1",
+    "csi(threshold=10)": "csi_10",
+    "ets(threshold=10)": "ets_10",
+    "pod(threshold=10)": "pod_10",
+    "far(threshold=10)": "far_10",
+    "fss(threshold=10, scale=5)": "fss_10_5",
+    "quantile_bias(q=0.95)": "p95_bias",
+    "quantile_bias(q=0.99)": "p99_bias",
+    "quantile_bias(q=0.999)": "p999_bias",
+    "wet_day_frequency_bias": "r01_bias",
+    "psnr(data_range=100)": "psnr",
+    "ssim(data_range=100)": "ssim",
+    "ms_ssim(data_range=100)": "ms_ssim",
+}
+"""Metric to the short name of its column in the tables of the studies."""
+
+
 def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> tuple[dict[str, Any], Line]:
     """The row of a table by the metrics of the task, with an interval of the error over units; and quantiles
     of answers and truths."""
@@ -99,7 +117,7 @@ def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> t
     error = report.metrics["rmse"]
     row: dict[str, Any] = {"method": entry.label, "model": entry.model, "parameters": model.num_parameters()}
     row |= {"seconds": round(seconds, 1), "rmse": error.value, "rmse_low": error.low, "rmse_high": error.high}
-    row |= {name: each.value for name, each in report.metrics.items() if name != "rmse"}
+    row |= {COLUMNS.get(name, name): each.value for name, each in report.metrics.items() if name != "rmse"}
     return rounded(row), quantiles(*report.kept)
 
 

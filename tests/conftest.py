@@ -1,4 +1,4 @@
-"""What every test stands on: no network but loopback, two torch threads, the shared data folder."""
+"""Fixtures of every test: no network but loopback, limited threads, the folder of real data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import DATA
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
     from geovision.readers.allsky import Frame
 
-REPOSITORY = Path(__file__).parents[1]
+# Processes times threads is at most the number of cores. Child processes inherit the variable.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+THREADS = max(1, min(2, (os.cpu_count() or 1) // _PROCESSES))
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("geovision", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,11 +56,11 @@ def _interruptible() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> Iterator[None]:
+def _limit_threads() -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
+    torch.set_num_threads(min(THREADS, before))
     yield
     torch.set_num_threads(before)
 
@@ -100,10 +104,24 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data; the test is skipped where it is missing."""
-    folder = Path(os.environ.get("GEOVISION_DATA", REPOSITORY.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set GEOVISION_DATA")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"no real data at {DATA}; set GEOVISION_DATA")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def shipped_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export the shipped cloud model once for all workers. Tests do not write to the file."""
+    import geovision
+    from geovision._atomic_io import file_lock
+    from geovision.export import export
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shipped"
+    folder.mkdir(exist_ok=True)
+    with file_lock(folder / "lock", wait=True):
+        path = folder / "cloud.onnx"
+        return path if path.exists() else export(geovision.create("cloud-mobilenetv2", pretrained=True), path)
 
 
 @pytest.fixture(scope="session")

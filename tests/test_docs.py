@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.paths import DOCS
 
 from geovision import errors, registry
 from geovision.cli import app
 
-DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS / "_extensions"))
 
-import from_the_code  # noqa: E402
+import from_the_code
 
 PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.core_environment import CoreEnvironment, closure
+from helpers.entries import inputs_of, tiny
 from PIL import ExifTags, Image
-from test_contract import inputs_of, tiny
 
 import geovision
 from geovision import onnx_runtime, registry
@@ -227,7 +227,12 @@ def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path,
         "geovision": [Path(sys.executable).with_name("geovision"), "export", folder / "saved", "--int8",
                       "--out", tmp_path / "out.onnx"],
     }[program]  # fmt: skip
-    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": os.environ["PATH"]}
+    home = {
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
     subprocess.run(command, env=home, check=True, capture_output=True)
     assert not [
         path for path in tmp_path.rglob("*") if "onnxruntime" in path.name or "Microsoft" in str(path)

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 from helpers.core_environment import CoreEnvironment, closure
+from helpers.paths import REPOSITORY
 
 import geovision
 from geovision import registry
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +152,7 @@ from geovision.spec import ModelSpec
 
 ENTRIES = (
     ModelSpec(
-        "cloud-patchwork", "cloud", "geovision_patchwork.network:build", {"patches": 4}, parameters=539
+        "cloud-patchwork", "cloud", "geovision_patchwork.network:build", {"patches": 4}, num_parameters=539
     ),
 )
 ''',
@@ -190,7 +189,7 @@ def with_plugin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, *offline, "--target", target, source], check=True)
-    return os.environ | {"PYTHONPATH": str(target)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")])}
 
 
 def run_with(environment: dict[str, str], program: str, cwd: Path) -> str:
@@ -205,7 +204,7 @@ def run_with(environment: dict[str, str], program: str, cwd: Path) -> str:
 def test_a_plugin_is_listed_like_our_own(with_plugin: dict[str, str], tmp_path: Path):
     program = """
 import geovision
-print(geovision.list_models("cloud-patch*"), geovision.info("cloud-patchwork").parameters)
+print(geovision.list_models("cloud-patch*"), geovision.info("cloud-patchwork").num_parameters)
 try:
     geovision.create("cloud-patchwrk")
 except geovision.GeovisionError as error:

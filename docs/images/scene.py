@@ -16,7 +16,7 @@ import geovision
 from geovision.datasets.synthetic import sar_scene, sar_sea
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.registry import find_task
-from geovision.sar import SceneConfig, scene
+from geovision.sar import SceneConfig, predict_scene
 
 EPOCHS = 30
 
@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
     print(
         sar_scene.write(root / "pass.tif", kinds, seed=7, pixel_size=200.0, corner=(300_000.0, 8_600_000.0))
     )
-    found = scene(
+    found = predict_scene(
         model, root / "pass.tif", root / "pass", SceneConfig("db"), overlap=0.75, least_valid=0.5
     )  # fmt: skip
     print(*found.detections, found.seconds, sep="\n")

@@ -15,7 +15,7 @@ import jinja2
 
 import geovision
 from geovision._atomic_io import write_text
-from geovision.spec import Task, resolve
+from geovision.spec import Task
 
 if TYPE_CHECKING:
     from geovision.datasets.base import DatasetCard
@@ -105,9 +105,9 @@ def metric_rows(report: Report) -> list[MetricRow]:
 
 def _meaning(name: str) -> str:
     """The first sentence of the metric's own description."""
-    from geovision.metrics import METRICS
+    from geovision.metrics import METRICS, function_of, parse
 
-    text = (resolve(METRICS[name]).__doc__ or "") if name in METRICS else ""
+    text = (function_of(name).__doc__ or "") if parse(name)[0] in METRICS else ""
     first = " ".join(text.split("\n\n")[0].split()).replace("`", "")
     return re.split(r"(?<!et al)\.(?: |$)", first)[0]
 

@@ -17,9 +17,10 @@ from geovision.evaluation.mask_counts import PER_SAMPLE, MaskTables
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
 from geovision.metrics.bootstrap import GroupStates
 from geovision.metrics.ensemble import EnsembleScore
-from geovision.metrics.field_metrics import BINS, DISTRIBUTIONS, FullFieldMetric
+from geovision.metrics.field_metrics import DISTRIBUTIONS, FullFieldMetric
 from geovision.metrics.functional import regression as field_scores
 from geovision.metrics.functional.spectra import spectrum
+from geovision.metrics.mask_metrics import BINS
 from geovision.metrics.spells import Spells
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
@@ -35,7 +36,7 @@ _FREE = (
     "scored, and no error or correlation."
 )
 
-_TABLES = ("mask_table", "mask_contingency", "mask_reliability")
+_TABLES = ("probability_histogram", "contingency", "reliability")
 
 _MOST_UNITS = 9
 """Whose points in a diagram can be told from one another, by the colours of matplotlib."""
@@ -226,7 +227,7 @@ def evaluate_gridded(
     members: int | None = None,
 ) -> GriddedReport:  # fmt: skip
     """Score a model of fields or masks on a data set. See `geovision.evaluate`."""
-    names = [n for n in model.task.metrics if data.synchronous or n in DISTRIBUTIONS]
+    names = [n for n in model.task.metrics if data.synchronous or metric_table.parse(n)[0] in DISTRIBUTIONS]
     found = metric_table.applicable(names, model.target)
     is_mask = isinstance(model.target, MaskTarget)
     whole = {name: metric for name, metric in found.items() if isinstance(metric, FullFieldMetric)}
@@ -253,12 +254,12 @@ def evaluate_gridded(
     estimates = states.estimates(resamples=resamples, seed=seed)
     estimates |= ensembles.estimates(resamples=resamples, seed=seed)
     tables = {name: estimates.pop(name).value for name in _TABLES if name in summed}
-    table = tables["mask_table"][: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
-    counted = MaskTables.of(tables["mask_contingency"], tables["mask_reliability"]) if is_mask else None
+    table = tables["probability_histogram"][: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
+    counted = MaskTables.of(tables["contingency"], tables["reliability"]) if is_mask else None
     scores = {name: as_figure(estimate) for name, estimate in estimates.items()}
     together = kept.tensors()
     scores |= _scores_of_all(whole, together, groups, data.follows, notes)
-    if any(name.endswith("per_sample") for name in scores):
+    if any("per_sample" in name for name in scores):
         notes.append(PER_SAMPLE)
     facts = {"model": model.spec.name, "weights": weights_digest(model)}
     return GriddedReport(

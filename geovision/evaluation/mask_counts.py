@@ -14,7 +14,7 @@ from geovision.metrics.mask_metrics import TENTHS, Reliability, reliability_of
 __all__ = ["MaskTables"]
 
 PER_SAMPLE = (
-    "Scores are pooled over all cells, object scores over all connected areas; those that end in per_sample "
+    "Scores are pooled over all cells, object scores over all connected areas; those with per_sample=True "
     "are means over the samples in which they are defined."
 )
 
@@ -33,7 +33,7 @@ class MaskTables:
 
     @classmethod
     def of(cls, contingency: Tensor, reliability: Tensor) -> MaskTables:
-        """From the values of the metrics ``mask_contingency`` and ``mask_reliability``."""
+        """From the values of the metrics ``contingency`` and ``reliability``."""
         return cls(Contingency(*contingency), reliability_of(reliability))
 
     def text(self) -> list[str]:

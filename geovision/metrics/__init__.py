@@ -1,16 +1,21 @@
-"""What each field calls good: the table of metrics by name, and the factory that builds one.
+"""Metrics by name, with thresholds and scales as parameters.
 
-Every metric is a `torchmetrics.Metric` with `higher_is_better`, called as
-``metric(prediction, target)``. What it takes follows the task's target: for classes, probabilities
-``(sample, class)`` and labels ``(sample,)``; for fields
-and masks, see `geovision.metrics.field_metrics`. A metric adds up states that can be merged, so one
-value over a data set, over several processes and over a bootstrap resample come from the same code.
+Every metric is a `torchmetrics.Metric` with `higher_is_better`, called as ``metric(prediction, target)``. For
+classes, predictions are probabilities, shape (sample, class), and targets are labels, shape (sample,). For
+fields and masks both have shape (sample, 1, y, x) and are NaN where missing; see
+`geovision.metrics.field_metrics` and `geovision.metrics.mask_metrics`. States of a metric can be merged, so
+one value over a dataset, over several processes and over a bootstrap resample come from the same code. The
+formulas are functions in `geovision.metrics.functional`.
+
+To add a metric, write one function ``name(target, **parameters) -> Metric`` and add one line to `METRICS`.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geovision.errors import MissingExtraError, OptionError, nearest
 from geovision.spec import Target, resolve
@@ -18,125 +23,177 @@ from geovision.spec import Target, resolve
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-__all__ = ["METRICS", "NotApplicable", "applicable", "create"]
+__all__ = ["METRICS", "NotApplicable", "applicable", "create", "function_of", "label", "parse"]
 
-METRICS: dict[str, str] = {
-    "macro_f1": "geovision.metrics.classification:macro_f1",
-    "macro_precision": "geovision.metrics.classification:macro_precision",
-    "macro_recall": "geovision.metrics.classification:macro_recall",
-    "balanced_accuracy": "geovision.metrics.classification:balanced_accuracy",
-    "top1": "geovision.metrics.classification:top1",
-    "top2": "geovision.metrics.classification:top2",
-    "top3": "geovision.metrics.classification:top3",
-    "level_accuracy": "geovision.metrics.classification:level_accuracy",
-    "precision": "geovision.metrics.classification:precision",
-    "recall": "geovision.metrics.classification:recall",
-    "f1": "geovision.metrics.classification:f1",
-    "confusion": "geovision.metrics.classification:confusion",
-    "positive_f1": "geovision.metrics.detection:positive_f1",
-    "positive_precision": "geovision.metrics.detection:positive_precision",
-    "positive_recall": "geovision.metrics.detection:positive_recall",
-    "pr_auc": "geovision.metrics.detection:pr_auc",
-    "roc_auc": "geovision.metrics.detection:roc_auc",
-    "missed": "geovision.metrics.detection:missed",
-    "false_alarms": "geovision.metrics.detection:false_alarms",
-    "errors": "geovision.metrics.detection:errors",
-    "calibration_error": "geovision.metrics.calibration:calibration_error",
-    "brier": "geovision.metrics.calibration:brier",
-    "nll": "geovision.metrics.calibration:nll",
-    "rmse": "geovision.metrics.regression:rmse",
-    "mae": "geovision.metrics.regression:mae",
-    "bias": "geovision.metrics.regression:bias",
-    "correlation": "geovision.metrics.regression:correlation",
-    "csi_1": "geovision.metrics.field_metrics:csi_1",
-    "csi_10": "geovision.metrics.field_metrics:csi_10",
-    "ets_10": "geovision.metrics.field_metrics:ets_10",
-    "pod_10": "geovision.metrics.field_metrics:pod_10",
-    "far_10": "geovision.metrics.field_metrics:far_10",
-    "fss_10_5": "geovision.metrics.field_metrics:fss_10_5",
-    "p95_bias": "geovision.metrics.field_metrics:p95_bias",
-    "p99_bias": "geovision.metrics.field_metrics:p99_bias",
-    "p999_bias": "geovision.metrics.field_metrics:p999_bias",
-    "r01_bias": "geovision.metrics.field_metrics:r01_bias",
-    "sdii_bias": "geovision.metrics.field_metrics:sdii_bias",
-    "rx1day_bias": "geovision.metrics.field_metrics:rx1day_bias",
-    "cdd_bias": "geovision.metrics.spells:cdd_bias",
-    "cwd_bias": "geovision.metrics.spells:cwd_bias",
-    "crps": "geovision.metrics.ensemble:crps",
-    "spread": "geovision.metrics.ensemble:spread",
-    "spread_error_ratio": "geovision.metrics.ensemble:spread_error_ratio",
-    "time_correlation": "geovision.metrics.field_metrics:time_correlation",
-    "ralsd": "geovision.metrics.field_metrics:ralsd",
-    "wasserstein": "geovision.metrics.field_metrics:wasserstein",
-    "psnr": "geovision.metrics.field_metrics:psnr",
-    "ssim": "geovision.metrics.field_metrics:ssim",
-    "ms_ssim": "geovision.metrics.field_metrics:ms_ssim",
-    "csi": "geovision.metrics.field_metrics:csi",
-    "pod": "geovision.metrics.field_metrics:pod",
-    "far": "geovision.metrics.field_metrics:far",
-    "hss": "geovision.metrics.field_metrics:hss",
-    "ets": "geovision.metrics.field_metrics:ets",
-    "frequency_bias": "geovision.metrics.field_metrics:frequency_bias",
-    "mask_brier": "geovision.metrics.field_metrics:mask_brier",
-    "pofd": "geovision.metrics.mask_metrics:pofd",
-    "sedi": "geovision.metrics.mask_metrics:sedi",
-    "mask_fss_1": "geovision.metrics.mask_metrics:mask_fss_1",
-    "mask_fss_11": "geovision.metrics.mask_metrics:mask_fss_11",
-    "mask_fss_21": "geovision.metrics.mask_metrics:mask_fss_21",
-    "mask_fss_41": "geovision.metrics.mask_metrics:mask_fss_41",
-    "mask_brier_skill": "geovision.metrics.mask_metrics:mask_brier_skill",
-    "mask_calibration_error": "geovision.metrics.mask_metrics:mask_calibration_error",
-    "object_pod": "geovision.metrics.mask_metrics:object_pod",
-    "object_far": "geovision.metrics.mask_metrics:object_far",
-    "object_distance": "geovision.metrics.mask_metrics:object_distance",
-    "csi_per_sample": "geovision.metrics.mask_metrics:csi_per_sample",
-    "mask_f1_per_sample": "geovision.metrics.mask_metrics:mask_f1_per_sample",
-    "pod_per_sample": "geovision.metrics.mask_metrics:pod_per_sample",
-    "far_per_sample": "geovision.metrics.mask_metrics:far_per_sample",
-    "mask_contingency": "geovision.metrics.mask_metrics:mask_contingency",
-    "mask_reliability": "geovision.metrics.mask_metrics:mask_reliability",
-    "mask_pr_auc": "geovision.metrics.field_metrics:mask_pr_auc",
-    "mask_fss": "geovision.metrics.field_metrics:mask_fss",
-    "mask_table": "geovision.metrics.field_metrics:mask_table",
-    "mask_f1": "geovision.metrics.field_metrics:mask_f1",
+_CLASS = "geovision.metrics.classification:"
+_DETECTION = "geovision.metrics.detection:"
+_CALIBRATION = "geovision.metrics.calibration:"
+_REGRESSION = "geovision.metrics.regression:"
+_FIELD = "geovision.metrics.field_metrics:"
+_MASK = "geovision.metrics.mask_metrics:"
+_ENSEMBLE = "geovision.metrics.ensemble:"
+_SPELLS = "geovision.metrics.spells:"
+
+METRICS: dict[str, dict[str, str]] = {
+    # classes
+    "accuracy": {"class": _CLASS + "accuracy"},
+    "macro_f1": {"class": _CLASS + "macro_f1"},
+    "macro_precision": {"class": _CLASS + "macro_precision"},
+    "macro_recall": {"class": _CLASS + "macro_recall"},
+    "balanced_accuracy": {"class": _CLASS + "balanced_accuracy"},
+    "level_accuracy": {"class": _CLASS + "level_accuracy"},
+    "precision": {"class": _CLASS + "precision"},
+    "recall": {"class": _CLASS + "recall"},
+    "confusion": {"class": _CLASS + "confusion"},
+    "positive_f1": {"class": _DETECTION + "positive_f1"},
+    "positive_precision": {"class": _DETECTION + "positive_precision"},
+    "positive_recall": {"class": _DETECTION + "positive_recall"},
+    "roc_auc": {"class": _DETECTION + "roc_auc"},
+    "missed": {"class": _DETECTION + "missed"},
+    "false_alarms": {"class": _DETECTION + "false_alarms"},
+    "errors": {"class": _DETECTION + "errors"},
+    "nll": {"class": _CALIBRATION + "nll"},
+    # classes and masks
+    "f1": {"class": _CLASS + "f1", "mask": _MASK + "f1"},
+    "pr_auc": {"class": _DETECTION + "pr_auc", "mask": _MASK + "pr_auc"},
+    "brier": {"class": _CALIBRATION + "brier", "mask": _MASK + "brier"},
+    "calibration_error": {"class": _CALIBRATION + "calibration_error", "mask": _MASK + "calibration_error"},
+    # fields and masks: events
+    "csi": {"field": _FIELD + "csi", "mask": _MASK + "csi"},
+    "pod": {"field": _FIELD + "pod", "mask": _MASK + "pod"},
+    "far": {"field": _FIELD + "far", "mask": _MASK + "far"},
+    "pofd": {"field": _FIELD + "pofd", "mask": _MASK + "pofd"},
+    "hss": {"field": _FIELD + "hss", "mask": _MASK + "hss"},
+    "ets": {"field": _FIELD + "ets", "mask": _MASK + "ets"},
+    "sedi": {"field": _FIELD + "sedi", "mask": _MASK + "sedi"},
+    "frequency_bias": {"field": _FIELD + "frequency_bias", "mask": _MASK + "frequency_bias"},
+    "fss": {"field": _REGRESSION + "fss", "mask": _MASK + "fss"},
+    # masks
+    "brier_skill": {"mask": _MASK + "brier_skill"},
+    "contingency": {"mask": _MASK + "contingency"},
+    "probability_histogram": {"mask": _MASK + "probability_histogram"},
+    "reliability": {"mask": _MASK + "reliability"},
+    "object_pod": {"mask": _MASK + "object_pod"},
+    "object_far": {"mask": _MASK + "object_far"},
+    "object_distance": {"mask": _MASK + "object_distance"},
+    # fields
+    "rmse": {"field": _REGRESSION + "rmse"},
+    "mae": {"field": _REGRESSION + "mae"},
+    "bias": {"field": _REGRESSION + "bias"},
+    "correlation": {"field": _REGRESSION + "correlation"},
+    "time_correlation": {"field": _FIELD + "time_correlation"},
+    "quantile_bias": {"field": _FIELD + "quantile_bias"},
+    "wet_day_frequency_bias": {"field": _FIELD + "wet_day_frequency_bias"},
+    "sdii_bias": {"field": _FIELD + "sdii_bias"},
+    "rx1day_bias": {"field": _FIELD + "rx1day_bias"},
+    "cdd_bias": {"field": _SPELLS + "cdd_bias"},
+    "cwd_bias": {"field": _SPELLS + "cwd_bias"},
+    "ralsd": {"field": _FIELD + "ralsd"},
+    "wasserstein": {"field": _FIELD + "wasserstein"},
+    "psnr": {"field": _FIELD + "psnr"},
+    "ssim": {"field": _FIELD + "ssim"},
+    "ms_ssim": {"field": _FIELD + "ms_ssim"},
+    "crps": {"field": _ENSEMBLE + "crps"},
+    "spread": {"field": _ENSEMBLE + "spread"},
+    "spread_error_ratio": {"field": _ENSEMBLE + "spread_error_ratio"},
 }
-"""Metric name to ``"module:function"``, a function of the target that gives the metric."""
+"""Metric name to the kind of target to ``"module:function"``, a function of the target and parameters."""
 
 
 class NotApplicable(OptionError):
-    """The metric exists but says nothing about this target: levels where classes have none."""
+    """Raised if a metric exists but is not defined for a target."""
 
 
-def create(name: str, target: Target) -> Metric:
-    """A metric by name, empty.
-
-    Args:
-        name: One of `METRICS`.
-        target: What the predictions are; its classes, or its unit and range, shape the metric.
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Split ``"name(parameter=value, ...)"`` into name and parameters.
 
     Raises:
-        OptionError: No metric has this name; the nearest ones are named.
-        NotApplicable: The metric does not fit the target.
+        OptionError: The text has another form.
+
+    >>> parse("fss(threshold=10, scale=5)")
+    ('fss', {'threshold': 10, 'scale': 5})
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        if isinstance(tree, ast.Name):
+            return tree.id, {}
+        if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)) or tree.args:
+            raise ValueError("not a call with keyword arguments")
+        return tree.func.id, {str(each.arg): ast.literal_eval(each.value) for each in tree.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise OptionError(
+            f"{text!r} is not a metric; expected a name or name(parameter=value), as in 'csi(threshold=10)'"
+        ) from error
+
+
+def label(name: str, **parameters: Any) -> str:
+    """Return the name of a metric with its parameters, as `parse` reads it.
+
+    >>> label("csi", threshold=10)
+    'csi(threshold=10)'
+    """
+    inner = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+    return f"{name}({inner})" if inner else name
+
+
+def create(name: str, target: Target, **parameters: Any) -> Metric:
+    """Return an empty metric by name.
+
+    Args:
+        name: One of `METRICS`, optionally with parameters: ``"csi(threshold=10)"``.
+        target: Target of the predictions; its classes, or its unit and range, shape the metric.
+        **parameters: Thresholds, scales and ranges of the metric, in the unit of the target.
+
+    Raises:
+        OptionError: No metric has this name or these parameters; the nearest names are listed.
+        NotApplicable: The metric is not defined for the target.
         MissingExtraError: torchmetrics is not installed.
 
     >>> from geovision.spec import ClassTarget
     >>> create("calibration_error", ClassTarget(("clear", "cloudy"))).higher_is_better
     False
     """
-    if name not in METRICS:
-        near = nearest(name, METRICS)
+    base, given = parse(name)
+    given |= parameters
+    if base not in METRICS:
+        near = nearest(base, METRICS)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Metrics: {', '.join(METRICS)}."
-        raise OptionError(f"{name!r} is not a geovision metric. {hint}")
+        raise OptionError(f"{base!r} is not a geovision metric. {hint}")
     try:
         import torchmetrics  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("torchmetrics", "train") from error
-    return resolve(METRICS[name])(target)
+    if target.kind not in METRICS[base]:
+        kinds = " or ".join(METRICS[base])
+        raise NotApplicable(f"metric {base!r} is defined for a {kinds}, not for a {target.kind}")
+    function = resolve(METRICS[base][target.kind])
+    try:
+        inspect.signature(function).bind(target, **given)
+    except TypeError as error:
+        known = [f"{each}" for each in list(inspect.signature(function).parameters.values())[1:]]
+        raise OptionError(f"metric {base!r}: {error}; parameters: {', '.join(known) or 'none'}") from error
+    return function(target, **given)
+
+
+def function_of(name: str, kind: str | None = None) -> Any:
+    """Return the function behind a metric name, for its documentation.
+
+    Args:
+        name: Name with or without parameters.
+        kind: Kind of the target. Default: the first kind that the metric is defined for.
+    """
+    kinds = METRICS[parse(name)[0]]
+    return resolve(kinds[kind] if kind in kinds else next(iter(kinds.values())))
 
 
 def applicable(names: Iterable[str], target: Target) -> dict[str, Metric]:
-    """The metrics of these names that fit the target, by name, in their order; the others, such as
-    the level accuracy of classes without levels, are left out.
+    """Return the metrics that are defined for a target, by label, in their order.
+
+    Others, such as the level accuracy of classes without levels, are left out.
+
+    Args:
+        names: Names with or without parameters.
+        target: Target of the predictions.
 
     Raises:
         OptionError: No metric has one of the names.

@@ -27,6 +27,7 @@ from geovision.metrics import NotApplicable
 from geovision.spec import ClassTarget, Target
 
 __all__ = [
+    "accuracy",
     "balanced_accuracy",
     "class_target",
     "confusion",
@@ -37,9 +38,6 @@ __all__ = [
     "macro_recall",
     "precision",
     "recall",
-    "top1",
-    "top2",
-    "top3",
 ]
 
 
@@ -92,26 +90,12 @@ def balanced_accuracy(target: Target) -> Metric:
     return BalancedAccuracy(_count(target, "balanced_accuracy"))
 
 
-def _top(target: Target, k: int) -> Metric:
-    count = _count(target, f"top{k}")
-    if k >= count:
-        raise NotApplicable(f"metric 'top{k}' is 1 by definition for {count} classes")
-    return MulticlassAccuracy(count, top_k=k, average="micro")
-
-
-def top1(target: Target) -> Metric:
-    """Fraction of samples whose likeliest class is the true one: accuracy."""
-    return _top(target, 1)
-
-
-def top2(target: Target) -> Metric:
-    """Fraction of samples whose true class is among the two likeliest."""
-    return _top(target, 2)
-
-
-def top3(target: Target) -> Metric:
-    """Fraction of samples whose true class is among the three likeliest."""
-    return _top(target, 3)
+def accuracy(target: Target, top_k: int = 1) -> Metric:
+    """Fraction of samples whose true class is among the `top_k` most probable classes, 0 to 1."""
+    count = _count(target, "accuracy")
+    if top_k >= count:
+        raise NotApplicable(f"the accuracy of the {top_k} most probable of {count} classes is always 1")
+    return MulticlassAccuracy(count, top_k=top_k, average="micro")
 
 
 class LevelAccuracy(MulticlassAccuracy):

@@ -1,8 +1,10 @@
-"""Further scores of masks by name: rare events, scales, skill and reliability of probabilities, objects.
+"""Metrics of masks: events, scales, probabilities and objects.
 
-As in `geovision.metrics.field_metrics`: ``metric(probability, truth)`` with ``(sample, 1, y, x)``, NaN where
-missing. Scores are pooled over all cells unless they say ``per_sample``: that is the mean over samples of the
-score of each, so that a small storm counts as much as a large one.
+Called as ``metric(probability, truth)``, both of shape (sample, 1, y, x), NaN where missing: the probability
+of the event, 0 to 1, and 0 or 1. Metrics are pooled over all cells. With ``per_sample=True`` they are the
+mean over samples of the metric of each sample, so that a small event weighs as much as a large one.
+
+The default of ``threshold`` is the probability threshold of the target.
 """
 
 from __future__ import annotations
@@ -13,35 +15,176 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from geovision.errors import OptionError
 from geovision.metrics import NotApplicable
 from geovision.metrics._masked import paired
-from geovision.metrics.field_metrics import MaskEvent, MaskEventError, MaskFractions
 from geovision.metrics.functional.contingency import Contingency, contingency_of_events
+from geovision.metrics.functional.neighborhood import fractions
 from geovision.metrics.functional.objects import object_hits
 from geovision.metrics.regression import FieldScore
 from geovision.spec import MaskTarget, Target
 
 __all__ = [
-    "REACH", "TENTHS", "Reliability", "csi_per_sample", "far_per_sample", "mask_brier_skill",
-    "mask_calibration_error", "mask_contingency", "mask_f1_per_sample", "mask_fss_1", "mask_fss_11",
-    "mask_fss_21", "mask_fss_41", "mask_reliability", "object_distance", "object_far", "object_pod",
-    "pod_per_sample", "pofd", "reliability", "reliability_of", "sedi",
-]  # fmt: skip
+    "BINS",
+    "MAX_DISTANCE",
+    "TENTHS",
+    "Reliability",
+    "brier",
+    "brier_skill",
+    "calibration_error",
+    "contingency",
+    "csi",
+    "ets",
+    "f1",
+    "far",
+    "frequency_bias",
+    "fss",
+    "hss",
+    "object_distance",
+    "object_far",
+    "object_pod",
+    "pod",
+    "pofd",
+    "pr_auc",
+    "probability_histogram",
+    "reliability",
+    "reliability_curve",
+    "reliability_of",
+    "sedi",
+]
+
+BINS = 100
+"""Bins of probability in `probability_histogram`."""
 
 TENTHS = 10
-"""Bins of probability in reliability."""
+"""Bins of probability in `reliability`."""
 
-REACH = 5.0
-"""Cells within which an object counts as found: about 5 km on a grid of 0.01 degree. Our choice."""
+MAX_DISTANCE = 5.0
+"""Default distance within which an object counts as found, in cells. Our choice."""
 
 
-def _threshold(target: Target, name: str) -> float:
+def _threshold(target: Target, name: str, threshold: float | None = None) -> float:
     if not isinstance(target, MaskTarget):
-        raise NotApplicable(f"metric {name!r} scores masks, not a {target.kind}")
-    return target.threshold
+        raise NotApplicable(f"metric {name!r} is defined for a mask, not for a {target.kind}")
+    return target.threshold if threshold is None else threshold
 
 
-# --- yes and no, rare events, scales ---------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------
+
+
+class MaskEvent(FieldScore):
+    """A property of the table of yes and no at the target's threshold."""
+
+    higher_is_better = True
+
+    def __init__(self, name: str, threshold: float) -> None:
+        super().__init__()
+        self.name, self.threshold = name, threshold
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        # Compared before they become doubles, as `MaskPrediction.mask` does.
+        said = prediction >= self.threshold
+        _, t, there = paired(prediction, truth)
+        table = contingency_of_events(said, t >= 0.5, there)
+        return torch.stack([table.hits, table.false_alarms, table.misses, table.correct_negatives])
+
+    def score(self, sums: Tensor) -> Tensor:
+        return getattr(Contingency(*sums), self.name)
+
+
+class MaskEventError(MaskEvent):
+    higher_is_better = False
+
+
+class MaskEventRatio(MaskEvent):
+    higher_is_better = None  # type: ignore[assignment]  # 1 is best
+
+
+class PerSample(FieldScore):
+    """Mean over samples of a property of the table of each; those in which it is undefined, as without an
+    event in either, do not count."""
+
+    higher_is_better = True
+    number = 2
+
+    def __init__(self, name: str, threshold: float) -> None:
+        super().__init__()
+        self.name, self.threshold = name, threshold
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        _, t, there = paired(prediction, truth)
+        tables: list[Contingency] = [
+            contingency_of_events(said, seen >= 0.5, counts)
+            for said, seen, counts in zip(prediction >= self.threshold, t, there, strict=True)
+        ]
+        scores = torch.stack([getattr(table, self.name) for table in tables])
+        known = torch.isfinite(scores)
+        return torch.stack([scores[known].sum(), known.sum()])
+
+    def score(self, sums: Tensor) -> Tensor:
+        return sums[0] / sums[1]
+
+
+class PerSampleError(PerSample):
+    higher_is_better = False
+
+
+class PerSampleRatio(PerSample):
+    higher_is_better = None  # type: ignore[assignment]  # 1 is best
+
+
+def _event(
+    target: Target, name: str, score: str, threshold: float | None, per_sample: bool, better: str = "high"
+) -> Metric:
+    at = _threshold(target, name, threshold)
+    pooled = {"high": MaskEvent, "low": MaskEventError, "one": MaskEventRatio}
+    single = {"high": PerSample, "low": PerSampleError, "one": PerSampleRatio}
+    return single[better](score, at) if per_sample else pooled[better](score, at)
+
+
+def csi(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """Critical success index, 0 to 1: hits over hits, misses and false alarms; also the IoU."""
+    return _event(target, "csi", "critical_success_index", threshold, per_sample)
+
+
+def pod(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """Probability of detection, 0 to 1: fraction of the cells with the event that were predicted."""
+    return _event(target, "pod", "probability_of_detection", threshold, per_sample)
+
+
+def far(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """False alarm ratio, 0 to 1: fraction of the predicted cells without the event."""
+    return _event(target, "far", "false_alarm_ratio", threshold, per_sample, "low")
+
+
+def pofd(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """Probability of false detection, 0 to 1: fraction of the cells without the event that were predicted."""
+    return _event(target, "pofd", "probability_of_false_detection", threshold, per_sample, "low")
+
+
+def f1(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """F1 of the cells, 0 to 1; also the Dice coefficient."""
+    return _event(target, "f1", "f1", threshold, per_sample)
+
+
+def hss(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """Heidke skill score, -1 to 1: accuracy beyond that of chance."""
+    return _event(target, "hss", "heidke_skill_score", threshold, per_sample)
+
+
+def ets(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """Equitable threat score, -1/3 to 1: critical success index beyond that of chance."""
+    return _event(target, "ets", "equitable_threat_score", threshold, per_sample)
+
+
+def sedi(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """Symmetric extremal dependence index, -1 to 1; informative for rare events as well."""
+    return _event(target, "sedi", "symmetric_extremal_dependence_index", threshold, per_sample)
+
+
+def frequency_bias(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
+    """Predicted cells over cells with the event; above 1 the event is predicted too often."""
+    return _event(target, "frequency_bias", "frequency_bias", threshold, per_sample, "one")
 
 
 class MaskContingency(MaskEvent):
@@ -51,43 +194,99 @@ class MaskContingency(MaskEvent):
         return sums
 
 
-def mask_contingency(target: Target) -> Metric:
-    """Cells by what was said and what was there ``(4,)``: hits, false alarms, misses, correct negatives."""
-    return MaskContingency("", _threshold(target, "mask_contingency"))
+def contingency(target: Target, threshold: float | None = None) -> Metric:
+    """Contingency table of the cells, shape (4,): hits, false alarms, misses, correct negatives."""
+    return MaskContingency("", _threshold(target, "contingency", threshold))
 
 
-def pofd(target: Target) -> Metric:
-    """Probability of false detection, 0-1: the part of the cells without the event that was said to have
-    it. Not the false alarm ratio, which is ``far``."""
-    return MaskEventError("probability_of_false_detection", _threshold(target, "pofd"))
+class MaskFractions(FieldScore):
+    """`fractions` skill of yes at the target's threshold."""
+
+    higher_is_better = True
+    number = 2
+
+    def __init__(self, threshold: float, scale: int) -> None:
+        super().__init__()
+        if scale < 1:
+            raise OptionError(f"scale={scale}: expected 1 cell or more")
+        self.threshold, self.scale = threshold, scale
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        _, t, there = paired(prediction, truth)
+        said = fractions((prediction >= self.threshold) & there, self.scale)
+        seen = fractions((t >= 0.5) & there, self.scale)
+        return torch.stack([(said - seen).square().sum(), said.square().sum() + seen.square().sum()])
+
+    def score(self, sums: Tensor) -> Tensor:
+        return 1 - sums[0] / sums[1]
 
 
-def sedi(target: Target) -> Metric:
-    """Symmetric extremal dependence index, -1 to 1, which does not fade for rare events."""
-    return MaskEvent("symmetric_extremal_dependence_index", _threshold(target, "sedi"))
+def fss(target: Target, scale: int, threshold: float | None = None) -> Metric:
+    """Fractions skill score of the mask, 0 to 1.
 
-
-def mask_fss_1(target: Target) -> Metric:
-    """Fractions skill score of the mask cell by cell, 0-1."""
-    return MaskFractions(_threshold(target, "mask_fss_1"), 1)
-
-
-def mask_fss_11(target: Target) -> Metric:
-    """Fractions skill score of the mask in windows of 11 x 11 cells, 0-1."""
-    return MaskFractions(_threshold(target, "mask_fss_11"), 11)
-
-
-def mask_fss_21(target: Target) -> Metric:
-    """Fractions skill score of the mask in windows of 21 x 21 cells, 0-1."""
-    return MaskFractions(_threshold(target, "mask_fss_21"), 21)
-
-
-def mask_fss_41(target: Target) -> Metric:
-    """Fractions skill score of the mask in windows of 41 x 41 cells, 0-1."""
-    return MaskFractions(_threshold(target, "mask_fss_41"), 41)
+    Args:
+        target: A mask.
+        scale: Side of the square window, in cells.
+        threshold: Probability from which a cell counts as predicted. Default: the target's.
+    """
+    return MaskFractions(_threshold(target, "fss", threshold), scale)
 
 
 # --- probabilities --------------------------------------------------------------------------------
+
+
+class MaskTable(FieldScore):
+    """Cells without and with the event in `BINS` bins of probability: (no ``(bin,)``, yes ``(bin,)``,
+    squared error, cells)."""
+
+    number = 2 * BINS + 2
+
+    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = paired(prediction, truth)
+        at = (p * BINS).long().clamp(0, BINS - 1)
+        yes = t >= 0.5
+        counts = [
+            torch.bincount(at[cells & there], minlength=BINS).to(p) for cells in (~yes, yes)
+        ]  # fmt: skip
+        error = torch.where(there, (p - t).square(), torch.zeros_like(p)).sum()
+        return torch.cat([*counts, torch.stack([error, there.sum()])])
+
+    def score(self, sums: Tensor) -> Tensor:
+        return sums
+
+
+class MaskBrier(MaskTable):
+    def score(self, sums: Tensor) -> Tensor:
+        return sums[-2] / sums[-1]
+
+
+class MaskPrecisionRecall(MaskTable):
+    higher_is_better = True
+
+    def score(self, sums: Tensor) -> Tensor:
+        no, yes = sums[:BINS], sums[BINS : 2 * BINS]
+        hits, said = yes.flip(0).cumsum(0), (yes + no).flip(0).cumsum(0)
+        # Average precision: what a further bin adds to the recall, times the precision with it.
+        precision = torch.where(said > 0, hits / said.clamp_min(1), torch.zeros_like(hits))
+        return (precision * yes.flip(0)).sum() / yes.sum()
+
+
+def probability_histogram(target: Target) -> Metric:
+    """Counts of cells without and with the event in `BINS` bins of probability, for figures."""
+    _threshold(target, "probability_histogram")
+    return MaskTable()
+
+
+def brier(target: Target) -> Metric:
+    """Brier score of the cells, 0 (best) to 1: mean squared difference of probability and outcome."""
+    _threshold(target, "brier")
+    return MaskBrier()
+
+
+def pr_auc(target: Target) -> Metric:
+    """Average precision of the cells over `BINS` thresholds, 0 to 1; chance is the base rate."""
+    _threshold(target, "pr_auc")
+    return MaskPrecisionRecall()
 
 
 class BrierSkill(FieldScore):
@@ -105,10 +304,10 @@ class BrierSkill(FieldScore):
         return 1 - sums[0] / sums[2] / (frequency * (1 - frequency))
 
 
-def mask_brier_skill(target: Target) -> Metric:
+def brier_skill(target: Target) -> Metric:
     """Brier skill score over the frequency of the event in the cells that are scored, up to 1; 0 is no better
     than always saying that frequency. NaN where the event is nowhere or everywhere."""
-    _threshold(target, "mask_brier_skill")
+    _threshold(target, "brier_skill")
     return BrierSkill()
 
 
@@ -146,20 +345,20 @@ class ReliabilityTable(ReliabilitySums):
         return sums.view(3, TENTHS)
 
 
-def mask_reliability(target: Target) -> Metric:
+def reliability(target: Target) -> Metric:
     """By tenths of probability ``(3, bin)``: cells, those with the event, and the sum of what was said of
     them; see `reliability_of`."""
-    _threshold(target, "mask_reliability")
+    _threshold(target, "reliability")
     return ReliabilityTable()
 
 
 def reliability_of(sums: Tensor) -> Reliability:
-    """What happened when something was said, from the sums of `mask_reliability`."""
+    """What happened when something was said, from the sums of `reliability`."""
     cells, happened, said = sums
     return Reliability(said / cells, happened / cells, cells)
 
 
-def reliability(probability: Tensor, truth: Tensor) -> Reliability:
+def reliability_curve(probability: Tensor, truth: Tensor) -> Reliability:
     """What happened when something was said.
 
     Args:
@@ -168,10 +367,10 @@ def reliability(probability: Tensor, truth: Tensor) -> Reliability:
     return reliability_of(ReliabilitySums().of_batch(probability, truth).view(3, TENTHS))
 
 
-def mask_calibration_error(target: Target) -> Metric:
+def calibration_error(target: Target) -> Metric:
     """Expected calibration error of the cells, 0-1, over tenths of probability. Where the event is rare it is
     small for any answer that is mostly no; look at the reliability with its counts too."""
-    _threshold(target, "mask_calibration_error")
+    _threshold(target, "calibration_error")
     return ReliabilitySums()
 
 
@@ -216,70 +415,36 @@ class ObjectDistance(ObjectScore):
         return sums[4] / sums[1]
 
 
-def object_pod(target: Target) -> Metric:
-    """The part of the connected areas with the event within 5 cells of which it was said, 0-1."""
-    return ObjectScore(_threshold(target, "object_pod"), REACH)
+def object_pod(target: Target, threshold: float | None = None, max_distance: float = MAX_DISTANCE) -> Metric:
+    """Fraction of the connected areas with the event that were predicted within a distance, 0 to 1.
+
+    Args:
+        target: A mask.
+        threshold: Probability from which a cell counts as predicted. Default: the target's.
+        max_distance: Largest distance between the two areas, in cells.
+    """
+    return ObjectScore(_threshold(target, "object_pod", threshold), max_distance)
 
 
-def object_far(target: Target) -> Metric:
-    """The part of the connected areas that were said within 5 cells of which it was nowhere, 0-1."""
-    return ObjectFalse(_threshold(target, "object_far"), REACH)
+def object_far(target: Target, threshold: float | None = None, max_distance: float = MAX_DISTANCE) -> Metric:
+    """Fraction of the predicted connected areas without the event within a distance, 0 to 1.
+
+    Args:
+        target: A mask.
+        threshold: Probability from which a cell counts as predicted. Default: the target's.
+        max_distance: Largest distance between the two areas, in cells.
+    """
+    return ObjectFalse(_threshold(target, "object_far", threshold), max_distance)
 
 
-def object_distance(target: Target) -> Metric:
-    """Mean distance from the connected areas that were found to what was said, cells; 0: they overlap."""
-    return ObjectDistance(_threshold(target, "object_distance"), REACH)
+def object_distance(
+    target: Target, threshold: float | None = None, max_distance: float = MAX_DISTANCE
+) -> Metric:
+    """Mean distance from found areas to the prediction, in cells; 0 where they overlap.
 
-
-# --- sample by sample -----------------------------------------------------------------------------
-
-
-class PerSample(FieldScore):
-    """Mean over samples of a property of the table of each; those in which it is undefined, as without an
-    event in either, do not count."""
-
-    higher_is_better = True
-    number = 2
-
-    def __init__(self, name: str, threshold: float) -> None:
-        super().__init__()
-        self.name, self.threshold = name, threshold
-
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        _, t, there = paired(prediction, truth)
-        tables: list[Contingency] = [
-            contingency_of_events(said, seen >= 0.5, counts)
-            for said, seen, counts in zip(prediction >= self.threshold, t, there, strict=True)
-        ]
-        scores = torch.stack([getattr(table, self.name) for table in tables])
-        known = torch.isfinite(scores)
-        return torch.stack([scores[known].sum(), known.sum()])
-
-    def score(self, sums: Tensor) -> Tensor:
-        return sums[0] / sums[1]
-
-
-def csi_per_sample(target: Target) -> Metric:
-    """Mean over samples of the critical success index of each, 0-1; samples without hits, misses and false
-    alarms do not count."""
-    return PerSample("critical_success_index", _threshold(target, "csi_per_sample"))
-
-
-def mask_f1_per_sample(target: Target) -> Metric:
-    """Mean over samples of the F1 of each, 0-1; those without hits, misses and false alarms do not count."""
-    return PerSample("f1", _threshold(target, "mask_f1_per_sample"))
-
-
-def pod_per_sample(target: Target) -> Metric:
-    """Mean over samples of the probability of detection of each, 0-1; without the event, one does not
-    count."""
-    return PerSample("probability_of_detection", _threshold(target, "pod_per_sample"))
-
-
-class PerSampleError(PerSample):
-    higher_is_better = False
-
-
-def far_per_sample(target: Target) -> Metric:
-    """Mean over samples of the false alarm ratio of each, 0-1; where nothing was said, one does not count."""
-    return PerSampleError("false_alarm_ratio", _threshold(target, "far_per_sample"))
+    Args:
+        target: A mask.
+        threshold: Probability from which a cell counts as predicted. Default: the target's.
+        max_distance: Largest distance between the two areas, in cells.
+    """
+    return ObjectDistance(_threshold(target, "object_distance", threshold), max_distance)

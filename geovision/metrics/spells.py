@@ -9,14 +9,14 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from geovision.metrics import NotApplicable
-from geovision.metrics.field_metrics import WholeDifference
-from geovision.metrics.functional.extremes import cdd, cwd, spell_bias
+from geovision.metrics.field_metrics import FullFieldDifference
+from geovision.metrics.functional.extremes import WET_DAY, cdd, cwd, spell_bias
 from geovision.spec import FieldTarget, Target
 
 __all__ = ["Spells", "cdd_bias", "cwd_bias"]
 
 
-class Spells(WholeDifference):
+class Spells(FullFieldDifference):
     """The difference of the longest spells, which needs to know which day follows which."""
 
     group: list[Tensor]
@@ -54,13 +54,11 @@ def _spells(target: Target, name: str, index: Callable[..., Tensor]) -> Spells:
     return Spells(index)
 
 
-def cdd_bias(target: Target) -> Spells:
-    """Mean over groups (winters, years) and cells of the difference of the longest run of days below
-    1 mm, days."""
-    return _spells(target, "cdd_bias", cdd)
+def cdd_bias(target: Target, threshold: float = WET_DAY) -> Spells:
+    """Mean over groups and cells of the difference of the longest dry spells (CDD), in days."""
+    return _spells(target, "cdd_bias", partial(cdd, threshold=threshold))
 
 
-def cwd_bias(target: Target) -> Spells:
-    """Mean over groups (winters, years) and cells of the difference of the longest run of days of
-    1 mm or more, days."""
-    return _spells(target, "cwd_bias", cwd)
+def cwd_bias(target: Target, threshold: float = WET_DAY) -> Spells:
+    """Mean over groups and cells of the difference of the longest wet spells (CWD), in days."""
+    return _spells(target, "cwd_bias", partial(cwd, threshold=threshold))

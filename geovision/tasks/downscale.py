@@ -49,9 +49,12 @@ PREDICTORS = (
 RAIN = FieldTarget(PRECIPITATION, levels=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150))
 
 METRICS = (
-    "rmse", "mae", "bias", "correlation", "time_correlation", "csi_1", "csi_10", "ets_10", "pod_10", "far_10",
-    "fss_10_5", "p95_bias", "p99_bias", "p999_bias", "r01_bias", "sdii_bias", "rx1day_bias", "cdd_bias",
-    "cwd_bias", "psnr", "ssim", "ms_ssim", "ralsd", "wasserstein", "crps", "spread", "spread_error_ratio",
+    "rmse", "mae", "bias", "correlation", "time_correlation",
+    "csi(threshold=1)", "csi(threshold=10)", "ets(threshold=10)", "pod(threshold=10)", "far(threshold=10)",
+    "fss(threshold=10, scale=5)", "quantile_bias(q=0.95)", "quantile_bias(q=0.99)", "quantile_bias(q=0.999)",
+    "wet_day_frequency_bias", "sdii_bias", "rx1day_bias", "cdd_bias", "cwd_bias",
+    "psnr(data_range=100)", "ssim(data_range=100)", "ms_ssim(data_range=100)", "ralsd", "wasserstein",
+    "crps", "spread", "spread_error_ratio",
 )  # fmt: skip
 
 HEADS = {

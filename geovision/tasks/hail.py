@@ -109,7 +109,7 @@ def _row(model: str, iou: float, f1: float, what: str) -> tuple[Reference, Refer
     note = what if f1 >= iou else f"{what}; {_IMPOSSIBLE}"
     return (
         Reference("csi", iou, model, AS_PUBLISHED, _PAPER, note),
-        Reference("mask_f1", f1, model, AS_PUBLISHED, _PAPER, note),
+        Reference("f1", f1, model, AS_PUBLISHED, _PAPER, note),
     )
 
 
@@ -156,11 +156,11 @@ TASK = Task(
     head="geovision.heads.mask:MaskHead",
     loss="",
     metrics=(
-        "csi", "mask_f1", "pod", "far", "pofd", "frequency_bias", "hss", "ets", "sedi",
-        "mask_fss_1", "mask_fss", "mask_fss_11", "mask_fss_21", "mask_fss_41",
-        "mask_brier", "mask_brier_skill", "mask_calibration_error", "mask_pr_auc",
+        "csi", "f1", "pod", "far", "pofd", "frequency_bias", "hss", "ets", "sedi",
+        "fss(scale=1)", "fss(scale=5)", "fss(scale=11)", "fss(scale=21)", "fss(scale=41)",
+        "brier", "brier_skill", "calibration_error", "pr_auc",
         "object_pod", "object_far", "object_distance",
-        "csi_per_sample", "mask_f1_per_sample", "pod_per_sample", "far_per_sample",
+        "csi(per_sample=True)", "f1(per_sample=True)", "pod(per_sample=True)", "far(per_sample=True)",
     ),
     backbones=("smp",),
     recipe=PUBLISHED,

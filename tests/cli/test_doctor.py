@@ -29,7 +29,7 @@ def module_that(folder: Path, name: str, source: str) -> dict[str, str]:
     package = folder / name
     package.mkdir()
     (package / "__init__.py").write_text(source, encoding="utf-8")
-    return os.environ | {"PYTHONPATH": str(folder)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
 def test_this_installation_is_whole():

@@ -221,7 +221,7 @@ def test_what_runs_freely_is_corrected_by_the_command(
     assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--bootstrap", 0) == 0
     told = capsys.readouterr().out
     assert "distributions alone are scored" in told
-    assert "p99_bias" in told
+    assert "quantile_bias(q=0.99)" in told
     assert "rmse" not in told
 
 

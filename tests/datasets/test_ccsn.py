@@ -131,7 +131,7 @@ def test_every_real_photo_is_known(ccsn: CCSN, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.real_data
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_no_group_of_real_photos_stands_in_two_splits(ccsn: CCSN, seed: int):
-    units = np.array(ccsn.units)
+    units = np.array(ccsn.groups)
     seen = []
     for train, test in ccsn.folds(seed=seed):
         assert not set(units[train]) & set(units[test])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import hail_files
+from helpers.paths import DATA
 from typer.testing import CliRunner
 
 from geovision.cli import app
@@ -29,7 +29,6 @@ from geovision.readers.radar.reflectivity import list_radar, read_radar
 xarray = pytest.importorskip("xarray")
 rasterio = pytest.importorskip("rasterio")
 
-DATA = Path(os.environ.get("GEOVISION_DATA", Path(__file__).parents[2] / "shared/data"))
 GRID = SampleGrid(30.0, 112.0, (24, 32))
 MINUTES = np.datetime64("2023-06-17T08:00", "s")
 

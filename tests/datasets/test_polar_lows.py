@@ -89,10 +89,10 @@ def test_a_split_keeps_passes_or_whole_days_together(root: Path) -> None:
     data = coarse(root)
     assert len(set(data.groups)) == 4
     held, kept = data.group_split(0.5, seed=0)
-    assert not set(held.units) & set(kept.groups)
-    assert coarse(root, unit="date").groups == [f"{begin:%Y-%m-%d}" for begin, _ in data.times()]
-    with pytest.raises(OptionError, match="unit 'storm' is not known; choose pass or date"):
-        coarse(root, unit="storm")
+    assert not set(held.groups) & set(kept.groups)
+    assert coarse(root, group_by="date").groups == [f"{begin:%Y-%m-%d}" for begin, _ in data.times()]
+    with pytest.raises(OptionError, match="group_by='storm' is not known; choose pass or date"):
+        coarse(root, group_by="storm")
 
 
 @pytest.mark.parametrize(

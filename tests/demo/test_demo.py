@@ -30,7 +30,8 @@ def _reduced(task: Task) -> Task:
     stages = tuple(dataclasses.replace(stage, epochs=1) for stage in task.demo.recipe.stages[:1])
     recipe = dataclasses.replace(task.demo.recipe, stages=stages or (Stage(epochs=1),))
     return dataclasses.replace(
-        task, demo=dataclasses.replace(task.demo, samples=max(task.demo.samples // 6, 8), recipe=recipe)
+        task,
+        demo=dataclasses.replace(task.demo, samples=min(max(task.demo.samples // 6, 8), 64), recipe=recipe),
     )
 
 
@@ -199,9 +200,9 @@ def test_a_task_that_fails_is_named_and_the_page_is_written(
     cloud = registry.find_task("cloud")
     alone = dataclasses.replace(cloud, demo=dataclasses.replace(cloud.demo, samples=1))
     _registered(monkeypatch, {"cloud": alone})
-    with pytest.raises(GeovisionError, match=r"cloud \(ccsn: 1 unit.*index\.html"):
+    with pytest.raises(GeovisionError, match=r"cloud \(ccsn: 1 group.*index\.html"):
         demo.run(tmp_path, progress=False)
-    assert "This part failed: ccsn: 1 unit" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "This part failed: ccsn: 1 group" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: Path) -> None:

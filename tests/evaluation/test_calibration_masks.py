@@ -40,7 +40,7 @@ def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -
     truth = torch.cat([each.truth for each in answers(model, data)])
     # The maximum of the likelihood says the event as often as it happens.
     assert float(said.nanmean()) == pytest.approx(truth_rate, rel=0.02)
-    assert float(create("mask_brier_skill", model.target)(said, truth)) > -0.01
+    assert float(create("brier_skill", model.target)(said, truth)) > -0.01
     model.save(tmp_path / "model")
     again = geovision.load(tmp_path / "model")
     assert (float(again.head.temperature), float(again.head.offset)) == pytest.approx((temperature, offset))
@@ -60,7 +60,7 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     model = geovision.load(run / "model")
     record = model.training_record["calibration"]
     trained, held_back = HailSamples(root, split="train").group_split(0.1, seed=model.recipe.seed)
-    assert not set(trained.units) & set(held_back.groups)
+    assert not set(trained.groups) & set(held_back.groups)
     assert (record["samples"], record["data"]) == (len(held_back), "hail-samples")
     assert (float(model.head.temperature), float(model.head.offset)) == pytest.approx(
         (record["temperature"], record["offset"])

@@ -107,7 +107,7 @@ def test_folds_that_cut_units_are_owned_up_to(data: CCSN, finished: tuple[Path, 
     # The answers of the grouped run, filed under folds that alternate: copies fall on both sides.
     fold = [index % 2 for index in range(18)]
     notes = _notes(finished[1].predictions, 2, data, np.array(fold))
-    assert notes[1].startswith("The folds cut 3 of 15 units")
+    assert notes[1].startswith("The folds cut 3 of 15 groups")
 
 
 def test_folds_spread_classes_and_keep_units(data: CCSN) -> None:
@@ -128,8 +128,8 @@ def test_a_data_set_without_folds_is_dealt_by_unit(data: CCSN) -> None:
     plain = _Plain(data.root, size=SIZE)
     fold = fold_numbers(plain, 5)
     assert sorted(set(fold.tolist())) == [0, 1, 2, 3, 4]
-    assert all(len({fold[i] for i, u in enumerate(plain.units) if u == unit}) == 1 for unit in plain.units)
-    with pytest.raises(DatasetError, match="15 units are too few for 16 folds"):
+    assert all(len({fold[i] for i, u in enumerate(plain.groups) if u == unit}) == 1 for unit in plain.groups)
+    with pytest.raises(DatasetError, match="15 groups are too few for 16 folds"):
         fold_numbers(plain, 16)
 
 
@@ -155,8 +155,8 @@ def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Pat
     held_by_other = subprocess.Popen(
         [sys.executable, "-c", "import sys, time\n"
          "from pathlib import Path\n"
-         "from geovision._atomic_io import held\n"
-         "with held(Path(sys.argv[1])) as free:\n"
+         "from geovision._atomic_io import file_lock\n"
+         "with file_lock(Path(sys.argv[1])) as free:\n"
          "    print(free, flush=True)\n"
          "    sys.stdin.readline()\n", str(tmp_path / "cv" / "fold-0" / "_lock")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

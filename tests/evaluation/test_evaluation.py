@@ -18,7 +18,7 @@ import geovision
 from geovision.datasets.base import collate
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, InputError, StorageError
-from geovision.evaluation import Predictions, _evaluate, collect, score
+from geovision.evaluation import Predictions, collect, evaluate, score
 from geovision.evaluation.classification import as_picture
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
@@ -137,7 +137,7 @@ def test_some_of_the_models_classes_are_found_by_name(
 
 def test_coarser_classes_are_scored_by_sums(model: GeoModel, root: Path, predictions: Predictions) -> None:
     data = _Merged(root, size=(32, 32))
-    report = _evaluate(model, data, bootstrap=0)
+    report = evaluate(model, data, bootstrap=0)
     found = report.predictions
     assert found.classes == ("heap", "veil")
     assert len(found) == 18  # Ac and St have no counterpart
@@ -202,7 +202,7 @@ def test_a_temperature_changes_probabilities_not_answers(predictions: Prediction
 
 
 def test_a_record_that_contradicts_itself_is_an_error(predictions: Predictions, tmp_path: Path) -> None:
-    fields = {"classes": ("a", "b"), "units": ("u",), "sources": ("s",)}
+    fields = {"classes": ("a", "b"), "groups": ("u",), "sources": ("s",)}
     with pytest.raises(InputError, match=r"probabilities of s sum to 1\.2, not to 1"):
         Predictions(probabilities=torch.tensor([[0.6, 0.6]]), labels=torch.tensor([0]), **fields)
     with pytest.raises(InputError, match="labels from 2 to 2; 2 classes are numbered from 0"):
@@ -221,7 +221,7 @@ def test_a_record_that_contradicts_itself_is_an_error(predictions: Predictions, 
 
 @pytest.fixture(scope="module")
 def report(model: GeoModel, data: CCSN):
-    return _evaluate(model, data, bootstrap=50, seed=4)
+    return evaluate(model, data, bootstrap=50, seed=4)
 
 
 def test_the_report_holds_the_tasks_metrics(report, predictions: Predictions) -> None:
@@ -248,7 +248,7 @@ def test_the_text_is_a_table(report) -> None:
         f"{figure.high:.3f}]",
     ]
     assert any(line.startswith("Ns           0") and "–" in line for line in lines)
-    assert lines[-1] == "30 samples in 30 units; 95 % intervals over units"
+    assert lines[-1] == "30 samples in 30 groups; 95 % intervals over groups"
 
 
 def test_the_report_is_saved_whole(report, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_the_report_is_saved_whole(report, tmp_path: Path) -> None:
     tables = {"metrics.json", "metrics.csv", "predictions.csv", "report.md"}
     assert {path.name for path in folder.iterdir()} == tables | drawn
     kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    assert kept["metrics"]["top1"]["value"] == report.metrics["top1"].value
+    assert kept["metrics"]["accuracy"]["value"] == report.metrics["accuracy"].value
     assert kept["per_class"]["Ns"]["recall"]["value"] is None
     assert kept["confusion"]["counts"] == report.confusion.tolist()
     with (folder / "metrics.csv").open() as stream:
@@ -290,9 +290,9 @@ def test_the_result_names_what_gives_it_again(report, model: GeoModel, data: CCS
     assert (facts["data"], facts["seed"], facts["bootstrap"]) == ("ccsn", 4, 50)
     assert facts["geovision"] == geovision.__version__
     assert facts["command"]
-    again = _evaluate(model, data, bootstrap=50, seed=4)
+    again = evaluate(model, data, bootstrap=50, seed=4)
     assert again.as_dict() == report.as_dict()
-    assert _evaluate(model, data, bootstrap=50, seed=5).metrics["top1"] != report.metrics["top1"]
+    assert evaluate(model, data, bootstrap=50, seed=5).metrics["accuracy"] != report.metrics["accuracy"]
 
 
 def test_without_mistakes_there_is_no_sheet_of_them(report, data: CCSN) -> None:

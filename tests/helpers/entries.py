@@ -8,13 +8,29 @@ from torch import Tensor
 from geovision import registry
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
-from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec
+from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task
 from geovision.training import closed_form
 from geovision.training.data_statistics import fit_statistics, takes_statistics
 
-__all__ = ["SIZE", "Drawn", "batch_of", "inputs_of", "plausible", "target_of", "tiny", "truth_of"]
+__all__ = [
+    "ENTRIES",
+    "SIZE",
+    "Drawn",
+    "batch_of",
+    "inputs_of",
+    "name_of",
+    "plausible",
+    "target_of",
+    "tiny",
+    "truth_of",
+]
 
+ENTRIES = list(registry.models().values())
 SIZE = (32, 32)
+
+
+def name_of(entry: ModelSpec | Task) -> str:
+    return entry.name
 
 
 def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = (), size: tuple[int, int] = SIZE) -> GeoModel:

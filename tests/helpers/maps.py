@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.errors import OptionError
+from geovision.models.field_baselines import Ridge
+from geovision.models.residual_learning import Residual
 from geovision.spec import (
     Channel,
     Demo,
@@ -104,6 +106,11 @@ class Climatology(Repeated):
         return self.usual.expand(len(inputs[self.name]), -1, -1, -1)
 
 
+def build_residual(arch, *, inputs, size=None, grids=None) -> nn.Module:
+    members = [Coarse(inputs, factor=FACTOR, width=4) for _ in range(arch["members"])]
+    return Residual(members, Ridge(inputs[0], components=12))
+
+
 def build(arch: Mapping[str, Any], *, inputs, size=None, grids: Grids | None = None) -> nn.Module:
     kind = arch.get("kind", "coarse")
     if kind not in ("coarse", "repeated", "climatology"):
@@ -120,7 +127,8 @@ _RECIPE = Recipe(stages=(Stage(epochs=14, batch_size=8, lr=1e-2, weight_decay=0.
 def _task(kind: str, inputs: tuple[InputSpec, ...], head: str, metrics: tuple[str, ...]) -> Task:
     return Task(
         name=f"a{kind}", title=kind, question="?", inputs=inputs, target=TARGETS[kind],
-        datasets={f"maps-{kind}": f"maps:{'Fields' if kind == 'field' else 'Masks'}"}, head=head, loss="",
+        datasets={f"maps-{kind}": "helpers.maps:Fields" if kind == "field" else "helpers.maps:Masks"},
+        head=head, loss="",
         metrics=metrics, recipe=_RECIPE, demo=Demo(f"a{kind}-tiny", 24, _RECIPE),
         heads={"quantiles": "geovision.heads.field:QuantileHead"} if kind == "field" else {},
         predictors=(HEIGHT,) if kind == "field" else (),
@@ -130,22 +138,23 @@ def _task(kind: str, inputs: tuple[InputSpec, ...], head: str, metrics: tuple[st
 TASKS = {
     "field": _task(
         "field", (InputSpec("coarse", (RAIN,)),), "geovision.heads.field:FieldHead",
-        ("rmse", "correlation", "csi_1", "fss_10_5", "p99_bias", "ralsd", "ssim"),
+        ("rmse", "correlation", "csi(threshold=1)", "fss(threshold=10, scale=5)",
+         "quantile_bias(q=0.99)", "ralsd", "ssim(data_range=100)"),
     ),
     "mask": _task(
         "mask",
         (InputSpec("radar", (ECHO,), layout="time channel y x"),
          InputSpec("relief", (HEIGHT,), optional=True)),
-        "geovision.heads.mask:MaskHead", ("csi", "pod", "far", "mask_pr_auc", "mask_brier", "mask_fss"),
+        "geovision.heads.mask:MaskHead", ("csi", "pod", "far", "pr_auc", "brier", "fss(scale=5)"),
     ),
 }  # fmt: skip
 MODELS = {
-    "field": ModelSpec("afield-tiny", "afield", "maps:build", {"factor": FACTOR}),
-    "mask": ModelSpec("amask-tiny", "amask", "maps:build", {"factor": 1},
+    "field": ModelSpec("afield-tiny", "afield", "helpers.maps:build", {"factor": FACTOR}),
+    "mask": ModelSpec("amask-tiny", "amask", "helpers.maps:build", {"factor": 1},
                       head_args={"error": "bce+dice", "positive_weight": "balanced"}),
-    "none": ModelSpec("afield-nearest", "afield", "maps:build", {"kind": "repeated"}, fit="none",
+    "none": ModelSpec("afield-nearest", "afield", "helpers.maps:build", {"kind": "repeated"}, fit="none",
                       head="geovision.heads.field:GivenField"),
-    "closed": ModelSpec("afield-climatology", "afield", "maps:build", {"kind": "climatology"},
+    "closed": ModelSpec("afield-climatology", "afield", "helpers.maps:build", {"kind": "climatology"},
                         fit="closed_form", head="geovision.heads.field:GivenField"),
 }  # fmt: skip
 GRIDS = Grids(

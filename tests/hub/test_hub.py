@@ -32,7 +32,7 @@ REPO = "sky/clouds"
 STATEMENT = Statement(
     licence="CC-BY-4.0", data="90 photos of the sky over Graz", data_licence="CC0-1.0",
     split="by day, so that no day stands on both sides",
-    metrics={"macro_f1": (0.61234, 0.58, 0.65), "top1": (0.7, 0.66, 0.74)},
+    metrics={"macro_f1": (0.61234, 0.58, 0.65), "accuracy": (0.7, 0.66, 0.74)},
     limits="It has seen no night.", citation="Us 2026, doi:10.0/0",
 )  # fmt: skip
 
@@ -355,11 +355,11 @@ def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path:
     with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --licence TEXT"):
         statement_of(model)
     (tmp_path / "metrics.json").write_text(
-        json.dumps({"metrics": {"top1": {"value": 0.5, "low": 0.4, "high": 0.6},
-                                "top2": {"value": 0.5, "low": None, "high": None}}})
+        json.dumps({"metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
+                                "accuracy(top_k=2)": {"value": 0.5, "low": None, "high": None}}})
     )  # fmt: skip
     told = statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path)
-    assert told.metrics == {"top1": (0.5, 0.4, 0.6)}
+    assert told.metrics == {"accuracy": (0.5, 0.4, 0.6)}
     with pytest.raises(GeovisionError, match="no report with intervals"):
         statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path / "no")
 

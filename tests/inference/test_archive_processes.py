@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from distributed import Client
 from helpers.archives import GREY, START, break_off, minute_name, minutes, small_model
+from helpers.paths import TESTS
 from pyarrow.dataset import field
 
 import geovision
@@ -28,7 +29,7 @@ from geovision.inference.archive import Summary
 from geovision.readers.allsky import Frame, write_pgm
 
 DECLARED = ["--channels", "grey", "--stretch", "2000:12000"]
-MINUTES, FRAMES = 100, 3
+MINUTES, FRAMES = 40, 3
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred files of which one is broken. Not to be written to."""
+    """Forty files of which one is broken. Not to be written to."""
     folder = minutes(tmp_path_factory.mktemp("streams"), MINUTES, FRAMES)
     break_off(broken(folder))
     return folder
@@ -145,7 +146,7 @@ if __name__ == "__main__":
     )
     print(json.dumps(summary.failed))
 """)
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=280,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},

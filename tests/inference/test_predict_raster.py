@@ -15,7 +15,7 @@ from helpers import entries
 import geovision
 from geovision import registry
 from geovision.errors import OptionError
-from geovision.inference import Arrays, ExecutorConfig, _predict_raster
+from geovision.inference import Arrays, ExecutorConfig, predict_raster
 from geovision.inference.sliding_window import RUN, Answers, Job, answer_run, blend, sliding_window_predict
 from geovision.inference.tiling import Windows
 from geovision.inference.window_predictor import asking, scratch_beside
@@ -61,7 +61,7 @@ def bands(files) -> list[np.ndarray]:
 def test_one_window_is_what_the_model_says(name: str, models: dict[str, GeoModel], tmp_path: Path):
     model, size = models[name], (32, 32)
     given = source(model, size)
-    found = _predict_raster(model, given, tmp_path / "a", size=size, precision="float32")
+    found = predict_raster(model, given, tmp_path / "a", size=size, precision="float32")
     answer, count = bands(found.files)
     inputs = {key: torch.from_numpy(np.nan_to_num(values))[None] for key, values in given.inputs.items()}
     valid = {key: torch.from_numpy(np.isfinite(values))[None] for key, values in given.inputs.items()}
@@ -83,7 +83,7 @@ def test_neither_batches_nor_the_order_of_windows_can_be_seen(
     size = (32, 32) if "unet-" in name else WINDOW
     maps = []
     for batch_size in (1, 4):
-        found = _predict_raster(model, source(model), tmp_path / "a", size=size, batch_size=batch_size)
+        found = predict_raster(model, source(model), tmp_path / "a", size=size, batch_size=batch_size)
         assert found.windows > 2 * (found.grid.shape[0] // (size[0] * FINER[name]))
         maps.append(bands(found.files)[0])
     with scratch_beside(tmp_path) as scratch:
@@ -122,7 +122,7 @@ def test_a_dask_cluster_answers_as_this_process(
     size = (32, 32) if "unet-" in name else WINDOW
     results = []
     for workers in (None, ExecutorConfig(scheduler=scheduler)):
-        found = _predict_raster(model, source(model), tmp_path / "a", size=size, workers=workers)
+        found = predict_raster(model, source(model), tmp_path / "a", size=size, workers=workers)
         results.append(bands(found.files))
     (here, counted), (there, recounted) = results
     assert np.array_equal(counted, recounted)
@@ -136,4 +136,4 @@ def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: P
     arch = {"widths": [4, 6, 8], "factor": 2}
     model = geovision.create("downscale-maunet", model_args=arch, grids=Grids(coarse, fine))
     with pytest.raises(OptionError, match="answers on the grid that it was fitted for, and has no windows"):
-        _predict_raster(model, source(model), tmp_path / "a", size=WINDOW)
+        predict_raster(model, source(model), tmp_path / "a", size=WINDOW)

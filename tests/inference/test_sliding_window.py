@@ -22,7 +22,7 @@ from geovision import registry
 from geovision.errors import GeovisionError, InputError, OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.mask import GivenMask
-from geovision.inference import Arrays, ExecutorConfig, _predict_raster, executor
+from geovision.inference import Arrays, ExecutorConfig, executor, predict_raster
 from geovision.inference.sliding_window import Answers, Job, Patch, answer_run, blend, sliding_window_predict
 from geovision.inference.tiling import Windows, starts, weight
 from geovision.models.geomodel import GeoModel, ModelConfig
@@ -283,7 +283,7 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
     there = {"radar": np.isfinite(radar), "terrain": np.isfinite(radar).any((0, 1))[None]}
     source = Arrays(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
     told: list[str] = []
-    found = _predict_raster(
+    found = predict_raster(
         model, source, tmp_path / "a", size=(24, 32), overlap=0.5, batch_size=3,
         progress=lambda what, done, whole: told.append(what),
     )  # fmt: skip
@@ -315,7 +315,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
     for workers in (None, ExecutorConfig(1)):
-        found = _predict_raster(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
+        found = predict_raster(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
         assert found.skipped > 0
         results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
     for here, there in zip(*results, strict=True):
@@ -327,9 +327,9 @@ def test_windows_that_a_model_cannot_have(tmp_path: Path):
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
     with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
-        _predict_raster(model, Arrays(MAP, nothing), tmp_path / "a")
+        predict_raster(model, Arrays(MAP, nothing), tmp_path / "a")
     with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
-        _predict_raster(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
+        predict_raster(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -66,23 +66,25 @@ def test_against_an_implementation_that_shares_nothing() -> None:
 def test_the_width_is_that_of_the_binomial_where_units_are_single() -> None:
     right = torch.tensor([1, 0] * 200)
     probabilities = torch.eye(3)[torch.where(right > 0, 0, 1)]
-    found = estimate("top1", probabilities, torch.zeros(400, dtype=torch.int64), [str(i) for i in range(400)])
+    found = estimate(
+        "accuracy", probabilities, torch.zeros(400, dtype=torch.int64), [str(i) for i in range(400)]
+    )
     assert float(found.high - found.low) == pytest.approx(2 * 1.96 * (0.25 / 400) ** 0.5, rel=0.08)
 
 
 def test_copies_of_a_unit_do_not_narrow_the_interval() -> None:
     probabilities, labels, _ = sample(100)
     units = [str(i) for i in range(100)]
-    single = estimate("top1", probabilities, labels, units)
-    copied = estimate("top1", probabilities.repeat(5, 1), labels.repeat(5), units * 5)
+    single = estimate("accuracy", probabilities, labels, units)
+    copied = estimate("accuracy", probabilities.repeat(5, 1), labels.repeat(5), units * 5)
     assert (copied.low, copied.high) == (single.low, single.high)
-    blind = estimate("top1", probabilities.repeat(5, 1), labels.repeat(5), [str(i) for i in range(500)])
+    blind = estimate("accuracy", probabilities.repeat(5, 1), labels.repeat(5), [str(i) for i in range(500)])
     assert float(blind.high - blind.low) < 0.6 * float(single.high - single.low)
 
 
 def test_the_seed_decides() -> None:
     data = sample()
-    assert estimate("top1", *data, seed=1) == estimate("top1", *data, seed=1)
+    assert estimate("accuracy", *data, seed=1) == estimate("accuracy", *data, seed=1)
     assert estimate("brier", *data, seed=1) != estimate("brier", *data, seed=2)
 
 
@@ -96,8 +98,8 @@ def test_a_class_that_some_resamples_lack_is_judged_on_the_others() -> None:
 
 def test_no_resamples_give_no_interval_and_leave_the_metric_empty() -> None:
     probabilities, labels, units = sample()
-    metric = metrics.create("top1", TARGET)
-    found = bootstrap({"top1": metric}, probabilities, labels, units, resamples=0)["top1"]
+    metric = metrics.create("accuracy", TARGET)
+    found = bootstrap({"accuracy": metric}, probabilities, labels, units, resamples=0)["accuracy"]
     assert torch.isfinite(found.value)
     assert torch.isnan(found.low)
     assert torch.isnan(found.high)
@@ -106,10 +108,10 @@ def test_no_resamples_give_no_interval_and_leave_the_metric_empty() -> None:
 
 def test_nothing_to_resample_is_an_error() -> None:
     probabilities, labels, units = sample()
-    with pytest.raises(OptionError, match="90 predictions, 90 targets and 89 units"):
-        estimate("top1", probabilities, labels, units[1:])
+    with pytest.raises(OptionError, match="90 predictions, 90 targets and 89 groups"):
+        estimate("accuracy", probabilities, labels, units[1:])
     with pytest.raises(OptionError, match="at least one"):
-        estimate("top1", probabilities[:0], labels[:0], [])
+        estimate("accuracy", probabilities[:0], labels[:0], [])
 
 
 def test_a_state_that_cannot_be_merged_by_weights_is_an_error() -> None:

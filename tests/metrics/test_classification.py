@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 
 import numpy as np
@@ -24,11 +26,12 @@ TARGET = ClassTarget(
     positive="d",
 )  # fmt: skip
 PER_CLASS = ("precision", "recall", "f1")
-# Scores of one class and counts have tests of their own, in test_metrics_detection.py.
+# Scores of one class and counts have tests of their own, in test_detection.py.
 NUMBERS = [
     name
-    for name in metrics.applicable(metrics.METRICS, TARGET)
-    if name not in (*PER_CLASS, "confusion") and "detection" not in metrics.METRICS[name]
+    for name in metrics.applicable((*metrics.METRICS, "accuracy(top_k=2)", "accuracy(top_k=3)"), TARGET)
+    if name not in (*PER_CLASS, "confusion")
+    and "detection" not in metrics.METRICS[metrics.parse(name)[0]]["class"]
 ]
 
 
@@ -50,9 +53,9 @@ ORACLES = {
     "balanced_accuracy": lambda p, y: oracle.recall_score(
         y, p.argmax(1), average="macro", labels=np.unique(y)
     ),
-    "top1": lambda p, y: oracle.accuracy_score(y, p.argmax(1)),
-    "top2": lambda p, y: oracle.top_k_accuracy_score(y, p, k=2, labels=range(4)),
-    "top3": lambda p, y: oracle.top_k_accuracy_score(y, p, k=3, labels=range(4)),
+    "accuracy": lambda p, y: oracle.accuracy_score(y, p.argmax(1)),
+    "accuracy(top_k=2)": lambda p, y: oracle.top_k_accuracy_score(y, p, k=2, labels=range(4)),
+    "accuracy(top_k=3)": lambda p, y: oracle.top_k_accuracy_score(y, p, k=3, labels=range(4)),
     "level_accuracy": lambda p, y: np.mean(np.array(LEVELS)[p.argmax(1)] == np.array(LEVELS)[y]),
     "brier": lambda p, y: np.mean(((p - np.eye(4)[y]) ** 2).sum(1)),
     "nll": lambda p, y: oracle.log_loss(y, p.astype(np.float32), labels=range(4)),
@@ -166,7 +169,7 @@ def test_certain_and_right_is_the_best_there_is(name: str, seed: int, n: int) ->
 @given(seed=_seeds, n=st.integers(1, 40))
 def test_more_guesses_are_right_more_often(seed: int, n: int) -> None:
     probabilities, labels = sample(n, seed)
-    top = [value(f"top{k}", probabilities, labels) for k in (1, 2, 3)]
+    top = [value(f"accuracy(top_k={k})", probabilities, labels) for k in (1, 2, 3)]
     assert top == sorted(top)
     assert top[0] <= value("level_accuracy", probabilities, labels) + 1e-6
 
@@ -186,21 +189,25 @@ def test_batches_add_up(name: str) -> None:
 def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(OptionError, match=r"'macro_f2' is not a geovision metric. Did you mean 'macro_f1'"):
         metrics.create("macro_f2", TARGET)
-    with pytest.raises(OptionError, match=r"Metrics: macro_f1, "):
+    with pytest.raises(OptionError, match=r"Metrics: accuracy, macro_f1, "):
         metrics.create("zzz", TARGET)
 
 
 def test_metrics_of_classes_do_not_fit_a_mask() -> None:
-    for name in metrics.applicable(metrics.METRICS, TARGET):
-        with pytest.raises(metrics.NotApplicable, match=r"scores classes, not a mask"):
+    alone = [name for name, kinds in metrics.METRICS.items() if list(kinds) == ["class"]]
+    assert "macro_f1" in alone
+    for name in alone:
+        with pytest.raises(metrics.NotApplicable, match=r"is defined for a class, not for a mask"):
             metrics.create(name, MaskTarget("polar_low"))
 
 
 def test_what_does_not_apply_is_left_out_and_what_does_not_exist_is_an_error() -> None:
     plain = ClassTarget(("clear", "cloudy"))
-    assert list(metrics.applicable(("top1", "top2", "top3", "level_accuracy"), plain)) == ["top1"]
+    assert list(
+        metrics.applicable(("accuracy", "accuracy(top_k=2)", "accuracy(top_k=3)", "level_accuracy"), plain)
+    ) == ["accuracy"]
     with pytest.raises(OptionError, match="not a geovision metric"):
-        metrics.applicable(("top1", "levl_accuracy"), plain)
+        metrics.applicable(("accuracy", "levl_accuracy"), plain)
 
 
 @pytest.mark.parametrize("task", list_tasks())
@@ -213,20 +220,63 @@ def test_every_metric_of_a_task_exists_and_has_a_direction(task: str) -> None:
 
 def directionless(name: str) -> bool:
     """A table has no better; of a bias 0 is best, of a ratio 1, and of a spread that of the error."""
-    tables = ("confusion", "mask_table", "mask_contingency", "mask_reliability")
-    return name in (*tables, "spread") or name.endswith(("bias", "ratio"))
+    tables = ("confusion", "probability_histogram", "contingency", "reliability")
+    base = metrics.parse(name)[0]
+    return base in (*tables, "spread") or base.endswith(("bias", "ratio"))
 
 
 RAIN = FieldTarget(Channel("precipitation", "mm day-1", (0.0, 1500.0)))
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
-def test_every_metric_names_itself_in_the_table(name: str) -> None:
-    assert metrics.METRICS[name].rpartition(":")[2] == name
-    fitting = [
-        metric
-        for target in (TARGET, RAIN, MaskTarget("hail"))
-        for metric in metrics.applicable([name], target).values()
-    ]
-    assert fitting
-    assert all(metric.higher_is_better is not None or directionless(name) for metric in fitting)
+PARAMETERS = {"threshold": 1.0, "scale": 3, "q": 0.9, "data_range": 100.0}
+"""A value of each parameter that a metric may require."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, kinds in metrics.METRICS.items() for kind in kinds]
+)
+def test_every_metric_is_built_for_each_kind_of_target(name: str, kind: str) -> None:
+    assert metrics.METRICS[name][kind].rpartition(":")[2] == name
+    positive = ClassTarget(("no", "yes"), positive="yes")
+    targets = {"class": [TARGET, positive], "field": [RAIN], "mask": [MaskTarget("hail")]}[kind]
+    signature = inspect.signature(metrics.function_of(name, kind))
+    required = {
+        each.name: PARAMETERS[each.name]
+        for each in list(signature.parameters.values())[1:]
+        if each.default is each.empty
+    }
+    built = []
+    for target in targets:
+        with contextlib.suppress(metrics.NotApplicable):
+            built.append(metrics.create(name, target, **required))
+    assert built
+    assert all(metric.higher_is_better is not None or directionless(name) for metric in built)
+
+
+def test_parameters_are_part_of_the_name() -> None:
+    assert metrics.label("fss", threshold=10, scale=5) == "fss(threshold=10, scale=5)"
+    assert metrics.parse("fss(threshold=10, scale=5)") == ("fss", {"threshold": 10, "scale": 5})
+    named = metrics.create("csi(threshold=10)", RAIN)
+    given = metrics.create("csi", RAIN, threshold=10)
+    assert (named.name, named.threshold) == (given.name, given.threshold) == ("critical_success_index", 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("csi", r"metric 'csi': missing a required argument: 'threshold'; parameters: threshold: "),
+        ("csi(threshold=1, limit=3)", r"metric 'csi': .*'limit'.*; parameters: threshold"),
+        ("csi(10)", r"'csi\(10\)' is not a metric; expected a name or name\(parameter=value\)"),
+        ("csi(threshold=open('x'))", r"is not a metric; expected"),
+        ("quantile_bias(q=99)", r"q=99 is no probability; expected 0 to 1"),
+    ],
+)
+def test_wrong_parameters_are_refused_with_the_known_ones(name: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        metrics.create(name, RAIN)
+
+
+def test_a_threshold_of_a_mask_is_that_of_the_target_unless_given() -> None:
+    target = MaskTarget("hail", threshold=0.3)
+    assert metrics.create("csi", target).threshold == 0.3
+    assert metrics.create("csi", target, threshold=0.7).threshold == 0.7

@@ -10,29 +10,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geovision.metrics import NotApplicable, create
+from geovision.metrics import METRICS, NotApplicable, create, parse
 from geovision.metrics.bootstrap import bootstrap
 from geovision.metrics.functional.objects import ObjectHits, object_hits
-from geovision.metrics.mask_metrics import TENTHS, reliability
+from geovision.metrics.mask_metrics import TENTHS, reliability_curve
 from geovision.spec import ClassTarget, MaskTarget
 
 TARGET = MaskTarget("hail", threshold=0.4)
 NAMES = (
     "pofd",
     "sedi",
-    "mask_fss_1",
-    "mask_fss_11",
-    "mask_fss_21",
-    "mask_fss_41",
-    "mask_brier_skill",
-    "mask_calibration_error",
+    "fss(scale=1)",
+    "fss(scale=11)",
+    "fss(scale=21)",
+    "fss(scale=41)",
+    "brier_skill",
+    "calibration_error",
     "object_pod",
     "object_far",
     "object_distance",
-    "csi_per_sample",
-    "mask_f1_per_sample",
-    "pod_per_sample",
-    "far_per_sample",
+    "csi(per_sample=True)",
+    "f1(per_sample=True)",
+    "pod(per_sample=True)",
+    "far(per_sample=True)",
 )
 
 
@@ -68,7 +68,7 @@ def test_rare_events_and_skill_are_those_of_scores() -> None:
 
     p, t = (xarray.DataArray(each[there].numpy()) for each in (probability, truth))
     skill = 1 - float(brier_score(p, t)) / float(brier_score(xarray.full_like(p, float(t.mean())), t))
-    assert float(create("mask_brier_skill", TARGET)(probability, truth)) == pytest.approx(skill, rel=1e-9)
+    assert float(create("brier_skill", TARGET)(probability, truth)) == pytest.approx(skill, rel=1e-9)
 
 
 def test_fractions_at_every_scale_are_those_of_scores() -> None:
@@ -82,12 +82,12 @@ def test_fractions_at_every_scale_are_those_of_scores() -> None:
         # Sums over windows that reach beyond the grid, where there is nothing: as ours.
         parts = [_fraction_sums(a >= 0.4, b >= 0.5, scale) for a, b in zip(p, t, strict=True)]
         expected = 1 - sum(each[0] for each in parts) / sum(each[1] for each in parts)
-        found = float(create(f"mask_fss_{scale}", TARGET)(probability, truth))
+        found = float(create(f"fss(scale={scale})", TARGET)(probability, truth))
         assert found == pytest.approx(expected, rel=1e-9)
     one = spatial.fss_2d_single_field(
         probability[0, 0].numpy(), truth[0, 0].numpy(), event_threshold=0.4, window_size=(1, 1)
     )
-    assert float(create("mask_fss_1", TARGET)(probability[:1], truth[:1])) == pytest.approx(
+    assert float(create("fss(scale=1)", TARGET)(probability[:1], truth[:1])) == pytest.approx(
         float(one), rel=1e-6
     )
 
@@ -120,13 +120,13 @@ def test_reliability_is_that_of_scikit_learn_with_its_counts() -> None:
     probability, truth = _fields()
     there = ~torch.isnan(truth)
     happened, said = calibration.calibration_curve(truth[there], probability[there], n_bins=TENTHS)
-    found = reliability(probability, truth)
+    found = reliability_curve(probability, truth)
     filled = found.cells > 0
     np.testing.assert_allclose(found.happened[filled], happened, rtol=1e-9)
     np.testing.assert_allclose(found.said[filled], said, rtol=1e-9)
     assert float(found.cells.sum()) == float(there.sum())
     error = (found.cells * (found.happened - found.said).abs()).nansum() / found.cells.sum()
-    assert float(create("mask_calibration_error", TARGET)(probability, truth)) == pytest.approx(float(error))
+    assert float(create("calibration_error", TARGET)(probability, truth)) == pytest.approx(float(error))
 
 
 def test_objects_are_found_within_reach_and_counted_once() -> None:
@@ -173,12 +173,12 @@ def test_pooled_and_per_sample_differ_by_name() -> None:
     truth[0, 0, :, :8] = said[0, 0, :, :8] = 1  # a large storm, found
     truth[1, 0, 0, 0] = said[1, 0, 5, 5] = 1  # a small one, missed
     assert float(create("csi", TARGET)(said, truth)) == pytest.approx(80 / 82)
-    assert float(create("csi_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
-    assert float(create("mask_f1_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
+    assert float(create("csi(per_sample=True)", TARGET)(said, truth)) == pytest.approx(0.5)
+    assert float(create("f1(per_sample=True)", TARGET)(said, truth)) == pytest.approx(0.5)
     said[2, 0, 3, 3] = 1  # said in vain where there is nothing: no detection to speak of
-    assert float(create("pod_per_sample", TARGET)(said, truth)) == pytest.approx(0.5)
-    assert float(create("far_per_sample", TARGET)(said, truth)) == pytest.approx(2 / 3)
-    assert create("mask_contingency", TARGET)(said, truth).tolist() == [80, 2, 1, 217]
+    assert float(create("pod(per_sample=True)", TARGET)(said, truth)) == pytest.approx(0.5)
+    assert float(create("far(per_sample=True)", TARGET)(said, truth)) == pytest.approx(2 / 3)
+    assert create("contingency", TARGET)(said, truth).tolist() == [80, 2, 1, 217]
 
 
 def test_intervals_are_over_days_and_states_add_up() -> None:
@@ -196,6 +196,8 @@ def test_intervals_are_over_days_and_states_add_up() -> None:
 
 
 def test_masks_alone_have_these() -> None:
-    for name in NAMES:
-        with pytest.raises(NotApplicable, match="scores masks, not a class"):
+    alone = [name for name in NAMES if "class" not in METRICS[parse(name)[0]]]
+    assert len(alone) >= 12
+    for name in alone:
+        with pytest.raises(NotApplicable, match="not for a class"):
             create(name, ClassTarget(("a", "b")))

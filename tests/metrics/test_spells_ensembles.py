@@ -100,7 +100,7 @@ def test_a_unit_without_a_value_in_a_cell_says_nothing_of_it() -> None:
     truth[3:, 0, 1] = math.nan
     prediction = torch.where(torch.isnan(truth), truth, torch.tensor([0, 5.0, 0, 0, 0, 5.0]).view(6, 1, 1))
     begins = torch.tensor([True, False, False, True, False, False])
-    found = extremes.spell_bias(extremes.cdd, prediction, truth, units=list("aaabbb"), begins=begins)
+    found = extremes.spell_bias(extremes.cdd, prediction, truth, groups=list("aaabbb"), begins=begins)
     assert float(found) == pytest.approx(np.mean([1 - 3, 1 - 3, 2 - 3]))
 
 
@@ -299,7 +299,7 @@ def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(win
     angle, radius = drawn["all"]
     assert radius == pytest.approx(prediction[there].std() / truth[there].std(), rel=1e-5)
     assert np.cos(angle) == pytest.approx(np.corrcoef(prediction[there], truth[there])[0, 1], rel=1e-5)
-    first = np.array([unit == "winter 2001" for unit in winters.units])
+    first = np.array([unit == "winter 2001" for unit in winters.groups])
     angle, radius = drawn["winter 2001"]
     p, t = prediction[first][there[first]], truth[first][there[first]]
     assert (radius, np.cos(angle)) == pytest.approx((p.std() / t.std(), np.corrcoef(p, t)[0, 1]), rel=1e-5)

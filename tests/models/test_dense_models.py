@@ -25,7 +25,7 @@ from geovision.heads.mask import GivenMask, MaskHead, dice_loss, focal_loss
 from geovision.heads.prediction import FieldPrediction, MaskPrediction
 from geovision.metrics import NotApplicable, create
 from geovision.metrics.bootstrap import GroupStates, bootstrap
-from geovision.metrics.field_metrics import BINS
+from geovision.metrics.mask_metrics import BINS
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, MaskTarget, Stage
 from geovision.training.data_statistics import fit_statistics
@@ -92,7 +92,7 @@ def test_fields_by_gradient_in_closed_form_and_without_training(downscaler: GeoM
 
 def test_training_finds_a_mask(detector: GeoModel, masks) -> None:
     report = geovision.evaluate(detector, masks[1], bootstrap=0)
-    assert report.metrics["mask_pr_auc"].value > 0.8
+    assert report.metrics["pr_auc"].value > 0.8
     assert report.metrics["csi"].value > 0.5
     assert report.headline == "csi"
 
@@ -251,7 +251,7 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
     assert isinstance(report, GriddedReport)
     error = report.metrics["rmse"]
     assert error.low < error.value < error.high
-    assert math.isnan(report.metrics["p99_bias"].low)
+    assert math.isnan(report.metrics["quantile_bias(q=0.99)"].low)
     pairs = [(batch.prediction, batch.truth) for batch in answers(downscaler, fields[1], batch_size=5)]
     p, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     there = torch.isfinite(t)
@@ -279,8 +279,8 @@ def test_what_does_not_fit_into_memory_is_scored_all_the_same(
     monkeypatch.setattr("geovision.evaluation.dense.MOST_KEPT", 10_000)
     report = geovision.evaluate(downscaler, fields[1], bootstrap=0, batch_size=4)
     assert report.metrics["rmse"] == pytest.approx(whole.metrics["rmse"], nan_ok=True)
-    assert "p99_bias" not in report.metrics
-    assert "p99_bias" in report.notes[0]
+    assert "quantile_bias(q=0.99)" not in report.metrics
+    assert "quantile_bias(q=0.99)" in report.notes[0]
     assert [*report.figures()] == ["maps"]
 
 
@@ -289,7 +289,7 @@ def test_states_of_units_give_what_the_bootstrap_gives() -> None:
     p, t = (torch.rand(20, 1, 4, 4, generator=generator) for _ in range(2))
     units = [f"{n // 3}" for n in range(20)]
     target = maps.TARGETS["field"]
-    metrics = {name: create(name, target) for name in ("rmse", "correlation", "csi_1")}
+    metrics = {name: create(name, target) for name in ("rmse", "correlation", "csi(threshold=1)")}
     found = bootstrap(metrics, p, t, units, resamples=40, seed=1)
     states = GroupStates(metrics)
     for begin in range(0, 20, 7):
@@ -314,24 +314,22 @@ def test_scores_of_masks_are_those_of_scikit_learn(said_and_seen) -> None:
     said, truth, there = said_and_seen
     holed = truth.where(there, torch.nan)
     p, t = said[there].numpy(), truth[there].numpy()
-    found = {
-        name: float(create(name, HAIL)(said, holed)) for name in ("mask_f1", "mask_brier", "mask_pr_auc")
-    }
-    assert found["mask_f1"] == pytest.approx(f1_score(t, p >= 0.4))
-    assert found["mask_brier"] == pytest.approx(brier_score_loss(t, p))
-    assert found["mask_pr_auc"] == pytest.approx(average_precision_score(t, p))
+    found = {name: float(create(name, HAIL)(said, holed)) for name in ("f1", "brier", "pr_auc")}
+    assert found["f1"] == pytest.approx(f1_score(t, p >= 0.4))
+    assert found["brier"] == pytest.approx(brier_score_loss(t, p))
+    assert found["pr_auc"] == pytest.approx(average_precision_score(t, p))
 
 
 def test_tables_of_masks(said_and_seen) -> None:
     said, truth, there = said_and_seen
-    table = create("mask_table", HAIL)(said, truth.where(there, torch.nan))
+    table = create("probability_histogram", HAIL)(said, truth.where(there, torch.nan))
     assert int(table[: 2 * BINS].sum()) == int(there.sum()) == int(table[-1])
     assert int(table[BINS : 2 * BINS].sum()) == int(truth[there].sum())
 
 
 def test_metrics_know_their_kind() -> None:
-    for name, target in (("rmse", HAIL), ("p99_bias", HAIL), ("csi", maps.TARGETS["field"]),
-                         ("ssim", ClassTarget(("a", "b")))):  # fmt: skip
+    for name, target in (("rmse", HAIL), ("quantile_bias(q=0.99)", HAIL), ("csi", maps.TARGETS["field"]),
+                         ("ssim(data_range=100)", ClassTarget(("a", "b")))):  # fmt: skip
         with pytest.raises(NotApplicable, match="scores"):
             create(name, target)
 

@@ -17,21 +17,16 @@ from geovision import registry
 from geovision.errors import OptionError
 from geovision.metrics.functional import extremes, regression
 from geovision.models import residual_learning
-from geovision.models.field_baselines import Interpolated, Ridge
+from geovision.models.field_baselines import Interpolated
 from geovision.models.geomodel import GeoModel
-from geovision.models.residual_learning import Residual, ResidualHead
+from geovision.models.residual_learning import ResidualHead
 from geovision.spec import FieldTarget, ModelSpec
 
 ANSWER = (maps.SIDE * maps.FACTOR, maps.SIDE * maps.FACTOR)
 
 
-def build(arch, *, inputs, size=None, grids=None) -> nn.Module:
-    members = [maps.Coarse(inputs, factor=maps.FACTOR, width=4) for _ in range(arch["members"])]
-    return Residual(members, Ridge(inputs[0], components=12))
-
-
 SPEC = ModelSpec(
-    "afield-residual", "afield", "test_residual:build", {"members": 2},
+    "afield-residual", "afield", "helpers.maps:build_residual", {"members": 2},
     head="geovision.models.residual_learning:ResidualHead", head_args={"members": 2, "share": 0.6},
 )  # fmt: skip
 
@@ -72,7 +67,7 @@ def stacked(data) -> tuple[Tensor, Tensor]:
 
 def test_before_training_the_answer_is_the_regression(data) -> None:
     x, y = stacked(data[0])
-    network = build({"members": 3}, inputs=maps.TASKS["field"].inputs)
+    network = maps.build_residual({"members": 3}, inputs=maps.TASKS["field"].inputs)
     network.fit_base({"coarse": x}, {}, y, None)
     head = ResidualHead(network.num_features, FieldTarget(maps.RAIN), members=3)
     head.fit_statistics(y)

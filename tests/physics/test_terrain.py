@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from helpers.paths import DATA
 
 from geovision.errors import InputError
 from geovision.physics.terrain import aspect, curvature, flow_direction, gradient, slope, spacing
 
-DEM = Path(os.environ.get("GEOVISION_DATA", Path(__file__).parents[2] / "shared/data")) / "dem"
+DEM = DATA / "dem"
 
 
 def _grid(dx: float = 30.0, dy: float = 50.0, shape: tuple[int, int] = (40, 50)) -> tuple[np.ndarray, ...]:

@@ -87,12 +87,12 @@ def test_samples_stack_to_batches_in_other_processes(data: HailSamples) -> None:
 def test_splits_keep_storm_days_and_years_together(data: HailSamples, folder: Path) -> None:
     assert len(set(data.groups)) == 3
     train, held = data.group_split(0.3, seed=2)
-    assert not set(train.groups) & set(held.units)
+    assert not set(train.groups) & set(held.groups)
     published = HailSamples(folder, split="train"), HailSamples(folder, split="test")
     assert [len(each) for each in published] == [8, 4]
-    assert {unit[:4] for unit in published[1].units} == {"2023"}
+    assert {unit[:4] for unit in published[1].groups} == {"2023"}
     years = HailSamples(folder, group_by="year")
-    assert set(years.units) == {"2022", "2023"}
+    assert set(years.groups) == {"2022", "2023"}
     with pytest.raises(
         DatasetError, match="no sample is of the test split \\(test is 2020; here are 2022, 2023\\)"
     ):
@@ -252,5 +252,5 @@ def test_folders_that_hold_no_samples(tmp_path: Path) -> None:
         HailSamples(tmp_path)
     with pytest.raises(OptionError, match="split 'val' is not known"):
         HailSamples(tmp_path, split="val")
-    with pytest.raises(OptionError, match="unit 'month' is not known"):
+    with pytest.raises(OptionError, match="group_by='month' is not known"):
         HailSamples(tmp_path, group_by="month")  # type: ignore[arg-type]

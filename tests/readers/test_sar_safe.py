@@ -24,7 +24,7 @@ from geovision.cli import main
 from geovision.errors import InputError, MissingExtraError, OptionError, UnreadableFileError
 from geovision.physics.backscatter import OUR_LIMITS
 from geovision.readers.sar import is_safe, open_scene, safe, write_map
-from geovision.sar import SceneConfig, scene
+from geovision.sar import SceneConfig, predict_scene
 
 needs_satpy = pytest.mark.skipif(
     not all(find_spec(name) for name in ("satpy", "rioxarray", "geotiepoints", "defusedxml")),
@@ -266,7 +266,7 @@ def wide(tmp_path: Path) -> Path:
 def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
     model = geovision.create("polarlow-tiny")
     told: list[str] = []
-    found = scene(
+    found = predict_scene(
         model, wide, tmp_path / "maps" / "a", SceneConfig(limits=OUR_LIMITS), least_valid=0.1,
         progress=lambda what, done, whole: told.append(what),
     )  # fmt: skip

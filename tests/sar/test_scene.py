@@ -310,7 +310,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 import geovision
-from geovision import storage
+from geovision import _atomic_io
 from geovision.errors import StorageError
 from geovision.sar import SceneConfig, predict_scene
 from geovision.inference.cog import Raster
@@ -336,7 +336,7 @@ raster.write(0, 0, np.random.default_rng(0).random((1, 600, 600), np.float32))
 raster.close()
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
 try:
-    storage.write_files(folder / "out", {"copy.tif": lambda path: raster.cog(path, overviews="average")})
+    _atomic_io.write_files(folder / "out", {"copy.tif": lambda path: raster.cog(path, overviews="average")})
 except StorageError as error:
     print(error)
 """

@@ -1,5 +1,8 @@
-"""The small Xception learns the generated lows within a number of optimiser steps, and is scored on
-passes that it has not seen; how bright a picture is does not tell them (test_synthetic_sar_sea.py)."""
+"""The small Xception learns the generated lows within a number of optimizer steps.
+
+It is scored on passes that it has not seen. Brightness alone does not separate the classes; see
+tests/datasets/synthetic/test_sar_sea.py.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.paths import GOLDEN
 from safetensors.torch import load_file
 
 import geovision
@@ -17,7 +18,6 @@ from geovision.datasets.synthetic.sky import render
 from geovision.errors import OptionError, WeightsNotAvailable
 from geovision.spec import WeightSpec
 
-GOLDEN = Path(__file__).parent / "golden"
 SHIPPED = [
     (name, weight)
     for name, spec in registry.models().items()

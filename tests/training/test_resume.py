@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -12,30 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.blobs import Blobs
-from test_training import assert_same, column, state, tiny
+from helpers.interrupted_training import RECIPE, run
+from helpers.paths import TESTS
+from helpers.training import assert_same, column, state, tiny
 
 import geovision
-from geovision.spec import Augment, Recipe, Stage
-from geovision.training import callbacks, trainer
-from geovision.training.lightning_module import StageModule
-
-# Everything that has a state: two stages, chance, an average, the best weights, momentum.
-RECIPE = Recipe(
-    stages=(
-        Stage(epochs=2, train="head", batch_size=16, lr=1e-2),
-        Stage(epochs=2, batch_size=8, lr=3e-3, warmup=0.5),
-    ),
-    augment=Augment(crop_area=(0.5, 1.0), flip_x=True, brightness=0.1, mixup=0.2),
-    label_smoothing=0.1, ema=0.9, keep="best", precision="32-true",
-)  # fmt: skip
-STEPS = (4, 8)  # an epoch of each stage, of 64 samples
-
-
-def run(folder: Path, *, resume: bool = False):
-    return geovision.train(
-        tiny(dropout=0.2), Blobs(64), validation=Blobs(24, seed=1), recipe=RECIPE, out=folder, resume=resume,
-        progress=False,
-    )  # fmt: skip
+from geovision.spec import Recipe, Stage
+from geovision.training import callbacks
 
 
 @pytest.fixture(scope="module")
@@ -44,51 +26,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory):
     return run(folder), folder
 
 
-def die_at_step(step: int) -> None:
-    """Kill this process at the beginning of its `step`-th step from now."""
-    ordinary, seen = StageModule.training_step, []
-
-    def training_step(self, batch, batch_idx):
-        seen.append(batch_idx)
-        if len(seen) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return ordinary(self, batch, batch_idx)
-
-    StageModule.training_step = training_step  # type: ignore[method-assign]
-
-
-def die_while_writing(number: int) -> None:
-    """Kill this process half-way through its `number`-th checkpoint from now."""
-    ordinary, seen = torch.save, []
-
-    def save(value, stream):
-        ordinary(value, stream)
-        seen.append(stream)
-        if len(seen) == number:
-            stream.truncate(stream.tell() // 2)
-            stream.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    trainer.torch.save = save  # type: ignore[assignment]
-
-
 def in_a_process(folder: Path, *calls: str) -> int:
     """Train in a process of its own after `calls`; its exit status."""
     code = (
         "import sys; from pathlib import Path; import torch; "
         f"torch.set_num_threads({torch.get_num_threads()}); "
-        "import test_training_resume as t; "
+        "import helpers.interrupted_training as t; from geovision.training import callbacks; "
         f"{'; '.join(calls)}; t.run(Path(sys.argv[1]), resume=True)"
     )
-    here = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], cwd=here, capture_output=True, text=True, timeout=280
+        [sys.executable, "-c", code, str(folder)], cwd=TESTS, capture_output=True, text=True, timeout=280
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
 
 
-EVERY_STEP = "t.callbacks.CHECKPOINT_SECONDS = 0"
+EVERY_STEP = "callbacks.CHECKPOINT_SECONDS = 0"
 
 
 def test_killed_twice_and_still_the_same(tmp_path: Path, undisturbed):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.blobs import Blobs
-from test_training import PLAIN, assert_same, column, state, tiny, train, with_stage
+from helpers.training import PLAIN, assert_same, column, state, tiny, train, with_stage
 
 from geovision.errors import OptionError
 from geovision.spec import Recipe, Stage

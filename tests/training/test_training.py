@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.blobs import CLASSES, Blobs, Undecided
+from helpers.training import PLAIN, assert_same, column, state, tiny, train, with_stage
 from torch import nn
 
 import geovision
@@ -28,36 +29,11 @@ from geovision.training import optim
 from geovision.training.data_loading import Batches, InMemoryDataset, gather
 from geovision.training.logit_adjustment import class_counts
 
-PLAIN = Recipe(stages=(Stage(epochs=2, batch_size=16, lr=3e-3),), precision="32-true")
-
-
-def tiny(**options) -> GeoModel:
-    torch.manual_seed(0)
-    return geovision.create("cloud-tiny", classes=CLASSES, size=(32, 32), **options)
-
-
-def with_stage(recipe: Recipe, **changes) -> Recipe:
-    return dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], **changes),))
-
-
-def train(model, data, recipe=PLAIN, **options) -> GeoModel:
-    return geovision.train(model, data, recipe=recipe, **({"progress": False} | options))
-
 
 def accuracy(model: GeoModel, data: Blobs) -> float:
     with torch.inference_mode():
         answer = model(data.pictures.float() / 255).argmax(1)
     return float((answer == data.labels).float().mean())
-
-
-def state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def assert_same(a: dict, b: dict, tolerance: float = 0.0) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, equal_nan=True, msg=name)
 
 
 # --- it learns ----------------------------------------------------------------------------------
@@ -365,11 +341,6 @@ def test_training_stops_when_validation_gets_no_better(tmp_path: Path):
     assert model.training_record["epochs"] == len(losses)
 
 
-def column(folder: Path, name: str) -> list[float]:
-    head, *rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
-    return [float(row[head.index(name)]) for row in rows]
-
-
 @pytest.mark.parametrize("changes", [{"patience": 3}, {"keep": "best"}])
 def test_the_best_of_nothing_is_refused(changes):
     with pytest.raises(OptionError, match="validation="):
@@ -379,35 +350,12 @@ def test_the_best_of_nothing_is_refused(changes):
 # --- models without gradients -------------------------------------------------------------------
 
 
-class ClassMeans(nn.Module):
-    """Scores by the distance to the mean colour of each class."""
-
-    num_features = 3
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("means", torch.zeros(3, 3))
-
-    def fit(self, data) -> None:
-        samples = [data[index] for index in range(len(data))]
-        colours = torch.stack([sample["inputs"]["image"].mean((1, 2)) for sample in samples])
-        labels = torch.stack([sample["target"] for sample in samples])
-        self.means.copy_(torch.stack([colours[labels == label].mean(0) for label in range(3)]))
-
-    def forward(self, inputs, *, valid=None, context=None):
-        return -torch.cdist(inputs["image"].mean((2, 3)), self.means).square()
-
-
-def build_class_means(arch, *, inputs, size) -> ClassMeans:
-    return ClassMeans()
-
-
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch):
     """A model that is fitted in closed form, one that is not fitted, one that cannot be."""
 
     def entry(name, fit):
-        return ModelSpec(f"cloud-{name}", "cloud", "test_training:build_class_means", fit=fit,
+        return ModelSpec(f"cloud-{name}", "cloud", "helpers.training:build_class_means", fit=fit,
                          head="geovision.heads.classification:ClassScores")  # fmt: skip
 
     class Point:

@@ -29,10 +29,8 @@ def model() -> GeoModel:
 
 
 @pytest.fixture(scope="module")
-def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from geovision.export import export
-
-    return export(model, tmp_path_factory.mktemp("exported") / "cloud.onnx")
+def exported(shipped_onnx: Path) -> Path:
+    return shipped_onnx
 
 
 @pytest.fixture(scope="module")

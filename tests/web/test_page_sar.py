@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from helpers.entries import tiny
 from helpers.pages import DESKTOP, PHONE, both_ways, choose, in_chromium, on_the_device, opened, shares
 from helpers.served import Server
 from PIL import Image
-from test_contract import tiny
 
 import geovision
 from geovision import onnx_runtime, registry

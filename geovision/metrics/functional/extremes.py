@@ -42,16 +42,16 @@ def quantile_bias(prediction: Tensor, truth: Tensor, q: float, valid: Tensor | N
     return index_bias(lambda field, there: quantile(field, q, there), prediction, truth, valid)
 
 
-def r01(field: Tensor, valid: Tensor | None = None) -> Tensor:
-    """R01, the fraction of days that are wet, 0-1."""
+def r01(field: Tensor, valid: Tensor | None = None, *, threshold: float = WET_DAY) -> Tensor:
+    """Return the fraction of wet days (R01 for 1 mm), 0 to 1."""
     values, there = present(field, valid)
-    return mean_over((values >= WET_DAY).double(), there, (0,))
+    return mean_over((values >= threshold).double(), there, (0,))
 
 
-def sdii(field: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Simple daily intensity: mean rain of the wet days, mm/day; NaN without any."""
+def sdii(field: Tensor, valid: Tensor | None = None, *, threshold: float = WET_DAY) -> Tensor:
+    """Return the simple daily intensity index: mean over wet days; NaN without any."""
     values, there = present(field, valid)
-    return mean_over(values, there & (values >= WET_DAY), (0,))
+    return mean_over(values, there & (values >= threshold), (0,))
 
 
 def rx1day(field: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -61,21 +61,27 @@ def rx1day(field: Tensor, valid: Tensor | None = None) -> Tensor:
     return torch.where(there.any(0), most, torch.full_like(most, torch.nan))
 
 
-def cdd(field: Tensor, valid: Tensor | None = None, *, begins: Tensor | None = None) -> Tensor:
+def cdd(
+    field: Tensor, valid: Tensor | None = None, *, threshold: float = WET_DAY, begins: Tensor | None = None
+) -> Tensor:
     """Consecutive dry days: length of the longest spell without a wet day, days.
 
     Args:
-        begins: ``(time,)`` of bool, days that do not follow the one before, as where only winters are
-            there; no spell goes on into them.
+        field: Daily values, shape (time, ..., y, x).
+        valid: Valid days, the same shape. Default: where the field is finite.
+        threshold: Least value of a wet day, in the unit of the field.
+        begins: Days that do not follow the day before, bool, shape (time,); a spell ends before them.
     """
     values, there = present(field, valid)
-    return _longest(there & (values < WET_DAY), there, begins)
+    return _longest(there & (values < threshold), there, begins)
 
 
-def cwd(field: Tensor, valid: Tensor | None = None, *, begins: Tensor | None = None) -> Tensor:
+def cwd(
+    field: Tensor, valid: Tensor | None = None, *, threshold: float = WET_DAY, begins: Tensor | None = None
+) -> Tensor:
     """Consecutive wet days: length of the longest spell of wet days, days. `begins` as for `cdd`."""
     values, there = present(field, valid)
-    return _longest(there & (values >= WET_DAY), there, begins)
+    return _longest(there & (values >= threshold), there, begins)
 
 
 def _longest(days: Tensor, there: Tensor, begins: Tensor | None) -> Tensor:
@@ -106,21 +112,21 @@ def index_bias(
 
 
 def spell_bias(
-    index: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *, units: Sequence[object],
+    index: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *, groups: Sequence[object],
     begins: Tensor, valid: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Mean over units, such as winters, and over cells of the difference of their longest spells, days.
+    """Mean over groups, such as winters, and over cells of the difference of their longest spells, days.
 
     Args:
         index: `cdd` or `cwd`.
-        units: Of each day. An index of ETCCDI is of one season or year, so no spell goes on into another
-            unit, and each unit has a longest spell of its own.
+        groups: Group of each day, such as a winter. A spell does not continue into another
+            group, and each group has a longest spell of its own.
         begins: ``(time,)`` of bool, days that do not follow the one before.
     """
     biases = []
-    for unit in dict.fromkeys(units):
-        days = torch.tensor([number for number, each in enumerate(units) if each == unit])
-        of_unit = partial(index, begins=begins[days])
+    for group in dict.fromkeys(groups):
+        days = torch.tensor([number for number, each in enumerate(groups) if each == group])
+        of_group = partial(index, begins=begins[days])
         p, t, there = paired(prediction[days], truth[days], None if valid is None else valid[days])
-        biases.append(of_unit(p, there) - of_unit(t, there))
+        biases.append(of_group(p, there) - of_group(t, there))
     return torch.stack(biases).nanmean()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import GOLDEN
 from PIL import Image
 
 from geovision import registry
@@ -19,7 +20,7 @@ from geovision.datasets.synthetic import aurora, night_sky, oath
 from geovision.errors import OptionError, StorageError
 
 SMALL = (48, 48)
-FROZEN = Path(__file__).parent / "golden" / f"aurora_generator_v{aurora.GENERATOR_VERSION}.json"
+FROZEN = GOLDEN / f"aurora_generator_v{aurora.GENERATOR_VERSION}.json"
 
 
 def _digests(root: Path) -> dict[str, str]:

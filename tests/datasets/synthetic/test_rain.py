@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from helpers.paths import GOLDEN
 
 from geovision.datasets.synthetic import rain
 from geovision.errors import OptionError, StorageError
 from geovision.metrics.functional import extremes, regression, spectra
 from geovision.readers.grids import align, coarsen, open_grid
 
-FROZEN = Path(__file__).parent / "golden" / f"rain_generator_v{rain.GENERATOR_VERSION}.json"
+FROZEN = GOLDEN / f"rain_generator_v{rain.GENERATOR_VERSION}.json"
 
 
 @pytest.fixture(scope="module")

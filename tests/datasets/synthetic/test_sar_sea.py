@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import GOLDEN
 
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
@@ -15,7 +16,7 @@ from geovision.errors import OptionError, StorageError
 from geovision.physics.backscatter import OUR_LIMITS, to_decibels
 
 COARSE = 4000.0  # metres: 100 pixels a side
-FROZEN = Path(__file__).parent / "golden" / f"sar_sea_generator_v{sar_sea.GENERATOR_VERSION}.json"
+FROZEN = GOLDEN / f"sar_sea_generator_v{sar_sea.GENERATOR_VERSION}.json"
 
 
 def _digests(root: Path) -> dict[str, str]:

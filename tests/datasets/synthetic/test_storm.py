@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import GOLDEN
 
 from geovision.datasets.synthetic import storm
 from geovision.datasets.synthetic.storm_cells import EMBRYOS, Cell, core
@@ -18,7 +19,7 @@ from geovision.physics.hail import TwoStageRule, hail_labels, hail_products, joi
 from geovision.physics.terrain import slope, spacing
 from geovision.readers.hail_samples import LEVELS, HailSample
 
-FROZEN = Path(__file__).parent / "golden" / f"storm_generator_v{storm.GENERATOR_VERSION}.json"
+FROZEN = GOLDEN / f"storm_generator_v{storm.GENERATOR_VERSION}.json"
 SMALL = {"size": (32, 32), "windows": 5}
 
 
