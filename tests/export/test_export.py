@@ -20,7 +20,7 @@ import geovision
 from geovision import registry
 from geovision.cli import main
 from geovision.errors import ExportError, InputError, OptionError
-from geovision.export import METADATA_KEY, calibration_inputs, describe, export, shrink
+from geovision.export import METADATA_KEY, calibration_inputs, describe, export_onnx, shrink
 from geovision.export.onnx_file import onnx_of, run
 from geovision.export.quantize import quantise
 from geovision.export.tracing import MAP, graph_inputs
@@ -234,9 +234,9 @@ def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
     model = build_model(
         spec, registry.find_task("cloud"), ModelConfig(model_args=spec.model_args, size=(64, 64))
     ).eval()
-    whole = export(model, tmp_path / "whole.onnx")
+    whole = export_onnx(model, tmp_path / "whole.onnx")
     ranges = calibration_inputs(model, count=22)
-    small = export(model, tmp_path / "small.onnx", calibration=ranges)
+    small = export_onnx(model, tmp_path / "small.onnx", calibration=ranges)
     assert small.stat().st_size < 0.28 * whole.stat().st_size
     pictures = {name: values[:8] for name, values in ranges.items()}
     answers = [run(onnx.load(path), pictures) for path in (whole, small)]
