@@ -16,10 +16,12 @@ import typer
 from geovision import __version__
 from geovision.cli import (
     archive,
+    calibrate,
     datasets,
     demo,
     distill,
     doctor,
+    evaluate,
     explain,
     export,
     grid,
@@ -49,8 +51,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    list_info, predict, explain, export, hub, serve, archive, keogram, scene, grid, train, distill, datasets,
-    polar_low_samples, hail, hail_samples, demo, doctor,
+    list_info, predict, explain, export, hub, serve, archive, keogram, scene, grid, train, calibrate,
+    evaluate, distill, datasets, polar_low_samples, hail, hail_samples, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

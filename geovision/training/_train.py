@@ -21,7 +21,7 @@ __all__ = ["train"]
 
 def train(
     model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
-    recipe: Recipe | None = None, out: Path | None = None, resume: bool = False,
+    recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
     devices: int | str = "auto", workers: int = 0, progress: bool = True,
     teaching: TeacherTargets | None = None,
 ) -> GeoModel:  # fmt: skip
@@ -42,8 +42,9 @@ def train(
             f"{data.card.name}: its inputs run freely, and {model.spec.name} is trained on pairs. These need "
             f"none: {', '.join(known) or 'no model of this task'}"
         )
+    model.card, model.weight = "", None  # these describe the weights before training
     recipe = recipe or model.recipe
-    folder = RunFolder(out) if out else None
+    folder = RunFolder(Path(out)) if out else None
     if folder:
         described = describe_run(model, data, validation, recipe)
         if teaching:

@@ -28,7 +28,7 @@ _BATCH_SIZE = 64
 def distill(
     teacher: GeoModel, student: GeoModel, data: GeoDataset, *, share: float = 0.5,
     feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
-    out: Path | None = None, resume: bool = False, devices: int | str = "auto",
+    out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
     workers: int = 0, progress: bool = True,
 ) -> GeoModel:  # fmt: skip
     """Train the student in place. See `geovision.distill`, which is this."""

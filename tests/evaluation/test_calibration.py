@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 import geovision
 from geovision import metrics
 from geovision.errors import InputError
-from geovision.evaluation import Predictions, calibrate, fit_temperature
+from geovision.evaluation import Predictions, calibrate_classes, fit_temperature
 from geovision.evaluation.calibration import LIMITS
 from geovision.evaluation.cross_validation import calibrated
 
@@ -60,7 +60,7 @@ def test_calibrating_a_model_sets_its_temperature_and_lowers_the_error() -> None
     model = geovision.create("cloud-tiny")
     logits, labels = sample(2000, 3.0)
     before = record(logits, labels)
-    temperature = calibrate(model, before)
+    temperature = calibrate_classes(model, before)
     assert float(model.head.temperature) == pytest.approx(temperature)
     assert temperature > 1
     torch.testing.assert_close(
@@ -76,7 +76,7 @@ def test_calibrating_a_model_sets_its_temperature_and_lowers_the_error() -> None
 def test_only_logits_of_the_models_classes_serve() -> None:
     model = geovision.create("cloud-tiny", classes=["a", "b"])
     with pytest.raises(InputError, match="logits of the model's own classes"):
-        calibrate(model, record(*sample(20, 1.0)))
+        calibrate_classes(model, record(*sample(20, 1.0)))
 
 
 def test_no_sample_has_a_part_in_its_own_calibration() -> None:
