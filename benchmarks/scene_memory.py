@@ -85,7 +85,7 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
     model = geovision.create(name)
     before = peak()
     begun = time.perf_counter()
-    found = predict_scene(model, path, out, SceneConfig("db", limits=dict(OUR_LIMITS)))
+    found = predict_scene(model, path, out, SceneConfig("db", db_range=dict(OUR_LIMITS)))
     return {
         "peak_mib": round(peak() * 1e6 / 2**20),
         "mib_before": round(before * 1e6 / 2**20), "cells": "x".join(map(str, found.grid.shape)),

@@ -43,7 +43,7 @@ TABLE = Path(__file__).with_suffix(".csv")
 CHANNELS = ("cross_pol", "co_pol")
 SIDE = 3072  # cells of the model: 1536 km
 BATCH = 16
-DECLARED = SceneConfig("db", limits=dict(OUR_LIMITS), crs="scene")
+DECLARED = SceneConfig("db", db_range=dict(OUR_LIMITS), crs="scene")
 
 
 def main() -> None:

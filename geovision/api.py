@@ -350,26 +350,26 @@ def cross_validate(
 
 def predict_archive(
     model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
-    reading: FrameConfig | None = None, workers: ExecutorConfig | None = None, files_a_shard: int = 128,
+    reading: FrameConfig | None = None, workers: ExecutorConfig | None = None, shard_size: int = 128,
     batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Answer for every frame of an archive, and write a table with a row for each.
 
-    See `geovision.inference.archive`. The same call again goes on where it was stopped.
+    See `geovision.allsky.predict_archive`. The same call again goes on where it was stopped.
 
     Args:
         source: Folder, pattern, text file of paths, fsspec address, or a list of these.
         out: Folder of the table.
         reading: How frames are read, `geovision.inference.Reading`.
         workers: Who does it, `geovision.inference.Workers`; None: a process for each processor.
-        files_a_shard: Files that are answered, written and marked together.
+        shard_size: Files that are answered, written and marked together.
         batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
         precision: As for `GeoModel.predict`.
         progress: Is told after each shard.
     """
-    return resolve("geovision.inference:predict_archive")(
-        model, source, out, reading=reading, workers=workers, files_a_shard=files_a_shard,
+    return resolve("geovision.allsky:predict_archive")(
+        model, source, out, reading=reading, workers=workers, shard_size=shard_size,
         batch_size=batch_size, precision=precision, progress=progress,
     )  # fmt: skip
 

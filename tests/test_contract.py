@@ -19,7 +19,7 @@ from helpers.paths import REPOSITORY
 import geovision
 from geovision import registry
 from geovision.errors import InputError
-from geovision.metrics import METRICS
+from geovision.metrics import METRICS, parse
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task, resolve
 
@@ -229,7 +229,7 @@ def string_references(task: Task) -> Iterator[tuple[str, str]]:
     yield from (("heads", reference) for reference in (task.loss, *task.heads.values()) if reference)
     yield from (("datasets", reference) for reference in task.datasets.values())
     yield from (("readers", given.reader) for given in task.inputs if given.reader)
-    yield from (("metrics", METRICS[name]) for name in task.metrics)
+    yield from (("metrics", METRICS[parse(name)[0]][task.target.kind]) for name in task.metrics)
     for name in registry.list_models(task=task.name):
         spec = registry.find_model(name)
         yield "models", spec.builder

@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
         sar_scene.write(root / "pass.tif", kinds, seed=7, pixel_size=200.0, corner=(300_000.0, 8_600_000.0))
     )
     found = predict_scene(
-        model, root / "pass.tif", root / "pass", SceneConfig("db"), overlap=0.75, least_valid=0.5
+        model, root / "pass.tif", root / "pass", SceneConfig("db"), overlap=0.75, min_valid=0.5
     )  # fmt: skip
     print(*found.detections, found.seconds, sep="\n")
     with Image.open(found.files["picture"]) as picture:

@@ -2,6 +2,7 @@
 
 from geovision.allsky._keogram import Keogram, Meridian, keogram
 from geovision.allsky._occurrence import Occurrence, occurrence
+from geovision.allsky._predict_archive import predict_archive
 from geovision.allsky.frames import FrameConfig
 
-__all__ = ["FrameConfig", "Keogram", "Meridian", "Occurrence", "keogram", "occurrence"]
+__all__ = ["FrameConfig", "Keogram", "Meridian", "Occurrence", "keogram", "occurrence", "predict_archive"]

@@ -25,9 +25,9 @@ from geovision.inference.table import UNKNOWN, Table, open_table
 from geovision.physics.magnetic import magnetic_local_time
 from geovision.physics.sun_moon import sun_elevation
 
-__all__ = ["EXCLUDED", "By", "Occurrence", "occurrence"]
+__all__ = ["EXCLUDED", "GroupBy", "Occurrence", "occurrence"]
 
-By = Literal["hour", "mlt", "month", "station"]
+GroupBy = Literal["hour", "mlt", "month", "station"]
 
 EXCLUDED = ("unreadable", "dark", "twilight")
 """Frames with one of these flags do not count, unless it is said otherwise."""
@@ -40,9 +40,9 @@ class Occurrence:
     """Shares of the classes in groups of frames.
 
     Attributes:
-        by: What the groups are.
+        group_by: Variable that the frames are grouped by.
         classes, groups: In their order.
-        rows: One for each group and class: the group under the name of `by`, ``label``, ``share`` (0-1)
+        rows: One for each group and class: the group under the name of `group_by`, ``label``, ``share`` (0-1)
             with ``low`` and ``high``, None with fewer than two nights, ``frames`` of the class,
             ``of`` so many in the group, and ``nights`` of the group.
         frames: That count.
@@ -51,7 +51,7 @@ class Occurrence:
         level: Coverage of the intervals.
     """
 
-    by: By
+    group_by: GroupBy
     classes: tuple[str, ...]
     groups: tuple[Any, ...]
     rows: list[dict[str, Any]]
@@ -81,8 +81,8 @@ class Occurrence:
 
 
 def occurrence(
-    folder: str | Path, by: By = "hour", *, sites: Mapping[str, tuple[float, float]] | None = None,
-    exclude: Sequence[str] = EXCLUDED, where: Any = None, resamples: int = 1000, seed: int = 0,
+    folder: str | Path, group_by: GroupBy = "hour", *, sites: Mapping[str, tuple[float, float]] | None = None,
+    exclude: Sequence[str] = EXCLUDED, where: Any = None, n_bootstrap: int = 1000, seed: int = 0,
     level: float = 0.95,
 ) -> Occurrence:  # fmt: skip
     """Share of each class among the frames of a table, in memory that does not grow with it.
@@ -92,47 +92,47 @@ def occurrence(
 
     Args:
         folder: Of a table that `archive` wrote.
-        by: ``"hour"`` of UTC, ``"mlt"`` (hour of magnetic local time by a centred dipole, approximate),
+        group_by: ``"hour"`` of UTC, ``"mlt"`` (hour of magnetic local time by a centred dipole, approximate),
             ``"month"`` of the year, or ``"station"``.
         sites: Latitude and longitude by station, ``""`` for all, beside those of the table.
         exclude: Flags whose frames do not count.
         where: An expression of `pyarrow.dataset` that frames have to meet.
-        resamples: Draws of nights.
-        seed: Of the draws.
-        level: Coverage of the intervals, 0-1.
+        n_bootstrap: Number of bootstrap samples of nights; 0: no intervals. Default: 1000.
+        seed: Seed of the bootstrap. Default: 0.
+        level: Coverage of the intervals, 0 to 1. Default: 0.95.
 
     Raises:
         InputError: No table, or no frame in it that counts.
         OptionError: A flag or group that does not exist; magnetic local time without a site.
     """
-    if by not in get_args(By):
-        raise OptionError(f"occurrence by {by!r} is not known; known: {', '.join(get_args(By))}")
+    if group_by not in get_args(GroupBy):
+        raise OptionError(f"group_by {group_by!r} is not known; choose {', '.join(get_args(GroupBy))}")
     if strange := [name for name in exclude if name not in FLAGS]:
         raise OptionError(f"no flag {strange[0]!r}; known: {', '.join(FLAGS)}")
     if not 0 < level < 1:
         raise OptionError(f"a level of {level}; it lies between 0 and 1")
     manifest = Table(Path(folder)).manifest()
     sites = {**FrameConfig.restored(manifest["reading"]).sites, **(sites or {})}
-    if by == "mlt" and not sites:
+    if group_by == "mlt" and not sites:
         raise OptionError("magnetic local time needs the sites of the stations; give them")
-    counted = _Counted(by, tuple(manifest["classes"]), sites, tuple(exclude))
+    counted = _Counted(group_by, tuple(manifest["classes"]), sites, tuple(exclude))
     columns = ["time", "station", "label", *exclude]
     for batch in open_table(folder).to_batches(columns=columns, filter=where):
         counted.add(batch)
     if not counted.counts:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in counted.left_out.items())
         raise InputError(f"{folder}: no frame that counts ({reasons or 'none at all'})")
-    return counted.occurrence(resamples, seed, level)
+    return counted.occurrence(n_bootstrap, seed, level)
 
 
 class _Counted:
     """Frames of each class, by group and night."""
 
     def __init__(
-        self, by: By, classes: tuple[str, ...], sites: Mapping[str, tuple[float, float]],
+        self, group_by: GroupBy, classes: tuple[str, ...], sites: Mapping[str, tuple[float, float]],
         exclude: tuple[str, ...],
     ) -> None:  # fmt: skip
-        self._by: By = by
+        self._group_by: GroupBy = group_by
         self._classes, self._sites, self._exclude = classes, sites, exclude
         self.counts: dict[Any, dict[int, np.ndarray]] = {}
         self.left_out: Counter[str] = Counter()
@@ -159,18 +159,18 @@ class _Counted:
         for name, values in flags.items():
             self._leave_out(name, counts, values == 1)
         self._leave_out("without a class", counts, labels < 0)
-        if self._by != "station":
+        if self._group_by != "station":
             self._leave_out("without a time", counts, np.isnat(times))
-        if self._by == "mlt" and site is None:
+        if self._group_by == "mlt" and site is None:
             self._leave_out("without a site", counts, np.ones(len(times), bool))
         for name, values in flags.items():
             if number := int((counts & (values < 0)).sum()):
                 self.unknown[name] += number
         times, labels = times[counts], labels[counts]
         for group, night, label, number in _distinct(
-            _groups(self._by, times, site), _nights(times, site), labels
+            _groups(self._group_by, times, site), _nights(times, site), labels
         ):
-            key = station if self._by == "station" else group
+            key = station if self._group_by == "station" else group
             nights = self.counts.setdefault(key, {})
             nights.setdefault(night, np.zeros(len(self._classes), np.int64))[label] += number
 
@@ -179,16 +179,16 @@ class _Counted:
             self.left_out[reason] += number
         counts &= ~out
 
-    def occurrence(self, resamples: int, seed: int, level: float) -> Occurrence:
+    def occurrence(self, n_bootstrap: int, seed: int, level: float) -> Occurrence:
         rows: list[dict[str, Any]] = []
         groups = tuple(sorted(self.counts))
         for number, group in enumerate(groups):
             counts = np.stack(list(self.counts[group].values()))
             total = counts.sum(axis=0)
-            low, high = _interval(counts, resamples, (seed, number), level)
+            low, high = _interval(counts, n_bootstrap, (seed, number), level)
             rows += [
                 {
-                    self._by: group, "label": label, "share": float(total[place] / total.sum()),
+                    self._group_by: group, "label": label, "share": float(total[place] / total.sum()),
                     "low": low[place], "high": high[place], "frames": int(total[place]),
                     "of": int(total.sum()), "nights": len(counts),
                 }
@@ -196,7 +196,14 @@ class _Counted:
             ]  # fmt: skip
         frames = sum(row["frames"] for row in rows)
         return Occurrence(
-            self._by, self._classes, groups, rows, frames, dict(self.left_out), dict(self.unknown), level
+            self._group_by,
+            self._classes,
+            groups,
+            rows,
+            frames,
+            dict(self.left_out),
+            dict(self.unknown),
+            level,
         )
 
 
@@ -214,8 +221,8 @@ def _with_sun(twilight: np.ndarray, times: np.ndarray, site: tuple[float, float]
     return twilight
 
 
-def _groups(by: By, times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
-    match by:
+def _groups(group_by: GroupBy, times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
+    match group_by:
         case "hour":
             return times.astype("M8[h]").astype(int) % 24
         case "month":
@@ -242,17 +249,24 @@ def _distinct(*columns: np.ndarray) -> Iterator[tuple[int, ...]]:
 
 
 def _interval(
-    counts: np.ndarray, resamples: int, seed: tuple[int, int], level: float
+    counts: np.ndarray, n_bootstrap: int, seed: tuple[int, int], level: float
 ) -> tuple[list[float | None], list[float | None]]:
-    """Percentiles of the shares in resamples of the nights: ``counts`` is ``(night, class)``."""
+    """Return percentiles of the shares in bootstrap samples of nights.
+
+    Args:
+        counts: Number of frames, shape (night, class).
+        n_bootstrap: Number of bootstrap samples.
+        seed: Seed of the generator.
+        level: Coverage of the intervals, 0 to 1.
+    """
     nights, classes = counts.shape
-    if nights < 2 or not resamples:
+    if nights < 2 or not n_bootstrap:
         return [None] * classes, [None] * classes
     generator = np.random.default_rng(seed)
     shares: list[np.ndarray] = []
     at_once = max(1, _DRAWS_AT_ONCE // nights)
-    for first in range(0, resamples, at_once):
-        size = min(at_once, resamples - first)
+    for first in range(0, n_bootstrap, at_once):
+        size = min(at_once, n_bootstrap - first)
         drawn = generator.multinomial(nights, np.full(nights, 1 / nights), size=size) @ counts
         shares.append(drawn / drawn.sum(axis=1, keepdims=True))
     tail = 100 * (1 - level) / 2

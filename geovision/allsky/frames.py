@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,9 @@ from geovision.readers.allsky import Circle, Frame, Stretch, circle_mask, clock_
 from geovision.readers.images import rgb_counts
 from geovision.spec import ClassTarget
 
-__all__ = ["FLAGS", "FrameConfig", "Row", "batch_size_for", "read_frames", "rows_of_files"]
+__all__ = [
+    "COLUMNS", "FLAGS", "FrameConfig", "FrameRows", "Row", "batch_size_for", "read_frames", "rows_of_files",
+]  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -34,6 +36,11 @@ FLAGS = (
     "clock_jump",
 )
 """Columns that are true where a row should not be relied on; empty where it cannot be known."""
+
+COLUMNS: Mapping[str, str] = {
+    "device": "string", "exposure": "float32", "sun_elevation": "float32", "moon_elevation": "float32",
+}  # fmt: skip
+"""Columns of a table of frames beside those of every archive, and their Arrow types."""
 
 BATCH_PIXELS = 2**18
 """Of the frames of a forward pass together: on one thread, more fall out of the processor's cache, and with
@@ -152,6 +159,55 @@ def rows_of_files(
     batch.answer()
     _mark_sky(rows, reading)
     return rows
+
+
+@dataclass(frozen=True)
+class FrameRows:
+    """Produce the rows of all-sky frames for `geovision.inference.run_archive`.
+
+    Args:
+        reading: Configuration of how frames are read.
+    """
+
+    reading: FrameConfig
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Names and Arrow types of the columns that only frames have."""
+        return COLUMNS
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Names of the boolean columns."""
+        return FLAGS
+
+    def describe(self) -> dict[str, Any]:
+        """Return the configuration for the manifest, see `FrameConfig.restored`."""
+        return asdict(self.reading)
+
+    def try_files(self, paths: Sequence[str]) -> None:
+        """Read the first frame of the first file that can be read.
+
+        Raises:
+            InputError: No file can be read, or a frame does not fit the configuration.
+        """
+        problem = ""
+        for path in paths:
+            try:
+                frame = next(read_frames(path, self.reading.pattern), None)
+            except InputError as error:
+                problem = problem or str(error)
+            else:
+                if frame is not None:
+                    self.reading.picture(frame)
+                    return
+        raise InputError(
+            f"none of {len(paths)} files, spread over the archive, can be read; the first: {problem}"
+        )
+
+    def rows(self, model: GeoModel, paths: Iterable[str], *, batch_size: int, precision: str) -> list[Row]:
+        """Return a row for each frame of some files, see `rows_of_files`."""
+        return rows_of_files(model, paths, self.reading, batch_size=batch_size, precision=precision)
 
 
 def _rows_of_file(path: str, reading: FrameConfig, batch: _Batch) -> list[Row]:

@@ -183,7 +183,7 @@ def occurrence_figure(occurrence: Occurrence) -> Figure:
         _shares(panel, occurrence, own)
         panel.set_title(label, fontsize=10)
         panel.set_ylim(0, min(1.0, 1.1 * top) or 1.0)
-    nights = {row[occurrence.by]: row["nights"] for row in occurrence.rows}
+    nights = {row[occurrence.group_by]: row["nights"] for row in occurrence.rows}
     last = axes[len(occurrence.classes)]
     last.bar([_place(occurrence, group) for group in nights], list(nights.values()), color="#6E6E6E")
     last.set_title("nights", fontsize=10)
@@ -199,7 +199,7 @@ def occurrence_figure(occurrence: Occurrence) -> Figure:
 
 
 def _shares(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str, Any]]) -> None:
-    places = [_place(occurrence, row[occurrence.by]) for row in rows]
+    places = [_place(occurrence, row[occurrence.group_by]) for row in rows]
     axes.bar(places, [row["share"] for row in rows], color=_BLUE, alpha=0.6)
     known = [(place, row) for place, row in zip(places, rows, strict=True) if row["low"] is not None]
     if known:
@@ -214,7 +214,7 @@ def _shares(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str, Any]]) 
 
 def _place(occurrence: Occurrence, group: Any) -> float:
     """Where a group stands on the axis; with magnetic midnight in the middle."""
-    match occurrence.by:
+    match occurrence.group_by:
         case "station":
             return float(occurrence.groups.index(group))
         case "month":
@@ -228,7 +228,7 @@ def _place(occurrence: Occurrence, group: Any) -> float:
 def _group_axis(axes: Axes, occurrence: Occurrence) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelbottom=True)
-    match occurrence.by:
+    match occurrence.group_by:
         case "station":
             axes.set_xticks(range(len(occurrence.groups)), occurrence.groups, rotation=45, ha="right")
         case "month":

@@ -30,6 +30,7 @@ from geovision.cli import (
     hub,
     keogram,
     list_info,
+    occurrence,
     polar_low_samples,
     predict,
     scene,
@@ -51,8 +52,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    list_info, predict, explain, export, hub, serve, archive, keogram, scene, grid, train, calibrate,
-    evaluate, distill, datasets, polar_low_samples, hail, hail_samples, demo, doctor,
+    list_info, predict, explain, export, hub, serve, archive, keogram, occurrence, scene, grid, train,
+    calibrate, evaluate, distill, datasets, polar_low_samples, hail, hail_samples, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

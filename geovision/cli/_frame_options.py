@@ -1,8 +1,9 @@
-"""How frames are read, as it is said on the command line."""
+"""Options of the commands for all-sky frames: how frames are read, and which are selected."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from geovision.errors import OptionError
 
 if TYPE_CHECKING:
     from geovision.allsky import FrameConfig
+    from geovision.allsky._keogram import Chosen
     from geovision.readers.allsky import Circle, Stretch
 
 __all__ = [
-    "ChannelsOption", "CircleOption", "PatternOption", "SiteOption", "StretchOption",
-    "declared", "parse_sites", "surveyed",
+    "PREFIX_HELP", "BeginOption", "ChannelsOption", "CircleOption", "EndOption", "PatternOption",
+    "SiteOption", "StationOption", "StretchOption", "chosen_frames", "declared", "parse_sites", "surveyed",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -62,6 +64,15 @@ SiteOption = Annotated[
         help="Degrees north and east, where the files do not say; STATION=LAT,LON for one. May be repeated.",
     ),
 ]
+
+StationOption = Annotated[str | None, typer.Option(help="Code of the station. Default: all.")]
+BeginOption = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="First time in UTC, such as 2014-03-10T06:00.")
+]
+EndOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End in UTC, not included.")]
+
+PREFIX_HELP = "Path without extension: PREFIX.png and PREFIX.csv are written."
+"""Help text of the option for result files."""
 
 
 def declared(
@@ -123,6 +134,46 @@ def parse_sites(site: Sequence[str] | None) -> dict[str, tuple[float, float]]:
         OptionError: One that cannot be understood.
     """
     return _table("--site", "LAT,LON", site or (), _site)
+
+
+def chosen_frames(
+    station: str | None, device: str | None, date: str | None, begin: str | None, end: str | None
+) -> Chosen:
+    """Return the selection of frames that the options declare.
+
+    Args:
+        station: Code of the station. None: all.
+        device: Code of the camera. None: all.
+        date: Day in UTC, instead of `begin` and `end`.
+        begin: First time in UTC.
+        end: End in UTC, not included.
+
+    Raises:
+        OptionError: A time that cannot be read, or times that exclude each other.
+    """
+    from geovision.allsky._keogram import Chosen
+
+    if date and (begin or end):
+        raise OptionError("--date is a whole day; leave it out, or --from and --to")
+    if date:
+        day = _time("--date", date)
+        return Chosen(station, device, day, day + datetime.timedelta(days=1))
+    first, last = (
+        _time(option, text) if text else None for option, text in (("--from", begin), ("--to", end))
+    )
+    if first and last and first >= last:
+        raise OptionError(f"--from {begin} is not before --to {end}")
+    return Chosen(station, device, first, last)
+
+
+def _time(option: str, text: str) -> datetime.datetime:
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise OptionError(
+            f"{option} {text!r} is no time; give it as 2014-03-10 or 2014-03-10T06:00"
+        ) from error
+    return time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
 
 
 def _table(option: str, form: str, texts: Sequence[str], parse: Callable[[str], Value]) -> dict[str, Value]:

@@ -40,8 +40,8 @@ def decibel_limits(text: str) -> Mapping[str, DecibelLimits]:
     """
     from geovision.physics.backscatter import DecibelLimits
 
-    def limits(value: str) -> DecibelLimits:
+    def db_range(value: str) -> DecibelLimits:
         low, _, high = value.partition(":")
         return DecibelLimits(float(low), float(high))
 
-    return named(text.split(","), "--limits", "CHANNEL=LOW:HIGH,CHANNEL=LOW:HIGH in dB", limits)
+    return named(text.split(","), "--db-range", "CHANNEL=LOW:HIGH,CHANNEL=LOW:HIGH in dB", db_range)

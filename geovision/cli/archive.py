@@ -52,7 +52,7 @@ def archive(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Folders, files, patterns, text files of paths, or fsspec addresses."
+            metavar="INPUT...", help="Folders, files, patterns, text files of paths, or fsspec addresses."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the table; one that is there is gone on with.")],
@@ -64,7 +64,7 @@ def archive(
     site: SiteOption = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes; 0: this one. As many as processors if absent."),
+        typer.Option(min=0, help="Dask worker processes; 0: none. Default: the number of processors."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="tcp://…", help="A Dask scheduler instead of local processes.")
@@ -75,8 +75,8 @@ def archive(
             metavar="AMOUNT", help="That a local process may take, such as 2GiB; no limit if absent."
         ),
     ] = None,
-    files_a_shard: Annotated[
-        int, typer.Option(min=1, help="Files answered and written together: what a kill can cost.")
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Number of files predicted and written together.")
     ] = 128,
     batch_size: Annotated[
         int | None,
@@ -98,7 +98,7 @@ def archive(
     try:
         with _shown() as progress:
             summary = api.predict_archive(
-                opened, source, out, reading=reading, workers=who, files_a_shard=files_a_shard,
+                opened, source, out, reading=reading, workers=who, shard_size=shard_size,
                 batch_size=batch_size, precision=precision.value, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:

@@ -1,30 +1,30 @@
-"""`geovision keogram` and `geovision occurrence`: what an archive shows, at a glance and counted."""
+"""`geovision keogram`: draw slices of the frames of one camera over time."""
 
 from __future__ import annotations
 
-import datetime
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from geovision.cli._frame_options import (
+    PREFIX_HELP,
+    BeginOption,
     CircleOption,
+    EndOption,
     PatternOption,
     SiteOption,
+    StationOption,
     StretchOption,
+    chosen_frames,
     declared,
-    parse_sites,
     surveyed,
 )
-from geovision.cli._output import Format, examples, say, write_rows
+from geovision.cli._output import examples, say
 from geovision.errors import OptionError
-
-if TYPE_CHECKING:
-    from geovision.allsky._keogram import Chosen
 
 __all__ = ["register"]
 
@@ -43,21 +43,6 @@ class Side(enum.StrEnum):
     right = "right"
 
 
-class Group(enum.StrEnum):
-    """What occurrence is told by."""
-
-    hour = "hour"
-    mlt = "mlt"
-    month = "month"
-    station = "station"
-
-
-_OUT = "Path without extension: PREFIX.png and PREFIX.csv are written."
-_STATION = typer.Option(help="Code of the station.")
-_FROM = typer.Option("--from", metavar="TIME", help="UTC, such as 2014-03-10T06:00.")
-_TO = typer.Option("--to", metavar="TIME", help="UTC, not included.")
-
-
 def register(app: typer.Typer) -> None:
     app.command("keogram", epilog=examples(
         "geovision keogram winter --station gill --date 2014-03-10 --out gill-0310",
@@ -65,23 +50,19 @@ def register(app: typer.Typer) -> None:
         "geovision keogram winter --station gill --from 2014-03-10T04:00 --to 2014-03-10T08:00 "
         "--north 12 --meridian magnetic --out substorm",
     ))(keogram)  # fmt: skip
-    app.command("occurrence", epilog=examples(
-        "geovision occurrence winter --by mlt --out winter-mlt",
-        "geovision occurrence winter --by month --station gill --exclude unreadable --exclude moon_up",
-    ))(occurrence)  # fmt: skip
 
 
 def keogram(
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="The folder of a table, or frames as for `archive`."),
+        typer.Argument(metavar="INPUT...", help="Folder of a table, or frames as for `geovision archive`."),
     ],
-    out: Annotated[Path, typer.Option(metavar="PREFIX", help=_OUT)],
-    station: Annotated[str | None, _STATION] = None,
+    out: Annotated[Path, typer.Option(metavar="PREFIX", help=PREFIX_HELP)],
+    station: StationOption = None,
     device: Annotated[str | None, typer.Option(help="Code of the camera.")] = None,
     date: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="One day of UTC.")] = None,
-    begin: Annotated[str | None, _FROM] = None,
-    end: Annotated[str | None, _TO] = None,
+    begin: BeginOption = None,
+    end: EndOption = None,
     north: Annotated[
         float | None,
         typer.Option(
@@ -108,7 +89,7 @@ def keogram(
     from geovision.allsky._keogram import keogram as collect
     from geovision.inference.table import Table
 
-    chosen = _chosen(station, device, date, begin, end)
+    chosen = chosen_frames(station, device, date, begin, end)
     reading = declared(pattern, None, stretch, circle, site)
     of_table = len(source) == 1 and Table(Path(source[0])).begun()
     if of_table and (pattern or stretch or circle):
@@ -127,76 +108,6 @@ def keogram(
     if made.missing:
         say(f"{len(made.missing)} files could not be read, in part or at all")
         raise typer.Exit(1)
-
-
-def occurrence(
-    table: Annotated[Path, typer.Argument(help="Folder that `geovision archive` wrote.")],
-    by: Annotated[Group, typer.Option(help="Groups; mlt is approximate and needs the site.")] = Group.hour,
-    out: Annotated[Path | None, typer.Option(metavar="PREFIX", help=_OUT)] = None,
-    station: Annotated[str | None, _STATION] = None,
-    begin: Annotated[str | None, _FROM] = None,
-    end: Annotated[str | None, _TO] = None,
-    site: SiteOption = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FLAG",
-            help="Frames with this flag do not count; may be repeated. If absent: unreadable, dark and "
-            "twilight.",
-        ),
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the intervals; 0: none.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
-    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
-) -> None:
-    """Tell how often each class occurs: shares of frames, with bootstrap intervals over nights."""
-    from geovision.allsky._occurrence import EXCLUDED
-    from geovision.allsky._occurrence import occurrence as count
-
-    found = count(
-        table, by.value, sites=parse_sites(site), exclude=exclude or EXCLUDED,
-        where=_chosen(station, None, None, begin, end).where(readable=False),
-        resamples=resamples, seed=seed,
-    )  # fmt: skip
-    for reason, number in found.left_out.items():
-        say(f"{number:,} frames left out: {reason}")
-    for flag, number in found.unknown.items():
-        say(f"{number:,} frames count for which {flag} is not known" + _HINTS.get(flag, ""))
-    write_rows(found.rows, list(found.rows[0]), form)
-    if out:
-        png, numbers = found.save(out)
-        say(f"drawn in {png}, the rows are in {numbers}")
-
-
-_HINTS = {"twilight": "; give --site"}
-
-
-def _chosen(
-    station: str | None, device: str | None, date: str | None, begin: str | None, end: str | None
-) -> Chosen:
-    from geovision.allsky._keogram import Chosen
-
-    if date and (begin or end):
-        raise OptionError("--date is a whole day; leave it out, or --from and --to")
-    if date:
-        day = _time("--date", date)
-        return Chosen(station, device, day, day + datetime.timedelta(days=1))
-    first, last = (
-        _time(option, text) if text else None for option, text in (("--from", begin), ("--to", end))
-    )
-    if first and last and first >= last:
-        raise OptionError(f"--from {begin} is not before --to {end}")
-    return Chosen(station, device, first, last)
-
-
-def _time(option: str, text: str) -> datetime.datetime:
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise OptionError(
-            f"{option} {text!r} is no time; give it as 2014-03-10 or 2014-03-10T06:00"
-        ) from error
-    return time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ _COLUMNS = ["picture", "folder", "scene", "latitude", "longitude", "track", "min
 def register(app: typer.Typer) -> None:
     app.command("polarlow-samples", epilog=examples(
         "geovision polarlow-samples tracks.csv 'scenes/*.tif' --out mine --quantity db "
-        "--limits cross_pol=-36:-14,co_pol=-28:-2",
+        "--db-range cross_pol=-36:-14,co_pol=-28:-2",
         "geovision train polarlow-xception --dataset polar-lows --data mine",
     ))(samples)  # fmt: skip
 
@@ -33,7 +33,7 @@ def samples(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the data set.")],
     quantity: Annotated[Quantity, typer.Option(help="What the numbers of the scenes are; never guessed.")],
-    limits: Annotated[
+    db_range: Annotated[
         str | None,
         typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2."),
     ] = None,
@@ -41,11 +41,14 @@ def samples(
         str | None, typer.Option(help="Numbers of the bands, such as cross_pol=2,co_pol=1; by their names if "
                                       "absent.")
     ] = None,
-    within: Annotated[float, typer.Option(min=0, help="Minutes between a scene and a track.")] = 90,
-    pixel_size: Annotated[float, typer.Option(min=1, help="Metres.")] = 500,
+    max_time_offset: Annotated[
+        float, typer.Option(min=0, help="Maximum time between a scene and a track, in minutes.")
+    ] = 90,
+    pixel_size: Annotated[float, typer.Option(min=1, help="Side of a pixel, in m.")] = 500,
+    extent: Annotated[float, typer.Option(min=1, help="Side of an image, in km.")] = 400,
     split: Annotated[str, typer.Option(help="train or test, for pictures that have a label.")] = "train",
-    least_valid: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction of a picture that has to have data.")
+    min_valid: Annotated[
+        float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image.")
     ] = 0.3,
     form: Annotated[Format, typer.Option("--format", help="How to write the list.")] = Format.table,
 ) -> None:  # fmt: skip
@@ -65,11 +68,12 @@ def samples(
     ]  # fmt: skip
     for scene in opened:
         scene.check()
-    found = list(meetings(opened, points, within=datetime.timedelta(minutes=within)))
-    say(f"{len(points)} points and {len(opened)} scenes: {len(found)} meetings within {within:g} minutes")
+    found = list(meetings(opened, points, max_time_offset=datetime.timedelta(minutes=max_time_offset)))
+    near = f"{len(found)} meetings within {max_time_offset:g} minutes"
+    say(f"{len(points)} points and {len(opened)} scenes: {near}")
     written = write_samples(
-        found, out, decibel_limits(limits) if limits else None, split=split, pixel_size=pixel_size,
-        least_valid=least_valid,
+        found, out, decibel_limits(db_range) if db_range else None, split=split, pixel_size=pixel_size,
+        extent=extent, min_valid=min_valid,
     )  # fmt: skip
     write_rows(written, _COLUMNS, form)
     say(f"wrote {len(written)} pictures to {out}; {len(found) - len(written)} had too little data")

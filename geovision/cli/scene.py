@@ -15,6 +15,7 @@ from geovision.cli._model_argument import open_model
 from geovision.cli._output import Format, examples, say, write_rows
 from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
 from geovision.cli.explain import Method
+from geovision.cli.predict import ArithmeticOption, Precision
 
 if TYPE_CHECKING:
     from geovision.sar import SceneSummary
@@ -25,7 +26,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command("scene", epilog=examples(
         "geovision scene runs/polarlow pass.tif --out maps/pass --quantity db "
-        "--limits cross_pol=-36:-14,co_pol=-28:-2",
+        "--db-range cross_pol=-36:-14,co_pol=-28:-2",
         "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
         "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif --explain layercam",
         "geovision scene runs/polarlow S1A_EW_GRDM_1SDH_20200110T050607_….SAFE --out maps/pass",
@@ -35,17 +36,18 @@ def register(app: typer.Typer) -> None:
 def scene(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
     source: Annotated[
-        Path, typer.Argument(help="GeoTIFF of both polarisations, or a Sentinel-1 SAFE folder.", metavar="IN")
+        Path,
+        typer.Argument(help="GeoTIFF of both polarisations, or a Sentinel-1 SAFE folder.", metavar="INPUT"),
     ],
     out: Annotated[Path, typer.Option(help="Folder and first part of the names of the results.")],
     quantity: Annotated[
         Quantity | None, typer.Option(help="What its numbers are; never guessed. A SAFE folder says it.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    limits: Annotated[
+    db_range: Annotated[
         str | None,
-        typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2; those "
-                          "stored with the model if absent."),
+        typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2. "
+                          "Default: those stored with the model."),
     ] = None,
     bands: Annotated[
         str | None,
@@ -65,19 +67,21 @@ def scene(
     overlap: Annotated[
         float, typer.Option(min=0, max=0.95, help="Fraction of a window that its neighbour covers too.")
     ] = 0.5,
-    least_valid: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction of a window that has to have data.")
+    min_valid: Annotated[
+        float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in a window.")
     ] = 0.25,
     threshold: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Least probability of a detection.")
+        float, typer.Option(min=0.01, max=1, help="Minimum probability of a detection.")
     ] = 0.5,
     separation: Annotated[
-        float | None, typer.Option(min=0.001, help="Km between two detections; half a window if absent.")
+        float | None,
+        typer.Option(min=0.001, help="Minimum distance of two detections, in km. Default: half a window."),
     ] = None,
     land: Annotated[Path | None, typer.Option(help="A raster that is not 0 over land.")] = None,
     ice: Annotated[Path | None, typer.Option(help="A raster that is not 0 over sea ice.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows a forward pass.")] = 16,
-    workers: Annotated[int, typer.Option(min=0, help="Dask processes; 0: this one.")] = 0,
+    precision: ArithmeticOption = Precision.auto,
+    workers: Annotated[int, typer.Option(min=0, help="Dask worker processes; 0: none.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
     explain: Annotated[
         Method | None,
@@ -96,7 +100,7 @@ def scene(
 
     declared = SceneConfig(
         None if quantity is None else quantity.value,
-        bands=band_numbers(bands) if bands else None, limits=decibel_limits(limits) if limits else {},
+        bands=band_numbers(bands) if bands else None, db_range=decibel_limits(db_range) if db_range else {},
         nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
     )  # fmt: skip
     masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
@@ -107,8 +111,8 @@ def scene(
 
     with _bars() as progress:
         summary = predict_scene(
-            opened, source, out, declared, overlap=overlap, least_valid=least_valid, threshold=threshold,
-            separation=None if separation is None else separation * 1000, masks=masks, batch_size=batch_size,
+            opened, source, out, declared, overlap=overlap, min_valid=min_valid, threshold=threshold,
+            separation=separation, masks=masks, batch_size=batch_size, precision=precision.value,
             workers=ExecutorConfig(workers, scheduler), progress=progress, why=why if explain else None,
         )  # fmt: skip
     write_rows(_rows(summary), _columns(masks), form)
@@ -123,7 +127,7 @@ def _rows(summary: SceneSummary) -> Iterator[dict[str, Any]]:
     for each in summary.detections:
         yield {
             "longitude": round(each.longitude, 4), "latitude": round(each.latitude, 4),
-            "radius_km": round(each.radius / 1000, 1), "probability": round(each.probability, 4),
+            "radius_km": round(each.radius, 1), "probability": round(each.probability, 4),
             "valid": round(each.valid, 3),
             **{name: None if share is None else round(share, 3) for name, share in each.cover.items()},
         }  # fmt: skip

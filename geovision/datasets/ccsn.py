@@ -58,7 +58,7 @@ class CCSN(ImageDataset):
             "Contrail (Ct) is not a WMO genus; by the WMO a persistent one is Cirrus homogenitus.",
         ),
     )
-    remote: ClassVar[DataverseRecord] = DataverseRecord(
+    downloads: ClassVar[DataverseRecord] = DataverseRecord(
         "https://dataverse.harvard.edu",
         "doi:10.7910/DVN/CADDPD",
         # The second version first; single pictures where a record was uploaded unpacked.

@@ -39,8 +39,8 @@ LABELS = ("neg", "pos")
 UNSORTED = "unsorted"
 """Folder of pictures that nobody has labelled."""
 
-EXTENT = 400_000.0
-"""Side of a picture, metres, as published."""
+EXTENT = 400.0
+"""Side of an image in km, as published."""
 
 _RECORD = "samples.csv"
 
@@ -120,12 +120,17 @@ def _point(line: Mapping[str, str], where: str) -> TrackPoint:
 
 
 def meetings(
-    scenes: Sequence[RadarScene], points: Sequence[TrackPoint], *, within: datetime.timedelta
+    scenes: Sequence[RadarScene], points: Sequence[TrackPoint], *, max_time_offset: datetime.timedelta
 ) -> Iterator[Meeting]:
     """Every scene with every track that has a point near it in time.
 
     Between two points of a track the low is taken to move along the great circle, evenly; before the
     first and after the last it stays where it was.
+
+    Args:
+        scenes: Scenes with a time.
+        points: Points of all tracks.
+        max_time_offset: Maximum time between a scene and the nearest point of a track.
 
     Raises:
         InputError: A scene that does not say when it was taken.
@@ -141,7 +146,7 @@ def meetings(
         for track in tracks.values():
             track = sorted(track, key=lambda point: point.time)
             apart = min(abs(point.time - when) for point in track)
-            if apart <= within:
+            if apart <= max_time_offset:
                 yield Meeting(scene, _at(track, when), apart)
 
 
@@ -175,7 +180,7 @@ def _direction(point: TrackPoint) -> np.ndarray:
 
 
 def cut_out(
-    scene: RadarScene, place: TrackPoint, limits: Mapping[str, DecibelLimits] | None, *,
+    scene: RadarScene, place: TrackPoint, db_range: Mapping[str, DecibelLimits] | None, *,
     pixel_size: float = 500.0, extent: float = EXTENT, crs: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The picture around a place, as a model takes it.
@@ -183,9 +188,9 @@ def cut_out(
     Args:
         scene: With the channels ``("cross_pol", "co_pol")``.
         place: Middle of the picture.
-        limits: See `geovision.readers.sar.write_counts`.
-        pixel_size: Metres.
-        extent: Side of the picture, metres.
+        db_range: See `geovision.readers.sar.write_counts`.
+        pixel_size: Side of a pixel, in m.
+        extent: Side of the image, in km.
         crs: See `geovision.readers.sar.model_grid`.
 
     Returns:
@@ -193,7 +198,7 @@ def cut_out(
     """
     grid = _around(scene, place, pixel_size, extent, crs)
     with tempfile.TemporaryDirectory() as folder:
-        raster = write_counts(scene, grid, limits, Path(folder) / "counts.tif")
+        raster = write_counts(scene, grid, db_range, Path(folder) / "counts.tif")
         return raster.read(0, 0, grid.shape)[0]
 
 
@@ -205,15 +210,15 @@ def _around(
     (x,), (y,) = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1, 1)).points(
         np.array([place.latitude]), np.array([place.longitude]), whole.crs
     )
-    side = round(extent / pixel_size)
+    side = round(1000 * extent / pixel_size)
     left = (round((x - whole.transform[2]) / pixel_size) - side // 2) * pixel_size + whole.transform[2]
     top = (round((y - whole.transform[5]) / pixel_size) + side // 2) * pixel_size + whole.transform[5]
     return Grid(whole.crs, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (side, side))
 
 
 def write_samples(
-    found: Sequence[Meeting], out: str | Path, limits: Mapping[str, DecibelLimits] | None, *,
-    split: str = "train", pixel_size: float = 500.0, extent: float = EXTENT, least_valid: float = 0.3,
+    found: Sequence[Meeting], out: str | Path, db_range: Mapping[str, DecibelLimits] | None, *,
+    split: str = "train", pixel_size: float = 500.0, extent: float = EXTENT, min_valid: float = 0.3,
     crs: str | None = None,
 ) -> list[dict[str, str]]:  # fmt: skip
     """Write a picture of each meeting in the layout of `geovision.datasets.polar_lows`.
@@ -224,15 +229,17 @@ def write_samples(
 
     Args:
         found: See `meetings`.
-        limits: See `cut_out`.
+        db_range: Decibels of the counts 1 and 255, see `cut_out`.
         split: ``"train"`` or ``"test"``.
-        least_valid: Fraction of a picture that has to have data; others are not written.
+        pixel_size: Side of a pixel, in m.
+        extent: Side of an image, in km.
+        min_valid: Minimum fraction of valid pixels; other images are not written.
 
     Returns:
         The lines of ``samples.csv`` that this run wrote.
 
     Raises:
-        OptionError: No such split, or limits that are missing.
+        OptionError: No such split, or a missing `db_range`.
         InputError: A scene that is coarser than the pictures, or damaged.
         StorageError: They could not be written; what stood there stays.
     """
@@ -242,14 +249,16 @@ def write_samples(
     new: list[dict[str, str]] = []
     for meeting in found:
         check_pixels(meeting.scene, pixel_size)
-        counts = cut_out(meeting.scene, meeting.place, limits, pixel_size=pixel_size, extent=extent, crs=crs)
+        counts = cut_out(
+            meeting.scene, meeting.place, db_range, pixel_size=pixel_size, extent=extent, crs=crs
+        )
         seen = float((counts[0] > 0).mean())
-        if seen < least_valid:
+        if seen < min_valid:
             continue
         folder = Path(split) / meeting.place.label if meeting.place.label else Path(UNSORTED)
         picture = folder / _name(meeting)
         write_picture(out / picture, counts, pixel_size)
-        new.append(_line(meeting, picture, seen, limits))
+        new.append(_line(meeting, picture, seen, db_range))
         lines[picture.name] = new[-1]
         _write_record(out / _RECORD, lines)
     return new
@@ -264,7 +273,7 @@ def _name(meeting: Meeting) -> str:
 
 
 def _line(
-    meeting: Meeting, picture: Path, seen: float, limits: Mapping[str, DecibelLimits] | None
+    meeting: Meeting, picture: Path, seen: float, db_range: Mapping[str, DecibelLimits] | None
 ) -> dict[str, str]:
     place = meeting.place
     return {
@@ -272,7 +281,7 @@ def _line(
         "latitude": f"{place.latitude:.4f}", "longitude": f"{place.longitude:.4f}", "track": place.track,
         "minutes_apart": f"{meeting.apart.total_seconds() / 60:.0f}", "with_data": f"{seen:.3f}",
         "quantity": meeting.scene.quantity,
-        "limits": " ".join(f"{name}={own.low:g}:{own.high:g}" for name, own in (limits or {}).items()),
+        "db_range": " ".join(f"{name}={own.low:g}:{own.high:g}" for name, own in (db_range or {}).items()),
     }  # fmt: skip
 
 

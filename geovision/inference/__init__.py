@@ -2,7 +2,7 @@
 
 from geovision.inference._predict_grid import predict_grid
 from geovision.inference._predict_raster import MapSummary, predict_raster
-from geovision.inference.archive import Progress, Summary, predict_archive
+from geovision.inference.archive import Progress, RowProducer, Summary, run_archive
 from geovision.inference.executor import ExecutorConfig
 from geovision.inference.prediction_writer import PredictionWriter
 from geovision.inference.sliding_window import Arrays
@@ -14,10 +14,11 @@ __all__ = [
     "MapSummary",
     "PredictionWriter",
     "Progress",
+    "RowProducer",
     "Summary",
     "open_table",
-    "predict_archive",
     "predict_grid",
     "predict_raster",
     "read_table",
+    "run_archive",
 ]

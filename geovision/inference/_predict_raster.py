@@ -43,7 +43,7 @@ class MapSummary:
 @bounded()
 def predict_raster(
     model: GeoModel, source: Source, out: str | Path, *, size: tuple[int, int] | None = None,
-    overlap: float = 0.5, least_valid: float = 0.25, batch_size: int = 16, precision: str = "auto",
+    overlap: float = 0.5, min_valid: float = 0.25, batch_size: int = 16, precision: str = "auto",
     workers: executor.ExecutorConfig | None = None, progress: Callable[[str, int, int], None] | None = None,
 ) -> MapSummary:  # fmt: skip
     """Ask a model about every window of a map, and write what it says of each place.
@@ -59,7 +59,7 @@ def predict_raster(
         out: Folder and first part of the names of the results.
         size: (height, width) of a window, cells; None: as the model's first input says.
         overlap: Fraction of a window's side that its neighbour covers too, at least.
-        least_valid: Fraction of a window in which any input has data, or it is skipped.
+        min_valid: Minimum fraction of a window with a valid input; other windows are skipped.
         batch_size: Windows a forward pass.
         precision: As for `GeoModel.predict`.
         workers: Who asks the model, local processes or a Dask cluster; None: this process.
@@ -74,7 +74,7 @@ def predict_raster(
     told = progress or (lambda what, done, whole: None)
     out, layers = Path(out).absolute(), layers_of(model.target)
     with scratch_beside(out.parent) as scratch:
-        job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
+        job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, min_valid)
         answers = sliding_window_predict(
             job,
             scratch,
@@ -83,11 +83,11 @@ def predict_raster(
         )
         if not answers.asked.any():
             raise InputError(
-                f"no window of {windows.size[0]} x {windows.size[1]} cells has data in {least_valid:.0%} of "
+                f"no window of {windows.size[0]} x {windows.size[1]} cells has data in {min_valid:.0%} of "
                 f"it, on a map of {source.grid.shape[0]} x {source.grid.shape[1]}"
             )
         maps = merge(
-            answers, source, layers, _about(model, windows, least_valid), scratch,
+            answers, source, layers, _about(model, windows, min_valid), scratch,
             lambda done, whole: told("merging", done, whole),
         )  # fmt: skip
         files = {kind: out.with_name(f"{out.name}_{kind}.tif") for kind in ("answer", "count")}
@@ -112,10 +112,10 @@ def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
     return found
 
 
-def _about(model: GeoModel, windows: Windows, least_valid: float) -> dict[str, Any]:
+def _about(model: GeoModel, windows: Windows, min_valid: float) -> dict[str, Any]:
     """What made the result, so that it can be made again."""
     return {
         "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
         "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
-        "least_valid": least_valid,
+        "min_valid": min_valid,
     }  # fmt: skip

@@ -1,4 +1,8 @@
-"""A model over an archive of frames, however long: a table with a row for each."""
+"""Predict an archive of files of any size and write a table of the predictions.
+
+A `RowProducer` turns files into rows. The engine distributes shards of files over processes, writes the rows
+and continues interrupted runs.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,33 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from geovision import _atomic_io
 from geovision.accelerate.optimized import PRECISIONS, prepare
-from geovision.allsky.frames import FrameConfig, batch_size_for, read_frames, rows_of_files
-from geovision.errors import InputError, OptionError, StorageError, WeightsError
+from geovision.errors import OptionError, StorageError, WeightsError
 from geovision.inference import executor
 from geovision.inference.inventory import ArchiveFile, Source, inventory
 from geovision.inference.shards import Plan, Shard
 from geovision.inference.table import MODEL, Table
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import read, weights_digest
-from geovision.physics.sun_moon import sun_elevation
 from geovision.spec import ClassTarget
 
-__all__ = ["FILES_A_SHARD", "Progress", "Summary", "predict_archive"]
+__all__ = ["SHARD_SIZE", "Progress", "RowProducer", "Summary", "run_archive"]
 
-FILES_A_SHARD = 128
+SHARD_SIZE = 128
+"""Default number of files that are predicted and written together."""
 
 _TRIED = 20
-"""So many files are looked at, at most, for a first frame that can be read."""
+"""Maximum number of sample files that the producer tries to read before the run."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Job:
 
     Args:
         folder: Of the table, with the model in it; on a disk that all workers share.
-        made_with: Digest of model and reading, by which a worker knows the model that it has loaded.
-        reading: How frames are read.
+        made_with: Digest of the manifest; workers reload the model if it changes.
+        producer: Object that turns files into rows.
         batch_size: Frames a forward pass.
         precision: ``"float32"`` or ``"bfloat16"``.
         threads: Of PyTorch, in each worker.
@@ -52,7 +54,7 @@ class Job:
 
     folder: str
     made_with: str
-    reading: FrameConfig
+    producer: RowProducer
     batch_size: int
     precision: str
     threads: int
@@ -112,74 +114,118 @@ class Summary:
     rate: float
 
 
-def predict_archive(
-    model: GeoModel, source: Source, out: str | Path, *,
-    reading: FrameConfig | None = None, workers: executor.ExecutorConfig | None = None,
-    files_a_shard: int = FILES_A_SHARD, batch_size: int | None = None, precision: str = "auto",
-    progress: Callable[[Progress], None] | None = None,
-) -> Summary:  # fmt: skip
-    """Answer for every frame of an archive, and write a table of Parquet by station and date.
+class RowProducer(Protocol):
+    """Turn files into rows of a table. Instances are pickled and sent to the workers.
 
-    Files that are in the table are skipped, so that the same call goes on where an earlier one was
-    stopped, however it was, and picks up what has come in since. Memory does not grow with the archive.
+    Every row has the keys ``path``, ``frame`` (position in the file), ``station`` and ``time`` (UTC or None).
+    The keys ``label``, ``confidence``, ``p_CLASS`` and ``outlier_score`` contain the prediction. The key
+    ``error`` contains the reason why a file could not be read. Further keys are those of `columns`
+    and `flags`.
+    """
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Names of further columns and their Arrow types, such as ``"float32"``."""
+        ...
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Names of the boolean columns that are true where a row is not reliable."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what determines the rows, for the manifest; convertible to JSON."""
+        ...
+
+    def try_files(self, paths: Sequence[str]) -> None:
+        """Read sample files, before work begins and bad settings turn all rows into errors.
+
+        Args:
+            paths: Files spread evenly over the archive.
+
+        Raises:
+            InputError: No file can be read, or the settings do not fit the files.
+        """
+        ...
+
+    def rows(
+        self, model: GeoModel, paths: Iterable[str], *, batch_size: int, precision: str
+    ) -> list[dict[str, Any]]:
+        """Return the rows of some files.
+
+        Args:
+            model: Classifier that predicts.
+            paths: Local paths, or addresses that fsspec supports.
+            batch_size: Number of samples in a forward pass.
+            precision: As for `GeoModel.predict`, ``"auto"`` excluded.
+        """
+        ...
+
+
+def run_archive(
+    model: GeoModel, source: Source, out: str | Path, producer: RowProducer, *,
+    workers: executor.ExecutorConfig | None = None, shard_size: int = SHARD_SIZE, batch_size: int = 16,
+    precision: str = "auto", progress: Callable[[Progress], None] | None = None,
+) -> Summary:  # fmt: skip
+    """Predict every file of an archive and write a Parquet table.
+
+    Files that are in the table are skipped: the same call continues an interrupted run and adds new files.
+    Memory does not grow with the archive.
 
     A script that uses more than its own process has to begin with ``if __name__ == "__main__":``, as
     always where Python starts processes.
 
     Args:
-        model: One that tells classes apart by one picture.
+        model: Classifier.
         source: Folder, pattern, text file of paths, fsspec address, or a list of these.
         out: Folder of the table, on a disk that all workers share. One table has one model and one
-            way of reading.
-        reading: How frames are read.
-        workers: Who does it; None: a process for each processor.
-        files_a_shard: Files that are answered, written and marked together: what a kill can cost.
-        batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
-        precision: As for `GeoModel.predict`; ``"auto"`` in a table that was begun is what it has.
-        progress: Is told after each shard.
+            producer.
+        producer: Object that turns files into rows.
+        workers: Processes or Dask cluster that predict. Default: one process for each processor.
+        shard_size: Number of files that are predicted, written and marked as finished together: the work
+            that an interruption can cost. Default: 128.
+        batch_size: Number of samples in a forward pass. Default: 16.
+        precision: As for `GeoModel.predict`; ``"auto"`` in an existing table is the precision of the table.
+        progress: Function that is called after each shard.
 
     Raises:
-        OptionError: The table was begun otherwise; the model is of another kind; no scheduler.
-        InputError: Nothing at `source`, or frames that need a declaration of how they are read.
-        StorageError: The table cannot be written, or is being written by another process; what is
-            marked as finished stays.
-        MissingExtraError: A library of the extra [scale], or for sites of [sky], is not installed.
+        OptionError: The table has another model or producer; the model is no classifier; no scheduler.
+        InputError: `source` has no files, or the producer does not fit them.
+        StorageError: The table cannot be written, or is being written by another process; finished shards
+            are kept.
+        MissingExtraError: A library of the extra [scale] is not installed.
     """
-    batch_size = batch_size_for(model) if batch_size is None else batch_size
-    _refuse(model, out, precision, files_a_shard, batch_size)
-    reading = reading or FrameConfig()
+    _validate(model, out, precision, shard_size, batch_size)
     workers = workers or executor.ExecutorConfig(executor.cores())
-    if reading.sites:
-        sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # is astropy there?
     folder = Path(out).absolute()
     table = Table(folder)
     with _atomic_io.file_lock(folder / "_lock") as free:
         if not free:
             raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it")
-        manifest = _manifest(model, reading, _precision(model, precision, table))
+        manifest = _manifest(model, producer, _precision(model, precision, table))
         table.agree(manifest)
         files = (file for file in inventory(source) if not _within(file, folder))
         with closing(Plan(files, table.finished())) as plan, _threads_kept():
             if plan.files_to_do():
-                _try(plan, reading)
+                producer.try_files([file.path for file in plan.sample(_TRIED)])
             table.begin(manifest)
             table.sweep()
             _keep(model, folder / MODEL)
             job = Job(
-                str(folder), table.digest(), reading, batch_size, manifest["precision"], workers.threads
+                str(folder), table.digest(), producer, batch_size, manifest["precision"], workers.threads
             )
-            return _run(table, job, plan, workers, files_a_shard, progress or (lambda _: None))
+            return _run(table, job, plan, workers, shard_size, progress or (lambda _: None))
 
 
 def _run(
-    table: Table, job: Job, plan: Plan, workers: executor.ExecutorConfig, files_a_shard: int,
+    table: Table, job: Job, plan: Plan, workers: executor.ExecutorConfig, shard_size: int,
     progress: Callable[[Progress], None],
 ) -> Summary:  # fmt: skip
     state, failed = Progress(files_in_all=plan.files()), {}
     state.files = state.files_in_all - plan.files_to_do()
     begun = time.perf_counter()
     progress(state)
-    for done in executor.run(partial(_shard, job), plan.shards(files_a_shard), workers):
+    for done in executor.run(partial(_shard, job), plan.shards(shard_size), workers):
         state.seconds = time.perf_counter() - begun
         if done.error:
             failed[done.piece.key] = f"{_span(done.piece)}: {done.error}"
@@ -217,15 +263,13 @@ def _keep(model: GeoModel, folder: Path) -> None:
 
 
 def _shard(job: Job, shard: Shard) -> int:
-    """Answer one shard, write it, and say how many rows it has."""
+    """Predict one shard, write its rows, and return their number."""
     if torch.get_num_threads() != job.threads:
         torch.set_num_threads(job.threads)
     model = _model(job.folder, job.made_with)
-    rows = rows_of_files(
-        model, (file.path for file in shard.files), job.reading,
-        batch_size=job.batch_size, precision=job.precision,
-    )  # fmt: skip
-    Table(Path(job.folder)).write(shard, rows, model.target.classes)  # type: ignore[union-attr]
+    paths = (file.path for file in shard.files)
+    rows = job.producer.rows(model, paths, batch_size=job.batch_size, precision=job.precision)
+    Table(Path(job.folder)).write(shard, rows)
     return len(rows)
 
 
@@ -252,45 +296,29 @@ def _threads_kept() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-# --- what is refused ----------------------------------------------------------------------------
+# --- validation ---------------------------------------------------------------------------------
 
 
-def _refuse(model: GeoModel, out: str | Path, precision: str, files_a_shard: int, batch_size: int) -> None:
+def _validate(model: GeoModel, out: str | Path, precision: str, shard_size: int, batch_size: int) -> None:
     if not isinstance(model.target, ClassTarget):
-        raise OptionError(f"{model.spec.name} answers no class; an archive is a table of classes")
-    if len(model.inputs) != 1 or len(model.inputs[0].channels) != 3:
-        raise OptionError(f"{model.spec.name} takes other than one colour picture; an archive holds pictures")
+        raise OptionError(
+            f"{model.spec.name} predicts a {model.target.kind}; the table of an archive needs a classifier"
+        )
     if "://" in str(out):
         raise OptionError(
             f"{out}: a table is written to a folder of a file system; mount it, or copy it later"
         )
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
-    if min(files_a_shard, batch_size) < 1:
-        raise OptionError(f"{files_a_shard} files a shard and {batch_size} frames a batch; 1 is the least")
+    if min(shard_size, batch_size) < 1:
+        raise OptionError(
+            f"shard_size is {shard_size} and batch_size is {batch_size}; both have to be 1 or more"
+        )
 
 
 def _within(file: ArchiveFile, folder: Path) -> bool:
     """Whether a file is of the table itself, which may lie in the archive."""
     return file.path.startswith(f"{folder}/")
-
-
-def _try(plan: Plan, reading: FrameConfig) -> None:
-    """Whether frames can be shown to a model as they are declared, before all become bad rows."""
-    problem = ""
-    files = plan.sample(_TRIED)
-    for file in files:
-        try:
-            frame = next(read_frames(file.path, reading.pattern), None)
-        except InputError as error:
-            problem = problem or str(error)
-        else:
-            if frame is not None:
-                reading.picture(frame)
-                return
-    raise InputError(
-        f"none of {len(files)} files, spread over the archive, can be read; the first: {problem}"
-    )
 
 
 def _precision(model: GeoModel, asked: str, table: Table) -> str:
@@ -300,7 +328,7 @@ def _precision(model: GeoModel, asked: str, table: Table) -> str:
     return str(prepare(model, asked).dtype).removeprefix("torch.")
 
 
-def _manifest(model: GeoModel, reading: FrameConfig, precision: str) -> dict[str, Any]:
+def _manifest(model: GeoModel, producer: RowProducer, precision: str) -> dict[str, Any]:
     """What one table has in common: refused where it is another."""
     return {
         "model": model.spec.name,
@@ -308,6 +336,8 @@ def _manifest(model: GeoModel, reading: FrameConfig, precision: str) -> dict[str
         "inputs": json.loads(json.dumps([dataclasses.asdict(spec) for spec in model.inputs])),
         "classes": list(model.target.classes),  # type: ignore[union-attr]
         "precision": precision,
-        "reading": dataclasses.asdict(reading),
-        "format_version": 1,
+        "columns": dict(producer.columns),
+        "flags": list(producer.flags),
+        "reading": dict(producer.describe()),
+        "format_version": 2,
     }

@@ -15,7 +15,7 @@ __all__ = ["Plan", "Shard"]
 
 @dataclass(frozen=True)
 class Shard:
-    """Files that are answered together: the unit of work, of writing and of going on.
+    """Files that are predicted together: the unit of work, of writing and of going on.
 
     Args:
         key: Names what is written of it.

@@ -134,14 +134,14 @@ class Job:
         windows: Over its grid.
         ask: The model; importable by its name on the workers.
         batch_size: Windows a forward pass.
-        least_valid: Fraction of a window that has to have data, or the window is skipped.
+        min_valid: Minimum fraction of valid cells in a window; other windows are skipped.
     """
 
     source: Source
     windows: Windows
     ask: PredictFn
     batch_size: int = 16
-    least_valid: float = 0.25
+    min_valid: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def answer_run(job: Job, run: Run) -> Answered:
     part = _padded(job.source, windows.tops[run.row], lefts[0], (height, lefts[-1] - lefts[0] + width))
     places = [slice(left - lefts[0], left - lefts[0] + width) for left in lefts]
     seen = part.seen
-    asked = np.array([seen[:, place].mean() >= job.least_valid for place in places])
+    asked = np.array([seen[:, place].mean() >= job.min_valid for place in places])
     wanted = [place for place, wants in zip(places, asked, strict=True) if wants]
     values = []
     for begin in range(0, len(wanted), job.batch_size):

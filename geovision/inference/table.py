@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/archive.json                                   model, preprocessing, classes: one for all parts
+    DIR/archive.json                                   model, preprocessing, classes, columns, flags
     DIR/model/                                         the model itself
     DIR/station=gill/date=2014-03-10/KEY.parquet       rows of one shard
     DIR/_shards/KEY.json                               the shard is whole: its files, parts, bad files,
@@ -96,13 +96,19 @@ class Table:
         """
         path = self.folder / MANIFEST
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
                 f"{self.folder}: no {MANIFEST}; not a folder that `geovision archive` wrote"
             ) from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not readable ({error})") from error
+        if missing := {"classes", "columns", "flags"} - set(manifest):
+            raise InputError(
+                f"{path}: has no {', '.join(sorted(missing))}; "
+                "run `geovision archive` again into another folder"
+            )
+        return manifest
 
     def finished(self) -> Iterator[Shard]:
         """The shards that are whole."""
@@ -151,14 +157,18 @@ class Table:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def write(
-        self, shard: Shard, rows: Sequence[Mapping[str, Any]], classes: Sequence[str]
-    ) -> dict[str, Any]:
-        """Write a shard's rows, whole, and mark it.
+    def write(self, shard: Shard, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Write the rows of a shard and mark the shard as finished.
+
+        Args:
+            shard: Files that the rows belong to.
+            rows: Values by column; a row with an ``error`` marks its file as bad. Columns that the table
+                does not have are ignored, missing ones are null.
 
         Raises:
             StorageError: It could not be written; nothing of it is marked.
         """
+        form = schema(self.manifest())
         parts: dict[str, list[Mapping[str, Any]]] = {}
         for row in rows:
             parts.setdefault(_place(row), []).append(row)
@@ -167,14 +177,14 @@ class Table:
         mark = {
             "key": shard.key, "made_with": self.digest(), "rows": len(rows), "parts": sorted(parts),
             "files": [[file.path, file.size] for file in shard.files],
-            "bad": {row["path"]: row.get("error") for row in rows if row.get("unreadable")},
+            "bad": {row["path"]: row["error"] for row in rows if row.get("error")},
         }  # fmt: skip
         mark_path.unlink(missing_ok=True)
         try:
             for place in set(old) - set(parts):
                 (self.folder / place / name).unlink(missing_ok=True)
             for place, own in parts.items():
-                _atomic_io.write_files(self.folder / place, {name: partial(_write, own, schema(classes))})
+                _atomic_io.write_files(self.folder / place, {name: partial(_write, own, form)})
             _atomic_io.write_text(mark_path, json.dumps(mark, ensure_ascii=False))
         except StorageError:
             for place in parts:  # what readers would take for rows of the table
@@ -191,19 +201,21 @@ def _write(rows: Sequence[Mapping[str, Any]], form: pyarrow.Schema, path: Path) 
     _parquet().write_table(table, path)
 
 
-def schema(classes: Sequence[str]) -> pyarrow.Schema:
-    """Columns of the table; ``station`` and ``date`` are in the folders' names too."""
+def schema(manifest: Mapping[str, Any]) -> pyarrow.Schema:
+    """Return the columns of a table; ``station`` and ``date`` are in the folder names too.
+
+    Args:
+        manifest: Description of the table: its ``classes``, the Arrow types of its further ``columns`` by
+            name, and its ``flags``.
+    """
     import pyarrow as pa
 
-    from geovision.allsky.frames import FLAGS
-
     return pa.schema([
-        ("time", pa.timestamp("us", tz="UTC")), ("device", pa.string()), ("path", pa.string()),
-        ("frame", pa.int32()), ("exposure", pa.float32()), ("label", pa.string()),
-        ("confidence", pa.float32()),
-        *((f"p_{name}", pa.float32()) for name in classes),
-        ("outlier_score", pa.float32()), ("sun_elevation", pa.float32()), ("moon_elevation", pa.float32()),
-        *((flag, pa.bool_()) for flag in FLAGS), ("error", pa.string()),
+        ("time", pa.timestamp("us", tz="UTC")),
+        *((name, pa.type_for_alias(kind)) for name, kind in manifest["columns"].items()),
+        ("path", pa.string()), ("frame", pa.int32()), ("label", pa.string()), ("confidence", pa.float32()),
+        *((f"p_{name}", pa.float32()) for name in manifest["classes"]), ("outlier_score", pa.float32()),
+        *((flag, pa.bool_()) for flag in manifest["flags"]), ("error", pa.string()),
     ])  # fmt: skip
 
 
@@ -220,7 +232,7 @@ def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    form = schema(Table(Path(folder)).manifest()["classes"])
+    form = schema(Table(Path(folder)).manifest())
     parts = [("station", pa.string()), ("date", pa.string())]
     return ds.dataset(
         str(folder), format="parquet", schema=pa.schema([*form, *parts]),

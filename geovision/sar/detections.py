@@ -29,7 +29,7 @@ class Detection:
     Attributes:
         row, column: Centre on the map's grid, cells from its outer corner.
         longitude, latitude: Of the centre, degrees, WGS84.
-        radius: Metres: of a disk as large as the area around that reaches the threshold.
+        radius: Radius of a disk as large as the area around that reaches the threshold, in km.
         probability: The highest of the map there.
         valid: Fraction of that disk that has data.
         cover: Name of a mask to the fraction of the disk that it covers; None: the mask does not reach
@@ -128,7 +128,7 @@ def fractions(
 
 def _disk(detection: Detection, grid: Grid) -> tuple[int, int, NDArray[np.bool_]]:
     """First row and column of the cells around a detection, and which of them lie in its disk."""
-    radius = max(detection.radius / grid.cell[0], 0.5)
+    radius = max(1000 * detection.radius / grid.cell[0], 0.5)
     begin = [max(math.floor(place - radius), 0) for place in (detection.row, detection.column)]
     end = [
         min(math.ceil(place + radius), side)
@@ -187,7 +187,7 @@ def geojson(
             "geometry": {"type": "Point", "coordinates": [round(each.longitude, 5), round(each.latitude, 5)]},
             "properties": {
                 "label": label, "name": name, "probability": round(each.probability, 4),
-                "radius_km": round(each.radius / 1000, 1),
+                "radius_km": round(each.radius, 1),
                 "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
                 "valid_fraction": round(each.valid, 3),
             } | {
@@ -210,13 +210,13 @@ def detections_of(
         maps: Merged predictions of one class.
         source: The raster that was predicted on.
         threshold: Minimum probability, 0 to 1.
-        separation: Minimum distance of two detections, in m.
+        separation: Minimum distance of two detections, in km.
         masks: Name to path of rasters whose covered fraction is reported.
     """
     if len(maps.layers) != 1:
         return []
     found = []
-    cell = maps.grid.cell[0] * maps.factor
+    cell = maps.grid.cell[0] * maps.factor / 1000  # km
     for row, column, radius, probability in peaks(
         maps.reduced, threshold=threshold, separation=separation / cell
     ):

@@ -65,7 +65,7 @@ def draw(
 
 def _circle(axes: Any, detection: Detection, grid: Grid, number: int) -> None:
     around = np.linspace(0, 2 * math.pi, 90)
-    radius = detection.radius / grid.cell[0]
+    radius = 1000 * detection.radius / grid.cell[0]
     x, y = detection.column + radius * np.cos(around), detection.row + radius * np.sin(around)
     axes.plot(x, y, color="cyan", linewidth=1.6)
     axes.plot(detection.column, detection.row, "+", color="cyan", markersize=9)

@@ -67,7 +67,7 @@ class SceneSummary:
 @bounded()
 def predict_scene(
     model: GeoModel, path: str | Path, out: str | Path, declared: SceneConfig, *, overlap: float = 0.5,
-    least_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
+    min_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
     masks: Mapping[str, str | Path] | None = None, batch_size: int = 16, precision: str = "auto",
     workers: executor.ExecutorConfig | None = None, progress: SceneProgress | None = None,
     why: Why | None = None,
@@ -87,9 +87,9 @@ def predict_scene(
         out: Folder and first part of the names of the results.
         declared: What the file does not say.
         overlap: Fraction of a window's side that its neighbour covers too, at least.
-        least_valid: Fraction of a window that has to have data, or it is skipped.
-        threshold: Least probability of a detection.
-        separation: Metres that two detections are apart at least; None: half a window.
+        min_valid: Minimum fraction of valid pixels in a window; other windows are skipped.
+        threshold: Minimum probability of a detection.
+        separation: Minimum distance of two detections, in km. Default: half a window.
         masks: Name to path of rasters, such as ``{"land": "land.tif"}``; the fraction of each detection
             that they cover is stated.
         batch_size: Windows a forward pass.
@@ -100,30 +100,30 @@ def predict_scene(
             ``lambda window: geovision.explain(model, window).plot()``: ``OUT_why_1.png`` and so on.
 
     Raises:
-        OptionError: A model of another kind, options that exclude each other, limits that are missing.
+        OptionError: A model of another kind, options that exclude each other, or a missing `db_range`.
         InputError: A scene that cannot be taken; see its message. Or no window has enough data.
         MissingExtraError: A SAFE folder, without satpy.
         StorageError: The results could not be written; what stood there is untouched.
     """
     source_spec, layers = taken(model)
-    limits = limits_of(model, declared)
+    db_range = limits_of(model, declared)
     masks = dict(masks or {})
     told = progress or (lambda what, done, whole: None)
     clock = _Clock()
     out = Path(out).absolute()
-    with on_map(path, source_spec, declared, limits, told) as (path, declared):
+    with on_map(path, source_spec, declared, db_range, told) as (path, declared):
         given, grid, windows = opened(path, source_spec, declared, overlap)
         for mask in masks.values():
             cover(mask, grid.part(0, 0, (1, 1)), np.ones((1, 1), bool))  # a bad one fails before the work
         with scratch_beside(out.parent) as scratch:
             with storing(scratch):
                 counts = write_counts(
-                    given, grid, limits, scratch / "counts.tif", threads=min(executor.cores(), _READERS),
+                    given, grid, db_range, scratch / "counts.tif", threads=min(executor.cores(), _READERS),
                     progress=lambda done, whole: told("averaging", done, whole),
                 )  # fmt: skip
             clock.lap("averaging")
             source = OneInput(source_spec.name, counts)
-            job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, least_valid)
+            job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, min_valid)
             answers = sliding_window_predict(
                 job,
                 scratch,
@@ -132,12 +132,12 @@ def predict_scene(
             )
             _some(answers, job, given)
             clock.lap("asking")
-            about = _about(model, given, limits, windows, least_valid, threshold)
+            about = _about(model, given, db_range, windows, min_valid, threshold)
             maps = merge(
                 answers, source, layers, about, scratch, lambda done, whole: told("merging", done, whole)
             )
             detections = detections_of(
-                maps, source, threshold, separation or min(windows.size) / 2 * grid.cell[0], masks
+                maps, source, threshold, separation or min(windows.size) / 2 * grid.cell[0] / 1000, masks
             )
             reasons = [
                 why(_around(counts, each, windows)) for each in detections[:_MOST_REASONS]
@@ -157,8 +157,8 @@ def _some(answers: Answers, job: Job, given: RadarScene) -> None:
     wide = [cells * side / 1000 for cells, side in zip(job.windows.size, job.source.grid.cell, strict=True)]
     has = [cells * side / 1000 for cells, side in zip(given.grid.shape, given.grid.ground(), strict=True)]
     raise InputError(
-        f"{given.path}: no window has data in {job.least_valid:.0%} of its {wide[0]:.0f} x {wide[1]:.0f} km; "
-        f"the scene is {has[0]:.3g} x {has[1]:.3g} km. Take a larger scene, or a smaller least valid fraction"
+        f"{given.path}: no window has data in {job.min_valid:.0%} of its {wide[0]:.0f} x {wide[1]:.0f} km; "
+        f"the scene is {has[0]:.3g} x {has[1]:.3g} km. Use a larger scene, or a smaller min_valid"
     )
 
 
@@ -166,18 +166,18 @@ def _some(answers: Answers, job: Job, given: RadarScene) -> None:
 
 
 def _about(
-    model: GeoModel, given: RadarScene, limits: Mapping[str, DecibelLimits] | None, windows: Windows,
-    least_valid: float, threshold: float,
+    model: GeoModel, given: RadarScene, db_range: Mapping[str, DecibelLimits] | None, windows: Windows,
+    min_valid: float, threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     """What made the result, so that it can be made again."""
     return {
         "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
         "scene": Path(given.path).name, "quantity": given.quantity,
         "bands": dict(zip(given.channels, given.bands, strict=True)),
-        "limits_db": {name: [each.low, each.high] for name, each in (limits or {}).items()},
+        "db_range": {name: [each.low, each.high] for name, each in (db_range or {}).items()},
         "time": None if given.time is None else given.time.isoformat(),
         "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
-        "least_valid": least_valid, "threshold": threshold,
+        "min_valid": min_valid, "threshold": threshold,
     }  # fmt: skip
 
 

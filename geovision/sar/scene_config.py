@@ -40,8 +40,7 @@ class SceneConfig:
         quantity: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``; None for a SAFE folder, which
             says it itself.
         bands: Channel to number of its band, from 1; None: by the descriptions in the file.
-        limits: Channel to the decibels of the lowest and the highest count; empty: those that are
-            stored with the model.
+        db_range: Decibels of the counts 1 and 255 by channel. Default: those stored with the model.
         nodata: A value that stands for no data, beside what the file declares.
         time: When the scene was taken, UTC; None: as the file says.
         crs: Projection of the result, in metres; ``"scene"``: the scene's own; None: see
@@ -50,7 +49,7 @@ class SceneConfig:
 
     quantity: str | None = None
     bands: Mapping[str, int] | None = None
-    limits: Mapping[str, DecibelLimits] = field(default_factory=dict)
+    db_range: Mapping[str, DecibelLimits] = field(default_factory=dict)
     nodata: float | None = None
     time: datetime.datetime | None = None
     crs: str | None = None
@@ -58,7 +57,7 @@ class SceneConfig:
 
 @contextmanager
 def on_map(
-    path: str | Path, source: InputSpec, declared: SceneConfig, limits: Mapping[str, DecibelLimits] | None,
+    path: str | Path, source: InputSpec, declared: SceneConfig, db_range: Mapping[str, DecibelLimits] | None,
     told: Callable[[str, int, int], None],
 ) -> Iterator[tuple[Path | str, SceneConfig]]:  # fmt: skip
     """A scene, and what is known of it. A SAFE folder is warped to a GeoTIFF, which is gone in the end."""
@@ -73,7 +72,7 @@ def on_map(
             "leave out --quantity, --bands and --nodata"
         )
     channels = [channel.name for channel in source.channels]
-    check_limits(str(folder), channels, "power", limits)
+    check_limits(str(folder), channels, "power", db_range)
     assert source.pixel_size is not None
     with tempfile.TemporaryDirectory(prefix="geovision-safe-") as beside:
         warped = Path(beside) / folder.name  # messages, titles and the GeoJSON name what was given
@@ -126,12 +125,12 @@ def taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
 def limits_of(model: GeoModel, declared: SceneConfig) -> Mapping[str, DecibelLimits] | None:
     """Declared, or stored with the model; None for counts."""
     stored = {name: DecibelLimits(*pair) for name, pair in model.config.db_range.items()}
-    if stored and declared.limits and dict(declared.limits) != stored:
+    if stored and declared.db_range and dict(declared.db_range) != stored:
         told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
         raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")
     known = {channel.name for channel in model.inputs[0].channels}
-    if strange := [name for name in declared.limits if name not in known]:
+    if strange := [name for name in declared.db_range if name not in known]:
         raise OptionError(f"no channel {strange[0]!r} has limits; the model takes {', '.join(sorted(known))}")
     if declared.quantity == "counts":
-        return dict(declared.limits) or None
-    return dict(declared.limits) or stored or None
+        return dict(declared.db_range) or None
+    return dict(declared.db_range) or stored or None

@@ -20,6 +20,7 @@ import geovision
 from geovision.allsky import FrameConfig
 from geovision.allsky._keogram import Chosen, Keogram, Meridian, keogram
 from geovision.allsky._occurrence import Occurrence, occurrence
+from geovision.allsky.frames import COLUMNS, FLAGS
 from geovision.allsky.plot import keogram_figure, occurrence_figure
 from geovision.errors import InputError, OptionError
 from geovision.inference import ExecutorConfig
@@ -224,10 +225,11 @@ def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
 def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     """A table of these rows, as if a model had answered."""
     own = Table(folder)
-    own.begin({"classes": CLASSES, "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})
+    own.begin({"classes": CLASSES, "columns": COLUMNS, "flags": FLAGS,
+               "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})  # fmt: skip
     known = {"path": "a.jpg", "unreadable": False, "dark": False, "twilight": False}
     whole = [known | {"frame": number} | row for number, row in enumerate(rows)]
-    own.write(Shard("k", ()), whole, CLASSES)
+    own.write(Shard("k", ()), whole)
     return folder
 
 
@@ -243,13 +245,13 @@ def nights(rng: np.random.Generator, number: int = 12) -> Iterator[dict]:
 
 
 def counted(found: Occurrence) -> dict[tuple, tuple[int, int]]:
-    return {(row[found.by], row["label"]): (row["frames"], row["of"]) for row in found.rows}
+    return {(row[found.group_by], row["label"]): (row["frames"], row["of"]) for row in found.rows}
 
 
 @pytest.mark.parametrize("by", ["hour", "mlt", "month", "station"])
 def test_shares_are_those_of_a_count_by_hand(tmp_path: Path, by: str):
     rows = list(nights(np.random.default_rng(1)))
-    found = occurrence(written(tmp_path, rows, SITES), by, resamples=0)
+    found = occurrence(written(tmp_path, rows, SITES), by, n_bootstrap=0)
 
     times = np.array([row["time"] for row in rows], "M8[us]")
     hours = {name: magnetic_local_time(times, *place) for name, place in SITES.items()}
@@ -276,7 +278,7 @@ def test_shares_are_those_of_a_count_by_hand(tmp_path: Path, by: str):
 
 def test_intervals_are_those_of_drawn_nights(tmp_path: Path):
     rows = list(nights(np.random.default_rng(2)))
-    found = occurrence(written(tmp_path, rows, SITES), "station", resamples=4000)
+    found = occurrence(written(tmp_path, rows, SITES), "station", n_bootstrap=4000)
     assert {row["nights"] for row in found.rows} == {12}
     rng = np.random.default_rng(99)
     for row in found.rows:
@@ -350,9 +352,9 @@ def test_an_occurrence_of_nothing_says_why(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"by": "moon"}, "by 'moon' is not known; known: hour, mlt, month, station"),
+        ({"group_by": "moon"}, "group_by 'moon' is not known; choose hour, mlt, month, station"),
         ({"exclude": ["cloudy"]}, "no flag 'cloudy'; known: unreadable"),
-        ({"by": "mlt"}, "needs the sites of the stations"),
+        ({"group_by": "mlt"}, "needs the sites of the stations"),
         ({"level": 95}, "between 0 and 1"),
     ],
 )
@@ -394,7 +396,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     assert len((tmp_path / "kiruna.csv").read_text().splitlines()) == 21
 
     code, rows, messages = ran(
-        capsys, "occurrence", out, "--by", "mlt", "--exclude", "unreadable", "--format", "csv",
+        capsys, "occurrence", out, "--group-by", "mlt", "--exclude", "unreadable", "--format", "csv",
         "--out", tmp_path / "mlt",
     )  # fmt: skip
     assert code == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from geovision.cli import main
-from geovision.datasets.polar_low_collocation import TrackPoint, meetings, read_tracks, write_samples
+from geovision.datasets.polar_low_collocation import TrackPoint, cut_out, meetings, read_tracks, write_samples
 from geovision.datasets.polar_lows import PolarLows
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import OUR_LIMITS
@@ -53,7 +53,7 @@ def tracks(folder: Path, *lines: str, header: str = "time,latitude,longitude,tra
 
 
 def met(scene: RadarScene, *points: TrackPoint, minutes: float = 60):
-    return list(meetings([scene], points, within=datetime.timedelta(minutes=minutes)))
+    return list(meetings([scene], points, max_time_offset=datetime.timedelta(minutes=minutes)))
 
 
 def test_the_low_stands_in_the_middle_of_its_picture(tmp_path: Path):
@@ -67,6 +67,9 @@ def test_the_low_stands_in_the_middle_of_its_picture(tmp_path: Path):
     assert abs(columns.mean() - 99.5) < 1
     # As large as it was: 20 km a side.
     assert 0.85 < len(rows) / 100 < 1.15
+    small = cut_out(found[0].scene, found[0].place, OUR_LIMITS, pixel_size=PIXEL, extent=100)
+    assert small.shape == (2, 50, 50), "100 km"
+    assert np.abs(small.astype(int) - counts[:, 75:125, 75:125]).mean() < 1
 
 
 def test_the_data_set_is_read_by_its_adapter(tmp_path: Path):
@@ -110,7 +113,7 @@ def test_a_track_far_in_time_is_not_met(tmp_path: Path):
 def test_pictures_with_too_little_data_are_not_written(tmp_path: Path):
     corner = GRID.lonlat(0, 0)
     found = met(radar(tmp_path), TrackPoint(WHEN, corner[1], corner[0], label="neg"))
-    assert write_samples(found, tmp_path / "mine", OUR_LIMITS, pixel_size=PIXEL, least_valid=0.5) == []
+    assert write_samples(found, tmp_path / "mine", OUR_LIMITS, pixel_size=PIXEL, min_valid=0.5) == []
 
 
 def test_the_record_of_an_earlier_run_stays(tmp_path: Path):
@@ -123,7 +126,7 @@ def test_the_record_of_an_earlier_run_stays(tmp_path: Path):
     with (out / "samples.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["scene"] for line in lines] == [Path(scene.path).name for scene in (first, second)]
-    assert lines[0]["limits"] == "cross_pol=-36:-14 co_pol=-28:-2"
+    assert lines[0]["db_range"] == "cross_pol=-36:-14 co_pol=-28:-2"
 
 
 @pytest.mark.parametrize(
@@ -176,11 +179,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
         main([
             "polarlow-samples", str(path), str(tmp_path / "scenes" / "*.tif"),
             "--out", str(tmp_path / "mine"),
-            "--quantity", "db", "--limits", "cross_pol=-36:-14,co_pol=-28:-2",
-            "--pixel-size", "2000", "--format", "csv",
+            "--quantity", "db", "--db-range", "cross_pol=-36:-14,co_pol=-28:-2",
+            "--pixel-size", "2000", "--extent", "300", "--max-time-offset", "90", "--min-valid", "0.2",
+            "--format", "csv",
         ])  # fmt: skip
     assert left.value.code == 0
     printed = capsys.readouterr()
     (line,) = csv.DictReader(printed.out.splitlines())
-    assert (tmp_path / "mine" / line["folder"] / line["picture"]).is_file()
+    counts = read_counts(tmp_path / "mine" / line["folder"] / line["picture"], SAR.with_pixel_size(PIXEL))
+    assert counts.shape == (2, 150, 150), "300 km"
     assert "1 meetings within 90 minutes" in printed.err

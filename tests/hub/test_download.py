@@ -367,7 +367,7 @@ def test_a_mirror_with_pinned_files(server, pictures, tmp_path, monkeypatch):
     server.files["/mirror/data/ccsn.zip"] = body
     pinned = RemoteFile("ccsn.zip", "https://example.org/data/ccsn.zip", len(body),
                         f"sha256:{hashlib.sha256(body).hexdigest()}", strip_top=True)  # fmt: skip
-    monkeypatch.setattr(CCSN, "remote", (pinned,))
+    monkeypatch.setattr(CCSN, "downloads", (pinned,))
     download.download("ccsn", tmp_path, server=f"{server.address}/mirror", patience=HASTY)
     assert len(CCSN(tmp_path)) == 22
 

@@ -337,7 +337,7 @@ def test_a_figure_for_a_leaderboard_is_written_as_the_hub_reads_it(hub: Hub, mod
     (entry,) = parse_eval_result_entries(content)
     assert (entry.dataset_id, entry.task_id, entry.value) == ("sky/genera", "default", 0.61234)
     assert "0.58 to 0.65" in entry.notes
-    with pytest.raises(OptionError, match="no figure is called 'mood'; there are macro_f1, top1"):
+    with pytest.raises(OptionError, match="no figure is called 'mood'; there are macro_f1, accuracy"):
         push(model, REPO, STATEMENT, benchmark=Benchmark("sky/genera", "default", "mood"))
 
 

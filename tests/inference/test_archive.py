@@ -128,7 +128,7 @@ def test_grey_frames_are_outside_and_of_no_class_of_colours(model: GeoModel, str
 
 def test_rows_do_not_depend_on_the_batch_or_the_shard(model: GeoModel, streams: Path, tmp_path: Path):
     tables = [
-        run(model, streams, tmp_path / f"{batch}-{files}", batch_size=batch, files_a_shard=files)
+        run(model, streams, tmp_path / f"{batch}-{files}", batch_size=batch, shard_size=files)
         for batch, files in ((1, 1), (3, 2), (64, 100))
     ]
     for table in tables[1:]:
@@ -274,7 +274,7 @@ def test_a_source_without_files_is_told(model: GeoModel, tmp_path: Path, source:
 
 
 def test_models_that_answer_no_class_of_one_picture_are_refused(streams: Path, tmp_path: Path):
-    with pytest.raises(OptionError, match="takes other than one colour picture"):
+    with pytest.raises(OptionError, match="frames are single color images"):
         run(geovision.create("polarlow-xception"), streams, tmp_path / "out")
 
 
@@ -337,16 +337,10 @@ def test_a_list_in_a_list_is_refused(tmp_path: Path):
 def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, own: Path, tmp_path: Path):
     late = own / "fsmi"
     late.rename(tmp_path / "later")
-    first = geovision.predict_archive(
-        model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3
-    )
-    again = geovision.predict_archive(
-        model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3
-    )
+    first = geovision.predict_archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, shard_size=3)
+    again = geovision.predict_archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, shard_size=3)
     (tmp_path / "later").rename(late)
-    last = geovision.predict_archive(
-        model, own, tmp_path / "out", reading=GREY, workers=HERE, files_a_shard=3
-    )
+    last = geovision.predict_archive(model, own, tmp_path / "out", reading=GREY, workers=HERE, shard_size=3)
     assert [(each.frames_now, each.frames) for each in (first, again, last)] == [(20, 20), (0, 20), (20, 40)]
     assert alike(geovision.read_table(tmp_path / "out"), run(model, own, tmp_path / "at once"))
 
@@ -354,25 +348,25 @@ def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, o
 def test_a_narrower_source_or_another_shard_size_loses_nothing(
     model: GeoModel, streams: Path, tmp_path: Path
 ):
-    expected = run(model, streams, tmp_path / "out", files_a_shard=3)
+    expected = run(model, streams, tmp_path / "out", shard_size=3)
     for source, files in ((streams / "gill", 1), (str(streams / "fsmi" / "*0601*"), 2), (streams, 100)):
-        assert run(model, source, tmp_path / "out", files_a_shard=files).equals(expected)
+        assert run(model, source, tmp_path / "out", shard_size=files).equals(expected)
 
 
 def test_what_a_killed_run_left_is_swept_away(model: GeoModel, streams: Path, tmp_path: Path):
     out = tmp_path / "out"
-    expected = run(model, streams, out, files_a_shard=2)
+    expected = run(model, streams, out, shard_size=2)
     (mark, *_) = sorted((out / "_shards").glob("*.json"))
     mark.unlink()  # its rows were written, and nothing vouches for them
     (part,) = out.glob(f"station=*/date=*/{mark.stem}.parquet")
     shutil.copy(part, part.with_name(f"{'0' * 16}.parquet"))  # of a run with other shards
     (part.parent / f".{mark.stem}.parquet.123.part").write_bytes(b"half a file")
-    assert alike(run(model, streams, out, files_a_shard=100), expected)
+    assert alike(run(model, streams, out, shard_size=100), expected)
     assert not list(out.rglob("*.part"))
 
 
 def test_a_part_that_was_removed_is_done_again(model: GeoModel, streams: Path, tmp_path: Path):
-    expected = run(model, streams, tmp_path / "out", files_a_shard=2)
+    expected = run(model, streams, tmp_path / "out", shard_size=2)
     shutil.rmtree(tmp_path / "out" / "station=gill")
     assert geovision.read_table(tmp_path / "out").num_rows == 20
     assert alike(run(model, streams, tmp_path / "out"), expected)
@@ -463,7 +457,7 @@ def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: P
 
 
 def test_marks_name_what_they_were_made_with(model: GeoModel, streams: Path, tmp_path: Path):
-    run(model, streams, tmp_path / "out", files_a_shard=4)
+    run(model, streams, tmp_path / "out", shard_size=4)
     manifest = json.loads((tmp_path / "out" / "archive.json").read_text())
     assert manifest["reading"]["stretches"][""] == {"low": 2000, "high": 12000, "gamma": 1.0}
     marks = [json.loads(path.read_text()) for path in (tmp_path / "out" / "_shards").glob("*.json")]

@@ -59,7 +59,7 @@ def run(
     model_folder: Path, source: Path, out: Path, workers: ExecutorConfig, **options
 ) -> tuple[Summary, pa.Table]:
     summary = geovision.predict_archive(
-        geovision.load(model_folder), source, out, reading=GREY, workers=workers, files_a_shard=1, **options
+        geovision.load(model_folder), source, out, reading=GREY, workers=workers, shard_size=1, **options
     )
     return summary, geovision.read_table(out)
 
@@ -69,7 +69,7 @@ def begun(model_folder: Path, streams: Path, out: Path, workers: int) -> subproc
     program = [sys.executable, "-c", "from geovision.cli import main; main()"]
     command = ["archive", str(model_folder), str(streams), "--out", str(out), *DECLARED]
     return subprocess.Popen(
-        [*program, *command, "--workers", str(workers), "--files-a-shard", "1", "--format", "jsonl"],
+        [*program, *command, "--workers", str(workers), "--shard-size", "1", "--format", "jsonl"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -142,7 +142,7 @@ if __name__ == "__main__":
     memory = str(int(1.3 * psutil.Process().memory_info().rss))
     summary = geovision.predict_archive(
         model, [folder, vast], {str(tmp_path / "out")!r}, reading=GREY,
-        workers=ExecutorConfig(1, memory=memory), files_a_shard=6,
+        workers=ExecutorConfig(1, memory=memory), shard_size=6,
     )
     print(json.dumps(summary.failed))
 """)

@@ -152,7 +152,7 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
 
 def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
     hole = (10, 30, 40, 60)
-    found, count = run(job(as_it_is, source=Field(hole=hole), least_valid=0.0), tmp_path)
+    found, count = run(job(as_it_is, source=Field(hole=hole), min_valid=0.0), tmp_path)
     values, valid = Field(hole=hole).whole()
     np.testing.assert_allclose(found[0][valid], values[valid], rtol=1e-6)
     assert np.isnan(found[0][~valid]).all()
@@ -175,7 +175,7 @@ def test_blocks_do_not_show(tmp_path: Path):
 
 def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path):
     hole = (0, 70, 0, 40)
-    work = job(mean_of_window, source=Field(hole=hole), least_valid=0.5)
+    work = job(mean_of_window, source=Field(hole=hole), min_valid=0.5)
     answers = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
     valid = Field(hole=hole).whole()[1]
     shares = [[valid[t : t + 24, c : c + 32].mean() for c in work.windows.lefts] for t in work.windows.tops]
@@ -189,7 +189,7 @@ def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path)
 
 def test_a_map_smaller_than_a_window_is_one_window_with_nothing_around(tmp_path: Path):
     small = Field(Grid(MAP.crs, MAP.transform, (10, 12)))
-    found, count = run(job(mean_of_window, source=small, least_valid=0.1), tmp_path)
+    found, count = run(job(mean_of_window, source=small, min_valid=0.1), tmp_path)
     assert (count == 1).all()
     np.testing.assert_allclose(found, small.whole()[0].sum() / (24 * 32), rtol=1e-6)
 
@@ -315,7 +315,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
     for workers in (None, ExecutorConfig(1)):
-        found = predict_raster(model, source, tmp_path / "a", workers=workers, least_valid=0.5)
+        found = predict_raster(model, source, tmp_path / "a", workers=workers, min_valid=0.5)
         assert found.skipped > 0
         results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
     for here, there in zip(*results, strict=True):

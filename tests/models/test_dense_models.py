@@ -260,7 +260,7 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
     assert files == {"metrics.json", "metrics.csv", "report.md", "maps.png", "quantiles.png", "spectra.png",
                      "errors.png", "taylor.png"}  # fmt: skip
     assert json.loads((tmp_path / "metrics.json").read_text())["samples"] == len(fields[1])
-    assert "32 samples in 8 units" in report.text()
+    assert "32 samples in 8 groups" in report.text()
 
 
 def test_reports_of_masks(detector: GeoModel, masks, tmp_path: Path) -> None:
@@ -328,9 +328,10 @@ def test_tables_of_masks(said_and_seen) -> None:
 
 
 def test_metrics_know_their_kind() -> None:
-    for name, target in (("rmse", HAIL), ("quantile_bias(q=0.99)", HAIL), ("csi", maps.TARGETS["field"]),
+    for name, target in (("rmse", HAIL), ("quantile_bias(q=0.99)", HAIL),
+                         ("object_pod", maps.TARGETS["field"]),
                          ("ssim(data_range=100)", ClassTarget(("a", "b")))):  # fmt: skip
-        with pytest.raises(NotApplicable, match="scores"):
+        with pytest.raises(NotApplicable, match="is defined for a"):
             create(name, target)
 
 

@@ -98,7 +98,7 @@ def test_counts_are_those_of_the_limits_and_refused_without(tmp_path: Path):
     assert (found[0] == 128).all()
     assert (found[1] == 1).all()
     with pytest.raises(
-        OptionError, match=r"a\.tif: in db, and the model takes counts .* --limits cross_pol=LOW"
+        OptionError, match=r"a\.tif: in db, and the model takes counts .* --db-range cross_pol=LOW"
     ):
         write_counts(scene, grid, None, tmp_path / "c.tif")
 

@@ -267,7 +267,7 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
     model = geovision.create("polarlow-tiny")
     told: list[str] = []
     found = predict_scene(
-        model, wide, tmp_path / "maps" / "a", SceneConfig(limits=OUR_LIMITS), least_valid=0.1,
+        model, wide, tmp_path / "maps" / "a", SceneConfig(db_range=OUR_LIMITS), min_valid=0.1,
         progress=lambda what, done, whole: told.append(what),
     )  # fmt: skip
     assert told[0] == "warping"
@@ -284,7 +284,7 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
     ("options", "line"),
     [(("--quantity", "db"), "leave out --quantity, --bands and --nodata"),
      (("--bands", "cross_pol=1,co_pol=2"), "leave out --quantity, --bands and --nodata"),
-     ((), "--limits cross_pol=LOW:HIGH,co_pol=LOW:HIGH")],
+     ((), "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH")],
 )  # fmt: skip
 def test_what_does_not_go_with_a_folder_is_told_before_the_work(
     tmp_path: Path, options: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]

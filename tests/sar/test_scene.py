@@ -31,7 +31,7 @@ from geovision.sar import SceneConfig, predict_scene
 from geovision.sar.quicklook import graticule
 
 FLAT = {"cross_pol": DecibelLimits(-40, -5), "co_pol": DecibelLimits(-30, 0)}
-DB = SceneConfig("db", limits=FLAT)
+DB = SceneConfig("db", db_range=FLAT)
 PLACE = Affine(800, 0, 300_000, 0, -800, 8_200_000)  # the tiny model has 2 km, and windows of 256 km
 
 
@@ -97,9 +97,36 @@ def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
     assert feature["geometry"]["coordinates"] == pytest.approx([one.longitude, one.latitude], abs=1e-4)
     assert feature["properties"]["time"] == "2020-01-10T05:06:07Z"
     assert feature["properties"]["label"] == "pos"
-    assert text["geovision"]["limits_db"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
+    assert text["geovision"]["db_range"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
     with Image.open(found.files["picture"]) as picture:
         assert picture.size[0] > 500
+
+
+def test_distances_are_in_km(bright: GeoModel, tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch):
+    values = np.maximum(disc((1000, 1250), 500, 350, 56), disc((1000, 1250), 500, 850, 56))  # 400 km apart
+    path = save(tmp_path / "two.tif", values, place=PLACE)
+    found = {
+        separation: predict_scene(
+            bright, path, tmp_path / f"{separation}", DB, overlap=0.75, separation=separation
+        )
+        for separation in (200.0, 600.0)
+    }
+    assert {separation: len(each.detections) for separation, each in found.items()} == {200.0: 2, 600.0: 1}
+    for scene in found.values():
+        features = json.loads(scene.files["detections"].read_text(encoding="utf-8"))["features"]
+        for one, feature in zip(scene.detections, features, strict=True):
+            assert 30 < one.radius < 400
+            assert feature["properties"]["radius_km"] == pytest.approx(one.radius, abs=0.051)
+
+    monkeypatch.setattr("geovision.cli.scene.open_model", lambda model, weights: bright)
+    ranges = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in FLAT.items())
+    code, out, err = command(
+        "bright", path, "--out", tmp_path / "cli", "--quantity", "db", "--db-range", ranges, "--overlap",
+        "0.75", "--separation", "200", "--format", "jsonl",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["radius_km"] for row in rows] == [round(one.radius, 1) for one in found[200.0].detections]
 
 
 def test_maps_are_cogs_on_the_models_pixels(bright: GeoModel, tmp_path: Path):
@@ -149,7 +176,7 @@ def test_decibels_power_and_counts_of_one_scene_answer_alike(tiny: GeoModel, tmp
         sar_scene.write(path, ("front",), seed=4, pixel_size=2000.0, quantity=quantity)
         limits = {} if quantity == "counts" else dict(OUR_LIMITS)
         found = predict_scene(
-            tiny, path, tmp_path / quantity, SceneConfig(quantity, limits=limits, crs="scene")
+            tiny, path, tmp_path / quantity, SceneConfig(quantity, db_range=limits, crs="scene")
         )
         with rasterio.open(found.files["probability"]) as dataset:
             maps.append(dataset.read(1))
@@ -176,7 +203,7 @@ def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_pa
 
 def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
-    declared = SceneConfig("db", limits=dict(OUR_LIMITS))
+    declared = SceneConfig("db", db_range=dict(OUR_LIMITS))
     maps = []
     for number, (batch_size, workers) in enumerate(((16, None), (1, None), (16, ExecutorConfig(1)))):
         found = predict_scene(
@@ -233,8 +260,8 @@ def test_windows_with_little_data_are_skipped(bright: GeoModel, tmp_path: Path):
     values = disc((1000, 1250), 650, 850, 56)
     values[:, :, :625] = np.nan
     path = save(tmp_path / "a.tif", values, place=PLACE)
-    declared = SceneConfig("db", limits=FLAT, crs="scene")
-    found = predict_scene(bright, path, tmp_path / "a", declared, least_valid=0.6)
+    declared = SceneConfig("db", db_range=FLAT, crs="scene")
+    found = predict_scene(bright, path, tmp_path / "a", declared, min_valid=0.6)
     assert 0 < found.skipped < found.windows
     with rasterio.open(found.files["count"]) as dataset:
         count = dataset.read(1)
@@ -251,16 +278,18 @@ def test_limits_are_stored_with_a_model(tmp_path: Path):
     path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
     found = predict_scene(model, path, tmp_path / "a", SceneConfig("db"))
     text = json.loads(found.files["detections"].read_text(encoding="utf-8"))
-    assert text["geovision"]["limits_db"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
+    assert text["geovision"]["db_range"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
     with pytest.raises(
         OptionError, match=r"was made for the limits cross_pol=-40:-5,co_pol=-30:0; leave out"
     ):
-        predict_scene(model, path, tmp_path / "b", SceneConfig("db", limits=dict(OUR_LIMITS)))
+        predict_scene(model, path, tmp_path / "b", SceneConfig("db", db_range=dict(OUR_LIMITS)))
 
 
 def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp_path: Path):
     path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
-    with pytest.raises(OptionError, match=r"whose decibels are not declared .* --limits cross_pol=LOW:HIGH"):
+    with pytest.raises(
+        OptionError, match=r"whose decibels are not declared .* --db-range cross_pol=LOW:HIGH"
+    ):
         predict_scene(tiny, path, tmp_path / "a", SceneConfig("db"))
 
 
@@ -325,7 +354,7 @@ model = geovision.create("polarlow-tiny")
 for limit in sys.argv[2:]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     try:
-        config = SceneConfig("db", limits=dict(OUR_LIMITS))
+        config = SceneConfig("db", db_range=dict(OUR_LIMITS))
         predict_scene(model, folder / "a.tif", folder / "out" / "a", config)
     except StorageError as error:
         print(error)
@@ -345,7 +374,7 @@ except StorageError as error:
 def test_a_full_disk_leaves_what_was_there(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
     found = predict_scene(
-        tiny, tmp_path / "a.tif", tmp_path / "out" / "a", SceneConfig("db", limits=dict(OUR_LIMITS))
+        tiny, tmp_path / "a.tif", tmp_path / "out" / "a", SceneConfig("db", db_range=dict(OUR_LIMITS))
     )
     before = {path: path.read_bytes() for path in found.files.values()}
     # The counts do not fit; the merged map does not.
@@ -413,11 +442,11 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
 @pytest.mark.parametrize(
     ("options", "code", "line"),
     [
-        (("--quantity", "db", "--limits", "co_pol=-2:-28,cross_pol=-36:-14"), 2, "from -2.0 to -28.0 dB are"),
-        (("--quantity", "db", "--limits", "co_pol"), 2, "--limits 'co_pol' is not understood; give CHANNEL"),
-        (("--quantity", "power", "--limits", "cross_pol=-36:-14,co_pol=-28:-2"), 1, "its median is -"),
+        (("--quantity", "db", "--db-range", "co_pol=-2:-28,cross_pol=-36:-14"), 2, "from -2.0 to -28.0 dB"),
+        (("--quantity", "db", "--db-range", "co_pol"), 2, "--db-range 'co_pol' is not understood; give"),
+        (("--quantity", "power", "--db-range", "cross_pol=-36:-14,co_pol=-28:-2"), 1, "its median is -"),
         (("--quantity", "db", "--bands", "co_pol=x"), 2, "--bands 'co_pol=x' is not understood; give CHAN"),
-        (("--quantity", "db"), 2, "--limits cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
+        (("--quantity", "db"), 2, "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
         ((), 2, "--quantity"),
     ],
 )  # fmt: skip

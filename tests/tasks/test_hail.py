@@ -205,7 +205,7 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
     assert left.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert list(told["metrics"]) == list(registry.find_task("hail").metrics)
-    assert any("those that end in per_sample are means over the samples" in note for note in told["notes"])
+    assert any("those with per_sample=True are means over the samples" in note for note in told["notes"])
     said, truth = (
         torch.cat(each).double().numpy()
         for each in zip(*((b.prediction, b.truth) for b in answers(model, HailSamples(root))), strict=True)

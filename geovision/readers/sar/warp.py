@@ -200,7 +200,7 @@ class CountsRaster:
 
 
 def write_counts(
-    scene: RadarScene, grid: Grid, limits: Mapping[str, DecibelLimits] | None, path: Path, *,
+    scene: RadarScene, grid: Grid, db_range: Mapping[str, DecibelLimits] | None, path: Path, *,
     threads: int = 1, progress: Callable[[int, int], None] = lambda done, whole: None,
 ) -> CountsRaster:  # fmt: skip
     """Average a scene to a grid and write its counts.
@@ -208,17 +208,16 @@ def write_counts(
     Args:
         scene: In any quantity.
         grid: See `geovision.readers.sar.map_grid.model_grid`.
-        limits: Decibels of the lowest and the highest count of each channel; None for a scene that is
-            in counts already.
+        db_range: Decibels of the counts 1 and 255 by channel; None for a scene in counts.
         path: Of a GeoTIFF that is not compressed; replaced.
         threads: That read and average tiles at the same time.
         progress: Is told tiles done and tiles in all.
 
     Raises:
-        OptionError: Limits are missing, or given for counts.
+        OptionError: `db_range` is missing, or given for counts.
         UnreadableFileError: The scene is damaged.
     """
-    check_limits(scene.path, scene.channels, scene.quantity, limits)
+    check_limits(scene.path, scene.channels, scene.quantity, db_range)
     rasterio = rasterio_module()
     profile = {
         "driver": "GTiff", "dtype": "uint8", "count": len(scene.channels), "height": grid.shape[0],
@@ -228,7 +227,7 @@ def write_counts(
     }  # fmt: skip
     places = list(tiles(scene, grid))
     with quiet(), rasterio.open(path, "w", **profile) as raster, ThreadPoolExecutor(threads) as pool:
-        found = _in_order(pool, partial(_tile, scene, grid, limits), places, ahead=threads + 2)
+        found = _in_order(pool, partial(_tile, scene, grid, db_range), places, ahead=threads + 2)
         for number, ((row, column, shape), counts) in enumerate(found, 1):
             if counts is not None:
                 raster.write(counts, window=rasterio.windows.Window(column, row, shape[1], shape[0]))
@@ -252,7 +251,7 @@ def _in_order(
 
 
 def check_limits(
-    where: str, channels: Sequence[str], quantity: str, limits: Mapping[str, DecibelLimits] | None
+    where: str, channels: Sequence[str], quantity: str, db_range: Mapping[str, DecibelLimits] | None
 ) -> None:
     """Raise where decibels of counts are needed and not told, or told and not needed.
 
@@ -260,15 +259,15 @@ def check_limits(
         OptionError: With the option that is missing.
     """
     if quantity == "counts":
-        if limits:
+        if db_range:
             raise OptionError(f"{where}: is in counts, and takes no limits in decibels")
         return
-    lacking = [channel for channel in channels if channel not in (limits or {})]
+    lacking = [channel for channel in channels if channel not in (db_range or {})]
     if lacking:
         example = ",".join(f"{channel}=LOW:HIGH" for channel in channels)
         raise OptionError(
             f"{where}: in {quantity}, and the model takes counts of 0 to 255 whose decibels are "
-            f"not declared for {lacking[0]}; say what 1 and 255 are with --limits {example}"
+            f"not declared for {lacking[0]}; say what 1 and 255 are with --db-range {example}"
         )
 
 
@@ -283,7 +282,7 @@ def tiles(scene: RadarScene, grid: Grid) -> Iterator[tuple[int, int, tuple[int, 
 
 
 def _tile(
-    scene: RadarScene, grid: Grid, limits: Mapping[str, DecibelLimits] | None, row: int, column: int,
+    scene: RadarScene, grid: Grid, db_range: Mapping[str, DecibelLimits] | None, row: int, column: int,
     shape: tuple[int, int],
 ) -> NDArray[np.uint8] | None:  # fmt: skip
     """Counts of one tile; None where there is no data."""
@@ -292,10 +291,10 @@ def _tile(
     valid = fraction >= 0.5
     if not valid.any():
         return None
-    if limits is None or scene.quantity == "counts":
+    if db_range is None or scene.quantity == "counts":
         return np.where(valid, np.maximum(np.rint(mean), 1), NO_DATA).astype(np.uint8)
     scaled = [
-        to_counts(decibels(own), limits[name], valid=valid)
+        to_counts(decibels(own), db_range[name], valid=valid)
         for name, own in zip(scene.channels, mean, strict=True)
     ]
     return np.stack(scaled)

@@ -1,0 +1,79 @@
+"""Predict archives of all-sky frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from geovision.allsky.frames import FrameConfig, FrameRows, batch_size_for
+from geovision.errors import OptionError
+from geovision.inference.archive import SHARD_SIZE, Progress, Summary, run_archive
+from geovision.inference.executor import ExecutorConfig
+from geovision.inference.inventory import Source
+from geovision.models.geomodel import GeoModel
+from geovision.physics.sun_moon import sun_elevation
+from geovision.spec import ClassTarget
+
+__all__ = ["predict_archive"]
+
+
+def predict_archive(
+    model: GeoModel, source: Source, out: str | Path, *,
+    reading: FrameConfig | None = None, workers: ExecutorConfig | None = None,
+    shard_size: int = SHARD_SIZE, batch_size: int | None = None, precision: str = "auto",
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:  # fmt: skip
+    """Predict every frame of an archive and write a Parquet table.
+
+    The table is partitioned by station and date, with a row for each frame. Files that are in the table are
+    skipped: the same call continues an interrupted run and adds new files. Memory does not grow with the
+    archive.
+
+    A script that uses more than its own process has to begin with ``if __name__ == "__main__":``, as
+    always where Python starts processes.
+
+    Args:
+        model: Classifier of one color image.
+        source: Folder, pattern, text file of paths, fsspec address, or a list of these.
+        out: Folder of the table, on a disk that all workers share. One table has one model and one
+            `reading`.
+        reading: Configuration of how frames are read. Default: images in color with time and station in
+            the file.
+        workers: Processes or Dask cluster that predict. Default: one process for each processor.
+        shard_size: Number of files that are predicted, written and marked as finished together: the work
+            that an interruption can cost. Default: 128.
+        batch_size: Number of frames in a forward pass. Default: chosen by the size of the model's images.
+        precision: As for `GeoModel.predict`; ``"auto"`` in an existing table is the precision of the table.
+        progress: Function that is called after each shard.
+
+    Raises:
+        OptionError: The table has another model or `reading`; the model is of another kind; no scheduler.
+        InputError: `source` has no files, or frames that need a declaration of how they are read.
+        StorageError: The table cannot be written, or is being written by another process; finished shards
+            are kept.
+        MissingExtraError: A library of the extra [scale], or for sites of [sky], is not installed.
+    """
+    _validate(model)
+    reading = reading or FrameConfig()
+    if reading.sites:
+        sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # fails without astropy
+    return run_archive(
+        model, source, out, FrameRows(reading), workers=workers, shard_size=shard_size,
+        batch_size=batch_size_for(model) if batch_size is None else batch_size, precision=precision,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _validate(model: GeoModel) -> None:
+    if not isinstance(model.target, ClassTarget):
+        raise OptionError(
+            f"{model.spec.name} predicts a {model.target.kind}; the table of an archive needs a classifier"
+        )
+    if len(model.inputs) != 1 or len(model.inputs[0].channels) != 3:
+        channels = ", ".join(channel.name for each in model.inputs for channel in each.channels)
+        raise OptionError(
+            f"{model.spec.name} takes {channels}; frames are single color images. "
+            "Choose a classifier of color images"
+        )

@@ -1,0 +1,86 @@
+"""`geovision occurrence`: count the classes of a table by hour, month or station."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geovision.cli._frame_options import (
+    PREFIX_HELP,
+    BeginOption,
+    EndOption,
+    SiteOption,
+    StationOption,
+    chosen_frames,
+    parse_sites,
+)
+from geovision.cli._output import Format, examples, say, write_rows
+
+__all__ = ["register"]
+
+
+class Group(enum.StrEnum):
+    """Variables that frames are grouped by."""
+
+    hour = "hour"
+    mlt = "mlt"
+    month = "month"
+    station = "station"
+
+
+_HINTS = {"twilight": "; give --site"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("occurrence", epilog=examples(
+        "geovision occurrence winter --group-by mlt --out winter-mlt",
+        "geovision occurrence winter --group-by month --station gill --exclude unreadable --exclude moon_up",
+    ))(occurrence)  # fmt: skip
+
+
+def occurrence(
+    table: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Folder of a table that `geovision archive` wrote.")
+    ],
+    group_by: Annotated[
+        Group,
+        typer.Option(help="Groups; mlt (magnetic local time) is approximate and needs the site."),
+    ] = Group.hour,
+    out: Annotated[Path | None, typer.Option(metavar="PREFIX", help=PREFIX_HELP)] = None,
+    station: StationOption = None,
+    begin: BeginOption = None,
+    end: EndOption = None,
+    site: SiteOption = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FLAG",
+            help="Flag of frames that do not count; may be repeated. Default: unreadable, dark, twilight.",
+        ),
+    ] = None,
+    n_bootstrap: Annotated[
+        int, typer.Option(min=0, help="Number of bootstrap samples; 0: no intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    form: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = Format.table,
+) -> None:
+    """Report the share of frames of each class, with bootstrap intervals over nights."""
+    from geovision.allsky._occurrence import EXCLUDED
+    from geovision.allsky._occurrence import occurrence as count
+
+    found = count(
+        table, group_by.value, sites=parse_sites(site), exclude=exclude or EXCLUDED,
+        where=chosen_frames(station, None, None, begin, end).where(readable=False),
+        n_bootstrap=n_bootstrap, seed=seed,
+    )  # fmt: skip
+    for reason, number in found.left_out.items():
+        say(f"{number:,} frames left out: {reason}")
+    for flag, number in found.unknown.items():
+        say(f"{number:,} frames count for which {flag} is not known" + _HINTS.get(flag, ""))
+    write_rows(found.rows, list(found.rows[0]), form)
+    if out:
+        png, numbers = found.save(out)
+        say(f"drawn in {png}, the rows are in {numbers}")
