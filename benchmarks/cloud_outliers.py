@@ -31,10 +31,9 @@ from geovision import _atomic_io
 from geovision.datasets.image_classification import ImageDataset
 from geovision.evaluation import Predictions, collect
 from geovision.evaluation.ood import auroc
-from geovision.evaluation.provenance import data_digest
 from geovision.heads.ood import FeatureDistance
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import origin
+from geovision.provenance import data_digest, origin
 
 Score = Callable[[Tensor], Tensor]
 """Features to scores, higher meaning stranger."""

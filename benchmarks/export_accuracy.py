@@ -32,7 +32,7 @@ from sklearn.metrics import f1_score
 import geovision
 from geovision.datasets.ccsn import CCSN
 from geovision.evaluation import Predictions
-from geovision.export import calibration_inputs, export
+from geovision.export import calibration_inputs, export_onnx
 from geovision.models.geomodel import GeoModel
 from geovision.onnx_runtime import Model
 from geovision.provenance import origin
@@ -131,8 +131,8 @@ def exported(model: GeoModel, source: str | None) -> tuple[Path, Path]:
     """A model's files in 32 and in 8 bits, made once, and kept as long as this runs."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    exact = export(model, folder / "exact.onnx")
-    return exact, export(model, folder / "small.onnx", calibration=calibration_inputs(model, source))
+    exact = export_onnx(model, folder / "exact.onnx")
+    return exact, export_onnx(model, folder / "small.onnx", calibration=calibration_inputs(model, source))
 
 
 def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float]:

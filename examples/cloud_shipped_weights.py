@@ -21,7 +21,7 @@ import torch
 import geovision
 from geovision.datasets.audit import audit
 from geovision.datasets.ccsn import CCSN
-from geovision.evaluation import Predictions, Report, calibrate, collect, cross_validate
+from geovision.evaluation import Predictions, Report, calibrate_classes, collect, cross_validate
 from geovision.evaluation.ood import fit_outlier_score
 from geovision.models.geomodel import GeoModel
 from geovision.models.model_card import render
@@ -68,7 +68,7 @@ def train_on_all(data: CCSN, backbone_weights: Path, out: Path) -> GeoModel:
 def finish(model: GeoModel, data: CCSN, report: Report, out: Path) -> None:
     """Set temperature and outlier threshold by answers of models that had not seen the photos."""
     folds = [Predictions.load(path) for path in sorted((out / "folds").glob("fold-*/predictions.npz"))]
-    temperature = calibrate(model, Predictions.join(folds))
+    temperature = calibrate_classes(model, Predictions.join(folds))
     fit_outlier_score(model, collect(model, data, features=True).features)
     # New photos lie farther out than those trained on; by how much, a fold tells.
     farther = _farther(out / "folds" / "fold-0", data)

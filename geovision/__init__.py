@@ -22,20 +22,21 @@ _HOMES = {
     "create": "geovision.api",
     "load": "geovision.api",
     "load_dataset": "geovision.api",
+    "info": "geovision.api",
     "train": "geovision.api",
     "distill": "geovision.api",
     "evaluate": "geovision.api",
+    "calibrate": "geovision.api",
+    "cross_validate": "geovision.api",
+    "explain": "geovision.api",
     "predict_archive": "geovision.api",
+    "read_table": "geovision.api",
     "predict_scene": "geovision.sar",
     "predict_raster": "geovision.inference",
     "predict_grid": "geovision.inference",
-    "calibrate": "geovision.evaluation",
     "export_onnx": "geovision.export",
     "push": "geovision.hub.push",
     "pull": "geovision.hub.pull",
-    "read_table": "geovision.api",
-    "explain": "geovision.api",
-    "info": "geovision.api",
     "list_models": "geovision.registry",
     "list_tasks": "geovision.registry",
     "list_datasets": "geovision.registry",
@@ -49,7 +50,9 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from geovision.api import (
+        calibrate,
         create,
+        cross_validate,
         distill,
         evaluate,
         explain,
@@ -61,9 +64,14 @@ if TYPE_CHECKING:
         train,
     )
     from geovision.errors import GeovisionError
+    from geovision.export import export_onnx
     from geovision.heads.prediction import Prediction
+    from geovision.hub.pull import pull
+    from geovision.hub.push import push
+    from geovision.inference import predict_grid, predict_raster
     from geovision.models.geomodel import GeoModel, Output
     from geovision.registry import list_datasets, list_models, list_tasks
+    from geovision.sar import predict_scene
 
 
 def __getattr__(name: str) -> Any:

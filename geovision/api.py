@@ -1,4 +1,4 @@
-"""The public functions: a name in, a model, a data set, a trained model or a report out."""
+"""Public functions: create, load, train, evaluate and explain models by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from geovision import registry
 from geovision.errors import OptionError, WeightsNotAvailable
 from geovision.hub.repo_id import PREFIX
-from geovision.spec import ClassTarget, Grids, ModelSpec, Recipe, resolve
+from geovision.spec import Grids, ModelSpec, Recipe, resolve
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
 
 __all__ = [
+    "calibrate",
     "create",
+    "cross_validate",
     "distill",
     "evaluate",
     "explain",
@@ -95,44 +97,11 @@ def create(
     spec = registry.find_model(name)
     if pretrained is not False:
         return _pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
-    chosen = _classes(spec, num_classes, classes)
-
-    from geovision.models.geomodel import ModelConfig, build_model
-    from geovision.models.timm_backbone import TimmBackbone, known_file, load_backbone_weights
-
-    known = known_file(Path(backbone_weights)) if backbone_weights else None
-    options = ModelConfig(
-        classes=chosen, scalars=tuple(scalars), size=size,
-        drop_rate=spec.drop_rate if drop_rate is None else drop_rate,
-        model_args={**(known.options if known else {}), **(model_args or {})},
-        mean=known.mean if known else (), std=known.std if known else (),
-        pixel_size=pixel_size, db_range={name: (low, high) for name, (low, high) in (db_range or {}).items()},
-        predictors=tuple(predictors), grids=grids, head=head, head_args=dict(head_args or {}),
+    return resolve("geovision.models.factory:create_model")(
+        name, num_classes=num_classes, classes=classes, backbone_weights=backbone_weights, scalars=scalars,
+        size=size, drop_rate=drop_rate, pixel_size=pixel_size, db_range=db_range, predictors=predictors,
+        grids=grids, model_args=model_args, head=head, head_args=head_args,
     )  # fmt: skip
-    model = build_model(spec, registry.find_task(spec.task), options)
-    if backbone_weights:
-        backbone = next((m for m in model.modules() if isinstance(m, TimmBackbone)), None)
-        if backbone is None:
-            raise OptionError(f"{spec.name} has no backbone that takes backbone_weights")
-        load_backbone_weights(backbone, spec.model_args, backbone_weights)
-    return model.eval()
-
-
-def _classes(spec: ModelSpec, num_classes: int | None, classes: Sequence[str] | None) -> tuple[str, ...]:
-    if classes is not None:
-        if num_classes not in (None, len(classes)):
-            raise OptionError(f"num_classes={num_classes} but {len(classes)} classes were named")
-        if len(classes) < 2:
-            raise OptionError(f"a classifier needs two classes or more, got {list(classes)}")
-        return tuple(classes)
-    if num_classes is None:
-        return ()
-    if num_classes < 2:
-        raise OptionError(f"a classifier needs two classes or more, got num_classes={num_classes}")
-    own = registry.find_task(spec.task).target
-    if isinstance(own, ClassTarget) and len(own.classes) == num_classes:
-        return ()
-    return tuple(str(index) for index in range(num_classes))
 
 
 def _pretrained(
@@ -257,9 +226,8 @@ def train(
     Returns:
         The same model, trained, in evaluation mode; `training_record` says how.
     """
-    model.card, model.weight = "", None  # of the weights that were
     return resolve("geovision.training:train")(
-        model, data, validation=validation, recipe=recipe, out=Path(out) if out else None,
+        model, data, validation=validation, recipe=recipe, out=out,
         resume=resume, devices=devices, workers=workers, progress=progress,
     )  # fmt: skip
 
@@ -288,7 +256,7 @@ def distill(
     """
     return resolve("geovision.training:distill")(
         teacher, student, data, share=share, feature_weight=feature_weight, validation=validation,
-        recipe=recipe, out=Path(out) if out else None, resume=resume, devices=devices, workers=workers,
+        recipe=recipe, out=out, resume=resume, devices=devices, workers=workers,
         progress=progress,
     )  # fmt: skip
 
@@ -317,6 +285,67 @@ def evaluate(
     return resolve("geovision.evaluation:evaluate")(
         model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, members=members, progress=progress
     )
+
+
+def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dict[str, float]:
+    """Calibrate the probabilities of a class or mask model on a dataset.
+
+    Args:
+        model: A trained model; its calibration is replaced in place.
+        data: Samples that are neither trained on nor scored, such as the inner part of
+            `GeoDataset.group_split`, adapted to the model with `GeoDataset.adapt_to`.
+        batch_size: Samples per forward pass. Default: 32.
+
+    Returns:
+        ``temperature``, and for masks ``offset``. Both are saved with the model, and its `training_record`
+        describes the samples.
+
+    Raises:
+        InputError: The model has no probabilities, or the samples do not allow a fit.
+        DatasetError: The dataset is empty, or belongs to another task.
+    """
+    return resolve("geovision.evaluation:calibrate")(model, data, batch_size=batch_size)
+
+
+def cross_validate(
+    name: str, data: GeoDataset, *, out: str | Path, folds: int | Sequence[int] = 5,
+    recipe: Recipe | None = None, predictors: Sequence[str] | None = None, bootstrap: int = 1000,
+    seed: int = 0, devices: int | str = "auto", workers: int = 0, progress: bool = True, **options: Any,
+) -> Report:  # fmt: skip
+    """Train a new model for each fold and score the predictions for all samples together.
+
+    Each sample is predicted by a model that was trained without its group. Class probabilities are
+    calibrated; the temperature of a fold is fitted to the predictions of all other folds. Finished folds are
+    read from `out`, so an interrupted run continues. Several processes with the same `out` share the folds.
+
+    Args:
+        name: Name of the model, as for `create`. Its classes, grids and predictors are those of the dataset.
+        data: All samples.
+        out: Folder for trainings and predictions (``fold-N``) and the report (``report``).
+        folds: Number of folds, drawn by group with classes spread evenly; or the fold of each sample.
+            Default: 5.
+        recipe: Recipe of the training. Where it needs validation, a tenth of the training groups is used,
+            never samples of the fold. Default: that of the registry.
+        predictors: Names of additional channels of the first input. Default: all channels of the dataset, or
+            none for a model that uses the first channel only.
+        bootstrap: Number of resamples; 0 gives no intervals. Default: 1000.
+        seed: Seed of folds and resampling. Default: 0.
+        devices: Number of devices, or ``"auto"``. Default: ``"auto"``.
+        workers: Number of processes that load data; 0 loads in this one. Default: 0.
+        progress: Whether to show progress on stderr. Default: True.
+        options: Further keywords of `create`, such as ``backbone_weights``, ``size`` or ``model_args``.
+
+    Returns:
+        The report over all samples, which is also saved.
+
+    Raises:
+        OptionError: `out` contains another cross-validation, or there are fewer than two folds.
+        DatasetError: The dataset has fewer groups than folds.
+    """
+    return resolve("geovision.evaluation:cross_validate")(
+        name, data, out=out, folds=folds, recipe=recipe, predictors=predictors, bootstrap=bootstrap,
+        seed=seed, devices=devices, workers=workers, progress=progress, **options,
+    )  # fmt: skip
 
 
 def predict_archive(

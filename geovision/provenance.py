@@ -1,20 +1,26 @@
-"""The program behind a result: version, commit and command line."""
+"""Provenance of a result: version, commit and command line, and a digest of the data."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import geovision
 
-__all__ = ["commit", "origin"]
+__all__ = ["commit", "data_digest", "origin"]
 
 
 def commit() -> str | None:
-    """The git commit of this geovision, ``-dirty`` with uncommitted changes; None where it does not
-    stand in a repository of its own."""
+    """Return the git commit of this geovision, with ``-dirty`` for uncommitted changes.
+
+    Returns:
+        None for a copy that is not in its own repository.
+    """
     here = Path(geovision.__file__).parent
     # An installed copy may lie inside somebody else's repository, which does not track it.
     if _git(here, "ls-files", "--error-unmatch", "__init__.py") is None:
@@ -33,5 +39,23 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def origin() -> dict[str, str | None]:
-    """Version, commit and command line, as they stand beside a result."""
+    """Return version, commit and command line, to be stored with a result."""
     return {"geovision": geovision.__version__, "commit": commit(), "command": shlex.join(sys.argv)}
+
+
+def data_digest(sources: Sequence[str]) -> str:
+    """Return the sha256 of the names and sizes of the source files of samples.
+
+    Names are relative to the common folder of all files, so the digest is the same on every machine. A source
+    that is not a file counts by its name.
+
+    Args:
+        sources: Paths or names, in the order of the samples.
+    """
+    paths = [Path(source).absolute() for source in sources]
+    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    digest = hashlib.sha256()
+    for path in paths:
+        size = path.stat().st_size if path.is_file() else -1
+        digest.update(f"{path.relative_to(root).as_posix()} {size}\n".encode())
+    return digest.hexdigest()

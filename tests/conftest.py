@@ -114,14 +114,18 @@ def shipped_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export the shipped cloud model once for all workers. Tests do not write to the file."""
     import geovision
     from geovision._atomic_io import file_lock
-    from geovision.export import export
+    from geovision.export import export_onnx
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shipped"
     folder.mkdir(exist_ok=True)
     with file_lock(folder / "lock", wait=True):
         path = folder / "cloud.onnx"
-        return path if path.exists() else export(geovision.create("cloud-mobilenetv2", pretrained=True), path)
+        return (
+            path
+            if path.exists()
+            else export_onnx(geovision.create("cloud-mobilenetv2", pretrained=True), path)
+        )
 
 
 @pytest.fixture(scope="session")

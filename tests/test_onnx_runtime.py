@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 import geovision
 from geovision import onnx_runtime, registry
 from geovision.cli import main
-from geovision.export import export
+from geovision.export import export_onnx
 from geovision.onnx_runtime import InputError, Model, UnreadableError, read_picture
 from geovision.readers.images import read_rgb
 
@@ -164,7 +164,7 @@ def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: Model, tmp
 
 def test_masks_and_measurements_are_inputs_of_their_own(tmp_path: Path):
     whole = tiny(registry.find_model("cloud-tiny"), scalars=("air_temperature",))
-    model = Model(export(whole, tmp_path / "it.onnx"))
+    model = Model(export_onnx(whole, tmp_path / "it.onnx"))
     photo = inputs_of(whole, 1)["image"][0].numpy()
     absent, given = model.read(photo), model.read({"image": photo, "scalars": np.float32([20.0])})
     assert not absent["scalars_valid"].any()

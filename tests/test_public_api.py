@@ -47,6 +47,16 @@ def test_every_public_name_is_there():
     assert set(dir(geovision)) >= set(geovision.__all__)
 
 
+def test_the_functions_for_users_are_at_the_top_level():
+    promised = {
+        "create", "load", "load_dataset", "info", "train", "evaluate", "explain", "distill", "calibrate",
+        "cross_validate", "predict_archive", "predict_scene", "predict_raster", "predict_grid", "export_onnx",
+        "push", "pull",
+    }  # fmt: skip
+    assert promised <= set(geovision.__all__)
+    assert all(callable(getattr(geovision, name)) for name in promised)
+
+
 def test_type_checkers_see_the_names_that_are_imported_late():
     tree = ast.parse(Path(geovision.__file__).read_text(encoding="utf-8"))
     (block,) = (

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.attribution.geometry import Window
-from geovision.attribution.result import Explanation
 from geovision.plots import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from geovision.attribution.result import Explanation
 
 __all__ = ["overlay"]
 

@@ -16,10 +16,12 @@ import typer
 from geovision import __version__
 from geovision.cli import (
     archive,
+    calibrate,
     datasets,
     demo,
     distill,
     doctor,
+    evaluate,
     explain,
     export,
     grid,
@@ -51,7 +53,7 @@ app = typer.Typer(
 )
 for group in (
     list_info, predict, explain, export, hub, serve, archive, keogram, occurrence, scene, grid, train,
-    distill, datasets, polar_low_samples, hail, hail_samples, demo, doctor,
+    calibrate, evaluate, distill, datasets, polar_low_samples, hail, hail_samples, demo, doctor,
 ):  # fmt: skip
     group.register(app)
 

@@ -8,16 +8,10 @@ from typing import Annotated
 import typer
 
 from geovision import api, registry
+from geovision.cli._data_argument import open_training_data, open_validation_data, own_layout
 from geovision.cli._model_argument import open_model
 from geovision.cli._output import examples, say
-from geovision.cli.train import (
-    Precision,
-    _as_taken_by,
-    _hold_back,
-    _own_data,
-    _training_split,
-    choose_recipe,
-)  # fmt: skip
+from geovision.cli.train import Precision
 
 __all__ = ["register"]
 
@@ -64,15 +58,23 @@ def distill(
     Writes checkpoints, logs and the trained model to --out, and prints where the model is.
     """
     spec = registry.find_model(student)
-    chosen = choose_recipe(spec, recipe or "default", epochs, seed, precision, from_scratch=True)
-    taught_by = open_model(teacher, None)
-    dataset = dataset or _own_data(spec.task)
-    samples = api.load_dataset(
-        dataset, data, split=split or _training_split(dataset, spec.task), task=spec.task
+    dataset = dataset or own_layout(spec.task)
+
+    from geovision.training import create_for, hold_back, select_recipe
+
+    chosen = select_recipe(
+        spec, recipe or "default", epochs=epochs, seed=seed, precision=precision.replacement
     )
-    samples = _as_taken_by(taught_by, samples)
-    opened = api.create(student, model_args={"factor": factor} if factor else None, **samples.options())
-    samples, held_back = _hold_back(samples, validation, dataset, data, opened, chosen.seed)
+    taught_by = open_model(teacher, None)
+    samples = open_training_data(dataset, data, split, spec.task).adapt_to(taught_by)
+    opened, samples = create_for(
+        student, samples, predictors=taught_by.config.predictors,
+        model_args={"factor": factor} if factor else None,
+    )  # fmt: skip
+    samples, held_back = hold_back(
+        samples, opened, fraction=validation, seed=chosen.seed,
+        official=lambda: open_validation_data(dataset, data, spec.task),
+    )  # fmt: skip
     folder = out or Path("runs") / f"{opened.spec.name}-distilled"
     say(
         f"{taught_by.spec.name} teaches {opened.spec.name} on {len(samples)} samples, {chosen.epochs} "

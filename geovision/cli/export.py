@@ -70,7 +70,7 @@ def export(
     opened = open_model(model, weights)
 
     from geovision.export import calibration_inputs, lay_runtime
-    from geovision.export import export as write
+    from geovision.export import export_onnx as write
 
     ranges = calibration_inputs(opened, calibration or None) if int8 else None
     if form is Form.web:

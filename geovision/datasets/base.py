@@ -13,16 +13,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from geovision import registry
 from geovision.datasets.downloads import DataverseRecord, RemoteFile
-from geovision.errors import DatasetError
-from geovision.spec import ClassMerging, InputSpec, Target
+from geovision.errors import DatasetError, OptionError
+from geovision.spec import ClassMerging, ClassTarget, InputSpec, Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from geovision.heads.prediction import Prediction
+    from geovision.models.geomodel import GeoModel
 
-__all__ = ["DatasetCard", "GeoDataset", "Sample", "as_taken", "collate"]
+__all__ = ["DatasetCard", "GeoDataset", "Sample", "collate"]
 
 
 class Sample(TypedDict):
@@ -115,9 +117,63 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         """A figure of one sample, with what a model said where that is given."""
 
     def options(self) -> Mapping[str, Any]:
-        """Keywords of `geovision.create` by which a model suits these data: grids, or classes other than the
-        task's."""
+        """Return keywords of `geovision.create` that make a model fit this dataset.
+
+        Classes, where they differ from those of the task; subclasses add grids and predictors.
+        """
+        own = registry.find_task(self.task).target if isinstance(self.target, ClassTarget) else None
+        if isinstance(self.target, ClassTarget) and isinstance(own, ClassTarget):
+            return {} if self.target.classes == own.classes else {"classes": self.target.classes}
         return {}
+
+    def with_predictors(self, names: Sequence[str]) -> Self:
+        """Return the same samples with these additional channels of the first input.
+
+        Args:
+            names: Names of the channels, in this order.
+
+        Raises:
+            OptionError: The dataset has no such channel.
+        """
+        if names:
+            raise OptionError(
+                f"{self.card.name} has no predictor {names[0]!r}, and no others to choose from; "
+                "leave out the predictors"
+            )
+        return self
+
+    def with_size(self, size: tuple[int, int]) -> Self:
+        """Return the same samples at another size, or unchanged where the dataset has only one.
+
+        Args:
+            size: Height and width, in pixels.
+        """
+        return self
+
+    def with_input(self, spec: InputSpec) -> Self:
+        """Return the same samples at the size and pixel size of an input of a model.
+
+        Datasets that cannot be read at several sizes are returned unchanged.
+
+        Args:
+            spec: First input of a model; a size or pixel size of None keeps that of the dataset.
+        """
+        return self
+
+    def adapt_to(self, model: GeoModel) -> Self:
+        """Return the same samples in the form that a model expects.
+
+        Subclasses set what they can vary: image size, pixel size, scalars, predictors and class names. Grids
+        cannot be changed here; create the model with `options` of the dataset.
+
+        Args:
+            model: The model that is trained, evaluated or calibrated with the samples.
+
+        Raises:
+            OptionError: The dataset lacks a predictor of the model.
+            DatasetError: A label is not a class of the model.
+        """
+        return self
 
     @classmethod
     @abc.abstractmethod
@@ -159,17 +215,6 @@ class GeoDataset(Dataset[Sample], abc.ABC):
             self.subset([index for index, back in enumerate(chosen) if not back]),
             self.subset([index for index, back in enumerate(chosen) if back]),
         )
-
-
-def as_taken(data: GeoDataset, given: InputSpec) -> GeoDataset:
-    """The data set at the size and pixel size of a model's first input, where it can be read at several;
-    as it is elsewhere."""
-    taken: Any = data
-    if not hasattr(taken, "input_spec"):
-        return data
-    if given.pixel_size not in (None, taken.input_spec.pixel_size) and hasattr(taken, "with_pixel_size"):
-        taken = taken.with_pixel_size(given.pixel_size)
-    return taken if given.size in (None, taken.input_spec.size) else taken.with_size(given.size)
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:

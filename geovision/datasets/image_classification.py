@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from geovision.datasets.splits import Split
     from geovision.heads.prediction import Prediction
+    from geovision.models.geomodel import GeoModel
 
 __all__ = ["SCALARS", "ImageDataset", "ImageRecord", "image_files"]
 
@@ -271,6 +272,9 @@ class ImageDataset(GeoDataset):
         other._index = self._index[np.asarray(indices, dtype=np.int64)]
         return other
 
+    def with_input(self, spec: InputSpec) -> Self:
+        return self if spec.size in (None, self.input_spec.size) else self.with_size(spec.size)
+
     def with_size(self, size: tuple[int, int]) -> Self:
         """The same photos at another (height, width)."""
         other = copy.copy(self)
@@ -323,6 +327,9 @@ class ImageDataset(GeoDataset):
         other = copy.copy(self)
         other.scalars = tuple(known[name] for name in names)
         return other
+
+    def adapt_to(self, model: GeoModel) -> Self:
+        return self.with_input(model.inputs[0]).with_scalars(model.config.scalars)
 
     # --- pictures ---------------------------------------------------------------------------------
 

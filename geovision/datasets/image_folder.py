@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard
@@ -15,6 +15,9 @@ from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError, InputError, nearest
 from geovision.readers.images import expand
 from geovision.spec import Channel, ClassTarget, resolve
+
+if TYPE_CHECKING:
+    from geovision.models.geomodel import GeoModel
 
 __all__ = ["TABLE", "PhotoFolder"]
 
@@ -90,6 +93,12 @@ class PhotoFolder(ImageDataset):
             there = sorted({record.split for record in self._records if record.split})
             raise DatasetError(f"{self.root}: no {split!r} split; there is {', '.join(there) or 'none'}")
         return indices
+
+    def adapt_to(self, model: GeoModel) -> Self:
+        adapted = super().adapt_to(model)
+        if isinstance(model.target, ClassTarget):
+            return adapted.with_classes(model.target.classes)
+        return adapted
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:

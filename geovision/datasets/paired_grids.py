@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from geovision.heads.prediction import Prediction
+    from geovision.models.geomodel import GeoModel
 
 __all__ = ["INPUT", "GridPairs"]
 
@@ -227,6 +228,9 @@ class GridPairs(GeoDataset):
         other = copy.copy(self)
         other.channels = (first, *names)
         return other
+
+    def adapt_to(self, model: GeoModel) -> Self:
+        return self.with_predictors(model.config.predictors)
 
     def options(self) -> Mapping[str, Any]:
         return {"grids": self.grids, "predictors": self.channels[1:]}

@@ -15,7 +15,7 @@ from geovision.datasets.base import DatasetCard, Sample
 from geovision.datasets.class_folders import split_folder
 from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
 from geovision.errors import DatasetError, OptionError
-from geovision.spec import resolve
+from geovision.spec import InputSpec, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,6 +134,11 @@ class PolarLows(ImageDataset):
         other = copy.copy(self)
         other.input_spec = self.input_spec.with_pixel_size(pixel_size)
         return other
+
+    def with_input(self, spec: InputSpec) -> Self:
+        same = spec.pixel_size in (None, self.input_spec.pixel_size)
+        scaled = self if same or spec.pixel_size is None else self.with_pixel_size(spec.pixel_size)
+        return super(PolarLows, scaled).with_input(spec)
 
     @staticmethod
     def _check_pixel_size(pixel_size: float) -> None:

@@ -19,7 +19,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import geovision
 from geovision import registry
 from geovision._atomic_io import make_folder, write_files
-from geovision.datasets.base import as_taken
 from geovision.demo import page
 from geovision.demo.photos import Answered, ask
 from geovision.errors import GeovisionError, InputError
@@ -112,7 +111,7 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
     with told.step(f"read them with {adapter.__name__}, split by {adapter.card.split_group}"):
         data = geovision.load_dataset(task.dataset, root, size=demo.size)
         model = _fresh(task, data)
-        training, held_back = as_taken(data, model.inputs[0]).group_split(_HELD_BACK, seed=demo.seed)
+        training, held_back = data.adapt_to(model).group_split(_HELD_BACK, seed=demo.seed)
     told.say(f"train {model.spec.name} on {len(training)} samples")
     geovision.train(model, training, recipe=demo.recipe, progress=told.show)
     with told.step(f"score it on {len(held_back)} samples held back"):

@@ -1,4 +1,4 @@
-"""What a model is worth: its answers on a data set, scores with intervals, figures, calibration."""
+"""Evaluation of models: predictions, scores with intervals, figures, calibration, cross-validation."""
 
 from geovision.errors import MissingExtraError
 
@@ -10,8 +10,8 @@ except ImportError as error:
 from geovision.evaluation._evaluate import evaluate
 from geovision.evaluation.calibration import (
     calibrate,
+    calibrate_classes,
     calibrate_mask,
-    calibrate_on,
     fit_platt,
     fit_temperature,
 )
@@ -32,8 +32,8 @@ __all__ = [
     "Report",
     "answers",
     "calibrate",
+    "calibrate_classes",
     "calibrate_mask",
-    "calibrate_on",
     "collect",
     "cross_validate",
     "evaluate",

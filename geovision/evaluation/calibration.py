@@ -16,33 +16,35 @@ from geovision.evaluation.predictions import Predictions, collect
 from geovision.heads.mask import GivenMask
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["LIMITS", "calibrate", "calibrate_mask", "calibrate_on", "fit_platt", "fit_temperature"]
+__all__ = ["LIMITS", "calibrate", "calibrate_classes", "calibrate_mask", "fit_platt", "fit_temperature"]
 
 LIMITS = (0.05, 20.0)
 """What a temperature is held to: logits that separate every sample would take it to 0."""
 
 
-def calibrate_on(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dict[str, float]:
-    """Fit the probabilities of a model of classes or masks to what happened in a data set.
+def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dict[str, float]:
+    """Calibrate the probabilities of a class or mask model on a dataset.
 
     Args:
-        data: Samples that the model was not trained on and is not scored on: the inner part of a split by
-            group, as of `GeoDataset.group_split`.
+        model: A trained model; its calibration is replaced in place.
+        data: Samples that are neither trained on nor scored, such as the inner part of
+            `GeoDataset.group_split`, adapted to the model with `GeoDataset.adapt_to`.
+        batch_size: Samples per forward pass. Default: 32.
 
     Returns:
-        ``temperature``, and of masks ``offset``. They are saved with the model, and what they were fitted to
-        stands in its `training_record`.
+        ``temperature``, and for masks ``offset``. Both are saved with the model, and its `training_record`
+        describes the samples.
 
     Raises:
-        InputError: The model has no probabilities, or none can be fitted to these samples.
-        DatasetError: The data set is empty, or of another task.
+        InputError: The model has no probabilities, or the samples do not allow a fit.
+        DatasetError: The dataset is empty, or belongs to another task.
     """
     if isinstance(model.head, GivenMask):
         found = dict(
             zip(("temperature", "offset"), calibrate_mask(model, data, batch_size=batch_size), strict=True)
         )
     elif hasattr(model.head, "temperature"):
-        found = {"temperature": calibrate(model, collect(model, data, batch_size=batch_size))}
+        found = {"temperature": calibrate_classes(model, collect(model, data, batch_size=batch_size))}
     else:
         raise InputError(f"{model.spec.name} answers with a {model.target.kind}, which has no probability")
     about: dict[str, Any] = {"data": data.card.name, "samples": len(data), "groups": len(set(data.groups))}
@@ -77,8 +79,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return min(max(math.exp(log_temperature.item()), LIMITS[0]), LIMITS[1])
 
 
-def calibrate(model: GeoModel, predictions: Predictions) -> float:
-    """Fit the temperature of a model's head to its own answers, and set it.
+def calibrate_classes(model: GeoModel, predictions: Predictions) -> float:
+    """Fit the temperature of a class model to its own predictions, and set it.
 
     Args:
         predictions: With logits, of samples that the model was not trained on.
@@ -159,7 +161,7 @@ def calibrate_mask(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -
     """
     head = model.head
     if not isinstance(head, GivenMask):
-        raise InputError(f"{model.spec.name}: no model of masks; calibrate() is for classes")
+        raise InputError(f"{model.spec.name}: no model of masks; calibrate_classes() is for classes")
     before = float(head.temperature), float(head.offset)
     head.temperature.fill_(1.0)
     head.offset.fill_(0.0)

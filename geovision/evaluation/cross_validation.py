@@ -1,11 +1,11 @@
-"""Cross-validation: every sample is judged by a model that saw neither it nor its group."""
+"""Cross-validation: each sample is predicted by a model that was trained without its group."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,84 +13,49 @@ from typing import Any
 import numpy as np
 import torch
 
-from geovision import api, registry
+from geovision import registry
 from geovision._atomic_io import file_lock, write_text
 from geovision.datasets.base import GeoDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.evaluation.calibration import fit_temperature
-from geovision.evaluation.classification import ClassReport, score
+from geovision.evaluation.classification import score
+from geovision.evaluation.dense import ensemble_for, score_dense
+from geovision.evaluation.dense_predictions import Answers, answers
 from geovision.evaluation.predictions import Predictions, collect
-from geovision.evaluation.provenance import data_digest
+from geovision.evaluation.report import Report
 from geovision.metrics import create as create_metric
 from geovision.models.geomodel import GeoModel
+from geovision.models.loading import read
+from geovision.models.serialization import CONFIG
+from geovision.provenance import data_digest
 from geovision.spec import ClassTarget, Recipe
+from geovision.training import create_for, hold_back, needs_validation, train
 
 __all__ = ["calibrated", "cross_validate", "fold_numbers"]
 
-ANSWERS = "predictions.npz"
-_INNER = 0.1
-"""Fraction of the training groups that early stopping looks at, where a recipe asks for it."""
+PREDICTIONS = "predictions.npz"
+"""File with the class probabilities of a fold."""
 
 
 def cross_validate(
     name: str, data: GeoDataset, *, out: str | Path, folds: int | Sequence[int] = 5,
-    recipe: Recipe | None = None, backbone_weights: str | Path | None = None,
-    size: tuple[int, int] | None = None, dropout: float | None = None, bootstrap: int = 1000, seed: int = 0,
-    devices: int | str = "auto", workers: int = 0, progress: bool = True,
-) -> ClassReport:  # fmt: skip
-    """Train a fresh model for each fold, ask it about the samples it did not see, score all answers
-    together.
-
-    Probabilities are calibrated, and no sample has a part in its own calibration: the temperature of
-    a fold is fitted to the answers of all other folds. A fold that is finished is read back from
-    `out`, so that a killed run goes on where it was. Several processes that are given the same `out`
-    share the folds among them: each takes those that no other is at.
-
-    Args:
-        name: Of the model, as for `geovision.create`.
-        data: With its own classes where they are not the task's.
-        out: Folder; each fold's training and answers stand in ``fold-N``, the report in ``report``.
-        folds: How many, drawn by group with classes spread evenly; or the fold of each sample.
-        recipe: Instead of the registry's. Where it stops early, a tenth of the training groups is
-            what it looks at, never the fold's own samples.
-        backbone_weights, size, dropout: As for `geovision.create`.
-        bootstrap: Resamples; 0 gives no intervals.
-        seed: Of the folds and of the resampling.
-        devices, workers, progress: As for `geovision.train`.
-
-    Returns:
-        The report over all samples, also saved.
-
-    Raises:
-        OptionError: `out` holds another cross-validation, or fewer than two folds.
-        DatasetError: The data set cannot be divided so.
-    """
-    out, recipe = Path(out), recipe or _recipe(name)
+    recipe: Recipe | None = None, predictors: Sequence[str] | None = None, bootstrap: int = 1000,
+    seed: int = 0, devices: int | str = "auto", workers: int = 0, progress: bool = True, **options: Any,
+) -> Report:  # fmt: skip
+    """Train a new model for each fold and score all predictions. See `geovision.cross_validate`."""
     fold = fold_numbers(data, folds, seed=seed)
-    numbers = sorted(set(fold.tolist()))
-    facts = _facts(name, data, fold, recipe, backbone_weights, size, dropout)
-    _claim(out, facts)
-
-    def train_and_ask(number: int) -> None:
-        model = _fresh(name, data, recipe, backbone_weights, size, dropout)
-        training, inner = _inner(data.subset(np.flatnonzero(fold != number).tolist()), recipe)
-        folder = out / f"fold-{number}"
-        api.train(
-            model, training, validation=inner, recipe=recipe, out=folder / "training",
-            resume=True, devices=devices, workers=workers, progress=progress,
-        )  # fmt: skip
-        _ask(model, data, fold, number, progress).save(folder / ANSWERS)
-
-    for wait in (False, True):  # first what is free, then what others were at
-        for number in numbers:
-            _once(out / f"fold-{number}", partial(train_and_ask, number), wait=wait)
-    parts = [Predictions.load(out / f"fold-{number}" / ANSWERS) for number in numbers]
-    predictions, temperatures = calibrated(Predictions.join(parts))
-    report = score(
-        predictions, data, facts=facts | {"temperatures": temperatures},
-        notes=_notes(predictions, len(numbers), data, fold), resamples=bootstrap, seed=seed,
+    run = _Run(
+        name, data, Path(out), fold, recipe or _recipe(name), predictors, options,
+        {"devices": devices, "workers": workers, "progress": progress},
     )  # fmt: skip
-    report.save(out / "report")
+    run.claim()
+    done = PREDICTIONS if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"
+    work = run.predict_fold if isinstance(data.target, ClassTarget) else run.train_fold
+    for wait in (False, True):  # first the folds that are free, then those of other processes
+        for number in run.numbers:
+            _once(run.folder(number), done, partial(work, number), wait=wait)
+    report = (_class_report if isinstance(data.target, ClassTarget) else _dense_report)(run, bootstrap, seed)
+    report.save(run.out / "report")
     return report
 
 
@@ -145,13 +110,117 @@ def calibrated(predictions: Predictions) -> tuple[Predictions, dict[int, float]]
     return predictions.at_temperature(scale), found
 
 
-# --- steps --------------------------------------------------------------------------------------
+# --- trainings ------------------------------------------------------------------------------------
 
 
-def _once(folder: Path, work: Callable[[], None], *, wait: bool) -> None:
-    """Do what leaves the answers of one fold, unless they are there or another process is at it."""
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One cross-validation.
+
+    Args:
+        name: Name of the model.
+        data: All samples.
+        out: Folder of the cross-validation.
+        fold: Fold of each sample, int64 ``(sample,)``.
+        recipe: Recipe of each training.
+        predictors: Names of additional channels, see `create_for`.
+        options: Further keywords of `geovision.create`.
+        how: Keywords of `geovision.train` that do not change the result.
+    """
+
+    name: str
+    data: GeoDataset
+    out: Path
+    fold: np.ndarray
+    recipe: Recipe
+    predictors: Sequence[str] | None
+    options: dict[str, Any]
+    how: dict[str, Any]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the folds."""
+        return sorted(set(self.fold.tolist()))
+
+    def folder(self, number: int) -> Path:
+        """Return the folder of a fold."""
+        return self.out / f"fold-{number}"
+
+    def places(self, number: int) -> np.ndarray:
+        """Return the positions of the samples of a fold."""
+        return np.flatnonzero(self.fold == number)
+
+    def model(self, number: int) -> GeoModel:
+        """Read the trained model of a fold."""
+        return read(self.folder(number) / "training" / "model")
+
+    def train_fold(self, number: int) -> tuple[GeoModel, GeoDataset]:
+        """Train the model of a fold; return it with all samples as it expects them."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.seed)
+            model, data = create_for(self.name, self.data, predictors=self.predictors, **self.options)
+        others = data.subset(np.flatnonzero(self.fold != number).tolist())
+        fraction = None if needs_validation(self.recipe) else 0
+        training, validation = hold_back(others, model, fraction=fraction, seed=self.recipe.seed)
+        train(
+            model, training, validation=validation, recipe=self.recipe,
+            out=self.folder(number) / "training", resume=True, **self.how,
+        )  # fmt: skip
+        return model, data
+
+    def predict_fold(self, number: int) -> None:
+        """Train the model of a fold of classes and store its predictions for the fold."""
+        model, data = self.train_fold(number)
+        places = self.places(number)
+        found = collect(model, data.subset(places.tolist()), features=True, progress=self.how["progress"])
+        assert found.positions is not None
+        dataclasses.replace(
+            found, positions=torch.from_numpy(places)[found.positions],
+            folds=torch.full((len(found),), number),
+        ).save(self.folder(number) / PREDICTIONS)  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """Return what identifies this cross-validation, as it is read back from a file."""
+        facts = {
+            "model": self.name,
+            # Reading every sample for its source would take long; groups serve where there are no paths.
+            "sample_digest": data_digest(
+                [str(path) for path in getattr(self.data, "paths", self.data.groups)]
+            ),
+            "fold_digest": hashlib.sha256(self.fold.tobytes()).hexdigest(),
+            "fold_sizes": np.bincount(self.fold).tolist(),
+            "recipe": dataclasses.asdict(self.recipe),
+            "predictors": None if self.predictors is None else list(self.predictors),
+            "options": self.options,
+        }
+        return json.loads(json.dumps(facts, default=_plain))
+
+    def claim(self) -> None:
+        """Write the identity of the cross-validation to its folder, or compare it.
+
+        Raises:
+            OptionError: The folder contains another cross-validation.
+        """
+        path, facts = self.out / "cross_validation.json", self.facts()
+        if not path.is_file():
+            write_text(path, json.dumps(facts, indent=2) + "\n")
+            return
+        known = json.loads(path.read_text(encoding="utf-8"))
+        different = [key for key in facts if known.get(key) != facts[key]]
+        if different:
+            raise OptionError(f"{self.out}: holds another cross-validation, of other {', '.join(different)}; "
+                              "choose another folder")  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of an option as JSON has it."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)  # type: ignore[arg-type]
+
+
+def _once(folder: Path, done: str, work: Callable[[], Any], *, wait: bool) -> None:
+    """Run the work of one fold, unless its result exists or another process is working on it."""
     with file_lock(folder / "_lock", wait=wait) as free:
-        if free and not (folder / ANSWERS).is_file():
+        if free and not (folder / done).is_file():
             work()
 
 
@@ -160,84 +229,54 @@ def _recipe(name: str) -> Recipe:
     return spec.recipe or registry.find_task(spec.task).recipe
 
 
-def _facts(
-    name: str, data: GeoDataset, fold: np.ndarray, recipe: Recipe, backbone_weights: str | Path | None,
-    size: tuple[int, int] | None, dropout: float | None,
-) -> dict[str, Any]:  # fmt: skip
-    """What makes this cross-validation that one, as it comes back from a file."""
-    facts = {
-        "model": name,
-        # Reading every sample for its source would take long; groups do where there are no paths.
-        "sample_digest": data_digest([str(path) for path in getattr(data, "paths", data.groups)]),
-        "fold_digest": hashlib.sha256(fold.tobytes()).hexdigest(),
-        "fold_sizes": np.bincount(fold).tolist(),
-        "recipe": dataclasses.asdict(recipe),
-        "backbone_weights": str(backbone_weights) if backbone_weights else None,
-        "size": size,
-        "dropout": dropout,
-    }
-    return json.loads(json.dumps(facts))
+# --- reports --------------------------------------------------------------------------------------
 
 
-def _claim(out: Path, facts: dict[str, Any]) -> None:
-    """Make the folder this cross-validation's own, or see that it is."""
-    path = out / "cross_validation.json"
-    if not path.is_file():
-        write_text(path, json.dumps(facts, indent=2) + "\n")
-        return
-    known = json.loads(path.read_text(encoding="utf-8"))
-    different = [key for key in facts if known.get(key) != facts[key]]
-    if different:
-        raise OptionError(f"{out}: holds another cross-validation, of other {', '.join(different)}; "
-                          "choose another folder")  # fmt: skip
+def _class_report(run: _Run, bootstrap: int, seed: int) -> Report:
+    parts = [Predictions.load(run.folder(number) / PREDICTIONS) for number in run.numbers]
+    predictions, temperatures = calibrated(Predictions.join(parts))
+    return score(
+        predictions, run.data, facts=run.facts() | {"temperatures": temperatures},
+        notes=_notes(predictions, len(run.numbers), run.data, run.fold), resamples=bootstrap, seed=seed,
+    )  # fmt: skip
 
 
-def _fresh(
-    name: str, data: GeoDataset, recipe: Recipe, backbone_weights: str | Path | None,
-    size: tuple[int, int] | None, dropout: float | None,
-) -> GeoModel:  # fmt: skip
-    own = registry.find_task(data.task).target
-    target = data.target
-    classes = None
-    if isinstance(target, ClassTarget) and isinstance(own, ClassTarget) and target.classes != own.classes:
-        classes = target.classes
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        return api.create(
-            name, classes=classes, backbone_weights=backbone_weights, size=size, drop_rate=dropout
-        )
+def _dense_report(run: _Run, bootstrap: int, seed: int) -> Report:
+    model = run.model(run.numbers[0])
+    data = run.data.adapt_to(model)
+    several = ensemble_for(model, data, seed=seed)
 
+    def batches() -> Iterator[Answers]:
+        for number in run.numbers:
+            part = data.subset(run.places(number).tolist())
+            yield from answers(run.model(number), part, progress=run.how["progress"], several=several)
 
-def _inner(training: GeoDataset, recipe: Recipe) -> tuple[GeoDataset, GeoDataset | None]:
-    """What is trained on, and what early stopping looks at."""
-    if recipe.patience == 0 and recipe.keep == "last":
-        return training, None
-    return training.group_split(_INNER, seed=recipe.seed)
-
-
-def _ask(model: GeoModel, data: GeoDataset, fold: np.ndarray, number: int, progress: bool) -> Predictions:
-    """The answers of a fold's model about the fold, in their places in the whole data set."""
-    places = np.flatnonzero(fold == number)
-    answers = collect(model, data.subset(places.tolist()), features=True, progress=progress)
-    assert answers.positions is not None
-    return dataclasses.replace(
-        answers,
-        positions=torch.from_numpy(places)[answers.positions],
-        folds=torch.full((len(answers),), number),
-    )
+    uncalibrated = "; probabilities as trained" if model.target.kind == "mask" else ""
+    notes = [f"Out of fold, {len(run.numbers)} folds{uncalibrated}.", *_cut_notes(run.data, run.fold)]
+    order = np.concatenate([run.places(number) for number in run.numbers])
+    return score_dense(
+        batches(), model, data.subset(order.tolist()), facts=run.facts(), notes=notes, resamples=bootstrap,
+        seed=seed,
+    )  # fmt: skip
 
 
 def _notes(predictions: Predictions, folds: int, data: GeoDataset, fold: np.ndarray) -> list[str]:
     raw = predictions.at_temperature(1.0)
     metric = create_metric("calibration_error", ClassTarget(predictions.classes))
     before = float(metric(raw.probabilities, raw.labels))
-    notes = [
-        f"Out of fold, {folds} folds; calibrated by the other folds (calibration error before: {before:.3f})."
+    return [
+        f"Out of fold, {folds} folds; calibrated by the other folds "
+        f"(calibration error before: {before:.3f}).",
+        *_cut_notes(data, fold),
     ]
+
+
+def _cut_notes(data: GeoDataset, fold: np.ndarray) -> list[str]:
+    """Return a warning where folds cut groups."""
     places: dict[str, set[int]] = {}
     for group, number in zip(data.groups, fold.tolist(), strict=True):
         places.setdefault(group, set()).add(number)
     if cut := sum(len(numbers) > 1 for numbers in places.values()):
-        notes.append(f"The folds cut {cut} of {len(places)} groups: near-duplicates stand on both sides, "
-                     "and the scores are better than they would be on new data.")  # fmt: skip
-    return notes
+        return [f"The folds cut {cut} of {len(places)} groups: near-duplicates stand on both sides, "
+                     "and the scores are better than they would be on new data."]  # fmt: skip
+    return []

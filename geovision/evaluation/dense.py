@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.evaluation.dense_predictions import EnsembleConfig, answers
+from geovision.evaluation.dense_predictions import Answers, EnsembleConfig, answers
 from geovision.evaluation.mask_counts import PER_SAMPLE, MaskTables
 from geovision.evaluation.report import Figure, Report, as_figure, facts_of
 from geovision.metrics.bootstrap import GroupStates
@@ -29,7 +29,7 @@ from geovision.spec import FieldTarget, Grid, MaskTarget, Target
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["GriddedReport", "evaluate_gridded"]
+__all__ = ["GriddedReport", "ensemble_for", "evaluate_gridded", "score_dense"]
 
 _FREE = (
     "The inputs run freely: their days are not those of the truth, so distributions alone are "
@@ -226,22 +226,63 @@ def evaluate_gridded(
     model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool,
     members: int | None = None,
 ) -> GriddedReport:  # fmt: skip
-    """Score a model of fields or masks on a data set. See `geovision.evaluate`."""
+    """Score a field or mask model on a dataset. See `geovision.evaluate`."""
+    several = ensemble_for(model, data, members, seed=seed)
+    return score_dense(
+        answers(model, data, batch_size=batch_size, progress=progress, several=several), model, data,
+        facts={"model": model.spec.name, "weights": weights_digest(model)}, resamples=resamples, seed=seed,
+    )  # fmt: skip
+
+
+def ensemble_for(
+    model: GeoModel, data: GeoDataset, members: int | None = None, *, seed: int = 0
+) -> EnsembleConfig | None:
+    """Return the ensemble that the metrics of a model's task need; None where they need none.
+
+    Args:
+        model: A field or mask model.
+        data: Samples to be scored.
+        members: Number of members; 0 for no ensemble. Default: None, those that the model provides.
+        seed: Seed of the draws. Default: 0.
+    """
+    needed = any(isinstance(metric, EnsembleScore) for metric in _metrics_of(model, data).values())
+    return EnsembleConfig(members, seed) if needed and members != 0 else None
+
+
+def _metrics_of(model: GeoModel, data: GeoDataset) -> dict[str, Any]:
+    """Return the metrics of a model's task that the samples support."""
     names = [n for n in model.task.metrics if data.synchronous or metric_table.parse(n)[0] in DISTRIBUTIONS]
-    found = metric_table.applicable(names, model.target)
+    return metric_table.applicable(names, model.target)
+
+
+def score_dense(
+    batches: Iterable[Answers], model: GeoModel, data: GeoDataset, *, facts: Mapping[str, Any],
+    notes: Sequence[str] = (), resamples: int = 1000, seed: int = 0,
+) -> GriddedReport:  # fmt: skip
+    """Score predictions of fields or masks, batch by batch.
+
+    Args:
+        batches: Predictions and truth, of all samples in their order.
+        model: A model with the task, target and grids of the predictions.
+        data: The samples that were predicted.
+        facts: Provenance of the predictions; at least ``"model"``.
+        notes: Remarks for the reader of the report. Default: none.
+        resamples: Number of bootstrap resamples; 0 gives no intervals. Default: 1000.
+        seed: Seed of the bootstrap. Default: 0.
+    """
+    found = _metrics_of(model, data)
     is_mask = isinstance(model.target, MaskTarget)
     whole = {name: metric for name, metric in found.items() if isinstance(metric, FullFieldMetric)}
     of_members = {name: metric for name, metric in found.items() if isinstance(metric, EnsembleScore)}
     summed = {name: metric for name, metric in found.items() if name not in {**whole, **of_members}}
     if is_mask:
         summed |= metric_table.applicable(_TABLES, model.target)
-    several = EnsembleConfig(members, seed) if of_members and members != 0 else None
     states, ensembles = GroupStates(summed), GroupStates(of_members)
     kept, fullest = Kept(MOST_KEPT), _Fullest()
     groups: list[str] = []
     sources: list[str] = []
-    notes = [] if data.synchronous else [_FREE]
-    for batch in answers(model, data, batch_size=batch_size, progress=progress, several=several):
+    notes = [*notes, *([] if data.synchronous else [_FREE])]
+    for batch in batches:
         states.update(batch.prediction, batch.truth, batch.groups)
         if batch.members:
             ensembles.update(batch.members.fields.float().cpu(), batch.truth, batch.groups)
@@ -261,7 +302,6 @@ def evaluate_gridded(
     scores |= _scores_of_all(whole, together, groups, data.follows, notes)
     if any("per_sample" in name for name in scores):
         notes.append(PER_SAMPLE)
-    facts = {"model": model.spec.name, "weights": weights_digest(model)}
     return GriddedReport(
         task=model.task,
         metrics={name: scores[name] for name in found if name in scores},

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from geovision._atomic_io import write_files
-from geovision.datasets.base import GeoDataset, as_taken, collate
+from geovision.datasets.base import GeoDataset, collate
 from geovision.errors import DatasetError, InputError
 from geovision.metrics.class_mapping import merge_probabilities, merge_targets, merging_for
 from geovision.models.geomodel import GeoModel
@@ -266,7 +266,7 @@ def _batches(
 ) -> tuple[Tensor, Tensor | None, Tensor, list[str], list[str]]:
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
-    loader = DataLoader(as_taken(data, model.inputs[0]), batch_size=batch_size, collate_fn=collate)
+    loader = DataLoader(data.with_input(model.inputs[0]), batch_size=batch_size, collate_fn=collate)
     known = {spec.name for spec in model.inputs}
     logits: list[Tensor] = []
     seen: list[Tensor] = []

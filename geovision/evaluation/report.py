@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geovision._atomic_io import write_files
 from geovision.datasets.base import GeoDataset
-from geovision.evaluation import provenance
 from geovision.metrics.bootstrap import Estimate
-from geovision.provenance import origin
+from geovision.provenance import data_digest, origin
 from geovision.spec import Task
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ def facts_of(
     return {
         **facts,
         "data": data.card.name,
-        "data_digest": provenance.data_digest(sources),
+        "data_digest": data_digest(sources),
         "bootstrap": resamples,
         "seed": seed,
         **origin(),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["RUNTIME", "TOLERANCE", "export", "lay_runtime", "onnx_of", "run"]
+__all__ = ["RUNTIME", "TOLERANCE", "export_onnx", "lay_runtime", "onnx_of", "run"]
 
 TOLERANCE = 1e-4
 """Largest difference between an exported file's answers and the model's, as a part of the largest answer
@@ -41,7 +41,7 @@ RUNTIME = "runtime.py"
 """Name of the program that is laid beside an exported file."""
 
 
-def export(
+def export_onnx(
     model: GeoModel, path: str | Path, *, axes: Mapping[str, int] | None = None,
     calibration: Mapping[str, np.ndarray] | None = None,
 ) -> Path:  # fmt: skip

@@ -47,10 +47,10 @@ def make_graphs(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool 
 
 
 def _make(graphs: Graphs, open_model: Callable[[], GeoModel], int8: bool) -> None:
-    from geovision.export import calibration_inputs, export
+    from geovision.export import calibration_inputs, export_onnx
 
     model = open_model()
-    export(model, graphs.whole, calibration=calibration_inputs(model) if int8 else None)
+    export_onnx(model, graphs.whole, calibration=calibration_inputs(model) if int8 else None)
     _without(graphs.whole, graphs.quick, [MAP])
 
 

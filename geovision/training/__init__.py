@@ -1,6 +1,7 @@
-"""From a model and a data set to a trained model."""
+"""Training of a model on a dataset."""
 
 from geovision.training._train import train
 from geovision.training.distillation import distill
+from geovision.training.preparation import create_for, hold_back, needs_validation, select_recipe
 
-__all__ = ["distill", "train"]
+__all__ = ["create_for", "distill", "hold_back", "needs_validation", "select_recipe", "train"]

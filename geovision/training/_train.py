@@ -11,9 +11,9 @@ from geovision.errors import MissingExtraError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 from geovision.training import closed_form
-from geovision.training.distillation import TeacherTargets
 from geovision.training.feature_extraction import fit_outlier_score
 from geovision.training.run_dir import RunFolder, describe_run
+from geovision.training.teacher_targets import TeacherTargets
 from geovision.training.training_record import training_record
 
 __all__ = ["train"]
@@ -21,14 +21,14 @@ __all__ = ["train"]
 
 def train(
     model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
-    recipe: Recipe | None = None, out: Path | None = None, resume: bool = False,
+    recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
     devices: int | str = "auto", workers: int = 0, progress: bool = True,
     teaching: TeacherTargets | None = None,
 ) -> GeoModel:  # fmt: skip
     """Train a model in place. See `geovision.train`, which is this.
 
     Args:
-        teaching: What a teacher said of the samples, see `geovision.training.distillation`.
+        teaching: Predictions of a teacher for the samples. Default: None.
     """
     if resume and out is None:
         raise OptionError("resume=True needs the folder of the training: out=")
@@ -42,8 +42,9 @@ def train(
             f"{data.card.name}: its inputs run freely, and {model.spec.name} is trained on pairs. These need "
             f"none: {', '.join(known) or 'no model of this task'}"
         )
+    model.card, model.weight = "", None  # these describe the weights before training
     recipe = recipe or model.recipe
-    folder = RunFolder(out) if out else None
+    folder = RunFolder(Path(out)) if out else None
     if folder:
         described = describe_run(model, data, validation, recipe)
         if teaching:

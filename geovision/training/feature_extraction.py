@@ -8,7 +8,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from geovision.datasets.base import GeoDataset, as_taken, collate
+from geovision.datasets.base import GeoDataset, collate
 from geovision.heads.ood import FeatureDistance
 from geovision.models.geomodel import GeoModel
 
@@ -48,7 +48,7 @@ def features_of(
     features, labels = [], []
     model.eval()
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    samples = as_taken(data, model.inputs[0])
+    samples = data.with_input(model.inputs[0])
     if most is not None and len(samples) > most:
         samples = Subset(samples, torch.linspace(0, len(samples) - 1, most).round().long().tolist())  # type: ignore[assignment]
     batches = DataLoader(samples, batch_size=32, collate_fn=collate)

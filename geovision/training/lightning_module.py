@@ -17,7 +17,7 @@ from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim
 from geovision.training.augment import Augmentation, mix
 from geovision.training.data_loading import Batch, step_seed
-from geovision.training.distillation import TeacherTargets, heard
+from geovision.training.teacher_targets import TeacherTargets, head_inputs
 
 __all__ = ["HEADER", "StageModule"]
 
@@ -123,7 +123,7 @@ class StageModule(L.LightningModule):
         return self.model.loss(values, target, valid)
 
     def _taught_loss(self, batch: Batch, teaching: TeacherTargets) -> Tensor:
-        with heard(self.model.head) as features:
+        with head_inputs(self.model.head) as features:
             values, target, valid = self._answered(batch)
         to_truth = self.model.loss(values, target, valid)
         return teaching.loss(self.model, to_truth, values, batch.position, features[0])

@@ -25,7 +25,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from geovision import _atomic_io
 from geovision._logging import suppress_logging
 from geovision.accelerate._cpu_features import flush_denormals, hardware_bfloat16
-from geovision.datasets.base import GeoDataset, as_taken
+from geovision.datasets.base import GeoDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
@@ -39,11 +39,12 @@ from geovision.training.data_loading import (
 )
 from geovision.training.data_statistics import fit_answers, fit_statistics, takes_answers, takes_statistics
 from geovision.training.depthwise import unstrided_depthwise
-from geovision.training.distillation import TeacherTargets
 from geovision.training.lightning_module import HEADER, StageModule
 from geovision.training.logit_adjustment import adjust_logits, takes_prior
+from geovision.training.preparation import needs_validation
 from geovision.training.progress import ProgressBar
 from geovision.training.run_dir import RunFolder
+from geovision.training.teacher_targets import TeacherTargets
 
 __all__ = ["Job", "fit"]
 
@@ -116,8 +117,7 @@ def _check(job: Job) -> None:
         raise OptionError("a recipe has one stage or more, each of one epoch or more")
     if not len(job.data) or (job.validation is not None and not len(job.validation)):
         raise DatasetError(f"{job.data.card.name}: no sample to train on, or none to validate with")
-    watches = recipe.patience or any(stage.schedule == "plateau" for stage in recipe.stages)
-    if job.validation is None and (recipe.keep == "best" or (watches and recipe.monitor == "val_loss")):
+    if job.validation is None and needs_validation(recipe):
         raise OptionError(
             "patience, keep='best' and schedule='plateau' need samples to validate with: validation=; the "
             "first and the last go without by monitor='train_loss'"
@@ -221,8 +221,8 @@ class _Samples:
         if use in self._kept and self._kept[use][0] == size:
             return self._kept[use][1]
         self._kept.pop(use, None)
-        resized: Any = as_taken(data, self.job.model.inputs[0].with_size(None))
-        if size and hasattr(resized, "with_size"):
+        resized = data.with_input(self.job.model.inputs[0].with_size(None))
+        if size:
             resized = resized.with_size(size)
         found = gather(resized, workers=self.job.workers) or resized
         self._kept[use] = size, found

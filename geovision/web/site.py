@@ -70,18 +70,18 @@ def lay_out_model(
     """Export a model and lay the page around it that answers on the device.
 
     Args:
-        calibration: As of `geovision.export.export`.
+        calibration: As of `geovision.export_onnx`.
 
     Raises:
         OptionError: A model that is not of one picture to a class.
         DownloadError, StorageError: See `lay_out`.
-        ExportError: See `geovision.export.export`.
+        ExportError: See `geovision.export_onnx`.
     """
-    from geovision.export import describe, export  # needs torch, which a server does without
+    from geovision.export import describe, export_onnx  # needs torch, which a server does without
 
     check_page(describe(model))
     with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
-        file = export(model, Path(beside) / "model.onnx", calibration=calibration)
+        file = export_onnx(model, Path(beside) / "model.onnx", calibration=calibration)
         return lay_out(Path(folder), onnx_runtime.Model(file).about, "device", file)
 
 

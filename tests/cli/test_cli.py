@@ -361,13 +361,13 @@ def test_download_of_an_unknown_data_set(run, tmp_path: Path):
 
 
 def test_the_recipe_is_that_of_the_beginning():
-    from geovision.cli.train import Precision, choose_recipe
+    from geovision.training import select_recipe
 
     spec = registry.find_model("cloud-resnet18")
     task = registry.find_task("cloud")
 
     def chosen(*, name=None, epochs=None, seed=None, from_scratch=True):
-        return choose_recipe(spec, name, epochs, seed, Precision.recipe, from_scratch=from_scratch)
+        return select_recipe(spec, name, epochs=epochs, seed=seed, from_scratch=from_scratch)
 
     assert chosen() == task.recipes["scratch"]
     assert chosen(from_scratch=False) == task.recipe

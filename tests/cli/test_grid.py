@@ -232,7 +232,10 @@ def test_statistics_hold_nothing_back_and_a_network_says_what_it_lacks(
     assert run("train", "downscale-linear-scaling", *arguments, "--out", tmp_path / "scaled") == 0
     assert "on 10 samples" in capsys.readouterr().err
     assert run("train", "downscale-tiny", *arguments, "--out", tmp_path / "net") == 1
-    assert "1 group; two or more are needed to split; --validation 0 holds" in capsys.readouterr().err
+    assert (
+        "1 group; two or more are needed to split; fraction 0 (--validation 0) holds"
+        in capsys.readouterr().err
+    )
 
 
 def test_another_calendar_than_that_of_training_is_answered(

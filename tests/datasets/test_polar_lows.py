@@ -12,7 +12,6 @@ from PIL import Image
 
 import geovision
 from geovision import registry
-from geovision.datasets.base import as_taken
 from geovision.datasets.polar_lows import COUNTS, PolarLows, passes, times_of_name
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import DatasetError, InputError, OptionError, UnreadableFileError
@@ -202,7 +201,7 @@ def test_pixel_size_is_one_option_of_data_and_model(tmp_path: Path) -> None:
     assert data[0]["inputs"]["image"].shape == (2, 256, 256)
     model = geovision.create("polarlow-tiny", pixel_size=1000.0)
     assert model.inputs[0].size == (256, 256)
-    taken = as_taken(PolarLows(tmp_path), model.inputs[0])
+    taken = PolarLows(tmp_path).with_input(model.inputs[0])
     assert torch.equal(taken[0]["inputs"]["image"], data[0]["inputs"]["image"])
     with pytest.raises(OptionError, match="no pixel sizes"):
         geovision.load_dataset("ccsn", tmp_path, pixel_size=1000.0)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 import geovision
 from geovision import metrics
+from geovision.datasets.ccsn import CCSN
 from geovision.errors import InputError
-from geovision.evaluation import Predictions, calibrate, fit_temperature
+from geovision.evaluation import Predictions, calibrate_classes, collect, fit_temperature
 from geovision.evaluation.calibration import LIMITS
 from geovision.evaluation.cross_validation import calibrated
 
@@ -60,7 +64,7 @@ def test_calibrating_a_model_sets_its_temperature_and_lowers_the_error() -> None
     model = geovision.create("cloud-tiny")
     logits, labels = sample(2000, 3.0)
     before = record(logits, labels)
-    temperature = calibrate(model, before)
+    temperature = calibrate_classes(model, before)
     assert float(model.head.temperature) == pytest.approx(temperature)
     assert temperature > 1
     torch.testing.assert_close(
@@ -73,10 +77,29 @@ def test_calibrating_a_model_sets_its_temperature_and_lowers_the_error() -> None
     assert error[1] < error[0] / 3
 
 
+def test_a_dataset_calibrates_a_model_and_is_recorded(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("Ci", "Cu"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{name}-N{number + 1:03d}.jpg")
+    model = geovision.create("cloud-tiny", size=(32, 32))
+    data = CCSN(tmp_path).adapt_to(model)
+    found = geovision.calibrate(model, data)
+    assert found.keys() == {"temperature"}
+    assert float(model.head.temperature) == pytest.approx(found["temperature"])
+    assert model.training_record["calibration"] == {
+        "data": "ccsn", "samples": 6, "groups": 6, "temperature": found["temperature"]
+    }  # fmt: skip
+    labels = collect(model, data).labels
+    assert found["temperature"] == pytest.approx(fit_temperature(collect(model, data).logits, labels))
+
+
 def test_only_logits_of_the_models_classes_serve() -> None:
     model = geovision.create("cloud-tiny", classes=["a", "b"])
     with pytest.raises(InputError, match="logits of the model's own classes"):
-        calibrate(model, record(*sample(20, 1.0)))
+        calibrate_classes(model, record(*sample(20, 1.0)))
 
 
 def test_no_sample_has_a_part_in_its_own_calibration() -> None:

@@ -12,7 +12,7 @@ import geovision
 from geovision.cli import main
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError
-from geovision.evaluation import answers, calibrate_mask, calibrate_on, fit_platt
+from geovision.evaluation import answers, calibrate, calibrate_mask, fit_platt
 from geovision.metrics import create
 
 
@@ -44,7 +44,7 @@ def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -
     model.save(tmp_path / "model")
     again = geovision.load(tmp_path / "model")
     assert (float(again.head.temperature), float(again.head.offset)) == pytest.approx((temperature, offset))
-    with pytest.raises(InputError, match=r"no model of masks; calibrate\(\) is for classes"):
+    with pytest.raises(InputError, match=r"no model of masks; calibrate_classes\(\) is for classes"):
         calibrate_mask(geovision.create("cloud-tiny"), data)
 
 
@@ -69,7 +69,7 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     assert f"- calibration:\n  - data: hail-samples\n  - samples: {len(held_back)}\n" in card
     # What was fitted before is no part of the next fit.
     again = geovision.load(run / "model")
-    assert calibrate_on(again, held_back) == pytest.approx(
+    assert calibrate(again, held_back) == pytest.approx(
         {name: record[name] for name in ("temperature", "offset")}, rel=1e-3
     )
     assert left_with(["calibrate", str(run), *options]) == 0
@@ -93,7 +93,7 @@ def test_classes_are_calibrated_by_the_same_command(tmp_path: Path, skies: Path)
 
 def test_what_has_no_probability_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="answers with a field, which has no probability"):
-        calibrate_on(geovision.create("downscale-unet", model_args={"widths": [4, 6, 8]}), None)
+        calibrate(geovision.create("downscale-unet", model_args={"widths": [4, 6, 8]}), None)
 
 
 def left_with(arguments: list[str]) -> int:

@@ -18,8 +18,10 @@ from PIL import Image
 import geovision
 from geovision._atomic_io import file_lock
 from geovision.datasets.ccsn import CCSN
+from geovision.datasets.hail_samples import HailSamples
+from geovision.datasets.rain_grids import CoarseRain
 from geovision.errors import DatasetError, OptionError
-from geovision.evaluation import Report, collect, cross_validate
+from geovision.evaluation import Report, answers, collect, cross_validate
 from geovision.evaluation.cross_validation import _notes, fold_numbers
 from geovision.spec import Recipe, Stage
 
@@ -176,3 +178,60 @@ def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Pat
     thread.join()
     assert (tmp_path / "cv" / "fold-0" / "predictions.npz").is_file()
     assert found
+
+
+# --- fields and masks -----------------------------------------------------------------------------
+
+
+def test_gridded_models_are_cross_validated_on_the_grids_of_the_data(tmp_path: Path) -> None:
+    data = CoarseRain(CoarseRain.synthetic(tmp_path / "rain", 40, seed=3))
+    options = {"folds": 2, "recipe": RECIPE, "bootstrap": 10, "progress": False}
+    report = geovision.cross_validate("downscale-tiny", data, out=tmp_path / "cv", **options)
+    fold = fold_numbers(data, 2)
+    truth, error = [], []
+    for number in (0, 1):
+        model = geovision.load(tmp_path / "cv" / f"fold-{number}" / "training" / "model")
+        assert model.config.grids == data.grids
+        assert model.config.predictors == data.channels[1:]
+        part = data.subset(np.flatnonzero(fold == number).tolist())
+        assert model.training_record["samples"] == len(data) - len(part)
+        for batch in answers(model, part):
+            truth.append(batch.truth)
+            error.append((batch.prediction - batch.truth).flatten())
+    every = torch.cat(error)
+    rmse = float(every[torch.isfinite(every)].square().mean().sqrt())
+    assert report.metrics["rmse"].value == pytest.approx(rmse, rel=1e-4)
+    assert len(report.groups) == len(data) == sum(map(len, truth))
+    assert report.notes[0] == "Out of fold, 2 folds."
+    kept = json.loads((tmp_path / "cv" / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert kept["provenance"]["fold_sizes"] == np.bincount(fold).tolist()
+
+    logs = [tmp_path / "cv" / f"fold-{number}" / "training" / "log.csv" for number in (0, 1)]
+    before = [path.stat().st_mtime_ns for path in logs]
+    again = geovision.cross_validate("downscale-tiny", data, out=tmp_path / "cv", **options)
+    assert [path.stat().st_mtime_ns for path in logs] == before
+    assert again.metrics["rmse"] == report.metrics["rmse"]
+    with pytest.raises(OptionError, match="of other predictors"):
+        geovision.cross_validate("downscale-tiny", data, out=tmp_path / "cv", predictors=[], **options)
+
+
+def test_a_model_without_gradient_takes_the_channels_that_it_uses(tmp_path: Path) -> None:
+    data = CoarseRain(CoarseRain.synthetic(tmp_path / "rain", 30, seed=3))
+    report = geovision.cross_validate(
+        "downscale-quantile-mapping", data, out=tmp_path / "cv", folds=2, bootstrap=0, progress=False
+    )
+    model = geovision.load(tmp_path / "cv" / "fold-0" / "training" / "model")
+    assert model.config.predictors == ()
+    assert np.isfinite(report.metrics["rmse"].value)
+
+
+def test_masks_are_cross_validated_as_trained(tmp_path: Path) -> None:
+    root = HailSamples.synthetic(tmp_path / "hail", 12, seed=7, size=(16, 16), windows=2)
+    report = geovision.cross_validate(
+        "hail-tiny", HailSamples(root), out=tmp_path / "cv", folds=2, bootstrap=0, progress=False,
+        recipe=Recipe(stages=(Stage(epochs=1, batch_size=4),)), model_args={"width": 4, "unet_width": 4},
+    )  # fmt: skip
+    assert report.notes[0] == "Out of fold, 2 folds; probabilities as trained."
+    assert len(report.groups) == len(HailSamples(root))
+    model = geovision.load(tmp_path / "cv" / "fold-1" / "training" / "model")
+    assert (model.config.model_args["width"], model.config.model_args["unet_width"]) == (4, 4)

@@ -20,10 +20,9 @@ from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, InputError, StorageError
 from geovision.evaluation import Predictions, collect, evaluate, score
 from geovision.evaluation.classification import as_picture
-from geovision.evaluation.provenance import data_digest
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
-from geovision.provenance import commit
+from geovision.provenance import commit, data_digest
 from geovision.spec import ClassMerging, ClassTarget
 
 CLASSES = ("Ac", "Cb", "Ci", "Cu", "St")

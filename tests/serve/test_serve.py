@@ -52,9 +52,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> GeoModel:
 
 @pytest.fixture(scope="module")
 def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from geovision.export import export
+    from geovision.export import export_onnx
 
-    return export(model, tmp_path_factory.mktemp("exported") / "tiny.onnx")
+    return export_onnx(model, tmp_path_factory.mktemp("exported") / "tiny.onnx")
 
 
 @pytest.fixture(scope="module")

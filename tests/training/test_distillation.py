@@ -20,7 +20,7 @@ from geovision.errors import OptionError
 from geovision.evaluation.dense_predictions import answers
 from geovision.metrics.functional import regression
 from geovision.models.geomodel import GeoModel
-from geovision.training.distillation import TeacherTargets, attention
+from geovision.training.teacher_targets import TeacherTargets, attention
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,7 +23,7 @@ import geovision
 from geovision import onnx_runtime, registry
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, OptionError
-from geovision.export import calibration_inputs, describe, export
+from geovision.export import calibration_inputs, describe, export_onnx
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import iter_sources
 from geovision.readers.sar_png import write_picture
@@ -103,7 +103,7 @@ def model(files: Path) -> GeoModel:
 
 @pytest.fixture(scope="module")
 def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(model, tmp_path_factory.mktemp("exported") / "lows.onnx")
+    return export_onnx(model, tmp_path_factory.mktemp("exported") / "lows.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def mended(png: bytes) -> bytes:
 
 def test_eight_bits_take_masks_too(model: GeoModel, files: Path, tmp_path: Path):
     ranges = calibration_inputs(model, [files / f"sea{n}.png" for n in range(6)])
-    small = onnx_runtime.Model(export(model, tmp_path / "small.onnx", calibration=ranges))
+    small = onnx_runtime.Model(export_onnx(model, tmp_path / "small.onnx", calibration=ranges))
     (answer,) = small.ask([small.read(files / "sea0.png")])
     (expected,) = model.predict(files / "sea0.png")
     assert answer["label"] == expected.label

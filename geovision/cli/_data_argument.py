@@ -1,0 +1,50 @@
+"""Options of commands that take a dataset, and their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geovision import api, registry
+from geovision.spec import ClassTarget, resolve
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import GeoDataset
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["DATA", "DATASET", "adapted_samples", "open_training_data", "open_validation_data", "own_layout"]
+
+DATA = "Folder of the data; for your data, one folder per class or a CSV, or grids.toml beside grids."
+DATASET = "Layout of the data, such as ccsn. Default: the layout for your data."
+
+
+def own_layout(task: str) -> str:
+    """Return the name of the dataset that reads a user's own data of a task."""
+    found = registry.find_task(task)
+    return "folder" if isinstance(found.target, ClassTarget) else found.dataset
+
+
+def open_training_data(dataset: str, root: Path, split: str | None, task: str) -> GeoDataset:
+    """Open a split for training; by default ``train`` where it is official, else all samples."""
+    if split is None and "train" in _splits(dataset, task):
+        split = "train"
+    return api.load_dataset(dataset, root, split=split, task=task, synchronous=False)
+
+
+def open_validation_data(dataset: str, root: Path, task: str) -> GeoDataset | None:
+    """Open the official validation split; None where the dataset has none."""
+    if "val" not in _splits(dataset, task):
+        return None
+    return api.load_dataset(dataset, root, split="val", task=task)
+
+
+def adapted_samples(model: GeoModel, dataset: str | None, root: Path, split: str | None) -> GeoDataset:
+    """Open samples and adapt them to a trained model."""
+    name = dataset or own_layout(model.task.name)
+    samples = api.load_dataset(name, root, split=split, task=model.task.name, synchronous=False)
+    return samples.adapt_to(model)
+
+
+def _splits(name: str, task: str) -> tuple[str, ...]:
+    adapter: type[GeoDataset] = resolve(registry.dataset_reference(name, task)[1])
+    return adapter.splits

@@ -1,0 +1,56 @@
+"""`geovision calibrate`: fit the probabilities of a model to a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geovision import api
+from geovision.cli._data_argument import DATASET, adapted_samples
+from geovision.cli._model_argument import model_folder, open_model
+from geovision.cli._output import examples, say
+
+if TYPE_CHECKING:
+    from geovision.datasets.base import GeoDataset
+    from geovision.models.geomodel import GeoModel
+
+__all__ = ["calibrate_and_save", "register"]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("calibrate", epilog=examples(
+        "geovision calibrate runs/hail --dataset hail-samples --data OTHER_DAYS",
+        "geovision calibrate runs/mine --data photos_of_another_year --out runs/mine-calibrated",
+    ))(calibrate)  # fmt: skip
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A folder with a trained model, or a name with weights.")],
+    data: Annotated[Path, typer.Option(help="Folder of data that were neither trained on nor are scored.")],
+    dataset: Annotated[str | None, typer.Option(help=DATASET)] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to fit to, such as val; everything if absent.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the model; its own if absent.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+) -> None:
+    """Calibrate the probabilities of a class or mask model, and save it.
+
+    Prints the folder of the model.
+    """
+    folder = out or model_folder(model)
+    opened = open_model(model, weights)
+    samples = adapted_samples(opened, dataset, data, split)
+    calibrate_and_save(opened, samples, folder, batch_size)
+    print(folder)
+
+
+def calibrate_and_save(model: GeoModel, samples: GeoDataset, folder: Path, batch_size: int = 32) -> None:
+    """Calibrate a model, report the result on stderr and save the model."""
+    found = api.calibrate(model, samples, batch_size=batch_size)
+    values = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+    say(f"probabilities fitted to {len(samples)} samples: {values}")
+    model.save(folder, card=model.card if model.weight else "")

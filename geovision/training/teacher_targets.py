@@ -1,0 +1,93 @@
+"""Targets that a teacher gives a student: its predictions and, on request, its attention maps.
+
+Knowledge refinement as in MAUNet-Light (arXiv:2602.12980). The form of the loss is our reconstruction, see
+`geovision.heads.field.knowledge_refinement`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geovision.heads.field import knowledge_refinement
+from geovision.models.geomodel import GeoModel
+
+__all__ = ["TeacherTargets", "attention", "head_inputs"]
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """Predictions of a teacher for the training samples.
+
+    Args:
+        name: Name of the teacher.
+        predictions: Its predictions, shape ``(sample, 1, y, x)``, in the unit of the
+            target; NaN where missing.
+        share: Weight of the loss against the teacher, at least 0 and below 1.
+        attention: Attention of the teacher's last feature maps, shape ``(sample, y, x)``. Default: None, no
+            comparison.
+        feature_weight: Weight of the squared distance between the attention of both models. Default: 0.
+    """
+
+    name: str
+    predictions: Tensor
+    share: float
+    attention: Tensor | None = None
+    feature_weight: float = 0.0
+
+    def loss(
+        self, model: GeoModel, to_truth: Tensor, values: Tensor, position: Tensor,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Return the loss of a batch against truth and teacher.
+
+        Args:
+            model: The student.
+            to_truth: Loss against the truth.
+            values: Values that the student predicts.
+            position: Index of each sample in the training set.
+            features: Last feature maps of the student, shape ``(batch, feature, y, x)``. Default: None.
+        """
+        expected = self.predictions[position.cpu()].to(values.device)
+        valid = torch.isfinite(expected)
+        loss = knowledge_refinement(to_truth, model.loss(values, expected, valid), share=self.share)
+        if self.attention is None or features is None:
+            return loss
+        teacher = self.attention[position.cpu()].to(values.device)
+        distance = (attention(features, teacher.shape[1:]) - teacher).square().sum((1, 2))
+        return loss + self.feature_weight * distance.mean()
+
+
+def attention(features: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
+    """Return the normalized energy of feature maps (Zagoruyko and Komodakis 2017, arXiv:1612.03928).
+
+    Squares are summed over the maps, and each sample is scaled to length 1. Networks of any two widths can be
+    compared by it.
+
+    Args:
+        features: Feature maps, shape ``(batch, feature, y, x)``.
+        size: Height and width of the result. Default: None, those of `features`.
+
+    Shape:
+        -> ``(batch, y, x)``.
+    """
+    energy = features.float().square().sum(1, keepdim=True)
+    if size is not None and energy.shape[2:] != size:
+        energy = F.interpolate(energy, size, mode="bilinear")
+    return F.normalize(energy.flatten(1), dim=1).view(len(energy), *energy.shape[2:])
+
+
+@contextlib.contextmanager
+def head_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the feature maps that a head receives within the context."""
+    given: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    try:
+        yield given
+    finally:
+        hook.remove()
