@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import xarray
 
-from geovision import hail
+from geovision.physics import hail
 from geovision.provenance import commit
 
 TABLE = Path(__file__).with_suffix(".csv")

@@ -69,10 +69,10 @@ class InMemory(HailSamples):
 
     kept: ClassVar[dict[Path, Sample]] = {}
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         path = self.paths[index]
         if path not in self.kept:
-            self.kept[path] = super().__getitem__(index)
+            self.kept[path] = super().read_sample(index)
         return self.kept[path]
 
 

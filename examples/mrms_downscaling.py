@@ -78,7 +78,7 @@ class Squares(GeoDataset):
     def groups(self) -> Sequence[str]:
         return [self.places[number] for number in self.numbers]
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         number = self.numbers[index]
         given = torch.from_numpy(self.given[number]).float()[None]
         truth = torch.from_numpy(self.truth[number]).float()[None]
@@ -101,7 +101,10 @@ class Squares(GeoDataset):
         from geovision.plots.fields import maps
 
         answer = None if prediction is None else prediction.values
-        return maps(sample["inputs"]["fields"][0].numpy(), answer, sample["target"][0].numpy())
+        return maps(
+            sample["inputs"]["fields"][0].numpy(), answer, sample["target"][0].numpy(),
+            unit=self.target.channel.unit, levels=self.target.levels,
+        )  # fmt: skip
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:

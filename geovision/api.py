@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from geovision.allsky import FrameConfig
     from geovision.attribution import Explanation
-    from geovision.datasets.base import GeoDataset
+    from geovision.datasets.base import GeoDataset, Transforms
     from geovision.evaluation import Report
     from geovision.inference import ExecutorConfig, Progress, Summary
     from geovision.models.geomodel import GeoModel
@@ -172,37 +172,42 @@ def load(path: str | Path) -> GeoModel:
 def load_dataset(
     name: str, root: str | Path, *, split: str | None = None, size: tuple[int, int] | None = None,
     task: str | None = None, pixel_size: float | None = None, synchronous: bool = True,
+    transforms: Transforms | None = None, download: bool = False,
 ) -> GeoDataset:  # fmt: skip
-    """A data set by name, from its files on disk.
+    """Return a dataset by name, from its files on disk.
 
     Args:
         name: As in `geovision.list_datasets`; ``"folder"`` for one's own, a folder a class.
         root: Where its files lie, in the layout of its authors.
         split: One of the adapter's splits; None: all of it.
         size: (height, width) that images are brought to; None: the task's own.
-        task: What ``"folder"`` is read for; None: ``"cloud"``.
+        task: Task that ``"folder"`` is read for. Default: the task that declares it.
         pixel_size: Metres that a pixel is to be wide on the ground, for data sets that have pixel
             sizes; None: the task's own.
         synchronous: False takes sources, too, that run freely, as climate models do, so that no day of theirs
             is one of the truth. Only what is fitted to distributions is trained on such, and only
             distributions are scored.
+        transforms: Function of a sample that returns a sample, applied last.
+        download: Download missing files to `root` first, verified against their record.
 
     Raises:
+        DownloadError: The dataset has no download, or it failed.
         UnknownDatasetError: With the nearest names.
         OptionError: The data set has no such split, is none of `task`, or has no pixel sizes.
         DatasetError: The folder is missing, empty, or of another layout, or its sources run freely.
     """
     owner, reference = registry.dataset_reference(name, task)
     adapter = resolve(reference)
+    options: dict[str, Any] = {"split": split, "size": size, "transforms": transforms, "download": download}
     if not synchronous and adapter.may_run_freely:
-        return adapter(Path(root), split=split, size=size, synchronous=False)
+        options["synchronous"] = False
     if pixel_size is not None:
         if not hasattr(adapter, "with_pixel_size"):
             raise OptionError(f"{name!r} has no pixel sizes: its pictures have none on the ground")
-        return adapter(Path(root), split=split, size=size, pixel_size=pixel_size)
+        options["pixel_size"] = pixel_size
     if name in registry.OWN_DATASETS:
-        return adapter(Path(root), split=split, size=size, task=owner.name)
-    return adapter(Path(root), split=split, size=size)
+        options["task"] = owner.name
+    return adapter(Path(root), **options)
 
 
 def train(

@@ -28,7 +28,6 @@ from geovision.spec import ClassTarget, ModelSpec, Task
 
 __all__ = [
     "OWN_DATASETS",
-    "OWN_TASK",
     "PLUGIN_GROUP",
     "SmpNames",
     "dataset_reference",
@@ -49,9 +48,6 @@ PLUGIN_GROUP = "geovision.models"
 
 OWN_DATASETS: Mapping[str, str] = MappingProxyType({"folder": "geovision.datasets.image_folder:PhotoFolder"})
 """Data of one's own, for every task that tells classes apart; these adapters take ``task=``."""
-
-OWN_TASK = "cloud"
-"""What data of one's own are read for where nobody says."""
 
 
 @functools.cache
@@ -292,7 +288,7 @@ def dataset_reference(name: str, task: str | None = None) -> tuple[Task, str]:
     """The task of a data set and the reference of its adapter class.
 
     Args:
-        task: For data of one's own: the task that they are for; None: `OWN_TASK`.
+        task: Task of your own data. Default: the task that declares the dataset in `default_for`.
 
     Raises:
         UnknownDatasetError: No adapter has this name.
@@ -303,7 +299,10 @@ def dataset_reference(name: str, task: str | None = None) -> tuple[Task, str]:
             return each, each.datasets[name]
     if name not in list_datasets():
         raise UnknownDatasetError(name, list_datasets(), f"Data sets: {', '.join(list_datasets())}.")
-    owner = find_task(task or OWN_TASK)
+    defaults = [each for each in tasks().values() if name in each.default_for]
+    if task is None and not defaults:
+        raise OptionError(f"dataset {name!r} belongs to no task; name one with task=")
+    owner = find_task(task) if task else defaults[0]
     if name in OWN_DATASETS and isinstance(owner.target, ClassTarget):
         return owner, OWN_DATASETS[name]
     raise OptionError(f"{name!r} is no data set of task {task!r}; it has: {', '.join(list_datasets(task))}")

@@ -9,17 +9,16 @@ Run: python docs/images/hail.py --data ../shared/data/radar
 import argparse
 from pathlib import Path
 
-from geovision import hail
-from geovision.plots import hail_maps
+from geovision.physics import hail
+from geovision.plots.hail_maps import hail_maps
+from geovision.readers.radar import read_volume, to_levels
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("--data", type=Path, default=Path("../shared/data/radar"))
 data = parser.parse_args().data
 
 products = [
-    hail.hail_products(
-        hail.to_levels(hail.read_volume(path)), freezing_level=3200, minus20_level=6300, cap_dbz=None
-    )
+    hail.hail_products(to_levels(read_volume(path)), freezing_level=3200, minus20_level=6300, cap_dbz=None)
     for path in sorted(data.glob("40_20181220_06*.pvol.h5"))
 ]
 labels = hail.hail_labels(hail.join_volumes(products), hail.TwoStageRule(height=4000))

@@ -14,6 +14,7 @@ from geovision.models.quantile_mapping import EmpiricalQuantileMapping
 from geovision.plots.fields import maps
 from geovision.readers.grids import open_paired, regrid, split_groups
 from geovision.readers.grids.regridding import cell_edges
+from geovision.registry import find_task
 
 
 def extent(field) -> tuple[float, ...]:
@@ -25,12 +26,13 @@ paired = open_paired(data, [SOURCES["ncep.pr"]], SOURCES["eobs.pr"])
 coarse, observed = paired.fields.values()
 early = torch.tensor([unit <= "winter 1994" for unit in split_groups(observed, "winter")])
 modelled = torch.tensor(regrid(coarse, observed).values)
+TARGET = find_task("downscale").target
 mapping = EmpiricalQuantileMapping()
 mapping.fit(modelled[early], torch.tensor(observed.values)[early])
 day = int(np.nanmean(observed.values, (1, 2)).argmax())
 figure = maps(
     coarse.values[day], mapping(modelled)[day].numpy(), observed.values[day], extent=extent(observed),
-    coarse_extent=extent(coarse),
+    coarse_extent=extent(coarse), unit=TARGET.channel.unit, levels=TARGET.levels,
     heading=f"{str(observed.time.values[day])[:10]}: NCEP reanalysis, corrected by quantile mapping, E-OBS",
 )  # fmt: skip
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)

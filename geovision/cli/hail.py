@@ -70,14 +70,15 @@ def hail_labels(
     Volumes are sorted by time, and cells are followed from one to the next. One that cannot be read is
     named on standard error, the others are labelled, and the exit code is 1. Prints a row a volume.
     """
-    from geovision import hail
+    from geovision.physics import hail
+    from geovision.readers.radar import RadarGrid, read_volume, to_levels
 
     _check(freezing_level, minus20_level, vil_cap)
-    grid = hail.RadarGrid(resolution=resolution, reach=reach, levels=_heights(levels))
+    grid = RadarGrid(resolution=resolution, reach=reach, levels=_heights(levels))
     products: list[Dataset] = []
     for path in volumes:
         try:
-            volume = hail.to_levels(hail.read_volume(path, quantity=quantity), grid)
+            volume = to_levels(read_volume(path, quantity=quantity), grid)
             found = hail.hail_products(
                 volume, freezing_level=freezing_level, minus20_level=minus20_level, calibration=mesh.value,
                 cap_dbz=vil_cap or None,
@@ -148,7 +149,7 @@ def _write(labels: Dataset, out: Path) -> None:
 
 def _draw(labels: Dataset, prefix: Path) -> None:
     from geovision._atomic_io import write_files
-    from geovision.plots import hail_maps
+    from geovision.plots.hail_maps import hail_maps
 
     for k, time in enumerate(labels["time"].values):
         stamp = str(time)[:19].replace("-", "").replace(":", "")

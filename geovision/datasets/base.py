@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from geovision import registry
 from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DatasetError, OptionError
-from geovision.spec import ClassMerging, ClassTarget, InputSpec, Target
+from geovision.spec import ClassMerging, ClassTarget, InputSpec, Target, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +44,10 @@ class Sample(TypedDict):
     target: Tensor
     group: str
     source: str
+
+
+Transforms = Callable[[Sample], Sample]
+"""A function of a sample that returns a sample of the same form, such as an augmentation."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,33 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     may_run_freely: ClassVar[bool] = False
     """Its sources may be such that are not synchronous, and the constructor takes ``synchronous=False``."""
     target: Target
+    transforms: Transforms | None = None
+    """Function of a sample that returns a sample, applied last; subsets keep it."""
     synchronous: bool = True
     """Each truth is of the very time of its input; False: both have the same climate and no more."""
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
+    def __getitem__(self, index: int) -> Sample:
+        """Return one sample, after `transforms`."""
+        sample = self.read_sample(index)
+        return sample if self.transforms is None else self.transforms(sample)
+
     @abc.abstractmethod
-    def __getitem__(self, index: int) -> Sample: ...
+    def read_sample(self, index: int) -> Sample:
+        """Read one sample, before `transforms`."""
+
+    def _prepare(self, root: str | Path, transforms: Transforms | None, download: bool) -> Path:
+        """Store the transforms, download the files on request, and return the root as a path.
+
+        Raises:
+            DownloadError: The dataset has no download, or it failed.
+        """
+        self.transforms = transforms
+        if download:
+            resolve("geovision.hub.download:download")(self.card.name, root)
+        return Path(root)
 
     @property
     @abc.abstractmethod

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geovision.datasets.base import DatasetCard, GeoDataset, Sample
+from geovision.datasets.base import DatasetCard, GeoDataset, Sample, Transforms
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.readers import hail_samples
 from geovision.readers.hail_samples import HailSample, SampleName, sample_files
@@ -80,12 +80,14 @@ class HailSamples(GeoDataset):
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         test_years: Sequence[int] = TEST_YEARS, group_by: Literal["day", "year"] = "day",
+        transforms: Transforms | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         if split not in (None, *self.splits):
             raise OptionError(f"split {split!r} is not known; choose {' or '.join(self.splits)}")
         if group_by not in ("day", "year"):
             raise OptionError(f"group_by={group_by!r} is not known; choose day or year")
-        self.root, self.size, self.group_by = Path(root), size, group_by
+        self.root, self.size = self._prepare(root, transforms, download), size
+        self.group_by = group_by
         files = _found(self.root)
         names = [_named(path) for path in files]
         chosen = [i for i, name in enumerate(names) if split is None or
@@ -129,7 +131,7 @@ class HailSamples(GeoDataset):
         other.size = size
         return other
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         path = self.paths[index]
         held = hail_samples.read_sample(path)
         arrays = hail_samples.arrays(held)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from geovision.datasets.base import DatasetCard
+from geovision.datasets.base import DatasetCard, Transforms
 from geovision.datasets.paired_grids import GridPairs
 from geovision.errors import DatasetError, OptionError, nearest
 from geovision.readers.grids.grid_source import GridSource
@@ -99,6 +99,7 @@ class IberiaWinters(GridPairs):
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         synchronous: bool = True, origin: str = "ncep",
+        transforms: Transforms | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         origins = [name.lower() for name in _UNITS if name != "EOBS"]
         if origin not in origins:
@@ -106,7 +107,9 @@ class IberiaWinters(GridPairs):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise OptionError(f"origin {origin!r}; known: {', '.join(origins)}{hint}")
         self.origin = origin
-        super().__init__(root, split=split, size=size, synchronous=synchronous)
+        super().__init__(
+            root, split=split, size=size, synchronous=synchronous, transforms=transforms, download=download
+        )
         self.channels = self.usual()
 
     def usual(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from geovision import registry
-from geovision.datasets.base import GeoDataset, Sample
+from geovision.datasets.base import GeoDataset, Sample, Transforms
 from geovision.datasets.duplicates import fingerprints, near_duplicate_groups
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.readers.images import extensions
@@ -90,8 +90,16 @@ class ImageDataset(GeoDataset):
 
     target: ClassTarget
 
-    def __init__(self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None) -> None:
-        self.root = Path(root)
+    def __init__(
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
+        transforms: Transforms | None = None,
+        download: bool = False,
+    ) -> None:
+        self.root = self._prepare(root, transforms, download)
         if split not in (None, *self.splits):
             known = ", ".join(self.splits) or "none"
             raise OptionError(f"{self.card.name} has no split {split!r}; its splits: {known}")
@@ -150,7 +158,7 @@ class ImageDataset(GeoDataset):
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         number = int(self._index[index])
         record = self._records[number]
         image = torch.from_numpy(self.pixels(index)).float() / 255

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from geovision import registry
-from geovision.datasets.base import DatasetCard
+from geovision.datasets.base import DatasetCard, Transforms
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError, InputError, nearest
 from geovision.readers.images import expand
@@ -71,11 +71,13 @@ class PhotoFolder(ImageDataset):
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         task: str = "cloud",
+        transforms: Transforms | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         root = Path(root)
         self.task = task  # type: ignore[misc]  # the one data set that serves several tasks
         self._table = root if root.is_file() else root / TABLE
-        super().__init__(root.parent if root.is_file() else root, split=split, size=size)
+        folder = root.parent if root.is_file() else root
+        super().__init__(folder, split=split, size=size, transforms=transforms, download=download)
 
     def scan(self) -> Sequence[ImageRecord]:
         if self._table.is_file():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from geovision import registry
-from geovision.datasets.base import DatasetCard
+from geovision.datasets.base import DatasetCard, Transforms
 from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassTarget, resolve
@@ -87,9 +87,10 @@ class KvammenAurora(ImageDataset):
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         class_order: Sequence[str] = CLASS_ORDER,
+        transforms: Transforms | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         self.class_order = _checked_order(tuple(class_order), self.task)
-        super().__init__(root, split=split, size=size)
+        super().__init__(root, split=split, size=size, transforms=transforms, download=download)
 
     def scan(self) -> Sequence[ImageRecord]:
         folders = {split: self._split_folder(split) for split in self.splits}

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from geovision.datasets.base import DatasetCard
+from geovision.datasets.base import DatasetCard, Transforms
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
@@ -118,13 +118,14 @@ class OATH(ImageDataset):
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         labels: Labels = "class6", repetition: int = 0,
+        transforms: Transforms | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         if labels not in get_args(Labels):
             raise OptionError(f"oath has no labels {labels!r}; known: {', '.join(get_args(Labels))}")
         if repetition not in range(5):
             raise OptionError(f"oath has the splits 0 to 4, no repetition {repetition}")
         self._labels_asked, self._repetition = labels, repetition
-        super().__init__(root, split=split, size=size)
+        super().__init__(root, split=split, size=size, transforms=transforms, download=download)
 
     def scan(self) -> Sequence[ImageRecord]:
         table = _label_file(self.root)

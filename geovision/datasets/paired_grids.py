@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from geovision import registry
-from geovision.datasets.base import GeoDataset, Sample
+from geovision.datasets.base import GeoDataset, Sample, Transforms
 from geovision.datasets.derived_predictors import moisture_fluxes, neighbours, placed
 from geovision.errors import DatasetError, OptionError
 from geovision.readers.grids import (
@@ -78,10 +78,11 @@ class GridPairs(GeoDataset):
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         synchronous: bool = True,
+        transforms: Transforms | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         if size is not None:
             raise OptionError(f"size={size}: fields keep the grid that they come on")
-        self.root = Path(root)
+        self.root = self._prepare(root, transforms, download)
         target = registry.find_task(self.task).target
         assert isinstance(target, FieldTarget)
         self.target = target
@@ -176,7 +177,7 @@ class GridPairs(GeoDataset):
     def __len__(self) -> int:
         return len(self.days)
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         given, truth = self._arrays
         day = self.days[index]
         fields = torch.from_numpy(np.stack([self._field(given, day, name) for name in self.channels]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 import numpy as np
 
-from geovision.datasets.base import DatasetCard, Sample
+from geovision.datasets.base import DatasetCard, Sample, Transforms
 from geovision.datasets.class_folders import split_folder
 from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
 from geovision.errors import DatasetError, OptionError
@@ -86,11 +86,12 @@ class PolarLows(ImageDataset):
     def __init__(
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         pixel_size: float | None = None, group_by: Literal["pass", "date"] = "pass",
+        transforms: Transforms | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         if group_by not in ("pass", "date"):
             raise OptionError(f"group_by={group_by!r} is not known; choose pass or date")
         self.group_by = group_by
-        super().__init__(root, split=split, size=None)
+        super().__init__(root, split=split, size=None, transforms=transforms, download=download)
         if pixel_size is not None:
             self._check_pixel_size(pixel_size)
             self.input_spec = self.input_spec.with_pixel_size(pixel_size)
@@ -122,8 +123,8 @@ class PolarLows(ImageDataset):
             raise DatasetError(f"{self.root}: the {split} split is not here; expected {self.card.layout}")
         return indices
 
-    def __getitem__(self, index: int) -> Sample:
-        sample = super().__getitem__(index)
+    def read_sample(self, index: int) -> Sample:
+        sample = super().read_sample(index)
         image = sample["inputs"]["image"]
         seen = (image > 0).any(0, keepdim=True).expand_as(image)
         return Sample(**(sample | {"valid": {**sample["valid"], "image": seen}}))  # type: ignore[typeddict-item]

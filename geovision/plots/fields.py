@@ -18,15 +18,12 @@ __all__ = ["errors", "extent_of", "maps", "quantile_quantile", "spectra", "taylo
 
 _Field = NDArray[np.floating]
 
-RAIN_LEVELS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150)
-"""mm/day: of the colours of rain, which are few so that they can be told from each other."""
-
 
 def maps(
     coarse: _Field, prediction: _Field | None, truth: _Field, *,
     extent: tuple[float, float, float, float] | None = None,
     coarse_extent: tuple[float, float, float, float] | None = None,
-    unit: str = "mm/day", levels: Sequence[float] = RAIN_LEVELS, heading: str = "",
+    unit: str, levels: Sequence[float], heading: str = "",
 ) -> Figure:  # fmt: skip
     """What went in, what came out, the truth, and the difference of the last two.
 
@@ -84,7 +81,7 @@ def extent_of(grid: Grid) -> tuple[float, float, float, float] | None:
 
 def errors(
     bias: _Field, rmse: _Field, *, extent: tuple[float, float, float, float] | None = None,
-    unit: str = "mm/day",
+    unit: str,
 ) -> Figure:  # fmt: skip
     """Maps of the bias and of the error of every cell ``(y, x)``, over all times."""
     from matplotlib import colormaps
@@ -106,7 +103,7 @@ def errors(
 
 
 def quantile_quantile(
-    pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str = "mm/day"
+    pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str
 ) -> Figure:  # fmt: skip
     """Quantiles of each prediction over those of the truth; on the line the distributions are one.
 

@@ -155,6 +155,7 @@ class Task:
         recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
         published: What others state; `cautions`: what to know before comparing with it.
         demo: Settings of the demonstration.
+        default_for: Shared datasets that are read for this task if none is named.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Task:
     cautions: tuple[str, ...] = ()
     citation: str = ""
     chinese: tuple[str, str] | None = None
+    default_for: tuple[str, ...] = ()
 
     @property
     def dataset(self) -> str:

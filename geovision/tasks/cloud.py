@@ -192,6 +192,7 @@ TASK = Task(
     loss="geovision.heads.classification:cross_entropy",
     metrics=("macro_f1", "balanced_accuracy", "accuracy", "accuracy(top_k=2)", "accuracy(top_k=3)",
              "calibration_error", "level_accuracy"),
+    default_for=("folder",),
     backbones=("timm",),
     recipe=PROBE_THEN_FINE_TUNE,
     recipes={"scratch": FROM_SCRATCH, "fine-tune": PROBE_THEN_FINE_TUNE},

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from geovision.datasets.base import collate
+import geovision
+from geovision.datasets.base import Sample, collate
 from geovision.datasets.ccsn import CCSN
 from geovision.datasets.image_classification import SCALARS, ImageDataset
 from geovision.datasets.image_folder import PhotoFolder
-from geovision.errors import DatasetError, OptionError
+from geovision.errors import DatasetError, DownloadError, OptionError
 from geovision.heads.prediction import ClassPrediction
 from geovision.models.layers import scalar_fusion as model_scalars
 
@@ -213,3 +214,31 @@ def _table(folder: Path, lines: Sequence[str]) -> None:
     for name in ("1.png", "2.png"):
         Image.new("RGB", (16, 16)).save(folder / name)
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+# --- transforms ---------------------------------------------------------------------------------
+
+
+def brighter(sample: Sample) -> Sample:
+    return Sample(**{**sample, "inputs": {"image": sample["inputs"]["image"] * 0.5 + 0.5}})
+
+
+def test_transforms_are_applied_last_and_kept_by_subsets_and_copies(skies: Path):
+    plain = CCSN(skies, size=(32, 32))
+    changed = CCSN(skies, size=(32, 32), transforms=brighter)
+    expected = plain[3]["inputs"]["image"] * 0.5 + 0.5
+    assert torch.equal(changed[3]["inputs"]["image"], expected)
+    assert torch.equal(changed.subset([3])[0]["inputs"]["image"], expected)
+    assert torch.equal(pickle.loads(pickle.dumps(changed))[3]["inputs"]["image"], expected)
+    assert changed.with_size((16, 16))[3]["inputs"]["image"].min() >= 0.5
+    assert changed[3]["target"] == plain[3]["target"]
+
+
+def test_load_dataset_passes_transforms_on(skies: Path):
+    data = geovision.load_dataset("ccsn", skies, size=(32, 32), transforms=brighter)
+    assert data[0]["inputs"]["image"].min() >= 0.5
+
+
+def test_a_dataset_without_a_download_is_refused_with_its_source(tmp_path: Path):
+    with pytest.raises(DownloadError, match=r"swimcat: cannot be downloaded .* Get it from "):
+        geovision.load_dataset("swimcat", tmp_path / "data", download=True)

@@ -62,7 +62,7 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path):
 def test_a_table_gives_labels_units_splits_and_measurements(tmp_path: Path):
     _photos(tmp_path, "x/1.png", "x/2.png", "x/3.png")
     lines = (
-        "path,label,unit,split,air_temperature,photographer",
+        "path,label,group,split,air_temperature,photographer",
         "x/1.png,fog,monday,train,-3.5,Kim",
         "x/2.png,clear,monday,train,,Kim",
         '"x/3.png",fog,tuesday,test,4,Lee',
@@ -101,7 +101,7 @@ def test_without_a_unit_near_duplicates_stay_together(skies: Path):
     ("lines", "message"),
     [
         (["file,genus", "1.png,a"], r"no column 'path' and 'label'; its columns: file, genus"),
-        (["path,label,unti", "1.png,a,x"], r"column 'unti' is not known; did you mean 'unit'"),
+        (["path,label,gruop", "1.png,a,x"], r"column 'gruop' is not known; did you mean 'group'"),
         (["path,label,air_temperatur", "1.png,a,1"], r"did you mean 'air_temperature'"),
         (["path,label", "1.png,"], r"labels\.csv, line 2: no label"),
         (["path,label", "1.png,a", ",a"], r"labels\.csv, line 3: no path"),

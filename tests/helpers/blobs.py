@@ -48,7 +48,7 @@ class Blobs(GeoDataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         self.reads += 1
         valid = {} if bool(self.known.all()) else {"target": self.known[index]}
         label = self.labels[index] if self.known[index] else torch.tensor(-1)

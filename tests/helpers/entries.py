@@ -63,7 +63,7 @@ class Drawn(GeoDataset):
     def __len__(self) -> int:
         return len(self.truth)
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         inputs = {name: values[index] for name, values in self.inputs.items()}
         return Sample(inputs=inputs, valid={}, target=self.truth[index], group=str(index), source=str(index))
 

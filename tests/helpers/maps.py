@@ -202,7 +202,7 @@ class Fields(Maps):
     def options(self) -> Mapping[str, Any]:
         return {"grids": GRIDS}
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         number = self.numbers[index]
         truth = self.truth[number].clone()
         truth[0, :1, :2] = torch.nan
@@ -217,7 +217,7 @@ class Masks(Maps):
     task: ClassVar[str] = "amask"
     target = TARGETS["mask"]
 
-    def __getitem__(self, index: int) -> Sample:
+    def read_sample(self, index: int) -> Sample:
         number = self.numbers[index]
         rain = F.avg_pool2d(self.truth[number], FACTOR)
         echo = (10 * torch.log10(rain.clamp_min(0.1)) + 20).expand(TIMES, 1, -1, -1).clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import io
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import geovision
 from geovision.datasets.ccsn import CCSN
 from geovision.datasets.downloads import RemoteFile
 from geovision.datasets.synthetic.sky import write
@@ -161,6 +163,18 @@ def test_a_data_set_comes_whole_and_its_adapter_reads_it(server, pictures, tmp_p
     assert (receipt["source"], receipt["version"], receipt["terms"]) == (
         "https://doi.org/10.7910/DVN/CADDPD", "2.0", "CC0 1.0")  # fmt: skip
     assert server.asked_for(RECORD) == [(None, 200)]
+
+
+def test_an_adapter_downloads_its_own_files(server, pictures, tmp_path, monkeypatch):
+    serve_record(server, zipped(pictures))
+    record = dataclasses.replace(CCSN.downloads, server=server.address)
+    monkeypatch.setattr(CCSN, "downloads", record)
+    data = geovision.load_dataset("ccsn", tmp_path / "ccsn", download=True)
+    assert data.names == CCSN(pictures).names
+    assert server.asked_for(RECORD) == [(None, 200)]
+    again = CCSN(tmp_path / "ccsn", download=True)  # complete, so no connection is opened
+    assert again.names == data.names
+    assert len(server.asked_for(RECORD)) == 1
 
 
 def test_a_second_run_asks_for_nothing(server, pictures, tmp_path):

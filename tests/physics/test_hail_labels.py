@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from geovision import hail
 from geovision.errors import InputError
+from geovision.physics import hail
 from geovision.physics.hail.cells import find_cells, overlaps
 from geovision.physics.hail.labels import ColumnFields, follow_cells, posh_label
 

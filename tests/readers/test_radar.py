@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from helpers import odim
 
-from geovision import hail
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnreadableFileError
+from geovision.physics import hail
 from geovision.readers.radar import RadarGrid, beam_height, read_volume, slant_range, to_levels
 
 GRID = RadarGrid(1000, 40_000, tuple(np.arange(1000.0, 12_001, 1000)))

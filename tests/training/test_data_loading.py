@@ -92,8 +92,8 @@ def test_pictures_are_kept_as_bytes_and_come_back_as_they_were():
 
 def test_fields_are_kept_as_they_are():
     class Fields(Blobs):
-        def __getitem__(self, index):
-            sample = super().__getitem__(index)
+        def read_sample(self, index):
+            sample = super().read_sample(index)
             # The first batch reads as bytes by chance: all zeros.
             field = torch.zeros(1, 4, 4) if index < 64 else torch.full((1, 4, 4), 0.1234 * index)
             return sample | {"inputs": {"image": field}}
@@ -115,8 +115,8 @@ def test_what_does_not_fit_or_differs_in_shape_is_read_as_it_goes():
     assert isinstance(gather(Blobs(20), budget=10**6), InMemoryDataset)
 
     class Grids(Blobs):
-        def __getitem__(self, index):
-            return super().__getitem__(index) | {"inputs": {"image": torch.rand(1, 4, 4 + index // 64)}}
+        def read_sample(self, index):
+            return super().read_sample(index) | {"inputs": {"image": torch.rand(1, 4, 4 + index // 64)}}
 
     assert gather(Grids(80)) is None
 

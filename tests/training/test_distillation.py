@@ -64,8 +64,8 @@ def test_a_teacher_that_knows_more_than_the_data_is_followed() -> None:
     teacher = geovision.train(fresh(), clean, progress=False)
 
     class Noisy(maps.Fields):
-        def __getitem__(self, index: int):
-            sample = super().__getitem__(index)
+        def read_sample(self, index: int):
+            sample = super().read_sample(index)
             return sample | {"target": sample["target"] * noise[self.numbers[index]]}
 
     alone = geovision.train(fresh(), Noisy(60), progress=False)

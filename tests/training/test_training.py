@@ -179,8 +179,8 @@ def test_soft_labels_are_trained_on_and_not_validated_with(tmp_path: Path):
 
 def test_measurements_beside_the_picture_are_trained_too():
     class Measured(Blobs):
-        def __getitem__(self, index):
-            sample = super().__getitem__(index)
+        def read_sample(self, index):
+            sample = super().read_sample(index)
             inputs = sample["inputs"] | {"scalars": torch.tensor([1.0])}
             there = torch.tensor([index % 2 == 0])
             return sample | {"inputs": inputs, "valid": {"scalars": there}}
@@ -493,8 +493,8 @@ def test_other_classes_are_refused_by_name():
 
 def test_data_in_other_units_are_refused():
     class Counts(Blobs):
-        def __getitem__(self, index):
-            sample = super().__getitem__(index)
+        def read_sample(self, index):
+            sample = super().read_sample(index)
             return sample | {"inputs": {"image": sample["inputs"]["image"] * 255}}
 
     with pytest.raises(InputError, match="0-255"):

@@ -68,7 +68,7 @@ def test_the_same_numbers_give_the_same_sample_and_others_another() -> None:
 
 
 def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
-    """Over a plain, and with half of the index being hail, `geovision.hail` says the same. Half an index is
+    """Over a plain, and with half of the index being hail, `geovision.physics.hail` agrees. Half an index is
     a probability of severe hail lower by 29 ln 2, of which the rule may ask for more instead."""
     xarray = pytest.importorskip("xarray")
     hail = same = 0
