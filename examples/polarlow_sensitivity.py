@@ -28,7 +28,7 @@ from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
 from geovision.evaluation import Predictions
 from geovision.metrics.bootstrap import bootstrap
-from geovision.models.serialization import read
+from geovision.models.loading import read
 from geovision.provenance import commit
 from geovision.registry import find_task
 

@@ -164,7 +164,7 @@ def load(path: str | Path) -> GeoModel:
         WeightsNotAvailable: The folder is missing or holds no model.
         WeightsCorrupt: Its content is not what its configuration says.
     """
-    from geovision.models.serialization import read
+    from geovision.models.loading import read
 
     return read(Path(path))
 

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +21,13 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geovision.models.example_inputs import generated_inputs
-from geovision.models.geomodel import GeoModel
+if TYPE_CHECKING:
+    from geovision.models._base import BaseModel
 
-__all__ = ["ConvolutionActivation", "PackedWeights", "device_of", "joined", "pictures_for"]
+__all__ = ["ConvolutionActivation", "PackedWeights", "device_of", "joined"]
 
 
-def device_of(model: GeoModel) -> torch.device:
+def device_of(model: BaseModel) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
@@ -39,22 +39,6 @@ class _Call:
     layer: nn.Module
     took: tuple[Tensor, int]
     gave: tuple[Tensor, int]
-
-
-def pictures_for(model: GeoModel, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
-    """Generated inputs to look at the network with; None where the model's sizes are not known."""
-    if any(spec.layout not in ("channel", "channel y x") for spec in model.inputs):
-        return None
-    # Layers follow each other at any size alike, so where a network takes any, a small one is quicker.
-    small = small and "any_size" in model.spec.capabilities
-    inputs: dict[str, Tensor] = {}
-    for seed, spec in enumerate(model.inputs):
-        axes = {a: min(n, 96) for a, n in zip("yx", spec.size, strict=True)} if small and spec.size else {}
-        found = generated_inputs([spec], count, axes=axes, seed=seed)
-        if found is None:
-            return None
-        inputs |= {name: values.to(device_of(model)) for name, values in found.items()}
-    return inputs
 
 
 def _calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_Call], Tensor]:
@@ -104,7 +88,7 @@ _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 _ACTIVATIONS = (nn.ReLU, nn.Hardtanh, nn.SiLU, nn.Hardswish)
 
 
-def joined(model: GeoModel, *, operator: bool = True) -> nn.Module:
+def joined(model: BaseModel, *, operator: bool = True) -> nn.Module:
     """A copy of the network in which a convolution takes in the normalisation and the activation
     that follow it; a plain copy where that would answer otherwise.
 
@@ -112,7 +96,7 @@ def joined(model: GeoModel, *, operator: bool = True) -> nn.Module:
         operator: Activations too, by oneDNN's operator, where the network is on a CPU. Without, only
             ordinary layers remain, which can be exported.
     """
-    pictures = pictures_for(model, count=1, small=True)
+    pictures = model.probe_inputs(count=1, small=True)
     if pictures is None:
         return _copied(model.network)
     example = copy.deepcopy(model.normalize).eval()(pictures)

@@ -15,18 +15,19 @@ import math
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from geovision.accelerate._cpu_features import hardware_bfloat16, hardware_int8
-from geovision.accelerate.fusion import ConvolutionActivation, device_of, joined, pictures_for
+from geovision.accelerate.fusion import ConvolutionActivation, device_of, joined
 from geovision.accelerate.quantization import quantize_int8, ranges_seen, share_in_integers
 from geovision.errors import OptionError
-from geovision.models.example_inputs import ordinary_inputs
-from geovision.models.geomodel import GeoModel, answered_by
-from geovision.models.layers.normalization import physical
+from geovision.heads.dense import combined_valid_mask
+
+if TYPE_CHECKING:
+    from geovision.models._base import BaseModel
 
 __all__ = ["PRECISIONS", "TOLERANCE", "OptimizedModel", "prepare"]
 
@@ -61,11 +62,11 @@ class OptimizedModel:
             `quantize_int8` made of that.
     """
 
-    def __init__(self, model: GeoModel, dtype: torch.dtype, network: nn.Module | None = None) -> None:
+    def __init__(self, model: BaseModel, dtype: torch.dtype, network: nn.Module | None = None) -> None:
         assert dtype != torch.int8 or network is not None
         self.specs = model.inputs
         self.dtype = dtype
-        self.normalise = copy.deepcopy(model.normalize).eval()
+        self.normalize = copy.deepcopy(model.normalize).eval()
         self.head: Any = copy.deepcopy(model.head).eval()
         self.device = device_of(model)
         network = joined(model) if network is None else copy.deepcopy(network)
@@ -81,16 +82,16 @@ class OptimizedModel:
         return torch.float32 if self.dtype == torch.int8 else self.dtype
 
     @torch.inference_mode()
-    def _part(self, model: GeoModel) -> int | None:
+    def _part(self, model: BaseModel) -> int | None:
         """As many samples as keep every map of the network below `_MAP_BYTES`; None: any number.
 
         A large array is memory that the system hands out, clears and takes back at each layer, which
         for 32 photos takes as long as MobileNetV2 computes. A small one stays with the process.
         """
-        pictures = pictures_for(model, count=1, small=True)
+        pictures = model.probe_inputs(count=1, small=True)
         if pictures is None:
             return None
-        normalised = {name: value.to(self._floats) for name, value in self.normalise(pictures).items()}
+        normalised = {name: value.to(self._floats) for name, value in self.normalize(pictures).items()}
         largest: float = _largest_map(self.network, normalised)
         first = self.specs[0]
         if first.size is not None:  # the pictures may be smaller than the model's own inputs
@@ -117,12 +118,12 @@ class OptimizedModel:
         return torch.cat(values), torch.cat(features)
 
     def _answer(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        specs = {spec.name: spec for spec in self.specs}
         batch = {
-            name: _laid_out(physical(value.to(self.device), specs[name])) for name, value in inputs.items()
+            name: _laid_out(self.normalize.physical(name, value.to(self.device)))
+            for name, value in inputs.items()
         }
         masks = {name: value.to(self.device) for name, value in valid.items()}
-        normalised = {name: value.to(self._floats) for name, value in self.normalise(batch, masks).items()}
+        normalised = {name: value.to(self._floats) for name, value in self.normalize(batch, masks).items()}
         features = self.network(normalised, valid=masks or None, context=None).float()
         return self.head(features).cpu(), features.cpu()
 
@@ -130,7 +131,7 @@ class OptimizedModel:
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor
     ) -> Tensor | None:
         """Where the answers to a batch mean something; None: everywhere. See `GeoModel.valid_mask`."""
-        return answered_by((self.network, self.head), inputs, valid or None, values)
+        return combined_valid_mask((self.network, self.head), inputs, valid or None, values)
 
 
 def _rows(batch: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
@@ -173,11 +174,11 @@ def _largest_map(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
 
 # --- kept until the weights change --------------------------------------------------------------
 
-_KEPT: weakref.WeakKeyDictionary[GeoModel, tuple[Any, OptimizedModel]] = weakref.WeakKeyDictionary()
+_KEPT: weakref.WeakKeyDictionary[BaseModel, tuple[Any, OptimizedModel]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-def prepare(model: GeoModel, precision: str) -> OptimizedModel:
+def prepare(model: BaseModel, precision: str) -> OptimizedModel:
     """The prepared copy of a model, made anew where its weights have changed since the last.
 
     Args:
@@ -195,7 +196,7 @@ def prepare(model: GeoModel, precision: str) -> OptimizedModel:
         return kept[1]
 
 
-def _made(model: GeoModel, precision: str) -> OptimizedModel:
+def _made(model: BaseModel, precision: str) -> OptimizedModel:
     match precision:
         case "auto":
             return _chosen(model)
@@ -205,11 +206,11 @@ def _made(model: GeoModel, precision: str) -> OptimizedModel:
             return OptimizedModel(model, getattr(torch, precision))
 
 
-def _chosen(model: GeoModel) -> OptimizedModel:
+def _chosen(model: BaseModel) -> OptimizedModel:
     """In bfloat16 where the processor computes in it and the scores survive it."""
     network = joined(model)
     exact = OptimizedModel(model, torch.float32, network)
-    pictures = pictures_for(model, count=4)
+    pictures = model.probe_inputs(count=4)
     decided = model.target.kind == "class" and model.spec.fit == "gradient"
     if not decided or pictures is None or not hardware_bfloat16(exact.device.type):
         return exact
@@ -219,10 +220,10 @@ def _chosen(model: GeoModel) -> OptimizedModel:
 
 
 @torch.no_grad()
-def _integers(model: GeoModel) -> OptimizedModel:
+def _integers(model: BaseModel) -> OptimizedModel:
     """With the ranges of ordinary pictures: the same on every machine, whatever is asked of it first."""
     name = model.spec.name
-    pictures = pictures_for(model, count=1, small=True)
+    pictures = model.probe_inputs(count=1, small=True)
     if model.target.kind != "class" or pictures is None:
         raise OptionError(f"{name} does not tell classes of pictures; 8-bit integers are for those that do")
     if device_of(model).type != "cpu" or not hardware_int8():
@@ -238,10 +239,10 @@ def _integers(model: GeoModel) -> OptimizedModel:
             "8-bit integers; choose auto, float32 or bfloat16"
         )
     exact = OptimizedModel(model, torch.float32, network)
-    inputs, valid = ordinary_inputs(model, _SAMPLES)
+    inputs, valid = model.typical_inputs(_SAMPLES)
     with ranges_seen(exact.network) as ranges:
         scores, _ = exact(inputs, valid)
-    quick = OptimizedModel(model, torch.int8, quantize_int8(network, ranges, exact.normalise(pictures)))
+    quick = OptimizedModel(model, torch.int8, quantize_int8(network, ranges, exact.normalize(pictures)))
     quick_scores, _ = quick(inputs, valid)
     noise = _noise(scores, quick_scores)
     if noise > _MOST_NOISE:
@@ -260,7 +261,7 @@ def _noise(values: Tensor, approximate: Tensor) -> float:
     return float((error - error.mean(0)).norm() / spread) if spread > 0 else 0.0
 
 
-def _version(model: GeoModel) -> tuple:
+def _version(model: BaseModel) -> tuple:
     """Changes whenever a parameter or buffer is written, replaced or moved."""
     return tuple(
         (name, value.data_ptr(), value.dtype, value.device, -1 if value.is_inference() else value._version)

@@ -1,4 +1,4 @@
-"""`geovision grid`: coarse NetCDF or Zarr in, fine or corrected NetCDF or Zarr out."""
+"""`geovision grid`: predict fields of NetCDF or Zarr files and write them as one file."""
 
 from __future__ import annotations
 
@@ -19,55 +19,68 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command("grid", epilog=examples(
         "geovision grid runs/mine/model reanalysis.nc --out fine.nc",
-        "geovision grid runs/mine/model pr.nc --field hus850=hus.nc --units pr='kg m-2 s-1' --out fine.zarr",
+        "geovision grid runs/mine/model pr.nc --field hus850=hus.nc --unit pr='kg m-2 s-1' --out fine.zarr",
         "geovision grid runs/mine/model pr.nc --out fine.nc --out-units 'kg m-2 s-1' --members 20",
     ))(grid)  # fmt: skip
 
 
 def grid(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    rain: Annotated[str, typer.Argument(help="File, store, folder or pattern of the rain.", metavar="RAIN")],
-    out: Annotated[Path, typer.Option(help="What is written, .nc or .zarr.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="File, store, folder or pattern of the model's first field.", metavar="INPUT"),
+    ],
+    out: Annotated[Path, typer.Option(help="Output file, .nc or .zarr.")],
     field: Annotated[
-        list[str] | None, typer.Option(help="A further field, NAME=FILE; may be repeated.")
+        list[str] | None, typer.Option(help="Further field, NAME=FILE; may be repeated.")
     ] = None,
-    units: Annotated[
-        list[str] | None, typer.Option(help="Where a file does not say: NAME=UNIT, such as pr='kg m-2 s-1'.")
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(help="Unit of a file without units, NAME=UNIT, such as pr='kg m-2 s-1'; may be "
+                          "repeated."),
     ] = None,
     select: Annotated[
-        list[str] | None, typer.Option(help="Of further axes: NAME=AXIS:VALUE, such as hus850=plev:85000.")
+        list[str] | None,
+        typer.Option(help="Value on a further axis, NAME=AXIS:VALUE, such as hus850=plev:85000; may be "
+                          "repeated."),
     ] = None,
     variable: Annotated[
         list[str] | None,
-        typer.Option(help="Where a file has several that it may be: NAME=VARIABLE, such as pr=tp."),
+        typer.Option(help="Variable of a file with several candidates, NAME=VARIABLE, such as pr=tp; may be "
+                          "repeated."),
     ] = None,
     pole: Annotated[
         list[str] | None,
-        typer.Option(help="North pole of a rotated grid that does not say so: NAME=LAT,LON."),
+        typer.Option(help="North pole of a rotated grid without grid mapping, NAME=LAT,LON; may be "
+                          "repeated."),
     ] = None,
-    out_units: Annotated[str, typer.Option(help="Of the answer; mm day-1 if absent.")] = "",
-    members: Annotated[int, typer.Option(min=0, help="Members of an ensemble; 0: one answer.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the members.")] = 0,
+    out_units: Annotated[
+        str, typer.Option(help="Unit of the output. Default: the unit of the model's target.")
+    ] = "",
+    members: Annotated[int, typer.Option(min=0, help="Number of ensemble members; 0: one prediction.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the members.")] = 0,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Fields a forward pass; chosen by the model if absent.")
+        int | None,
+        typer.Option(min=1, help="Number of fields in a forward pass. Default: chosen by the model."),
     ] = None,
-) -> None:
-    """Turn coarse rain into fine rain, or biased rain into corrected rain: files in, a file out.
+) -> None:  # fmt: skip
+    """Predict every field of a file, such as fine from coarse precipitation, and write one file.
 
-    Coordinates, calendar, attributes and members are kept. Files are read and written piece by piece, so that
-    they may be larger than memory. Days that are missing everywhere stay missing.
+    Coordinates, calendar, attributes and members are kept. Files are read and written piece by piece, and may
+    be larger than memory. Days without valid cells stay missing.
     """
     from geovision.inference._predict_grid import predict_grid
 
     opened = open_model(model, weights)
-    files = {"precipitation": rain, **named(field or (), "--field", "NAME=FILE", str)}
+    first = opened.inputs[0].channels[0].name
+    files = {first: source, **named(field or (), "--field", "NAME=FILE", str)}
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("fields", total=None)
         summary = predict_grid(
-            opened, files, out, units=named(units or (), "--units", "NAME=UNIT", str),
+            opened, files, out, units=named(unit or (), "--unit", "NAME=UNIT", str),
             select=named(select or (), "--select", "NAME=AXIS:NUMBER", _selection),
             variables=named(variable or (), "--variable", "NAME=VARIABLE", str),
             poles=named(pole or (), "--pole", "NAME=LAT,LON", _pole), out_units=out_units,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
@@ -179,6 +180,23 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
         """Write `n` generated samples in this very layout under `root`, so that the real reader
         reads them back. The same seed gives the same files."""
+
+    @classmethod
+    def synthetic_samples(
+        cls, count: int, *, seed: int = 0, size: tuple[int, int] | None = None
+    ) -> Iterator[Sample]:
+        """Yield generated samples as this adapter reads them; no files are left behind.
+
+        Args:
+            count: Largest number of samples.
+            seed: Seed of the generator.
+            size: Height and width that images are resized to. Default: the adapter's.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            root = cls.synthetic(Path(folder), count, seed=seed)
+            data = cls(root, size=size)  # type: ignore[call-arg]  # every adapter takes both
+            for index in range(min(count, len(data))):
+                yield data[index]
 
     def group_split(self, fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
         """(training, held back), no group in both, about `fraction` of the groups held back.

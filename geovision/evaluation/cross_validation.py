@@ -25,7 +25,8 @@ from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Report
 from geovision.metrics import create as create_metric
 from geovision.models.geomodel import GeoModel
-from geovision.models.serialization import CONFIG, read
+from geovision.models.loading import read
+from geovision.models.serialization import CONFIG
 from geovision.provenance import data_digest
 from geovision.spec import ClassTarget, Recipe
 from geovision.training import create_for, hold_back, needs_validation, train

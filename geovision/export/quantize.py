@@ -12,7 +12,7 @@ import torch
 
 from geovision.export.shrink import narrow_floats, share_weights, shorten_names
 from geovision.export.tracing import mask_name
-from geovision.models.example_inputs import ordinary_samples
+from geovision.models.example_inputs import synthetic_samples
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import Loaded, iter_sources
 from geovision.models.layers.normalization import physical
@@ -44,7 +44,7 @@ def calibration_inputs(
         InputError: Something that cannot be read.
     """
     if source is None:
-        return _stacked(model, ordinary_samples(model, count, seed=seed))
+        return _stacked(model, synthetic_samples(model, count, seed=seed))
     sources = list(iter_sources(source, model.inputs))
     chosen = [sources[at] for at in sorted({round(n) for n in np.linspace(0, len(sources) - 1, count)})]
     return _stacked(model, (each.load(model.inputs) for each in chosen))

@@ -23,7 +23,7 @@ from geovision.attribution.layers import chosen_layer, views
 from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError
 from geovision.heads.classification import NormalisedHead
-from geovision.models.example_inputs import generated_inputs
+from geovision.models.example_inputs import random_inputs
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import Loaded
 from geovision.spec import ClassTarget, InputSpec
@@ -69,7 +69,7 @@ def examples(
         OptionError: The length of an axis is not known, or is another; or no input has such an axis.
     """
     _check_axes(model, axes or {})
-    found = generated_inputs(model.inputs, count, axes=axes, seed=seed)
+    found = random_inputs(model.inputs, count, axes=axes, seed=seed)
     if found is None:
         layouts = ", ".join(f"{spec.name} ({spec.layout})" for spec in model.inputs)
         raise OptionError(
@@ -143,7 +143,7 @@ def _map_layer(model: GeoModel, axes: Mapping[str, int] | None) -> str:
     """The layer whose map is shown; empty where there is none to show."""
     if not isinstance(model.target, ClassTarget) or "differentiable" not in model.spec.capabilities:
         return ""
-    sample = generated_inputs(model.inputs, 1, axes=axes) or {}
+    sample = random_inputs(model.inputs, 1, axes=axes) or {}
     question = AttributionTarget(model, Loaded({name: values[0] for name, values in sample.items()}), None)
     return chosen_layer(question, None)
 

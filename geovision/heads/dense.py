@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geovision.heads.prediction import FieldPrediction, MaskPrediction
+from geovision.heads.protocols import HasValidMask
 from geovision.spec import Grid
 
-__all__ = ["GriddedHead", "counted", "masked_mean"]
+__all__ = ["GriddedHead", "combined_valid_mask", "counted", "masked_mean"]
 
 
 def masked_mean(losses: Tensor, valid: Tensor | None) -> Tensor:
@@ -36,6 +37,28 @@ def counted(truth: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """
     there = torch.isfinite(truth) if valid is None else torch.isfinite(truth) & valid
     return torch.where(there, truth, torch.zeros_like(truth)), there
+
+
+def combined_valid_mask(
+    parts: Sequence[nn.Module],
+    inputs: Mapping[str, Tensor],
+    valid: Mapping[str, Tensor] | None,
+    values: Tensor,
+) -> Tensor | None:
+    """Return the cells in which all modules have a valid prediction; None: all cells.
+
+    Args:
+        parts: Network and head; those without a `HasValidMask` hook restrict nothing.
+        inputs: Inputs by name, shape (batch, *layout).
+        valid: Valid values by input name. Default: all.
+        values: Output of the head.
+    """
+    found: Tensor | None = None
+    for part in parts:
+        where = part.valid_mask(inputs, valid, values.shape) if isinstance(part, HasValidMask) else None
+        if where is not None:
+            found = where if found is None else found & where
+    return found
 
 
 class GriddedHead(nn.Module):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from geovision.errors import OptionError, WeightsCorrupt
-from geovision.models.example_inputs import generated_inputs, sample_shape
+from geovision.models.example_inputs import random_inputs, sample_shape
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["GOLDEN", "TOLERANCE", "check_golden", "write_golden"]
@@ -34,7 +34,7 @@ def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None 
     Raises:
         OptionError: The length of an axis is not known or another, or the model answers nothing yet.
     """
-    inputs = generated_inputs(model.inputs, 1, axes=axes)
+    inputs = random_inputs(model.inputs, 1, axes=axes)
     if inputs is None:
         raise OptionError(
             f"{model.spec.name}: a golden answer needs an input, and not all lengths of its axes are known; "

@@ -17,7 +17,8 @@ from geovision.errors import DownloadError, GeovisionError, WeightsCorrupt, Weig
 from geovision.hub.golden import GOLDEN, check_golden
 from geovision.hub.repo_id import Address
 from geovision.models.geomodel import GeoModel
-from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read
+from geovision.models.loading import read
+from geovision.models.serialization import CARD, CONFIG, WEIGHTS
 
 __all__ = ["copied", "pull", "pulled"]
 

@@ -13,7 +13,8 @@ from geovision.hub.pull import explained
 from geovision.hub.repo_card import Statement, hub_card
 from geovision.hub.repo_id import Address
 from geovision.models.geomodel import GeoModel
-from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read, write
+from geovision.models.loading import read
+from geovision.models.serialization import CARD, CONFIG, WEIGHTS, write
 
 __all__ = ["Benchmark", "push"]
 

@@ -27,7 +27,8 @@ from geovision.inference.inventory import ArchiveFile, Source, inventory
 from geovision.inference.shards import Plan, Shard
 from geovision.inference.table import MODEL, Table
 from geovision.models.geomodel import GeoModel
-from geovision.models.serialization import read, weights_digest
+from geovision.models.loading import read
+from geovision.models.serialization import weights_digest
 from geovision.spec import ClassTarget
 
 __all__ = ["SHARD_SIZE", "Progress", "RowProducer", "Summary", "run_archive"]

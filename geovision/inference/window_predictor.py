@@ -18,7 +18,7 @@ from geovision.errors import StorageError
 from geovision.inference import executor
 from geovision.inference.sliding_window import PredictFn
 from geovision.models.geomodel import GeoModel
-from geovision.models.serialization import read
+from geovision.models.loading import read
 from geovision.spec import ClassTarget, Target
 
 __all__ = ["Loaded", "asking", "layers_of", "scratch_beside"]

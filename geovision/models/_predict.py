@@ -8,16 +8,18 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from geovision.accelerate.optimized import PRECISIONS, OptimizedModel, prepare
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import GriddedPrediction, Prediction
-from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import Loaded, Source, iter_sources, stacked
 from geovision.spec import Context, Grid
+
+if TYPE_CHECKING:
+    from geovision.models._base import BaseModel
 
 __all__ = ["iter_predict", "predict"]
 
@@ -25,7 +27,8 @@ _MOST_WORKERS = 8  # beyond, Python's own share of the work is what they wait fo
 
 
 def predict(
-    model: GeoModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto", skip_errors: bool = False,
+    model: BaseModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto",
+    skip_errors: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """Answers for all inputs, in their order. See `GeoModel.predict`."""
     return list(
@@ -34,7 +37,8 @@ def predict(
 
 
 def iter_predict(
-    model: GeoModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto", skip_errors: bool = False,
+    model: BaseModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto",
+    skip_errors: bool = False,
 ) -> Iterator[Prediction]:  # fmt: skip
     """The same one by one, while later inputs are read: for more than memory holds.
 
@@ -50,7 +54,7 @@ def iter_predict(
 
 
 def _answers(
-    model: GeoModel, sources: Iterator[Source], batch_size: int, precision: str, skip_errors: bool
+    model: BaseModel, sources: Iterator[Source], batch_size: int, precision: str, skip_errors: bool
 ) -> Iterator[Prediction]:
     threads = torch.get_num_threads()
     workers = min(threads, _MOST_WORKERS)

@@ -1,10 +1,8 @@
-"""Inputs made up for a model, to look at its network with."""
+"""Example inputs of a model: random fields, and samples of the task's generator."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,9 +13,9 @@ from geovision.models.layers.normalization import physical
 from geovision.spec import InputSpec, resolve
 
 if TYPE_CHECKING:
-    from geovision.models.geomodel import GeoModel
+    from geovision.models._base import BaseModel
 
-__all__ = ["generated_inputs", "ordinary_inputs", "ordinary_samples", "sample_shape"]
+__all__ = ["probe_inputs", "random_inputs", "sample_shape", "synthetic_inputs", "synthetic_samples"]
 
 
 def sample_shape(spec: InputSpec, axes: Mapping[str, int] | None = None) -> tuple[int, ...] | None:
@@ -32,7 +30,7 @@ def sample_shape(spec: InputSpec, axes: Mapping[str, int] | None = None) -> tupl
     return tuple(shape) if all(shape) else None
 
 
-def generated_inputs(
+def random_inputs(
     specs: Sequence[InputSpec], count: int, *, axes: Mapping[str, int] | None = None, seed: int = 0
 ) -> dict[str, Tensor] | None:
     """A batch in physical units; None where the sizes are not known.
@@ -63,21 +61,40 @@ def generated_inputs(
     return inputs
 
 
-def ordinary_samples(model: GeoModel, count: int, *, seed: int = 0) -> Iterator[Loaded]:
-    """Samples that the generator of the task's main data set makes."""
+def probe_inputs(model: BaseModel, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
+    """Return random inputs for tracing a network; None if the sizes of the inputs are open.
+
+    Args:
+        model: Model whose inputs are vectors or images.
+        count: Number of samples.
+        small: Shrink inputs to at most 96 cells if the network takes any size.
+    """
+    if any(spec.layout not in ("channel", "channel y x") for spec in model.inputs):
+        return None
+    # Layers follow each other at any size alike, so where a network takes any, a small one is quicker.
+    small = small and "any_size" in model.spec.capabilities
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    inputs: dict[str, Tensor] = {}
+    for seed, spec in enumerate(model.inputs):
+        axes = {a: min(n, 96) for a, n in zip("yx", spec.size, strict=True)} if small and spec.size else {}
+        found = random_inputs([spec], count, axes=axes, seed=seed)
+        if found is None:
+            return None
+        inputs |= {name: values.to(device) for name, values in found.items()}
+    return inputs
+
+
+def synthetic_samples(model: BaseModel, count: int, *, seed: int = 0) -> Iterator[Loaded]:
+    """Yield generated samples of the task, as the adapter of its main dataset reads them."""
     adapter = resolve(model.task.datasets[model.task.dataset])
-    with tempfile.TemporaryDirectory() as folder:
-        root = adapter.synthetic(Path(folder), count, seed=seed)
-        data = adapter(root, size=model.inputs[0].size)
-        for index in range(min(count, len(data))):
-            sample = data[index]
-            yield Loaded(sample["inputs"], sample["valid"])
+    for sample in adapter.synthetic_samples(count, seed=seed, size=model.inputs[0].size):
+        yield Loaded(sample["inputs"], sample["valid"])
 
 
-def ordinary_inputs(
-    model: GeoModel, count: int, *, seed: int = 0
+def synthetic_inputs(
+    model: BaseModel, count: int, *, seed: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Inputs and masks of a batch of `ordinary_samples`, in physical units."""
-    inputs, valid = stacked(list(ordinary_samples(model, count, seed=seed)), model.inputs)
+    """Return a batch of `synthetic_samples` in physical units, and its masks."""
+    inputs, valid = stacked(list(synthetic_samples(model, count, seed=seed)), model.inputs)
     specs = {spec.name: spec for spec in model.inputs}
     return {name: physical(values, specs[name]) for name, values in inputs.items()}, valid

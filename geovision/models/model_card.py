@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 if TYPE_CHECKING:
-    from geovision.models.geomodel import GeoModel
+    from geovision.models._base import BaseModel
 
 __all__ = ["render"]
 
@@ -23,7 +23,7 @@ tags: [{{ task.name }}, meteorology]
 
 {{ task.question }}
 
-{{ spec.note or "No note." }} (architecture: {{ spec.mark }})
+{{ spec.note or "No note." }} (architecture: {{ spec.evidence }})
 
 ```python
 import geovision
@@ -69,7 +69,7 @@ Before you compare:
 )
 
 
-def render(model: GeoModel) -> str:
+def render(model: BaseModel) -> str:
     """The card's text, from the registry and the model's training record."""
     return _CARD.render(
         task=model.task,

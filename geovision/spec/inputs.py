@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from geovision.errors import OptionError
 
 __all__ = ["COLOURS", "Channel", "InputSpec", "PictureFile", "Quantile", "Text", "UnitHint"]
 
@@ -48,13 +51,14 @@ class Channel:
         name: The field's standard name, e.g. ``"reflectivity_dbz"``.
         unit: In UDUNITS spelling; ``"1"`` is dimensionless.
         valid_range: Hard limits, both included; a value beyond them is an error.
-        plausible: Quantiles that a whole file must keep.
+        expected_quantiles: Quantiles that a whole file must keep.
         mean, std: Statistics that normalisation subtracts and divides by, in `unit`.
         unit_hints: Likely mistakes, matched in order when the hard range is left.
         colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
             that knows photos; weights and statistics of such a network are taken over by them.
         baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
             None: 0 where the quantity can be 0, and else its mean.
+        encodes: Unit of the quantity that scaled counts encode, such as ``"dB"``. Default: none.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Channel:
     unit_hints: tuple[UnitHint, ...] = ()
     colours: tuple[str, ...] = ()
     baseline: float | None = None
+    encodes: str = ""
 
     def __post_init__(self) -> None:
         low, high = self.valid_range
@@ -143,6 +148,28 @@ class InputSpec:
     def channel_axis(self) -> int:
         """Position of the channel axis in one sample."""
         return self.layout.split().index("channel")
+
+    def validate_encoded_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Raise unless ranges are given for exactly the channels that encode a quantity.
+
+        Args:
+            ranges: Channel name to the values of the lowest and the highest count. Empty: unknown.
+
+        Raises:
+            OptionError: A channel is missing or unknown, or a range is empty.
+        """
+        encoded = {channel.name: channel.encodes for channel in self.channels if channel.encodes}
+        if ranges and set(ranges) != set(encoded):
+            raise OptionError(
+                f"ranges are given for {', '.join(ranges)}; input {self.name!r} has counts that encode a "
+                f"quantity in: {', '.join(encoded) or 'no channel'}"
+            )
+        for name, (low, high) in ranges.items():
+            if not low < high:
+                raise OptionError(
+                    f"the range of {name} from {low} to {high} {encoded[name]} is empty; "
+                    "give the lower value first"
+                )
 
     def with_size(self, size: tuple[int, int] | None) -> InputSpec:
         return dataclasses.replace(self, size=size)

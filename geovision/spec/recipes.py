@@ -129,7 +129,7 @@ class Recipe:
         label_smoothing: Fraction of the target spread over all classes.
         conflict_labels: ``"hard"`` takes each label as filed; ``"soft"`` gives near-duplicates
             with different labels the mean of those labels, in training only.
-        flatten_prior: Part of the training set's class frequencies that is taken out of the answers
+        logit_adjustment: Part of the training set's class frequencies that is taken out of the answers
             after training, 0-1: what is frequent in a collection need not be so in the world, and
             rare classes are answered too seldom (Menon et al. 2021, arXiv:2007.07314).
         ema: Decay of the running average of the weights that is kept; 0 is off. It starts low in

@@ -40,7 +40,7 @@ def _polarisation(name: str, *colours: str) -> Channel:
     # Mean 0 and deviation 1: the published network takes the scale as it is. So what is missing enters as
     # 0, the scale's own word for no data, with a mask and without one. A network that knows photos keeps
     # its own statistics, and sees the measurements in the colours of the published pictures.
-    return Channel(name, "scaled_1", (0.0, 1.0), unit_hints=_SLIPS, colours=colours)
+    return Channel(name, "scaled_1", (0.0, 1.0), unit_hints=_SLIPS, colours=colours, encodes="dB")
 
 
 SAR = InputSpec(

@@ -69,7 +69,7 @@ def train(
 
 
 def _finished(model: GeoModel, folder: RunFolder) -> GeoModel:
-    from geovision.models.serialization import read
+    from geovision.models.loading import read
 
     trained = read(folder.model)
     model.load_state_dict(trained.state_dict())

@@ -128,7 +128,7 @@ def _check(job: Job) -> None:
         _labels(job.data)
         if recipe.logit_adjustment:
             raise OptionError(
-                "flatten_prior has nothing to take out of batches that sampling='balanced' made"
+                "logit_adjustment has nothing to take out of batches that sampling='balanced' made"
             )
     if recipe.conflict_labels == "soft" and not hasattr(job.data, "soft_targets"):
         raise OptionError(

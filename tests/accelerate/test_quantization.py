@@ -24,7 +24,7 @@ from geovision.accelerate.quantization import (
     share_in_integers,
 )
 from geovision.errors import OptionError
-from geovision.models.example_inputs import ordinary_inputs
+from geovision.models.example_inputs import synthetic_inputs
 from geovision.models.geomodel import GeoModel
 
 needs_integers = pytest.mark.skipif(not hardware_int8(), reason="this processor has no instructions for it")
@@ -180,7 +180,7 @@ def model() -> GeoModel:
             nn.init.uniform_(module.weight, 0.5, 1.5)  # some are 0 at first, and a branch does nothing
             module.momentum = None  # the mean over all that it sees
             module.reset_running_stats()
-    inputs, valid = ordinary_inputs(model, 16, seed=7)
+    inputs, valid = synthetic_inputs(model, 16, seed=7)
     with torch.no_grad():
         model.train()(inputs, valid=valid)
     return model.eval()
@@ -188,7 +188,7 @@ def model() -> GeoModel:
 
 @needs_integers
 def test_a_model_answers_nearly_as_in_floats(model: GeoModel) -> None:
-    inputs, valid = ordinary_inputs(model, 24, seed=3)
+    inputs, valid = synthetic_inputs(model, 24, seed=3)
     exact, quick = (prepare(model, each)(inputs, valid)[0] for each in ("float32", "int8"))
     assert prepare(model, "int8").dtype == torch.int8
     assert 0 < optimized._noise(exact, quick) < 0.3
@@ -197,7 +197,7 @@ def test_a_model_answers_nearly_as_in_floats(model: GeoModel) -> None:
 
 @needs_integers
 def test_an_answer_depends_neither_on_the_batch_nor_on_what_was_asked_before(model: GeoModel) -> None:
-    inputs, valid = ordinary_inputs(model, 6, seed=4)
+    inputs, valid = synthetic_inputs(model, 6, seed=4)
     together = prepare(model, "int8")(inputs, valid)[0]
     anew = prepare(copy.deepcopy(model), "int8")
     for index in reversed(range(6)):
@@ -210,7 +210,7 @@ def test_an_answer_depends_neither_on_the_batch_nor_on_what_was_asked_before(mod
 @needs_integers
 def test_new_weights_are_brought_into_integers_again(model: GeoModel) -> None:
     changed = copy.deepcopy(model)
-    inputs, valid = ordinary_inputs(changed, 4)
+    inputs, valid = synthetic_inputs(changed, 4)
     before = prepare(changed, "int8")(inputs, valid)[0]
     with torch.no_grad():
         next(changed.network.parameters()).mul_(-1)
@@ -219,7 +219,7 @@ def test_new_weights_are_brought_into_integers_again(model: GeoModel) -> None:
 
 @needs_integers
 def test_predict_takes_integers(model: GeoModel) -> None:
-    inputs, _ = ordinary_inputs(model, 8, seed=5)
+    inputs, _ = synthetic_inputs(model, 8, seed=5)
     pictures = list(inputs["image"])
     floats, integers = (model.predict(pictures, precision=each) for each in ("float32", "int8"))
     differences = [

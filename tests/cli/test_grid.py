@@ -77,11 +77,11 @@ def _holed(values: np.ndarray) -> np.ndarray:
 
 
 CHANGES = {
-    "no units": (lambda v: v, None, (), "has no units; declare them with units=, or --units"),
+    "no units": (lambda v: v, None, (), "has no units; declare them with units=, or --unit"),
     "a flux as a rate": (lambda v: v, "mm/day", (), "would be plausible in 'kg m-2 s-1'"),
     "an unknown unit": (lambda v: v, "furlong/fortnightly", (), "unit 'furlong/fortnightly' is not known"),
     "another quantity": (lambda v: v, "K", (), "cannot be converted"),
-    "contradicted": (lambda v: v, "kg m-2 s-1", ("--units", "pr=mm/day"), "was declared 'mm/day'"),
+    "contradicted": (lambda v: v, "kg m-2 s-1", ("--unit", "pr=mm/day"), "was declared 'mm/day'"),
     "negative": (lambda v: v - 1e-4, "kg m-2 s-1", (), "negative precipitation"),
     "negative by little": (
         lambda v: np.where(v > 0, v, -2e-9),
@@ -114,7 +114,7 @@ def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, t
     rounded = unlabelled(coarse, tmp_path / "a.nc", lambda v: np.where(v > 0, v, -1e-10), "[kg m-2 s-1]")
     assert run("grid", saved, rounded, "--out", tmp_path / "a_out.nc") == 0
     holed = unlabelled(coarse, tmp_path / "b.nc", _holed)
-    assert run("grid", saved, holed, "--out", tmp_path / "b_out.nc", "--units", "pr=kg m-2 s-1") == 0
+    assert run("grid", saved, holed, "--out", tmp_path / "b_out.nc", "--unit", "pr=kg m-2 s-1") == 0
     plain, with_hole = fine(tmp_path / "a_out.nc"), fine(tmp_path / "b_out.nc")
     assert np.isnan(with_hole[5]).all()
     rest = [day for day in range(80) if day != 5]
@@ -252,7 +252,7 @@ def test_options_of_the_command(saved: Path, coarse: CoarseRain, tmp_path: Path,
                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     rain = coarse.root / "rain_coarse.nc"
     for options, message in (
-        (("--units", "pr"), "--units 'pr' is not understood; give NAME=UNIT"),
+        (("--unit", "pr"), "--unit 'pr' is not understood; give NAME=UNIT"),
         (("--select", "pr=plev"), "--select 'pr=plev' is not understood; give NAME=AXIS:NUMBER"),
         (("--out-units", "K"), "cannot be converted"),
     ):

@@ -29,7 +29,7 @@ from geovision.inference.archive import Summary
 from geovision.readers.allsky import Frame, write_pgm
 
 DECLARED = ["--channels", "grey", "--stretch", "2000:12000"]
-MINUTES, FRAMES = 40, 3
+MINUTES, FRAMES = 60, 3
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty files of which one is broken. Not to be written to."""
+    """Sixty files of which one is broken. Not to be written to."""
     folder = minutes(tmp_path_factory.mktemp("streams"), MINUTES, FRAMES)
     break_off(broken(folder))
     return folder
@@ -223,8 +223,9 @@ def test_a_scheduler_that_is_there_is_used_until_it_goes(
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense"])
 def test_a_scheduler_that_is_not_there_is_told(
-    model_folder: Path, streams: Path, tmp_path: Path, address: str
+    model_folder: Path, streams: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(executor, "CONNECTING", 1)
     with pytest.raises(OptionError, match=f"no Dask scheduler answers at {address}.*--scheduler"):
         run(model_folder, streams, tmp_path, ExecutorConfig(scheduler=address))
 

@@ -218,8 +218,8 @@ def test_a_data_set_that_does_not_tell_its_labels_is_refused():
 
 
 def test_frequencies_are_not_taken_out_of_what_has_none():
-    recipe = dataclasses.replace(with_stage(PLAIN, batch_size=12, sampling="balanced"), flatten_prior=0.5)
-    with pytest.raises(OptionError, match="flatten_prior has nothing to take out"):
+    recipe = dataclasses.replace(with_stage(PLAIN, batch_size=12, sampling="balanced"), logit_adjustment=0.5)
+    with pytest.raises(OptionError, match="logit_adjustment has nothing to take out"):
         train(tiny(), Blobs(36), recipe)
 
 

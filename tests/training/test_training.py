@@ -123,12 +123,12 @@ def test_a_training_is_what_plain_pytorch_makes_of_the_recipe(ema):
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     recipe = dataclasses.replace(PLAIN, augment=Augment(crop_area=(0.5, 1.0), brightness=0.2, mixup=0.3))
-    first = state(train(tiny(dropout=0.3), Blobs(48), recipe))
+    first = state(train(tiny(drop_rate=0.3), Blobs(48), recipe))
     torch.manual_seed(99)  # what was drawn before does not matter
-    model = tiny(dropout=0.3)
+    model = tiny(drop_rate=0.3)
     torch.manual_seed(77)
     assert_same(state(train(model, Blobs(48), recipe)), first)
-    other = state(train(tiny(dropout=0.3), Blobs(48), dataclasses.replace(recipe, seed=1)))
+    other = state(train(tiny(drop_rate=0.3), Blobs(48), dataclasses.replace(recipe, seed=1)))
     assert not torch.equal(other["head.linear.weight"], first["head.linear.weight"])
 
 
@@ -299,7 +299,7 @@ def test_a_large_gradient_is_clipped():
     model, free = tiny(), tiny()
     steps = with_stage(PLAIN, optimizer="sgd", lr=1.0, epochs=1, batch_size=48, weight_decay=0.0)
     before = state(model)
-    train(model, Blobs(48), with_stage(steps, clip=1e-3))
+    train(model, Blobs(48), with_stage(steps, max_grad_norm=1e-3))
     train(free, Blobs(48), steps)
 
     def way(trained: GeoModel) -> float:
@@ -449,7 +449,7 @@ def test_a_finished_training_that_is_resumed_gives_its_model(finished: Path):
         ({}, {}, with_stage(PLAIN, batch_size=8), "recipe.stages.1.batch_size 16, not 8"),
         ({}, {}, dataclasses.replace(PLAIN, seed=5), "recipe.seed 0, not 5"),
         ({}, {"n": 48}, PLAIN, "data.samples 32, not 48"),
-        ({"drop_rate": 0.5}, {}, PLAIN, "config.drop_rate 0.0, not 0.5"),
+        ({"drop_rate": 0.5}, {}, PLAIN, "options.drop_rate 0.0, not 0.5"),
     ],
 )
 def test_another_training_does_not_go_on_here(finished: Path, model, data, recipe, said):
@@ -583,7 +583,7 @@ def test_frequent_classes_lose_what_they_have_from_being_frequent():
     data.labels[:] = torch.tensor([0, 0, 0, 1]).repeat(16)
     odds = {}
     for strength in (0.0, 0.5, 1.0):
-        model = train(tiny(), data, dataclasses.replace(PLAIN, flatten_prior=strength))
+        model = train(tiny(), data, dataclasses.replace(PLAIN, logit_adjustment=strength))
         with torch.no_grad():
             logits = model(data.pictures.float() / 255)
         odds[strength] = float((logits[:, 0] - logits[:, 1]).mean())
@@ -597,7 +597,7 @@ def test_a_model_without_a_bias_for_each_class_keeps_its_prior():
     model = tiny()
     model.head.linear = nn.Linear(model.head.linear.in_features, 3, bias=False)
     with pytest.raises(OptionError, match="has no bias for each class"):
-        train(model, Blobs(32), dataclasses.replace(PLAIN, flatten_prior=1.0))
+        train(model, Blobs(32), dataclasses.replace(PLAIN, logit_adjustment=1.0))
 
 
 def test_the_samples_of_a_training_are_gone_when_it_is_over():

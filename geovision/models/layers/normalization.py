@@ -111,6 +111,7 @@ class Normalize(nn.Module):
     def __init__(self, specs: Sequence[InputSpec]) -> None:
         super().__init__()
         self.names = tuple(spec.name for spec in specs)
+        self.specs = {spec.name: spec for spec in specs}
         for spec in specs:
             shape = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
             mean = torch.tensor([channel.mean for channel in spec.channels]).view(shape)
@@ -119,6 +120,10 @@ class Normalize(nn.Module):
             # whole normalisation is one pass over memory.
             self.register_buffer(f"{spec.name}_scale", 1 / std, persistent=False)
             self.register_buffer(f"{spec.name}_shift", -mean / std, persistent=False)
+
+    def physical(self, name: str, values: Tensor) -> Tensor:
+        """Return one input in physical units, float32. See `physical`."""
+        return physical(values, self.specs[name])
 
     def forward(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None = None

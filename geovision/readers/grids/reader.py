@@ -179,7 +179,7 @@ def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -
         choices = ", ".join(repr(unit) for unit in (wanted.unit, *wanted.other_units))
         raise InputError(
             f"{where}: {field.name!r} has no units; declare them with units=, or "
-            f"--units, for instance {choices}"
+            f"--unit, for instance {choices}"
         )
     if (
         said

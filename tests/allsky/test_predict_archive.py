@@ -29,21 +29,16 @@ from helpers.archives import (
     sky,
     small_model,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 from pyarrow.dataset import field
 
 import geovision
 from geovision._atomic_io import file_lock
 from geovision.allsky import FrameConfig
-from geovision.allsky.camera_calibration import survey
 from geovision.errors import InputError, OptionError, StorageError
 from geovision.inference import ExecutorConfig
-from geovision.inference.inventory import ArchiveFile, inventory
-from geovision.inference.shards import Plan, Shard
 from geovision.models.geomodel import GeoModel
 from geovision.physics.sun_moon import sun_elevation
-from geovision.readers.allsky import Frame, Stretch, write_pgm
+from geovision.readers.allsky import Stretch, write_pgm
 
 HERE = ExecutorConfig(0)
 
@@ -324,13 +319,6 @@ def test_hidden_files_and_the_table_itself_are_left_out(model: GeoModel, own: Pa
     assert run(model, own, own / "table").num_rows == 40
 
 
-def test_a_list_in_a_list_is_refused(tmp_path: Path):
-    (tmp_path / "a.txt").write_text(str(tmp_path / "b.txt"))
-    (tmp_path / "b.txt").write_text(str(tmp_path))
-    with pytest.raises(InputError, match="a list in a list"):
-        list(inventory(tmp_path / "a.txt"))
-
-
 # --- once more, and again -----------------------------------------------------------------------
 
 
@@ -370,34 +358,6 @@ def test_a_part_that_was_removed_is_done_again(model: GeoModel, streams: Path, t
     shutil.rmtree(tmp_path / "out" / "station=gill")
     assert geovision.read_table(tmp_path / "out").num_rows == 20
     assert alike(run(model, streams, tmp_path / "out"), expected)
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[tuple[dict[str, int], int, int]]:
-    """Runs over an archive that changes: sizes of its files, files a shard, shards until a kill."""
-    files = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 3))
-    return draw(st.lists(st.tuples(files, st.integers(1, 4), st.integers(0, 6)), min_size=1, max_size=6))
-
-
-@given(histories())
-def test_whatever_comes_and_goes_a_file_is_in_one_shard(history: list[tuple[dict[str, int], int, int]]):
-    done: dict[str, Shard] = {}
-
-    def proceed(files: dict[str, int], size: int, until: int | None) -> Plan:
-        plan = Plan([ArchiveFile(path, own) for path, own in files.items()], done.values())
-        for shard in list(plan.shards(size))[:until]:
-            done[shard.key] = shard
-        return plan
-
-    for files, size, until in history:
-        proceed(files, size, until)
-        held_by = [file.path for shard in done.values() for file in shard.files]
-        assert len(held_by) == len(set(held_by))
-    files = history[-1][0]
-    proceed(files, 2, None)
-    finished = {file.path: file.size for shard in done.values() for file in shard.files}
-    assert {path: finished[path] for path in files} == files
-    assert proceed(files, 2, None).files_to_do() == 0
 
 
 # --- one table, one model -----------------------------------------------------------------------
@@ -482,54 +442,3 @@ def test_a_part_of_the_table_is_read(model: GeoModel, streams: Path, tmp_path: P
         geovision.read_table(tmp_path / "out", columns=["lable"])
     with pytest.raises(InputError, match=r"no archive\.json; not a folder that"):
         geovision.read_table(streams)
-
-
-# --- a survey -----------------------------------------------------------------------------------
-
-
-def test_a_survey_finds_each_camera_its_own_stretch(tmp_path: Path):
-    folder = minutes(tmp_path / "in", 8, stations=("gill", "fsmi"))
-    for path in (folder / "fsmi").glob("*.gz"):  # half as sensitive
-        (station, *_), begin = ("fsmi",), datetime.datetime.strptime(path.name[:13], "%Y%m%d_%H%M")
-        night = frames_of(station, begin.replace(tzinfo=datetime.UTC), 5, first=5 * begin.minute)
-        write_pgm(path, (replace(frame, pixels=frame.pixels // 2) for frame in night))
-    break_off(folder / "gill" / minute_name("gill", START))
-    found = survey(folder, FrameConfig(), stretch=True)
-    assert set(found.stretches) == {"gill/themis19", "fsmi/themis10"}
-    gill, fsmi = found.stretches["gill/themis19"], found.stretches["fsmi/themis10"]
-    assert fsmi.high == pytest.approx(gill.high / 2, rel=0.03)
-    assert 2000 < gill.low < 2600
-    assert 9500 < gill.high < 11500
-    assert found == survey(folder, FrameConfig(), stretch=True)
-    assert set(found.added_to(GREY).stretches) == {"", "gill/themis19", "fsmi/themis10"}
-
-
-def test_a_survey_is_spread_over_the_archive(tmp_path: Path):
-    folder = minutes(tmp_path / "in", 40, 2)
-    late = datetime.datetime(2014, 3, 11, tzinfo=datetime.UTC)
-    bright = [replace(frame, pixels=frame.pixels * 2) for frame in frames_of("gill", late, 2)]
-    for minute in range(20):  # a third of the files, all at the end
-        begin = late + datetime.timedelta(minutes=minute)
-        write_pgm(folder / "gill" / minute_name("gill", begin), bright)
-    found = survey(folder, FrameConfig(), stretch=True, frames=30)
-    assert found.frames == {"gill/themis19": 30}
-    assert found.stretches["gill/themis19"].high > 14000
-
-
-def test_a_survey_finds_circles(tmp_path: Path):
-    y, x = np.mgrid[:80, :80]
-    disk = (x - 41) ** 2 + (y - 38) ** 2 <= 30**2
-    night = (
-        Frame((500 + 4000 * disk).astype(np.uint16), START, "gill", "themis19", 1.0, "", index)
-        for index in range(12)
-    )
-    write_pgm(tmp_path / "in.pgm", night)
-    circle = survey(tmp_path / "in.pgm", FrameConfig(), circle=True).circles["gill/themis19"]
-    assert (circle.x, circle.y, circle.radius) == pytest.approx((41, 38, 30), abs=0.7)
-
-
-def test_a_survey_names_the_camera_that_has_too_few_frames(tmp_path: Path):
-    folder = minutes(tmp_path / "in", 4)
-    write_pgm(folder / "other.pgm", frames_of("fsmi", START, 2))
-    with pytest.raises(InputError, match="camera fsmi/themis10: 2 different frames"):
-        survey(folder, FrameConfig(), stretch=True)

@@ -1,0 +1,103 @@
+"""Load a model from the folder that `geovision.models.serialization` writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from geovision import _atomic_io, registry
+from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
+from geovision.models.geomodel import GeoModel, ModelConfig, build_model
+from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read_config
+from geovision.spec import Grid, Grids
+
+__all__ = ["read"]
+
+
+def read(folder: Path) -> GeoModel:
+    """Load a saved model, on the CPU and in evaluation mode. Nothing in the folder is executed.
+
+    Raises:
+        WeightsNotAvailable, WeightsCorrupt: As for `read_config`; also where the weights' digest
+            differs from the configuration's, or the arrays do not fit the architecture.
+    """
+    config = read_config(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise WeightsNotAvailable(f"{folder} has no {WEIGHTS}; copy the whole folder")
+    if _atomic_io.sha256(path) != config["sha256"]:
+        raise WeightsCorrupt(
+            f"{path} is not the file that {CONFIG} describes: its sha256 differs; copy or train it again"
+        )
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsCorrupt(f"{path} is not a readable safetensors file: {error}") from error
+    model = _rebuild(config, folder)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise WeightsCorrupt(f"{path} does not fit {config['model']}: {first}") from error
+    model.training_record = config.get("training", {})
+    model.card = _card(folder / CARD)
+    return model.eval()
+
+
+def _card(path: Path) -> str:
+    """The text beside the weights; nothing that is computed depends on it."""
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
+
+
+def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
+    spec = registry.find_model(config["model"])
+    stored = config["config"]
+    for name, hint in get_type_hints(ModelConfig).items():
+        if name in stored and not _fits(stored[name], hint):
+            raise WeightsCorrupt(f"{folder / CONFIG}: {name} is {stored[name]!r:.40}, which it cannot be")
+    try:
+        options = ModelConfig(**{name: _frozen(value) for name, value in stored.items()})
+        options = dataclasses.replace(options, grids=_grids(stored.get("grids")))
+        with torch.device("cpu"):
+            return build_model(spec, registry.find_task(spec.task), options)
+    except (TypeError, KeyError, ValueError, RuntimeError, GeovisionError) as error:
+        (reason, *_) = (str(error) or type(error).__name__).splitlines()
+        raise WeightsCorrupt(
+            f"{folder / CONFIG}: options that {spec.name} does not take: {reason}"
+        ) from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a JSON file is what an option may be."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, each) for each in parts)
+    if kind is tuple and parts[-1] is ...:
+        return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+    if kind is tuple:
+        return isinstance(value, list) and len(value) == len(parts) and all(map(_fits, value, parts))
+    if kind is Mapping:
+        return isinstance(value, dict) and all(_fits(each, parts[1]) for each in value.values())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, dict if hint is Grids else hint)
+
+
+def _grids(stored: Any) -> Grids | None:
+    if stored is None:
+        return None
+    return Grids(*(Grid(tuple(g["lat"]), tuple(g["lon"])) for g in (stored["given"], stored["target"])))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

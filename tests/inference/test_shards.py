@@ -1,0 +1,48 @@
+"""Files of an archive are listed, and each belongs to one shard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geovision.errors import InputError
+from geovision.inference.inventory import ArchiveFile, inventory
+from geovision.inference.shards import Plan, Shard
+
+
+def test_a_list_in_a_list_is_refused(tmp_path: Path):
+    (tmp_path / "a.txt").write_text(str(tmp_path / "b.txt"))
+    (tmp_path / "b.txt").write_text(str(tmp_path))
+    with pytest.raises(InputError, match="a list in a list"):
+        list(inventory(tmp_path / "a.txt"))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[dict[str, int], int, int]]:
+    """Runs over an archive that changes: sizes of its files, files a shard, shards until a kill."""
+    files = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 3))
+    return draw(st.lists(st.tuples(files, st.integers(1, 4), st.integers(0, 6)), min_size=1, max_size=6))
+
+
+@given(histories())
+def test_whatever_comes_and_goes_a_file_is_in_one_shard(history: list[tuple[dict[str, int], int, int]]):
+    done: dict[str, Shard] = {}
+
+    def proceed(files: dict[str, int], size: int, until: int | None) -> Plan:
+        plan = Plan([ArchiveFile(path, own) for path, own in files.items()], done.values())
+        for shard in list(plan.shards(size))[:until]:
+            done[shard.key] = shard
+        return plan
+
+    for files, size, until in history:
+        proceed(files, size, until)
+        held_by = [file.path for shard in done.values() for file in shard.files]
+        assert len(held_by) == len(set(held_by))
+    files = history[-1][0]
+    proceed(files, 2, None)
+    finished = {file.path: file.size for shard in done.values() for file in shard.files}
+    assert {path: finished[path] for path in files} == files
+    assert proceed(files, 2, None).files_to_do() == 0
