@@ -106,10 +106,12 @@ def hold_back(
     unused = model.spec.fit != "gradient" and isinstance(model.target, FieldTarget)
     if fraction == 0 or (fraction is None and unused):
         return data, None
+    validation = None
     if fraction is None:
         with contextlib.suppress(DatasetError):  # the files may lack the split
-            if (validation := official()) is not None:
-                return data, validation.adapt_to(model)
+            validation = official()
+    if validation is not None:
+        return data, validation.adapt_to(model)
     try:
         return data.group_split(fraction or FRACTION, seed=seed)
     except DatasetError as error:
