@@ -25,7 +25,7 @@ from PIL import Image
 from rows import append
 
 import geovision
-from geovision.accelerate.optimized import prepare
+from geovision.accelerate.optimized import optimize_model
 from geovision.allsky import FrameConfig
 from geovision.allsky.camera_calibration import survey
 from geovision.allsky.frames import Row, batch_size_for, read_frames, rows_of_files
@@ -69,7 +69,7 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
     """Milliseconds a frame of each step, and bytes a frame that are read and written."""
     spec = model.inputs[0]
     frames = [frame for file in files for frame in read_frames(file, None)]
-    prepared = prepare(model, "auto")
+    prepared = optimize_model(model, "auto")
     size = batch_size_for(model)
     batch = {spec.name: torch.zeros(size, 3, *(spec.size or ()), dtype=torch.uint8)}
 
@@ -88,7 +88,7 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
         "rows": best(answered, count, turns),
     }
     with tempfile.TemporaryDirectory() as folder:
-        geovision.predict_archive(model, files, folder, reading=reading, workers=ExecutorConfig(0))
+        geovision.predict_archive(model, files, folder, frame_config=reading, executor=ExecutorConfig(0))
         written = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / count
     return {
         "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,

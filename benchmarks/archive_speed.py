@@ -30,7 +30,7 @@ from rich.progress import track
 from rows import append
 
 import geovision
-from geovision.accelerate.optimized import prepare
+from geovision.accelerate.optimized import optimize_model
 from geovision.allsky import FrameConfig
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import ExecutorConfig
@@ -125,7 +125,7 @@ def described(model: GeoModel, frames: int, turns: int, precision: str = "auto")
     return {
         "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
         "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": frames, "turns": turns,
-        "precision": str(prepare(model, precision).dtype).removeprefix("torch."),
+        "precision": str(optimize_model(model, precision).dtype).removeprefix("torch."),
     }  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def run(
     out = root / "table"
     shutil.rmtree(out, ignore_errors=True)
     summary = geovision.predict_archive(
-        model, source, out, reading=READING, workers=workers, precision=precision
+        model, source, out, frame_config=READING, executor=workers, precision=precision
     )
     assert not summary.bad
     assert not summary.failed

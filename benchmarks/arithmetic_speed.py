@@ -21,7 +21,7 @@ from predict_speed import processor
 from rows import append
 from torch import Tensor
 
-from geovision.accelerate._cpu_features import hardware_bfloat16
+from geovision.accelerate._cpu_features import has_fast_bfloat16
 from geovision.provenance import commit
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -79,7 +79,7 @@ def row(precision: torch.dtype, speed: float) -> dict[str, object]:
         "precision": str(precision).removeprefix("torch."),
         "billion_operations_per_s": round(speed, 1),
         "resnet50_photos_per_s_at_most": round(speed / RESNET50, 1),
-        "bfloat16_saves_time": hardware_bfloat16(),
+        "bfloat16_saves_time": has_fast_bfloat16(),
         "processor": processor(),
         "versions": f"torch {torch.__version__}",
     }

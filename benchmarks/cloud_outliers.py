@@ -140,7 +140,7 @@ def neighbour(fold: Fold, *, bank: int | None) -> tuple[Score, int]:
 
 def residual(fold: Fold) -> tuple[Score, int]:
     """geovision's own: outside 100 components of normalised features, those that the network names."""
-    distance = FeatureDistance(fold.training.shape[1], of=fold.of)
+    distance = FeatureDistance(fold.training.shape[1], feature_slice=fold.of)
     distance.fit(fold.training.float(), held_out=fold.held_out.float())
     return lambda features: distance(features.float()), distance.basis.numel()
 

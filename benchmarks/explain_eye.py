@@ -112,7 +112,7 @@ def train(options: argparse.Namespace) -> GeoModel:
         print(f"{options.pictures} pictures drawn in {time.monotonic() - began:.0f} s", flush=True)
         training, held_back = PolarLows(root, pixel_size=pixel_size).group_split(0.25, seed=0)
         geovision.train(model, training, recipe=recipe, progress=False)
-        report = geovision.evaluate(model, held_back, bootstrap=0)
+        report = geovision.evaluate(model, held_back, n_bootstrap=0)
     model.training_record["held_back"] = {name: each.value for name, each in report.metrics.items()}
     print(f"trained after {time.monotonic() - began:.0f} s: {model.training_record['held_back']}", flush=True)
     return model

@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         opened = functools.partial(geovision.create, options.model, pretrained=True)
-        opened().save(folder / "saved", half=True)
+        opened().save(folder / "saved", fp16=True)
         for int8 in (False, True):
             graphs = folder / ("int8" if int8 else "float32")
             graphs.mkdir()
@@ -109,13 +109,13 @@ def of_torch(options: argparse.Namespace) -> tuple[float, Callable[[np.ndarray],
     import torch
 
     import geovision
-    from geovision.accelerate.optimized import prepare
+    from geovision.accelerate.optimized import optimize_model
 
     torch.set_num_threads(options.threads)
     started = peak()
     model = geovision.load(options.folder / "saved")
     name = model.inputs[0].name
-    prepared = prepare(model, "bfloat16" if "bfloat16" in options.form else "float32")
+    prepared = optimize_model(model, "bfloat16" if "bfloat16" in options.form else "float32")
 
     def answer(values: np.ndarray) -> Any:
         return prepared({name: torch.from_numpy(values)}, {})

@@ -32,7 +32,7 @@ import geovision
 from geovision.inference._predict_grid import predict_grid
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
-from geovision.spec import Grid, Grids
+from geovision.spec import Grid, GridPair
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -109,7 +109,7 @@ def measured(case: str, store: str, out: str) -> dict[str, float]:
 
 def corrected(field: xr.DataArray, first: np.ndarray) -> GeoModel:
     grid = Grid(tuple(field["lat"].values.tolist()), tuple(field["lon"].values.tolist()))
-    model = geovision.create("biascorrect-quantile-mapping", grids=Grids(grid, grid))
+    model = geovision.create("biascorrect-quantile-mapping", grids=GridPair(grid, grid))
     modelled = torch.tensor(first)
     model.network.correction.fit(modelled, truth(modelled))
     return model

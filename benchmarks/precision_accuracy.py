@@ -21,7 +21,7 @@ from PIL import Image
 from rows import append
 
 import geovision
-from geovision.accelerate.optimized import prepare
+from geovision.accelerate.optimized import optimize_model
 from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
@@ -47,7 +47,7 @@ def trained(runs: Path) -> Iterator[tuple[str, Asked]]:
         classes = model.target.classes
         frames = [(path, classes[int(data[n]["target"])]) for n, path in enumerate(data.paths)]
         try:
-            prepare(model, "int8")
+            optimize_model(model, "int8")
         except OptionError as error:
             print(error, flush=True)
         else:

@@ -33,7 +33,7 @@ from PIL import Image, ImageOps
 from rows import append
 
 import geovision
-from geovision.accelerate.optimized import prepare
+from geovision.accelerate.optimized import optimize_model
 from geovision.models.geomodel import GeoModel
 from geovision.models.timm_backbone import TimmBackbone
 from geovision.provenance import commit
@@ -142,7 +142,7 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
     model = opened(name, fresh=options.fresh)
     plain = plain_loop(model)
     plain(photos[:4])  # threads and lazy imports of both are warm before the first turn
-    prepare(geovision.create("cloud-tiny"), "float32")
+    optimize_model(geovision.create("cloud-tiny"), "float32")
     slow, fast = Clock([], []), Clock([], [])
     turns = [photos[start : start + options.turn] for start in range(0, len(photos), options.turn)]
     for number, turn in enumerate(turns):
@@ -161,7 +161,7 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
         "photos": f"{len(photos)} {'of 12 megapixels' if options.phone else 'as they are'}",
         "weights": "trained" if model.training_record else "initialised",
         "size": "x".join(map(str, model.inputs[0].size)),
-        "precision": f"{options.precision}: {prepare(model, options.precision).dtype}",
+        "precision": f"{options.precision}: {optimize_model(model, options.precision).dtype}",
         "plain_images_per_s": round(len(photos) / sum(slow.wall), 2),
         "predict_images_per_s": round(len(photos) / sum(fast.wall), 2),
         "ratio": round(sum(slow.wall) / sum(fast.wall), 2),

@@ -27,7 +27,7 @@ from rasterio.windows import Window
 from rows import append
 
 import geovision
-from geovision.accelerate.optimized import prepare
+from geovision.accelerate.optimized import optimize_model
 from geovision.inference import ExecutorConfig
 from geovision.inference.sliding_window import Job, OneInput, sliding_window_predict
 from geovision.inference.tiling import Windows, weight
@@ -89,7 +89,7 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     grid = model_grid(given.grid, spec.pixel_size, "scene")
     counts = write_counts(given, grid, OUR_LIMITS, folder / "counts.tif")
     windows = Windows(grid.shape, spec.size, 0.5)
-    prepared = prepare(model, "auto")
+    prepared = optimize_model(model, "auto")
     job = Job(OneInput(spec.name, counts), windows, Loaded(prepared), BATCH)
     ready = torch.rand(4 * BATCH, len(spec.channels), *spec.size)
     number = len(windows.tops) * len(windows.lefts)

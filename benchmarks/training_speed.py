@@ -26,12 +26,12 @@ import torch
 from torch import nn
 
 import geovision
-from geovision.accelerate._cpu_features import hardware_bfloat16
+from geovision.accelerate._cpu_features import has_fast_bfloat16
 from geovision.datasets.base import GeoDataset
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import commit
 from geovision.spec import Recipe, Stage
-from geovision.training.data_loading import InMemoryDataset, gather
+from geovision.training.data_loading import InMemoryDataset, load_into_memory
 from geovision.training.depthwise import unstrided_depthwise
 
 MODEL, SIZE, BATCH, EPOCHS = "cloud-mobilenetv2_100", (128, 128), 32, 3
@@ -107,7 +107,7 @@ def compare(data: GeoDataset, out: Path) -> Clock:
     """One training, with bare steps between its own."""
     torch.manual_seed(0)
     model = geovision.create(MODEL, size=SIZE)
-    rows = gather(data)
+    rows = load_into_memory(data)
     assert rows is not None
     plain, same = bare_step(copy.deepcopy(model), rows), bare_step(copy.deepcopy(model), rows, unstrided=True)
     clock = Clock(warm_up=len(data) // BATCH)
@@ -149,7 +149,7 @@ def bare_step(model: GeoModel, rows: InMemoryDataset, *, unstrided: bool = False
             number += 1
             pictures = rows.inputs["image"][index].float() / 255
             pictures = pictures.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=hardware_bfloat16()):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
                 loss = loss_of(model(pictures), rows.target[index])
             optimizer.zero_grad()
             loss.backward()

@@ -115,7 +115,7 @@ def loaded(root: Path, split: str, model: Any) -> ImageDataset:
 
 
 def recipe(name: str, start: str, options: Any) -> Recipe:
-    known = registry.find_task("aurora").recipes_of(registry.find_model(name))
+    known = registry.find_task("aurora").available_recipes(registry.find_model(name))
     chosen = known["scratch" if start == "scratch" else "fine-tune"]
     if options.epochs:
         chosen = chosen.with_epochs(options.epochs)

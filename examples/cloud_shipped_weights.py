@@ -49,10 +49,10 @@ def main() -> None:
         model = train_on_all(data, options.backbone_weights, options.out / "all")
     if options.only is None:
         folder = options.out / "model"
-        model.save(folder, half=True)
+        model.save(folder, fp16=True)
         model = geovision.load(folder)  # rounded to half precision, as it will be used
         finish(model, data, report, options.out)
-        model.save(folder, half=True, card=card(model, data, report))
+        model.save(folder, fp16=True, card=card(model, data, report))
         print(folder)
 
 

@@ -97,12 +97,12 @@ def around(model: GeoModel, test: IberiaWinters) -> dict[str, Any]:
     head = model.head
     if not isinstance(head, ResidualHead):
         return {}
-    own, rows = head.share, []
+    own, rows = head.mapping_weight, []
     for share in SHARES:
-        head.share = share
+        head.mapping_weight = share
         prediction, truth = whole(model, test)
         rows.append(basic(f"  of it, share {share:g}", prediction, truth))
-    head.share = own
+    head.mapping_weight = own
     return {"others": [*rows, pooled(model, test)] if len(head.convolution.weight) > 1 else rows}
 
 

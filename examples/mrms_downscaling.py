@@ -103,7 +103,7 @@ class Squares(GeoDataset):
         answer = None if prediction is None else prediction.values
         return maps(
             sample["inputs"]["fields"][0].numpy(), answer, sample["target"][0].numpy(),
-            unit=self.target.channel.unit, levels=self.target.levels,
+            unit=self.target.channel.unit, levels=self.target.contour_levels,
         )  # fmt: skip
 
     @classmethod

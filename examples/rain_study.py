@@ -111,7 +111,7 @@ COLUMNS = {
 def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> tuple[dict[str, Any], Line]:
     """The row of a table by the metrics of the task, with an interval of the error over units; and quantiles
     of answers and truths."""
-    report = geovision.evaluate(model, test, bootstrap=200)
+    report = geovision.evaluate(model, test, n_bootstrap=200)
     assert isinstance(report, GriddedReport)
     assert report.kept is not None
     error = report.metrics["rmse"]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geovision import registry
-from geovision.errors import OptionError, WeightsNotAvailable
+from geovision.errors import OptionError, WeightsNotAvailableError
 from geovision.hub.repo_id import PREFIX
-from geovision.spec import Grids, ModelSpec, Recipe, resolve
+from geovision.spec import GridPair, ModelSpec, Recipe, resolve
 
 if TYPE_CHECKING:
     import pyarrow
@@ -52,7 +52,7 @@ def create(
     classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
     scalars: Sequence[str] = (), size: tuple[int, int] | None = None, drop_rate: float | None = None,
     pixel_size: float | None = None, db_range: Mapping[str, tuple[float, float]] | None = None,
-    predictors: Sequence[str] = (), grids: Grids | None = None, model_args: Mapping[str, Any] | None = None,
+    predictors: Sequence[str] = (), grids: GridPair | None = None, model_args: Mapping[str, Any] | None = None,
     head: str = "", head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:  # fmt: skip
     """A model by name, in evaluation mode, on the CPU.
@@ -93,10 +93,10 @@ def create(
     if name.startswith(PREFIX):
         if any((pretrained, num_classes, classes, backbone_weights, scalars, size, pixel_size, db_range)):
             raise OptionError(f"{name} is a trained model and has its options; give its address alone")
-        return _pulled(name)
+        return _pull_from_hub(name)
     spec = registry.find_model(name)
     if pretrained is not False:
-        return _pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
+        return _load_pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
     return resolve("geovision.models.factory:create_model")(
         name, num_classes=num_classes, classes=classes, backbone_weights=backbone_weights, scalars=scalars,
         size=size, drop_rate=drop_rate, pixel_size=pixel_size, db_range=db_range, predictors=predictors,
@@ -104,7 +104,7 @@ def create(
     )  # fmt: skip
 
 
-def _pretrained(
+def _load_pretrained(
     name: str, spec: ModelSpec, pretrained: bool | str | Path, num_classes: int | None,
     classes: Sequence[str] | None, backbone_weights: str | Path | None,
 ) -> GeoModel:  # fmt: skip
@@ -114,43 +114,45 @@ def _pretrained(
             "backbone_weights= and train"
         )
     if isinstance(pretrained, str) and pretrained.startswith(PREFIX):
-        return _of_the_entry(_pulled(pretrained), spec)
-    if isinstance(pretrained, Path) or (isinstance(pretrained, str) and spec.weight(pretrained) is None):
+        return _check_entry(_pull_from_hub(pretrained), spec)
+    if isinstance(pretrained, Path) or (
+        isinstance(pretrained, str) and spec.find_weights(pretrained) is None
+    ):
         folder = Path(pretrained)
         if not folder.is_dir():
             known = ", ".join(weight.tag for weight in spec.weights) or "none"
-            raise WeightsNotAvailable(
+            raise WeightsNotAvailableError(
                 f"{spec.name} has no weights {str(pretrained)!r}: neither a tag (known: {known}) nor a folder"
             )
         return load(folder)
     tag = pretrained if isinstance(pretrained, str) else registry.split_name(name)[2]
-    weight = spec.weight(tag) if tag else next(iter(spec.weights), None)
+    weight = spec.find_weights(tag) if tag else next(iter(spec.weights), None)
     if weight is None:
         data = registry.find_task(spec.task).dataset
-        raise WeightsNotAvailable(
+        raise WeightsNotAvailableError(
             f"no trained weights of {spec.name} exist. Train them: "
             f"geovision train {spec.name} --dataset {data} --data ROOT --out FOLDER"
         )
-    model = _of_the_entry(_at(weight.location), spec)
+    model = _check_entry(_load_location(weight.location), spec)
     model.weight = weight
     return model
 
 
-def _at(location: str) -> GeoModel:
+def _load_location(location: str) -> GeoModel:
     """The model at a location, as `WeightSpec` has it."""
     kind, _, place = location.partition(":")
     if location.startswith(PREFIX):
-        return _pulled(location)
+        return _pull_from_hub(location)
     if kind != "package":
-        raise WeightsNotAvailable(f"weights at {location!r}: only package: and hf: are known")
+        raise WeightsNotAvailableError(f"weights at {location!r}: only package: and hf: are known")
     return load(Path(str(importlib.resources.files("geovision") / "weights" / place)))
 
 
-def _pulled(address: str) -> GeoModel:
+def _pull_from_hub(address: str) -> GeoModel:
     return resolve("geovision.hub.pull:pulled")(address)
 
 
-def _of_the_entry(model: GeoModel, spec: ModelSpec) -> GeoModel:
+def _check_entry(model: GeoModel, spec: ModelSpec) -> GeoModel:
     """The same model, where it is one of the entry that was named."""
     if model.spec.name != spec.name:
         raise OptionError(f"{spec.name} was asked for, and these are weights of {model.spec.name}")
@@ -205,7 +207,7 @@ def load_dataset(
         if not hasattr(adapter, "with_pixel_size"):
             raise OptionError(f"{name!r} has no pixel sizes: its pictures have none on the ground")
         options["pixel_size"] = pixel_size
-    if name in registry.OWN_DATASETS:
+    if name in registry.CUSTOM_DATASETS:
         options["task"] = owner.name
     return adapter(Path(root), **options)
 
@@ -213,7 +215,7 @@ def load_dataset(
 def train(
     model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
     recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
-    devices: int | str = "auto", workers: int = 0, progress: bool = True,
+    devices: int | str = "auto", num_workers: int = 0, progress: bool = True,
 ) -> GeoModel:  # fmt: skip
     """Train a model in place by its recipe, by closed form, or not at all, as its entry says.
 
@@ -233,15 +235,15 @@ def train(
     """
     return resolve("geovision.training:train")(
         model, data, validation=validation, recipe=recipe, out=out,
-        resume=resume, devices=devices, workers=workers, progress=progress,
+        resume=resume, devices=devices, workers=num_workers, progress=progress,
     )  # fmt: skip
 
 
 def distill(
-    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, share: float = 0.5,
+    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, teacher_weight: float = 0.5,
     feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
     out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
-    workers: int = 0, progress: bool = True,
+    num_workers: int = 0, progress: bool = True,
 ) -> GeoModel:  # fmt: skip
     """Train a small model of fields on the truth and on what a large one says of the same samples: knowledge
     refinement (arXiv:2602.12980).
@@ -260,14 +262,14 @@ def distill(
             samples at random.
     """
     return resolve("geovision.training:distill")(
-        teacher, student, data, share=share, feature_weight=feature_weight, validation=validation,
-        recipe=recipe, out=out, resume=resume, devices=devices, workers=workers,
+        teacher, student, data, share=teacher_weight, feature_weight=feature_weight, validation=validation,
+        recipe=recipe, out=out, resume=resume, devices=devices, workers=num_workers,
         progress=progress,
     )  # fmt: skip
 
 
 def evaluate(
-    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
+    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, n_bootstrap: int = 1000, seed: int = 0,
     members: int | None = None, progress: bool = False,
 ) -> Report:  # fmt: skip
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over units.
@@ -288,7 +290,13 @@ def evaluate(
         A report: metrics with intervals, the table of predictions, figures; `save` writes them.
     """
     return resolve("geovision.evaluation:evaluate")(
-        model, data, batch_size=batch_size, bootstrap=bootstrap, seed=seed, members=members, progress=progress
+        model,
+        data,
+        batch_size=batch_size,
+        bootstrap=n_bootstrap,
+        seed=seed,
+        members=members,
+        progress=progress,
     )
 
 
@@ -355,7 +363,7 @@ def cross_validate(
 
 def predict_archive(
     model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
-    reading: FrameConfig | None = None, workers: ExecutorConfig | None = None, shard_size: int = 128,
+    frame_config: FrameConfig | None = None, executor: ExecutorConfig | None = None, shard_size: int = 128,
     batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:  # fmt: skip
@@ -374,7 +382,7 @@ def predict_archive(
         progress: Is told after each shard.
     """
     return resolve("geovision.allsky:predict_archive")(
-        model, source, out, reading=reading, workers=workers, shard_size=shard_size,
+        model, source, out, reading=frame_config, workers=executor, shard_size=shard_size,
         batch_size=batch_size, precision=precision, progress=progress,
     )  # fmt: skip
 

@@ -38,9 +38,9 @@ __all__ = [
     "UnknownNameError",
     "UnknownTaskError",
     "UnreadableFileError",
-    "WeightsCorrupt",
+    "WeightsCorruptError",
     "WeightsError",
-    "WeightsNotAvailable",
+    "WeightsNotAvailableError",
     "nearest",
 ]
 
@@ -50,10 +50,12 @@ class GeovisionError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By its message: what else some constructors take is not kept.
-        return _again, (type(self), self.args, self.__dict__)
+        return _rebuild_exception, (type(self), self.args, self.__dict__)
 
 
-def _again(kind: type[GeovisionError], args: tuple[Any, ...], state: dict[str, Any]) -> GeovisionError:
+def _rebuild_exception(
+    kind: type[GeovisionError], args: tuple[Any, ...], state: dict[str, Any]
+) -> GeovisionError:
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
@@ -112,11 +114,11 @@ class WeightsError(GeovisionError):
     """Trained parameters that cannot be had."""
 
 
-class WeightsNotAvailable(WeightsError, LookupError):
+class WeightsNotAvailableError(WeightsError, LookupError):
     """No such weights exist, or they are not on this machine and there is no network."""
 
 
-class WeightsCorrupt(WeightsError, ValueError):
+class WeightsCorruptError(WeightsError, ValueError):
     """A weights file whose content is not what its digest or its configuration says."""
 
 
@@ -147,10 +149,10 @@ class MissingExtraError(GeovisionError, ImportError):
         return MissingExtraError, (self.library, self.extra)
 
 
-def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+def nearest(name: str, known: Iterable[str], *, max_names: int = 3) -> list[str]:
     """The likeliest meant names, best first; empty where nothing is near.
 
     >>> nearest("aurora-resnet5", ["aurora-resnet50", "cloud-vit"])
     ['aurora-resnet50']
     """
-    return difflib.get_close_matches(name, list(known), n=most, cutoff=0.75)
+    return difflib.get_close_matches(name, list(known), n=max_names, cutoff=0.75)

@@ -27,7 +27,7 @@ from geovision.errors import OptionError, UnknownDatasetError, UnknownModelError
 from geovision.spec import ClassTarget, ModelSpec, Task
 
 __all__ = [
-    "OWN_DATASETS",
+    "CUSTOM_DATASETS",
     "PLUGIN_GROUP",
     "SmpNames",
     "dataset_reference",
@@ -46,12 +46,14 @@ __all__ = [
 PLUGIN_GROUP = "geovision.models"
 """Entry points of this group name an iterable of `Task` and `ModelSpec`."""
 
-OWN_DATASETS: Mapping[str, str] = MappingProxyType({"folder": "geovision.datasets.image_folder:PhotoFolder"})
+CUSTOM_DATASETS: Mapping[str, str] = MappingProxyType(
+    {"folder": "geovision.datasets.image_folder:PhotoFolder"}
+)
 """Data of one's own, for every task that tells classes apart; these adapters take ``task=``."""
 
 
 @functools.cache
-def _table() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
+def _load_entries() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
     """Every task and every curated model, ours first, then those of plugins."""
     found: list[Task | ModelSpec] = []
     for module_info in pkgutil.iter_modules(geovision.tasks.__path__):
@@ -74,19 +76,19 @@ def _table() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
 
 def tasks() -> Mapping[str, Task]:
     """Every task by name."""
-    return _table()[0]
+    return _load_entries()[0]
 
 
 def models() -> Mapping[str, ModelSpec]:
     """Every curated model by name. Backbones of a family are models too, without an entry."""
-    return _table()[1]
+    return _load_entries()[1]
 
 
 @functools.cache
 def timm_names() -> frozenset[str]:
     """The architectures that the installed timm registers, read from its source: importing timm
     imports torch, which takes seconds that a mistyped name should not cost."""
-    folder = _folder("timm")
+    folder = _package_dir("timm")
     if folder is None:
         return frozenset()
     registered = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
@@ -108,7 +110,7 @@ class SmpNames(NamedTuple):
 @functools.cache
 def smp_names() -> SmpNames:
     """What the installed smp has, read from its source, as `timm_names` does."""
-    folder = _folder("segmentation_models_pytorch")
+    folder = _package_dir("segmentation_models_pytorch")
     if folder is None:
         return SmpNames(frozenset(), frozenset())
     networks = {
@@ -137,7 +139,7 @@ def _assignments(file: Path) -> Iterable[tuple[str, ast.expr]]:
             yield node.targets[0].id, node.value
 
 
-def _folder(package: str) -> Path | None:
+def _package_dir(package: str) -> Path | None:
     """Where an installed package lies, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -178,22 +180,22 @@ def find_model(name: str) -> ModelSpec:
     """
     task_name, architecture, tag = split_name(name)
     stem = name.partition(".")[0]
-    spec = models().get(stem) or _family_member(task_name, architecture)
+    spec = models().get(stem) or _backbone_spec(task_name, architecture)
     if spec is None:
         hint = "`geovision list` shows them all."
         if stem in tasks():
             hint = f"It is a task: `geovision list --task {stem}` shows its models."
         elif task_name not in tasks():
             hint = f"A name begins with its task, one of: {', '.join(tasks())}. {hint}"
-        raise UnknownModelError(stem, dict.fromkeys(_candidates(task_name)), hint)
-    if tag and spec.weight(tag) is None:
+        raise UnknownModelError(stem, dict.fromkeys(_candidate_names(task_name)), hint)
+    if tag and spec.find_weights(tag) is None:
         known = ", ".join(weight.tag for weight in spec.weights) or "none"
         raise OptionError(f"{stem!r} has no weights tagged {tag!r}; known tags: {known}. "
                           "timm's own tags go into backbone_weights=.")  # fmt: skip
     return spec
 
 
-def _family_member(task_name: str, architecture: str) -> ModelSpec | None:
+def _backbone_spec(task_name: str, architecture: str) -> ModelSpec | None:
     task = tasks().get(task_name)
     if task and "timm" in task.backbones and architecture in timm_names():
         return ModelSpec(
@@ -214,7 +216,7 @@ def _is_encoder(name: str) -> bool:
     return name in smp_names().encoders or (name.startswith("tu-") and name[3:] in timm_names())
 
 
-def _candidates(task_name: str) -> Iterable[str]:
+def _candidate_names(task_name: str) -> Iterable[str]:
     """Every name that could have been meant, the curated ones first."""
     yield from models()
     for task in tasks().values():
@@ -222,10 +224,10 @@ def _candidates(task_name: str) -> Iterable[str]:
         if "timm" in task.backbones and task.name == task_name:
             yield from (f"{task.name}-{name}" for name in sorted(timm_names()))
         if "smp" in task.backbones and task.name == task_name:
-            yield from _smp_members(task_name)
+            yield from _smp_model_names(task_name)
 
 
-def _smp_members(task_name: str) -> Iterable[str]:
+def _smp_model_names(task_name: str) -> Iterable[str]:
     """Every network on every encoder of smp's own."""
     known = smp_names()
     for network in sorted(known.networks):
@@ -271,7 +273,7 @@ def list_models(
             name
             for each in tasks().values()
             if "smp" in each.backbones and task in (None, each.name)
-            for name in _smp_members(each.name)
+            for name in _smp_model_names(each.name)
             if name not in models()
         ]
     return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
@@ -280,7 +282,7 @@ def list_models(
 def list_datasets(task: str | None = None) -> list[str]:
     """Names of the data sets that have an adapter, the main one of each task first, one's own last."""
     chosen = [find_task(task)] if task else list(tasks().values())
-    own = OWN_DATASETS if any(isinstance(each.target, ClassTarget) for each in chosen) else ()
+    own = CUSTOM_DATASETS if any(isinstance(each.target, ClassTarget) for each in chosen) else ()
     return [*(name for each in chosen for name in each.datasets), *own]
 
 
@@ -303,6 +305,6 @@ def dataset_reference(name: str, task: str | None = None) -> tuple[Task, str]:
     if task is None and not defaults:
         raise OptionError(f"dataset {name!r} belongs to no task; name one with task=")
     owner = find_task(task) if task else defaults[0]
-    if name in OWN_DATASETS and isinstance(owner.target, ClassTarget):
-        return owner, OWN_DATASETS[name]
+    if name in CUSTOM_DATASETS and isinstance(owner.target, ClassTarget):
+        return owner, CUSTOM_DATASETS[name]
     raise OptionError(f"{name!r} is no data set of task {task!r}; it has: {', '.join(list_datasets(task))}")

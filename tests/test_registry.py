@@ -162,11 +162,11 @@ def with_plugin(monkeypatch: pytest.MonkeyPatch):
 
     def add(*entries: ModelSpec) -> None:
         monkeypatch.setattr(registry, "entry_points", lambda *, group: [_Point(*entries)])
-        registry._table.cache_clear()
+        registry._load_entries.cache_clear()
 
     yield add
     monkeypatch.undo()
-    registry._table.cache_clear()
+    registry._load_entries.cache_clear()
 
 
 def test_two_entries_of_one_name_are_refused(with_plugin):

@@ -82,7 +82,7 @@ def _model_row(spec: ModelSpec) -> tuple[str, ...]:
         f"`{spec.name}`",
         f"{spec.num_parameters:,}" if spec.num_parameters else "",
         "; ".join(map(_weight, spec.weights)) or "none yet",
-        "; ".join(weight.licence for weight in spec.weights),
+        "; ".join(weight.license for weight in spec.weights),
         "; ".join(weight.trained_on for weight in spec.weights),
         spec.evidence,
         spec.note,
@@ -90,7 +90,7 @@ def _model_row(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _weight(weight: WeightSpec) -> str:
-    figures = ", ".join(f"{metric} {value:.3g}" for metric, value in weight.figures.items())
+    figures = ", ".join(f"{metric} {value:.3g}" for metric, value in weight.metrics.items())
     return f"`.{weight.tag}`" + (f" ({figures})" if figures else "")
 
 

@@ -37,6 +37,6 @@ with tempfile.TemporaryDirectory() as folder:
     geovision.train(model, frames, recipe=demo.recipe)
     reading = FrameConfig(channels="grey", sites=SITE)
     reading = survey(source, reading, stretch=True, circle=True).added_to(reading)
-    geovision.predict_archive(model, source, root / "table", reading=reading, workers=ExecutorConfig(0))
+    geovision.predict_archive(model, source, root / "table", frame_config=reading, executor=ExecutorConfig(0))
     png, _ = keogram(root / "table").save(root / "keogram", note=NOTE)
     Path(__file__).with_name("aurora_keogram_themis.png").write_bytes(png.read_bytes())

@@ -30,7 +30,7 @@ with tempfile.TemporaryDirectory() as folder:
     test = geovision.load_dataset("polar-lows", root / "pictures", split="test", pixel_size=2000.0)
     recipe = find_task("polarlow").demo.recipe.with_epochs(EPOCHS)
     geovision.train(model, data, recipe=recipe, progress=False)
-    print(geovision.evaluate(model, test, bootstrap=0).text())
+    print(geovision.evaluate(model, test, n_bootstrap=0).text())
     kinds = ("open-sea", "polar-low", "open-sea")
     print(
         sar_scene.write(root / "pass.tif", kinds, seed=7, pixel_size=200.0, corner=(300_000.0, 8_600_000.0))

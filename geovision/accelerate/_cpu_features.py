@@ -7,15 +7,15 @@ import functools
 import time
 from collections.abc import Iterator
 
-__all__ = ["flush_denormals", "hardware_bfloat16", "hardware_int8"]
+__all__ = ["flush_denormals", "has_fast_bfloat16", "has_vnni"]
 
-_GAIN = 1.3
+_MIN_SPEEDUP = 1.3
 """How much faster bfloat16 has to be. Processors are far from this on either side: a half to a third
 of the speed of float32 where the instruction is slow, two to eight times where it is not."""
 
 
 @functools.cache
-def hardware_bfloat16(device: str = "cpu") -> bool:
+def has_fast_bfloat16(device: str = "cpu") -> bool:
     """Whether a device multiplies bfloat16 matrices so that the format saves time.
 
     Elsewhere PyTorch still computes in it, by converting, and is slower than in float32. A processor
@@ -30,13 +30,13 @@ def hardware_bfloat16(device: str = "cpu") -> bool:
     if device == "cpu":
         if torch.cpu._is_amx_tile_supported():
             return True
-        return torch.cpu._is_avx512_bf16_supported() and _bfloat16_gain() >= _GAIN
+        return torch.cpu._is_avx512_bf16_supported() and _bfloat16_speedup() >= _MIN_SPEEDUP
     if device == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return False
 
 
-def hardware_int8() -> bool:
+def has_vnni() -> bool:
     """Whether the processor multiplies 8-bit integers and sums them in 32 bits in one instruction (VNNI).
 
     Without it, sums of two products would have to fit into 16 bits, which those of weights and activations
@@ -67,7 +67,7 @@ def flush_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _bfloat16_gain() -> float:
+def _bfloat16_speedup() -> float:
     """Time of a product of matrices in float32, over that in bfloat16.
 
     By one thread, in turns, and the best of several in time of that thread: what else the machine does

@@ -24,15 +24,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 if TYPE_CHECKING:
     from geovision.models._base import BaseModel
 
-__all__ = ["ConvolutionActivation", "PackedWeights", "device_of", "joined"]
+__all__ = ["ConvActivation", "PackedWeights", "fuse_layers", "model_device"]
 
 
-def device_of(model: BaseModel) -> torch.device:
+def model_device(model: BaseModel) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 @dataclass(frozen=True)
-class _Call:
+class _LayerCall:
     """One call of a layer, with the tensors it took and gave. A version tells the same tensor
     before and after it was changed in place."""
 
@@ -41,12 +41,12 @@ class _Call:
     gave: tuple[Tensor, int]
 
 
-def _calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_Call], Tensor]:
+def _record_calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_LayerCall], Tensor]:
     """Every call of a layer that may be joined with another, in one run, and the run's result."""
-    calls: list[_Call] = []
+    calls: list[_LayerCall] = []
 
     def note(layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
-        calls.append(_Call(layer, (args[0], versions.pop()), (result, result._version)))
+        calls.append(_LayerCall(layer, (args[0], versions.pop()), (result, result._version)))
 
     versions: list[int] = []
 
@@ -65,7 +65,7 @@ def _calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_Cal
     return calls, result
 
 
-def _followers(calls: list[_Call]) -> dict[nn.Module, nn.Module]:
+def _followers(calls: list[_LayerCall]) -> dict[nn.Module, nn.Module]:
     """For each layer the one that takes exactly what it gave, where there is one and only one, and
     both are called once."""
     often = Counter(id(call.layer) for call in calls)
@@ -78,7 +78,7 @@ def _followers(calls: list[_Call]) -> dict[nn.Module, nn.Module]:
     return followers
 
 
-def _copied(network: nn.Module) -> nn.Module:
+def _frozen_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
@@ -88,7 +88,7 @@ _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 _ACTIVATIONS = (nn.ReLU, nn.Hardtanh, nn.SiLU, nn.Hardswish)
 
 
-def joined(model: BaseModel, *, operator: bool = True) -> nn.Module:
+def fuse_layers(model: BaseModel, *, operator: bool = True) -> nn.Module:
     """A copy of the network in which a convolution takes in the normalisation and the activation
     that follow it; a plain copy where that would answer otherwise.
 
@@ -98,14 +98,14 @@ def joined(model: BaseModel, *, operator: bool = True) -> nn.Module:
     """
     pictures = model.probe_inputs(count=1, small=True)
     if pictures is None:
-        return _copied(model.network)
+        return _frozen_copy(model.network)
     example = copy.deepcopy(model.normalize).eval()(pictures)
-    network = _copied(model.network)
-    calls, expected = _calls(network, example)
+    network = _frozen_copy(model.network)
+    calls, expected = _record_calls(network, example)
     followers = _followers(calls)
     new: dict[nn.Module, nn.Module] = {}
     for convolution in [call.layer for call in calls if isinstance(call.layer, nn.Conv2d)]:
-        new |= _join(convolution, followers, fuse=operator and expected.device.type == "cpu")
+        new |= _fuse_convolution(convolution, followers, fuse=operator and expected.device.type == "cpu")
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child in new:
@@ -114,12 +114,12 @@ def joined(model: BaseModel, *, operator: bool = True) -> nn.Module:
         with torch.no_grad():
             found = network(dict(example), valid=None, context=None)
     except (RuntimeError, AttributeError):  # a build of PyTorch without the operator
-        return _copied(model.network)
+        return _frozen_copy(model.network)
     same = (found - expected).abs().max() <= 1e-3 * expected.abs().max()
-    return network if same else _copied(model.network)
+    return network if same else _frozen_copy(model.network)
 
 
-def _join(
+def _fuse_convolution(
     convolution: nn.Conv2d, followers: Mapping[nn.Module, nn.Module], *, fuse: bool
 ) -> dict[nn.Module, nn.Module]:
     """What takes the place of a convolution and of the layers that are joined to it."""
@@ -137,11 +137,11 @@ def _join(
         new[norm] = after if held and not takes else nn.Identity()
     if takes and not held:
         new[after] = nn.Identity()
-    new[convolution] = ConvolutionActivation(joined, after if takes else None) if fuse else joined
+    new[convolution] = ConvActivation(joined, after if takes else None) if fuse else joined
     return new
 
 
-class ConvolutionActivation(nn.Module):
+class ConvActivation(nn.Module):
     """A convolution whose activation is computed while its result is still in the cache.
 
     Padding as TensorFlow does it can be one cell more at the end than at the start. A row and a
@@ -152,7 +152,7 @@ class ConvolutionActivation(nn.Module):
     def __init__(self, convolution: nn.Conv2d, activation: nn.Module | None) -> None:
         super().__init__()
         self.convolution = convolution
-        self.name, self.limits = _operator(activation)
+        self.name, self.limits = _activation_operator(activation)
         self.lopsided: nn.Parameter | None = None
         if isinstance(convolution, Conv2dSame):
             self.lopsided = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
@@ -170,7 +170,7 @@ class ConvolutionActivation(nn.Module):
         assert weight is not None
         if self.orders is None:
             return weight
-        return self.orders.of(
+        return self.orders.get(
             (lopsided, *x.shape),
             lambda: torch.ops.mkldnn._reorder_convolution_weight(
                 weight, padding, c.stride, c.dilation, c.groups, x.shape
@@ -182,7 +182,7 @@ class ConvolutionActivation(nn.Module):
         padding, lopsided = [int(each) for each in c.padding], False
         if self.lopsided is not None:
             sides = zip(x.shape[2:], c.kernel_size, c.stride, c.dilation, strict=True)
-            short = [_missing(*side) for side in sides]
+            short = [_total_padding(*side) for side in sides]
             lopsided = all(each % 2 for each in short) and set(c.dilation) == {1}
             if not lopsided and any(each % 2 for each in short):
                 x = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation))
@@ -197,28 +197,28 @@ class ConvolutionActivation(nn.Module):
 class PackedWeights:
     """A layer's weights in the order that a kernel takes, for the shapes that it was last given."""
 
-    _MOST = 2  # that of a whole part of a batch, and that of the last
+    _MAX_SHAPES = 2  # that of a whole part of a batch, and that of the last
 
     def __init__(self) -> None:
-        self._kept: dict[tuple, Tensor] = {}
+        self._cache: dict[tuple, Tensor] = {}
 
-    def of(self, shape: tuple, order: Callable[[], Tensor]) -> Tensor:
+    def get(self, shape: tuple, order: Callable[[], Tensor]) -> Tensor:
         """The weights for a shape; `order` brings them into it where they are not kept."""
-        ordered = self._kept.get(shape)
+        ordered = self._cache.get(shape)
         if ordered is None:
             ordered = order()
-            if len(self._kept) >= self._MOST:
-                self._kept.pop(next(iter(self._kept)), None)
-            self._kept[shape] = ordered
+            if len(self._cache) >= self._MAX_SHAPES:
+                self._cache.pop(next(iter(self._cache)), None)
+            self._cache[shape] = ordered
         return ordered
 
 
-def _missing(size: int, kernel: int, stride: int, dilation: int) -> int:
+def _total_padding(size: int, kernel: int, stride: int, dilation: int) -> int:
     """Cells that padding adds in all, so that the result has ``ceil(size / stride)``."""
     return max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
 
 
-def _operator(activation: nn.Module | None) -> tuple[str, list[float]]:
+def _activation_operator(activation: nn.Module | None) -> tuple[str, list[float]]:
     """Name and numbers of an activation, as oneDNN's operator takes them."""
     match activation:
         case None:

@@ -23,23 +23,23 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from geovision.accelerate.fusion import ConvolutionActivation, PackedWeights
+from geovision.accelerate.fusion import ConvActivation, PackedWeights
 
-__all__ = ["quantize_int8", "ranges_seen", "share_in_integers"]
+__all__ = ["quantizable_fraction", "quantize_int8", "record_ranges"]
 
-_STEPS = 255  # of an input, from its least value to its largest
-_WEIGHT_STEPS = 127  # to either side of zero
+_MAX_LEVEL = 255  # of an input, from its least value to its largest
+_MAX_WEIGHT_LEVEL = 127  # to either side of zero
 _SIGNED, _SIGN = -128, 128  # the signed integer that stands for 0, and the bit that is the sign
 
 
-def share_in_integers(network: nn.Module) -> float:
+def quantizable_fraction(network: nn.Module) -> float:
     """The share of a network's weights that `quantize_int8` would hold in 8 bits."""
-    held = sum(layer.convolution.weight.numel() for layer in _suited(network).values())
+    held = sum(layer.convolution.weight.numel() for layer in _quantizable_layers(network).values())
     return held / max(1, sum(parameter.numel() for parameter in network.parameters()))
 
 
 @contextmanager
-def ranges_seen(network: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
+def record_ranges(network: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
     """Within it, the least and largest value that each convolution is given, by its name; 0, of which
     padding is made, is always between them."""
     ranges: dict[str, tuple[float, float]] = {}
@@ -51,7 +51,7 @@ def ranges_seen(network: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
 
     hooks = [
         layer.register_forward_pre_hook(lambda _layer, given, name=name: note(name, given[0]))
-        for name, layer in _suited(network).items()
+        for name, layer in _quantizable_layers(network).items()
     ]
     try:
         yield ranges
@@ -70,41 +70,39 @@ def quantize_int8(
         ranges: As of `ranges_seen`.
         example: A batch of normalised inputs, to see with which convolution follows which.
     """
-    followers = _only_takers(network, example)
+    followers = _sole_consumers(network, example)
     network = copy.deepcopy(network)
-    layers = {name: layer for name, layer in _suited(network).items() if name in ranges}
-    grids = {name: Grid.between(*ranges[name]) for name in layers}
+    layers = {name: layer for name, layer in _quantizable_layers(network).items() if name in ranges}
+    grids = {name: QuantizationParams.between(*ranges[name]) for name in layers}
     for name, layer in layers.items():
         follower = followers.get(name)
-        new = IntegerConvolution(layer, grids[name], grids.get(follower) if follower else None)
+        new = QuantizedConv2d(layer, grids[name], grids.get(follower) if follower else None)
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, new)
     return network
 
 
-def _suited(network: nn.Module) -> dict[str, ConvolutionActivation]:
+def _quantizable_layers(network: nn.Module) -> dict[str, ConvActivation]:
     return {
         name: layer
         for name, layer in network.named_modules()
-        if isinstance(layer, ConvolutionActivation)
-        and layer.convolution.groups == 1
-        and layer.lopsided is None
+        if isinstance(layer, ConvActivation) and layer.convolution.groups == 1 and layer.lopsided is None
     }
 
 
 # --- one convolution ----------------------------------------------------------------------------
 
 
-class Grid:
+class QuantizationParams:
     """Floats as the integers 0 to 255: ``value = step * (integer - zero)``."""
 
     def __init__(self, step: float, zero: int) -> None:
         self.step, self.zero = step, zero
 
     @classmethod
-    def between(cls, least: float, largest: float) -> Grid:
+    def between(cls, least: float, largest: float) -> QuantizationParams:
         """The grid over a range that holds 0, which is one of its points."""
-        step = (largest - least) / _STEPS or 1.0
+        step = (largest - least) / _MAX_LEVEL or 1.0
         return cls(step, round(-least / step))
 
     def integers(self, values: Tensor) -> Tensor:
@@ -114,11 +112,13 @@ class Grid:
         ones; the sign bit turns one into the other.
         """
         lowest = torch.tensor(float(self.zero + _SIGNED))
-        nearest = torch.add(lowest, values, alpha=1 / self.step).clamp_(_SIGNED, _SIGNED + _STEPS).round_()
+        nearest = (
+            torch.add(lowest, values, alpha=1 / self.step).clamp_(_SIGNED, _SIGNED + _MAX_LEVEL).round_()
+        )
         return nearest.to(torch.int8).view(torch.uint8).bitwise_xor_(_SIGN)
 
 
-class IntegerConvolution(nn.Module):
+class QuantizedConv2d(nn.Module):
     """A convolution and its activation, with weights and input in 8 bits.
 
     Args:
@@ -127,7 +127,9 @@ class IntegerConvolution(nn.Module):
         gives: The grid of its result; None: floats.
     """
 
-    def __init__(self, layer: ConvolutionActivation, takes: Grid, gives: Grid | None) -> None:
+    def __init__(
+        self, layer: ConvActivation, takes: QuantizationParams, gives: QuantizationParams | None
+    ) -> None:
         super().__init__()
         convolution = layer.convolution
         self.stride, self.padding = convolution.stride, convolution.padding
@@ -135,7 +137,7 @@ class IntegerConvolution(nn.Module):
         self.activation, self.limits = layer.name, layer.limits
         self.takes, self.gives = takes, gives
         weight = convolution.weight.detach()
-        step = (weight.abs().amax((1, 2, 3)) / _WEIGHT_STEPS).clamp_min(torch.finfo(torch.float32).tiny)
+        step = (weight.abs().amax((1, 2, 3)) / _MAX_WEIGHT_LEVEL).clamp_min(torch.finfo(torch.float32).tiny)
         self.weight = (weight / step[:, None, None, None]).round().to(torch.int8)
         self.step, self.zero = step, torch.zeros(len(step), dtype=torch.int64)
         self.bias = None if convolution.bias is None else convolution.bias.detach().clone()
@@ -143,7 +145,7 @@ class IntegerConvolution(nn.Module):
 
     def _weight(self, shape: torch.Size) -> Tensor:
         """The weights in the order that the kernel for this shape takes."""
-        return self.orders.of(
+        return self.orders.get(
             tuple(shape),
             lambda: torch.ops.onednn.qconv_prepack(
                 self.weight, self.step, self.takes.step, self.takes.zero, self.stride, self.padding,
@@ -154,7 +156,7 @@ class IntegerConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.uint8:
             x = self.takes.integers(x)
-        gives = self.gives or Grid(1.0, 0)
+        gives = self.gives or QuantizationParams(1.0, 0)
         return torch.ops.onednn.qconv2d_pointwise(
             x, self.takes.step, self.takes.zero, self._weight(x.shape), self.step, self.zero, self.bias,
             self.stride, self.padding, self.dilation, self.groups, gives.step, gives.zero,
@@ -165,9 +167,9 @@ class IntegerConvolution(nn.Module):
 # --- which convolution follows which ------------------------------------------------------------
 
 
-def _only_takers(network: nn.Module, example: Mapping[str, Tensor]) -> dict[str, str]:
+def _sole_consumers(network: nn.Module, example: Mapping[str, Tensor]) -> dict[str, str]:
     """For each convolution whose result is taken by one other and by no other operation: that one."""
-    layers = _suited(network)
+    layers = _quantizable_layers(network)
     took: dict[str, Tensor] = {}
     gave: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
@@ -181,7 +183,7 @@ def _only_takers(network: nn.Module, example: Mapping[str, Tensor]) -> dict[str,
         for name, layer in layers.items()
     ]
     try:
-        with torch.no_grad(), _Uses() as uses:
+        with torch.no_grad(), _UseCounter() as uses:
             network(dict(example), valid=None, context=None)
     finally:
         for hook in hooks:
@@ -194,7 +196,7 @@ def _only_takers(network: nn.Module, example: Mapping[str, Tensor]) -> dict[str,
     }
 
 
-class _Uses(TorchDispatchMode):
+class _UseCounter(TorchDispatchMode):
     """How many operations take each tensor. All are kept, so that none has the number of another."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from geovision.accelerate.optimized import OptimizedModel, prepare
+from geovision.accelerate.optimized import OptimizedModel, optimize_model
 from geovision.errors import GeovisionError, InputError, MissingExtraError
 from geovision.models.geomodel import GeoModel
 from geovision.physics.sun_moon import moon_elevation, sun_elevation
@@ -152,7 +152,7 @@ def rows_of_files(
         batch_size: Frames a forward pass; None: `batch_size_for` the model.
     """
     assert isinstance(model.target, ClassTarget)
-    batch = _Batch(prepare(model, precision), model.target, batch_size or batch_size_for(model))
+    batch = _Batch(optimize_model(model, precision), model.target, batch_size or batch_size_for(model))
     rows: list[Row] = []
     for path in paths:
         rows += _rows_of_file(path, reading, batch)
@@ -289,8 +289,8 @@ class _Batch:
 
 def _fill(row: Row, target: ClassTarget, probabilities: torch.Tensor, grey: bool) -> None:
     """Label and probabilities; a grey frame is never of a class that is told by its colour."""
-    if grey and target.told_by_colour:
-        colours = [target.classes.index(name) for name in target.told_by_colour]
+    if grey and target.color_dependent:
+        colours = [target.classes.index(name) for name in target.color_dependent]
         probabilities = probabilities.clone()
         probabilities[colours] = 0
         probabilities = probabilities / probabilities.sum()

@@ -20,7 +20,7 @@ from geovision.attribution.result import Completeness, Explanation, InputMap
 from geovision.attribution.target import AttributionTarget, answering, check_target, is_map
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
-from geovision.models.input_items import Source, iter_sources
+from geovision.models.input_items import InputItem, iter_input_items
 from geovision.spec import InputSpec
 
 __all__ = ["check", "explain", "explain_source"]
@@ -29,7 +29,7 @@ __all__ = ["check", "explain", "explain_source"]
 def explain(model: GeoModel, source: Any, *, target: str | None, settings: AttributionConfig) -> Explanation:
     """Explain the answer for one sample. See `geovision.explain`."""
     check(model, target=target, settings=settings)
-    sources = iter_sources(source, model.inputs)
+    sources = iter_input_items(source, model.inputs)
     first = next(sources, None)
     if first is None or next(sources, None) is not None:
         raise OptionError(f"explain takes one sample, not {'none' if first is None else 'several'}")
@@ -50,7 +50,7 @@ def check(model: GeoModel, *, target: str | None, settings: AttributionConfig) -
 
 
 def explain_source(
-    model: GeoModel, source: Source, *, target: str | None, settings: AttributionConfig
+    model: GeoModel, source: InputItem, *, target: str | None, settings: AttributionConfig
 ) -> Explanation:
     """Explain the answer for one sample that is not read yet.
 
@@ -65,7 +65,7 @@ def explain_source(
         )
 
 
-def _explained(source: Source, question: AttributionTarget, settings: AttributionConfig) -> Explanation:
+def _explained(source: InputItem, question: AttributionTarget, settings: AttributionConfig) -> Explanation:
     adds_up: Completeness | None = None
     scalars: dict[str, float] = {}
     if settings.method in (*LAYER_METHODS, "deeplift"):
@@ -101,7 +101,7 @@ def _left_out(question: AttributionTarget) -> dict[str, float]:
 
 
 def _of_layer(
-    source: Source, question: AttributionTarget, settings: AttributionConfig
+    source: InputItem, question: AttributionTarget, settings: AttributionConfig
 ) -> tuple[InputMap, Completeness | None]:
     """The maps of one layer, where the first input with a picture lies, and whether they add up."""
     layer = settings.layer or ""
@@ -137,7 +137,7 @@ def _by_value(
 
 
 def _laid(
-    source: Source, spec: InputSpec, values: Tensor, axes: str, channels: tuple[str, ...] = ()
+    source: InputItem, spec: InputSpec, values: Tensor, axes: str, channels: tuple[str, ...] = ()
 ) -> InputMap:
     """The map of one input, where it belongs in what was given for it."""
     placement = place(source.values[spec.name], spec, where=source.name)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from geovision.errors import OptionError, nearest
 from geovision.models.geomodel import GeoModel, Output
-from geovision.models.input_items import Loaded
-from geovision.models.layers.normalization import physical
+from geovision.models.input_items import InputSample
+from geovision.models.layers.normalization import to_physical
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, MaskTarget
 
 __all__ = [
@@ -127,12 +127,14 @@ class AttributionTarget:
         OptionError: Quarter turns of an input that is not square.
     """
 
-    def __init__(self, model: GeoModel, loaded: Loaded, target: str | None, *, orientations: int = 1) -> None:
+    def __init__(
+        self, model: GeoModel, loaded: InputSample, target: str | None, *, orientations: int = 1
+    ) -> None:
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         self.model = model
         self.specs = tuple(spec for spec in model.inputs if spec.name in loaded.inputs)
         given = tuple(
-            physical(loaded.inputs[s.name], s).to(like.device, like.dtype)[None] for s in self.specs
+            to_physical(loaded.inputs[s.name], s).to(like.device, like.dtype)[None] for s in self.specs
         )
         self.valid = {name: mask.to(like.device)[None] for name, mask in loaded.valid.items()}
         self.baselines = tuple(baseline(spec, each) for spec, each in zip(self.specs, given, strict=True))

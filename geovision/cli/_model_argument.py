@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geovision import api, registry
-from geovision.errors import OptionError, WeightsNotAvailable
+from geovision.errors import OptionError, WeightsNotAvailableError
 from geovision.hub.repo_id import PREFIX
 from geovision.spec import ModelSpec
 
@@ -39,7 +39,7 @@ def open_model(name: str, weights: str | None) -> GeoModel:
             raise OptionError(f"{name} is a trained model and has its weights; leave out --weights")
         return api.create(name)
     if _is_path(name):
-        raise WeightsNotAvailable(f"{name}: no such folder; it is to hold a trained model")
+        raise WeightsNotAvailableError(f"{name}: no such folder; it is to hold a trained model")
     return api.create(name, pretrained=weights or True)
 
 

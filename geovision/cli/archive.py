@@ -98,7 +98,7 @@ def archive(
     try:
         with _shown() as progress:
             summary = api.predict_archive(
-                opened, source, out, reading=reading, workers=who, shard_size=shard_size,
+                opened, source, out, frame_config=reading, executor=who, shard_size=shard_size,
                 batch_size=batch_size, precision=precision.value, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:

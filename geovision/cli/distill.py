@@ -84,7 +84,7 @@ def distill(
         taught_by,
         opened,
         samples,
-        share=share,
+        teacher_weight=share,
         feature_weight=feature_weight,
         validation=held_back,
         recipe=chosen,

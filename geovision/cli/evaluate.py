@@ -46,7 +46,13 @@ def evaluate(
     opened = open_model(model, weights)
     samples = adapted_samples(opened, dataset, data, split)
     report = api.evaluate(
-        opened, samples, batch_size=batch_size, bootstrap=bootstrap, seed=seed, members=members, progress=True
+        opened,
+        samples,
+        batch_size=batch_size,
+        n_bootstrap=bootstrap,
+        seed=seed,
+        members=members,
+        progress=True,
     )
     if as_json:
         write_json(report.as_dict())

@@ -92,7 +92,7 @@ def explain(
         check,
         explain_source,
     )
-    from geovision.models.input_items import attribute_of, iter_sources
+    from geovision.models.input_items import iter_input_items, read_attribute
 
     settings = AttributionConfig(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
@@ -102,9 +102,9 @@ def explain(
     def rows() -> Iterator[dict[str, Any]]:
         from geovision.errors import InputError
 
-        for source in iter_sources(inputs, opened.inputs):
+        for source in iter_input_items(inputs, opened.inputs):
             try:
-                group = attribute_of(source, by, opened.inputs[0]) if by else None
+                group = read_attribute(source, by, opened.inputs[0]) if by else None
                 found = explain_source(opened, source, target=target, settings=settings)
             except InputError as error:
                 unreadable.append(source.name)

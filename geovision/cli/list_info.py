@@ -164,7 +164,7 @@ def _recipes(spec: ModelSpec, task: Task) -> list[str]:
     """The model's own recipe first, then the others that its task has names for."""
     if spec.fit != "gradient":
         return ["none: fitted in closed form" if spec.fit == "closed_form" else "none: nothing is fitted"]
-    own, *_ = (recipes := task.recipes_of(spec)).values()
+    own, *_ = (recipes := task.available_recipes(spec)).values()
     lines = _recipe(own)
     for name, recipe in recipes.items():
         if recipe != own:
@@ -187,8 +187,8 @@ def _recipe(recipe: Recipe) -> list[str]:
 
 def _weights(spec: ModelSpec, task: Task) -> list[str]:
     lines = [
-        f"{weight.tag}: {weight.licence}; trained on {weight.trained_on}; "
-        + ", ".join(f"{metric} {value:.3g}" for metric, value in weight.figures.items())
+        f"{weight.tag}: {weight.license}; trained on {weight.trained_on}; "
+        + ", ".join(f"{metric} {value:.3g}" for metric, value in weight.metrics.items())
         for weight in spec.weights
     ]
     command = f"geovision train {spec.name} --dataset {task.dataset} --data ROOT --out FOLDER"

@@ -128,7 +128,7 @@ def train(
     say(f"training {opened.spec.name} on {len(samples)} samples{steps}, into {folder}")
     api.train(
         opened, samples, validation=held_back, recipe=chosen, out=folder, resume=resume,
-        devices=int(devices) if devices.isdigit() else devices, workers=workers,
+        devices=int(devices) if devices.isdigit() else devices, num_workers=workers,
     )  # fmt: skip
     if calibrate and held_back is not None:
         calibrate_and_save(opened, held_back, folder / "model")

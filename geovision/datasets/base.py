@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from geovision import registry
 from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DatasetError, OptionError
-from geovision.spec import ClassMerging, ClassTarget, InputSpec, Target, resolve
+from geovision.spec import ClassMapping, ClassTarget, InputSpec, Target, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +87,7 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     splits: ClassVar[tuple[str, ...]] = ()
     downloads: ClassVar[DataverseRecord | tuple[RemoteFile, ...] | None] = None
     """Where `geovision download` takes it from; None: only by hand, as its card says."""
-    merging: ClassVar[ClassMerging | None] = None
+    merging: ClassVar[ClassMapping | None] = None
     """How a model of the task's own classes is scored here; None: only one with the same classes."""
     may_run_freely: ClassVar[bool] = False
     """Its sources may be such that are not synchronous, and the constructor takes ``synchronous=False``."""

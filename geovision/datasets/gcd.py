@@ -17,7 +17,7 @@ from geovision.datasets.base import DatasetCard
 from geovision.datasets.class_folders import labelled_images, split_folder
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError
-from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
+from geovision.spec import ClassCard, ClassMapping, ClassTarget, LocalizedText, resolve
 
 __all__ = ["GCD", "MGCD", "SKY_TYPES"]
 
@@ -25,13 +25,13 @@ SKY_TYPES = ("cumulus", "altocumulus", "cirrus", "clearsky", "stratocumulus", "c
 """In the order of the numbers 1 to 7 in the folder names."""
 
 _NAMES = {
-    "cumulus": Text("Cumulus", "积云"),
-    "altocumulus": Text("Altocumulus and cirrocumulus", "高积云和卷积云"),
-    "cirrus": Text("Cirrus and cirrostratus", "卷云和卷层云"),
-    "clearsky": Text("Clear sky", "晴空"),
-    "stratocumulus": Text("Stratocumulus, stratus and altostratus", "层积云、层云和高层云"),
-    "cumulonimbus": Text("Cumulonimbus and nimbostratus", "积雨云和雨层云"),
-    "mixed": Text("Mixed cloud", "混合云"),
+    "cumulus": LocalizedText("Cumulus", "积云"),
+    "altocumulus": LocalizedText("Altocumulus and cirrocumulus", "高积云和卷积云"),
+    "cirrus": LocalizedText("Cirrus and cirrostratus", "卷云和卷层云"),
+    "clearsky": LocalizedText("Clear sky", "晴空"),
+    "stratocumulus": LocalizedText("Stratocumulus, stratus and altostratus", "层积云、层云和高层云"),
+    "cumulonimbus": LocalizedText("Cumulonimbus and nimbostratus", "积雨云和雨层云"),
+    "mixed": LocalizedText("Mixed cloud", "混合云"),
 }
 _FOLDERS = {
     code: (f"{number}", f"{number}_{code}", _NAMES[code].en) for number, code in enumerate(SKY_TYPES, start=1)
@@ -39,7 +39,7 @@ _FOLDERS = {
 _TARGET = ClassTarget(
     SKY_TYPES, tuple(ClassCard(code, _NAMES[code]) for code in SKY_TYPES), order_source="folder numbers"
 )
-_MERGING = ClassMerging(
+_MERGING = ClassMapping(
     {
         "cumulus": ("Cu",),
         "altocumulus": ("Ac", "Cc"),
@@ -68,7 +68,7 @@ class _SevenSkyTypes(ImageDataset):
 
     task: ClassVar[str] = "cloud"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    merging: ClassVar[ClassMerging] = _MERGING
+    merging: ClassVar[ClassMapping] = _MERGING
 
     def scan(self) -> Sequence[ImageRecord]:
         folders = {split: split_folder(self.root, split) for split in self.splits}

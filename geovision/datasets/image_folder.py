@@ -175,7 +175,7 @@ class _Table:
             )
         known = [*_NEEDED, *_OPTIONAL, *(channel.name for channel in self.scalars)]
         for column in set(columns) - set(known):
-            if near := nearest(column, [name for name in known if name not in columns], most=1):
+            if near := nearest(column, [name for name in known if name not in columns], max_names=1):
                 raise DatasetError(f"{self.path}: column {column!r} is not known; did you mean {near[0]!r}?")
             _log.info("%s: column %r is not read", self.path, column)
         return [channel for channel in self.scalars if channel.name in columns]

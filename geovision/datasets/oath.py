@@ -20,7 +20,7 @@ import numpy as np
 from geovision.datasets.base import DatasetCard, Transforms
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError, OptionError
-from geovision.spec import ClassCard, ClassMerging, ClassTarget, Text, resolve
+from geovision.spec import ClassCard, ClassMapping, ClassTarget, LocalizedText, resolve
 
 __all__ = ["OATH", "Labels"]
 
@@ -28,16 +28,16 @@ Labels = Literal["class6", "class2"]
 
 _CLASSES: Mapping[str, tuple[ClassCard, ...]] = {
     "class6": (
-        ClassCard("arc", Text("Arc", "极光弧")),
-        ClassCard("diffuse", Text("Diffuse aurora", "弥散极光")),
-        ClassCard("discrete", Text("Discrete aurora", "分立极光")),
-        ClassCard("cloudy", Text("Cloudy", "多云")),
-        ClassCard("moon", Text("Moon", "月光")),
-        ClassCard("clear", Text("Clear sky, no aurora", "晴空无极光")),
+        ClassCard("arc", LocalizedText("Arc", "极光弧")),
+        ClassCard("diffuse", LocalizedText("Diffuse aurora", "弥散极光")),
+        ClassCard("discrete", LocalizedText("Discrete aurora", "分立极光")),
+        ClassCard("cloudy", LocalizedText("Cloudy", "多云")),
+        ClassCard("moon", LocalizedText("Moon", "月光")),
+        ClassCard("clear", LocalizedText("Clear sky, no aurora", "晴空无极光")),
     ),
     "class2": (
-        ClassCard("aurora", Text("Aurora", "有极光")),
-        ClassCard("no-aurora", Text("No aurora", "无极光")),
+        ClassCard("aurora", LocalizedText("Aurora", "有极光")),
+        ClassCard("no-aurora", LocalizedText("No aurora", "无极光")),
     ),
 }
 _COLUMNS = ("picNum", "class2", "class6")
@@ -101,7 +101,7 @@ class OATH(ImageDataset):
     )  # fmt: skip
     task: ClassVar[str] = "aurora"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    merging: ClassVar[ClassMerging] = ClassMerging(
+    merging: ClassVar[ClassMapping] = ClassMapping(
         {},
         excluded={
             "arc": "holds colored arcs and arcs low on the horizon too, which are classes of their own there",

@@ -29,7 +29,7 @@ from geovision.readers.grids import (
     split_groups,
 )  # fmt: skip
 from geovision.readers.grids.times import step_days
-from geovision.spec import FieldTarget, Grid, Grids
+from geovision.spec import FieldTarget, Grid, GridPair
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -247,7 +247,7 @@ class GridPairs(GeoDataset):
         return maps(
             given, answer, truth,
             extent=extent_of(self.grids.target), coarse_extent=extent_of(self.grids.given),
-            unit=self.target.channel.unit, levels=self.target.levels, heading=sample["source"].split("#")[-1],
+            unit=self.target.channel.unit, levels=self.target.contour_levels, heading=sample["source"].split("#")[-1],
         )  # fmt: skip
 
 
@@ -260,12 +260,12 @@ def unpaired_models(task: str) -> list[str]:
     ]
 
 
-def _grids(given: xr.DataArray, truth: xr.DataArray) -> Grids:
+def _grids(given: xr.DataArray, truth: xr.DataArray) -> GridPair:
     """Both grids, the longitudes of the first about those of the second."""
     lat, lon = (np.asarray(truth[axis], float) for axis in ("lat", "lon"))
     own = np.asarray(given["lon"], float)
     own = own - 360 * np.round((own.mean() - lon.mean()) / 360)
-    return Grids(_grid(np.asarray(given["lat"], float), own), _grid(lat, lon))
+    return GridPair(_grid(np.asarray(given["lat"], float), own), _grid(lat, lon))
 
 
 def _grid(lat: NDArray, lon: NDArray) -> Grid:

@@ -13,7 +13,7 @@ from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError
 from geovision.evaluation.dense_predictions import answers
 from geovision.evaluation.predictions import Predictions, collect
-from geovision.heads.mask import GivenMask
+from geovision.heads.mask import IdentityMaskHead
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["LIMITS", "calibrate", "calibrate_classes", "calibrate_mask", "fit_platt", "fit_temperature"]
@@ -39,7 +39,7 @@ def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dic
         InputError: The model has no probabilities, or the samples do not allow a fit.
         DatasetError: The dataset is empty, or belongs to another task.
     """
-    if isinstance(model.head, GivenMask):
+    if isinstance(model.head, IdentityMaskHead):
         found = dict(
             zip(("temperature", "offset"), calibrate_mask(model, data, batch_size=batch_size), strict=True)
         )
@@ -160,7 +160,7 @@ def calibrate_mask(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -
         DatasetError: The data set is empty, or of another task.
     """
     head = model.head
-    if not isinstance(head, GivenMask):
+    if not isinstance(head, IdentityMaskHead):
         raise InputError(f"{model.spec.name}: no model of masks; calibrate_classes() is for classes")
     before = float(head.temperature), float(head.offset)
     head.temperature.fill_(1.0)

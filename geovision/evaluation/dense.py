@@ -150,7 +150,7 @@ class GriddedReport(Report):
 
         given, source, _ = self._shown()
         prediction, truth = (each.numpy() for each in self.fullest)
-        levels = target.levels or _even_levels(truth)
+        levels = target.contour_levels or _even_levels(truth)
         unit = target.channel.unit
         drawn = {
             "maps": plots.maps(given, prediction, truth, extent=_extent(self.grid, truth.shape),

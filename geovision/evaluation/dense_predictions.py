@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from geovision.datasets.base import GeoDataset, collate
 from geovision.errors import DatasetError
-from geovision.models.ensembles import Members, members_of
+from geovision.models.ensembles import EnsembleMembers, predict_ensemble
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["Answers", "EnsembleConfig", "answers"]
@@ -37,7 +37,7 @@ class Answers(NamedTuple):
     truth: Tensor
     groups: list[str]
     sources: list[str]
-    members: Members | None = None
+    members: EnsembleMembers | None = None
 
 
 def answers(
@@ -116,7 +116,7 @@ def _asked(
             )
             members = None
             if several:
-                members = members_of(model, inputs, valid, output.values, count=several.count,
+                members = predict_ensemble(model, inputs, valid, output.values, count=several.count,
                                      seed=several.seed, begin=begin)  # fmt: skip
         if output.valid is not None:
             prediction = prediction.where(output.valid.cpu().expand_as(prediction), torch.nan)

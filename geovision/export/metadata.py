@@ -8,7 +8,7 @@ from typing import Any
 
 import geovision
 from geovision.export.tracing import mask_name
-from geovision.heads.prediction import WORDS
+from geovision.heads.prediction import LIKELIHOOD_TERMS
 from geovision.models.geomodel import GeoModel
 from geovision.models.model_card import render
 from geovision.models.serialization import weights_digest
@@ -46,9 +46,9 @@ def describe(model: GeoModel) -> dict[str, Any]:
         "inputs": [_input(spec) for spec in model.inputs],
         "target": _target(model),
         "temperature": None if temperature is None else float(temperature),
-        "licence": weight.licence if weight else "",
+        "licence": weight.license if weight else "",
         "trained_on": weight.trained_on if weight else str(model.training_record.get("data", "")),
-        "figures": dict(weight.figures) if weight else {},
+        "figures": dict(weight.metrics) if weight else {},
         "sha256": weights_digest(model),
         "card": model.card or render(model),
     }
@@ -71,7 +71,7 @@ def _input(spec: InputSpec) -> dict[str, Any]:
         "pixel_size": spec.pixel_size,
         "integers": spec.integers,
         "optional": spec.optional,
-        "channels": [_channel(channel) | {"bands": list(channel.bands)} for channel in spec.channels],
+        "channels": [_channel(channel) | {"bands": list(channel.rgb_bands)} for channel in spec.channels],
     }
 
 
@@ -96,9 +96,9 @@ def _target(model: GeoModel) -> dict[str, Any]:
         "classes": list(target.classes),
         "cards": [_card(card) for card in target.cards],
         "positive": target.positive,
-        "told_by_colour": list(target.told_by_colour),
+        "told_by_colour": list(target.color_dependent),
         "outlier": {"flag": target.outlier_flag, "threshold": 1.0},
-        "words": [{"from": bound, "en": word.en, "zh": word.zh} for bound, word in WORDS],
+        "words": [{"from": bound, "en": word.en, "zh": word.zh} for bound, word in LIKELIHOOD_TERMS],
     }
 
 

@@ -14,8 +14,8 @@ from geovision.export.shrink import narrow_floats, share_weights, shorten_names
 from geovision.export.tracing import mask_name
 from geovision.models.example_inputs import synthetic_samples
 from geovision.models.geomodel import GeoModel
-from geovision.models.input_items import Loaded, iter_sources
-from geovision.models.layers.normalization import physical
+from geovision.models.input_items import InputSample, iter_input_items
+from geovision.models.layers.normalization import to_physical
 
 if TYPE_CHECKING:
     import onnx
@@ -45,17 +45,17 @@ def calibration_inputs(
     """
     if source is None:
         return _stacked(model, synthetic_samples(model, count, seed=seed))
-    sources = list(iter_sources(source, model.inputs))
+    sources = list(iter_input_items(source, model.inputs))
     chosen = [sources[at] for at in sorted({round(n) for n in np.linspace(0, len(sources) - 1, count)})]
     return _stacked(model, (each.load(model.inputs) for each in chosen))
 
 
-def _stacked(model: GeoModel, samples: Iterator[Loaded]) -> dict[str, np.ndarray]:
+def _stacked(model: GeoModel, samples: Iterator[InputSample]) -> dict[str, np.ndarray]:
     columns: dict[str, list[np.ndarray]] = {}
     for sample in samples:
         for spec in model.inputs:
             given = sample.inputs.get(spec.name)
-            values = physical(given, spec) if given is not None else torch.zeros(len(spec.channels))
+            values = to_physical(given, spec) if given is not None else torch.zeros(len(spec.channels))
             columns.setdefault(spec.name, []).append(values.numpy())
             if mask := mask_name(spec):
                 there = torch.as_tensor(sample.valid.get(spec.name, given is not None)).expand(values.shape)

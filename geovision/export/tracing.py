@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from geovision.accelerate.fusion import joined
+from geovision.accelerate.fusion import fuse_layers
 from geovision.attribution.class_activation import straightened, weighted
 from geovision.attribution.layers import chosen_layer, views
 from geovision.attribution.target import AttributionTarget
@@ -25,7 +25,7 @@ from geovision.errors import OptionError
 from geovision.heads.classification import NormalisedHead
 from geovision.models.example_inputs import random_inputs
 from geovision.models.geomodel import GeoModel
-from geovision.models.input_items import Loaded
+from geovision.models.input_items import InputSample
 from geovision.spec import ClassTarget, InputSpec
 
 __all__ = ["MAP", "Traced", "examples", "graph_inputs", "mask_name", "trace"]
@@ -135,7 +135,7 @@ def _prepared(model: GeoModel) -> GeoModel:
     prepared.normalize = copy.deepcopy(model.normalize)
     head: Any = model.head
     prepared.head = head.joined() if isinstance(head, NormalisedHead) else copy.deepcopy(head)
-    prepared.network = joined(model, operator=False)
+    prepared.network = fuse_layers(model, operator=False)
     return prepared.eval().cpu().requires_grad_(False)
 
 
@@ -144,7 +144,9 @@ def _map_layer(model: GeoModel, axes: Mapping[str, int] | None) -> str:
     if not isinstance(model.target, ClassTarget) or "differentiable" not in model.spec.capabilities:
         return ""
     sample = random_inputs(model.inputs, 1, axes=axes) or {}
-    question = AttributionTarget(model, Loaded({name: values[0] for name, values in sample.items()}), None)
+    question = AttributionTarget(
+        model, InputSample({name: values[0] for name, values in sample.items()}), None
+    )
     return chosen_layer(question, None)
 
 

@@ -14,10 +14,10 @@ from geovision.heads.ood import FeatureDistance
 from geovision.heads.prediction import ClassPrediction
 from geovision.spec import ClassTarget
 
-__all__ = ["ClassScores", "ClassificationHead", "NormalisedHead", "cross_entropy"]
+__all__ = ["ClassScoreHead", "ClassificationHead", "NormalisedHead", "cross_entropy"]
 
 
-class ClassScores(nn.Module):
+class ClassScoreHead(nn.Module):
     """The head of a network whose features are class scores already, and the base of the others.
 
     Args:
@@ -90,7 +90,7 @@ class ClassScores(nn.Module):
         )
 
 
-class ClassificationHead(ClassScores):
+class ClassificationHead(ClassScoreHead):
     """Dropout and one linear layer.
 
     Args:

@@ -14,7 +14,7 @@ from geovision.heads.prediction import FieldPrediction, MaskPrediction
 from geovision.heads.protocols import HasValidMask
 from geovision.spec import Grid
 
-__all__ = ["GriddedHead", "combined_valid_mask", "counted", "masked_mean"]
+__all__ = ["DenseHead", "combined_valid_mask", "masked_mean", "zero_invalid"]
 
 
 def masked_mean(losses: Tensor, valid: Tensor | None) -> Tensor:
@@ -30,7 +30,7 @@ def masked_mean(losses: Tensor, valid: Tensor | None) -> Tensor:
     return torch.where(there, losses, torch.zeros_like(losses)).sum() / there.sum().clamp_min(1)
 
 
-def counted(truth: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+def zero_invalid(truth: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """The truth with 0 where it does not count, and where it does: valid cells that hold a number.
 
     Not a number would go through a mask into the gradient.
@@ -61,7 +61,7 @@ def combined_valid_mask(
     return found
 
 
-class GriddedHead(nn.Module):
+class DenseHead(nn.Module):
     """A head whose answer is a map.
 
     Attributes:
@@ -135,6 +135,6 @@ class GriddedHead(nn.Module):
         return self.grid if fits else None
 
 
-def plain(values: Tensor, there: Tensor) -> NDArray[np.floating]:
+def to_nan_array(values: Tensor, there: Tensor) -> NDArray[np.floating]:
     """A map as an array, NaN where nothing counts."""
     return values.where(there, torch.nan).float().cpu().numpy()

@@ -18,17 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.heads.dense import GriddedHead, counted, masked_mean, plain
+from geovision.heads.dense import DenseHead, masked_mean, to_nan_array, zero_invalid
 from geovision.heads.prediction import FieldPrediction
 from geovision.spec import FieldTarget
 
 __all__ = [
-    "BernoulliGammaHead", "FieldHead", "GivenField", "QuantileHead", "dropout_ensemble",
-    "knowledge_refinement",
+    "BernoulliGammaHead",
+    "FieldHead",
+    "GivenField",
+    "QuantileHead",
+    "distillation_loss",
+    "dropout_ensemble",
 ]  # fmt: skip
 
 
-class GivenField(GriddedHead):
+class GivenField(DenseHead):
     """The head of a network whose features are the field already, in the unit of the target.
 
     Args:
@@ -44,7 +48,7 @@ class GivenField(GriddedHead):
         limit: Highest value of an answer; infinite until `fit_statistics`.
     """
 
-    answer = FieldPrediction
+    prediction_type = FieldPrediction
     scale: Tensor
     limit: Tensor
 
@@ -83,27 +87,29 @@ class GivenField(GriddedHead):
 
     def field(self, parameters: Tensor) -> Tensor:
         """The answer ``(batch, 1, y, x)``, in the unit of the target."""
-        return self._guarded(parameters * self.scale)
+        return self._clip(parameters * self.scale)
 
     def estimate(self, values: Tensor) -> Tensor:
         return self.field(values)
 
-    def layers(self, parameters: Tensor) -> dict[str, Tensor]:
+    def auxiliary_fields(self, parameters: Tensor) -> dict[str, Tensor]:
         """What else is known of every cell, by name, ``(batch, 1, y, x)`` each."""
         return {}
 
-    def answers(self, parameters: Tensor, features: Tensor) -> dict[str, Tensor]:
+    def export_outputs(self, parameters: Tensor, features: Tensor) -> dict[str, Tensor]:
         """What an exported graph answers with, the layers each by its name."""
-        return super().answers(parameters, features) | self.layers(parameters)
+        return super().answers(parameters, features) | self.auxiliary_fields(parameters)
 
-    def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> FieldPrediction:
-        layers = {name: plain(layer[0, 0], there) for name, layer in self.layers(values).items()}
+    def _to_prediction(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> FieldPrediction:
+        layers = {
+            name: to_nan_array(layer[0, 0], there) for name, layer in self.auxiliary_fields(values).items()
+        }
         return FieldPrediction(
-            source, name=self.target.name, unit=self.target.channel.unit, values=plain(found, there),
+            source, name=self.target.name, unit=self.target.channel.unit, values=to_nan_array(found, there),
             layers=layers, grid=self._placed(found),
         )  # fmt: skip
 
-    def _guarded(self, values: Tensor) -> Tensor:
+    def _clip(self, values: Tensor) -> Tensor:
         values = values.clamp_min(0) if self.non_negative else values
         return torch.minimum(values, self.limit.to(values))
 
@@ -124,14 +130,14 @@ class FieldHead(GivenField):
 
     def __init__(
         self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
-        error: Literal["squared", "absolute"] = "squared", parameters: int = 1,
+        error: Literal["squared", "absolute"] = "squared", num_parameters: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(num_features, target)
         if error not in ("squared", "absolute"):
             raise OptionError(f"error={error!r}; known: squared, absolute")
-        self.error = error
+        self.loss_name = error
         self.dropout = nn.Dropout2d(dropout)
-        self.convolution = nn.Conv2d(num_features, parameters, 1)
+        self.convolution = nn.Conv2d(num_features, num_parameters, 1)
 
     def _fit_scale(self, values: Tensor) -> None:
         # Of the first data alone: trained weights stand on it.
@@ -147,7 +153,7 @@ class FieldHead(GivenField):
         Args:
             truth: ``(batch, 1, y, x)``, in the unit of the target.
         """
-        truth, there = counted(truth, valid)
+        truth, there = zero_invalid(truth, valid)
         return masked_mean(self.losses(parameters, truth), there)
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
@@ -156,10 +162,10 @@ class FieldHead(GivenField):
         A negative parameter where the truth is 0 is right: the answer there is 0.
         """
         over = self._censored(parameters, truth) - truth / self.scale
-        return over.square() if self.error == "squared" else over.abs()
+        return over.square() if self.loss_name == "squared" else over.abs()
 
-    def _censored(self, said: Tensor, truth: Tensor) -> Tensor:
-        return torch.where(truth > 0, said, said.clamp_min(0)) if self.non_negative else said
+    def _censored(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        return torch.where(truth > 0, predicted, predicted.clamp_min(0)) if self.non_negative else predicted
 
 
 class QuantileHead(FieldHead):
@@ -181,8 +187,8 @@ class QuantileHead(FieldHead):
     ) -> None:  # fmt: skip
         if sorted(set(quantiles)) != list(quantiles) or not 0 < quantiles[0] <= quantiles[-1] < 1:
             raise OptionError(f"quantiles={tuple(quantiles)}: expected ascending numbers between 0 and 1")
-        super().__init__(num_features, target, dropout=dropout, parameters=len(quantiles))
-        self._levels = tuple(quantiles)
+        super().__init__(num_features, target, dropout=dropout, num_parameters=len(quantiles))
+        self._quantile_levels = tuple(quantiles)
         self.register_buffer("quantiles", torch.tensor(list(quantiles)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -192,26 +198,26 @@ class QuantileHead(FieldHead):
     def field(self, parameters: Tensor) -> Tensor:
         """The quantile that is nearest to the median ``(batch, 1, y, x)``."""
         at = int((self.quantiles - 0.5).abs().argmin())
-        return self.fields(parameters)[:, at : at + 1]
+        return self.quantile_fields(parameters)[:, at : at + 1]
 
-    def fields(self, parameters: Tensor) -> Tensor:
+    def quantile_fields(self, parameters: Tensor) -> Tensor:
         """All quantiles ``(batch, quantile, y, x)``, in the unit of the target."""
-        return self._guarded(parameters * self.scale)
+        return self._clip(parameters * self.scale)
 
-    def layers(self, parameters: Tensor) -> dict[str, Tensor]:
-        fields = self.fields(parameters)
-        return {f"quantile_{q:g}": fields[:, n : n + 1] for n, q in enumerate(self._levels)}
+    def auxiliary_fields(self, parameters: Tensor) -> dict[str, Tensor]:
+        fields = self.quantile_fields(parameters)
+        return {f"quantile_{q:g}": fields[:, n : n + 1] for n, q in enumerate(self._quantile_levels)}
 
-    def sample(self, parameters: Tensor, *, members: int, seed: int = 0) -> Tensor:
+    def sample(self, parameters: Tensor, *, num_members: int, seed: int = 0) -> Tensor:
         """Fields drawn cell by cell ``(member, batch, 1, y, x)``, in the unit of the target: between
         quantiles on a straight line, beyond the lowest and the highest their value."""
-        fields, q = self.fields(parameters), self.quantiles.to(parameters)
+        fields, q = self.quantile_fields(parameters), self.quantiles.to(parameters)
         generator = torch.Generator(fields.device).manual_seed(seed)
-        shape = (members, *fields[:, :1].shape)
+        shape = (num_members, *fields[:, :1].shape)
         level = torch.rand(shape, generator=generator, device=fields.device).clamp(q[0], q[-1])
         above = torch.searchsorted(q, level).clamp_max(len(q) - 1)
         below = (above - 1).clamp_min(0)
-        several = fields.expand(members, *fields.shape)
+        several = fields.expand(num_members, *fields.shape)
         lower, upper = several.gather(2, below), several.gather(2, above)
         return lower + (level - q[below]) / (q[above] - q[below]).clamp_min(1e-9) * (upper - lower)
 
@@ -240,51 +246,57 @@ class BernoulliGammaHead(FieldHead):
     def __init__(
         self, num_features: int, target: FieldTarget, *, dropout: float = 0.0, wet: float = 0.1
     ) -> None:
-        super().__init__(num_features, target, dropout=dropout, parameters=3)
+        super().__init__(num_features, target, dropout=dropout, num_parameters=3)
         if not self.non_negative or wet < 0:
             raise OptionError(f"Bernoulli-gamma with wet={wet} needs a quantity that is never negative, not "
                               f"{target.channel.name!r} from {target.channel.valid_range[0]:g}")  # fmt: skip
-        self.wet = wet
+        self.wet_threshold = wet
 
     def distribution(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probability of a wet cell, and shape and scale (unit of the target) of what is above `wet`,
         ``(batch, 1, y, x)`` each."""
         logit, log_shape, log_scale = parameters.float().split(1, dim=1)
         # Within what float32 can tell apart: shapes of 0.02 to 50, scales of 1/150 to 150 deviations.
-        return torch.sigmoid(logit), _soft(log_shape, 4.0).exp(), _soft(log_scale, 5.0).exp() * self.scale
+        return (
+            torch.sigmoid(logit),
+            _soft_clip(log_shape, 4.0).exp(),
+            _soft_clip(log_scale, 5.0).exp() * self.scale,
+        )
 
     def field(self, parameters: Tensor) -> Tensor:
         """The mean ``(batch, 1, y, x)``, in the unit of the target."""
         p, shape, scale = self.distribution(parameters)
-        return self._guarded(p * (self.wet + shape * scale))
+        return self._clip(p * (self.wet_threshold + shape * scale))
 
-    def layers(self, parameters: Tensor) -> dict[str, Tensor]:
-        return {f"probability_of_{self.wet:g}": self.distribution(parameters)[0]}
+    def auxiliary_fields(self, parameters: Tensor) -> dict[str, Tensor]:
+        return {f"probability_of_{self.wet_threshold:g}": self.distribution(parameters)[0]}
 
-    def sample(self, parameters: Tensor, *, members: int, seed: int = 0) -> Tensor:
+    def sample(self, parameters: Tensor, *, num_members: int, seed: int = 0) -> Tensor:
         """Fields drawn cell by cell ``(member, batch, 1, y, x)``, in the unit of the target; neighbours are
         independent given the parameters."""
         p, shape, scale = self.distribution(parameters)
         generator = torch.Generator(p.device).manual_seed(seed)
-        several = (members, *p.shape)
+        several = (num_members, *p.shape)
         rains = torch.rand(several, generator=generator, device=p.device) < p
         # torch._standard_gamma is what torch.distributions draws with; only it takes a generator.
         amount = torch._standard_gamma(shape.expand(several).contiguous(), generator=generator) * scale
-        return self._guarded(torch.where(rains, self.wet + amount, torch.zeros_like(amount)))
+        return self._clip(torch.where(rains, self.wet_threshold + amount, torch.zeros_like(amount)))
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
         """The negative log-likelihood of every cell, amounts in units of `scale`."""
         logit = parameters[:, :1].float()
         _, shape, scale = self.distribution(parameters)
-        rains = truth >= self.wet
+        rains = truth >= self.wet_threshold
         # An amount of exactly `wet` has no finite density for shapes below 1; a thousandth is rounding.
-        amount = torch.where(rains, (truth - self.wet) / self.scale, torch.ones_like(truth)).clamp_min(1e-3)
+        amount = torch.where(
+            rains, (truth - self.wet_threshold) / self.scale, torch.ones_like(truth)
+        ).clamp_min(1e-3)
         rate = self.scale / scale
         gamma = shape * rate.log() + (shape - 1) * amount.log() - rate * amount - torch.lgamma(shape)
         return torch.where(rains, F.softplus(-logit) - gamma, F.softplus(logit))
 
 
-def _soft(values: Tensor, bound: float) -> Tensor:
+def _soft_clip(values: Tensor, bound: float) -> Tensor:
     """Nearly the same about 0, and never beyond the bound either way."""
     return bound * torch.tanh(values / bound)
 
@@ -293,7 +305,7 @@ def _soft(values: Tensor, bound: float) -> Tensor:
 
 
 @contextlib.contextmanager
-def _dropping(model: nn.Module) -> Iterator[None]:
+def _enable_dropout(model: nn.Module) -> Iterator[None]:
     """The model in evaluation but for its dropout."""
     before = {module: module.training for module in model.modules()}
     model.eval()
@@ -309,7 +321,7 @@ def _dropping(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def dropout_ensemble(
-    model: nn.Module, answer: Callable[[], Tensor], *, members: int, seed: int = 0
+    model: nn.Module, predict_fn: Callable[[], Tensor], *, num_members: int, seed: int = 0
 ) -> Tensor:  # fmt: skip
     """Answers of a model with its dropout left on (Gal and Ghahramani 2016, arXiv:1506.02142).
 
@@ -329,12 +341,12 @@ def dropout_ensemble(
         raise OptionError(
             "the model has no dropout, so its members would be equal; build it with dropout above 0"
         )
-    with torch.random.fork_rng(), _dropping(model):
+    with torch.random.fork_rng(), _enable_dropout(model):
         torch.manual_seed(seed)
-        return torch.stack([answer() for _ in range(members)])
+        return torch.stack([predict_fn() for _ in range(num_members)])
 
 
-def knowledge_refinement(to_truth: Tensor, to_teacher: Tensor, *, share: float) -> Tensor:
+def distillation_loss(to_truth: Tensor, to_teacher: Tensor, *, share: float) -> Tensor:
     """``(1 - share) loss(student, truth) + share loss(student, teacher)``, which MAUNet-Light is distilled by
     (arXiv:2602.12980; the form is our reconstruction).
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from geovision.errors import InputError, MissingExtraError
-from geovision.heads.classification import ClassScores
+from geovision.heads.classification import ClassScoreHead
 from geovision.spec import ClassTarget
 
 __all__ = ["NearestNeighbours"]
 
 
-class NearestNeighbours(ClassScores):
+class NearestNeighbours(ClassScoreHead):
     """Votes of the nearest training samples (Cover and Hart 1967, doi:10.1109/TIT.1967.1053964).
 
     Fitted by scikit-learn's `KNeighborsClassifier`, Euclidean distance, each neighbour one vote; equal
@@ -38,7 +38,7 @@ class NearestNeighbours(ClassScores):
         self, num_features: int, target: ClassTarget, *, dropout: float = 0.0, neighbours: int = 5
     ) -> None:
         super().__init__(num_features, target)
-        self.neighbours = neighbours
+        self.n_neighbors = neighbours
         self.register_buffer("samples", torch.zeros(0, num_features))
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
 
@@ -57,9 +57,11 @@ class NearestNeighbours(ClassScores):
             from sklearn.neighbors import KNeighborsClassifier
         except ImportError as error:
             raise MissingExtraError("scikit-learn", "train") from error
-        if len(features) < self.neighbours:
-            raise InputError(f"{self.neighbours} neighbours among {len(features)} samples; give more samples")
-        fitted: Any = KNeighborsClassifier(self.neighbours).fit(features.numpy(), labels.numpy())
+        if len(features) < self.n_neighbors:
+            raise InputError(
+                f"{self.n_neighbors} neighbours among {len(features)} samples; give more samples"
+            )
+        fitted: Any = KNeighborsClassifier(self.n_neighbors).fit(features.numpy(), labels.numpy())
         self.samples = torch.as_tensor(fitted._fit_X, dtype=torch.float32)
         self.labels = torch.as_tensor(fitted.classes_[fitted._y], dtype=torch.int64)
 
@@ -70,10 +72,10 @@ class NearestNeighbours(ClassScores):
         apart = torch.cdist(
             features.double(), self.samples.double(), compute_mode="donot_use_mm_for_euclid_dist"
         )
-        nearest = apart.topk(self.neighbours, dim=1, largest=False).indices
+        nearest = apart.topk(self.n_neighbors, dim=1, largest=False).indices
         votes = torch.zeros(len(features), len(self.target.classes), device=features.device)
         votes.scatter_add_(1, self.labels[nearest], torch.ones_like(nearest, dtype=votes.dtype))
-        return (votes.clamp_min(0.01) / self.neighbours).log()
+        return (votes.clamp_min(0.01) / self.n_neighbors).log()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         for name in ("samples", "labels"):  # as many as were trained on

@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.heads.dense import GriddedHead, counted, masked_mean, plain
+from geovision.heads.dense import DenseHead, masked_mean, to_nan_array, zero_invalid
 from geovision.heads.prediction import MaskPrediction
 from geovision.spec import MaskTarget
 
-__all__ = ["GivenMask", "MaskHead", "dice_loss", "focal_loss"]
+__all__ = ["IdentityMaskHead", "MaskHead", "dice_loss", "focal_loss"]
 
-_MOST_WEIGHT = 100.0
+_MAX_POS_WEIGHT = 100.0
 """Of a positive cell, where it is taken from the data: one cell in a thousand is not worth a thousand."""
 
 
-class GivenMask(GriddedHead):
+class IdentityMaskHead(DenseHead):
     """The head of a network whose features are the logits already.
 
     Args:
@@ -56,12 +56,12 @@ class GivenMask(GriddedHead):
 
     def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
         return MaskPrediction(
-            source, name=self.target.name, probability=plain(found, there),
+            source, name=self.target.name, probability=to_nan_array(found, there),
             threshold=self.target.threshold, grid=self._placed(found),
         )  # fmt: skip
 
 
-class MaskHead(GivenMask):
+class MaskHead(IdentityMaskHead):
     """One logit in every cell: a convolution 1x1.
 
     Args:
@@ -94,7 +94,7 @@ class MaskHead(GivenMask):
             raise OptionError(
                 f"positive_weight={positive_weight!r}: expected a number above 0, or 'balanced'"
             )
-        self.error, self.balanced, self.focus = error, balanced, focus
+        self.loss_name, self.balanced, self.gamma = error, balanced, focus
         self.dropout = nn.Dropout2d(dropout)
         self.convolution = nn.Conv2d(num_features, 1, 1)
         self.register_buffer("weight", torch.tensor(1.0 if balanced else float(positive_weight)))
@@ -115,13 +115,13 @@ class MaskHead(GivenMask):
         Raises:
             OptionError: No cell counts.
         """
-        yes, there = counted(truth.float(), valid)
+        yes, there = zero_invalid(truth.float(), valid)
         self.note_seen(there)
         count, positive = float(there.sum()), float(yes.sum())
         if not count:
             raise OptionError("no cell of the training masks counts; look at their valid masks")
         if self.balanced:
-            self.weight.fill_(min(max(count - positive, 1.0) / max(positive, 1.0), _MOST_WEIGHT))
+            self.weight.fill_(min(max(count - positive, 1.0) / max(positive, 1.0), _MAX_POS_WEIGHT))
         bias = self.convolution.bias
         if bias is not None and not self.fitted:
             # A head that begins at one half spends its first steps on saying no.
@@ -135,20 +135,20 @@ class MaskHead(GivenMask):
         Args:
             truth: ``(batch, 1, y, x)``, 0 or 1; or between, for labels that are not sure.
         """
-        truth, there = counted(truth.float(), valid)
+        truth, there = zero_invalid(truth.float(), valid)
         total = logits.new_zeros(())
-        if "bce" in self.error:
+        if "bce" in self.loss_name:
             each = F.binary_cross_entropy_with_logits(logits, truth, pos_weight=self.weight, reduction="none")
             total = total + masked_mean(each, there)
-        if self.error == "focal":
-            each = focal_loss(logits, truth, focus=self.focus) * (1 + truth * (self.weight - 1))
+        if self.loss_name == "focal":
+            each = focal_loss(logits, truth, gamma=self.gamma) * (1 + truth * (self.weight - 1))
             total = total + masked_mean(each, there)
-        if "dice" in self.error:
+        if "dice" in self.loss_name:
             total = total + dice_loss(logits, truth, there)
         return total
 
 
-def focal_loss(logits: Tensor, truth: Tensor, *, focus: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
     """``-(1 - p_t)^focus log p_t`` of every cell (Lin et al. 2017, arXiv:1708.02002), p_t being the
     probability of what is true: what is easily told counts little.
 
@@ -156,7 +156,7 @@ def focal_loss(logits: Tensor, truth: Tensor, *, focus: float = 2.0) -> Tensor:
     0.1733
     """
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return (1 - torch.exp(-entropy)).pow(focus) * entropy
+    return (1 - torch.exp(-entropy)).pow(gamma) * entropy
 
 
 def dice_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -10,10 +10,10 @@ from geovision.errors import InputError
 
 __all__ = ["FeatureDistance"]
 
-_NUMBERS = 128_000
+_MAX_BASIS_SIZE = 128_000
 """At most so many numbers in the basis: 250 kB in half precision."""
 
-_PARTS = 5
+_NUM_FOLDS = 5
 """In turn left out where the training set sets its own threshold."""
 
 
@@ -40,12 +40,14 @@ class FeatureDistance(nn.Module):
     basis: Tensor
     threshold: Tensor
 
-    def __init__(self, num_features: int, components: int = 100, *, of: slice | None = None) -> None:
+    def __init__(
+        self, num_features: int, components: int = 100, *, feature_slice: slice | None = None
+    ) -> None:
         super().__init__()
-        self.of = of or slice(None)
-        self.given, num_features = num_features, len(range(num_features)[self.of])
+        self.feature_slice = feature_slice or slice(None)
+        self.num_features, num_features = num_features, len(range(num_features)[self.feature_slice])
         # A plane that fills the space leaves nothing outside.
-        components = max(1, min(components, _NUMBERS // num_features, num_features // 2))
+        components = max(1, min(components, _MAX_BASIS_SIZE // num_features, num_features // 2))
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("basis", torch.zeros(num_features, components))
         # NaN until fitted, so that an unfitted score is never mistaken for a small one.
@@ -60,7 +62,7 @@ class FeatureDistance(nn.Module):
         return self._distance(features) / self.threshold
 
     def _distance(self, features: Tensor) -> Tensor:
-        centred = F.normalize(features[:, self.of].float(), dim=1) - self.mean
+        centred = F.normalize(features[:, self.feature_slice].float(), dim=1) - self.mean
         return (centred - centred @ self.basis @ self.basis.T).norm(dim=1)
 
     @torch.no_grad()
@@ -78,25 +80,25 @@ class FeatureDistance(nn.Module):
         Raises:
             InputError: Too few samples, or of another length.
         """
-        if features.ndim != 2 or features.shape[1] != self.given or len(features) < 2:
+        if features.ndim != 2 or features.shape[1] != self.num_features or len(features) < 2:
             raise InputError(
-                f"the outlier score needs features (samples, {self.given}), two samples or more; "
+                f"the outlier score needs features (samples, {self.num_features}), two samples or more; "
                 f"got shape {tuple(features.shape)}"
             )
         if held_out is None:
-            part = torch.arange(len(features)) % _PARTS
+            part = torch.arange(len(features)) % _NUM_FOLDS
             reference = torch.cat([
-                self._lay(features[part != each])._distance(features[part == each])
-                for each in range(min(_PARTS, len(features)))
+                self._fit_subspace(features[part != each])._distance(features[part == each])
+                for each in range(min(_NUM_FOLDS, len(features)))
             ])  # fmt: skip
-            self._lay(features)
+            self._fit_subspace(features)
         else:
-            reference = self._lay(features)._distance(held_out)
+            reference = self._fit_subspace(features)._distance(held_out)
         self.threshold.copy_(torch.quantile(reference, quantile).clamp_min(1e-6))
 
-    def _lay(self, features: Tensor) -> FeatureDistance:
+    def _fit_subspace(self, features: Tensor) -> FeatureDistance:
         """Lay the plane through these features; itself."""
-        directions = F.normalize(features[:, self.of].double(), dim=1)
+        directions = F.normalize(features[:, self.feature_slice].double(), dim=1)
         mean = directions.mean(0)
         _, _, components = torch.linalg.svd(directions - mean, full_matrices=False)
         # Never as many components as samples: they would pass through every one of them.

@@ -9,21 +9,27 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.spec import ClassCard, Grid, Text
+from geovision.spec import ClassCard, Grid, LocalizedText
 
 __all__ = [
-    "WORDS", "ClassPrediction", "FieldPrediction", "GriddedPrediction", "MaskPrediction", "Prediction",
-    "confidence_word", "unit_of",
+    "LIKELIHOOD_TERMS",
+    "ClassPrediction",
+    "DensePrediction",
+    "FieldPrediction",
+    "MaskPrediction",
+    "Prediction",
+    "auxiliary_unit",
+    "confidence_word",
 ]  # fmt: skip
 
-_NOTHING: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
+_EMPTY: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
 
-WORDS = (
-    (0.99, Text("virtually certain", "几乎确定")),
-    (0.90, Text("very likely", "很可能")),
-    (0.66, Text("likely", "可能")),
-    (0.33, Text("about as likely as not", "或许可能")),
-    (0.0, Text("unlikely", "不可能")),
+LIKELIHOOD_TERMS = (
+    (0.99, LocalizedText("virtually certain", "几乎确定")),
+    (0.90, LocalizedText("very likely", "很可能")),
+    (0.66, LocalizedText("likely", "可能")),
+    (0.33, LocalizedText("about as likely as not", "或许可能")),
+    (0.0, LocalizedText("unlikely", "不可能")),
 )
 """The likelihood scale of the IPCC guidance note on uncertainty (Mastrandrea et al. 2010), by the
 probability from which each word holds."""
@@ -35,7 +41,7 @@ def confidence_word(probability: float, language: Literal["en", "zh"] = "en") ->
     >>> confidence_word(0.7)
     'likely'
     """
-    word = next(word for bound, word in WORDS if probability >= bound)
+    word = next(word for bound, word in LIKELIHOOD_TERMS if probability >= bound)
     return word.en if language == "en" else word.zh
 
 
@@ -96,7 +102,7 @@ class ClassPrediction(Prediction):
 
 
 @dataclass(frozen=True, eq=False)
-class GriddedPrediction(Prediction):
+class DensePrediction(Prediction):
     """What maps have in common.
 
     Attributes:
@@ -121,7 +127,7 @@ class GriddedPrediction(Prediction):
         return found
 
 
-def unit_of(layer: str, unit: str) -> str:
+def auxiliary_unit(layer: str, unit: str) -> str:
     """The unit of what a head tells of every cell: that of its field, and of a probability 1.
 
     >>> unit_of("quantile_0.9", "mm day-1"), unit_of("probability_of_1", "mm day-1")
@@ -131,7 +137,7 @@ def unit_of(layer: str, unit: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class FieldPrediction(GriddedPrediction):
+class FieldPrediction(DensePrediction):
     """A quantity in every cell.
 
     Attributes:
@@ -144,7 +150,7 @@ class FieldPrediction(GriddedPrediction):
 
     name: str = ""
     unit: str = ""
-    values: NDArray[np.floating] = field(default_factory=lambda: _NOTHING)
+    values: NDArray[np.floating] = field(default_factory=lambda: _EMPTY)
     layers: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
 
     @property
@@ -167,14 +173,14 @@ class FieldPrediction(GriddedPrediction):
             "mean": float(there.mean()) if there.size else None,
             "highest": float(there.max()) if there.size else None,
             "valid_cells": int(there.size),
-            "values": _plain(self.values),
-            "layers": {name: _plain(layer) for name, layer in self.layers.items()},
+            "values": _to_json_values(self.values),
+            "layers": {name: _to_json_values(layer) for name, layer in self.layers.items()},
             **self._place(),
         }
 
 
 @dataclass(frozen=True, eq=False)
-class MaskPrediction(GriddedPrediction):
+class MaskPrediction(DensePrediction):
     """Yes or no in every cell.
 
     Attributes:
@@ -185,7 +191,7 @@ class MaskPrediction(GriddedPrediction):
     """
 
     name: str = ""
-    probability: NDArray[np.floating] = field(default_factory=lambda: _NOTHING)
+    probability: NDArray[np.floating] = field(default_factory=lambda: _EMPTY)
     threshold: float = 0.5
 
     @property
@@ -213,10 +219,10 @@ class MaskPrediction(GriddedPrediction):
             "cells": int(self.mask.sum()),
             "highest": float(there.max()) if there.size else None,
             "valid_cells": int(there.size),
-            "probability": _plain(self.probability),
+            "probability": _to_json_values(self.probability),
             **self._place(),
         }
 
 
-def _plain(values: NDArray[np.floating]) -> list[list[float | None]]:
+def _to_json_values(values: NDArray[np.floating]) -> list[list[float | None]]:
     return [[float(each) if np.isfinite(each) else None for each in row] for row in values]

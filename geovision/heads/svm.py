@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from geovision.errors import InputError, MissingExtraError
-from geovision.heads.classification import ClassScores
+from geovision.heads.classification import ClassScoreHead
 from geovision.spec import ClassTarget
 
 __all__ = ["SupportVectors"]
 
-_ARRAYS = ("vectors", "owners", "weights", "offsets", "known")
+_BUFFER_NAMES = ("vectors", "owners", "weights", "offsets", "known")
 
 
-class SupportVectors(ClassScores):
+class SupportVectors(ClassScoreHead):
     """One machine for each pair of classes (Cortes and Vapnik 1995, doi:10.1007/BF00994018), fitted
     by scikit-learn's `SVC`; its scores are the machines' votes, ties broken by their sums, as there.
 
@@ -132,7 +132,7 @@ class SupportVectors(ClassScores):
         return votes + sums / (3 * (sums.abs() + 1))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        for name in _ARRAYS:  # as many as were fitted
+        for name in _BUFFER_NAMES:  # as many as were fitted
             if prefix + name in state_dict:
                 setattr(
                     self, name, torch.empty_like(state_dict[prefix + name], dtype=getattr(self, name).dtype)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from geovision.errors import OptionError, WeightsCorrupt
+from geovision.errors import OptionError, WeightsCorruptError
 from geovision.models.example_inputs import random_inputs, sample_shape
 from geovision.models.geomodel import GeoModel
 
@@ -69,9 +69,9 @@ def check_golden(model: GeoModel, path: Path) -> None:
         difference[found.isnan() & expected.isnan()] = 0  # cells that a model does not answer
         worst = float(difference.max())
     except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
-        raise WeightsCorrupt(f"{path}: no golden answer of {model.spec.name} ({error})") from error
+        raise WeightsCorruptError(f"{path}: no golden answer of {model.spec.name} ({error})") from error
     if not worst <= TOLERANCE * max(1.0, float(expected.nan_to_num().abs().max())):
-        raise WeightsCorrupt(
+        raise WeightsCorruptError(
             f"{path}: {model.spec.name} does not answer as it did when it was published, by {worst:.2g}; its "
             "weights were changed, or this version of a library computes otherwise"
         )

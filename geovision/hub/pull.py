@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geovision import _atomic_io
-from geovision.errors import DownloadError, GeovisionError, WeightsCorrupt, WeightsNotAvailable
+from geovision.errors import DownloadError, GeovisionError, WeightsCorruptError, WeightsNotAvailableError
 from geovision.hub.golden import GOLDEN, check_golden
 from geovision.hub.repo_id import Address
 from geovision.models.geomodel import GeoModel
@@ -57,7 +57,7 @@ def _verified(address: str | Address, cache: str | Path | None, token: str | Non
     try:
         model = read(folder)
         check_golden(model, folder / GOLDEN)
-    except WeightsCorrupt:
+    except WeightsCorruptError:
         # Or the same file would be found again.
         _forget(folder)
         raise
@@ -106,7 +106,7 @@ def explained(error: Exception, address: Address, name: str = "") -> GeovisionEr
     }
     for kind, text in told.items():
         if isinstance(error, kind):
-            return WeightsNotAvailable(f"{address}: {text}")
+            return WeightsNotAvailableError(f"{address}: {text}")
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]
     reason = (str(error).splitlines() or [type(error).__name__])[0]

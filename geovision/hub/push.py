@@ -70,7 +70,7 @@ def push(
         )
     api = HfApi(token=token, library_name="geovision")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = write(model, Path(temporary), half=half, card=hub_card(model, wanted.repo, statement))
+        folder = write(model, Path(temporary), fp16=half, card=hub_card(model, wanted.repo, statement))
         # Of the weights as they are written: half precision rounds.
         write_golden(read(folder), folder / GOLDEN, axes=axes)
         files = [CONFIG, WEIGHTS, GOLDEN, CARD]

@@ -73,7 +73,7 @@ def statement_of(
     record = model.training_record
     about = _dataset_card(model)
     known = {
-        "licence": licence or (model.weight.licence if model.weight else ""),
+        "licence": licence or (model.weight.license if model.weight else ""),
         "data_licence": data_licence or (about.licence if about else ""),
         "split": split or (f"by {about.split_group}, so that none stands on both sides" if about else ""),
     }

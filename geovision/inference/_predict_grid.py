@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geovision.errors import InputError, OptionError
-from geovision.heads.prediction import unit_of
-from geovision.models.ensembles import members_of
+from geovision.heads.prediction import auxiliary_unit
+from geovision.models.ensembles import predict_ensemble
 from geovision.models.geomodel import GeoModel
-from geovision.models.layers.regrid import refined
+from geovision.models.layers.regrid import refine_grid
 from geovision.readers.grids import (
     GridSource,
     align,
@@ -243,7 +243,7 @@ class _Asking:
         own = Grid(tuple(given["lat"].values.tolist()), tuple(given["lon"].values.tolist()))
         grids = model.config.grids
         factor = getattr(model.network, "factor", 1)
-        self.grid = grids.target if grids else refined(own, factor)
+        self.grid = grids.target if grids else refine_grid(own, factor)
         self.batch_size = batch_size or self._usual_batch()
         self.layers = self._ask(np.asarray(given[:1].values, np.float32), 0).keys()
         self.done = 0
@@ -333,7 +333,7 @@ class _Asking:
         output = model(inputs, valid=valid)
         head: Any = model.head
         if self.members:
-            drawn = members_of(model, inputs, valid, output.values, count=self.members, seed=self.seed,
+            drawn = predict_ensemble(model, inputs, valid, output.values, count=self.members, seed=self.seed,
                                begin=begin)  # fmt: skip
             assert drawn is not None
             found = {model.target.name: drawn.fields}  # type: ignore[union-attr]
@@ -350,7 +350,7 @@ class _Asking:
         assert isinstance(target, FieldTarget)
         keep = (*OF_FILES, "cell_methods")
         attributes = {key: value for key, value in self.given.attrs.items() if key in keep}
-        attributes |= {"units": unit_of(name, target.channel.unit)}
+        attributes |= {"units": auxiliary_unit(name, target.channel.unit)}
         if name != target.name:
             attributes["long_name"] = f"{name.replace('_', ' ')} of {target.name}"
         return field.rename(name).assign_attrs(attributes)

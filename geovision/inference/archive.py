@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from geovision import _atomic_io
-from geovision.accelerate.optimized import PRECISIONS, prepare
+from geovision.accelerate.optimized import PRECISIONS, optimize_model
 from geovision.errors import OptionError, StorageError, WeightsError
 from geovision.inference import executor
 from geovision.inference.inventory import ArchiveFile, Source, inventory
@@ -326,7 +326,7 @@ def _precision(model: GeoModel, asked: str, table: Table) -> str:
     """What "auto" comes to: decided once, for workers may have processors of several kinds."""
     if asked == "auto" and table.begun():
         return table.manifest().get("precision", "float32")
-    return str(prepare(model, asked).dtype).removeprefix("torch.")
+    return str(optimize_model(model, asked).dtype).removeprefix("torch.")
 
 
 def _manifest(model: GeoModel, producer: RowProducer, precision: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geovision import __version__
 from geovision._atomic_io import write_files
 from geovision.errors import MissingExtraError, OptionError
-from geovision.heads.prediction import FieldPrediction, GriddedPrediction, MaskPrediction, unit_of
+from geovision.heads.prediction import DensePrediction, FieldPrediction, MaskPrediction, auxiliary_unit
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.plots.fields import extent_of
@@ -50,7 +50,7 @@ class PredictionWriter:
             "history": f"geovision {__version__}, {model.spec.name}, weights {weights_digest(model)}",
         }
 
-    def save(self, answer: GriddedPrediction, name: str) -> tuple[Path, Path]:
+    def save(self, answer: DensePrediction, name: str) -> tuple[Path, Path]:
         """Write ``NAME.nc`` and ``NAME.png``.
 
         Raises:
@@ -68,7 +68,7 @@ class PredictionWriter:
         return written, self.folder / picture
 
 
-def _variables(answer: GriddedPrediction) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
+def _variables(answer: DensePrediction) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
     """Values ``(y, x)`` and attributes by name, the one that a picture shows first."""
     match answer:
         case MaskPrediction():
@@ -84,11 +84,14 @@ def _variables(answer: GriddedPrediction) -> dict[str, tuple[NDArray[Any], dict[
             }
         case FieldPrediction():
             fields = {answer.name: answer.values, **answer.layers}
-            return {name: (values, {"units": unit_of(name, answer.unit)}) for name, values in fields.items()}
+            return {
+                name: (values, {"units": auxiliary_unit(name, answer.unit)})
+                for name, values in fields.items()
+            }
     raise TypeError(f"{type(answer).__name__} is no map")
 
 
-def _figure(answer: GriddedPrediction) -> Figure:
+def _figure(answer: DensePrediction) -> Figure:
     name, (values, attributes) = next(iter(_variables(answer).items()))
     when = (
         "" if answer.time is None else f", {str(answer.time.astype('datetime64[m]')).replace('T', ' ')} UTC"
@@ -102,7 +105,7 @@ def _figure(answer: GriddedPrediction) -> Figure:
 
 
 def _on_grid(
-    values: NDArray[Any], name: str, answer: GriddedPrediction, attributes: dict[str, Any]
+    values: NDArray[Any], name: str, answer: DensePrediction, attributes: dict[str, Any]
 ) -> xr.DataArray:
     try:
         import xarray as xr

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geovision.accelerate.optimized import OptimizedModel, prepare
+from geovision.accelerate.optimized import OptimizedModel, optimize_model
 from geovision.errors import StorageError
 from geovision.inference import executor
 from geovision.inference.sliding_window import PredictFn
@@ -43,7 +43,7 @@ def asking(
         scratch: A folder that the workers see.
     """
     if workers is None or not (workers.count or workers.scheduler):
-        return Loaded(prepare(model, precision))
+        return Loaded(optimize_model(model, precision))
     return _Saved(str(model.save(scratch / "model")), precision, workers.threads)
 
 
@@ -68,7 +68,7 @@ class _Saved:
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        return _answers(prepare(_model(self.folder), self.precision), inputs, valid)
+        return _answers(optimize_model(_model(self.folder), self.precision), inputs, valid)
 
 
 @lru_cache(maxsize=1)

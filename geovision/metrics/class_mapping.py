@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from geovision.errors import DatasetError
-from geovision.spec import ClassMerging
+from geovision.spec import ClassMapping
 
 __all__ = ["merge_probabilities", "merge_targets", "merging_for", "unmatched"]
 
 
 def merging_for(
-    model_classes: Sequence[str], own_classes: Sequence[str], merging: ClassMerging | None, *, dataset: str
-) -> ClassMerging | None:  # fmt: skip
+    model_classes: Sequence[str], own_classes: Sequence[str], merging: ClassMapping | None, *, dataset: str
+) -> ClassMapping | None:  # fmt: skip
     """How the probabilities of a model are read on a data set; None: as they are.
 
     Args:
@@ -50,7 +50,7 @@ def merging_for(
     return merging
 
 
-def unmatched(model_classes: Sequence[str], merging: ClassMerging) -> tuple[str, ...]:
+def unmatched(model_classes: Sequence[str], merging: ClassMapping) -> tuple[str, ...]:
     """The model classes that nothing in the data set corresponds to.
 
     >>> unmatched(("Ci", "Ct", "Cu"), ClassMerging({"cumulus": ("Cu",), "cirrus": ("Ci",)}))
@@ -61,7 +61,7 @@ def unmatched(model_classes: Sequence[str], merging: ClassMerging) -> tuple[str,
 
 
 def merge_probabilities(
-    probabilities: Tensor, model_classes: Sequence[str], merging: ClassMerging
+    probabilities: Tensor, model_classes: Sequence[str], merging: ClassMapping
 ) -> Tensor:  # fmt: skip
     """Probability of each merged class, given that the truth is one of them.
 
@@ -91,7 +91,7 @@ def merge_probabilities(
     return torch.where(total > 0, merged / total.clamp_min(torch.finfo(merged.dtype).tiny), uniform)
 
 
-def merge_targets(targets: Tensor, own_classes: Sequence[str], merging: ClassMerging) -> Tensor:
+def merge_targets(targets: Tensor, own_classes: Sequence[str], merging: ClassMapping) -> Tensor:
     """Index of each sample's class among ``merging.classes``; -1 where the class is excluded.
 
     Args:

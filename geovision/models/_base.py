@@ -12,8 +12,18 @@ from geovision.errors import InputError
 from geovision.heads.dense import combined_valid_mask
 from geovision.heads.protocols import HasLoss
 from geovision.models.example_inputs import probe_inputs, synthetic_inputs
-from geovision.models.layers.normalization import Normalize, check
-from geovision.spec import Context, Grids, InputSpec, ModelSpec, Recipe, Target, Task, WeightSpec, resolve
+from geovision.models.layers.normalization import Normalize, check_sample
+from geovision.spec import (
+    GridPair,
+    InputSpec,
+    ModelSpec,
+    Recipe,
+    SampleContext,
+    Target,
+    Task,
+    WeightSpec,
+    resolve,
+)
 
 __all__ = ["BaseModel", "ModelConfig", "Output"]
 
@@ -60,7 +70,7 @@ class ModelConfig:
     pixel_size: float | None = None
     db_range: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     predictors: tuple[str, ...] = ()
-    grids: Grids | None = None
+    grids: GridPair | None = None
     head: str = ""
     head_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -95,18 +105,18 @@ class BaseModel(nn.Module):
 
     @overload
     def forward(
-        self, inputs: Tensor, *, valid: Mapping[str, Tensor] | None = ..., context: Context | None = ...
+        self, inputs: Tensor, *, valid: Mapping[str, Tensor] | None = ..., context: SampleContext | None = ...
     ) -> Tensor: ...
 
     @overload
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = ...,
-        context: Context | None = ...,
+        context: SampleContext | None = ...,
     ) -> Output: ...  # fmt: skip
 
     def forward(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Output | Tensor:  # fmt: skip
         """Logits, mask or field of a batch in physical units. Nothing is checked here: see `check`.
 
@@ -145,13 +155,13 @@ class BaseModel(nn.Module):
         return resolve(self.task.loss)(values, target, valid)
 
     def _features(
-        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, context: Context | None
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, context: SampleContext | None
     ) -> Tensor:
         return self.network(self.normalize(inputs, valid), valid=valid, context=context)
 
     def features(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         """What the head sees: ``(batch, feature)``, or feature maps, of a batch in physical units."""
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
@@ -182,7 +192,7 @@ class BaseModel(nn.Module):
                 )
             for index, sample in enumerate(mapping[name]):
                 present = valid[name][index] if valid and name in valid else None
-                check(sample, spec, where=f"sample {index}", valid=present)
+                check_sample(sample, spec, where=f"sample {index}", valid=present)
 
     def probe_inputs(self, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
         """Return random inputs in physical units; None if the sizes of the inputs are open.

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geovision.accelerate.optimized import PRECISIONS, OptimizedModel, prepare
+from geovision.accelerate.optimized import PRECISIONS, OptimizedModel, optimize_model
 from geovision.errors import InputError, OptionError
-from geovision.heads.prediction import GriddedPrediction, Prediction
-from geovision.models.input_items import Loaded, Source, iter_sources, stacked
-from geovision.spec import Context, Grid
+from geovision.heads.prediction import DensePrediction, Prediction
+from geovision.models.input_items import InputItem, InputSample, iter_input_items, stack_samples
+from geovision.spec import Grid, SampleContext
 
 if TYPE_CHECKING:
     from geovision.models._base import BaseModel
 
 __all__ = ["iter_predict", "predict"]
 
-_MOST_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
+_MAX_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
 
 
 def predict(
@@ -50,49 +50,51 @@ def iter_predict(
         raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
-    return _answers(model, iter_sources(inputs, model.inputs), batch_size, precision, skip_errors)
+    return _predict_parallel(
+        model, iter_input_items(inputs, model.inputs), batch_size, precision, skip_errors
+    )
 
 
-def _answers(
-    model: BaseModel, sources: Iterator[Source], batch_size: int, precision: str, skip_errors: bool
+def _predict_parallel(
+    model: BaseModel, sources: Iterator[InputItem], batch_size: int, precision: str, skip_errors: bool
 ) -> Iterator[Prediction]:
     threads = torch.get_num_threads()
-    workers = min(threads, _MOST_WORKERS)
+    workers = min(threads, _MAX_WORKERS)
     ahead = list(itertools.islice(sources, workers * batch_size))
     if not ahead:
         return
     # A short list is shared out evenly.
     size = max(1, min(batch_size, math.ceil(len(ahead) / workers)))
     workers = min(workers, math.ceil(len(ahead) / size))
-    prepared = prepare(model, precision)
+    prepared = optimize_model(model, precision)
     batches = _batches(itertools.chain(ahead, sources), size)
     if workers == 1:
         for batch in batches:
-            yield from _answer(prepared, batch, skip_errors)
+            yield from _predict_batch(prepared, batch, skip_errors)
         return
     pool = ThreadPoolExecutor(workers, "predict", torch.set_num_threads, (threads // workers,))
     try:
-        yield from _in_order(pool, prepared, batches, skip_errors, most=workers + 1)
+        yield from _map_ordered(pool, prepared, batches, skip_errors, most=workers + 1)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # the default of threads to come
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, prepared: OptimizedModel, batches: Iterable[list[Source]], skip_errors: bool, *,
+def _map_ordered(
+    pool: ThreadPoolExecutor, prepared: OptimizedModel, batches: Iterable[list[InputItem]], skip_errors: bool, *,
     most: int,
 ) -> Iterator[Prediction]:  # fmt: skip
     """Answers in order, with at most this many batches under way."""
     waiting: deque[Future[list[Prediction]]] = deque()
     for batch in batches:
-        waiting.append(pool.submit(_answer, prepared, batch, skip_errors))
+        waiting.append(pool.submit(_predict_batch, prepared, batch, skip_errors))
         if len(waiting) >= most:
             yield from waiting.popleft().result()
     while waiting:
         yield from waiting.popleft().result()
 
 
-def _batches(sources: Iterator[Source], size: int) -> Iterator[list[Source]]:
+def _batches(sources: Iterator[InputItem], size: int) -> Iterator[list[InputItem]]:
     while batch := list(itertools.islice(sources, size)):
         yield batch
 
@@ -100,10 +102,12 @@ def _batches(sources: Iterator[Source], size: int) -> Iterator[list[Source]]:
 # --- one batch ----------------------------------------------------------------------------------
 
 
-def _answer(prepared: OptimizedModel, batch: Sequence[Source], skip_errors: bool) -> list[Prediction]:
+def _predict_batch(
+    prepared: OptimizedModel, batch: Sequence[InputItem], skip_errors: bool
+) -> list[Prediction]:
     """Read one batch and answer it."""
     answers: list[Prediction | None] = [None] * len(batch)
-    groups: dict[Any, list[tuple[int, Loaded]]] = {}
+    groups: dict[Any, list[tuple[int, InputSample]]] = {}
     for index, source in enumerate(batch):
         try:
             loaded = source.load(prepared.specs)
@@ -118,7 +122,7 @@ def _answer(prepared: OptimizedModel, batch: Sequence[Source], skip_errors: bool
     for group in groups.values():
         names = [batch[index].name for index, _ in group]
         try:
-            decoded = _decoded(prepared, [loaded for _, loaded in group], names)
+            decoded = _predict_group(prepared, [loaded for _, loaded in group], names)
         except InputError as error:  # of a size that the network does not take
             if not skip_errors:
                 raise
@@ -127,13 +131,13 @@ def _answer(prepared: OptimizedModel, batch: Sequence[Source], skip_errors: bool
                 for name in names
             ]
         for (index, loaded), answer in zip(group, decoded, strict=True):
-            answers[index] = _placed(answer, loaded.context)
+            answers[index] = _add_coordinates(answer, loaded.context)
     return [answer for answer in answers if answer is not None]
 
 
-def _placed(answer: Prediction, context: Context) -> Prediction:
+def _add_coordinates(answer: Prediction, context: SampleContext) -> Prediction:
     """A map lies where its sample does, unless the model is bound to a grid; other answers lie nowhere."""
-    if not isinstance(answer, GriddedPrediction) or answer.error:
+    if not isinstance(answer, DensePrediction) or answer.error:
         return answer
     if answer.grid is None and context.lat is not None:
         grid = Grid(tuple(map(float, context.lat)), tuple(map(float, context.lon)))
@@ -141,9 +145,11 @@ def _placed(answer: Prediction, context: Context) -> Prediction:
     return dataclasses.replace(answer, time=context.time)
 
 
-def _decoded(prepared: OptimizedModel, samples: Sequence[Loaded], names: Sequence[str]) -> list[Prediction]:
+def _predict_group(
+    prepared: OptimizedModel, samples: Sequence[InputSample], names: Sequence[str]
+) -> list[Prediction]:
     """The answers for samples of one shape."""
-    inputs, valid = stacked(samples, prepared.specs)
+    inputs, valid = stack_samples(samples, prepared.specs)
     values, features = prepared(inputs, valid)
     return prepared.head.decode(
         values, features, list(names), valid=prepared.valid_mask(inputs, valid, values)

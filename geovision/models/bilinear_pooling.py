@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from geovision.models.timm_backbone import TimmBackbone
 from geovision.models.timm_backbone import build as build_backbone
-from geovision.spec import Context, InputSpec
+from geovision.spec import InputSpec, SampleContext
 
-__all__ = ["TextureBackbone", "build", "second_moments"]
+__all__ = ["BilinearPoolingBackbone", "build", "second_moments"]
 
 
-class TextureBackbone(nn.Module):
+class BilinearPoolingBackbone(nn.Module):
     """A timm network whose features are statistics of its stages.
 
     Args:
@@ -57,7 +57,7 @@ class TextureBackbone(nn.Module):
         self.whole, self.mirrored = whole, mirrored
         self.taken = sorted({moments, *stages})
         if not whole:
-            backbone.cut_after(self.taken[-1])
+            backbone.truncate_after(self.taken[-1])
         count = channels[moments]
         self.outlier_features = slice(0, 2 * sum(channels[stage] for stage in stages))
         self.num_features: int = (
@@ -77,7 +77,7 @@ class TextureBackbone(nn.Module):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         image = inputs[self.input_name]
         if self.training or not self.mirrored:
@@ -94,7 +94,7 @@ class TextureBackbone(nn.Module):
         )  # fmt: skip
         last, maps = found if self.whole else (None, found)
         by_stage = dict(zip(self.taken, maps, strict=True))
-        parts = [_mean_and_deviation(by_stage[stage]) for stage in self.stages]
+        parts = [_mean_and_std(by_stage[stage]) for stage in self.stages]
         parts.append(second_moments(by_stage[self.moments]))
         if last is not None:
             parts.append(network.forward_head(last, pre_logits=True).float())
@@ -118,20 +118,20 @@ def second_moments(maps: Tensor) -> Tensor:
     return upper.sign() * (upper.abs() + 1e-3).sqrt()
 
 
-def _mean_and_deviation(maps: Tensor) -> Tensor:
+def _mean_and_std(maps: Tensor) -> Tensor:
     flat = maps.float().flatten(2)
     return torch.cat([flat.mean(2), (flat.var(2, correction=0) + 1e-5).sqrt()], dim=1)
 
 
 def build(
-    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
-) -> TextureBackbone:
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> BilinearPoolingBackbone:
     """The network that `arch` describes: as for a timm backbone, and ``moments`` (stage), ``stages``,
     ``whole`` and ``mirrored``."""
     own = ("moments", "stages", "whole", "mirrored")
-    backbone = build_backbone({k: v for k, v in arch.items() if k not in own}, inputs=inputs, size=size)
+    backbone = build_backbone({k: v for k, v in model_args.items() if k not in own}, inputs=inputs, size=size)
     info: Any = backbone.model.feature_info
-    return TextureBackbone(
-        backbone, [stage["num_chs"] for stage in info], moments=arch["moments"],
-        stages=arch["stages"], whole=arch["whole"], mirrored=arch["mirrored"],
+    return BilinearPoolingBackbone(
+        backbone, [stage["num_chs"] for stage in info], moments=model_args["moments"],
+        stages=model_args["stages"], whole=model_args["whole"], mirrored=model_args["mirrored"],
     )  # fmt: skip

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geovision.errors import MissingExtraError, OptionError, WeightsCorrupt
+from geovision.errors import MissingExtraError, OptionError, WeightsCorruptError
 from geovision.models.geomodel import GeoModel
 from geovision.models.xception_small import SeparableConv2d, XceptionSmall
 
@@ -31,7 +31,7 @@ __all__ = ["load_keras_weights", "read_keras_layers"]
 Arrays = Mapping[str, np.ndarray]
 
 # What a layer of each kind holds; the first that fits is its kind.
-_KINDS: Mapping[str, frozenset[str]] = {
+_LAYER_KINDS: Mapping[str, frozenset[str]] = {
     "convolution": frozenset({"kernel", "bias"}),
     "separable convolution": frozenset({"depthwise_kernel", "pointwise_kernel", "bias"}),
     "batch normalisation": frozenset({"gamma", "beta", "moving_mean", "moving_variance"}),
@@ -62,14 +62,16 @@ def load_keras_weights(model: GeoModel, path: str | Path) -> GeoModel:
         raise OptionError(f"{model.spec.name} is no small Xception; Keras weights are those of one")
     path = Path(path)
     state: dict[nn.Module, dict[str, Tensor]] = {}
-    wanted = _wanted([*network.modules(), head.linear])
+    wanted = _expected_layers([*network.modules(), head.linear])
     found = read_keras_layers(path)
     for kind in wanted:
         own, given = wanted[kind], [layer for layer in found if layer[1] == kind]
         if len(own) != len(given):
-            raise WeightsCorrupt(f"{path}: {len(given)} layers of kind {kind}, the network has {len(own)}")
+            raise WeightsCorruptError(
+                f"{path}: {len(given)} layers of kind {kind}, the network has {len(own)}"
+            )
         for (name, module), (layer, _, arrays) in zip(own, given, strict=True):
-            state[module] = _converted(kind, module, arrays, where=f"{path}: layer {layer!r} for {name}")
+            state[module] = _convert_arrays(kind, module, arrays, where=f"{path}: layer {layer!r} for {name}")
     with torch.no_grad():  # nothing is changed before all of it fits
         for module, tensors in state.items():
             own_state = module.state_dict()
@@ -92,17 +94,17 @@ def read_keras_layers(path: Path) -> list[tuple[str, str, dict[str, np.ndarray]]
     try:
         with h5py.File(path, "r") as file:
             root: Any = file.get("model_weights", file)
-            names = [_text(name) for name in root.attrs["layer_names"]]
+            names = [_decode_name(name) for name in root.attrs["layer_names"]]
             layers = [(name, _arrays(root[name], h5py.Dataset)) for name in names]
     except (OSError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0].strip("'\"") if str(error) else type(error).__name__
-        raise WeightsCorrupt(
+        raise WeightsCorruptError(
             f"{path}: not a Keras file in the layout model_weights/LAYER/LAYER/WEIGHT:0 ({reason})"
         ) from error
-    return [(name, _kind(name, arrays, path), arrays) for name, arrays in layers if arrays]
+    return [(name, _layer_kind(name, arrays, path), arrays) for name, arrays in layers if arrays]
 
 
-def _text(name: Any) -> str:
+def _decode_name(name: Any) -> str:
     return name.decode("utf-8") if isinstance(name, bytes) else str(name)
 
 
@@ -118,26 +120,28 @@ def _arrays(group: Any, kind: type) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _kind(layer: str, arrays: Arrays, path: Path) -> str:
-    found = next((kind for kind, names in _KINDS.items() if names == set(arrays)), "")
+def _layer_kind(layer: str, arrays: Arrays, path: Path) -> str:
+    found = next((kind for kind, names in _LAYER_KINDS.items() if names == set(arrays)), "")
     if not found:
-        raise WeightsCorrupt(f"{path}: layer {layer!r} holds {sorted(arrays)}; no layer of the network does")
+        raise WeightsCorruptError(
+            f"{path}: layer {layer!r} holds {sorted(arrays)}; no layer of the network does"
+        )
     return "dense" if found == "convolution" and arrays["kernel"].ndim == 2 else found
 
 
-def _wanted(modules: list[nn.Module]) -> dict[str, list[tuple[str, nn.Module]]]:
+def _expected_layers(modules: list[nn.Module]) -> dict[str, list[tuple[str, nn.Module]]]:
     """The layers of the network by kind, in their order, each with a word for messages."""
-    wanted: dict[str, list[tuple[str, nn.Module]]] = {"dense": [], **{kind: [] for kind in _KINDS}}
+    wanted: dict[str, list[tuple[str, nn.Module]]] = {"dense": [], **{kind: [] for kind in _LAYER_KINDS}}
     inner = {
         id(part) for m in modules if isinstance(m, SeparableConv2d) for part in (m.depthwise, m.pointwise)
     }
-    for kind, module in _kinds_of(modules):
+    for kind, module in _iter_kinds(modules):
         if id(module) not in inner:
             wanted[kind].append((f"{kind} {len(wanted[kind]) + 1}", module))
     return wanted
 
 
-def _kinds_of(modules: list[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+def _iter_kinds(modules: list[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     for module in modules:
         match module:
             case SeparableConv2d():
@@ -150,21 +154,21 @@ def _kinds_of(modules: list[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
                 yield "dense", module
 
 
-def _converted(kind: str, module: nn.Module, arrays: Arrays, *, where: str) -> dict[str, Tensor]:
+def _convert_arrays(kind: str, module: nn.Module, arrays: Arrays, *, where: str) -> dict[str, Tensor]:
     """The arrays of one layer under the names and in the axes of a module."""
     state = module.state_dict()
     converted = {}
-    for key, (name, axes) in _NAMES[kind].items():
+    for key, (name, axes) in _WEIGHT_NAMES[kind].items():
         array = np.transpose(arrays[name], axes) if arrays[name].ndim == len(axes) else arrays[name]
         if array.shape != tuple(state[key].shape):
-            raise WeightsCorrupt(f"{where}: {name!r} has shape {arrays[name].shape}, "
+            raise WeightsCorruptError(f"{where}: {name!r} has shape {arrays[name].shape}, "
                                  f"which is not that of {key} {tuple(state[key].shape)} here")  # fmt: skip
         converted[key] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return converted
 
 
 _VECTOR = (0,)
-_NAMES: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] = {
+_WEIGHT_NAMES: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] = {
     "convolution": {"weight": ("kernel", (3, 2, 0, 1)), "bias": ("bias", _VECTOR)},
     "separable convolution": {
         "depthwise.weight": ("depthwise_kernel", (2, 3, 0, 1)),

@@ -12,23 +12,23 @@ from torch import Tensor
 from geovision.heads.field import dropout_ensemble
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["DRAWS", "Members", "members_of"]
+__all__ = ["DEFAULT_NUM_MEMBERS", "EnsembleMembers", "predict_ensemble"]
 
-DRAWS = 20
+DEFAULT_NUM_MEMBERS = 20
 """Of a distribution, where nobody says how many."""
 
 
-class Members(NamedTuple):
+class EnsembleMembers(NamedTuple):
     """Several answers ``(field, member, y, x)``, in the unit of the target, and in words what they are."""
 
     fields: Tensor
     origin: str
 
 
-def members_of(
+def predict_ensemble(
     model: GeoModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor, *,
     count: int | None = None, seed: int = 0, begin: int = 0,
-) -> Members | None:  # fmt: skip
+) -> EnsembleMembers | None:  # fmt: skip
     """Several answers to each field of a batch.
 
     Args:
@@ -47,26 +47,26 @@ def members_of(
     """
     head: Any = model.head
     if hasattr(head, "sample"):
-        number = DRAWS if count is None else count
+        number = DEFAULT_NUM_MEMBERS if count is None else count
         drawn = [
             head.sample(values[n : n + 1], members=number, seed=seed + 1000 * (begin + n))[:, 0, 0]
             for n in range(len(values))
         ]
-        return Members(torch.stack(drawn), "draws of the distribution of every cell")
+        return EnsembleMembers(torch.stack(drawn), "draws of the distribution of every cell")
     if count is None:
         own = head.members(values) if hasattr(head, "members") else values[:, :0]
-        return Members(own, "networks side by side") if own.shape[1] > 1 else None
+        return EnsembleMembers(own, "networks side by side") if own.shape[1] > 1 else None
     answers = [
         dropout_ensemble(
-            model, partial(_estimate, model, _one(inputs, n), _one(valid, n)), members=count,
+            model, partial(_estimate, model, _select_sample(inputs, n), _select_sample(valid, n)), num_members=count,
             seed=seed + 1000 * (begin + n),
         )[:, 0, 0]
         for n in range(len(values))
     ]  # fmt: skip
-    return Members(torch.stack(answers), "answers with the dropout left on")
+    return EnsembleMembers(torch.stack(answers), "answers with the dropout left on")
 
 
-def _one(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+def _select_sample(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
     return {name: each[number : number + 1] for name, each in tensors.items()}
 
 

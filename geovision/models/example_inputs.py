@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from geovision.models.input_items import Loaded, stacked
-from geovision.models.layers.normalization import physical
+from geovision.models.input_items import InputSample, stack_samples
+from geovision.models.layers.normalization import to_physical
 from geovision.spec import InputSpec, resolve
 
 if TYPE_CHECKING:
@@ -84,17 +84,17 @@ def probe_inputs(model: BaseModel, *, count: int, small: bool = False) -> dict[s
     return inputs
 
 
-def synthetic_samples(model: BaseModel, count: int, *, seed: int = 0) -> Iterator[Loaded]:
+def synthetic_samples(model: BaseModel, count: int, *, seed: int = 0) -> Iterator[InputSample]:
     """Yield generated samples of the task, as the adapter of its main dataset reads them."""
     adapter = resolve(model.task.datasets[model.task.dataset])
     for sample in adapter.synthetic_samples(count, seed=seed, size=model.inputs[0].size):
-        yield Loaded(sample["inputs"], sample["valid"])
+        yield InputSample(sample["inputs"], sample["valid"])
 
 
 def synthetic_inputs(
     model: BaseModel, count: int, *, seed: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return a batch of `synthetic_samples` in physical units, and its masks."""
-    inputs, valid = stacked(list(synthetic_samples(model, count, seed=seed)), model.inputs)
+    inputs, valid = stack_samples(list(synthetic_samples(model, count, seed=seed)), model.inputs)
     specs = {spec.name: spec for spec in model.inputs}
-    return {name: physical(values, specs[name]) for name, values in inputs.items()}, valid
+    return {name: to_physical(values, specs[name]) for name, values in inputs.items()}, valid

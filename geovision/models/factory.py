@@ -9,8 +9,8 @@ from typing import Any
 from geovision import registry
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
-from geovision.models.timm_backbone import TimmBackbone, known_file, load_backbone_weights
-from geovision.spec import ClassTarget, Grids, ModelSpec
+from geovision.models.timm_backbone import TimmBackbone, load_backbone_weights, pretrained_config_for
+from geovision.spec import ClassTarget, GridPair, ModelSpec
 
 __all__ = ["create_model"]
 
@@ -20,7 +20,7 @@ def create_model(
     backbone_weights: str | Path | None = None, scalars: Sequence[str] = (),
     size: tuple[int, int] | None = None, drop_rate: float | None = None, pixel_size: float | None = None,
     db_range: Mapping[str, tuple[float, float]] | None = None, predictors: Sequence[str] = (),
-    grids: Grids | None = None, model_args: Mapping[str, Any] | None = None, head: str = "",
+    grids: GridPair | None = None, model_args: Mapping[str, Any] | None = None, head: str = "",
     head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:  # fmt: skip
     """Build a model by name, with new weights or those of a backbone.
@@ -36,7 +36,7 @@ def create_model(
     """
     spec = registry.find_model(name)
     chosen = _classes(spec, num_classes, classes)
-    known = known_file(Path(backbone_weights)) if backbone_weights else None
+    known = pretrained_config_for(Path(backbone_weights)) if backbone_weights else None
     options = ModelConfig(
         classes=chosen, scalars=tuple(scalars), size=size,
         drop_rate=spec.drop_rate if drop_rate is None else drop_rate,

@@ -17,18 +17,18 @@ from torch.utils.data import Dataset
 from geovision.errors import InputError, MissingExtraError, OptionError
 from geovision.models.layers.regrid import Method, Regrid
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
-from geovision.spec import Context, Grids, InputSpec
+from geovision.spec import GridPair, InputSpec, SampleContext
 
 if TYPE_CHECKING:
     from geovision.datasets.base import Sample
 
-__all__ = ["Climatology", "Corrected", "Interpolated", "Ridge", "build"]
+__all__ = ["BiasCorrection", "Climatology", "Interpolation", "RidgeRegression", "build"]
 
-_MOST_BYTES = 256 * 2**20
+_MAX_BYTES = 256 * 2**20
 """Of fields of a period, evenly spaced days, that ranks are taken in."""
 
 
-class Interpolated(nn.Module):
+class Interpolation(nn.Module):
     """The field on the grid of the answer, by nearest, bilinear or bicubic interpolation.
 
     Args:
@@ -43,7 +43,7 @@ class Interpolated(nn.Module):
     num_features = 1
 
     def __init__(
-        self, given: InputSpec, *, factor: int = 1, grids: Grids | None = None, method: Method = "bilinear"
+        self, given: InputSpec, *, factor: int = 1, grids: GridPair | None = None, method: Method = "bilinear"
     ) -> None:
         super().__init__()
         self.given, self.factor = given, factor
@@ -65,17 +65,17 @@ class Interpolated(nn.Module):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         return self.on_target(inputs, valid)[0]
 
 
-class _Fitted(Interpolated):
+class _FittedBaseline(Interpolation):
     """The base of what is fitted to pairs of the interpolated field and the truth."""
 
     def fit(self, data: Dataset[Sample]) -> None:
         """From a training set."""
-        given, truth = _pairs(self, data)
+        given, truth = _collect_pairs(self, data)
         self.fit_fields(given, truth)
 
     def fit_fields(self, given: Tensor, truth: Tensor) -> None:
@@ -83,15 +83,15 @@ class _Fitted(Interpolated):
         raise NotImplementedError
 
 
-def _pairs(network: Interpolated, data: Dataset[Sample]) -> tuple[Tensor, Tensor]:
+def _collect_pairs(network: Interpolation, data: Dataset[Sample]) -> tuple[Tensor, Tensor]:
     """The interpolated input and the truth of all samples ``(time, y, x)``, NaN where missing."""
     given, truth = [], []
-    for sample in _samples(data):
+    for sample in _iter_samples(data):
         inputs = {network.given.name: sample["inputs"][network.given.name].unsqueeze(0)}
         valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
         field, there = network.on_target(inputs, valid)
         given.append(field.where(there, torch.nan)[0, 0])
-        truth.append(_truth(sample)[0])
+        truth.append(_target_or_nan(sample)[0])
     if given[0].shape != truth[0].shape:
         raise InputError(
             f"the input comes to a grid of {tuple(given[0].shape)} cells, and the truth is on one of "
@@ -100,25 +100,25 @@ def _pairs(network: Interpolated, data: Dataset[Sample]) -> tuple[Tensor, Tensor
     return torch.stack(given), torch.stack(truth)
 
 
-def _samples(data: Any) -> Iterator[Sample]:
+def _iter_samples(data: Any) -> Iterator[Sample]:
     return (data[index] for index in range(len(data)))
 
 
-def _truth(sample: Sample) -> Tensor:
+def _target_or_nan(sample: Sample) -> Tensor:
     there = sample["valid"].get("target")
     return sample["target"] if there is None else sample["target"].where(there, torch.nan)
 
 
-class Climatology(_Fitted):
+class Climatology(_FittedBaseline):
     """The mean of the truth of the training data, in each cell, whatever goes in."""
 
     usual: Tensor
 
-    def __init__(self, given: InputSpec, **options: Any) -> None:
-        super().__init__(given, **options)
+    def __init__(self, input_spec: InputSpec, **options: Any) -> None:
+        super().__init__(input_spec, **options)
         self.register_buffer("usual", torch.full((1, 1), torch.nan))
 
-    def fit_fields(self, given: Tensor, truth: Tensor) -> None:
+    def fit_fields(self, modeled: Tensor, truth: Tensor) -> None:
         self.usual = truth.nanmean(0)
 
     def valid_mask(
@@ -128,16 +128,16 @@ class Climatology(_Fitted):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         return self.usual.nan_to_num(0.0).expand(len(inputs[self.given.name]), 1, -1, -1)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        _grow(self, ("usual",), state_dict, prefix)
+        _resize_buffers(self, ("usual",), state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class Corrected(_Fitted):
+class BiasCorrection(_FittedBaseline):
     """The interpolated field, corrected cell by cell: see `geovision.models.quantile_mapping`.
 
     Args:
@@ -156,8 +156,8 @@ class Corrected(_Fitted):
         self.correction = self.CORRECTIONS[by]()
         self._period: Tensor | None = None
 
-    def fit_fields(self, given: Tensor, truth: Tensor) -> None:
-        self.correction.fit(given, truth)  # type: ignore[operator]
+    def fit_fields(self, modeled: Tensor, truth: Tensor) -> None:
+        self.correction.fit(modeled, truth)  # type: ignore[operator]
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
@@ -167,7 +167,7 @@ class Corrected(_Fitted):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         field, there = self.on_target(inputs, valid)
         field = field.where(there, torch.nan)[:, 0]
@@ -190,20 +190,20 @@ class Corrected(_Fitted):
             ask: Gives inputs and masks of days by their numbers, one by one, each ``(1, …)``.
         """
         if isinstance(self.correction, QuantileDeltaMapping):
-            most = max(2, _MOST_BYTES // (4 * self.correction.observed[0].numel()))  # type: ignore[union-attr, operator, index]
+            most = max(2, _MAX_BYTES // (4 * self.correction.observed[0].numel()))  # type: ignore[union-attr, operator, index]
             chosen = torch.linspace(0, days - 1, min(days, most)).round().long().tolist()
             fields = []
             for inputs, valid in ask(chosen):
                 field, there = self.on_target(inputs, valid)
                 fields.append(field.where(there, torch.nan)[0, 0])
-            self._period = self.correction.quantiles_of(torch.stack(fields))
+            self._period = self.correction.compute_quantiles(torch.stack(fields))
         try:
             yield
         finally:
             self._period = None
 
 
-class Ridge(nn.Module):
+class RidgeRegression(nn.Module):
     """Ridge regression of each cell of the answer on principal components of all channels and cells of the
     input. Missing values are those of a mean day.
 
@@ -220,7 +220,7 @@ class Ridge(nn.Module):
     NAMES = ("centre", "spread", "axes", "slope", "offset")
 
     def __init__(
-        self, given: InputSpec, *, factor: int = 1, grids: Grids | None = None, components: int = 60,
+        self, given: InputSpec, *, factor: int = 1, grids: GridPair | None = None, components: int = 60,
         penalty: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -236,11 +236,11 @@ class Ridge(nn.Module):
         except ImportError as error:
             raise MissingExtraError("scikit-learn", "train") from error
         columns, truths = [], []
-        for sample in _samples(data):
+        for sample in _iter_samples(data):
             there = sample["valid"].get(self.given.name)
             fields = sample["inputs"][self.given.name]
             columns.append(fields if there is None else fields.where(there, torch.nan))
-            truths.append(_truth(sample)[0])
+            truths.append(_target_or_nan(sample)[0])
         x, truth = torch.stack(columns).flatten(1), torch.stack(truths)
         self.centre = x.nanmean(0).nan_to_num(0.0)
         spread = (x - self.centre).nan_to_num(0.0).square().mean(0).sqrt()
@@ -273,7 +273,7 @@ class Ridge(nn.Module):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         fields = inputs[self.given.name].flatten(1)
         if fields.shape[1] != len(self.centre):
@@ -289,25 +289,25 @@ class Ridge(nn.Module):
         return (self.offset.nan_to_num(0.0) + torch.tensordot(scores, self.slope, dims=1))[:, None]
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        _grow(self, self.NAMES, state_dict, prefix)
+        _resize_buffers(self, self.NAMES, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def _grow(module: nn.Module, names: Sequence[str], state_dict: Any, prefix: str) -> None:
+def _resize_buffers(module: nn.Module, names: Sequence[str], state_dict: Any, prefix: str) -> None:
     """Room for arrays that are as large as the data were."""
     for name in names:
         if prefix + name in state_dict:
             setattr(module, name, torch.empty_like(state_dict[prefix + name]))
 
 
-_KINDS: Mapping[str, type[nn.Module]] = {
-    "interpolated": Interpolated, "climatology": Climatology, "corrected": Corrected, "ridge": Ridge,
+_BASELINES: Mapping[str, type[nn.Module]] = {
+    "interpolated": Interpolation, "climatology": Climatology, "corrected": BiasCorrection, "ridge": RidgeRegression,
 }  # fmt: skip
 
 
 def build(
-    arch: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
-    grids: Grids | None = None,
+    model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
+    grids: GridPair | None = None,
 ) -> nn.Module:  # fmt: skip
     """A baseline.
 
@@ -315,11 +315,11 @@ def build(
         arch: ``kind``, one of interpolated, climatology, corrected and ridge, and its options.
         size: Any will do.
     """
-    options = dict(arch)
+    options = dict(model_args)
     kind = options.pop("kind")
-    if kind not in _KINDS:
-        raise OptionError(f"kind={kind!r}; known: {', '.join(_KINDS)}")
+    if kind not in _BASELINES:
+        raise OptionError(f"kind={kind!r}; known: {', '.join(_BASELINES)}")
     try:
-        return _KINDS[kind](inputs[0], grids=grids, **options)
+        return _BASELINES[kind](inputs[0], grids=grids, **options)
     except TypeError as error:
         raise OptionError(f"{kind}: {error}") from error

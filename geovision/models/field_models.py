@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError, nearest
-from geovision.models.layers.regrid import Regrid, blocks
-from geovision.models.layers.scalers import Chain, Standardise, Transform, chain
+from geovision.models.layers.regrid import Regrid, coarsen_grid
+from geovision.models.layers.scalers import Scaler, ScalerChain, StandardScaler, build_scaler_chain
 from geovision.models.maunet import MAUNet
 from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
-from geovision.spec import Context, Grids, InputSpec
+from geovision.spec import GridPair, InputSpec, SampleContext
 
 __all__ = ["NETWORKS", "FieldNetwork", "build"]
 
@@ -30,7 +30,7 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
 }  # fmt: skip
 """By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
 
-RAIN = "precipitation"
+PRECIPITATION_PREFIX = "precipitation"
 
 
 class FieldNetwork(nn.Module):
@@ -54,17 +54,18 @@ class FieldNetwork(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, given: InputSpec, *, factor: int, grids: Grids | None,
+        self, network: nn.Module, input_spec: InputSpec, *, factor: int, grids: GridPair | None,
         rain: Sequence[str], others: Sequence[str], local: int = 0, skip: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.network, self.given, self.factor = network, given, factor
-        working = blocks(grids.target, factor) if grids else None
+        self.network, self.input_spec, self.factor = network, input_spec, factor
+        working = coarsen_grid(grids.target, factor) if grids else None
         self.target_size = grids.target.size if grids else None
         self.working_size = working.size if working else None
-        self.onto = Regrid(Grids(grids.given, working) if grids and working else None)
+        self.regrid = Regrid(GridPair(grids.given, working) if grids and working else None)
         self.transforms = nn.ModuleList(
-            chain(rain if channel.name.startswith(RAIN) else others) for channel in given.channels
+            build_scaler_chain(rain if channel.name.startswith(PRECIPITATION_PREFIX) else others)
+            for channel in input_spec.channels
         )
         if local and not grids:
             raise OptionError(f"local={local} fields stand on the grid of the answer; give grids=")
@@ -72,16 +73,16 @@ class FieldNetwork(nn.Module):
         own: Any = network.num_features
         self.num_features: int = own + local + skip
         self.interpolate = Regrid(grids, factor) if skip else None
-        self.linear = Standardise() if skip else Transform()
+        self.linear = StandardScaler() if skip else Scaler()
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
         """Fit the transforms, unless they are."""
-        fields, there = self._taken(inputs, valid)
-        if self.interpolate is not None and not _fitted(self.linear):
+        fields, there = self._input_and_mask(inputs, valid)
+        if self.interpolate is not None and not _is_fitted(self.linear):
             self.linear.fit(fields[:, :1], there[:, :1])
         for index, each in enumerate(self._chains()):
-            if not _fitted(each):
-                channel = self.given.channels[index].name
+            if not _is_fitted(each):
+                channel = self.input_spec.channels[index].name
                 try:
                     each.fit(fields[:, index : index + 1], there[:, index : index + 1])
                 except InputError as error:
@@ -91,17 +92,17 @@ class FieldNetwork(nn.Module):
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         """Where something went in at all: a day that is missing everywhere has no answer."""
-        if valid is None or self.given.name not in valid:
+        if valid is None or self.input_spec.name not in valid:
             return None
-        return valid[self.given.name].flatten(1).any(1).view(-1, 1, 1, 1)
+        return valid[self.input_spec.name].flatten(1).any(1).view(-1, 1, 1, 1)
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
-        fields, there = self._taken(inputs, valid)
+        fields, there = self._input_and_mask(inputs, valid)
         parts = [each(fields[:, i : i + 1]) for i, each in enumerate(self._chains())]
-        moved, present = self.onto(torch.cat(parts, 1), there)
+        moved, present = self.regrid(torch.cat(parts, 1), there)
         x = torch.cat([moved, present.to(moved).mean(1, keepdim=True)], 1)
         features = self.network(x)
         if tuple(x.shape[-2:]) == self.working_size and self.target_size is not None:
@@ -114,25 +115,25 @@ class FieldNetwork(nn.Module):
             features = torch.cat([features, finer], 1)
         return features
 
-    def _taken(
+    def _input_and_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        fields = inputs[self.given.name]
-        there = (valid or {}).get(self.given.name)
+        fields = inputs[self.input_spec.name]
+        there = (valid or {}).get(self.input_spec.name)
         return fields, torch.ones_like(fields, dtype=torch.bool) if there is None else there
 
-    def _chains(self) -> list[Chain]:
-        return [each for each in self.transforms if isinstance(each, Chain)]
+    def _chains(self) -> list[ScalerChain]:
+        return [each for each in self.transforms if isinstance(each, ScalerChain)]
 
 
-def _fitted(transform: Transform) -> bool:
+def _is_fitted(transform: Scaler) -> bool:
     """Whether every statistic is a number; a transform without any is."""
     return all(bool(torch.isfinite(each).all()) for each in transform.buffers())
 
 
 def build(
-    arch: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
-    grids: Grids | None = None,
+    model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
+    grids: GridPair | None = None,
 ) -> FieldNetwork:  # fmt: skip
     """A network of `NETWORKS` as a model of fields.
 
@@ -144,7 +145,7 @@ def build(
     Raises:
         OptionError: A network or an option that is not known.
     """
-    options = dict(arch)
+    options = dict(model_args)
     name = options.pop("network")
     if name not in NETWORKS:
         near = nearest(name, NETWORKS)

@@ -16,10 +16,10 @@ from geovision.heads.ood import FeatureDistance
 from geovision.heads.prediction import Prediction
 from geovision.models._base import BaseModel, ModelConfig, Output
 from geovision.models._predict import predict
-from geovision.models.layers.scalar_fusion import WithScalars, scalar_input
+from geovision.models.layers.scalar_fusion import ScalarFusion, scalar_input
 from geovision.models.protocols import HasInputSize, HasOODFeatures, HasPretrainedStatistics
 from geovision.models.serialization import write
-from geovision.spec import ClassTarget, Grids, InputSpec, ModelSpec, Target, Task, resolve
+from geovision.spec import ClassTarget, GridPair, InputSpec, ModelSpec, Target, Task, resolve
 
 __all__ = ["GeoModel", "ModelConfig", "Output", "build_model"]
 
@@ -53,7 +53,7 @@ class GeoModel(BaseModel):
         """
         return predict(self, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors)
 
-    def save(self, folder: str | Path, *, half: bool = False, card: str = "") -> Path:
+    def save(self, folder: str | Path, *, fp16: bool = False, card: str = "") -> Path:
         """Write ``model.safetensors``, ``config.json`` and ``README.md``, whole or not at all.
 
         Args:
@@ -65,49 +65,49 @@ class GeoModel(BaseModel):
         Raises:
             StorageError: It could not be written; what stood in `folder` is untouched.
         """
-        return write(self, Path(folder), half=half, card=card)
+        return write(self, Path(folder), fp16=fp16, card=card)
 
 
-def build_model(spec: ModelSpec, task: Task, options: ModelConfig) -> GeoModel:
+def build_model(spec: ModelSpec, task: Task, config: ModelConfig) -> GeoModel:
     """Build the model that a registry entry and a caller's options describe, freshly initialised.
 
     Raises:
         OptionError: A size below 1, a measurement, predictor or head that the task does not know, classes
             or grids where there are none, or a pixel size where cells have none.
     """
-    if options.size is not None and min(options.size) < 1:
-        raise OptionError(f"size {options.size}: expected a height and a width of 1 or more")
-    target = _target(task, options.classes)
+    if config.size is not None and min(config.size) < 1:
+        raise OptionError(f"size {config.size}: expected a height and a width of 1 or more")
+    target = _build_target(task, config.classes)
     inputs = list(spec.inputs or task.inputs)
-    if options.predictors:
-        inputs[0] = _with_predictors(inputs[0], task, options.predictors)
-    inputs[0].validate_encoded_ranges(options.db_range)
-    if options.pixel_size is not None:
-        inputs[0] = _at_pixel_size(inputs[0], options.pixel_size, task)
+    if config.predictors:
+        inputs[0] = _with_predictors(inputs[0], task, config.predictors)
+    inputs[0].validate_encoded_ranges(config.db_range)
+    if config.pixel_size is not None:
+        inputs[0] = _with_pixel_size(inputs[0], config.pixel_size, task)
     builder = resolve(spec.builder)
     network = builder(
-        dict(spec.model_args) | dict(options.model_args), inputs=tuple(inputs), size=options.size,
-        **_placed(task, options.grids),
+        dict(spec.model_args) | dict(config.model_args), inputs=tuple(inputs), size=config.size,
+        **_grid_kwargs(task, config.grids),
     )  # fmt: skip
     own = network if isinstance(network, HasPretrainedStatistics) else None
-    mean, std = options.mean or (own.mean if own else ()), options.std or (own.std if own else ())
+    mean, std = config.mean or (own.mean if own else ()), config.std or (own.std if own else ())
     if mean:
         inputs[0] = inputs[0].with_statistics(mean, std)
-    size = options.size or (network.size if isinstance(network, HasInputSize) else None)
+    size = config.size or (network.size if isinstance(network, HasInputSize) else None)
     if size:
-        inputs = _at_size(inputs, size)
-    if options.scalars:
-        inputs.append(scalar_input(_channels(task, options.scalars)))
-        network = WithScalars(network, len(options.scalars))
-    head: Any = _head(spec, task, options)(network.num_features, target, dropout=options.drop_rate)
-    if options.grids:
-        head.grid = options.grids.target
+        inputs = _resize_inputs(inputs, size)
+    if config.scalars:
+        inputs.append(scalar_input(_scalar_channels(task, config.scalars)))
+        network = ScalarFusion(network, len(config.scalars))
+    head: Any = _head_factory(spec, task, config)(network.num_features, target, dropout=config.drop_rate)
+    if config.grids:
+        head.grid = config.grids.target
     if isinstance(network, HasOODFeatures):
-        head.outlier = FeatureDistance(network.num_features, of=network.outlier_features)
-    return GeoModel(spec, task, options, tuple(inputs), target, network, head)
+        head.outlier = FeatureDistance(network.num_features, feature_slice=network.outlier_features)
+    return GeoModel(spec, task, config, tuple(inputs), target, network, head)
 
 
-def _at_size(inputs: Sequence[InputSpec], size: tuple[int, int]) -> list[InputSpec]:
+def _resize_inputs(inputs: Sequence[InputSpec], size: tuple[int, int]) -> list[InputSpec]:
     """The inputs with this size for the first, and for the others that lie on its grid."""
     grid = (inputs[0].size, inputs[0].pixel_size)
     return [
@@ -126,7 +126,7 @@ def _with_predictors(given: InputSpec, task: Task, names: Sequence[str]) -> Inpu
     return dataclasses.replace(given, channels=(*given.channels, *(known[name] for name in names)))
 
 
-def _placed(task: Task, grids: Grids | None) -> dict[str, Grids]:
+def _grid_kwargs(task: Task, grids: GridPair | None) -> dict[str, GridPair]:
     if grids is None:
         return {}
     if isinstance(task.target, ClassTarget):
@@ -134,7 +134,7 @@ def _placed(task: Task, grids: Grids | None) -> dict[str, Grids]:
     return {"grids": grids}
 
 
-def _head(spec: ModelSpec, task: Task, options: ModelConfig) -> partial[nn.Module]:
+def _head_factory(spec: ModelSpec, task: Task, options: ModelConfig) -> partial[nn.Module]:
     """The class of the head with its own options."""
     reference = spec.head or task.head
     if options.head:
@@ -151,7 +151,7 @@ def _head(spec: ModelSpec, task: Task, options: ModelConfig) -> partial[nn.Modul
     return partial(kind, **chosen)
 
 
-def _at_pixel_size(given: InputSpec, pixel_size: float, task: Task) -> InputSpec:
+def _with_pixel_size(given: InputSpec, pixel_size: float, task: Task) -> InputSpec:
     if given.pixel_size is None:
         raise OptionError(f"task {task.name!r} has no pixel size: its pictures have none on the ground")
     if not pixel_size > 0:
@@ -159,7 +159,7 @@ def _at_pixel_size(given: InputSpec, pixel_size: float, task: Task) -> InputSpec
     return given.with_pixel_size(pixel_size)
 
 
-def _target(task: Task, classes: tuple[str, ...]) -> Target:
+def _build_target(task: Task, classes: tuple[str, ...]) -> Target:
     if not classes:
         return task.target
     if not isinstance(task.target, ClassTarget):
@@ -172,7 +172,7 @@ def _target(task: Task, classes: tuple[str, ...]) -> Target:
     return ClassTarget(classes, outlier_flag=own.outlier_flag)
 
 
-def _channels(task: Task, names: Sequence[str]) -> tuple:
+def _scalar_channels(task: Task, names: Sequence[str]) -> tuple:
     known = {channel.name: channel for channel in task.scalars}
     for name in names:
         if name not in known:

@@ -32,24 +32,24 @@ from geovision.errors import OptionError
 from geovision.models.layers.multisource import (
     MultiSourceNetwork,
     SourceMaps,
-    Sources,
+    SourceSelector,
     check_options,
     check_size,
-    stacked,
+    stack_sources,
 )
-from geovision.models.st_lstm import Cell, RecurrentStack, STLSTMCell
+from geovision.models.st_lstm import RecurrentCell, RecurrentStack, STLSTMCell
 from geovision.models.tmc import Attention, TMCSTLSTMCell
 from geovision.models.ucunet import UCMVariant, UCUNet
-from geovision.spec import Context, InputSpec
+from geovision.spec import InputSpec, SampleContext
 
-__all__ = ["MDFFM", "Branch", "HINet", "Modules", "build"]
+__all__ = ["MDFFM", "HINet", "HINetVariant", "RecurrentEncoder", "build"]
 
-Modules = Literal["stlstm", "tmc", "tmc-mdffm", "all"]
+HINetVariant = Literal["stlstm", "tmc", "tmc-mdffm", "all"]
 
-_PATCH = 4
+_PATCH_SIZE = 4
 
 
-class Branch(nn.Module):
+class RecurrentEncoder(nn.Module):
     """A sequence of maps to maps without time: a recurrent stack over patches of 4 x 4 cells.
 
     Args:
@@ -63,11 +63,11 @@ class Branch(nn.Module):
     def __init__(self, stack: RecurrentStack, filters: int) -> None:
         super().__init__()
         self.stack = stack
-        self.project = nn.Conv2d(stack.num_features, filters * _PATCH**2, 1)
+        self.project = nn.Conv2d(stack.num_features, filters * _PATCH_SIZE**2, 1)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        hidden = self.stack(F.pixel_unshuffle(sequence, _PATCH))
-        return F.pixel_shuffle(self.project(hidden), _PATCH)
+        hidden = self.stack(F.pixel_unshuffle(sequence, _PATCH_SIZE))
+        return F.pixel_shuffle(self.project(hidden), _PATCH_SIZE)
 
 
 class MDFFM(nn.Module):
@@ -85,13 +85,13 @@ class MDFFM(nn.Module):
         ``(batch, all channels, y, x)``.
     """
 
-    def __init__(self, channels: Sequence[int], *, normalise: bool = False) -> None:
+    def __init__(self, channels: Sequence[int], *, batch_norm: bool = False) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.BatchNorm2d(c) if normalise else nn.Identity() for c in channels)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c) if batch_norm else nn.Identity() for c in channels)
         self.missing = nn.ParameterList(nn.Parameter(torch.zeros(c, 1, 1)) for c in channels)
 
-    def forward(self, maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
-        every = zip(maps, seen, self.norms, self.missing, strict=True)
+    def forward(self, maps: Sequence[Tensor], valid: Sequence[Tensor]) -> Tensor:
+        every = zip(maps, valid, self.norms, self.missing, strict=True)
         return torch.cat([torch.where(there, norm(each), gone) for each, there, norm, gone in every], dim=1)
 
 
@@ -127,89 +127,103 @@ class HINet(MultiSourceNetwork):
     """
 
     def __init__(
-        self, inputs: Sequence[InputSpec], *, modules: Modules = "all",
+        self, inputs: Sequence[InputSpec], *, modules: HINetVariant = "all",
         sources: Sequence[str] | None = None, width: int = 32, layers: int = 2, kernel: int = 5,
         attention: Attention = "sdp", heads: int = 4, retention: float = 1.0, unet_width: int = 32,
         ucm: UCMVariant = "strided", normalise_sources: bool = False, source_dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        if modules not in get_args(Modules):
-            raise OptionError(f"modules={modules!r} is not known; choose {', '.join(get_args(Modules))}")
-        self.sources = Sources(inputs, sources, dropout=source_dropout)
+        if modules not in get_args(HINetVariant):
+            raise OptionError(f"modules={modules!r} is not known; choose {', '.join(get_args(HINetVariant))}")
+        self.sources = SourceSelector(inputs, sources, dropout=source_dropout)
 
-        def cell(channels: int) -> Cell:
+        def cell(channels: int) -> RecurrentCell:
             if modules == "stlstm":
                 return STLSTMCell(channels, width, kernel)
             return TMCSTLSTMCell(
-                channels, width, kernel, heads=heads, attention=attention, retention=retention
+                channels, width, kernel, num_heads=heads, attention=attention, retention=retention
             )
 
         def stack(channels: int) -> RecurrentStack:
             inside = [cell(width) for _ in range(layers - 1)]
-            return RecurrentStack([cell(channels * _PATCH**2), *inside], checkpointing=checkpointing)
+            return RecurrentStack(
+                [cell(channels * _PATCH_SIZE**2), *inside], grad_checkpointing=checkpointing
+            )
 
         specs = self.sources.specs
-        self.fused_channels = tuple(pair for spec in specs for pair in _fused(spec))
+        self.fused_channels = tuple(pair for spec in specs for pair in _fused_channels(spec))
         count = len(self.fused_channels)
         self.layer_channels: dict[str, tuple[str, ...]] = {}
-        self.single: Branch | None = None
+        self.single: RecurrentEncoder | None = None
         if modules in ("stlstm", "tmc"):
             # All sources in one stack, with a map of presence for each.
-            self.single = Branch(stack(sum(len(spec.channels) for spec in specs) + len(specs)), count)
+            self.single = RecurrentEncoder(
+                stack(sum(len(spec.channels) for spec in specs) + len(specs)), count
+            )
         else:
             self.branches = nn.ModuleDict(
-                {s.name: Branch(stack(len(s.channels) + 1), len(_fused(s))) for s in specs if _changes(s)}
+                {
+                    s.name: RecurrentEncoder(stack(len(s.channels) + 1), len(_fused_channels(s)))
+                    for s in specs
+                    if _has_time(s)
+                }
             )
-            self.mdffm = MDFFM([len(_fused(spec)) for spec in specs], normalise=normalise_sources)
+            self.mdffm = MDFFM([len(_fused_channels(spec)) for spec in specs], batch_norm=normalise_sources)
             self.layer_channels["mdffm"] = tuple(" ".join(pair) for pair in self.fused_channels)
-        self.unet = UCUNet(count, unet_width, ucm=ucm) if modules == "all" else None
+        self.unet = UCUNet(count, unet_width, ucm_variant=ucm) if modules == "all" else None
         self.num_features = self.unet.num_features if self.unet is not None else count
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
-        fused = self.fused(inputs, valid=valid)
+        fused = self.fuse(inputs, valid=valid)
         return fused if self.unet is None else self.unet(fused)
 
-    def fused(self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None) -> Tensor:
+    def fuse(self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None) -> Tensor:
         """The maps of all sources without time ``(batch, fused channel, y, x)``, from normalised inputs."""
         sources = self.sources(inputs, valid)
         check_size(sources[0].values, UCUNet.divisor, "HINet")
         if self.single is not None:
-            return self.single(stacked(sources))
-        return self.mdffm([self._map(each) for each in sources], [each.seen for each in sources])
+            return self.single(stack_sources(sources))
+        return self.mdffm([self._encode_source(each) for each in sources], [each.seen for each in sources])
 
-    def _map(self, source: SourceMaps) -> Tensor:
+    def _encode_source(self, source: SourceMaps) -> Tensor:
         """One source without time ``(batch, channel, y, x)``."""
-        if not _changes(source.spec):
+        if not _has_time(source.spec):
             return source.values[:, 0]
-        correction = self.branches[source.spec.name](stacked([source]))
-        latest, there = source.latest()
-        return _largest(latest, there) + correction if len(_fused(source.spec)) == 1 else latest + correction
+        correction = self.branches[source.spec.name](stack_sources([source]))
+        latest, there = source.latest_valid()
+        return (
+            _masked_max(latest, there) + correction
+            if len(_fused_channels(source.spec)) == 1
+            else latest + correction
+        )
 
 
-def _changes(spec: InputSpec) -> bool:
+def _has_time(spec: InputSpec) -> bool:
     return "time" in spec.layout.split()
 
 
-def _fused(spec: InputSpec) -> list[tuple[str, str]]:
+def _fused_channels(spec: InputSpec) -> list[tuple[str, str]]:
     """(source, channel) of the maps that a source becomes: its own channels, or one of radar levels."""
     units = {channel.unit for channel in spec.channels}
-    if _changes(spec) and units == {"dBZ"}:
+    if _has_time(spec) and units == {"dBZ"}:
         return [(spec.name, "maximum_reflectivity")]
     return [(spec.name, channel.name) for channel in spec.channels]
 
 
-def _largest(values: Tensor, there: Tensor) -> Tensor:
+def _masked_max(values: Tensor, there: Tensor) -> Tensor:
     """The largest value of all channels that are there ``(batch, 1, y, x)``; 0 where none is."""
     lowest = torch.finfo(values.dtype).min
     largest = torch.where(there, values, lowest).amax(1, keepdim=True)
     return torch.where(there.any(1, keepdim=True), largest, 0.0)
 
 
-def build(arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None) -> HINet:
+def build(
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> HINet:
     """The HINet that `arch` describes by the keywords of `HINet`; any `size` is taken."""
-    check_options(HINet, arch, "HINet")
-    return HINet(inputs, **arch)
+    check_options(HINet, model_args, "HINet")
+    return HINet(inputs, **model_args)

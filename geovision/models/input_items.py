@@ -15,15 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 from geovision.errors import InputError, OptionError
-from geovision.models.layers.normalization import check, physical
+from geovision.models.layers.normalization import check_sample, to_physical
 from geovision.readers.images import MIN_SIDE, resize_box, rgb_counts, window_margins
-from geovision.spec import Context, InputSpec, resolve
+from geovision.spec import InputSpec, SampleContext, resolve
 
-__all__ = ["Loaded", "Source", "attribute_of", "iter_sources", "stacked"]
+__all__ = ["InputItem", "InputSample", "iter_input_items", "read_attribute", "stack_samples"]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class InputSample:
     """One sample in memory.
 
     Attributes:
@@ -35,11 +35,11 @@ class Loaded:
 
     inputs: dict[str, Tensor]
     valid: dict[str, Tensor] = field(default_factory=dict)
-    context: Context = field(default_factory=Context)
+    context: SampleContext = field(default_factory=SampleContext)
 
 
 @dataclass(frozen=True)
-class Source:
+class InputItem:
     """One sample as it was given, not read yet.
 
     Attributes:
@@ -52,7 +52,7 @@ class Source:
     values: Mapping[str, Any]
     error: InputError | None = None
 
-    def load(self, specs: tuple[InputSpec, ...]) -> Loaded:
+    def load(self, specs: tuple[InputSpec, ...]) -> InputSample:
         """Read, check and resize it.
 
         Raises:
@@ -64,27 +64,27 @@ class Source:
         unknown = [name for name in self.values if name not in known]
         if unknown:
             raise InputError(f"{self.name}: no input is called {unknown[0]!r}; the model takes {known}")
-        loaded = Loaded({}, context=_context(self.values.get(specs[0].name), specs[0]))
+        loaded = InputSample({}, context=_read_context(self.values.get(specs[0].name), specs[0]))
         for spec in specs:
             value = self.values.get(spec.name)
             if value is None:
                 if not spec.optional:
                     raise InputError(f"{self.name}: input {spec.name!r} is missing")
                 continue
-            loaded.inputs[spec.name], valid = _load(value, spec, self.name)
+            loaded.inputs[spec.name], valid = _load_input(value, spec, self.name)
             if valid is not None:
                 loaded.valid[spec.name] = valid
         return loaded
 
 
-def attribute_of(source: Source, name: str, spec: InputSpec) -> str:
+def read_attribute(source: InputItem, name: str, spec: InputSpec) -> str:
     """What a sample's file says of itself, such as its terrain, without its values.
 
     Raises:
         InputError: It says nothing under this name; `UnreadableFileError`: a damaged file.
         OptionError: Files of this input say nothing of themselves.
     """
-    header = _beside_reader(spec, "read_header")
+    header = _reader_function(spec, "read_header")
     if header is None:
         raise OptionError(f"files of {spec.name!r} have no attributes, such as {name!r}")
     if source.error is not None:
@@ -96,8 +96,8 @@ def attribute_of(source: Source, name: str, spec: InputSpec) -> str:
     return str(attributes[name])
 
 
-def stacked(
-    samples: Sequence[Loaded], specs: Sequence[InputSpec]
+def stack_samples(
+    samples: Sequence[InputSample], specs: Sequence[InputSpec]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Inputs and masks of several samples along a new first axis."""
     inputs, valid = {}, {}
@@ -107,7 +107,7 @@ def stacked(
             continue
         values = [sample.inputs[name] for sample in samples]
         if len({value.dtype for value in values}) > 1:
-            values = [physical(value, spec) for value in values]
+            values = [to_physical(value, spec) for value in values]
         inputs[name] = torch.stack(values)
         if any(name in sample.valid for sample in samples):
             valid[name] = torch.stack(
@@ -119,37 +119,37 @@ def stacked(
 # --- which samples ------------------------------------------------------------------------------
 
 
-def iter_sources(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Source]:
+def iter_input_items(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[InputItem]:
     """Every sample of what was given, in order; nothing is read yet.
 
     A path that cannot be found is a source that carries the error, so that the others are answered.
     """
-    for position, values in enumerate(_flat(given, specs)):
+    for position, values in enumerate(_flatten_inputs(given, specs)):
         if isinstance(values, InputError):
-            yield Source(str(values).partition(": ")[0], {}, values)
+            yield InputItem(str(values).partition(": ")[0], {}, values)
             continue
         first = values.get(specs[0].name)
-        yield Source(str(first) if isinstance(first, str | Path) else f"[{position}]", values)
+        yield InputItem(str(first) if isinstance(first, str | Path) else f"[{position}]", values)
 
 
-def _flat(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any] | InputError]:
+def _flatten_inputs(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any] | InputError]:
     first = specs[0]
     if isinstance(given, str | Path):
         try:
             # A file of several sources is read once for each of them, by the one reader that they share.
             alike = [spec.name for spec in specs if spec.reader == first.reader]
-            yield from (dict.fromkeys(alike, file) for file in _files(given, first))
+            yield from (dict.fromkeys(alike, file) for file in _expand_files(given, first))
         except InputError as error:
             yield error
     elif isinstance(given, Mapping):
-        yield from _samples_of_mapping(given, specs)
+        yield from _split_mapping(given, specs)
     elif isinstance(given, np.ndarray | Tensor):
-        yield from ({first.name: sample} for sample in _samples_of_array(given, first))
+        yield from ({first.name: sample} for sample in _split_array(given, first))
     elif isinstance(given, Image.Image):
         yield {first.name: given}
     elif isinstance(given, Iterable):
         for each in given:
-            yield from _flat(each, specs)
+            yield from _flatten_inputs(each, specs)
     else:
         raise InputError(
             f"{type(given).__name__} is not an input; give a path, an array, a tensor, a Pillow image, "
@@ -157,15 +157,15 @@ def _flat(given: Any, specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any
         )
 
 
-def _files(path: str | Path, spec: InputSpec) -> list[Path]:
+def _expand_files(path: str | Path, spec: InputSpec) -> list[Path]:
     if not spec.reader:
         raise InputError(f"{path}: input {spec.name!r} is not read from files; give arrays")
-    expand = _beside_reader(spec, "expand")
+    expand = _reader_function(spec, "expand")
     assert expand is not None, f"{spec.reader} has no `expand`"
     return expand(path)
 
 
-def _beside_reader(spec: InputSpec, name: str) -> Callable[..., Any] | None:
+def _reader_function(spec: InputSpec, name: str) -> Callable[..., Any] | None:
     """What the module of an input's reader has beside it: ``expand``, what a folder of its files is, and,
     where files say more than values, ``read_header`` and ``read_context``; None: it has no such function."""
     module, _, _ = spec.reader.partition(":")
@@ -175,14 +175,12 @@ def _beside_reader(spec: InputSpec, name: str) -> Callable[..., Any] | None:
         return None
 
 
-def _samples_of_array(values: Any, spec: InputSpec) -> Iterable[Any]:
+def _split_array(values: Any, spec: InputSpec) -> Iterable[Any]:
     """A batch has one axis more than a sample; anything else is left for `check` to name."""
     return values if values.ndim == len(spec.layout.split()) + 1 else [values]
 
 
-def _samples_of_mapping(
-    given: Mapping[str, Any], specs: tuple[InputSpec, ...]
-) -> Iterator[Mapping[str, Any]]:
+def _split_mapping(given: Mapping[str, Any], specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any]]:
     """One sample, or a batch: arrays with one axis more, all of one length."""
     axes = {spec.name: len(spec.layout.split()) for spec in specs}
     batched = {
@@ -206,10 +204,10 @@ def _samples_of_mapping(
 # --- what they hold -----------------------------------------------------------------------------
 
 
-def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | None]:
+def _load_input(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | None]:
     """One input in memory, and which of its values are there; None: all."""
     if isinstance(value, str | Path | Image.Image):
-        value = _read(value, spec, where)
+        value = _read_values(value, spec, where)
         if spec.integers == "fraction" and value.dtype == np.uint8 and value.ndim == 3:
             counts = torch.from_numpy(value)  # in range by their type, and a quarter of the memory
             measured = spec.picture is not None and spec.picture.pixel_size is not None
@@ -219,22 +217,22 @@ def _load(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | Non
     valid = None
     if isinstance(value, np.ma.MaskedArray):
         valid, value = torch.from_numpy(~np.ma.getmaskarray(value)), value.data
-    _refuse_channels_last(value, spec, where)
-    sample = physical(_native(value, spec, where), spec, where=where)
-    check(sample, spec, where=where, valid=valid)
+    _reject_channels_last(value, spec, where)
+    sample = to_physical(_to_native(value, spec, where), spec, where=where)
+    check_sample(sample, spec, where=where, valid=valid)
     if spec.resize == "window":
-        return _window(sample, valid, spec)
-    return _fit(sample, spec, where), valid
+        return _center_crop_or_pad(sample, valid, spec)
+    return _resize(sample, spec, where), valid
 
 
-def _context(value: Any, spec: InputSpec) -> Context:
+def _read_context(value: Any, spec: InputSpec) -> SampleContext:
     if not spec.reader or not isinstance(value, str | Path):
-        return Context()
-    read = _beside_reader(spec, "read_context")
-    return read(value) if read else Context()
+        return SampleContext()
+    read = _reader_function(spec, "read_context")
+    return read(value) if read else SampleContext()
 
 
-def _read(value: str | Path | Image.Image, spec: InputSpec, where: str) -> np.ndarray:
+def _read_values(value: str | Path | Image.Image, spec: InputSpec, where: str) -> np.ndarray:
     if isinstance(value, Image.Image):
         if spec.reader != "geovision.readers.images:read_rgb":
             raise InputError(f"{where}: input {spec.name!r} is not a picture; give an array")
@@ -260,11 +258,11 @@ def _named_channels(value: Mapping[str, Any], spec: InputSpec, where: str) -> tu
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: {spec.name!r} takes one number each: {error}") from error
     sample = torch.tensor(numbers)
-    check(sample, spec, where=where, valid=present)
+    check_sample(sample, spec, where=where, valid=present)
     return sample, present
 
 
-def _refuse_channels_last(value: Any, spec: InputSpec, where: str) -> None:
+def _reject_channels_last(value: Any, spec: InputSpec, where: str) -> None:
     shape, axis, count = tuple(getattr(value, "shape", ())), spec.channel_axis, len(spec.channels)
     if len(shape) == len(spec.layout.split()) > axis + 1 and shape[axis] != count == shape[-1]:
         order = (*range(axis), len(shape) - 1, *range(axis, len(shape) - 1))
@@ -274,7 +272,7 @@ def _refuse_channels_last(value: Any, spec: InputSpec, where: str) -> None:
         )
 
 
-def _native(value: Any, spec: InputSpec, where: str) -> Any:
+def _to_native(value: Any, spec: InputSpec, where: str) -> Any:
     """The same values where torch can read them."""
     if isinstance(value, Tensor):
         return value.detach()
@@ -284,7 +282,9 @@ def _native(value: Any, spec: InputSpec, where: str) -> Any:
     return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"])
 
 
-def _window(sample: Tensor, valid: Tensor | None, spec: InputSpec) -> tuple[Tensor, Tensor | None]:
+def _center_crop_or_pad(
+    sample: Tensor, valid: Tensor | None, spec: InputSpec
+) -> tuple[Tensor, Tensor | None]:
     """The middle of a sample at its own scale; what lies beyond it is missing."""
     if spec.size is None or tuple(sample.shape[-2:]) == tuple(spec.size):
         return sample, valid
@@ -295,7 +295,7 @@ def _window(sample: Tensor, valid: Tensor | None, spec: InputSpec) -> tuple[Tens
     return F.pad(sample, margins), None if valid is None else F.pad(valid.expand_as(sample), margins)
 
 
-def _fit(sample: Tensor, spec: InputSpec, where: str) -> Tensor:
+def _resize(sample: Tensor, spec: InputSpec, where: str) -> Tensor:
     """The sample at the input's size, by the rule that files are brought to it."""
     size = spec.size
     if size is None or tuple(sample.shape[-2:]) == tuple(size):

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from geovision import _atomic_io, registry
-from geovision.errors import GeovisionError, WeightsCorrupt, WeightsNotAvailable
+from geovision.errors import GeovisionError, WeightsCorruptError, WeightsNotAvailableError
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS, read_config
-from geovision.spec import Grid, Grids
+from geovision.spec import Grid, GridPair
 
 __all__ = ["read"]
 
@@ -32,21 +32,21 @@ def read(folder: Path) -> GeoModel:
     config = read_config(folder)
     path = folder / WEIGHTS
     if not path.is_file():
-        raise WeightsNotAvailable(f"{folder} has no {WEIGHTS}; copy the whole folder")
+        raise WeightsNotAvailableError(f"{folder} has no {WEIGHTS}; copy the whole folder")
     if _atomic_io.sha256(path) != config["sha256"]:
-        raise WeightsCorrupt(
+        raise WeightsCorruptError(
             f"{path} is not the file that {CONFIG} describes: its sha256 differs; copy or train it again"
         )
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsCorrupt(f"{path} is not a readable safetensors file: {error}") from error
+        raise WeightsCorruptError(f"{path} is not a readable safetensors file: {error}") from error
     model = _rebuild(config, folder)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise WeightsCorrupt(f"{path} does not fit {config['model']}: {first}") from error
+        raise WeightsCorruptError(f"{path} does not fit {config['model']}: {first}") from error
     model.training_record = config.get("training", {})
     model.card = _card(folder / CARD)
     return model.eval()
@@ -62,7 +62,9 @@ def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
     stored = config["config"]
     for name, hint in get_type_hints(ModelConfig).items():
         if name in stored and not _fits(stored[name], hint):
-            raise WeightsCorrupt(f"{folder / CONFIG}: {name} is {stored[name]!r:.40}, which it cannot be")
+            raise WeightsCorruptError(
+                f"{folder / CONFIG}: {name} is {stored[name]!r:.40}, which it cannot be"
+            )
     try:
         options = ModelConfig(**{name: _frozen(value) for name, value in stored.items()})
         options = dataclasses.replace(options, grids=_grids(stored.get("grids")))
@@ -70,7 +72,7 @@ def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
             return build_model(spec, registry.find_task(spec.task), options)
     except (TypeError, KeyError, ValueError, RuntimeError, GeovisionError) as error:
         (reason, *_) = (str(error) or type(error).__name__).splitlines()
-        raise WeightsCorrupt(
+        raise WeightsCorruptError(
             f"{folder / CONFIG}: options that {spec.name} does not take: {reason}"
         ) from error
 
@@ -90,13 +92,13 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return hint is Any or isinstance(value, dict if hint is Grids else hint)
+    return hint is Any or isinstance(value, dict if hint is GridPair else hint)
 
 
-def _grids(stored: Any) -> Grids | None:
+def _grids(stored: Any) -> GridPair | None:
     if stored is None:
         return None
-    return Grids(*(Grid(tuple(g["lat"]), tuple(g["lon"])) for g in (stored["given"], stored["target"])))
+    return GridPair(*(Grid(tuple(g["lat"]), tuple(g["lon"])) for g in (stored["given"], stored["target"])))
 
 
 def _frozen(value: Any) -> Any:

@@ -30,12 +30,20 @@ from torch import Tensor, nn
 from geovision.errors import OptionError
 from geovision.spec import AS_PUBLISHED, OUR_RECONSTRUCTION, EvidenceLevel
 
-__all__ = ["LIGHT_WIDTHS", "MARKS", "WIDTHS", "MAUNet", "MaxAverageUnit", "Stage", "UpSamplerUnit"]
+__all__ = [
+    "HIDDEN_CHANNELS",
+    "LIGHT_HIDDEN_CHANNELS",
+    "MARKS",
+    "ConvBlock",
+    "MAUNet",
+    "MaxAverageUnit",
+    "UpSamplerUnit",
+]
 
-WIDTHS = (64, 128, 256, 512)
+HIDDEN_CHANNELS = (64, 128, 256, 512)
 """Of the stages, finest first: our reconstruction."""
 
-LIGHT_WIDTHS = (50, 100, 200, 400)
+LIGHT_HIDDEN_CHANNELS = (50, 100, 200, 400)
 """0.78 of `WIDTHS`, so that the parameters are 0.61 of theirs: our reconstruction of "about 60 %"."""
 
 MARKS: Mapping[str, EvidenceLevel] = {
@@ -75,10 +83,16 @@ class UpSamplerUnit(nn.Module):
         ``(batch, channels, y, x)`` -> ``(batch, filters, 2 y, 2 x)``.
     """
 
-    def __init__(self, channels: int, filters: int, *, by: Upsampling = "usu") -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, upsampling: Upsampling = "usu") -> None:
         super().__init__()
-        self.transposed = nn.ConvTranspose2d(channels, filters, 2, stride=2) if by != "interpolate" else None
-        self.smooth = nn.Conv2d(channels, filters, 3, padding=1) if by != "transposed" else None
+        self.transposed = (
+            nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+            if upsampling != "interpolate"
+            else None
+        )
+        self.smooth = (
+            nn.Conv2d(in_channels, out_channels, 3, padding=1) if upsampling != "transposed" else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         ways = []
@@ -91,7 +105,7 @@ class UpSamplerUnit(nn.Module):
         return sum(ways[1:], ways[0]) / len(ways)
 
 
-class Stage(nn.Sequential):
+class ConvBlock(nn.Sequential):
     """Two convolutions 3x3 with ReLU, and dropout of whole channels.
 
     Shape:
@@ -130,7 +144,7 @@ class MAUNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, factor: int = 1, widths: Sequence[int] = WIDTHS, dropout: float = 0.1,
+        self, in_channels: int, *, factor: int = 1, widths: Sequence[int] = HIDDEN_CHANNELS, dropout: float = 0.1,
         pooling: Pooling = "mau", upsampling: Upsampling = "usu",
     ) -> None:  # fmt: skip
         super().__init__()
@@ -139,31 +153,31 @@ class MAUNet(nn.Module):
                 f"factor={factor} and widths={tuple(widths)}: expected 1 or more, and two or more"
             )
         self.factor = factor
-        self.units = int(math.log2(factor)) if factor & (factor - 1) == 0 else 0
+        self.num_upsamplings = int(math.log2(factor)) if factor & (factor - 1) == 0 else 0
         self.downsample = {"mau": MaxAverageUnit(), "max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2)}[
             pooling
         ]
         self.encoder = nn.ModuleList(
-            Stage(a, b, dropout=dropout) for a, b in zip([channels, *widths], widths, strict=False)
+            ConvBlock(a, b, dropout=dropout) for a, b in zip([in_channels, *widths], widths, strict=False)
         )
         pairs = [(wide, narrow) for narrow, wide in pairwise(widths)][::-1]
-        self.upsample = nn.ModuleList(UpSamplerUnit(a, b, by=upsampling) for a, b in pairs)
-        self.decoder = nn.ModuleList(Stage(2 * b, b, dropout=dropout) for _, b in pairs)
+        self.upsample = nn.ModuleList(UpSamplerUnit(a, b, upsampling=upsampling) for a, b in pairs)
+        self.decoder = nn.ModuleList(ConvBlock(2 * b, b, dropout=dropout) for _, b in pairs)
         self.num_features = widths[0]
         self.refine = nn.ModuleList(
             nn.Sequential(
-                UpSamplerUnit(widths[0], widths[0], by=upsampling),
-                Stage(widths[0], widths[0], dropout=dropout),
+                UpSamplerUnit(widths[0], widths[0], upsampling=upsampling),
+                ConvBlock(widths[0], widths[0], dropout=dropout),
             )
-            for _ in range(self.units)
+            for _ in range(self.num_upsamplings)
         )
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Features on a grid `factor` times as fine, or of (height, width) `size`."""
         height, width = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
-        if (height, width) != (x.shape[-2] * 2**self.units, x.shape[-1] * 2**self.units):
+        if (height, width) != (x.shape[-2] * 2**self.num_upsamplings, x.shape[-1] * 2**self.num_upsamplings):
             # Units make 2^k cells of one; what is left is interpolated before them.
-            before = (-(-height // 2**self.units), -(-width // 2**self.units))
+            before = (-(-height // 2**self.num_upsamplings), -(-width // 2**self.num_upsamplings))
             x = F.interpolate(x, before, mode="bilinear", align_corners=False)
         x = self._unet(x)
         for unit in self.refine:
@@ -172,7 +186,7 @@ class MAUNet(nn.Module):
 
     def _unet(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        x = _padded(x, 2 ** (len(self.encoder) - 1))
+        x = _pad_to_multiple(x, 2 ** (len(self.encoder) - 1))
         skips = []
         for stage in self.encoder[:-1]:  # type: ignore[union-attr]
             x = stage(x)
@@ -184,7 +198,7 @@ class MAUNet(nn.Module):
         return x[..., :height, :width]
 
 
-def _padded(x: Tensor, multiple: int) -> Tensor:
+def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """The field with its last row and column repeated up to a multiple of cells."""
     below, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
-_CARD = jinja2.Template(
+_TEMPLATE = jinja2.Template(
     """\
 ---
 library_name: geovision
@@ -71,26 +71,26 @@ Before you compare:
 
 def render(model: BaseModel) -> str:
     """The card's text, from the registry and the model's training record."""
-    return _CARD.render(
+    return _TEMPLATE.render(
         task=model.task,
         spec=model.spec,
         inputs=model.inputs,
         classes=getattr(model.target, "classes", ()),
-        record=list(_lines(model.training_record)),
+        record=list(_markdown_list(model.training_record)),
         published=[r for r in model.task.published if r.model == model.spec.name],
     )
 
 
-def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+def _markdown_list(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """A record as a Markdown list: what holds one thing on a line, what holds several below each other."""
     for key, value in record.items():
         if isinstance(value, Mapping) and value:
             yield f"{indent}- {key}:"
-            yield from _lines(value, indent + "  ")
+            yield from _markdown_list(value, indent + "  ")
         elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
             yield f"{indent}- {key}:"
             numbered = {str(number): each for number, each in enumerate(value, 1)}
-            yield from _lines(numbered, indent + "  ")
+            yield from _markdown_list(numbered, indent + "  ")
         elif isinstance(value, (list, tuple)):
             yield f"{indent}- {key}: {', '.join(map(str, value))}"
         elif value is not None:

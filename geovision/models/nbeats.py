@@ -30,11 +30,11 @@ class NBeats(nn.Module):
     divisor = 1
 
     def __init__(
-        self, channels: int, times: int, *, width: int = 128, blocks: int = 6, features: int = 32
+        self, in_channels: int, seq_len: int, *, width: int = 128, blocks: int = 6, features: int = 32
     ) -> None:
         super().__init__()
         self.num_features = features
-        length = times * channels
+        length = seq_len * in_channels
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 *(

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.spec import Context, InputSpec
+from geovision.spec import InputSpec, SampleContext
 
-__all__ = ["Pixels", "build"]
+__all__ = ["PixelFeatures", "build"]
 
 
-class Pixels(nn.Module):
+class PixelFeatures(nn.Module):
     """The first input, averaged down to a coarse grid, as one vector.
 
     Args:
@@ -33,20 +33,22 @@ class Pixels(nn.Module):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         return F.adaptive_avg_pool2d(inputs[self.input_name], self.grid).flatten(1)
 
 
-def build(arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None) -> Pixels:
+def build(
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+) -> PixelFeatures:
     """The features that `arch` describes: ``grid``.
 
     Raises:
         OptionError: Another option, or an input that is no picture.
     """
-    if set(arch) != {"grid"}:
-        raise OptionError(f"pixels take the option 'grid' alone, got {sorted(arch)}")
+    if set(model_args) != {"grid"}:
+        raise OptionError(f"pixels take the option 'grid' alone, got {sorted(model_args)}")
     first = inputs[0]
     if first.layout != "channel y x":
         raise OptionError(f"pixels are read from (channel y x), not ({first.layout})")
-    return Pixels(first.name, len(first.channels), arch["grid"])
+    return PixelFeatures(first.name, len(first.channels), model_args["grid"])

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from geovision.spec import Context
+from geovision.spec import SampleContext
 
 __all__ = [
     "HasBaseModel",
@@ -32,7 +32,11 @@ class Network(Protocol):
     num_features: int
 
     def __call__(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None, context: Context | None
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None,
+        context: SampleContext | None,
     ) -> Tensor:
         """Return features, shape (batch, feature) or (batch, feature, y, x), of normalized inputs."""
 

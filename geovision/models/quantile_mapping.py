@@ -17,7 +17,7 @@ from geovision.errors import InputError
 
 __all__ = ["EmpiricalQuantileMapping", "LinearScaling", "QuantileDeltaMapping"]
 
-_RATIO = 10.0
+_MAX_RATIO = 10.0
 """Largest factor of a correction by ratios: a cell that is dry in the model says nothing about its rain."""
 
 
@@ -45,11 +45,11 @@ class LinearScaling(_Correction):
         self.register_buffer("ratio", torch.full((1, 1), torch.nan))
 
     @torch.no_grad()
-    def fit(self, modelled: Tensor, observed: Tensor) -> None:
+    def fit(self, modeled: Tensor, observed: Tensor) -> None:
         """From fields of the same dates ``(time, y, x)``."""
-        m, o = _common(modelled, observed)
+        m, o = _common(modeled, observed)
         mean, wanted = m.nanmean(0), o.nanmean(0)
-        self.ratio = (wanted / mean.clamp_min(1e-9)).clamp(0, _RATIO)
+        self.ratio = (wanted / mean.clamp_min(1e-9)).clamp(0, _MAX_RATIO)
 
     def forward(self, field: Tensor) -> Tensor:
         return field * self.ratio
@@ -72,35 +72,35 @@ class EmpiricalQuantileMapping(_Correction):
     modelled: Tensor
     observed: Tensor
 
-    def __init__(self, *, nodes: int = 100) -> None:
+    def __init__(self, *, num_quantiles: int = 100) -> None:
         super().__init__()
-        self.register_buffer("levels", (torch.arange(nodes) + 0.5) / nodes, persistent=False)
-        self.register_buffer("modelled", torch.full((nodes, 1, 1), torch.nan))
-        self.register_buffer("observed", torch.full((nodes, 1, 1), torch.nan))
-        self._kept: _Kept | None = None
+        self.register_buffer("levels", (torch.arange(num_quantiles) + 0.5) / num_quantiles, persistent=False)
+        self.register_buffer("modelled", torch.full((num_quantiles, 1, 1), torch.nan))
+        self.register_buffer("observed", torch.full((num_quantiles, 1, 1), torch.nan))
+        self._cache: _CachedLines | None = None
 
     @torch.no_grad()
-    def fit(self, modelled: Tensor, observed: Tensor) -> None:
+    def fit(self, modeled: Tensor, observed: Tensor) -> None:
         """From fields of the same dates ``(time, y, x)``; ranks alone are compared, so the days need not
         follow each other."""
-        m, o = _common(modelled, observed)
+        m, o = _common(modeled, observed)
         self.modelled = _quantiles(m, self.levels)  # type: ignore[arg-type]
         self.observed = _quantiles(o, self.levels)  # type: ignore[arg-type]
 
     def forward(self, field: Tensor) -> Tensor:
-        return _along(field, self._mapping())
+        return _evaluate_lines(field, self._cached_lines())
 
-    def _mapping(self) -> _Lines:
+    def _cached_lines(self) -> _PiecewiseLinear:
         """The lines of the quantiles at hand, which many batches share."""
         nodes = (self.modelled, self.observed)
         # Tensors of inference mode do not tell when they change.
         versions = None if any(each.is_inference() for each in nodes) else [each._version for each in nodes]
-        kept = self._kept
+        kept = self._cache
         if kept and kept.versions == versions and all(map(operator.is_, kept.nodes, nodes)):
             return kept.lines
-        ratio = (self.observed[-1] / self.modelled[-1].clamp_min(1e-9)).clamp(0, _RATIO)
-        lines = _lines(*nodes, ratio)
-        self._kept = _Kept(nodes, versions, lines) if versions else None
+        ratio = (self.observed[-1] / self.modelled[-1].clamp_min(1e-9)).clamp(0, _MAX_RATIO)
+        lines = _fit_lines(*nodes, ratio)
+        self._cache = _CachedLines(nodes, versions, lines) if versions else None
         return lines
 
 
@@ -120,15 +120,15 @@ class QuantileDeltaMapping(EmpiricalQuantileMapping):
             period: Quantiles of the period that it is of, from `quantiles_of`; None: `field` is all of it.
         """
         levels = self.levels.view(-1, 1, 1).expand_as(self.modelled)  # type: ignore[operator]
-        own = self.quantiles_of(field) if period is None else period
-        rank = _interpolated(field, own, levels)
+        own = self.compute_quantiles(field) if period is None else period
+        rank = _interpolate(field, own, levels)
         modelled, observed = (
-            _interpolated(rank, levels, self.modelled),
-            _interpolated(rank, levels, self.observed),
+            _interpolate(rank, levels, self.modelled),
+            _interpolate(rank, levels, self.observed),
         )
-        return field * (observed / modelled.clamp_min(1e-9)).clamp(0, _RATIO)
+        return field * (observed / modelled.clamp_min(1e-9)).clamp(0, _MAX_RATIO)
 
-    def quantiles_of(self, field: Tensor) -> Tensor:
+    def compute_quantiles(self, field: Tensor) -> Tensor:
         """The quantiles of a period ``(time, y, x)`` that ranks are taken in, ``(node, y, x)``."""
         return _quantiles(field, self.levels)  # type: ignore[arg-type]
 
@@ -154,7 +154,7 @@ def _quantiles(field: Tensor, levels: Tensor) -> Tensor:
     return torch.where(count > 0, found, torch.nan)
 
 
-class _Lines(NamedTuple):
+class _PiecewiseLinear(NamedTuple):
     """A broken line for each cell ``(cell, …)``: its nodes, and where each of its lines begins, how high and
     how steep. Line k leads to node k from the one before it; lines 0 and last are those beyond the ends."""
 
@@ -164,15 +164,15 @@ class _Lines(NamedTuple):
     slopes: Tensor
 
 
-class _Kept(NamedTuple):
+class _CachedLines(NamedTuple):
     """Lines, and the quantiles that they were made of."""
 
     nodes: tuple[Tensor, Tensor]
     versions: list[int]
-    lines: _Lines
+    lines: _PiecewiseLinear
 
 
-def _lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _Lines:
+def _fit_lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _PiecewiseLinear:
     """From nodes to nodes ``(node, y, x)``; beyond the ends level.
 
     Args:
@@ -185,7 +185,7 @@ def _lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _Line
     last = (nodes[:, -1:], cells[:, -1:], level)
     if beyond is not None:
         last = (level, level, beyond.flatten()[:, None])
-    return _Lines(
+    return _PiecewiseLinear(
         nodes,
         torch.cat([nodes[:, :1], nodes[:, :-1], last[0]], dim=1),
         torch.cat([cells[:, :1], cells[:, :-1], last[1]], dim=1),
@@ -193,7 +193,7 @@ def _lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _Line
     )
 
 
-def _along(field: Tensor, lines: _Lines) -> Tensor:
+def _evaluate_lines(field: Tensor, lines: _PiecewiseLinear) -> Tensor:
     """The height of its cell's line at each value ``(time, y, x)``; NaN stays. Where several nodes are one
     value, as those of dry days are, the lowest is taken."""
     values = field.flatten(1).T.contiguous()
@@ -202,6 +202,6 @@ def _along(field: Tensor, lines: _Lines) -> Tensor:
     return (values - begins).mul_(slopes).add_(heights).T.reshape(field.shape)
 
 
-def _interpolated(field: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
+def _interpolate(field: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
     """Linear from nodes to nodes ``(node, y, x)`` in each cell; beyond the ends, the ends; NaN stays."""
-    return _along(field, _lines(given, wanted))
+    return _evaluate_lines(field, _fit_lines(given, wanted))

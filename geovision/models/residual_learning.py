@@ -21,17 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.heads.dense import counted, masked_mean
+from geovision.heads.dense import masked_mean, zero_invalid
 from geovision.heads.field import FieldHead
 from geovision.models import field_models
-from geovision.models.field_baselines import Interpolated, Ridge
+from geovision.models.field_baselines import Interpolation, RidgeRegression
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping
-from geovision.spec import Context, FieldTarget, Grids, InputSpec
+from geovision.spec import FieldTarget, GridPair, InputSpec, SampleContext
 
-__all__ = ["Residual", "ResidualHead", "build"]
+__all__ = ["ResidualHead", "ResidualNetwork", "build"]
 
 
-class Residual(nn.Module):
+class ResidualNetwork(nn.Module):
     """Features of one or more networks of the same input, and the field of a baseline.
 
     Args:
@@ -47,7 +47,7 @@ class Residual(nn.Module):
         unit of the target; 0 where it has none.
     """
 
-    def __init__(self, members: Sequence[nn.Module], base: Ridge | Interpolated) -> None:
+    def __init__(self, members: Sequence[nn.Module], base: RidgeRegression | Interpolation) -> None:
         super().__init__()
         self.members, self.base = nn.ModuleList(members), base
         self.factor = getattr(self.members[0], "factor", 1)
@@ -64,7 +64,7 @@ class Residual(nn.Module):
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], truth: Tensor, there: Tensor | None
     ) -> None:
         """A regression, from inputs as `forward` sees them and truths ``(sample, 1, y, x)``."""
-        if not isinstance(self.base, Ridge):
+        if not isinstance(self.base, RidgeRegression):
             return
         known = torch.isfinite(truth) if there is None else there
         self.base.fit(
@@ -80,7 +80,7 @@ class Residual(nn.Module):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         features = [member(inputs, valid=valid, context=context) for member in self.members]
         return torch.cat([*features, self.base(inputs, valid=valid)], dim=1)
@@ -93,26 +93,26 @@ class Residual(nn.Module):
 
 
 def build(
-    arch: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
-    grids: Grids | None = None,
-) -> Residual:  # fmt: skip
+    model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
+    grids: GridPair | None = None,
+) -> ResidualNetwork:  # fmt: skip
     """Networks of `geovision.models.field_models` beside a baseline.
 
     Args:
         arch: ``members``; ``base``: ``"ridge"``, of ``components`` and with a ``penalty``, or a method of
             interpolation; the others are options of each network. None is as if an option were not given.
     """
-    options = {name: value for name, value in arch.items() if value is not None}
+    options = {name: value for name, value in model_args.items() if value is not None}
     members, kind = int(options.pop("members", 1)), options.pop("base", "ridge")
     own = {name: options.pop(name) for name in ("components", "penalty") if name in options}
     factor = int(options.get("factor", 1))
-    base: Ridge | Interpolated
+    base: RidgeRegression | Interpolation
     if kind == "ridge":
-        base = Ridge(inputs[0], grids=grids, **own)
+        base = RidgeRegression(inputs[0], grids=grids, **own)
     else:
-        base = Interpolated(inputs[0], factor=factor, grids=grids, method=kind)
+        base = Interpolation(inputs[0], factor=factor, grids=grids, method=kind)
     networks = [field_models.build(options, inputs=inputs, size=size, grids=grids) for _ in range(members)]
-    return Residual(networks, base)
+    return ResidualNetwork(networks, base)
 
 
 class ResidualHead(FieldHead):
@@ -142,12 +142,12 @@ class ResidualHead(FieldHead):
                 f"members={members} of {num_features - 1} features, share={share}: expected as many features "
                 "of each member, and a share between 0 and 1"
             )
-        super().__init__(num_features - 1, target, dropout=dropout, error=error, parameters=members)
+        super().__init__(num_features - 1, target, dropout=dropout, error=error, num_parameters=members)
         self.convolution = nn.Conv2d(num_features - 1, members, 1, groups=members)
         # What is not learnt yet is hardly a correction.
         nn.init.normal_(self.convolution.weight, std=1e-3)
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
-        self.share, self.nodes = share, nodes
+        self.mapping_weight, self.num_quantiles = share, nodes
         for name in ("modelled", "observed"):
             self.register_buffer(name, torch.empty(0, 0, 0))
 
@@ -156,38 +156,38 @@ class ResidualHead(FieldHead):
 
     def loss(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
         """Mean over members and over the cells that count, so that each member learns by itself."""
-        truth, there = counted(truth, valid)
+        truth, there = zero_invalid(truth, valid)
         return masked_mean(self.losses(parameters, truth.expand_as(parameters)), there)
 
     def members(self, parameters: Tensor) -> Tensor:
         """The field of each member ``(batch, member, y, x)``, in the unit of the target, not mapped."""
-        return self._guarded(parameters * self.scale)
+        return self._clip(parameters * self.scale)
 
     def field(self, parameters: Tensor) -> Tensor:
         mean = self.members(parameters).mean(1, keepdim=True)
         if not self.modelled.numel():
             return mean
-        return self._guarded(mean + self.share * (self._mapped(mean) - mean))
+        return self._clip(mean + self.mapping_weight * (self._apply_mapping(mean) - mean))
 
-    def layers(self, parameters: Tensor) -> dict[str, Tensor]:
+    def auxiliary_fields(self, parameters: Tensor) -> dict[str, Tensor]:
         members = self.members(parameters)
         return {} if members.shape[1] == 1 else {"spread": members.std(1, keepdim=True)}
 
     @torch.no_grad()
     def fit_answers(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
         """Fit the mapping on the answers to the training days, once they are what they will be."""
-        if not self.share:
+        if not self.mapping_weight:
             return
         self.modelled = self.observed = torch.empty(0, 0, 0, device=self.scale.device)
         found = self.field(parameters)
         if valid is not None:
             truth = truth.where(valid.expand_as(truth), torch.nan)
-        mapping = EmpiricalQuantileMapping(nodes=self.nodes).to(found.device)
+        mapping = EmpiricalQuantileMapping(num_quantiles=self.num_quantiles).to(found.device)
         mapping.fit(found[:, 0], truth[:, 0])
         self.modelled, self.observed = mapping.modelled, mapping.observed
 
-    def _mapped(self, field: Tensor) -> Tensor:
-        mapping = EmpiricalQuantileMapping(nodes=self.nodes).to(field.device)
+    def _apply_mapping(self, field: Tensor) -> Tensor:
+        mapping = EmpiricalQuantileMapping(num_quantiles=self.num_quantiles).to(field.device)
         mapping.modelled, mapping.observed = self.modelled, self.observed
         # Where no truth was ever seen, as over the sea, there is nothing to map to.
         return torch.where(torch.isfinite(self.observed[:1]), mapping(field[:, 0])[:, None], field)

@@ -15,30 +15,30 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from geovision.models.hinet import Branch
+from geovision.models.hinet import RecurrentEncoder
 from geovision.models.layers.multisource import (
     MultiSourceNetwork,
-    Sources,
+    SourceSelector,
     check_options,
     check_size,
-    last_times,
-    stacked,
+    last_time_steps,
+    stack_sources,
 )
 from geovision.models.nbeats import NBeats
 from geovision.models.simvp import SimVP
 from geovision.models.st_lstm import (
     CausalLSTMCell,
-    Cell,
     ConvLSTMCell,
     GradientHighway,
+    RecurrentCell,
     RecurrentStack,
     STLSTMCell,
 )
-from geovision.spec import Context, InputSpec
+from geovision.spec import InputSpec, SampleContext
 
 __all__ = ["RecurrentBaseline", "SequenceBaseline", "build_history", "build_recurrent"]
 
-_CELLS: Mapping[str, Callable[[int, int, int], Cell]] = {
+_CELLS: Mapping[str, Callable[[int, int, int], RecurrentCell]] = {
     "convlstm": ConvLSTMCell,
     "st-lstm": STLSTMCell,
     "causal-lstm": CausalLSTMCell,
@@ -74,19 +74,21 @@ class RecurrentBaseline(MultiSourceNetwork):
         checkpointing: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.sources, self.presence = Sources(inputs, sources, dropout=source_dropout), presence
-        channels = 16 * _count(self.sources, presence)
+        self.sources, self.add_indicator = SourceSelector(inputs, sources, dropout=source_dropout), presence
+        channels = 16 * _num_channels(self.sources, presence)
         kind = _CELLS[cell]
         highway = GradientHighway(width, kernel) if cell == "causal-lstm" else None
         cells = [kind(each, width, kernel) for each in [channels] + [width] * (layers - 1)]
-        self.branch = Branch(RecurrentStack(cells, highway=highway, checkpointing=checkpointing), features)
+        self.branch = RecurrentEncoder(
+            RecurrentStack(cells, highway=highway, grad_checkpointing=checkpointing), features
+        )
         self.num_features = features
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
-        sequence = stacked(self.sources(inputs, valid), presence=self.presence)
+        sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)
         check_size(sequence, self.divisor, "a recurrent network over patches")
         return self.branch(sequence)
 
@@ -114,37 +116,37 @@ class SequenceBaseline(MultiSourceNetwork):
         presence: bool = True, source_dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.sources, self.presence = Sources(inputs, sources, dropout=source_dropout), presence
-        self.windows, self.name = windows, network
+        self.sources, self.add_indicator = SourceSelector(inputs, sources, dropout=source_dropout), presence
+        self.seq_len, self.name = windows, network
         kind = {"simvp": SimVP, "nbeats": NBeats}[network]
-        self.network = kind(_count(self.sources, presence), windows, **dict(options or {}))
+        self.network = kind(_num_channels(self.sources, presence), windows, **dict(options or {}))
         self.num_features = self.network.num_features
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
-        sequence = stacked(self.sources(inputs, valid), presence=self.presence)
+        sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)
         check_size(sequence, self.network.divisor, self.name)
-        return self.network(last_times(sequence, self.windows))
+        return self.network(last_time_steps(sequence, self.seq_len))
 
 
-def _count(sources: Sources, presence: bool) -> int:
+def _num_channels(sources: SourceSelector, presence: bool) -> int:
     """Maps at each time."""
     return sum(len(spec.channels) + presence for spec in sources.specs)
 
 
 def build_recurrent(
-    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> RecurrentBaseline:
     """The network that `arch` describes by the keywords of `RecurrentBaseline`."""
-    check_options(RecurrentBaseline, arch, "a recurrent network")
-    return RecurrentBaseline(inputs, **arch)
+    check_options(RecurrentBaseline, model_args, "a recurrent network")
+    return RecurrentBaseline(inputs, **model_args)
 
 
 def build_history(
-    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> SequenceBaseline:
     """The network that `arch` describes by the keywords of `SequenceBaseline`."""
-    check_options(SequenceBaseline, arch, "a network over a history")
-    return SequenceBaseline(inputs, **arch)
+    check_options(SequenceBaseline, model_args, "a network over a history")
+    return SequenceBaseline(inputs, **model_args)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import geovision
 from geovision import _atomic_io
-from geovision.errors import WeightsCorrupt, WeightsNotAvailable
+from geovision.errors import WeightsCorruptError, WeightsNotAvailableError
 from geovision.models.model_card import render
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ FORMAT_VERSION = 2
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
-def write(model: BaseModel, folder: Path, *, half: bool = False, card: str = "") -> Path:
+def write(model: BaseModel, folder: Path, *, fp16: bool = False, card: str = "") -> Path:
     """Save a model. See `GeoModel.save`."""
-    state = {name: _stored(name, value, model, half) for name, value in model.state_dict().items()}
+    state = {name: _stored(name, value, model, fp16) for name, value in model.state_dict().items()}
     digest = ""
 
     def write_weights(path: Path) -> None:
@@ -44,7 +44,7 @@ def write(model: BaseModel, folder: Path, *, half: bool = False, card: str = "")
         digest = _atomic_io.sha256(path)
 
     def write_config(path: Path) -> None:
-        config = _config(model) | {"sha256": digest, "half": half}
+        config = _config(model) | {"sha256": digest, "half": fp16}
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
 
     def write_card(path: Path) -> None:
@@ -86,7 +86,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise WeightsNotAvailable(f"{folder} is not a saved model: it has no {CONFIG}")
+        raise WeightsNotAvailableError(f"{folder} is not a saved model: it has no {CONFIG}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = config["format_version"]
@@ -98,9 +98,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(config.get("training", {}), dict):
             raise TypeError("training is no record")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsCorrupt(f"{path} is not a geovision configuration ({error!r})") from error
+        raise WeightsCorruptError(f"{path} is not a geovision configuration ({error!r})") from error
     if version != FORMAT_VERSION:
-        raise WeightsCorrupt(
+        raise WeightsCorruptError(
             f"{path} has format version {version}, this geovision reads {FORMAT_VERSION}; "
             "use the geovision that wrote it, or a newer one"
         )
@@ -126,14 +126,14 @@ def _upgrade(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     renamed = {key: value for key, value in config.items() if key != "options"}
-    return _with_new_names(renamed | {"config": config["options"], "format_version": FORMAT_VERSION})
+    return _rename_keys(renamed | {"config": config["options"], "format_version": FORMAT_VERSION})
 
 
-def _with_new_names(value: Any) -> Any:
+def _rename_keys(value: Any) -> Any:
     if isinstance(value, list):
-        return [_with_new_names(each) for each in value]
+        return [_rename_keys(each) for each in value]
     if isinstance(value, dict):
-        return {_RENAMED.get(key, key): _with_new_names(each) for key, each in value.items()}
+        return {_RENAMED.get(key, key): _rename_keys(each) for key, each in value.items()}
     return value
 
 

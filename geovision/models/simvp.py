@@ -27,13 +27,17 @@ _STRIDES = (1, 2, 1, 2)
 class ConvSC(nn.Sequential):
     """See the module; with `stride` 2 half as large, or transposed twice as large."""
 
-    def __init__(self, channels: int, filters: int, *, stride: int = 1, transposed: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, transposed: bool = False
+    ) -> None:
         convolution = (
-            nn.ConvTranspose2d(channels, filters, 3, stride=stride, padding=1, output_padding=stride - 1)
+            nn.ConvTranspose2d(
+                in_channels, out_channels, 3, stride=stride, padding=1, output_padding=stride - 1
+            )
             if transposed
-            else nn.Conv2d(channels, filters, 3, stride=stride, padding=1)
+            else nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         )
-        super().__init__(convolution, nn.GroupNorm(2, filters), nn.LeakyReLU(0.2))
+        super().__init__(convolution, nn.GroupNorm(2, out_channels), nn.LeakyReLU(0.2))
 
 
 class Inception(nn.Module):
@@ -43,14 +47,14 @@ class Inception(nn.Module):
         ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
     """
 
-    def __init__(self, channels: int, filters: int, *, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, groups: int) -> None:
         super().__init__()
-        hidden = filters // 2
-        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        hidden = out_channels // 2
+        self.squeeze = nn.Conv2d(in_channels, hidden, 1)
         self.branches = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(hidden, filters, kernel, padding=kernel // 2, groups=groups),
-                nn.GroupNorm(groups, filters),
+                nn.Conv2d(hidden, out_channels, kernel, padding=kernel // 2, groups=groups),
+                nn.GroupNorm(groups, out_channels),
                 nn.LeakyReLU(0.2),
             )
             for kernel in _KERNELS
@@ -68,14 +72,17 @@ class Translator(nn.Module):
         ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
     """
 
-    def __init__(self, channels: int, hidden: int, filters: int, *, blocks: int, groups: int) -> None:
+    def __init__(
+        self, in_channels: int, hidden_channels: int, out_channels: int, *, num_blocks: int, groups: int
+    ) -> None:
         super().__init__()
         self.down = nn.ModuleList(
-            Inception(a, b, groups=groups) for a, b in pairwise([channels] + [hidden] * blocks)
+            Inception(a, b, groups=groups)
+            for a, b in pairwise([in_channels] + [hidden_channels] * num_blocks)
         )
-        widths = [hidden] * (blocks - 1) + [filters]
+        widths = [hidden_channels] * (num_blocks - 1) + [out_channels]
         self.up = nn.ModuleList(
-            Inception(hidden if number == 0 else 2 * hidden, width, groups=groups)
+            Inception(hidden_channels if number == 0 else 2 * hidden_channels, width, groups=groups)
             for number, width in enumerate(widths)
         )
 
@@ -108,16 +115,16 @@ class SimVP(nn.Module):
     divisor = 4
 
     def __init__(
-        self, channels: int, times: int, *, width: int = 64, hidden: int = 256, blocks: int = 4,
+        self, in_channels: int, seq_len: int, *, width: int = 64, hidden: int = 256, blocks: int = 4,
         groups: int = 8,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_features = width
         self.encoder = nn.ModuleList(
-            ConvSC(channels if number == 0 else width, width, stride=stride)
+            ConvSC(in_channels if number == 0 else width, width, stride=stride)
             for number, stride in enumerate(_STRIDES)
         )
-        self.translator = Translator(times * width, hidden, width, blocks=blocks, groups=groups)
+        self.translator = Translator(seq_len * width, hidden, width, num_blocks=blocks, groups=groups)
         self.decoder = nn.ModuleList(
             ConvSC(2 * width if number == len(_STRIDES) - 1 else width, width, stride=s, transposed=s > 1)
             for number, s in enumerate(reversed(_STRIDES))

@@ -13,18 +13,18 @@ from geovision.errors import OptionError
 from geovision.models.layers.multisource import (
     MultiSourceNetwork,
     SourceMaps,
-    Sources,
+    SourceSelector,
     check_options,
     check_size,
-    last_times,
+    last_time_steps,
 )
-from geovision.spec import Context, InputSpec
+from geovision.spec import InputSpec, SampleContext
 
 __all__ = ["SmpNetwork", "build"]
 
 
 # A vision transformer takes one size alone unless its positions are interpolated.
-_OF_NETWORK: dict[str, dict[str, Any]] = {"dpt": {"dynamic_img_size": True}}
+_NETWORK_KWARGS: dict[str, dict[str, Any]] = {"dpt": {"dynamic_img_size": True}}
 
 
 class SmpNetwork(MultiSourceNetwork):
@@ -62,16 +62,20 @@ class SmpNetwork(MultiSourceNetwork):
         super().__init__()
         if frames not in ("last", "stacked"):
             raise OptionError(f"frames={frames!r} is not known; choose last or stacked")
-        self.sources, self.presence = Sources(inputs, sources, dropout=source_dropout), presence
-        self.times = windows if frames == "stacked" else 1
+        self.sources, self.add_indicator = SourceSelector(inputs, sources, dropout=source_dropout), presence
+        self.seq_len = windows if frames == "stacked" else 1
         self.name = f"smp's {network} on {encoder}"
         channels = sum(
-            (len(spec.channels) + presence) * (self.times if "time" in spec.layout.split() else 1)
+            (len(spec.channels) + presence) * (self.seq_len if "time" in spec.layout.split() else 1)
             for spec in self.sources.specs
         )
         try:
             model: Any = smp.create_model(
-                network, encoder, encoder_weights=None, in_channels=channels, **_OF_NETWORK.get(network, {})
+                network,
+                encoder,
+                encoder_weights=None,
+                in_channels=channels,
+                **_NETWORK_KWARGS.get(network, {}),
             )
         except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
             raise OptionError(f"{self.name} cannot be built: {error}") from error
@@ -88,23 +92,23 @@ class SmpNetwork(MultiSourceNetwork):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
-        maps = [part for source in self.sources(inputs, valid) for part in self._channels(source)]
+        maps = [part for source in self.sources(inputs, valid) for part in self._stack_channels(source)]
         stack = torch.cat(maps, dim=1)
         check_size(stack, self.divisor, self.name)
         return self.model(stack)
 
-    def _channels(self, source: SourceMaps) -> list[Tensor]:
+    def _stack_channels(self, source: SourceMaps) -> list[Tensor]:
         """Values of a source and what is there, every window's as channels ``(batch, channel, y, x)``."""
-        parts = [source.values, source.presence] if self.presence else [source.values]
-        times = self.times if "time" in source.spec.layout.split() else 1
-        return [last_times(part, times).flatten(1, 2) for part in parts]
+        parts = [source.values, source.valid_fraction] if self.add_indicator else [source.values]
+        times = self.seq_len if "time" in source.spec.layout.split() else 1
+        return [last_time_steps(part, times).flatten(1, 2) for part in parts]
 
 
 def build(
-    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> SmpNetwork:
     """The network that `arch` describes by the keywords of `SmpNetwork`."""
-    check_options(SmpNetwork, arch, "a network of smp")
-    return SmpNetwork(inputs, **arch)
+    check_options(SmpNetwork, model_args, "a network of smp")
+    return SmpNetwork(inputs, **model_args)

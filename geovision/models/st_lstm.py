@@ -39,20 +39,27 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 __all__ = [
-    "CausalLSTMCell", "Cell", "ConvLSTMCell", "ForgetGates", "GradientHighway", "RecurrentStack",
-    "STLSTMCell", "States", "same_convolution",
+    "CausalLSTMCell",
+    "ConvLSTMCell",
+    "ForgetGates",
+    "GradientHighway",
+    "RecurrentCell",
+    "RecurrentStack",
+    "STLSTMCell",
+    "States",
+    "conv2d_same",
 ]  # fmt: skip
 
 States = tuple[Tensor, ...]
 """What a layer hands to itself at the next time: H first, then its memories."""
 
 
-def same_convolution(channels: int, filters: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
+def conv2d_same(channels: int, filters: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
     """A convolution that keeps the size of the maps."""
     return nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=bias)
 
 
-class Cell(nn.Module):
+class RecurrentCell(nn.Module):
     """One layer of a recurrent stack at one time.
 
     Args:
@@ -84,13 +91,13 @@ class Cell(nn.Module):
         raise NotImplementedError
 
 
-class ConvLSTMCell(Cell):
+class ConvLSTMCell(RecurrentCell):
     """See the module; M passes by untouched."""
 
-    def __init__(self, channels: int, width: int, kernel: int) -> None:
-        super().__init__(channels, width, kernel)
-        self.x_gates = same_convolution(channels, 4 * width, kernel)
-        self.h_gates = same_convolution(width, 4 * width, kernel, bias=False)
+    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, hidden_channels, kernel_size)
+        self.x_gates = conv2d_same(in_channels, 4 * hidden_channels, kernel_size)
+        self.h_gates = conv2d_same(hidden_channels, 4 * hidden_channels, kernel_size, bias=False)
 
     def forward(self, x: Tensor, states: States, m: Tensor) -> tuple[States, Tensor]:
         h, c = states
@@ -102,13 +109,13 @@ class ConvLSTMCell(Cell):
 class ForgetGates(nn.Module):
     """f and f' of the ST-LSTM, what another cell may replace."""
 
-    def __init__(self, channels: int, width: int, kernel: int) -> None:
+    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.x_gates = same_convolution(channels, 2 * width, kernel)
-        self.h_gate = same_convolution(width, width, kernel, bias=False)
-        self.m_gate = same_convolution(width, width, kernel, bias=False)
+        self.x_gates = conv2d_same(in_channels, 2 * hidden_channels, kernel_size)
+        self.h_gate = conv2d_same(hidden_channels, hidden_channels, kernel_size, bias=False)
+        self.m_gate = conv2d_same(hidden_channels, hidden_channels, kernel_size, bias=False)
 
-    def begin(self, x: Tensor) -> States:
+    def initial_state(self, x: Tensor) -> States:
         """Memories of its own before the first time: none."""
         return ()
 
@@ -120,7 +127,7 @@ class ForgetGates(nn.Module):
         return (f + self.h_gate(h) + 1).sigmoid(), (f_ + self.m_gate(m) + 1).sigmoid(), ()
 
 
-class STLSTMCell(Cell):
+class STLSTMCell(RecurrentCell):
     """See the module.
 
     Args:
@@ -128,18 +135,20 @@ class STLSTMCell(Cell):
         forget: What gives f and f'; None: `ForgetGates`.
     """
 
-    def __init__(self, channels: int, width: int, kernel: int, *, forget: nn.Module | None = None) -> None:
-        super().__init__(channels, width, kernel)
-        self.x_gates = same_convolution(channels, 5 * width, kernel)  # of g i g' i' o
-        self.h_gates = same_convolution(width, 3 * width, kernel, bias=False)  # of g i o
-        self.m_gates = same_convolution(width, 2 * width, kernel, bias=False)  # of g' i'
-        self.o_gate = same_convolution(2 * width, width, kernel, bias=False)
-        self.mix = nn.Conv2d(2 * width, width, 1)
-        self.forget = forget or ForgetGates(channels, width, kernel)
+    def __init__(
+        self, in_channels: int, hidden_channels: int, kernel_size: int, *, forget: nn.Module | None = None
+    ) -> None:
+        super().__init__(in_channels, hidden_channels, kernel_size)
+        self.x_gates = conv2d_same(in_channels, 5 * hidden_channels, kernel_size)  # of g i g' i' o
+        self.h_gates = conv2d_same(hidden_channels, 3 * hidden_channels, kernel_size, bias=False)  # of g i o
+        self.m_gates = conv2d_same(hidden_channels, 2 * hidden_channels, kernel_size, bias=False)  # of g' i'
+        self.o_gate = conv2d_same(2 * hidden_channels, hidden_channels, kernel_size, bias=False)
+        self.mix = nn.Conv2d(2 * hidden_channels, hidden_channels, 1)
+        self.forget = forget or ForgetGates(in_channels, hidden_channels, kernel_size)
 
-    def begin(self, x: Tensor) -> States:
+    def initial_state(self, x: Tensor) -> States:
         own: ForgetGates = self.forget  # type: ignore[assignment]
-        return *super().begin(x), *own.begin(x)
+        return *super().begin(x), *own.initial_state(x)
 
     def forward(self, x: Tensor, states: States, m: Tensor) -> tuple[States, Tensor]:
         h, c, *memories = states
@@ -154,19 +163,23 @@ class STLSTMCell(Cell):
         return (h, c, *memories), m
 
 
-class CausalLSTMCell(Cell):
+class CausalLSTMCell(RecurrentCell):
     """See the module."""
 
-    def __init__(self, channels: int, width: int, kernel: int) -> None:
-        super().__init__(channels, width, kernel)
-        self.x_gates = same_convolution(channels, 7 * width, kernel)  # of g i f g' i' f' o
-        self.h_gates = same_convolution(width, 3 * width, kernel, bias=False)  # of g i f
-        self.c_gates = same_convolution(width, 3 * width, kernel, bias=False)  # of g i f
-        self.new_c_gates = same_convolution(width, 4 * width, kernel, bias=False)  # of g' i' f' o
-        self.m_gates = same_convolution(width, 3 * width, kernel, bias=False)  # of g' i' f'
-        self.keep = same_convolution(width, width, kernel)  # W3
-        self.new_m_gate = same_convolution(width, width, kernel, bias=False)  # of o
-        self.mix = nn.Conv2d(2 * width, width, 1)  # W5
+    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, hidden_channels, kernel_size)
+        self.x_gates = conv2d_same(in_channels, 7 * hidden_channels, kernel_size)  # of g i f g' i' f' o
+        self.h_gates = conv2d_same(hidden_channels, 3 * hidden_channels, kernel_size, bias=False)  # of g i f
+        self.c_gates = conv2d_same(hidden_channels, 3 * hidden_channels, kernel_size, bias=False)  # of g i f
+        self.new_c_gates = conv2d_same(
+            hidden_channels, 4 * hidden_channels, kernel_size, bias=False
+        )  # of g' i' f' o
+        self.m_gates = conv2d_same(
+            hidden_channels, 3 * hidden_channels, kernel_size, bias=False
+        )  # of g' i' f'
+        self.keep = conv2d_same(hidden_channels, hidden_channels, kernel_size)  # W3
+        self.new_m_gate = conv2d_same(hidden_channels, hidden_channels, kernel_size, bias=False)  # of o
+        self.mix = nn.Conv2d(2 * hidden_channels, hidden_channels, 1)  # W5
 
     def forward(self, x: Tensor, states: States, m: Tensor) -> tuple[States, Tensor]:
         h, c = states
@@ -188,10 +201,10 @@ class GradientHighway(nn.Module):
         X and Z ``(batch, width, y, x)`` -> Z.
     """
 
-    def __init__(self, width: int, kernel: int) -> None:
+    def __init__(self, hidden_channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.x_gates = same_convolution(width, 2 * width, kernel)
-        self.z_gates = same_convolution(width, 2 * width, kernel, bias=False)
+        self.x_gates = conv2d_same(hidden_channels, 2 * hidden_channels, kernel_size)
+        self.z_gates = conv2d_same(hidden_channels, 2 * hidden_channels, kernel_size, bias=False)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         p, s = (self.x_gates(x) + self.z_gates(z)).chunk(2, dim=1)
@@ -213,15 +226,19 @@ class RecurrentStack(nn.Module):
     """
 
     def __init__(
-        self, cells: Sequence[Cell], *, highway: GradientHighway | None = None, checkpointing: bool = False
+        self,
+        cells: Sequence[RecurrentCell],
+        *,
+        highway: GradientHighway | None = None,
+        grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.cells = nn.ModuleList(cells)
         self.highway = highway
-        self.checkpointing = checkpointing
+        self.grad_checkpointing = grad_checkpointing
         self.num_features = cells[0].width
 
-    def begin(self, x: Tensor) -> tuple[list[States], Tensor, Tensor]:
+    def initial_state(self, x: Tensor) -> tuple[list[States], Tensor, Tensor]:
         """The states of every layer, M and Z before the first time."""
         zeros = x.new_zeros(x.shape[0], self.num_features, *x.shape[-2:])
         return [cell.begin(x) for cell in self._cells()], zeros, zeros
@@ -240,13 +257,13 @@ class RecurrentStack(nn.Module):
         return now, m, z
 
     def forward(self, sequence: Tensor) -> Tensor:
-        states, m, z = self.begin(sequence[:, 0])
+        states, m, z = self.initial_state(sequence[:, 0])
         for x in sequence.unbind(1):
-            if self.checkpointing and torch.is_grad_enabled():
+            if self.grad_checkpointing and torch.is_grad_enabled():
                 states, m, z = checkpoint(self.step, x, states, m, z, use_reentrant=False)
             else:
                 states, m, z = self.step(x, states, m, z)
         return states[-1][0]
 
-    def _cells(self) -> list[Cell]:
+    def _cells(self) -> list[RecurrentCell]:
         return list(self.cells)  # type: ignore[arg-type]

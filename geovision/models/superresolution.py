@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.models.maunet import WIDTHS, MAUNet
+from geovision.models.maunet import HIDDEN_CHANNELS, MAUNet
 
 __all__ = ["EDSR", "SRCNN", "SRDRN", "UNet"]
 
@@ -32,9 +32,14 @@ class UNet(MAUNet):
     """
 
     def __init__(
-        self, channels: int, *, factor: int = 1, widths: Sequence[int] = WIDTHS, dropout: float = 0.0
+        self,
+        in_channels: int,
+        *,
+        factor: int = 1,
+        widths: Sequence[int] = HIDDEN_CHANNELS,
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(channels, factor=factor, widths=widths, dropout=dropout, pooling="max",
+        super().__init__(in_channels, factor=factor, widths=widths, dropout=dropout, pooling="max",
                          upsampling="transposed")  # fmt: skip
 
 
@@ -51,13 +56,13 @@ class SRCNN(nn.Module):
         ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
     """
 
-    def __init__(self, channels: int, *, factor: int = 1, widths: tuple[int, int] = (64, 32)) -> None:
+    def __init__(self, in_channels: int, *, factor: int = 1, widths: tuple[int, int] = (64, 32)) -> None:
         super().__init__()
         self.factor = factor
         self.num_features = widths[1]
         # For one answer, 5 x 5 by channel and the head's 1 x 1 across are the published last convolution.
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 9, padding=4), nn.ReLU(),
+            nn.Conv2d(in_channels, widths[0], 9, padding=4), nn.ReLU(),
             nn.Conv2d(widths[0], widths[1], 1), nn.ReLU(),
             nn.Conv2d(widths[1], widths[1], 5, padding=2, groups=widths[1]),
         )  # fmt: skip
@@ -65,22 +70,24 @@ class SRCNN(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Features on a grid `factor` times as fine, or of (height, width) `size`."""
         wanted = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
-        return self.layers(_resized(x, wanted))
+        return self.layers(_resize(x, wanted))
 
 
-class _Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     """``x + scale Conv(act(Conv(x)))``, with batch normalisation or without."""
 
-    def __init__(self, width: int, *, scale: float, normalised: bool, activation: nn.Module) -> None:
+    def __init__(
+        self, hidden_channels: int, *, scale: float, batch_norm: bool, activation: nn.Module
+    ) -> None:
         super().__init__()
         self.scale = scale
 
         def norm() -> nn.Module:
-            return nn.BatchNorm2d(width) if normalised else nn.Identity()
+            return nn.BatchNorm2d(hidden_channels) if batch_norm else nn.Identity()
 
         self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), norm(), activation,
-            nn.Conv2d(width, width, 3, padding=1), norm(),
+            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1), norm(), activation,
+            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1), norm(),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,32 +98,32 @@ class _ResidualTrunk(nn.Module):
     """Convolution, residual blocks, convolution, a long skip, and the steps to a finer grid."""
 
     def __init__(
-        self, channels: int, factor: int, width: int, blocks: int, *, scale: float, normalised: bool,
-        activation: Literal["relu", "prelu"], shuffle: bool, finest: int,
+        self, in_channels: int, factor: int, width: int, blocks: int, *, scale: float, batch_norm: bool,
+        activation: Literal["relu", "prelu"], pixel_shuffle: bool, finest: int,
     ) -> None:  # fmt: skip
         super().__init__()
         if factor < 1 or blocks < 1:
             raise OptionError(f"factor={factor} and blocks={blocks}: expected 1 or more of each")
         self.factor = factor
-        self.units = int(math.log2(factor)) if factor & (factor - 1) == 0 else 0
+        self.num_upsamplings = int(math.log2(factor)) if factor & (factor - 1) == 0 else 0
 
         def act() -> nn.Module:
             return nn.PReLU() if activation == "prelu" else nn.ReLU()
 
         self.first = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1), act() if normalised else nn.Identity()
+            nn.Conv2d(in_channels, width, 3, padding=1), act() if batch_norm else nn.Identity()
         )
         self.blocks = nn.Sequential(
-            *(_Residual(width, scale=scale, normalised=normalised, activation=act()) for _ in range(blocks)),
-            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width) if normalised else nn.Identity(),
+            *(_ResidualBlock(width, scale=scale, batch_norm=batch_norm, activation=act()) for _ in range(blocks)),
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width) if batch_norm else nn.Identity(),
         )  # fmt: skip
         steps: list[nn.Module] = []
         now = width
-        for _ in range(self.units):
-            if shuffle:
+        for _ in range(self.num_upsamplings):
+            if pixel_shuffle:
                 steps.append(nn.Sequential(nn.Conv2d(now, 4 * finest, 3, padding=1), nn.PixelShuffle(2)))
             else:
-                steps.append(nn.Sequential(_Nearest(), nn.Conv2d(now, finest, 3, padding=1), act()))
+                steps.append(nn.Sequential(_NearestUpsample(), nn.Conv2d(now, finest, 3, padding=1), act()))
             now = finest
         self.refine = nn.Sequential(*steps)
         self.num_features = now
@@ -124,7 +131,7 @@ class _ResidualTrunk(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Features on a grid `factor` times as fine, or of (height, width) `size`."""
         height, width = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
-        x = _resized(x, (-(-height // 2**self.units), -(-width // 2**self.units)))
+        x = _resize(x, (-(-height // 2**self.num_upsamplings), -(-width // 2**self.num_upsamplings)))
         first = self.first(x)
         return self.refine(first + self.blocks(first))[..., :height, :width]
 
@@ -144,10 +151,10 @@ class EDSR(_ResidualTrunk):
     """
 
     def __init__(
-        self, channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, scale: float = 1.0
+        self, in_channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, scale: float = 1.0
     ) -> None:
-        super().__init__(channels, factor, width, blocks, scale=scale, normalised=False, activation="relu",
-                         shuffle=True, finest=width)  # fmt: skip
+        super().__init__(in_channels, factor, width, blocks, scale=scale, batch_norm=False, activation="relu",
+                         pixel_shuffle=True, finest=width)  # fmt: skip
 
 
 class SRDRN(_ResidualTrunk):
@@ -166,18 +173,18 @@ class SRDRN(_ResidualTrunk):
     """
 
     def __init__(
-        self, channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, finest: int = 256
+        self, in_channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, finest: int = 256
     ) -> None:
-        super().__init__(channels, factor, width, blocks, scale=1.0, normalised=True, activation="prelu",
-                         shuffle=False, finest=finest)  # fmt: skip
+        super().__init__(in_channels, factor, width, blocks, scale=1.0, batch_norm=True, activation="prelu",
+                         pixel_shuffle=False, finest=finest)  # fmt: skip
 
 
-class _Nearest(nn.Module):
+class _NearestUpsample(nn.Module):
     """Each cell as 2 x 2 cells."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.repeat_interleave(torch.repeat_interleave(x, 2, dim=-2), 2, dim=-1)
 
 
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)

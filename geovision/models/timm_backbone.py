@@ -14,22 +14,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from geovision.errors import OptionError, WeightsCorrupt, WeightsNotAvailable
-from geovision.spec import COLOURS, Context, InputSpec
+from geovision.errors import OptionError, WeightsCorruptError, WeightsNotAvailableError
+from geovision.spec import COLORS, InputSpec, SampleContext
 
 __all__ = [
-    "KNOWN_FILES",
-    "OPTIONS",
-    "BackboneFile",
+    "PRETRAINED_CONFIGS",
+    "TIMM_OPTIONS",
+    "PretrainedConfig",
     "TimmBackbone",
     "build",
-    "known_file",
     "load_backbone_weights",
+    "pretrained_config_for",
 ]
 
 
 @dataclass(frozen=True)
-class BackboneFile:
+class PretrainedConfig:
     """What a weights file does not say of itself: the input and padding it was trained with."""
 
     architecture: str
@@ -39,17 +39,17 @@ class BackboneFile:
     source: str = ""
 
 
-OPTIONS = frozenset({"act_layer", "drop_path_rate", "drop_rate", "global_pool", "img_size", "pad_type"})
+TIMM_OPTIONS = frozenset({"act_layer", "drop_path_rate", "drop_rate", "global_pool", "img_size", "pad_type"})
 """Keywords of timm's constructors that a registry entry or a stored configuration may set. Others
 can name files and addresses to load from, and a configuration may come from a stranger."""
 
 _TF_PADDING = {"pad_type": "same"}
 
-KNOWN_FILES: Mapping[str, BackboneFile] = {
-    "8e6df333e0de0b3b31d1831d364f461179c504e6806524eec0b562ba8f096bb5": BackboneFile(
+PRETRAINED_CONFIGS: Mapping[str, PretrainedConfig] = {
+    "8e6df333e0de0b3b31d1831d364f461179c504e6806524eec0b562ba8f096bb5": PretrainedConfig(
         "mobilenetv2_100", _TF_PADDING, source="ImageNet, Apache-2.0, de-quantised from int8"
     ),
-    "796697654014bcec587959f764ced2ded6bd08c16c3fee06fdadc26f5b206c70": BackboneFile(
+    "796697654014bcec587959f764ced2ded6bd08c16c3fee06fdadc26f5b206c70": PretrainedConfig(
         "mobilenetv2_035", _TF_PADDING, source="ImageNet, Apache-2.0, Keras weights"
     ),
 }
@@ -72,13 +72,13 @@ class TimmBackbone(nn.Module):
     """
 
     def __init__(
-        self, architecture: str, *, input_name: str = "image", channels: int = 3,
-        colours: Sequence[Sequence[str]] = (), size: tuple[int, int] | None = None,
+        self, architecture: str, *, input_name: str = "image", in_channels: int = 3,
+        colors: Sequence[Sequence[str]] = (), size: tuple[int, int] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.input_name = input_name
-        keywords: dict[str, Any] = {"in_chans": channels, "num_classes": 0} | dict(options or {})
+        keywords: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0} | dict(options or {})
         fixed = timm.get_pretrained_cfg_value(architecture, "fixed_input_size")
         if fixed and size:
             keywords["img_size"] = size
@@ -89,16 +89,16 @@ class TimmBackbone(nn.Module):
         self.architecture = architecture
         self.model: nn.Module = model
         config = model.pretrained_cfg
-        self.colours = tuple(colours) if all(colours) else ()
-        knows_photos = channels == 3 or bool(self.colours)
+        self.colors = tuple(colors) if all(colors) else ()
+        knows_photos = in_channels == 3 or bool(self.colors)
         self.mean: tuple[float, ...] = config.get("mean", ()) if knows_photos else ()
         self.std: tuple[float, ...] = config.get("std", ()) if knows_photos else ()
         # A convolutional network takes any size, so the task's stands; a transformer has its own.
         self.size = size or (tuple(config["input_size"][-2:]) if fixed else None)
         self.num_features: int = getattr(model, "head_hidden_size", None) or model.num_features
-        self.cut_off: frozenset[str] = frozenset()
+        self.removed_keys: frozenset[str] = frozenset()
 
-    def cut_after(self, stage: int) -> None:
+    def truncate_after(self, stage: int) -> None:
         """Drop everything behind a stage; it is remembered as `cut_off`, so that weights of the whole
         network still fit.
 
@@ -108,7 +108,7 @@ class TimmBackbone(nn.Module):
         model: Any = self.model
         whole = set(model.state_dict())
         model.prune_intermediate_layers([stage], prune_norm=True, prune_head=True)
-        self.cut_off = frozenset(whole - set(model.state_dict()))
+        self.removed_keys = frozenset(whole - set(model.state_dict()))
         self.num_features = model.feature_info[stage]["num_chs"]
 
     @property
@@ -143,30 +143,30 @@ class TimmBackbone(nn.Module):
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         return self.model(inputs[self.input_name])
 
 
 def build(
-    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> TimmBackbone:
     """The backbone that `arch` describes: ``backbone``, and any option of timm's constructor."""
-    options = {key: value for key, value in arch.items() if key not in ("backbone", "imagenet")}
-    unknown = sorted(set(options) - OPTIONS)
+    options = {key: value for key, value in model_args.items() if key not in ("backbone", "imagenet")}
+    unknown = sorted(set(options) - TIMM_OPTIONS)
     if unknown:
-        raise OptionError(f"a timm backbone takes no option {unknown}; known: {sorted(OPTIONS)}")
-    if not timm.is_model(arch["backbone"]):
+        raise OptionError(f"a timm backbone takes no option {unknown}; known: {sorted(TIMM_OPTIONS)}")
+    if not timm.is_model(model_args["backbone"]):
         # timm would take "hf-hub:…" and "local-dir:…" for the address of a network to fetch.
-        raise OptionError(f"timm registers no network called {arch['backbone']!r}")
+        raise OptionError(f"timm registers no network called {model_args['backbone']!r}")
     first = inputs[0]
     return TimmBackbone(
-        arch["backbone"], input_name=first.name, channels=len(first.channels),
-        colours=[channel.colours for channel in first.channels], size=size, options=options,
+        model_args["backbone"], input_name=first.name, in_channels=len(first.channels),
+        colors=[channel.colours for channel in first.channels], size=size, options=options,
     )  # fmt: skip
 
 
-def load_backbone_weights(backbone: TimmBackbone, arch: Mapping[str, Any], weights: str | Path) -> None:
+def load_backbone_weights(backbone: TimmBackbone, model_args: Mapping[str, Any], weights: str | Path) -> None:
     """Fill a backbone with weights trained elsewhere, its classifier left out.
 
     Args:
@@ -179,30 +179,30 @@ def load_backbone_weights(backbone: TimmBackbone, arch: Mapping[str, Any], weigh
     """
     path = Path(weights)
     if path.suffix == ".safetensors" or path.exists():
-        _load_file(backbone, arch["backbone"], path)
+        _load_file(backbone, model_args["backbone"], path)
     else:
-        _load_tag(backbone, arch, str(weights))
+        _load_tag(backbone, model_args, str(weights))
 
 
-def known_file(path: Path) -> BackboneFile | None:
+def pretrained_config_for(path: Path) -> PretrainedConfig | None:
     """What is known about a file by its digest."""
     if not path.is_file():
         return None
     with path.open("rb") as stream:
-        return KNOWN_FILES.get(hashlib.file_digest(stream, "sha256").hexdigest())
+        return PRETRAINED_CONFIGS.get(hashlib.file_digest(stream, "sha256").hexdigest())
 
 
 def _load_file(backbone: TimmBackbone, architecture: str, path: Path) -> None:
     if not path.is_file():
-        raise WeightsNotAvailable(f"{path}: no such weights file")
-    known = known_file(path)
+        raise WeightsNotAvailableError(f"{path}: no such weights file")
+    known = pretrained_config_for(path)
     if known and known.architecture != architecture:
-        raise WeightsCorrupt(f"{path} holds weights of {known.architecture}, not of {architecture}")
+        raise WeightsCorruptError(f"{path} holds weights of {known.architecture}, not of {architecture}")
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsCorrupt(f"{path} is not a readable safetensors file: {error}") from error
-    _fill(backbone, state, str(path))
+        raise WeightsCorruptError(f"{path} is not a readable safetensors file: {error}") from error
+    _load_state(backbone, state, str(path))
 
 
 def _load_tag(backbone: TimmBackbone, arch: Mapping[str, Any], tag: str) -> None:
@@ -212,34 +212,34 @@ def _load_tag(backbone: TimmBackbone, arch: Mapping[str, Any], tag: str) -> None
     full = f"{name}.{tag}" if tag else name
     if tag and full not in timm.list_pretrained(f"{name}.*"):
         known = ", ".join(each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*"))
-        raise WeightsNotAvailable(f"timm has no weights {tag!r} for {name}; its tags: {known or 'none'}")
+        raise WeightsNotAvailableError(f"timm has no weights {tag!r} for {name}; its tags: {known or 'none'}")
     try:
         donor = timm.create_model(full, pretrained=True, num_classes=0)
     except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsNotAvailable(
+        raise WeightsNotAvailableError(
             f"the weights {full!r} could not be fetched ({type(error).__name__}: {error}); without "
             "network, pass the path of a .safetensors file as backbone_weights="
         ) from error
-    _fill(backbone, donor.state_dict(), full)
+    _load_state(backbone, donor.state_dict(), full)
 
 
-def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None:
+def _load_state(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None:
     own = backbone.model.state_dict()
-    state = _by_colour(backbone, state)
+    state = _convert_input_kernels(backbone, state)
     # The classifier of another label set, and head parameters that num_classes=0 removes.
     heads = ("classifier", "head", "fc", "last_linear")
-    expected = own.keys() | backbone.cut_off
+    expected = own.keys() | backbone.removed_keys
     extra = [key for key in state if key not in expected and key.split(".")[0] not in heads]
     if extra:
-        raise WeightsCorrupt(
+        raise WeightsCorruptError(
             f"{origin} has parameters that {backbone.architecture} lacks, such as {extra[0]!r}"
         )
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
-        raise WeightsCorrupt(f"{origin} lacks {len(missing)} parameters, such as {missing[0]!r}")
+        raise WeightsCorruptError(f"{origin} lacks {len(missing)} parameters, such as {missing[0]!r}")
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if wrong:
-        raise WeightsCorrupt(
+        raise WeightsCorruptError(
             f"{origin}: {wrong[0]!r} has shape {tuple(state[wrong[0]].shape)}, the network has "
             f"{tuple(own[wrong[0]].shape)}"
         )
@@ -247,21 +247,21 @@ def _fill(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -> None
         backbone.model.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
 
 
-def _by_colour(backbone: TimmBackbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _convert_input_kernels(backbone: TimmBackbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Kernels over red, green and blue as kernels over the channels that stand for them.
 
     A channel that stands for two colours is given the sum of their kernels, so that the network
     answers as if it were given the channel twice.
     """
-    if not backbone.colours:
+    if not backbone.colors:
         return state
     config: Any = backbone.model.pretrained_cfg
     first = config.get("first_conv", ())
     found = dict(state)
     for layer in (first,) if isinstance(first, str) else first:
         kernel = state.get(f"{layer}.weight")
-        if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == len(COLOURS):
-            of = dict(zip(COLOURS, kernel.unbind(1), strict=True))
-            summed = [torch.stack([of[c] for c in own]).sum(0) for own in backbone.colours]
+        if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == len(COLORS):
+            of = dict(zip(COLORS, kernel.unbind(1), strict=True))
+            summed = [torch.stack([of[c] for c in own]).sum(0) for own in backbone.colors]
             found[f"{layer}.weight"] = torch.stack(summed, 1)
     return found

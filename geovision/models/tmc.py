@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from geovision.errors import OptionError
 from geovision.models.st_lstm import States, STLSTMCell
 
-__all__ = ["Attention", "SelfAttention", "TMCForgetGates", "TMCSTLSTMCell", "TwoMemories"]
+__all__ = ["Attention", "SelfAttention", "TMCForgetGates", "TMCSTLSTMCell", "TwoMemoryCells"]
 
 Attention = Literal["sdp", "opa"]
 
@@ -52,21 +52,27 @@ class SelfAttention(nn.Module):
         ``(batch, d, d)`` -> ``(batch, heads, d, d)``.
     """
 
-    def __init__(self, width: int, heads: int, kind: Attention) -> None:
+    def __init__(self, hidden_channels: int, num_heads: int, kind: Attention) -> None:
         super().__init__()
         if kind not in ("sdp", "opa"):
             raise OptionError(f"attention={kind!r} is not known; choose sdp or opa")
-        self.heads, self.kind = heads, kind
-        self.norm = nn.LayerNorm(width)
-        self.keys_and_values = nn.Linear(width, 2 * (width * heads if kind == "sdp" else width))
+        self.num_heads, self.kind = num_heads, kind
+        self.norm = nn.LayerNorm(hidden_channels)
+        self.keys_and_values = nn.Linear(
+            hidden_channels, 2 * (hidden_channels * num_heads if kind == "sdp" else hidden_channels)
+        )
         # Dot products ask with every row; outer products with one mixture of the rows for each head.
-        self.queries = nn.Linear(width, width * heads) if kind == "sdp" else nn.Linear(width, heads)
+        self.queries = (
+            nn.Linear(hidden_channels, hidden_channels * num_heads)
+            if kind == "sdp"
+            else nn.Linear(hidden_channels, num_heads)
+        )
 
     def forward(self, matrix: Tensor) -> Tensor:
         rows = self.norm(matrix)
         if self.kind == "sdp":
             q, k, v = (
-                each.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
                 for each in (self.queries(rows), *self.keys_and_values(rows).chunk(2, dim=-1))
             )
             return nn.functional.scaled_dot_product_attention(q, k, v)
@@ -75,7 +81,7 @@ class SelfAttention(nn.Module):
         return torch.einsum("bnid,bie->bnde", (q[:, :, None] * k[:, None]).tanh(), v) / matrix.shape[-1]
 
 
-class TwoMemories(nn.Module):
+class TwoMemoryCells(nn.Module):
     """The item memory Mi and the relational memory Mr, written to once a time.
 
     Args:
@@ -136,17 +142,21 @@ class TMCForgetGates(nn.Module):
     """
 
     def __init__(
-        self, channels: int, width: int, *, heads: int = 4, attention: Attention = "sdp",
+        self, in_channels: int, hidden_channels: int, *, num_heads: int = 4, attention: Attention = "sdp",
         retention: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.memories = TwoMemories(
-            channels + width, width, heads=heads, attention=attention, retention=retention
+        self.memories = TwoMemoryCells(
+            in_channels + hidden_channels,
+            hidden_channels,
+            heads=num_heads,
+            attention=attention,
+            retention=retention,
         )
-        self.wi = nn.Linear(width, width, bias=False)
-        self.wr = nn.Linear(heads * width, width, bias=False)
+        self.wi = nn.Linear(hidden_channels, hidden_channels, bias=False)
+        self.wr = nn.Linear(num_heads * hidden_channels, hidden_channels, bias=False)
 
-    def begin(self, x: Tensor) -> States:
+    def initial_state(self, x: Tensor) -> States:
         return self.memories.begin(x)
 
     def forward(
@@ -154,12 +164,12 @@ class TMCForgetGates(nn.Module):
     ) -> tuple[Tensor, Tensor, States]:
         mi, mr = self.memories(torch.cat([x, h], dim=1), *memories)
         # Wi (Mi C) = (Wi Mi) C: one d x d matrix a sample, whatever the size of the map.
-        f = _at_every_place(self.wi.weight @ mi, c)
-        f_ = _at_every_place(self.wr.weight @ mr.flatten(1, 2), m)
+        f = _matmul_per_pixel(self.wi.weight @ mi, c)
+        f_ = _matmul_per_pixel(self.wr.weight @ mr.flatten(1, 2), m)
         return (f + 1).sigmoid(), (f_ + 1).sigmoid(), (mi, mr)
 
 
-def _at_every_place(matrix: Tensor, maps: Tensor) -> Tensor:
+def _matmul_per_pixel(matrix: Tensor, maps: Tensor) -> Tensor:
     """A matrix ``(batch, d, d)`` times the channels of every cell ``(batch, d, y, x)``."""
     return (matrix @ maps.flatten(2)).view_as(maps)
 
@@ -173,8 +183,10 @@ class TMCSTLSTMCell(STLSTMCell):
     """
 
     def __init__(
-        self, channels: int, width: int, kernel: int, *, heads: int = 4, attention: Attention = "sdp",
+        self, in_channels: int, hidden_channels: int, kernel_size: int, *, num_heads: int = 4, attention: Attention = "sdp",
         retention: float = 1.0,
     ) -> None:  # fmt: skip
-        forget = TMCForgetGates(channels, width, heads=heads, attention=attention, retention=retention)
-        super().__init__(channels, width, kernel, forget=forget)
+        forget = TMCForgetGates(
+            in_channels, hidden_channels, num_heads=num_heads, attention=attention, retention=retention
+        )
+        super().__init__(in_channels, hidden_channels, kernel_size, forget=forget)

@@ -37,22 +37,26 @@ __all__ = ["UCM", "UCMVariant", "UCUNet"]
 UCMVariant = Literal["strided", "valid"]
 
 
-def _convolution(channels: int, filters: int, *, stride: int = 1, padding: int = 1) -> nn.Sequential:
+def _convolution(in_channels: int, out_channels: int, *, stride: int = 1, padding: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, filters, 3, stride=stride, padding=padding), nn.BatchNorm2d(filters), nn.ReLU()
-    )
-
-
-def _transposed(channels: int, filters: int, *, stride: int = 2, padding: int = 1) -> nn.Sequential:
-    # A stride of 2 leaves open which of two sizes the map had; it was the even one.
-    return nn.Sequential(
-        nn.ConvTranspose2d(channels, filters, 3, stride=stride, padding=padding, output_padding=stride - 1),
-        nn.BatchNorm2d(filters),
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=padding),
+        nn.BatchNorm2d(out_channels),
         nn.ReLU(),
     )
 
 
-def _stage(channels: int, filters: int) -> nn.Sequential:
+def _transposed(in_channels: int, out_channels: int, *, stride: int = 2, padding: int = 1) -> nn.Sequential:
+    # A stride of 2 leaves open which of two sizes the map had; it was the even one.
+    return nn.Sequential(
+        nn.ConvTranspose2d(
+            in_channels, out_channels, 3, stride=stride, padding=padding, output_padding=stride - 1
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+def _conv_block(channels: int, filters: int) -> nn.Sequential:
     return nn.Sequential(_convolution(channels, filters), _convolution(filters, filters))
 
 
@@ -69,17 +73,19 @@ class UCM(nn.Module):
         than 2L.
     """
 
-    def __init__(self, width: int, steps: int, reading: UCMVariant = "strided") -> None:
+    def __init__(self, hidden_channels: int, depth: int, variant: UCMVariant = "strided") -> None:
         super().__init__()
-        if reading not in ("strided", "valid"):
-            raise OptionError(f"ucm={reading!r} is not known; choose strided or valid")
-        stride, padding = (2, 1) if reading == "strided" else (1, 0)
+        if variant not in ("strided", "valid"):
+            raise OptionError(f"ucm={variant!r} is not known; choose strided or valid")
+        stride, padding = (2, 1) if variant == "strided" else (1, 0)
         self.down = nn.ModuleList(
-            _convolution(width, width, stride=stride, padding=padding) for _ in range(steps)
+            _convolution(hidden_channels, hidden_channels, stride=stride, padding=padding)
+            for _ in range(depth)
         )
-        self.bottom = _convolution(width, width)
+        self.bottom = _convolution(hidden_channels, hidden_channels)
         self.up = nn.ModuleList(
-            _transposed(width, width, stride=stride, padding=padding) for _ in range(steps)
+            _transposed(hidden_channels, hidden_channels, stride=stride, padding=padding)
+            for _ in range(depth)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,18 +117,20 @@ class UCUNet(nn.Module):
 
     divisor = 8
 
-    def __init__(self, channels: int, width: int = 32, *, ucm: UCMVariant = "strided") -> None:
+    def __init__(
+        self, in_channels: int, hidden_channels: int = 32, *, ucm_variant: UCMVariant = "strided"
+    ) -> None:
         super().__init__()
-        widths = [width * 2**level for level in range(4)]
-        self.num_features = width
-        self.encoder = nn.ModuleList(_stage(a, b) for a, b in pairwise([channels, *widths]))
+        widths = [hidden_channels * 2**level for level in range(4)]
+        self.num_features = hidden_channels
+        self.encoder = nn.ModuleList(_conv_block(a, b) for a, b in pairwise([in_channels, *widths]))
         # A pool of its own after each stage: DeepLIFT takes no module twice.
         self.pool = nn.ModuleList(nn.MaxPool2d(2) for _ in widths[1:])
         self.connect = nn.ModuleList(
-            UCM(width, steps, ucm) for width, steps in zip(widths, (3, 2, 1), strict=False)
+            UCM(width, steps, ucm_variant) for width, steps in zip(widths, (3, 2, 1), strict=False)
         )
         self.up = nn.ModuleList(_transposed(b, a) for a, b in pairwise(widths))
-        self.decoder = nn.ModuleList(_stage(2 * a, a) for a in widths[:-1])
+        self.decoder = nn.ModuleList(_conv_block(2 * a, a) for a in widths[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []

@@ -27,14 +27,14 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
-from geovision.spec import Context, InputSpec
+from geovision.spec import InputSpec, SampleContext
 
-__all__ = ["FILTERS", "LAST", "SeparableConv2d", "XceptionBlock", "XceptionSmall", "build"]
+__all__ = ["HIDDEN_CHANNELS", "LAST_CHANNELS", "SeparableConv2d", "XceptionBlock", "XceptionSmall", "build"]
 
-FILTERS = (8, 16, 32, 64, 128, 256, 512)
+HIDDEN_CHANNELS = (8, 16, 32, 64, 128, 256, 512)
 """Of the residual blocks, as published; the first is also that of the first convolution."""
 
-LAST = 1024
+LAST_CHANNELS = 1024
 """Filters of the last convolution, as published."""
 
 
@@ -51,10 +51,10 @@ class SeparableConv2d(nn.Module):
         ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
     """
 
-    def __init__(self, channels: int, filters: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-        self.pointwise = nn.Conv2d(channels, filters, 1)
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))
@@ -67,15 +67,15 @@ class XceptionBlock(nn.Module):
         ``(batch, channels, y, x)`` -> ``(batch, filters, ceil(y / 2), ceil(x / 2))``.
     """
 
-    def __init__(self, channels: int, filters: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.separable_conv2d_1 = SeparableConv2d(channels, filters)
-        self.batch_normalization_1 = _batch_normalization(filters)
+        self.separable_conv2d_1 = SeparableConv2d(in_channels, out_channels)
+        self.batch_normalization_1 = _batch_normalization(out_channels)
         self.activation_1 = nn.ReLU()
-        self.separable_conv2d_2 = SeparableConv2d(filters, filters)
-        self.batch_normalization_2 = _batch_normalization(filters)
+        self.separable_conv2d_2 = SeparableConv2d(out_channels, out_channels)
+        self.batch_normalization_2 = _batch_normalization(out_channels)
         self.activation_2 = nn.ReLU()
-        self.residual = nn.Conv2d(channels, filters, 1)
+        self.residual = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation_1(self.batch_normalization_1(self.separable_conv2d_1(x)))
@@ -122,7 +122,12 @@ class XceptionSmall(nn.Module):
     channels: Tensor
 
     def __init__(
-        self, input_name: str, channels: Sequence[int], *, filters: Sequence[int] = FILTERS, last: int = LAST
+        self,
+        input_name: str,
+        channels: Sequence[int],
+        *,
+        filters: Sequence[int] = HIDDEN_CHANNELS,
+        last: int = LAST_CHANNELS,
     ) -> None:
         super().__init__()
         self.input_name = input_name
@@ -139,11 +144,11 @@ class XceptionSmall(nn.Module):
         self.activation_last = nn.ReLU()
         self.num_features: int = last
         self.explained_layer = f"blocks.{len(filters) - 1}.activation_2"
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:  # fmt: skip
         image = inputs[self.input_name].index_select(1, self.channels)
         x = self.activation(self.batch_normalization(self.conv2d(image)))
@@ -152,7 +157,7 @@ class XceptionSmall(nn.Module):
         return x.mean((2, 3))
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         # Of a depthwise kernel too: Keras and torch count other axes for what comes in and what goes
         # out, and come to the same sum.
@@ -162,7 +167,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def build(
-    arch: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
+    model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> XceptionSmall:
     """The network that `arch` describes: ``channels`` (names of the input's channels in the order of
     the first convolution), ``filters`` and ``last``.
@@ -170,18 +175,18 @@ def build(
     Raises:
         OptionError: Another option, an input that is no picture, or a channel that it lacks.
     """
-    unknown = sorted(set(arch) - {"channels", "filters", "last"})
+    unknown = sorted(set(model_args) - {"channels", "filters", "last"})
     if unknown:
         raise OptionError(f"the small Xception takes no option {unknown}; known: channels, filters, last")
     first = inputs[0]
     if first.layout != "channel y x":
         raise OptionError(f"the small Xception reads (channel y x), not ({first.layout})")
     known = [channel.name for channel in first.channels]
-    wanted = list(arch.get("channels", known))
+    wanted = list(model_args.get("channels", known))
     lacking = [name for name in wanted if name not in known]
     if lacking:
         raise OptionError(f"input {first.name!r} has no channel {lacking[0]!r}; it has {', '.join(known)}")
     return XceptionSmall(
         first.name, [known.index(name) for name in wanted],
-        filters=tuple(arch.get("filters", FILTERS)), last=arch.get("last", LAST),
+        filters=tuple(model_args.get("filters", HIDDEN_CHANNELS)), last=model_args.get("last", LAST_CHANNELS),
     )  # fmt: skip

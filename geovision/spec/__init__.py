@@ -5,7 +5,15 @@ A task, a model, a recipe or a result is described here and built elsewhere. Bui
 documenting the registry never imports a network.
 """
 
-from geovision.spec.inputs import COLOURS, Channel, InputSpec, PictureFile, Quantile, Text, UnitHint
+from geovision.spec.inputs import (
+    COLORS,
+    Channel,
+    ImageFileSpec,
+    InputSpec,
+    LocalizedText,
+    QuantileRange,
+    UnitHint,
+)
 from geovision.spec.recipes import (
     AS_PUBLISHED,
     OUR_CHOICE,
@@ -18,21 +26,21 @@ from geovision.spec.recipes import (
 )
 from geovision.spec.targets import (
     ClassCard,
-    ClassMerging,
+    ClassMapping,
     ClassTarget,
-    Context,
     Fact,
     FieldTarget,
     Grid,
-    Grids,
+    GridPair,
     MaskTarget,
+    SampleContext,
     Target,
 )
-from geovision.spec.tasks import Capability, Demo, ModelSpec, Reference, Task, WeightSpec, resolve
+from geovision.spec.tasks import Capability, DemoConfig, ModelSpec, Reference, Task, WeightSpec, resolve
 
 __all__ = [
     "AS_PUBLISHED",
-    "COLOURS",
+    "COLORS",
     "OUR_CHOICE",
     "OUR_MEASUREMENT",
     "OUR_RECONSTRUCTION",
@@ -40,26 +48,26 @@ __all__ = [
     "Capability",
     "Channel",
     "ClassCard",
-    "ClassMerging",
+    "ClassMapping",
     "ClassTarget",
-    "Context",
-    "Demo",
+    "DemoConfig",
     "EvidenceLevel",
     "Fact",
     "FieldTarget",
     "Grid",
-    "Grids",
+    "GridPair",
+    "ImageFileSpec",
     "InputSpec",
+    "LocalizedText",
     "MaskTarget",
     "ModelSpec",
-    "PictureFile",
-    "Quantile",
+    "QuantileRange",
     "Recipe",
     "Reference",
+    "SampleContext",
     "Stage",
     "Target",
     "Task",
-    "Text",
     "UnitHint",
     "WeightSpec",
     "resolve",

@@ -10,14 +10,14 @@ from typing import Literal
 
 from geovision.errors import OptionError
 
-__all__ = ["COLOURS", "Channel", "InputSpec", "PictureFile", "Quantile", "Text", "UnitHint"]
+__all__ = ["COLORS", "Channel", "ImageFileSpec", "InputSpec", "LocalizedText", "QuantileRange", "UnitHint"]
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 """Channels of a photo, in the order in which networks of photos take them."""
 
 
 @dataclass(frozen=True)
-class Text:
+class LocalizedText:
     """A sentence in the two languages that the cards speak."""
 
     en: str
@@ -34,7 +34,7 @@ class UnitHint:
 
 
 @dataclass(frozen=True)
-class Quantile:
+class QuantileRange:
     """Over a whole file, the `q`-th quantile lies in [`low`, `high`]. Single values cannot show a
     wrong unit whose values lie inside the hard range; a quantile can."""
 
@@ -64,7 +64,7 @@ class Channel:
     name: str
     unit: str
     valid_range: tuple[float, float]
-    expected_quantiles: tuple[Quantile, ...] = ()
+    expected_quantiles: tuple[QuantileRange, ...] = ()
     mean: float = 0.0
     std: float = 1.0
     unit_hints: tuple[UnitHint, ...] = ()
@@ -74,21 +74,21 @@ class Channel:
 
     def __post_init__(self) -> None:
         low, high = self.valid_range
-        if unknown := sorted(set(self.colours) - set(COLOURS)):
-            raise ValueError(f"channel {self.name!r}: {unknown[0]!r} is none of {', '.join(COLOURS)}")
+        if unknown := sorted(set(self.colours) - set(COLORS)):
+            raise ValueError(f"channel {self.name!r}: {unknown[0]!r} is none of {', '.join(COLORS)}")
         if not low < high:
             raise ValueError(f"channel {self.name!r}: empty range {self.valid_range}")
         if not self.std > 0:
             raise ValueError(f"channel {self.name!r}: std must be positive, not {self.std}")
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def rgb_bands(self) -> tuple[str, ...]:
         """The colours of a picture file that hold this channel, all of them the same values."""
-        return self.colours or tuple(colour for colour in COLOURS if colour == self.name)
+        return self.colours or tuple(colour for colour in COLORS if colour == self.name)
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFileSpec:
     """What an input is as a picture file, each channel in its `Channel.bands`.
 
     Args:
@@ -101,10 +101,10 @@ class PictureFile:
             has 8 bits a colour, is averaged and cut, never resampled, and 0 in all channels is no data.
     """
 
-    name: Text
-    shows: Text
+    name: LocalizedText
+    shows: LocalizedText
     camera: bool = False
-    hint: Text | None = None
+    hint: LocalizedText | None = None
     pixel_size: float | None = None
 
 
@@ -138,10 +138,10 @@ class InputSpec:
     integers: Literal["fraction", "refuse"] = "refuse"
     optional: bool = False
     pixel_size: float | None = None
-    picture: PictureFile | None = None
+    picture: ImageFileSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.picture and not all(channel.bands for channel in self.channels):
+        if self.picture and not all(channel.rgb_bands for channel in self.channels):
             raise ValueError(f"input {self.name!r}: of a picture file each channel needs its colours")
 
     @property
@@ -193,12 +193,14 @@ class InputSpec:
         channels stand for colours, those of red, green and blue, averaged over a channel's own."""
         channels = tuple(
             dataclasses.replace(channel, mean=m, std=s)
-            for channel, m, s in zip(self.channels, self._each(mean), self._each(std), strict=True)
+            for channel, m, s in zip(
+                self.channels, self._per_channel(mean), self._per_channel(std), strict=True
+            )
         )
         return dataclasses.replace(self, channels=channels)
 
-    def _each(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
-        if len(numbers) != len(COLOURS) or not all(channel.colours for channel in self.channels):
+    def _per_channel(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
+        if len(numbers) != len(COLORS) or not all(channel.colours for channel in self.channels):
             return numbers
-        by_colour = dict(zip(COLOURS, numbers, strict=True))
+        by_colour = dict(zip(COLORS, numbers, strict=True))
         return tuple(statistics.fmean(by_colour[c] for c in channel.colours) for channel in self.channels)

@@ -113,7 +113,7 @@ class Stage:
     layer_decay: float = 1.0
     max_grad_norm: float = 0.0
 
-    def in_epochs(self, epochs: int) -> Stage:
+    def with_epochs(self, epochs: int) -> Stage:
         """The same stage, longer or shorter."""
         warmup = self.warmup * min(1.0, epochs / self.epochs)
         return dataclasses.replace(self, epochs=epochs, warmup=warmup)
@@ -176,5 +176,5 @@ class Recipe:
         ends = [round(spare * sum(s.epochs for s in stages[: n + 1]) / whole) for n in range(len(stages))]
         shares = [end - begin + 1 for begin, end in zip([0, *ends], ends, strict=False)]
         return dataclasses.replace(
-            self, stages=tuple(stage.in_epochs(n) for stage, n in zip(stages, shares, strict=True))
+            self, stages=tuple(stage.with_epochs(n) for stage, n in zip(stages, shares, strict=True))
         )

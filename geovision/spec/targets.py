@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geovision.spec.inputs import Channel, Text
+from geovision.spec.inputs import Channel, LocalizedText
 
 __all__ = [
     "ClassCard",
-    "ClassMerging",
+    "ClassMapping",
     "ClassTarget",
-    "Context",
     "Fact",
     "FieldTarget",
     "Grid",
-    "Grids",
+    "GridPair",
     "MaskTarget",
+    "SampleContext",
     "Target",
 ]
 
@@ -26,8 +26,8 @@ __all__ = [
 class Fact:
     """One line of a card."""
 
-    heading: Text
-    text: Text
+    heading: LocalizedText
+    text: LocalizedText
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class ClassCard:
     """
 
     code: str
-    name: Text
+    name: LocalizedText
     level: str = ""
     facts: tuple[Fact, ...] = ()
-    caution: Text | None = None
+    caution: LocalizedText | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ClassTarget:
     cards: tuple[ClassCard, ...] = ()
     order_source: str = ""
     outlier_flag: str = "outlier"
-    told_by_colour: tuple[str, ...] = ()
+    color_dependent: tuple[str, ...] = ()
     positive: str = ""
     kind: Literal["class"] = "class"
 
@@ -86,7 +86,7 @@ class ClassTarget:
 
 
 @dataclass(frozen=True)
-class ClassMerging:
+class ClassMapping:
     """How the classes of a data set are made of those of a model that was trained on finer ones.
 
     A model class in none of `merged` has no counterpart in the data set: its probability is dropped
@@ -140,7 +140,7 @@ class FieldTarget:
     """
 
     channel: Channel
-    levels: tuple[float, ...] = ()
+    contour_levels: tuple[float, ...] = ()
     kind: Literal["field"] = "field"
 
     @property
@@ -165,7 +165,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Grids:
+class GridPair:
     """The grid that a model takes and the one that it answers on."""
 
     given: Grid
@@ -173,7 +173,7 @@ class Grids:
 
 
 @dataclass(frozen=True)
-class Context:
+class SampleContext:
     """Where and when a sample was taken, for the models that need it.
 
     `lat`, `lon` in degrees north and east (arrays of the grid), `time` in UTC

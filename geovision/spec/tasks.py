@@ -12,7 +12,7 @@ from geovision.spec.inputs import Channel, InputSpec
 from geovision.spec.recipes import OUR_CHOICE, EvidenceLevel, Recipe
 from geovision.spec.targets import Target
 
-__all__ = ["Capability", "Demo", "ModelSpec", "Reference", "Task", "WeightSpec", "resolve"]
+__all__ = ["Capability", "DemoConfig", "ModelSpec", "Reference", "Task", "WeightSpec", "resolve"]
 
 Capability = Literal[
     "exportable", "differentiable", "any_size", "grid_bound", "whole_period", "unpaired", "first_channel"
@@ -51,9 +51,9 @@ class WeightSpec:
 
     tag: str
     location: str
-    licence: str
+    license: str
     trained_on: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class ModelSpec:
     head: str = ""
     head_args: Mapping[str, Any] = field(default_factory=dict)
     capabilities: frozenset[Capability] = frozenset({"exportable", "differentiable"})
-    unexportable: str = ""
+    not_exportable_reason: str = ""
     drop_rate: float = 0.0
     recipe: Recipe | None = None
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     weights: tuple[WeightSpec, ...] = ()
-    tiny: Mapping[str, Any] = field(default_factory=dict)
+    tiny_args: Mapping[str, Any] = field(default_factory=dict)
     num_parameters: int | None = None
     evidence: EvidenceLevel = OUR_CHOICE
     note: str = ""
@@ -105,18 +105,18 @@ class ModelSpec:
             ExportError: It is not.
         """
         if "exportable" not in self.capabilities:
-            raise ExportError(f"{self.name} cannot be exported: {self.unexportable}")
+            raise ExportError(f"{self.name} cannot be exported: {self.not_exportable_reason}")
 
     @property
     def architecture(self) -> str:
         return self.name.removeprefix(f"{self.task}-")
 
-    def weight(self, tag: str) -> WeightSpec | None:
+    def find_weights(self, tag: str) -> WeightSpec | None:
         return next((weight for weight in self.weights if weight.tag == tag), None)
 
 
 @dataclass(frozen=True)
-class Demo:
+class DemoConfig:
     """What `geovision demo` does for a task: seeded data, a small model, a short training.
 
     Args:
@@ -168,7 +168,7 @@ class Task:
     loss: str
     metrics: tuple[str, ...]
     recipe: Recipe
-    demo: Demo
+    demo: DemoConfig
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     heads: Mapping[str, str] = field(default_factory=dict)
     scalars: tuple[Channel, ...] = ()
@@ -185,7 +185,7 @@ class Task:
         """Name of the main data set: the first."""
         return next(iter(self.datasets))
 
-    def recipes_of(self, model: ModelSpec) -> dict[str, Recipe]:
+    def available_recipes(self, model: ModelSpec) -> dict[str, Recipe]:
         """The recipes that a model of this task may be trained by: its own, called ``"default"``, and the
         others by name."""
         return {"default": model.recipe or self.recipe, **self.recipes, **model.recipes}

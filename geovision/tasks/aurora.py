@@ -17,58 +17,58 @@ from geovision.spec import (
     Channel,
     ClassCard,
     ClassTarget,
-    Demo,
+    DemoConfig,
     Fact,
+    ImageFileSpec,
     InputSpec,
+    LocalizedText,
     ModelSpec,
-    PictureFile,
     Recipe,
     Reference,
     Stage,
     Task,
-    Text,
     UnitHint,
 )
 
-_COUNTS = (
+_UNIT_HINTS = (
     UnitHint(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
     UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, stretched as declared by whoever knows "
                          "the camera"),
 )  # fmt: skip
 
 
-def _colour(name: str, mean: float, std: float) -> Channel:
+def _color_channel(name: str, mean: float, std: float) -> Channel:
     # The statistics are ImageNet's; a backbone that was trained with others brings its own.
-    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_COUNTS)
+    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_UNIT_HINTS)
 
 
 FRAME = InputSpec(
     "image",
-    (_colour("red", 0.485, 0.229), _colour("green", 0.456, 0.224), _colour("blue", 0.406, 0.225)),
+    (_color_channel("red", 0.485, 0.229), _color_channel("green", 0.456, 0.224), _color_channel("blue", 0.406, 0.225)),
     # Inferred, not documented: programs of others that read the set work at this size.
     size=(128, 128),
     # The sky is a circle in the middle; what is cut off beside it is black.
     resize="crop",
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
-    picture=PictureFile(
-        Text("picture", "图片"), shows=Text("the night sky of an all-sky camera", "全天相机的夜空图像"),
+    picture=ImageFileSpec(
+        LocalizedText("picture", "图片"), shows=LocalizedText("the night sky of an all-sky camera", "全天相机的夜空图像"),
         camera=True,
     ),
 )
 
-CAUTION = Text(
+CAVEAT = LocalizedText(
     "One frame shows no motion, and the forms have no agreed criteria.",
     "单帧图像不显示运动，各形态尚无公认判据。",
 )
 
-_FORM, _HEIGHT, _LIGHT = Text("form", "形态"), Text("height", "高度"), Text("light", "发光")
-_ORIGIN, _TIME, _DISTANCE = Text("origin", "成因"), Text("time", "时段"), Text("distance", "距离")
+_FORM, _HEIGHT, _LIGHT = LocalizedText("form", "形态"), LocalizedText("height", "高度"), LocalizedText("light", "发光")
+_ORIGIN, _TIME, _DISTANCE = LocalizedText("origin", "成因"), LocalizedText("time", "时段"), LocalizedText("distance", "距离")
 
 
-def _form(code: str, name: tuple[str, str], *facts: tuple[Text, str, str]) -> ClassCard:
-    lines = tuple(Fact(heading, Text(en, zh)) for heading, en, zh in facts)
-    return ClassCard(code, Text(*name), facts=lines, caution=CAUTION)
+def _form(code: str, name: tuple[str, str], *facts: tuple[LocalizedText, str, str]) -> ClassCard:
+    lines = tuple(Fact(heading, LocalizedText(en, zh)) for heading, en, zh in facts)
+    return ClassCard(code, LocalizedText(*name), facts=lines, caution=CAVEAT)
 
 
 FORMS = (
@@ -116,7 +116,7 @@ FROM_SCRATCH = Recipe(
 )  # fmt: skip
 
 # At the rate of the others Swin-T learns nothing from frames alone: it says the same of each.
-FROM_SCRATCH_SLOWLY = dataclasses.replace(
+FROM_SCRATCH_LOW_LR = dataclasses.replace(
     FROM_SCRATCH,
     stages=tuple(dataclasses.replace(s, lr=2e-4, max_grad_norm=1.0) for s in FROM_SCRATCH.stages),
 )
@@ -138,7 +138,7 @@ TASK = Task(
         tuple(card.code for card in FORMS), FORMS,
         order_source="one third-party loader of the data set; class_order= of its adapter overrides it",
         outlier_flag="outside_training_domain",
-        told_by_colour=("colored",),
+        color_dependent=("colored",),
     ),
     datasets={
         "kvammen": "geovision.datasets.kvammen:KvammenAurora",
@@ -154,7 +154,7 @@ TASK = Task(
         Reference("macro_precision", 0.92, "aurora-resnet50", AS_PUBLISHED, _PAPER,
                   "\"average classification precision\"; training and split by night or not are not known"),
     ),
-    demo=Demo(
+    demo=DemoConfig(
         "aurora-tiny", samples=784, size=(64, 64),
         recipe=Recipe(stages=(Stage(epochs=18, batch_size=32, lr=3e-3, warmup=1),),
                       augment=Augment(flip_x=True, flip_y=True)),
@@ -175,11 +175,11 @@ def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: st
 
 
 def _baseline(
-    name: str, head: str, builder: str, arch: dict, tiny: dict, *, parameters: int, note: str
+    name: str, head: str, builder: str, model_args: dict, tiny: dict, *, parameters: int, note: str
 ) -> ModelSpec:
-    return ModelSpec(f"aurora-{name}", "aurora", builder, arch, fit="closed_form", head=head, tiny=tiny,
+    return ModelSpec(f"aurora-{name}", "aurora", builder, model_args, fit="closed_form", head=head, tiny_args=tiny,
                      capabilities=frozenset({"any_size"}), num_parameters=parameters, note=note,
-                     unexportable="its training samples are its parameters")  # fmt: skip
+                     not_exportable_reason="its training samples are its parameters")  # fmt: skip
 
 
 _PIXELS, _KNN, _SVM = (
@@ -196,7 +196,7 @@ MODELS = (
     _model("resnet18", "resnet18", "a1_in1k", parameters=11_180_103,
            note="our selection; small and plain"),
     _model("vgg16", "vgg16_bn", "tv_in1k", parameters=134_297_671,
-           recipes={"scratch": FROM_SCRATCH_SLOWLY},
+           recipes={"scratch": FROM_SCRATCH_LOW_LR},
            note="our selection, with batch normalisation; stands for AlexNet too, which timm lacks"),
     _model("inception", "inception_v3", "tv_in1k", parameters=21_799_911, capabilities=_FIXED,
            note="our selection; Inception-v3, pre-trained at 299 x 299"),
@@ -205,7 +205,7 @@ MODELS = (
     _model("densenet121", "densenet121", "ra_in1k", parameters=6_961_031, note="our selection"),
     _model("swin-tiny", "swin_tiny_patch4_window7_224", "ms_in1k", parameters=27_524_737,
            capabilities=_FIXED, tiny={"backbone": "test_vit"}, inputs=(FRAME.with_size((224, 224)),),
-           recipes={"scratch": FROM_SCRATCH_SLOWLY},
+           recipes={"scratch": FROM_SCRATCH_LOW_LR},
            note="our selection, as in a reproduction by others; built for 224 x 224, "
                 "size=(128, 128) builds theirs"),
     # The baselines of the paper; its settings, and what they were fitted on, are not known.

@@ -5,7 +5,7 @@ refine at once. A model that runs freely has no days in common with the truth: i
 with the capability "unpaired", or corrected by a network that was trained on a reanalysis.
 """
 
-from geovision.spec import Demo, Recipe, Stage, Task
+from geovision.spec import DemoConfig, Recipe, Stage, Task
 from geovision.tasks import downscale
 
 TASK = Task(
@@ -13,9 +13,9 @@ TASK = Task(
     title="Bias correction of rain",
     question="How much rain would have been observed where the model has this much?",
     chinese=("降水偏差订正", "模式给出这一降水量的地方，实际会观测到多少降水？"),
-    inputs=(downscale.FIELDS,),
+    inputs=(downscale.FIELDS_INPUT,),
     predictors=downscale.PREDICTORS,
-    target=downscale.RAIN,
+    target=downscale.RAIN_TARGET,
     datasets={
         "biased-rain-grids": "geovision.datasets.rain_grids:BiasedRain",
         "iberia-correction": "geovision.datasets.iberia:IberiaCorrection",
@@ -25,7 +25,7 @@ TASK = Task(
     loss="",
     metrics=downscale.METRICS,
     recipe=downscale.RECIPE,
-    demo=Demo(
+    demo=DemoConfig(
         "biascorrect-quantile-mapping", samples=200,
         recipe=Recipe(stages=(Stage(epochs=1),)),
     ),
@@ -33,12 +33,12 @@ TASK = Task(
 )
 
 MODELS = (
-    *downscale.networks(
+    *downscale.network_specs(
         "biascorrect", 1, (9_245_505, 5_643_851, 7_696_769, 1_219_905, 1_224_146, 13_377, 28_314)
     ),
-    downscale.residual(
+    downscale.residual_spec(
         "biascorrect-maunet-residual", 1, {"factor": 1, "base": "bilinear"}, 139_985,
         "MAUNet, small, learns what is wrong with the interpolated field",
     ),
-    *downscale.baselines("biascorrect", 1),
+    *downscale.baseline_specs("biascorrect", 1),
 )

@@ -13,40 +13,40 @@ from geovision.spec import (
     Channel,
     ClassCard,
     ClassTarget,
-    Demo,
+    DemoConfig,
     Fact,
+    ImageFileSpec,
     InputSpec,
+    LocalizedText,
     ModelSpec,
-    PictureFile,
     Recipe,
     Reference,
     Stage,
     Task,
-    Text,
     UnitHint,
     WeightSpec,
 )
 
-_COUNTS = (
+_UNIT_HINTS = (
     UnitHint(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
     UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, so divide by 65535"),
 )
 
 
-def _colour(name: str, mean: float, std: float) -> Channel:
+def _color_channel(name: str, mean: float, std: float) -> Channel:
     # The statistics are ImageNet's; a backbone that was trained with others brings its own.
-    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_COUNTS)
+    return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_UNIT_HINTS)
 
 
 PHOTO = InputSpec(
     "image",
-    (_colour("red", 0.485, 0.229), _colour("green", 0.456, 0.224), _colour("blue", 0.406, 0.225)),
+    (_color_channel("red", 0.485, 0.229), _color_channel("green", 0.456, 0.224), _color_channel("blue", 0.406, 0.225)),
     size=(224, 224),
     # Squashed, not cropped: the horizon and the halo are at the edges.
     resize="squash",
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
-    picture=PictureFile(Text("picture", "图片"), shows=Text("a sky", "天空"), camera=True),
+    picture=ImageFileSpec(LocalizedText("picture", "图片"), shows=LocalizedText("a sky", "天空"), camera=True),
 )
 
 # What the authors name as future inputs, and what a station reports beside its camera.
@@ -78,15 +78,15 @@ SCALARS = (
 )
 
 _BASES = {
-    "high": Text("3–8 km polar, 5–13 km temperate, 6–18 km tropical",
+    "high": LocalizedText("3–8 km polar, 5–13 km temperate, 6–18 km tropical",
                  "极地3–8公里，温带5–13公里，热带6–18公里"),
-    "middle": Text("2–4 km polar, 2–7 km temperate, 2–8 km tropical",
+    "middle": LocalizedText("2–4 km polar, 2–7 km temperate, 2–8 km tropical",
                    "极地2–4公里，温带2–7公里，热带2–8公里"),
-    "low": Text("from the ground to 2 km", "地面至2公里"),
+    "low": LocalizedText("from the ground to 2 km", "地面至2公里"),
 }  # fmt: skip
-_LEVELS = {"high": Text("high", "高云"), "middle": Text("middle", "中云"), "low": Text("low", "低云")}
+_LEVELS = {"high": LocalizedText("high", "高云"), "middle": LocalizedText("middle", "中云"), "low": LocalizedText("low", "低云")}
 
-NO_HEIGHT = Text("A single photo gives no height.", "单张照片无法判断云的高度。")
+NO_HEIGHT = LocalizedText("A single photo gives no height.", "单张照片无法判断云的高度。")
 
 
 def _genus(
@@ -95,14 +95,14 @@ def _genus(
     look: tuple[str, str] | None = None,
 ) -> ClassCard:  # fmt: skip
     facts = [
-        Fact(Text("level", "云族"), Text(*extent) if extent else _LEVELS[level]),
-        Fact(Text("base", "云底高度"), Text(*base) if base else _BASES[level]),
-        Fact(Text("at the ground", "地面天气"), Text(*weather)),
-        Fact(Text("phase", "相态"), Text(*phase)),
+        Fact(LocalizedText("level", "云族"), LocalizedText(*extent) if extent else _LEVELS[level]),
+        Fact(LocalizedText("base", "云底高度"), LocalizedText(*base) if base else _BASES[level]),
+        Fact(LocalizedText("at the ground", "地面天气"), LocalizedText(*weather)),
+        Fact(LocalizedText("phase", "相态"), LocalizedText(*phase)),
     ]
     if look:
-        facts.append(Fact(Text("tell apart by", "辨识要点"), Text(*look)))
-    return ClassCard(code, Text(*name), level, tuple(facts), NO_HEIGHT)
+        facts.append(Fact(LocalizedText("tell apart by", "辨识要点"), LocalizedText(*look)))
+    return ClassCard(code, LocalizedText(*name), level, tuple(facts), NO_HEIGHT)
 
 
 _NONE = ("no precipitation", "地面无降水")
@@ -151,15 +151,15 @@ GENERA = (
 )  # fmt: skip
 
 _PAPER = "Ji et al. 2025, doi:10.13878/j.cnki.dqkxxb.20250306001"
-_UNKNOWN_SPLIT = "data set, split and training of the authors are not known"
+_UNKNOWN_SPLIT_NOTE = "data set, split and training of the authors are not known"
 
 # Brightness hardly changes (grey level separates Ns, As and St), crops stay large (element size
 # separates Cc, Ac and Sc), and the sky is never upside down.
-_SKY = Augment(crop_area=(0.6, 1.0), flip_x=True, brightness=0.1, contrast=0.1, saturation=0.1)
+_AUGMENT = Augment(crop_area=(0.6, 1.0), flip_x=True, brightness=0.1, contrast=0.1, saturation=0.1)
 
 FROM_SCRATCH = Recipe(
     stages=(Stage(epochs=100, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=5),),
-    augment=_SKY, label_smoothing=0.1, ema=0.999,
+    augment=_AUGMENT, label_smoothing=0.1, ema=0.999,
 )  # fmt: skip
 
 PROBE_THEN_FINE_TUNE = Recipe(
@@ -167,7 +167,7 @@ PROBE_THEN_FINE_TUNE = Recipe(
         Stage(epochs=5, train="head", batch_size=64, lr=1e-2, weight_decay=0.0),
         Stage(epochs=16, batch_size=32, lr=6e-4, weight_decay=0.05, warmup=1),
     ),
-    augment=_SKY, label_smoothing=0.1,
+    augment=_AUGMENT, label_smoothing=0.1,
 )  # fmt: skip
 
 TASK = Task(
@@ -198,15 +198,15 @@ TASK = Task(
     recipes={"scratch": FROM_SCRATCH, "fine-tune": PROBE_THEN_FINE_TUNE},
     published=(
         Reference("macro_f1", 0.85, "cloud-resnet50", AS_PUBLISHED, _PAPER,
-                  f"from scratch; {_UNKNOWN_SPLIT}"),
+                  f"from scratch; {_UNKNOWN_SPLIT_NOTE}"),
         Reference("macro_f1", 0.87, "cloud-mobilenetv2_100", AS_PUBLISHED, _PAPER,
-                  f"from scratch; {_UNKNOWN_SPLIT}"),
+                  f"from scratch; {_UNKNOWN_SPLIT_NOTE}"),
         Reference("macro_f1", 0.79, "cloud-vit", AS_PUBLISHED, _PAPER,
-                  f"from scratch (0.78 in the Chinese abstract); {_UNKNOWN_SPLIT}"),
+                  f"from scratch (0.78 in the Chinese abstract); {_UNKNOWN_SPLIT_NOTE}"),
         Reference("macro_f1", 0.96, "cloud-vit", AS_PUBLISHED, _PAPER,
-                  f"from ImageNet; {_UNKNOWN_SPLIT}"),
+                  f"from ImageNet; {_UNKNOWN_SPLIT_NOTE}"),
     ),
-    demo=Demo(
+    demo=DemoConfig(
         "cloud-tiny", samples=264, size=(64, 64), photos=True,
         recipe=Recipe(stages=(Stage(epochs=16, batch_size=32, lr=3e-3, warmup=1),),
                       augment=Augment(flip_x=True)),
@@ -219,7 +219,7 @@ TASK = Task(
 # the middle stages as much as what the whole network sees. No crop is scaled, since the size of the
 # elements is what separates Cc, Ac and Sc. Mixup, CutMix, longer averages, softer labels and photos
 # enlarged to 320 x 320 did not tell more.
-TEXTURE = Recipe(
+BILINEAR_POOLING = Recipe(
     stages=(
         Stage(epochs=12, size=(224, 224), freeze=2, batch_size=32, lr=6e-4, head_lr=5e-4,
               weight_decay=0.05, warmup=1, max_grad_norm=5.0),
@@ -246,8 +246,8 @@ MODELS = (
               {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k",
                "moments": 3, "stages": (2, 3), "whole": True, "mirrored": True},
               head="geovision.heads.classification:NormalisedHead",
-              inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, drop_rate=0.5, recipe=TEXTURE,
-              tiny={"backbone": "test_resnet", "moments": 2, "stages": (1, 2), "whole": False,
+              inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, drop_rate=0.5, recipe=BILINEAR_POOLING,
+              tiny_args={"backbone": "test_resnet", "moments": 2, "stages": (1, 2), "whole": False,
                     "mirrored": True},
               num_parameters=2_304_379,
               weights=(WeightSpec("ccsn", "package:cloud-mobilenetv2.ccsn", "Apache-2.0",

@@ -24,7 +24,7 @@ from geovision.spec import (
     OUR_CHOICE,
     OUR_RECONSTRUCTION,
     Capability,
-    Demo,
+    DemoConfig,
     EvidenceLevel,
     FieldTarget,
     InputSpec,
@@ -34,19 +34,19 @@ from geovision.spec import (
     Task,
 )
 
-FIELDS = InputSpec("fields", (PRECIPITATION,))
+FIELDS_INPUT = InputSpec("fields", (PRECIPITATION,))
 
-_WEATHER = (
+_WEATHER_CHANNELS = (
     AIR_TEMPERATURE, AIR_PRESSURE_AT_SEA_LEVEL, AIR_TEMPERATURE_850, SPECIFIC_HUMIDITY, SPECIFIC_HUMIDITY_850,
     EASTWARD_MOISTURE_FLUX, NORTHWARD_MOISTURE_FLUX,
 )  # fmt: skip
 
 PREDICTORS = (
-    *_WEATHER, SURFACE_ALTITUDE,
-    *(other for channel in (PRECIPITATION, *_WEATHER) for other in beside(channel)),
+    *_WEATHER_CHANNELS, SURFACE_ALTITUDE,
+    *(other for channel in (PRECIPITATION, *_WEATHER_CHANNELS) for other in beside(channel)),
 )  # fmt: skip
 
-RAIN = FieldTarget(PRECIPITATION, levels=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150))
+RAIN_TARGET = FieldTarget(PRECIPITATION, contour_levels=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150))
 
 METRICS = (
     "rmse", "mae", "bias", "correlation", "time_correlation",
@@ -73,9 +73,9 @@ TASK = Task(
     title="Downscaling of rain",
     question="How much rain falls in each cell of a finer grid?",
     chinese=("降水降尺度", "更细网格的每个格点上降水量是多少？"),
-    inputs=(FIELDS,),
+    inputs=(FIELDS_INPUT,),
     predictors=PREDICTORS,
-    target=RAIN,
+    target=RAIN_TARGET,
     datasets={
         "rain-grids": "geovision.datasets.rain_grids:CoarseRain",
         "iberia": "geovision.datasets.iberia:IberiaWinters",
@@ -85,7 +85,7 @@ TASK = Task(
     loss="",
     metrics=METRICS,
     recipe=RECIPE,
-    demo=Demo(
+    demo=DemoConfig(
         "downscale-maunet-bicubic", samples=200,
         recipe=Recipe(stages=(Stage(epochs=20, batch_size=8, lr=4e-3, weight_decay=0.0, warmup=1),)),
     ),
@@ -95,13 +95,13 @@ TASK = Task(
 
 _NETWORK = "geovision.models.field_models:build"
 _BASELINE = "geovision.models.field_baselines:build"
-_GIVEN = "geovision.heads.field:GivenField"
+_IDENTITY_HEAD = "geovision.heads.field:GivenField"
 _ANY: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
 _BOUND: frozenset[Capability] = frozenset({"grid_bound"})
 _UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired", "first_channel"})
 
 
-def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[ModelSpec, ...]:
+def network_specs(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[ModelSpec, ...]:
     """MAUNet, its peers, and the small one of tests and demonstrations."""
     small = {"widths": [4, 6, 8]}
     rows: tuple[tuple[str, dict[str, Any], dict[str, Any], EvidenceLevel, str], ...] = (
@@ -121,19 +121,19 @@ def networks(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[Model
          "for tests and demonstrations, not for use"),
     )  # fmt: skip
     return tuple(
-        ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY, tiny=tiny,
+        ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY, tiny_args=tiny,
                   num_parameters=count, evidence=mark, note=note)
         for (name, arch, tiny, mark, note), count in zip(rows, parameters, strict=True)
     )  # fmt: skip
 
 
-def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
+def baseline_specs(task: str, factor: int) -> tuple[ModelSpec, ...]:
     """Statistics, which a network has to beat."""
 
     def entry(name, arch, fit, capabilities, note):
-        return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit, head=_GIVEN,
+        return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit, head=_IDENTITY_HEAD,
                          capabilities=capabilities, num_parameters=0, note=note,
-                         unexportable="a baseline to compare with")  # fmt: skip
+                         not_exportable_reason="a baseline to compare with")  # fmt: skip
 
     interpolated = [
         entry(method, {"kind": "interpolated", "method": method}, "none",
@@ -159,34 +159,34 @@ def baselines(task: str, factor: int) -> tuple[ModelSpec, ...]:
 
 # Found on inner winters over Iberia: see docs/tasks/downscale.md. Twice as many epochs, or twice the dropout,
 # did not tell more.
-RESIDUAL = Recipe(
+RESIDUAL_RECIPE = Recipe(
     stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
     precision="32-true",
 )
 
 
-def residual(name: str, members: int, base: Mapping[str, Any], parameters: int, note: str) -> ModelSpec:
+def residual_spec(name: str, members: int, base: Mapping[str, Any], parameters: int, note: str) -> ModelSpec:
     """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
     arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
     return ModelSpec(
         name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, evidence=OUR_CHOICE,
         head="geovision.models.residual_learning:ResidualHead",
         head_args={"members": members, "share": 0.55},
-        capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL, tiny={"widths": [4, 6, 8]},
-        unexportable="stands on statistics of the cells of one grid", num_parameters=parameters, note=note,
+        capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL_RECIPE, tiny_args={"widths": [4, 6, 8]},
+        not_exportable_reason="stands on statistics of the cells of one grid", num_parameters=parameters, note=note,
     )  # fmt: skip
 
 
-_RIDGE = {"factor": 2, "base": "ridge", "components": 100, "penalty": 300.0}
+_RIDGE_ARGS = {"factor": 2, "base": "ridge", "components": 100, "penalty": 300.0}
 
 
 MODELS = (
-    *networks("downscale", 4, (9_499_969, 5_799_251, 7_877_377, 1_515_329, 1_962_132, 13_377, 32_346)),
-    residual("downscale-maunet-residual", 1, _RIDGE, 147_985,
+    *network_specs("downscale", 4, (9_499_969, 5_799_251, 7_877_377, 1_515_329, 1_962_132, 13_377, 32_346)),
+    residual_spec("downscale-maunet-residual", 1, _RIDGE_ARGS, 147_985,
              "MAUNet, small, learns what a ridge regression leaves"),
-    residual("downscale-maunet-bicubic", 1, {"factor": 4, "base": "bicubic"}, 155_985,
+    residual_spec("downscale-maunet-bicubic", 1, {"factor": 4, "base": "bicubic"}, 155_985,
              "MAUNet, small, learns what bicubic interpolation leaves"),
-    residual("downscale-maunet-ensemble", 5, _RIDGE, 739_925,
+    residual_spec("downscale-maunet-ensemble", 5, _RIDGE_ARGS, 739_925,
              "five of maunet-residual side by side; their mean is the answer"),
-    *baselines("downscale", 4),
+    *baseline_specs("downscale", 4),
 )  # fmt: skip

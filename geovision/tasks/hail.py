@@ -14,11 +14,11 @@ from geovision.spec import (
     OUR_RECONSTRUCTION,
     Capability,
     Channel,
-    Demo,
+    DemoConfig,
     InputSpec,
     MaskTarget,
     ModelSpec,
-    Quantile,
+    QuantileRange,
     Recipe,
     Reference,
     Stage,
@@ -38,7 +38,7 @@ LEVELS = (
 _CELSIUS = UnitHint(0.0, 150.0, "looks like degrees Celsius; add 273.15")
 
 
-def _reflectivity(level: int) -> Channel:
+def _reflectivity_channel(level: int) -> Channel:
     # One scale for all levels, so that the largest value of a column is that of its numbers.
     return Channel(
         f"reflectivity_{level}m", "dBZ", (NO_ECHO, 80.0), mean=-15.0, std=25.0, baseline=NO_ECHO,
@@ -46,7 +46,7 @@ def _reflectivity(level: int) -> Channel:
     )  # fmt: skip
 
 
-def _brightness(wavelength: str, mean: float, std: float) -> Channel:
+def _brightness_channel(wavelength: str, mean: float, std: float) -> Channel:
     return Channel(f"brightness_temperature_{wavelength}um", "K", (160.0, 340.0), mean=mean, std=std,
                    unit_hints=(_CELSIUS,))  # fmt: skip
 
@@ -54,13 +54,13 @@ def _brightness(wavelength: str, mean: float, std: float) -> Channel:
 _TIMES = "time channel y x"
 _READER = "geovision.readers.hail_samples:read"
 
-RADAR = InputSpec("radar", tuple(_reflectivity(level) for level in LEVELS), layout=_TIMES, reader=_READER)
+RADAR = InputSpec("radar", tuple(_reflectivity_channel(level) for level in LEVELS), layout=_TIMES, reader=_READER)
 
 FY4B = InputSpec(
     "fy4b",
     # AGRI channels 9, 10, 12, 13, 14: water vapour, cloud phase and the split window; our choice.
-    (_brightness("6.25", 232.0, 12.0), _brightness("6.95", 242.0, 15.0), _brightness("8.55", 265.0, 28.0),
-     _brightness("10.8", 267.0, 29.0), _brightness("12.0", 265.0, 29.0)),
+    (_brightness_channel("6.25", 232.0, 12.0), _brightness_channel("6.95", 242.0, 15.0), _brightness_channel("8.55", 265.0, 28.0),
+     _brightness_channel("10.8", 267.0, 29.0), _brightness_channel("12.0", 265.0, 29.0)),
     layout=_TIMES, reader=_READER, optional=True,
 )  # fmt: skip
 
@@ -68,9 +68,9 @@ ERA5 = InputSpec(
     "era5",
     (
         # A height of 0 would be an arctic day, and no absence: an explanation puts the mean there.
-        Channel("freezing_level", "m", (0.0, 7000.0), (Quantile(0.99, 200.0, 7000.0),), 3800.0, 800.0,
+        Channel("freezing_level", "m", (0.0, 7000.0), (QuantileRange(0.99, 200.0, 7000.0),), 3800.0, 800.0,
                 baseline=3800.0),
-        Channel("minus20_level", "m", (0.0, 11000.0), (Quantile(0.99, 1000.0, 11000.0),), 7000.0, 900.0,
+        Channel("minus20_level", "m", (0.0, 11000.0), (QuantileRange(0.99, 1000.0, 11000.0),), 7000.0, 900.0,
                 baseline=7000.0),
         Channel("cape", "J kg-1", (0.0, 12000.0), mean=1200.0, std=900.0),
         Channel("shear_0_6km", "m s-1", (0.0, 120.0), mean=15.0, std=8.0),
@@ -92,7 +92,7 @@ DEM = InputSpec(
     reader=_READER, optional=True,
 )  # fmt: skip
 
-CAUTIONS = (
+CAVEATS = (
     "For one mask F1 = 2 IoU / (1 + IoU), so F1 is never below IoU; in 8 of the 16 published rows it is.",
     "The full network stands in three tables with four different IoU: 0.84, 0.88, 0.81 and 0.85.",
     "The published pictures of cases are of years that were trained on.",
@@ -102,35 +102,35 @@ CAUTIONS = (
 )
 
 _PAPER = "Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002"
-_IMPOSSIBLE = "F1 below IoU, which no mask can have"
+_INCONSISTENT_F1_NOTE = "F1 below IoU, which no mask can have"
 
 
-def _row(model: str, iou: float, f1: float, what: str) -> tuple[Reference, Reference]:
-    note = what if f1 >= iou else f"{what}; {_IMPOSSIBLE}"
+def _published_scores(model: str, iou: float, f1: float, what: str) -> tuple[Reference, Reference]:
+    note = what if f1 >= iou else f"{what}; {_INCONSISTENT_F1_NOTE}"
     return (
         Reference("csi", iou, model, AS_PUBLISHED, _PAPER, note),
         Reference("f1", f1, model, AS_PUBLISHED, _PAPER, note),
     )
 
 
-_H = "hail-hinet"
-PUBLISHED_TABLES = (
-    *_row(_H, 0.26, 0.44, "modules: ST-LSTM"),
-    *_row(_H, 0.62, 0.54, "modules: TMC"),
-    *_row(_H, 0.79, 0.71, "modules: TMC and MDFFM"),
-    *_row(_H, 0.84, 0.86, "modules: all"),
-    *_row(_H, 0.31, 0.29, "sources: radar"),
-    *_row(_H, 0.52, 0.47, "sources: radar, FY4B"),
-    *_row(_H, 0.69, 0.71, "sources: radar, FY4B, ERA5"),
-    *_row(_H, 0.88, 0.85, "sources: all"),
-    *_row(_H, 0.81, 0.83, "plain"),
-    *_row(_H, 0.85, 0.87, "complex terrain"),
-    *_row("hail-causal-lstm", 0.69, 0.79, "plain"),
-    *_row("hail-causal-lstm", 0.75, 0.79, "complex terrain"),
-    *_row("hail-simvp", 0.73, 0.65, "plain"),
-    *_row("hail-simvp", 0.81, 0.74, "complex terrain"),
-    *_row("hail-nbeats", 0.76, 0.72, "plain"),
-    *_row("hail-nbeats", 0.64, 0.68, "complex terrain"),
+_HINET_NAME = "hail-hinet"
+PUBLISHED_SCORES = (
+    *_published_scores(_HINET_NAME, 0.26, 0.44, "modules: ST-LSTM"),
+    *_published_scores(_HINET_NAME, 0.62, 0.54, "modules: TMC"),
+    *_published_scores(_HINET_NAME, 0.79, 0.71, "modules: TMC and MDFFM"),
+    *_published_scores(_HINET_NAME, 0.84, 0.86, "modules: all"),
+    *_published_scores(_HINET_NAME, 0.31, 0.29, "sources: radar"),
+    *_published_scores(_HINET_NAME, 0.52, 0.47, "sources: radar, FY4B"),
+    *_published_scores(_HINET_NAME, 0.69, 0.71, "sources: radar, FY4B, ERA5"),
+    *_published_scores(_HINET_NAME, 0.88, 0.85, "sources: all"),
+    *_published_scores(_HINET_NAME, 0.81, 0.83, "plain"),
+    *_published_scores(_HINET_NAME, 0.85, 0.87, "complex terrain"),
+    *_published_scores("hail-causal-lstm", 0.69, 0.79, "plain"),
+    *_published_scores("hail-causal-lstm", 0.75, 0.79, "complex terrain"),
+    *_published_scores("hail-simvp", 0.73, 0.65, "plain"),
+    *_published_scores("hail-simvp", 0.81, 0.74, "complex terrain"),
+    *_published_scores("hail-nbeats", 0.76, 0.72, "plain"),
+    *_published_scores("hail-nbeats", 0.64, 0.68, "complex terrain"),
 )
 
 PUBLISHED = Recipe(
@@ -165,9 +165,9 @@ TASK = Task(
     backbones=("smp",),
     recipe=PUBLISHED,
     recipes={"published": PUBLISHED, "short": SHORT},
-    published=PUBLISHED_TABLES,
-    cautions=CAUTIONS,
-    demo=Demo(
+    published=PUBLISHED_SCORES,
+    cautions=CAVEATS,
+    demo=DemoConfig(
         "hail-tiny", samples=48, size=(48, 48),
         recipe=Recipe(
             stages=(Stage(epochs=8, batch_size=8, lr=5e-3, weight_decay=0.0, warmup=1, max_grad_norm=1.0),)
@@ -179,36 +179,36 @@ TASK = Task(
 
 _HINET = "geovision.models.hinet:build"
 _RECURRENT = "geovision.models.sequence_baselines:build_recurrent"
-_HISTORY = "geovision.models.sequence_baselines:build_history"
+_SEQUENCE = "geovision.models.sequence_baselines:build_history"
 _SMP = "geovision.models.smp_network:build"
 _ANY: frozenset[Capability] = frozenset({"differentiable", "exportable", "any_size"})
 _SIZED: frozenset[Capability] = frozenset({"differentiable", "exportable"})
-_BALANCED = {"error": "bce", "positive_weight": "balanced"}
-_SMALL = {"width": 4, "kernel": 3}
+_BALANCED_HEAD_ARGS = {"error": "bce", "positive_weight": "balanced"}
+_TINY_ARGS = {"width": 4, "kernel": 3}
 
 MODELS = (
     ModelSpec("hail-hinet", "hail", _HINET, {"source_dropout": 0.1}, capabilities=_ANY,
-              tiny=_SMALL | {"unet_width": 4}, num_parameters=6_709_963, evidence=OUR_RECONSTRUCTION,
+              tiny_args=_TINY_ARGS | {"unet_width": 4}, num_parameters=6_709_963, evidence=OUR_RECONSTRUCTION,
               note="the authors' chain; the cell, widths and patches are read out of its text"),
     ModelSpec("hail-tiny", "hail", _HINET, {"width": 8, "kernel": 3, "unet_width": 8, "source_dropout": 0.1},
-              head_args=_BALANCED, capabilities=_ANY,
-              tiny=_SMALL | {"unet_width": 4}, num_parameters=434_115,
+              head_args=_BALANCED_HEAD_ARGS, capabilities=_ANY,
+              tiny_args=_TINY_ARGS | {"unet_width": 4}, num_parameters=434_115,
               note="HINet for tests and demonstrations, not for use"),
     ModelSpec("hail-convlstm", "hail", _RECURRENT, {"cell": "convlstm"}, capabilities=_ANY,
-              tiny=_SMALL, num_parameters=2_568_849, evidence=OUR_RECONSTRUCTION,
+              tiny_args=_TINY_ARGS, num_parameters=2_568_849, evidence=OUR_RECONSTRUCTION,
               note="Shi et al. 2015, arXiv:1506.04214; announced in the paper, without a row"),
     ModelSpec("hail-stlstm", "hail", _RECURRENT, {"cell": "st-lstm"}, capabilities=_ANY,
-              tiny=_SMALL, num_parameters=4_648_977, evidence=OUR_RECONSTRUCTION,
+              tiny_args=_TINY_ARGS, num_parameters=4_648_977, evidence=OUR_RECONSTRUCTION,
               note="PredRNN, Wang et al. 2017"),
     ModelSpec("hail-causal-lstm", "hail", _RECURRENT, {"cell": "causal-lstm"}, capabilities=_ANY,
-              tiny=_SMALL, num_parameters=5_212_337, evidence=OUR_RECONSTRUCTION,
+              tiny_args=_TINY_ARGS, num_parameters=5_212_337, evidence=OUR_RECONSTRUCTION,
               note="PredRNN++ with its gradient highway, Wang et al. 2018, arXiv:1804.06300"),
-    ModelSpec("hail-simvp", "hail", _HISTORY, {"network": "simvp"}, capabilities=_ANY,
-              tiny={"windows": 3, "options": {"width": 4, "hidden": 8, "blocks": 2, "groups": 2}},
+    ModelSpec("hail-simvp", "hail", _SEQUENCE, {"network": "simvp"}, capabilities=_ANY,
+              tiny_args={"windows": 3, "options": {"width": 4, "hidden": 8, "blocks": 2, "groups": 2}},
               num_parameters=6_686_433, evidence=OUR_RECONSTRUCTION,
               note="Gao et al. 2022, arXiv:2206.05099, one frame out"),
-    ModelSpec("hail-nbeats", "hail", _HISTORY, {"network": "nbeats"}, capabilities=_ANY,
-              tiny={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}},
+    ModelSpec("hail-nbeats", "hail", _SEQUENCE, {"network": "nbeats"}, capabilities=_ANY,
+              tiny_args={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}},
               num_parameters=1_453_185,
               evidence=OUR_RECONSTRUCTION,
               note="Oreshkin et al. 2020, arXiv:1905.10437; every cell by itself"),

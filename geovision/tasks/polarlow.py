@@ -17,44 +17,44 @@ from geovision.spec import (
     Channel,
     ClassCard,
     ClassTarget,
-    Demo,
+    DemoConfig,
     Fact,
+    ImageFileSpec,
     InputSpec,
+    LocalizedText,
     ModelSpec,
-    PictureFile,
     Recipe,
     Reference,
     Stage,
     Task,
-    Text,
     UnitHint,
 )
 
-_SLIPS = (
+_UNIT_HINTS = (
     UnitHint(1.0, 255.0, "counts of 0-255 are to be divided by 255, or given as integers; decibels need a "
                      "declared mapping to the 8-bit scale, which is not guessed"),
 )  # fmt: skip
 
 
-def _polarisation(name: str, *colours: str) -> Channel:
+def _polarization_channel(name: str, *colours: str) -> Channel:
     # Mean 0 and deviation 1: the published network takes the scale as it is. So what is missing enters as
     # 0, the scale's own word for no data, with a mask and without one. A network that knows photos keeps
     # its own statistics, and sees the measurements in the colours of the published pictures.
-    return Channel(name, "scaled_1", (0.0, 1.0), unit_hints=_SLIPS, colours=colours, encodes="dB")
+    return Channel(name, "scaled_1", (0.0, 1.0), unit_hints=_UNIT_HINTS, colours=colours, encodes="dB")
 
 
 SAR = InputSpec(
     "image",
-    (_polarisation("cross_pol", "red", "green"), _polarisation("co_pol", "blue")),
+    (_polarization_channel("cross_pol", "red", "green"), _polarization_channel("co_pol", "blue")),
     # The middle 256 km of a picture that is 400 km wide.
     size=(512, 512),
     resize="window",
     reader="geovision.readers.sar_png:read_counts",
     integers="fraction",
     pixel_size=500.0,
-    picture=PictureFile(
-        Text("radar picture", "雷达图像"), shows=Text("a radar picture of the sea", "海面雷达图像"),
-        hint=Text(
+    picture=ImageFileSpec(
+        LocalizedText("radar picture", "雷达图像"), shows=LocalizedText("a radar picture of the sea", "海面雷达图像"),
+        hint=LocalizedText(
             "An 8-bit PNG as published: cross-polarised in red and green, co-polarised in blue, 0 where "
             "there is no data; pixels of 500 m, or as its text entry pixel_size says.",
             "请选择与公开数据集相同的8位PNG：红、绿通道为交叉极化，蓝通道为同极化，0表示无数据；像素为500米，"
@@ -64,18 +64,18 @@ SAR = InputSpec(
     ),
 )
 
-_CAUTION = Text(
+_CAVEAT = LocalizedText(
     "One radar picture shows the wind at the sea surface at one moment; look at infrared pictures too.",
     "单幅雷达图像只反映某一时刻的海面风场，请同时参考红外云图。",
 )
 _LOOK, _SIZE, _LIFE, _MISTAKEN = (
-    Text("look", "形态"), Text("size", "尺度"), Text("life", "生命史"), Text("mistaken for one", "易混淆"),
+    LocalizedText("look", "形态"), LocalizedText("size", "尺度"), LocalizedText("life", "生命史"), LocalizedText("mistaken for one", "易混淆"),
 )  # fmt: skip
 
 
-def _card(code: str, name: tuple[str, str], *facts: tuple[Text, str, str]) -> ClassCard:
-    return ClassCard(code, Text(*name), facts=tuple(Fact(h, Text(en, zh)) for h, en, zh in facts),
-                     caution=_CAUTION)  # fmt: skip
+def _card(code: str, name: tuple[str, str], *facts: tuple[LocalizedText, str, str]) -> ClassCard:
+    return ClassCard(code, LocalizedText(*name), facts=tuple(Fact(h, LocalizedText(en, zh)) for h, en, zh in facts),
+                     caution=_CAVEAT)  # fmt: skip
 
 
 CARDS = (
@@ -93,27 +93,27 @@ CARDS = (
 _PAPER = "Grahn and Bianchi 2022, arXiv:2203.16401"
 
 
-def _augment(kept: float) -> Augment:
+def _augment(center_fraction: float) -> Augment:
     """As published, with the middle `kept` of a picture's width and height. A polar low has no up and no
     left, and the other hemisphere's turns the other way."""
-    return Augment(crop_area=(kept**2, kept**2), translate=0.10, zoom=0.15, rotate=144.0, flip_x=True,
+    return Augment(crop_area=(center_fraction**2, center_fraction**2), translate=0.10, zoom=0.15, rotate=144.0, flip_x=True,
                    flip_y=True, fill="zero")  # fmt: skip
 
 
 # One move of the picture instead of the authors' four in a row, so that it is interpolated once. Whether
 # their decay spares biases and normalisation, as ours does, is not known.
-_AS_PUBLISHED = Stage(
+_PUBLISHED_STAGE = Stage(
     epochs=200, batch_size=16, sampling="balanced", optimizer="adamw", lr=1e-3, weight_decay=1e-4,
     decay_by="step", schedule="plateau", plateau=10,
 )  # fmt: skip
 
 PUBLISHED = Recipe(
-    stages=(_AS_PUBLISHED,), augment=_augment(512 / 800), patience=20, monitor="train_loss",
+    stages=(_PUBLISHED_STAGE,), augment=_augment(512 / 800), patience=20, monitor="train_loss",
     evidence=AS_PUBLISHED,
 )  # fmt: skip
 
 PUBLISHED_LARGE = Recipe(
-    stages=(_AS_PUBLISHED,), augment=_augment(1024 / 1536), patience=20, monitor="train_loss",
+    stages=(_PUBLISHED_STAGE,), augment=_augment(1024 / 1536), patience=20, monitor="train_loss",
     evidence=AS_PUBLISHED,
 )  # fmt: skip
 
@@ -149,7 +149,7 @@ TASK = Task(
         Reference("positive_f1", 0.938, "polarlow-xception", AS_PUBLISHED, "a port to torch by others",
                   "the same split; precision 0.924, recall 0.953, PR-AUC 0.986"),
     ),
-    demo=Demo(
+    demo=DemoConfig(
         "polarlow-tiny", samples=120,
         recipe=Recipe(
             stages=(Stage(epochs=24, batch_size=16, sampling="balanced", lr=3e-3, warmup=1),),
@@ -162,26 +162,26 @@ TASK = Task(
 
 _BUILDER, _HEAD = "geovision.models.xception_small:build", "geovision.heads.glorot:GlorotHead"
 _ANY: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
-_AS_IN_THE_FILES = ("cross_pol", "cross_pol", "co_pol")
-_SMALL = {"filters": (8, 16, 32), "last": 64}
+_PUBLISHED_CHANNELS = ("cross_pol", "cross_pol", "co_pol")
+_TINY_ARGS = {"filters": (8, 16, 32), "last": 64}
 
 # As much ground in finer pixels: 1024 of 250 m are 256 km too, and 1536 are 384 of 400 km.
-LARGE = SAR.with_pixel_size(250.0)
-COARSE = SAR.with_pixel_size(2000.0)
+SAR_250M = SAR.with_pixel_size(250.0)
+SAR_2KM = SAR.with_pixel_size(2000.0)
 
 MODELS = (
-    ModelSpec("polarlow-xception", "polarlow", _BUILDER, {"channels": _AS_IN_THE_FILES}, head=_HEAD,
-              capabilities=_ANY, drop_rate=0.5, tiny=_SMALL, num_parameters=1_254_194, evidence=AS_PUBLISHED,
+    ModelSpec("polarlow-xception", "polarlow", _BUILDER, {"channels": _PUBLISHED_CHANNELS}, head=_HEAD,
+              capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS, num_parameters=1_254_194, evidence=AS_PUBLISHED,
               note="the authors' small Xception; 1,260,322 with the statistics of its normalisations"),
     ModelSpec("polarlow-xception-2ch", "polarlow", _BUILDER, {}, head=_HEAD,
-              capabilities=_ANY, drop_rate=0.5, tiny=_SMALL, num_parameters=1_254_122, evidence=OUR_CHOICE,
+              capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS, num_parameters=1_254_122, evidence=OUR_CHOICE,
               note="the same without the second copy of the cross-polarised channel"),
-    ModelSpec("polarlow-xception-1024", "polarlow", _BUILDER, {"channels": _AS_IN_THE_FILES}, head=_HEAD,
-              inputs=(LARGE,), recipe=PUBLISHED_LARGE, capabilities=_ANY, drop_rate=0.5, tiny=_SMALL,
+    ModelSpec("polarlow-xception-1024", "polarlow", _BUILDER, {"channels": _PUBLISHED_CHANNELS}, head=_HEAD,
+              inputs=(SAR_250M,), recipe=PUBLISHED_LARGE, capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS,
               num_parameters=1_254_194, evidence=OUR_RECONSTRUCTION,
               note="the authors' larger variant, 1024 of 1536 pixels; that a pixel is 250 m is our reading, "
                    "and the published files are too coarse for it"),
-    ModelSpec("polarlow-tiny", "polarlow", _BUILDER, _SMALL, head=_HEAD, inputs=(COARSE,),
-              capabilities=_ANY, drop_rate=0.2, tiny=_SMALL, num_parameters=6_762,
+    ModelSpec("polarlow-tiny", "polarlow", _BUILDER, _TINY_ARGS, head=_HEAD, inputs=(SAR_2KM,),
+              capabilities=_ANY, drop_rate=0.2, tiny_args=_TINY_ARGS, num_parameters=6_762,
               note="for tests and demonstrations, not for use; pixels of 2 km"),
 )  # fmt: skip

@@ -12,9 +12,9 @@ from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 from geovision.training import closed_form
 from geovision.training.feature_extraction import fit_outlier_score
-from geovision.training.run_dir import RunFolder, describe_run
+from geovision.training.run_dir import RunDir, describe_run
 from geovision.training.teacher_targets import TeacherTargets
-from geovision.training.training_record import training_record
+from geovision.training.training_record import build_training_record
 
 __all__ = ["train"]
 
@@ -22,8 +22,8 @@ __all__ = ["train"]
 def train(
     model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
     recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
-    devices: int | str = "auto", workers: int = 0, progress: bool = True,
-    teaching: TeacherTargets | None = None,
+    devices: int | str = "auto", num_workers: int = 0, progress: bool = True,
+    teacher_targets: TeacherTargets | None = None,
 ) -> GeoModel:  # fmt: skip
     """Train a model in place. See `geovision.train`, which is this.
 
@@ -44,23 +44,25 @@ def train(
         )
     model.card, model.weight = "", None  # these describe the weights before training
     recipe = recipe or model.recipe
-    folder = RunFolder(Path(out)) if out else None
+    folder = RunDir(Path(out)) if out else None
     if folder:
         described = describe_run(model, data, validation, recipe)
-        if teaching:
+        if teacher_targets:
             described["teacher"] = {
-                "name": teaching.name, "share": teaching.share, "feature_weight": teaching.feature_weight
+                "name": teacher_targets.name, "share": teacher_targets.share, "feature_weight": teacher_targets.feature_weight
             }  # fmt: skip
         folder.open(described, resume=resume)
         if folder.finished:
-            return _finished(model, folder)
+            return _load_finished(model, folder)
     if model.spec.fit == "gradient":
-        _by_gradient(model, data, validation, recipe, folder, devices, workers, progress, teaching)
+        _train_by_gradient(
+            model, data, validation, recipe, folder, devices, num_workers, progress, teacher_targets
+        )
     else:
         begun = time.perf_counter()
         if model.spec.fit == "closed_form":
             closed_form.fit(model, data, progress=progress)
-        model.training_record = training_record(data, None, seconds=time.perf_counter() - begun)
+        model.training_record = build_training_record(data, None, seconds=time.perf_counter() - begun)
     model.eval()
     fit_outlier_score(model, data, validation, progress=progress)
     if folder:
@@ -68,7 +70,7 @@ def train(
     return model
 
 
-def _finished(model: GeoModel, folder: RunFolder) -> GeoModel:
+def _load_finished(model: GeoModel, folder: RunDir) -> GeoModel:
     from geovision.models.loading import read
 
     trained = read(folder.model)
@@ -77,9 +79,9 @@ def _finished(model: GeoModel, folder: RunFolder) -> GeoModel:
     return model.eval()
 
 
-def _by_gradient(
+def _train_by_gradient(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe,
-    folder: RunFolder | None, devices: int | str, workers: int, progress: bool,
+    folder: RunDir | None, devices: int | str, workers: int, progress: bool,
     teaching: TeacherTargets | None,
 ) -> None:  # fmt: skip
     try:
@@ -88,9 +90,9 @@ def _by_gradient(
         raise MissingExtraError("lightning", "train") from error
     from geovision.training import trainer
 
-    job = trainer.Job(model, data, validation, recipe, folder, devices, workers, progress, teaching)
-    trainer.fit(job)
-    model.training_record = training_record(
+    job = trainer.TrainingRun(model, data, validation, recipe, folder, devices, workers, progress, teaching)
+    trainer.fit_gradient(job)
+    model.training_record = build_training_record(
         data, recipe, seconds=sum(row["seconds"] for row in job.rows), epochs=len(job.rows),
         steps=job.rows[-1]["step"], last=job.rows[-1],
     )  # fmt: skip

@@ -19,13 +19,13 @@ from torch.utils.tensorboard import SummaryWriter
 from geovision import _atomic_io
 from geovision.training.lightning_module import StageModule
 
-__all__ = ["CHECKPOINT_SECONDS", "Average", "Best", "Checkpoints", "EpochLog", "Plateau"]
+__all__ = ["CHECKPOINT_SECONDS", "Best", "CheckpointWriter", "EMAWeights", "EpochLog", "Plateau"]
 
 CHECKPOINT_SECONDS = 60.0
 """A kill loses at most so much work."""
 
 
-class Average(WeightAveraging):
+class EMAWeights(WeightAveraging):
     """An exponential running average of the weights, and of the statistics beside them.
 
     The decay after `n` steps is min(`decay`, (1 + n) / (10 + n)), so that a training of some
@@ -33,11 +33,11 @@ class Average(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=functools.partial(_average, decay))
+        super().__init__(multi_avg_fn=functools.partial(_ema_update, decay))
 
 
 @torch.no_grad()
-def _average(decay: float, average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+def _ema_update(decay: float, average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
     rate = min(decay, (1 + int(count)) / (10 + int(count)))
     if average[0].is_floating_point():
         # Not by lerp: a buffer that is infinite in both is to stay so.
@@ -101,10 +101,10 @@ class Plateau(Callback):
         self.waited += 1
         if self.waited >= self.epochs:
             self.waited = 0
-            self._halve(trainer)
+            self._halve_lr(trainer)
 
     @staticmethod
-    def _halve(trainer: Trainer) -> None:
+    def _halve_lr(trainer: Trainer) -> None:
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] / 2
@@ -119,7 +119,7 @@ class Plateau(Callback):
         self.loss, self.waited = state_dict["loss"], state_dict["waited"]
 
 
-class Checkpoints(Checkpoint):
+class CheckpointWriter(Checkpoint):
     """Writes the state of the training after every epoch, and every `CHECKPOINT_SECONDS` within.
 
     There is one file, replaced as a whole. Lightning runs this kind of callback after all others.
@@ -164,9 +164,9 @@ class EpochLog(Callback):
     """
 
     def __init__(
-        self, folder: Path | None, rows: list[dict[str, Any]], say: Callable[[dict[str, Any]], None]
+        self, folder: Path | None, rows: list[dict[str, Any]], on_row: Callable[[dict[str, Any]], None]
     ) -> None:
-        self.folder, self.rows, self._say = folder, rows, say
+        self.folder, self.rows, self._on_row = folder, rows, on_row
         self._events: SummaryWriter | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
@@ -175,10 +175,10 @@ class EpochLog(Callback):
         if not trainer.is_global_zero:
             return
         self.rows.append(row)
-        self._say(row)
+        self._on_row(row)
         if self.folder is None:
             return
-        _atomic_io.write_text(self.folder / "log.csv", _table(self.rows))
+        _atomic_io.write_text(self.folder / "log.csv", _to_csv(self.rows))
         if self._events is None:
             # What was logged after the checkpoint that this run goes on from is hidden.
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["step"])
@@ -189,14 +189,14 @@ class EpochLog(Callback):
 
     def _row(self, trainer: Trainer, module: StageModule) -> dict[str, Any]:
         row: dict[str, Any] = {
-            "stage": module.number + 1,
+            "stage": module.stage_index + 1,
             "epoch": len(self.rows) + 1,
             "step": (self.rows[-1]["step"] if self.rows else 0) + module.steps_per_epoch,
             "lr": trainer.optimizers[0].param_groups[-1]["lr"],
             "train_loss": module.training_loss,
         }
         if trainer.enable_validation:
-            row |= {"val_loss": module.validation_loss} | module.scores()
+            row |= {"val_loss": module.validation_loss} | module.metric_values()
         return row | {"seconds": round(module.seconds, 2)}
 
     def on_fit_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
@@ -210,7 +210,7 @@ class EpochLog(Callback):
         self.rows[:] = state_dict["rows"]
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _to_csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, names, lineterminator="\n")

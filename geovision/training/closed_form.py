@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 from geovision.datasets.base import GeoDataset, Sample
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
-from geovision.training.data_statistics import fit_statistics, takes_statistics
-from geovision.training.feature_extraction import features_of
+from geovision.training.data_statistics import fit_statistics, needs_statistics
+from geovision.training.feature_extraction import extract_features
 
-__all__ = ["Normalised", "fit"]
+__all__ = ["NormalizedDataset", "fit"]
 
 
-class Normalised(Dataset[Sample]):
+class NormalizedDataset(Dataset[Sample]):
     """A data set whose inputs went through a model's normalisation.
 
     Attributes:
@@ -52,11 +52,11 @@ def fit(model: GeoModel, data: GeoDataset, *, progress: bool = True) -> None:
     """
     network, head = getattr(model.network, "fit", None), getattr(model.head, "fit", None)
     if network is not None:
-        network(Normalised(data, model))
-        if takes_statistics(model):
+        network(NormalizedDataset(data, model))
+        if needs_statistics(model):
             fit_statistics(model, data)
     elif head is not None:
-        head(*features_of(model, data, progress=progress))
+        head(*extract_features(model, data, progress=progress))
     else:
         raise OptionError(
             f"{model.spec.name} is entered as closed_form, but neither its network nor its head has a fit"

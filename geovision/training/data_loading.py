@@ -20,15 +20,15 @@ from geovision.errors import OptionError
 
 __all__ = [
     "Batch",
-    "Batches",
+    "EpochBatches",
     "InMemoryDataset",
     "balanced_batch_count",
     "batch_count",
-    "gather",
-    "step_seed",
+    "derive_seed",
+    "load_into_memory",
 ]
 
-_READ_AT_ONCE = 64
+_READ_BATCH_SIZE = 64
 
 
 class Batch(NamedTuple):
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     inputs: dict[str, Tensor]
     valid: dict[str, Tensor]
     target: Tensor
-    position: Tensor
+    sample_index: Tensor
 
 
 class InMemoryDataset(Dataset[Sample]):
@@ -70,7 +70,9 @@ class InMemoryDataset(Dataset[Sample]):
         )
 
 
-def gather(data: GeoDataset, *, workers: int = 0, budget: int | None = None) -> InMemoryDataset | None:
+def load_into_memory(
+    data: GeoDataset, *, workers: int = 0, budget: int | None = None
+) -> InMemoryDataset | None:
     """Read a data set into memory; None where it would not fit, or its samples differ in shape.
 
     Args:
@@ -78,24 +80,24 @@ def gather(data: GeoDataset, *, workers: int = 0, budget: int | None = None) -> 
         budget: Bytes that it may take; None: a quarter of the machine's memory.
     """
     if budget is None:
-        budget = _memory() // 4
-    first = _packed(collate([data[0]]))
-    if _bytes(first) * len(data) > budget:
+        budget = _total_memory() // 4
+    first = _pack_inputs(collate([data[0]]))
+    if _num_bytes(first) * len(data) > budget:
         return None
-    loader = DataLoader(data, batch_size=_READ_AT_ONCE, num_workers=workers, collate_fn=_read)
+    loader = DataLoader(data, batch_size=_READ_BATCH_SIZE, num_workers=workers, collate_fn=_collate_packed)
     parts: list[dict[str, Any]] = []
     for part in loader:
-        if parts and _shapes(part) != _shapes(parts[0]):
+        if parts and _sample_shapes(part) != _sample_shapes(parts[0]):
             return None
         parts.append(part)
     return InMemoryDataset(
-        {name: _join([part["inputs"][name] for part in parts]) for name in parts[0]["inputs"]},
-        _masks(parts),
+        {name: _concatenate([part["inputs"][name] for part in parts]) for name in parts[0]["inputs"]},
+        _concatenate_masks(parts),
         torch.cat([part["target"] for part in parts]),
     )
 
 
-def _memory() -> int:
+def _total_memory() -> int:
     """Bytes of memory that the machine has; 4 GiB where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -103,29 +105,29 @@ def _memory() -> int:
         return 4 * 2**30
 
 
-def _read(samples: Sequence[Sample]) -> dict[str, Any]:
-    return _packed(collate(samples))
+def _collate_packed(samples: Sequence[Sample]) -> dict[str, Any]:
+    return _pack_inputs(collate(samples))
 
 
-def _packed(batch: dict[str, Any]) -> dict[str, Any]:
-    return batch | {"inputs": {name: _pack(values) for name, values in batch["inputs"].items()}}
+def _pack_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch | {"inputs": {name: _pack_uint8(values) for name, values in batch["inputs"].items()}}
 
 
-def _pack(values: Tensor) -> Tensor:
+def _pack_uint8(values: Tensor) -> Tensor:
     codes = (values * 255).round()
     if codes.numel() and codes.min() >= 0 and codes.max() <= 255 and torch.equal(codes / 255, values):
         return codes.to(torch.uint8)
     return values
 
 
-def _join(parts: list[Tensor]) -> Tensor:
+def _concatenate(parts: list[Tensor]) -> Tensor:
     # One batch may be all bytes by chance (a field of zeros) where the others are not.
     if len({part.dtype for part in parts}) > 1:
         parts = [part / 255 if part.dtype == torch.uint8 else part for part in parts]
     return torch.cat(parts)
 
 
-def _masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
+def _concatenate_masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
     """The masks of all parts; a part without one has everything."""
     names = {name: mask for part in parts for name, mask in part["valid"].items()}
     return {
@@ -137,16 +139,16 @@ def _masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def _bytes(batch: dict[str, Any]) -> int:
+def _num_bytes(batch: dict[str, Any]) -> int:
     return sum(values.nbytes for values in [*batch["inputs"].values(), batch["target"]])
 
 
-def _shapes(batch: dict[str, Any]) -> dict[str, torch.Size]:
+def _sample_shapes(batch: dict[str, Any]) -> dict[str, torch.Size]:
     shapes = {name: values.shape[1:] for name, values in batch["inputs"].items()}
     return shapes | {"target": batch["target"].shape[1:]}
 
 
-class _Numbered(Dataset):
+class _IndexedDataset(Dataset):
     """Samples together with their position."""
 
     def __init__(self, data: GeoDataset) -> None:
@@ -159,13 +161,13 @@ class _Numbered(Dataset):
         return index, self.data[index]
 
 
-def _batch(pairs: Sequence[tuple[int, Sample]]) -> Batch:
+def _collate_indexed(pairs: Sequence[tuple[int, Sample]]) -> Batch:
     batch = collate([sample for _, sample in pairs])
     index = torch.tensor([position for position, _ in pairs])
     return Batch(batch["inputs"], batch["valid"], batch["target"], index)
 
 
-class _Order(Sampler[list[int]]):
+class _BatchSampler(Sampler[list[int]]):
     """Which samples make which batch. Every process of a training takes its own share of each."""
 
     def __init__(
@@ -183,12 +185,12 @@ class _Order(Sampler[list[int]]):
         order = torch.arange(self.size)
         rank, world = 0, 1
         if self.seed is not None:
-            chance = torch.Generator().manual_seed(step_seed(*self.seed, self.epoch))
+            chance = torch.Generator().manual_seed(derive_seed(*self.seed, self.epoch))
             if self.balance is None:
                 order = torch.randperm(self.size, generator=chance)
             else:
-                order = _balanced(self.balance, self.batch_size, chance)
-            rank, world = _place()
+                order = _balanced_order(self.balance, self.batch_size, chance)
+            rank, world = _rank_and_world_size()
         first, self.start = self.start, 0
         for number in range(first, len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
@@ -197,10 +199,10 @@ class _Order(Sampler[list[int]]):
             yield (batch * world)[rank * share : (rank + 1) * share]
 
 
-def _balanced(labels: Tensor, batch_size: int, chance: torch.Generator) -> Tensor:
+def _balanced_order(labels: Tensor, batch_size: int, chance: torch.Generator) -> Tensor:
     """An epoch's samples, batch after batch, each with as many of every class: class by class in random
     orders, a new one where a class is used up."""
-    classes, counts = _present(labels)
+    classes, counts = _count_classes(labels)
     share, batches = batch_size // len(classes), balanced_batch_count(labels, batch_size)
     columns = []
     for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
@@ -213,19 +215,19 @@ def _balanced(labels: Tensor, batch_size: int, chance: torch.Generator) -> Tenso
     return torch.cat(columns, 1).gather(1, places).flatten()
 
 
-def _present(labels: Tensor) -> tuple[Tensor, Tensor]:
+def _count_classes(labels: Tensor) -> tuple[Tensor, Tensor]:
     """The classes that have samples, and how many; a negative label is none."""
     return labels[labels >= 0].unique(return_counts=True)
 
 
-def _place() -> tuple[int, int]:
+def _rank_and_world_size() -> tuple[int, int]:
     """(rank of this process, number of processes) of the training."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
-class Batches:
+class EpochBatches:
     """Batches of a data set, epoch by epoch.
 
     Args:
@@ -245,11 +247,11 @@ class Batches:
         self.data = data
         # Lightning looks for `set_epoch` under these names.
         self.sampler, self.batch_sampler = self, None
-        self._order = _Order(len(data), batch_size, seed, balance)
+        self._order = _BatchSampler(len(data), batch_size, seed, balance)
         self._loader = None
         if not isinstance(data, InMemoryDataset):
             self._loader = DataLoader(
-                _Numbered(data), batch_sampler=self._order, num_workers=workers, collate_fn=_batch,
+                _IndexedDataset(data), batch_sampler=self._order, num_workers=workers, collate_fn=_collate_indexed,
                 persistent_workers=workers > 0,
             )  # fmt: skip
 
@@ -292,7 +294,7 @@ def balanced_batch_count(labels: Tensor, batch_size: int) -> int:
     >>> balanced_batch_count(torch.tensor([1] * 254 + [0] * 1293), 16)
     162
     """
-    classes, counts = _present(labels)
+    classes, counts = _count_classes(labels)
     if not len(classes) or batch_size % len(classes):
         raise OptionError(
             f"batch_size {batch_size} cannot be shared evenly among {len(classes)} classes, as "
@@ -301,6 +303,6 @@ def balanced_batch_count(labels: Tensor, batch_size: int) -> int:
     return -(-int(counts.max()) * len(classes) // batch_size)
 
 
-def step_seed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """One seed from several numbers, such as (seed, stage, step): near numbers, far seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -22,9 +22,13 @@ def unstrided_depthwise(model: nn.Module) -> Iterator[None]:
     and which blocks are trained; ``benchmarks/training_speed.py`` compares the two. Frozen layers are
     left as they are.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d) and _gains(module)]
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d) and _is_strided_depthwise(module)
+    ]
     for layer in layers:
-        layer.forward = _thinned.__get__(layer)  # type: ignore[method-assign]
+        layer.forward = _subsample.__get__(layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -32,14 +36,14 @@ def unstrided_depthwise(model: nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _gains(layer: nn.Conv2d) -> bool:
+def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
     depthwise = layer.groups == layer.in_channels > 1
     known = type(layer) in (nn.Conv2d, Conv2dSame) and layer.padding_mode == "zeros"
     on_processor = layer.weight.device.type == "cpu" and not isinstance(layer.padding, str)
     return depthwise and known and on_processor and max(layer.stride) > 1
 
 
-def _thinned(self: nn.Conv2d, x: Tensor) -> Tensor:
+def _subsample(self: nn.Conv2d, x: Tensor) -> Tensor:
     if not self.weight.requires_grad:  # frozen in this stage: only its answer is computed
         return type(self).forward(self, x)
     vertical, horizontal = self.stride

@@ -26,10 +26,10 @@ _BATCH_SIZE = 64
 
 
 def distill(
-    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, share: float = 0.5,
+    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, teacher_weight: float = 0.5,
     feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
     out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
-    workers: int = 0, progress: bool = True,
+    num_workers: int = 0, progress: bool = True,
 ) -> GeoModel:  # fmt: skip
     """Train the student in place. See `geovision.distill`, which is this."""
     if not isinstance(student.target, FieldTarget) or teacher.target != student.target:
@@ -42,17 +42,17 @@ def distill(
         raise OptionError(
             "the teacher is asked once about each sample as it is; take a recipe without augment"
         )
-    if not 0 <= share < 1:
-        raise OptionError(f"share={share}: expected 0 or more and below 1")
+    if not 0 <= teacher_weight < 1:
+        raise OptionError(f"share={teacher_weight}: expected 0 or more and below 1")
     if feature_weight < 0:
         raise OptionError(f"feature_weight={feature_weight}: expected 0 or more")
     if feature_weight and teacher.spec.fit != "gradient":
         raise OptionError(f"{teacher.spec.name} has no maps to compare; leave feature_weight at 0")
     said, seen = _teacher_outputs(teacher, data, attend=feature_weight > 0)
-    teaching = TeacherTargets(teacher.spec.name, said, share, seen, feature_weight)
+    teaching = TeacherTargets(teacher.spec.name, said, teacher_weight, seen, feature_weight)
     return train(
         student, data, validation=validation, recipe=recipe, out=out, resume=resume, devices=devices,
-        workers=workers, progress=progress, teaching=teaching,
+        num_workers=num_workers, progress=progress, teacher_targets=teaching,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from geovision.datasets.base import GeoDataset, collate
 from geovision.heads.ood import FeatureDistance
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["LEAST", "features_of", "fit_outlier_score"]
+__all__ = ["LEAST", "extract_features", "fit_outlier_score"]
 
 LEAST, MOST = 50, 2048
 """Of fewer samples nobody knows the 98th percentile; of more, evenly spaced ones do."""
@@ -29,14 +29,14 @@ def fit_outlier_score(
     score = getattr(model.head, "outlier", None)
     if not isinstance(score, FeatureDistance) or len(data) < LEAST:
         return
-    own = features_of(model, data, most=MOST, progress=progress)[0]
+    own = extract_features(model, data, most=MOST, progress=progress)[0]
     new = validation is not None and len(validation) >= LEAST
-    held_out = features_of(model, validation, most=MOST, progress=progress)[0] if new else None  # type: ignore[arg-type]
+    held_out = extract_features(model, validation, most=MOST, progress=progress)[0] if new else None  # type: ignore[arg-type]
     score.fit(own, held_out=held_out)
 
 
 @torch.inference_mode()
-def features_of(
+def extract_features(
     model: GeoModel, data: GeoDataset, *, most: int | None = None, progress: bool = True
 ) -> tuple[Tensor, Tensor]:
     """What the network makes of each sample ``(sample, feature)``, and the classes ``(sample,)``, of those

@@ -15,13 +15,13 @@ from geovision.metrics.field_metrics import FullFieldMetric
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training import optim
-from geovision.training.augment import Augmentation, mix
-from geovision.training.data_loading import Batch, step_seed
+from geovision.training.augment import Augmentation, mix_samples
+from geovision.training.data_loading import Batch, derive_seed
 from geovision.training.teacher_targets import TeacherTargets, head_inputs
 
-__all__ = ["HEADER", "StageModule"]
+__all__ = ["CHECKPOINT_KEY", "StageModule"]
 
-HEADER = "geovision"
+CHECKPOINT_KEY = "geovision"
 """Key of our own entry in a checkpoint: stage, epoch, batch, and whether the stage is done."""
 
 
@@ -41,20 +41,20 @@ class StageModule(L.LightningModule):
     """
 
     def __init__(
-        self, model: GeoModel, recipe: Recipe, number: int, *, steps_per_epoch: int,
-        soft: Tensor | None = None, size: tuple[int, int] | None = None,
-        teaching: TeacherTargets | None = None,
+        self, model: GeoModel, recipe: Recipe, stage_index: int, *, steps_per_epoch: int,
+        soft_targets: Tensor | None = None, size: tuple[int, int] | None = None,
+        teacher_targets: TeacherTargets | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
-        self.recipe, self.number, self.steps_per_epoch = recipe, number, steps_per_epoch
-        self.teaching = teaching
+        self.recipe, self.stage_index, self.steps_per_epoch = recipe, stage_index, steps_per_epoch
+        self.teacher_targets = teacher_targets
         self.soft: Tensor | None
-        self.register_buffer("soft", soft, persistent=False)
+        self.register_buffer("soft", soft_targets, persistent=False)
         self._augment = Augmentation(recipe.augment, model.inputs, model.target, size=size)
         own = model.inputs[0].size
         self._resize = Augmentation(type(recipe.augment)(), model.inputs, model.target, size=own)
-        self._still: list[nn.Module] = []
+        self._frozen_modules: list[nn.Module] = []
         # In a dictionary, where torch does not take them for parts of the network.
         found = metrics.applicable(model.task.metrics, model.target)
         # A score of all fields at once would keep them all, every epoch anew.
@@ -62,26 +62,26 @@ class StageModule(L.LightningModule):
             "all": {n: each for n, each in found.items() if not isinstance(each, FullFieldMetric)}
         }
         # What a checkpoint in the middle of an epoch holds of it: sum and number of losses, seconds.
-        self._carried = (0.0, 0, 0.0)
+        self._resumed_totals = (0.0, 0, 0.0)
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        loss, self.loss_steps, self._seconds = self._carried
+        loss, self.loss_steps, self._seconds = self._resumed_totals
         self.loss_sum, self._started = torch.tensor(loss), time.perf_counter()
-        self._carried = (0.0, 0, 0.0)
+        self._resumed_totals = (0.0, 0, 0.0)
 
     @property
     def stage(self) -> Stage:
-        return self.recipe.stages[self.number]
+        return self.recipe.stages[self.stage_index]
 
     # --- what lightning calls ---------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         # Before several processes agree on the gradients that they exchange.
-        self._still = optim.freeze(self.model, self.stage)
+        self._frozen_modules = optim.freeze(self.model, self.stage)
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = optim.build(
+        optimizer, schedule = optim.build_optimizer(
             self.model, self.stage, self.steps_per_epoch, fused=self.trainer.precision != "16-mixed"
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -101,7 +101,7 @@ class StageModule(L.LightningModule):
 
     def train(self, mode: bool = True) -> StageModule:
         super().train(mode)
-        for module in self._still:
+        for module in self._frozen_modules:
             module.eval()
         return self
 
@@ -109,24 +109,28 @@ class StageModule(L.LightningModule):
         self._begin_epoch()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        torch.manual_seed(step_seed(self.recipe.seed, self.number, self.global_step, self.global_rank))
-        batch = self._softened(self._augment(self._plain(batch)))
+        torch.manual_seed(derive_seed(self.recipe.seed, self.stage_index, self.global_step, self.global_rank))
+        batch = self._soften_targets(self._augment(self._to_float(batch)))
         if isinstance(self.model.target, ClassTarget):
-            batch = mix(batch, self.recipe.augment)
-        loss = self._loss(batch) if self.teaching is None else self._taught_loss(batch, self.teaching)
+            batch = mix_samples(batch, self.recipe.augment)
+        loss = (
+            self._loss(batch)
+            if self.teacher_targets is None
+            else self._distillation_loss(batch, self.teacher_targets)
+        )
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
         self.loss_steps += 1
         return loss
 
     def _loss(self, batch: Batch) -> Tensor:
-        values, target, valid = self._answered(batch)
+        values, target, valid = self._predict(batch)
         return self.model.loss(values, target, valid)
 
-    def _taught_loss(self, batch: Batch, teaching: TeacherTargets) -> Tensor:
+    def _distillation_loss(self, batch: Batch, teaching: TeacherTargets) -> Tensor:
         with head_inputs(self.model.head) as features:
-            values, target, valid = self._answered(batch)
+            values, target, valid = self._predict(batch)
         to_truth = self.model.loss(values, target, valid)
-        return teaching.loss(self.model, to_truth, values, batch.position, features[0])
+        return teaching.loss(self.model, to_truth, values, batch.sample_index, features[0])
 
     def on_train_epoch_end(self) -> None:
         # Early stopping looks for this name; every process has seen its own share of each batch.
@@ -138,8 +142,8 @@ class StageModule(L.LightningModule):
             metric.to(self.device).reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        batch = self._resize(self._plain(batch))
-        values, target, valid = self._answered(batch)
+        batch = self._resize(self._to_float(batch))
+        values, target, valid = self._predict(batch)
         head: Any = self.model.head
         prediction, truth = head.scored(values, target, valid)
         # Where an answer or its truth is missing, both a loss and a score have nothing to say.
@@ -159,8 +163,8 @@ class StageModule(L.LightningModule):
         progress: Any = loop.epoch_progress.current
         batches: Any = loop.epoch_loop.batch_progress.current
         whole = progress.processed == progress.ready
-        checkpoint[HEADER] = {
-            "stage": self.number,
+        checkpoint[CHECKPOINT_KEY] = {
+            "stage": self.stage_index,
             "epoch": progress.processed,
             "batch": 0 if whole else batches.processed,
             "done": whole and (progress.processed >= self.stage.epochs or self.trainer.should_stop),
@@ -170,8 +174,8 @@ class StageModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        header = checkpoint[HEADER]
-        self._carried = header["loss_sum"], header["loss_steps"], header["seconds"]
+        header = checkpoint[CHECKPOINT_KEY]
+        self._resumed_totals = header["loss_sum"], header["loss_steps"], header["seconds"]
 
     # --- what the callbacks read ------------------------------------------------------------------
 
@@ -191,14 +195,14 @@ class StageModule(L.LightningModule):
         """Time spent on this epoch so far."""
         return self._seconds + time.perf_counter() - self._started
 
-    def scores(self) -> dict[str, float]:
+    def metric_values(self) -> dict[str, float]:
         """The task's metrics on the validation samples of this epoch, those that are one number."""
         found = {name: metric.compute() for name, metric in self._metrics["all"].items()}
         return {name: float(value) for name, value in found.items() if value.numel() == 1}
 
     # --- parts of a step --------------------------------------------------------------------------
 
-    def _plain(self, batch: Batch) -> Batch:
+    def _to_float(self, batch: Batch) -> Batch:
         """The batch in numbers that can be computed with: bytes as fractions of their full scale (see
         `data.Rows`), missing labels as the first class, which their mask keeps out."""
         inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in batch.inputs.items()}
@@ -207,7 +211,7 @@ class StageModule(L.LightningModule):
             target = torch.where(known, target, 0)
         return batch._replace(inputs=inputs, target=target)
 
-    def _softened(self, batch: Batch) -> Batch:
+    def _soften_targets(self, batch: Batch) -> Batch:
         """Class targets as probabilities where the recipe asks for more than labels."""
         target = self.model.target
         if not isinstance(target, ClassTarget):
@@ -217,12 +221,12 @@ class StageModule(L.LightningModule):
             return batch
         count = len(target.classes)
         if self.soft is not None:
-            share = self.soft[batch.position]
+            share = self.soft[batch.sample_index]
         else:
             share = nn.functional.one_hot(batch.target, count).float()
         return batch._replace(target=share * (1 - smoothing) + smoothing / count)
 
-    def _answered(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _predict(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """(values, target, where both are there) of a batch."""
         inputs = {name: _channels_last(values) for name, values in batch.inputs.items()}
         masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
@@ -242,13 +246,13 @@ class StageModule(L.LightningModule):
                 "model for these data (factor, grids)"
             )
 
-    def check(self, batch: Batch) -> None:
+    def validate_batch(self, batch: Batch) -> None:
         """Raise if a batch is not what the model takes.
 
         Raises:
             InputError: Its names, axes, units, or classes beyond the model's.
         """
-        batch = self._plain(batch)
+        batch = self._to_float(batch)
         masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
         self.model.validate_inputs(batch.inputs, valid=masks or None)
         target = self.model.target

@@ -8,10 +8,10 @@ from torch import Tensor
 from geovision.datasets.base import GeoDataset
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["adjust_logits", "class_counts", "takes_prior"]
+__all__ = ["adjust_logits", "class_counts", "has_class_bias"]
 
 
-def takes_prior(model: GeoModel) -> bool:
+def has_class_bias(model: GeoModel) -> bool:
     """Whether the last layer of a model has a bias for each class."""
     bias = getattr(getattr(model.head, "linear", None), "bias", None)
     return bias is not None and len(bias) == len(getattr(model.target, "classes", ()))

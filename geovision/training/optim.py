@@ -15,19 +15,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Stage
 
-__all__ = ["STEP_DECAY", "backbone", "build", "freeze", "parameter_groups"]
+__all__ = ["STEP_DECAY", "build_optimizer", "find_backbone", "freeze", "parameter_groups"]
 
 STEP_DECAY = "step_decay"
 """Key in a parameter group: the fraction by which each step shrinks its weights, whatever the rate."""
 
 
-def backbone(model: GeoModel) -> nn.Module:
+def find_backbone(model: GeoModel) -> nn.Module:
     """The part of a model that may come with weights trained elsewhere: the innermost network that
     sorts its parameters into layers (timm's `group_matcher`), or the whole network."""
     return next((m for m in model.network.modules() if hasattr(m, "group_matcher")), model.network)
 
 
-def _layers(network: nn.Module, *, coarse: bool) -> dict[str, int]:
+def _layer_indices(network: nn.Module, *, coarse: bool) -> dict[str, int]:
     """The layer of each parameter of a backbone, by name, the first layer being 0."""
     if not hasattr(network, "group_matcher"):
         return {}
@@ -41,13 +41,13 @@ def freeze(model: GeoModel, stage: Stage) -> list[nn.Module]:
     Returns:
         The modules that stay in evaluation mode in training.
     """
-    network = backbone(model)
+    network = find_backbone(model)
     if stage.train == "head":
         network.requires_grad_(False)
         return [network]
     still: list[nn.Module] = []
     if stage.freeze:
-        layers = _layers(network, coarse=True)
+        layers = _layer_indices(network, coarse=True)
         fixed = {name for name, layer in layers.items() if layer < stage.freeze}
         for name, parameter in network.named_parameters():
             if name in fixed:
@@ -69,8 +69,8 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
     decay. With `layer_decay`, the rate of the backbone's last layer is `lr`, and each layer before
     it has `layer_decay` of the next one's (Clark et al. 2020, arXiv:2003.10555).
     """
-    network: Any = backbone(model)
-    layers = _layers(network, coarse=False) if stage.layer_decay != 1 else {}
+    network: Any = find_backbone(model)
+    layers = _layer_indices(network, coarse=False) if stage.layer_decay != 1 else {}
     last = max(layers.values(), default=0)
     spared = network.no_weight_decay() if hasattr(network, "no_weight_decay") else set()
     inner = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -94,7 +94,7 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
     return found
 
 
-def build(
+def build_optimizer(
     model: GeoModel, stage: Stage, steps_per_epoch: int, *, fused: bool = True
 ) -> tuple[Optimizer, LambdaLR]:
     """The optimiser of a stage and its learning rate, stepped after every batch.
@@ -105,11 +105,11 @@ def build(
     groups = parameter_groups(model, stage)
     optimizer: Optimizer
     if stage.optimizer == "adamw":
-        optimizer = AdamW(groups, fused=fused and _fusable(model))
+        optimizer = AdamW(groups, fused=fused and _supports_fused(model))
         if stage.decay_by == "step":
             optimizer.register_step_pre_hook(_decay_by_step)
     else:
-        optimizer = SGD(groups, momentum=0.9, nesterov=True, fused=fused and _fusable(model))
+        optimizer = SGD(groups, momentum=0.9, nesterov=True, fused=fused and _supports_fused(model))
     warm, total = stage.warmup * steps_per_epoch, stage.epochs * steps_per_epoch
 
     def factor(step: int) -> float:
@@ -129,5 +129,5 @@ def _decay_by_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         group["weight_decay"] = group[STEP_DECAY] / rate if rate > 0 else 0.0
 
 
-def _fusable(model: GeoModel) -> bool:
+def _supports_fused(model: GeoModel) -> bool:
     return all(p.device.type in ("cpu", "cuda") and p.dtype == torch.float32 for p in model.parameters())

@@ -67,7 +67,7 @@ def select_recipe(
         OptionError: The task has no recipe of this name.
     """
     task = registry.find_task(spec.task)
-    known = task.recipes_of(spec)
+    known = task.available_recipes(spec)
     # Training only the head on features of a random backbone is useless.
     name = name or ("scratch" if from_scratch and "scratch" in known else "default")
     if name not in known:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geovision.training.lightning_module import StageModule
 
-__all__ = ["ProgressBar", "describe"]
+__all__ = ["ProgressBar", "format_row"]
 
 
 class ProgressBar(Callback):
@@ -22,14 +22,14 @@ class ProgressBar(Callback):
         show: False shows nothing.
     """
 
-    def __init__(self, *, steps: int, epochs: int, show: bool) -> None:
-        self.steps, self.epochs, self.show = steps, epochs, show
+    def __init__(self, *, steps: int, epochs: int, enabled: bool) -> None:
+        self.steps, self.epochs, self.enabled = steps, epochs, enabled
         self.step, self.news = 0, ""
         self._bar: Progress | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
         console = Console(stderr=True)
-        if not (self.show and trainer.is_global_zero and console.is_terminal):
+        if not (self.enabled and trainer.is_global_zero and console.is_terminal):
             return
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
@@ -48,16 +48,16 @@ class ProgressBar(Callback):
         batch_idx: int,
     ) -> None:
         self.step += 1
-        self._draw()
+        self._refresh()
 
-    def say(self, row: dict[str, Any]) -> None:
+    def show_row(self, row: dict[str, Any]) -> None:
         """Show the row of an epoch's log."""
-        self.step, self.news = row["step"], f"epoch {row['epoch']}/{self.epochs}  {describe(row)}"
-        if self._bar is None and self.show:
+        self.step, self.news = row["step"], f"epoch {row['epoch']}/{self.epochs}  {format_row(row)}"
+        if self._bar is None and self.enabled:
             Console(stderr=True).print(self.news, highlight=False)
-        self._draw()
+        self._refresh()
 
-    def _draw(self) -> None:
+    def _refresh(self) -> None:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.step, news=self.news)
 
@@ -73,7 +73,7 @@ class ProgressBar(Callback):
             self._bar = None
 
 
-def describe(row: dict[str, Any]) -> str:
+def format_row(row: dict[str, Any]) -> str:
     """The losses and the headline metric of one row of the log, in a few words."""
     names = [name for name in row if name not in ("stage", "epoch", "step", "lr", "seconds")]
     shown = [name for name in names if name in ("train_loss", "val_loss")]

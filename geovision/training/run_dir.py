@@ -18,14 +18,14 @@ import torch
 
 from geovision import _atomic_io
 from geovision.datasets.base import GeoDataset
-from geovision.errors import OptionError, WeightsCorrupt
+from geovision.errors import OptionError, WeightsCorruptError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe
 
-__all__ = ["RunFolder", "describe_run", "plain"]
+__all__ = ["RunDir", "describe_run", "to_json_types"]
 
 
-class RunFolder:
+class RunDir:
     """A training's folder.
 
     Attributes:
@@ -83,7 +83,7 @@ class RunFolder:
         try:
             return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise WeightsCorrupt(
+            raise WeightsCorruptError(
                 f"{self.checkpoint} is not a readable checkpoint ({type(error).__name__}); "
                 "begin again in another folder"
             ) from error
@@ -93,7 +93,7 @@ def describe_run(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe
 ) -> dict[str, Any]:
     """What makes a training that training, as it stands in ``recipe.json``."""
-    return plain({
+    return to_json_types({
         "model": model.spec.name,
         "options": dataclasses.asdict(model.config),
         "classes": getattr(model.target, "classes", ()),
@@ -103,7 +103,7 @@ def describe_run(
     })  # fmt: skip
 
 
-def plain(value: Any) -> Any:
+def to_json_types(value: Any) -> Any:
     """A value as it comes back from a JSON file: tuples as lists."""
     return json.loads(json.dumps(value))
 

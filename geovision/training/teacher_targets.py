@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geovision.heads.field import knowledge_refinement
+from geovision.heads.field import distillation_loss
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["TeacherTargets", "attention", "head_inputs"]
@@ -55,7 +55,7 @@ class TeacherTargets:
         """
         expected = self.predictions[position.cpu()].to(values.device)
         valid = torch.isfinite(expected)
-        loss = knowledge_refinement(to_truth, model.loss(values, expected, valid), share=self.share)
+        loss = distillation_loss(to_truth, model.loss(values, expected, valid), share=self.share)
         if self.attention is None or features is None:
             return loss
         teacher = self.attention[position.cpu()].to(values.device)

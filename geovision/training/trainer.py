@@ -24,35 +24,40 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from geovision import _atomic_io
 from geovision._logging import suppress_logging
-from geovision.accelerate._cpu_features import flush_denormals, hardware_bfloat16
+from geovision.accelerate._cpu_features import flush_denormals, has_fast_bfloat16
 from geovision.datasets.base import GeoDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
-from geovision.training.callbacks import Average, Best, Checkpoints, EpochLog, Plateau
+from geovision.training.callbacks import Best, CheckpointWriter, EMAWeights, EpochLog, Plateau
 from geovision.training.data_loading import (
-    Batches,
+    EpochBatches,
     InMemoryDataset,
     balanced_batch_count,
     batch_count,
-    gather,
+    load_into_memory,
 )
-from geovision.training.data_statistics import fit_answers, fit_statistics, takes_answers, takes_statistics
+from geovision.training.data_statistics import (
+    fit_postprocessing,
+    fit_statistics,
+    has_postprocessing,
+    needs_statistics,
+)
 from geovision.training.depthwise import unstrided_depthwise
-from geovision.training.lightning_module import HEADER, StageModule
-from geovision.training.logit_adjustment import adjust_logits, takes_prior
+from geovision.training.lightning_module import CHECKPOINT_KEY, StageModule
+from geovision.training.logit_adjustment import adjust_logits, has_class_bias
 from geovision.training.preparation import needs_validation
 from geovision.training.progress import ProgressBar
-from geovision.training.run_dir import RunFolder
+from geovision.training.run_dir import RunDir
 from geovision.training.teacher_targets import TeacherTargets
 
-__all__ = ["Job", "fit"]
+__all__ = ["TrainingRun", "fit_gradient"]
 
 Size = tuple[int, int]
 
 
 @dataclass
-class Job:
+class TrainingRun:
     """One training: what is trained on what, how, where.
 
     Attributes:
@@ -66,7 +71,7 @@ class Job:
     data: GeoDataset
     validation: GeoDataset | None
     recipe: Recipe
-    folder: RunFolder | None
+    folder: RunDir | None
     devices: int | str
     workers: int
     progress: bool
@@ -74,44 +79,44 @@ class Job:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-def fit(job: Job) -> None:
+def fit_gradient(job: TrainingRun) -> None:
     """Train the model in place, from the checkpoint in the folder where there is one.
 
     Raises:
         OptionError: A recipe that does not fit the model or the data.
         InputError: Samples that the model does not take.
     """
-    _check(job)
+    _validate(job)
     _train(job)
     # Lightning's trainer and its loops hold one another, and with them the samples, which would still be
     # there in the next training.
     gc.collect()
 
 
-def _train(job: Job) -> None:
+def _train(job: TrainingRun) -> None:
     state = job.folder.state() if job.folder else None
-    reached = state[HEADER] if state else {"stage": 0, "done": False}
-    bar = ProgressBar(steps=_steps(job), epochs=job.recipe.epochs, show=job.progress)
+    reached = state[CHECKPOINT_KEY] if state else {"stage": 0, "done": False}
+    bar = ProgressBar(steps=_total_steps(job), epochs=job.recipe.epochs, enabled=job.progress)
     if state:
         job.rows[:] = state["callbacks"]["EpochLog"]["rows"]
         bar.step = job.rows[-1]["step"] if job.rows else 0
-    samples = _Samples(job)
-    if takes_statistics(job.model):
+    samples = _StageData(job)
+    if needs_statistics(job.model):
         fit_statistics(job.model, samples.first())
-    with torch.random.fork_rng(), _threads(job.workers), _quiet(), flush_denormals():
+    with torch.random.fork_rng(), _limit_threads(job.workers), _suppress_lightning(), flush_denormals():
         for number in range(reached["stage"], len(job.recipe.stages)):
             here = number == reached["stage"]
             if state and here and reached["done"]:
-                _take(job.model, state)
+                _load_stage_weights(job.model, state)
             else:
                 _run_stage(job, number, samples, bar, reached if state and here else None)
     if job.recipe.logit_adjustment:
         adjust_logits(job.model, job.data, job.recipe.logit_adjustment)
-    if takes_answers(job.model):
-        fit_answers(job.model, samples.first())
+    if has_postprocessing(job.model):
+        fit_postprocessing(job.model, samples.first())
 
 
-def _check(job: Job) -> None:
+def _validate(job: TrainingRun) -> None:
     recipe = job.recipe
     if not recipe.stages or any(stage.epochs < 1 for stage in recipe.stages):
         raise OptionError("a recipe has one stage or more, each of one epoch or more")
@@ -134,7 +139,7 @@ def _check(job: Job) -> None:
         raise OptionError(
             f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
         )
-    if recipe.logit_adjustment and not takes_prior(job.model):
+    if recipe.logit_adjustment and not has_class_bias(job.model):
         raise OptionError(f"{job.model.spec.name} has no bias for each class, which flatten_prior needs")
     own = getattr(job.model.target, "classes", ())
     for data in (job.data, job.validation):
@@ -158,12 +163,12 @@ def _labels(data: GeoDataset) -> torch.Tensor:
     return torch.as_tensor(np.asarray(labels))
 
 
-def _steps(job: Job) -> int:
+def _total_steps(job: TrainingRun) -> int:
     """Steps of the whole training."""
     return sum(stage.epochs * _epoch_steps(job, stage) for stage in job.recipe.stages)
 
 
-def _epoch_steps(job: Job, stage: Stage) -> int:
+def _epoch_steps(job: TrainingRun, stage: Stage) -> int:
     if stage.sampling == "balanced":
         return balanced_batch_count(_labels(job.data), stage.batch_size)
     return batch_count(len(job.data), stage.batch_size, shuffled=True)
@@ -172,10 +177,10 @@ def _epoch_steps(job: Job, stage: Stage) -> int:
 # --- data ---------------------------------------------------------------------------------------
 
 
-class _Samples:
+class _StageData:
     """The samples of a training at the size of each stage, in memory where they fit."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TrainingRun) -> None:
         self.job = job
         self._kept: dict[str, tuple[Size | None, GeoDataset | InMemoryDataset]] = {}
         self.soft = None
@@ -198,22 +203,22 @@ class _Samples:
             size = (round(size[0] * scale), round(size[1] * scale))
         return self._at("training", self.job.data, size)
 
-    def training(self, number: int) -> Batches:
+    def training(self, number: int) -> EpochBatches:
         stage, job = self.job.recipe.stages[number], self.job
         data = self._read(stage)
         balance = _labels(job.data) if stage.sampling == "balanced" else None
-        return Batches(
+        return EpochBatches(
             data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers,
             balance=balance,
         )  # fmt: skip
 
-    def validation(self, number: int) -> Batches | None:
+    def validation(self, number: int) -> EpochBatches | None:
         stage, job = self.job.recipe.stages[number], self.job
         if job.validation is None:
             return None
         # At the size at which the model will answer, whatever this stage is trained at.
         data = self._at("validation", job.validation, job.model.inputs[0].size)
-        return Batches(data, batch_size=stage.batch_size, workers=job.workers)
+        return EpochBatches(data, batch_size=stage.batch_size, workers=job.workers)
 
     def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | InMemoryDataset:
         """The samples at a size, and at the model's pixel size, where the data set offers them; else as
@@ -224,7 +229,7 @@ class _Samples:
         resized = data.with_input(self.job.model.inputs[0].with_size(None))
         if size:
             resized = resized.with_size(size)
-        found = gather(resized, workers=self.job.workers) or resized
+        found = load_into_memory(resized, workers=self.job.workers) or resized
         self._kept[use] = size, found
         return found
 
@@ -233,23 +238,23 @@ class _Samples:
 
 
 def _run_stage(
-    job: Job, number: int, samples: _Samples, bar: ProgressBar, reached: Mapping[str, Any] | None
+    job: TrainingRun, number: int, samples: _StageData, bar: ProgressBar, progress: Mapping[str, Any] | None
 ) -> None:
     """Train through one stage, from its beginning or from what the checkpoint has reached."""
     stage = job.recipe.stages[number]
     batches, validation = samples.training(number), samples.validation(number)
     module = StageModule(
-        job.model, job.recipe, number, steps_per_epoch=len(batches), soft=samples.soft,
-        size=samples.size(stage), teaching=job.teaching,
+        job.model, job.recipe, number, steps_per_epoch=len(batches), soft_targets=samples.soft,
+        size=samples.size(stage), teacher_targets=job.teaching,
     )  # fmt: skip
-    if reached:
-        batches.start_at(reached["epoch"], reached["batch"])
-        bar.step += reached["batch"]
+    if progress:
+        batches.start_at(progress["epoch"], progress["batch"])
+        bar.step += progress["batch"]
     else:
-        module.check(next(iter(batches)))
+        module.validate_batch(next(iter(batches)))
     trainer = _trainer(job, stage, _callbacks(job, number, bar))
-    checkpoint = job.folder.checkpoint if job.folder and reached else None
-    with _restored(job.model), unstrided_depthwise(job.model), _interruptible(job.folder):
+    checkpoint = job.folder.checkpoint if job.folder and progress else None
+    with _restore_after_training(job.model), unstrided_depthwise(job.model), _propagate_interrupt(job.folder):
         trainer.fit(module, batches, validation, ckpt_path=checkpoint, weights_only=True)
     if trainer.world_size > 1 and job.folder:  # the log was written by another process
         state = job.folder.state()
@@ -257,24 +262,24 @@ def _run_stage(
         job.rows[:] = state["callbacks"]["EpochLog"]["rows"]
 
 
-def _callbacks(job: Job, number: int, bar: ProgressBar) -> list[Callback]:
+def _callbacks(job: TrainingRun, number: int, bar: ProgressBar) -> list[Callback]:
     recipe, last = job.recipe, number == len(job.recipe.stages) - 1
     found: list[Callback] = []
     if last and recipe.keep == "best":
         found.append(Best())
     if recipe.ema:
-        found.append(Average(recipe.ema))
+        found.append(EMAWeights(recipe.ema))
     if job.recipe.stages[number].schedule == "plateau":
         found.append(Plateau(job.recipe.stages[number].plateau, recipe.monitor))
     if last and recipe.patience:
         found.append(EarlyStopping(recipe.monitor, patience=recipe.patience))
-    found += [bar, EpochLog(job.folder.path if job.folder else None, job.rows, bar.say)]
+    found += [bar, EpochLog(job.folder.path if job.folder else None, job.rows, bar.show_row)]
     if job.folder:
-        found.append(Checkpoints(job.folder.checkpoint))
+        found.append(CheckpointWriter(job.folder.checkpoint))
     return found
 
 
-def _trainer(job: Job, stage: Stage, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(job: TrainingRun, stage: Stage, callbacks: list[Callback]) -> L.Trainer:
     kind = _device_kind()
     count = _device_count(job.devices, kind)
     return L.Trainer(
@@ -286,7 +291,7 @@ def _trainer(job: Job, stage: Stage, callbacks: list[Callback]) -> L.Trainer:
         precision=_precision(job.recipe, kind),
         max_epochs=stage.epochs,
         callbacks=callbacks,
-        plugins=[StoredCheckpoints()],
+        plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_checkpointing=job.folder is not None,
         enable_progress_bar=False,
@@ -319,10 +324,10 @@ def _precision(recipe: Recipe, kind: str) -> Any:
         raise OptionError("precision='16-mixed' needs a GPU; on a processor use 'auto' or '32-true'")
     if recipe.precision != "auto":
         return recipe.precision
-    return "bf16-mixed" if hardware_bfloat16(kind) else "32-true"
+    return "bf16-mixed" if has_fast_bfloat16(kind) else "32-true"
 
 
-def _take(model: GeoModel, state: Mapping[str, Any]) -> None:
+def _load_stage_weights(model: GeoModel, state: Mapping[str, Any]) -> None:
     """Give a model the weights that a finished stage left."""
     best = state["callbacks"].get("Best")
     weights = best["weights"] if best else {
@@ -333,7 +338,7 @@ def _take(model: GeoModel, state: Mapping[str, Any]) -> None:
     model.load_state_dict(weights)
 
 
-class StoredCheckpoints(CheckpointIO):
+class AtomicCheckpointIO(CheckpointIO):
     """Checkpoints that are written whole or not at all, and read without running what is in them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -354,7 +359,7 @@ class StoredCheckpoints(CheckpointIO):
 
 
 @contextlib.contextmanager
-def _restored(model: GeoModel) -> Iterator[None]:
+def _restore_after_training(model: GeoModel) -> Iterator[None]:
     """Convolutions run channels-last while they are trained; what a stage froze thaws after it."""
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -367,7 +372,7 @@ def _restored(model: GeoModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _threads(workers: int) -> Iterator[None]:
+def _limit_threads(workers: int) -> Iterator[None]:
     """Leave a core to each process that reads data."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before - workers))
@@ -378,7 +383,7 @@ def _threads(workers: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_lightning() -> Iterator[None]:
     """Without lightning's remarks on what this trainer decides by itself."""
     loggers = ("lightning", "lightning.pytorch", "lightning.fabric")
     with suppress_logging(*loggers, below=logging.ERROR), warnings.catch_warnings():
@@ -387,7 +392,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interruptible(folder: RunFolder | None) -> Iterator[None]:
+def _propagate_interrupt(folder: RunDir | None) -> Iterator[None]:
     """An interrupt stays one: lightning makes an exit of it, and ignores all later ones."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT) if main else None

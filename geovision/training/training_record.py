@@ -12,12 +12,12 @@ import torch
 from geovision.datasets.base import GeoDataset
 from geovision.provenance import origin
 from geovision.spec import Recipe
-from geovision.training.run_dir import plain
+from geovision.training.run_dir import to_json_types
 
-__all__ = ["training_record"]
+__all__ = ["build_training_record"]
 
 
-def training_record(
+def build_training_record(
     data: GeoDataset, recipe: Recipe | None, *, seconds: float, epochs: int = 0, steps: int = 0,
     last: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -28,7 +28,7 @@ def training_record(
         seconds: Wall time, all parts of an interrupted training together.
         last: The last row of the log.
     """
-    return plain({
+    return to_json_types({
         "data": data.card.name,
         "samples": len(data),
         "recipe": dataclasses.asdict(recipe) if recipe else None,

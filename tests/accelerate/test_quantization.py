@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 import geovision
 from geovision.accelerate import optimized
-from geovision.accelerate._cpu_features import hardware_int8
-from geovision.accelerate.fusion import ConvolutionActivation, joined
-from geovision.accelerate.optimized import prepare
+from geovision.accelerate._cpu_features import has_vnni
+from geovision.accelerate.fusion import ConvActivation, fuse_layers
+from geovision.accelerate.optimized import optimize_model
 from geovision.accelerate.quantization import (
-    Grid,
-    IntegerConvolution,
+    QuantizationParams,
+    QuantizedConv2d,
+    quantizable_fraction,
     quantize_int8,
-    ranges_seen,
-    share_in_integers,
+    record_ranges,
 )
 from geovision.errors import OptionError
 from geovision.models.example_inputs import synthetic_inputs
 from geovision.models.geomodel import GeoModel
 
-needs_integers = pytest.mark.skipif(not hardware_int8(), reason="this processor has no instructions for it")
+needs_integers = pytest.mark.skipif(not has_vnni(), reason="this processor has no instructions for it")
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ needs_integers = pytest.mark.skipif(not hardware_int8(), reason="this processor 
 
 @pytest.mark.parametrize(("least", "largest"), [(0.0, 3.0), (-1.0, 2.5), (-2.0, 0.0), (-1e-3, 40.0)])
 def test_a_grid_is_off_by_at_most_half_a_step(least: float, largest: float) -> None:
-    grid = Grid.between(least, largest)
+    grid = QuantizationParams.between(least, largest)
     values = torch.linspace(least, largest, 1001)
     back = (grid.integers(values).double() - grid.zero) * grid.step
     # The grid is shifted so that 0 is one of its points, which takes up to half a step from one end.
@@ -48,17 +48,17 @@ def test_a_grid_is_off_by_at_most_half_a_step(least: float, largest: float) -> N
 
 
 def test_values_beyond_a_grid_become_its_ends() -> None:
-    grid = Grid.between(-1.0, 1.0)
+    grid = QuantizationParams.between(-1.0, 1.0)
     assert grid.integers(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
 
 
 def test_a_range_of_nothing_has_a_grid() -> None:
-    assert Grid.between(0.0, 0.0).integers(torch.zeros(3)).tolist() == [0, 0, 0]
+    assert QuantizationParams.between(0.0, 0.0).integers(torch.zeros(3)).tolist() == [0, 0, 0]
 
 
 def test_integers_keep_the_layout_of_pixels() -> None:
     values = torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    found = Grid.between(0.0, 1.0).integers(values)
+    found = QuantizationParams.between(0.0, 1.0).integers(values)
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found.float() / 255, values, rtol=0, atol=0.5 / 255 + 1e-6)
 
@@ -81,8 +81,8 @@ def test_a_convolution_is_that_of_its_steps(activation: str, kernel: int, stride
     after = ACTIVATIONS[activation]
     convolution = nn.Conv2d(5, 6, kernel, stride, padding).requires_grad_(False)
     x = torch.randn(2, 5, 11, 9).contiguous(memory_format=torch.channels_last)
-    grid = Grid.between(float(x.min()), float(x.max()))
-    integers = IntegerConvolution(ConvolutionActivation(convolution, after), grid, None)
+    grid = QuantizationParams.between(float(x.min()), float(x.max()))
+    integers = QuantizedConv2d(ConvActivation(convolution, after), grid, None)
     taken = (grid.integers(x).double() - grid.zero) * grid.step
     weight = integers.weight.double() * integers.step.double()[:, None, None, None]
     wanted = F.conv2d(taken, weight, convolution.bias.double(), stride, padding)
@@ -95,11 +95,11 @@ def test_a_convolution_is_that_of_its_steps(activation: str, kernel: int, stride
 @needs_integers
 def test_a_result_goes_straight_into_the_steps_of_the_next() -> None:
     torch.manual_seed(0)
-    layer = ConvolutionActivation(nn.Conv2d(4, 4, 3, 1, 1).requires_grad_(False), nn.ReLU())
+    layer = ConvActivation(nn.Conv2d(4, 4, 3, 1, 1).requires_grad_(False), nn.ReLU())
     x = torch.rand(1, 4, 8, 8)
-    takes, gives = Grid.between(0.0, 1.0), Grid.between(0.0, 2.0)
-    floats = IntegerConvolution(layer, takes, None)(x)
-    steps = IntegerConvolution(layer, takes, gives)(x)
+    takes, gives = QuantizationParams.between(0.0, 1.0), QuantizationParams.between(0.0, 2.0)
+    floats = QuantizedConv2d(layer, takes, None)(x)
+    steps = QuantizedConv2d(layer, takes, gives)(x)
     assert steps.dtype == torch.uint8
     assert (steps.int() - gives.integers(floats).int()).abs().max() <= 1  # halves may be rounded otherwise
 
@@ -107,8 +107,8 @@ def test_a_result_goes_straight_into_the_steps_of_the_next() -> None:
 @needs_integers
 def test_weights_are_ordered_anew_for_another_shape() -> None:
     torch.manual_seed(0)
-    layer = ConvolutionActivation(nn.Conv2d(3, 8, 3, 2, 1).requires_grad_(False), None)
-    integers = IntegerConvolution(layer, Grid.between(0.0, 1.0), None)
+    layer = ConvActivation(nn.Conv2d(3, 8, 3, 2, 1).requires_grad_(False), None)
+    integers = QuantizedConv2d(layer, QuantizationParams.between(0.0, 1.0), None)
     for side in (16, 9, 16, 33, 9):
         x = torch.rand(2, 3, side, side)
         assert (integers(x) - layer(x)).abs().max() < 0.02
@@ -123,7 +123,7 @@ class Branches(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         for name in "abcd":
-            layer = ConvolutionActivation(nn.Conv2d(3, 3, 3, 1, 1), nn.ReLU())
+            layer = ConvActivation(nn.Conv2d(3, 3, 3, 1, 1), nn.ReLU())
             setattr(self, name, layer)
         self.between = nn.Identity()
 
@@ -137,7 +137,7 @@ def test_only_a_result_that_nothing_else_takes_stays_in_integers() -> None:
     torch.manual_seed(0)
     network = Branches().requires_grad_(False)
     image = {"image": torch.rand(1, 3, 8, 8)}
-    with ranges_seen(network) as ranges:
+    with record_ranges(network) as ranges:
         wanted = network(image, valid=None, context=None)
     assert set(ranges) == set("abcd")
     assert ranges["a"][0] == 0.0
@@ -146,12 +146,12 @@ def test_only_a_result_that_nothing_else_takes_stays_in_integers() -> None:
     assert found.a.gives is found.b.takes
     assert [layer.gives for layer in (found.b, found.c, found.d)] == [None] * 3
     assert (found(image, valid=None, context=None) - wanted).abs().max() < 0.05 * wanted.abs().max()
-    assert isinstance(network.a, ConvolutionActivation)  # the given network is as it was
+    assert isinstance(network.a, ConvActivation)  # the given network is as it was
 
 
 def test_ranges_are_of_all_that_was_seen_and_hold_zero() -> None:
     network = Branches().requires_grad_(False)
-    with ranges_seen(network) as ranges:
+    with record_ranges(network) as ranges:
         for image in (torch.full((1, 3, 4, 4), 2.0), torch.full((1, 3, 4, 4), 5.0)):
             network({"image": image}, valid=None, context=None)
     assert ranges["a"] == (0.0, 5.0)
@@ -160,12 +160,12 @@ def test_ranges_are_of_all_that_was_seen_and_hold_zero() -> None:
 
 
 def test_convolutions_in_groups_and_other_layers_stay_in_floats() -> None:
-    convolutions = joined(geovision.create("cloud-resnet18", size=(64, 64)).eval())
-    transformer = joined(geovision.create("cloud-vit_tiny_patch16_224").eval())
-    depthwise = joined(geovision.create("cloud-mobilenetv2_035", size=(64, 64)).eval())
-    assert share_in_integers(convolutions) > 0.99
-    assert share_in_integers(transformer) < 0.05
-    assert 0.7 < share_in_integers(depthwise) < 1.0
+    convolutions = fuse_layers(geovision.create("cloud-resnet18", size=(64, 64)).eval())
+    transformer = fuse_layers(geovision.create("cloud-vit_tiny_patch16_224").eval())
+    depthwise = fuse_layers(geovision.create("cloud-mobilenetv2_035", size=(64, 64)).eval())
+    assert quantizable_fraction(convolutions) > 0.99
+    assert quantizable_fraction(transformer) < 0.05
+    assert 0.7 < quantizable_fraction(depthwise) < 1.0
 
 
 # --- models -------------------------------------------------------------------------------------
@@ -189,17 +189,17 @@ def model() -> GeoModel:
 @needs_integers
 def test_a_model_answers_nearly_as_in_floats(model: GeoModel) -> None:
     inputs, valid = synthetic_inputs(model, 24, seed=3)
-    exact, quick = (prepare(model, each)(inputs, valid)[0] for each in ("float32", "int8"))
-    assert prepare(model, "int8").dtype == torch.int8
-    assert 0 < optimized._noise(exact, quick) < 0.3
+    exact, quick = (optimize_model(model, each)(inputs, valid)[0] for each in ("float32", "int8"))
+    assert optimize_model(model, "int8").dtype == torch.int8
+    assert 0 < optimized._relative_error(exact, quick) < 0.3
     assert not torch.equal(exact, quick)
 
 
 @needs_integers
 def test_an_answer_depends_neither_on_the_batch_nor_on_what_was_asked_before(model: GeoModel) -> None:
     inputs, valid = synthetic_inputs(model, 6, seed=4)
-    together = prepare(model, "int8")(inputs, valid)[0]
-    anew = prepare(copy.deepcopy(model), "int8")
+    together = optimize_model(model, "int8")(inputs, valid)[0]
+    anew = optimize_model(copy.deepcopy(model), "int8")
     for index in reversed(range(6)):
         rows = [
             {name: values[index : index + 1] for name, values in each.items()} for each in (inputs, valid)
@@ -211,10 +211,10 @@ def test_an_answer_depends_neither_on_the_batch_nor_on_what_was_asked_before(mod
 def test_new_weights_are_brought_into_integers_again(model: GeoModel) -> None:
     changed = copy.deepcopy(model)
     inputs, valid = synthetic_inputs(changed, 4)
-    before = prepare(changed, "int8")(inputs, valid)[0]
+    before = optimize_model(changed, "int8")(inputs, valid)[0]
     with torch.no_grad():
         next(changed.network.parameters()).mul_(-1)
-    assert not torch.allclose(prepare(changed, "int8")(inputs, valid)[0], before, atol=1e-3)
+    assert not torch.allclose(optimize_model(changed, "int8")(inputs, valid)[0], before, atol=1e-3)
 
 
 @needs_integers
@@ -232,18 +232,18 @@ def test_predict_takes_integers(model: GeoModel) -> None:
 def test_a_model_that_has_no_use_for_integers_says_so() -> None:
     transformer = geovision.create("cloud-vit_tiny_patch16_224")
     with pytest.raises(OptionError, match=r"cloud-vit_tiny_patch16_224: \d% of its weights belong to conv"):
-        prepare(transformer, "int8")
+        optimize_model(transformer, "int8")
     with pytest.raises(OptionError, match="downscale-tiny does not tell classes of pictures"):
-        prepare(geovision.create("downscale-tiny"), "int8")
+        optimize_model(geovision.create("downscale-tiny"), "int8")
 
 
 def test_a_processor_without_the_instructions_is_told(
     model: GeoModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    assert not hardware_int8()
+    assert not has_vnni()
     with pytest.raises(OptionError, match=r"'int8' needs a processor with instructions for it \(VNNI\)"):
-        prepare(copy.deepcopy(model), "int8")
+        optimize_model(copy.deepcopy(model), "int8")
 
 
 @needs_integers
@@ -257,7 +257,7 @@ def test_a_network_that_integers_change_too_much_is_refused(model: GeoModel) -> 
             block.bn1.bias[0] = block.bn1.bias[0] * 1000 + 1000
             block.conv2.weight[:, 0] /= 1000
     with pytest.raises(OptionError, match=r"aurora-resnet18: in 8-bit integers its scores differ by \d+% of"):
-        prepare(spoilt, "int8")
+        optimize_model(spoilt, "int8")
 
 
 @needs_integers

@@ -40,7 +40,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table(streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tables") / "table"
-    geovision.predict_archive(small_model(), streams, out, reading=GREY, workers=ExecutorConfig(0))
+    geovision.predict_archive(small_model(), streams, out, frame_config=GREY, executor=ExecutorConfig(0))
     return out
 
 
@@ -140,7 +140,9 @@ def test_frames_of_two_cameras_are_not_mixed(table: Path, streams: Path):
 
 def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
     own = minutes(tmp_path / "in", 3)
-    geovision.predict_archive(small_model(), own, tmp_path / "out", reading=GREY, workers=ExecutorConfig(0))
+    geovision.predict_archive(
+        small_model(), own, tmp_path / "out", frame_config=GREY, executor=ExecutorConfig(0)
+    )
     gone = own / "gill" / minute_name("gill", START)
     gone.unlink()
     made = keogram(tmp_path / "out")

@@ -204,8 +204,8 @@ def families() -> dict[str, ModelSpec]:
     """
     differentiable = [spec for spec in registry.models().values() if "differentiable" in spec.capabilities]
     return {
-        f"{spec.architecture} {spec.tiny}": spec
-        for spec in {f"{s.builder} {s.tiny}": s for s in differentiable}.values()
+        f"{spec.architecture} {spec.tiny_args}": spec
+        for spec in {f"{s.builder} {s.tiny_args}": s for s in differentiable}.values()
         if not spec.builder.startswith("geovision.models.bilinear_pooling:")
     }
 
@@ -213,7 +213,7 @@ def families() -> dict[str, ModelSpec]:
 def tiny(spec: ModelSpec, *, seed: int = 0, size: tuple[int, int] = (64, 64)) -> GeoModel:
     torch.manual_seed(seed)
     return build_model(
-        spec, registry.find_task(spec.task), ModelConfig(model_args=spec.tiny, size=size)
+        spec, registry.find_task(spec.task), ModelConfig(model_args=spec.tiny_args, size=size)
     ).eval()
 
 

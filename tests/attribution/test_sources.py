@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import geovision
 from geovision import registry
 from geovision.heads.field import FieldHead
-from geovision.heads.mask import GivenMask
+from geovision.heads.mask import IdentityMaskHead
 from geovision.models.geomodel import GeoModel, ModelConfig
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
 
@@ -50,7 +50,7 @@ def mask_of_sources() -> tuple[GeoModel, dict[str, NDArray]]:
     target = MaskTarget("hail")
     task, spec = registry.find_task("polarlow"), ModelSpec("polarlow-of-a-test", "polarlow", "tests:none")
     model = GeoModel(
-        spec, task, ModelConfig(), (RADAR, TERRAIN), target, Sources(), GivenMask(1, target)
+        spec, task, ModelConfig(), (RADAR, TERRAIN), target, Sources(), IdentityMaskHead(1, target)
     ).eval()
     rng = np.random.default_rng(2)
     radar = rng.uniform(-33, 60, (3, 2, 12, 16)).astype(np.float32)

@@ -105,7 +105,7 @@ def test_info_says_what_a_model_takes_and_answers(run, name: str):
             in page
         )
     if document["fit"] == "gradient":
-        recipes = task.recipes_of(registry.find_model(name)).values()
+        recipes = task.available_recipes(registry.find_model(name)).values()
         assert all(
             f"rate {stage.lr:g}" in page and f"batches of {stage.batch_size}" in page
             for recipe in recipes

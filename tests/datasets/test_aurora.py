@@ -366,7 +366,7 @@ def test_a_model_of_the_seven_forms_cannot_be_scored_on_oath(tmp_path: Path):
         with pytest.raises(DatasetError, match="correspond to none of the model's"):
             merging_for(TARGET.classes, data.target.classes, data.merging, dataset="oath")
     own = geovision.create("aurora-tiny", classes=data.target.classes, size=(32, 32))
-    report = geovision.evaluate(own, OATH(root, labels="class2", size=(32, 32)), bootstrap=0)
+    report = geovision.evaluate(own, OATH(root, labels="class2", size=(32, 32)), n_bootstrap=0)
     assert report.predictions.classes == ("aurora", "no-aurora")
 
 

@@ -184,7 +184,7 @@ def test_measurements_follow_the_order_of_the_model(tmp_path: Path):
 
 
 def test_models_and_data_call_the_measurements_alike():
-    assert SCALARS == model_scalars.SCALARS
+    assert SCALARS == model_scalars.SCALAR_INPUT_NAME
 
 
 def test_plots_show_the_label_and_the_answer(data: ImageDataset):

@@ -15,7 +15,7 @@ from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.heads.prediction import ClassPrediction
 from geovision.metrics.class_mapping import merge_probabilities, merge_targets, merging_for, unmatched
-from geovision.spec import ClassMerging, resolve
+from geovision.spec import ClassMapping, resolve
 
 NAMES = ("gcd", "mgcd", "hbmcd", "swimcat")
 GENERA = registry.find_task("cloud").target.classes
@@ -214,7 +214,7 @@ def test_hbmcd_is_scored_genus_by_genus(roots):
 @pytest.mark.parametrize(("name", "scored"), [("gcd", 20), ("hbmcd", 20)])
 def test_a_report_lists_what_was_not_scored(roots, name, scored):
     data = load_dataset(name, roots[name], size=(32, 32))
-    report = evaluate(create("cloud-tiny", size=(32, 32)), data, bootstrap=0)
+    report = evaluate(create("cloud-tiny", size=(32, 32)), data, n_bootstrap=0)
     assert len(report.predictions.labels) == scored
     assert report.predictions.classes == data.merging.classes
     text = report.text()
@@ -255,4 +255,4 @@ def test_classes_that_nobody_related_are_an_error():
 )
 def test_a_merging_that_contradicts_itself_cannot_be_made(merged, excluded, says):
     with pytest.raises(ValueError, match=says):
-        ClassMerging(merged, excluded)
+        ClassMapping(merged, excluded)

@@ -23,7 +23,7 @@ from geovision.evaluation.classification import as_picture
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.provenance import commit, data_digest
-from geovision.spec import ClassMerging, ClassTarget
+from geovision.spec import ClassMapping, ClassTarget
 
 CLASSES = ("Ac", "Cb", "Ci", "Cu", "St")
 
@@ -115,7 +115,7 @@ class _Some(CCSN):
 class _Merged(CCSN):
     """The same files, under coarser names."""
 
-    merging: ClassVar = ClassMerging({"heap": ("Cu", "Cb"), "veil": ("Ci", "Cs")}, {"other": "mixed skies"})
+    merging: ClassVar = ClassMapping({"heap": ("Cu", "Cb"), "veil": ("Ci", "Cs")}, {"other": "mixed skies"})
     _COARSE: ClassVar = {"Cu": "heap", "Cb": "heap", "Ci": "veil"}
 
     def classes_of(self, records) -> ClassTarget:

@@ -139,7 +139,7 @@ def test_a_model_flags_what_is_strange_in_its_tasks_words(tmp_path: Path) -> Non
     assert outlier_auroc(model, features[150:], {"stripes": strange}) == pytest.approx(
         {"stripes": 1.0, "all": 1.0}
     )
-    back = geovision.load(model.save(tmp_path / "model", half=True))
+    back = geovision.load(model.save(tmp_path / "model", fp16=True))
     torch.testing.assert_close(back.head.outlier(strange), model.head.outlier(strange))
     plain = int(model.head.outlier(features).argmin())
     answers = back.predict(torch.stack([ordinary[plain], stripes[0]]))

@@ -40,7 +40,7 @@ def forms() -> Iterator[Any]:
     for spec in ENTRIES:
         arch = {
             key: value
-            for key, value in (spec.model_args | spec.tiny).items()
+            for key, value in (spec.model_args | spec.tiny_args).items()
             if key not in ("imagenet", "factor")
         }
         key = (spec.builder, spec.head, repr(sorted(arch.items())))
@@ -99,9 +99,11 @@ def test_onnx_runtime_answers_as_torch(spec: ModelSpec, count: int):
 
 @pytest.mark.parametrize("spec", ENTRIES, ids=name_of)
 def test_what_cannot_be_exported_says_why(spec: ModelSpec):
-    assert ("exportable" in spec.capabilities) == (not spec.unexportable)
-    if spec.unexportable:
-        with pytest.raises(ExportError, match=f"{spec.name} cannot be exported: {spec.unexportable}"):
+    assert ("exportable" in spec.capabilities) == (not spec.not_exportable_reason)
+    if spec.not_exportable_reason:
+        with pytest.raises(
+            ExportError, match=f"{spec.name} cannot be exported: {spec.not_exportable_reason}"
+        ):
             onnx_of(tiny(spec))
 
 
@@ -150,7 +152,7 @@ def test_measurements_beside_a_photo_may_be_missing():
 def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet(time: int):
     torch.manual_seed(0)
     spec = registry.find_model("hail-hinet")
-    arch = spec.tiny | {"sources": ["radar", "dem"]}
+    arch = spec.tiny_args | {"sources": ["radar", "dem"]}
     model = build_model(spec, registry.find_task("hail"), ModelConfig(model_args=arch)).eval()
     axes = {"time": time, "y": 16, "x": 16}
     written = onnx_of(model, axes=axes)
@@ -344,7 +346,7 @@ def test_axes_that_nobody_knows_are_asked_for():
     torch.manual_seed(0)
     spec = registry.find_model("cloud-tiny")
     model = build_model(
-        spec, registry.find_task("cloud"), ModelConfig(model_args=spec.tiny, size=SIZE)
+        spec, registry.find_task("cloud"), ModelConfig(model_args=spec.tiny_args, size=SIZE)
     ).eval()
     model.inputs = tuple(given.with_size(None) for given in model.inputs)
     with pytest.raises(OptionError, match=r"not all are known of image \(channel y x\); give their lengths"):

@@ -10,7 +10,7 @@ from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import Channel, ClassTarget, FieldTarget, InputSpec, ModelSpec, Task
 from geovision.training import closed_form
-from geovision.training.data_statistics import fit_statistics, takes_statistics
+from geovision.training.data_statistics import fit_statistics, needs_statistics
 
 __all__ = [
     "ENTRIES",
@@ -37,10 +37,10 @@ def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = (), size: tuple[int, int
     """The entry's small form, the same weights each time, fitted where it cannot answer before."""
     torch.manual_seed(0)
     task = registry.find_task(spec.task)
-    model = build_model(spec, task, ModelConfig(model_args=spec.tiny, size=size, scalars=scalars)).eval()
+    model = build_model(spec, task, ModelConfig(model_args=spec.tiny_args, size=size, scalars=scalars)).eval()
     if spec.fit == "closed_form":
         closed_form.fit(model, Drawn(model, 24), progress=False)
-    elif takes_statistics(model):
+    elif needs_statistics(model):
         fit_statistics(model, Drawn(model, 24))
     return model
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
 from geovision.errors import OptionError
-from geovision.models.field_baselines import Ridge
-from geovision.models.residual_learning import Residual
+from geovision.models.field_baselines import RidgeRegression
+from geovision.models.residual_learning import ResidualNetwork
 from geovision.spec import (
     Channel,
-    Demo,
+    DemoConfig,
     FieldTarget,
     Grid,
-    Grids,
+    GridPair,
     InputSpec,
     MaskTarget,
     ModelSpec,
@@ -108,10 +108,10 @@ class Climatology(Repeated):
 
 def build_residual(arch, *, inputs, size=None, grids=None) -> nn.Module:
     members = [Coarse(inputs, factor=FACTOR, width=4) for _ in range(arch["members"])]
-    return Residual(members, Ridge(inputs[0], components=12))
+    return ResidualNetwork(members, RidgeRegression(inputs[0], components=12))
 
 
-def build(arch: Mapping[str, Any], *, inputs, size=None, grids: Grids | None = None) -> nn.Module:
+def build(arch: Mapping[str, Any], *, inputs, size=None, grids: GridPair | None = None) -> nn.Module:
     kind = arch.get("kind", "coarse")
     if kind not in ("coarse", "repeated", "climatology"):
         raise OptionError(f"kind={kind!r}")
@@ -129,7 +129,7 @@ def _task(kind: str, inputs: tuple[InputSpec, ...], head: str, metrics: tuple[st
         name=f"a{kind}", title=kind, question="?", inputs=inputs, target=TARGETS[kind],
         datasets={f"maps-{kind}": "helpers.maps:Fields" if kind == "field" else "helpers.maps:Masks"},
         head=head, loss="",
-        metrics=metrics, recipe=_RECIPE, demo=Demo(f"a{kind}-tiny", 24, _RECIPE),
+        metrics=metrics, recipe=_RECIPE, demo=DemoConfig(f"a{kind}-tiny", 24, _RECIPE),
         heads={"quantiles": "geovision.heads.field:QuantileHead"} if kind == "field" else {},
         predictors=(HEIGHT,) if kind == "field" else (),
     )  # fmt: skip
@@ -157,7 +157,7 @@ MODELS = {
     "closed": ModelSpec("afield-climatology", "afield", "helpers.maps:build", {"kind": "climatology"},
                         fit="closed_form", head="geovision.heads.field:GivenField"),
 }  # fmt: skip
-GRIDS = Grids(
+GRIDS = GridPair(
     Grid(tuple(40.5 + n for n in range(SIDE)), tuple(0.5 + n for n in range(SIDE))),
     Grid(tuple(40.25 + 0.5 * n for n in range(2 * SIDE)), tuple(0.25 + 0.5 * n for n in range(2 * SIDE))),
 )

@@ -16,7 +16,13 @@ from safetensors.torch import load_file, save_file
 import geovision
 from geovision._atomic_io import sha256
 from geovision.cli import main
-from geovision.errors import DownloadError, GeovisionError, OptionError, WeightsCorrupt, WeightsNotAvailable
+from geovision.errors import (
+    DownloadError,
+    GeovisionError,
+    OptionError,
+    WeightsCorruptError,
+    WeightsNotAvailableError,
+)
 from geovision.hub.golden import GOLDEN
 from geovision.hub.pull import pull
 from geovision.hub.push import Benchmark, push
@@ -115,7 +121,7 @@ def test_offline_a_branch_means_what_it_meant_last(
     assert pull(f"hf:{REPO}") == folder
     assert same(geovision.create(f"hf:{REPO}"), model)
     assert hub.requests == []
-    with pytest.raises(WeightsNotAvailable, match=r"config.json is not in the cache.*HF_HUB_OFFLINE"):
+    with pytest.raises(WeightsNotAvailableError, match=r"config.json is not in the cache.*HF_HUB_OFFLINE"):
         pull("hf:sky/elsewhere")
 
 
@@ -153,7 +159,7 @@ def test_a_connection_that_drops_within_a_file_is_taken_up_again(
     ],
 )
 def test_what_is_not_there_is_told(hub: Hub, published: Address, address: str, message: str):
-    with pytest.raises(WeightsNotAvailable, match=message):
+    with pytest.raises(WeightsNotAvailableError, match=message):
         pull(address)
 
 
@@ -163,10 +169,10 @@ def test_private_and_gated_repositories_say_what_to_do(
     monkeypatch.delenv("HF_TOKEN")
     repository = hub.repositories[REPO]
     repository.private = True
-    with pytest.raises(WeightsNotAvailable, match=r"or a private one.*`hf auth login` or set HF_TOKEN"):
+    with pytest.raises(WeightsNotAvailableError, match=r"or a private one.*`hf auth login` or set HF_TOKEN"):
         pull(published)
     repository.private, repository.gated = False, True
-    with pytest.raises(WeightsNotAvailable, match=f"access is given on request.*huggingface.co/{REPO}"):
+    with pytest.raises(WeightsNotAvailableError, match=f"access is given on request.*huggingface.co/{REPO}"):
         pull(published)
     assert pull(published, token=hub.token).is_dir()
 
@@ -187,7 +193,7 @@ def test_a_server_that_fails_is_told(hub: Hub, published: Address, monkeypatch: 
 
 def test_another_repository_is_no_model(hub: Hub, published: Address):
     del hub.repositories[REPO].commits[published.revision][CONFIG]
-    with pytest.raises(WeightsNotAvailable, match=r"holds no config.json, so it is no model"):
+    with pytest.raises(WeightsNotAvailableError, match=r"holds no config.json, so it is no model"):
         pull(published)
 
 
@@ -209,7 +215,7 @@ def test_weights_of_another_digest_are_refused_and_forgotten(
     held = files(hub, published)
     good = held[WEIGHTS]
     held[WEIGHTS] = tampered(good, tmp_path)
-    with pytest.raises(WeightsCorrupt, match="its sha256 differs"):
+    with pytest.raises(WeightsCorruptError, match="its sha256 differs"):
         pull(published)
     held[WEIGHTS] = good
     assert same(geovision.create(str(published)), model)
@@ -220,7 +226,7 @@ def test_a_file_that_is_not_what_its_address_says_is_refused(hub: Hub, published
     oid = next(oid for oid, blob in hub.blobs.items() if blob == good)
     hub.blobs[oid] = good[:-8] + bytes(8)
     files(hub, published)[WEIGHTS] = hub.blobs[oid]
-    with pytest.raises(WeightsCorrupt, match="its sha256 differs"):
+    with pytest.raises(WeightsCorruptError, match="its sha256 differs"):
         pull(published)
 
 
@@ -232,14 +238,14 @@ def test_weights_that_were_changed_with_their_digest_fail_the_golden_answer(
     config = json.loads(held[CONFIG])
     config["sha256"] = sha256(tmp_path / "weights.safetensors")
     held[CONFIG] = json.dumps(config).encode()
-    with pytest.raises(WeightsCorrupt, match="does not answer as it did when it was published, by"):
+    with pytest.raises(WeightsCorruptError, match="does not answer as it did when it was published, by"):
         pull(published)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", b"\x80\x04\x95 a pickle"])
 def test_a_golden_answer_that_is_none_is_refused(hub: Hub, published: Address, content: bytes):
     files(hub, published)[GOLDEN] = content
-    with pytest.raises(WeightsCorrupt, match="no golden answer"):
+    with pytest.raises(WeightsCorruptError, match="no golden answer"):
         pull(published)
 
 
@@ -265,7 +271,7 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: Addre
     config = json.loads(held[CONFIG])
     config["config"]["model_args"] = {"backbone": "hf-hub:evil/net"}
     held[CONFIG] = json.dumps(config).encode()
-    with pytest.raises(WeightsCorrupt, match="timm registers no network called"):
+    with pytest.raises(WeightsCorruptError, match="timm registers no network called"):
         pull(published)
 
 
@@ -294,14 +300,14 @@ def test_a_configuration_that_is_none_is_told_in_one_line(
         inner = inner[name]
     inner[path[-1]] = value
     held[CONFIG] = json.dumps(config).encode()
-    with pytest.raises(WeightsCorrupt, match=message) as told:
+    with pytest.raises(WeightsCorruptError, match=message) as told:
         pull(published)
     assert "\n" not in str(told.value)
 
 
 def test_a_configuration_without_end_is_refused(hub: Hub, published: Address):
     files(hub, published)[CONFIG] = b"[" * 200_000
-    with pytest.raises(WeightsCorrupt, match="not a geovision configuration"):
+    with pytest.raises(WeightsCorruptError, match="not a geovision configuration"):
         pull(published)
 
 
@@ -437,6 +443,6 @@ def test_a_benchmark_that_is_not_understood_is_told(capsys: pytest.CaptureFixtur
 
 def test_download_errors_are_told_in_one_line(hub: Hub, published: Address, tmp_path: Path):
     files(hub, published)[WEIGHTS] = b"small"  # where a large file is promised by nobody
-    with pytest.raises((DownloadError, WeightsCorrupt)) as caught:
+    with pytest.raises((DownloadError, WeightsCorruptError)) as caught:
         pull(published)
     assert "\n" not in str(caught.value)

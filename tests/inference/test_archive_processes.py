@@ -59,7 +59,13 @@ def run(
     model_folder: Path, source: Path, out: Path, workers: ExecutorConfig, **options
 ) -> tuple[Summary, pa.Table]:
     summary = geovision.predict_archive(
-        geovision.load(model_folder), source, out, reading=GREY, workers=workers, shard_size=1, **options
+        geovision.load(model_folder),
+        source,
+        out,
+        frame_config=GREY,
+        executor=workers,
+        shard_size=1,
+        **options,
     )
     return summary, geovision.read_table(out)
 

@@ -22,7 +22,7 @@ from geovision.inference.window_predictor import asking, scratch_beside
 from geovision.models.geomodel import GeoModel
 from geovision.readers.sar import Grid
 from geovision.spec import Grid as LatLon
-from geovision.spec import Grids
+from geovision.spec import GridPair
 
 WINDOW = (16, 24)
 SHAPE = (44, 60)
@@ -134,6 +134,6 @@ def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: P
     coarse = LatLon((10.0, 11.0, 12.0, 13.0), (0.0, 1.0, 2.0, 3.0))
     fine = LatLon(tuple(np.arange(9.5, 13.5, 0.5)), tuple(np.arange(-0.5, 3.5, 0.5)))
     arch = {"widths": [4, 6, 8], "factor": 2}
-    model = geovision.create("downscale-maunet", model_args=arch, grids=Grids(coarse, fine))
+    model = geovision.create("downscale-maunet", model_args=arch, grids=GridPair(coarse, fine))
     with pytest.raises(OptionError, match="answers on the grid that it was fitted for, and has no windows"):
         predict_raster(model, source(model), tmp_path / "a", size=WINDOW)

@@ -21,7 +21,7 @@ import geovision
 from geovision import registry
 from geovision.errors import GeovisionError, InputError, OptionError
 from geovision.heads.field import FieldHead
-from geovision.heads.mask import GivenMask
+from geovision.heads.mask import IdentityMaskHead
 from geovision.inference import Arrays, ExecutorConfig, executor, predict_raster
 from geovision.inference.sliding_window import Answers, Job, Patch, answer_run, blend, sliding_window_predict
 from geovision.inference.tiling import Windows, starts, weight
@@ -270,7 +270,7 @@ def model_of(target: MaskTarget | FieldTarget, head: nn.Module, factor: int) -> 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, factor: int):
     if kind == "mask":
-        head: nn.Module = GivenMask(1, MaskTarget("hail"))
+        head: nn.Module = IdentityMaskHead(1, MaskTarget("hail"))
     else:
         head = FieldHead(1, FieldTarget(Channel("rain", "mm day-1", (0.0, 2000.0))))
     model = model_of(head.target, head, factor)
@@ -322,7 +322,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
 
 
 def test_windows_that_a_model_cannot_have(tmp_path: Path):
-    head = GivenMask(1, MaskTarget("hail"))
+    head = IdentityMaskHead(1, MaskTarget("hail"))
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
     with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):

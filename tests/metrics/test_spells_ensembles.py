@@ -27,7 +27,7 @@ from geovision.metrics.ensemble import crps, spread, spread_error_ratio
 from geovision.metrics.functional import extremes
 from geovision.models.geomodel import GeoModel
 from geovision.readers.grids import write_grid
-from geovision.tasks.downscale import RAIN
+from geovision.tasks.downscale import RAIN_TARGET
 from geovision.training.data_statistics import fit_statistics
 
 # --- spells --------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def test_a_day_follows_the_one_before_it_in_its_winter(winters: CoarseRain) -> N
 @pytest.mark.parametrize(("name", "wet"), [("cdd_bias", False), ("cwd_bias", True)])
 def test_spells_end_with_the_winter_and_at_a_missing_day(winters: CoarseRain, name: str, wet: bool) -> None:
     model = geovision.create("downscale-bilinear", **winters.options())
-    report = geovision.evaluate(model, winters, bootstrap=0)
+    report = geovision.evaluate(model, winters, n_bootstrap=0)
     assert isinstance(report, GriddedReport)
     assert report.kept is not None
     prediction, truth = (each[:, 0].numpy() for each in report.kept)
@@ -109,7 +109,7 @@ def test_where_samples_are_no_days_spells_are_not_scored(
 ) -> None:
     monkeypatch.setattr(CoarseRain, "follows", None)
     report = geovision.evaluate(
-        geovision.create("downscale-bilinear", **winters.options()), winters, bootstrap=0
+        geovision.create("downscale-bilinear", **winters.options()), winters, n_bootstrap=0
     )
     assert not {"cdd_bias", "cwd_bias"} & set(report.metrics)
     assert "Not scored, for the samples are no days: cdd_bias, cwd_bias" in report.notes
@@ -145,7 +145,7 @@ def test_ensembles_are_scored_as_by_scores(scores: ModuleType) -> None:
     theirs = scores.probability.crps_for_ensemble(forecast, seen, "member", method="fair")
     variance = forecast.var("member", ddof=1).where(seen.notnull()).mean()
     error = scores.continuous.rmse(forecast.mean("member"), seen)
-    built = {each.__name__: each(RAIN) for each in (crps, spread, spread_error_ratio)}
+    built = {each.__name__: each(RAIN_TARGET) for each in (crps, spread, spread_error_ratio)}
     for metric in built.values():
         for batch in torch.arange(len(members)).split(5):
             metric.update(members[batch], truth[batch])
@@ -157,30 +157,32 @@ def test_ensembles_are_scored_as_by_scores(scores: ModuleType) -> None:
 
 def test_one_member_has_its_error_and_no_spread() -> None:
     members, truth = ensemble(members=1)
-    assert float(crps(RAIN)(members, truth)) == pytest.approx(float((members - truth).abs().nanmean()))
-    assert float(spread(RAIN)(members, truth)) == 0
+    assert float(crps(RAIN_TARGET)(members, truth)) == pytest.approx(float((members - truth).abs().nanmean()))
+    assert float(spread(RAIN_TARGET)(members, truth)) == 0
 
 
 def test_draws_of_quantiles_have_them() -> None:
-    head = QuantileHead(2, RAIN, quantiles=[0.1, 0.5, 0.9])
+    head = QuantileHead(2, RAIN_TARGET, quantiles=[0.1, 0.5, 0.9])
     head.fit_statistics(torch.tensor([0.0, 30.0]))
     parameters = torch.tensor([0.5, 1.0, 2.0]).view(1, 3, 1, 1).expand(1, 3, 40, 50)
-    drawn = head.sample(parameters, members=20, seed=3)
+    drawn = head.sample(parameters, num_members=20, seed=3)
     assert drawn.shape == (20, 1, 1, 40, 50)
-    quantiles = head.fields(parameters)[0, :, 0, 0]
+    quantiles = head.quantile_fields(parameters)[0, :, 0, 0]
     for q, value in zip((0.1, 0.3, 0.5, 0.7, 0.9), np.interp(
         (0.1, 0.3, 0.5, 0.7, 0.9), (0.1, 0.5, 0.9), quantiles.detach().numpy()
     ), strict=True):  # fmt: skip
         assert float(drawn.flatten().quantile(q)) == pytest.approx(value, rel=0.02), q
     assert float(drawn.min()) == pytest.approx(float(quantiles[0]))
     assert float(drawn.max()) == pytest.approx(float(quantiles[-1]))
-    assert torch.equal(drawn, head.sample(parameters, members=20, seed=3))
-    one = QuantileHead(2, RAIN, quantiles=[0.5])
-    assert torch.equal(one.sample(parameters[:, :1], members=2)[0], one.fields(parameters[:, :1]))
+    assert torch.equal(drawn, head.sample(parameters, num_members=20, seed=3))
+    one = QuantileHead(2, RAIN_TARGET, quantiles=[0.5])
+    assert torch.equal(
+        one.sample(parameters[:, :1], num_members=2)[0], one.quantile_fields(parameters[:, :1])
+    )
 
 
 def test_draws_of_a_distribution_score_as_the_distribution() -> None:
-    head = BernoulliGammaHead(2, RAIN, wet=0.1)
+    head = BernoulliGammaHead(2, RAIN_TARGET, wet=0.1)
     head.scale.fill_(5.0)
     parameters = torch.tensor([0.4, -0.3, 0.5]).view(1, 3, 1, 1).expand(1, 3, 60, 60)
     p, shape, scale = (float(each[0, 0, 0, 0]) for each in head.distribution(parameters))
@@ -191,8 +193,8 @@ def test_draws_of_a_distribution_score_as_the_distribution() -> None:
     for seen in (0.0, 3.0, 20.0):
         below = scipy.integrate.quad(lambda x: cdf(x) ** 2, 0, seen, limit=200)[0]
         above = scipy.integrate.quad(lambda x: (1 - cdf(x)) ** 2, seen, seen + 200, limit=200)[0]
-        drawn = head.sample(parameters, members=20, seed=1)[:, 0].transpose(0, 1)
-        found = float(crps(RAIN)(drawn, torch.full((1, 1, 60, 60), seen)))
+        drawn = head.sample(parameters, num_members=20, seed=1)[:, 0].transpose(0, 1)
+        found = float(crps(RAIN_TARGET)(drawn, torch.full((1, 1, 60, 60), seen)))
         assert found == pytest.approx(below + above, rel=0.03), seen
 
 
@@ -209,7 +211,7 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     winters: CoarseRain, scores: ModuleType, head: str
 ) -> None:
     model = made(winters, head=head)
-    report = geovision.evaluate(model, winters, bootstrap=30)
+    report = geovision.evaluate(model, winters, n_bootstrap=30)
     asked = list(answers(model, winters, batch_size=7, several=EnsembleConfig()))
     assert all(each.members is not None for each in asked)
     drawn = torch.cat([each.members.fields for each in asked])  # type: ignore[union-attr]
@@ -224,22 +226,22 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     assert found.low < found.value < found.high
     assert report.metrics["spread"].value > 0
     assert any("of 20 draws of the distribution" in note for note in report.notes)
-    none = geovision.evaluate(model, winters, bootstrap=0, members=0)
+    none = geovision.evaluate(model, winters, n_bootstrap=0, members=0)
     assert not {"crps", "spread", "spread_error_ratio"} & set(none.metrics)
 
 
 def test_one_answer_has_no_scores_of_ensembles(winters: CoarseRain) -> None:
     model = made(winters)
-    report = geovision.evaluate(model, winters, bootstrap=0)
+    report = geovision.evaluate(model, winters, n_bootstrap=0)
     assert not {"crps", "spread", "spread_error_ratio"} & set(report.metrics)
     with pytest.raises(OptionError, match="no dropout"):
-        geovision.evaluate(model, winters, bootstrap=0, members=3)
+        geovision.evaluate(model, winters, n_bootstrap=0, members=3)
 
 
 def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: CoarseRain) -> None:
     model = made(winters, model_args={"dropout": 0.3})
     first, second = (
-        geovision.evaluate(model, winters, bootstrap=0, members=4, batch_size=size) for size in (5, 32)
+        geovision.evaluate(model, winters, n_bootstrap=0, members=4, batch_size=size) for size in (5, 32)
     )
     assert first.metrics["spread"].value > 0
     assert first.metrics["crps"].value == pytest.approx(second.metrics["crps"].value, rel=1e-5)
@@ -259,7 +261,7 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
     asked = next(iter(answers(model, winters, several=EnsembleConfig())))
     assert asked.members is not None
     assert asked.members.fields.shape[1] == 3
-    report = geovision.evaluate(model, winters, bootstrap=0)
+    report = geovision.evaluate(model, winters, n_bootstrap=0)
     assert report.metrics["spread"].value > 0
     assert any("of 3 networks side by side" in note for note in report.notes)
 
@@ -276,7 +278,7 @@ def test_without_common_days_there_is_no_score_of_errors(winters: CoarseRain, tm
         '[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\nsynchronous = false\n'
     )
     free = CoarseRain(tmp_path, synchronous=False)
-    report = geovision.evaluate(geovision.create("downscale-bilinear", **free.options()), free, bootstrap=0)
+    report = geovision.evaluate(geovision.create("downscale-bilinear", **free.options()), free, n_bootstrap=0)
     assert {"cdd_bias", "cwd_bias"} < set(report.metrics)
     assert "crps" not in report.metrics
     assert "taylor" not in report.figures()
@@ -287,7 +289,7 @@ def test_without_common_days_there_is_no_score_of_errors(winters: CoarseRain, tm
 
 def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(winters: CoarseRain) -> None:
     report = geovision.evaluate(
-        geovision.create("downscale-bilinear", **winters.options()), winters, bootstrap=0
+        geovision.create("downscale-bilinear", **winters.options()), winters, n_bootstrap=0
     )
     assert isinstance(report, GriddedReport)
     assert report.kept is not None
@@ -306,5 +308,5 @@ def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(win
 
 
 def test_every_score_of_rain_is_in_the_report_of_a_distribution(winters: CoarseRain) -> None:
-    report = geovision.evaluate(made(winters, head="quantiles"), winters, bootstrap=0)
-    assert list(report.metrics) == list(metrics.applicable(report.task.metrics, RAIN))
+    report = geovision.evaluate(made(winters, head="quantiles"), winters, n_bootstrap=0)
+    assert list(report.metrics) == list(metrics.applicable(report.task.metrics, RAIN_TARGET))

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import geovision
-from geovision.errors import WeightsCorrupt
+from geovision.errors import WeightsCorruptError
 from geovision.heads.classification import NormalisedHead
 from geovision.models.bilinear_pooling import build, second_moments
 from geovision.registry import find_task
@@ -91,7 +91,7 @@ def test_weights_of_the_whole_network_fit_the_cut_one_but_a_strange_file_does_no
         model.network.backbone.model.blocks[4][1].conv_dw.weight, donor.blocks[4][1].conv_dw.weight
     )
     save_file(donor.state_dict() | {"other.weight": torch.zeros(1)}, tmp_path / "strange.safetensors")
-    with pytest.raises(WeightsCorrupt, match=r"other\.weight"):
+    with pytest.raises(WeightsCorruptError, match=r"other\.weight"):
         geovision.create("cloud-mobilenetv2", backbone_weights=tmp_path / "strange.safetensors")
 
 

@@ -21,7 +21,7 @@ from geovision import registry
 from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError, OptionError
 from geovision.evaluation import GriddedReport, answers
-from geovision.heads.mask import GivenMask, MaskHead, dice_loss, focal_loss
+from geovision.heads.mask import IdentityMaskHead, MaskHead, dice_loss, focal_loss
 from geovision.heads.prediction import FieldPrediction, MaskPrediction
 from geovision.metrics import NotApplicable, create
 from geovision.metrics.bootstrap import GroupStates, bootstrap
@@ -81,7 +81,7 @@ def test_fields_by_gradient_in_closed_form_and_without_training(downscaler: GeoM
     nearest = geovision.train(fresh("none"), training, progress=False)
     mean = geovision.train(fresh("closed"), training, progress=False)
     errors = [
-        geovision.evaluate(model, held, bootstrap=0).metrics["rmse"].value
+        geovision.evaluate(model, held, n_bootstrap=0).metrics["rmse"].value
         for model in (downscaler, nearest, mean)
     ]
     assert errors[0] < 0.8 * errors[2]
@@ -91,7 +91,7 @@ def test_fields_by_gradient_in_closed_form_and_without_training(downscaler: GeoM
 
 
 def test_training_finds_a_mask(detector: GeoModel, masks) -> None:
-    report = geovision.evaluate(detector, masks[1], bootstrap=0)
+    report = geovision.evaluate(detector, masks[1], n_bootstrap=0)
     assert report.metrics["pr_auc"].value > 0.8
     assert report.metrics["csi"].value > 0.5
     assert report.headline == "csi"
@@ -247,7 +247,7 @@ def test_predictors_stand_beside_the_first_input() -> None:
 def test_reports_of_fields_have_intervals_where_states_are_sums(
     downscaler: GeoModel, fields, tmp_path: Path
 ) -> None:
-    report = geovision.evaluate(downscaler, fields[1], bootstrap=50)
+    report = geovision.evaluate(downscaler, fields[1], n_bootstrap=50)
     assert isinstance(report, GriddedReport)
     error = report.metrics["rmse"]
     assert error.low < error.value < error.high
@@ -264,7 +264,7 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
 
 
 def test_reports_of_masks(detector: GeoModel, masks, tmp_path: Path) -> None:
-    report = geovision.evaluate(detector, masks[1], bootstrap=20)
+    report = geovision.evaluate(detector, masks[1], n_bootstrap=20)
     assert report.table is not None
     covered = 32 * (36 - 6 - 1)  # without the last row and the cell that is never seen
     assert int(report.table.sum()) == covered
@@ -275,9 +275,9 @@ def test_reports_of_masks(detector: GeoModel, masks, tmp_path: Path) -> None:
 def test_what_does_not_fit_into_memory_is_scored_all_the_same(
     downscaler: GeoModel, fields, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = geovision.evaluate(downscaler, fields[1], bootstrap=0, batch_size=4)
+    whole = geovision.evaluate(downscaler, fields[1], n_bootstrap=0, batch_size=4)
     monkeypatch.setattr("geovision.evaluation.dense.MOST_KEPT", 10_000)
-    report = geovision.evaluate(downscaler, fields[1], bootstrap=0, batch_size=4)
+    report = geovision.evaluate(downscaler, fields[1], n_bootstrap=0, batch_size=4)
     assert report.metrics["rmse"] == pytest.approx(whole.metrics["rmse"], nan_ok=True)
     assert "quantile_bias(q=0.99)" not in report.metrics
     assert "quantile_bias(q=0.99)" in report.notes[0]
@@ -352,8 +352,8 @@ def test_cross_entropy_with_a_weight_by_hand() -> None:
 def test_focal_loss_without_focus_is_cross_entropy() -> None:
     logits, truth = torch.randn(50), (torch.rand(50) < 0.3).float()
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    torch.testing.assert_close(focal_loss(logits, truth, focus=0.0), plain)
-    assert (focal_loss(logits, truth, focus=2.0) <= plain + 1e-7).all()
+    torch.testing.assert_close(focal_loss(logits, truth, gamma=0.0), plain)
+    assert (focal_loss(logits, truth, gamma=2.0) <= plain + 1e-7).all()
 
 
 def test_dice_loss_is_zero_where_all_is_found_and_a_half_by_hand() -> None:
@@ -387,6 +387,6 @@ def test_options_that_are_none() -> None:
 
 
 def test_logits_that_are_given_are_taken_as_they_are() -> None:
-    head = GivenMask(1, HAIL)
+    head = IdentityMaskHead(1, HAIL)
     logits = torch.randn(2, 1, 3, 3)
     assert torch.equal(head.estimate(head(logits)), torch.sigmoid(logits))

@@ -15,7 +15,7 @@ from torch import Tensor
 from geovision.datasets.synthetic import rain
 from geovision.errors import InputError, OptionError
 from geovision.metrics.functional import extremes, regression, spectra
-from geovision.models.layers.scalers import TRANSFORMS, MinMax, Standardise, chain
+from geovision.models.layers.scalers import SCALERS, MinMaxScaler, StandardScaler, build_scaler_chain
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
 from geovision.plots import fields as figures
 
@@ -31,7 +31,7 @@ _few = settings(max_examples=15, deadline=None)
 def test_a_transform_there_and_back(names: list[str], seed: int) -> None:
     field = torch.randn(6, 2, 4, 5, generator=torch.Generator().manual_seed(seed)).exp() * 5
     field[0, 0, 0, 0] = math.nan
-    both = chain(names, 2)
+    both = build_scaler_chain(names, 2)
     both.fit(field)
     torch.testing.assert_close(both.inverse(both(field)), field, equal_nan=True, rtol=1e-4, atol=1e-4)
     assert torch.isnan(both(field)).sum() == 1
@@ -40,30 +40,30 @@ def test_a_transform_there_and_back(names: list[str], seed: int) -> None:
 def test_statistics_are_those_of_the_training_years_and_saved() -> None:
     training = torch.stack([torch.full((3, 3), 2.0), torch.full((3, 3), 6.0)]).view(2, 1, 3, 3)
     training[1, 0, 0, 0] = math.nan
-    fitted = Standardise()
+    fitted = StandardScaler()
     fitted.fit(training)
     values = training[torch.isfinite(training)]
     assert float(fitted(torch.full((1, 1, 3, 3), 6.0))[0, 0, 0, 0]) == pytest.approx(
         float((6 - values.mean()) / values.std())
     )
-    again = Standardise()
+    again = StandardScaler()
     again.load_state_dict(fitted.state_dict())
     assert torch.equal(again(training[:1]), fitted(training[:1]))
-    bounds = MinMax()
+    bounds = MinMaxScaler()
     bounds.fit(training)
     assert bounds(torch.tensor([2.0, 6.0, 10.0]).view(1, 1, 1, 3)).flatten().tolist() == [0, 1, 2]
 
 
 def test_transforms_that_cannot_be_fitted() -> None:
-    assert torch.isnan(Standardise()(torch.ones(1, 1, 2, 2))).all()
+    assert torch.isnan(StandardScaler()(torch.ones(1, 1, 2, 2))).all()
     with pytest.raises(InputError, match="channel 0 does not vary"):
-        Standardise().fit(torch.ones(3, 1, 2, 2))
+        StandardScaler().fit(torch.ones(3, 1, 2, 2))
     with pytest.raises(InputError, match="channel 1 has 0 values"):
-        MinMax(2).fit(torch.stack([torch.rand(4, 3, 3), torch.full((4, 3, 3), math.nan)], 1))
+        MinMaxScaler(2).fit(torch.stack([torch.rand(4, 3, 3), torch.full((4, 3, 3), math.nan)], 1))
     with pytest.raises(InputError, match=r"expected \(sample, 2, y, x\)"):
-        MinMax(2).fit(torch.rand(4, 1, 3, 3))
-    with pytest.raises(OptionError, match=f"known: {', '.join(TRANSFORMS)}"):
-        chain(["log"])
+        MinMaxScaler(2).fit(torch.rand(4, 1, 3, 3))
+    with pytest.raises(OptionError, match=f"known: {', '.join(SCALERS)}"):
+        build_scaler_chain(["log"])
 
 
 # --- corrections --------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_quantile_mapping_gives_the_observed_distribution() -> None:
     """Nodes at every value: each day becomes the observed one of its rank."""
     generator = torch.Generator().manual_seed(0)
     modelled, observed = (torch.randn(50, 3, 2, generator=generator).exp() * k for k in (1, 5))
-    mapping = EmpiricalQuantileMapping(nodes=50)
+    mapping = EmpiricalQuantileMapping(num_quantiles=50)
     mapping.fit(modelled, observed)
     found = mapping(modelled).sort(0).values
     torch.testing.assert_close(found, observed.sort(0).values, rtol=1e-4, atol=1e-4)
@@ -189,7 +189,7 @@ def test_the_diagram_of_taylor_has_each_model_in_its_place(correlation: float) -
 def test_a_mapping_that_is_fitted_or_loaded_again_forgets_the_one_before() -> None:
     generator = torch.Generator().manual_seed(0)
     rain = torch.rand(60, 3, 4, generator=generator) * 20
-    mapping = EmpiricalQuantileMapping(nodes=20)
+    mapping = EmpiricalQuantileMapping(num_quantiles=20)
     mapping.fit(rain, rain * 2)
     first = mapping(rain)
     assert torch.equal(mapping(rain), first)

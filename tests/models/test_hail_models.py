@@ -18,13 +18,13 @@ from geovision.models.simvp import SimVP
 from geovision.models.smp_network import SmpNetwork
 from geovision.models.st_lstm import (
     CausalLSTMCell,
-    Cell,
     ConvLSTMCell,
     GradientHighway,
+    RecurrentCell,
     RecurrentStack,
     STLSTMCell,
 )
-from geovision.models.tmc import SelfAttention, TMCSTLSTMCell, TwoMemories
+from geovision.models.tmc import SelfAttention, TMCSTLSTMCell, TwoMemoryCells
 from geovision.models.ucunet import UCM, UCUNet
 from geovision.registry import smp_names
 from geovision.spec import Channel, InputSpec
@@ -129,7 +129,7 @@ def highway(unit: GradientHighway, x: Array, z: Array) -> Array:
 
 
 @pytest.mark.parametrize("kind", [STLSTMCell, CausalLSTMCell])
-def test_two_layers_over_three_times_are_the_equations_in_a_loop(kind: type[Cell]):
+def test_two_layers_over_three_times_are_the_equations_in_a_loop(kind: type[RecurrentCell]):
     torch.manual_seed(0)
     unit = GradientHighway(WIDTH, 3) if kind is CausalLSTMCell else None
     stack = RecurrentStack([kind(2, WIDTH, 3), kind(WIDTH, WIDTH, 3)], highway=unit).double()
@@ -183,7 +183,7 @@ def test_without_what_the_memories_say_the_cell_is_an_st_lstm_with_constant_forg
     torch.testing.assert_close(RecurrentStack([tmc])(sequence), RecurrentStack([plain])(sequence))
 
     # And the plain recurrence itself: C_t = s(1) C_{t-1} + i g.
-    x, (h, c), m = sequence[:, 0], plain.begin(sequence[:, 0]), torch.randn(2, WIDTH, 6, 6)
+    x, (h, c), m = sequence[:, 0], plain.initial_state(sequence[:, 0]), torch.randn(2, WIDTH, 6, 6)
     c = torch.randn_like(c)
     (_, after), _ = plain(x, (h, c), m)
     (_, fresh), _ = plain(x, (h, torch.zeros_like(c)), m)
@@ -193,7 +193,7 @@ def test_without_what_the_memories_say_the_cell_is_an_st_lstm_with_constant_forg
 def test_two_memories_are_the_equations_for_each_sample_alone():
     torch.manual_seed(3)
     d, heads = 4, 2
-    memory = TwoMemories(3, d, heads=heads, retention=0.9).double()
+    memory = TwoMemoryCells(3, d, heads=heads, retention=0.9).double()
     z = torch.randn(1, 3, 5, 2, dtype=torch.float64)
     mi, mr = torch.randn(1, d, d, dtype=torch.float64), torch.randn(1, heads, d, d, dtype=torch.float64)
     found_mi, found_mr = memory(z, mi, mr)
@@ -248,7 +248,7 @@ def test_both_attentions_are_their_formulas(kind):
 def test_states_stay_bounded_over_a_hundred_times(attention):
     torch.manual_seed(5)
     stack = RecurrentStack([TMCSTLSTMCell(2, 4, 3, attention=attention) for _ in range(1)])
-    states, m, z = stack.begin(torch.zeros(1, 2, 8, 8))
+    states, m, z = stack.initial_state(torch.zeros(1, 2, 8, 8))
     largest = []
     with torch.no_grad():
         for _ in range(100):
@@ -282,7 +282,7 @@ def test_ucunet_has_the_published_shapes_and_the_parameters_of_the_sheet():
 
 
 def test_both_readings_of_the_ucm_have_as_many_parameters_and_keep_the_size():
-    strided, valid = UCUNet(4, 8), UCUNet(4, 8, ucm="valid")
+    strided, valid = UCUNet(4, 8), UCUNet(4, 8, ucm_variant="valid")
     count = [sum(each.numel() for each in network.parameters()) for network in (strided, valid)]
     assert count[0] == count[1]
     x = torch.randn(2, 4, 32, 40)
@@ -324,7 +324,7 @@ def test_a_map_is_its_variable_last_seen_and_a_correction():
     valid = {"fy4b": torch.ones_like(inputs["fy4b"], dtype=torch.bool)}
     valid["fy4b"][:, 2] = False
     inputs["fy4b"] = torch.where(valid["fy4b"], inputs["fy4b"], 0.0)
-    maps = network.fused(inputs, valid=valid)
+    maps = network.fuse(inputs, valid=valid)
     torch.testing.assert_close(maps[:, 0], inputs["radar"][:, -1].amax(1))
     torch.testing.assert_close(maps[:, 1:3], inputs["fy4b"][:, 1])
     torch.testing.assert_close(maps[:, 3:5], inputs["era5"][:, -1])
@@ -337,9 +337,9 @@ def test_a_missing_source_is_told_and_is_not_an_average_one():
     nn.init.constant_(network.mdffm.missing[1], 7.0)
     inputs = sample()
     nowhere = {"fy4b": torch.zeros_like(inputs["fy4b"], dtype=torch.bool)}
-    average = network.fused(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])})
-    masked = network.fused(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])}, valid=nowhere)
-    absent = network.fused({name: each for name, each in inputs.items() if name != "fy4b"})
+    average = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])})
+    masked = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])}, valid=nowhere)
+    absent = network.fuse({name: each for name, each in inputs.items() if name != "fy4b"})
     torch.testing.assert_close(masked, absent)
     assert (masked[:, 1:3] == 7).all()
     assert not torch.allclose(masked[:, 1:3], average[:, 1:3])
@@ -517,6 +517,6 @@ def test_the_names_that_are_read_from_the_source_are_those_of_smp():
 
 def test_tensors_of_the_memories_cost_nothing_per_cell():
     stack = RecurrentStack([TMCSTLSTMCell(2, 4, 3)])
-    _, _, *small = stack.begin(torch.zeros(1, 2, 8, 8))[0][0]
-    _, _, *large = stack.begin(torch.zeros(1, 2, 64, 64))[0][0]
+    _, _, *small = stack.initial_state(torch.zeros(1, 2, 8, 8))[0][0]
+    _, _, *large = stack.initial_state(torch.zeros(1, 2, 64, 64))[0][0]
     assert [each.shape for each in small] == [each.shape for each in large] == [(1, 4, 4), (1, 4, 4, 4)]

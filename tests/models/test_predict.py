@@ -20,14 +20,14 @@ from torch import nn
 
 import geovision
 from geovision.accelerate import _cpu_features
-from geovision.accelerate._cpu_features import hardware_bfloat16
-from geovision.accelerate.fusion import ConvolutionActivation
-from geovision.accelerate.optimized import OptimizedModel, prepare
+from geovision.accelerate._cpu_features import has_fast_bfloat16
+from geovision.accelerate.fusion import ConvActivation
+from geovision.accelerate.optimized import OptimizedModel, optimize_model
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.heads.prediction import ClassPrediction, Prediction
 from geovision.models._predict import iter_predict
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
-from geovision.models.input_items import iter_sources
+from geovision.models.input_items import iter_input_items
 from geovision.readers.images import expand, read_rgb
 from geovision.registry import find_model, find_task
 from geovision.spec import ModelSpec
@@ -237,17 +237,17 @@ def test_the_model_is_not_touched(model: GeoModel, folder: Path) -> None:
 
 def test_the_prepared_copy_is_kept_until_the_weights_change(model: GeoModel) -> None:
     own = copy.deepcopy(model)
-    first = prepare(own, "float32")
-    assert prepare(own, "float32") is first
-    assert prepare(own, "bfloat16") is not first
-    first = prepare(own, "float32")
+    first = optimize_model(own, "float32")
+    assert optimize_model(own, "float32") is first
+    assert optimize_model(own, "bfloat16") is not first
+    first = optimize_model(own, "float32")
     optimiser = torch.optim.SGD(own.parameters(), lr=0.1)
     own(torch.rand(2, 3, *SIZE)).sum().backward()
     optimiser.step()
-    assert prepare(own, "float32") is not first
-    first = prepare(own, "float32")
+    assert optimize_model(own, "float32") is not first
+    first = optimize_model(own, "float32")
     own.load_state_dict(model.state_dict())
-    assert prepare(own, "float32") is not first
+    assert optimize_model(own, "float32") is not first
     photos = torch.rand(3, 3, *SIZE)
     torch.testing.assert_close(
         numbers(own.predict(photos, precision="float32"), own),
@@ -280,7 +280,7 @@ def test_normalisation_and_activation_are_taken_into_convolutions() -> None:
     network = OptimizedModel(
         lively(geovision.create("cloud-mobilenetv2_100", size=SIZE)), torch.float32
     ).network
-    joined = [module for module in network.modules() if isinstance(module, ConvolutionActivation)]
+    joined = [module for module in network.modules() if isinstance(module, ConvActivation)]
     assert sum(module.name == "hardtanh" for module in joined) == 35
     assert len(joined) == 52
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -376,7 +376,7 @@ def test_unknown_options(model: GeoModel) -> None:
 
 def test_a_model_without_a_reader_says_that_it_takes_arrays(model: GeoModel, folder: Path) -> None:
     specs = (dataclasses.replace(model.inputs[0], reader=""),)
-    (source,) = iter_sources(str(folder / "0.jpg"), specs)
+    (source,) = iter_input_items(str(folder / "0.jpg"), specs)
     with pytest.raises(InputError, match=r"0\.jpg: input 'image' is not read from files; give arrays"):
         source.load(specs)
 
@@ -394,16 +394,16 @@ def test_native_grids_of_several_sizes_are_answered_in_order(model: GeoModel) ->
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not hardware_bfloat16(), reason="this processor does not compute in bfloat16")
+@pytest.mark.skipif(not has_fast_bfloat16(), reason="this processor does not compute in bfloat16")
 def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Path) -> None:
     # What one photo differs by from another is small beside what all have in common.
     weights = shared_data / "imagenet" / "mobilenetv2_100.safetensors"
     delicate = geovision.create("cloud-mobilenetv2_100", backbone_weights=weights)
-    assert prepare(delicate, "auto").dtype == torch.float32
+    assert optimize_model(delicate, "auto").dtype == torch.float32
     robust = geovision.create("cloud-resnet18")
-    assert prepare(robust, "auto").dtype == torch.bfloat16
+    assert optimize_model(robust, "auto").dtype == torch.bfloat16
     photos = sky(shared_data, robust)
-    exact, quick = (prepare(robust, each)(photos, {})[0] for each in ("float32", "auto"))
+    exact, quick = (optimize_model(robust, each)(photos, {})[0] for each in ("float32", "auto"))
     assert (quick - exact).norm() < 0.02 * (exact - exact.mean(0)).norm()
 
 
@@ -412,17 +412,17 @@ def test_a_batch_is_worked_through_in_parts_whose_maps_are_small() -> None:
     model = lively(geovision.create("cloud-tiny", size=SIZE).eval())
     prepared = OptimizedModel(model, torch.float32)
     photos = {"image": torch.rand(7, 3, *SIZE)}
-    prepared.part = None
+    prepared.chunk_size = None
     whole = prepared(photos, {})
     for part in (1, 2, 7, 50):
-        prepared.part = part
+        prepared.chunk_size = part
         for found, wanted in zip(prepared(photos, {}), whole, strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_larger_pictures_are_taken_in_smaller_parts() -> None:
     few, many = (
-        OptimizedModel(geovision.create("cloud-tiny", size=(side, side)).eval(), torch.float32).part
+        OptimizedModel(geovision.create("cloud-tiny", size=(side, side)).eval(), torch.float32).chunk_size
         for side in (512, 128)
     )
     assert few is not None
@@ -446,12 +446,12 @@ def test_an_instruction_that_saves_no_time_is_not_taken(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
     monkeypatch.setattr(_cpu_features, "_bfloat16_gain", lambda: gain)
-    assert hardware_bfloat16.__wrapped__() is taken
+    assert has_fast_bfloat16.__wrapped__() is taken
 
 
 def test_the_gain_of_bfloat16_is_timed_by_one_thread() -> None:
     threads = torch.get_num_threads()
-    gain = _cpu_features._bfloat16_gain()
+    gain = _cpu_features._bfloat16_speedup()
     assert 0 < gain < math.inf
     assert torch.get_num_threads() == threads
 
@@ -470,7 +470,7 @@ def sky(shared_data: Path, model: GeoModel) -> dict[str, torch.Tensor]:
 def test_one_sided_padding_by_the_kernel(shape: tuple, kernel: int, stride: int, dilation: int) -> None:
     torch.manual_seed(0)
     plain = Conv2dSame(6, 6, kernel, stride, dilation=dilation, groups=3)
-    joined = ConvolutionActivation(plain, nn.ReLU6())
+    joined = ConvActivation(plain, nn.ReLU6())
     x = torch.randn(2, 6, *shape)
     with torch.no_grad():
         wanted = F.relu6(plain(x))

@@ -20,10 +20,17 @@ from geovision.heads.field import (
     BernoulliGammaHead,
     FieldHead,
     QuantileHead,
+    distillation_loss,
     dropout_ensemble,
-    knowledge_refinement,
 )
-from geovision.models.maunet import LIGHT_WIDTHS, MARKS, WIDTHS, MAUNet, MaxAverageUnit, UpSamplerUnit
+from geovision.models.maunet import (
+    HIDDEN_CHANNELS,
+    LIGHT_HIDDEN_CHANNELS,
+    MARKS,
+    MAUNet,
+    MaxAverageUnit,
+    UpSamplerUnit,
+)
 from geovision.models.superresolution import EDSR, SRCNN, SRDRN, UNet
 from geovision.spec import Channel, FieldTarget
 
@@ -60,8 +67,8 @@ def test_the_upsampler_is_the_mean_of_its_ways() -> None:
     learnt = F.conv_transpose2d(x, unit.transposed.weight, unit.transposed.bias, stride=2)
     torch.testing.assert_close(unit(x), (smooth + learnt) / 2)
     assert unit(x).shape == (2, 2, 10, 8)
-    assert UpSamplerUnit(3, 2, by="interpolate").transposed is None
-    assert UpSamplerUnit(3, 2, by="transposed").smooth is None
+    assert UpSamplerUnit(3, 2, upsampling="interpolate").transposed is None
+    assert UpSamplerUnit(3, 2, upsampling="transposed").smooth is None
 
 
 # --- networks -----------------------------------------------------------------------------------
@@ -112,8 +119,8 @@ def test_cells_lie_where_they_are() -> None:
 def test_the_light_network_has_the_published_share_of_parameters(factor: int) -> None:
     """With a head of one value, on meta tensors: no memory is taken."""
     with torch.device("meta"):
-        whole = MAUNet(5, factor=factor, widths=WIDTHS)
-        light = MAUNet(5, factor=factor, widths=LIGHT_WIDTHS)
+        whole = MAUNet(5, factor=factor, widths=HIDDEN_CHANNELS)
+        light = MAUNet(5, factor=factor, widths=LIGHT_HIDDEN_CHANNELS)
         share = (count(light) + light.num_features + 1) / (count(whole) + whole.num_features + 1)
     assert 0.55 < share < 0.62
 
@@ -216,7 +223,7 @@ def test_quantiles_never_cross(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     head = QuantileHead(4, RAIN)
     features = 100 * torch.randn(2, 4, 3, 3, generator=generator)
-    assert (head.fields(head(features)).diff(dim=1) >= 0).all()
+    assert (head.quantile_fields(head(features)).diff(dim=1) >= 0).all()
 
 
 def test_quantiles_that_are_none_are_refused() -> None:
@@ -318,27 +325,27 @@ def test_members_of_a_dropout_ensemble_differ_and_come_again() -> None:
     model.train()
     x = torch.randn(2, 1, 8, 8)
     before = torch.random.get_rng_state()
-    members = dropout_ensemble(model, lambda: model(x), members=5, seed=3)
+    members = dropout_ensemble(model, lambda: model(x), num_members=5, seed=3)
     assert members.shape == (5, 2, 4, 8, 8)
     assert float(members.std(0).mean()) > 0
-    assert torch.equal(members, dropout_ensemble(model, lambda: model(x), members=5, seed=3))
+    assert torch.equal(members, dropout_ensemble(model, lambda: model(x), num_members=5, seed=3))
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(module.training for module in model.modules())
     with pytest.raises(OptionError, match="no dropout"):
-        dropout_ensemble(SRCNN(1), lambda: x, members=2)
+        dropout_ensemble(SRCNN(1), lambda: x, num_members=2)
 
 
 def test_normalisation_stays_in_evaluation_in_an_ensemble() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout2d(0.5)).train()
     before = model[0].running_mean.clone()
-    dropout_ensemble(model, lambda: model(torch.randn(4, 1, 3, 3) + 5), members=3)
+    dropout_ensemble(model, lambda: model(torch.randn(4, 1, 3, 3) + 5), num_members=3)
     assert torch.equal(before, model[0].running_mean)
 
 
 def test_a_teacher_has_a_share() -> None:
-    assert float(knowledge_refinement(torch.tensor(2.0), torch.tensor(4.0), share=0.25)) == 2.5
+    assert float(distillation_loss(torch.tensor(2.0), torch.tensor(4.0), share=0.25)) == 2.5
     with pytest.raises(OptionError, match="passes on its bias"):
-        knowledge_refinement(torch.tensor(2.0), torch.tensor(4.0), share=1.0)
+        distillation_loss(torch.tensor(2.0), torch.tensor(4.0), share=1.0)
 
 
 def test_the_mean_over_no_cells_is_zero() -> None:

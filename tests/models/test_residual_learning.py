@@ -17,7 +17,7 @@ from geovision import registry
 from geovision.errors import OptionError
 from geovision.metrics.functional import extremes, regression
 from geovision.models import residual_learning
-from geovision.models.field_baselines import Interpolated
+from geovision.models.field_baselines import Interpolation
 from geovision.models.geomodel import GeoModel
 from geovision.models.residual_learning import ResidualHead
 from geovision.spec import FieldTarget, ModelSpec
@@ -83,7 +83,7 @@ def test_it_may_begin_from_the_interpolated_field() -> None:
     arch = {"network": "srcnn", "widths": [4, 3], "dropout": None, "factor": 2, "base": "bicubic"}
     network = residual_learning.build(arch, inputs=maps.TASKS["field"].inputs)
     network.fit_base({"coarse": x}, {}, torch.zeros(2, 1, *ANSWER), None)
-    finer = Interpolated(maps.TASKS["field"].inputs[0], factor=2, method="bicubic")({"coarse": x})
+    finer = Interpolation(maps.TASKS["field"].inputs[0], factor=2, method="bicubic")({"coarse": x})
     torch.testing.assert_close(network({"coarse": x})[:, -1:], finer)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import geovision
 from geovision import _atomic_io
-from geovision.errors import StorageError, WeightsCorrupt, WeightsNotAvailable
+from geovision.errors import StorageError, WeightsCorruptError, WeightsNotAvailableError
 from geovision.models.geomodel import GeoModel
 
 SIZE = (32, 32)
@@ -67,7 +67,7 @@ def test_own_classes_and_the_training_record_come_back(tmp_path: Path) -> None:
 
 
 def test_half_precision_takes_half_the_room_and_answers_nearly_alike(model: GeoModel, tmp_path: Path) -> None:
-    whole, half = model.save(tmp_path / "whole"), model.save(tmp_path / "half", half=True)
+    whole, half = model.save(tmp_path / "whole"), model.save(tmp_path / "half", fp16=True)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
     assert sizes[1] < 0.6 * sizes[0]
     loaded = geovision.load(half)
@@ -94,10 +94,12 @@ def test_the_remains_of_a_killed_save_do_no_harm(model: GeoModel, saved: Path) -
 
 
 def test_no_model_there(tmp_path: Path, saved: Path) -> None:
-    with pytest.raises(WeightsNotAvailable, match=r"nowhere is not a saved model: it has no config\.json"):
+    with pytest.raises(
+        WeightsNotAvailableError, match=r"nowhere is not a saved model: it has no config\.json"
+    ):
         geovision.load(tmp_path / "nowhere")
     (saved / "model.safetensors").unlink()
-    with pytest.raises(WeightsNotAvailable, match=r"has no model\.safetensors; copy the whole folder"):
+    with pytest.raises(WeightsNotAvailableError, match=r"has no model\.safetensors; copy the whole folder"):
         geovision.load(saved)
 
 
@@ -106,7 +108,9 @@ def test_a_single_changed_byte_is_seen(saved: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(WeightsCorrupt, match=r"model\.safetensors is not the file.*sha256 differs; copy or"):
+    with pytest.raises(
+        WeightsCorruptError, match=r"model\.safetensors is not the file.*sha256 differs; copy or"
+    ):
         geovision.load(saved)
 
 
@@ -116,7 +120,7 @@ def test_a_single_changed_byte_is_seen(saved: Path) -> None:
 def test_an_unreadable_weights_file(saved: Path, content: bytes) -> None:
     (saved / "model.safetensors").write_bytes(content)
     edit(saved, sha256=_atomic_io.sha256(saved / "model.safetensors"))
-    with pytest.raises(WeightsCorrupt, match=r"model\.safetensors is not a readable safetensors file"):
+    with pytest.raises(WeightsCorruptError, match=r"model\.safetensors is not a readable safetensors file"):
         geovision.load(saved)
 
 
@@ -129,7 +133,7 @@ def test_a_pickle_is_not_opened(saved: Path, tmp_path: Path) -> None:
 
     (saved / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
     edit(saved, sha256=_atomic_io.sha256(saved / "model.safetensors"))
-    with pytest.raises(WeightsCorrupt):
+    with pytest.raises(WeightsCorruptError):
         geovision.load(saved)
     assert not (tmp_path / "executed").exists()
 
@@ -146,7 +150,9 @@ def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
         state["head.linear.bias"] = torch.ones(3)
     save_file(state, path)
     edit(saved, sha256=_atomic_io.sha256(path))
-    with pytest.raises(WeightsCorrupt, match=r"does not fit cloud-tiny: .*head\.(linear\.bias|backdoor)"):
+    with pytest.raises(
+        WeightsCorruptError, match=r"does not fit cloud-tiny: .*head\.(linear\.bias|backdoor)"
+    ):
         geovision.load(saved)
 
 
@@ -154,14 +160,14 @@ def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
                                      '"model": "cloud-tiny", "sha256": "0", "config": 3}'])  # fmt: skip
 def test_a_damaged_configuration(saved: Path, content: str) -> None:
     (saved / "config.json").write_text(content)
-    with pytest.raises(WeightsCorrupt, match=r"config\.json is not a geovision configuration"):
+    with pytest.raises(WeightsCorruptError, match=r"config\.json is not a geovision configuration"):
         geovision.load(saved)
 
 
 def test_a_newer_format_says_so(saved: Path) -> None:
     edit(saved, format_version=2)
     with pytest.raises(
-        WeightsCorrupt, match="format version 2, this geovision reads 1; use the geovision that"
+        WeightsCorruptError, match="format version 2, this geovision reads 1; use the geovision that"
     ):
         geovision.load(saved)
 
@@ -182,14 +188,14 @@ def test_a_configuration_cannot_name_files_or_addresses(saved: Path, arch: dict)
     line = (
         r"options that cloud-tiny does not take: (a timm backbone takes no option|timm registers no network)"
     )
-    with pytest.raises(WeightsCorrupt, match=line):
+    with pytest.raises(WeightsCorruptError, match=line):
         geovision.load(saved)
 
 
 def test_an_unknown_option_of_a_configuration(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     edit(saved, config=config["config"] | {"run": "rm"})
-    with pytest.raises(WeightsCorrupt, match=r"options that cloud-tiny does not take: .*'run'"):
+    with pytest.raises(WeightsCorruptError, match=r"options that cloud-tiny does not take: .*'run'"):
         geovision.load(saved)
 
 

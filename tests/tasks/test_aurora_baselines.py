@@ -58,7 +58,7 @@ def test_features_of_a_frozen_network_serve_as_well_as_pixels(frames: Path, tmp_
 
     spec = find_model("aurora-knn-resnet50")
     torch.manual_seed(0)
-    model = build_model(spec, find_task("aurora"), ModelConfig(model_args=spec.tiny, size=SIZE))
+    model = build_model(spec, find_task("aurora"), ModelConfig(model_args=spec.tiny_args, size=SIZE))
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     train = geovision.load_dataset("kvammen", frames, split="train", size=SIZE)
     geovision.train(model, train, progress=False)

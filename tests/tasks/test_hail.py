@@ -15,7 +15,7 @@ from geovision.attribution.ablation import source_ablation
 from geovision.attribution.target import baseline
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
-from geovision.tasks.hail import CAUTIONS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_TABLES, RADAR
+from geovision.tasks.hail import CAVEATS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_SCORES, RADAR
 
 TINY = {"width": 4, "kernel": 3, "unet_width": 4}
 
@@ -34,7 +34,7 @@ def batch(count: int = 1, *, times: int = 3, side: int = 16) -> dict[str, torch.
 
 
 def test_half_of_the_published_rows_cannot_be_and_say_so():
-    rows = list(zip(PUBLISHED_TABLES[::2], PUBLISHED_TABLES[1::2], strict=True))
+    rows = list(zip(PUBLISHED_SCORES[::2], PUBLISHED_SCORES[1::2], strict=True))
     assert len(rows) == 16
     assert [iou.metric for iou, _ in rows] == ["csi"] * 16
     assert [f1.metric for _, f1 in rows] == ["f1"] * 16
@@ -48,7 +48,7 @@ def test_half_of_the_published_rows_cannot_be_and_say_so():
 def test_cards_and_documentation_carry_the_cautions(tmp_path):
     folder = geovision.create("hail-hinet", model_args=TINY).save(tmp_path / "model")
     card = (folder / "README.md").read_text("utf-8")
-    assert all(caution in card for caution in CAUTIONS)
+    assert all(caution in card for caution in CAVEATS)
     assert card.count("no mask can have") == 2 * 5  # two scores of each row of HINet that cannot be
 
 

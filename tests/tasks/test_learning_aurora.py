@@ -69,14 +69,14 @@ def test_a_tiny_network_learns_the_generated_forms(study: Study, data: KvammenAu
     assert not set(training.groups) & set(held_back.groups)
     torch.manual_seed(0)
     model = geovision.create("aurora-tiny", size=(study.size, study.size))
-    assert geovision.evaluate(model, held_back, bootstrap=0).metrics["macro_precision"].value < UNTRAINED
+    assert geovision.evaluate(model, held_back, n_bootstrap=0).metrics["macro_precision"].value < UNTRAINED
     recipe = Recipe(
         stages=(Stage(epochs=study.epochs, batch_size=32, lr=3e-3, warmup=1),),
         augment=Augment(flip_x=True, flip_y=True), precision="32-true",
     )  # fmt: skip
     geovision.train(model, training, recipe=recipe, progress=False)
     assert model.training_record["steps"] == study.steps
-    assert geovision.evaluate(model, held_back, bootstrap=0).metrics["macro_precision"].value >= study.goal
+    assert geovision.evaluate(model, held_back, n_bootstrap=0).metrics["macro_precision"].value >= study.goal
 
 
 def test_neighbours_in_pixels_know_the_nights_and_not_the_forms(data: KvammenAurora) -> None:

@@ -54,5 +54,5 @@ def test_the_small_xception_learns_the_generated_lows(tmp_path: Path) -> None:
     )  # fmt: skip
     geovision.train(model, training, recipe=recipe, progress=False)
     assert model.training_record["steps"] == STEPS
-    report = geovision.evaluate(model, held_back, bootstrap=0)
+    report = geovision.evaluate(model, held_back, n_bootstrap=0)
     assert report.metrics["positive_f1"].value >= GOAL

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 import geovision
-from geovision.errors import InputError, OptionError, WeightsCorrupt
+from geovision.errors import InputError, OptionError, WeightsCorruptError
 from geovision.models.convert_keras import load_keras_weights
 from geovision.models.geomodel import GeoModel
-from geovision.models.xception_small import FILTERS, SeparableConv2d, max_pooling_same
+from geovision.models.xception_small import HIDDEN_CHANNELS, SeparableConv2d, max_pooling_same
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def test_the_parameters_are_as_many_as_published(name: str, trainable: int, ever
 
 def test_what_the_paper_names_stands_where_it_says() -> None:
     network = geovision.create("polarlow-xception").network
-    assert tuple(block.residual.out_channels for block in network.blocks) == FILTERS
+    assert tuple(block.residual.out_channels for block in network.blocks) == HIDDEN_CHANNELS
     assert network.conv2d.weight.shape == (8, 3, 3, 3)
     assert network.num_features == 1024
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -230,7 +230,7 @@ def keras_layers(channels: int = 3, *, seed: int = 0) -> Layers:
     convolution(3, channels, 8)
     normalisation(8)
     before = 8
-    for filters in FILTERS:
+    for filters in HIDDEN_CHANNELS:
         for a in (before, filters):
             separable(a, filters)
             normalisation(filters)
@@ -304,7 +304,7 @@ def keras_forward(layers: Layers, x: Array) -> Array:
         return np.maximum((x - own["moving_mean"]) * scale + own["beta"], 0)
 
     x = normalised(convolution(x, 2))
-    for _ in FILTERS:
+    for _ in HIDDEN_CHANNELS:
         y = normalised(separable(x))
         y = normalised(separable(y))
         x = keras_pooling(y) + convolution(x, 2)
@@ -374,7 +374,7 @@ def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(
     path = write_h5(tmp_path / "model.h5", change(keras_layers()))
     model = geovision.create("polarlow-xception")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(WeightsCorrupt, match=said) as caught:
+    with pytest.raises(WeightsCorruptError, match=said) as caught:
         load_keras_weights(model, path)
     assert "\n" not in str(caught.value)
     for name, value in model.state_dict().items():
@@ -382,7 +382,7 @@ def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(
 
 
 def test_other_channels_are_a_wrong_shape(file: Path) -> None:
-    with pytest.raises(WeightsCorrupt, match=r"convolution 1: 'kernel' has shape \(3, 3, 3, 8\)"):
+    with pytest.raises(WeightsCorruptError, match=r"convolution 1: 'kernel' has shape \(3, 3, 3, 8\)"):
         load_keras_weights(geovision.create("polarlow-xception-2ch"), file)
 
 
@@ -391,7 +391,7 @@ def test_what_is_no_keras_file_is_one_clear_line(tmp_path: Path, content: bytes 
     path = tmp_path / "model.h5"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(WeightsCorrupt, match="not a Keras file in the layout") as caught:
+    with pytest.raises(WeightsCorruptError, match="not a Keras file in the layout") as caught:
         load_keras_weights(geovision.create("polarlow-xception"), path)
     assert "\n" not in str(caught.value)
 
@@ -399,7 +399,7 @@ def test_what_is_no_keras_file_is_one_clear_line(tmp_path: Path, content: bytes 
 def test_hdf5_of_another_layout_is_one_clear_line(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "rain.h5", "w") as file:
         file["rain"] = np.zeros(3)
-    with pytest.raises(WeightsCorrupt, match="not a Keras file in the layout"):
+    with pytest.raises(WeightsCorruptError, match="not a Keras file in the layout"):
         load_keras_weights(geovision.create("polarlow-xception"), tmp_path / "rain.h5")
 
 

@@ -23,9 +23,9 @@ from geovision.datasets.synthetic import rain
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.evaluation import answers
 from geovision.models.geomodel import GeoModel
-from geovision.models.layers.regrid import Regrid, axis_weights, blocks
+from geovision.models.layers.regrid import Regrid, axis_weights, coarsen_grid
 from geovision.readers.grids import regrid
-from geovision.spec import Grid, Grids, Stage
+from geovision.spec import Grid, GridPair, Stage
 from geovision.training.data_statistics import fit_statistics
 
 REAL = DATA / "iberia"
@@ -107,7 +107,7 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
     model = geovision.train(
         geovision.create("downscale-quantile-mapping", **free.options()), free, progress=False
     )
-    report = geovision.evaluate(model, free, bootstrap=0)
+    report = geovision.evaluate(model, free, n_bootstrap=0)
     assert "rmse" not in report.metrics
     assert abs(report.metrics["quantile_bias(q=0.99)"].value) < 1
     assert "distributions alone" in report.notes[0]
@@ -160,7 +160,7 @@ def test_climate_models_of_the_real_files_are_corrected_by_their_distribution(or
         IberiaCorrection(REAL, origin=origin)
     data = IberiaCorrection(REAL, origin=origin, synchronous=False).with_predictors([])
     model = geovision.create("biascorrect-quantile-mapping", **data.options())
-    report = geovision.evaluate(geovision.train(model, data, progress=False), data, bootstrap=0)
+    report = geovision.evaluate(geovision.train(model, data, progress=False), data, n_bootstrap=0)
     assert abs(report.metrics["quantile_bias(q=0.99)"].value) < 1.5
 
 
@@ -189,7 +189,7 @@ def test_bicubic_is_the_convolution_of_keys_and_reproduces_parabolas() -> None:
 
 
 def test_missing_cells_have_no_weight_and_beyond_is_nothing() -> None:
-    grids = Grids(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0)), Grid((0.5, 1.5, 5.0), (0.25, 1.0)))
+    grids = GridPair(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0)), Grid((0.5, 1.5, 5.0), (0.25, 1.0)))
     field = torch.tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 6.0], [7.0, 8.0, 9.0]])[None, None]
     there = torch.ones_like(field, dtype=torch.bool)
     there[..., 1, 1] = False
@@ -201,11 +201,11 @@ def test_missing_cells_have_no_weight_and_beyond_is_nothing() -> None:
     full, _ = Regrid(grids)(field, torch.ones_like(there))
     assert float(full[0, 0, 0, 0]) == pytest.approx(float(values([[0.5, 0.25]])[0]))
     with pytest.raises(InputError, match="grids do not overlap: one has longitudes 0 to 2"):
-        Regrid(Grids(grids.given, Grid((0.5, 1.5), (7.0, 8.0))))
+        Regrid(GridPair(grids.given, Grid((0.5, 1.5), (7.0, 8.0))))
 
 
 def test_blocks_that_do_not_fit_reach_beyond(coarse: CoarseRain) -> None:
-    assert blocks(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0, 3.0)), 2).size == (2, 2)
+    assert coarsen_grid(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0, 3.0)), 2).size == (2, 2)
     odd = dataclasses.replace(
         coarse.grids, target=Grid(coarse.grids.target.lat[:-3], coarse.grids.target.lon[:-1])
     )
@@ -229,7 +229,7 @@ def scores(coarse: CoarseRain) -> dict[str, dict[str, float]]:
             model.task.demo.recipe, stages=(Stage(epochs=12, batch_size=16, lr=4e-3),)
         )
         geovision.train(model, training, recipe=recipe, progress=False)
-        report = geovision.evaluate(model, held, bootstrap=0)
+        report = geovision.evaluate(model, held, n_bootstrap=0)
         found[name] = {key: figure.value for key, figure in report.metrics.items()}
     return found
 
@@ -259,7 +259,7 @@ def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
     for name in ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta"):
         model = geovision.create(f"biascorrect-{name}", **training.options())
         geovision.train(model, training, progress=False)
-        rows[name] = geovision.evaluate(model, held, bootstrap=0).metrics["rmse"].value
+        rows[name] = geovision.evaluate(model, held, n_bootstrap=0).metrics["rmse"].value
     assert rows["quantile-mapping"] < 0.6 * rows["bilinear"]
     assert rows["quantile-delta"] < 0.8 * rows["bilinear"]
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import geovision
 from geovision import registry
 from geovision.datasets.synthetic.sky import render
-from geovision.errors import OptionError, WeightsNotAvailable
+from geovision.errors import OptionError, WeightsNotAvailableError
 from geovision.spec import WeightSpec
 
 SHIPPED = [
@@ -81,7 +81,7 @@ def test_a_tag_in_the_name_chooses_the_same_weights_and_a_wrong_one_is_told():
     assert torch.equal(by_tag(photo), by_default(photo))
     with pytest.raises(OptionError, match="known tags: ccsn"):
         geovision.create("cloud-mobilenetv2.nosuch", pretrained=True)
-    with pytest.raises(WeightsNotAvailable, match="geovision train cloud-resnet50"):
+    with pytest.raises(WeightsNotAvailableError, match="geovision train cloud-resnet50"):
         geovision.create("cloud-resnet50", pretrained=True)
 
 

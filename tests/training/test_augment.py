@@ -9,7 +9,7 @@ import torch
 
 from geovision.errors import OptionError
 from geovision.spec import Augment, Channel, ClassTarget, FieldTarget, InputSpec, MaskTarget
-from geovision.training.augment import Augmentation, mix
+from geovision.training.augment import Augmentation, mix_samples
 from geovision.training.data_loading import Batch
 
 GREY = Channel("grey", "1", (0.0, 1.0))
@@ -235,7 +235,7 @@ def test_target_and_picture_are_mixed_by_one_share(method):
     torch.manual_seed(0)
     shares = []
     for _ in range(20):
-        mixed = mix(halves(), dataclasses.replace(Augment(), **{method: 1.0}))
+        mixed = mix_samples(halves(), dataclasses.replace(Augment(), **{method: 1.0}))
         assert torch.allclose(mixed.target.sum(1), torch.ones(8))
         white = mixed.inputs["image"].mean((1, 2, 3))
         assert torch.allclose(mixed.target[:, 1], white, atol=1e-5)
@@ -248,20 +248,20 @@ def test_target_and_picture_are_mixed_by_one_share(method):
 
 def test_measurements_are_mixed_as_the_labels_are():
     torch.manual_seed(0)
-    mixed = mix(halves(), Augment(mixup=1.0))
+    mixed = mix_samples(halves(), Augment(mixup=1.0))
     assert torch.allclose(mixed.inputs["scalars"][:, 0], mixed.target[:, 1], atol=1e-6)
 
 
 def test_a_mixture_with_a_missing_label_has_none():
     torch.manual_seed(0)
     known = torch.tensor([True, True, False, True])
-    mixed = mix(halves(4)._replace(valid={"target": known}), Augment(mixup=1.0))
+    mixed = mix_samples(halves(4)._replace(valid={"target": known}), Augment(mixup=1.0))
     assert mixed.valid["target"].tolist() == [True, True, False, False]
 
 
 def test_so_many_batches_are_mixed():
     torch.manual_seed(0)
     plain = halves()
-    mixed = sum(mix(plain, Augment(mixup=1.0, mix_probability=0.3)) is not plain for _ in range(200))
+    mixed = sum(mix_samples(plain, Augment(mixup=1.0, mix_probability=0.3)) is not plain for _ in range(200))
     assert 40 < mixed < 80
-    assert mix(plain, Augment()) is plain
+    assert mix_samples(plain, Augment()) is plain

@@ -9,51 +9,57 @@ from helpers.blobs import Blobs
 from geovision.errors import OptionError
 from geovision.training import data_loading as training_data
 from geovision.training.data_loading import (
-    Batches,
+    EpochBatches,
     InMemoryDataset,
     balanced_batch_count,
     batch_count,
-    gather,
+    load_into_memory,
 )
 
 
-def positions(batches: Batches) -> list[list[int]]:
-    return [batch.position.tolist() for batch in batches]
+def positions(batches: EpochBatches) -> list[list[int]]:
+    return [batch.sample_index.tolist() for batch in batches]
 
 
 def test_an_epoch_has_every_sample_at_most_once_and_leaves_out_a_small_last_batch():
-    seen = [i for batch in positions(Batches(gather(Blobs(50)), batch_size=16, seed=(3, 0))) for i in batch]
+    seen = [
+        i
+        for batch in positions(EpochBatches(load_into_memory(Blobs(50)), batch_size=16, seed=(3, 0)))
+        for i in batch
+    ]
     assert len(seen) == 48 == len(set(seen))
     assert set(seen) <= set(range(50))
 
 
 def test_a_data_set_smaller_than_a_batch_is_one_batch():
-    assert sorted(positions(Batches(gather(Blobs(5)), batch_size=16, seed=(3, 0)))[0]) == list(range(5))
+    assert sorted(positions(EpochBatches(load_into_memory(Blobs(5)), batch_size=16, seed=(3, 0)))[0]) == list(
+        range(5)
+    )
     assert batch_count(5, 16, shuffled=True) == 1
 
 
 def test_validation_keeps_the_order_and_every_sample():
-    seen = positions(Batches(gather(Blobs(50)), batch_size=16))
+    seen = positions(EpochBatches(load_into_memory(Blobs(50)), batch_size=16))
     assert [i for batch in seen for i in batch] == list(range(50))
     assert [len(batch) for batch in seen] == [16, 16, 16, 2]
 
 
 def test_epochs_differ_and_the_same_epoch_is_the_same():
-    batches = Batches(gather(Blobs(64)), batch_size=16, seed=(3, 0))
+    batches = EpochBatches(load_into_memory(Blobs(64)), batch_size=16, seed=(3, 0))
     first = positions(batches)
     batches.set_epoch(1)
     second = positions(batches)
     batches.set_epoch(0)
     assert positions(batches) == first != second
-    assert positions(Batches(gather(Blobs(64)), batch_size=16, seed=(3, 1))) != first
+    assert positions(EpochBatches(load_into_memory(Blobs(64)), batch_size=16, seed=(3, 1))) != first
 
 
 def test_an_epoch_is_gone_on_with_from_any_batch_and_the_next_is_whole():
-    rows = gather(Blobs(64))
-    whole = Batches(rows, batch_size=16, seed=(3, 0))
+    rows = load_into_memory(Blobs(64))
+    whole = EpochBatches(rows, batch_size=16, seed=(3, 0))
     whole.set_epoch(2)
     expected = positions(whole)
-    late = Batches(rows, batch_size=16, seed=(3, 0))
+    late = EpochBatches(rows, batch_size=16, seed=(3, 0))
     late.start_at(2, 3)
     assert positions(late) == expected[3:]
     assert positions(late) == expected
@@ -62,29 +68,29 @@ def test_an_epoch_is_gone_on_with_from_any_batch_and_the_next_is_whole():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_reading_as_it_goes_gives_the_same_batches(workers):
     data = Blobs(40)
-    stored = Batches(gather(data), batch_size=16, seed=(1, 0))
-    read = Batches(data, batch_size=16, seed=(1, 0), workers=workers)
+    stored = EpochBatches(load_into_memory(data), batch_size=16, seed=(1, 0))
+    read = EpochBatches(data, batch_size=16, seed=(1, 0), workers=workers)
     for batches in (stored, read):
         batches.start_at(1, 1)
     for a, b in zip(stored, read, strict=True):
         assert torch.equal(a.inputs["image"].float() / 255, b.inputs["image"])
         assert torch.equal(a.target, b.target)
-        assert torch.equal(a.position, b.position)
+        assert torch.equal(a.sample_index, b.sample_index)
 
 
 def test_processes_share_each_batch(monkeypatch):
-    rows = gather(Blobs(40))
-    alone = positions(Batches(rows, batch_size=8, seed=(1, 0)))
+    rows = load_into_memory(Blobs(40))
+    alone = positions(EpochBatches(rows, batch_size=8, seed=(1, 0)))
     shares = []
     for rank in (0, 1):
         monkeypatch.setattr(training_data, "_place", lambda rank=rank: (rank, 2))
-        shares.append(positions(Batches(rows, batch_size=8, seed=(1, 0))))
+        shares.append(positions(EpochBatches(rows, batch_size=8, seed=(1, 0))))
     assert [a + b for a, b in zip(*shares, strict=True)] == alone
 
 
 def test_pictures_are_kept_as_bytes_and_come_back_as_they_were():
     data = Blobs(20)
-    rows = gather(data)
+    rows = load_into_memory(data)
     assert rows.inputs["image"].dtype == torch.uint8
     assert torch.equal(rows.batch([7]).inputs["image"].float() / 255, data[7]["inputs"]["image"][None])
     assert data.reads == 22  # each once, the first also to see what one takes, and the one above
@@ -98,35 +104,35 @@ def test_fields_are_kept_as_they_are():
             field = torch.zeros(1, 4, 4) if index < 64 else torch.full((1, 4, 4), 0.1234 * index)
             return sample | {"inputs": {"image": field}}
 
-    rows = gather(Fields(80))
+    rows = load_into_memory(Fields(80))
     assert rows.inputs["image"].dtype == torch.float32
     assert torch.equal(rows.inputs["image"][70], torch.full((1, 4, 4), 0.1234 * 70))
 
 
 def test_masks_of_some_samples_are_masks_of_all():
-    rows = gather(Blobs(100, unlabelled=0.3))
+    rows = load_into_memory(Blobs(100, unlabelled=0.3))
     assert rows.valid["target"].shape == (100,)
     assert 0 < int((~rows.valid["target"]).sum()) < 60
     assert bool((rows.target[~rows.valid["target"]] == -1).all())
 
 
 def test_what_does_not_fit_or_differs_in_shape_is_read_as_it_goes():
-    assert gather(Blobs(20), budget=1000) is None
-    assert isinstance(gather(Blobs(20), budget=10**6), InMemoryDataset)
+    assert load_into_memory(Blobs(20), budget=1000) is None
+    assert isinstance(load_into_memory(Blobs(20), budget=10**6), InMemoryDataset)
 
     class Grids(Blobs):
         def read_sample(self, index):
             return super().read_sample(index) | {"inputs": {"image": torch.rand(1, 4, 4 + index // 64)}}
 
-    assert gather(Grids(80)) is None
+    assert load_into_memory(Grids(80)) is None
 
 
 # --- as many of each class ----------------------------------------------------------------------
 
 
-def balanced(labels: list[int], batch_size: int) -> Batches:
-    return Batches(
-        gather(Blobs(len(labels))), batch_size=batch_size, seed=(3, 0), balance=torch.tensor(labels)
+def balanced(labels: list[int], batch_size: int) -> EpochBatches:
+    return EpochBatches(
+        load_into_memory(Blobs(len(labels))), batch_size=batch_size, seed=(3, 0), balance=torch.tensor(labels)
     )
 
 

@@ -87,7 +87,7 @@ def same_as(undisturbed, model, folder: Path) -> None:
 def test_stopped_after_any_epoch(tmp_path: Path, undisturbed, monkeypatch: pytest.MonkeyPatch, epochs_done):
     """Also between the stages, and between the last epoch and the saving of the model."""
     folder, written = tmp_path / "run", []
-    ordinary = callbacks.Checkpoints._write
+    ordinary = callbacks.CheckpointWriter._write
 
     def stop_after(self, trainer):
         ordinary(self, trainer)
@@ -95,7 +95,7 @@ def test_stopped_after_any_epoch(tmp_path: Path, undisturbed, monkeypatch: pytes
         if len(written) == epochs_done:
             raise RuntimeError("the machine went down")
 
-    monkeypatch.setattr(callbacks.Checkpoints, "_write", stop_after)
+    monkeypatch.setattr(callbacks.CheckpointWriter, "_write", stop_after)
     with pytest.raises(RuntimeError, match="went down"):
         run(folder)
     monkeypatch.undo()
@@ -125,7 +125,7 @@ def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: py
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, undisturbed):
     """The file system refuses the second checkpoint; the first is whole and goes on."""
     resource = pytest.importorskip("resource")
-    folder, ordinary = tmp_path / "run", callbacks.Checkpoints._write
+    folder, ordinary = tmp_path / "run", callbacks.CheckpointWriter._write
     count = []
 
     def write(self, trainer):
@@ -141,12 +141,12 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, undisturbed):
             ordinary(self, trainer)
 
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    callbacks.Checkpoints._write = write  # type: ignore[method-assign]
+    callbacks.CheckpointWriter._write = write  # type: ignore[method-assign]
     try:
         with pytest.raises(geovision.errors.StorageError, match="could not be written") as error:
             run(folder)
     finally:
-        callbacks.Checkpoints._write = ordinary  # type: ignore[method-assign]
+        callbacks.CheckpointWriter._write = ordinary  # type: ignore[method-assign]
         signal.signal(signal.SIGXFSZ, before)
     assert "\n" not in str(error.value)
     assert not list(folder.glob(".*.part"))

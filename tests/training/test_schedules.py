@@ -27,7 +27,7 @@ def test_decay_by_step_shrinks_weights_alike_at_any_rate():
     """A gradient of zero leaves the decay alone at work."""
     model = tiny()
     stage = Stage(epochs=4, lr=1e-3, weight_decay=1e-2, decay_by="step", schedule="constant")
-    optimizer, _ = optim.build(model, stage, 10)
+    optimizer, _ = optim.build_optimizer(model, stage, 10)
     weight, bias = model.head.linear.weight, model.head.linear.bias
     with torch.no_grad():
         bias.fill_(1.0)
@@ -45,7 +45,7 @@ def test_decay_by_step_shrinks_weights_alike_at_any_rate():
 
 def test_decay_by_rate_is_torchs_own():
     model = tiny()
-    optimizer, _ = optim.build(model, Stage(epochs=1, lr=1e-3, weight_decay=0.1), 10)
+    optimizer, _ = optim.build_optimizer(model, Stage(epochs=1, lr=1e-3, weight_decay=0.1), 10)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
     first = model.head.linear.weight.detach().clone()
     for parameter in model.parameters():
@@ -64,7 +64,7 @@ def test_a_tenth_by_rate_is_a_ten_thousandth_by_step_while_the_rate_is_a_thousan
 
 def test_a_rate_of_zero_does_not_divide():
     model = tiny()
-    optimizer, schedule = optim.build(model, Stage(epochs=1, decay_by="step"), 1)
+    optimizer, schedule = optim.build_optimizer(model, Stage(epochs=1, decay_by="step"), 1)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
@@ -118,7 +118,7 @@ def test_the_rate_halves_after_so_many_epochs_without_a_better_loss(tmp_path: Pa
 def test_warming_up_and_a_plateau_go_together():
     model = tiny()
     stage = Stage(epochs=4, lr=1.0, warmup=1, schedule="plateau")
-    optimizer, schedule = optim.build(model, stage, 4)
+    optimizer, schedule = optim.build_optimizer(model, stage, 4)
     rates = []
     for _ in range(8):
         rates.append(optimizer.param_groups[0]["lr"])

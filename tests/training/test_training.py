@@ -21,12 +21,12 @@ from torch import nn
 
 import geovision
 from geovision import registry
-from geovision.errors import DatasetError, InputError, OptionError, WeightsCorrupt
+from geovision.errors import DatasetError, InputError, OptionError, WeightsCorruptError
 from geovision.heads.classification import cross_entropy
 from geovision.models.geomodel import GeoModel
 from geovision.spec import Augment, ModelSpec, Recipe, Stage
 from geovision.training import optim
-from geovision.training.data_loading import Batches, InMemoryDataset, gather
+from geovision.training.data_loading import EpochBatches, InMemoryDataset, load_into_memory
 from geovision.training.logit_adjustment import class_counts
 
 
@@ -82,7 +82,7 @@ def test_half_precision_without_a_gpu_says_what_to_take():
 def by_hand(model: GeoModel, data: Blobs, recipe: Recipe) -> tuple[GeoModel, GeoModel]:
     """The same training in plain PyTorch: (last weights, their running average)."""
     stage = recipe.stages[0]
-    batches = Batches(gather(data), batch_size=stage.batch_size, seed=(recipe.seed, 0))
+    batches = EpochBatches(load_into_memory(data), batch_size=stage.batch_size, seed=(recipe.seed, 0))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -211,7 +211,7 @@ def test_frozen_blocks_stay_with_their_statistics():
     model = tiny()
     before = state(model.network)
     train(model, Blobs(48), with_stage(PLAIN, freeze=2))
-    layers = optim._layers(optim.backbone(model), coarse=True)
+    layers = optim._layer_indices(optim.find_backbone(model), coarse=True)
     for name, value in model.network.state_dict().items():
         layer = layers.get(name.removeprefix("model."))
         if layer is not None:
@@ -282,7 +282,7 @@ def test_learning_rates_fall_from_layer_to_layer_and_only_matrices_decay():
 def test_the_learning_rate_rises_and_falls_by_steps():
     model = tiny()
     stage = Stage(epochs=4, lr=1.0, warmup=1.5)
-    optimizer, schedule = optim.build(model, stage, 10)
+    optimizer, schedule = optim.build_optimizer(model, stage, 10)
     rates = []
     for _ in range(40):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -365,10 +365,10 @@ def plugin(monkeypatch: pytest.MonkeyPatch):
             return [entry("means", "closed_form"), entry("constant", "none")]
 
     monkeypatch.setattr(registry, "entry_points", lambda *, group: [Point()])
-    registry._table.cache_clear()
+    registry._load_entries.cache_clear()
     yield
     monkeypatch.undo()
-    registry._table.cache_clear()
+    registry._load_entries.cache_clear()
 
 
 def test_a_model_in_closed_form_is_fitted_saved_and_loaded(plugin, tmp_path: Path):
@@ -472,7 +472,7 @@ def test_a_damaged_checkpoint_is_one_clear_line(finished: Path, tmp_path: Path):
     run.mkdir()
     (run / "recipe.json").write_text((finished / "recipe.json").read_text())
     (run / "last.ckpt").write_bytes((finished / "last.ckpt").read_bytes()[:5000])
-    with pytest.raises(WeightsCorrupt, match=r"last\.ckpt is not a readable checkpoint") as error:
+    with pytest.raises(WeightsCorruptError, match=r"last\.ckpt is not a readable checkpoint") as error:
         train(tiny(), Blobs(32), validation=Blobs(16, seed=1), out=run, resume=True)
     assert "\n" not in str(error.value)
 

@@ -25,7 +25,7 @@ from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, OptionError
 from geovision.export import calibration_inputs, describe, export_onnx
 from geovision.models.geomodel import GeoModel
-from geovision.models.input_items import iter_sources
+from geovision.models.input_items import iter_input_items
 from geovision.readers.sar_png import write_picture
 from geovision.web import check_page
 
@@ -90,7 +90,7 @@ def model(files: Path) -> GeoModel:
     """Untrained, with opinions, and a score of what is strange."""
     torch.manual_seed(0)
     made = geovision.create("polarlow-tiny")
-    given = [next(iter_sources(files / f"sea{n}.png", made.inputs)).load(made.inputs) for n in range(6)]
+    given = [next(iter_input_items(files / f"sea{n}.png", made.inputs)).load(made.inputs) for n in range(6)]
     batch = torch.stack([each.inputs["image"] for each in given]).float() / 255
     there = torch.stack([each.valid["image"] for each in given])
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_a_picture_is_read_as_the_library_reads_it(
     name: str, alone: onnx_runtime.Model, model: GeoModel, files: Path
 ):
     path = files / f"{name}.png"
-    expected = next(iter_sources(path, model.inputs)).load(model.inputs)
+    expected = next(iter_input_items(path, model.inputs)).load(model.inputs)
     for source in (path, path.read_bytes()):
         found = alone.read(source)
         np.testing.assert_array_equal(found["image"], expected.inputs["image"].numpy() / np.float32(255))
@@ -130,7 +130,7 @@ def test_a_picture_is_read_as_the_library_reads_it(
 def test_an_array_is_windowed_and_checked(alone: onnx_runtime.Model, model: GeoModel):
     values = RNG.random((2, 301, 90), np.float32)
     found = alone.read(values)
-    expected = next(iter_sources(values, model.inputs)).load(model.inputs)
+    expected = next(iter_input_items(values, model.inputs)).load(model.inputs)
     np.testing.assert_array_equal(found["image"], expected.inputs["image"].numpy())
     np.testing.assert_array_equal(found["image_valid"], expected.valid["image"].numpy())
     values[0, 150, 45] = np.nan

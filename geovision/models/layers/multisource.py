@@ -21,11 +21,11 @@ from geovision.spec import InputSpec
 __all__ = [
     "MultiSourceNetwork",
     "SourceMaps",
-    "Sources",
+    "SourceSelector",
     "check_options",
     "check_size",
-    "last_times",
-    "stacked",
+    "last_time_steps",
+    "stack_sources",
 ]
 
 
@@ -45,16 +45,16 @@ class SourceMaps:
     valid: Tensor
 
     @property
-    def presence(self) -> Tensor:
+    def valid_fraction(self) -> Tensor:
         """Share of the channels that are there ``(batch, time, 1, y, x)``."""
         return self.valid.to(self.values.dtype).mean(2, keepdim=True)
 
     @property
-    def seen(self) -> Tensor:
+    def any_valid(self) -> Tensor:
         """Where anything was there at any time ``(batch, 1, y, x)``."""
         return self.valid.any(2, keepdim=True).any(1)
 
-    def latest(self) -> tuple[Tensor, Tensor]:
+    def latest_valid(self) -> tuple[Tensor, Tensor]:
         """The last value that was there, and where there was one, ``(batch, channel, y, x)`` each."""
         values, valid = self.values[:, 0], self.valid[:, 0]
         for value, there in zip(self.values.unbind(1)[1:], self.valid.unbind(1)[1:], strict=True):
@@ -62,7 +62,7 @@ class SourceMaps:
         return values, valid
 
 
-class Sources(nn.Module):
+class SourceSelector(nn.Module):
     """From the inputs of a model to `SourceMaps`, in the order of the specifications.
 
     Args:
@@ -97,7 +97,7 @@ class Sources(nn.Module):
             InputError: Two sources on different grids, or with different numbers of times.
         """
         given = {spec.name: _with_time(inputs[spec.name], spec) for spec in self.specs if spec.name in inputs}
-        like = _common(given, inputs)
+        like = _reference_source(given, inputs)
         drawn = self._drawn(like)
         found = []
         for number, spec in enumerate(self.specs):
@@ -126,7 +126,7 @@ class Sources(nn.Module):
 class MultiSourceNetwork(nn.Module):
     """A network of several sources, which says where it knew nothing."""
 
-    sources: Sources
+    sources: SourceSelector
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
@@ -149,7 +149,7 @@ def _with_time(values: Tensor, spec: InputSpec) -> Tensor:
     return values if "time" in spec.layout.split() else values[:, None]
 
 
-def _common(given: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+def _reference_source(given: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
     """One of the sources, that with the most times; all agree in everything but their channels."""
     if not given:
         raise InputError(f"none of the sources of this model is there; got {', '.join(inputs) or 'nothing'}")
@@ -168,7 +168,7 @@ def _common(given: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor
     return like
 
 
-def stacked(sources: Sequence[SourceMaps], *, presence: bool = True) -> Tensor:
+def stack_sources(sources: Sequence[SourceMaps], *, presence: bool = True) -> Tensor:
     """All sources along one channel axis, in order, what does not change repeated at every time.
 
     Args:
@@ -179,7 +179,7 @@ def stacked(sources: Sequence[SourceMaps], *, presence: bool = True) -> Tensor:
     """
     maps = [each.values for each in sources]
     if presence:
-        maps += [each.presence for each in sources]
+        maps += [each.valid_fraction for each in sources]
     times = max(each.shape[1] for each in maps)
     return torch.cat([each.expand(-1, times, -1, -1, -1) for each in maps], dim=2)
 
@@ -198,7 +198,7 @@ def check_size(maps: Tensor, divisor: int, name: str) -> None:
         )
 
 
-def check_options(network: type[nn.Module], arch: Mapping[str, Any], name: str) -> None:
+def check_options(network: type[nn.Module], model_args: Mapping[str, Any], name: str) -> None:
     """Raise if a network has no option of one of these names: its keyword-only arguments.
 
     Raises:
@@ -206,11 +206,11 @@ def check_options(network: type[nn.Module], arch: Mapping[str, Any], name: str) 
     """
     parameters = inspect.signature(network).parameters.values()
     known = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
-    if unknown := sorted(set(arch) - set(known)):
+    if unknown := sorted(set(model_args) - set(known)):
         raise OptionError(f"{name} takes no option {unknown[0]!r}; known: {', '.join(known)}")
 
 
-def last_times(sequence: Tensor, times: int) -> Tensor:
+def last_time_steps(sequence: Tensor, times: int) -> Tensor:
     """The last `times` of a sequence ``(batch, time, channel, y, x)``; a shorter one begins with times at
     which nothing is there."""
     short = times - sequence.shape[1]

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from geovision.errors import InputError
 from geovision.spec import Channel, InputSpec
 
-__all__ = ["Normalize", "check", "physical"]
+__all__ = ["Normalize", "check_sample", "to_physical"]
 
 
-def physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = "") -> Tensor:
+def to_physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = "") -> Tensor:
     """One sample or batch as a float32 tensor in the units of `spec`.
 
     Integers are counts where the input says so: full scale of their type is 1 (uint8: 255). This
@@ -41,7 +41,7 @@ def physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = "") -
     return tensor.float() / torch.iinfo(tensor.dtype).max
 
 
-def check(sample: Tensor, spec: InputSpec, *, where: str = "", valid: Tensor | None = None) -> None:
+def check_sample(sample: Tensor, spec: InputSpec, *, where: str = "", valid: Tensor | None = None) -> None:
     """Raise if one sample is not what `spec` describes; return nothing otherwise.
 
     Args:
@@ -123,7 +123,7 @@ class Normalize(nn.Module):
 
     def physical(self, name: str, values: Tensor) -> Tensor:
         """Return one input in physical units, float32. See `physical`."""
-        return physical(values, self.specs[name])
+        return to_physical(values, self.specs[name])
 
     def forward(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None = None

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError
-from geovision.spec import Grid, Grids
+from geovision.spec import Grid, GridPair
 
-__all__ = ["Method", "Regrid", "axis_weights", "blocks", "refined"]
+__all__ = ["Method", "Regrid", "axis_weights", "coarsen_grid", "refine_grid"]
 
 Method = Literal["nearest", "bilinear", "bicubic"]
 _Floats = NDArray[np.floating]
 
-_ENOUGH = 0.5
+_MIN_VALID_WEIGHT = 0.5
 """Part of the weight that has to lie on cells that are there."""
 
 
-def axis_weights(given: _Floats, target: _Floats, method: Method = "bilinear") -> _Floats:
+def axis_weights(source: _Floats, target: _Floats, method: Method = "bilinear") -> _Floats:
     """Weights of the cells of one axis for those of another ``(target, given)``.
 
     From the last middle to the edge of its cell the last value goes on; beyond is nothing, and a row is 0.
@@ -42,14 +42,14 @@ def axis_weights(given: _Floats, target: _Floats, method: Method = "bilinear") -
     """
     if method not in ("nearest", "bilinear", "bicubic"):
         raise OptionError(f"method {method!r}; known: nearest, bilinear, bicubic")
-    count = len(given)
+    count = len(source)
     if count == 1:
         return np.ones((len(target), 1))
-    first, last = 1.5 * given[0] - 0.5 * given[1], 1.5 * given[-1] - 0.5 * given[-2]
+    first, last = 1.5 * source[0] - 0.5 * source[1], 1.5 * source[-1] - 0.5 * source[-2]
     slack = 1e-6 * (last - first)
     inside = (target >= first - slack) & (target <= last + slack)
     # Where each target lies, counted in cells of the given axis.
-    at = np.interp(target, given, np.arange(count))
+    at = np.interp(target, source, np.arange(count))
     reach = {"nearest": 1, "bilinear": 1, "bicubic": 2}[method]
     weights = np.zeros((len(target), count))
     rows = np.arange(len(target))
@@ -69,16 +69,16 @@ def axis_weights(given: _Floats, target: _Floats, method: Method = "bilinear") -
     return weights * inside[:, None]
 
 
-def blocks(grid: Grid, factor: int) -> Grid:
+def coarsen_grid(grid: Grid, factor: int) -> Grid:
     """The grid of blocks of `factor` x `factor` cells, the last reaching beyond where they do not fit.
 
     >>> blocks(Grid((0.0, 1.0, 2.0), (0.0, 1.0)), 2)
     Grid(lat=(0.5, 2.5), lon=(0.5,))
     """
-    return Grid(_blocked(grid.lat, factor), _blocked(grid.lon, factor))
+    return Grid(_coarsen_axis(grid.lat, factor), _coarsen_axis(grid.lon, factor))
 
 
-def _blocked(axis: tuple[float, ...], factor: int) -> tuple[float, ...]:
+def _coarsen_axis(axis: tuple[float, ...], factor: int) -> tuple[float, ...]:
     step = axis[-1] - axis[-2] if len(axis) > 1 else 1.0
     missing = -len(axis) % factor
     whole = np.array([*axis, *(axis[-1] + step * (n + 1) for n in range(missing))])
@@ -97,34 +97,34 @@ class Regrid(nn.Module):
         other grid; 0 where nothing is there.
     """
 
-    def __init__(self, grids: Grids | None, factor: int = 1, method: Method = "bilinear") -> None:
+    def __init__(self, grids: GridPair | None, factor: int = 1, method: Method = "bilinear") -> None:
         super().__init__()
         self.factor, self.method, self.grids = factor, method, grids
-        self.same = grids is None and factor == 1
-        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self.is_identity = grids is None and factor == 1
+        self._weight_cache: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         if grids is not None:
             _check_overlap(grids)
-            self.same = _equal(grids.given, grids.target)
+            self.is_identity = _grids_equal(grids.given, grids.target)
 
-    def forward(self, field: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        if self.same:
-            return torch.where(there, field, 0.0), there
+    def forward(self, field: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        if self.is_identity:
+            return torch.where(valid, field, 0.0), valid
         lat, lon = (each.to(field) for each in self._weights((field.shape[-2], field.shape[-1])))
 
         def moved(values: Tensor) -> Tensor:
             return lat @ values @ lon.T
 
-        weight = moved(there.to(field))
-        total = moved(torch.where(there, field, 0.0))
-        enough = weight >= _ENOUGH - 1e-6
+        weight = moved(valid.to(field))
+        total = moved(torch.where(valid, field, 0.0))
+        enough = weight >= _MIN_VALID_WEIGHT - 1e-6
         return torch.where(enough, total / torch.where(enough, weight, 1.0), 0.0), enough
 
     def _weights(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        if size not in self._kept:
-            self._kept[size] = self._made(size)
-        return self._kept[size]
+        if size not in self._weight_cache:
+            self._weight_cache[size] = self._compute_weights(size)
+        return self._weight_cache[size]
 
-    def _made(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _compute_weights(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         if self.grids is None:
             axes = [
                 (np.arange(n, dtype=float), (np.arange(n * self.factor) + 0.5) / self.factor - 0.5)
@@ -141,7 +141,7 @@ class Regrid(nn.Module):
         return lat, lon
 
 
-def refined(grid: Grid, factor: int) -> Grid:
+def refine_grid(grid: Grid, factor: int) -> Grid:
     """The grid of cells `factor` times as fine on the same ground.
 
     >>> refined(Grid((0.0, 1.0), (10.0, 12.0)), 2)
@@ -156,7 +156,7 @@ def refined(grid: Grid, factor: int) -> Grid:
     return Grid(*axes)
 
 
-def _equal(one: Grid, other: Grid) -> bool:
+def _grids_equal(one: Grid, other: Grid) -> bool:
     if one.size != other.size:
         return False
     pairs = ((one.lat, other.lat), (one.lon, other.lon))
@@ -165,7 +165,7 @@ def _equal(one: Grid, other: Grid) -> bool:
     )
 
 
-def _check_overlap(grids: Grids) -> None:
+def _check_overlap(grids: GridPair) -> None:
     for name, own, other in (("latitudes", grids.given.lat, grids.target.lat),
                              ("longitudes", grids.given.lon, grids.target.lon)):  # fmt: skip
         if own[-1] < other[0] or other[-1] < own[0]:

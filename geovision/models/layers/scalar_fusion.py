@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovision.spec import Channel, Context, InputSpec
+from geovision.spec import Channel, InputSpec, SampleContext
 
-__all__ = ["SCALARS", "WithScalars", "scalar_input"]
+__all__ = ["SCALAR_INPUT_NAME", "ScalarFusion", "scalar_input"]
 
-SCALARS = "scalars"
+SCALAR_INPUT_NAME = "scalars"
 """Key of the measurements in a model's inputs."""
 
 
 def scalar_input(channels: tuple[Channel, ...]) -> InputSpec:
     """The input that holds these measurements, one value each, any of them missing."""
-    return InputSpec(SCALARS, channels, layout="channel", optional=True)
+    return InputSpec(SCALAR_INPUT_NAME, channels, layout="channel", optional=True)
 
 
-class WithScalars(nn.Module):
+class ScalarFusion(nn.Module):
     """A backbone whose features are joined by an embedding of the measurements.
 
     What is missing enters as 0 (the mean, after normalisation) with a presence of 0, so that the
@@ -51,15 +51,15 @@ class WithScalars(nn.Module):
         inputs: Mapping[str, Tensor],
         *,
         valid: Mapping[str, Tensor] | None = None,
-        context: Context | None = None,
+        context: SampleContext | None = None,
     ) -> Tensor:
         features = self.backbone(inputs, valid=valid, context=context)
-        values = inputs.get(SCALARS)
+        values = inputs.get(SCALAR_INPUT_NAME)
         if values is None:
             values = features.new_zeros(features.shape[0], self.count)
             present = torch.zeros_like(values)
-        elif valid is not None and SCALARS in valid:
-            present = valid[SCALARS].to(features.dtype)
+        elif valid is not None and SCALAR_INPUT_NAME in valid:
+            present = valid[SCALAR_INPUT_NAME].to(features.dtype)
         else:
             present = torch.ones_like(values)
         embedding = self.embed(torch.cat([values * present, present], dim=1))

@@ -13,10 +13,19 @@ from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError
 
-__all__ = ["TRANSFORMS", "Chain", "Log1p", "MinMax", "SquareRoot", "Standardise", "Transform", "chain"]
+__all__ = [
+    "SCALERS",
+    "Log1pScaler",
+    "MinMaxScaler",
+    "Scaler",
+    "ScalerChain",
+    "SquareRootScaler",
+    "StandardScaler",
+    "build_scaler_chain",
+]
 
 
-class Transform(nn.Module):
+class Scaler(nn.Module):
     """The identity, and the base of the others.
 
     Args:
@@ -47,7 +56,7 @@ class Transform(nn.Module):
         return field
 
 
-class Log1p(Transform):
+class Log1pScaler(Scaler):
     """``log(1 + x)``, which draws the tail of rain in. Values are above -1."""
 
     def forward(self, field: Tensor) -> Tensor:
@@ -57,7 +66,7 @@ class Log1p(Transform):
         return torch.expm1(field)
 
 
-class SquareRoot(Transform):
+class SquareRootScaler(Scaler):
     """``sqrt(x)`` of values that are not negative."""
 
     def forward(self, field: Tensor) -> Tensor:
@@ -67,7 +76,7 @@ class SquareRoot(Transform):
         return field.clamp_min(0).square()
 
 
-class _Linear(Transform):
+class _LinearScaler(Scaler):
     """``(x - shift) / scale`` of each channel."""
 
     shift: Tensor
@@ -93,28 +102,28 @@ class _Linear(Transform):
         self.scale.copy_(torch.stack(scale).view(-1, 1, 1))
 
 
-class Standardise(_Linear):
+class StandardScaler(_LinearScaler):
     """Each channel less its mean, by its standard deviation."""
 
     @torch.no_grad()
     def fit(self, fields: Tensor, valid: Tensor | None = None) -> None:
-        values = _by_channel(fields, valid, self.channels)
+        values = _values_per_channel(fields, valid, self.channels)
         self._keep([each.mean() for each in values], [each.std() for each in values])
 
 
-class MinMax(_Linear):
+class MinMaxScaler(_LinearScaler):
     """Each channel from its lowest value, 0, to its highest, 1; what is new may lie beyond."""
 
     @torch.no_grad()
     def fit(self, fields: Tensor, valid: Tensor | None = None) -> None:
-        values = _by_channel(fields, valid, self.channels)
+        values = _values_per_channel(fields, valid, self.channels)
         self._keep([each.min() for each in values], [each.max() - each.min() for each in values])
 
 
-class Chain(Transform):
+class ScalerChain(Scaler):
     """One after another; each is fitted on what those before it give."""
 
-    def __init__(self, *transforms: Transform) -> None:
+    def __init__(self, *transforms: Scaler) -> None:
         super().__init__(transforms[0].channels if transforms else 1)
         self.transforms = nn.ModuleList(transforms)
 
@@ -134,17 +143,17 @@ class Chain(Transform):
             field = each.inverse(field)
         return field
 
-    def _each(self) -> list[Transform]:
-        return [each for each in self.transforms if isinstance(each, Transform)]
+    def _each(self) -> list[Scaler]:
+        return [each for each in self.transforms if isinstance(each, Scaler)]
 
 
-TRANSFORMS = {
-    "identity": Transform, "log1p": Log1p, "sqrt": SquareRoot, "zscore": Standardise, "minmax": MinMax,
+SCALERS = {
+    "identity": Scaler, "log1p": Log1pScaler, "sqrt": SquareRootScaler, "zscore": StandardScaler, "minmax": MinMaxScaler,
 }  # fmt: skip
 """By name."""
 
 
-def chain(names: Sequence[str], channels: int = 1) -> Chain:
+def build_scaler_chain(names: Sequence[str], channels: int = 1) -> ScalerChain:
     """Transforms by name, in order.
 
     Raises:
@@ -154,12 +163,12 @@ def chain(names: Sequence[str], channels: int = 1) -> Chain:
     Log1p()
     """
     for name in names:
-        if name not in TRANSFORMS:
-            raise OptionError(f"transform {name!r}; known: {', '.join(TRANSFORMS)}")
-    return Chain(*(TRANSFORMS[name](channels) for name in names))
+        if name not in SCALERS:
+            raise OptionError(f"transform {name!r}; known: {', '.join(SCALERS)}")
+    return ScalerChain(*(SCALERS[name](channels) for name in names))
 
 
-def _by_channel(fields: Tensor, valid: Tensor | None, channels: int) -> list[Tensor]:
+def _values_per_channel(fields: Tensor, valid: Tensor | None, channels: int) -> list[Tensor]:
     if fields.ndim != 4 or fields.shape[1] != channels:
         raise InputError(f"fields of shape {tuple(fields.shape)}; expected (sample, {channels}, y, x)")
     there = torch.isfinite(fields) if valid is None else torch.isfinite(fields) & valid

@@ -21,7 +21,7 @@ from geovision.readers.hail_samples.schema import (
     sample_files,
 )
 from geovision.readers.hail_samples.writer import TIME_UNITS
-from geovision.spec import Context, InputSpec
+from geovision.spec import InputSpec, SampleContext
 
 __all__ = ["arrays", "expand", "read", "read_context", "read_header", "read_sample"]
 
@@ -57,7 +57,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return {**held.attributes, "sizes": dict(zip(("time", "y", "x"), sizes, strict=True))}
 
 
-def read_context(path: str | Path) -> Context:
+def read_context(path: str | Path) -> SampleContext:
     """Where the cells of a sample lie and when its last window is, which its label and an answer are of.
 
     Raises:
@@ -65,7 +65,7 @@ def read_context(path: str | Path) -> Context:
         InputError: It is no sample of hail.
     """
     held = _held(Path(path), ("time", "latitude", "longitude")).values
-    return Context(held["latitude"], held["longitude"], held["time"][-1])
+    return SampleContext(held["latitude"], held["longitude"], held["time"][-1])
 
 
 def arrays(sample: HailSample) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
