@@ -82,7 +82,7 @@ def served(*more: str) -> Iterator[tuple[int, int]]:
         MODEL,
         "--port",
         "0",
-        "--rate",
+        "--rate-limit",
         "0",
         *more,
     ]
@@ -163,7 +163,7 @@ def asked(
 
 
 def crowd(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
-    with served(*(["--int8"] if options.int8 else [])) as (port, process):
+    with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         asked(port, options.clients, 100, photos["640x480"], [])  # warms it up
         for kind, share in (("640x480", 1), ("12 megapixels", 4)):
             row = asked(port, options.clients, options.questions // share, photos[kind], [])
@@ -171,7 +171,7 @@ def crowd(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterat
 
 
 def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
-    with served(*(["--int8"] if options.int8 else [])) as (port, process):
+    with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         asked(port, options.clients, 1000, photos["640x480"], photos["bad"], 20)
         before = resident(process)
         row = asked(port, options.clients, options.questions, photos["640x480"], photos["bad"], 20)
@@ -181,7 +181,7 @@ def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterato
 
 
 def flood(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
-    with served(*(["--int8"] if options.int8 else [])) as (port, process):
+    with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         asked(port, 8, 100, photos["640x480"], [])
         row = asked(port, 200, options.questions, photos["640x480"], [])
         yield {"photos": "640x480"} | row | {"memory_mb": round(resident(process), 1)}
@@ -191,7 +191,7 @@ def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iter
     from playwright.sync_api import sync_playwright
 
     with (
-        served("--offline", *(["--int8"] if options.int8 else [])) as (port, _),
+        served("--offline", *(["--precision", "int8"] if options.int8 else [])) as (port, _),
         sync_playwright() as playwright,
     ):
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

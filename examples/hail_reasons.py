@@ -8,7 +8,7 @@ joint maps adds to the mean logit (DeepLIFT through UCUNet alone), what the valu
 apart where hail is and where none is. Where contributions miss the difference that they explain by more than
 5 %, the table counts it; such samples are left out of the means. Writes ``reasons.csv``, ``reasons.png`` and
 ``lost.csv``. For samples and a model of one's own the command does the
-same: ``geovision explain MODEL SAMPLES --method deeplift --by terrain``.
+same: ``geovision explain MODEL SAMPLES --method deeplift --group-by terrain``.
 """
 
 from __future__ import annotations

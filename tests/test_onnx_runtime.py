@@ -224,7 +224,8 @@ def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path,
     photo = str(sorted(skies.rglob("*.jpg"))[0])
     command = {
         "runtime.py": [sys.executable, folder / "runtime.py", folder / "clouds.onnx", photo],
-        "geovision": [Path(sys.executable).with_name("geovision"), "export", folder / "saved", "--int8",
+        "geovision": [Path(sys.executable).with_name("geovision"), "export", folder / "saved",
+                      "--precision", "int8",
                       "--out", tmp_path / "out.onnx"],
     }[program]  # fmt: skip
     home = {

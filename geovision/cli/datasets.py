@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from geovision import api, registry
-from geovision.cli._output import examples, say, write_json
+from geovision.cli._output import DocumentFormat, examples, say, write_json
 
 __all__ = ["register"]
 
@@ -32,7 +32,9 @@ def audit(
     dataset: Annotated[str, typer.Argument(help=_DATASET)],
     root: Annotated[Path, typer.Argument(help="Folder of its files.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+    form: Annotated[
+        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+    ] = DocumentFormat.table,
 ) -> None:
     """Look at a data set for what misleads: duplicates, conflicting labels, files that cannot be read."""
     samples = api.load_dataset(dataset, root)
@@ -40,7 +42,7 @@ def audit(
 
     say(f"reading {len(samples)} files")
     report = examine(samples, out)
-    if as_json:
+    if form is DocumentFormat.json:
         write_json(report.as_dict())
     else:
         print(report.text(), end="")

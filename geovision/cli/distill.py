@@ -28,9 +28,11 @@ def distill(
     student: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
     data: Annotated[Path, typer.Option(help="Folder of the data.")],
     dataset: Annotated[
-        str | None, typer.Option(help="Whose layout the data has, such as iberia; one's own if absent.")
+        str | None, typer.Option(help="Whose layout the data has, such as iberia; your own if absent.")
     ] = None,
-    share: Annotated[float, typer.Option(min=0, help="Of the loss against the teacher, below 1.")] = 0.5,
+    alpha: Annotated[
+        float, typer.Option(min=0, help="Weight of the loss against the teacher, 0 to below 1.")
+    ] = 0.5,
     feature_weight: Annotated[
         float, typer.Option(min=0, help="Of where the last maps are at work, against the teacher's.")
     ] = 0.0,
@@ -84,7 +86,7 @@ def distill(
         taught_by,
         opened,
         samples,
-        share=share,
+        share=alpha,
         feature_weight=feature_weight,
         validation=held_back,
         recipe=chosen,

@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    photos: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="PHOTO...")],
+    photos: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,

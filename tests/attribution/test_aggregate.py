@@ -93,7 +93,7 @@ def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
     model, samples = hail
     out = tmp_path / "why"
     code, answered, told = ran(
-        capsys, "explain", model, samples, "--method", "deeplift", "--by", "terrain", "--out", out,
+        capsys, "explain", model, samples, "--method", "deeplift", "--group-by", "terrain", "--out", out,
         "--format", "jsonl",
     )  # fmt: skip
     assert code == 0
@@ -121,7 +121,7 @@ def test_an_attribute_that_no_file_has(hail, tmp_path: Path, capsys):
     model, samples = hail
     file = next(samples.glob("*.nc"))
     code, _, told = ran(
-        capsys, "explain", model, file, "--method", "deeplift", "--by", "colour", "--out", tmp_path
+        capsys, "explain", model, file, "--method", "deeplift", "--group-by", "colour", "--out", tmp_path
     )
     assert code == 1
     assert "no attribute 'colour'; there are 'Conventions', 'terrain'" in told
@@ -133,7 +133,14 @@ def test_pictures_have_no_attributes(tmp_path: Path, capsys):
 
     Image.new("RGB", (32, 32)).save(tmp_path / "sky.png")
     code, _, told = ran(
-        capsys, "explain", "cloud-mobilenetv2", tmp_path / "sky.png", "--by", "terrain", "--out", tmp_path
+        capsys,
+        "explain",
+        "cloud-mobilenetv2",
+        tmp_path / "sky.png",
+        "--group-by",
+        "terrain",
+        "--out",
+        tmp_path,
     )
     assert code == 2
     assert "files of 'image' have no attributes, such as 'terrain'" in told

@@ -46,7 +46,7 @@ def saved(coarse: CoarseRain, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_hydrologists_three_commands(
     saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("evaluate", saved, "--data", coarse.root, "--split", "2007-2008", "--bootstrap", 0) == 0
+    assert run("evaluate", saved, "--data", coarse.root, "--split", "2007-2008", "--n-bootstrap", 0) == 0
     assert "rmse" in capsys.readouterr().out
     out = tmp_path / "fine.nc"
     assert run("grid", saved, coarse.root / "rain_coarse.nc", "--out", out) == 0
@@ -218,7 +218,7 @@ def test_what_runs_freely_is_corrected_by_the_command(
     assert "its inputs run freely" in told
     assert "downscale-quantile-mapping" in told
     assert run("train", "downscale-quantile-delta", "--data", tmp_path, "--out", tmp_path / "qdm") == 0
-    assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--bootstrap", 0) == 0
+    assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--n-bootstrap", 0) == 0
     told = capsys.readouterr().out
     assert "distributions alone are scored" in told
     assert "quantile_bias(q=0.99)" in told

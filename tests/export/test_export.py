@@ -374,7 +374,7 @@ def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--calibration", "photos"], "--calibration is for --int8"),
+        (["--calibration", "photos"], "--calibration has no effect with --precision float32"),
         (["--axis", "time"], "--axis 'time' is not understood; give NAME=LENGTH"),
         (["--format", "web", "--with-runtime"], "--axis and --with-runtime are for --format onnx"),
     ],

@@ -352,7 +352,7 @@ def test_the_shipped_model_knows_what_its_card_has_to_say():
 
 
 def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path: Path):
-    with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --licence TEXT"):
+    with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --license TEXT"):
         statement_of(model)
     (tmp_path / "metrics.json").write_text(
         json.dumps({"metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
@@ -387,7 +387,7 @@ def test_the_command_line_pushes_and_pulls(
     hub: Hub, model: GeoModel, tmp_path: Path, skies: Path, capsys: pytest.CaptureFixture[str]
 ):
     saved = model.save(tmp_path / "saved")
-    run("push", saved, REPO, "--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none", "--private")
+    run("push", saved, REPO, "--license", "MIT", "--data-license", "CC0-1.0", "--split", "none", "--private")
     address = capsys.readouterr().out.strip()
     assert Address.parse(address).pinned
     assert hub.repositories[REPO].private
@@ -406,7 +406,7 @@ def test_lengths_of_open_axes_come_by_the_command(
     rain = torch.rand(20, 1, 16, 24, generator=torch.Generator().manual_seed(0))
     model.network.fit_statistics({"fields": 20 * rain}, {})
     saved = model.save(tmp_path / "saved")
-    about = ("--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none")
+    about = ("--license", "MIT", "--data-license", "CC0-1.0", "--split", "none")
     with pytest.raises(SystemExit) as left:
         main(["push", str(saved), REPO, *about])
     assert left.value.code == 2
