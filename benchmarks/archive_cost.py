@@ -97,7 +97,7 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
         **{f"{step}_ms": round(milliseconds, 2) for step, milliseconds in own.items()},
         "bytes_read": round(sum(Path(file).stat().st_size for file in files) / count),
         "bytes_written": round(written), "turns": turns,
-    }  # fmt: skip
+    }
 
 
 def best(step: Callable[[], object], frames: int, turns: int) -> float:
@@ -118,7 +118,7 @@ def told(row: dict[str, object], workers: int) -> str:
     return (
         f"{_days(computed)} of computing, which asks for {asked:,.0f} MB/s; "
         + ", ".join(f"{link} alone takes {_days(seconds)}" for link, seconds in read.items())
-    )  # fmt: skip
+    )
 
 
 def _days(seconds: float) -> str:

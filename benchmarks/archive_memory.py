@@ -39,7 +39,7 @@ def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
         "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
         "frames": sum(1 for _ in source.iterdir()), "driver_mb": round(watch.driver / 1e6),
         "worker_mb": round(watch.workers / 1e6), "seconds": round(seconds),
-    }  # fmt: skip
+    }
 
 
 class Watch(threading.Thread):

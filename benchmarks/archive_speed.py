@@ -118,7 +118,7 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
         "archive_over_better": round(best["archive"] / max(best["plain"], best["transformers"]), 2),
         "two_workers_over_one": round(best["archive"] / best["one_worker"], 2),
         "start_s": round(start, 1), "processors": cores(), "threads": torch.get_num_threads(),
-    }  # fmt: skip
+    }
 
 
 def described(model: GeoModel, frames: int, turns: int, precision: str = "auto") -> dict[str, object]:
@@ -126,7 +126,7 @@ def described(model: GeoModel, frames: int, turns: int, precision: str = "auto")
         "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
         "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": frames, "turns": turns,
         "precision": str(optimize_model(model, precision).dtype).removeprefix("torch."),
-    }  # fmt: skip
+    }
 
 
 def seconds(way: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -174,7 +174,7 @@ def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
 def run(
     model: GeoModel, source: Path, root: Path, workers: ExecutorConfig, *, read: bool = True,
     precision: str = "auto",
-) -> None:  # fmt: skip
+) -> None:
     out = root / "table"
     shutil.rmtree(out, ignore_errors=True)
     summary = geovision.predict_archive(

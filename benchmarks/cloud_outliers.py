@@ -260,7 +260,7 @@ def main() -> None:
         "folds": len(next(iter(rows.values()))),
         "photos": len(data), "data_digest": data_digest([str(path) for path in data.paths]),
         "pictures": {kind: len(some) for kind, some in pictures.items()}, "passed": PASS, **origin(),
-    })  # fmt: skip
+    })
 
 
 def write(folder: Path, table: dict[str, dict[str, float]], facts: dict) -> None:

@@ -105,7 +105,7 @@ def train(options: argparse.Namespace) -> GeoModel:
                   weight_decay=1e-4, decay_by="step"),
         ),
         augment=find_task("polarlow").recipe.augment, precision="32-true",
-    )  # fmt: skip
+    )
     with TemporaryDirectory() as folder:
         began = time.monotonic()
         root = sar_sea.write(Path(folder), options.pictures, seed=0, pixel_size=pixel_size)
@@ -176,7 +176,7 @@ def explained(model: GeoModel, scene: sar_sea.Scene, way: Way) -> Explanation:
     return geovision.explain(
         model, scene.counts, method=way.method, target=model.target.positive, layer=way.layer,
         window=way.window, stride=way.stride, orientations=way.orientations,
-    )  # fmt: skip
+    )
 
 
 def distance(found: Explanation, scene: sar_sea.Scene, smooth: float) -> float:

@@ -78,7 +78,7 @@ def sets(options: argparse.Namespace) -> Iterator[tuple[str, Asked]]:
             (geovision.load(answers.parent / "training" / "model"),
              [known[place] for place in held_out(answers)[:: options.every]])
             for answers in sorted(options.cross_validation.glob("fold-*/predictions.npz"))
-        ]  # fmt: skip
+        ]
     if options.strange:
         found = [each for kind in not_skies.pictures(options.strange).values() for each in kind]
         yield "no skies", [(shipped, [(_png(values), "") for _, values in found])]
@@ -122,7 +122,7 @@ def figures(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict
         found |= {
             "flagged_float32": (exactly[:, 1] > 1).mean(), "flagged_int8": (roughly[:, 1] > 1).mean(),
             "outlier_rank_correlation": spearmanr(exactly[:, 1], roughly[:, 1]).statistic,
-        }  # fmt: skip
+        }
     return {"count": len(exactly)} | {name: round(float(value), 4) for name, value in found.items()}
 
 
@@ -140,7 +140,7 @@ def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> di
     return {
         "macro_f1_float32": f1[0], "macro_f1_int8": f1[1], "macro_f1_lost": f1[0] - f1[1],
         "top1_float32": (exactly == truth).mean(), "top1_int8": (roughly == truth).mean(),
-    }  # fmt: skip
+    }
 
 
 def answers(path: Path, photos: Photos) -> np.ndarray:

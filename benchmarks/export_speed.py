@@ -61,7 +61,7 @@ def main() -> None:
     about = {
         "date": datetime.date.today().isoformat(), "commit": commit(), "model": options.model,
         "threads": options.threads, "processor": processor(),
-    }  # fmt: skip
+    }
     rows = [about | {"form": form} | summary(found[form]) for form in FORMS]
     for row in rows:
         print({key: value for key, value in row.items() if key not in about}, flush=True)
@@ -82,7 +82,7 @@ def arguments() -> argparse.Namespace:
 def turn(form: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """What one process of a form found."""
     command = [sys.executable, __file__, "--form", form, "--folder", folder, "--model", options.model,
-               "--threads", str(options.threads), "--seconds", str(options.seconds)]  # fmt: skip
+               "--threads", str(options.threads), "--seconds", str(options.seconds)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(result.stdout)
 

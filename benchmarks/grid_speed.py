@@ -61,7 +61,7 @@ def main() -> None:
                     "date": datetime.date.today().isoformat(), "commit": commit() or "", "case": case,
                     "years": years, "latitudes": options.size[0], "longitudes": options.size[1],
                     **json.loads(done.stdout.splitlines()[-1]),
-                }, show=True)  # fmt: skip
+                }, show=True)
 
 
 def written(path: Path, size: tuple[int, int], years: int) -> Path:
@@ -73,10 +73,10 @@ def written(path: Path, size: tuple[int, int], years: int) -> Path:
         field = xr.DataArray(
             rain.astype(np.float32), dims=("time", "lat", "lon"), name="pr", attrs={"units": "kg m-2 s-1"},
             coords={"time": dates, "lat": axis(size[0], -size[0] / 4), "lon": axis(size[1], 0.0)},
-        )  # fmt: skip
+        )
         how = {"mode": "w", "encoding": {"time": {"units": "days since 1980-01-01"}}} if not year else {
             "append_dim": "time"
-        }  # fmt: skip
+        }
         field.to_dataset().to_zarr(path, zarr_format=2, **how)
     return path
 
@@ -104,7 +104,7 @@ def measured(case: str, store: str, out: str) -> dict[str, float]:
         "seconds": round(seconds, 1), "fields_per_second": round(len(own) / seconds, 1),
         "peak_mb": round(peak()),
         "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 1),
-    }  # fmt: skip
+    }
 
 
 def corrected(field: xr.DataArray, first: np.ndarray) -> GeoModel:

@@ -49,7 +49,7 @@ def main() -> None:
                 done = subprocess.run(
                     [sys.executable, __file__, "--case", name, work], stdout=subprocess.PIPE, text=True,
                     check=True,
-                )  # fmt: skip
+                )
                 found[name].append(json.loads(done.stdout.splitlines()[-1]))
         best = {
             name: {key: min(each[key] for each in turns) for key in turns[0]} for name, turns in found.items()
@@ -61,7 +61,7 @@ def main() -> None:
                 "time_over_teacher": round(figures["ms"] / best[NAMES[0]]["ms"], 3),
                 "memory_over_teacher": round(figures["mb"] / best[NAMES[0]]["mb"], 3),
                 "threads": torch.get_num_threads(),
-            }, show=True)  # fmt: skip
+            }, show=True)
 
 
 def measured(name: str, work: str) -> dict[str, float]:

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
     rows = [*processes(repeats), *building(repeats), *forward("cloud-mobilenetv2_100", repeats),
-            *forward("cloud-resnet50", repeats)]  # fmt: skip
+            *forward("cloud-resnet50", repeats)]
     for what, value, bound in rows:
         print(f"{what:62} {value:8.3f}   at most {bound}")
     append(rows)
@@ -119,7 +119,7 @@ def append(rows: list[tuple[str, float, float]]) -> None:
         for what, value, bound in rows:
             day = datetime.date.today().isoformat()
             writer.writerow([day, commit() or "", what, round(value, 3), bound, torch.get_num_threads(),
-                             torch.__version__])  # fmt: skip
+                             torch.__version__])
 
 
 if __name__ == "__main__":

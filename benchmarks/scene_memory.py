@@ -55,7 +55,7 @@ def main() -> None:
             append(TABLE, {
                 "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": options.model,
                 "side": options.side, "pixel_m": pixel_size, **json.loads(done.stdout),
-            }, show=True)  # fmt: skip
+            }, show=True)
             path.unlink()
 
 
@@ -69,7 +69,7 @@ def drawn(path: Path, pixel_size: float, side: int) -> Path:
         path, "w", driver="GTiff", dtype="float32", count=2, height=side, width=side, crs="EPSG:3995",
         transform=rasterio.Affine(pixel_size, 0, -half, 0, -pixel_size, half), nodata=np.nan, tiled=True,
         blockxsize=BLOCK, blockysize=BLOCK, SPARSE_OK=True, bigtiff="yes",
-    ) as dataset:  # fmt: skip
+    ) as dataset:
         dataset.descriptions = ("VH", "VV")
         for row in range(0, side, BLOCK):
             for column in range(0, side, BLOCK):
@@ -93,7 +93,7 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
         "seconds": round(time.perf_counter() - begun, 1),
         **{f"{step}_s": round(value, 1) for step, value in found.seconds.items()},
         "threads": torch.get_num_threads(),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

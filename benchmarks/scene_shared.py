@@ -79,7 +79,7 @@ def shared(model: GeoModel) -> dict[str, object]:
         "window_windows_per_s": round(len(batch) / times["window"], 2),
         "error_over_spread_of_windows": round(off, 3), "cells_of_the_last_map": cells,
         "threads": torch.get_num_threads(),
-    }  # fmt: skip
+    }
 
 
 def seconds(work: Callable[[], object]) -> float:

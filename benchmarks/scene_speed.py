@@ -66,7 +66,7 @@ def drawn(path: Path, pixel_size: float, side: int) -> Path:
         path, "w", driver="GTiff", dtype="float32", count=2, height=side, width=side, crs="EPSG:3995",
         transform=rasterio.Affine(pixel_size, 0, 0, 0, -pixel_size, 0), tiled=True, blockxsize=512,
         blockysize=512, bigtiff="if_safer",
-    ) as dataset:  # fmt: skip
+    ) as dataset:
         dataset.descriptions = ("VH", "VV")
         for row in range(0, side, 512):
             height = min(512, side - row)
@@ -122,7 +122,7 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
         "whole_over_plain": round(best["whole"] / best["plain"], 2),
         **{f"{name}_s": round(value, 1) for name, value in whole.seconds.items()},
         "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }  # fmt: skip
+    }
 
 
 def seconds(work) -> float:

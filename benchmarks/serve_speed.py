@@ -53,7 +53,7 @@ def main() -> None:
         for what in options.what:
             for row in MEASURED[what](photos, options):
                 about = {"date": datetime.date.today().isoformat(), "commit": commit(), "what": what,
-                         "model": MODEL, "int8": options.int8}  # fmt: skip
+                         "model": MODEL, "int8": options.int8}
                 append(Path(__file__).with_suffix(".csv"), about | row, show=True)
 
 
@@ -82,7 +82,7 @@ def served(*more: str) -> Iterator[tuple[int, int]]:
         MODEL,
         "--port",
         "0",
-        "--rate",
+        "--rate-limit",
         "0",
         *more,
     ]
@@ -143,7 +143,7 @@ def asked(
     questions = (
         bad[n // one_in % len(bad)] if one_in and n % one_in == 0 else bodies[n % len(bodies)]
         for n in range(count)
-    )  # fmt: skip
+    )
     begun = time.perf_counter()
     found = asyncio.run(crowd_of(port, clients, questions))
     seconds = time.perf_counter() - begun
@@ -156,14 +156,14 @@ def asked(
         "refused_bad_files": sum(statuses[status] for status in BAD), "shed_503": statuses[503],
         "lost_or_other": others, "p50_ms": round(1000 * float(p50), 1), "p99_ms": round(1000 * float(p99), 1),
         "answers_per_s": round(statuses[GOOD] / seconds, 1),
-    }  # fmt: skip
+    }
 
 
 # --- what is measured ---------------------------------------------------------------------------
 
 
 def crowd(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
-    with served(*(["--int8"] if options.int8 else [])) as (port, process):
+    with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         asked(port, options.clients, 100, photos["640x480"], [])  # warms it up
         for kind, share in (("640x480", 1), ("12 megapixels", 4)):
             row = asked(port, options.clients, options.questions // share, photos[kind], [])
@@ -171,17 +171,17 @@ def crowd(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterat
 
 
 def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
-    with served(*(["--int8"] if options.int8 else [])) as (port, process):
+    with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         asked(port, options.clients, 1000, photos["640x480"], photos["bad"], 20)
         before = resident(process)
         row = asked(port, options.clients, options.questions, photos["640x480"], photos["bad"], 20)
         yield {"photos": "640x480"} | row | {
             "memory_mb": round(resident(process), 1), "memory_before_mb": round(before, 1),
-        }  # fmt: skip
+        }
 
 
 def flood(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
-    with served(*(["--int8"] if options.int8 else [])) as (port, process):
+    with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         asked(port, 8, 100, photos["640x480"], [])
         row = asked(port, 200, options.questions, photos["640x480"], [])
         yield {"photos": "640x480"} | row | {"memory_mb": round(resident(process), 1)}
@@ -191,7 +191,7 @@ def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iter
     from playwright.sync_api import sync_playwright
 
     with (
-        served("--offline", *(["--int8"] if options.int8 else [])) as (port, _),
+        served("--offline", *(["--precision", "int8"] if options.int8 else [])) as (port, _),
         sync_playwright() as playwright,
     ):
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -211,7 +211,7 @@ def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iter
             yield {
                 "photos": kind, "ready_s": round(ready, 2), "first_answer_s": round(times[0], 2),
                 "later_answers_s": round(float(np.median(times[1:])), 3),
-            }  # fmt: skip
+            }
         chromium.close()
 
 

@@ -57,7 +57,7 @@ def main() -> None:
                     "threads": torch.get_num_threads(), "commit": commit(),
                 },
                 show=True,
-            )  # fmt: skip
+            )
 
 
 def seconds(name: str, data: GeoDataset, *, kept: bool) -> float:

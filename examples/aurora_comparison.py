@@ -137,7 +137,7 @@ def described(name: str, start: str, report: Report, options: Any) -> dict[str, 
         "data": f"{options.generated} generated" if options.generated else "published",
         "epochs": options.epochs or "", "commit": report.provenance.get("commit", ""),
         "command": " ".join(sys.argv),
-    }  # fmt: skip
+    }
 
 
 # --- table and figure ---------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from geovision.spec import Recipe
 SPLITS = ("grouped", "naive")
 PAPER = ("cloud-resnet50", "cloud-mobilenetv2_100", "cloud-vit")
 PUBLISHED = {("cloud-resnet50", "scratch"): 0.85, ("cloud-mobilenetv2_100", "scratch"): 0.87,
-             ("cloud-vit", "scratch"): 0.79, ("cloud-vit", "imagenet"): 0.96}  # fmt: skip
+             ("cloud-vit", "scratch"): 0.79, ("cloud-vit", "imagenet"): 0.96}
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
             report = cross_validate(
                 name, data, folds=folds[split], recipe=recipe(start, options), backbone_weights=weights,
                 size=options.size, out=out,
-            )  # fmt: skip
+            )
             figure = report.metrics["macro_f1"]
             rows.append(
                 {"model": name, "start": start, "split": split, "macro_f1": round(figure.value, 4),
@@ -59,7 +59,7 @@ def main() -> None:
                  "published": PUBLISHED.get((name, start), ""), "folds": options.folds,
                  "epochs": options.epochs, "size": options.size[0],
                  "commit": report.provenance.get("commit", ""), "command": " ".join(sys.argv)}
-            )  # fmt: skip
+            )
             save(rows, options.out)
             print(f"{name} from {start}, {split} folds: macro-F1 {figure}")
 

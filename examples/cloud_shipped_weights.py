@@ -43,7 +43,7 @@ def main() -> None:
         report = cross_validate(
             NAME, data, out=options.out / "folds", folds=FOLDS, seed=0,
             backbone_weights=options.backbone_weights,
-        )  # fmt: skip
+        )
         print(report.text())
     if options.only != "folds":
         model = train_on_all(data, options.backbone_weights, options.out / "all")
@@ -170,7 +170,7 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
         mistakes=", ".join(f"{pair} ({count})" for pair, count in wrong.most_common(5)),
         noise=_noise_score(model), told=_told_apart(), caution=model.target.cards[0].caution.en,
         source=data.card.source, licence=data.card.licence,
-    )  # fmt: skip
+    )
 
 
 def _told_apart() -> str:
@@ -183,7 +183,7 @@ def _told_apart() -> str:
     return OUTLIER_LINES.format(
         count=strange, auroc=row["all"], found=100 * row["found"], flagged=100 - 100 * found["passed"],
         folds=folds,
-    )  # fmt: skip
+    )
 
 
 def _noise_score(model: GeoModel) -> float:

@@ -36,7 +36,7 @@ def configs(windows: int) -> tuple[Config, ...]:
             Config(f"unet {'+'.join(names)}", "hail-unet-resnet18", unet | {"sources": names})
             for names in (SOURCES[:1], SOURCES[:2], SOURCES)
         ),
-    )  # fmt: skip
+    )
 
 
 def main() -> None:

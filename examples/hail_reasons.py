@@ -8,7 +8,7 @@ joint maps adds to the mean logit (DeepLIFT through UCUNet alone), what the valu
 apart where hail is and where none is. Where contributions miss the difference that they explain by more than
 5 %, the table counts it; such samples are left out of the means. Writes ``reasons.csv``, ``reasons.png`` and
 ``lost.csv``. For samples and a model of one's own the command does the
-same: ``geovision explain MODEL SAMPLES --method deeplift --by terrain``.
+same: ``geovision explain MODEL SAMPLES --method deeplift --group-by terrain``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
             )
     tally.save(options.out, "reasons")
     write_rows([lost(model, with_hail(study, kind), kind) for kind in ("plain", "complex")],
-               options.out / "lost.csv")  # fmt: skip
+               options.out / "lost.csv")
 
 
 def with_hail(study: Study, kind: str) -> list[Sample]:
@@ -65,7 +65,7 @@ def lost(model: GeoModel, samples: Sequence[Sample], terrain: str) -> dict[str, 
         found = source_ablation(
             model, batch["inputs"], valid=batch["valid"],
             score=lambda output, cells=cells: output.values[cells].mean(),
-        )  # fmt: skip
+        )
         row |= {f"{source}_{where}": round(each, 3) for source, each in found.items()}
     return row | {"commit": commit(), "command": " ".join(sys.argv)}
 

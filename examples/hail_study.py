@@ -176,7 +176,7 @@ class Study:
             "parameters": model.num_parameters(), "steps": model.training_record["steps"],
             "cpu_seconds": round(seconds), "threshold": round(threshold, 2), "counts": found.each.tolist(),
             "commit": commit(), "command": " ".join(sys.argv),
-        }  # fmt: skip
+        }
         write_text(kept, json.dumps(row))
         print(f"{config.name}, seed {seed}: CSI {found.csi:.3f}, {seconds:.0f} s", flush=True)
         return row
@@ -248,7 +248,7 @@ def probabilities(model: GeoModel, data: HailSamples, *, batch_size: int = 32) -
 FLOORS = {
     "radar": ("radar",), "FY4B": ("fy4b",), "ERA5": ("era5",), "DEM": ("dem",),
     "all sources": ("radar", "fy4b", "era5", "dem"),
-}  # fmt: skip
+}
 
 
 class _Logistic:
@@ -263,7 +263,7 @@ class _Logistic:
         self.model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         truth, known = labels(data)
         self.model.fit(np.concatenate([self._features(s) for s in _each(data)])[known.ravel()],
-                       truth.ravel()[known.ravel()])  # fmt: skip
+                       truth.ravel()[known.ravel()])
 
     def probabilities(self, data: HailSamples) -> NDArray[np.floating]:
         shape = data[0]["target"].shape[-2:]
@@ -336,7 +336,7 @@ def _draws(tables: Sequence[Counts]) -> NDArray[np.floating]:
     by_day = np.stack([
         np.stack([np.bincount(index, weights=t.each[:, k], minlength=len(days)) for k in range(3)], 1)
         for t in tables
-    ])  # fmt: skip
+    ])
     rng = np.random.default_rng(0)
     draws = [by_day[:, rng.integers(len(days), size=len(days))].sum(1) for _ in range(RESAMPLES)]
     return np.array([np.mean([_csi(each) for each in draw]) for draw in draws])
@@ -347,7 +347,7 @@ def write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     write_rows(lines, path)
     for line in lines:
         print("{config:<28} CSI {csi:.3f} [{low:.3f}, {high:.3f}]  {more_than_hinet}  F1 {f1:.3f}  plain "
-              "{csi_plain:.3f}  complex {csi_complex:.3f}  seeds {csi_seeds}".format(**line))  # fmt: skip
+              "{csi_plain:.3f}  complex {csi_complex:.3f}  seeds {csi_seeds}".format(**line))
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

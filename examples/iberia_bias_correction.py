@@ -28,7 +28,7 @@ from rain_study import (
     rounded,
     whole,
     write_table,
-)  # fmt: skip
+)
 
 import geovision
 from geovision.datasets.iberia import SOURCES, IberiaCorrection
@@ -47,7 +47,7 @@ def main() -> None:
         *baselines("biascorrect"), Entry("ridge", "biascorrect-ridge"),
         Entry("maunet-residual", "biascorrect-maunet-residual", small),
         *networks("biascorrect", (8, 16, 32), 1),
-    ]  # fmt: skip
+    ]
     training, test = winters(root, options.test_winters, "ncep")
     rows, points, lines = [], {}, {}
     for entry, row, line in compare(entries, training, test, options.out / "ncep"):

@@ -29,7 +29,7 @@ from rain_study import (
     rounded,
     whole,
     write_table,
-)  # fmt: skip
+)
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard, GeoDataset, Sample
@@ -49,7 +49,7 @@ class Squares(GeoDataset):
     card: ClassVar[DatasetCard] = DatasetCard(
         name="squares", title="Squares of MRMS", source="NOAA MRMS", licence="public domain",
         citation="Zhang et al. 2016, doi:10.1175/BAMS-D-14-00174.1", split_group="place", layout=FILE,
-    )  # fmt: skip
+    )
     task: ClassVar[str] = "downscale"
 
     def __init__(self, file: Path) -> None:
@@ -64,7 +64,7 @@ class Squares(GeoDataset):
         kept = [
             number for number, square in enumerate(truth)
             if np.isfinite(square).mean() >= COVERED and np.nanmean(square > 2.4) >= WET  # 0.1 mm/h
-        ]  # fmt: skip
+        ]
         self.truth, self.given = truth[kept], given[kept]
         place = np.array(kept) % (rows * len(west))
         self.west = west[place % len(west)]
@@ -86,7 +86,7 @@ class Squares(GeoDataset):
             inputs={"fields": given.nan_to_num(0.0)},
             valid={"fields": torch.isfinite(given), "target": torch.isfinite(truth)},
             target=truth.nan_to_num(0.0), group=self.places[number], source=f"square {number}",
-        )  # fmt: skip
+        )
 
     def subset(self, indices: Sequence[int]) -> Self:
         other = copy.copy(self)
@@ -104,7 +104,7 @@ class Squares(GeoDataset):
         return maps(
             sample["inputs"]["fields"][0].numpy(), answer, sample["target"][0].numpy(),
             unit=self.target.channel.unit, levels=self.target.contour_levels,
-        )  # fmt: skip
+        )
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
@@ -130,7 +130,7 @@ def main() -> None:
     east = data.west > options.test_east_of
     training, test = (data.subset(np.flatnonzero(east == which).tolist()) for which in (False, True))
     print(f"{len(training)} squares of {len(set(training.groups))} places to fit on, "
-          f"{len(test)} of {len(set(test.groups))} to score")  # fmt: skip
+          f"{len(test)} of {len(set(test.groups))} to score")
     entries = [
         *(entry for entry in baselines("downscale") if entry.label in ("nearest", "bilinear", "bicubic")),
         *like_maunet((8, 16, 32), FACTOR, seeds=options.seeds, epochs=options.epochs, batch_size=8),

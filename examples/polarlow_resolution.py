@@ -93,7 +93,7 @@ def compare(pixel_size: float, root: Path, options: Any) -> dict[str, Any]:
         "data": f"{options.generated} generated" if options.generated else "published",
         "steps": model.training_record["steps"], "training_seconds": round(seconds),
         "commit": report.provenance.get("commit", ""), "command": " ".join(sys.argv),
-    }  # fmt: skip
+    }
     write_text(kept, json.dumps(row))
     return row
 

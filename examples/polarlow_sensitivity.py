@@ -58,7 +58,7 @@ def main() -> None:
     save(rows, options.out or options.trained / "sensitivity")
     for row in rows:
         print("{pixel_size:5g} m  {cover:5} {above:.1f}-{upto:.1f}  {pictures:4} pictures  "
-              "F1 {positive_f1} [{low}, {high}]".format(**row))  # fmt: skip
+              "F1 {positive_f1} [{low}, {high}]".format(**row))
 
 
 def arguments() -> Any:
@@ -142,7 +142,7 @@ def table(answers: Predictions, fractions: Fractions, pixel_size: float) -> list
                 "lows": int((some.labels == 1).sum()), "errors": int(wrong.sum()),
                 "positive_f1": round(float(found.value), 4), "low": round(float(found.low), 4),
                 "high": round(float(found.high), 4), "commit": commit() or "", "command": " ".join(sys.argv),
-            })  # fmt: skip
+            })
     return rows
 
 

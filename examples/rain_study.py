@@ -35,7 +35,7 @@ QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 SMALL = Recipe(
     stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
     precision="32-true",
-)  # fmt: skip
+)
 """For networks that a few winters are enough for: our choice."""
 
 
@@ -152,7 +152,7 @@ def basic(label: str, prediction: Tensor, truth: Tensor) -> dict[str, Any]:
         "rmse": float(regression.rmse(prediction, truth)),
         "correlation": float(regression.correlation(prediction, truth)),
         "p99_bias": float(extremes.quantile_bias(prediction, truth, 0.99)),
-    })  # fmt: skip
+    })
 
 
 def compare(
@@ -171,7 +171,7 @@ def compare(
             write_text(kept, json.dumps([row, line]))
         interval = f"[{row['rmse_low']:.3f}, {row['rmse_high']:.3f}]"
         print(f"{entry.label:32} rmse {row['rmse']:.3f} {interval}  r {row['correlation']:.3f}  "
-              f"P99 {row['p99_bias']:+.2f}  {row['seconds']:.0f} s", flush=True)  # fmt: skip
+              f"P99 {row['p99_bias']:+.2f}  {row['seconds']:.0f} s", flush=True)
         yield entry, row, line
 
 
@@ -226,14 +226,14 @@ def like_maunet(
         Entry("maunet without base", "downscale-maunet",
               {"model_args": {"factor": factor, **arches["maunet"]}},
               recipe=recipe)
-    ]  # fmt: skip
+    ]
     for name, arch in arches.items():
         options = {"network": name, "factor": factor, "base": "bicubic", **arch}
         entries += [
             Entry(f"{name} seed {seed}", "downscale-maunet-residual",
                   {"model_args": options, "head_args": {"share": 0.0}}, recipe=recipe, seed=seed)
             for seed in range(seeds)
-        ]  # fmt: skip
+        ]
     return entries
 
 
@@ -283,7 +283,7 @@ def draw(
     path: Path, points: Mapping[str, tuple[float, float]], lines: Mapping[str, tuple[Any, Any]], *,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None, unit: str = "mm/day",
     across: str = "RMSE",
-) -> None:  # fmt: skip
+) -> None:
     """Error and tail of each method, and quantiles of some against those of the truth.
 
     Args:

@@ -54,7 +54,7 @@ def create(
     pixel_size: float | None = None, db_range: Mapping[str, tuple[float, float]] | None = None,
     predictors: Sequence[str] = (), grids: GridPair | None = None, model_args: Mapping[str, Any] | None = None,
     head: str = "", head_args: Mapping[str, Any] | None = None,
-) -> GeoModel:  # fmt: skip
+) -> GeoModel:
     """A model by name, in evaluation mode, on the CPU.
 
     Args:
@@ -101,13 +101,13 @@ def create(
         name, num_classes=num_classes, classes=classes, backbone_weights=backbone_weights, scalars=scalars,
         size=size, drop_rate=drop_rate, pixel_size=pixel_size, db_range=db_range, predictors=predictors,
         grids=grids, model_args=model_args, head=head, head_args=head_args,
-    )  # fmt: skip
+    )
 
 
 def _load_pretrained(
     name: str, spec: ModelSpec, pretrained: bool | str | Path, num_classes: int | None,
     classes: Sequence[str] | None, backbone_weights: str | Path | None,
-) -> GeoModel:  # fmt: skip
+) -> GeoModel:
     if backbone_weights or classes or num_classes:
         raise OptionError(
             "pretrained= brings its own backbone and classes; for other classes use "
@@ -175,7 +175,7 @@ def load_dataset(
     name: str, root: str | Path, *, split: str | None = None, size: tuple[int, int] | None = None,
     task: str | None = None, pixel_size: float | None = None, synchronous: bool = True,
     transforms: Transforms | None = None, download: bool = False,
-) -> GeoDataset:  # fmt: skip
+) -> GeoDataset:
     """Return a dataset by name, from its files on disk.
 
     Args:
@@ -216,7 +216,7 @@ def train(
     model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
     recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
     devices: int | str = "auto", num_workers: int = 0, progress: bool = True,
-) -> GeoModel:  # fmt: skip
+) -> GeoModel:
     """Train a model in place by its recipe, by closed form, or not at all, as its entry says.
 
     Args:
@@ -236,7 +236,7 @@ def train(
     return resolve("geovision.training:train")(
         model, data, validation=validation, recipe=recipe, out=out,
         resume=resume, devices=devices, workers=num_workers, progress=progress,
-    )  # fmt: skip
+    )
 
 
 def distill(
@@ -244,7 +244,7 @@ def distill(
     feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
     out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
     num_workers: int = 0, progress: bool = True,
-) -> GeoModel:  # fmt: skip
+) -> GeoModel:
     """Train a small model of fields on the truth and on what a large one says of the same samples: knowledge
     refinement (arXiv:2602.12980).
 
@@ -265,13 +265,13 @@ def distill(
         teacher, student, data, share=teacher_weight, feature_weight=feature_weight, validation=validation,
         recipe=recipe, out=out, resume=resume, devices=devices, workers=num_workers,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def evaluate(
     model: GeoModel, data: GeoDataset, *, batch_size: int = 32, n_bootstrap: int = 1000, seed: int = 0,
     members: int | None = None, progress: bool = False,
-) -> Report:  # fmt: skip
+) -> Report:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over units.
 
     Args:
@@ -324,7 +324,7 @@ def cross_validate(
     name: str, data: GeoDataset, *, out: str | Path, folds: int | Sequence[int] = 5,
     recipe: Recipe | None = None, predictors: Sequence[str] | None = None, bootstrap: int = 1000,
     seed: int = 0, devices: int | str = "auto", workers: int = 0, progress: bool = True, **options: Any,
-) -> Report:  # fmt: skip
+) -> Report:
     """Train a new model for each fold and score the predictions for all samples together.
 
     Each sample is predicted by a model that was trained without its group. Class probabilities are
@@ -358,7 +358,7 @@ def cross_validate(
     return resolve("geovision.evaluation:cross_validate")(
         name, data, out=out, folds=folds, recipe=recipe, predictors=predictors, bootstrap=bootstrap,
         seed=seed, devices=devices, workers=workers, progress=progress, **options,
-    )  # fmt: skip
+    )
 
 
 def predict_archive(
@@ -366,7 +366,7 @@ def predict_archive(
     frame_config: FrameConfig | None = None, executor: ExecutorConfig | None = None, shard_size: int = 128,
     batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
-) -> Summary:  # fmt: skip
+) -> Summary:
     """Answer for every frame of an archive, and write a table with a row for each.
 
     See `geovision.allsky.predict_archive`. The same call again goes on where it was stopped.
@@ -384,7 +384,7 @@ def predict_archive(
     return resolve("geovision.allsky:predict_archive")(
         model, source, out, reading=frame_config, workers=executor, shard_size=shard_size,
         batch_size=batch_size, precision=precision, progress=progress,
-    )  # fmt: skip
+    )
 
 
 def read_table(
@@ -403,7 +403,7 @@ def explain(
     model: GeoModel, source: Any, *, method: str = "gradcam", target: str | None = None,
     layer: str | None = None, steps: int | None = None, window: int | None = None,
     stride: int | None = None, orientations: int = 1, batch_size: int = 8,
-) -> Explanation:  # fmt: skip
+) -> Explanation:
     """Show what in one sample speaks for an answer.
 
     Args:

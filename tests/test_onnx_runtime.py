@@ -76,7 +76,7 @@ PICTURES = {
     "first.gif": (
         Image.fromarray(COLOURS), {"save_all": True, "append_images": [Image.new("RGB", (140, 90))]},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
@@ -224,9 +224,10 @@ def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path,
     photo = str(sorted(skies.rglob("*.jpg"))[0])
     command = {
         "runtime.py": [sys.executable, folder / "runtime.py", folder / "clouds.onnx", photo],
-        "geovision": [Path(sys.executable).with_name("geovision"), "export", folder / "saved", "--int8",
+        "geovision": [Path(sys.executable).with_name("geovision"), "export", folder / "saved",
+                      "--precision", "int8",
                       "--out", tmp_path / "out.onnx"],
-    }[program]  # fmt: skip
+    }[program]
     home = {
         "HOME": str(tmp_path),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),

@@ -52,7 +52,7 @@ def test_the_functions_for_users_are_at_the_top_level():
         "create", "load", "load_dataset", "info", "train", "evaluate", "explain", "distill", "calibrate",
         "cross_validate", "predict_archive", "predict_scene", "predict_raster", "predict_grid", "export_onnx",
         "push", "pull",
-    }  # fmt: skip
+    }
     assert promised <= set(geovision.__all__)
     assert all(callable(getattr(geovision, name)) for name in promised)
 

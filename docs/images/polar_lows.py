@@ -19,4 +19,4 @@ pictures = [np.moveaxis(scene.counts[[0, 0, 1]], 0, -1) for scene in scenes]
 titles = [kind if time == 0 else "" for time in range(TIMES) for kind in KINDS]
 picture_sheet(pictures, titles, columns=len(KINDS)).savefig(
     Path(__file__).with_name("polar_lows.png"), dpi=90
-)  # fmt: skip
+)

@@ -34,5 +34,5 @@ figure = maps(
     coarse.values[day], mapping(modelled)[day].numpy(), observed.values[day], extent=extent(observed),
     coarse_extent=extent(coarse), unit=TARGET.channel.unit, levels=TARGET.contour_levels,
     heading=f"{str(observed.time.values[day])[:10]}: NCEP reanalysis, corrected by quantile mapping, E-OBS",
-)  # fmt: skip
+)
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)

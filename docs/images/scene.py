@@ -37,7 +37,7 @@ with tempfile.TemporaryDirectory() as folder:
     )
     found = predict_scene(
         model, root / "pass.tif", root / "pass", SceneConfig("db"), overlap=0.75, min_valid=0.5
-    )  # fmt: skip
+    )
     print(*found.detections, found.seconds, sep="\n")
     with Image.open(found.files["picture"]) as picture:
         small = picture.convert("RGB").resize((600, round(600 * picture.height / picture.width)))

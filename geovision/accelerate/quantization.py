@@ -151,7 +151,7 @@ class QuantizedConv2d(nn.Module):
                 self.weight, self.step, self.takes.step, self.takes.zero, self.stride, self.padding,
                 self.dilation, self.groups, list(shape),
             ),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.uint8:
@@ -161,7 +161,7 @@ class QuantizedConv2d(nn.Module):
             x, self.takes.step, self.takes.zero, self._weight(x.shape), self.step, self.zero, self.bias,
             self.stride, self.padding, self.dilation, self.groups, gives.step, gives.zero,
             torch.uint8 if self.gives else torch.float32, self.activation, self.limits, "",
-        )  # fmt: skip
+        )
 
 
 # --- which convolution follows which ------------------------------------------------------------

@@ -170,7 +170,7 @@ def keogram(
     source: Source, *, chosen: Chosen | None = None, reading: FrameConfig | None = None,
     meridian: Meridian | None = None, samples: int = SAMPLES,
     progress: Callable[[int, int], None] | None = None,
-) -> Keogram:  # fmt: skip
+) -> Keogram:
     """Slices of the frames of one camera, and what a model said of them where there is a table.
 
     Args:
@@ -278,7 +278,7 @@ class _Collected:
         return Keogram(
             times[order], np.stack(self._slices)[order], [self._rows[place] for place in order], classes,
             " ".join(camera).strip(), self._meridian.ends(), self._missing,
-        )  # fmt: skip
+        )
 
 
 def _slice(frame: Frame, reading: FrameConfig, angle: float, samples: int) -> np.ndarray:

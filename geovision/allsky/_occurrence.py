@@ -84,7 +84,7 @@ def occurrence(
     folder: str | Path, group_by: GroupBy = "hour", *, sites: Mapping[str, tuple[float, float]] | None = None,
     exclude: Sequence[str] = EXCLUDED, where: Any = None, n_bootstrap: int = 1000, seed: int = 0,
     level: float = 0.95,
-) -> Occurrence:  # fmt: skip
+) -> Occurrence:
     """Share of each class among the frames of a table, in memory that does not grow with it.
 
     A night lasts from noon to noon of a station's mean solar time; of UTC where its site is not known.
@@ -131,7 +131,7 @@ class _Counted:
     def __init__(
         self, group_by: GroupBy, classes: tuple[str, ...], sites: Mapping[str, tuple[float, float]],
         exclude: tuple[str, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._group_by: GroupBy = group_by
         self._classes, self._sites, self._exclude = classes, sites, exclude
         self.counts: dict[Any, dict[int, np.ndarray]] = {}
@@ -193,7 +193,7 @@ class _Counted:
                     "of": int(total.sum()), "nights": len(counts),
                 }
                 for place, label in enumerate(self._classes)
-            ]  # fmt: skip
+            ]
         frames = sum(row["frames"] for row in rows)
         return Occurrence(
             self._group_by,

@@ -24,7 +24,7 @@ def predict_archive(
     reading: FrameConfig | None = None, workers: ExecutorConfig | None = None,
     shard_size: int = SHARD_SIZE, batch_size: int | None = None, precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
-) -> Summary:  # fmt: skip
+) -> Summary:
     """Predict every frame of an archive and write a Parquet table.
 
     The table is partitioned by station and date, with a row for each frame. Files that are in the table are
@@ -63,7 +63,7 @@ def predict_archive(
         model, source, out, FrameRows(reading), workers=workers, shard_size=shard_size,
         batch_size=batch_size_for(model) if batch_size is None else batch_size, precision=precision,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def _validate(model: GeoModel) -> None:

@@ -21,7 +21,7 @@ from geovision.spec import ClassTarget
 
 __all__ = [
     "COLUMNS", "FLAGS", "FrameConfig", "FrameRows", "Row", "batch_size_for", "read_frames", "rows_of_files",
-]  # fmt: skip
+]
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ FLAGS = (
 
 COLUMNS: Mapping[str, str] = {
     "device": "string", "exposure": "float32", "sun_elevation": "float32", "moon_elevation": "float32",
-}  # fmt: skip
+}
 """Columns of a table of frames beside those of every archive, and their Arrow types."""
 
 BATCH_PIXELS = 2**18
@@ -141,7 +141,7 @@ def batch_size_for(model: GeoModel) -> int:
 def rows_of_files(
     model: GeoModel, paths: Iterable[str], reading: FrameConfig, *, batch_size: int | None = None,
     precision: str = "auto",
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """A row for each frame of some files, in their order, and one more where a file breaks off.
 
     Frames are answered in batches across files, since a file may hold one only.
@@ -324,7 +324,7 @@ def _blank(path: str, frame: int, target: ClassTarget, error: str = "") -> Row:
     row: Row = {
         "time": None, "station": None, "device": None, "path": path, "frame": frame, "exposure": None,
         "label": None, "confidence": None,
-    }  # fmt: skip
+    }
     row |= {f"p_{name}": None for name in target.classes}
     row |= {"outlier_score": None, "sun_elevation": None, "moon_elevation": None}
     row |= dict.fromkeys(FLAGS)
@@ -338,7 +338,7 @@ def _plain(frame: Frame, target: ClassTarget) -> Row:
     return row | {
         "time": time, "station": frame.station, "device": frame.device, "exposure": frame.exposure,
         "place": place,
-    }  # fmt: skip
+    }
 
 
 def _mark_clock(rows: list[Row]) -> None:
@@ -367,4 +367,4 @@ def _mark_sky(rows: list[Row], reading: FrameConfig) -> None:
             return
         for row, high, moon_high in zip(own, sun, moon, strict=True):
             row |= {"sun_elevation": float(high), "twilight": bool(high > TWILIGHT),
-                    "moon_elevation": float(moon_high), "moon_up": bool(moon_high > 0)}  # fmt: skip
+                    "moon_elevation": float(moon_high), "moon_up": bool(moon_high > 0)}

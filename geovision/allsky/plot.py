@@ -205,11 +205,11 @@ def _shares(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str, Any]]) 
     if known:
         # The share itself may lie outside of a percentile interval, by a little.
         errors = np.array([(max(row["share"] - row["low"], 0), max(row["high"] - row["share"], 0))
-                           for _, row in known]).T  # fmt: skip
+                           for _, row in known]).T
         axes.errorbar(
             [place for place, _ in known], [row["share"] for _, row in known], yerr=errors,
             fmt="none", ecolor="black", elinewidth=1, capsize=2,
-        )  # fmt: skip
+        )
 
 
 def _place(occurrence: Occurrence, group: Any) -> float:

@@ -88,7 +88,7 @@ def _explained(source: InputItem, question: AttributionTarget, settings: Attribu
         source=source.name, model=question.model.spec.name, label=question.label, logit=question.logit,
         probability=question.probability, settings=settings, inputs=inputs, scalars=scalars,
         completeness=adds_up, left_out=_left_out(question),
-    )  # fmt: skip
+    )
 
 
 def _left_out(question: AttributionTarget) -> dict[str, float]:
@@ -144,4 +144,4 @@ def _laid(
     array = values.detach().cpu().float().numpy()
     return InputMap(
         np.ascontiguousarray(array), axes, placement.window, placement.picture, channels
-    )  # fmt: skip
+    )

@@ -20,7 +20,7 @@ Score = Callable[[Output], Tensor]
 def source_ablation(
     model: GeoModel, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
     score: Score | None = None,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """By how much the answer falls when an input is missing, for each input of a batch that has several.
 
     The whole network is asked again, the input masked everywhere, as a sample without it would be. Inputs

@@ -77,7 +77,7 @@ class AttributionSummary:
                     "mean_size": float(np.abs(values).mean()) if len(values) else None,
                     "samples": len(values), "asked": len(asked), "incomplete": len(asked) - len(values),
                     "largest_error": max(error for _, error in asked),
-                })  # fmt: skip
+                })
         return rows
 
     def plot(self) -> Figure:
@@ -113,7 +113,7 @@ class AttributionSummary:
             axes.barh(at, values, height, color=colours, hatch=hatch, edgecolor="white")
             if group:
                 axes.barh(0, 0, color="grey", hatch=hatch, edgecolor="white",
-                          label=f"{group}, {max(row['samples'] for row in own)} samples")  # fmt: skip
+                          label=f"{group}, {max(row['samples'] for row in own)} samples")
         axes.set_yticks(range(len(names)), names)
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.tick_params(labelsize=6)
@@ -143,7 +143,7 @@ class AttributionSummary:
         write_files(folder, {
             f"{name}.csv": write_table,
             f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=130),
-        })  # fmt: skip
+        })
         return folder / f"{name}.csv", folder / f"{name}.png"
 
 

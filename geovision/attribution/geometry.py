@@ -82,7 +82,7 @@ def _between(start: float, stop: float, cells: int, pixels: int) -> _Between:
     high = np.minimum(low + 1, cells - 1)
     return _Between(
         slice(first, first + int(inside.sum())), low, high, (place - low).astype(np.float32)
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _on_the_line(question: AttributionTarget, rule: str, points: int, batch_size
     found = _captum().IntegratedGradients(question.score).attribute(
         question.tensors, baselines=question.baselines, n_steps=points, method=rule,
         internal_batch_size=batch_size,
-    )  # fmt: skip
+    )
     return [part.detach()[0] for part in found]
 
 
@@ -103,7 +103,7 @@ def occlusion(
         found: Any = captum.Occlusion(score).attribute(
             tensor, sliding_window_shapes=sides, strides=strides, baselines=question.baselines[index],
             perturbations_per_eval=batch_size,
-        )  # fmt: skip
+        )
         results.append(found.detach()[0])
     return results
 

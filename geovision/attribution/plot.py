@@ -125,7 +125,7 @@ def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
             row.append(_Panel(
                 " ".join(words), pictures[moment if len(pictures) == count else -1], cells[moment][..., 0],
                 each.window, each.shape,
-            ))  # fmt: skip
+            ))
         yield row
 
 
@@ -159,11 +159,11 @@ def _draw(axes: Any, panel: _Panel, most: float) -> Any:
     drawn = axes.imshow(
         panel.cells.clip(0, most), extent=(window.left, window.right, window.bottom, window.top), vmin=0,
         vmax=most, cmap="inferno", alpha=part * _OPACITY, interpolation="bilinear",
-    )  # fmt: skip
+    )
     axes.add_patch(Rectangle(
         (window.left, window.top), window.right - window.left, window.bottom - window.top, fill=False,
         edgecolor="deepskyblue", linewidth=1.5,
-    ))  # fmt: skip
+    ))
     axes.set_xlim(min(0, window.left) - 1, max(width, window.right) + 1)
     axes.set_ylim(max(height, window.bottom) + 1, min(0, window.top) - 1)
     axes.set_title(panel.title, fontsize=9)

@@ -188,7 +188,7 @@ class Explanation:
                 }
                 for name, each in self.inputs.items()
             },
-        }  # fmt: skip
+        }
 
     def plot(self) -> Figure:
         """The pictures in grey or colour, each with its map over the window that the network saw.
@@ -222,7 +222,7 @@ class Explanation:
         write_files(folder, {
             f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=120),
             f"{name}.npz": write_archive,
-        })  # fmt: skip
+        })
         return folder / f"{name}.png", folder / f"{name}.npz"
 
 

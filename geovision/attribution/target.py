@@ -82,7 +82,7 @@ class Orientation:
 ORIENTATIONS = (
     Orientation(0, False), Orientation(0, True),
     *(Orientation(quarters, mirrored) for quarters in (1, 2, 3) for mirrored in (False, True)),
-)  # fmt: skip
+)
 
 
 def is_map(spec: InputSpec) -> bool:

@@ -54,7 +54,7 @@ app = typer.Typer(
 for group in (
     list_info, predict, explain, export, hub, serve, archive, keogram, occurrence, scene, grid, train,
     calibrate, evaluate, distill, datasets, polar_low_samples, hail, hail_samples, demo, doctor,
-):  # fmt: skip
+):
     group.register(app)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PREFIX_HELP", "BeginOption", "ChannelsOption", "CircleOption", "EndOption", "PatternOption",
     "SiteOption", "StationOption", "StretchOption", "chosen_frames", "declared", "parse_sites", "surveyed",
-]  # fmt: skip
+]
 
 Value = TypeVar("Value")
 
@@ -78,7 +78,7 @@ PREFIX_HELP = "Path without extension: PREFIX.png and PREFIX.csv are written."
 def declared(
     pattern: str | None, channels: Channels | None, stretch: Sequence[str] | None,
     circle: Sequence[str] | None, site: Sequence[str] | None,
-) -> FrameConfig:  # fmt: skip
+) -> FrameConfig:
     """What the options declare, without what is to be found in a survey.
 
     Raises:
@@ -101,7 +101,7 @@ def declared(
 def surveyed(
     reading: FrameConfig, source: Sequence[str], out: Path, stretch: Sequence[str] | None,
     circle: Sequence[str] | None,
-) -> FrameConfig:  # fmt: skip
+) -> FrameConfig:
     """The same with what the options leave to a survey: as the table has it, or found now and told."""
     wanted = {ESTIMATE: ESTIMATE in (stretch or ()), FIND: FIND in (circle or ())}
     if not any(wanted.values()):

@@ -22,7 +22,7 @@ Axis = Annotated[
 
 def named(
     texts: Iterable[str], option: str, form: str, parse: Callable[[str], Value]
-) -> dict[str, Value]:  # fmt: skip
+) -> dict[str, Value]:
     """Name to value.
 
     Args:

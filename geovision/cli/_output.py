@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FileNames", "Format", "columns_of_text", "examples", "say", "write_json", "write_rows"]
+__all__ = [
+    "DocumentFormat",
+    "FileNames",
+    "Format",
+    "columns_of_text",
+    "examples",
+    "say",
+    "write_json",
+    "write_rows",
+]
 
 
 class Format(enum.StrEnum):
@@ -20,6 +29,13 @@ class Format(enum.StrEnum):
     table = "table"
     csv = "csv"
     jsonl = "jsonl"
+
+
+class DocumentFormat(enum.StrEnum):
+    """Formats of one document."""
+
+    table = "table"
+    json = "json"
 
 
 class FileNames:

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         "--circle find --site gill=56.38,-94.64",
         "the same again goes on after an interruption, and takes in what is new",
         "geovision archive runs/aurora list.txt --out winter --scheduler tcp://10.0.0.1:8786",
-    ))(archive)  # fmt: skip
+    ))(archive)
 
 
 def archive(
@@ -100,7 +100,7 @@ def archive(
             summary = api.predict_archive(
                 opened, source, out, frame_config=reading, executor=who, shard_size=shard_size,
                 batch_size=batch_size, precision=precision.value, progress=progress,
-            )  # fmt: skip
+            )
     except KeyboardInterrupt:
         say(f"interrupted; what is finished stays in {out}, and the same command goes on")
         raise
@@ -133,7 +133,7 @@ def _tell(summary: Summary, form: Format) -> None:
         "table": str(summary.folder), "frames": summary.frames, "new": summary.frames_now,
         "bad_files": len(summary.bad), "given_up": len(summary.failed),
         "seconds": round(summary.seconds, 1), "frames_per_s": round(summary.rate, 1),
-    }  # fmt: skip
+    }
     write_rows([row], list(row), form)
 
 

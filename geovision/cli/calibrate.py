@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command("calibrate", epilog=examples(
         "geovision calibrate runs/hail --dataset hail-samples --data OTHER_DAYS",
         "geovision calibrate runs/mine --data photos_of_another_year --out runs/mine-calibrated",
-    ))(calibrate)  # fmt: skip
+    ))(calibrate)
 
 
 def calibrate(

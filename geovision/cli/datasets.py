@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from geovision import api, registry
-from geovision.cli._output import examples, say, write_json
+from geovision.cli._output import DocumentFormat, examples, say, write_json
 
 __all__ = ["register"]
 
@@ -21,18 +21,20 @@ def register(app: typer.Typer) -> None:
     app.command("audit", epilog=examples(
         "geovision audit ccsn CCSN_v2",
         "geovision audit folder my_photos --out audit",
-    ))(audit)  # fmt: skip
+    ))(audit)
     app.command("download", epilog=examples(
         "geovision download ccsn CCSN_v2",
         "the same again goes on where an interrupted one stopped",
-    ))(download)  # fmt: skip
+    ))(download)
 
 
 def audit(
     dataset: Annotated[str, typer.Argument(help=_DATASET)],
     root: Annotated[Path, typer.Argument(help="Folder of its files.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+    form: Annotated[
+        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+    ] = DocumentFormat.table,
 ) -> None:
     """Look at a data set for what misleads: duplicates, conflicting labels, files that cannot be read."""
     samples = api.load_dataset(dataset, root)
@@ -40,7 +42,7 @@ def audit(
 
     say(f"reading {len(samples)} files")
     report = examine(samples, out)
-    if as_json:
+    if form is DocumentFormat.json:
         write_json(report.as_dict())
     else:
         print(report.text(), end="")
@@ -76,7 +78,7 @@ def _bars() -> Iterator[Callable[[str, int, int | None], None]]:
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         console=Console(stderr=True),
-    )  # fmt: skip
+    )
     rows: dict[str, TaskID] = {}
 
     def show(name: str, done: int, total: int | None) -> None:

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
         "geovision demo",
         "geovision demo --photos my_photos",
         "geovision demo --tasks cloud --out /tmp/demo",
-    ))(demo)  # fmt: skip
+    ))(demo)
 
 
 def demo(

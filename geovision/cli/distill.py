@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("distill", epilog=examples(
         "geovision distill runs/downscale-maunet/model downscale-maunet-light --data MYRAIN",
         "geovision distill runs/downscale-maunet/model downscale-maunet-light --dataset iberia --data IBERIA",
-    ))(distill)  # fmt: skip
+    ))(distill)
 
 
 def distill(
@@ -28,9 +28,11 @@ def distill(
     student: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
     data: Annotated[Path, typer.Option(help="Folder of the data.")],
     dataset: Annotated[
-        str | None, typer.Option(help="Whose layout the data has, such as iberia; one's own if absent.")
+        str | None, typer.Option(help="Whose layout the data has, such as iberia; your own if absent.")
     ] = None,
-    share: Annotated[float, typer.Option(min=0, help="Of the loss against the teacher, below 1.")] = 0.5,
+    alpha: Annotated[
+        float, typer.Option(min=0, help="Weight of the loss against the teacher, 0 to below 1.")
+    ] = 0.5,
     feature_weight: Annotated[
         float, typer.Option(min=0, help="Of where the last maps are at work, against the teacher's.")
     ] = 0.0,
@@ -70,11 +72,11 @@ def distill(
     opened, samples = create_for(
         student, samples, predictors=taught_by.config.predictors,
         model_args={"factor": factor} if factor else None,
-    )  # fmt: skip
+    )
     samples, held_back = hold_back(
         samples, opened, fraction=validation, seed=chosen.seed,
         official=lambda: open_validation_data(dataset, data, spec.task),
-    )  # fmt: skip
+    )
     folder = out or Path("runs") / f"{opened.spec.name}-distilled"
     say(
         f"{taught_by.spec.name} teaches {opened.spec.name} on {len(samples)} samples, {chosen.epochs} "
@@ -84,7 +86,7 @@ def distill(
         taught_by,
         opened,
         samples,
-        teacher_weight=share,
+        teacher_weight=alpha,
         feature_weight=feature_weight,
         validation=held_back,
         recipe=chosen,

@@ -10,7 +10,7 @@ import typer
 from geovision import api
 from geovision.cli._data_argument import DATA, DATASET, adapted_samples
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import examples, say, write_json
+from geovision.cli._output import DocumentFormat, examples, say, write_json
 
 __all__ = ["register"]
 
@@ -18,8 +18,8 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command("evaluate", epilog=examples(
         "geovision evaluate runs/vit --dataset ccsn --data CCSN_v2 --split test --out report",
-        "geovision evaluate cloud-mobilenetv2 --data my_folder --json",
-    ))(evaluate)  # fmt: skip
+        "geovision evaluate cloud-mobilenetv2 --data my_folder --format json",
+    ))(evaluate)
 
 
 def evaluate(
@@ -29,7 +29,9 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Split to score; everything if absent.")] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of the intervals; 0: none.")] = 1000,
+    n_bootstrap: Annotated[
+        int, typer.Option(min=0, help="Number of bootstrap resamples of the intervals; 0: no intervals.")
+    ] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the resampling, and of members.")] = 0,
     members: Annotated[
@@ -40,7 +42,9 @@ def evaluate(
             "If absent, what the model has of itself; 0: none.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+    form: Annotated[
+        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+    ] = DocumentFormat.table,
 ) -> None:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
     opened = open_model(model, weights)
@@ -49,12 +53,12 @@ def evaluate(
         opened,
         samples,
         batch_size=batch_size,
-        n_bootstrap=bootstrap,
+        n_bootstrap=n_bootstrap,
         seed=seed,
         members=members,
         progress=True,
     )
-    if as_json:
+    if form is DocumentFormat.json:
         write_json(report.as_dict())
     else:
         print(report.text())

@@ -38,8 +38,8 @@ def register(app: typer.Typer) -> None:
         "geovision explain runs/polarlow scene.png --method layercam --orientations 8",
         "geovision explain runs/polarlow scenes/ --method integrated-gradients --target pos --out why",
         "geovision explain cloud-mobilenetv2 sky.jpg --method occlusion --window 32 --stride 8",
-        "geovision explain runs/hail samples/ --method deeplift --by terrain",
-    ))(explain)  # fmt: skip
+        "geovision explain runs/hail samples/ --method deeplift --group-by terrain",
+    ))(explain)
 
 
 def explain(
@@ -72,12 +72,12 @@ def explain(
         int, typer.Option(help="Averaged: 1 as it is, 2 also mirrored, 8 also turned by quarters.")
     ] = 1,
     batch_size: Annotated[int, typer.Option(help="Changed inputs a forward pass.")] = 8,
-    by: Annotated[
-        str | None, typer.Option(help="Attribute of the files, such as terrain, to group their means by.")
+    group_by: Annotated[
+        str | None, typer.Option(help="Attribute of the files that groups their means, such as terrain.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
-) -> None:  # fmt: skip
+) -> None:
     """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.
 
     The map lies where the network looked. A file that cannot be read is named on standard error, the
@@ -104,7 +104,7 @@ def explain(
 
         for source in iter_input_items(inputs, opened.inputs):
             try:
-                group = read_attribute(source, by, opened.inputs[0]) if by else None
+                group = read_attribute(source, group_by, opened.inputs[0]) if group_by else None
                 found = explain_source(opened, source, target=target, settings=settings)
             except InputError as error:
                 unreadable.append(source.name)
@@ -118,7 +118,7 @@ def explain(
 
     with_error = settings.method in COMPLETE_METHODS
     write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], form)
-    if tally.samples > 1 or (by and tally.samples):
+    if tally.samples > 1 or (group_by and tally.samples):
         table, bars = tally.save(out, f"means.{method.value}")
         say(f"means over {tally.samples} files: {table}, {bars}")
     if unreadable:

@@ -13,7 +13,14 @@ from geovision.cli._model_argument import check_name, open_model
 from geovision.cli._output import examples, say
 from geovision.errors import OptionError
 
-__all__ = ["register"]
+__all__ = ["ExportPrecision", "register"]
+
+
+class ExportPrecision(enum.StrEnum):
+    """Arithmetic of exported files."""
+
+    float32 = "float32"
+    int8 = "int8"
 
 
 class Form(enum.StrEnum):
@@ -26,10 +33,10 @@ class Form(enum.StrEnum):
 def register(app: typer.Typer) -> None:
     app.command("export", epilog=examples(
         "geovision export cloud-mobilenetv2 --out clouds.onnx",
-        "geovision export cloud-mobilenetv2 --int8 --with-runtime --out phone/clouds.onnx",
-        "geovision export runs/mine --int8 --calibration photos/ --out mine.onnx",
+        "geovision export cloud-mobilenetv2 --precision int8 --with-runtime --out phone/clouds.onnx",
+        "geovision export runs/mine --precision int8 --calibration photos/ --out mine.onnx",
         "geovision export cloud-mobilenetv2 --format web --out site",
-    ))(export)  # fmt: skip
+    ))(export)
 
 
 def export(
@@ -38,12 +45,12 @@ def export(
     form: Annotated[
         Form, typer.Option("--format", help="onnx: one file. web: a page that answers in the browser.")
     ] = Form.onnx,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Weights and activations in 8 bits, a quarter of the size.")
-    ] = False,
+    precision: Annotated[
+        ExportPrecision, typer.Option(help="int8: 8-bit weights and activations, a quarter of the size.")
+    ] = ExportPrecision.float32,
     calibration: Annotated[
         list[str] | None,
-        typer.Option(help="With --int8: files, folders or patterns that show ordinary ranges; may be "
+        typer.Option(help="With --precision int8: files, folders or patterns with typical values; may be "
                           "repeated. Generated samples if absent."),
     ] = None,
     axis: Axis = None,
@@ -51,15 +58,16 @@ def export(
         bool, typer.Option("--with-runtime", help="Lay runtime.py beside it, which needs no geovision.")
     ] = False,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write a model as one ONNX file: units in, calibrated answers out, what it is in its metadata.
 
     It is compared with the model before it is kept. `python runtime.py FILE.onnx PHOTO` answers from it with
     onnxruntime, numpy and Pillow alone. With --format web it lies in a folder with a page around it, static
     files for any web server, that answers pictures on the phone itself.
     """
+    int8 = precision is ExportPrecision.int8
     if calibration and not int8:
-        raise OptionError("--calibration is for --int8")
+        raise OptionError("--calibration has no effect with --precision float32; add --precision int8")
     if form is Form.web and (axis or with_runtime):
         raise OptionError("--axis and --with-runtime are for --format onnx")
     axes = lengths(axis or [])

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         "geovision grid runs/mine/model reanalysis.nc --out fine.nc",
         "geovision grid runs/mine/model pr.nc --field hus850=hus.nc --unit pr='kg m-2 s-1' --out fine.zarr",
         "geovision grid runs/mine/model pr.nc --out fine.nc --out-units 'kg m-2 s-1' --members 20",
-    ))(grid)  # fmt: skip
+    ))(grid)
 
 
 def grid(
@@ -64,7 +64,7 @@ def grid(
         int | None,
         typer.Option(min=1, help="Number of fields in a forward pass. Default: chosen by the model."),
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Predict every field of a file, such as fine from coarse precipitation, and write one file.
 
     Coordinates, calendar, attributes and members are kept. Files are read and written piece by piece, and may
@@ -86,7 +86,7 @@ def grid(
             poles=named(pole or (), "--pole", "NAME=LAT,LON", _pole), out_units=out_units,
             members=members, seed=seed, batch_size=batch_size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+        )
     if summary.alignment:
         say(summary.alignment)
     say(f"{summary.fields:,} fields, variables {', '.join(summary.variables)}")

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command("hail-labels", epilog=examples(
         "geovision hail-labels storm/*.h5 --out labels.nc --freezing-level 3200 --minus20-level 6300",
         "… --levels 1000:16000:500 --range 100000 --rule posh --pictures maps/storm",
-    ))(hail_labels)  # fmt: skip
+    ))(hail_labels)
 
 
 def hail_labels(
@@ -64,7 +64,7 @@ def hail_labels(
     quantity: Annotated[str, typer.Option(help="Name of the reflectivity in the files.")] = "DBZH",
     pictures: Annotated[Path | None, typer.Option(help="Draw maps of each volume to this path with the time "
                                                   "and .png added.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Label hail in radar volumes: products of each column, storm cells, and where hail came down.
 
     Volumes are sorted by time, and cells are followed from one to the next. One that cannot be read is
@@ -82,7 +82,7 @@ def hail_labels(
             found = hail.hail_products(
                 volume, freezing_level=freezing_level, minus20_level=minus20_level, calibration=mesh.value,
                 cap_dbz=vil_cap or None,
-            )  # fmt: skip
+            )
             _check_fits(products, found, path)
         except InputError as error:
             say(str(error) if str(path) in str(error) else f"{path}: {error}")
@@ -177,5 +177,5 @@ def _summary(labels: Dataset) -> list[str]:
             )),
             str(np.unique(cells[cells > 0]).size), str(np.unique(armed[armed > 0]).size),
             str(int((volume["hail"].values == 1).sum())),
-        ])  # fmt: skip
+        ])
     return columns_of_text(rows)

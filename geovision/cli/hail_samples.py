@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geovision.cli._key_value import named
 from geovision.cli._output import examples, say
 from geovision.errors import InputError, OptionError
 
@@ -35,8 +36,8 @@ def register(app: typer.Typer) -> None:
     app.command("hail-samples", epilog=examples(
         "geovision hail-samples labels.nc --radar 'volumes/*.h5' --agri 'agri/*.HDF' "
         "--era5 'era5/*.nc' --dem 'dem/*.hgt.zip' --out samples",
-        "… --centre 30.5,112.0 --size 128 --matching nearest --only-hail",
-    ))(hail_samples)  # fmt: skip
+        "… --center 30.5,112.0 --size 128 --matching nearest --only-hail",
+    ))(hail_samples)
 
 
 def hail_samples(
@@ -50,7 +51,7 @@ def hail_samples(
                                                    "levels; cape, d2m, u10, v10.")] = None,
     dem: Annotated[list[str] | None, typer.Option(help="Heights of the ground: GeoTIFF, .hgt, "
                                                   "zipped .hgt.")] = None,
-    centre: Annotated[str, typer.Option(help="Middle of the samples, latitude,longitude; else that of the "
+    center: Annotated[str, typer.Option(help="Middle of the samples, latitude,longitude; else that of the "
                                         "labels.")] = "",
     size: Annotated[int, typer.Option(help="Points a side.")] = 128,
     resolution: Annotated[float, typer.Option(help="Degrees between points.")] = 0.01,
@@ -59,14 +60,15 @@ def hail_samples(
     matching: Annotated[Matching, typer.Option(help="backward: the last that began by then, as a forecaster "
                                                "has it; nearest: as published, from the future "
                                                "too.")] = Matching.backward,
-    radar_age: Annotated[float, typer.Option(help="Minutes by which a volume may be older; what is older is "
-                                             "missing.")] = 6.0,
-    agri_age: Annotated[float, typer.Option(help="The same of a scan.")] = 30.0,
-    era5_age: Annotated[float, typer.Option(help="The same of an hour of the reanalysis.")] = 120.0,
+    max_time_offset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE=MINUTES", help="Largest age of a source: radar=6, agri=30, era5=120. "
+                                                    "Older data are missing. May be repeated."),
+    ] = None,
     only_hail: Annotated[bool, typer.Option("--only-hail", help="Leave out times without hail in the "
                                             "sample.")] = False,
     store: Annotated[Store, typer.Option(help="Files or folders.")] = Store.nc,
-) -> None:  # fmt: skip
+) -> None:
     """Bring radar, satellite, reanalysis and terrain to one grid and one clock, a sample for each label.
 
     A source that is not given is missing in every sample. A file that cannot be used is named on standard
@@ -85,12 +87,12 @@ def hail_samples(
             say(trouble)
 
     known = _labels(labels)
-    latitude, longitude = _centre(centre, known)
+    latitude, longitude = _center(center, known)
     sources = HailSources(
         SampleGrid(latitude, longitude, (size, size), resolution), radar=_files(radar, "--radar"),
         agri=_files(agri, "--agri"), era5=_files(era5, "--era5"), dem=_files(dem, "--dem"), told=told,
-    ).open()  # fmt: skip
-    ages = {"radar": radar_age, "fy4b": agri_age, "era5": era5_age}
+    ).open()
+    ages = _ages(max_time_offset or [])
     rows = [["time", "hail points", *(f"{name} windows" for name in ages), "file"]]
     for number, time in enumerate(known["time"].values):
         label = known["hail"].values[number]
@@ -100,7 +102,7 @@ def hail_samples(
             sample = build_sample(
                 sources, time, label, known["latitude"].values, known["longitude"].values, windows=windows,
                 step=step, how=matching.value, maximum_age=ages,
-            )  # fmt: skip
+            )
         except InputError as error:
             told(str(error))
             continue
@@ -153,13 +155,27 @@ def _labels(path: Path) -> Dataset:
     return held.sortby("time")
 
 
-def _centre(text: str, labels: Dataset) -> tuple[float, float]:
+_SOURCES = {"radar": "radar", "agri": "fy4b", "era5": "era5"}
+"""Source on the command line to its name in samples."""
+
+
+def _ages(given: list[str]) -> dict[str, float]:
+    """Return the largest age of each source, in minutes."""
+    ages = {"radar": 6.0, "fy4b": 30.0, "era5": 120.0}
+    for name, minutes in named(given, "--max-time-offset", "SOURCE=MINUTES", float).items():
+        if name not in _SOURCES:
+            raise OptionError(f"--max-time-offset {name}: unknown source; known: {', '.join(_SOURCES)}")
+        ages[_SOURCES[name]] = minutes
+    return ages
+
+
+def _center(text: str, labels: Dataset) -> tuple[float, float]:
     if not text:
         return float(labels["latitude"].mean()), float(labels["longitude"].mean())
     try:
         latitude, longitude = (float(part) for part in text.split(","))
     except ValueError as error:
         raise OptionError(
-            f"--centre {text!r}: expected latitude,longitude in degrees, such as 30.5,112.0"
+            f"--center {text!r}: expected latitude,longitude in degrees, such as 30.5,112.0"
         ) from error
     return latitude, longitude

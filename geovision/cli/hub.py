@@ -18,37 +18,37 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command("push", epilog=examples(
         "geovision push cloud-mobilenetv2 me/clouds",
-        "geovision push runs/mine me/my-clouds --private --licence CC-BY-4.0 --report runs/mine/report",
-    ))(push)  # fmt: skip
+        "geovision push runs/mine me/my-clouds --private --license CC-BY-4.0 --report runs/mine/report",
+    ))(push)
     app.command("pull", epilog=examples(
         "geovision pull me/clouds",
         "geovision pull me/clouds@3f5d0cd1b0a1c7a8d0e3b1b5d4c8a2b7e9f60a12",
         "geovision predict hf:me/clouds sky.jpg",
-    ))(pull)  # fmt: skip
+    ))(pull)
 
 
 def push(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
     repo: Annotated[str, typer.Argument(help="owner/repo, with @branch for another than main.")],
-    licence: Annotated[str, typer.Option(help="Of the weights, an SPDX name; known of shipped ones.")] = "",
-    data_licence: Annotated[str, typer.Option(help="Terms of the training data; known of known sets.")] = "",
+    license: Annotated[str, typer.Option(help="License of the weights, an SPDX name.")] = "",
+    data_license: Annotated[str, typer.Option(help="License of the training data.")] = "",
     split: Annotated[str, typer.Option(help="How samples were kept apart; known of known sets.")] = "",
     report: Annotated[
         Path | None, typer.Option(help="Folder that `geovision evaluate` wrote, for the figures.")
     ] = None,
     intended_use: Annotated[str, typer.Option(help="What it is for.")] = "",
-    limits: Annotated[str, typer.Option(help="Where it fails.")] = "",
+    limitations: Annotated[str, typer.Option(help="Known limitations of the model.")] = "",
     citation: Annotated[str, typer.Option(help="How it is to be cited.")] = "",
     benchmark: Annotated[
         str | None,
         typer.Option(metavar="OWNER/DATASET:TASK:METRIC", help="Leaderboard of a data set on the Hub."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="A new one is its owner's alone.")] = False,
-    half: Annotated[bool, typer.Option("--half", help="Half precision, half the size.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Store parameters in half precision.")] = False,
     message: Annotated[str, typer.Option(help="Of the commit.")] = "",
     axis: Axis = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Publish a model on the Hugging Face Hub, in one commit: weights, configuration, card, golden answer.
 
     The address of the commit is written to standard output. Log in first: `hf auth login`, or HF_TOKEN.
@@ -62,13 +62,13 @@ def push(
     from geovision.hub.repo_card import statement_of
 
     statement = statement_of(
-        opened, licence=licence, data_licence=data_licence, split=split, report=report,
-        intended_use=intended_use, limits=limits, citation=citation,
-    )  # fmt: skip
+        opened, licence=license, data_licence=data_license, split=split, report=report,
+        intended_use=intended_use, limits=limitations, citation=citation,
+    )
     done = publish(
-        opened, repo, statement, message=message, private=private, half=half, axes=axes,
+        opened, repo, statement, message=message, private=private, half=fp16, axes=axes,
         benchmark=Benchmark(*asked) if asked else None,
-    )  # fmt: skip
+    )
     print(done)
 
 

@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
         "geovision keogram 'themis/2014/*.pgm.gz' --stretch estimate --circle find --out gill",
         "geovision keogram winter --station gill --from 2014-03-10T04:00 --to 2014-03-10T08:00 "
         "--north 12 --meridian magnetic --out substorm",
-    ))(keogram)  # fmt: skip
+    ))(keogram)
 
 
 def keogram(
@@ -100,7 +100,7 @@ def keogram(
         made = collect(
             source[0] if of_table else source, chosen=chosen, reading=reading,
             meridian=Meridian(north, meridian.value, east.value), progress=progress,
-        )  # fmt: skip
+        )
     for reason in made.missing.values():
         say(reason)
     for path in made.save(out):

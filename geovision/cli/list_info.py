@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from geovision import registry
-from geovision.cli._output import Format, columns_of_text, examples, say, write_json, write_rows
+from geovision.cli._output import (
+    DocumentFormat,
+    Format,
+    columns_of_text,
+    examples,
+    say,
+    write_json,
+    write_rows,
+)
 from geovision.spec import (
     Channel,
     ClassTarget,
@@ -33,11 +41,11 @@ def register(app: typer.Typer) -> None:
         "geovision list 'cloud-*'",
         "geovision list --pretrained",
         "geovision list --backbones '*convnext*' --format csv",
-    ))(list_models)  # fmt: skip
+    ))(list_models)
     app.command("info", epilog=examples(
         "geovision info cloud-mobilenetv2",
-        "geovision info cloud-convnext_tiny --json",
-    ))(info)  # fmt: skip
+        "geovision info cloud-convnext_tiny --format json",
+    ))(info)
 
 
 def list_models(
@@ -74,12 +82,14 @@ def _row(name: str) -> dict[str, Any]:
 
 def info(
     name: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+    form: Annotated[
+        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+    ] = DocumentFormat.table,
 ) -> None:
     """Show one model: question, inputs with units, classes, recipe, weights, what others published."""
     spec = registry.find_model(name)
     task = registry.find_task(spec.task)
-    if as_json:
+    if form is DocumentFormat.json:
         write_json(describe(spec, task))
     else:
         print("\n".join(_page(spec, task)))

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("occurrence", epilog=examples(
         "geovision occurrence winter --group-by mlt --out winter-mlt",
         "geovision occurrence winter --group-by month --station gill --exclude unreadable --exclude moon_up",
-    ))(occurrence)  # fmt: skip
+    ))(occurrence)
 
 
 def occurrence(
@@ -75,7 +75,7 @@ def occurrence(
         table, group_by.value, sites=parse_sites(site), exclude=exclude or EXCLUDED,
         where=chosen_frames(station, None, None, begin, end).where(readable=False),
         n_bootstrap=n_bootstrap, seed=seed,
-    )  # fmt: skip
+    )
     for reason, number in found.left_out.items():
         say(f"{number:,} frames left out: {reason}")
     for flag, number in found.unknown.items():

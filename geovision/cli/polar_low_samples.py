@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         "geovision polarlow-samples tracks.csv 'scenes/*.tif' --out mine --quantity db "
         "--db-range cross_pol=-36:-14,co_pol=-28:-2",
         "geovision train polarlow-xception --dataset polar-lows --data mine",
-    ))(samples)  # fmt: skip
+    ))(samples)
 
 
 def samples(
@@ -51,7 +51,7 @@ def samples(
         float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image.")
     ] = 0.3,
     form: Annotated[Format, typer.Option("--format", help="How to write the list.")] = Format.table,
-) -> None:  # fmt: skip
+) -> None:
     """Cut pictures around tracked polar lows out of radar scenes, in the layout of the published data set.
 
     Pictures without a label go to OUT/unsorted: look at them, and move them to OUT/train/pos and neg.
@@ -65,7 +65,7 @@ def samples(
         open_scene(path, ("cross_pol", "co_pol"), quantity=quantity.value,
                    bands=band_numbers(bands) if bands else None)
         for path in expand(list(scenes))
-    ]  # fmt: skip
+    ]
     for scene in opened:
         scene.check()
     found = list(meetings(opened, points, max_time_offset=datetime.timedelta(minutes=max_time_offset)))
@@ -74,6 +74,6 @@ def samples(
     written = write_samples(
         found, out, decibel_limits(db_range) if db_range else None, split=split, pixel_size=pixel_size,
         extent=extent, min_valid=min_valid,
-    )  # fmt: skip
+    )
     write_rows(written, _COLUMNS, form)
     say(f"wrote {len(written)} pictures to {out}; {len(found) - len(written)} had too little data")

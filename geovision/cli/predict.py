@@ -52,12 +52,12 @@ def register(app: typer.Typer) -> None:
         "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > answers.csv",
         "geovision predict runs/mine sky.jpg --card --lang zh",
         "geovision predict runs/hail samples/ --out masks",
-    ))(predict)  # fmt: skip
+    ))(predict)
 
 
 def predict(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    photos: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="PHOTO...")],
+    photos: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
@@ -102,7 +102,7 @@ def predict(
 
     columns = [
         *_columns(opened, top, card=card and form is Format.csv), *(["map"] if maps is not None else [])
-    ]  # fmt: skip
+    ]
     write_rows(rows(), columns, form)
     if form is Format.table:
         print("\n".join(_pages(cards)), end="")

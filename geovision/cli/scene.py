@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
         "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif --explain layercam",
         "geovision scene runs/polarlow S1A_EW_GRDM_1SDH_20200110T050607_….SAFE --out maps/pass",
-    ))(scene)  # fmt: skip
+    ))(scene)
 
 
 def scene(
@@ -88,7 +88,7 @@ def scene(
         typer.Option(help="Draw what speaks for each detection, by this method; the first 20 at most."),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the detections.")] = Format.table,
-) -> None:  # fmt: skip
+) -> None:
     """Ask a model about a whole radar scene, window by window: a map of probabilities, how many windows
     it was made of, detections, a picture.
 
@@ -102,7 +102,7 @@ def scene(
         None if quantity is None else quantity.value,
         bands=band_numbers(bands) if bands else None, db_range=decibel_limits(db_range) if db_range else {},
         nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
-    )  # fmt: skip
+    )
     masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
 
     def why(window: Any) -> Any:
@@ -114,7 +114,7 @@ def scene(
             opened, source, out, declared, overlap=overlap, min_valid=min_valid, threshold=threshold,
             separation=separation, masks=masks, batch_size=batch_size, precision=precision.value,
             workers=ExecutorConfig(workers, scheduler), progress=progress, why=why if explain else None,
-        )  # fmt: skip
+        )
     write_rows(_rows(summary), _columns(masks), form)
     _say(summary)
 
@@ -130,7 +130,7 @@ def _rows(summary: SceneSummary) -> Iterator[dict[str, Any]]:
             "radius_km": round(each.radius, 1), "probability": round(each.probability, 4),
             "valid": round(each.valid, 3),
             **{name: None if share is None else round(share, 3) for name, share in each.cover.items()},
-        }  # fmt: skip
+        }
 
 
 def _say(summary: SceneSummary) -> None:
@@ -150,7 +150,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
-    )  # fmt: skip
+    )
     steps: dict[str, TaskID] = {}
 
     def show(what: str, done: int, whole: int) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from geovision.cli._model_argument import check_name, open_model
 from geovision.cli._output import examples, say
+from geovision.cli.export import ExportPrecision
 
 __all__ = ["register"]
 
@@ -18,9 +19,9 @@ def register(app: typer.Typer) -> None:
     app.command("serve", epilog=examples(
         "geovision serve cloud-mobilenetv2",
         "geovision serve cloud-mobilenetv2 --host 0.0.0.0 --offline --tls-cert cert.pem --tls-key key.pem",
-        "geovision serve runs/aurora --port 9000 --int8",
+        "geovision serve runs/aurora --port 9000 --precision int8",
         "curl --data-binary @sky.jpg http://localhost:8000/api/predict",
-    ))(serve)  # fmt: skip
+    ))(serve)
 
 
 def serve(
@@ -31,15 +32,21 @@ def serve(
     offline: Annotated[
         bool, typer.Option("--offline", help="The page answers in the browser: no picture leaves the phone.")
     ] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="In 8 bits: smaller, nearly the same.")] = False,
+    precision: Annotated[
+        ExportPrecision, typer.Option(help="int8: 8-bit weights and activations, smaller.")
+    ] = ExportPrecision.float32,
     tls_cert: Annotated[
         Path | None, typer.Option(help="PEM file; phones give camera and offline use to HTTPS alone.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     max_megabytes: Annotated[float, typer.Option(min=0.01, help="Of one picture's file.")] = 20.0,
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of one picture.")] = 50.0,
-    rate: Annotated[int, typer.Option(min=0, help="Pictures a minute from one address; 0: any.")] = 240,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that answer; 0: as many as processors.")] = 0,
+    rate_limit: Annotated[
+        int, typer.Option(min=0, help="Largest number of images per minute from one address; 0: no limit.")
+    ] = 240,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Number of prediction threads; 0: number of processors.")
+    ] = 0,
 ) -> None:
     """Serve a page where one takes or chooses a picture and learns what it shows, and a JSON API.
 
@@ -52,9 +59,10 @@ def serve(
     address = Address(host, port, tls_cert, tls_key)
     limits = Limits(
         bytes_a_picture=round(1e6 * max_megabytes), pixels_a_picture=round(1e6 * max_megapixels),
-        rate=rate, workers=workers,
-    )  # fmt: skip
+        rate=rate_limit, workers=threads,
+    )
     run(
         partial(open_model, model, weights), address, mode="device" if offline else "server", limits=limits,
-        int8=int8, ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
-    )  # fmt: skip
+        int8=precision is ExportPrecision.int8,
+        ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
+    )

@@ -28,14 +28,15 @@ class Precision(enum.StrEnum):
 
     recipe = "recipe"
     auto = "auto"
-    float32 = "32-true"
-    bfloat16 = "bf16-mixed"
-    float16 = "16-mixed"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
     @property
     def replacement(self) -> str | None:
         """The precision that replaces that of a recipe, None for the recipe's own."""
-        return None if self is Precision.recipe else self.value
+        lightning = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+        return None if self is Precision.recipe else lightning.get(self.value, self.value)
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
         "geovision train cloud-mobilenetv2 --data my_folder",
         "geovision train cloud-vit --dataset ccsn --data CCSN_v2 --backbone-weights imagenet --out runs/vit",
         "the same with --resume after an interruption",
-    ))(train)  # fmt: skip
+    ))(train)
 
 
 def train(
@@ -62,13 +63,15 @@ def train(
         str | None, typer.Option(help="`imagenet`, a timm tag, or a .safetensors file to begin from.")
     ] = None,
     scalars: Annotated[
-        list[str] | None, typer.Option(help="A measurement taken beside the photo; may be repeated.")
+        list[str] | None,
+        typer.Option("--scalar", help="Name of a measurement used beside the image; may be repeated."),
     ] = None,
     predictors: Annotated[
         list[str] | None,
         typer.Option(
-            help="A field beside rain; may be repeated. If absent, all that the data have, or none "
-            "where the model looks at rain alone."
+            "--predictor",
+            help="Name of a further input field; may be repeated. If absent, all that the data have, or none "
+            "where the model looks at rain alone.",
         ),
     ] = None,
     head: Annotated[str, typer.Option(help="One of the task's heads, such as quantiles.")] = "",
@@ -97,7 +100,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     precision: Annotated[Precision, typer.Option(help="Arithmetic.")] = Precision.recipe,
     devices: Annotated[str, typer.Option(help="`auto` or a number.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load data; 0: in this one.")] = 0,
+    num_workers: Annotated[
+        int, typer.Option(min=0, help="Number of loader processes; 0: load in this process.")
+    ] = 0,
 ) -> None:
     """Train a model on a data set; data of one's own trains with its own classes.
 
@@ -111,16 +116,16 @@ def train(
     chosen = select_recipe(
         spec, recipe, epochs=epochs, seed=seed, precision=precision.replacement,
         from_scratch=backbone_weights is None,
-    )  # fmt: skip
+    )
     opened, samples = create_for(
         model, open_training_data(dataset, data, split, spec.task), predictors=predictors,
         backbone_weights=backbone_weights, scalars=scalars or (), size=(size, size) if size else None,
         head=head, model_args={"factor": factor} if factor else None,
-    )  # fmt: skip
+    )
     samples, held_back = hold_back(
         samples, opened, fraction=validation, seed=chosen.seed,
         official=lambda: open_validation_data(dataset, data, spec.task),
-    )  # fmt: skip
+    )
     folder = out or Path("runs") / opened.spec.name
     if calibrate and held_back is None:
         raise OptionError("--calibrate needs samples that are not trained on; leave out --validation 0")
@@ -128,8 +133,8 @@ def train(
     say(f"training {opened.spec.name} on {len(samples)} samples{steps}, into {folder}")
     api.train(
         opened, samples, validation=held_back, recipe=chosen, out=folder, resume=resume,
-        devices=int(devices) if devices.isdigit() else devices, num_workers=workers,
-    )  # fmt: skip
+        devices=int(devices) if devices.isdigit() else devices, num_workers=num_workers,
+    )
     if calibrate and held_back is not None:
         calibrate_and_save(opened, held_back, folder / "model")
     print(folder / "model")

@@ -167,7 +167,7 @@ class AuditReport:
             ("the same pixels exactly", len(self.exact), f"{_total(self.exact)} photos"),
             ("groups whose labels disagree", len(self.disagreeing),
              f"{_total(self.disagreeing.values())} photos"),
-        ]  # fmt: skip
+        ]
 
     def _class_rows(self) -> list[tuple[str, int, int, int]]:
         grouped = self._count(name for photos in self.groups.values() for name in photos)

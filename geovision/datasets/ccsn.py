@@ -21,7 +21,7 @@ __all__ = ["CCSN", "COUNTS", "fold_file"]
 COUNTS = {
     "Ac": 221, "As": 188, "Cb": 242, "Cc": 268, "Ci": 139, "Cs": 287, "Ct": 200, "Cu": 182,
     "Ns": 274, "Sc": 340, "St": 202,
-}  # fmt: skip
+}
 """Photos of each class in the published set."""
 
 _FOLDS = Path(__file__).parent / "fold_files" / "ccsn-v1.csv"

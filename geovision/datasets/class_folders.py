@@ -42,7 +42,7 @@ def class_folders(root: Path, names: Names, *, expected: str) -> dict[Path, str]
 
 def labelled_images(
     root: Path, names: Names, *, expected: str, split: str = ""
-) -> list[ImageRecord]:  # fmt: skip
+) -> list[ImageRecord]:
     """Every picture in the class folders directly under `root`, class by class as in `names`.
 
     Raises:

@@ -14,7 +14,7 @@ from geovision.grid_channels import (
     EASTWARD_MOISTURE_FLUX,
     NORTHWARD_MOISTURE_FLUX,
     SPECIFIC_HUMIDITY_850,
-)  # fmt: skip
+)
 from geovision.physics.geostrophy import moisture_flux
 
 if TYPE_CHECKING:

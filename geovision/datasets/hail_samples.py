@@ -72,7 +72,7 @@ class HailSamples(GeoDataset):
             "FY-4B moved from 133 E to 105 E in February 2024: viewing angles before and after differ.",
             "The published strata of plain and complex terrain are not defined; ours go by span of heights.",
         ),
-    )  # fmt: skip
+    )
     task: ClassVar[str] = "hail"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     target: Target = MaskTarget("hail")
@@ -81,7 +81,7 @@ class HailSamples(GeoDataset):
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         test_years: Sequence[int] = TEST_YEARS, group_by: Literal["day", "year"] = "day",
         transforms: Transforms | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if split not in (None, *self.splits):
             raise OptionError(f"split {split!r} is not known; choose {' or '.join(self.splits)}")
         if group_by not in ("day", "year"):
@@ -91,7 +91,7 @@ class HailSamples(GeoDataset):
         files = _found(self.root)
         names = [_named(path) for path in files]
         chosen = [i for i, name in enumerate(names) if split is None or
-                  (split == "test") == (int(name.storm_day[:4]) in test_years)]  # fmt: skip
+                  (split == "test") == (int(name.storm_day[:4]) in test_years)]
         if not chosen:
             years = ", ".join(sorted({name.storm_day[:4] for name in names}))
             raise DatasetError(
@@ -136,12 +136,12 @@ class HailSamples(GeoDataset):
         held = hail_samples.read_sample(path)
         arrays = hail_samples.arrays(held)
         valid = {name: _middle(torch.from_numpy(~mask), self.size, path)
-                 for name, (_, mask) in arrays.items()}  # fmt: skip
+                 for name, (_, mask) in arrays.items()}
         inputs = {name: _middle(torch.from_numpy(values), self.size, path)
-                  for name, (values, _) in arrays.items()}  # fmt: skip
+                  for name, (values, _) in arrays.items()}
         label = _middle(torch.from_numpy(held.label)[None], self.size, path)
         return Sample(inputs=inputs, valid=valid | {"target": label >= 0}, target=(label == 1).float(),
-                      group=self.groups[index], source=str(path))  # fmt: skip
+                      group=self.groups[index], source=str(path))
 
     def read(self, index: int) -> HailSample:
         """A sample as it stands in its file, with its times, its grid and the ages of its sources."""
@@ -171,7 +171,7 @@ class HailSamples(GeoDataset):
             bands=list(hail_samples.CHANNELS["fy4b"]), levels=hail_samples.LEVELS,
             no_echo=hail_samples.NO_ECHO_DBZ, source=Path(sample["source"]).name,
             probability=None if answer is None else answer.probability,
-        )  # fmt: skip
+        )
 
     @classmethod
     def synthetic(

@@ -100,7 +100,7 @@ class IberiaWinters(GridPairs):
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         synchronous: bool = True, origin: str = "ncep",
         transforms: Transforms | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         origins = [name.lower() for name in _UNITS if name != "EOBS"]
         if origin not in origins:
             near = nearest(origin, origins)

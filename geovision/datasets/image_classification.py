@@ -352,7 +352,7 @@ class ImageDataset(GeoDataset):
         return classified_picture(
             image, label=label, source=Path(sample["source"]).name,
             probabilities=dict(answer.top(5)) if answer else {}, flags=answer.flags if answer else (),
-        )  # fmt: skip
+        )
 
     def plot_samples(self, *, per_class: int = 3) -> Figure:
         """A picture sheet: the first few photos of each class that has any."""

@@ -25,7 +25,7 @@ TABLE = "labels.csv"
 """Name of the table that is looked for in the folder."""
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-                "test": "test"}  # fmt: skip
+                "test": "test"}
 _NEEDED, _OPTIONAL = ("path", "label"), ("group", "split")
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class PhotoFolder(ImageDataset):
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         task: str = "cloud",
         transforms: Transforms | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         root = Path(root)
         self.task = task  # type: ignore[misc]  # the one data set that serves several tasks
         self._table = root if root.is_file() else root / TABLE
@@ -192,7 +192,7 @@ class _Table:
             self.path.parent / cells["path"], cells["label"], group=cells.get("group", ""),
             split=_SPLIT_NAMES.get(split, ""),
             scalars={c.name: self._number(cells[c.name], c, line) for c in measured if cells[c.name]},
-        )  # fmt: skip
+        )
 
     def _number(self, cell: str, channel: Channel, line: int) -> float:
         where = f"{self.path}, line {line}, {channel.name}"

@@ -88,7 +88,7 @@ class KvammenAurora(ImageDataset):
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         class_order: Sequence[str] = CLASS_ORDER,
         transforms: Transforms | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.class_order = _checked_order(tuple(class_order), self.task)
         super().__init__(root, split=split, size=size, transforms=transforms, download=download)
 

@@ -98,7 +98,7 @@ class OATH(ImageDataset):
         ),
         figures={"class6": dict(zip([card.code for card in _CLASSES["class6"]],
                                     (774, 1102, 1400, 852, 614, 1082), strict=True))},
-    )  # fmt: skip
+    )
     task: ClassVar[str] = "aurora"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     merging: ClassVar[ClassMapping] = ClassMapping(
@@ -119,7 +119,7 @@ class OATH(ImageDataset):
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         labels: Labels = "class6", repetition: int = 0,
         transforms: Transforms | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if labels not in get_args(Labels):
             raise OptionError(f"oath has no labels {labels!r}; known: {', '.join(get_args(Labels))}")
         if repetition not in range(5):

@@ -27,7 +27,7 @@ from geovision.readers.grids import (
     open_source,
     regrid_auto,
     split_groups,
-)  # fmt: skip
+)
 from geovision.readers.grids.times import step_days
 from geovision.spec import FieldTarget, Grid, GridPair
 
@@ -79,7 +79,7 @@ class GridPairs(GeoDataset):
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         synchronous: bool = True,
         transforms: Transforms | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if size is not None:
             raise OptionError(f"size={size}: fields keep the grid that they come on")
         self.root = self._prepare(root, transforms, download)
@@ -186,7 +186,7 @@ class GridPairs(GeoDataset):
         return Sample(
             inputs={INPUT: fields.nan_to_num(0.0)}, valid={INPUT: there, "target": known},
             target=target.nan_to_num(0.0), group=self._groups[day], source=f"{self.root}#{self._dates[day]}",
-        )  # fmt: skip
+        )
 
     def _field(self, given: NDArray[np.floating], day: int, name: str) -> NDArray[np.floating]:
         """A channel of a day ``(y, x)``, NaN where missing."""
@@ -248,7 +248,7 @@ class GridPairs(GeoDataset):
             given, answer, truth,
             extent=extent_of(self.grids.target), coarse_extent=extent_of(self.grids.given),
             unit=self.target.channel.unit, levels=self.target.contour_levels, heading=sample["source"].split("#")[-1],
-        )  # fmt: skip
+        )
 
 
 def unpaired_models(task: str) -> list[str]:
@@ -291,7 +291,7 @@ def declared(table: Mapping[str, Any], *, where: str) -> tuple[dict[str, GridSou
     unknown = sorted(set(table) - {"target", "given"})
     if unknown or "target" not in table or not table.get("given"):
         raise DatasetError(f"{where}: expected the tables [target] and [given.precipitation]"
-                           + (f", not [{unknown[0]}]" if unknown else ""))  # fmt: skip
+                           + (f", not [{unknown[0]}]" if unknown else ""))
 
     def source(name: str, entry: Mapping[str, Any]) -> GridSource:
         if "file" not in entry or (wrong := sorted(set(entry) - known)):

@@ -98,7 +98,7 @@ def read_tracks(path: str | Path) -> list[TrackPoint]:
     lacking = [name for name in needed if not lines or name not in lines[0]]
     if lacking:
         raise DatasetError(f"{path}: no column {lacking[0]!r}; expected {', '.join(needed)}, and track and "
-                           "label if wanted")  # fmt: skip
+                           "label if wanted")
     return [_point(line, f"{path}, line {number}") for number, line in enumerate(lines, 2)]
 
 
@@ -110,7 +110,7 @@ def _point(line: Mapping[str, str], where: str) -> TrackPoint:
         raise DatasetError(f"{where}: {error}") from None
     if not -90 <= latitude <= 90 or not -180 <= longitude <= 360:
         raise DatasetError(f"{where}: {latitude} N, {longitude} E is no place; latitude and longitude may "
-                           "have changed places")  # fmt: skip
+                           "have changed places")
     label = (line.get("label") or "").strip()
     if label not in ("", *LABELS):
         raise DatasetError(f"{where}: label {label!r}; expected {' or '.join(LABELS)}, or none")
@@ -141,7 +141,7 @@ def meetings(
     for scene in scenes:
         if scene.time is None:
             raise InputError(f"{scene.path}: does not say when it was taken; give the file a name with a "
-                             "time such as 20191012T084028, or a tag DATETIME")  # fmt: skip
+                             "time such as 20191012T084028, or a tag DATETIME")
         when = scene.time.replace(tzinfo=None)
         for track in tracks.values():
             track = sorted(track, key=lambda point: point.time)
@@ -166,7 +166,7 @@ def _at(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
     return TrackPoint(
         when, math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(y, x)), nearer.track,
         nearer.label,
-    )  # fmt: skip
+    )
 
 
 def _direction(point: TrackPoint) -> np.ndarray:
@@ -182,7 +182,7 @@ def _direction(point: TrackPoint) -> np.ndarray:
 def cut_out(
     scene: RadarScene, place: TrackPoint, db_range: Mapping[str, DecibelLimits] | None, *,
     pixel_size: float = 500.0, extent: float = EXTENT, crs: str | None = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """The picture around a place, as a model takes it.
 
     Args:
@@ -204,7 +204,7 @@ def cut_out(
 
 def _around(
     scene: RadarScene, place: TrackPoint, pixel_size: float, extent: float, crs: str | None
-) -> Grid:  # fmt: skip
+) -> Grid:
     """Square cells around a place, in the projection that a whole scene is brought to."""
     whole = model_grid(scene.grid, pixel_size, crs, where=scene.path)
     (x,), (y,) = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1, 1)).points(
@@ -220,7 +220,7 @@ def write_samples(
     found: Sequence[Meeting], out: str | Path, db_range: Mapping[str, DecibelLimits] | None, *,
     split: str = "train", pixel_size: float = 500.0, extent: float = EXTENT, min_valid: float = 0.3,
     crs: str | None = None,
-) -> list[dict[str, str]]:  # fmt: skip
+) -> list[dict[str, str]]:
     """Write a picture of each meeting in the layout of `geovision.datasets.polar_lows`.
 
     Labelled ones go to ``OUT/train/pos`` and ``neg``, the others to ``OUT/unsorted``, from where they
@@ -282,7 +282,7 @@ def _line(
         "minutes_apart": f"{meeting.apart.total_seconds() / 60:.0f}", "with_data": f"{seen:.3f}",
         "quantity": meeting.scene.quantity,
         "db_range": " ".join(f"{name}={own.low:g}:{own.high:g}" for name, own in (db_range or {}).items()),
-    }  # fmt: skip
+    }
 
 
 def _known(path: Path) -> dict[str, dict[str, str]]:

@@ -87,7 +87,7 @@ class PolarLows(ImageDataset):
         self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
         pixel_size: float | None = None, group_by: Literal["pass", "date"] = "pass",
         transforms: Transforms | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if group_by not in ("pass", "date"):
             raise OptionError(f"group_by={group_by!r} is not known; choose pass or date")
         self.group_by = group_by
@@ -162,7 +162,7 @@ class PolarLows(ImageDataset):
             label=self._word(self.target.classes[int(sample["target"])]), source=Path(sample["source"]).name,
             probabilities={self._word(code): p for code, p in answer.top(2)} if answer else {},
             flags=answer.flags if answer else (),
-        )  # fmt: skip
+        )
 
     def _word(self, code: str) -> str:
         card = self.target.card(code)
@@ -179,7 +179,7 @@ class PolarLows(ImageDataset):
         spec = self.input_spec
         pictures = [_composite(self._read(path, spec, None)) for path in few.paths]
         return picture_sheet(pictures, [self._word(self.target.classes[n]) for n in few.labels],
-                             columns=2 * per_class)  # fmt: skip
+                             columns=2 * per_class)
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:

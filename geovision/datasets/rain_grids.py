@@ -69,7 +69,7 @@ class CoarseRain(GridPairs):
         for name in given:
             if name not in known:
                 raise DatasetError(f"{path}: [given.{name}] is no predictor of {self.task}; known: "
-                                   f"{', '.join(known)}")  # fmt: skip
+                                   f"{', '.join(known)}")
         return given, target
 
     @classmethod

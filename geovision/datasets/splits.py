@@ -184,7 +184,7 @@ class FoldFile:
                 prints=Fingerprints(_from_hex(column["phash"]), _from_hex(column["dhash"]), {}),
                 folds=np.array([column[f"fold_seed{seed}"] for seed in seeds], dtype=np.int64).T,
                 phash_limit=int(options["phash_limit"]), dhash_limit=int(options["dhash_limit"]),
-            )  # fmt: skip
+            )
         except (OSError, ValueError, KeyError) as error:
             if isinstance(error, DatasetError):
                 raise
@@ -256,7 +256,7 @@ def make_fold_file(dataset: ImageDataset, *, k: int = 5, seeds: Sequence[int] = 
         digests=tuple(file_digest(path) for path in dataset.paths),
         labels=tuple(dataset.target.classes[label] for label in dataset.labels),
         groups=tuple(groups), prints=prints, folds=np.stack(folds, axis=1),
-    )  # fmt: skip
+    )
 
 
 def file_digest(path: Path) -> str:

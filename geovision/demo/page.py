@@ -100,7 +100,7 @@ def metric_rows(report: Report) -> list[MetricRow]:
         MetricRow(name, _meaning(name), _shown(figure.value), _interval(figure), _bar(figure),
                   name == report.headline)
         for name, figure in report.metrics.items()
-    ]  # fmt: skip
+    ]
 
 
 def _meaning(name: str) -> str:
@@ -146,7 +146,7 @@ def write(out: Path, sections: Sequence[Section], photos: Sequence[Answered] = (
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("geovision.demo"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+    )
 
     def address(path: Path) -> str:
         return quote(path.relative_to(out).as_posix())
@@ -155,7 +155,7 @@ def write(out: Path, sections: Sequence[Section], photos: Sequence[Answered] = (
     text = environment.get_template("index.html.jinja").render(
         sections=sections, photos=photos, captions=CAPTIONS, flags=FLAGS, version=geovision.__version__,
         written=time.strftime("%Y-%m-%d %H:%M"), level=_level,
-    )  # fmt: skip
+    )
     return write_text(out / "index.html", text)
 
 

@@ -74,7 +74,7 @@ def ask(model: GeoModel, folder: Path, out: Path) -> Answered:
     return Answered(
         model.task, model.spec.name, next(iter(model.spec.weights), None), photos, unreadable,
         [_below(path, folder) for path in _visible(folder) if path not in asked],
-    )  # fmt: skip
+    )
 
 
 def _thumbnail(path: Path, model: GeoModel, out: Path) -> Path:

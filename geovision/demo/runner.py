@@ -124,7 +124,7 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
         task, card=adapter.card, model=model.spec.name, report=report,
         samples=(len(training), len(held_back)), steps=model.training_record.get("steps"),
         answers=answers, figures=figures, seconds=time.perf_counter() - began,
-    )  # fmt: skip
+    )
 
 
 def _fresh(task: Task, data: GeoDataset) -> GeoModel:

@@ -15,13 +15,13 @@ __all__ = ["evaluate"]
 
 _KINDS: dict[str, Callable[..., Report]] = {
     "class": evaluate_classes, "mask": evaluate_gridded, "field": evaluate_gridded,
-}  # fmt: skip
+}
 
 
 def evaluate(
     model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
     members: int | None = None, progress: bool = False,
-) -> Report:  # fmt: skip
+) -> Report:
     """Score a model on a data set. See `geovision.evaluate`."""
     kind = model.target.kind
     if members is not None and kind != "field":

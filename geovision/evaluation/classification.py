@@ -93,7 +93,7 @@ class ClassReport(Report):
                 self.predictions.confidence.numpy(), self.predictions.correct.numpy(),
                 error=error.value if error else None,
             ),
-        }  # fmt: skip
+        }
         wrong = self._surest_mistakes()
         if self.picture is not None and len(wrong):
             drawn["mistakes"] = self._mistakes(wrong)
@@ -137,7 +137,7 @@ def evaluate_classes(
 def score(
     predictions: Predictions, data: GeoDataset, *, facts: Mapping[str, Any], notes: Sequence[str] = (),
     resamples: int = 1000, seed: int = 0,
-) -> ClassReport:  # fmt: skip
+) -> ClassReport:
     """Score answers that were collected before.
 
     Args:
@@ -156,7 +156,7 @@ def score(
     found = bootstrap(
         single | several, predictions.probabilities, predictions.labels, predictions.groups,
         resamples=resamples, seed=seed,
-    )  # fmt: skip
+    )
     confusion = metric_table.create("confusion", target)(predictions.probabilities, predictions.labels)
     return ClassReport(
         task=task,

@@ -41,13 +41,13 @@ def cross_validate(
     name: str, data: GeoDataset, *, out: str | Path, folds: int | Sequence[int] = 5,
     recipe: Recipe | None = None, predictors: Sequence[str] | None = None, bootstrap: int = 1000,
     seed: int = 0, devices: int | str = "auto", workers: int = 0, progress: bool = True, **options: Any,
-) -> Report:  # fmt: skip
+) -> Report:
     """Train a new model for each fold and score all predictions. See `geovision.cross_validate`."""
     fold = fold_numbers(data, folds, seed=seed)
     run = _Run(
         name, data, Path(out), fold, recipe or _recipe(name), predictors, options,
         {"devices": devices, "workers": workers, "progress": progress},
-    )  # fmt: skip
+    )
     run.claim()
     done = PREDICTIONS if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"
     work = run.predict_fold if isinstance(data.target, ClassTarget) else run.train_fold
@@ -73,7 +73,7 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
         given = np.asarray(folds, dtype=np.int64)
         if given.shape != (len(data),) or len(set(given.tolist())) < 2:
             raise OptionError(f"{len(data)} samples need as many fold numbers, of two folds or more; "
-                              f"got {len(given)} numbers of {len(set(given.tolist()))} folds")  # fmt: skip
+                              f"got {len(given)} numbers of {len(set(given.tolist()))} folds")
         return given
     if folds < 2:
         raise OptionError(f"cross-validation takes two folds or more, not {folds}")
@@ -165,7 +165,7 @@ class _Run:
         train(
             model, training, validation=validation, recipe=self.recipe,
             out=self.folder(number) / "training", resume=True, **self.how,
-        )  # fmt: skip
+        )
         return model, data
 
     def predict_fold(self, number: int) -> None:
@@ -177,7 +177,7 @@ class _Run:
         dataclasses.replace(
             found, positions=torch.from_numpy(places)[found.positions],
             folds=torch.full((len(found),), number),
-        ).save(self.folder(number) / PREDICTIONS)  # fmt: skip
+        ).save(self.folder(number) / PREDICTIONS)
 
     def facts(self) -> dict[str, Any]:
         """Return what identifies this cross-validation, as it is read back from a file."""
@@ -209,7 +209,7 @@ class _Run:
         different = [key for key in facts if known.get(key) != facts[key]]
         if different:
             raise OptionError(f"{self.out}: holds another cross-validation, of other {', '.join(different)}; "
-                              "choose another folder")  # fmt: skip
+                              "choose another folder")
 
 
 def _plain(value: Any) -> Any:
@@ -238,7 +238,7 @@ def _class_report(run: _Run, bootstrap: int, seed: int) -> Report:
     return score(
         predictions, run.data, facts=run.facts() | {"temperatures": temperatures},
         notes=_notes(predictions, len(run.numbers), run.data, run.fold), resamples=bootstrap, seed=seed,
-    )  # fmt: skip
+    )
 
 
 def _dense_report(run: _Run, bootstrap: int, seed: int) -> Report:
@@ -257,7 +257,7 @@ def _dense_report(run: _Run, bootstrap: int, seed: int) -> Report:
     return score_dense(
         batches(), model, data.subset(order.tolist()), facts=run.facts(), notes=notes, resamples=bootstrap,
         seed=seed,
-    )  # fmt: skip
+    )
 
 
 def _notes(predictions: Predictions, folds: int, data: GeoDataset, fold: np.ndarray) -> list[str]:
@@ -278,5 +278,5 @@ def _cut_notes(data: GeoDataset, fold: np.ndarray) -> list[str]:
         places.setdefault(group, set()).add(number)
     if cut := sum(len(numbers) > 1 for numbers in places.values()):
         return [f"The folds cut {cut} of {len(places)} groups: near-duplicates stand on both sides, "
-                     "and the scores are better than they would be on new data."]  # fmt: skip
+                     "and the scores are better than they would be on new data."]
     return []

@@ -156,7 +156,7 @@ class GriddedReport(Report):
             "maps": plots.maps(given, prediction, truth, extent=_extent(self.grid, truth.shape),
                                coarse_extent=_extent(self.given_grid, given.shape),
                                unit=unit, levels=levels, heading=source)
-        }  # fmt: skip
+        }
         if self.kept is None:
             return drawn
         prediction_all, truth_all = self.kept
@@ -206,7 +206,7 @@ class GriddedReport(Report):
             ),
             "mask_reliability": masks.mask_reliability(no, yes),
             "performance": masks.performance(no, yes, threshold=target.threshold),
-        }  # fmt: skip
+        }
 
 
 def _extent(grid: Grid | None, shape: Sequence[int]) -> tuple[float, float, float, float] | None:
@@ -225,13 +225,13 @@ def _even_levels(values: np.ndarray) -> tuple[float, ...]:
 def evaluate_gridded(
     model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool,
     members: int | None = None,
-) -> GriddedReport:  # fmt: skip
+) -> GriddedReport:
     """Score a field or mask model on a dataset. See `geovision.evaluate`."""
     several = ensemble_for(model, data, members, seed=seed)
     return score_dense(
         answers(model, data, batch_size=batch_size, progress=progress, several=several), model, data,
         facts={"model": model.spec.name, "weights": weights_digest(model)}, resamples=resamples, seed=seed,
-    )  # fmt: skip
+    )
 
 
 def ensemble_for(
@@ -258,7 +258,7 @@ def _metrics_of(model: GeoModel, data: GeoDataset) -> dict[str, Any]:
 def score_dense(
     batches: Iterable[Answers], model: GeoModel, data: GeoDataset, *, facts: Mapping[str, Any],
     notes: Sequence[str] = (), resamples: int = 1000, seed: int = 0,
-) -> GriddedReport:  # fmt: skip
+) -> GriddedReport:
     """Score predictions of fields or masks, batch by batch.
 
     Args:
@@ -323,14 +323,14 @@ def score_dense(
 def _scores_of_all(
     metrics: Mapping[str, FullFieldMetric], together: tuple[Tensor, Tensor] | None, groups: Sequence[str],
     follows: Sequence[bool] | None, notes: list[str],
-) -> dict[str, Figure]:  # fmt: skip
+) -> dict[str, Figure]:
     """Scores that need all answers at once; why some are not there goes to the notes."""
     spells = {name: metric for name, metric in metrics.items() if isinstance(metric, Spells)}
     others = {name: metric for name, metric in metrics.items() if name not in spells}
     if together is None:
         if metrics:
             notes.append(f"Not scored, for the answers were too many to be kept or of several sizes: "
-                         f"{', '.join(metrics)}")  # fmt: skip
+                         f"{', '.join(metrics)}")
         return {}
     scores = {name: Figure(float(metric(*together))) for name, metric in others.items()}
     if follows is None:

@@ -43,7 +43,7 @@ class Answers(NamedTuple):
 def answers(
     model: GeoModel, data: GeoDataset, *, batch_size: int = 32, progress: bool = False,
     several: EnsembleConfig | None = None,
-) -> Iterator[Answers]:  # fmt: skip
+) -> Iterator[Answers]:
     """Ask a model of fields or masks about every sample of a data set, batch by batch.
 
     Args:
@@ -99,7 +99,7 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
 def _asked(
     model: GeoModel, loader: DataLoader, known: set[str], device: torch.device, progress: bool,
     several: EnsembleConfig | None,
-) -> Iterator[Answers]:  # fmt: skip
+) -> Iterator[Answers]:
     head: Any = model.head
     first, begin = True, 0
     console = Console(stderr=True)
@@ -117,7 +117,7 @@ def _asked(
             members = None
             if several:
                 members = predict_ensemble(model, inputs, valid, output.values, count=several.count,
-                                     seed=several.seed, begin=begin)  # fmt: skip
+                                     seed=several.seed, begin=begin)
         if output.valid is not None:
             prediction = prediction.where(output.valid.cpu().expand_as(prediction), torch.nan)
             if members:

@@ -45,7 +45,7 @@ def _matrix(axes: Axes, values: np.ndarray, classes: Sequence[str], form: str, t
         value = values[row, column]
         text = f"{int(value)}" if form == "d" else f"{value:{form}}".removeprefix("0")
         axes.text(column, row, text, ha="center", va="center", fontsize=small,
-                  color="white" if value > 0.55 * top else "black")  # fmt: skip
+                  color="white" if value > 0.55 * top else "black")
     rotation = 45 if max(map(len, classes)) > 4 else 0
     axes.set_xticks(range(len(classes)), classes, rotation=rotation, ha="right" if rotation else "center")
     axes.set_yticks(range(len(classes)), classes)
@@ -74,7 +74,7 @@ def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, *, error: f
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
     upper.errorbar(claimed, right, yerr=[right - low, high - right], color=BLUE, marker="o", markersize=4,
-                   capsize=2, linewidth=1.2, label="measured, 95 % interval")  # fmt: skip
+                   capsize=2, linewidth=1.2, label="measured, 95 % interval")
     upper.set_ylabel("fraction right")
     upper.set_ylim(0, 1.02)
     upper.legend(loc="upper left", frameon=False)
@@ -99,7 +99,7 @@ def _wilson(fraction: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[n
 def mistakes(
     pictures: Sequence[np.ndarray], said: Sequence[str], filed: Sequence[str], confidence: Sequence[float],
     names: Sequence[str],
-) -> Figure:  # fmt: skip
+) -> Figure:
     """The mistakes that the model was surest of, as pictures.
 
     Args:

@@ -44,7 +44,7 @@ RUNTIME = "runtime.py"
 def export_onnx(
     model: GeoModel, path: str | Path, *, axes: Mapping[str, int] | None = None,
     calibration: Mapping[str, np.ndarray] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write a model as one ONNX file: normalisation, network, temperature and softmax inside, any number
     of samples in a batch, and what `describe` tells in its metadata.
 
@@ -113,7 +113,7 @@ def _converted(traced: Traced) -> onnx.ModelProto:
             traced.module, traced.example, dynamo=True, verbose=False, external_data=False,
             input_names=traced.inputs, output_names=traced.outputs,
             dynamic_shapes=tuple({0: batch} for _ in traced.inputs),
-        )  # fmt: skip
+        )
     assert program is not None
     return program.model_proto
 
@@ -132,7 +132,7 @@ def run(written: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str,
 
     session = onnxruntime.InferenceSession(
         written.SerializeToString(), providers=["CPUExecutionProvider"]
-    )  # fmt: skip
+    )
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
@@ -165,7 +165,7 @@ def _label(written: onnx.ModelProto, about: Mapping[str, Any]) -> None:
         del node.metadata_props[:]
         node.doc_string = ""
     for named in (written, written.graph, *written.graph.value_info, *written.graph.initializer,
-                  *written.graph.input, *written.graph.output):  # fmt: skip
+                  *written.graph.input, *written.graph.output):
         del named.metadata_props[:]
     written.producer_name, written.producer_version = "geovision", geovision.__version__
     written.doc_string = f"{about['model']}: {about['task']['question']['en']}"

@@ -87,7 +87,7 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
             extra_options={"QuantizeBias": False},
             op_types_to_quantize=["Conv", "MatMul", "Gemm", "Add", "Clip", "Relu"],
             nodes_to_exclude=_in_float(written),
-        )  # fmt: skip
+        )
         quantised = onnx.load(target)
     share_weights(quantised)
     narrow_floats(quantised)

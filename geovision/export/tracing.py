@@ -86,7 +86,7 @@ def _check_axes(model: GeoModel, axes: Mapping[str, int]) -> None:
     open_axes = sorted({
         axis for spec in model.inputs for axis in spec.layout.split()
         if axis != "channel" and axis not in fixed[spec.name]
-    })  # fmt: skip
+    })
     for axis, length in axes.items():
         for name, known in fixed.items():
             if known.get(axis, length) != length:
@@ -124,7 +124,7 @@ def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> Traced:
         module = make_fx(
             function, decomposition_table=_decompositions(), tracing_mode="symbolic",
             _allow_non_fake_inputs=True,  # the parameters
-        )(*inputs.values())  # fmt: skip
+        )(*inputs.values())
     return Traced(module, tuple(inputs), function.outputs, tuple(inputs.values()))
 
 
@@ -229,7 +229,7 @@ def _convolution_backward(
     gradient: Tensor, given: Tensor, weight: Tensor, _bias_sizes: Any, stride: Sequence[int],
     padding: Sequence[int], dilation: Sequence[int], transposed: bool, _output_padding: Sequence[int],
     groups: int, _wanted: Sequence[bool],
-) -> tuple[Tensor, None, None]:  # fmt: skip
+) -> tuple[Tensor, None, None]:
     """The gradient of a convolution with respect to what it is given: it transposed, or the reverse."""
     if transposed:
         back = torch.ops.aten.convolution(

@@ -29,7 +29,7 @@ __all__ = [
     "QuantileHead",
     "distillation_loss",
     "dropout_ensemble",
-]  # fmt: skip
+]
 
 
 class GivenField(DenseHead):
@@ -107,7 +107,7 @@ class GivenField(DenseHead):
         return FieldPrediction(
             source, name=self.target.name, unit=self.target.channel.unit, values=to_nan_array(found, there),
             layers=layers, grid=self._placed(found),
-        )  # fmt: skip
+        )
 
     def _clip(self, values: Tensor) -> Tensor:
         values = values.clamp_min(0) if self.non_negative else values
@@ -131,7 +131,7 @@ class FieldHead(GivenField):
     def __init__(
         self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
         error: Literal["squared", "absolute"] = "squared", num_parameters: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(num_features, target)
         if error not in ("squared", "absolute"):
             raise OptionError(f"error={error!r}; known: squared, absolute")
@@ -184,7 +184,7 @@ class QuantileHead(FieldHead):
     def __init__(
         self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
         quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
-    ) -> None:  # fmt: skip
+    ) -> None:
         if sorted(set(quantiles)) != list(quantiles) or not 0 < quantiles[0] <= quantiles[-1] < 1:
             raise OptionError(f"quantiles={tuple(quantiles)}: expected ascending numbers between 0 and 1")
         super().__init__(num_features, target, dropout=dropout, num_parameters=len(quantiles))
@@ -249,7 +249,7 @@ class BernoulliGammaHead(FieldHead):
         super().__init__(num_features, target, dropout=dropout, num_parameters=3)
         if not self.non_negative or wet < 0:
             raise OptionError(f"Bernoulli-gamma with wet={wet} needs a quantity that is never negative, not "
-                              f"{target.channel.name!r} from {target.channel.valid_range[0]:g}")  # fmt: skip
+                              f"{target.channel.name!r} from {target.channel.valid_range[0]:g}")
         self.wet_threshold = wet
 
     def distribution(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -322,7 +322,7 @@ def _enable_dropout(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def dropout_ensemble(
     model: nn.Module, predict_fn: Callable[[], Tensor], *, num_members: int, seed: int = 0
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Answers of a model with its dropout left on (Gal and Ghahramani 2016, arXiv:1506.02142).
 
     Args:

@@ -58,7 +58,7 @@ class IdentityMaskHead(DenseHead):
         return MaskPrediction(
             source, name=self.target.name, probability=to_nan_array(found, there),
             threshold=self.target.threshold, grid=self._placed(found),
-        )  # fmt: skip
+        )
 
 
 class MaskHead(IdentityMaskHead):
@@ -85,7 +85,7 @@ class MaskHead(IdentityMaskHead):
         self, num_features: int, target: MaskTarget, *, dropout: float = 0.0,
         error: Literal["bce", "focal", "dice", "bce+dice"] = "bce",
         positive_weight: float | Literal["balanced"] = 1.0, focus: float = 2.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(num_features, target)
         if error not in ("bce", "focal", "dice", "bce+dice"):
             raise OptionError(f"error={error!r}; known: bce, focal, dice, bce+dice")

@@ -90,7 +90,7 @@ class FeatureDistance(nn.Module):
             reference = torch.cat([
                 self._fit_subspace(features[part != each])._distance(features[part == each])
                 for each in range(min(_NUM_FOLDS, len(features)))
-            ])  # fmt: skip
+            ])
             self._fit_subspace(features)
         else:
             reference = self._fit_subspace(features)._distance(held_out)

@@ -20,7 +20,7 @@ __all__ = [
     "Prediction",
     "auxiliary_unit",
     "confidence_word",
-]  # fmt: skip
+]
 
 _EMPTY: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
 

@@ -34,7 +34,7 @@ _WORKSPACE = ".geovision-download"
 def download(
     name: str, root: str | Path, *, server: str | None = None, progress: Progress | None = None,
     patience: RetryPolicy | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Fetch a data set and lay it out as its adapter reads it.
 
     A connection that breaks is taken up again, in this run or the next; each file is checked
@@ -85,7 +85,7 @@ def download(
 def _bring(
     remote: DataverseRecord | tuple[RemoteFile, ...], root: Path, workspace: Path, server: str | None,
     progress: Progress | None, patience: RetryPolicy | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Fetch and unpack everything; what the receipt says of it."""
     files, about = _files(remote, server, workspace, patience)
     _check_room(root, files)
@@ -114,13 +114,13 @@ def _is_complete(root: Path, name: str) -> bool:
         and bool(present)
         and all((root / path).is_file() and (root / path).stat().st_size == size
                 for path, size in present.items())
-    )  # fmt: skip
+    )
 
 
 def _files(
     remote: DataverseRecord | tuple[RemoteFile, ...], server: str | None, workspace: Path,
     patience: RetryPolicy | None,
-) -> tuple[list[RemoteFile], dict[str, Any]]:  # fmt: skip
+) -> tuple[list[RemoteFile], dict[str, Any]]:
     """The files of a data set, and what the receipt says about where they come from."""
     if not isinstance(remote, DataverseRecord):
         return [replace(file, url=_moved(file.url, server)) for file in remote], {}

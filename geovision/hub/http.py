@@ -55,7 +55,7 @@ class _BrokeOff(Exception):
 
 def fetch(
     file: RemoteFile, target: Path, *, progress: Progress | None = None, patience: RetryPolicy | None = None
-) -> Path:  # fmt: skip
+) -> Path:
     """Bring a file to `target`, whole and verified, or raise and keep what has come for the next run.
 
     Bytes gather in ``target.part``; ``target.part.json`` holds what tells whether the server's copy
@@ -239,7 +239,7 @@ def _promised(response: http.client.HTTPResponse, part: _Part) -> int | None:
 
 def _append(
     response: http.client.HTTPResponse, part: _Part, total: int | None, progress: Progress | None
-) -> None:  # fmt: skip
+) -> None:
     done = part.size
     with _writing(part.path):
         stream = part.path.open("ab", buffering=0)
@@ -267,7 +267,7 @@ def _refusal(error: HTTPError, part: _Part) -> Exception:
     if error.code in _PASSING:
         wait = error.headers.get("Retry-After", "")
         return _BrokeOff(f"the server answers {error.code} {error.reason}",
-                         wait=min(float(wait), 60.0) if wait.isdigit() else 0.0)  # fmt: skip
+                         wait=min(float(wait), 60.0) if wait.isdigit() else 0.0)
     if error.code == 416 and part.size:
         part.discard()
         return _BrokeOff("the server's copy is shorter than what had come")

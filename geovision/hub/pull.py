@@ -83,7 +83,7 @@ def _file(address: Address, name: str, cache: str | Path | None, token: str | No
                 address.repo, name, revision=address.revision, cache_dir=cache, token=token,
                 library_name="geovision",
             )
-        )  # fmt: skip
+        )
     except Exception as error:  # of the library, of its HTTP client, of the system
         raise explained(error, address, name) from error
 
@@ -131,7 +131,7 @@ def copied(folder: Path, out: Path) -> Path:
     names = (WEIGHTS, GOLDEN, CARD, CONFIG)
     _atomic_io.write_files(
         out, {name: partial(_copy, folder / name) for name in names}
-    )  # fmt: skip
+    )
     return out
 
 

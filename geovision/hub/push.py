@@ -38,7 +38,7 @@ def push(
     model: GeoModel, address: str | Address, statement: Statement, *, message: str = "",
     private: bool = False, half: bool = False, axes: Mapping[str, int] | None = None,
     benchmark: Benchmark | None = None, token: str | None = None,
-) -> Address:  # fmt: skip
+) -> Address:
     """Publish a model in one commit.
 
     Args:
@@ -98,7 +98,7 @@ def _write_result(folder: Path, benchmark: Benchmark, statement: Statement) -> s
     entry = EvalResultEntry(
         dataset_id=benchmark.dataset, task_id=benchmark.task, value=value,
         notes=f"{benchmark.metric}, 95 % interval {low:.4g} to {high:.4g}; {statement.split}",
-    )  # fmt: skip
+    )
     name = f".eval_results/{benchmark.dataset.rpartition('/')[2]}.yaml"
     path = folder / name
     path.parent.mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ Figure = tuple[float, float, float]
 
 PIPELINES: Mapping[str, str] = {
     "class": "image-classification", "mask": "image-segmentation", "field": "image-to-image",
-}  # fmt: skip
+}
 """What the Hub calls a task, by the kind of the target."""
 
 INTENDED = "Learning, research and teaching. Not for aviation, and not for warnings."
@@ -59,7 +59,7 @@ class Statement:
 def statement_of(
     model: GeoModel, *, licence: str = "", data_licence: str = "", split: str = "", limits: str = "",
     intended_use: str = "", citation: str = "", report: Path | None = None,
-) -> Statement:  # fmt: skip
+) -> Statement:
     """A statement from what is known: the model's record, its data set's card, a report; and from what is
     given, which goes before.
 
@@ -202,17 +202,17 @@ def hub_card(model: GeoModel, repo: str, statement: Statement) -> str:
             metric_config=statement.split,
         )
         for name, (value, low, high) in statement.metrics.items()
-    ]  # fmt: skip
+    ]
     metadata = ModelCardData(
         library_name="geovision", license=statement.licence.lower(),
         pipeline_tag=PIPELINES[model.target.kind],
         tags=["geovision", "meteorology", model.task.name], model_name=repo.rpartition("/")[2],
         eval_results=results or None,
-    )  # fmt: skip
+    )
     citations = [
         statement.citation, model.task.citation, about.citation if about else "",
         "geovision, a model zoo for the sky, the ice edge and the rain",
-    ]  # fmt: skip
+    ]
     return _CARD.render(
         metadata=f"---\n{metadata.to_yaml()}\n---",
         spec=model.spec,

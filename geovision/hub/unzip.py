@@ -39,7 +39,7 @@ def relative_path(name: str, *, where: str) -> PurePosixPath:
 
 def unpack(
     archive: Path, root: Path, *, strip_top: bool = False, progress: Progress | None = None
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, int]:
     """Unpack a zip archive under `root`. All names and sizes are judged before the first byte is
     written; each file is in place only when whole; one that already stands there, equal, is left.
 

@@ -30,7 +30,7 @@ from geovision.readers.grids import (
     open_source,
     regrid_auto,
     write_grids,
-)  # fmt: skip
+)
 from geovision.readers.grids.variables import OF_FILES, VARIABLES
 from geovision.spec import FieldTarget, Grid
 
@@ -73,7 +73,7 @@ def predict_grid(
     variables: Mapping[str, str] | None = None, poles: Mapping[str, tuple[float, float]] | None = None,
     out_units: str = "", members: int = 0, seed: int = 0, batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> GridSummary:  # fmt: skip
+) -> GridSummary:
     """Answer for every day of a file, and write the answers as one file.
 
     Args:
@@ -150,7 +150,7 @@ def _sources(
     model: GeoModel, files: Mapping[str, str | Path], units: Mapping[str, str],
     select: Mapping[str, Mapping[str, float]], variables: Mapping[str, str],
     poles: Mapping[str, tuple[float, float]],
-) -> dict[str, GridSource]:  # fmt: skip
+) -> dict[str, GridSource]:
     """By channel, in the model's order."""
     names = [channel.name for channel in model.inputs[0].channels]
     files, units, select, variables, poles = (
@@ -166,7 +166,7 @@ def _sources(
             pole=poles.get(name),
         )
         for name in names
-    }  # fmt: skip
+    }
 
 
 def _check_apart(sources: Mapping[str, GridSource], out: Path) -> None:
@@ -190,7 +190,7 @@ def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.Dat
     grid = _dataset(model.config.grids.given) if model.config.grids else first
     if grid["lat"].ndim != 1:
         raise InputError(f"{file}: a rotated grid, and {model.spec.name} is bound to no other; "
-                         "regrid the file, or train the model with grids")  # fmt: skip
+                         "regrid the file, or train the model with grids")
     # In pieces like the others, so that a static one is repeated day by day and not all at once.
     parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
     moved = [regrid_auto(field, grid) for field in parts]
@@ -233,7 +233,7 @@ class _Asking:
     def __init__(
         self, model: GeoModel, given: xr.DataArray, members: int, seed: int, batch_size: int | None,
         progress: Callable[[int, int], None] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model, self.members, self.seed = model, members, seed
         self.progress = progress
         self.given = given
@@ -275,7 +275,7 @@ class _Asking:
         return xr.DataArray(
             data, dims=("layer", *leading, "lat", "lon"),
             coords={**coords, "lat": grid["lat"], "lon": grid["lon"]},
-        )  # fmt: skip
+        )
 
     def at_once(self) -> int:
         """Pieces at a time. Statistics cost so little that reading and writing would keep a core waiting; a
@@ -334,7 +334,7 @@ class _Asking:
         head: Any = model.head
         if self.members:
             drawn = predict_ensemble(model, inputs, valid, output.values, count=self.members, seed=self.seed,
-                               begin=begin)  # fmt: skip
+                               begin=begin)
             assert drawn is not None
             found = {model.target.name: drawn.fields}  # type: ignore[union-attr]
         else:

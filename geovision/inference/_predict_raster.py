@@ -45,7 +45,7 @@ def predict_raster(
     model: GeoModel, source: Source, out: str | Path, *, size: tuple[int, int] | None = None,
     overlap: float = 0.5, min_valid: float = 0.25, batch_size: int = 16, precision: str = "auto",
     workers: executor.ExecutorConfig | None = None, progress: Callable[[str, int, int], None] | None = None,
-) -> MapSummary:  # fmt: skip
+) -> MapSummary:
     """Ask a model about every window of a map, and write what it says of each place.
 
     ``OUT_answer.tif`` and ``OUT_count.tif``, both cloud-optimised GeoTIFF: the mean of all windows over a
@@ -89,12 +89,12 @@ def predict_raster(
         maps = merge(
             answers, source, layers, _about(model, windows, min_valid), scratch,
             lambda done, whole: told("merging", done, whole),
-        )  # fmt: skip
+        )
         files = {kind: out.with_name(f"{out.name}_{kind}.tif") for kind in ("answer", "count")}
         _atomic_io.write_files(out.parent, {
             files["answer"].name: lambda path: maps.probability.cog(path, overviews="average"),
             files["count"].name: lambda path: maps.count.cog(path, overviews="nearest"),
-        })  # fmt: skip
+        })
     return MapSummary(files, layers, maps.grid, answers.asked.size, int((~answers.asked).sum()))
 
 
@@ -118,4 +118,4 @@ def _about(model: GeoModel, windows: Windows, min_valid: float) -> dict[str, Any
         "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
         "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
         "min_valid": min_valid,
-    }  # fmt: skip
+    }

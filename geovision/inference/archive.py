@@ -167,7 +167,7 @@ def run_archive(
     model: GeoModel, source: Source, out: str | Path, producer: RowProducer, *,
     workers: executor.ExecutorConfig | None = None, shard_size: int = SHARD_SIZE, batch_size: int = 16,
     precision: str = "auto", progress: Callable[[Progress], None] | None = None,
-) -> Summary:  # fmt: skip
+) -> Summary:
     """Predict every file of an archive and write a Parquet table.
 
     Files that are in the table are skipped: the same call continues an interrupted run and adds new files.
@@ -221,7 +221,7 @@ def run_archive(
 def _run(
     table: Table, job: Job, plan: Plan, workers: executor.ExecutorConfig, shard_size: int,
     progress: Callable[[Progress], None],
-) -> Summary:  # fmt: skip
+) -> Summary:
     state, failed = Progress(files_in_all=plan.files()), {}
     state.files = state.files_in_all - plan.files_to_do()
     begun = time.perf_counter()

@@ -71,7 +71,7 @@ class Raster:
     def __init__(
         self, path: Path, grid: Grid, layers: Sequence[str], *, dtype: str, nodata: float,
         tags: Mapping[str, str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path, self._nodata = path, nodata
         self._written: dict[Block, int] = {}
         with storing(path):
@@ -79,7 +79,7 @@ class Raster:
                 path, "w", driver="GTiff", dtype=dtype, count=len(layers), height=grid.shape[0],
                 width=grid.shape[1], crs=grid.reference, transform=grid.affine, nodata=nodata, tiled=True,
                 blockxsize=512, blockysize=512, interleave="band", SPARSE_OK=True, BIGTIFF="IF_SAFER",
-            )  # fmt: skip
+            )
             self._dataset.descriptions = tuple(layers)
             self._dataset.update_tags(**tags)
 
@@ -111,7 +111,7 @@ class Raster:
             rasterio.shutil.copy(
                 self.path, path, driver="COG", compress="deflate", predictor="yes", level=1, blocksize=512,
                 overview_resampling=overviews, bigtiff="if_safer", num_threads=2,
-            )  # fmt: skip
+            )
             with rasterio.open(path) as dataset:
                 same = all(
                     _digest(dataset.read(window=_window(block))) == digest

@@ -187,7 +187,7 @@ def _client(workers: ExecutorConfig) -> Iterator[tuple[Any, int]]:
                 memory_limit=_memory(workers.memory), silence_logs=logging.CRITICAL, preload=[__name__],
             ) as cluster,
             distributed.Client(cluster) as client,
-        ):  # fmt: skip
+        ):
             yield client, workers.count
 
 

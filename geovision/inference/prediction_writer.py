@@ -101,7 +101,7 @@ def _figure(answer: DensePrediction) -> Figure:
     return answer_map(
         values, name.replace("_", " ") + unit, threshold=threshold,
         extent=extent_of(answer.grid) if answer.grid else None, heading=f"{Path(answer.source).name}{when}",
-    )  # fmt: skip
+    )
 
 
 def _on_grid(

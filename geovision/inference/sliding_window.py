@@ -29,7 +29,7 @@ from geovision.readers.sar import Grid
 __all__ = [
     "Answered", "Answers", "Arrays", "Job", "OneInput", "Patch", "Source", "answer_run", "blend",
     "sliding_window_predict",
-]  # fmt: skip
+]
 
 RUN = 32
 """Neighbouring windows that are read together, at most."""

@@ -178,7 +178,7 @@ class Table:
             "key": shard.key, "made_with": self.digest(), "rows": len(rows), "parts": sorted(parts),
             "files": [[file.path, file.size] for file in shard.files],
             "bad": {row["path"]: row["error"] for row in rows if row.get("error")},
-        }  # fmt: skip
+        }
         mark_path.unlink(missing_ok=True)
         try:
             for place in set(old) - set(parts):
@@ -216,7 +216,7 @@ def schema(manifest: Mapping[str, Any]) -> pyarrow.Schema:
         ("path", pa.string()), ("frame", pa.int32()), ("label", pa.string()), ("confidence", pa.float32()),
         *((f"p_{name}", pa.float32()) for name in manifest["classes"]), ("outlier_score", pa.float32()),
         *((flag, pa.bool_()) for flag in manifest["flags"]), ("error", pa.string()),
-    ])  # fmt: skip
+    ])
 
 
 def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
@@ -238,7 +238,7 @@ def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
         str(folder), format="parquet", schema=pa.schema([*form, *parts]),
         partitioning=ds.partitioning(pa.schema(parts), flavor="hive"), exclude_invalid_files=False,
         ignore_prefixes=[".", "_", MANIFEST, MODEL],
-    )  # fmt: skip
+    )
 
 
 def read_table(

@@ -22,7 +22,7 @@ def paired(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> tu
     """
     if prediction.shape != truth.shape:
         raise InputError(f"prediction of shape {tuple(prediction.shape)} and truth of shape "
-                         f"{tuple(truth.shape)}; they must be one shape")  # fmt: skip
+                         f"{tuple(truth.shape)}; they must be one shape")
     there = torch.isfinite(prediction) & torch.isfinite(truth)
     if valid is not None:
         there = there & valid

@@ -15,7 +15,7 @@ __all__ = ["merge_probabilities", "merge_targets", "merging_for", "unmatched"]
 
 def merging_for(
     model_classes: Sequence[str], own_classes: Sequence[str], merging: ClassMapping | None, *, dataset: str
-) -> ClassMapping | None:  # fmt: skip
+) -> ClassMapping | None:
     """How the probabilities of a model are read on a data set; None: as they are.
 
     Args:
@@ -62,7 +62,7 @@ def unmatched(model_classes: Sequence[str], merging: ClassMapping) -> tuple[str,
 
 def merge_probabilities(
     probabilities: Tensor, model_classes: Sequence[str], merging: ClassMapping
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Probability of each merged class, given that the truth is one of them.
 
     ``p(merged) = sum of p(part) over its parts / sum of p over all parts``. The division leaves the
@@ -84,7 +84,7 @@ def merge_probabilities(
     matrix = torch.tensor(
         [[float(name in parts) for parts in merging.merged.values()] for name in model_classes],
         dtype=probabilities.dtype, device=probabilities.device,
-    )  # fmt: skip
+    )
     merged = probabilities @ matrix
     total = merged.sum(1, keepdim=True)
     uniform = torch.full_like(merged, 1 / len(merging.classes))

@@ -28,7 +28,7 @@ from geovision.spec import Target
 __all__ = [
     "errors", "false_alarms", "missed", "positive_f1", "positive_precision", "positive_recall", "pr_auc",
     "roc_auc",
-]  # fmt: skip
+]
 
 # torchmetrics fills an undefined ratio with any number, but its check of arguments allows 0 and 1 only.
 _UNDEFINED = math.nan

@@ -247,7 +247,7 @@ class MaskTable(FieldScore):
         yes = t >= 0.5
         counts = [
             torch.bincount(at[cells & there], minlength=BINS).to(p) for cells in (~yes, yes)
-        ]  # fmt: skip
+        ]
         error = torch.where(there, (p - t).square(), torch.zeros_like(p)).sum()
         return torch.cat([*counts, torch.stack([error, there.sum()])])
 

@@ -146,7 +146,7 @@ class EventRatio(EventScore):
 _KINDS: dict[str, type[EventScore]] = {
     "false_alarm_ratio": EventError, "probability_of_false_detection": EventError,
     "frequency_bias": EventRatio, "base_rate": EventRatio, "total": EventRatio,
-}  # fmt: skip
+}
 
 
 def event_score(target: Target, name: str, threshold: float) -> Metric:

@@ -92,7 +92,7 @@ class BaseModel(nn.Module):
     def __init__(
         self, spec: ModelSpec, task: Task, options: ModelConfig, inputs: tuple[InputSpec, ...],
         target: Target, network: nn.Module, head: nn.Module,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.spec, self.task, self.config = spec, task, options
         self.inputs, self.target = inputs, target
@@ -112,12 +112,12 @@ class BaseModel(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = ...,
         context: SampleContext | None = ...,
-    ) -> Output: ...  # fmt: skip
+    ) -> Output: ...
 
     def forward(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Output | Tensor:  # fmt: skip
+    ) -> Output | Tensor:
         """Logits, mask or field of a batch in physical units. Nothing is checked here: see `check`.
 
         Args:
@@ -162,7 +162,7 @@ class BaseModel(nn.Module):
     def features(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """What the head sees: ``(batch, feature)``, or feature maps, of a batch in physical units."""
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
         return self._features(mapping, valid, context)

@@ -29,7 +29,7 @@ _MAX_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
 def predict(
     model: BaseModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto",
     skip_errors: bool = False,
-) -> list[Prediction]:  # fmt: skip
+) -> list[Prediction]:
     """Answers for all inputs, in their order. See `GeoModel.predict`."""
     return list(
         iter_predict(model, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors)
@@ -39,7 +39,7 @@ def predict(
 def iter_predict(
     model: BaseModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto",
     skip_errors: bool = False,
-) -> Iterator[Prediction]:  # fmt: skip
+) -> Iterator[Prediction]:
     """The same one by one, while later inputs are read: for more than memory holds.
 
     Each worker thread takes a whole batch from file to answer, so that all cores are busy with
@@ -83,7 +83,7 @@ def _predict_parallel(
 def _map_ordered(
     pool: ThreadPoolExecutor, prepared: OptimizedModel, batches: Iterable[list[InputItem]], skip_errors: bool, *,
     most: int,
-) -> Iterator[Prediction]:  # fmt: skip
+) -> Iterator[Prediction]:
     """Answers in order, with at most this many batches under way."""
     waiting: deque[Future[list[Prediction]]] = deque()
     for batch in batches:

@@ -48,7 +48,7 @@ class BilinearPoolingBackbone(nn.Module):
     def __init__(
         self, backbone: TimmBackbone, channels: Sequence[int], *, moments: int, stages: Sequence[int],
         whole: bool, mirrored: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.input_name = backbone.input_name
@@ -78,7 +78,7 @@ class BilinearPoolingBackbone(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         image = inputs[self.input_name]
         if self.training or not self.mirrored:
             return self._statistics(image)
@@ -91,7 +91,7 @@ class BilinearPoolingBackbone(nn.Module):
         found = network.forward_intermediates(
             image, indices=self.taken, output_fmt="NCHW",
             stop_early=not self.whole, intermediates_only=not self.whole,
-        )  # fmt: skip
+        )
         last, maps = found if self.whole else (None, found)
         by_stage = dict(zip(self.taken, maps, strict=True))
         parts = [_mean_and_std(by_stage[stage]) for stage in self.stages]
@@ -134,4 +134,4 @@ def build(
     return BilinearPoolingBackbone(
         backbone, [stage["num_chs"] for stage in info], moments=model_args["moments"],
         stages=model_args["stages"], whole=model_args["whole"], mirrored=model_args["mirrored"],
-    )  # fmt: skip
+    )

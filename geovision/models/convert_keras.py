@@ -162,7 +162,7 @@ def _convert_arrays(kind: str, module: nn.Module, arrays: Arrays, *, where: str)
         array = np.transpose(arrays[name], axes) if arrays[name].ndim == len(axes) else arrays[name]
         if array.shape != tuple(state[key].shape):
             raise WeightsCorruptError(f"{where}: {name!r} has shape {arrays[name].shape}, "
-                                 f"which is not that of {key} {tuple(state[key].shape)} here")  # fmt: skip
+                                 f"which is not that of {key} {tuple(state[key].shape)} here")
         converted[key] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return converted
 
@@ -180,5 +180,5 @@ _WEIGHT_NAMES: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] = {
         "running_var": ("moving_variance", _VECTOR),
     },
     "dense": {"weight": ("kernel", (1, 0)), "bias": ("bias", _VECTOR)},
-}  # fmt: skip
+}
 """By kind of layer: the module's state's name to the Keras name and the order of its axes."""

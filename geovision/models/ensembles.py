@@ -28,7 +28,7 @@ class EnsembleMembers(NamedTuple):
 def predict_ensemble(
     model: GeoModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor, *,
     count: int | None = None, seed: int = 0, begin: int = 0,
-) -> EnsembleMembers | None:  # fmt: skip
+) -> EnsembleMembers | None:
     """Several answers to each field of a batch.
 
     Args:
@@ -62,7 +62,7 @@ def predict_ensemble(
             seed=seed + 1000 * (begin + n),
         )[:, 0, 0]
         for n in range(len(values))
-    ]  # fmt: skip
+    ]
     return EnsembleMembers(torch.stack(answers), "answers with the dropout left on")
 
 

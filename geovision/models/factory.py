@@ -22,7 +22,7 @@ def create_model(
     db_range: Mapping[str, tuple[float, float]] | None = None, predictors: Sequence[str] = (),
     grids: GridPair | None = None, model_args: Mapping[str, Any] | None = None, head: str = "",
     head_args: Mapping[str, Any] | None = None,
-) -> GeoModel:  # fmt: skip
+) -> GeoModel:
     """Build a model by name, with new weights or those of a backbone.
 
     This is `geovision.create` without trained weights, which documents the arguments.
@@ -44,7 +44,7 @@ def create_model(
         mean=known.mean if known else (), std=known.std if known else (),
         pixel_size=pixel_size, db_range={name: (low, high) for name, (low, high) in (db_range or {}).items()},
         predictors=tuple(predictors), grids=grids, head=head, head_args=dict(head_args or {}),
-    )  # fmt: skip
+    )
     model = build_model(spec, registry.find_task(spec.task), options)
     if backbone_weights:
         backbone = next((m for m in model.modules() if isinstance(m, TimmBackbone)), None)

@@ -66,7 +66,7 @@ class Interpolation(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         return self.on_target(inputs, valid)[0]
 
 
@@ -129,7 +129,7 @@ class Climatology(_FittedBaseline):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         return self.usual.nan_to_num(0.0).expand(len(inputs[self.given.name]), 1, -1, -1)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
@@ -147,7 +147,7 @@ class BiasCorrection(_FittedBaseline):
     CORRECTIONS: Mapping[str, type[nn.Module]] = {
         "linear-scaling": LinearScaling, "quantile-mapping": EmpiricalQuantileMapping,
         "quantile-delta": QuantileDeltaMapping,
-    }  # fmt: skip
+    }
 
     def __init__(self, given: InputSpec, *, by: str, **options: Any) -> None:
         super().__init__(given, **options)
@@ -168,7 +168,7 @@ class BiasCorrection(_FittedBaseline):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         field, there = self.on_target(inputs, valid)
         field = field.where(there, torch.nan)[:, 0]
         if isinstance(self.correction, QuantileDeltaMapping):
@@ -183,7 +183,7 @@ class BiasCorrection(_FittedBaseline):
     def period(
         self, ask: Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]],
         days: int,
-    ) -> Iterator[None]:  # fmt: skip
+    ) -> Iterator[None]:
         """Within this, ranks are those in a period of so many days, or of evenly spaced ones of them.
 
         Args:
@@ -222,7 +222,7 @@ class RidgeRegression(nn.Module):
     def __init__(
         self, given: InputSpec, *, factor: int = 1, grids: GridPair | None = None, components: int = 60,
         penalty: float = 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.given, self.factor, self.components, self.penalty = given, factor, components, penalty
         for name in self.NAMES:
@@ -274,7 +274,7 @@ class RidgeRegression(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         fields = inputs[self.given.name].flatten(1)
         if fields.shape[1] != len(self.centre):
             raise InputError(
@@ -302,13 +302,13 @@ def _resize_buffers(module: nn.Module, names: Sequence[str], state_dict: Any, pr
 
 _BASELINES: Mapping[str, type[nn.Module]] = {
     "interpolated": Interpolation, "climatology": Climatology, "corrected": BiasCorrection, "ridge": RidgeRegression,
-}  # fmt: skip
+}
 
 
 def build(
     model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """A baseline.
 
     Args:

@@ -27,7 +27,7 @@ __all__ = ["NETWORKS", "FieldNetwork", "build"]
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
     "maunet": MAUNet, "unet": UNet, "edsr": EDSR, "srdrn": SRDRN, "srcnn": SRCNN,
-}  # fmt: skip
+}
 """By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
 
 PRECIPITATION_PREFIX = "precipitation"
@@ -56,7 +56,7 @@ class FieldNetwork(nn.Module):
     def __init__(
         self, network: nn.Module, input_spec: InputSpec, *, factor: int, grids: GridPair | None,
         rain: Sequence[str], others: Sequence[str], local: int = 0, skip: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.network, self.input_spec, self.factor = network, input_spec, factor
         working = coarsen_grid(grids.target, factor) if grids else None
@@ -99,7 +99,7 @@ class FieldNetwork(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         fields, there = self._input_and_mask(inputs, valid)
         parts = [each(fields[:, i : i + 1]) for i, each in enumerate(self._chains())]
         moved, present = self.regrid(torch.cat(parts, 1), there)
@@ -134,7 +134,7 @@ def _is_fitted(transform: Scaler) -> bool:
 def build(
     model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
-) -> FieldNetwork:  # fmt: skip
+) -> FieldNetwork:
     """A network of `NETWORKS` as a model of fields.
 
     Args:
@@ -150,17 +150,17 @@ def build(
     if name not in NETWORKS:
         near = nearest(name, NETWORKS)
         raise OptionError(f"network {name!r}; known: {', '.join(NETWORKS)}"
-                          + (f". Did you mean {near[0]!r}?" if near else ""))  # fmt: skip
+                          + (f". Did you mean {near[0]!r}?" if near else ""))
     (given,) = inputs
     own = {key: options.pop(key) for key in ("rain", "others", "local", "skip") if key in options}
     factor = int(options.pop("factor", 1))
     known = [key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("channels", "factor")]
     if unknown := sorted(set(options) - set(known)):
         raise OptionError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, rain, "
-                          "others, local, skip")  # fmt: skip
+                          "others, local, skip")
     network = NETWORKS[name](len(given.channels) + 1, factor=factor, **options)
     return FieldNetwork(
         network, given, factor=factor, grids=grids, rain=tuple(own.get("rain", ("log1p", "zscore"))),
         others=tuple(own.get("others", ("zscore",))), local=int(own.get("local", 0)),
         skip=bool(own.get("skip", False)),
-    )  # fmt: skip
+    )

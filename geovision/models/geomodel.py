@@ -33,7 +33,7 @@ class GeoModel(BaseModel):
 
     def predict(
         self, inputs: Any, *, batch_size: int = 32, precision: str = "auto", skip_errors: bool = False,
-    ) -> list[Prediction]:  # fmt: skip
+    ) -> list[Prediction]:
         """Labelled answers for files, arrays or tensors, in their order.
 
         Args:
@@ -88,7 +88,7 @@ def build_model(spec: ModelSpec, task: Task, config: ModelConfig) -> GeoModel:
     network = builder(
         dict(spec.model_args) | dict(config.model_args), inputs=tuple(inputs), size=config.size,
         **_grid_kwargs(task, config.grids),
-    )  # fmt: skip
+    )
     own = network if isinstance(network, HasPretrainedStatistics) else None
     mean, std = config.mean or (own.mean if own else ()), config.std or (own.std if own else ())
     if mean:

@@ -132,7 +132,7 @@ class HINet(MultiSourceNetwork):
         attention: Attention = "sdp", heads: int = 4, retention: float = 1.0, unet_width: int = 32,
         ucm: UCMVariant = "strided", normalise_sources: bool = False, source_dropout: float = 0.0,
         checkpointing: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if modules not in get_args(HINetVariant):
             raise OptionError(f"modules={modules!r} is not known; choose {', '.join(get_args(HINetVariant))}")
@@ -177,7 +177,7 @@ class HINet(MultiSourceNetwork):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         fused = self.fuse(inputs, valid=valid)
         return fused if self.unet is None else self.unet(fused)
 

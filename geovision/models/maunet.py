@@ -117,7 +117,7 @@ class ConvBlock(nn.Sequential):
             nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(),
             nn.Conv2d(filters, filters, 3, padding=1), nn.ReLU(),
             nn.Dropout2d(dropout),
-        )  # fmt: skip
+        )
 
 
 class MAUNet(nn.Module):
@@ -146,7 +146,7 @@ class MAUNet(nn.Module):
     def __init__(
         self, in_channels: int, *, factor: int = 1, widths: Sequence[int] = HIDDEN_CHANNELS, dropout: float = 0.1,
         pooling: Pooling = "mau", upsampling: Upsampling = "usu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if factor < 1 or len(widths) < 2:
             raise OptionError(

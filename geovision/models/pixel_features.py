@@ -34,7 +34,7 @@ class PixelFeatures(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         return F.adaptive_avg_pool2d(inputs[self.input_name], self.grid).flatten(1)
 
 

@@ -81,7 +81,7 @@ class ResidualNetwork(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         features = [member(inputs, valid=valid, context=context) for member in self.members]
         return torch.cat([*features, self.base(inputs, valid=valid)], dim=1)
 
@@ -95,7 +95,7 @@ class ResidualNetwork(nn.Module):
 def build(
     model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
-) -> ResidualNetwork:  # fmt: skip
+) -> ResidualNetwork:
     """Networks of `geovision.models.field_models` beside a baseline.
 
     Args:
@@ -136,7 +136,7 @@ class ResidualHead(FieldHead):
         self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
         error: Literal["squared", "absolute"] = "squared", members: int = 1, share: float = 0.0,
         nodes: int = 100,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not 0 <= share <= 1 or members < 1 or (num_features - 1) % members:
             raise OptionError(
                 f"members={members} of {num_features - 1} features, share={share}: expected as many features "

@@ -72,7 +72,7 @@ class RecurrentBaseline(MultiSourceNetwork):
         width: int = 32, layers: int = 3, kernel: int = 5, features: int = 16,
         sources: Sequence[str] | None = None, presence: bool = True, source_dropout: float = 0.0,
         checkpointing: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.sources, self.add_indicator = SourceSelector(inputs, sources, dropout=source_dropout), presence
         channels = 16 * _num_channels(self.sources, presence)
@@ -87,7 +87,7 @@ class RecurrentBaseline(MultiSourceNetwork):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)
         check_size(sequence, self.divisor, "a recurrent network over patches")
         return self.branch(sequence)
@@ -114,7 +114,7 @@ class SequenceBaseline(MultiSourceNetwork):
         self, inputs: Sequence[InputSpec], *, network: Literal["simvp", "nbeats"], windows: int = 20,
         options: Mapping[str, int] | None = None, sources: Sequence[str] | None = None,
         presence: bool = True, source_dropout: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.sources, self.add_indicator = SourceSelector(inputs, sources, dropout=source_dropout), presence
         self.seq_len, self.name = windows, network
@@ -125,7 +125,7 @@ class SequenceBaseline(MultiSourceNetwork):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)
         check_size(sequence, self.network.divisor, self.name)
         return self.network(last_time_steps(sequence, self.seq_len))

@@ -117,7 +117,7 @@ class SimVP(nn.Module):
     def __init__(
         self, in_channels: int, seq_len: int, *, width: int = 64, hidden: int = 256, blocks: int = 4,
         groups: int = 8,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.num_features = width
         self.encoder = nn.ModuleList(

@@ -58,7 +58,7 @@ class SmpNetwork(MultiSourceNetwork):
         self, inputs: Sequence[InputSpec], *, network: str, encoder: str,
         frames: Literal["last", "stacked"] = "last", windows: int = 20, sources: Sequence[str] | None = None,
         presence: bool = True, source_dropout: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if frames not in ("last", "stacked"):
             raise OptionError(f"frames={frames!r} is not known; choose last or stacked")
@@ -93,7 +93,7 @@ class SmpNetwork(MultiSourceNetwork):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         maps = [part for source in self.sources(inputs, valid) for part in self._stack_channels(source)]
         stack = torch.cat(maps, dim=1)
         check_size(stack, self.divisor, self.name)

@@ -48,7 +48,7 @@ __all__ = [
     "STLSTMCell",
     "States",
     "conv2d_same",
-]  # fmt: skip
+]
 
 States = tuple[Tensor, ...]
 """What a layer hands to itself at the next time: H first, then its memories."""

@@ -40,7 +40,7 @@ class UNet(MAUNet):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(in_channels, factor=factor, widths=widths, dropout=dropout, pooling="max",
-                         upsampling="transposed")  # fmt: skip
+                         upsampling="transposed")
 
 
 class SRCNN(nn.Module):
@@ -65,7 +65,7 @@ class SRCNN(nn.Module):
             nn.Conv2d(in_channels, widths[0], 9, padding=4), nn.ReLU(),
             nn.Conv2d(widths[0], widths[1], 1), nn.ReLU(),
             nn.Conv2d(widths[1], widths[1], 5, padding=2, groups=widths[1]),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Features on a grid `factor` times as fine, or of (height, width) `size`."""
@@ -88,7 +88,7 @@ class _ResidualBlock(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1), norm(), activation,
             nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1), norm(),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.scale * self.body(x)
@@ -100,7 +100,7 @@ class _ResidualTrunk(nn.Module):
     def __init__(
         self, in_channels: int, factor: int, width: int, blocks: int, *, scale: float, batch_norm: bool,
         activation: Literal["relu", "prelu"], pixel_shuffle: bool, finest: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if factor < 1 or blocks < 1:
             raise OptionError(f"factor={factor} and blocks={blocks}: expected 1 or more of each")
@@ -116,7 +116,7 @@ class _ResidualTrunk(nn.Module):
         self.blocks = nn.Sequential(
             *(_ResidualBlock(width, scale=scale, batch_norm=batch_norm, activation=act()) for _ in range(blocks)),
             nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width) if batch_norm else nn.Identity(),
-        )  # fmt: skip
+        )
         steps: list[nn.Module] = []
         now = width
         for _ in range(self.num_upsamplings):
@@ -154,7 +154,7 @@ class EDSR(_ResidualTrunk):
         self, in_channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, scale: float = 1.0
     ) -> None:
         super().__init__(in_channels, factor, width, blocks, scale=scale, batch_norm=False, activation="relu",
-                         pixel_shuffle=True, finest=width)  # fmt: skip
+                         pixel_shuffle=True, finest=width)
 
 
 class SRDRN(_ResidualTrunk):
@@ -176,7 +176,7 @@ class SRDRN(_ResidualTrunk):
         self, in_channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, finest: int = 256
     ) -> None:
         super().__init__(in_channels, factor, width, blocks, scale=1.0, batch_norm=True, activation="prelu",
-                         pixel_shuffle=False, finest=finest)  # fmt: skip
+                         pixel_shuffle=False, finest=finest)
 
 
 class _NearestUpsample(nn.Module):

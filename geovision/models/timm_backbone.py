@@ -75,7 +75,7 @@ class TimmBackbone(nn.Module):
         self, architecture: str, *, input_name: str = "image", in_channels: int = 3,
         colors: Sequence[Sequence[str]] = (), size: tuple[int, int] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.input_name = input_name
         keywords: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0} | dict(options or {})
@@ -144,7 +144,7 @@ class TimmBackbone(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         return self.model(inputs[self.input_name])
 
 
@@ -163,7 +163,7 @@ def build(
     return TimmBackbone(
         model_args["backbone"], input_name=first.name, in_channels=len(first.channels),
         colors=[channel.colours for channel in first.channels], size=size, options=options,
-    )  # fmt: skip
+    )
 
 
 def load_backbone_weights(backbone: TimmBackbone, model_args: Mapping[str, Any], weights: str | Path) -> None:

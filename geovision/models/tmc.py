@@ -98,7 +98,7 @@ class TwoMemoryCells(nn.Module):
     def __init__(
         self, channels: int, width: int, *, heads: int = 4, attention: Attention = "sdp",
         retention: float = 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if not 0 < retention <= 1:
             raise OptionError(f"retention={retention}: expected above 0 and at most 1")
@@ -123,7 +123,7 @@ class TwoMemoryCells(nn.Module):
         # What the input says is the same for every row, as with Le et al.
         forget, write = (
             self.gates_of_input(f1)[:, None, :] + self.gates_of_memory(mi.tanh())
-        ).chunk(2, dim=-1)  # fmt: skip
+        ).chunk(2, dim=-1)
         mi = (forget + 1).sigmoid() * mi + write.sigmoid() * x
         read = torch.einsum("bn,bnij,bj->bi", self.f3(z.mean((2, 3))).softmax(-1), mr, f2)  # vr
         asked = mi + self.a2 * read[:, :, None] * f2[:, None, :]
@@ -144,7 +144,7 @@ class TMCForgetGates(nn.Module):
     def __init__(
         self, in_channels: int, hidden_channels: int, *, num_heads: int = 4, attention: Attention = "sdp",
         retention: float = 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.memories = TwoMemoryCells(
             in_channels + hidden_channels,
@@ -185,7 +185,7 @@ class TMCSTLSTMCell(STLSTMCell):
     def __init__(
         self, in_channels: int, hidden_channels: int, kernel_size: int, *, num_heads: int = 4, attention: Attention = "sdp",
         retention: float = 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         forget = TMCForgetGates(
             in_channels, hidden_channels, num_heads=num_heads, attention=attention, retention=retention
         )

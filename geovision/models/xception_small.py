@@ -149,7 +149,7 @@ class XceptionSmall(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         image = inputs[self.input_name].index_select(1, self.channels)
         x = self.activation(self.batch_normalization(self.conv2d(image)))
         x = self.blocks(x)
@@ -189,4 +189,4 @@ def build(
     return XceptionSmall(
         first.name, [known.index(name) for name in wanted],
         filters=tuple(model_args.get("filters", HIDDEN_CHANNELS)), last=model_args.get("last", LAST_CHANNELS),
-    )  # fmt: skip
+    )

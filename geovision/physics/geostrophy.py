@@ -48,7 +48,7 @@ def mass_flux(
     """
     if np.abs(lat).min() < _NEAREST:
         raise ValueError(f"latitudes from {lat.min():g} to {lat.max():g}: no geostrophic balance within "
-                         f"{_NEAREST:g} degrees of the equator")  # fmt: skip
+                         f"{_NEAREST:g} degrees of the equator")
     f = coriolis(lat)[:, None]
     northward = np.gradient(pressure, EARTH_RADIUS * np.radians(lat), axis=-2)
     eastward = (
@@ -60,7 +60,7 @@ def mass_flux(
 def moisture_flux(
     pressure: NDArray[np.floating], humidity: NDArray[np.floating], lat: NDArray[np.floating],
     lon: NDArray[np.floating],
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:  # fmt: skip
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Eastward and northward flux of water vapour of the geostrophic wind, kg m-2 s-1.
 
     Args:

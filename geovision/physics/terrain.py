@@ -27,7 +27,7 @@ _AXIS, _ECCENTRICITY = 6_378_137.0, 6.694379990141e-3
 
 # Row and column of each neighbour and where it lies, degrees clockwise from north where y goes north.
 _NEIGHBOURS = ((1, 0, 0.0), (1, 1, 45.0), (0, 1, 90.0), (-1, 1, 135.0), (-1, 0, 180.0), (-1, -1, 225.0),
-               (0, -1, 270.0), (1, -1, 315.0))  # fmt: skip
+               (0, -1, 270.0), (1, -1, 315.0))
 
 
 def spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
@@ -48,7 +48,7 @@ def spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
     (1113.0, 1106.0)
     """
     step_north, step_east = (_even(axis, name) for axis, name in ((latitude, "latitude"),
-                                                                 (longitude, "longitude")))  # fmt: skip
+                                                                 (longitude, "longitude")))
     angle = np.radians(np.asarray(latitude, np.float64))[:, None]
     bent = 1 - _ECCENTRICITY * np.sin(angle) ** 2
     across = _AXIS / np.sqrt(bent) * np.cos(angle)

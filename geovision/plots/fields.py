@@ -24,7 +24,7 @@ def maps(
     extent: tuple[float, float, float, float] | None = None,
     coarse_extent: tuple[float, float, float, float] | None = None,
     unit: str, levels: Sequence[float], heading: str = "",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """What went in, what came out, the truth, and the difference of the last two.
 
     Args:
@@ -61,7 +61,7 @@ def maps(
     apart = axes[1, 1].imshow(
         difference, origin="lower", extent=extent, interpolation="nearest", vmin=-reach, vmax=reach,
         cmap=colormaps["RdBu"].with_extremes(bad="0.8"),
-    )  # fmt: skip
+    )
     axes[1, 1].set_title("prediction - truth")
     figure.colorbar(apart, ax=axes[:, 1], label=unit)
     return figure
@@ -82,7 +82,7 @@ def extent_of(grid: Grid) -> tuple[float, float, float, float] | None:
 def errors(
     bias: _Field, rmse: _Field, *, extent: tuple[float, float, float, float] | None = None,
     unit: str,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Maps of the bias and of the error of every cell ``(y, x)``, over all times."""
     from matplotlib import colormaps
 
@@ -96,7 +96,7 @@ def errors(
         drawn = axes.imshow(
             field, origin="lower", extent=extent, interpolation="nearest", vmin=limits[0], vmax=limits[1],
             cmap=colormaps[colours].with_extremes(bad="0.8"),
-        )  # fmt: skip
+        )
         axes.set_title(title)
         figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
     return figure
@@ -104,7 +104,7 @@ def errors(
 
 def quantile_quantile(
     pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Quantiles of each prediction over those of the truth; on the line the distributions are one.
 
     Args:
@@ -117,13 +117,13 @@ def quantile_quantile(
     for name, (predicted, true) in pairs.items():
         axes.plot(true, predicted, marker=".", markersize=4, linewidth=1, label=name)
     axes.set(xlim=(0, most), ylim=(0, most), xlabel=f"quantile of the truth, {unit}",
-             ylabel=f"quantile of the prediction, {unit}", aspect="equal")  # fmt: skip
+             ylabel=f"quantile of the prediction, {unit}", aspect="equal")
     return _with_legend(figure, axes)
 
 
 def spectra(
     powers: Mapping[str, tuple[_Field, _Field]], *, truth: str = "truth", unit: str = "cell"
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Power over wavelength on logarithmic axes, the truth in black.
 
     Args:
@@ -187,7 +187,7 @@ def _taylor_grid(axes: Any, most: float, widest: float, negative: bool) -> None:
     axes.plot(np.linspace(0, widest, 181), np.ones(181), color="0.4", linestyle="--", linewidth=0.8)
     middle = (0.0, 0.0 if negative else most / 2)
     axes.annotate("standard deviation / that of the truth", middle, (0, -32), textcoords="offset points",
-                  ha="center", va="center")  # fmt: skip
+                  ha="center", va="center")
     axes.text(
         widest / 2, most * 1.16, "correlation", ha="center", va="center", rotation=0 if negative else -45
     )

@@ -25,7 +25,7 @@ def hail_sample(
     inputs: Mapping[str, _Field], valid: Mapping[str, NDArray[np.bool_]], label: _Field, *,
     bands: Sequence[str], levels: Sequence[float], no_echo: float, source: str = "",
     probability: _Field | None = None,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Maps of the last window and a section through time, the label outlined in each map; grey is missing.
 
     Args:
@@ -50,10 +50,10 @@ def hail_sample(
          {"cmap": "viridis", "vmin": -12, "vmax": 4}),
         ("freezing level, m", _masked(inputs, valid, "era5")[-1, 0], {"cmap": "cividis"}),
         ("elevation, m", _masked(inputs, valid, "dem")[0], {"cmap": "terrain"}),
-    ]  # fmt: skip
+    ]
     if probability is not None:
         maps.append(("probability of hail", np.ma.masked_invalid(probability),
-                     {"cmap": "magma_r", "vmin": 0, "vmax": 1}))  # fmt: skip
+                     {"cmap": "magma_r", "vmin": 0, "vmax": 1}))
     figure = new_figure(13.5, 7.2)
     panels = figure.subplots(2, 4).ravel()
     for axes, (title, field, options) in zip(panels, maps, strict=False):

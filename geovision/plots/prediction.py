@@ -18,7 +18,7 @@ __all__ = ["answer_map"]
 def answer_map(
     values: NDArray[np.floating], label: str, *, threshold: float | None = None,
     extent: tuple[float, float, float, float] | None = None, heading: str = "",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """One field under its colours; grey where it means nothing.
 
     Args:
@@ -36,7 +36,7 @@ def answer_map(
     drawn = axes.imshow(
         values, origin="lower", extent=extent, interpolation="nearest", vmin=low, vmax=high,
         cmap=colormaps[colours].with_extremes(bad="0.8"),
-    )  # fmt: skip
+    )
     figure.colorbar(drawn, ax=axes, label=label)
     if threshold is not None:
         said = values >= threshold

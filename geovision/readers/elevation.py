@@ -46,14 +46,14 @@ def read_elevation(path: str | Path) -> DataArray:
     found = xarray.DataArray(
         heights, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"), name="elevation",
         attrs={"units": "m", "long_name": "height above mean sea level"},
-    )  # fmt: skip
+    )
     return found.sortby("latitude")
 
 
 def elevation_on(
     paths: str | Path | Sequence[str | Path], latitude: ArrayLike, longitude: ArrayLike, *,
     method: Literal["average", "nearest"] = "average",
-) -> NDArray[np.float32]:  # fmt: skip
+) -> NDArray[np.float32]:
     """Heights on a grid of degrees, of one or several files in any projection.
 
     Args:
@@ -86,7 +86,7 @@ def elevation_on(
                 _heights(tile, path), part, src_transform=tile.transform, src_crs=tile.crs, src_nodata=np.nan,
                 dst_transform=transform, dst_crs=rasterio.CRS.from_epsg(4326), dst_nodata=np.nan,
                 resampling=Resampling.average if method == "average" else Resampling.nearest,
-            )  # fmt: skip
+            )
         found = np.where(np.isnan(found), part[::-1], found)
     if np.isnan(found).all():
         raise InputError(

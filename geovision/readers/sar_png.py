@@ -21,7 +21,7 @@ from geovision.spec import InputSpec
 
 __all__ = [
     "PUBLISHED_PIXEL_SIZE", "average_counts", "expand", "pixel_size_of", "read_counts", "write_picture",
-]  # fmt: skip
+]
 
 PUBLISHED_PIXEL_SIZE = 500.0
 """Metres."""
@@ -138,7 +138,7 @@ def _window(counts: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     height, width = counts.shape[1:]
     kept = counts[
         :, max(-above, 0) : height - max(-below, 0), max(-left, 0) : width - max(-right, 0)
-    ]  # fmt: skip
+    ]
     margins = ((0, 0), (max(above, 0), max(below, 0)), (max(left, 0), max(right, 0)))
     return np.ascontiguousarray(np.pad(kept, margins))
 

@@ -173,7 +173,7 @@ def cover(path: str | Path, grid: Grid, among: NDArray[np.bool_]) -> float | Non
 def geojson(
     detections: Sequence[Detection], *, label: str, name: str, time: datetime.datetime | None,
     about: Mapping[str, Any],
-) -> str:  # fmt: skip
+) -> str:
     """A collection of points after RFC 7946: longitude and latitude on WGS84, -180 to 180.
 
     Args:
@@ -196,7 +196,7 @@ def geojson(
             },
         }
         for each in detections
-    ]  # fmt: skip
+    ]
     whole = {"type": "FeatureCollection", "features": features, "geovision": dict(about)}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 

@@ -24,7 +24,7 @@ _LEVELS = (0.25, 0.5, 0.75, 1.0)
 def draw(
     picture: NDArray[np.floating], probability: NDArray[np.floating], grid: Grid,
     detections: Sequence[Detection], *, layer: str, title: str,
-) -> Any:  # fmt: skip
+) -> Any:
     """A figure: the scene in grey, the probability over it, detections as numbered circles.
 
     Args:
@@ -72,7 +72,7 @@ def _circle(axes: Any, detection: Detection, grid: Grid, number: int) -> None:
     axes.annotate(
         f"{number}: {detection.probability:.2f}", (detection.column, detection.row), xytext=(6, 6),
         textcoords="offset points", color="cyan", fontsize=9, clip_on=True,
-    )  # fmt: skip
+    )
 
 
 # --- graticule --------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def _lines(axes: Any, grid: Grid) -> None:
             text, (columns[place], rows[place]), color="white", fontsize=7, xytext=(2, 2),
             textcoords="offset points", clip_on=True,
             bbox={"facecolor": "black", "alpha": 0.4, "pad": 0.5, "linewidth": 0},
-        )  # fmt: skip
+        )
     axes.set_xticks([])
     axes.set_yticks([])
 

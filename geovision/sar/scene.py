@@ -71,7 +71,7 @@ def predict_scene(
     masks: Mapping[str, str | Path] | None = None, batch_size: int = 16, precision: str = "auto",
     workers: executor.ExecutorConfig | None = None, progress: SceneProgress | None = None,
     why: Why | None = None,
-) -> SceneSummary:  # fmt: skip
+) -> SceneSummary:
     """Ask a model about every window of a radar scene, and write a map of what it says.
 
     ``OUT_probability.tif`` and ``OUT_count.tif`` (cloud-optimised GeoTIFF on the model's pixels, in a
@@ -120,7 +120,7 @@ def predict_scene(
                 counts = write_counts(
                     given, grid, db_range, scratch / "counts.tif", threads=min(executor.cores(), _READERS),
                     progress=lambda done, whole: told("averaging", done, whole),
-                )  # fmt: skip
+                )
             clock.lap("averaging")
             source = OneInput(source_spec.name, counts)
             job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, min_valid)
@@ -141,7 +141,7 @@ def predict_scene(
             )
             reasons = [
                 why(_around(counts, each, windows)) for each in detections[:_MOST_REASONS]
-            ] if why else []  # fmt: skip
+            ] if why else []
             files = _write(out, model, given, maps, counts, detections, about, reasons)
             clock.lap("merging")
     skipped = int((~answers.asked).sum())
@@ -168,7 +168,7 @@ def _some(answers: Answers, job: Job, given: RadarScene) -> None:
 def _about(
     model: GeoModel, given: RadarScene, db_range: Mapping[str, DecibelLimits] | None, windows: Windows,
     min_valid: float, threshold: float,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What made the result, so that it can be made again."""
     return {
         "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
@@ -178,13 +178,13 @@ def _about(
         "time": None if given.time is None else given.time.isoformat(),
         "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
         "min_valid": min_valid, "threshold": threshold,
-    }  # fmt: skip
+    }
 
 
 def _write(
     out: Path, model: GeoModel, given: RadarScene, maps: Maps, counts: CountsRaster,
     detections: list[Detection], about: Mapping[str, Any], reasons: list[Any],
-) -> dict[str, Path]:  # fmt: skip
+) -> dict[str, Path]:
     """All results, or none."""
     label = maps.layers[0]
     card = model.target.card(label)  # type: ignore[union-attr]
@@ -196,7 +196,7 @@ def _write(
     picture = quicklook.draw(
         _reduced_picture(counts), maps.reduced, maps.grid, detections, layer=name.lower(),
         title=f"{title}\n{model.spec.name}",
-    )  # fmt: skip
+    )
     writers: dict[str, tuple[str, Callable[[Path], Any]]] = {
         "probability": ("_probability.tif", lambda path: maps.probability.cog(path, overviews="average")),
         "count": ("_count.tif", lambda path: maps.count.cog(path, overviews="nearest")),

@@ -59,7 +59,7 @@ class SceneConfig:
 def on_map(
     path: str | Path, source: InputSpec, declared: SceneConfig, db_range: Mapping[str, DecibelLimits] | None,
     told: Callable[[str, int, int], None],
-) -> Iterator[tuple[Path | str, SceneConfig]]:  # fmt: skip
+) -> Iterator[tuple[Path | str, SceneConfig]]:
     """A scene, and what is known of it. A SAFE folder is warped to a GeoTIFF, which is gone in the end."""
     if not is_safe(path):
         yield path, declared
@@ -80,7 +80,7 @@ def on_map(
             write_map(
                 folder, warped, channels, source.pixel_size, crs=declared.crs, threads=executor.cores(),
                 progress=lambda done, whole: told("warping", done, whole),
-            )  # fmt: skip
+            )
         yield warped, replace(declared, quantity="power", crs="scene")
 
 
@@ -96,7 +96,7 @@ def opened(
     given = open_scene(
         path, [channel.name for channel in source.channels], quantity=declared.quantity,
         bands=declared.bands, nodata=declared.nodata, time=declared.time,
-    )  # fmt: skip
+    )
     assert source.pixel_size is not None
     assert source.size is not None
     check_pixels(given, source.pixel_size)

@@ -49,7 +49,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
     app = FastAPI(
         title=f"geovision: {about['model']}", version=__version__, lifespan=lifespan, docs_url=None,
         redoc_url=None, description="Answers about pictures. They are answered in memory and not kept.",
-    )  # fmt: skip
+    )
     app.add_middleware(LimitMiddleware, limits=limits)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _misused)

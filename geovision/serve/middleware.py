@@ -15,7 +15,7 @@ _POLICY = "; ".join((
     "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self' 'unsafe-inline'",
     "img-src 'self' blob: data:", "connect-src 'self'", "worker-src 'self' blob:", "manifest-src 'self'",
     "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
-))  # fmt: skip
+))
 
 HEADERS = {
     "Content-Security-Policy": _POLICY,

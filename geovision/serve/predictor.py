@@ -51,7 +51,7 @@ class Answers:
             mine = {
                 index: sample for index, sample in enumerate(samples)
                 if questions[index].with_map is with_map and not isinstance(sample, Exception)
-            }  # fmt: skip
+            }
             for index, answer in zip(mine, model.ask(list(mine.values())), strict=True):
                 where = answer[MAP] if with_map else None
                 answers[index] = answer | {MAP: None if where is None else where.tolist()}

@@ -17,11 +17,11 @@ class Counters:
         self._answers = Counter(
             "geovision_pictures", "Pictures that were sent, by status of the answer.", ["status"],
             registry=self._registry,
-        )  # fmt: skip
+        )
         self._seconds = Histogram(
             "geovision_seconds", "Seconds from a request for an answer to the answer.", buckets=_SECONDS,
             registry=self._registry,
-        )  # fmt: skip
+        )
         self._waiting = Gauge(
             "geovision_waiting", "Pictures that wait for a worker.", registry=self._registry
         )

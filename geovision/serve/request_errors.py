@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "Busy", "NotAPicture", "RequestError", "TooLarge", "TooManyFromOne", "TooSlow", "Unanswerable",
-]  # fmt: skip
+]
 
 
 class RequestError(Exception):

@@ -57,7 +57,7 @@ class Address:
 def run(
     open_model: Callable[[], GeoModel], address: Address, *, mode: Mode = "server",
     limits: Limits | None = None, int8: bool = False, ready: Callable[[str], None] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Export a model, lay out its page, and serve both until interrupted.
 
     Args:
@@ -94,7 +94,7 @@ def configured(app: FastAPI, limits: Limits, address: Address) -> uvicorn.Config
         access_log=False, log_level="warning", server_header=False,  # no address is noted down
         ssl_certfile=address.certificate, ssl_keyfile=address.key,
         timeout_keep_alive=10, timeout_graceful_shutdown=5,
-    )  # fmt: skip
+    )
 
 
 def _listening(address: Address) -> socket.socket:

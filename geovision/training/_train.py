@@ -24,7 +24,7 @@ def train(
     recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
     devices: int | str = "auto", num_workers: int = 0, progress: bool = True,
     teacher_targets: TeacherTargets | None = None,
-) -> GeoModel:  # fmt: skip
+) -> GeoModel:
     """Train a model in place. See `geovision.train`, which is this.
 
     Args:
@@ -50,7 +50,7 @@ def train(
         if teacher_targets:
             described["teacher"] = {
                 "name": teacher_targets.name, "share": teacher_targets.share, "feature_weight": teacher_targets.feature_weight
-            }  # fmt: skip
+            }
         folder.open(described, resume=resume)
         if folder.finished:
             return _load_finished(model, folder)
@@ -83,7 +83,7 @@ def _train_by_gradient(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe,
     folder: RunDir | None, devices: int | str, workers: int, progress: bool,
     teaching: TeacherTargets | None,
-) -> None:  # fmt: skip
+) -> None:
     try:
         import lightning  # noqa: F401
     except ImportError as error:
@@ -95,4 +95,4 @@ def _train_by_gradient(
     model.training_record = build_training_record(
         data, recipe, seconds=sum(row["seconds"] for row in job.rows), epochs=len(job.rows),
         steps=job.rows[-1]["step"], last=job.rows[-1],
-    )  # fmt: skip
+    )

@@ -35,7 +35,7 @@ class Augmentation:
     def __init__(
         self, augment: Augment, inputs: Sequence[InputSpec], target: Target, *,
         size: tuple[int, int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.augment = augment
         self.first_input = inputs[0]
         self.is_dense = {spec.name for spec in inputs if spec.layout.split()[-2:] == ["y", "x"]}
@@ -65,7 +65,7 @@ class Augmentation:
         warps = (
             augment.crop_area != (1.0, 1.0) or augment.rotate or augment.aspect != 1
             or augment.zoom or augment.translate
-        )  # fmt: skip
+        )
         resizes = self.size is not None and tuple(first.shape[-2:]) != self.size
         if warps:
             return self._apply_transform(

@@ -136,7 +136,7 @@ def _concatenate_masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
             for part in parts
         ])
         for name, like in names.items()
-    }  # fmt: skip
+    }
 
 
 def _num_bytes(batch: dict[str, Any]) -> int:
@@ -243,7 +243,7 @@ class EpochBatches:
     def __init__(
         self, data: GeoDataset | InMemoryDataset, *, batch_size: int, seed: tuple[int, ...] | None = None,
         workers: int = 0, balance: Tensor | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.data = data
         # Lightning looks for `set_epoch` under these names.
         self.sampler, self.batch_sampler = self, None
@@ -253,7 +253,7 @@ class EpochBatches:
             self._loader = DataLoader(
                 _IndexedDataset(data), batch_sampler=self._order, num_workers=workers, collate_fn=_collate_indexed,
                 persistent_workers=workers > 0,
-            )  # fmt: skip
+            )
 
     def set_epoch(self, epoch: int) -> None:
         self._order.epoch = epoch

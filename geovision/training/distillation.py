@@ -30,7 +30,7 @@ def distill(
     feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
     out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
     num_workers: int = 0, progress: bool = True,
-) -> GeoModel:  # fmt: skip
+) -> GeoModel:
     """Train the student in place. See `geovision.distill`, which is this."""
     if not isinstance(student.target, FieldTarget) or teacher.target != student.target:
         raise OptionError(
@@ -53,7 +53,7 @@ def distill(
     return train(
         student, data, validation=validation, recipe=recipe, out=out, resume=resume, devices=devices,
         num_workers=num_workers, progress=progress, teacher_targets=teaching,
-    )  # fmt: skip
+    )
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ class StageModule(L.LightningModule):
         self, model: GeoModel, recipe: Recipe, stage_index: int, *, steps_per_epoch: int,
         soft_targets: Tensor | None = None, size: tuple[int, int] | None = None,
         teacher_targets: TeacherTargets | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe, self.stage_index, self.steps_per_epoch = recipe, stage_index, steps_per_epoch

@@ -51,7 +51,7 @@ def create_for(
 def select_recipe(
     spec: ModelSpec, name: str | None = None, *, epochs: int | None = None, seed: int | None = None,
     precision: str | None = None, from_scratch: bool = False,
-) -> Recipe:  # fmt: skip
+) -> Recipe:
     """Return a recipe of a model by name, with some values replaced.
 
     Args:
@@ -86,7 +86,7 @@ def needs_validation(recipe: Recipe) -> bool:
 def hold_back(
     data: GeoDataset, model: GeoModel, *, fraction: float | None = None, seed: int = 0,
     official: Callable[[], GeoDataset | None] = lambda: None,
-) -> tuple[GeoDataset, GeoDataset | None]:  # fmt: skip
+) -> tuple[GeoDataset, GeoDataset | None]:
     """Split samples into those for training and those for validation, by group.
 
     Args:

@@ -34,7 +34,7 @@ class ProgressBar(Callback):
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
             TimeRemainingColumn(), TextColumn("{task.fields[news]}"), console=console,
-        )  # fmt: skip
+        )
         task = self._bar.add_task(f"training {pl_module.model.spec.name}", total=self.steps, news=self.news)
         self._bar.update(task, completed=self.step)
         self._bar.start()

@@ -100,7 +100,7 @@ def describe_run(
         "data": {"name": data.card.name, "samples": len(data)},
         "validation": None if validation is None else {"samples": len(validation)},
         "recipe": dataclasses.asdict(recipe),
-    })  # fmt: skip
+    })
 
 
 def to_json_types(value: Any) -> Any:

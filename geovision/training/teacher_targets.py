@@ -43,7 +43,7 @@ class TeacherTargets:
     def loss(
         self, model: GeoModel, to_truth: Tensor, values: Tensor, position: Tensor,
         features: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Return the loss of a batch against truth and teacher.
 
         Args:

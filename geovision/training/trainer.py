@@ -210,7 +210,7 @@ class _StageData:
         return EpochBatches(
             data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers,
             balance=balance,
-        )  # fmt: skip
+        )
 
     def validation(self, number: int) -> EpochBatches | None:
         stage, job = self.job.recipe.stages[number], self.job
@@ -246,7 +246,7 @@ def _run_stage(
     module = StageModule(
         job.model, job.recipe, number, steps_per_epoch=len(batches), soft_targets=samples.soft,
         size=samples.size(stage), teacher_targets=job.teaching,
-    )  # fmt: skip
+    )
     if progress:
         batches.start_at(progress["epoch"], progress["batch"])
         bar.step += progress["batch"]
@@ -334,7 +334,7 @@ def _load_stage_weights(model: GeoModel, state: Mapping[str, Any]) -> None:
         name.removeprefix("model."): value
         for name, value in state["state_dict"].items()
         if name.startswith("model.")
-    }  # fmt: skip
+    }
     model.load_state_dict(weights)
 
 

@@ -20,7 +20,7 @@ __all__ = ["build_training_record"]
 def build_training_record(
     data: GeoDataset, recipe: Recipe | None, *, seconds: float, epochs: int = 0, steps: int = 0,
     last: dict[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What was trained on what, how, with which versions.
 
     Args:
@@ -39,7 +39,7 @@ def build_training_record(
         "last_epoch": last or {},
         "versions": _versions(),
         **origin(),
-    })  # fmt: skip
+    })
 
 
 def _versions() -> dict[str, str]:

@@ -228,7 +228,7 @@ def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     """A table of these rows, as if a model had answered."""
     own = Table(folder)
     own.begin({"classes": CLASSES, "columns": COLUMNS, "flags": FLAGS,
-               "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})  # fmt: skip
+               "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})
     known = {"path": "a.jpg", "unreadable": False, "dark": False, "twilight": False}
     whole = [known | {"frame": number} | row for number, row in enumerate(rows)]
     own.write(Shard("k", ()), whole)
@@ -338,7 +338,7 @@ def test_what_does_not_count_is_told(tmp_path: Path):
     assert found.unknown == {"twilight": 1}
     assert occurrence(folder, "hour", exclude=("dark",)).left_out == {
         "dark": 1, "without a class": 1, "without a time": 1,
-    }  # fmt: skip
+    }
     # Noon at the other side of the world: with a site, what was not known is.
     day = occurrence(folder, "hour", sites={"": (60.0, 90.0)})
     assert (day.frames, day.unknown) == (1, {})
@@ -400,7 +400,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     code, rows, messages = ran(
         capsys, "occurrence", out, "--group-by", "mlt", "--exclude", "unreadable", "--format", "csv",
         "--out", tmp_path / "mlt",
-    )  # fmt: skip
+    )
     assert code == 0
     assert (tmp_path / "mlt.png").exists()
     assert "1 frames left out: unreadable" in messages
@@ -411,7 +411,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
 def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder, model = minutes(tmp_path / "in", 4), small_model().save(tmp_path / "model")
     archive = ["archive", model, folder, "--out", tmp_path / "out", "--workers", "0",
-               "--channels", "grey", "--stretch", "estimate"]  # fmt: skip
+               "--channels", "grey", "--stretch", "estimate"]
     code, _, messages = ran(capsys, *archive)
     assert code == 0
     assert "surveyed 20 frames of gill/themis19" in messages
@@ -459,7 +459,7 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
 def test_slips_on_the_command_line_are_told_in_one_line(
     arguments: list[str], code: int, reason: str, capsys: pytest.CaptureFixture[str],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-):  # fmt: skip
+):
     import re
 
     monkeypatch.chdir(tmp_path)

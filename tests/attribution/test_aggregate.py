@@ -34,7 +34,7 @@ def explanation(
         source="", model="", label="yes", logit=0.0, probability=None,
         settings=AttributionConfig("integrated-gradients"), inputs={"image": image},
         completeness=Completeness(total, 1.0), left_out=lost or {},
-    )  # fmt: skip
+    )
 
 
 def test_means_are_those_of_a_count_by_hand():
@@ -93,9 +93,9 @@ def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
     model, samples = hail
     out = tmp_path / "why"
     code, answered, told = ran(
-        capsys, "explain", model, samples, "--method", "deeplift", "--by", "terrain", "--out", out,
+        capsys, "explain", model, samples, "--method", "deeplift", "--group-by", "terrain", "--out", out,
         "--format", "jsonl",
-    )  # fmt: skip
+    )
     assert code == 0
     assert f"means over 12 files: {out / 'means.deeplift.csv'}, {out / 'means.deeplift.png'}" in told
     each = {Path(found["source"]): found for found in map(json.loads, answered.splitlines())}
@@ -121,7 +121,7 @@ def test_an_attribute_that_no_file_has(hail, tmp_path: Path, capsys):
     model, samples = hail
     file = next(samples.glob("*.nc"))
     code, _, told = ran(
-        capsys, "explain", model, file, "--method", "deeplift", "--by", "colour", "--out", tmp_path
+        capsys, "explain", model, file, "--method", "deeplift", "--group-by", "colour", "--out", tmp_path
     )
     assert code == 1
     assert "no attribute 'colour'; there are 'Conventions', 'terrain'" in told
@@ -133,7 +133,14 @@ def test_pictures_have_no_attributes(tmp_path: Path, capsys):
 
     Image.new("RGB", (32, 32)).save(tmp_path / "sky.png")
     code, _, told = ran(
-        capsys, "explain", "cloud-mobilenetv2", tmp_path / "sky.png", "--by", "terrain", "--out", tmp_path
+        capsys,
+        "explain",
+        "cloud-mobilenetv2",
+        tmp_path / "sky.png",
+        "--group-by",
+        "terrain",
+        "--out",
+        tmp_path,
     )
     assert code == 2
     assert "files of 'image' have no attributes, such as 'terrain'" in told

@@ -43,7 +43,7 @@ def picture(size: tuple[int, int] | None, *, channels: int = 2, **more) -> Input
     return InputSpec(
         "image", tuple(Channel(name, "1", (0.0, 1.0)) for name in names), size=size, integers="fraction",
         **more,
-    )  # fmt: skip
+    )
 
 
 # --- by hand ------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_orientations_are_averaged(name: str):
     np.testing.assert_allclose(found.map, expected, atol=1e-4 * expected.max())
     # However the picture is turned, the map is turned with it.
     turned = geovision.explain(model, x.rot90(1, (1, 2)).flip(2), method="layercam", target=target,
-                               orientations=8)  # fmt: skip
+                               orientations=8)
     back = np.rot90(turned.map[:, ::-1], -1)
     np.testing.assert_allclose(back, found.map, atol=1e-4 * expected.max())
 
@@ -322,7 +322,7 @@ def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_i
             assert found.completeness.relative_error < 0.01
     with pytest.raises(OptionError, match=r"turns input 'image' by quarters, and it is not square .32 x 64"):
         geovision.explain(tiny(registry.find_model("cloud-tiny"), size=(32, 64)), torch.rand(3, 32, 64),
-                          orientations=8)  # fmt: skip
+                          orientations=8)
 
 
 def test_tokens_are_laid_out_as_their_patches():
@@ -621,7 +621,7 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
     code, text, said = ran(
         capsys, "explain", trained, photos / "one", photos / "two", "--out", out, "--format", "csv",
         "--method", "integrated-gradients", "--steps", 100, "--target", "Cu",
-    )  # fmt: skip
+    )
     assert code == 1
     assert "torn.png: damaged" in said
     assert said.endswith("geovision: 1 could not be read\n")

@@ -118,7 +118,7 @@ SAMPLES: dict[str, tuple[object, str]] = {
     "unknown name": ({"photo": torch.rand(3, *SIZE)}, r"no input is called 'photo'; .* takes \['image'\]"),
     "no photo": ({}, "input 'image' is missing"),
     "unlike lengths": ({"image": torch.rand(2, 3, *SIZE), "scalars": [1]}, "of a batch need one length"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
@@ -151,7 +151,7 @@ def test_the_command_line_goes_on_after_a_bad_file(model: GeoModel, tmp_path: Pa
         [GEOVISION, "predict", saved, tmp_path / "a.png", cut, tmp_path / "no.jpg", tmp_path / "c.png",
          "--format", "csv"],
         capture_output=True, text=True,
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert len(done.stdout.strip().splitlines()) == 3
     assert "cut.jpg: damaged (image file is truncated" in done.stderr

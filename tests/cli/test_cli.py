@@ -92,7 +92,7 @@ print({{"torch", "numpy", "timm", "lightning"}} & set(sys.modules), file=sys.std
 
 @pytest.mark.parametrize("name", [*registry.models(), "cloud-convnext_atto"])
 def test_info_says_what_a_model_takes_and_answers(run, name: str):
-    page, document = run("info", name).out, json.loads(run("info", name, "--json").out)
+    page, document = run("info", name).out, json.loads(run("info", name, "--format", "json").out)
     task = registry.find_task(registry.find_model(name).task)
     assert document["model"] == name
     assert document["question"] == task.question
@@ -221,7 +221,7 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short training from the command line."""
     out = tmp_path_factory.mktemp("runs") / "one"
     arguments = ["train", "cloud-tiny", "--dataset", "ccsn", "--data", photos, "--epochs", "1", "--size", 32,
-                 "--validation", 0, "--out", out, "--scalars", "air_temperature"]  # fmt: skip
+                 "--validation", 0, "--out", out, "--scalar", "air_temperature"]
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert not ended.value.code
@@ -239,11 +239,12 @@ def test_train_prints_where_the_model_is_and_evaluate_scores_it(
         "ccsn",
         "--data",
         photos,
-        "--bootstrap",
+        "--n-bootstrap",
         "20",
         "--out",
         out,
-        "--json",
+        "--format",
+        "json",
     )
     assert ran.code == 0, ran.err
     document = json.loads(ran.out)
@@ -255,7 +256,7 @@ def test_train_prints_where_the_model_is_and_evaluate_scores_it(
 
 def test_training_twice_into_one_folder_is_refused(run, photos: Path, trained: Path):
     ran = run("train", "cloud-tiny", "--dataset", "ccsn", "--data", photos, "--out", trained, "--size", "32",
-              "--epochs", "1", "--validation", "0")  # fmt: skip
+              "--epochs", "1", "--validation", "0")
     assert ran.code == 2
     assert ran.out == ""
     assert "choose another folder" in ran.err.splitlines()[-1]
@@ -338,11 +339,11 @@ def test_train_says_what_is_wrong(run, photos: Path, tmp_path: Path):
         run("train", "cloud-tiny", "--data", photos, "--dataset", "ccns"), 2, "Did you mean 'ccsn'"
     )
     assert_one_line(run("train", "cloud-tiny", "--data", photos, "--recipe", "magic"), 2,
-                    "no recipe 'magic'; known: default, scratch")  # fmt: skip
+                    "no recipe 'magic'; known: default, scratch")
 
 
 def test_audit_writes_what_it_found(run, photos: Path, tmp_path: Path):
-    ran = run("audit", "ccsn", photos, "--out", tmp_path / "audit", "--json")
+    ran = run("audit", "ccsn", photos, "--out", tmp_path / "audit", "--format", "json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["photos"] == 55
     assert {"audit.txt", "groups.csv"} <= {path.name for path in (tmp_path / "audit").iterdir()}

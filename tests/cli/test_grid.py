@@ -46,7 +46,7 @@ def saved(coarse: CoarseRain, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_hydrologists_three_commands(
     saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("evaluate", saved, "--data", coarse.root, "--split", "2007-2008", "--bootstrap", 0) == 0
+    assert run("evaluate", saved, "--data", coarse.root, "--split", "2007-2008", "--n-bootstrap", 0) == 0
     assert "rmse" in capsys.readouterr().out
     out = tmp_path / "fine.nc"
     assert run("grid", saved, coarse.root / "rain_coarse.nc", "--out", out) == 0
@@ -127,7 +127,7 @@ def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, t
 def test_times_that_are_shuffled_or_double(
     order: list[int], message: str, saved: Path, coarse: CoarseRain, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").isel(time=order)
     dataset.to_netcdf(tmp_path / "times.nc", engine="h5netcdf")
     assert run("grid", saved, tmp_path / "times.nc", "--out", tmp_path / "out.nc") == 1
@@ -218,7 +218,7 @@ def test_what_runs_freely_is_corrected_by_the_command(
     assert "its inputs run freely" in told
     assert "downscale-quantile-mapping" in told
     assert run("train", "downscale-quantile-delta", "--data", tmp_path, "--out", tmp_path / "qdm") == 0
-    assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--bootstrap", 0) == 0
+    assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--n-bootstrap", 0) == 0
     told = capsys.readouterr().out
     assert "distributions alone are scored" in told
     assert "quantile_bias(q=0.99)" in told
@@ -249,7 +249,7 @@ def test_another_calendar_than_that_of_training_is_answered(
 
 
 def test_options_of_the_command(saved: Path, coarse: CoarseRain, tmp_path: Path,
-                                capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+                                capsys: pytest.CaptureFixture[str]) -> None:
     rain = coarse.root / "rain_coarse.nc"
     for options, message in (
         (("--unit", "pr"), "--unit 'pr' is not understood; give NAME=UNIT"),
@@ -264,7 +264,7 @@ def test_options_of_the_command(saved: Path, coarse: CoarseRain, tmp_path: Path,
 
 def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp_path: Path) -> None:
     code = run("train", "downscale-tiny", "--data", coarse.root, "--epochs", 1, "--head", "quantiles",
-               "--factor", 2, "--out", tmp_path)  # fmt: skip
+               "--factor", 2, "--out", tmp_path)
     assert code == 0
     model = geovision.load(tmp_path / "model")
     assert model.config.head == "quantiles"
@@ -276,7 +276,7 @@ def test_what_looks_at_rain_alone_asks_for_no_other_field(name: str, channels: i
     data = IberiaWinters.synthetic(tmp_path / "data", 24, seed=1)
     with pytest.raises(SystemExit) as ended:
         main(["train", f"downscale-{name}", "--dataset", "iberia", "--data", str(data), "--out",
-              str(tmp_path / "out")])  # fmt: skip
+              str(tmp_path / "out")])
     assert not ended.value.code
     model = geovision.load(tmp_path / "out" / "model")
     assert len(model.inputs[0].channels) == channels

@@ -25,7 +25,7 @@ def mixed(tmp_path: Path) -> Path:
         "a/1.png": pictures[0], "b/1.jpg": pictures[0].resize((96, 96)),
         "a/2.png": pictures[1], "a/3.bmp": pictures[1],
         "b/4.png": pictures[2].convert("L"), "b/5.png": pictures[3],
-    }.items():  # fmt: skip
+    }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         picture.save(tmp_path / name)
     (tmp_path / "a" / "bad.jpg").write_text("no picture")
@@ -43,7 +43,7 @@ def test_everything_that_was_planted_is_found(mixed: Path):
     assert report.exact == [["a/2.png", "a/3.bmp"]]
     assert {str(kind): count for kind, count in report.kind_counts.items()} == {
         "64x64 RGB PNG": 3, "96x96 RGB JPEG": 1, "64x64 RGB BMP": 1, "64x64 L PNG": 1,
-    }  # fmt: skip
+    }
 
 
 def test_the_text_says_it_in_words(mixed: Path):
@@ -66,14 +66,14 @@ def test_files_are_written_and_can_be_read(mixed: Path, tmp_path: Path):
     report = audit(PhotoFolder(mixed), out)
     assert sorted(path.name for path in out.iterdir()) == [
         "audit.json", "audit.txt", "classes.png", "disagreeing.png", "groups.csv", "sizes.png",
-    ]  # fmt: skip
+    ]
     assert json.loads((out / "audit.json").read_text()) == report.as_dict()
     assert (out / "audit.txt").read_text() == report.text()
     rows = list(csv.DictReader((out / "groups.csv").read_text().splitlines()))
     assert [(row["path"], row["label"], row["labels_disagree"], row["same_pixels_as"]) for row in rows] == [
         ("a/1.png", "a", "1", ""), ("b/1.jpg", "b", "1", ""),
         ("a/2.png", "a", "0", "a/2.png"), ("a/3.bmp", "a", "0", "a/2.png"),
-    ]  # fmt: skip
+    ]
     for path in out.glob("*.png"):
         with Image.open(path) as figure:
             assert np.asarray(figure.convert("L")).std() > 1

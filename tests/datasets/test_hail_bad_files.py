@@ -35,7 +35,7 @@ def _labels(tmp_path: Path, *minutes: int) -> Path:
         {"hail": (("time", "y", "x"), np.stack([LABEL] * len(minutes)))},
         {"time": _at(*minutes).astype("datetime64[ns]"), "latitude": ("y", GRID.axes[0]),
          "longitude": ("x", GRID.axes[1])},
-    )  # fmt: skip
+    )
     held.to_netcdf(path, engine="h5netcdf")
     return path
 
@@ -46,7 +46,7 @@ def _made(tmp_path: Path, labels: Path, *sources: object) -> tuple[int, str, lis
     done = CliRunner().invoke(
         app, ["hail-samples", str(labels), "--out", str(out), "--size", "24", "--windows", "3",
               *map(str, sources)],
-    )  # fmt: skip
+    )
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.output, sorted(out.glob("*.nc"))
@@ -60,7 +60,7 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
     (tmp_path / "broken.nc").write_bytes(b"\x89HDF\r\n\x1a\n broken")
     (tmp_path / "scan.HDF").write_bytes(b"")
     radar = [part for name in ("good", "double", "timeless", "broken")
-             for part in ("--radar", tmp_path / f"{name}.nc")]  # fmt: skip
+             for part in ("--radar", tmp_path / f"{name}.nc")]
     # Of ten hours later there is nothing: the others are made all the same.
     code, told, made = _made(tmp_path, _labels(tmp_path, 0, 600, 6), *radar, "--agri", tmp_path / "scan.HDF")
     assert code == 1
@@ -88,7 +88,7 @@ def test_a_window_in_which_a_source_has_no_value_is_missing(tmp_path: Path) -> N
     code, told, made = _made(
         tmp_path, _labels(tmp_path, 12), "--radar", tmp_path / "radar.nc", "--era5", tmp_path / "upper.nc",
         "--era5", tmp_path / "single.nc",
-    )  # fmt: skip
+    )
     assert code == 0, told
     sample = read_sample(made[0])
     np.testing.assert_array_equal(sample.sources["radar"].age, [0, np.nan, 0])

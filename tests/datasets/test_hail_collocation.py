@@ -287,8 +287,8 @@ def test_the_command_writes_samples_and_says_what_is_in_them(sources: HailSource
     assert len(list((tmp_path / "out").iterdir())) == 2
     with pytest.raises(OptionError, match=r"--radar 'none\.h5': no such file"):
         CliRunner().invoke(app, [*arguments, "--radar", "none.h5"], catch_exceptions=False)
-    with pytest.raises(OptionError, match="--centre 'here'"):
-        CliRunner().invoke(app, [*arguments, "--centre", "here"], catch_exceptions=False)
+    with pytest.raises(OptionError, match="--center 'here'"):
+        CliRunner().invoke(app, [*arguments, "--center", "here"], catch_exceptions=False)
 
 
 @pytest.mark.real_data

@@ -148,7 +148,7 @@ def test_classes_of_a_model_are_matched_by_code_or_name(tmp_path: Path):
     data = PhotoFolder(tmp_path).with_classes(("St", "Cu", "Ac", "Ci"))
     assert {path.parent.name: label for path, label in zip(data.paths, data.labels, strict=True)} == {
         "cumulus": 1, "CI": 3, "St": 0,
-    }  # fmt: skip
+    }
     assert data.target.levels == ("low", "low", "middle", "high")
     assert data[0]["target"] == data.labels[0]
 

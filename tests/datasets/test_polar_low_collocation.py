@@ -35,7 +35,7 @@ def radar(folder: Path, name: str = "S1A_20191012T084028.tif") -> RadarScene:
     with rasterio.open(
         folder / name, "w", driver="GTiff", dtype="float32", count=2, height=GRID.shape[0],
         width=GRID.shape[1], crs=GRID.crs, transform=GRID.affine,
-    ) as dataset:  # fmt: skip
+    ) as dataset:
         dataset.descriptions = ("VH", "VV")
         dataset.write(decibels)
     return open_scene(folder / name, ("cross_pol", "co_pol"), quantity="db")
@@ -182,7 +182,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
             "--quantity", "db", "--db-range", "cross_pol=-36:-14,co_pol=-28:-2",
             "--pixel-size", "2000", "--extent", "300", "--max-time-offset", "90", "--min-valid", "0.2",
             "--format", "csv",
-        ])  # fmt: skip
+        ])
     assert left.value.code == 0
     printed = capsys.readouterr()
     (line,) = csv.DictReader(printed.out.splitlines())

@@ -162,7 +162,7 @@ def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Pat
          "    print(free, flush=True)\n"
          "    sys.stdin.readline()\n", str(tmp_path / "cv" / "fold-0" / "_lock")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    )
     assert held_by_other.stdout.readline().strip() == "True"
     with file_lock(tmp_path / "cv" / "fold-0" / "_lock") as free:
         assert not free
@@ -230,7 +230,7 @@ def test_masks_are_cross_validated_as_trained(tmp_path: Path) -> None:
     report = geovision.cross_validate(
         "hail-tiny", HailSamples(root), out=tmp_path / "cv", folds=2, bootstrap=0, progress=False,
         recipe=Recipe(stages=(Stage(epochs=1, batch_size=4),)), model_args={"width": 4, "unet_width": 4},
-    )  # fmt: skip
+    )
     assert report.notes[0] == "Out of fold, 2 folds; probabilities as trained."
     assert len(report.groups) == len(HailSamples(root))
     model = geovision.load(tmp_path / "cv" / "fold-1" / "training" / "model")

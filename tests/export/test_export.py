@@ -312,10 +312,10 @@ def test_tables_are_kept_narrow_and_read_as_they_were():
          for n, t in (("product", kinds.FLOAT), ("scaled", kinds.FLOAT), ("placed", kinds.INT64))],
         [numpy_helper.from_array(v, n)
          for n, v in (("table", table), ("others", others), ("places", places), ("factor", np.float32([2])))],
-    )  # fmt: skip
+    )
     written = onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
-    )  # fmt: skip
+    )
     given = {"given": np.eye(2000, dtype=np.float32)}
     shrink.narrow_integers(written)
     shrink.narrow_floats(written)
@@ -376,7 +376,7 @@ def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--calibration", "photos"], "--calibration is for --int8"),
+        (["--calibration", "photos"], "--calibration has no effect with --precision float32"),
         (["--axis", "time"], "--axis 'time' is not understood; give NAME=LENGTH"),
         (["--format", "web", "--with-runtime"], "--axis and --with-runtime are for --format onnx"),
     ],

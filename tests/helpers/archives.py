@@ -67,7 +67,7 @@ def frames_of(station: str, begin: datetime.datetime, number: int, *, first: int
         yield Frame(
             sky(first + index), begin + datetime.timedelta(seconds=3 * index), station, CAMERAS[station],
             0.999, "", index,
-        )  # fmt: skip
+        )
 
 
 def minute_name(station: str, begin: datetime.datetime) -> str:

@@ -33,7 +33,7 @@ class Blobs(GeoDataset):
     def __init__(
         self, n: int = 96, *, size: tuple[int, int] = (32, 32), seed: int = 0, noise: float = 0.2,
         wrong: float = 0.0, unlabelled: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.target = ClassTarget(CLASSES)
         draw = np.random.default_rng(seed)
         self.labels = torch.from_numpy(draw.integers(0, 3, n))

@@ -147,7 +147,7 @@ def era5_grib(path: Path) -> Path:
                     "longitudeOfLastGridPointInDegrees": 113.0, "iDirectionIncrementInDegrees": 0.25,
                     "jDirectionIncrementInDegrees": 0.25, "shortName": name, "level": level,
                     "dataDate": 20230617, "dataTime": 600, "bitsPerValue": 24,
-                }  # fmt: skip
+                }
                 for key, value in keys.items():
                     eccodes.codes_set(message, key, value)
                 eccodes.codes_set_values(message, plane.values.ravel().astype(float))

@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         oid = oid or hashlib.sha256(data).hexdigest()
         self.hub.blobs.setdefault(oid, data)
         self._send(302, Location=f"{self.hub.elsewhere}/cdn/{oid}", X_Repo_Commit=commit,
-                   X_Linked_Etag=f'"{oid}"', X_Linked_Size=str(len(data)))  # fmt: skip
+                   X_Linked_Etag=f'"{oid}"', X_Linked_Size=str(len(data)))
 
     def _cdn(self, _body: bytes, oid: str) -> None:
         data = self.hub.blobs[oid]
@@ -212,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
                  "shouldIgnore": False}
                 for each in files
             ]
-        })  # fmt: skip
+        })
 
     def _batch(self, body: bytes, _name: str) -> None:
         asked = json.loads(body)["objects"]
@@ -223,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
                                     "verify": {"href": f"{self.hub.url}/verify"}}}
                 for each in asked
             ],
-        })  # fmt: skip
+        })
 
     def _upload(self, body: bytes, oid: str) -> None:
         right = hashlib.sha256(body).hexdigest() == oid

@@ -25,7 +25,7 @@ RECIPE = Recipe(
     ),
     augment=Augment(crop_area=(0.5, 1.0), flip_x=True, brightness=0.1, mixup=0.2),
     label_smoothing=0.1, ema=0.9, keep="best", precision="32-true",
-)  # fmt: skip
+)
 STEPS = (4, 8)  # an epoch of each stage, of 64 samples
 
 
@@ -33,7 +33,7 @@ def run(folder: Path, *, resume: bool = False):
     return geovision.train(
         tiny(drop_rate=0.2), Blobs(64), validation=Blobs(24, seed=1), recipe=RECIPE, out=folder,
         resume=resume, progress=False,
-    )  # fmt: skip
+    )
 
 
 def die_at_step(step: int) -> None:

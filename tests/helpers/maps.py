@@ -27,7 +27,7 @@ from geovision.spec import (
     Recipe,
     Stage,
     Task,
-)  # fmt: skip
+)
 
 RAIN = Channel("rain", "mm day-1", (0.0, 500.0))
 ECHO = Channel("echo", "dBZ", (-40.0, 80.0), mean=10.0, std=15.0)
@@ -49,7 +49,7 @@ class Coarse(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(channels + len(inputs), width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
+        )
         self.register_buffer("level", torch.zeros(()))
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
@@ -132,7 +132,7 @@ def _task(kind: str, inputs: tuple[InputSpec, ...], head: str, metrics: tuple[st
         metrics=metrics, recipe=_RECIPE, demo=DemoConfig(f"a{kind}-tiny", 24, _RECIPE),
         heads={"quantiles": "geovision.heads.field:QuantileHead"} if kind == "field" else {},
         predictors=(HEIGHT,) if kind == "field" else (),
-    )  # fmt: skip
+    )
 
 
 TASKS = {
@@ -147,7 +147,7 @@ TASKS = {
          InputSpec("relief", (HEIGHT,), optional=True)),
         "geovision.heads.mask:MaskHead", ("csi", "pod", "far", "pr_auc", "brier", "fss(scale=5)"),
     ),
-}  # fmt: skip
+}
 MODELS = {
     "field": ModelSpec("afield-tiny", "afield", "helpers.maps:build", {"factor": FACTOR}),
     "mask": ModelSpec("amask-tiny", "amask", "helpers.maps:build", {"factor": 1},
@@ -156,7 +156,7 @@ MODELS = {
                       head="geovision.heads.field:GivenField"),
     "closed": ModelSpec("afield-climatology", "afield", "helpers.maps:build", {"kind": "climatology"},
                         fit="closed_form", head="geovision.heads.field:GivenField"),
-}  # fmt: skip
+}
 GRIDS = GridPair(
     Grid(tuple(40.5 + n for n in range(SIDE)), tuple(0.5 + n for n in range(SIDE))),
     Grid(tuple(40.25 + 0.5 * n for n in range(2 * SIDE)), tuple(0.25 + 0.5 * n for n in range(2 * SIDE))),
@@ -208,7 +208,7 @@ class Fields(Maps):
         truth[0, :1, :2] = torch.nan
         given = F.avg_pool2d(self.truth[number], FACTOR)
         return Sample(inputs={"coarse": given}, valid={}, target=truth, group=self.groups[index],
-                      source=f"day {number}")  # fmt: skip
+                      source=f"day {number}")
 
 
 class Masks(Maps):
@@ -231,4 +231,4 @@ class Masks(Maps):
         if number % 3:
             inputs["relief"] = torch.full_like(rain, 1.5)
         return Sample(inputs=inputs, valid={"radar": seen, "target": covered}, target=(rain > 2).float(),
-                      group=self.groups[index], source=f"window {number}")  # fmt: skip
+                      group=self.groups[index], source=f"window {number}")

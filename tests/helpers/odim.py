@@ -16,7 +16,7 @@ def write(
     path: Path, reflectivity: Beam, *, elevations: Sequence[float] = (0.5, 1.5, 3.0, 6.0, 12.0, 20.0),
     time: str = "20240615 120000", site: tuple[float, float, float] = (47.0, 11.0, 500.0), rays: int = 360,
     gates: int = 120, gate_length: float = 500.0, quantity: str = "DBZH", nodata: int = NODATA,
-) -> Path:  # fmt: skip
+) -> Path:
     """A volume whose gates are `reflectivity(azimuth, slant_range, elevation)`, dBZ; `-inf` is undetect,
     NaN is nodata.
 
@@ -38,7 +38,7 @@ def write(
         file.create_group("what").attrs.update(
             {"object": np.bytes_("PVOL"), "version": np.bytes_("H5rad 2.2"), "source": np.bytes_("NOD:test"),
              **stamp}
-        )  # fmt: skip
+        )
         file.create_group("where").attrs.update(dict(zip(("lat", "lon", "height"), site, strict=True)))
         for number, elevation in enumerate(elevations, 1):
             sweep = file.create_group(f"dataset{number}")
@@ -47,12 +47,12 @@ def write(
             sweep.create_group("where").attrs.update(
                 {"elangle": float(elevation), "nbins": gates, "nrays": rays, "rscale": gate_length,
                  "rstart": 0.0, "a1gate": 0}
-            )  # fmt: skip
+            )
             data = sweep.create_group("data1")
             data.create_group("what").attrs.update(
                 {"quantity": np.bytes_(quantity), "gain": GAIN, "offset": OFFSET, "nodata": float(nodata),
                  "undetect": float(UNDETECT)}
-            )  # fmt: skip
+            )
             dbz = np.broadcast_to(reflectivity(azimuth[:, None], along[None], elevation), (rays, gates))
             data["data"] = _packed(dbz, nodata)
     return path
@@ -73,7 +73,7 @@ def storm(east: float, north: float, *, aloft: float, peak: float = 65.0, radius
     def reflectivity(azimuth: np.ndarray, along: np.ndarray, elevation: float) -> np.ndarray:
         angle, tilt = np.radians(azimuth), np.radians(elevation)
         x, y, z = (along * np.cos(tilt) * np.sin(angle), along * np.cos(tilt) * np.cos(angle),
-                   along * np.sin(tilt) + along**2 / 1.7e7)  # fmt: skip
+                   along * np.sin(tilt) + along**2 / 1.7e7)
         away = np.hypot(x - east, y - north)
         dbz = peak - 15 * (away / radius) ** 2 - 2e-3 * np.abs(z - aloft)
         return np.where((away < 2 * radius) & (z < 14000), dbz, -np.inf)

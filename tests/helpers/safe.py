@@ -98,7 +98,7 @@ def _write_image(path: Path, swath: Swath, values: np.ndarray) -> None:
     with quiet(), rasterio.open(
         path, "w", driver="GTiff", dtype="uint16", count=1, height=swath.shape[0], width=swath.shape[1],
         blockysize=1, gcps=points, crs="EPSG:4326",
-    ) as dataset:  # fmt: skip
+    ) as dataset:
         dataset.write(values, 1)
 
 

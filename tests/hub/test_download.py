@@ -124,7 +124,7 @@ def serve_record(server: Server, body: bytes, *, name: str = "CCSN_v2.zip", **ch
         "id": 17, "filename": name, "contentType": "application/zip", "filesize": len(body),
         "md5": hashlib.md5(body).hexdigest(),
         "checksum": {"type": "MD5", "value": hashlib.md5(body).hexdigest()},
-    } | changes  # fmt: skip
+    } | changes
     entries = [
         {"label": name, "restricted": False, "dataFile": described},
         {"label": "notes.txt", "restricted": False, "dataFile": {"id": 18, "filename": "notes.txt"}},
@@ -161,7 +161,7 @@ def test_a_data_set_comes_whole_and_its_adapter_reads_it(server, pictures, tmp_p
     assert told[-1][1] == told[-1][2]
     receipt = json.loads((root / RECEIPT).read_text())
     assert (receipt["source"], receipt["version"], receipt["terms"]) == (
-        "https://doi.org/10.7910/DVN/CADDPD", "2.0", "CC0 1.0")  # fmt: skip
+        "https://doi.org/10.7910/DVN/CADDPD", "2.0", "CC0 1.0")
     assert server.asked_for(RECORD) == [(None, 200)]
 
 
@@ -365,7 +365,7 @@ def test_a_record_of_single_pictures_keeps_their_folders_and_goes_on(server, pic
         server.files[f"/api/access/datafile/{number}"] = path.read_bytes()
         entries.append({"directoryLabel": path.parent.name, "dataFile": {
             "id": number, "filename": path.name, "filesize": path.stat().st_size,
-            "md5": hashlib.md5(path.read_bytes()).hexdigest()}})  # fmt: skip
+            "md5": hashlib.md5(path.read_bytes()).hexdigest()}})
     server.files[RECORD] = json.dumps({"data": {"latestVersion": {"files": entries}}}).encode()
     server.status["/api/access/datafile/101"] = [404]
     with pytest.raises(DownloadError, match="404"):
@@ -380,7 +380,7 @@ def test_a_mirror_with_pinned_files(server, pictures, tmp_path, monkeypatch):
     body = zipped(pictures)
     server.files["/mirror/data/ccsn.zip"] = body
     pinned = RemoteFile("ccsn.zip", "https://example.org/data/ccsn.zip", len(body),
-                        f"sha256:{hashlib.sha256(body).hexdigest()}", strip_top=True)  # fmt: skip
+                        f"sha256:{hashlib.sha256(body).hexdigest()}", strip_top=True)
     monkeypatch.setattr(CCSN, "downloads", (pinned,))
     download.download("ccsn", tmp_path, server=f"{server.address}/mirror", patience=HASTY)
     assert len(CCSN(tmp_path)) == 22

@@ -40,7 +40,7 @@ STATEMENT = Statement(
     split="by day, so that no day stands on both sides",
     metrics={"macro_f1": (0.61234, 0.58, 0.65), "accuracy": (0.7, 0.66, 0.74)},
     limits="It has seen no night.", citation="Us 2026, doi:10.0/0",
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_nothing_but_four_files_is_fetched_and_nothing_is_run(
     files(hub, published).update({
         "modeling.py": evil.encode(), "__init__.py": evil.encode(), "pytorch_model.bin": b"\x80\x04evil",
         "../../outside": b"x", "/etc/outside": b"x",
-    })  # fmt: skip
+    })
     folder = pull(published)
     assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD, GOLDEN}
     assert not (tmp_path / "ran").exists()
@@ -328,7 +328,7 @@ def test_the_card_says_what_a_reader_should_know(hub: Hub, published: Address):
         "90 photos of the sky over Graz", "by day, so that no day stands on both sides",
         "| macro_f1 | 0.612 | 0.580 to 0.650 |", "It has seen no night.", "Us 2026, doi:10.0/0",
         f'geovision.create("hf:{REPO}@',
-    ):  # fmt: skip
+    ):
         assert line in text
     assert text.count("\n---\n") == 1
 
@@ -358,12 +358,12 @@ def test_the_shipped_model_knows_what_its_card_has_to_say():
 
 
 def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path: Path):
-    with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --licence TEXT"):
+    with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --license TEXT"):
         statement_of(model)
     (tmp_path / "metrics.json").write_text(
         json.dumps({"metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
                                 "accuracy(top_k=2)": {"value": 0.5, "low": None, "high": None}}})
-    )  # fmt: skip
+    )
     told = statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path)
     assert told.metrics == {"accuracy": (0.5, 0.4, 0.6)}
     with pytest.raises(GeovisionError, match="no report with intervals"):
@@ -393,7 +393,7 @@ def test_the_command_line_pushes_and_pulls(
     hub: Hub, model: GeoModel, tmp_path: Path, skies: Path, capsys: pytest.CaptureFixture[str]
 ):
     saved = model.save(tmp_path / "saved")
-    run("push", saved, REPO, "--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none", "--private")
+    run("push", saved, REPO, "--license", "MIT", "--data-license", "CC0-1.0", "--split", "none", "--private")
     address = capsys.readouterr().out.strip()
     assert Address.parse(address).pinned
     assert hub.repositories[REPO].private
@@ -412,7 +412,7 @@ def test_lengths_of_open_axes_come_by_the_command(
     rain = torch.rand(20, 1, 16, 24, generator=torch.Generator().manual_seed(0))
     model.network.fit_statistics({"fields": 20 * rain}, {})
     saved = model.save(tmp_path / "saved")
-    about = ("--licence", "MIT", "--data-licence", "CC0-1.0", "--split", "none")
+    about = ("--license", "MIT", "--data-license", "CC0-1.0", "--split", "none")
     with pytest.raises(SystemExit) as left:
         main(["push", str(saved), REPO, *about])
     assert left.value.code == 2

@@ -53,7 +53,7 @@ class ArrayRows:
                 rows.append(row | {
                     "frame": frame, "label": prediction.label, "confidence": prediction.confidence,
                     "mean": float(image.mean()), "black": not image.any(),
-                })  # fmt: skip
+                })
         return rows
 
 
@@ -83,7 +83,7 @@ def test_columns_and_flags_are_those_of_the_producer(model: GeoModel, arrays: Pa
     assert table.column_names == [
         "time", "mean", "path", "frame", "label", "confidence",
         *(f"p_{name}" for name in model.target.classes), "outlier_score", "black", "error", "station", "date",
-    ]  # fmt: skip
+    ]
     assert table["black"].to_pylist() == [False, False, True, True, False, False]
     images = np.load(arrays / "2.npy")
     np.testing.assert_allclose(table["mean"].to_numpy()[4:], images.mean(axis=(1, 2, 3)), rtol=1e-6)

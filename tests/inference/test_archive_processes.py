@@ -77,7 +77,7 @@ def begun(model_folder: Path, streams: Path, out: Path, workers: int) -> subproc
     return subprocess.Popen(
         [*program, *command, "--workers", str(workers), "--shard-size", "1", "--format", "jsonl"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 def finished(out: Path) -> int:
@@ -156,7 +156,7 @@ if __name__ == "__main__":
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=280,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     (reason,) = json.loads(done.stdout).values()
     assert reason.startswith(f"{bad}: its worker died {executor.DEATHS} times, for want of memory")
@@ -210,7 +210,7 @@ def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 def test_a_scheduler_that_is_there_is_used_until_it_goes(
     model_folder: Path, streams: Path, serial: pa.Table, tmp_path: Path,
     scheduler: tuple[str, subprocess.Popen[bytes]],
-):  # fmt: skip
+):
     address, process = scheduler
     summary, table = run(model_folder, streams, tmp_path / "whole", ExecutorConfig(scheduler=address))
     assert summary.failed == {}

@@ -255,7 +255,7 @@ class Twofold(nn.Module):
 
 
 RADAR = InputSpec("radar", tuple(Channel(f"level_{n}", "dBZ", (-33.0, 80.0), std=30.0) for n in (1, 2)),
-                  layout="time channel y x")  # fmt: skip
+                  layout="time channel y x")
 TERRAIN = InputSpec("terrain", (Channel("elevation", "m", (-500.0, 9000.0), std=1000.0),))
 
 
@@ -285,7 +285,7 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
     found = predict_raster(
         model, source, tmp_path / "a", size=(24, 32), overlap=0.5, batch_size=3,
         progress=lambda what, done, whole: told.append(what),
-    )  # fmt: skip
+    )
     assert (set(told), found.layers) == ({"asking", "merging"}, (head.target.name,))
     with rasterio.open(found.files["answer"]) as dataset:
         answer = dataset.read(1)

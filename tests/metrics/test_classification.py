@@ -24,7 +24,7 @@ LEVELS = ("low", "low", "middle", "high")
 TARGET = ClassTarget(
     NAMES, tuple(ClassCard(n, LocalizedText(n, n), level) for n, level in zip(NAMES, LEVELS, strict=True)),
     positive="d",
-)  # fmt: skip
+)
 PER_CLASS = ("precision", "recall", "f1")
 # Scores of one class and counts have tests of their own, in test_detection.py.
 NUMBERS = [
@@ -59,7 +59,7 @@ ORACLES = {
     "level_accuracy": lambda p, y: np.mean(np.array(LEVELS)[p.argmax(1)] == np.array(LEVELS)[y]),
     "brier": lambda p, y: np.mean(((p - np.eye(4)[y]) ** 2).sum(1)),
     "nll": lambda p, y: oracle.log_loss(y, p.astype(np.float32), labels=range(4)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ORACLES)

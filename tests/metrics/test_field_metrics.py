@@ -281,7 +281,7 @@ def test_events_are_those_of_pysteps(pysteps: ModuleType) -> None:
                       ("critical_success_index", "CSI"), ("frequency_bias", "BIAS"),
                       ("symmetric_extremal_dependence_index", "SEDI"),
                       ("heidke_skill_score", "HSS"), ("equitable_threat_score", "GSS"),
-                      ("f1", "F1")):  # fmt: skip
+                      ("f1", "F1")):
         assert float(getattr(ours, own)) == pytest.approx(float(theirs[name])), name
 
 
@@ -290,7 +290,7 @@ def test_a_table_by_hand() -> None:
     finley = events.Contingency(*(torch.tensor(float(n)) for n in (28, 72, 23, 2680)))
     expected = {"accuracy": 0.966, "probability_of_detection": 0.549, "false_alarm_ratio": 0.720,
                 "critical_success_index": 0.228, "frequency_bias": 1.961, "heidke_skill_score": 0.355,
-                "equitable_threat_score": 0.216, "probability_of_false_detection": 0.026}  # fmt: skip
+                "equitable_threat_score": 0.216, "probability_of_false_detection": 0.026}
     for name, value in expected.items():
         assert float(getattr(finley, name)) == pytest.approx(value, abs=6e-4), name
 
@@ -331,7 +331,7 @@ def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: in
               for each in (p, t)),
             event_threshold=6.0, window_size=(scale, scale), spatial_dims=("y", "x"),
             threshold_operator=np.greater_equal,
-        )  # fmt: skip
+        )
     padded = [torch.nn.functional.pad(each, (scale, scale, scale, scale)) for each in (p, t)]
     assert float(neighborhood.fss(*padded, 6.0, scale)) == pytest.approx(float(theirs))
 
@@ -410,7 +410,7 @@ def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> 
     theirs = scores.probability.crps_for_ensemble(
         xr.DataArray(members.numpy(), dims=("member", "t", "y", "x")),
         xr.DataArray(truth.numpy(), dims=("t", "y", "x")), "member", method=method,
-    )  # fmt: skip
+    )
     assert float(ensemble.crps(members, truth, fair=fair)) == pytest.approx(float(theirs))
 
 

@@ -40,7 +40,7 @@ def winters(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
     fine, coarse, _ = rain.fields(60, seed=4, size=(16, 24))
     times = np.concatenate([
         np.arange(f"{year}-12-25", f"{year + 1}-01-14", dtype="datetime64[D]") for year in (2000, 2001, 2002)
-    ]).astype("datetime64[ns]")  # fmt: skip
+    ]).astype("datetime64[ns]")
     for name, field in (("coarse", coarse), ("fine", fine)):
         field = field.assign_coords(time=times).drop_isel(time=[27])
         if name == "fine":
@@ -66,7 +66,7 @@ def by_hand(field: np.ndarray, there: np.ndarray, dates: pd.DatetimeIndex, *, we
         found.append([
             longest(days) if values[days.index].notna().any() else math.nan
             for _, days in spell.groupby(winter)
-        ])  # fmt: skip
+        ])
     return np.array(found).T.reshape(-1, *field.shape[1:])
 
 
@@ -170,7 +170,7 @@ def test_draws_of_quantiles_have_them() -> None:
     quantiles = head.quantile_fields(parameters)[0, :, 0, 0]
     for q, value in zip((0.1, 0.3, 0.5, 0.7, 0.9), np.interp(
         (0.1, 0.3, 0.5, 0.7, 0.9), (0.1, 0.5, 0.9), quantiles.detach().numpy()
-    ), strict=True):  # fmt: skip
+    ), strict=True):
         assert float(drawn.flatten().quantile(q)) == pytest.approx(value, rel=0.02), q
     assert float(drawn.min()) == pytest.approx(float(quantiles[0]))
     assert float(drawn.max()) == pytest.approx(float(quantiles[-1]))
@@ -220,7 +220,7 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     theirs = scores.probability.crps_for_ensemble(
         xr.DataArray(drawn.numpy(), dims=("t", "member", "y", "x")),
         xr.DataArray(seen.numpy(), dims=("t", "y", "x")), "member", method="fair",
-    )  # fmt: skip
+    )
     found = report.metrics["crps"]
     assert found.value == pytest.approx(float(theirs), rel=1e-5)
     assert found.low < found.value < found.high
@@ -256,7 +256,7 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
             "members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None
         },
         head_args={"members": 3},
-    )  # fmt: skip
+    )
     fit_statistics(model, winters)
     asked = next(iter(answers(model, winters, several=EnsembleConfig())))
     assert asked.members is not None

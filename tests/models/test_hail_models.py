@@ -40,7 +40,7 @@ def source(name: str, count: int, unit: str, *, layout: str = "time channel y x"
 SPECS = (
     source("radar", 3, "dBZ"), source("fy4b", 2, "K"), source("era5", 2, "m"),
     source("dem", 2, "m", layout="channel y x"),
-)  # fmt: skip
+)
 SMALL = {"width": 4, "kernel": 3, "unet_width": 4}
 
 
@@ -118,7 +118,7 @@ def causal_lstm(cell: CausalLSTMCell, x: Array, h: Array, c: Array, m: Array) ->
     m = f_ * np.tanh(gate(cell.keep, 0, m)) + i_ * g_
     o = np.tanh(
         gate(cell.x_gates, 6, x) + gate(cell.new_c_gates, 3, c) + gate(cell.new_m_gate, 0, m)
-    )  # fmt: skip
+    )
     return o * np.tanh(gate(cell.mix, 0, np.concatenate([c, m]))), c, m
 
 
@@ -312,7 +312,7 @@ def test_the_fused_maps_are_named_in_the_order_of_the_sources():
     ] * 2
     assert HINet(SPECS, sources=("radar", "dem"), **SMALL).fused_channels[1:] == (
         ("dem", "dem_0"), ("dem", "dem_1"),
-    )  # fmt: skip
+    )
 
 
 def test_a_map_is_its_variable_last_seen_and_a_correction():

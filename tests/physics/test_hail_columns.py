@@ -115,11 +115,11 @@ def test_pyhail_finds_the_same(calibration: str):
         fields={"dbz": {"data": np.ma.array(volume)}}, nz=20, z={"data": levels - 300},
         radar_altitude={"data": np.array([300.0])}, add_field=lambda *_, **__: None,
         get_point_longitude_latitude=lambda _: (0, 0),
-    )  # fmt: skip
+    )
     known = mesh_grid.main(
         grid, "dbz", [4000, 7000], radar_band="S", mesh_method=theirs, speckle_filter=False,
         near_radar_mask_range=None,
-    )  # fmt: skip
+    )
     index = columns.severe_hail_index(volume, levels, freezing_level=4000, minus20_level=7000)
     size = columns.maximum_expected_size(index, columns.Calibration(calibration))
     posh = columns.probability_of_severe_hail(index, columns.warning_threshold(4000))
@@ -183,7 +183,7 @@ def test_no_echo_and_not_covered_are_told_apart():
         index[0], columns.probability_of_severe_hail(index, 20.0)[0], columns.maximum_expected_size(index)[0],
         columns.vertically_integrated_liquid(volume, levels)[0],
         columns.covered_share(volume, levels, freezing_level=2000)[0] - [1, 0],
-    ):  # fmt: skip
+    ):
         assert silent == 0
         assert math.isnan(unseen) or unseen == 0
     assert math.isnan(index[0, 1])

@@ -161,7 +161,7 @@ def volume(height: float, minute: int = 0, *, first_column: int = 4, lon_0: floa
         coords={"level": ("level", LEVELS, {"units": "m"}), "y": 1000.0 * np.arange(24),
                 "x": 1000.0 * np.arange(30), "time": minutes(minute)[0], "radar_altitude": 300.0,
                 "crs": ((), 0, crs)},
-    )  # fmt: skip
+    )
 
 
 ABOVE = {"freezing_level": 3500.0, "minus20_level": 6500.0}

@@ -84,7 +84,7 @@ def test_a_damaged_picture_ends_in_one_line(tmp_path: Path) -> None:
         ("%Y/*_%Y%m%d%H.jpg", "2014/x_2014031006.jpg", None, (2014, 3, 10, 6)),
         ("%d%b%y_%H (100%%).jpg", "10Mar14_06 (100%).jpg", None, (2014, 3, 10, 6)),
     ],
-)  # fmt: skip
+)
 def test_patterns_find_station_and_time(pattern: str, name: str, station: str | None, time: tuple[int, ...]):
     found = NamePattern(pattern).parse(name)
     assert found.station == station

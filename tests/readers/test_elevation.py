@@ -34,7 +34,7 @@ def _tiff(path: Path, heights: np.ndarray, crs: str | None, transform: tuple[flo
     with rasterio.open(
         path, "w", driver="GTiff", height=heights.shape[0], width=heights.shape[1], count=1,
         dtype=heights.dtype, crs=crs, transform=rasterio.Affine(*transform),
-    ) as file:  # fmt: skip
+    ) as file:
         file.write(heights, 1)
     return path
 

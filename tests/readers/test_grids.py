@@ -39,7 +39,7 @@ def rain(steps: int = 40, lat=(40.0, 41.0, 42.0), lon=(0.0, 1.0, 2.0, 3.0), seed
     return xr.DataArray(
         values.astype(np.float32), dims=("time", "lat", "lon"), name="pr", attrs={"units": "mm/day"},
         coords={"time": times, "lat": list(lat), "lon": list(lon)},
-    )  # fmt: skip
+    )
 
 
 def written(field: xr.DataArray, path: Path, **changed) -> Path:
@@ -65,7 +65,7 @@ def without_leap_days(start: str, steps: int) -> xr.CFTimeIndex:
         ("K", "K", 1, 0), ("hPa", "Pa", 100, 0), ("mb", "Pa", 100, 0), ("millibar", "Pa", 100, 0),
         ("kg kg**-1", "1", 1, 0), ("g/kg", "1", 1e-3, 0), ("%", "1", 0.01, 0),
     ],
-)  # fmt: skip
+)
 def test_units_of_files(unit: str, to: str, factor: float, offset: float) -> None:
     assert conversion(unit, to) == pytest.approx((factor, offset))
 
@@ -134,7 +134,7 @@ def test_other_units_are_told_by_their_values(tmp_path: Path) -> None:
     ("low", "unit", "taken"),
     [(-1e-10, "kg m-2 s-1", True), (-1e-7, "kg m-2 s-1", False), (-5e-7, "mm/day", True),
      (-1e-5, "mm/day", False)],
-)  # fmt: skip
+)
 def test_negative_rain_is_rounding_or_an_error(tmp_path: Path, low: float, unit: str, taken: bool) -> None:
     field = (rain() / (86400 if "kg" in unit else 1)).assign_attrs(units=unit)
     field[3, 1, 1] = low
@@ -197,7 +197,7 @@ def test_either_order_of_latitude_gives_the_same_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize("turned", [
     lambda lon: lon % 360, lambda lon: np.roll(lon, 3), lambda lon: np.roll(lon % 360, -2),
     lambda lon: lon[::-1],
-])  # fmt: skip
+])
 def test_a_region_over_greenwich_is_one_piece(turned, tmp_path: Path) -> None:
     field = rain().assign_coords(lon=np.arange(-2.25, rain().sizes["lon"] - 2.5))
     names = dict(zip(field["lon"].values % 360, field["lon"].values, strict=True))

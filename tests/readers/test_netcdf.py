@@ -24,7 +24,7 @@ def rain(days: int) -> xr.DataArray:
     coordinates = {
         "time": np.datetime64("1998-01-01", "ns") + np.arange(days) * np.timedelta64(1, "D"),
         "lat": 30 + 0.1 * np.arange(100), "lon": 0.1 * np.arange(100),
-    }  # fmt: skip
+    }
     return xr.DataArray(values, coordinates, ("time", "lat", "lon"), "precipitation", {"units": "mm/day"})
 
 

@@ -176,7 +176,7 @@ PLACES = {
     "southern": ("EPSG:32733", Affine(500, 0, 300000, 0, -500, 2500000), (350, 400), "EPSG:3031"),
     "Mercator": ("EPSG:3857", Affine(800, 0, 0, 0, -800, 7600000), (250, 250), "EPSG:32631"),
     "temperate": (UTM, Affine(500, 0, 300000, 0, -500, 5500000), (252, 252), None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -310,7 +310,7 @@ BAD = {
     "cut off": (short, "power", r"a\.tif: (damaged in rows|no raster that can be read)"),
     "around the globe": (saved(sea(), **GLOBE), "power", r"reaches around the whole globe, .* gdalwarp"),
     "coarse": (saved(sea(), place=Affine.scale(900, -900)), "power", r"pixels of 9\d\d\.\d m are coarser"),
-}  # fmt: skip
+}
 
 
 def brought_to_500_m(path: Path, quantity: str) -> None:
@@ -354,7 +354,7 @@ def test_options_that_a_scene_does_not_take(tmp_path: Path, name: str):
     ("crs", "line"),
     [("EPSG:99999", "is no coordinate reference system"), ("EPSG:4326", "is not in metres"),
      ("EPSG:2225", "is not in metres"), ("nonsense", "is no coordinate reference system")],
-)  # fmt: skip
+)
 def test_projections_that_a_map_cannot_have(crs: str, line: str):
     with pytest.raises(OptionError, match=line):
         model_grid(Grid(UTM, tuple(CORNER)[:6], (SIDE, SIDE)), 500.0, crs)

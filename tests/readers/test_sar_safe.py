@@ -225,7 +225,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "no image": (lambda f: [path.unlink() for path in f.glob("measurement/*")], UnreadableFileError,
                  r"no measurement/\*\.tiff"),
     "no tie points": (without_tie_points, UnreadableFileError, "0 tie points that make no lattice"),
-}  # fmt: skip
+}
 
 
 @needs_satpy
@@ -269,7 +269,7 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
     found = predict_scene(
         model, wide, tmp_path / "maps" / "a", SceneConfig(db_range=OUR_LIMITS), min_valid=0.1,
         progress=lambda what, done, whole: told.append(what),
-    )  # fmt: skip
+    )
     assert told[0] == "warping"
     about = json.loads(found.files["detections"].read_text())["geovision"]
     assert (about["scene"], about["quantity"]) == (NAME, "power")
@@ -285,7 +285,7 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
     [(("--quantity", "db"), "leave out --quantity, --bands and --nodata"),
      (("--bands", "cross_pol=1,co_pol=2"), "leave out --quantity, --bands and --nodata"),
      ((), "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH")],
-)  # fmt: skip
+)
 def test_what_does_not_go_with_a_folder_is_told_before_the_work(
     tmp_path: Path, options: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
 ):

@@ -123,7 +123,7 @@ def test_distances_are_in_km(bright: GeoModel, tmp_path: Path, command, monkeypa
     code, out, err = command(
         "bright", path, "--out", tmp_path / "cli", "--quantity", "db", "--db-range", ranges, "--overlap",
         "0.75", "--separation", "200", "--format", "jsonl",
-    )  # fmt: skip
+    )
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["radius_km"] for row in rows] == [round(one.radius, 1) for one in found[200.0].detections]
@@ -209,7 +209,7 @@ def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_
         found = predict_scene(
             tiny, tmp_path / "a.tif", tmp_path / f"{number}", declared, batch_size=batch_size,
             precision="float32", workers=workers,
-        )  # fmt: skip
+        )
         maps.append([rasterio.open(found.files[kind]).read(1) for kind in ("probability", "count")])
     for probability, count in maps[1:]:
         np.testing.assert_allclose(probability, maps[0][0], atol=1e-6)
@@ -234,7 +234,7 @@ def test_masks_say_how_much_they_cover(bright: GeoModel, tmp_path: Path):
     found = predict_scene(
         bright, path, tmp_path / "a", DB, overlap=0.75,
         masks={"land": tmp_path / "land.tif", "ice": tmp_path / "ice.tif"},
-    )  # fmt: skip
+    )
     (one,) = found.detections
     assert one.cover["land"] == pytest.approx(0.5, abs=0.2)
     assert one.cover["ice"] is None
@@ -299,7 +299,7 @@ def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp
      ("polarlow-tiny", {"co_pol": (0, -30), "cross_pol": (-40, -5)},
       "the range of co_pol from 0 to -30 dB is empty"),
      ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in: no channel")],
-)  # fmt: skip
+)
 def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
     with pytest.raises(OptionError, match=line):
         geovision.create(name, db_range=limits)
@@ -409,7 +409,7 @@ def test_the_command_line(command, tmp_path: Path):
         model, tmp_path / "a.tif", "--out", tmp_path / "maps" / "a", "--quantity", "db", "--threshold",
         "0.01", "--overlap", "0.75", "--bands", "co_pol=2,cross_pol=1", "--time", "2020-01-02T03:04:05",
         "--format", "jsonl", "--explain", "gradcam", "--precision", "float32",
-    )  # fmt: skip
+    )
     assert code == 0, err
     row = json.loads(out.splitlines()[0])
     assert list(row) == ["longitude", "latitude", "radius_km", "probability", "valid"]
@@ -419,7 +419,7 @@ def test_the_command_line(command, tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
         "a.geojson", "a.png", "a_count.tif", "a_probability.tif",
         *sorted(f"a_why_{number}.png" for number in range(1, len(out.splitlines()) + 1)),
-    ]  # fmt: skip
+    ]
 
 
 def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path: Path):
@@ -450,7 +450,7 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
         (("--quantity", "db"), 2, "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
         ((), 2, "--quantity"),
     ],
-)  # fmt: skip
+)
 def test_the_command_line_tells_what_is_wrong_in_one_line(
     command, tmp_path: Path, options, code: int, line: str
 ):
@@ -471,7 +471,7 @@ def test_the_command_line_tells_what_is_wrong_in_one_line(
      ("EPSG:3995", (-800_000.0, 800_000.0), {"86°N", "180°", "90°W", "0°", "90°E"}),
      ("EPSG:32601", (100_000.0, 8_000_000.0), {"180°", "70°N", "170°W"}),
      ("EPSG:3031", (-800_000.0, 2_400_000.0), {"70°S", "0°"})],
-)  # fmt: skip
+)
 def test_lines_of_the_graticule_lie_where_their_labels_say(crs: str, corner: tuple[float, float], labels):
     grid = Grid(crs, (2000.0, 0.0, corner[0], 0.0, -2000.0, corner[1]), (800, 800))
     lines = graticule(grid)

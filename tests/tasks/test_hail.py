@@ -199,7 +199,7 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
     model = geovision.create("hail-hinet", model_args=TINY)
     root = HailSamples.synthetic(tmp_path / "samples", 6, size=(16, 16), windows=2)
     folder = model.save(tmp_path / "model")
-    options = ["--dataset", "hail-samples", "--data", str(root), "--bootstrap", "20", "--json"]
+    options = ["--dataset", "hail-samples", "--data", str(root), "--n-bootstrap", "20", "--format", "json"]
     with pytest.raises(SystemExit) as left:
         main(["evaluate", str(folder), *options, "--out", str(tmp_path / "report")])
     assert left.value.code == 0

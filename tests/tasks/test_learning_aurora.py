@@ -73,7 +73,7 @@ def test_a_tiny_network_learns_the_generated_forms(study: Study, data: KvammenAu
     recipe = Recipe(
         stages=(Stage(epochs=study.epochs, batch_size=32, lr=3e-3, warmup=1),),
         augment=Augment(flip_x=True, flip_y=True), precision="32-true",
-    )  # fmt: skip
+    )
     geovision.train(model, training, recipe=recipe, progress=False)
     assert model.training_record["steps"] == study.steps
     assert geovision.evaluate(model, held_back, n_bootstrap=0).metrics["macro_precision"].value >= study.goal

@@ -38,7 +38,7 @@ def test_a_tiny_network_learns_the_generated_genera(tmp_path: Path) -> None:
     recipe = Recipe(
         stages=(Stage(epochs=16, batch_size=32, lr=3e-3, warmup=1),), augment=Augment(flip_x=True),
         precision="32-true",
-    )  # fmt: skip
+    )
     geovision.train(model, training, recipe=recipe, progress=False)
     assert model.training_record["steps"] == STEPS
     assert geovision.evaluate(model, held_back, n_bootstrap=0).metrics["accuracy"].value >= GOAL

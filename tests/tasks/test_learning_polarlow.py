@@ -51,7 +51,7 @@ def test_the_small_xception_learns_the_generated_lows(tmp_path: Path) -> None:
                   decay_by="step"),
         ),
         augment=find_task("polarlow").recipe.augment, precision="32-true",
-    )  # fmt: skip
+    )
     geovision.train(model, training, recipe=recipe, progress=False)
     assert model.training_record["steps"] == STEPS
     report = geovision.evaluate(model, held_back, n_bootstrap=0)

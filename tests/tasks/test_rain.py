@@ -30,7 +30,7 @@ from geovision.training.data_statistics import fit_statistics
 
 REAL = DATA / "iberia"
 BASELINES = ("climatology", "nearest", "bilinear", "bicubic", "linear-scaling", "quantile-mapping",
-             "quantile-delta", "ridge")  # fmt: skip
+             "quantile-delta", "ridge")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_splits_are_whole_years(coarse: CoarseRain) -> None:
 def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
     data = IberiaWinters(iberia)
     assert data.channels[:5] == ("precipitation", "air_temperature", "air_pressure_at_mean_sea_level",
-                                 "air_temperature_850", "specific_humidity_850")  # fmt: skip
+                                 "air_temperature_850", "specific_humidity_850")
     few = data.with_predictors(["specific_humidity_850"])
     assert torch.equal(few[3]["inputs"]["fields"], data[3]["inputs"]["fields"][[0, 4]])
     assert few.options()["predictors"] == ("specific_humidity_850",)
@@ -124,7 +124,7 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
          "is no predictor of downscale"),
         ("[target", "not readable"),
     ],
-)  # fmt: skip
+)
 def test_tables_that_are_wrong(table: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "grids.toml").write_text(table)
     with pytest.raises(DatasetError, match=message):
@@ -266,7 +266,7 @@ def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
 
 def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) -> None:
     model = geovision.train(geovision.create("biascorrect-quantile-delta", **biased.options()), biased,
-                            progress=False)  # fmt: skip
+                            progress=False)
     some = biased.subset(range(0, len(biased), 3))
     parts = [batch.prediction for batch in answers(model, some, batch_size=7)]
     whole = next(iter(answers(model, some, batch_size=len(some)))).prediction
@@ -275,7 +275,7 @@ def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) ->
     torch.testing.assert_close(
         whole[:, 0].nan_to_num(-1.0), model.network.correction(fields).clamp(0, float(model.head.limit)),
         rtol=1e-4, atol=1e-4,
-    )  # fmt: skip
+    )
 
 
 def test_nothing_is_answered_over_sea_and_on_empty_days(coarse: CoarseRain) -> None:

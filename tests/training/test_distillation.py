@@ -131,12 +131,12 @@ def test_the_command_gives_the_student_what_the_teacher_takes(
 ) -> None:
     data = kind.synthetic(tmp_path / "data", 24, seed=1)
     where = ["--data", data, *(["--dataset", "iberia"] if kind is IberiaWinters else [])]
-    chosen = ["--predictors", "specific_humidity_850"] if kind is IberiaWinters else []
+    chosen = ["--predictor", "specific_humidity_850"] if kind is IberiaWinters else []
     given = (*where, "--epochs", 1, "--factor", 2)
     assert run("train", "downscale-tiny", *given, *chosen, "--out", tmp_path / "teacher") == 0
     teacher = geovision.load(tmp_path / "teacher" / "model")
     assert teacher.config.predictors == tuple(chosen[1:])
-    options = "--share", 0.3, "--feature-weight", 1, "--out", tmp_path / "student"
+    options = "--alpha", 0.3, "--feature-weight", 1, "--out", tmp_path / "student"
     assert run("distill", tmp_path / "teacher" / "model", "downscale-tiny", *given, *options) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == str(tmp_path / "student" / "model")
@@ -145,4 +145,4 @@ def test_the_command_gives_the_student_what_the_teacher_takes(
     assert student.config.predictors == teacher.config.predictors
     assert student.network.factor == 2
     assert not torch.equal(*(next(each.parameters()) for each in (student, teacher)))
-    assert run("evaluate", tmp_path / "student" / "model", *where, "--bootstrap", 0) == 0
+    assert run("evaluate", tmp_path / "student" / "model", *where, "--n-bootstrap", 0) == 0

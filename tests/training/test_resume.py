@@ -108,7 +108,7 @@ def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: py
 
     def attempt(folder: Path, *, resume: bool = False):
         return geovision.train(tiny(), Blobs(48, wrong=0.4), validation=Blobs(24, seed=1, wrong=0.4),
-                               recipe=recipe, out=folder, resume=resume, progress=False)  # fmt: skip
+                               recipe=recipe, out=folder, resume=resume, progress=False)
 
     whole = attempt(tmp_path / "whole")
     epochs = whole.training_record["epochs"]
@@ -160,7 +160,7 @@ def test_two_devices_train_one_model(tmp_path: Path):
     model = geovision.train(
         tiny(), Blobs(64), validation=Blobs(24, seed=1), recipe=recipe, out=tmp_path / "run", devices=2,
         progress=False,
-    )  # fmt: skip
+    )
     assert column(tmp_path / "run", "step") == [4, 8]
     assert model.training_record["steps"] == 8
     assert_same(state(model), state(geovision.load(tmp_path / "run" / "model")))

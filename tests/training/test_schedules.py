@@ -104,7 +104,7 @@ def losses(monkeypatch: pytest.MonkeyPatch):
 ON_A_PLATEAU = Recipe(
     stages=(Stage(epochs=9, batch_size=16, lr=8e-3, schedule="plateau", plateau=2),),
     monitor="train_loss", precision="32-true",
-)  # fmt: skip
+)
 
 
 def test_the_rate_halves_after_so_many_epochs_without_a_better_loss(tmp_path: Path, losses):

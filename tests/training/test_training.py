@@ -45,7 +45,7 @@ def test_a_network_learns_in_sixty_steps():
         stages=(Stage(epochs=10, batch_size=16, lr=5e-3, warmup=1),),
         augment=Augment(crop_area=(0.6, 1.0), flip_x=True, rotate=5, brightness=0.05, mixup=0.2),
         label_smoothing=0.05, ema=0.9,
-    )  # fmt: skip
+    )
     train(model, Blobs(96), recipe)
     assert not model.training
     assert model.training_record["steps"] == 60
@@ -88,7 +88,7 @@ def by_hand(model: GeoModel, data: Blobs, recipe: Recipe) -> tuple[GeoModel, Geo
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=stage.lr, foreach=False,
-    )  # fmt: skip
+    )
     average, step, total = copy.deepcopy(model), 0, stage.epochs * len(batches)
     model.train()
     for epoch in range(stage.epochs):
@@ -242,7 +242,7 @@ def test_stages_follow_one_another_at_their_sizes(tmp_path: Path):
     recipe = Recipe(
         stages=(Stage(epochs=1, train="head", batch_size=16), Stage(epochs=2, size=(48, 40), batch_size=8)),
         augment=Augment(crop_area=(0.25, 0.75)), precision="32-true",
-    )  # fmt: skip
+    )
     sizes = []
     model = tiny()
     model.register_forward_pre_hook(lambda _, args: sizes.append(tuple(args[0]["image"].shape[-2:])))
@@ -334,7 +334,7 @@ def test_the_best_weights_are_kept(tmp_path: Path, ema):
 def test_training_stops_when_validation_gets_no_better(tmp_path: Path):
     recipe = dataclasses.replace(OVERFITTING, patience=2)
     model = train(tiny(), Blobs(48, wrong=0.3), recipe, validation=Blobs(64, seed=1, wrong=0.3),
-                  out=tmp_path / "run")  # fmt: skip
+                  out=tmp_path / "run")
     losses = column(tmp_path / "run", "val_loss")
     assert len(losses) < 12
     assert min(losses) == losses[-3]
@@ -356,7 +356,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch):
 
     def entry(name, fit):
         return ModelSpec(f"cloud-{name}", "cloud", "helpers.training:build_class_means", fit=fit,
-                         head="geovision.heads.classification:ClassScores")  # fmt: skip
+                         head="geovision.heads.classification:ClassScores")
 
     class Point:
         name = "means"
@@ -406,7 +406,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_training_leaves_its_recipe_its_log_and_its_model(finished: Path):
     assert sorted(path.name for path in finished.iterdir()) == [
         "last.ckpt", "log.csv", "model", "recipe.json", "tensorboard",
-    ]  # fmt: skip
+    ]
     model = geovision.load(finished / "model")
     record = model.training_record
     assert record["data"] == "blobs"
@@ -455,7 +455,7 @@ def test_a_finished_training_that_is_resumed_gives_its_model(finished: Path):
 def test_another_training_does_not_go_on_here(finished: Path, model, data, recipe, said):
     with pytest.raises(OptionError) as error:
         train(tiny(**model), Blobs(**({"n": 32} | data)), recipe, validation=Blobs(16, seed=1), out=finished,
-              resume=True)  # fmt: skip
+              resume=True)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -528,12 +528,12 @@ def test_a_training_leaves_the_process_as_it_was(capfd: pytest.CaptureFixture[st
     before = (
         torch.get_rng_state().tolist(), torch.get_num_threads(), list(warnings.filters),
         logging.getLogger("lightning.pytorch").level, signal.getsignal(signal.SIGINT),
-    )  # fmt: skip
+    )
     train(model, Blobs(32), validation=Blobs(16))
     after = (
         torch.get_rng_state().tolist(), torch.get_num_threads(), list(warnings.filters),
         logging.getLogger("lightning.pytorch").level, signal.getsignal(signal.SIGINT),
-    )  # fmt: skip
+    )
     assert after == before
     assert not model.network.model.conv1[0].weight.requires_grad
     assert model.network.model.conv1[3].weight.requires_grad

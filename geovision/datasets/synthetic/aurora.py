@@ -70,7 +70,7 @@ class _Light:
         violet = np.exp(-((below / 7) ** 2) - above / (self.reach + 45))
         crimson = np.exp(-(((_LAYERS - self.peak + 9) / 6) ** 2))
         lines = ((green, _GREEN, 1.0), (red, _RED, self.red), (violet, _VIOLET, self.violet),
-                 (crimson, _CRIMSON, self.crimson))  # fmt: skip
+                 (crimson, _CRIMSON, self.crimson))
         return sum(
             np.float32(amount) * (each * _THICKNESS / (each * _THICKNESS).sum())[:, None] * colour
             for each, colour, amount in lines
@@ -162,7 +162,7 @@ def _in_night(view: View, index: int, seed: int) -> tuple[int, float, NDArray[np
 def _frame(
     form: str, view: View, display: np.random.Generator, noise: np.random.Generator, *, hours: float,
     minutes: float,
-) -> NDArray[np.uint8]:  # fmt: skip
+) -> NDArray[np.uint8]:
     """One frame: what the form draws from `display` is the same in all frames of a display."""
     east, north, path = view.meets(_LAYERS)
     flux, light = _PAINTERS[form](display, _Field(east, north, minutes))
@@ -179,7 +179,7 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
         path.write_bytes(stream.getvalue())
     except OSError as error:
         raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error  # fmt: skip
+                           "choose another folder") from error
 
 
 # --- what the forms are made of -----------------------------------------------------------------
@@ -313,7 +313,7 @@ def _breakup(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
     light = _Light(
         rng.uniform(0, 0.14), rng.uniform(0.05, 0.22), rng.uniform(0.02, 0.22), rng.uniform(99, 108),
         rng.uniform(16, 34),
-    )  # fmt: skip
+    )
     return _chaos(rng, sky, fill=1.0) * _level(rng, 0.5, 1.5), light
 
 
@@ -333,7 +333,7 @@ def _colored(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
             rng.uniform(0.05, 0.4), rng.uniform(0.2, 0.7), rng.uniform(0.8, 1.6), rng.uniform(99, 105),
             rng.uniform(14, 26),
         ),
-    }[str(kind)]  # fmt: skip
+    }[str(kind)]
     shape = rng.random()
     if shape < 0.4:
         flux = _bands(rng, sky, count=int(rng.integers(1, 4)), spread=(-170, 190))
@@ -375,7 +375,7 @@ def _patchy(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
     light = _Light(
         rng.uniform(0, 0.08), rng.uniform(0.08, 0.26), rng.uniform(0.02, 0.10), rng.uniform(97, 104),
         rng.uniform(7, 12),
-    )  # fmt: skip
+    )
     return _patches(rng, sky) * _level(rng, 0.20, 0.80), light
 
 

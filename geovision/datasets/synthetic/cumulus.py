@@ -23,7 +23,7 @@ class Heap:
     def __init__(
         self, rng: np.random.Generator, *, left_right: float, base: float, width: float, height: float,
         tower: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.left_right, self.base, self.width, self.height = left_right, base, width, height
         count = int(np.clip(width / 5, 3, 9))
         across = rng.uniform(-0.5, 0.5, count)

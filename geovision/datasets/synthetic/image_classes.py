@@ -62,7 +62,7 @@ def paint(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> NDArray
 
 def write(
     root: Path, n: int, places: Sequence[Place], *, seed: int, size: tuple[int, int], frame: Frame = "photo"
-) -> Path:  # fmt: skip
+) -> Path:
     """Write `n` pictures, the places in turn. Picture i depends on `seed` and i alone.
 
     Args:
@@ -87,7 +87,7 @@ def write(
 
 def _framed(
     kind: str, rng: np.random.Generator, size: tuple[int, int], frame: Frame
-) -> NDArray[np.uint8]:  # fmt: skip
+) -> NDArray[np.uint8]:
     height, width = size
     if frame == "patch":
         left = int(rng.integers(width + 1))
@@ -107,4 +107,4 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
         path.write_bytes(stream.getvalue())
     except OSError as error:
         raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error  # fmt: skip
+                           "choose another folder") from error

@@ -110,7 +110,7 @@ def compose_night(rng: np.random.Generator, number: int, *, moonlit: float = 0.2
         skyline=_skyline(rng),
         hot_pixels=_float(np.column_stack([rng.uniform(0, 1, (6, 2)), rng.uniform(0.1, 0.6, (6, 1))])),
         moon=_moon(rng) if rng.random() < moonlit else None,
-    )  # fmt: skip
+    )
 
 
 def _date(number: int) -> datetime.date:
@@ -146,7 +146,7 @@ def _moon(rng: np.random.Generator) -> Moon:
     return Moon(
         azimuth=rng.uniform(-math.pi, math.pi), zenith_angle=math.radians(rng.uniform(25, 80)),
         radiance=rng.uniform(0.02, 0.10),
-    )  # fmt: skip
+    )
 
 
 # --- lines of sight -----------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def look(night: Night, size: tuple[int, int]) -> View:
         night, zenith_angle, azimuth, np.sin(zenith_angle) * np.sin(azimuth),
         np.sin(zenith_angle) * np.cos(azimuth), np.cos(zenith_angle), inside.astype(np.float32),
         np.exp(-air_mass[..., None] * night.extinction).astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 # --- what is there without aurora ---------------------------------------------------------------
@@ -298,7 +298,7 @@ def _lights(view: View) -> Field:
 
 def _moonlight(view: View, moon: Moon) -> Field:
     towards = (math.sin(moon.zenith_angle) * math.sin(moon.azimuth),
-               math.sin(moon.zenith_angle) * math.cos(moon.azimuth), math.cos(moon.zenith_angle))  # fmt: skip
+               math.sin(moon.zenith_angle) * math.cos(moon.azimuth), math.cos(moon.zenith_angle))
     cosine = view.east * towards[0] + view.north * towards[1] + view.up * towards[2]
     apart = np.arccos(np.clip(cosine, -1, 1))
     scattered = (0.6 + 0.4 * cosine**2) * moon.radiance  # Rayleigh's phase function, and the ground's light

@@ -90,4 +90,4 @@ def _save(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error  # fmt: skip
+                           "choose another folder") from error

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BIAS", "FILES", "GENERATOR_VERSION", "Bias", "days", "fields", "january_days", "write", "write_years",
-]  # fmt: skip
+]
 
 GENERATOR_VERSION = 1
 
@@ -70,7 +70,7 @@ BIAS = Bias()
 def write(
     root: str | Path, n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64), factor: int = 4,
     sea: float = 0.2, calendar: Literal["standard", "noleap"] = "standard", start: str = "2001-01-01",
-) -> Path:  # fmt: skip
+) -> Path:
     """Write `n` days as three CF NetCDF files, named in `FILES`.
 
     Args:
@@ -103,7 +103,7 @@ def write(
 def write_years(
     root: str | Path, n: int, *, seed: int = 0, size: tuple[int, int] = (32, 48), factor: int = 4,
     years: int = 8,
-) -> Path:  # fmt: skip
+) -> Path:
     """The same three files with their days shared out among Januaries of several years, so that a split
     finds units. Rain goes on from the last day of one to the first of the next.
 
@@ -131,13 +131,13 @@ def january_days(n: int, years: int) -> NDArray[np.datetime64]:
     return np.concatenate([
         np.datetime64(f"{2001 + number}-01-01", "ns") + np.arange(len(part)).astype("timedelta64[D]")
         for number, part in enumerate(share)
-    ])  # fmt: skip
+    ])
 
 
 def fields(
     n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64), factor: int = 4, sea: float = 0.2,
     calendar: Literal["standard", "noleap"] = "standard", start: str = "2001-01-01",
-) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:  # fmt: skip
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """(fine, coarse, model) rain in mm/day, ``(time, lat, lon)``, as `write` puts it into files."""
     try:
         import xarray as xr
@@ -145,7 +145,7 @@ def fields(
         raise MissingExtraError("xarray", "geo") from error
     if n < 1 or not 0 <= sea < 1 or min(size) < 2 * factor:
         raise OptionError(f"n={n}, sea={sea}, size={size}: expected a day or more, a part below 1, and two "
-                          f"coarse cells of {factor} along each side")  # fmt: skip
+                          f"coarse cells of {factor} along each side")
     values = np.stack(list(days(n, seed=seed, size=size)))
     rain = xr.DataArray(
         values, dims=("time", "lat", "lon"), name="precipitation", attrs={"units": "mm day-1"},
@@ -153,7 +153,7 @@ def fields(
             "time": xr.date_range(start, periods=n, calendar=calendar, use_cftime=calendar != "standard"),
             "lat": 36.125 + 0.25 * np.arange(size[0]), "lon": -9.875 + 0.25 * np.arange(size[1]),
         },
-    )  # fmt: skip
+    )
     coarse = coarsen(rain, factor)
     return rain.where(~_sea(seed, size, sea)), coarse, BIAS.apply(coarse).assign_attrs(coarse.attrs)
 

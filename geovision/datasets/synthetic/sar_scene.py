@@ -34,7 +34,7 @@ class Planted:
 def write(
     path: Path, kinds: Sequence[str] = ("polar-low",), *, seed: int, pixel_size: float = 40.0,
     crs: str = "EPSG:32633", corner: tuple[float, float] = (300_000.0, 8_300_000.0), quantity: str = "db",
-) -> list[Planted]:  # fmt: skip
+) -> list[Planted]:
     """Write one scene, 400 km wide and 400 km long for each kind.
 
     Args:
@@ -66,7 +66,7 @@ def write(
         path, "w", driver="GTiff", dtype="uint8" if counts else "float32", count=2, height=shape[0],
         width=shape[1], crs=crs, transform=grid.affine, nodata=0 if counts else np.nan, tiled=True,
         blockxsize=512, blockysize=512, compress="deflate", zlevel=1, bigtiff="if_safer",
-    ) as dataset:  # fmt: skip
+    ) as dataset:
         dataset.descriptions = tuple(_NAMES.values())
         dataset.update_tags(datetime=over.start.isoformat() + "Z")
         for number, kind in enumerate(kinds):

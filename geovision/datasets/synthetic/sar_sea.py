@@ -30,7 +30,7 @@ from geovision.readers.sar_png import write_picture
 __all__ = [
     "EXTENT", "GENERATOR_VERSION", "KINDS", "PASS", "PIXEL_SIZE", "Eye", "Pass", "Scene", "compose_pass",
     "paint", "picture", "render", "write",
-]  # fmt: skip
+]
 
 # Figures of models that were trained or scored on these pictures can be compared only within one
 # version. It was frozen before the first training and is not tuned to a training's results: a change
@@ -384,7 +384,7 @@ def _arms(rng: np.random.Generator) -> list[float]:
 def _with_arm(
     sky: _Sky, wind: Field, low: _Low, away: Field, angle: Field, *, start: float, scale: float,
     begins: float = 0.0,
-) -> Field:  # fmt: skip
+) -> Field:
     """A front along a logarithmic spiral about the low, over up to `scale` km and fading."""
     rng = sky.rng
     pitch = math.radians(rng.uniform(14, 26))
@@ -638,7 +638,7 @@ def _received(sky: _Sky, power: Field) -> NDArray[np.uint8]:
     return np.stack([
         to_counts(channel, OUR_LIMITS[name], valid=ground.seen)
         for name, channel in zip(names, sigma0, strict=True)
-    ])  # fmt: skip
+    ])
 
 
 def _sub_swath(position: Field) -> tuple[NDArray[np.int64], Field]:

@@ -77,7 +77,7 @@ class Scene:
 def compose(
     rng: np.random.Generator, size: tuple[int, int], *, horizon: float = 0.5, sun_shown: float = 0.25,
     bottom_degrees: tuple[float, float] = (3.0, 32.0), dusk: float = 0.15,
-) -> Scene:  # fmt: skip
+) -> Scene:
     """Point a camera at a sky.
 
     Args:
@@ -115,7 +115,7 @@ def compose(
         ], dtype=np.float32),
         sun_east / toward_east_north, sun_north / toward_east_north,
         sun_colour, ambient, zenith, band, low_sun, shown,
-    )  # fmt: skip
+    )
 
 
 def _sun(
@@ -132,7 +132,7 @@ def _sun(
         elevation = math.radians(rng.uniform(2, 10) if low_sun > 0.3 else rng.uniform(25, 65))
     return (
         math.cos(elevation) * math.sin(azimuth), math.cos(elevation) * math.cos(azimuth), math.sin(elevation),
-    )  # fmt: skip
+    )
 
 
 def _light(rng: np.random.Generator, low_sun: float) -> tuple[Colour, Colour, Colour, Colour]:

@@ -126,7 +126,7 @@ def generate(
             "title": f"generated storms, version {GENERATOR_VERSION}, seed {seed}, sample {number}",
             "matching": "backward",
         },
-    )  # fmt: skip
+    )
 
 
 def write(
@@ -174,7 +174,7 @@ def _radar(rng: np.random.Generator, real: Truth, windows: int) -> TimedSource:
     seen = storm_views.visible(real.storm, storm_views.radar_site(rng, real.storm), _LEVELS)
     volumes = np.stack([
         storm_views.seen_by_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]
-    ])  # fmt: skip
+    ])
     lost = rng.random(windows) < _LOST_VOLUMES
     if rng.random() < _OUTAGE:  # some volumes in a row, as power fails in storms
         begin = int(rng.integers(windows))
@@ -213,7 +213,7 @@ def _ground(
     return np.stack([
         height, terrain.slope(height, dx, dy), terrain.curvature(height, dx, dy),
         terrain.aspect(height, dx, dy), terrain.flow_direction(height, dx, dy),
-    ])  # fmt: skip
+    ])
 
 
 def _place_and_time(

@@ -192,22 +192,22 @@ def compose_storm(
     height, width = shape
     # One cell near the middle that may be down just now, others as many as the room allows.
     cells = [_cell(rng, day, ground, origin, (0.3 * width, 0.7 * width), (0.3 * height, 0.7 * height),
-                   down=rng.random() < 0.6)]  # fmt: skip
+                   down=rng.random() < 0.6)]
     reach = 12.0 - earliest * 0.1
     several = rng.poisson((width + reach) * (height + reach) * (60 - earliest) / 1.0e5)
     cells += [_cell(rng, day, ground, origin, (-reach, width + reach), (-reach, height + reach),
-                    down=False, earliest=earliest) for _ in range(several)]  # fmt: skip
+                    down=False, earliest=earliest) for _ in range(several)]
     return Storm(
         day, ground, origin, shape, tuple(cells),
         patches=fractal(rng, _TEXTURE, slope=1.6, coarsest=6.0),
         shield=fractal(rng, _TEXTURE, slope=2.2, coarsest=2.0, stretch=2.0),
-    )  # fmt: skip
+    )
 
 
 def _cell(
     rng: np.random.Generator, day: Day, ground: Ground, origin: tuple[float, float], x: tuple[float, float],
     y: tuple[float, float], *, down: bool, earliest: float = 0.0,
-) -> Cell:  # fmt: skip
+) -> Cell:
     # Storms like high ground: of three places the higher one, more often than not.
     places = np.array([[rng.uniform(*x), rng.uniform(*y)] for _ in range(3)])
     liking = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 500)
@@ -223,7 +223,7 @@ def _cell(
         summit=float(np.clip(5700 + 65 * updraft + rng.normal(0, 500), 4500, 9500)),
         radius=float(rng.uniform(5.0, 9.0)), depth=float(rng.uniform(0.55, 1.0)),
         rain=float(rng.uniform(0.0, 0.8)), embryos=float(EMBRYOS * np.exp(rng.normal(0, 0.3))),
-    )  # fmt: skip
+    )
 
 
 # --- reflectivity -------------------------------------------------------------------------------

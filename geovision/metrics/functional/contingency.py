@@ -30,7 +30,7 @@ class Contingency:
         return Contingency(
             self.hits + other.hits, self.false_alarms + other.false_alarms, self.misses + other.misses,
             self.correct_negatives + other.correct_negatives,
-        )  # fmt: skip
+        )
 
     @property
     def total(self) -> Tensor:
@@ -129,4 +129,4 @@ def contingency_of_events(forecast: Tensor, observed: Tensor, valid: Tensor | No
     return Contingency(
         count(forecast & observed), count(forecast & ~observed), count(~forecast & observed),
         count(~forecast & ~observed),
-    )  # fmt: skip
+    )

@@ -13,7 +13,7 @@ from geovision.metrics._masked import mean_over
 __all__ = [
     "Reliability", "checked_members", "crps", "crps_of_cells", "pinball", "rank_histogram", "reliability",
     "spread", "spread_skill_ratio",
-]  # fmt: skip
+]
 
 
 def checked_members(
@@ -22,7 +22,7 @@ def checked_members(
     """As float64, 0 where they do not count; a cell counts where all members and the truth are numbers."""
     if members.ndim != truth.ndim + 1 or members.shape[1:] != truth.shape:
         raise InputError(f"members of shape {tuple(members.shape)} and truth of shape {tuple(truth.shape)}; "
-                         "expected (member, …) and (…)")  # fmt: skip
+                         "expected (member, …) and (…)")
     there = torch.isfinite(members).all(0) & torch.isfinite(truth)
     if valid is not None:
         there = there & valid
@@ -109,7 +109,7 @@ def reliability(
 
 def pinball(
     predicted: Tensor, truth: Tensor, quantiles: Tensor, valid: Tensor | None = None
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Mean pinball loss of each quantile, ``(quantile,)``, in the unit of the field.
 
     ``max(q (y - x), (q - 1)(y - x))`` (Koenker and Bassett 1978); twice its mean over many quantiles nears

@@ -17,7 +17,7 @@ from geovision.metrics._masked import mean_over, paired, present
 
 __all__ = [
     "WET_DAY", "cdd", "cwd", "index_bias", "quantile", "quantile_bias", "r01", "rx1day", "sdii", "spell_bias",
-]  # fmt: skip
+]
 
 WET_DAY = 1.0
 """Least rain of a wet day, mm."""
@@ -114,7 +114,7 @@ def index_bias(
 def spell_bias(
     index: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *, groups: Sequence[object],
     begins: Tensor, valid: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Mean over groups, such as winters, and over cells of the difference of their longest spells, days.
 
     Args:

@@ -64,7 +64,7 @@ def axis_weights(source: _Floats, target: _Floats, method: Method = "bilinear") 
             weight = np.where(
                 apart <= 1, 1.5 * apart**3 - 2.5 * apart**2 + 1,
                 np.where(apart < 2, -0.5 * apart**3 + 2.5 * apart**2 - 4 * apart + 2, 0),
-            )  # fmt: skip
+            )
         np.add.at(weights, (rows, np.clip(cell, 0, count - 1)), weight)
     return weights * inside[:, None]
 
@@ -167,7 +167,7 @@ def _grids_equal(one: Grid, other: Grid) -> bool:
 
 def _check_overlap(grids: GridPair) -> None:
     for name, own, other in (("latitudes", grids.given.lat, grids.target.lat),
-                             ("longitudes", grids.given.lon, grids.target.lon)):  # fmt: skip
+                             ("longitudes", grids.given.lon, grids.target.lon)):
         if own[-1] < other[0] or other[-1] < own[0]:
             raise InputError(f"grids do not overlap: one has {name} {own[0]:g} to {own[-1]:g}, the other "
-                             f"{other[0]:g} to {other[-1]:g}")  # fmt: skip
+                             f"{other[0]:g} to {other[-1]:g}")

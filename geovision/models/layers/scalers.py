@@ -149,7 +149,7 @@ class ScalerChain(Scaler):
 
 SCALERS = {
     "identity": Scaler, "log1p": Log1pScaler, "sqrt": SquareRootScaler, "zscore": StandardScaler, "minmax": MinMaxScaler,
-}  # fmt: skip
+}
 """By name."""
 
 

@@ -47,14 +47,14 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
     "covered_share": {
         "long_name": "share of the depth above the freezing level that the radar covers", "units": "1",
     },
-}  # fmt: skip
+}
 
 
 def hail_products(
     reflectivity: DataArray, *, freezing_level: DataArray | float, minus20_level: DataArray | float,
     radar_altitude: float | None = None, calibration: Calibration | str = Calibration.witt,
     cap_dbz: float | None = 56.0, echo_top_dbz: float = 18.0,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """What one volume says of hail; the formulas are those of `geovision.physics.hail.columns`.
 
     Args:
@@ -159,7 +159,7 @@ def hail_labels(products: Dataset, rule: TwoStageRule | PoshRule | None = None) 
         labelled["armed"].attrs = {
             "long_name": "cell that met the tests aloft", "flag_values": np.array([0, 1], np.int8),
             "flag_meanings": "not_armed armed",
-        }  # fmt: skip
+        }
     labelled["hail"].attrs = {
         "long_name": f"hail by {rule!r}",
         "flag_values": np.array([NOT_COVERED, NO_HAIL, HAIL], np.int8),

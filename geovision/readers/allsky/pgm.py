@@ -171,7 +171,7 @@ def _check_what_follows(source: Source, header: _Header, index: int, seen: set[_
             source, index,
             f"{header.width} columns, {header.height} rows and counts up to {header.maxval}, "
             f"but no frame begins after these {header.size} bytes",
-        )  # fmt: skip
+        )
 
 
 # --- what a header means ------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def open_source(root: str | Path, source: GridSource) -> xr.DataArray:
     return open_grid(
         Path(root) / source.file, source.field, name=source.variable, units=source.units,
         select=source.select, pole=source.pole,
-    )  # fmt: skip
+    )
 
 
 def open_paired(root: str | Path, predictors: Sequence[GridSource], reference: GridSource) -> Alignment:

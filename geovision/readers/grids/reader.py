@@ -28,7 +28,7 @@ _IN_MEMORY = 64 * 1024**2
 def open_grid(
     paths: str | Path | Sequence[str | Path], field: str | Variable, *, name: str = "", units: str = "",
     select: Mapping[str, float] | None = None, pole: tuple[float, float] | None = None,
-) -> xr.DataArray:  # fmt: skip
+) -> xr.DataArray:
     """Open one field of NetCDF files or Zarr stores.
 
     Args:
@@ -55,7 +55,7 @@ def open_grid(
     parts = [_one(path, wanted, name, units, select or {}, pole) for path in files_of(paths)]
     if wanted.static and len(parts) > 1:
         raise InputError(f"{parts[1].encoding['source']}: {wanted.name} is the same on all days, and "
-                         f"{parts[0].encoding['source']} has it already; give one file")  # fmt: skip
+                         f"{parts[0].encoding['source']} has it already; give one file")
     joined = parts[0] if len(parts) == 1 else _joined(parts)
     return checked(joined.compute() if joined.nbytes <= _IN_MEMORY else joined, wanted)
 
@@ -122,7 +122,7 @@ def _engine(path: Path) -> Any:
 def _one(
     path: Path, wanted: Variable, name: str, units: str, select: Mapping[str, float],
     pole: tuple[float, float] | None,
-) -> xr.DataArray:  # fmt: skip
+) -> xr.DataArray:
     import xarray as xr
 
     dataset = _opened(path)
@@ -142,7 +142,7 @@ def _one(
         field = xr.apply_ufunc(
             _converted, field, kwargs={"factor": factor, "offset": offset}, dask="parallelized",
             output_dtypes=[np.float32],
-        )  # fmt: skip
+        )
     field = field.astype(np.float32).rename(wanted.name)
     field.attrs = {**attributes, "standard_name": wanted.standard_names[0], "units": wanted.unit}
     field.encoding = {"source": str(path), "source_units": unit}
@@ -170,7 +170,7 @@ def _name_in(dataset: xr.Dataset, wanted: Variable, name: str, path: Path) -> st
         return found[0]
     what = "none of them is surely" if not found else f"{' and '.join(found)} may each be"
     raise InputError(f"{path}: it has {', '.join(gridded) or 'no gridded variable'}; {what} {wanted.name}; "
-                     "say which with name=, or --variable")  # fmt: skip
+                     "say which with name=, or --variable")
 
 
 def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -> str:
@@ -187,7 +187,7 @@ def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -
         and conversion(said, wanted.unit, step_days=1.0) != conversion(declared, wanted.unit, step_days=1.0)
     ):
         raise InputError(f"{where}: {field.name!r} says {said!r} and was declared {declared!r}; if the "
-                         "file is wrong, correct its units attribute")  # fmt: skip
+                         "file is wrong, correct its units attribute")
     return said or declared
 
 
@@ -210,7 +210,7 @@ def _joined(parts: list[xr.DataArray]) -> xr.DataArray:
         for axis in ("lat", "lon"):
             if not np.array_equal(part[axis], first[axis]):
                 raise InputError(f"{part.encoding['source']}: its {axis} is not that of "
-                                 f"{first.encoding['source']}; files of one field have one grid")  # fmt: skip
+                                 f"{first.encoding['source']}; files of one field have one grid")
         if part.indexes["time"].dtype != first.indexes["time"].dtype:
             raise InputError(f"{part.encoding['source']}: another calendar than {first.encoding['source']}")
     joined = xr.concat(parts, dim="time", join="exact", combine_attrs="drop_conflicts")

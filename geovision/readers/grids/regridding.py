@@ -55,7 +55,7 @@ def regrid(
     flat = _is_regular(field) and _is_regular(target)
     if method == "conservative" and not flat:
         raise OptionError("means over areas need one-dimensional latitudes and longitudes on both grids; "
-                          "take 'bilinear' or 'nearest'")  # fmt: skip
+                          "take 'bilinear' or 'nearest'")
     check_overlap(field, target)
     weights = _regular(field, target, method) if _is_regular(field) else _scattered(field, target, method)
     onto = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
@@ -215,7 +215,7 @@ def _linear(source: _Floats, target: _Floats) -> csr_array:
     return _matrix(
         np.concatenate([rows, rows]), np.concatenate([right[rows] - 1, right[rows]]),
         np.concatenate([1 - share[rows], share[rows]]), (len(target), len(source)),
-    )  # fmt: skip
+    )
 
 
 def _closest(source: _Floats, target: _Floats) -> csr_array:
@@ -292,7 +292,7 @@ def _plane(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
     return np.stack(
         [scale * np.cos(y) * np.sin(x),
          scale * (np.cos(middle) * np.sin(y) - np.sin(middle) * np.cos(y) * np.cos(x))], axis=1,
-    )  # fmt: skip
+    )
 
 
 # --- use ----------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def _plane(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
 def _applied(
     field: xr.DataArray, weights: csr_array, onto: list[str], coordinates: dict[str, Any], min_valid: float,
     *, whole: float | None = None,
-) -> xr.DataArray:  # fmt: skip
+) -> xr.DataArray:
     import xarray as xr
 
     shape = tuple(len(coordinates[a]) if a in coordinates else coordinates["lat"].sizes[a] for a in onto)
@@ -313,7 +313,7 @@ def _applied(
         field, input_core_dims=[list(field.dims[-2:])], output_core_dims=[inner],
         dask="parallelized", output_dtypes=[field.dtype], keep_attrs=True,
         dask_gufunc_kwargs={"output_sizes": dict(zip(inner, shape, strict=True))},
-    )  # fmt: skip
+    )
     found = found.drop_vars([name for name in ("lat", "lon") if name in found.coords])
     found = found.rename(dict(zip(inner, onto, strict=True))).assign_coords(coordinates)
     found.encoding = dict(field.encoding)

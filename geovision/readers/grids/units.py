@@ -21,7 +21,7 @@ _SPELLINGS = {
     "deg K": "K", "degK": "K", "Kelvin": "K",
     "Celsius": "degC",
     "mm/d": "mm/day", "mm per day": "mm/day",
-}  # fmt: skip
+}
 
 _WATER = 1000.0  # kg m-3, by which a flux of its mass is a rate of its depth
 
@@ -56,7 +56,7 @@ def conversion(unit: str, to: str, *, step_days: float | None = None) -> tuple[f
     if rate and scale.check("[length]"):
         if step_days is None:
             raise InputError(f"unit {unit!r} is an amount and the file has one time alone, so no step to "
-                             f"make {to!r} of it")  # fmt: skip
+                             f"make {to!r} of it")
         scale = scale / registry.Quantity(step_days, "day")
     if scale.dimensionality != registry.Quantity(1, target).dimensionality:
         raise InputError(f"unit {unit!r} cannot be converted to {to!r}")

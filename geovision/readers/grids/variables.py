@@ -31,7 +31,7 @@ OF_FILES = (
     "realization", "realization_index", "initialization_method", "initialization_index", "physics_version",
     "physics_index", "forcing_index", "driving_model_id", "driving_experiment", "driving_experiment_name",
     "driving_model_ensemble_member", "rcm_version_id", "further_info_url",
-)  # fmt: skip
+)
 """Attributes of a whole file that its field keeps, and that are the file's again where it is written. Those
 that tell of its grid, its period or its identity are not among them: they are no longer true."""
 
@@ -90,7 +90,7 @@ _ALL = (
         SURFACE_ALTITUDE, ("surface_altitude", "height_above_reference_ellipsoid"),
         ("orog", "orography", "topo", "elevation", "altitude", "z"), ("km",), static=True,
     ),
-)  # fmt: skip
+)
 
 VARIABLES: Mapping[str, Variable] = {each.name: each for each in _ALL}
 """By name."""

@@ -26,7 +26,7 @@ _AXES = {
     "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"},
     "time": {"standard_name": "time", "long_name": "time"},
     "member": {"standard_name": "realization", "long_name": "ensemble member"},
-}  # fmt: skip
+}
 
 
 def write_grid(
@@ -52,7 +52,7 @@ def write_grid(
 def write_grids(
     fields: Sequence[xr.DataArray], path: str | Path, *, units: str = "", title: str = "",
     north_first: bool = False,
-) -> Path:  # fmt: skip
+) -> Path:
     """The same with several fields on one grid, as variables of one file; `units` are those of the fields
     that are no fractions. A field of integers, such as a mask, stays one. Raises as `write_grid` does."""
     place = Path(path)

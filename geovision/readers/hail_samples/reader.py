@@ -42,7 +42,7 @@ def read_sample(path: str | Path) -> HailSample:
         dem=held.values["dem"], label=held.values["hail"].astype(np.int8),
         extra={name: values for name, values in held.values.items() if name not in own},
         attributes=held.attributes,
-    )  # fmt: skip
+    )
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         inside = sample_files(path) if path.is_dir() else sorted(path.parent.glob(path.name))
         if not inside:
             raise UnreadableFileError(f"{path}: no samples of hail, which are named like "
-                                      "hail_20230617T083000_N3050_E11200.nc")  # fmt: skip
+                                      "hail_20230617T083000_N3050_E11200.nc")
         found += inside
     return found
 
@@ -172,7 +172,7 @@ def _check(held: _Held, path: Path) -> None:
         if said != list(channels):
             other = next((each for each in said if each not in channels), "another order")
             raise InputError(f"{path}: {name} has {len(said)} channels, among them {other}; expected "
-                             f"{', '.join(channels)}")  # fmt: skip
+                             f"{', '.join(channels)}")
 
 
 def _from_hdf5(path: Path, names: Sequence[str]) -> _Held:

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 LEVELS = (500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 5500, 6000, 7000, 8000, 9000, 10000,
-          12000, 14000, 15500, 17000, 19000)  # fmt: skip
+          12000, 14000, 15500, 17000, 19000)
 """Heights of the 21 levels of reflectivity, m above mean sea level."""
 
 CHANNELS: dict[str, dict[str, str]] = {
@@ -38,7 +38,7 @@ CHANNELS: dict[str, dict[str, str]] = {
              "dewpoint_2m": "K"},
     "dem": {"elevation": "m", "slope": "degree", "curvature": "m-1", "aspect": "degree",
             "flow_direction": "degree"},
-}  # fmt: skip
+}
 """Channels of each source, in order, with their units."""
 
 NO_ECHO_DBZ = -33.0
@@ -105,7 +105,7 @@ class SampleName:
     def __str__(self) -> str:
         north, east = round(100 * self.latitude), round(100 * self.longitude)
         return (f"hail_{self.time:%Y%m%dT%H%M%S}_{'S' if north < 0 else 'N'}{abs(north):04d}_"
-                f"{'W' if east < 0 else 'E'}{abs(east):05d}")  # fmt: skip
+                f"{'W' if east < 0 else 'E'}{abs(east):05d}")
 
     @classmethod
     def of(cls, path: Path) -> SampleName:
@@ -120,7 +120,7 @@ class SampleName:
         found = _NAME.match(path.stem)
         if not found:
             raise InputError(f"{path}: not named like hail_20230617T083000_N3050_E11200.nc, which says when "
-                             "and where it is")  # fmt: skip
+                             "and where it is")
         when, south, north, west, east = found.groups()
         latitude = int(north) / (-100 if south == "S" else 100)
         longitude = int(east) / (-100 if west == "W" else 100)

@@ -191,13 +191,13 @@ def _labelled(levels: NDArray[np.float32], volume: RadarVolume, grid: RadarGrid)
             "standard_name": "equivalent_reflectivity_factor", "long_name": "radar reflectivity",
             "units": "dBZ", "grid_mapping": "crs", "comment": "-inf: no echo; NaN: not covered",
         },
-    )  # fmt: skip
+    )
 
 
 _HEIGHT = {
     "standard_name": "altitude", "long_name": "height above mean sea level", "units": "m", "axis": "Z",
     "positive": "up",
-}  # fmt: skip
+}
 
 
 def _degrees(name: str, units: str) -> dict[str, str]:

@@ -9,4 +9,4 @@ from geovision.readers.sar.warp import CountsRaster, averaged, check_limits, che
 __all__ = [
     "QUANTITIES", "CountsRaster", "Grid", "RadarScene", "averaged", "check_limits", "check_pixels", "is_safe",
     "model_grid", "open_scene", "rasterio_module", "write_counts", "write_map",
-]  # fmt: skip
+]

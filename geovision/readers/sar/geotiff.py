@@ -166,7 +166,7 @@ class Reader:
 def open_scene(
     path: str | Path, channels: Sequence[str], *, quantity: str, bands: Mapping[str, int] | None = None,
     nodata: float | None = None, time: datetime.datetime | None = None,
-) -> RadarScene:  # fmt: skip
+) -> RadarScene:
     """A scene on disk, with what it lacks declared.
 
     Args:

@@ -17,7 +17,7 @@ from geovision.errors import InputError, MissingExtraError, OptionError
 __all__ = [
     "ANTARCTIC", "ARCTIC", "POLEWARD", "Grid", "model_grid", "quiet", "rasterio_module", "swath_grid",
     "transformed",
-]  # fmt: skip
+]
 
 ARCTIC, ANTARCTIC = "EPSG:3995", "EPSG:3031"
 """Polar stereographic, of true scale at 71 degrees: where polar lows are. The northern one has the
@@ -181,7 +181,7 @@ def model_grid(own: Grid, pixel_size: float, crs: str | None = None, *, where: s
 def swath_grid(
     longitude: NDArray[np.floating], latitude: NDArray[np.floating], pixel_size: float,
     crs: str | None = None, *, margin: float = 0.0, where: str = "scene",
-) -> Grid:  # fmt: skip
+) -> Grid:
     """A grid of square cells over a swath, which lies on no map yet: polar stereographic from 60 degrees
     on, `ARCTIC` or `ANTARCTIC`, or the UTM zone of its middle.
 

@@ -43,7 +43,7 @@ QUANTITIES: Mapping[str, Channel] = {
         ),
     ),
     "counts": Channel("scaled sigma0", "scaled_1", (0.0, 255.0)),
-}  # fmt: skip
+}
 """By the name that declares it; `counts` is the 8-bit scale of the published pictures."""
 
 

@@ -34,7 +34,7 @@ _BLOCKS = 4  # along the side of a cell, at least
 _LEAST = 0.5  # of a cell that has to have data
 _MARGIN = 2.0  # cells: what splines may bulge beyond the tie points
 _PARTS = ("measurement/{}.tiff", "annotation/{}.xml", "annotation/calibration/calibration-{}.xml",
-          "annotation/calibration/noise-{}.xml")  # fmt: skip
+          "annotation/calibration/noise-{}.xml")
 # What satpy and its libraries raise over files that are damaged or not as they should be; SyntaxError is XML.
 _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SyntaxError)
 
@@ -48,7 +48,7 @@ def is_safe(path: str | Path) -> bool:
 def write_map(
     source: str | Path, path: Path, channels: Sequence[str], pixel_size: float, *, crs: str | None = None,
     threads: int = 1, progress: Callable[[int, int], None] = lambda done, whole: None,
-) -> None:  # fmt: skip
+) -> None:
     """Bring a SAFE folder to a map, as a GeoTIFF of sigma0 in linear power.
 
     Each polarisation is one float32 band with its name; NaN where less than half of a cell has data. The
@@ -216,7 +216,7 @@ def _strips(
             *bands, east, north = dask.compute(
                 *(band[lines] for band in power), longitude[lines], latitude[lines],
                 scheduler="threads", num_workers=threads,
-            )  # fmt: skip
+            )
         values = np.stack(bands)
         valid = np.isfinite(values).all(axis=0)
         summed = _blocks(np.where(valid, values, 0), rows, columns)
@@ -254,7 +254,7 @@ def _reading(where: Path) -> Iterator[None]:
 def _add(
     total: NDArray[np.float64], count: NDArray[np.float64], grid: Grid, power: NDArray[np.float64],
     pixels: NDArray[np.float64], longitude: NDArray[Any], latitude: NDArray[Any],
-) -> None:  # fmt: skip
+) -> None:
     """Add blocks to the cells in which their middles lie."""
     x, y = transformed("EPSG:4326", grid.crs, longitude, latitude)
     rows, columns = (np.floor(place).astype(np.int64) for place in grid.cells(x, y))
@@ -271,7 +271,7 @@ def _write(
         "driver": "GTiff", "dtype": "float32", "count": len(values), "height": grid.shape[0],
         "width": grid.shape[1], "crs": grid.reference, "transform": grid.affine, "nodata": math.nan,
         "tiled": True, "blockxsize": 256, "blockysize": 256,
-    }  # fmt: skip
+    }
     with rasterio_module().open(path, "w", **profile) as raster:
         raster.write(values)
         raster.descriptions = [name.upper() for name in names]

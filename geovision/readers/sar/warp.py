@@ -159,7 +159,7 @@ def _warped(values: NDArray[np.float32], own: Grid, part: Grid) -> NDArray[np.fl
     rasterio.warp.reproject(
         values, found, src_transform=own.affine, src_crs=own.reference, dst_transform=part.affine,
         dst_crs=part.reference, resampling=rasterio.enums.Resampling.average,
-    )  # fmt: skip
+    )
     return found
 
 
@@ -202,7 +202,7 @@ class CountsRaster:
 def write_counts(
     scene: RadarScene, grid: Grid, db_range: Mapping[str, DecibelLimits] | None, path: Path, *,
     threads: int = 1, progress: Callable[[int, int], None] = lambda done, whole: None,
-) -> CountsRaster:  # fmt: skip
+) -> CountsRaster:
     """Average a scene to a grid and write its counts.
 
     Args:
@@ -224,7 +224,7 @@ def write_counts(
         "width": grid.shape[1], "crs": grid.reference, "transform": grid.affine, "nodata": NO_DATA,
         "tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "band", "SPARSE_OK": True,
         "BIGTIFF": "IF_SAFER",
-    }  # fmt: skip
+    }
     places = list(tiles(scene, grid))
     with quiet(), rasterio.open(path, "w", **profile) as raster, ThreadPoolExecutor(threads) as pool:
         found = _in_order(pool, partial(_tile, scene, grid, db_range), places, ahead=threads + 2)
@@ -238,7 +238,7 @@ def write_counts(
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[..., Any], places: list[tuple[int, int, tuple[int, int]]], *,
     ahead: int,
-) -> Iterator[tuple[tuple[int, int, tuple[int, int]], Any]]:  # fmt: skip
+) -> Iterator[tuple[tuple[int, int, tuple[int, int]], Any]]:
     """Each place with what came of it, a few of them under way."""
     waiting: deque[tuple[tuple[int, int, tuple[int, int]], Future[Any]]] = deque()
     for place in places:
@@ -284,7 +284,7 @@ def tiles(scene: RadarScene, grid: Grid) -> Iterator[tuple[int, int, tuple[int, 
 def _tile(
     scene: RadarScene, grid: Grid, db_range: Mapping[str, DecibelLimits] | None, row: int, column: int,
     shape: tuple[int, int],
-) -> NDArray[np.uint8] | None:  # fmt: skip
+) -> NDArray[np.uint8] | None:
     """Counts of one tile; None where there is no data."""
     with scene.reading() as reader:
         mean, fraction = averaged(reader, grid, row, column, shape)

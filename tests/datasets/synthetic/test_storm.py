@@ -36,7 +36,7 @@ def digest(number: int) -> dict[str, list[float]]:
     sky = np.nan_to_num(sample.sources["fy4b"].values).mean((0, 2, 3))
     air = np.nan_to_num(sample.sources["era5"].values).mean((0, 2, 3))
     counts = [np.isnan(radar).sum(), np.isneginf(radar).sum(), (sample.label == 1).sum(),
-              sample.extra["oracle"].sum()]  # fmt: skip
+              sample.extra["oracle"].sum()]
     parts = {
         "radar": echo.ravel(),
         "fy4b": sky,
@@ -85,7 +85,7 @@ def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
                 cap_dbz=None,
             )
             for k, volume in enumerate(real.reflectivity)
-        ]  # fmt: skip
+        ]
         labels = hail_labels(join_volumes(products), TwoStageRule(posh=50 + 29 * math.log(2)))
         said = labels["hail"].values[-1] == 1
         # Plains are some tens of metres high, which lowers the threshold a little.
@@ -98,7 +98,7 @@ def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
 
 def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
     cell = Cell(0, 0, born=-40, grow=15, hold=10, fall=12, stay=15, updraft=30, strength=60, summit=8000,
-                radius=6, depth=1.5, rain=2, embryos=1)  # fmt: skip
+                radius=6, depth=1.5, rain=2, embryos=1)
     heights = [core(cell, 500.0, time)[0] for time in np.arange(-39.0, 12)]
     top = int(np.argmax(heights))
     assert heights[top] == 8000
@@ -158,7 +158,7 @@ def test_the_imager_tells_strong_updrafts_from_weak_ones() -> None:
     coldest, warmer = {}, {}
     for updraft in (14.0, 36.0):
         cell = Cell(24, 24, born=-30, grow=15, hold=20, fall=12, stay=15, updraft=updraft, strength=60,
-                    summit=9000, radius=7, depth=1.0, rain=1, embryos=0.5)  # fmt: skip
+                    summit=9000, radius=7, depth=1.0, rain=1, embryos=0.5)
         for time in (0.0, 14.0):
             alone = dataclasses.replace(real, cells=(cell,))
             sky = brightness_temperatures(np.random.default_rng(0), alone, time)
