@@ -91,12 +91,16 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
         geovision.predict_archive(model, files, folder, frame_config=reading, executor=ExecutorConfig(0))
         written = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / count
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "size": spec.size[0] if spec.size else "", "frames": count,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit() or "",
+        "model": model.spec.name,
+        "size": spec.size[0] if spec.size else "",
+        "frames": count,
         "precision": str(prepared.dtype).removeprefix("torch."),
         **{f"{step}_ms": round(milliseconds, 2) for step, milliseconds in own.items()},
         "bytes_read": round(sum(Path(file).stat().st_size for file in files) / count),
-        "bytes_written": round(written), "turns": turns,
+        "bytes_written": round(written),
+        "turns": turns,
     }
 
 
@@ -115,9 +119,8 @@ def told(row: dict[str, object], workers: int) -> str:
     computed = ARCHIVE * float(str(row["rows_ms"])) / 1000 / workers
     read = {link: ARCHIVE * float(str(row["bytes_read"])) / rate for link, rate in LINKS.items()}
     asked = float(str(row["bytes_read"])) * ARCHIVE / computed / 1e6
-    return (
-        f"{_days(computed)} of computing, which asks for {asked:,.0f} MB/s; "
-        + ", ".join(f"{link} alone takes {_days(seconds)}" for link, seconds in read.items())
+    return f"{_days(computed)} of computing, which asks for {asked:,.0f} MB/s; " + ", ".join(
+        f"{link} alone takes {_days(seconds)}" for link, seconds in read.items()
     )
 
 

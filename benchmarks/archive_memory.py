@@ -36,9 +36,13 @@ def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
     seconds = time.perf_counter() - begun
     watch.stop()
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "frames": sum(1 for _ in source.iterdir()), "driver_mb": round(watch.driver / 1e6),
-        "worker_mb": round(watch.workers / 1e6), "seconds": round(seconds),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit() or "",
+        "model": model.spec.name,
+        "frames": sum(1 for _ in source.iterdir()),
+        "driver_mb": round(watch.driver / 1e6),
+        "worker_mb": round(watch.workers / 1e6),
+        "seconds": round(seconds),
     }
 
 

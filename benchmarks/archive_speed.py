@@ -117,14 +117,20 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
         **{f"{name}_frames_per_s": round(rate, 1) or "" for name, rate in best.items()},
         "archive_over_better": round(best["archive"] / max(best["plain"], best["transformers"]), 2),
         "two_workers_over_one": round(best["archive"] / best["one_worker"], 2),
-        "start_s": round(start, 1), "processors": cores(), "threads": torch.get_num_threads(),
+        "start_s": round(start, 1),
+        "processors": cores(),
+        "threads": torch.get_num_threads(),
     }
 
 
 def described(model: GeoModel, frames: int, turns: int, precision: str = "auto") -> dict[str, object]:
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "size": model.inputs[0].size[0] if model.inputs[0].size else "", "frames": frames, "turns": turns,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit() or "",
+        "model": model.spec.name,
+        "size": model.inputs[0].size[0] if model.inputs[0].size else "",
+        "frames": frames,
+        "turns": turns,
         "precision": str(optimize_model(model, precision).dtype).removeprefix("torch."),
     }
 
@@ -172,7 +178,12 @@ def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
 
 
 def run(
-    model: GeoModel, source: Path, root: Path, workers: ExecutorConfig, *, read: bool = True,
+    model: GeoModel,
+    source: Path,
+    root: Path,
+    workers: ExecutorConfig,
+    *,
+    read: bool = True,
     precision: str = "auto",
 ) -> None:
     out = root / "table"

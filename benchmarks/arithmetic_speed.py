@@ -25,8 +25,16 @@ from geovision.accelerate._cpu_features import has_fast_bfloat16
 from geovision.provenance import commit
 
 TABLE = Path(__file__).with_suffix(".csv")
-LAYERS = ((64, 56, 64, 3), (128, 28, 128, 3), (256, 14, 256, 3), (512, 7, 512, 3),
-          (256, 56, 64, 1), (512, 28, 128, 1), (1024, 14, 256, 1), (2048, 7, 512, 1))
+LAYERS = (
+    (64, 56, 64, 3),
+    (128, 28, 128, 3),
+    (256, 14, 256, 3),
+    (512, 7, 512, 3),
+    (256, 56, 64, 1),
+    (512, 28, 128, 1),
+    (1024, 14, 256, 1),
+    (2048, 7, 512, 1),
+)
 """Channels, side, channels that come out, side of the kernel."""
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 BATCH, TURNS, RESNET50 = 16, 5, 8.2
@@ -43,8 +51,10 @@ def main() -> None:
             seconds[precision] += best
     rows = [row(precision, operations / each) for precision, each in seconds.items()]
     for each in rows:
-        print(f"{each['precision']:10} {each['billion_operations_per_s']:8.1f} billion operations/s a core, "
-              f"at most {each['resnet50_photos_per_s_at_most']:.1f} photos/s by a ResNet-50")
+        print(
+            f"{each['precision']:10} {each['billion_operations_per_s']:8.1f} billion operations/s a core, "
+            f"at most {each['resnet50_photos_per_s_at_most']:.1f} photos/s by a ResNet-50"
+        )
     append(TABLE, *rows)
 
 

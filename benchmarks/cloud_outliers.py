@@ -255,12 +255,20 @@ def main() -> None:
         name: {key: float(np.mean([row[key] for row in found])) for key in found[0]}
         for name, found in rows.items()
     }
-    write(options.out, table, {
-        "model": options.model, "features": str(options.cross_validation or "backbone as it comes"),
-        "folds": len(next(iter(rows.values()))),
-        "photos": len(data), "data_digest": data_digest([str(path) for path in data.paths]),
-        "pictures": {kind: len(some) for kind, some in pictures.items()}, "passed": PASS, **origin(),
-    })
+    write(
+        options.out,
+        table,
+        {
+            "model": options.model,
+            "features": str(options.cross_validation or "backbone as it comes"),
+            "folds": len(next(iter(rows.values()))),
+            "photos": len(data),
+            "data_digest": data_digest([str(path) for path in data.paths]),
+            "pictures": {kind: len(some) for kind, some in pictures.items()},
+            "passed": PASS,
+            **origin(),
+        },
+    )
 
 
 def write(folder: Path, table: dict[str, dict[str, float]], facts: dict) -> None:

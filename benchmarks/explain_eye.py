@@ -101,10 +101,18 @@ def train(options: argparse.Namespace) -> GeoModel:
     pixel_size = model.inputs[0].pixel_size
     recipe = Recipe(
         stages=(
-            Stage(epochs=options.epochs, batch_size=16, sampling="balanced", lr=3e-3, warmup=1,
-                  weight_decay=1e-4, decay_by="step"),
+            Stage(
+                epochs=options.epochs,
+                batch_size=16,
+                sampling="balanced",
+                lr=3e-3,
+                warmup=1,
+                weight_decay=1e-4,
+                decay_by="step",
+            ),
         ),
-        augment=find_task("polarlow").recipe.augment, precision="32-true",
+        augment=find_task("polarlow").recipe.augment,
+        precision="32-true",
     )
     with TemporaryDirectory() as folder:
         began = time.monotonic()
@@ -174,8 +182,14 @@ def answers(model: GeoModel, scene: sar_sea.Scene) -> bool:
 
 def explained(model: GeoModel, scene: sar_sea.Scene, way: Way) -> Explanation:
     return geovision.explain(
-        model, scene.counts, method=way.method, target=model.target.positive, layer=way.layer,
-        window=way.window, stride=way.stride, orientations=way.orientations,
+        model,
+        scene.counts,
+        method=way.method,
+        target=model.target.positive,
+        layer=way.layer,
+        window=way.window,
+        stride=way.stride,
+        orientations=way.orientations,
     )
 
 

@@ -74,11 +74,16 @@ def sets(options: argparse.Namespace) -> Iterator[tuple[str, Asked]]:
         found = [(path, path.name.partition("_")[0]) for path in sorted(options.others.glob("*_*.jpg"))]
         yield "of other makers", [(shipped, [each for each in found if each[1] in shipped.target.classes])]
     if options.cross_validation:
-        yield "out of fold", [
-            (geovision.load(answers.parent / "training" / "model"),
-             [known[place] for place in held_out(answers)[:: options.every]])
-            for answers in sorted(options.cross_validation.glob("fold-*/predictions.npz"))
-        ]
+        yield (
+            "out of fold",
+            [
+                (
+                    geovision.load(answers.parent / "training" / "model"),
+                    [known[place] for place in held_out(answers)[:: options.every]],
+                )
+                for answers in sorted(options.cross_validation.glob("fold-*/predictions.npz"))
+            ],
+        )
     if options.strange:
         found = [each for kind in not_skies.pictures(options.strange).values() for each in kind]
         yield "no skies", [(shipped, [(_png(values), "") for _, values in found])]
@@ -120,7 +125,8 @@ def figures(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict
         found |= of_labels(truth, exactly[:, 0], roughly[:, 0])
     if np.isfinite(exactly[:, 1]).all():  # a score was fitted
         found |= {
-            "flagged_float32": (exactly[:, 1] > 1).mean(), "flagged_int8": (roughly[:, 1] > 1).mean(),
+            "flagged_float32": (exactly[:, 1] > 1).mean(),
+            "flagged_int8": (roughly[:, 1] > 1).mean(),
             "outlier_rank_correlation": spearmanr(exactly[:, 1], roughly[:, 1]).statistic,
         }
     return {"count": len(exactly)} | {name: round(float(value), 4) for name, value in found.items()}
@@ -138,8 +144,11 @@ def exported(model: GeoModel, source: str | None) -> tuple[Path, Path]:
 def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float]:
     f1 = [float(f1_score(truth, each, average="macro")) for each in (exactly, roughly)]
     return {
-        "macro_f1_float32": f1[0], "macro_f1_int8": f1[1], "macro_f1_lost": f1[0] - f1[1],
-        "top1_float32": (exactly == truth).mean(), "top1_int8": (roughly == truth).mean(),
+        "macro_f1_float32": f1[0],
+        "macro_f1_int8": f1[1],
+        "macro_f1_lost": f1[0] - f1[1],
+        "top1_float32": (exactly == truth).mean(),
+        "top1_int8": (roughly == truth).mean(),
     }
 
 

@@ -59,8 +59,11 @@ def main() -> None:
             for form in FORMS:
                 found[form].append(turn(form, folder, options))
     about = {
-        "date": datetime.date.today().isoformat(), "commit": commit(), "model": options.model,
-        "threads": options.threads, "processor": processor(),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "model": options.model,
+        "threads": options.threads,
+        "processor": processor(),
     }
     rows = [about | {"form": form} | summary(found[form]) for form in FORMS]
     for row in rows:
@@ -81,8 +84,20 @@ def arguments() -> argparse.Namespace:
 
 def turn(form: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """What one process of a form found."""
-    command = [sys.executable, __file__, "--form", form, "--folder", folder, "--model", options.model,
-               "--threads", str(options.threads), "--seconds", str(options.seconds)]
+    command = [
+        sys.executable,
+        __file__,
+        "--form",
+        form,
+        "--folder",
+        folder,
+        "--model",
+        options.model,
+        "--threads",
+        str(options.threads),
+        "--seconds",
+        str(options.seconds),
+    ]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(result.stdout)
 

@@ -57,11 +57,19 @@ def main() -> None:
             for case in options.cases:
                 command = [sys.executable, __file__, "--case", case, str(store), f"{folder}/out.zarr"]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                append(TABLE, {
-                    "date": datetime.date.today().isoformat(), "commit": commit() or "", "case": case,
-                    "years": years, "latitudes": options.size[0], "longitudes": options.size[1],
-                    **json.loads(done.stdout.splitlines()[-1]),
-                }, show=True)
+                append(
+                    TABLE,
+                    {
+                        "date": datetime.date.today().isoformat(),
+                        "commit": commit() or "",
+                        "case": case,
+                        "years": years,
+                        "latitudes": options.size[0],
+                        "longitudes": options.size[1],
+                        **json.loads(done.stdout.splitlines()[-1]),
+                    },
+                    show=True,
+                )
 
 
 def written(path: Path, size: tuple[int, int], years: int) -> Path:
@@ -71,12 +79,17 @@ def written(path: Path, size: tuple[int, int], years: int) -> Path:
         rng = np.random.default_rng(year)
         rain = rng.gamma(0.6, 8.0, (len(dates), *size)) * (rng.random((len(dates), *size)) < 0.5) / 86400
         field = xr.DataArray(
-            rain.astype(np.float32), dims=("time", "lat", "lon"), name="pr", attrs={"units": "kg m-2 s-1"},
+            rain.astype(np.float32),
+            dims=("time", "lat", "lon"),
+            name="pr",
+            attrs={"units": "kg m-2 s-1"},
             coords={"time": dates, "lat": axis(size[0], -size[0] / 4), "lon": axis(size[1], 0.0)},
         )
-        how = {"mode": "w", "encoding": {"time": {"units": "days since 1980-01-01"}}} if not year else {
-            "append_dim": "time"
-        }
+        how = (
+            {"mode": "w", "encoding": {"time": {"units": "days since 1980-01-01"}}}
+            if not year
+            else {"append_dim": "time"}
+        )
         field.to_dataset().to_zarr(path, zarr_format=2, **how)
     return path
 
@@ -101,9 +114,11 @@ def measured(case: str, store: str, out: str) -> dict[str, float]:
         predict_grid(model, {"pr": store}, out)
         seconds = time.perf_counter() - began
     return {
-        "seconds": round(seconds, 1), "fields_per_second": round(len(own) / seconds, 1),
+        "seconds": round(seconds, 1),
+        "fields_per_second": round(len(own) / seconds, 1),
         "peak_mb": round(peak()),
-        "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 1),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 

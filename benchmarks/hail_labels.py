@@ -108,8 +108,19 @@ def append(rows: list[tuple[str, float, float | str]], shape: str) -> None:
             )
         for what, value, bound in rows:
             day = datetime.date.today().isoformat()
-            writer.writerow([day, commit() or "", shape, what, round(value, 3), bound, os.cpu_count(),
-                             np.__version__, SEED])
+            writer.writerow(
+                [
+                    day,
+                    commit() or "",
+                    shape,
+                    what,
+                    round(value, 3),
+                    bound,
+                    os.cpu_count(),
+                    np.__version__,
+                    SEED,
+                ]
+            )
 
 
 if __name__ == "__main__":

@@ -32,8 +32,14 @@ HEIGHTS = np.array(LEVELS, float)
 SIZE, WINDOWS, SEED = (64, 64), 10, 7
 MISSING = -99.0
 MEAN_FREEZING_LEVEL, MEAN_MINUS20_LEVEL = 4300.0, 7200.0
-SETS = (("radar",), ("radar", "fy4b"), ("radar", "fy4b", "era5"), ("radar", "fy4b", "era5", "dem"),
-        ("radar", "era5"), ("radar", "era5", "dem"))
+SETS = (
+    ("radar",),
+    ("radar", "fy4b"),
+    ("radar", "fy4b", "era5"),
+    ("radar", "fy4b", "era5", "dem"),
+    ("radar", "era5"),
+    ("radar", "era5", "dem"),
+)
 
 
 def around(values: NDArray, side: int, most: bool = True) -> NDArray:
@@ -49,17 +55,35 @@ def radar_features(sample: HailSample) -> tuple[list[NDArray], NDArray]:
     aloft = np.maximum(np.where(seen, volumes, -33)[:, 12:].max(1), -33)
     height = np.stack([np.nan_to_num(columns.height_of_maximum(volume, HEIGHTS)) for volume in volumes])
     liquid = partial(columns.vertically_integrated_liquid, levels=HEIGHTS, cap_dbz=None)
-    index = partial(columns.severe_hail_index, levels=HEIGHTS, freezing_level=MEAN_FREEZING_LEVEL,
-                    minus20_level=MEAN_MINUS20_LEVEL)
+    index = partial(
+        columns.severe_hail_index,
+        levels=HEIGHTS,
+        freezing_level=MEAN_FREEZING_LEVEL,
+        minus20_level=MEAN_MINUS20_LEVEL,
+    )
     vil = np.stack([np.nan_to_num(liquid(volume)) for volume in volumes])
     shi = np.log1p(np.stack([np.nan_to_num(index(volume)) for volume in volumes]))
     strongest = around(shi.max(0), 9)
     lowest = np.where(seen[-1].any(0), HEIGHTS[seen[-1].argmax(0)], 25_000)
     return [
-        largest[-1], largest[-2], around(largest[-1], 5), around(largest[-3], 7), height[-1],
-        around(height[-1] * (largest[-1] >= 45), 7), around((height * (largest >= 52)).max(0), 9), aloft[-1],
-        around(aloft[-4], 9), around(aloft.max(0), 9), vil[-1], around(vil.max(0), 9), shi[-1],
-        around(shi[-4], 9), strongest, lowest, seen[-1].mean(0), seen.any((0, 1)).astype(float),
+        largest[-1],
+        largest[-2],
+        around(largest[-1], 5),
+        around(largest[-3], 7),
+        height[-1],
+        around(height[-1] * (largest[-1] >= 45), 7),
+        around((height * (largest >= 52)).max(0), 9),
+        aloft[-1],
+        around(aloft[-4], 9),
+        around(aloft.max(0), 9),
+        vil[-1],
+        around(vil.max(0), 9),
+        shi[-1],
+        around(shi[-4], 9),
+        strongest,
+        lowest,
+        seen[-1].mean(0),
+        seen.any((0, 1)).astype(float),
     ], strongest
 
 
@@ -68,8 +92,15 @@ def satellite_features(sample: HailSample) -> list[NDArray]:
     vapour = sample.sources["fy4b"].values[:, 0] - window
     coldest = around(window.min(0), 13, most=False)
     return [
-        window[-1], around(window[-1], 9, most=False), window[-4], around(window[-6], 13, most=False),
-        coldest, window[-1] - coldest, vapour[-1], around(vapour[-1], 9), around(vapour[-4], 13),
+        window[-1],
+        around(window[-1], 9, most=False),
+        window[-4],
+        around(window[-6], 13, most=False),
+        coldest,
+        window[-1] - coldest,
+        vapour[-1],
+        around(vapour[-1], 9),
+        around(vapour[-4], 13),
         around(vapour.max(0), 13),
     ]
 
@@ -89,7 +120,9 @@ def cases(number: int) -> tuple[dict[str, NDArray], NDArray, NDArray]:
         for name, base in (("era5", 0.0), ("dem", ground))
     }
     planes = {
-        "radar": radar, "fy4b": satellite_features(sample), "era5": [*air, over["era5"]],
+        "radar": radar,
+        "fy4b": satellite_features(sample),
+        "era5": [*air, over["era5"]],
         "dem": [*sample.dem, over["dem"]],
     }
     features = {
@@ -113,11 +146,17 @@ def row(
     for seed in range(3):
         trees = ExtraTreesClassifier(300, max_features=0.5, min_samples_leaf=3, random_state=seed)
         days = GroupKFold(6)
-        probability += cross_val_predict(trees, given, truth, groups=number // storm.PER_DAY, cv=days,
-                                         method="predict_proba")[:, 1] / 3
+        probability += (
+            cross_val_predict(
+                trees, given, truth, groups=number // storm.PER_DAY, cv=days, method="predict_proba"
+            )[:, 1]
+            / 3
+        )
     ridges = number % 2 == 1
     return {
-        "sources": " ".join(sources), "cells": str(len(truth)), "csi": f"{success(probability, truth):.3f}",
+        "sources": " ".join(sources),
+        "cells": str(len(truth)),
+        "csi": f"{success(probability, truth):.3f}",
         "csi_plain": f"{success(probability[~ridges], truth[~ridges]):.3f}",
         "csi_complex": f"{success(probability[ridges], truth[ridges]):.3f}",
         "average_precision": f"{average_precision_score(truth, probability):.3f}",

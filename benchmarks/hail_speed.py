@@ -93,8 +93,18 @@ def main() -> None:
         if only == "graphics" and not torch.cuda.is_available():
             continue
         for more in ([], ["--checkpointing"]) if only in _STEPS else ([],):
-            command = [sys.executable, __file__, "--here", "--only", only, "--turns", str(options.turns),
-                       "--samples", str(options.samples), *more]
+            command = [
+                sys.executable,
+                __file__,
+                "--here",
+                "--only",
+                only,
+                "--turns",
+                str(options.turns),
+                "--samples",
+                str(options.samples),
+                *more,
+            ]
             found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             append(Path(__file__).with_suffix(".csv"), *(r | told for r in json.loads(found)), show=True)
 
@@ -192,7 +202,11 @@ class TrainingStep:
 
 _STEPS = ("training", "tensors", "graphics")
 _MEASURES: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
-    "stacks": stacks, "inference": inference, "training": training, "tensors": tensors, "graphics": graphics,
+    "stacks": stacks,
+    "inference": inference,
+    "training": training,
+    "tensors": tensors,
+    "graphics": graphics,
 }
 
 

@@ -47,7 +47,9 @@ def main() -> None:
         for _ in range(options.turns):
             for name in NAMES:
                 done = subprocess.run(
-                    [sys.executable, __file__, "--case", name, work], stdout=subprocess.PIPE, text=True,
+                    [sys.executable, __file__, "--case", name, work],
+                    stdout=subprocess.PIPE,
+                    text=True,
                     check=True,
                 )
                 found[name].append(json.loads(done.stdout.splitlines()[-1]))
@@ -55,13 +57,21 @@ def main() -> None:
             name: {key: min(each[key] for each in turns) for key in turns[0]} for name, turns in found.items()
         }
         for name, figures in best.items():
-            append(Path(__file__).with_suffix(".csv"), {
-                "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": name,
-                "work": work, "coarse": "x".join(map(str, COARSE)), **figures,
-                "time_over_teacher": round(figures["ms"] / best[NAMES[0]]["ms"], 3),
-                "memory_over_teacher": round(figures["mb"] / best[NAMES[0]]["mb"], 3),
-                "threads": torch.get_num_threads(),
-            }, show=True)
+            append(
+                Path(__file__).with_suffix(".csv"),
+                {
+                    "date": datetime.date.today().isoformat(),
+                    "commit": commit() or "",
+                    "model": name,
+                    "work": work,
+                    "coarse": "x".join(map(str, COARSE)),
+                    **figures,
+                    "time_over_teacher": round(figures["ms"] / best[NAMES[0]]["ms"], 3),
+                    "memory_over_teacher": round(figures["mb"] / best[NAMES[0]]["mb"], 3),
+                    "threads": torch.get_num_threads(),
+                },
+                show=True,
+            )
 
 
 def measured(name: str, work: str) -> dict[str, float]:

@@ -67,8 +67,12 @@ def radar(root: Path) -> Iterator[Picture]:
     import xradar
 
     openers = {"h5": xradar.io.open_odim_datatree, "V06": xradar.io.open_nexradlevel2_datatree}
-    colours = {"DBZH": ("turbo", -10, 70), "VRADH": ("RdBu_r", -30, 30), "RHOHV": ("viridis", 0.4, 1),
-               "ZDR": ("nipy_spectral", -2, 6)}
+    colours = {
+        "DBZH": ("turbo", -10, 70),
+        "VRADH": ("RdBu_r", -30, 30),
+        "RHOHV": ("viridis", 0.4, 1),
+        "ZDR": ("nipy_spectral", -2, 6),
+    }
     for path in sorted((root / "radar").iterdir()):
         suffix = path.name.rpartition("_")[2] if path.suffix == "" else path.suffix.lstrip(".")
         with warnings.catch_warnings():

@@ -28,8 +28,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
-    rows = [*processes(repeats), *building(repeats), *forward("cloud-mobilenetv2_100", repeats),
-            *forward("cloud-resnet50", repeats)]
+    rows = [
+        *processes(repeats),
+        *building(repeats),
+        *forward("cloud-mobilenetv2_100", repeats),
+        *forward("cloud-resnet50", repeats),
+    ]
     for what, value, bound in rows:
         print(f"{what:62} {value:8.3f}   at most {bound}")
     append(rows)
@@ -118,8 +122,17 @@ def append(rows: list[tuple[str, float, float]]) -> None:
             writer.writerow(["date", "commit", "what", "value", "at_most", "threads", "torch"])
         for what, value, bound in rows:
             day = datetime.date.today().isoformat()
-            writer.writerow([day, commit() or "", what, round(value, 3), bound, torch.get_num_threads(),
-                             torch.__version__])
+            writer.writerow(
+                [
+                    day,
+                    commit() or "",
+                    what,
+                    round(value, 3),
+                    bound,
+                    torch.get_num_threads(),
+                    torch.__version__,
+                ]
+            )
 
 
 if __name__ == "__main__":

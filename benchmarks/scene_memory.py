@@ -52,10 +52,18 @@ def main() -> None:
             path = drawn(Path(folder) / "scene.tif", pixel_size, options.side)
             command = [sys.executable, __file__, "--model", options.model, "--case", path, f"{folder}/out"]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            append(TABLE, {
-                "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": options.model,
-                "side": options.side, "pixel_m": pixel_size, **json.loads(done.stdout),
-            }, show=True)
+            append(
+                TABLE,
+                {
+                    "date": datetime.date.today().isoformat(),
+                    "commit": commit() or "",
+                    "model": options.model,
+                    "side": options.side,
+                    "pixel_m": pixel_size,
+                    **json.loads(done.stdout),
+                },
+                show=True,
+            )
             path.unlink()
 
 
@@ -66,9 +74,21 @@ def drawn(path: Path, pixel_size: float, side: int) -> Path:
     block = (level + rng.normal(0, 1.5, (2, BLOCK, BLOCK))).astype(np.float32)
     half = side * pixel_size / 2
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="float32", count=2, height=side, width=side, crs="EPSG:3995",
-        transform=rasterio.Affine(pixel_size, 0, -half, 0, -pixel_size, half), nodata=np.nan, tiled=True,
-        blockxsize=BLOCK, blockysize=BLOCK, SPARSE_OK=True, bigtiff="yes",
+        path,
+        "w",
+        driver="GTiff",
+        dtype="float32",
+        count=2,
+        height=side,
+        width=side,
+        crs="EPSG:3995",
+        transform=rasterio.Affine(pixel_size, 0, -half, 0, -pixel_size, half),
+        nodata=np.nan,
+        tiled=True,
+        blockxsize=BLOCK,
+        blockysize=BLOCK,
+        SPARSE_OK=True,
+        bigtiff="yes",
     ) as dataset:
         dataset.descriptions = ("VH", "VV")
         for row in range(0, side, BLOCK):
@@ -88,8 +108,10 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
     found = predict_scene(model, path, out, SceneConfig("db", db_range=dict(OUR_LIMITS)))
     return {
         "peak_mib": round(peak() * 1e6 / 2**20),
-        "mib_before": round(before * 1e6 / 2**20), "cells": "x".join(map(str, found.grid.shape)),
-        "windows": found.windows, "asked": found.windows - found.skipped,
+        "mib_before": round(before * 1e6 / 2**20),
+        "cells": "x".join(map(str, found.grid.shape)),
+        "windows": found.windows,
+        "asked": found.windows - found.skipped,
         "seconds": round(time.perf_counter() - begun, 1),
         **{f"{step}_s": round(value, 1) for step, value in found.seconds.items()},
         "threads": torch.get_num_threads(),

@@ -74,10 +74,14 @@ def shared(model: GeoModel) -> dict[str, object]:
     own, of_tile = by_window(), by_tile()
     off = float((of_tile - own).norm() / (own - own.mean(0)).norm())
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "windows": len(batch), "tile_windows_per_s": round(len(batch) / times["tile"], 2),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit() or "",
+        "model": model.spec.name,
+        "windows": len(batch),
+        "tile_windows_per_s": round(len(batch) / times["tile"], 2),
         "window_windows_per_s": round(len(batch) / times["window"], 2),
-        "error_over_spread_of_windows": round(off, 3), "cells_of_the_last_map": cells,
+        "error_over_spread_of_windows": round(off, 3),
+        "cells_of_the_last_map": cells,
         "threads": torch.get_num_threads(),
     }
 

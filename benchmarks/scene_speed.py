@@ -63,9 +63,19 @@ def drawn(path: Path, pixel_size: float, side: int) -> Path:
     """Decibels with structure at several scales, all of it with data."""
     rng = np.random.default_rng(0)
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="float32", count=2, height=side, width=side, crs="EPSG:3995",
-        transform=rasterio.Affine(pixel_size, 0, 0, 0, -pixel_size, 0), tiled=True, blockxsize=512,
-        blockysize=512, bigtiff="if_safer",
+        path,
+        "w",
+        driver="GTiff",
+        dtype="float32",
+        count=2,
+        height=side,
+        width=side,
+        crs="EPSG:3995",
+        transform=rasterio.Affine(pixel_size, 0, 0, 0, -pixel_size, 0),
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        bigtiff="if_safer",
     ) as dataset:
         dataset.descriptions = ("VH", "VV")
         for row in range(0, side, 512):
@@ -114,14 +124,19 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     best["plain"] = few
     path.unlink()
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit() or "", "model": model.spec.name,
-        "pixel_m": pixel_size, "windows": number, "batch": BATCH,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit() or "",
+        "model": model.spec.name,
+        "pixel_m": pixel_size,
+        "windows": number,
+        "batch": BATCH,
         **{f"{name}_windows_per_s": round(value, 2) for name, value in best.items()},
         "asking_over_bare": round(wall["bare"] / wall["asking"], 3),
         "asking_over_bare_by_processor_time": round(processor["bare"] / processor["asking"], 3),
         "whole_over_plain": round(best["whole"] / best["plain"], 2),
         **{f"{name}_s": round(value, 1) for name, value in whole.seconds.items()},
-        "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
     }
 
 

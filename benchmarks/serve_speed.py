@@ -52,8 +52,13 @@ def main() -> None:
         photos = drawn(Path(folder))
         for what in options.what:
             for row in MEASURED[what](photos, options):
-                about = {"date": datetime.date.today().isoformat(), "commit": commit(), "what": what,
-                         "model": MODEL, "int8": options.int8}
+                about = {
+                    "date": datetime.date.today().isoformat(),
+                    "commit": commit(),
+                    "what": what,
+                    "model": MODEL,
+                    "int8": options.int8,
+                }
                 append(Path(__file__).with_suffix(".csv"), about | row, show=True)
 
 
@@ -152,9 +157,14 @@ def asked(
     p50, p99 = np.percentile(times, [50, 99]) if times else (np.nan, np.nan)
     others = sum(n for status, n in statuses.items() if status not in {GOOD, 503, *BAD})
     return {
-        "clients": clients, "questions": count, "answered": statuses[GOOD],
-        "refused_bad_files": sum(statuses[status] for status in BAD), "shed_503": statuses[503],
-        "lost_or_other": others, "p50_ms": round(1000 * float(p50), 1), "p99_ms": round(1000 * float(p99), 1),
+        "clients": clients,
+        "questions": count,
+        "answered": statuses[GOOD],
+        "refused_bad_files": sum(statuses[status] for status in BAD),
+        "shed_503": statuses[503],
+        "lost_or_other": others,
+        "p50_ms": round(1000 * float(p50), 1),
+        "p99_ms": round(1000 * float(p99), 1),
         "answers_per_s": round(statuses[GOOD] / seconds, 1),
     }
 
@@ -175,9 +185,14 @@ def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterato
         asked(port, options.clients, 1000, photos["640x480"], photos["bad"], 20)
         before = resident(process)
         row = asked(port, options.clients, options.questions, photos["640x480"], photos["bad"], 20)
-        yield {"photos": "640x480"} | row | {
-            "memory_mb": round(resident(process), 1), "memory_before_mb": round(before, 1),
-        }
+        yield (
+            {"photos": "640x480"}
+            | row
+            | {
+                "memory_mb": round(resident(process), 1),
+                "memory_before_mb": round(before, 1),
+            }
+        )
 
 
 def flood(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
@@ -209,7 +224,9 @@ def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iter
                 page.wait_for_selector("#answer:not([hidden])", timeout=60_000)
                 times.append(time.perf_counter() - begun)
             yield {
-                "photos": kind, "ready_s": round(ready, 2), "first_answer_s": round(times[0], 2),
+                "photos": kind,
+                "ready_s": round(ready, 2),
+                "first_answer_s": round(times[0], 2),
                 "later_answers_s": round(float(np.median(times[1:])), 3),
             }
         chromium.close()

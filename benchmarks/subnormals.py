@@ -50,11 +50,13 @@ def main() -> None:
             append(
                 Path(__file__).with_suffix(".csv"),
                 {
-                    "model": name, "steps": steps,
+                    "model": name,
+                    "steps": steps,
                     "seconds_with": round(spent[True] / steps, 3),
                     "seconds_without": round(spent[False] / steps, 3),
                     "ratio": round(spent[True] / spent[False], 2),
-                    "threads": torch.get_num_threads(), "commit": commit(),
+                    "threads": torch.get_num_threads(),
+                    "commit": commit(),
                 },
                 show=True,
             )

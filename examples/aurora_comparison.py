@@ -130,12 +130,17 @@ def described(name: str, start: str, report: Report, options: Any) -> dict[str, 
     own = {metric: round(report.metrics[metric].value, 4) for metric in METRICS}
     published = [r.value for r in registry.find_task("aurora").published if r.model == name]
     return {
-        "model": name, "start": start, METRICS[0]: own[METRICS[0]],
-        "low": round(first.low, 4), "high": round(first.high, 4),
-        METRICS[1]: own[METRICS[1]], METRICS[2]: own[METRICS[2]],
+        "model": name,
+        "start": start,
+        METRICS[0]: own[METRICS[0]],
+        "low": round(first.low, 4),
+        "high": round(first.high, 4),
+        METRICS[1]: own[METRICS[1]],
+        METRICS[2]: own[METRICS[2]],
         "published": published[0] if published and start != "pixels" else "",
         "data": f"{options.generated} generated" if options.generated else "published",
-        "epochs": options.epochs or "", "commit": report.provenance.get("commit", ""),
+        "epochs": options.epochs or "",
+        "commit": report.provenance.get("commit", ""),
         "command": " ".join(sys.argv),
     }
 

@@ -33,8 +33,12 @@ from geovision.spec import Recipe
 
 SPLITS = ("grouped", "naive")
 PAPER = ("cloud-resnet50", "cloud-mobilenetv2_100", "cloud-vit")
-PUBLISHED = {("cloud-resnet50", "scratch"): 0.85, ("cloud-mobilenetv2_100", "scratch"): 0.87,
-             ("cloud-vit", "scratch"): 0.79, ("cloud-vit", "imagenet"): 0.96}
+PUBLISHED = {
+    ("cloud-resnet50", "scratch"): 0.85,
+    ("cloud-mobilenetv2_100", "scratch"): 0.87,
+    ("cloud-vit", "scratch"): 0.79,
+    ("cloud-vit", "imagenet"): 0.96,
+}
 
 
 def main() -> None:
@@ -48,17 +52,32 @@ def main() -> None:
         for split in SPLITS:
             out = options.out / f"{name}-{start}-{split}"
             report = cross_validate(
-                name, data, folds=folds[split], recipe=recipe(start, options), backbone_weights=weights,
-                size=options.size, out=out,
+                name,
+                data,
+                folds=folds[split],
+                recipe=recipe(start, options),
+                backbone_weights=weights,
+                size=options.size,
+                out=out,
             )
             figure = report.metrics["macro_f1"]
             rows.append(
-                {"model": name, "start": start, "split": split, "macro_f1": round(figure.value, 4),
-                 "low": round(figure.low, 4), "high": round(figure.high, 4),
-                 "top3": round(report.metrics["accuracy(top_k=3)"].value, 4), **told(copies, out),
-                 "published": PUBLISHED.get((name, start), ""), "folds": options.folds,
-                 "epochs": options.epochs, "size": options.size[0],
-                 "commit": report.provenance.get("commit", ""), "command": " ".join(sys.argv)}
+                {
+                    "model": name,
+                    "start": start,
+                    "split": split,
+                    "macro_f1": round(figure.value, 4),
+                    "low": round(figure.low, 4),
+                    "high": round(figure.high, 4),
+                    "top3": round(report.metrics["accuracy(top_k=3)"].value, 4),
+                    **told(copies, out),
+                    "published": PUBLISHED.get((name, start), ""),
+                    "folds": options.folds,
+                    "epochs": options.epochs,
+                    "size": options.size[0],
+                    "commit": report.provenance.get("commit", ""),
+                    "command": " ".join(sys.argv),
+                }
             )
             save(rows, options.out)
             print(f"{name} from {start}, {split} folds: macro-F1 {figure}")

@@ -41,7 +41,11 @@ def main() -> None:
     assert isinstance(data, CCSN)
     if options.only != "model":
         report = cross_validate(
-            NAME, data, out=options.out / "folds", folds=FOLDS, seed=0,
+            NAME,
+            data,
+            out=options.out / "folds",
+            folds=FOLDS,
+            seed=0,
             backbone_weights=options.backbone_weights,
         )
         print(report.text())
@@ -162,14 +166,21 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
         }
     )
     return render(model) + BODY.format(
-        photos=len(data), metrics=_table(report), classes=_class_table(report),
-        groups=duplicates["groups_of_two_or_more"], members=duplicates["photos_in_them"],
-        disagree=disagree["groups"], disagreeing=disagree["photos"],
+        photos=len(data),
+        metrics=_table(report),
+        classes=_class_table(report),
+        groups=duplicates["groups_of_two_or_more"],
+        members=duplicates["photos_in_them"],
+        disagree=disagree["groups"],
+        disagreeing=disagree["photos"],
         pairs=", ".join(f"{a} and {b} ({count})" for (a, b), count in pairs),
         weakest=", ".join(f"{code} {value:.2f}" for value, code in f1[:3]),
         mistakes=", ".join(f"{pair} ({count})" for pair, count in wrong.most_common(5)),
-        noise=_noise_score(model), told=_told_apart(), caution=model.target.cards[0].caution.en,
-        source=data.card.source, licence=data.card.licence,
+        noise=_noise_score(model),
+        told=_told_apart(),
+        caution=model.target.cards[0].caution.en,
+        source=data.card.source,
+        licence=data.card.licence,
     )
 
 
@@ -181,7 +192,10 @@ def _told_apart() -> str:
     strange = sum(counts[kind] for kind in counts if kind not in ("with some sky", "photos from elsewhere"))
     folds = "the first fold, whose model is" if found["folds"] == 1 else "all folds, whose models are"
     return OUTLIER_LINES.format(
-        count=strange, auroc=row["all"], found=100 * row["found"], flagged=100 - 100 * found["passed"],
+        count=strange,
+        auroc=row["all"],
+        found=100 * row["found"],
+        flagged=100 - 100 * found["passed"],
         folds=folds,
     )
 

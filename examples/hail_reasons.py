@@ -46,8 +46,9 @@ def main() -> None:
                 geovision.explain(model, masked(sample), method="integrated-gradients", steps=STEPS), kind
             )
     tally.save(options.out, "reasons")
-    write_rows([lost(model, with_hail(study, kind), kind) for kind in ("plain", "complex")],
-               options.out / "lost.csv")
+    write_rows(
+        [lost(model, with_hail(study, kind), kind) for kind in ("plain", "complex")], options.out / "lost.csv"
+    )
 
 
 def with_hail(study: Study, kind: str) -> list[Sample]:
@@ -63,7 +64,9 @@ def lost(model: GeoModel, samples: Sequence[Sample], terrain: str) -> dict[str, 
     row: dict[str, Any] = {"terrain": terrain, "samples": len(samples)}
     for where, cells in {"hail": hail, "none": ~hail}.items():
         found = source_ablation(
-            model, batch["inputs"], valid=batch["valid"],
+            model,
+            batch["inputs"],
+            valid=batch["valid"],
             score=lambda output, cells=cells: output.values[cells].mean(),
         )
         row |= {f"{source}_{where}": round(each, 3) for source, each in found.items()}

@@ -172,10 +172,17 @@ class Study:
         threshold = self._threshold(probabilities(model, self.inner))
         found = self._scored(probabilities(model, self.test) >= threshold)
         row = {
-            "config": config.name, "model": config.model, "arch": dict(config.arch), "seed": seed,
-            "parameters": model.num_parameters(), "steps": model.training_record["steps"],
-            "cpu_seconds": round(seconds), "threshold": round(threshold, 2), "counts": found.each.tolist(),
-            "commit": commit(), "command": " ".join(sys.argv),
+            "config": config.name,
+            "model": config.model,
+            "arch": dict(config.arch),
+            "seed": seed,
+            "parameters": model.num_parameters(),
+            "steps": model.training_record["steps"],
+            "cpu_seconds": round(seconds),
+            "threshold": round(threshold, 2),
+            "counts": found.each.tolist(),
+            "commit": commit(),
+            "command": " ".join(sys.argv),
         }
         write_text(kept, json.dumps(row))
         print(f"{config.name}, seed {seed}: CSI {found.csi:.3f}, {seconds:.0f} s", flush=True)
@@ -246,7 +253,10 @@ def probabilities(model: GeoModel, data: HailSamples, *, batch_size: int = 32) -
 # --- the floor ------------------------------------------------------------------------------------
 
 FLOORS = {
-    "radar": ("radar",), "FY4B": ("fy4b",), "ERA5": ("era5",), "DEM": ("dem",),
+    "radar": ("radar",),
+    "FY4B": ("fy4b",),
+    "ERA5": ("era5",),
+    "DEM": ("dem",),
     "all sources": ("radar", "fy4b", "era5", "dem"),
 }
 
@@ -262,8 +272,10 @@ class _Logistic:
         self.sources = sources
         self.model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         truth, known = labels(data)
-        self.model.fit(np.concatenate([self._features(s) for s in _each(data)])[known.ravel()],
-                       truth.ravel()[known.ravel()])
+        self.model.fit(
+            np.concatenate([self._features(s) for s in _each(data)])[known.ravel()],
+            truth.ravel()[known.ravel()],
+        )
 
     def probabilities(self, data: HailSamples) -> NDArray[np.floating]:
         shape = data[0]["target"].shape[-2:]
@@ -333,10 +345,12 @@ def _draws(tables: Sequence[Counts]) -> NDArray[np.floating]:
     """Mean CSI over seeds, days resampled with their samples ``(resample,)``; the same days for every
     network."""
     days, index = np.unique(tables[0].days, return_inverse=True)
-    by_day = np.stack([
-        np.stack([np.bincount(index, weights=t.each[:, k], minlength=len(days)) for k in range(3)], 1)
-        for t in tables
-    ])
+    by_day = np.stack(
+        [
+            np.stack([np.bincount(index, weights=t.each[:, k], minlength=len(days)) for k in range(3)], 1)
+            for t in tables
+        ]
+    )
     rng = np.random.default_rng(0)
     draws = [by_day[:, rng.integers(len(days), size=len(days))].sum(1) for _ in range(RESAMPLES)]
     return np.array([np.mean([_csi(each) for each in draw]) for draw in draws])
@@ -346,8 +360,10 @@ def write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A CSV file, and the same printed."""
     write_rows(lines, path)
     for line in lines:
-        print("{config:<28} CSI {csi:.3f} [{low:.3f}, {high:.3f}]  {more_than_hinet}  F1 {f1:.3f}  plain "
-              "{csi_plain:.3f}  complex {csi_complex:.3f}  seeds {csi_seeds}".format(**line))
+        print(
+            "{config:<28} CSI {csi:.3f} [{low:.3f}, {high:.3f}]  {more_than_hinet}  F1 {f1:.3f}  plain "
+            "{csi_plain:.3f}  complex {csi_complex:.3f}  seeds {csi_seeds}".format(**line)
+        )
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

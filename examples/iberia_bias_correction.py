@@ -44,7 +44,8 @@ def main() -> None:
     root = options.data / "iberia"
     small = {"model_args": {"widths": [8, 16, 32]}}
     entries = [
-        *baselines("biascorrect"), Entry("ridge", "biascorrect-ridge"),
+        *baselines("biascorrect"),
+        Entry("ridge", "biascorrect-ridge"),
         Entry("maunet-residual", "biascorrect-maunet-residual", small),
         *networks("biascorrect", (8, 16, 32), 1),
     ]

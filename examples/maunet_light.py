@@ -90,8 +90,11 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over the seeds with intervals, and differences seed by seed in percent of MAUNet's error."""
     errors = {kind: np.array([row["rmse"] for row in rows if row["method"] == kind]) for kind in KINDS}
     teacher, alone, refined = errors.values()
-    found = [{"method": f"{kind}, mean", "rmse": mean, "half_width_95": half}
-             for kind, each in errors.items() for mean, half in [interval(each)]]
+    found = [
+        {"method": f"{kind}, mean", "rmse": mean, "half_width_95": half}
+        for kind, each in errors.items()
+        for mean, half in [interval(each)]
+    ]
     for name, difference in (
         ("refined over maunet, percent", 100 * (refined / teacher - 1)),
         ("alone over maunet, percent", 100 * (alone / teacher - 1)),

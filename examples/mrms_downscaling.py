@@ -47,8 +47,13 @@ class Squares(GeoDataset):
     """Squares of a map of rain, mm/day, with their coarse view; one place is one unit."""
 
     card: ClassVar[DatasetCard] = DatasetCard(
-        name="squares", title="Squares of MRMS", source="NOAA MRMS", licence="public domain",
-        citation="Zhang et al. 2016, doi:10.1175/BAMS-D-14-00174.1", split_group="place", layout=FILE,
+        name="squares",
+        title="Squares of MRMS",
+        source="NOAA MRMS",
+        licence="public domain",
+        citation="Zhang et al. 2016, doi:10.1175/BAMS-D-14-00174.1",
+        split_group="place",
+        layout=FILE,
     )
     task: ClassVar[str] = "downscale"
 
@@ -62,7 +67,8 @@ class Squares(GeoDataset):
         truth, given = cut(fine.values, SIDE), cut(coarse.values, SIDE // FACTOR)
         rows = height // SIDE
         kept = [
-            number for number, square in enumerate(truth)
+            number
+            for number, square in enumerate(truth)
             if np.isfinite(square).mean() >= COVERED and np.nanmean(square > 2.4) >= WET  # 0.1 mm/h
         ]
         self.truth, self.given = truth[kept], given[kept]
@@ -85,7 +91,9 @@ class Squares(GeoDataset):
         return Sample(
             inputs={"fields": given.nan_to_num(0.0)},
             valid={"fields": torch.isfinite(given), "target": torch.isfinite(truth)},
-            target=truth.nan_to_num(0.0), group=self.places[number], source=f"square {number}",
+            target=truth.nan_to_num(0.0),
+            group=self.places[number],
+            source=f"square {number}",
         )
 
     def subset(self, indices: Sequence[int]) -> Self:
@@ -102,8 +110,11 @@ class Squares(GeoDataset):
 
         answer = None if prediction is None else prediction.values
         return maps(
-            sample["inputs"]["fields"][0].numpy(), answer, sample["target"][0].numpy(),
-            unit=self.target.channel.unit, levels=self.target.contour_levels,
+            sample["inputs"]["fields"][0].numpy(),
+            answer,
+            sample["target"][0].numpy(),
+            unit=self.target.channel.unit,
+            levels=self.target.contour_levels,
         )
 
     @classmethod
@@ -129,8 +140,10 @@ def main() -> None:
     data = Squares(source)
     east = data.west > options.test_east_of
     training, test = (data.subset(np.flatnonzero(east == which).tolist()) for which in (False, True))
-    print(f"{len(training)} squares of {len(set(training.groups))} places to fit on, "
-          f"{len(test)} of {len(set(test.groups))} to score")
+    print(
+        f"{len(training)} squares of {len(set(training.groups))} places to fit on, "
+        f"{len(test)} of {len(set(test.groups))} to score"
+    )
     entries = [
         *(entry for entry in baselines("downscale") if entry.label in ("nearest", "bilinear", "bicubic")),
         *like_maunet((8, 16, 32), FACTOR, seeds=options.seeds, epochs=options.epochs, batch_size=8),

@@ -85,14 +85,19 @@ def compare(pixel_size: float, root: Path, options: Any) -> dict[str, Any]:
     report.save(out / "report")
     figures = report.metrics
     row = {
-        "pixel_size": pixel_size, "model": model.spec.name,
+        "pixel_size": pixel_size,
+        "model": model.spec.name,
         **{name: round(figures[name].value, 4) for name in METRICS},
-        "low": round(figures["positive_f1"].low, 4), "high": round(figures["positive_f1"].high, 4),
+        "low": round(figures["positive_f1"].low, 4),
+        "high": round(figures["positive_f1"].high, 4),
         **{name: int(figures[name].value) for name in COUNTS},
-        "pictures": len(test), "passes": len(set(test.groups)),
+        "pictures": len(test),
+        "passes": len(set(test.groups)),
         "data": f"{options.generated} generated" if options.generated else "published",
-        "steps": model.training_record["steps"], "training_seconds": round(seconds),
-        "commit": report.provenance.get("commit", ""), "command": " ".join(sys.argv),
+        "steps": model.training_record["steps"],
+        "training_seconds": round(seconds),
+        "commit": report.provenance.get("commit", ""),
+        "command": " ".join(sys.argv),
     }
     write_text(kept, json.dumps(row))
     return row

@@ -57,8 +57,10 @@ def main() -> None:
         rows += table(answers, fractions, pixel_size)
     save(rows, options.out or options.trained / "sensitivity")
     for row in rows:
-        print("{pixel_size:5g} m  {cover:5} {above:.1f}-{upto:.1f}  {pictures:4} pictures  "
-              "F1 {positive_f1} [{low}, {high}]".format(**row))
+        print(
+            "{pixel_size:5g} m  {cover:5} {above:.1f}-{upto:.1f}  {pictures:4} pictures  "
+            "F1 {positive_f1} [{low}, {high}]".format(**row)
+        )
 
 
 def arguments() -> Any:
@@ -137,12 +139,22 @@ def table(answers: Predictions, fractions: Fractions, pixel_size: float) -> list
                 continue
             found = bootstrap({"f1": f1}, some.probabilities, some.labels, some.groups)["f1"]
             wrong = ~some.correct
-            rows.append({
-                "pixel_size": pixel_size, "cover": cover, "above": above, "upto": upto, "pictures": len(some),
-                "lows": int((some.labels == 1).sum()), "errors": int(wrong.sum()),
-                "positive_f1": round(float(found.value), 4), "low": round(float(found.low), 4),
-                "high": round(float(found.high), 4), "commit": commit() or "", "command": " ".join(sys.argv),
-            })
+            rows.append(
+                {
+                    "pixel_size": pixel_size,
+                    "cover": cover,
+                    "above": above,
+                    "upto": upto,
+                    "pictures": len(some),
+                    "lows": int((some.labels == 1).sum()),
+                    "errors": int(wrong.sum()),
+                    "positive_f1": round(float(found.value), 4),
+                    "low": round(float(found.low), 4),
+                    "high": round(float(found.high), 4),
+                    "commit": commit() or "",
+                    "command": " ".join(sys.argv),
+                }
+            )
     return rows
 
 

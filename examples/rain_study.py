@@ -147,12 +147,14 @@ def whole(model: GeoModel, data: GeoDataset) -> tuple[Tensor, Tensor]:
 
 def basic(label: str, prediction: Tensor, truth: Tensor) -> dict[str, Any]:
     """Error, correlation and tail of answers that no model of the registry gives as they are."""
-    return rounded({
-        "method": label,
-        "rmse": float(regression.rmse(prediction, truth)),
-        "correlation": float(regression.correlation(prediction, truth)),
-        "p99_bias": float(extremes.quantile_bias(prediction, truth, 0.99)),
-    })
+    return rounded(
+        {
+            "method": label,
+            "rmse": float(regression.rmse(prediction, truth)),
+            "correlation": float(regression.correlation(prediction, truth)),
+            "p99_bias": float(extremes.quantile_bias(prediction, truth, 0.99)),
+        }
+    )
 
 
 def compare(
@@ -170,8 +172,11 @@ def compare(
             row |= further(model, asked) if further else {}
             write_text(kept, json.dumps([row, line]))
         interval = f"[{row['rmse_low']:.3f}, {row['rmse_high']:.3f}]"
-        print(f"{entry.label:32} rmse {row['rmse']:.3f} {interval}  r {row['correlation']:.3f}  "
-              f"P99 {row['p99_bias']:+.2f}  {row['seconds']:.0f} s", flush=True)
+        print(
+            f"{entry.label:32} rmse {row['rmse']:.3f} {interval}  r {row['correlation']:.3f}  "
+            f"P99 {row['p99_bias']:+.2f}  {row['seconds']:.0f} s",
+            flush=True,
+        )
         yield entry, row, line
 
 
@@ -223,15 +228,23 @@ def like_maunet(
         "srcnn": {"widths": [64, 32], "dropout": None},
     }
     entries = [
-        Entry("maunet without base", "downscale-maunet",
-              {"model_args": {"factor": factor, **arches["maunet"]}},
-              recipe=recipe)
+        Entry(
+            "maunet without base",
+            "downscale-maunet",
+            {"model_args": {"factor": factor, **arches["maunet"]}},
+            recipe=recipe,
+        )
     ]
     for name, arch in arches.items():
         options = {"network": name, "factor": factor, "base": "bicubic", **arch}
         entries += [
-            Entry(f"{name} seed {seed}", "downscale-maunet-residual",
-                  {"model_args": options, "head_args": {"share": 0.0}}, recipe=recipe, seed=seed)
+            Entry(
+                f"{name} seed {seed}",
+                "downscale-maunet-residual",
+                {"model_args": options, "head_args": {"share": 0.0}},
+                recipe=recipe,
+                seed=seed,
+            )
             for seed in range(seeds)
         ]
     return entries
@@ -280,8 +293,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], files: Sequence[P
 
 
 def draw(
-    path: Path, points: Mapping[str, tuple[float, float]], lines: Mapping[str, tuple[Any, Any]], *,
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None, unit: str = "mm/day",
+    path: Path,
+    points: Mapping[str, tuple[float, float]],
+    lines: Mapping[str, tuple[Any, Any]],
+    *,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    unit: str = "mm/day",
     across: str = "RMSE",
 ) -> None:
     """Error and tail of each method, and quantiles of some against those of the truth.

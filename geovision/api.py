@@ -48,12 +48,22 @@ def info(name: str) -> ModelSpec:
 
 
 def create(
-    name: str, *, pretrained: bool | str | Path = False, num_classes: int | None = None,
-    classes: Sequence[str] | None = None, backbone_weights: str | Path | None = None,
-    scalars: Sequence[str] = (), size: tuple[int, int] | None = None, drop_rate: float | None = None,
-    pixel_size: float | None = None, db_range: Mapping[str, tuple[float, float]] | None = None,
-    predictors: Sequence[str] = (), grids: GridPair | None = None, model_args: Mapping[str, Any] | None = None,
-    head: str = "", head_args: Mapping[str, Any] | None = None,
+    name: str,
+    *,
+    pretrained: bool | str | Path = False,
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+    backbone_weights: str | Path | None = None,
+    scalars: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
+    drop_rate: float | None = None,
+    pixel_size: float | None = None,
+    db_range: Mapping[str, tuple[float, float]] | None = None,
+    predictors: Sequence[str] = (),
+    grids: GridPair | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    head: str = "",
+    head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:
     """A model by name, in evaluation mode, on the CPU.
 
@@ -98,15 +108,30 @@ def create(
     if pretrained is not False:
         return _load_pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
     return resolve("geovision.models.factory:create_model")(
-        name, num_classes=num_classes, classes=classes, backbone_weights=backbone_weights, scalars=scalars,
-        size=size, drop_rate=drop_rate, pixel_size=pixel_size, db_range=db_range, predictors=predictors,
-        grids=grids, model_args=model_args, head=head, head_args=head_args,
+        name,
+        num_classes=num_classes,
+        classes=classes,
+        backbone_weights=backbone_weights,
+        scalars=scalars,
+        size=size,
+        drop_rate=drop_rate,
+        pixel_size=pixel_size,
+        db_range=db_range,
+        predictors=predictors,
+        grids=grids,
+        model_args=model_args,
+        head=head,
+        head_args=head_args,
     )
 
 
 def _load_pretrained(
-    name: str, spec: ModelSpec, pretrained: bool | str | Path, num_classes: int | None,
-    classes: Sequence[str] | None, backbone_weights: str | Path | None,
+    name: str,
+    spec: ModelSpec,
+    pretrained: bool | str | Path,
+    num_classes: int | None,
+    classes: Sequence[str] | None,
+    backbone_weights: str | Path | None,
 ) -> GeoModel:
     if backbone_weights or classes or num_classes:
         raise OptionError(
@@ -172,9 +197,16 @@ def load(path: str | Path) -> GeoModel:
 
 
 def load_dataset(
-    name: str, root: str | Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-    task: str | None = None, pixel_size: float | None = None, synchronous: bool = True,
-    transforms: Transforms | None = None, download: bool = False,
+    name: str,
+    root: str | Path,
+    *,
+    split: str | None = None,
+    size: tuple[int, int] | None = None,
+    task: str | None = None,
+    pixel_size: float | None = None,
+    synchronous: bool = True,
+    transforms: Transforms | None = None,
+    download: bool = False,
 ) -> GeoDataset:
     """Return a dataset by name, from its files on disk.
 
@@ -213,9 +245,16 @@ def load_dataset(
 
 
 def train(
-    model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
-    recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
-    devices: int | str = "auto", num_workers: int = 0, progress: bool = True,
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    validation: GeoDataset | None = None,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    devices: int | str = "auto",
+    num_workers: int = 0,
+    progress: bool = True,
 ) -> GeoModel:
     """Train a model in place by its recipe, by closed form, or not at all, as its entry says.
 
@@ -234,16 +273,32 @@ def train(
         The same model, trained, in evaluation mode; `training_record` says how.
     """
     return resolve("geovision.training:train")(
-        model, data, validation=validation, recipe=recipe, out=out,
-        resume=resume, devices=devices, workers=num_workers, progress=progress,
+        model,
+        data,
+        validation=validation,
+        recipe=recipe,
+        out=out,
+        resume=resume,
+        devices=devices,
+        workers=num_workers,
+        progress=progress,
     )
 
 
 def distill(
-    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, teacher_weight: float = 0.5,
-    feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
-    out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
-    num_workers: int = 0, progress: bool = True,
+    teacher: GeoModel,
+    student: GeoModel,
+    data: GeoDataset,
+    *,
+    teacher_weight: float = 0.5,
+    feature_weight: float = 0.0,
+    validation: GeoDataset | None = None,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    devices: int | str = "auto",
+    num_workers: int = 0,
+    progress: bool = True,
 ) -> GeoModel:
     """Train a small model of fields on the truth and on what a large one says of the same samples: knowledge
     refinement (arXiv:2602.12980).
@@ -262,15 +317,30 @@ def distill(
             samples at random.
     """
     return resolve("geovision.training:distill")(
-        teacher, student, data, share=teacher_weight, feature_weight=feature_weight, validation=validation,
-        recipe=recipe, out=out, resume=resume, devices=devices, workers=num_workers,
+        teacher,
+        student,
+        data,
+        share=teacher_weight,
+        feature_weight=feature_weight,
+        validation=validation,
+        recipe=recipe,
+        out=out,
+        resume=resume,
+        devices=devices,
+        workers=num_workers,
         progress=progress,
     )
 
 
 def evaluate(
-    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, n_bootstrap: int = 1000, seed: int = 0,
-    members: int | None = None, progress: bool = False,
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    batch_size: int = 32,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    members: int | None = None,
+    progress: bool = False,
 ) -> Report:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over units.
 
@@ -321,9 +391,19 @@ def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dic
 
 
 def cross_validate(
-    name: str, data: GeoDataset, *, out: str | Path, folds: int | Sequence[int] = 5,
-    recipe: Recipe | None = None, predictors: Sequence[str] | None = None, bootstrap: int = 1000,
-    seed: int = 0, devices: int | str = "auto", workers: int = 0, progress: bool = True, **options: Any,
+    name: str,
+    data: GeoDataset,
+    *,
+    out: str | Path,
+    folds: int | Sequence[int] = 5,
+    recipe: Recipe | None = None,
+    predictors: Sequence[str] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    devices: int | str = "auto",
+    workers: int = 0,
+    progress: bool = True,
+    **options: Any,
 ) -> Report:
     """Train a new model for each fold and score the predictions for all samples together.
 
@@ -356,15 +436,31 @@ def cross_validate(
         DatasetError: The dataset has fewer groups than folds.
     """
     return resolve("geovision.evaluation:cross_validate")(
-        name, data, out=out, folds=folds, recipe=recipe, predictors=predictors, bootstrap=bootstrap,
-        seed=seed, devices=devices, workers=workers, progress=progress, **options,
+        name,
+        data,
+        out=out,
+        folds=folds,
+        recipe=recipe,
+        predictors=predictors,
+        bootstrap=bootstrap,
+        seed=seed,
+        devices=devices,
+        workers=workers,
+        progress=progress,
+        **options,
     )
 
 
 def predict_archive(
-    model: GeoModel, source: str | Path | Sequence[str | Path], out: str | Path, *,
-    frame_config: FrameConfig | None = None, executor: ExecutorConfig | None = None, shard_size: int = 128,
-    batch_size: int | None = None, precision: str = "auto",
+    model: GeoModel,
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    frame_config: FrameConfig | None = None,
+    executor: ExecutorConfig | None = None,
+    shard_size: int = 128,
+    batch_size: int | None = None,
+    precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Answer for every frame of an archive, and write a table with a row for each.
@@ -382,8 +478,15 @@ def predict_archive(
         progress: Is told after each shard.
     """
     return resolve("geovision.allsky:predict_archive")(
-        model, source, out, reading=frame_config, workers=executor, shard_size=shard_size,
-        batch_size=batch_size, precision=precision, progress=progress,
+        model,
+        source,
+        out,
+        reading=frame_config,
+        workers=executor,
+        shard_size=shard_size,
+        batch_size=batch_size,
+        precision=precision,
+        progress=progress,
     )
 
 
@@ -400,9 +503,17 @@ def read_table(
 
 
 def explain(
-    model: GeoModel, source: Any, *, method: str = "gradcam", target: str | None = None,
-    layer: str | None = None, steps: int | None = None, window: int | None = None,
-    stride: int | None = None, orientations: int = 1, batch_size: int = 8,
+    model: GeoModel,
+    source: Any,
+    *,
+    method: str = "gradcam",
+    target: str | None = None,
+    layer: str | None = None,
+    steps: int | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    orientations: int = 1,
+    batch_size: int = 8,
 ) -> Explanation:
     """Show what in one sample speaks for an answer.
 

@@ -8,16 +8,26 @@ import dataclasses
 from geovision.spec import Channel, QuantileRange
 
 __all__ = [
-    "AIR_PRESSURE_AT_SEA_LEVEL", "AIR_TEMPERATURE", "AIR_TEMPERATURE_850", "EASTWARD_MOISTURE_FLUX",
-    "NORTHWARD_MOISTURE_FLUX", "PRECIPITATION", "SPECIFIC_HUMIDITY", "SPECIFIC_HUMIDITY_850",
-    "SURFACE_ALTITUDE", "beside",
+    "AIR_PRESSURE_AT_SEA_LEVEL",
+    "AIR_TEMPERATURE",
+    "AIR_TEMPERATURE_850",
+    "EASTWARD_MOISTURE_FLUX",
+    "NORTHWARD_MOISTURE_FLUX",
+    "PRECIPITATION",
+    "SPECIFIC_HUMIDITY",
+    "SPECIFIC_HUMIDITY_850",
+    "SURFACE_ALTITUDE",
+    "beside",
 ]
 
 PRECIPITATION = Channel(
     # The highest rates over minutes are some 7000 mm/day, the highest day some 1800 mm. Where it rains at all
     # the wettest thousandth of a day and cell is far above 0.01 mm; in kg m-2 s-1 it is below. Networks take
     # the logarithm or root of rain, so that it is not shifted.
-    "precipitation", "mm day-1", (0.0, 10_000.0), (QuantileRange(0.999, 0.01, 1500.0),),
+    "precipitation",
+    "mm day-1",
+    (0.0, 10_000.0),
+    (QuantileRange(0.999, 0.01, 1500.0),),
 )
 
 AIR_TEMPERATURE = Channel(
@@ -29,8 +39,12 @@ AIR_TEMPERATURE_850 = Channel(
 )
 
 AIR_PRESSURE_AT_SEA_LEVEL = Channel(
-    "air_pressure_at_mean_sea_level", "Pa", (85_000.0, 109_000.0), (QuantileRange(0.5, 97_000.0, 106_000.0),),
-    mean=101_300.0, std=1000.0,
+    "air_pressure_at_mean_sea_level",
+    "Pa",
+    (85_000.0, 109_000.0),
+    (QuantileRange(0.5, 97_000.0, 106_000.0),),
+    mean=101_300.0,
+    std=1000.0,
 )
 
 SPECIFIC_HUMIDITY = Channel(

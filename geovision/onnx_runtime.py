@@ -412,8 +412,10 @@ def _physical(array: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
     if array.dtype.kind == "f":
         return array.astype(np.float32, copy=False)
     if array.dtype.kind not in "iu" or about["integers"] == "refuse":
-        raise InputError(f"input {about['name']!r} takes floating-point numbers in "
-                         f"{about['channels'][0]['unit']}, not {array.dtype}")
+        raise InputError(
+            f"input {about['name']!r} takes floating-point numbers in "
+            f"{about['channels'][0]['unit']}, not {array.dtype}"
+        )
     return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
 
 

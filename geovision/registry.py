@@ -190,8 +190,10 @@ def find_model(name: str) -> ModelSpec:
         raise UnknownModelError(stem, dict.fromkeys(_candidate_names(task_name)), hint)
     if tag and spec.find_weights(tag) is None:
         known = ", ".join(weight.tag for weight in spec.weights) or "none"
-        raise OptionError(f"{stem!r} has no weights tagged {tag!r}; known tags: {known}. "
-                          "timm's own tags go into backbone_weights=.")
+        raise OptionError(
+            f"{stem!r} has no weights tagged {tag!r}; known tags: {known}. "
+            "timm's own tags go into backbone_weights=."
+        )
     return spec
 
 
@@ -199,13 +201,18 @@ def _backbone_spec(task_name: str, architecture: str) -> ModelSpec | None:
     task = tasks().get(task_name)
     if task and "timm" in task.backbones and architecture in timm_names():
         return ModelSpec(
-            f"{task_name}-{architecture}", task_name, "geovision.models.timm_backbone:build",
-            {"backbone": architecture}, note="any timm backbone, under the task's own recipe",
+            f"{task_name}-{architecture}",
+            task_name,
+            "geovision.models.timm_backbone:build",
+            {"backbone": architecture},
+            note="any timm backbone, under the task's own recipe",
         )
     network, _, encoder = architecture.partition("-")
     if task and "smp" in task.backbones and network in smp_names().networks and _is_encoder(encoder):
         return ModelSpec(
-            f"{task_name}-{architecture}", task_name, "geovision.models.smp_network:build",
+            f"{task_name}-{architecture}",
+            task_name,
+            "geovision.models.smp_network:build",
             {"network": network, "encoder": encoder},
             note="any network of smp, under the task's own recipe",
         )
@@ -240,7 +247,10 @@ def list_tasks() -> list[str]:
 
 
 def list_models(
-    pattern: str = "*", *, task: str | None = None, pretrained: bool | None = None,
+    pattern: str = "*",
+    *,
+    task: str | None = None,
+    pretrained: bool | None = None,
     backbones: bool = False,
 ) -> list[str]:
     """Names of the models that match a wildcard pattern, in the order of the registry.

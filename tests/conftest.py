@@ -40,7 +40,9 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def guarded(self: socket.socket, address):
         if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in (
-            "127.0.0.1", "::1", "localhost",
+            "127.0.0.1",
+            "::1",
+            "localhost",
         ):
             raise RuntimeError(f"a test tried to reach {address}")
         return connect(self, address)

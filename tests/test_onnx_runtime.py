@@ -74,7 +74,8 @@ PICTURES = {
     "turned.jpg": (Image.fromarray(BIG), {"exif": turned(6), "quality": 90}),
     "upside.jpg": (Image.fromarray(COLOURS), {"exif": turned(3)}),
     "first.gif": (
-        Image.fromarray(COLOURS), {"save_all": True, "append_images": [Image.new("RGB", (140, 90))]},
+        Image.fromarray(COLOURS),
+        {"save_all": True, "append_images": [Image.new("RGB", (140, 90))]},
     ),
 }
 
@@ -224,9 +225,15 @@ def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path,
     photo = str(sorted(skies.rglob("*.jpg"))[0])
     command = {
         "runtime.py": [sys.executable, folder / "runtime.py", folder / "clouds.onnx", photo],
-        "geovision": [Path(sys.executable).with_name("geovision"), "export", folder / "saved",
-                      "--precision", "int8",
-                      "--out", tmp_path / "out.onnx"],
+        "geovision": [
+            Path(sys.executable).with_name("geovision"),
+            "export",
+            folder / "saved",
+            "--precision",
+            "int8",
+            "--out",
+            tmp_path / "out.onnx",
+        ],
     }[program]
     home = {
         "HOME": str(tmp_path),

@@ -49,9 +49,23 @@ def test_every_public_name_is_there():
 
 def test_the_functions_for_users_are_at_the_top_level():
     promised = {
-        "create", "load", "load_dataset", "info", "train", "evaluate", "explain", "distill", "calibrate",
-        "cross_validate", "predict_archive", "predict_scene", "predict_raster", "predict_grid", "export_onnx",
-        "push", "pull",
+        "create",
+        "load",
+        "load_dataset",
+        "info",
+        "train",
+        "evaluate",
+        "explain",
+        "distill",
+        "calibrate",
+        "cross_validate",
+        "predict_archive",
+        "predict_scene",
+        "predict_raster",
+        "predict_grid",
+        "export_onnx",
+        "push",
+        "pull",
     }
     assert promised <= set(geovision.__all__)
     assert all(callable(getattr(geovision, name)) for name in promised)

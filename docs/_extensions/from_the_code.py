@@ -201,7 +201,13 @@ def _branch(kind: type[Exception], depth: int) -> list[str]:
 
 # Of the columns of a benchmark, those that stay in its file: they would make the table too wide.
 _IN_THE_FILE = (
-    "commit", "versions", "torch", "threads", "ratio_lowest_turn", "ratio_highest_turn", "command",
+    "commit",
+    "versions",
+    "torch",
+    "threads",
+    "ratio_lowest_turn",
+    "ratio_highest_turn",
+    "command",
 )
 
 

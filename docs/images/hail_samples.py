@@ -32,15 +32,24 @@ ground = describe_ground(elevation_on(tiles, latitude, longitude), latitude, lon
 ground[1:, ground[0] <= 0.5] = np.nan  # the sea
 figure = new_figure(13.5, 4.6)
 panels = (
-    ("elevation, m", "terrain", None), ("slope, degrees", "viridis", (0, 45)),
-    ("curvature, 1/km", "RdBu_r", (-3, 3)), ("aspect, degrees", "twilight", (0, 360)),
+    ("elevation, m", "terrain", None),
+    ("slope, degrees", "viridis", (0, 45)),
+    ("curvature, 1/km", "RdBu_r", (-3, 3)),
+    ("aspect, degrees", "twilight", (0, 360)),
     ("flow direction, degrees", "twilight", (0, 360)),
 )
 for axes, plane, (title, colours, limits) in zip(figure.subplots(2, 3).ravel(), ground, panels, strict=False):
     shown = plane * (1000 if title.startswith("curvature") else 1)
     low, high = limits or (0, float(np.nanmax(plane)))
-    drawn = axes.imshow(shown, origin="lower", cmap=colours, vmin=low, vmax=high, aspect=1.28,
-                        extent=(longitude[0], longitude[-1], latitude[0], latitude[-1]))
+    drawn = axes.imshow(
+        shown,
+        origin="lower",
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        aspect=1.28,
+        extent=(longitude[0], longitude[-1], latitude[0], latitude[-1]),
+    )
     figure.colorbar(drawn, ax=axes, shrink=0.8)
     axes.set_title(title, fontsize="medium")
 next(axes for axes in figure.axes if not axes.has_data()).set_visible(False)

@@ -31,8 +31,13 @@ mapping = EmpiricalQuantileMapping()
 mapping.fit(modelled[early], torch.tensor(observed.values)[early])
 day = int(np.nanmean(observed.values, (1, 2)).argmax())
 figure = maps(
-    coarse.values[day], mapping(modelled)[day].numpy(), observed.values[day], extent=extent(observed),
-    coarse_extent=extent(coarse), unit=TARGET.channel.unit, levels=TARGET.contour_levels,
+    coarse.values[day],
+    mapping(modelled)[day].numpy(),
+    observed.values[day],
+    extent=extent(observed),
+    coarse_extent=extent(coarse),
+    unit=TARGET.channel.unit,
+    levels=TARGET.contour_levels,
     heading=f"{str(observed.time.values[day])[:10]}: NCEP reanalysis, corrected by quantile mapping, E-OBS",
 )
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)

@@ -148,8 +148,15 @@ class QuantizedConv2d(nn.Module):
         return self.orders.get(
             tuple(shape),
             lambda: torch.ops.onednn.qconv_prepack(
-                self.weight, self.step, self.takes.step, self.takes.zero, self.stride, self.padding,
-                self.dilation, self.groups, list(shape),
+                self.weight,
+                self.step,
+                self.takes.step,
+                self.takes.zero,
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.groups,
+                list(shape),
             ),
         )
 
@@ -158,9 +165,23 @@ class QuantizedConv2d(nn.Module):
             x = self.takes.integers(x)
         gives = self.gives or QuantizationParams(1.0, 0)
         return torch.ops.onednn.qconv2d_pointwise(
-            x, self.takes.step, self.takes.zero, self._weight(x.shape), self.step, self.zero, self.bias,
-            self.stride, self.padding, self.dilation, self.groups, gives.step, gives.zero,
-            torch.uint8 if self.gives else torch.float32, self.activation, self.limits, "",
+            x,
+            self.takes.step,
+            self.takes.zero,
+            self._weight(x.shape),
+            self.step,
+            self.zero,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            gives.step,
+            gives.zero,
+            torch.uint8 if self.gives else torch.float32,
+            self.activation,
+            self.limits,
+            "",
         )
 
 

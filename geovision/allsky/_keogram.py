@@ -167,8 +167,12 @@ class Keogram:
 
 
 def keogram(
-    source: Source, *, chosen: Chosen | None = None, reading: FrameConfig | None = None,
-    meridian: Meridian | None = None, samples: int = SAMPLES,
+    source: Source,
+    *,
+    chosen: Chosen | None = None,
+    reading: FrameConfig | None = None,
+    meridian: Meridian | None = None,
+    samples: int = SAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Keogram:
     """Slices of the frames of one camera, and what a model said of them where there is a table.
@@ -276,8 +280,13 @@ class _Collected:
         order = np.argsort(times, kind="stable")
         (camera,) = self._cameras
         return Keogram(
-            times[order], np.stack(self._slices)[order], [self._rows[place] for place in order], classes,
-            " ".join(camera).strip(), self._meridian.ends(), self._missing,
+            times[order],
+            np.stack(self._slices)[order],
+            [self._rows[place] for place in order],
+            classes,
+            " ".join(camera).strip(),
+            self._meridian.ends(),
+            self._missing,
         )
 
 

@@ -81,8 +81,14 @@ class Occurrence:
 
 
 def occurrence(
-    folder: str | Path, group_by: GroupBy = "hour", *, sites: Mapping[str, tuple[float, float]] | None = None,
-    exclude: Sequence[str] = EXCLUDED, where: Any = None, n_bootstrap: int = 1000, seed: int = 0,
+    folder: str | Path,
+    group_by: GroupBy = "hour",
+    *,
+    sites: Mapping[str, tuple[float, float]] | None = None,
+    exclude: Sequence[str] = EXCLUDED,
+    where: Any = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
     level: float = 0.95,
 ) -> Occurrence:
     """Share of each class among the frames of a table, in memory that does not grow with it.
@@ -129,7 +135,10 @@ class _Counted:
     """Frames of each class, by group and night."""
 
     def __init__(
-        self, group_by: GroupBy, classes: tuple[str, ...], sites: Mapping[str, tuple[float, float]],
+        self,
+        group_by: GroupBy,
+        classes: tuple[str, ...],
+        sites: Mapping[str, tuple[float, float]],
         exclude: tuple[str, ...],
     ) -> None:
         self._group_by: GroupBy = group_by
@@ -188,9 +197,14 @@ class _Counted:
             low, high = _interval(counts, n_bootstrap, (seed, number), level)
             rows += [
                 {
-                    self._group_by: group, "label": label, "share": float(total[place] / total.sum()),
-                    "low": low[place], "high": high[place], "frames": int(total[place]),
-                    "of": int(total.sum()), "nights": len(counts),
+                    self._group_by: group,
+                    "label": label,
+                    "share": float(total[place] / total.sum()),
+                    "low": low[place],
+                    "high": high[place],
+                    "frames": int(total[place]),
+                    "of": int(total.sum()),
+                    "nights": len(counts),
                 }
                 for place, label in enumerate(self._classes)
             ]

@@ -20,9 +20,15 @@ __all__ = ["predict_archive"]
 
 
 def predict_archive(
-    model: GeoModel, source: Source, out: str | Path, *,
-    reading: FrameConfig | None = None, workers: ExecutorConfig | None = None,
-    shard_size: int = SHARD_SIZE, batch_size: int | None = None, precision: str = "auto",
+    model: GeoModel,
+    source: Source,
+    out: str | Path,
+    *,
+    reading: FrameConfig | None = None,
+    workers: ExecutorConfig | None = None,
+    shard_size: int = SHARD_SIZE,
+    batch_size: int | None = None,
+    precision: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Predict every frame of an archive and write a Parquet table.
@@ -60,8 +66,14 @@ def predict_archive(
     if reading.sites:
         sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # fails without astropy
     return run_archive(
-        model, source, out, FrameRows(reading), workers=workers, shard_size=shard_size,
-        batch_size=batch_size_for(model) if batch_size is None else batch_size, precision=precision,
+        model,
+        source,
+        out,
+        FrameRows(reading),
+        workers=workers,
+        shard_size=shard_size,
+        batch_size=batch_size_for(model) if batch_size is None else batch_size,
+        precision=precision,
         progress=progress,
     )
 

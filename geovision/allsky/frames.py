@@ -20,7 +20,14 @@ from geovision.readers.images import rgb_counts
 from geovision.spec import ClassTarget
 
 __all__ = [
-    "COLUMNS", "FLAGS", "FrameConfig", "FrameRows", "Row", "batch_size_for", "read_frames", "rows_of_files",
+    "COLUMNS",
+    "FLAGS",
+    "FrameConfig",
+    "FrameRows",
+    "Row",
+    "batch_size_for",
+    "read_frames",
+    "rows_of_files",
 ]
 
 Row = dict[str, Any]
@@ -38,7 +45,10 @@ FLAGS = (
 """Columns that are true where a row should not be relied on; empty where it cannot be known."""
 
 COLUMNS: Mapping[str, str] = {
-    "device": "string", "exposure": "float32", "sun_elevation": "float32", "moon_elevation": "float32",
+    "device": "string",
+    "exposure": "float32",
+    "sun_elevation": "float32",
+    "moon_elevation": "float32",
 }
 """Columns of a table of frames beside those of every archive, and their Arrow types."""
 
@@ -139,7 +149,11 @@ def batch_size_for(model: GeoModel) -> int:
 
 
 def rows_of_files(
-    model: GeoModel, paths: Iterable[str], reading: FrameConfig, *, batch_size: int | None = None,
+    model: GeoModel,
+    paths: Iterable[str],
+    reading: FrameConfig,
+    *,
+    batch_size: int | None = None,
     precision: str = "auto",
 ) -> list[Row]:
     """A row for each frame of some files, in their order, and one more where a file breaks off.
@@ -322,8 +336,14 @@ def _share(reached: np.ndarray, lit: np.ndarray) -> float:
 
 def _blank(path: str, frame: int, target: ClassTarget, error: str = "") -> Row:
     row: Row = {
-        "time": None, "station": None, "device": None, "path": path, "frame": frame, "exposure": None,
-        "label": None, "confidence": None,
+        "time": None,
+        "station": None,
+        "device": None,
+        "path": path,
+        "frame": frame,
+        "exposure": None,
+        "label": None,
+        "confidence": None,
     }
     row |= {f"p_{name}": None for name in target.classes}
     row |= {"outlier_score": None, "sun_elevation": None, "moon_elevation": None}
@@ -336,7 +356,10 @@ def _plain(frame: Frame, target: ClassTarget) -> Row:
     time = frame.time.replace(tzinfo=None) if frame.time else None
     place = None if frame.latitude is None or frame.longitude is None else (frame.latitude, frame.longitude)
     return row | {
-        "time": time, "station": frame.station, "device": frame.device, "exposure": frame.exposure,
+        "time": time,
+        "station": frame.station,
+        "device": frame.device,
+        "exposure": frame.exposure,
         "place": place,
     }
 
@@ -366,5 +389,9 @@ def _mark_sky(rows: list[Row], reading: FrameConfig) -> None:
         except MissingExtraError:
             return
         for row, high, moon_high in zip(own, sun, moon, strict=True):
-            row |= {"sun_elevation": float(high), "twilight": bool(high > TWILIGHT),
-                    "moon_elevation": float(moon_high), "moon_up": bool(moon_high > 0)}
+            row |= {
+                "sun_elevation": float(high),
+                "twilight": bool(high > TWILIGHT),
+                "moon_elevation": float(moon_high),
+                "moon_up": bool(moon_high > 0),
+            }

@@ -204,11 +204,17 @@ def _shares(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str, Any]]) 
     known = [(place, row) for place, row in zip(places, rows, strict=True) if row["low"] is not None]
     if known:
         # The share itself may lie outside of a percentile interval, by a little.
-        errors = np.array([(max(row["share"] - row["low"], 0), max(row["high"] - row["share"], 0))
-                           for _, row in known]).T
+        errors = np.array(
+            [(max(row["share"] - row["low"], 0), max(row["high"] - row["share"], 0)) for _, row in known]
+        ).T
         axes.errorbar(
-            [place for place, _ in known], [row["share"] for _, row in known], yerr=errors,
-            fmt="none", ecolor="black", elinewidth=1, capsize=2,
+            [place for place, _ in known],
+            [row["share"] for _, row in known],
+            yerr=errors,
+            fmt="none",
+            ecolor="black",
+            elinewidth=1,
+            capsize=2,
         )
 
 

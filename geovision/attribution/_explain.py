@@ -85,9 +85,16 @@ def _explained(source: InputItem, question: AttributionTarget, settings: Attribu
         if settings.method in COMPLETE_METHODS:
             adds_up = completeness(question, parts)
     return Explanation(
-        source=source.name, model=question.model.spec.name, label=question.label, logit=question.logit,
-        probability=question.probability, settings=settings, inputs=inputs, scalars=scalars,
-        completeness=adds_up, left_out=_left_out(question),
+        source=source.name,
+        model=question.model.spec.name,
+        label=question.label,
+        logit=question.logit,
+        probability=question.probability,
+        settings=settings,
+        inputs=inputs,
+        scalars=scalars,
+        completeness=adds_up,
+        left_out=_left_out(question),
     )
 
 
@@ -142,6 +149,4 @@ def _laid(
     """The map of one input, where it belongs in what was given for it."""
     placement = place(source.values[spec.name], spec, where=source.name)
     array = values.detach().cpu().float().numpy()
-    return InputMap(
-        np.ascontiguousarray(array), axes, placement.window, placement.picture, channels
-    )
+    return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.picture, channels)

@@ -18,7 +18,10 @@ Score = Callable[[Output], Tensor]
 
 
 def source_ablation(
-    model: GeoModel, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+    model: GeoModel,
+    inputs: Mapping[str, Tensor],
+    *,
+    valid: Mapping[str, Tensor] | None = None,
     score: Score | None = None,
 ) -> dict[str, float]:
     """By how much the answer falls when an input is missing, for each input of a batch that has several.

@@ -71,13 +71,19 @@ class AttributionSummary:
             for name in dict.fromkeys(name for each, _ in parts for name in each):
                 asked = [(each[name], error) for each, error in parts if name in each]
                 values = np.array([value for value, error in asked if error <= WHOLE])
-                rows.append({
-                    "group": group, "method": method, "channel": name,
-                    "mean": float(values.mean()) if len(values) else None,
-                    "mean_size": float(np.abs(values).mean()) if len(values) else None,
-                    "samples": len(values), "asked": len(asked), "incomplete": len(asked) - len(values),
-                    "largest_error": max(error for _, error in asked),
-                })
+                rows.append(
+                    {
+                        "group": group,
+                        "method": method,
+                        "channel": name,
+                        "mean": float(values.mean()) if len(values) else None,
+                        "mean_size": float(np.abs(values).mean()) if len(values) else None,
+                        "samples": len(values),
+                        "asked": len(asked),
+                        "incomplete": len(asked) - len(values),
+                        "largest_error": max(error for _, error in asked),
+                    }
+                )
         return rows
 
     def plot(self) -> Figure:
@@ -112,8 +118,14 @@ class AttributionSummary:
             hatch = _HATCHES[place % len(_HATCHES)]
             axes.barh(at, values, height, color=colours, hatch=hatch, edgecolor="white")
             if group:
-                axes.barh(0, 0, color="grey", hatch=hatch, edgecolor="white",
-                          label=f"{group}, {max(row['samples'] for row in own)} samples")
+                axes.barh(
+                    0,
+                    0,
+                    color="grey",
+                    hatch=hatch,
+                    edgecolor="white",
+                    label=f"{group}, {max(row['samples'] for row in own)} samples",
+                )
         axes.set_yticks(range(len(names)), names)
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.tick_params(labelsize=6)
@@ -140,10 +152,13 @@ class AttributionSummary:
                 for row in rows:
                     writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
 
-        write_files(folder, {
-            f"{name}.csv": write_table,
-            f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=130),
-        })
+        write_files(
+            folder,
+            {
+                f"{name}.csv": write_table,
+                f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=130),
+            },
+        )
         return folder / f"{name}.csv", folder / f"{name}.png"
 
 

@@ -80,9 +80,7 @@ def _between(start: float, stop: float, cells: int, pixels: int) -> _Between:
     place = place.clip(0, cells - 1)
     low = np.floor(place).astype(np.int64)
     high = np.minimum(low + 1, cells - 1)
-    return _Between(
-        slice(first, first + int(inside.sum())), low, high, (place - low).astype(np.float32)
-    )
+    return _Between(slice(first, first + int(inside.sum())), low, high, (place - low).astype(np.float32))
 
 
 @dataclass(frozen=True)

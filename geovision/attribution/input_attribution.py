@@ -53,9 +53,16 @@ def integrated_gradients(
 
 
 def _on_the_line(question: AttributionTarget, rule: str, points: int, batch_size: int) -> list[Tensor]:
-    found = _captum().IntegratedGradients(question.score).attribute(
-        question.tensors, baselines=question.baselines, n_steps=points, method=rule,
-        internal_batch_size=batch_size,
+    found = (
+        _captum()
+        .IntegratedGradients(question.score)
+        .attribute(
+            question.tensors,
+            baselines=question.baselines,
+            n_steps=points,
+            method=rule,
+            internal_batch_size=batch_size,
+        )
     )
     return [part.detach()[0] for part in found]
 
@@ -101,7 +108,10 @@ def occlusion(
 
         # One input at a time: captum numbers the patches of three or more wrongly.
         found: Any = captum.Occlusion(score).attribute(
-            tensor, sliding_window_shapes=sides, strides=strides, baselines=question.baselines[index],
+            tensor,
+            sliding_window_shapes=sides,
+            strides=strides,
+            baselines=question.baselines[index],
             perturbations_per_eval=batch_size,
         )
         results.append(found.detach()[0])

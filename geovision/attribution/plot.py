@@ -122,10 +122,15 @@ def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
         for moment in np.unique(np.linspace(count - 1, 0, min(count, _MOMENTS)).round().astype(int)):
             words = [name] if several else []
             words += [f"time {moment}"] if count > 1 else []
-            row.append(_Panel(
-                " ".join(words), pictures[moment if len(pictures) == count else -1], cells[moment][..., 0],
-                each.window, each.shape,
-            ))
+            row.append(
+                _Panel(
+                    " ".join(words),
+                    pictures[moment if len(pictures) == count else -1],
+                    cells[moment][..., 0],
+                    each.window,
+                    each.shape,
+                )
+            )
         yield row
 
 
@@ -157,13 +162,24 @@ def _draw(axes: Any, panel: _Panel, most: float) -> Any:
     axes.imshow(panel.picture, extent=(0, width, height, 0))
     part = (panel.cells / most).clip(0, 1)
     drawn = axes.imshow(
-        panel.cells.clip(0, most), extent=(window.left, window.right, window.bottom, window.top), vmin=0,
-        vmax=most, cmap="inferno", alpha=part * _OPACITY, interpolation="bilinear",
+        panel.cells.clip(0, most),
+        extent=(window.left, window.right, window.bottom, window.top),
+        vmin=0,
+        vmax=most,
+        cmap="inferno",
+        alpha=part * _OPACITY,
+        interpolation="bilinear",
     )
-    axes.add_patch(Rectangle(
-        (window.left, window.top), window.right - window.left, window.bottom - window.top, fill=False,
-        edgecolor="deepskyblue", linewidth=1.5,
-    ))
+    axes.add_patch(
+        Rectangle(
+            (window.left, window.top),
+            window.right - window.left,
+            window.bottom - window.top,
+            fill=False,
+            edgecolor="deepskyblue",
+            linewidth=1.5,
+        )
+    )
     axes.set_xlim(min(0, window.left) - 1, max(width, window.right) + 1)
     axes.set_ylim(max(height, window.bottom) + 1, min(0, window.top) - 1)
     axes.set_title(panel.title, fontsize=9)

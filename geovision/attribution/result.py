@@ -170,7 +170,8 @@ class Explanation:
             "probability": self.probability,
             "logit": self.logit,
             "settings": self.settings.as_dict(),
-            "completeness": self.completeness and {
+            "completeness": self.completeness
+            and {
                 "total": self.completeness.total,
                 "difference": self.completeness.difference,
                 "relative_error": self.completeness.relative_error,
@@ -219,10 +220,13 @@ class Explanation:
             with path.open("wb") as stream:
                 np.savez_compressed(stream, **arrays)
 
-        write_files(folder, {
-            f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=120),
-            f"{name}.npz": write_archive,
-        })
+        write_files(
+            folder,
+            {
+                f"{name}.png": lambda path: figure.savefig(path, format="png", dpi=120),
+                f"{name}.npz": write_archive,
+            },
+        )
         return folder / f"{name}.png", folder / f"{name}.npz"
 
 

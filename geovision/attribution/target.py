@@ -80,7 +80,8 @@ class Orientation:
 
 
 ORIENTATIONS = (
-    Orientation(0, False), Orientation(0, True),
+    Orientation(0, False),
+    Orientation(0, True),
     *(Orientation(quarters, mirrored) for quarters in (1, 2, 3) for mirrored in (False, True)),
 )
 

@@ -52,8 +52,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    list_info, predict, explain, export, hub, serve, archive, keogram, occurrence, scene, grid, train,
-    calibrate, evaluate, distill, datasets, polar_low_samples, hail, hail_samples, demo, doctor,
+    list_info,
+    predict,
+    explain,
+    export,
+    hub,
+    serve,
+    archive,
+    keogram,
+    occurrence,
+    scene,
+    grid,
+    train,
+    calibrate,
+    evaluate,
+    distill,
+    datasets,
+    polar_low_samples,
+    hail,
+    hail_samples,
+    demo,
+    doctor,
 ):
     group.register(app)
 

@@ -20,8 +20,19 @@ if TYPE_CHECKING:
     from geovision.readers.allsky import Circle, Stretch
 
 __all__ = [
-    "PREFIX_HELP", "BeginOption", "ChannelsOption", "CircleOption", "EndOption", "PatternOption",
-    "SiteOption", "StationOption", "StretchOption", "chosen_frames", "declared", "parse_sites", "surveyed",
+    "PREFIX_HELP",
+    "BeginOption",
+    "ChannelsOption",
+    "CircleOption",
+    "EndOption",
+    "PatternOption",
+    "SiteOption",
+    "StationOption",
+    "StretchOption",
+    "chosen_frames",
+    "declared",
+    "parse_sites",
+    "surveyed",
 ]
 
 Value = TypeVar("Value")
@@ -76,8 +87,11 @@ PREFIX_HELP = "Path without extension: PREFIX.png and PREFIX.csv are written."
 
 
 def declared(
-    pattern: str | None, channels: Channels | None, stretch: Sequence[str] | None,
-    circle: Sequence[str] | None, site: Sequence[str] | None,
+    pattern: str | None,
+    channels: Channels | None,
+    stretch: Sequence[str] | None,
+    circle: Sequence[str] | None,
+    site: Sequence[str] | None,
 ) -> FrameConfig:
     """What the options declare, without what is to be found in a survey.
 
@@ -99,7 +113,10 @@ def declared(
 
 
 def surveyed(
-    reading: FrameConfig, source: Sequence[str], out: Path, stretch: Sequence[str] | None,
+    reading: FrameConfig,
+    source: Sequence[str],
+    out: Path,
+    stretch: Sequence[str] | None,
     circle: Sequence[str] | None,
 ) -> FrameConfig:
     """The same with what the options leave to a survey: as the table has it, or found now and told."""

@@ -20,9 +20,7 @@ Axis = Annotated[
 """The option that `lengths` reads."""
 
 
-def named(
-    texts: Iterable[str], option: str, form: str, parse: Callable[[str], Value]
-) -> dict[str, Value]:
+def named(texts: Iterable[str], option: str, form: str, parse: Callable[[str], Value]) -> dict[str, Value]:
     """Name to value.
 
     Args:

@@ -38,13 +38,16 @@ _BETWEEN = 30.0
 
 
 def register(app: typer.Typer) -> None:
-    app.command("archive", epilog=examples(
-        "geovision archive runs/aurora photos/ --pattern '{station}_%Y%m%d_%H%M%S.jpg' --out winter",
-        "geovision archive runs/aurora themis/2014 --out winter --channels grey --stretch estimate "
-        "--circle find --site gill=56.38,-94.64",
-        "the same again goes on after an interruption, and takes in what is new",
-        "geovision archive runs/aurora list.txt --out winter --scheduler tcp://10.0.0.1:8786",
-    ))(archive)
+    app.command(
+        "archive",
+        epilog=examples(
+            "geovision archive runs/aurora photos/ --pattern '{station}_%Y%m%d_%H%M%S.jpg' --out winter",
+            "geovision archive runs/aurora themis/2014 --out winter --channels grey --stretch estimate "
+            "--circle find --site gill=56.38,-94.64",
+            "the same again goes on after an interruption, and takes in what is new",
+            "geovision archive runs/aurora list.txt --out winter --scheduler tcp://10.0.0.1:8786",
+        ),
+    )(archive)
 
 
 def archive(
@@ -98,8 +101,15 @@ def archive(
     try:
         with _shown() as progress:
             summary = api.predict_archive(
-                opened, source, out, frame_config=reading, executor=who, shard_size=shard_size,
-                batch_size=batch_size, precision=precision.value, progress=progress,
+                opened,
+                source,
+                out,
+                frame_config=reading,
+                executor=who,
+                shard_size=shard_size,
+                batch_size=batch_size,
+                precision=precision.value,
+                progress=progress,
             )
     except KeyboardInterrupt:
         say(f"interrupted; what is finished stays in {out}, and the same command goes on")
@@ -130,9 +140,13 @@ def _tell(summary: Summary, form: Format) -> None:
     if summary.failed:
         say("the same command tries again what was given up")
     row = {
-        "table": str(summary.folder), "frames": summary.frames, "new": summary.frames_now,
-        "bad_files": len(summary.bad), "given_up": len(summary.failed),
-        "seconds": round(summary.seconds, 1), "frames_per_s": round(summary.rate, 1),
+        "table": str(summary.folder),
+        "frames": summary.frames,
+        "new": summary.frames_now,
+        "bad_files": len(summary.bad),
+        "given_up": len(summary.failed),
+        "seconds": round(summary.seconds, 1),
+        "frames_per_s": round(summary.rate, 1),
     }
     write_rows([row], list(row), form)
 

@@ -20,10 +20,13 @@ __all__ = ["calibrate_and_save", "register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("calibrate", epilog=examples(
-        "geovision calibrate runs/hail --dataset hail-samples --data OTHER_DAYS",
-        "geovision calibrate runs/mine --data photos_of_another_year --out runs/mine-calibrated",
-    ))(calibrate)
+    app.command(
+        "calibrate",
+        epilog=examples(
+            "geovision calibrate runs/hail --dataset hail-samples --data OTHER_DAYS",
+            "geovision calibrate runs/mine --data photos_of_another_year --out runs/mine-calibrated",
+        ),
+    )(calibrate)
 
 
 def calibrate(

@@ -18,14 +18,20 @@ _DATASET = "A data set's name, such as ccsn; a wrong one gets the list."
 
 
 def register(app: typer.Typer) -> None:
-    app.command("audit", epilog=examples(
-        "geovision audit ccsn CCSN_v2",
-        "geovision audit folder my_photos --out audit",
-    ))(audit)
-    app.command("download", epilog=examples(
-        "geovision download ccsn CCSN_v2",
-        "the same again goes on where an interrupted one stopped",
-    ))(download)
+    app.command(
+        "audit",
+        epilog=examples(
+            "geovision audit ccsn CCSN_v2",
+            "geovision audit folder my_photos --out audit",
+        ),
+    )(audit)
+    app.command(
+        "download",
+        epilog=examples(
+            "geovision download ccsn CCSN_v2",
+            "the same again goes on where an interrupted one stopped",
+        ),
+    )(download)
 
 
 def audit(
@@ -76,7 +82,10 @@ def _bars() -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
     bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
         console=Console(stderr=True),
     )
     rows: dict[str, TaskID] = {}

@@ -13,11 +13,14 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("demo", epilog=examples(
-        "geovision demo",
-        "geovision demo --photos my_photos",
-        "geovision demo --tasks cloud --out /tmp/demo",
-    ))(demo)
+    app.command(
+        "demo",
+        epilog=examples(
+            "geovision demo",
+            "geovision demo --photos my_photos",
+            "geovision demo --tasks cloud --out /tmp/demo",
+        ),
+    )(demo)
 
 
 def demo(

@@ -17,10 +17,13 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("distill", epilog=examples(
-        "geovision distill runs/downscale-maunet/model downscale-maunet-light --data MYRAIN",
-        "geovision distill runs/downscale-maunet/model downscale-maunet-light --dataset iberia --data IBERIA",
-    ))(distill)
+    app.command(
+        "distill",
+        epilog=examples(
+            "geovision distill runs/downscale-maunet/model downscale-maunet-light --data MYRAIN",
+            "geovision distill runs/maunet/model downscale-maunet-light --dataset iberia --data IBERIA",
+        ),
+    )(distill)
 
 
 def distill(
@@ -70,11 +73,16 @@ def distill(
     taught_by = open_model(teacher, None)
     samples = open_training_data(dataset, data, split, spec.task).adapt_to(taught_by)
     opened, samples = create_for(
-        student, samples, predictors=taught_by.config.predictors,
+        student,
+        samples,
+        predictors=taught_by.config.predictors,
         model_args={"factor": factor} if factor else None,
     )
     samples, held_back = hold_back(
-        samples, opened, fraction=validation, seed=chosen.seed,
+        samples,
+        opened,
+        fraction=validation,
+        seed=chosen.seed,
         official=lambda: open_validation_data(dataset, data, spec.task),
     )
     folder = out or Path("runs") / f"{opened.spec.name}-distilled"

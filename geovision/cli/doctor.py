@@ -319,8 +319,11 @@ def cache_finding() -> Finding:
     folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Finding("warn", "cache", f"{folder} cannot be written; set HF_HOME to a folder that can, "
-                       "or weights are never downloaded")
+        return Finding(
+            "warn",
+            "cache",
+            f"{folder} cannot be written; set HF_HOME to a folder that can, or weights are never downloaded",
+        )
     return Finding("ok", "cache", f"{folder}")
 
 

@@ -16,10 +16,13 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("evaluate", epilog=examples(
-        "geovision evaluate runs/vit --dataset ccsn --data CCSN_v2 --split test --out report",
-        "geovision evaluate cloud-mobilenetv2 --data my_folder --format json",
-    ))(evaluate)
+    app.command(
+        "evaluate",
+        epilog=examples(
+            "geovision evaluate runs/vit --dataset ccsn --data CCSN_v2 --split test --out report",
+            "geovision evaluate cloud-mobilenetv2 --data my_folder --format json",
+        ),
+    )(evaluate)
 
 
 def evaluate(

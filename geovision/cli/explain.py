@@ -33,13 +33,16 @@ _ERROR = "completeness_error"
 
 
 def register(app: typer.Typer) -> None:
-    app.command("explain", epilog=examples(
-        "geovision explain cloud-mobilenetv2 sky.jpg",
-        "geovision explain runs/polarlow scene.png --method layercam --orientations 8",
-        "geovision explain runs/polarlow scenes/ --method integrated-gradients --target pos --out why",
-        "geovision explain cloud-mobilenetv2 sky.jpg --method occlusion --window 32 --stride 8",
-        "geovision explain runs/hail samples/ --method deeplift --group-by terrain",
-    ))(explain)
+    app.command(
+        "explain",
+        epilog=examples(
+            "geovision explain cloud-mobilenetv2 sky.jpg",
+            "geovision explain runs/polarlow scene.png --method layercam --orientations 8",
+            "geovision explain runs/polarlow scenes/ --method integrated-gradients --target pos --out why",
+            "geovision explain cloud-mobilenetv2 sky.jpg --method occlusion --window 32 --stride 8",
+            "geovision explain runs/hail samples/ --method deeplift --group-by terrain",
+        ),
+    )(explain)
 
 
 def explain(
@@ -47,10 +50,12 @@ def explain(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
     method: Annotated[
         Method,
-        typer.Option(help="gradcam, layercam: where a layer's maps speak for the class. "
-                          "integrated-gradients: what each value contributes. "
-                          "deeplift: what each channel of a layer contributes. "
-                          "occlusion: what is lost without each patch."),
+        typer.Option(
+            help="gradcam, layercam: where a layer's maps speak for the class. "
+            "integrated-gradients: what each value contributes. "
+            "deeplift: what each channel of a layer contributes. "
+            "occlusion: what is lost without each patch."
+        ),
     ] = Method.gradcam,
     out: Annotated[Path, typer.Option(help="Folder for a picture and an archive of arrays a file.")] = Path(
         "explanations"

@@ -31,12 +31,15 @@ class Form(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    app.command("export", epilog=examples(
-        "geovision export cloud-mobilenetv2 --out clouds.onnx",
-        "geovision export cloud-mobilenetv2 --precision int8 --with-runtime --out phone/clouds.onnx",
-        "geovision export runs/mine --precision int8 --calibration photos/ --out mine.onnx",
-        "geovision export cloud-mobilenetv2 --format web --out site",
-    ))(export)
+    app.command(
+        "export",
+        epilog=examples(
+            "geovision export cloud-mobilenetv2 --out clouds.onnx",
+            "geovision export cloud-mobilenetv2 --precision int8 --with-runtime --out phone/clouds.onnx",
+            "geovision export runs/mine --precision int8 --calibration photos/ --out mine.onnx",
+            "geovision export cloud-mobilenetv2 --format web --out site",
+        ),
+    )(export)
 
 
 def export(
@@ -50,8 +53,10 @@ def export(
     ] = ExportPrecision.float32,
     calibration: Annotated[
         list[str] | None,
-        typer.Option(help="With --precision int8: files, folders or patterns with typical values; may be "
-                          "repeated. Generated samples if absent."),
+        typer.Option(
+            help="With --precision int8: files, folders or patterns with typical values; may be "
+            "repeated. Generated samples if absent."
+        ),
     ] = None,
     axis: Axis = None,
     with_runtime: Annotated[

@@ -17,11 +17,14 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("grid", epilog=examples(
-        "geovision grid runs/mine/model reanalysis.nc --out fine.nc",
-        "geovision grid runs/mine/model pr.nc --field hus850=hus.nc --unit pr='kg m-2 s-1' --out fine.zarr",
-        "geovision grid runs/mine/model pr.nc --out fine.nc --out-units 'kg m-2 s-1' --members 20",
-    ))(grid)
+    app.command(
+        "grid",
+        epilog=examples(
+            "geovision grid runs/mine/model reanalysis.nc --out fine.nc",
+            "geovision grid runs/mine pr.nc --field hus850=hus.nc --unit pr='kg m-2 s-1' --out fine.zarr",
+            "geovision grid runs/mine/model pr.nc --out fine.nc --out-units 'kg m-2 s-1' --members 20",
+        ),
+    )(grid)
 
 
 def grid(
@@ -36,23 +39,27 @@ def grid(
     ] = None,
     unit: Annotated[
         list[str] | None,
-        typer.Option(help="Unit of a file without units, NAME=UNIT, such as pr='kg m-2 s-1'; may be "
-                          "repeated."),
+        typer.Option(
+            help="Unit of a file without units, NAME=UNIT, such as pr='kg m-2 s-1'; may be repeated."
+        ),
     ] = None,
     select: Annotated[
         list[str] | None,
-        typer.Option(help="Value on a further axis, NAME=AXIS:VALUE, such as hus850=plev:85000; may be "
-                          "repeated."),
+        typer.Option(
+            help="Value on a further axis, NAME=AXIS:VALUE, such as hus850=plev:85000; may be repeated."
+        ),
     ] = None,
     variable: Annotated[
         list[str] | None,
-        typer.Option(help="Variable of a file with several candidates, NAME=VARIABLE, such as pr=tp; may be "
-                          "repeated."),
+        typer.Option(
+            help="Variable of a file with several candidates, NAME=VARIABLE, such as pr=tp; may be repeated."
+        ),
     ] = None,
     pole: Annotated[
         list[str] | None,
-        typer.Option(help="North pole of a rotated grid without grid mapping, NAME=LAT,LON; may be "
-                          "repeated."),
+        typer.Option(
+            help="North pole of a rotated grid without grid mapping, NAME=LAT,LON; may be repeated."
+        ),
     ] = None,
     out_units: Annotated[
         str, typer.Option(help="Unit of the output. Default: the unit of the model's target.")
@@ -80,11 +87,17 @@ def grid(
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("fields", total=None)
         summary = predict_grid(
-            opened, files, out, units=named(unit or (), "--unit", "NAME=UNIT", str),
+            opened,
+            files,
+            out,
+            units=named(unit or (), "--unit", "NAME=UNIT", str),
             select=named(select or (), "--select", "NAME=AXIS:NUMBER", _selection),
             variables=named(variable or (), "--variable", "NAME=VARIABLE", str),
-            poles=named(pole or (), "--pole", "NAME=LAT,LON", _pole), out_units=out_units,
-            members=members, seed=seed, batch_size=batch_size,
+            poles=named(pole or (), "--pole", "NAME=LAT,LON", _pole),
+            out_units=out_units,
+            members=members,
+            seed=seed,
+            batch_size=batch_size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if summary.alignment:

@@ -36,34 +36,55 @@ class Rule(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    app.command("hail-labels", epilog=examples(
-        "geovision hail-labels storm/*.h5 --out labels.nc --freezing-level 3200 --minus20-level 6300",
-        "… --levels 1000:16000:500 --range 100000 --rule posh --pictures maps/storm",
-    ))(hail_labels)
+    app.command(
+        "hail-labels",
+        epilog=examples(
+            "geovision hail-labels storm/*.h5 --out labels.nc --freezing-level 3200 --minus20-level 6300",
+            "… --levels 1000:16000:500 --range 100000 --rule posh --pictures maps/storm",
+        ),
+    )(hail_labels)
 
 
 def hail_labels(
-    volumes: Annotated[list[Path], typer.Argument(help="ODIM_H5 or NEXRAD level-2 volumes of one radar, "
-                                                  "in any order.", metavar="VOLUME...")],
+    volumes: Annotated[
+        list[Path],
+        typer.Argument(
+            help="ODIM_H5 or NEXRAD level-2 volumes of one radar, in any order.", metavar="VOLUME..."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
-    freezing_level: Annotated[float, typer.Option(help="Height of 0 degrees Celsius above mean sea level, "
-                                                  "m.")],
-    minus20_level: Annotated[float, typer.Option("--minus20-level", help="Height of -20 degrees Celsius, m "
-                                                 "above mean sea level.")],
+    freezing_level: Annotated[
+        float, typer.Option(help="Height of 0 degrees Celsius above mean sea level, m.")
+    ],
+    minus20_level: Annotated[
+        float, typer.Option("--minus20-level", help="Height of -20 degrees Celsius, m above mean sea level.")
+    ],
     resolution: Annotated[float, typer.Option(help="Between grid points, m.")] = 1000.0,
     reach: Annotated[float, typer.Option("--range", help="From the radar to the edge, m.")] = 150_000.0,
-    levels: Annotated[str, typer.Option(help="Heights above mean sea level, m: first:last:step, or a list "
-                                        "with commas.")] = "500:20000:500",
+    levels: Annotated[
+        str, typer.Option(help="Heights above mean sea level, m: first:last:step, or a list with commas.")
+    ] = "500:20000:500",
     mesh: Annotated[Size, typer.Option(help="Calibration of the hail size.")] = Size.witt,
-    vil_cap: Annotated[float, typer.Option(help="Reflectivity above counts as this in the integrated liquid, "
-                                           "dBZ; 0: no cap.")] = 56.0,
-    rule: Annotated[Rule, typer.Option(help="two-stage: armed cells, labelled at touch-down; posh: "
-                                       "probability of severe hail alone.")] = Rule.two_stage,
-    armed_height: Annotated[float, typer.Option(help="A cell is armed where its largest reflectivity lies "
-                                                "above this, m above mean sea level.")] = 6000.0,
+    vil_cap: Annotated[
+        float,
+        typer.Option(help="Reflectivity above counts as this in the integrated liquid, dBZ; 0: no cap."),
+    ] = 56.0,
+    rule: Annotated[
+        Rule,
+        typer.Option(
+            help="two-stage: armed cells, labelled at touch-down; posh: probability of severe hail alone."
+        ),
+    ] = Rule.two_stage,
+    armed_height: Annotated[
+        float,
+        typer.Option(
+            help="A cell is armed where its largest reflectivity lies above this, m above mean sea level."
+        ),
+    ] = 6000.0,
     quantity: Annotated[str, typer.Option(help="Name of the reflectivity in the files.")] = "DBZH",
-    pictures: Annotated[Path | None, typer.Option(help="Draw maps of each volume to this path with the time "
-                                                  "and .png added.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Draw maps of each volume to this path with the time and .png added.")
+    ] = None,
 ) -> None:
     """Label hail in radar volumes: products of each column, storm cells, and where hail came down.
 
@@ -80,7 +101,10 @@ def hail_labels(
         try:
             volume = to_levels(read_volume(path, quantity=quantity), grid)
             found = hail.hail_products(
-                volume, freezing_level=freezing_level, minus20_level=minus20_level, calibration=mesh.value,
+                volume,
+                freezing_level=freezing_level,
+                minus20_level=minus20_level,
+                calibration=mesh.value,
                 cap_dbz=vil_cap or None,
             )
             _check_fits(products, found, path)
@@ -169,13 +193,21 @@ def _summary(labels: Dataset) -> list[str]:
         volume = labels.isel(time=k)
         cells = volume["cell"].values if "cell" in volume else np.zeros(1)
         armed = cells[volume["armed"].values > 0] if "armed" in volume else np.zeros(1)
-        rows.append([
-            str(time)[:19],
-            *(f"{float(volume[name].max()):.1f}" for name in (
-                "maximum_reflectivity", "probability_of_severe_hail", "maximum_expected_size_of_hail",
-                "vertically_integrated_liquid",
-            )),
-            str(np.unique(cells[cells > 0]).size), str(np.unique(armed[armed > 0]).size),
-            str(int((volume["hail"].values == 1).sum())),
-        ])
+        rows.append(
+            [
+                str(time)[:19],
+                *(
+                    f"{float(volume[name].max()):.1f}"
+                    for name in (
+                        "maximum_reflectivity",
+                        "probability_of_severe_hail",
+                        "maximum_expected_size_of_hail",
+                        "vertically_integrated_liquid",
+                    )
+                ),
+                str(np.unique(cells[cells > 0]).size),
+                str(np.unique(armed[armed > 0]).size),
+                str(int((volume["hail"].values == 1).sum())),
+            ]
+        )
     return columns_of_text(rows)

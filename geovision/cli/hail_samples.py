@@ -33,40 +33,59 @@ class Store(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    app.command("hail-samples", epilog=examples(
-        "geovision hail-samples labels.nc --radar 'volumes/*.h5' --agri 'agri/*.HDF' "
-        "--era5 'era5/*.nc' --dem 'dem/*.hgt.zip' --out samples",
-        "… --center 30.5,112.0 --size 128 --matching nearest --only-hail",
-    ))(hail_samples)
+    app.command(
+        "hail-samples",
+        epilog=examples(
+            "geovision hail-samples labels.nc --radar 'volumes/*.h5' --agri 'agri/*.HDF' "
+            "--era5 'era5/*.nc' --dem 'dem/*.hgt.zip' --out samples",
+            "… --center 30.5,112.0 --size 128 --matching nearest --only-hail",
+        ),
+    )(hail_samples)
 
 
 def hail_samples(
-    labels: Annotated[Path, typer.Argument(help="What `geovision hail-labels` wrote: a sample ends at each "
-                                           "of its times.")],
+    labels: Annotated[
+        Path, typer.Argument(help="What `geovision hail-labels` wrote: a sample ends at each of its times.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the samples.")],
-    radar: Annotated[list[str] | None, typer.Option(help="Volumes, or grids in NetCDF or Zarr; a pattern in "
-                                                    "quotes, may be given again.")] = None,
+    radar: Annotated[
+        list[str] | None,
+        typer.Option(help="Volumes, or grids in NetCDF or Zarr; a pattern in quotes, may be given again."),
+    ] = None,
     agri: Annotated[list[str] | None, typer.Option(help="AGRI full discs of level 1, 4000M.")] = None,
-    era5: Annotated[list[str] | None, typer.Option(help="ERA5, NetCDF or GRIB: t, z, u, v on pressure "
-                                                   "levels; cape, d2m, u10, v10.")] = None,
-    dem: Annotated[list[str] | None, typer.Option(help="Heights of the ground: GeoTIFF, .hgt, "
-                                                  "zipped .hgt.")] = None,
-    center: Annotated[str, typer.Option(help="Middle of the samples, latitude,longitude; else that of the "
-                                        "labels.")] = "",
+    era5: Annotated[
+        list[str] | None,
+        typer.Option(help="ERA5, NetCDF or GRIB: t, z, u, v on pressure levels; cape, d2m, u10, v10."),
+    ] = None,
+    dem: Annotated[
+        list[str] | None, typer.Option(help="Heights of the ground: GeoTIFF, .hgt, zipped .hgt.")
+    ] = None,
+    center: Annotated[
+        str, typer.Option(help="Middle of the samples, latitude,longitude; else that of the labels.")
+    ] = "",
     size: Annotated[int, typer.Option(help="Points a side.")] = 128,
     resolution: Annotated[float, typer.Option(help="Degrees between points.")] = 0.01,
     windows: Annotated[int, typer.Option(help="Windows of a sample.")] = 20,
     step: Annotated[float, typer.Option(help="Minutes between them.")] = 6.0,
-    matching: Annotated[Matching, typer.Option(help="backward: the last that began by then, as a forecaster "
-                                               "has it; nearest: as published, from the future "
-                                               "too.")] = Matching.backward,
+    matching: Annotated[
+        Matching,
+        typer.Option(
+            help="backward: the last that began by then, as a forecaster "
+            "has it; nearest: as published, from the future "
+            "too."
+        ),
+    ] = Matching.backward,
     max_time_offset: Annotated[
         list[str] | None,
-        typer.Option(metavar="SOURCE=MINUTES", help="Largest age of a source: radar=6, agri=30, era5=120. "
-                                                    "Older data are missing. May be repeated."),
+        typer.Option(
+            metavar="SOURCE=MINUTES",
+            help="Largest age of a source: radar=6, agri=30, era5=120. "
+            "Older data are missing. May be repeated.",
+        ),
     ] = None,
-    only_hail: Annotated[bool, typer.Option("--only-hail", help="Leave out times without hail in the "
-                                            "sample.")] = False,
+    only_hail: Annotated[
+        bool, typer.Option("--only-hail", help="Leave out times without hail in the sample.")
+    ] = False,
     store: Annotated[Store, typer.Option(help="Files or folders.")] = Store.nc,
 ) -> None:
     """Bring radar, satellite, reanalysis and terrain to one grid and one clock, a sample for each label.
@@ -89,8 +108,12 @@ def hail_samples(
     known = _labels(labels)
     latitude, longitude = _center(center, known)
     sources = HailSources(
-        SampleGrid(latitude, longitude, (size, size), resolution), radar=_files(radar, "--radar"),
-        agri=_files(agri, "--agri"), era5=_files(era5, "--era5"), dem=_files(dem, "--dem"), told=told,
+        SampleGrid(latitude, longitude, (size, size), resolution),
+        radar=_files(radar, "--radar"),
+        agri=_files(agri, "--agri"),
+        era5=_files(era5, "--era5"),
+        dem=_files(dem, "--dem"),
+        told=told,
     ).open()
     ages = _ages(max_time_offset or [])
     rows = [["time", "hail points", *(f"{name} windows" for name in ages), "file"]]
@@ -100,8 +123,15 @@ def hail_samples(
             continue
         try:
             sample = build_sample(
-                sources, time, label, known["latitude"].values, known["longitude"].values, windows=windows,
-                step=step, how=matching.value, maximum_age=ages,
+                sources,
+                time,
+                label,
+                known["latitude"].values,
+                known["longitude"].values,
+                windows=windows,
+                step=step,
+                how=matching.value,
+                maximum_age=ages,
             )
         except InputError as error:
             told(str(error))

@@ -16,15 +16,21 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("push", epilog=examples(
-        "geovision push cloud-mobilenetv2 me/clouds",
-        "geovision push runs/mine me/my-clouds --private --license CC-BY-4.0 --report runs/mine/report",
-    ))(push)
-    app.command("pull", epilog=examples(
-        "geovision pull me/clouds",
-        "geovision pull me/clouds@3f5d0cd1b0a1c7a8d0e3b1b5d4c8a2b7e9f60a12",
-        "geovision predict hf:me/clouds sky.jpg",
-    ))(pull)
+    app.command(
+        "push",
+        epilog=examples(
+            "geovision push cloud-mobilenetv2 me/clouds",
+            "geovision push runs/mine me/my-clouds --private --license CC-BY-4.0 --report runs/mine/report",
+        ),
+    )(push)
+    app.command(
+        "pull",
+        epilog=examples(
+            "geovision pull me/clouds",
+            "geovision pull me/clouds@3f5d0cd1b0a1c7a8d0e3b1b5d4c8a2b7e9f60a12",
+            "geovision predict hf:me/clouds sky.jpg",
+        ),
+    )(pull)
 
 
 def push(
@@ -62,11 +68,23 @@ def push(
     from geovision.hub.repo_card import statement_of
 
     statement = statement_of(
-        opened, licence=license, data_licence=data_license, split=split, report=report,
-        intended_use=intended_use, limits=limitations, citation=citation,
+        opened,
+        licence=license,
+        data_licence=data_license,
+        split=split,
+        report=report,
+        intended_use=intended_use,
+        limits=limitations,
+        citation=citation,
     )
     done = publish(
-        opened, repo, statement, message=message, private=private, half=fp16, axes=axes,
+        opened,
+        repo,
+        statement,
+        message=message,
+        private=private,
+        half=fp16,
+        axes=axes,
         benchmark=Benchmark(*asked) if asked else None,
     )
     print(done)

@@ -44,12 +44,15 @@ class Side(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    app.command("keogram", epilog=examples(
-        "geovision keogram winter --station gill --date 2014-03-10 --out gill-0310",
-        "geovision keogram 'themis/2014/*.pgm.gz' --stretch estimate --circle find --out gill",
-        "geovision keogram winter --station gill --from 2014-03-10T04:00 --to 2014-03-10T08:00 "
-        "--north 12 --meridian magnetic --out substorm",
-    ))(keogram)
+    app.command(
+        "keogram",
+        epilog=examples(
+            "geovision keogram winter --station gill --date 2014-03-10 --out gill-0310",
+            "geovision keogram 'themis/2014/*.pgm.gz' --stretch estimate --circle find --out gill",
+            "geovision keogram winter --station gill --from 2014-03-10T04:00 --to 2014-03-10T08:00 "
+            "--north 12 --meridian magnetic --out substorm",
+        ),
+    )(keogram)
 
 
 def keogram(
@@ -98,8 +101,11 @@ def keogram(
         reading = surveyed(reading, source, out, stretch, circle)
     with _files() as progress:
         made = collect(
-            source[0] if of_table else source, chosen=chosen, reading=reading,
-            meridian=Meridian(north, meridian.value, east.value), progress=progress,
+            source[0] if of_table else source,
+            chosen=chosen,
+            reading=reading,
+            meridian=Meridian(north, meridian.value, east.value),
+            progress=progress,
         )
     for reason in made.missing.values():
         say(reason)

@@ -37,15 +37,21 @@ _COLUMNS = ("model", "parameters", "weights", "note")
 
 
 def register(app: typer.Typer) -> None:
-    app.command("list", epilog=examples(
-        "geovision list 'cloud-*'",
-        "geovision list --pretrained",
-        "geovision list --backbones '*convnext*' --format csv",
-    ))(list_models)
-    app.command("info", epilog=examples(
-        "geovision info cloud-mobilenetv2",
-        "geovision info cloud-convnext_tiny --format json",
-    ))(info)
+    app.command(
+        "list",
+        epilog=examples(
+            "geovision list 'cloud-*'",
+            "geovision list --pretrained",
+            "geovision list --backbones '*convnext*' --format csv",
+        ),
+    )(list_models)
+    app.command(
+        "info",
+        epilog=examples(
+            "geovision info cloud-mobilenetv2",
+            "geovision info cloud-convnext_tiny --format json",
+        ),
+    )(info)
 
 
 def list_models(

@@ -35,10 +35,13 @@ _HINTS = {"twilight": "; give --site"}
 
 
 def register(app: typer.Typer) -> None:
-    app.command("occurrence", epilog=examples(
-        "geovision occurrence winter --group-by mlt --out winter-mlt",
-        "geovision occurrence winter --group-by month --station gill --exclude unreadable --exclude moon_up",
-    ))(occurrence)
+    app.command(
+        "occurrence",
+        epilog=examples(
+            "geovision occurrence winter --group-by mlt --out winter-mlt",
+            "geovision occurrence winter --group-by month --station gill --exclude dark --exclude moon_up",
+        ),
+    )(occurrence)
 
 
 def occurrence(
@@ -72,9 +75,13 @@ def occurrence(
     from geovision.allsky._occurrence import occurrence as count
 
     found = count(
-        table, group_by.value, sites=parse_sites(site), exclude=exclude or EXCLUDED,
+        table,
+        group_by.value,
+        sites=parse_sites(site),
+        exclude=exclude or EXCLUDED,
         where=chosen_frames(station, None, None, begin, end).where(readable=False),
-        n_bootstrap=n_bootstrap, seed=seed,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
     )
     for reason, number in found.left_out.items():
         say(f"{number:,} frames left out: {reason}")

@@ -17,11 +17,14 @@ _COLUMNS = ["picture", "folder", "scene", "latitude", "longitude", "track", "min
 
 
 def register(app: typer.Typer) -> None:
-    app.command("polarlow-samples", epilog=examples(
-        "geovision polarlow-samples tracks.csv 'scenes/*.tif' --out mine --quantity db "
-        "--db-range cross_pol=-36:-14,co_pol=-28:-2",
-        "geovision train polarlow-xception --dataset polar-lows --data mine",
-    ))(samples)
+    app.command(
+        "polarlow-samples",
+        epilog=examples(
+            "geovision polarlow-samples tracks.csv 'scenes/*.tif' --out mine --quantity db "
+            "--db-range cross_pol=-36:-14,co_pol=-28:-2",
+            "geovision train polarlow-xception --dataset polar-lows --data mine",
+        ),
+    )(samples)
 
 
 def samples(
@@ -38,8 +41,8 @@ def samples(
         typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2."),
     ] = None,
     bands: Annotated[
-        str | None, typer.Option(help="Numbers of the bands, such as cross_pol=2,co_pol=1; by their names if "
-                                      "absent.")
+        str | None,
+        typer.Option(help="Numbers of the bands, such as cross_pol=2,co_pol=1; by their names if absent."),
     ] = None,
     max_time_offset: Annotated[
         float, typer.Option(min=0, help="Maximum time between a scene and a track, in minutes.")
@@ -62,8 +65,12 @@ def samples(
 
     points = read_tracks(tracks)
     opened = [
-        open_scene(path, ("cross_pol", "co_pol"), quantity=quantity.value,
-                   bands=band_numbers(bands) if bands else None)
+        open_scene(
+            path,
+            ("cross_pol", "co_pol"),
+            quantity=quantity.value,
+            bands=band_numbers(bands) if bands else None,
+        )
         for path in expand(list(scenes))
     ]
     for scene in opened:
@@ -72,8 +79,13 @@ def samples(
     near = f"{len(found)} meetings within {max_time_offset:g} minutes"
     say(f"{len(points)} points and {len(opened)} scenes: {near}")
     written = write_samples(
-        found, out, decibel_limits(db_range) if db_range else None, split=split, pixel_size=pixel_size,
-        extent=extent, min_valid=min_valid,
+        found,
+        out,
+        decibel_limits(db_range) if db_range else None,
+        split=split,
+        pixel_size=pixel_size,
+        extent=extent,
+        min_valid=min_valid,
     )
     write_rows(written, _COLUMNS, form)
     say(f"wrote {len(written)} pictures to {out}; {len(found) - len(written)} had too little data")

@@ -47,12 +47,15 @@ ArithmeticOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    app.command("predict", epilog=examples(
-        "geovision predict cloud-mobilenetv2 sky.jpg",
-        "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > answers.csv",
-        "geovision predict runs/mine sky.jpg --card --lang zh",
-        "geovision predict runs/hail samples/ --out masks",
-    ))(predict)
+    app.command(
+        "predict",
+        epilog=examples(
+            "geovision predict cloud-mobilenetv2 sky.jpg",
+            "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > answers.csv",
+            "geovision predict runs/mine sky.jpg --card --lang zh",
+            "geovision predict runs/hail samples/ --out masks",
+        ),
+    )(predict)
 
 
 def predict(
@@ -101,7 +104,8 @@ def predict(
             yield row
 
     columns = [
-        *_columns(opened, top, card=card and form is Format.csv), *(["map"] if maps is not None else [])
+        *_columns(opened, top, card=card and form is Format.csv),
+        *(["map"] if maps is not None else []),
     ]
     write_rows(rows(), columns, form)
     if form is Format.table:

@@ -24,13 +24,16 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("scene", epilog=examples(
-        "geovision scene runs/polarlow pass.tif --out maps/pass --quantity db "
-        "--db-range cross_pol=-36:-14,co_pol=-28:-2",
-        "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
-        "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif --explain layercam",
-        "geovision scene runs/polarlow S1A_EW_GRDM_1SDH_20200110T050607_….SAFE --out maps/pass",
-    ))(scene)
+    app.command(
+        "scene",
+        epilog=examples(
+            "geovision scene runs/polarlow pass.tif --out maps/pass --quantity db "
+            "--db-range cross_pol=-36:-14,co_pol=-28:-2",
+            "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
+            "--bands cross_pol=2,co_pol=1 --overlap 0.75 --land land.tif --ice ice.tif --explain layercam",
+            "geovision scene runs/polarlow S1A_EW_GRDM_1SDH_20200110T050607_….SAFE --out maps/pass",
+        ),
+    )(scene)
 
 
 def scene(
@@ -46,8 +49,10 @@ def scene(
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     db_range: Annotated[
         str | None,
-        typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2. "
-                          "Default: those stored with the model."),
+        typer.Option(
+            help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2. "
+            "Default: those stored with the model."
+        ),
     ] = None,
     bands: Annotated[
         str | None,
@@ -61,8 +66,10 @@ def scene(
     ] = None,
     crs: Annotated[
         str | None,
-        typer.Option(help="Projection of the result in metres, such as EPSG:3413, or scene: the scene's own. "
-                          "Polar stereographic from 60 degrees on if absent."),
+        typer.Option(
+            help="Projection of the result in metres, such as EPSG:3413, or scene: the scene's own. "
+            "Polar stereographic from 60 degrees on if absent."
+        ),
     ] = None,
     overlap: Annotated[
         float, typer.Option(min=0, max=0.95, help="Fraction of a window that its neighbour covers too.")
@@ -100,8 +107,11 @@ def scene(
 
     declared = SceneConfig(
         None if quantity is None else quantity.value,
-        bands=band_numbers(bands) if bands else None, db_range=decibel_limits(db_range) if db_range else {},
-        nodata=nodata, time=None if time is None else time.replace(tzinfo=datetime.UTC), crs=crs,
+        bands=band_numbers(bands) if bands else None,
+        db_range=decibel_limits(db_range) if db_range else {},
+        nodata=nodata,
+        time=None if time is None else time.replace(tzinfo=datetime.UTC),
+        crs=crs,
     )
     masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
 
@@ -111,9 +121,20 @@ def scene(
 
     with _bars() as progress:
         summary = predict_scene(
-            opened, source, out, declared, overlap=overlap, min_valid=min_valid, threshold=threshold,
-            separation=separation, masks=masks, batch_size=batch_size, precision=precision.value,
-            workers=ExecutorConfig(workers, scheduler), progress=progress, why=why if explain else None,
+            opened,
+            source,
+            out,
+            declared,
+            overlap=overlap,
+            min_valid=min_valid,
+            threshold=threshold,
+            separation=separation,
+            masks=masks,
+            batch_size=batch_size,
+            precision=precision.value,
+            workers=ExecutorConfig(workers, scheduler),
+            progress=progress,
+            why=why if explain else None,
         )
     write_rows(_rows(summary), _columns(masks), form)
     _say(summary)
@@ -126,8 +147,10 @@ def _columns(masks: dict[str, Path]) -> list[str]:
 def _rows(summary: SceneSummary) -> Iterator[dict[str, Any]]:
     for each in summary.detections:
         yield {
-            "longitude": round(each.longitude, 4), "latitude": round(each.latitude, 4),
-            "radius_km": round(each.radius, 1), "probability": round(each.probability, 4),
+            "longitude": round(each.longitude, 4),
+            "latitude": round(each.latitude, 4),
+            "radius_km": round(each.radius, 1),
+            "probability": round(each.probability, 4),
             "valid": round(each.valid, 3),
             **{name: None if share is None else round(share, 3) for name, share in each.cover.items()},
         }
@@ -148,8 +171,12 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
     )
     steps: dict[str, TaskID] = {}
 

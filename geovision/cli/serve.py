@@ -16,12 +16,15 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("serve", epilog=examples(
-        "geovision serve cloud-mobilenetv2",
-        "geovision serve cloud-mobilenetv2 --host 0.0.0.0 --offline --tls-cert cert.pem --tls-key key.pem",
-        "geovision serve runs/aurora --port 9000 --precision int8",
-        "curl --data-binary @sky.jpg http://localhost:8000/api/predict",
-    ))(serve)
+    app.command(
+        "serve",
+        epilog=examples(
+            "geovision serve cloud-mobilenetv2",
+            "geovision serve cloud-mobilenetv2 --host 0.0.0.0 --offline --tls-cert c.pem --tls-key k.pem",
+            "geovision serve runs/aurora --port 9000 --precision int8",
+            "curl --data-binary @sky.jpg http://localhost:8000/api/predict",
+        ),
+    )(serve)
 
 
 def serve(
@@ -58,11 +61,16 @@ def serve(
         entry.check_exportable()
     address = Address(host, port, tls_cert, tls_key)
     limits = Limits(
-        bytes_a_picture=round(1e6 * max_megabytes), pixels_a_picture=round(1e6 * max_megapixels),
-        rate=rate_limit, workers=threads,
+        bytes_a_picture=round(1e6 * max_megabytes),
+        pixels_a_picture=round(1e6 * max_megapixels),
+        rate=rate_limit,
+        workers=threads,
     )
     run(
-        partial(open_model, model, weights), address, mode="device" if offline else "server", limits=limits,
+        partial(open_model, model, weights),
+        address,
+        mode="device" if offline else "server",
+        limits=limits,
         int8=precision is ExportPrecision.int8,
         ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
     )

@@ -40,11 +40,14 @@ class Precision(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    app.command("train", epilog=examples(
-        "geovision train cloud-mobilenetv2 --data my_folder",
-        "geovision train cloud-vit --dataset ccsn --data CCSN_v2 --backbone-weights imagenet --out runs/vit",
-        "the same with --resume after an interruption",
-    ))(train)
+    app.command(
+        "train",
+        epilog=examples(
+            "geovision train cloud-mobilenetv2 --data my_folder",
+            "geovision train cloud-vit --dataset ccsn --data CCSN --backbone-weights imagenet --out runs/vit",
+            "the same with --resume after an interruption",
+        ),
+    )(train)
 
 
 def train(
@@ -114,16 +117,28 @@ def train(
     from geovision.training import create_for, hold_back, select_recipe
 
     chosen = select_recipe(
-        spec, recipe, epochs=epochs, seed=seed, precision=precision.replacement,
+        spec,
+        recipe,
+        epochs=epochs,
+        seed=seed,
+        precision=precision.replacement,
         from_scratch=backbone_weights is None,
     )
     opened, samples = create_for(
-        model, open_training_data(dataset, data, split, spec.task), predictors=predictors,
-        backbone_weights=backbone_weights, scalars=scalars or (), size=(size, size) if size else None,
-        head=head, model_args={"factor": factor} if factor else None,
+        model,
+        open_training_data(dataset, data, split, spec.task),
+        predictors=predictors,
+        backbone_weights=backbone_weights,
+        scalars=scalars or (),
+        size=(size, size) if size else None,
+        head=head,
+        model_args={"factor": factor} if factor else None,
     )
     samples, held_back = hold_back(
-        samples, opened, fraction=validation, seed=chosen.seed,
+        samples,
+        opened,
+        fraction=validation,
+        seed=chosen.seed,
         official=lambda: open_validation_data(dataset, data, spec.task),
     )
     folder = out or Path("runs") / opened.spec.name
@@ -132,8 +147,14 @@ def train(
     steps = f", {chosen.epochs} epochs" if spec.fit == "gradient" else ""
     say(f"training {opened.spec.name} on {len(samples)} samples{steps}, into {folder}")
     api.train(
-        opened, samples, validation=held_back, recipe=chosen, out=folder, resume=resume,
-        devices=int(devices) if devices.isdigit() else devices, num_workers=num_workers,
+        opened,
+        samples,
+        validation=held_back,
+        recipe=chosen,
+        out=folder,
+        resume=resume,
+        devices=int(devices) if devices.isdigit() else devices,
+        num_workers=num_workers,
     )
     if calibrate and held_back is not None:
         calibrate_and_save(opened, held_back, folder / "model")

@@ -165,8 +165,11 @@ class AuditReport:
             ("groups, near-duplicates together", len(set(self.group_of.values())), ""),
             ("groups of two or more", len(self.groups), f"{_total(self.groups.values())} photos"),
             ("the same pixels exactly", len(self.exact), f"{_total(self.exact)} photos"),
-            ("groups whose labels disagree", len(self.disagreeing),
-             f"{_total(self.disagreeing.values())} photos"),
+            (
+                "groups whose labels disagree",
+                len(self.disagreeing),
+                f"{_total(self.disagreeing.values())} photos",
+            ),
         ]
 
     def _class_rows(self) -> list[tuple[str, int, int, int]]:

@@ -19,8 +19,17 @@ from geovision.spec import ClassTarget, resolve
 __all__ = ["CCSN", "COUNTS", "fold_file"]
 
 COUNTS = {
-    "Ac": 221, "As": 188, "Cb": 242, "Cc": 268, "Ci": 139, "Cs": 287, "Ct": 200, "Cu": 182,
-    "Ns": 274, "Sc": 340, "St": 202,
+    "Ac": 221,
+    "As": 188,
+    "Cb": 242,
+    "Cc": 268,
+    "Ci": 139,
+    "Cs": 287,
+    "Ct": 200,
+    "Cu": 182,
+    "Ns": 274,
+    "Sc": 340,
+    "St": 202,
 }
 """Photos of each class in the published set."""
 

@@ -40,9 +40,7 @@ def class_folders(root: Path, names: Names, *, expected: str) -> dict[Path, str]
     return found
 
 
-def labelled_images(
-    root: Path, names: Names, *, expected: str, split: str = ""
-) -> list[ImageRecord]:
+def labelled_images(root: Path, names: Names, *, expected: str, split: str = "") -> list[ImageRecord]:
     """Every picture in the class folders directly under `root`, class by class as in `names`.
 
     Raises:

@@ -158,7 +158,10 @@ def components(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 
 
 def near_duplicate_groups(
-    prints: Fingerprints, names: Sequence[str], *, phash_limit: int = PHASH_LIMIT,
+    prints: Fingerprints,
+    names: Sequence[str],
+    *,
+    phash_limit: int = PHASH_LIMIT,
     dhash_limit: int = DHASH_LIMIT,
 ) -> list[str]:
     """The group of each picture, called by the first of its members in alphabetical order.

@@ -17,7 +17,7 @@ from geovision.datasets.base import DatasetCard
 from geovision.datasets.class_folders import labelled_images, split_folder
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError
-from geovision.spec import ClassCard, ClassMapping, ClassTarget, LocalizedText, resolve
+from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
 
 __all__ = ["GCD", "MGCD", "SKY_TYPES"]
 
@@ -25,13 +25,13 @@ SKY_TYPES = ("cumulus", "altocumulus", "cirrus", "clearsky", "stratocumulus", "c
 """In the order of the numbers 1 to 7 in the folder names."""
 
 _NAMES = {
-    "cumulus": LocalizedText("Cumulus", "积云"),
-    "altocumulus": LocalizedText("Altocumulus and cirrocumulus", "高积云和卷积云"),
-    "cirrus": LocalizedText("Cirrus and cirrostratus", "卷云和卷层云"),
-    "clearsky": LocalizedText("Clear sky", "晴空"),
-    "stratocumulus": LocalizedText("Stratocumulus, stratus and altostratus", "层积云、层云和高层云"),
-    "cumulonimbus": LocalizedText("Cumulonimbus and nimbostratus", "积雨云和雨层云"),
-    "mixed": LocalizedText("Mixed cloud", "混合云"),
+    "cumulus": Text("Cumulus", "积云"),
+    "altocumulus": Text("Altocumulus and cirrocumulus", "高积云和卷积云"),
+    "cirrus": Text("Cirrus and cirrostratus", "卷云和卷层云"),
+    "clearsky": Text("Clear sky", "晴空"),
+    "stratocumulus": Text("Stratocumulus, stratus and altostratus", "层积云、层云和高层云"),
+    "cumulonimbus": Text("Cumulonimbus and nimbostratus", "积雨云和雨层云"),
+    "mixed": Text("Mixed cloud", "混合云"),
 }
 _FOLDERS = {
     code: (f"{number}", f"{number}_{code}", _NAMES[code].en) for number, code in enumerate(SKY_TYPES, start=1)

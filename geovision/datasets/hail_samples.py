@@ -78,9 +78,15 @@ class HailSamples(GeoDataset):
     target: Target = MaskTarget("hail")
 
     def __init__(
-        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-        test_years: Sequence[int] = TEST_YEARS, group_by: Literal["day", "year"] = "day",
-        transforms: Transforms | None = None, download: bool = False,
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
+        test_years: Sequence[int] = TEST_YEARS,
+        group_by: Literal["day", "year"] = "day",
+        transforms: Transforms | None = None,
+        download: bool = False,
     ) -> None:
         if split not in (None, *self.splits):
             raise OptionError(f"split {split!r} is not known; choose {' or '.join(self.splits)}")
@@ -90,8 +96,11 @@ class HailSamples(GeoDataset):
         self.group_by = group_by
         files = _found(self.root)
         names = [_named(path) for path in files]
-        chosen = [i for i, name in enumerate(names) if split is None or
-                  (split == "test") == (int(name.storm_day[:4]) in test_years)]
+        chosen = [
+            i
+            for i, name in enumerate(names)
+            if split is None or (split == "test") == (int(name.storm_day[:4]) in test_years)
+        ]
         if not chosen:
             years = ", ".join(sorted({name.storm_day[:4] for name in names}))
             raise DatasetError(
@@ -135,13 +144,20 @@ class HailSamples(GeoDataset):
         path = self.paths[index]
         held = hail_samples.read_sample(path)
         arrays = hail_samples.arrays(held)
-        valid = {name: _middle(torch.from_numpy(~mask), self.size, path)
-                 for name, (_, mask) in arrays.items()}
-        inputs = {name: _middle(torch.from_numpy(values), self.size, path)
-                  for name, (values, _) in arrays.items()}
+        valid = {
+            name: _middle(torch.from_numpy(~mask), self.size, path) for name, (_, mask) in arrays.items()
+        }
+        inputs = {
+            name: _middle(torch.from_numpy(values), self.size, path) for name, (values, _) in arrays.items()
+        }
         label = _middle(torch.from_numpy(held.label)[None], self.size, path)
-        return Sample(inputs=inputs, valid=valid | {"target": label >= 0}, target=(label == 1).float(),
-                      group=self.groups[index], source=str(path))
+        return Sample(
+            inputs=inputs,
+            valid=valid | {"target": label >= 0},
+            target=(label == 1).float(),
+            group=self.groups[index],
+            source=str(path),
+        )
 
     def read(self, index: int) -> HailSample:
         """A sample as it stands in its file, with its times, its grid and the ages of its sources."""
@@ -168,8 +184,10 @@ class HailSamples(GeoDataset):
             {name: values.numpy() for name, values in sample["inputs"].items()},
             {name: mask.numpy() for name, mask in sample["valid"].items()},
             sample["target"][0].numpy(),
-            bands=list(hail_samples.CHANNELS["fy4b"]), levels=hail_samples.LEVELS,
-            no_echo=hail_samples.NO_ECHO_DBZ, source=Path(sample["source"]).name,
+            bands=list(hail_samples.CHANNELS["fy4b"]),
+            levels=hail_samples.LEVELS,
+            no_echo=hail_samples.NO_ECHO_DBZ,
+            source=Path(sample["source"]).name,
             probability=None if answer is None else answer.probability,
         )
 

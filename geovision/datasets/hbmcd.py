@@ -15,13 +15,13 @@ from geovision import registry
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.class_folders import labelled_images
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
-from geovision.spec import ClassCard, ClassMapping, ClassTarget, LocalizedText, resolve
+from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
 
 __all__ = ["HBMCD"]
 
 _GENERA = ("Ac", "As", "Cb", "Cc", "Ci", "Cs", "Cu", "Ns", "Sc", "St")
 _LAYOUT = f"a folder a class, {' '.join(_GENERA)} and No (no cloud), with photos"
-_NO_CLOUD = ClassCard("No", LocalizedText("No cloud", "无云"))
+_NO_CLOUD = ClassCard("No", Text("No cloud", "无云"))
 
 
 class HBMCD(ImageDataset):

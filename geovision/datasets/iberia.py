@@ -97,9 +97,15 @@ class IberiaWinters(GridPairs):
     by: ClassVar[str] = "winter"
 
     def __init__(
-        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-        synchronous: bool = True, origin: str = "ncep",
-        transforms: Transforms | None = None, download: bool = False,
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
+        synchronous: bool = True,
+        origin: str = "ncep",
+        transforms: Transforms | None = None,
+        download: bool = False,
     ) -> None:
         origins = [name.lower() for name in _UNITS if name != "EOBS"]
         if origin not in origins:

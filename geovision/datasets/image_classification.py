@@ -350,8 +350,11 @@ class ImageDataset(GeoDataset):
         image = sample["inputs"]["image"].permute(1, 2, 0).numpy()
         answer = cast("ClassPrediction | None", prediction)
         return classified_picture(
-            image, label=label, source=Path(sample["source"]).name,
-            probabilities=dict(answer.top(5)) if answer else {}, flags=answer.flags if answer else (),
+            image,
+            label=label,
+            source=Path(sample["source"]).name,
+            probabilities=dict(answer.top(5)) if answer else {},
+            flags=answer.flags if answer else (),
         )
 
     def plot_samples(self, *, per_class: int = 3) -> Figure:

@@ -24,8 +24,14 @@ __all__ = ["TABLE", "PhotoFolder"]
 TABLE = "labels.csv"
 """Name of the table that is looked for in the folder."""
 
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-                "test": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 _NEEDED, _OPTIONAL = ("path", "label"), ("group", "split")
 
 _log = logging.getLogger(__name__)
@@ -69,9 +75,14 @@ class PhotoFolder(ImageDataset):
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def __init__(
-        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
         task: str = "cloud",
-        transforms: Transforms | None = None, download: bool = False,
+        transforms: Transforms | None = None,
+        download: bool = False,
     ) -> None:
         root = Path(root)
         self.task = task  # type: ignore[misc]  # the one data set that serves several tasks
@@ -189,7 +200,9 @@ class _Table:
         if split and split not in _SPLIT_NAMES:
             raise DatasetError(f"{self.path}, line {line}: split {split!r}; known: train, val, test")
         return ImageRecord(
-            self.path.parent / cells["path"], cells["label"], group=cells.get("group", ""),
+            self.path.parent / cells["path"],
+            cells["label"],
+            group=cells.get("group", ""),
             split=_SPLIT_NAMES.get(split, ""),
             scalars={c.name: self._number(cells[c.name], c, line) for c in measured if cells[c.name]},
         )

@@ -85,9 +85,14 @@ class KvammenAurora(ImageDataset):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __init__(
-        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
         class_order: Sequence[str] = CLASS_ORDER,
-        transforms: Transforms | None = None, download: bool = False,
+        transforms: Transforms | None = None,
+        download: bool = False,
     ) -> None:
         self.class_order = _checked_order(tuple(class_order), self.task)
         super().__init__(root, split=split, size=size, transforms=transforms, download=download)

@@ -20,7 +20,7 @@ import numpy as np
 from geovision.datasets.base import DatasetCard, Transforms
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError, OptionError
-from geovision.spec import ClassCard, ClassMapping, ClassTarget, LocalizedText, resolve
+from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
 
 __all__ = ["OATH", "Labels"]
 
@@ -28,16 +28,16 @@ Labels = Literal["class6", "class2"]
 
 _CLASSES: Mapping[str, tuple[ClassCard, ...]] = {
     "class6": (
-        ClassCard("arc", LocalizedText("Arc", "极光弧")),
-        ClassCard("diffuse", LocalizedText("Diffuse aurora", "弥散极光")),
-        ClassCard("discrete", LocalizedText("Discrete aurora", "分立极光")),
-        ClassCard("cloudy", LocalizedText("Cloudy", "多云")),
-        ClassCard("moon", LocalizedText("Moon", "月光")),
-        ClassCard("clear", LocalizedText("Clear sky, no aurora", "晴空无极光")),
+        ClassCard("arc", Text("Arc", "极光弧")),
+        ClassCard("diffuse", Text("Diffuse aurora", "弥散极光")),
+        ClassCard("discrete", Text("Discrete aurora", "分立极光")),
+        ClassCard("cloudy", Text("Cloudy", "多云")),
+        ClassCard("moon", Text("Moon", "月光")),
+        ClassCard("clear", Text("Clear sky, no aurora", "晴空无极光")),
     ),
     "class2": (
-        ClassCard("aurora", LocalizedText("Aurora", "有极光")),
-        ClassCard("no-aurora", LocalizedText("No aurora", "无极光")),
+        ClassCard("aurora", Text("Aurora", "有极光")),
+        ClassCard("no-aurora", Text("No aurora", "无极光")),
     ),
 }
 _COLUMNS = ("picNum", "class2", "class6")
@@ -96,8 +96,13 @@ class OATH(ImageDataset):
             "Station and time of each frame are in images/files_origin.csv of the whole archive, which is "
             "not read: our sample does not hold it.",
         ),
-        figures={"class6": dict(zip([card.code for card in _CLASSES["class6"]],
-                                    (774, 1102, 1400, 852, 614, 1082), strict=True))},
+        figures={
+            "class6": dict(
+                zip(
+                    [card.code for card in _CLASSES["class6"]], (774, 1102, 1400, 852, 614, 1082), strict=True
+                )
+            )
+        },
     )
     task: ClassVar[str] = "aurora"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -116,9 +121,15 @@ class OATH(ImageDataset):
     )
 
     def __init__(
-        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-        labels: Labels = "class6", repetition: int = 0,
-        transforms: Transforms | None = None, download: bool = False,
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
+        labels: Labels = "class6",
+        repetition: int = 0,
+        transforms: Transforms | None = None,
+        download: bool = False,
     ) -> None:
         if labels not in get_args(Labels):
             raise OptionError(f"oath has no labels {labels!r}; known: {', '.join(get_args(Labels))}")

@@ -76,9 +76,14 @@ class GridPairs(GeoDataset):
     target: FieldTarget
 
     def __init__(
-        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
         synchronous: bool = True,
-        transforms: Transforms | None = None, download: bool = False,
+        transforms: Transforms | None = None,
+        download: bool = False,
     ) -> None:
         if size is not None:
             raise OptionError(f"size={size}: fields keep the grid that they come on")
@@ -184,8 +189,11 @@ class GridPairs(GeoDataset):
         target = torch.from_numpy(truth[day])
         there, known = torch.isfinite(fields), torch.isfinite(target)
         return Sample(
-            inputs={INPUT: fields.nan_to_num(0.0)}, valid={INPUT: there, "target": known},
-            target=target.nan_to_num(0.0), group=self._groups[day], source=f"{self.root}#{self._dates[day]}",
+            inputs={INPUT: fields.nan_to_num(0.0)},
+            valid={INPUT: there, "target": known},
+            target=target.nan_to_num(0.0),
+            group=self._groups[day],
+            source=f"{self.root}#{self._dates[day]}",
         )
 
     def _field(self, given: NDArray[np.floating], day: int, name: str) -> NDArray[np.floating]:
@@ -245,9 +253,14 @@ class GridPairs(GeoDataset):
         truth = sample["target"][0].where(sample["valid"]["target"][0], torch.nan).numpy()
         answer = prediction.values if isinstance(prediction, FieldPrediction) else None
         return maps(
-            given, answer, truth,
-            extent=extent_of(self.grids.target), coarse_extent=extent_of(self.grids.given),
-            unit=self.target.channel.unit, levels=self.target.contour_levels, heading=sample["source"].split("#")[-1],
+            given,
+            answer,
+            truth,
+            extent=extent_of(self.grids.target),
+            coarse_extent=extent_of(self.grids.given),
+            unit=self.target.channel.unit,
+            levels=self.target.contour_levels,
+            heading=sample["source"].split("#")[-1],
         )
 
 
@@ -290,8 +303,10 @@ def declared(table: Mapping[str, Any], *, where: str) -> tuple[dict[str, GridSou
     known = {field.name for field in dataclasses.fields(GridSource)} - {"name"}
     unknown = sorted(set(table) - {"target", "given"})
     if unknown or "target" not in table or not table.get("given"):
-        raise DatasetError(f"{where}: expected the tables [target] and [given.precipitation]"
-                           + (f", not [{unknown[0]}]" if unknown else ""))
+        raise DatasetError(
+            f"{where}: expected the tables [target] and [given.precipitation]"
+            + (f", not [{unknown[0]}]" if unknown else "")
+        )
 
     def source(name: str, entry: Mapping[str, Any]) -> GridSource:
         if "file" not in entry or (wrong := sorted(set(entry) - known)):

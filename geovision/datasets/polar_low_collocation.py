@@ -97,8 +97,9 @@ def read_tracks(path: str | Path) -> list[TrackPoint]:
     needed = ("time", "latitude", "longitude")
     lacking = [name for name in needed if not lines or name not in lines[0]]
     if lacking:
-        raise DatasetError(f"{path}: no column {lacking[0]!r}; expected {', '.join(needed)}, and track and "
-                           "label if wanted")
+        raise DatasetError(
+            f"{path}: no column {lacking[0]!r}; expected {', '.join(needed)}, and track and label if wanted"
+        )
     return [_point(line, f"{path}, line {number}") for number, line in enumerate(lines, 2)]
 
 
@@ -109,8 +110,10 @@ def _point(line: Mapping[str, str], where: str) -> TrackPoint:
     except (ValueError, AttributeError) as error:
         raise DatasetError(f"{where}: {error}") from None
     if not -90 <= latitude <= 90 or not -180 <= longitude <= 360:
-        raise DatasetError(f"{where}: {latitude} N, {longitude} E is no place; latitude and longitude may "
-                           "have changed places")
+        raise DatasetError(
+            f"{where}: {latitude} N, {longitude} E is no place; latitude and longitude may "
+            "have changed places"
+        )
     label = (line.get("label") or "").strip()
     if label not in ("", *LABELS):
         raise DatasetError(f"{where}: label {label!r}; expected {' or '.join(LABELS)}, or none")
@@ -140,8 +143,10 @@ def meetings(
         tracks.setdefault(point.track or f"point {number}", []).append(point)
     for scene in scenes:
         if scene.time is None:
-            raise InputError(f"{scene.path}: does not say when it was taken; give the file a name with a "
-                             "time such as 20191012T084028, or a tag DATETIME")
+            raise InputError(
+                f"{scene.path}: does not say when it was taken; give the file a name with a "
+                "time such as 20191012T084028, or a tag DATETIME"
+            )
         when = scene.time.replace(tzinfo=None)
         for track in tracks.values():
             track = sorted(track, key=lambda point: point.time)
@@ -164,7 +169,10 @@ def _at(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
     x, y, z = (math.sin((1 - share) * angle) * a + math.sin(share * angle) * b) / math.sin(angle)
     nearer = before if share < 0.5 else then
     return TrackPoint(
-        when, math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(y, x)), nearer.track,
+        when,
+        math.degrees(math.asin(max(-1.0, min(1.0, z)))),
+        math.degrees(math.atan2(y, x)),
+        nearer.track,
         nearer.label,
     )
 
@@ -180,8 +188,13 @@ def _direction(point: TrackPoint) -> np.ndarray:
 
 
 def cut_out(
-    scene: RadarScene, place: TrackPoint, db_range: Mapping[str, DecibelLimits] | None, *,
-    pixel_size: float = 500.0, extent: float = EXTENT, crs: str | None = None,
+    scene: RadarScene,
+    place: TrackPoint,
+    db_range: Mapping[str, DecibelLimits] | None,
+    *,
+    pixel_size: float = 500.0,
+    extent: float = EXTENT,
+    crs: str | None = None,
 ) -> np.ndarray:
     """The picture around a place, as a model takes it.
 
@@ -202,9 +215,7 @@ def cut_out(
         return raster.read(0, 0, grid.shape)[0]
 
 
-def _around(
-    scene: RadarScene, place: TrackPoint, pixel_size: float, extent: float, crs: str | None
-) -> Grid:
+def _around(scene: RadarScene, place: TrackPoint, pixel_size: float, extent: float, crs: str | None) -> Grid:
     """Square cells around a place, in the projection that a whole scene is brought to."""
     whole = model_grid(scene.grid, pixel_size, crs, where=scene.path)
     (x,), (y,) = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1, 1)).points(
@@ -217,8 +228,14 @@ def _around(
 
 
 def write_samples(
-    found: Sequence[Meeting], out: str | Path, db_range: Mapping[str, DecibelLimits] | None, *,
-    split: str = "train", pixel_size: float = 500.0, extent: float = EXTENT, min_valid: float = 0.3,
+    found: Sequence[Meeting],
+    out: str | Path,
+    db_range: Mapping[str, DecibelLimits] | None,
+    *,
+    split: str = "train",
+    pixel_size: float = 500.0,
+    extent: float = EXTENT,
+    min_valid: float = 0.3,
     crs: str | None = None,
 ) -> list[dict[str, str]]:
     """Write a picture of each meeting in the layout of `geovision.datasets.polar_lows`.
@@ -277,9 +294,14 @@ def _line(
 ) -> dict[str, str]:
     place = meeting.place
     return {
-        "picture": picture.name, "folder": picture.parent.as_posix(), "scene": Path(meeting.scene.path).name,
-        "latitude": f"{place.latitude:.4f}", "longitude": f"{place.longitude:.4f}", "track": place.track,
-        "minutes_apart": f"{meeting.apart.total_seconds() / 60:.0f}", "with_data": f"{seen:.3f}",
+        "picture": picture.name,
+        "folder": picture.parent.as_posix(),
+        "scene": Path(meeting.scene.path).name,
+        "latitude": f"{place.latitude:.4f}",
+        "longitude": f"{place.longitude:.4f}",
+        "track": place.track,
+        "minutes_apart": f"{meeting.apart.total_seconds() / 60:.0f}",
+        "with_data": f"{seen:.3f}",
         "quantity": meeting.scene.quantity,
         "db_range": " ".join(f"{name}={own.low:g}:{own.high:g}" for name, own in (db_range or {}).items()),
     }

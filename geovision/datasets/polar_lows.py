@@ -84,9 +84,15 @@ class PolarLows(ImageDataset):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __init__(
-        self, root: Path, *, split: str | None = None, size: tuple[int, int] | None = None,
-        pixel_size: float | None = None, group_by: Literal["pass", "date"] = "pass",
-        transforms: Transforms | None = None, download: bool = False,
+        self,
+        root: Path,
+        *,
+        split: str | None = None,
+        size: tuple[int, int] | None = None,
+        pixel_size: float | None = None,
+        group_by: Literal["pass", "date"] = "pass",
+        transforms: Transforms | None = None,
+        download: bool = False,
     ) -> None:
         if group_by not in ("pass", "date"):
             raise OptionError(f"group_by={group_by!r} is not known; choose pass or date")
@@ -159,7 +165,8 @@ class PolarLows(ImageDataset):
         answer = cast("ClassPrediction | None", prediction)
         return classified_picture(
             _composite(sample["inputs"]["image"].numpy()),
-            label=self._word(self.target.classes[int(sample["target"])]), source=Path(sample["source"]).name,
+            label=self._word(self.target.classes[int(sample["target"])]),
+            source=Path(sample["source"]).name,
             probabilities={self._word(code): p for code, p in answer.top(2)} if answer else {},
             flags=answer.flags if answer else (),
         )
@@ -178,8 +185,9 @@ class PolarLows(ImageDataset):
         few = self.subset(chosen)
         spec = self.input_spec
         pictures = [_composite(self._read(path, spec, None)) for path in few.paths]
-        return picture_sheet(pictures, [self._word(self.target.classes[n]) for n in few.labels],
-                             columns=2 * per_class)
+        return picture_sheet(
+            pictures, [self._word(self.target.classes[n]) for n in few.labels], columns=2 * per_class
+        )
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:

@@ -68,8 +68,9 @@ class CoarseRain(GridPairs):
         known = [name for name in ("precipitation", *predictors) if placed(name)[1] == 0]
         for name in given:
             if name not in known:
-                raise DatasetError(f"{path}: [given.{name}] is no predictor of {self.task}; known: "
-                                   f"{', '.join(known)}")
+                raise DatasetError(
+                    f"{path}: [given.{name}] is no predictor of {self.task}; known: {', '.join(known)}"
+                )
         return given, target
 
     @classmethod

@@ -178,12 +178,17 @@ class FoldFile:
             column = dict(zip(names, zip(*rows, strict=True), strict=True))
             seeds = tuple(int(name.removeprefix("fold_seed")) for name in names[len(_FIXED) :])
             return cls(
-                name=options["dataset"], k=int(options["k"]), seeds=seeds,
-                paths=column["path"], digests=column["digest"], labels=column["label"],
+                name=options["dataset"],
+                k=int(options["k"]),
+                seeds=seeds,
+                paths=column["path"],
+                digests=column["digest"],
+                labels=column["label"],
                 groups=column["group"],
                 prints=Fingerprints(_from_hex(column["phash"]), _from_hex(column["dhash"]), {}),
                 folds=np.array([column[f"fold_seed{seed}"] for seed in seeds], dtype=np.int64).T,
-                phash_limit=int(options["phash_limit"]), dhash_limit=int(options["dhash_limit"]),
+                phash_limit=int(options["phash_limit"]),
+                dhash_limit=int(options["dhash_limit"]),
             )
         except (OSError, ValueError, KeyError) as error:
             if isinstance(error, DatasetError):
@@ -252,10 +257,15 @@ def make_fold_file(dataset: ImageDataset, *, k: int = 5, seeds: Sequence[int] = 
     groups = near_duplicate_groups(prints, dataset.names)
     folds = [grouped_folds(dataset.labels, groups, k=k, seed=seed) for seed in seeds]
     return FoldFile(
-        name=dataset.card.name, k=k, seeds=tuple(seeds), paths=tuple(dataset.names),
+        name=dataset.card.name,
+        k=k,
+        seeds=tuple(seeds),
+        paths=tuple(dataset.names),
         digests=tuple(file_digest(path) for path in dataset.paths),
         labels=tuple(dataset.target.classes[label] for label in dataset.labels),
-        groups=tuple(groups), prints=prints, folds=np.stack(folds, axis=1),
+        groups=tuple(groups),
+        prints=prints,
+        folds=np.stack(folds, axis=1),
     )
 
 

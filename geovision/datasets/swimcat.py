@@ -14,16 +14,16 @@ from typing import ClassVar
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.class_folders import labelled_images
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
-from geovision.spec import ClassCard, ClassMapping, ClassTarget, LocalizedText, resolve
+from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
 
 __all__ = ["SWIMCAT"]
 
 _CARDS = (
-    ClassCard("sky", LocalizedText("Clear sky", "晴空")),
-    ClassCard("pattern", LocalizedText("Patterned clouds", "斑状云")),
-    ClassCard("thick-dark", LocalizedText("Thick dark clouds", "厚暗云")),
-    ClassCard("thick-white", LocalizedText("Thick white clouds", "厚白云")),
-    ClassCard("veil", LocalizedText("Veil clouds", "薄幕云")),
+    ClassCard("sky", Text("Clear sky", "晴空")),
+    ClassCard("pattern", Text("Patterned clouds", "斑状云")),
+    ClassCard("thick-dark", Text("Thick dark clouds", "厚暗云")),
+    ClassCard("thick-white", Text("Thick white clouds", "厚白云")),
+    ClassCard("veil", Text("Veil clouds", "薄幕云")),
 )
 _TYPES = tuple(card.code for card in _CARDS)
 _FOLDERS = {

@@ -97,8 +97,14 @@ class MetricRow(NamedTuple):
 def metric_rows(report: Report) -> list[MetricRow]:
     """The metrics of a report, in its order."""
     return [
-        MetricRow(name, _meaning(name), _shown(figure.value), _interval(figure), _bar(figure),
-                  name == report.headline)
+        MetricRow(
+            name,
+            _meaning(name),
+            _shown(figure.value),
+            _interval(figure),
+            _bar(figure),
+            name == report.headline,
+        )
         for name, figure in report.metrics.items()
     ]
 
@@ -144,7 +150,10 @@ def write(out: Path, sections: Sequence[Section], photos: Sequence[Answered] = (
         StorageError: It could not be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("geovision.demo"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.PackageLoader("geovision.demo"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
 
@@ -153,8 +162,13 @@ def write(out: Path, sections: Sequence[Section], photos: Sequence[Answered] = (
 
     environment.filters |= {"address": address, "words": lambda name: name.replace("_", " ")}
     text = environment.get_template("index.html.jinja").render(
-        sections=sections, photos=photos, captions=CAPTIONS, flags=FLAGS, version=geovision.__version__,
-        written=time.strftime("%Y-%m-%d %H:%M"), level=_level,
+        sections=sections,
+        photos=photos,
+        captions=CAPTIONS,
+        flags=FLAGS,
+        version=geovision.__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        level=_level,
     )
     return write_text(out / "index.html", text)
 

@@ -72,7 +72,11 @@ def ask(model: GeoModel, folder: Path, out: Path) -> Answered:
         photos.append(Photo(_below(path, folder), thumbnail, answer))  # type: ignore[arg-type]
     asked = {Path(answer.source) for answer in answers}
     return Answered(
-        model.task, model.spec.name, next(iter(model.spec.weights), None), photos, unreadable,
+        model.task,
+        model.spec.name,
+        next(iter(model.spec.weights), None),
+        photos,
+        unreadable,
         [_below(path, folder) for path in _visible(folder) if path not in asked],
     )
 

@@ -121,9 +121,15 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
         figures = _report_figures(report, folder / "report")
         answers = _answer_figures(model, held_back, folder / "answers")
     return page.Section(
-        task, card=adapter.card, model=model.spec.name, report=report,
-        samples=(len(training), len(held_back)), steps=model.training_record.get("steps"),
-        answers=answers, figures=figures, seconds=time.perf_counter() - began,
+        task,
+        card=adapter.card,
+        model=model.spec.name,
+        report=report,
+        samples=(len(training), len(held_back)),
+        steps=model.training_record.get("steps"),
+        answers=answers,
+        figures=figures,
+        seconds=time.perf_counter() - began,
     )
 
 

@@ -14,13 +14,21 @@ from geovision.models.geomodel import GeoModel
 __all__ = ["evaluate"]
 
 _KINDS: dict[str, Callable[..., Report]] = {
-    "class": evaluate_classes, "mask": evaluate_gridded, "field": evaluate_gridded,
+    "class": evaluate_classes,
+    "mask": evaluate_gridded,
+    "field": evaluate_gridded,
 }
 
 
 def evaluate(
-    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, bootstrap: int = 1000, seed: int = 0,
-    members: int | None = None, progress: bool = False,
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    batch_size: int = 32,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    members: int | None = None,
+    progress: bool = False,
 ) -> Report:
     """Score a model on a data set. See `geovision.evaluate`."""
     kind = model.target.kind

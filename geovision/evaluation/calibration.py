@@ -117,8 +117,10 @@ def fit_platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
     """
     logits, truth = logits.double().flatten(), truth.double().flatten()
     if not 0 < float(truth.sum()) < len(truth):
-        raise InputError(f"{int(truth.sum())} of {len(truth)} cells have the event; probabilities "
-                         "are fitted to some and not all")
+        raise InputError(
+            f"{int(truth.sum())} of {len(truth)} cells have the event; probabilities "
+            "are fitted to some and not all"
+        )
     log_temperature, offset = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
     _least_likelihood(logits, truth, log_temperature, offset, [log_temperature, offset])
     temperature = math.exp(log_temperature.item())

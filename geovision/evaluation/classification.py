@@ -90,7 +90,8 @@ class ClassReport(Report):
         drawn = {
             "confusion": plot.confusion_matrix(self.confusion, self.predictions.classes),
             "reliability": plot.reliability_diagram(
-                self.predictions.confidence.numpy(), self.predictions.correct.numpy(),
+                self.predictions.confidence.numpy(),
+                self.predictions.correct.numpy(),
                 error=error.value if error else None,
             ),
         }
@@ -135,8 +136,13 @@ def evaluate_classes(
 
 
 def score(
-    predictions: Predictions, data: GeoDataset, *, facts: Mapping[str, Any], notes: Sequence[str] = (),
-    resamples: int = 1000, seed: int = 0,
+    predictions: Predictions,
+    data: GeoDataset,
+    *,
+    facts: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> ClassReport:
     """Score answers that were collected before.
 
@@ -154,8 +160,12 @@ def score(
     single = metric_table.applicable(names, target)
     several = metric_table.applicable(PER_CLASS, target)
     found = bootstrap(
-        single | several, predictions.probabilities, predictions.labels, predictions.groups,
-        resamples=resamples, seed=seed,
+        single | several,
+        predictions.probabilities,
+        predictions.labels,
+        predictions.groups,
+        resamples=resamples,
+        seed=seed,
     )
     confusion = metric_table.create("confusion", target)(predictions.probabilities, predictions.labels)
     return ClassReport(

@@ -38,14 +38,30 @@ PREDICTIONS = "predictions.npz"
 
 
 def cross_validate(
-    name: str, data: GeoDataset, *, out: str | Path, folds: int | Sequence[int] = 5,
-    recipe: Recipe | None = None, predictors: Sequence[str] | None = None, bootstrap: int = 1000,
-    seed: int = 0, devices: int | str = "auto", workers: int = 0, progress: bool = True, **options: Any,
+    name: str,
+    data: GeoDataset,
+    *,
+    out: str | Path,
+    folds: int | Sequence[int] = 5,
+    recipe: Recipe | None = None,
+    predictors: Sequence[str] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    devices: int | str = "auto",
+    workers: int = 0,
+    progress: bool = True,
+    **options: Any,
 ) -> Report:
     """Train a new model for each fold and score all predictions. See `geovision.cross_validate`."""
     fold = fold_numbers(data, folds, seed=seed)
     run = _Run(
-        name, data, Path(out), fold, recipe or _recipe(name), predictors, options,
+        name,
+        data,
+        Path(out),
+        fold,
+        recipe or _recipe(name),
+        predictors,
+        options,
         {"devices": devices, "workers": workers, "progress": progress},
     )
     run.claim()
@@ -72,8 +88,10 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
     if not isinstance(folds, int):
         given = np.asarray(folds, dtype=np.int64)
         if given.shape != (len(data),) or len(set(given.tolist())) < 2:
-            raise OptionError(f"{len(data)} samples need as many fold numbers, of two folds or more; "
-                              f"got {len(given)} numbers of {len(set(given.tolist()))} folds")
+            raise OptionError(
+                f"{len(data)} samples need as many fold numbers, of two folds or more; "
+                f"got {len(given)} numbers of {len(set(given.tolist()))} folds"
+            )
         return given
     if folds < 2:
         raise OptionError(f"cross-validation takes two folds or more, not {folds}")
@@ -163,8 +181,13 @@ class _Run:
         fraction = None if needs_validation(self.recipe) else 0
         training, validation = hold_back(others, model, fraction=fraction, seed=self.recipe.seed)
         train(
-            model, training, validation=validation, recipe=self.recipe,
-            out=self.folder(number) / "training", resume=True, **self.how,
+            model,
+            training,
+            validation=validation,
+            recipe=self.recipe,
+            out=self.folder(number) / "training",
+            resume=True,
+            **self.how,
         )
         return model, data
 
@@ -175,7 +198,8 @@ class _Run:
         found = collect(model, data.subset(places.tolist()), features=True, progress=self.how["progress"])
         assert found.positions is not None
         dataclasses.replace(
-            found, positions=torch.from_numpy(places)[found.positions],
+            found,
+            positions=torch.from_numpy(places)[found.positions],
             folds=torch.full((len(found),), number),
         ).save(self.folder(number) / PREDICTIONS)
 
@@ -208,8 +232,10 @@ class _Run:
         known = json.loads(path.read_text(encoding="utf-8"))
         different = [key for key in facts if known.get(key) != facts[key]]
         if different:
-            raise OptionError(f"{self.out}: holds another cross-validation, of other {', '.join(different)}; "
-                              "choose another folder")
+            raise OptionError(
+                f"{self.out}: holds another cross-validation, of other {', '.join(different)}; "
+                "choose another folder"
+            )
 
 
 def _plain(value: Any) -> Any:
@@ -236,8 +262,12 @@ def _class_report(run: _Run, bootstrap: int, seed: int) -> Report:
     parts = [Predictions.load(run.folder(number) / PREDICTIONS) for number in run.numbers]
     predictions, temperatures = calibrated(Predictions.join(parts))
     return score(
-        predictions, run.data, facts=run.facts() | {"temperatures": temperatures},
-        notes=_notes(predictions, len(run.numbers), run.data, run.fold), resamples=bootstrap, seed=seed,
+        predictions,
+        run.data,
+        facts=run.facts() | {"temperatures": temperatures},
+        notes=_notes(predictions, len(run.numbers), run.data, run.fold),
+        resamples=bootstrap,
+        seed=seed,
     )
 
 
@@ -255,7 +285,12 @@ def _dense_report(run: _Run, bootstrap: int, seed: int) -> Report:
     notes = [f"Out of fold, {len(run.numbers)} folds{uncalibrated}.", *_cut_notes(run.data, run.fold)]
     order = np.concatenate([run.places(number) for number in run.numbers])
     return score_dense(
-        batches(), model, data.subset(order.tolist()), facts=run.facts(), notes=notes, resamples=bootstrap,
+        batches(),
+        model,
+        data.subset(order.tolist()),
+        facts=run.facts(),
+        notes=notes,
+        resamples=bootstrap,
         seed=seed,
     )
 
@@ -277,6 +312,8 @@ def _cut_notes(data: GeoDataset, fold: np.ndarray) -> list[str]:
     for group, number in zip(data.groups, fold.tolist(), strict=True):
         places.setdefault(group, set()).add(number)
     if cut := sum(len(numbers) > 1 for numbers in places.values()):
-        return [f"The folds cut {cut} of {len(places)} groups: near-duplicates stand on both sides, "
-                     "and the scores are better than they would be on new data."]
+        return [
+            f"The folds cut {cut} of {len(places)} groups: near-duplicates stand on both sides, "
+            "and the scores are better than they would be on new data."
+        ]
     return []

@@ -153,9 +153,16 @@ class GriddedReport(Report):
         levels = target.contour_levels or _even_levels(truth)
         unit = target.channel.unit
         drawn = {
-            "maps": plots.maps(given, prediction, truth, extent=_extent(self.grid, truth.shape),
-                               coarse_extent=_extent(self.given_grid, given.shape),
-                               unit=unit, levels=levels, heading=source)
+            "maps": plots.maps(
+                given,
+                prediction,
+                truth,
+                extent=_extent(self.grid, truth.shape),
+                coarse_extent=_extent(self.given_grid, given.shape),
+                unit=unit,
+                levels=levels,
+                heading=source,
+            )
         }
         if self.kept is None:
             return drawn
@@ -201,8 +208,14 @@ class GriddedReport(Report):
         no, yes = self.table
         return {
             "maps": masks.mask_maps(
-                given, probability, truth, threshold=target.threshold, name=target.name, given_name=name,
-                extent=_extent(self.grid, truth.shape), heading=source,
+                given,
+                probability,
+                truth,
+                threshold=target.threshold,
+                name=target.name,
+                given_name=name,
+                extent=_extent(self.grid, truth.shape),
+                heading=source,
             ),
             "mask_reliability": masks.mask_reliability(no, yes),
             "performance": masks.performance(no, yes, threshold=target.threshold),
@@ -223,14 +236,24 @@ def _even_levels(values: np.ndarray) -> tuple[float, ...]:
 
 
 def evaluate_gridded(
-    model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool,
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    batch_size: int,
+    resamples: int,
+    seed: int,
+    progress: bool,
     members: int | None = None,
 ) -> GriddedReport:
     """Score a field or mask model on a dataset. See `geovision.evaluate`."""
     several = ensemble_for(model, data, members, seed=seed)
     return score_dense(
-        answers(model, data, batch_size=batch_size, progress=progress, several=several), model, data,
-        facts={"model": model.spec.name, "weights": weights_digest(model)}, resamples=resamples, seed=seed,
+        answers(model, data, batch_size=batch_size, progress=progress, several=several),
+        model,
+        data,
+        facts={"model": model.spec.name, "weights": weights_digest(model)},
+        resamples=resamples,
+        seed=seed,
     )
 
 
@@ -256,8 +279,14 @@ def _metrics_of(model: GeoModel, data: GeoDataset) -> dict[str, Any]:
 
 
 def score_dense(
-    batches: Iterable[Answers], model: GeoModel, data: GeoDataset, *, facts: Mapping[str, Any],
-    notes: Sequence[str] = (), resamples: int = 1000, seed: int = 0,
+    batches: Iterable[Answers],
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    facts: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> GriddedReport:
     """Score predictions of fields or masks, batch by batch.
 
@@ -321,16 +350,21 @@ def score_dense(
 
 
 def _scores_of_all(
-    metrics: Mapping[str, FullFieldMetric], together: tuple[Tensor, Tensor] | None, groups: Sequence[str],
-    follows: Sequence[bool] | None, notes: list[str],
+    metrics: Mapping[str, FullFieldMetric],
+    together: tuple[Tensor, Tensor] | None,
+    groups: Sequence[str],
+    follows: Sequence[bool] | None,
+    notes: list[str],
 ) -> dict[str, Figure]:
     """Scores that need all answers at once; why some are not there goes to the notes."""
     spells = {name: metric for name, metric in metrics.items() if isinstance(metric, Spells)}
     others = {name: metric for name, metric in metrics.items() if name not in spells}
     if together is None:
         if metrics:
-            notes.append(f"Not scored, for the answers were too many to be kept or of several sizes: "
-                         f"{', '.join(metrics)}")
+            notes.append(
+                f"Not scored, for the answers were too many to be kept or of several sizes: "
+                f"{', '.join(metrics)}"
+            )
         return {}
     scores = {name: Figure(float(metric(*together))) for name, metric in others.items()}
     if follows is None:

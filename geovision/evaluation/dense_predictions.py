@@ -41,7 +41,11 @@ class Answers(NamedTuple):
 
 
 def answers(
-    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, progress: bool = False,
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    batch_size: int = 32,
+    progress: bool = False,
     several: EnsembleConfig | None = None,
 ) -> Iterator[Answers]:
     """Ask a model of fields or masks about every sample of a data set, batch by batch.
@@ -97,7 +101,11 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
 
 
 def _asked(
-    model: GeoModel, loader: DataLoader, known: set[str], device: torch.device, progress: bool,
+    model: GeoModel,
+    loader: DataLoader,
+    known: set[str],
+    device: torch.device,
+    progress: bool,
     several: EnsembleConfig | None,
 ) -> Iterator[Answers]:
     head: Any = model.head
@@ -116,8 +124,9 @@ def _asked(
             )
             members = None
             if several:
-                members = predict_ensemble(model, inputs, valid, output.values, count=several.count,
-                                     seed=several.seed, begin=begin)
+                members = predict_ensemble(
+                    model, inputs, valid, output.values, count=several.count, seed=several.seed, begin=begin
+                )
         if output.valid is not None:
             prediction = prediction.where(output.valid.cpu().expand_as(prediction), torch.nan)
             if members:

@@ -44,8 +44,15 @@ def _matrix(axes: Axes, values: np.ndarray, classes: Sequence[str], form: str, t
     for row, column in zip(*np.nonzero(values), strict=True):
         value = values[row, column]
         text = f"{int(value)}" if form == "d" else f"{value:{form}}".removeprefix("0")
-        axes.text(column, row, text, ha="center", va="center", fontsize=small,
-                  color="white" if value > 0.55 * top else "black")
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=small,
+            color="white" if value > 0.55 * top else "black",
+        )
     rotation = 45 if max(map(len, classes)) > 4 else 0
     axes.set_xticks(range(len(classes)), classes, rotation=rotation, ha="right" if rotation else "center")
     axes.set_yticks(range(len(classes)), classes)
@@ -73,8 +80,17 @@ def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, *, error: f
     figure = new_figure(4.6, 5.6)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
-    upper.errorbar(claimed, right, yerr=[right - low, high - right], color=BLUE, marker="o", markersize=4,
-                   capsize=2, linewidth=1.2, label="measured, 95 % interval")
+    upper.errorbar(
+        claimed,
+        right,
+        yerr=[right - low, high - right],
+        color=BLUE,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        linewidth=1.2,
+        label="measured, 95 % interval",
+    )
     upper.set_ylabel("fraction right")
     upper.set_ylim(0, 1.02)
     upper.legend(loc="upper left", frameon=False)
@@ -97,7 +113,10 @@ def _wilson(fraction: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[n
 
 
 def mistakes(
-    pictures: Sequence[np.ndarray], said: Sequence[str], filed: Sequence[str], confidence: Sequence[float],
+    pictures: Sequence[np.ndarray],
+    said: Sequence[str],
+    filed: Sequence[str],
+    confidence: Sequence[float],
     names: Sequence[str],
 ) -> Figure:
     """The mistakes that the model was surest of, as pictures.

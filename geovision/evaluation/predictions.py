@@ -64,13 +64,17 @@ class Predictions:
             if value is not None and len(value) != rows:
                 raise InputError(f"{len(value)} {name} for {rows} rows of probabilities")
         if rows and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < columns:
-            raise InputError(f"labels from {int(self.labels.min())} to {int(self.labels.max())}; "
-                             f"{columns} classes are numbered from 0")
+            raise InputError(
+                f"labels from {int(self.labels.min())} to {int(self.labels.max())}; "
+                f"{columns} classes are numbered from 0"
+            )
         wrong = (self.probabilities.sum(1) - 1).abs() > 1e-3
         if bool(wrong.any()):
             first = int(wrong.nonzero()[0])
-            raise InputError(f"probabilities of {self.sources[first]} sum to "
-                             f"{float(self.probabilities[first].sum()):.4g}, not to 1")
+            raise InputError(
+                f"probabilities of {self.sources[first]} sum to "
+                f"{float(self.probabilities[first].sum()):.4g}, not to 1"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -150,8 +154,15 @@ class Predictions:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["source", "group", "fold", "label", "predicted", *self.classes])
             folds = self.folds.tolist() if self.folds is not None else [""] * len(self)
-            rows = zip(self.sources, self.groups, folds, self.labels.tolist(), self.predicted.tolist(),
-                       self.probabilities.tolist(), strict=True)
+            rows = zip(
+                self.sources,
+                self.groups,
+                folds,
+                self.labels.tolist(),
+                self.predicted.tolist(),
+                self.probabilities.tolist(),
+                strict=True,
+            )
             for source, group, fold, label, predicted, row in rows:
                 values = (f"{value:.7g}" for value in row)
                 writer.writerow([source, group, fold, self.classes[label], self.classes[predicted], *values])
@@ -195,7 +206,11 @@ class Predictions:
 
 
 def collect(
-    model: GeoModel, data: GeoDataset, *, batch_size: int = 32, features: bool = False,
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    batch_size: int = 32,
+    features: bool = False,
     progress: bool = False,
 ) -> Predictions:
     """Ask a model about every sample of a data set.
@@ -228,8 +243,14 @@ def collect(
         probabilities = merge_probabilities(probabilities, classes, merging)
     scored = labels >= 0
     return Predictions(
-        merging.classes if merging else classes, probabilities, labels.clamp_min(0), tuple(groups),
-        tuple(sources), logits=logits, features=seen, positions=torch.arange(len(labels)),
+        merging.classes if merging else classes,
+        probabilities,
+        labels.clamp_min(0),
+        tuple(groups),
+        tuple(sources),
+        logits=logits,
+        features=seen,
+        positions=torch.arange(len(labels)),
     ).take(scored)
 
 

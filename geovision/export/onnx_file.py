@@ -42,7 +42,10 @@ RUNTIME = "runtime.py"
 
 
 def export_onnx(
-    model: GeoModel, path: str | Path, *, axes: Mapping[str, int] | None = None,
+    model: GeoModel,
+    path: str | Path,
+    *,
+    axes: Mapping[str, int] | None = None,
     calibration: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write a model as one ONNX file: normalisation, network, temperature and softmax inside, any number
@@ -110,8 +113,13 @@ def _converted(traced: Traced) -> onnx.ModelProto:
     batch = torch.export.Dim("batch")
     with _quiet():
         program = torch.onnx.export(
-            traced.module, traced.example, dynamo=True, verbose=False, external_data=False,
-            input_names=traced.inputs, output_names=traced.outputs,
+            traced.module,
+            traced.example,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=traced.inputs,
+            output_names=traced.outputs,
             dynamic_shapes=tuple({0: batch} for _ in traced.inputs),
         )
     assert program is not None
@@ -130,9 +138,7 @@ def run(written: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str,
     """The answers of a file's content to one batch, by name."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        written.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
@@ -164,8 +170,14 @@ def _label(written: onnx.ModelProto, about: Mapping[str, Any]) -> None:
     for node in written.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for named in (written, written.graph, *written.graph.value_info, *written.graph.initializer,
-                  *written.graph.input, *written.graph.output):
+    for named in (
+        written,
+        written.graph,
+        *written.graph.value_info,
+        *written.graph.initializer,
+        *written.graph.input,
+        *written.graph.output,
+    ):
         del named.metadata_props[:]
     written.producer_name, written.producer_version = "geovision", geovision.__version__
     written.doc_string = f"{about['model']}: {about['task']['question']['en']}"

@@ -80,8 +80,13 @@ def quantise(written: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) ->
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "quantised.onnx"
         quantize_static(
-            written, target, _Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            written,
+            target,
+            _Reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             # Biases as the products of scales would be kept in three numbers; they are rounded when loaded.
             extra_options={"QuantizeBias": False},

@@ -104,8 +104,12 @@ def _keep_rows(written: onnx.ModelProto, constant: onnx.TensorProto, values: np.
 
 
 def _put_before(
-    written: onnx.ModelProto, constant: onnx.TensorProto, narrow: np.ndarray, operation: str,
-    others: list[str], **attributes: Any,
+    written: onnx.ModelProto,
+    constant: onnx.TensorProto,
+    narrow: np.ndarray,
+    operation: str,
+    others: list[str],
+    **attributes: Any,
 ) -> None:
     import onnx
     from onnx import numpy_helper

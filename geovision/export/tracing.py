@@ -83,10 +83,14 @@ def examples(
 def _check_axes(model: GeoModel, axes: Mapping[str, int]) -> None:
     """Raise for an axis that no input has, or one whose length is fixed and another."""
     fixed = {spec.name: dict(zip("yx", spec.size or (), strict=False)) for spec in model.inputs}
-    open_axes = sorted({
-        axis for spec in model.inputs for axis in spec.layout.split()
-        if axis != "channel" and axis not in fixed[spec.name]
-    })
+    open_axes = sorted(
+        {
+            axis
+            for spec in model.inputs
+            for axis in spec.layout.split()
+            if axis != "channel" and axis not in fixed[spec.name]
+        }
+    )
     for axis, length in axes.items():
         for name, known in fixed.items():
             if known.get(axis, length) != length:
@@ -122,7 +126,9 @@ def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> Traced:
     # The fused kernels of attention have no gradient that an exporter knows; their formula has.
     with sdpa_kernel(SDPBackend.MATH):
         module = make_fx(
-            function, decomposition_table=_decompositions(), tracing_mode="symbolic",
+            function,
+            decomposition_table=_decompositions(),
+            tracing_mode="symbolic",
             _allow_non_fake_inputs=True,  # the parameters
         )(*inputs.values())
     return Traced(module, tuple(inputs), function.outputs, tuple(inputs.values()))
@@ -226,9 +232,17 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
 
 
 def _convolution_backward(
-    gradient: Tensor, given: Tensor, weight: Tensor, _bias_sizes: Any, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], transposed: bool, _output_padding: Sequence[int],
-    groups: int, _wanted: Sequence[bool],
+    gradient: Tensor,
+    given: Tensor,
+    weight: Tensor,
+    _bias_sizes: Any,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _output_padding: Sequence[int],
+    groups: int,
+    _wanted: Sequence[bool],
 ) -> tuple[Tensor, None, None]:
     """The gradient of a convolution with respect to what it is given: it transposed, or the reverse."""
     if transposed:

@@ -105,8 +105,12 @@ class GivenField(DenseHead):
             name: to_nan_array(layer[0, 0], there) for name, layer in self.auxiliary_fields(values).items()
         }
         return FieldPrediction(
-            source, name=self.target.name, unit=self.target.channel.unit, values=to_nan_array(found, there),
-            layers=layers, grid=self._placed(found),
+            source,
+            name=self.target.name,
+            unit=self.target.channel.unit,
+            values=to_nan_array(found, there),
+            layers=layers,
+            grid=self._placed(found),
         )
 
     def _clip(self, values: Tensor) -> Tensor:
@@ -129,8 +133,13 @@ class FieldHead(GivenField):
     """
 
     def __init__(
-        self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
-        error: Literal["squared", "absolute"] = "squared", num_parameters: int = 1,
+        self,
+        num_features: int,
+        target: FieldTarget,
+        *,
+        dropout: float = 0.0,
+        error: Literal["squared", "absolute"] = "squared",
+        num_parameters: int = 1,
     ) -> None:
         super().__init__(num_features, target)
         if error not in ("squared", "absolute"):
@@ -182,7 +191,11 @@ class QuantileHead(FieldHead):
     quantiles: Tensor
 
     def __init__(
-        self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
+        self,
+        num_features: int,
+        target: FieldTarget,
+        *,
+        dropout: float = 0.0,
         quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
     ) -> None:
         if sorted(set(quantiles)) != list(quantiles) or not 0 < quantiles[0] <= quantiles[-1] < 1:
@@ -248,8 +261,10 @@ class BernoulliGammaHead(FieldHead):
     ) -> None:
         super().__init__(num_features, target, dropout=dropout, num_parameters=3)
         if not self.non_negative or wet < 0:
-            raise OptionError(f"Bernoulli-gamma with wet={wet} needs a quantity that is never negative, not "
-                              f"{target.channel.name!r} from {target.channel.valid_range[0]:g}")
+            raise OptionError(
+                f"Bernoulli-gamma with wet={wet} needs a quantity that is never negative, not "
+                f"{target.channel.name!r} from {target.channel.valid_range[0]:g}"
+            )
         self.wet_threshold = wet
 
     def distribution(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:

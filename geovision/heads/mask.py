@@ -56,8 +56,11 @@ class IdentityMaskHead(DenseHead):
 
     def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
         return MaskPrediction(
-            source, name=self.target.name, probability=to_nan_array(found, there),
-            threshold=self.target.threshold, grid=self._placed(found),
+            source,
+            name=self.target.name,
+            probability=to_nan_array(found, there),
+            threshold=self.target.threshold,
+            grid=self._placed(found),
         )
 
 
@@ -82,9 +85,14 @@ class MaskHead(IdentityMaskHead):
     fitted: Tensor
 
     def __init__(
-        self, num_features: int, target: MaskTarget, *, dropout: float = 0.0,
+        self,
+        num_features: int,
+        target: MaskTarget,
+        *,
+        dropout: float = 0.0,
         error: Literal["bce", "focal", "dice", "bce+dice"] = "bce",
-        positive_weight: float | Literal["balanced"] = 1.0, focus: float = 2.0,
+        positive_weight: float | Literal["balanced"] = 1.0,
+        focus: float = 2.0,
     ) -> None:
         super().__init__(num_features, target)
         if error not in ("bce", "focal", "dice", "bce+dice"):

@@ -87,10 +87,12 @@ class FeatureDistance(nn.Module):
             )
         if held_out is None:
             part = torch.arange(len(features)) % _NUM_FOLDS
-            reference = torch.cat([
-                self._fit_subspace(features[part != each])._distance(features[part == each])
-                for each in range(min(_NUM_FOLDS, len(features)))
-            ])
+            reference = torch.cat(
+                [
+                    self._fit_subspace(features[part != each])._distance(features[part == each])
+                    for each in range(min(_NUM_FOLDS, len(features)))
+                ]
+            )
             self._fit_subspace(features)
         else:
             reference = self._fit_subspace(features)._distance(held_out)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.spec import ClassCard, Grid, LocalizedText
+from geovision.spec import ClassCard, Grid, Text
 
 __all__ = [
     "LIKELIHOOD_TERMS",
@@ -25,11 +25,11 @@ __all__ = [
 _EMPTY: NDArray[np.floating] = np.full((0, 0), np.nan, dtype=np.float32)
 
 LIKELIHOOD_TERMS = (
-    (0.99, LocalizedText("virtually certain", "几乎确定")),
-    (0.90, LocalizedText("very likely", "很可能")),
-    (0.66, LocalizedText("likely", "可能")),
-    (0.33, LocalizedText("about as likely as not", "或许可能")),
-    (0.0, LocalizedText("unlikely", "不可能")),
+    (0.99, Text("virtually certain", "几乎确定")),
+    (0.90, Text("very likely", "很可能")),
+    (0.66, Text("likely", "可能")),
+    (0.33, Text("about as likely as not", "或许可能")),
+    (0.0, Text("unlikely", "不可能")),
 )
 """The likelihood scale of the IPCC guidance note on uncertainty (Mastrandrea et al. 2010), by the
 probability from which each word holds."""

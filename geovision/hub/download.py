@@ -32,7 +32,11 @@ _WORKSPACE = ".geovision-download"
 
 
 def download(
-    name: str, root: str | Path, *, server: str | None = None, progress: Progress | None = None,
+    name: str,
+    root: str | Path,
+    *,
+    server: str | None = None,
+    progress: Progress | None = None,
     patience: RetryPolicy | None = None,
 ) -> Path:
     """Fetch a data set and lay it out as its adapter reads it.
@@ -83,8 +87,12 @@ def download(
 
 
 def _bring(
-    remote: DataverseRecord | tuple[RemoteFile, ...], root: Path, workspace: Path, server: str | None,
-    progress: Progress | None, patience: RetryPolicy | None,
+    remote: DataverseRecord | tuple[RemoteFile, ...],
+    root: Path,
+    workspace: Path,
+    server: str | None,
+    progress: Progress | None,
+    patience: RetryPolicy | None,
 ) -> dict[str, Any]:
     """Fetch and unpack everything; what the receipt says of it."""
     files, about = _files(remote, server, workspace, patience)
@@ -112,13 +120,16 @@ def _is_complete(root: Path, name: str) -> bool:
     return (
         receipt.get("dataset") == name
         and bool(present)
-        and all((root / path).is_file() and (root / path).stat().st_size == size
-                for path, size in present.items())
+        and all(
+            (root / path).is_file() and (root / path).stat().st_size == size for path, size in present.items()
+        )
     )
 
 
 def _files(
-    remote: DataverseRecord | tuple[RemoteFile, ...], server: str | None, workspace: Path,
+    remote: DataverseRecord | tuple[RemoteFile, ...],
+    server: str | None,
+    workspace: Path,
     patience: RetryPolicy | None,
 ) -> tuple[list[RemoteFile], dict[str, Any]]:
     """The files of a data set, and what the receipt says about where they come from."""

@@ -266,8 +266,10 @@ def _refusal(error: HTTPError, part: _Part) -> Exception:
     """What an answer of 400 and above means for the next try."""
     if error.code in _PASSING:
         wait = error.headers.get("Retry-After", "")
-        return _BrokeOff(f"the server answers {error.code} {error.reason}",
-                         wait=min(float(wait), 60.0) if wait.isdigit() else 0.0)
+        return _BrokeOff(
+            f"the server answers {error.code} {error.reason}",
+            wait=min(float(wait), 60.0) if wait.isdigit() else 0.0,
+        )
     if error.code == 416 and part.size:
         part.discard()
         return _BrokeOff("the server's copy is shorter than what had come")

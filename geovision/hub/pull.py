@@ -80,7 +80,11 @@ def _file(address: Address, name: str, cache: str | Path | None, token: str | No
     try:
         return Path(
             hf_hub_download(
-                address.repo, name, revision=address.revision, cache_dir=cache, token=token,
+                address.repo,
+                name,
+                revision=address.revision,
+                cache_dir=cache,
+                token=token,
                 library_name="geovision",
             )
         )
@@ -129,9 +133,7 @@ def copied(folder: Path, out: Path) -> Path:
         StorageError: It could not be written; what stood there is untouched.
     """
     names = (WEIGHTS, GOLDEN, CARD, CONFIG)
-    _atomic_io.write_files(
-        out, {name: partial(_copy, folder / name) for name in names}
-    )
+    _atomic_io.write_files(out, {name: partial(_copy, folder / name) for name in names})
     return out
 
 

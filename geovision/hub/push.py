@@ -35,9 +35,16 @@ class Benchmark:
 
 
 def push(
-    model: GeoModel, address: str | Address, statement: Statement, *, message: str = "",
-    private: bool = False, half: bool = False, axes: Mapping[str, int] | None = None,
-    benchmark: Benchmark | None = None, token: str | None = None,
+    model: GeoModel,
+    address: str | Address,
+    statement: Statement,
+    *,
+    message: str = "",
+    private: bool = False,
+    half: bool = False,
+    axes: Mapping[str, int] | None = None,
+    benchmark: Benchmark | None = None,
+    token: str | None = None,
 ) -> Address:
     """Publish a model in one commit.
 
@@ -96,7 +103,9 @@ def _write_result(folder: Path, benchmark: Benchmark, statement: Statement) -> s
 
     value, low, high = statement.metrics[benchmark.metric]
     entry = EvalResultEntry(
-        dataset_id=benchmark.dataset, task_id=benchmark.task, value=value,
+        dataset_id=benchmark.dataset,
+        task_id=benchmark.task,
+        value=value,
         notes=f"{benchmark.metric}, 95 % interval {low:.4g} to {high:.4g}; {statement.split}",
     )
     name = f".eval_results/{benchmark.dataset.rpartition('/')[2]}.yaml"

@@ -23,7 +23,9 @@ __all__ = ["Statement", "hub_card", "statement_of"]
 Figure = tuple[float, float, float]
 
 PIPELINES: Mapping[str, str] = {
-    "class": "image-classification", "mask": "image-segmentation", "field": "image-to-image",
+    "class": "image-classification",
+    "mask": "image-segmentation",
+    "field": "image-to-image",
 }
 """What the Hub calls a task, by the kind of the target."""
 
@@ -57,8 +59,15 @@ class Statement:
 
 
 def statement_of(
-    model: GeoModel, *, licence: str = "", data_licence: str = "", split: str = "", limits: str = "",
-    intended_use: str = "", citation: str = "", report: Path | None = None,
+    model: GeoModel,
+    *,
+    licence: str = "",
+    data_licence: str = "",
+    split: str = "",
+    limits: str = "",
+    intended_use: str = "",
+    citation: str = "",
+    report: Path | None = None,
 ) -> Statement:
     """A statement from what is known: the model's record, its data set's card, a report; and from what is
     given, which goes before.
@@ -196,21 +205,28 @@ def hub_card(model: GeoModel, repo: str, statement: Statement) -> str:
     about = _dataset_card(model)
     results = [
         EvalResult(
-            task_type=PIPELINES[model.target.kind], dataset_type=statement.dataset or "other",
-            dataset_name=statement.data, metric_type=name, metric_value=round(value, 4),
+            task_type=PIPELINES[model.target.kind],
+            dataset_type=statement.dataset or "other",
+            dataset_name=statement.data,
+            metric_type=name,
+            metric_value=round(value, 4),
             metric_name=f"{name}, 95 % interval {low:.3f} to {high:.3f}",
             metric_config=statement.split,
         )
         for name, (value, low, high) in statement.metrics.items()
     ]
     metadata = ModelCardData(
-        library_name="geovision", license=statement.licence.lower(),
+        library_name="geovision",
+        license=statement.licence.lower(),
         pipeline_tag=PIPELINES[model.target.kind],
-        tags=["geovision", "meteorology", model.task.name], model_name=repo.rpartition("/")[2],
+        tags=["geovision", "meteorology", model.task.name],
+        model_name=repo.rpartition("/")[2],
         eval_results=results or None,
     )
     citations = [
-        statement.citation, model.task.citation, about.citation if about else "",
+        statement.citation,
+        model.task.citation,
+        about.citation if about else "",
         "geovision, a model zoo for the sky, the ice edge and the rain",
     ]
     return _CARD.render(

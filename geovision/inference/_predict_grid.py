@@ -68,10 +68,18 @@ class GridSummary:
 
 
 def predict_grid(
-    model: GeoModel, files: Mapping[str, str | Path], out: str | Path, *,
-    units: Mapping[str, str] | None = None, select: Mapping[str, Mapping[str, float]] | None = None,
-    variables: Mapping[str, str] | None = None, poles: Mapping[str, tuple[float, float]] | None = None,
-    out_units: str = "", members: int = 0, seed: int = 0, batch_size: int | None = None,
+    model: GeoModel,
+    files: Mapping[str, str | Path],
+    out: str | Path,
+    *,
+    units: Mapping[str, str] | None = None,
+    select: Mapping[str, Mapping[str, float]] | None = None,
+    variables: Mapping[str, str] | None = None,
+    poles: Mapping[str, tuple[float, float]] | None = None,
+    out_units: str = "",
+    members: int = 0,
+    seed: int = 0,
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GridSummary:
     """Answer for every day of a file, and write the answers as one file.
@@ -147,8 +155,11 @@ def _pieces_at_once(count: int) -> Iterator[None]:
 
 
 def _sources(
-    model: GeoModel, files: Mapping[str, str | Path], units: Mapping[str, str],
-    select: Mapping[str, Mapping[str, float]], variables: Mapping[str, str],
+    model: GeoModel,
+    files: Mapping[str, str | Path],
+    units: Mapping[str, str],
+    select: Mapping[str, Mapping[str, float]],
+    variables: Mapping[str, str],
     poles: Mapping[str, tuple[float, float]],
 ) -> dict[str, GridSource]:
     """By channel, in the model's order."""
@@ -161,8 +172,12 @@ def _sources(
     return {
         name: GridSource(
             # A level is part of a channel's name, and not of the quantity's.
-            name, str(files[name]), name if name in VARIABLES else name.rpartition("_")[0],
-            units=units.get(name, ""), select=select.get(name, {}), variable=variables.get(name, ""),
+            name,
+            str(files[name]),
+            name if name in VARIABLES else name.rpartition("_")[0],
+            units=units.get(name, ""),
+            select=select.get(name, {}),
+            variable=variables.get(name, ""),
             pole=poles.get(name),
         )
         for name in names
@@ -189,8 +204,10 @@ def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.Dat
     file = next(iter(sources.values())).file
     grid = _dataset(model.config.grids.given) if model.config.grids else first
     if grid["lat"].ndim != 1:
-        raise InputError(f"{file}: a rotated grid, and {model.spec.name} is bound to no other; "
-                         "regrid the file, or train the model with grids")
+        raise InputError(
+            f"{file}: a rotated grid, and {model.spec.name} is bound to no other; "
+            "regrid the file, or train the model with grids"
+        )
     # In pieces like the others, so that a static one is repeated day by day and not all at once.
     parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
     moved = [regrid_auto(field, grid) for field in parts]
@@ -231,7 +248,12 @@ class _Asking:
     """One model and one stack of fields."""
 
     def __init__(
-        self, model: GeoModel, given: xr.DataArray, members: int, seed: int, batch_size: int | None,
+        self,
+        model: GeoModel,
+        given: xr.DataArray,
+        members: int,
+        seed: int,
+        batch_size: int | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.model, self.members, self.seed = model, members, seed
@@ -273,7 +295,8 @@ class _Asking:
         grid = _dataset(self.grid)
         data = self._lazily() if self._many() else self._block(self.given.values)
         return xr.DataArray(
-            data, dims=("layer", *leading, "lat", "lon"),
+            data,
+            dims=("layer", *leading, "lat", "lon"),
             coords={**coords, "lat": grid["lat"], "lon": grid["lon"]},
         )
 
@@ -333,8 +356,9 @@ class _Asking:
         output = model(inputs, valid=valid)
         head: Any = model.head
         if self.members:
-            drawn = predict_ensemble(model, inputs, valid, output.values, count=self.members, seed=self.seed,
-                               begin=begin)
+            drawn = predict_ensemble(
+                model, inputs, valid, output.values, count=self.members, seed=self.seed, begin=begin
+            )
             assert drawn is not None
             found = {model.target.name: drawn.fields}  # type: ignore[union-attr]
         else:

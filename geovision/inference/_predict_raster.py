@@ -42,9 +42,17 @@ class MapSummary:
 
 @bounded()
 def predict_raster(
-    model: GeoModel, source: Source, out: str | Path, *, size: tuple[int, int] | None = None,
-    overlap: float = 0.5, min_valid: float = 0.25, batch_size: int = 16, precision: str = "auto",
-    workers: executor.ExecutorConfig | None = None, progress: Callable[[str, int, int], None] | None = None,
+    model: GeoModel,
+    source: Source,
+    out: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    overlap: float = 0.5,
+    min_valid: float = 0.25,
+    batch_size: int = 16,
+    precision: str = "auto",
+    workers: executor.ExecutorConfig | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> MapSummary:
     """Ask a model about every window of a map, and write what it says of each place.
 
@@ -87,14 +95,21 @@ def predict_raster(
                 f"it, on a map of {source.grid.shape[0]} x {source.grid.shape[1]}"
             )
         maps = merge(
-            answers, source, layers, _about(model, windows, min_valid), scratch,
+            answers,
+            source,
+            layers,
+            _about(model, windows, min_valid),
+            scratch,
             lambda done, whole: told("merging", done, whole),
         )
         files = {kind: out.with_name(f"{out.name}_{kind}.tif") for kind in ("answer", "count")}
-        _atomic_io.write_files(out.parent, {
-            files["answer"].name: lambda path: maps.probability.cog(path, overviews="average"),
-            files["count"].name: lambda path: maps.count.cog(path, overviews="nearest"),
-        })
+        _atomic_io.write_files(
+            out.parent,
+            {
+                files["answer"].name: lambda path: maps.probability.cog(path, overviews="average"),
+                files["count"].name: lambda path: maps.count.cog(path, overviews="nearest"),
+            },
+        )
     return MapSummary(files, layers, maps.grid, answers.asked.size, int((~answers.asked).sum()))
 
 
@@ -115,7 +130,10 @@ def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
 def _about(model: GeoModel, windows: Windows, min_valid: float) -> dict[str, Any]:
     """What made the result, so that it can be made again."""
     return {
-        "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
-        "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
+        "model": model.spec.name,
+        "weights": weights_digest(model),
+        "version": __version__,
+        "window": list(windows.size),
+        "stride": [round(step, 2) for step in windows.stride],
         "min_valid": min_valid,
     }

@@ -164,9 +164,16 @@ class RowProducer(Protocol):
 
 
 def run_archive(
-    model: GeoModel, source: Source, out: str | Path, producer: RowProducer, *,
-    workers: executor.ExecutorConfig | None = None, shard_size: int = SHARD_SIZE, batch_size: int = 16,
-    precision: str = "auto", progress: Callable[[Progress], None] | None = None,
+    model: GeoModel,
+    source: Source,
+    out: str | Path,
+    producer: RowProducer,
+    *,
+    workers: executor.ExecutorConfig | None = None,
+    shard_size: int = SHARD_SIZE,
+    batch_size: int = 16,
+    precision: str = "auto",
+    progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Predict every file of an archive and write a Parquet table.
 
@@ -219,7 +226,11 @@ def run_archive(
 
 
 def _run(
-    table: Table, job: Job, plan: Plan, workers: executor.ExecutorConfig, shard_size: int,
+    table: Table,
+    job: Job,
+    plan: Plan,
+    workers: executor.ExecutorConfig,
+    shard_size: int,
     progress: Callable[[Progress], None],
 ) -> Summary:
     state, failed = Progress(files_in_all=plan.files()), {}

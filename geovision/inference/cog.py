@@ -69,16 +69,35 @@ class Raster:
     """
 
     def __init__(
-        self, path: Path, grid: Grid, layers: Sequence[str], *, dtype: str, nodata: float,
+        self,
+        path: Path,
+        grid: Grid,
+        layers: Sequence[str],
+        *,
+        dtype: str,
+        nodata: float,
         tags: Mapping[str, str],
     ) -> None:
         self.path, self._nodata = path, nodata
         self._written: dict[Block, int] = {}
         with storing(path):
             self._dataset = rasterio_module().open(
-                path, "w", driver="GTiff", dtype=dtype, count=len(layers), height=grid.shape[0],
-                width=grid.shape[1], crs=grid.reference, transform=grid.affine, nodata=nodata, tiled=True,
-                blockxsize=512, blockysize=512, interleave="band", SPARSE_OK=True, BIGTIFF="IF_SAFER",
+                path,
+                "w",
+                driver="GTiff",
+                dtype=dtype,
+                count=len(layers),
+                height=grid.shape[0],
+                width=grid.shape[1],
+                crs=grid.reference,
+                transform=grid.affine,
+                nodata=nodata,
+                tiled=True,
+                blockxsize=512,
+                blockysize=512,
+                interleave="band",
+                SPARSE_OK=True,
+                BIGTIFF="IF_SAFER",
             )
             self._dataset.descriptions = tuple(layers)
             self._dataset.update_tags(**tags)
@@ -109,8 +128,16 @@ class Raster:
         rasterio = rasterio_module()
         with _as_os_error():
             rasterio.shutil.copy(
-                self.path, path, driver="COG", compress="deflate", predictor="yes", level=1, blocksize=512,
-                overview_resampling=overviews, bigtiff="if_safer", num_threads=2,
+                self.path,
+                path,
+                driver="COG",
+                compress="deflate",
+                predictor="yes",
+                level=1,
+                blocksize=512,
+                overview_resampling=overviews,
+                bigtiff="if_safer",
+                num_threads=2,
             )
             with rasterio.open(path) as dataset:
                 same = all(

@@ -183,8 +183,13 @@ def _client(workers: ExecutorConfig) -> Iterator[tuple[Any, int]]:
             return
         with (
             distributed.LocalCluster(
-                n_workers=workers.count, threads_per_worker=1, processes=True, dashboard_address=":0",
-                memory_limit=_memory(workers.memory), silence_logs=logging.CRITICAL, preload=[__name__],
+                n_workers=workers.count,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",
+                memory_limit=_memory(workers.memory),
+                silence_logs=logging.CRITICAL,
+                preload=[__name__],
             ) as cluster,
             distributed.Client(cluster) as client,
         ):

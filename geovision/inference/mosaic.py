@@ -44,7 +44,11 @@ class Maps:
 
 
 def merge(
-    answers: Answers, source: Source, layers: tuple[str, ...], about: Mapping[str, Any], scratch: Path,
+    answers: Answers,
+    source: Source,
+    layers: tuple[str, ...],
+    about: Mapping[str, Any],
+    scratch: Path,
     progress: Callable[[int, int], None],
 ) -> Maps:
     """Merge all windows, block by block; nothing is said of cells without data.

@@ -99,8 +99,11 @@ def _figure(answer: DensePrediction) -> Figure:
     threshold = answer.threshold if isinstance(answer, MaskPrediction) else None
     unit = f", yes from {threshold:g}" if threshold is not None else f", {attributes['units']}"
     return answer_map(
-        values, name.replace("_", " ") + unit, threshold=threshold,
-        extent=extent_of(answer.grid) if answer.grid else None, heading=f"{Path(answer.source).name}{when}",
+        values,
+        name.replace("_", " ") + unit,
+        threshold=threshold,
+        extent=extent_of(answer.grid) if answer.grid else None,
+        heading=f"{Path(answer.source).name}{when}",
     )
 
 

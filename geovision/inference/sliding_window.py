@@ -27,7 +27,15 @@ from geovision.inference.tiling import Run, Windows, weight
 from geovision.readers.sar import Grid
 
 __all__ = [
-    "Answered", "Answers", "Arrays", "Job", "OneInput", "Patch", "Source", "answer_run", "blend",
+    "Answered",
+    "Answers",
+    "Arrays",
+    "Job",
+    "OneInput",
+    "Patch",
+    "Source",
+    "answer_run",
+    "blend",
     "sliding_window_predict",
 ]
 

@@ -175,7 +175,10 @@ class Table:
         mark_path, name = self.folder / _MARKS / f"{shard.key}.json", f"{shard.key}.parquet"
         old = (self._read_mark(shard.key) or {}).get("parts", [])
         mark = {
-            "key": shard.key, "made_with": self.digest(), "rows": len(rows), "parts": sorted(parts),
+            "key": shard.key,
+            "made_with": self.digest(),
+            "rows": len(rows),
+            "parts": sorted(parts),
             "files": [[file.path, file.size] for file in shard.files],
             "bad": {row["path"]: row["error"] for row in rows if row.get("error")},
         }
@@ -210,13 +213,20 @@ def schema(manifest: Mapping[str, Any]) -> pyarrow.Schema:
     """
     import pyarrow as pa
 
-    return pa.schema([
-        ("time", pa.timestamp("us", tz="UTC")),
-        *((name, pa.type_for_alias(kind)) for name, kind in manifest["columns"].items()),
-        ("path", pa.string()), ("frame", pa.int32()), ("label", pa.string()), ("confidence", pa.float32()),
-        *((f"p_{name}", pa.float32()) for name in manifest["classes"]), ("outlier_score", pa.float32()),
-        *((flag, pa.bool_()) for flag in manifest["flags"]), ("error", pa.string()),
-    ])
+    return pa.schema(
+        [
+            ("time", pa.timestamp("us", tz="UTC")),
+            *((name, pa.type_for_alias(kind)) for name, kind in manifest["columns"].items()),
+            ("path", pa.string()),
+            ("frame", pa.int32()),
+            ("label", pa.string()),
+            ("confidence", pa.float32()),
+            *((f"p_{name}", pa.float32()) for name in manifest["classes"]),
+            ("outlier_score", pa.float32()),
+            *((flag, pa.bool_()) for flag in manifest["flags"]),
+            ("error", pa.string()),
+        ]
+    )
 
 
 def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
@@ -235,8 +245,11 @@ def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
     form = schema(Table(Path(folder)).manifest())
     parts = [("station", pa.string()), ("date", pa.string())]
     return ds.dataset(
-        str(folder), format="parquet", schema=pa.schema([*form, *parts]),
-        partitioning=ds.partitioning(pa.schema(parts), flavor="hive"), exclude_invalid_files=False,
+        str(folder),
+        format="parquet",
+        schema=pa.schema([*form, *parts]),
+        partitioning=ds.partitioning(pa.schema(parts), flavor="hive"),
+        exclude_invalid_files=False,
         ignore_prefixes=[".", "_", MANIFEST, MODEL],
     )
 

@@ -21,8 +21,10 @@ def paired(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> tu
         InputError: Shapes that differ.
     """
     if prediction.shape != truth.shape:
-        raise InputError(f"prediction of shape {tuple(prediction.shape)} and truth of shape "
-                         f"{tuple(truth.shape)}; they must be one shape")
+        raise InputError(
+            f"prediction of shape {tuple(prediction.shape)} and truth of shape "
+            f"{tuple(truth.shape)}; they must be one shape"
+        )
     there = torch.isfinite(prediction) & torch.isfinite(truth)
     if valid is not None:
         there = there & valid

@@ -31,8 +31,14 @@ class Estimate(NamedTuple):
 
 
 def bootstrap(
-    metrics: Mapping[str, Metric], prediction: Tensor, target: Tensor, groups: Sequence[str], *,
-    resamples: int = 1000, seed: int = 0, level: float = 0.95,
+    metrics: Mapping[str, Metric],
+    prediction: Tensor,
+    target: Tensor,
+    groups: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> dict[str, Estimate]:
     """Metrics over all samples, with percentile intervals over groups.
 
@@ -100,8 +106,10 @@ def _states(metric: Metric, prediction: Tensor, target: Tensor, member: Tensor) 
     by itself, ``(group, …)``."""
     for name, reduction in metric._reductions.items():
         if reduction not in (dim_zero_sum, dim_zero_cat):
-            raise OptionError(f"state {name!r} of {type(metric).__name__} is neither a sum nor a list; "
-                              "it cannot be resampled")
+            raise OptionError(
+                f"state {name!r} of {type(metric).__name__} is neither a sum nor a list; "
+                "it cannot be resampled"
+            )
     states = {name: torch.cat(each) for name, each in metric.metric_state.items() if isinstance(each, list)}
     summed: dict[str, list[Tensor]] = {name: [] for name in metric.metric_state if name not in states}
     if summed:
@@ -161,9 +169,7 @@ class GroupStates:
                     own[name][state] = own[name][state] + added if state in own[name] else added
                 metric.reset()
 
-    def estimates(
-        self, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
-    ) -> dict[str, Estimate]:
+    def estimates(self, *, resamples: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, Estimate]:
         """An `Estimate` for each metric, as of `bootstrap`; none where nothing was added."""
         if not self._groups:
             return {}

@@ -60,9 +60,7 @@ def unmatched(model_classes: Sequence[str], merging: ClassMapping) -> tuple[str,
     return tuple(name for name in model_classes if name not in used)
 
 
-def merge_probabilities(
-    probabilities: Tensor, model_classes: Sequence[str], merging: ClassMapping
-) -> Tensor:
+def merge_probabilities(probabilities: Tensor, model_classes: Sequence[str], merging: ClassMapping) -> Tensor:
     """Probability of each merged class, given that the truth is one of them.
 
     ``p(merged) = sum of p(part) over its parts / sum of p over all parts``. The division leaves the
@@ -83,7 +81,8 @@ def merge_probabilities(
     """
     matrix = torch.tensor(
         [[float(name in parts) for parts in merging.merged.values()] for name in model_classes],
-        dtype=probabilities.dtype, device=probabilities.device,
+        dtype=probabilities.dtype,
+        device=probabilities.device,
     )
     merged = probabilities @ matrix
     total = merged.sum(1, keepdim=True)

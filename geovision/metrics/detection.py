@@ -26,7 +26,13 @@ from geovision.metrics.classification import class_target
 from geovision.spec import Target
 
 __all__ = [
-    "errors", "false_alarms", "missed", "positive_f1", "positive_precision", "positive_recall", "pr_auc",
+    "errors",
+    "false_alarms",
+    "missed",
+    "positive_f1",
+    "positive_precision",
+    "positive_recall",
+    "pr_auc",
     "roc_auc",
 ]
 

@@ -245,9 +245,7 @@ class MaskTable(FieldScore):
         p, t, there = paired(prediction, truth)
         at = (p * BINS).long().clamp(0, BINS - 1)
         yes = t >= 0.5
-        counts = [
-            torch.bincount(at[cells & there], minlength=BINS).to(p) for cells in (~yes, yes)
-        ]
+        counts = [torch.bincount(at[cells & there], minlength=BINS).to(p) for cells in (~yes, yes)]
         error = torch.where(there, (p - t).square(), torch.zeros_like(p)).sum()
         return torch.cat([*counts, torch.stack([error, there.sum()])])
 

@@ -144,8 +144,11 @@ class EventRatio(EventScore):
 
 
 _KINDS: dict[str, type[EventScore]] = {
-    "false_alarm_ratio": EventError, "probability_of_false_detection": EventError,
-    "frequency_bias": EventRatio, "base_rate": EventRatio, "total": EventRatio,
+    "false_alarm_ratio": EventError,
+    "probability_of_false_detection": EventError,
+    "frequency_bias": EventRatio,
+    "base_rate": EventRatio,
+    "total": EventRatio,
 }
 
 

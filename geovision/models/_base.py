@@ -90,8 +90,14 @@ class BaseModel(nn.Module):
     """
 
     def __init__(
-        self, spec: ModelSpec, task: Task, options: ModelConfig, inputs: tuple[InputSpec, ...],
-        target: Target, network: nn.Module, head: nn.Module,
+        self,
+        spec: ModelSpec,
+        task: Task,
+        options: ModelConfig,
+        inputs: tuple[InputSpec, ...],
+        target: Target,
+        network: nn.Module,
+        head: nn.Module,
     ) -> None:
         super().__init__()
         self.spec, self.task, self.config = spec, task, options
@@ -110,12 +116,18 @@ class BaseModel(nn.Module):
 
     @overload
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = ...,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = ...,
         context: SampleContext | None = ...,
     ) -> Output: ...
 
     def forward(
-        self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor] | Tensor,
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Output | Tensor:
         """Logits, mask or field of a batch in physical units. Nothing is checked here: see `check`.
@@ -160,7 +172,10 @@ class BaseModel(nn.Module):
         return self.network(self.normalize(inputs, valid), valid=valid, context=context)
 
     def features(
-        self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor] | Tensor,
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         """What the head sees: ``(batch, feature)``, or feature maps, of a batch in physical units."""

@@ -27,7 +27,11 @@ _MAX_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
 
 
 def predict(
-    model: BaseModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto",
+    model: BaseModel,
+    inputs: Any,
+    *,
+    batch_size: int = 32,
+    precision: str = "auto",
     skip_errors: bool = False,
 ) -> list[Prediction]:
     """Answers for all inputs, in their order. See `GeoModel.predict`."""
@@ -37,7 +41,11 @@ def predict(
 
 
 def iter_predict(
-    model: BaseModel, inputs: Any, *, batch_size: int = 32, precision: str = "auto",
+    model: BaseModel,
+    inputs: Any,
+    *,
+    batch_size: int = 32,
+    precision: str = "auto",
     skip_errors: bool = False,
 ) -> Iterator[Prediction]:
     """The same one by one, while later inputs are read: for more than memory holds.
@@ -81,7 +89,11 @@ def _predict_parallel(
 
 
 def _map_ordered(
-    pool: ThreadPoolExecutor, prepared: OptimizedModel, batches: Iterable[list[InputItem]], skip_errors: bool, *,
+    pool: ThreadPoolExecutor,
+    prepared: OptimizedModel,
+    batches: Iterable[list[InputItem]],
+    skip_errors: bool,
+    *,
     most: int,
 ) -> Iterator[Prediction]:
     """Answers in order, with at most this many batches under way."""

@@ -46,8 +46,14 @@ class BilinearPoolingBackbone(nn.Module):
     """
 
     def __init__(
-        self, backbone: TimmBackbone, channels: Sequence[int], *, moments: int, stages: Sequence[int],
-        whole: bool, mirrored: bool,
+        self,
+        backbone: TimmBackbone,
+        channels: Sequence[int],
+        *,
+        moments: int,
+        stages: Sequence[int],
+        whole: bool,
+        mirrored: bool,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -76,7 +82,10 @@ class BilinearPoolingBackbone(nn.Module):
         return ((), (-1,)) if self.mirrored else ((),)
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         image = inputs[self.input_name]
@@ -89,8 +98,11 @@ class BilinearPoolingBackbone(nn.Module):
     def _statistics(self, image: Tensor) -> Tensor:
         network: Any = self.backbone.model
         found = network.forward_intermediates(
-            image, indices=self.taken, output_fmt="NCHW",
-            stop_early=not self.whole, intermediates_only=not self.whole,
+            image,
+            indices=self.taken,
+            output_fmt="NCHW",
+            stop_early=not self.whole,
+            intermediates_only=not self.whole,
         )
         last, maps = found if self.whole else (None, found)
         by_stage = dict(zip(self.taken, maps, strict=True))
@@ -132,6 +144,10 @@ def build(
     backbone = build_backbone({k: v for k, v in model_args.items() if k not in own}, inputs=inputs, size=size)
     info: Any = backbone.model.feature_info
     return BilinearPoolingBackbone(
-        backbone, [stage["num_chs"] for stage in info], moments=model_args["moments"],
-        stages=model_args["stages"], whole=model_args["whole"], mirrored=model_args["mirrored"],
+        backbone,
+        [stage["num_chs"] for stage in info],
+        moments=model_args["moments"],
+        stages=model_args["stages"],
+        whole=model_args["whole"],
+        mirrored=model_args["mirrored"],
     )

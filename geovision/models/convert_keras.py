@@ -161,8 +161,10 @@ def _convert_arrays(kind: str, module: nn.Module, arrays: Arrays, *, where: str)
     for key, (name, axes) in _WEIGHT_NAMES[kind].items():
         array = np.transpose(arrays[name], axes) if arrays[name].ndim == len(axes) else arrays[name]
         if array.shape != tuple(state[key].shape):
-            raise WeightsCorruptError(f"{where}: {name!r} has shape {arrays[name].shape}, "
-                                 f"which is not that of {key} {tuple(state[key].shape)} here")
+            raise WeightsCorruptError(
+                f"{where}: {name!r} has shape {arrays[name].shape}, "
+                f"which is not that of {key} {tuple(state[key].shape)} here"
+            )
         converted[key] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return converted
 
@@ -176,7 +178,9 @@ _WEIGHT_NAMES: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] = {
         "pointwise.bias": ("bias", _VECTOR),
     },
     "batch normalisation": {
-        "weight": ("gamma", _VECTOR), "bias": ("beta", _VECTOR), "running_mean": ("moving_mean", _VECTOR),
+        "weight": ("gamma", _VECTOR),
+        "bias": ("beta", _VECTOR),
+        "running_mean": ("moving_mean", _VECTOR),
         "running_var": ("moving_variance", _VECTOR),
     },
     "dense": {"weight": ("kernel", (1, 0)), "bias": ("bias", _VECTOR)},

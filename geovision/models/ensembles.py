@@ -26,8 +26,14 @@ class EnsembleMembers(NamedTuple):
 
 
 def predict_ensemble(
-    model: GeoModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor, *,
-    count: int | None = None, seed: int = 0, begin: int = 0,
+    model: GeoModel,
+    inputs: Mapping[str, Tensor],
+    valid: Mapping[str, Tensor],
+    values: Tensor,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    begin: int = 0,
 ) -> EnsembleMembers | None:
     """Several answers to each field of a batch.
 
@@ -58,7 +64,9 @@ def predict_ensemble(
         return EnsembleMembers(own, "networks side by side") if own.shape[1] > 1 else None
     answers = [
         dropout_ensemble(
-            model, partial(_estimate, model, _select_sample(inputs, n), _select_sample(valid, n)), num_members=count,
+            model,
+            partial(_estimate, model, _select_sample(inputs, n), _select_sample(valid, n)),
+            num_members=count,
             seed=seed + 1000 * (begin + n),
         )[:, 0, 0]
         for n in range(len(values))

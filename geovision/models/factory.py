@@ -16,11 +16,20 @@ __all__ = ["create_model"]
 
 
 def create_model(
-    name: str, *, num_classes: int | None = None, classes: Sequence[str] | None = None,
-    backbone_weights: str | Path | None = None, scalars: Sequence[str] = (),
-    size: tuple[int, int] | None = None, drop_rate: float | None = None, pixel_size: float | None = None,
-    db_range: Mapping[str, tuple[float, float]] | None = None, predictors: Sequence[str] = (),
-    grids: GridPair | None = None, model_args: Mapping[str, Any] | None = None, head: str = "",
+    name: str,
+    *,
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+    backbone_weights: str | Path | None = None,
+    scalars: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
+    drop_rate: float | None = None,
+    pixel_size: float | None = None,
+    db_range: Mapping[str, tuple[float, float]] | None = None,
+    predictors: Sequence[str] = (),
+    grids: GridPair | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    head: str = "",
     head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:
     """Build a model by name, with new weights or those of a backbone.
@@ -38,12 +47,19 @@ def create_model(
     chosen = _classes(spec, num_classes, classes)
     known = pretrained_config_for(Path(backbone_weights)) if backbone_weights else None
     options = ModelConfig(
-        classes=chosen, scalars=tuple(scalars), size=size,
+        classes=chosen,
+        scalars=tuple(scalars),
+        size=size,
         drop_rate=spec.drop_rate if drop_rate is None else drop_rate,
         model_args={**(known.options if known else {}), **(model_args or {})},
-        mean=known.mean if known else (), std=known.std if known else (),
-        pixel_size=pixel_size, db_range={name: (low, high) for name, (low, high) in (db_range or {}).items()},
-        predictors=tuple(predictors), grids=grids, head=head, head_args=dict(head_args or {}),
+        mean=known.mean if known else (),
+        std=known.std if known else (),
+        pixel_size=pixel_size,
+        db_range={name: (low, high) for name, (low, high) in (db_range or {}).items()},
+        predictors=tuple(predictors),
+        grids=grids,
+        head=head,
+        head_args=dict(head_args or {}),
     )
     model = build_model(spec, registry.find_task(spec.task), options)
     if backbone_weights:

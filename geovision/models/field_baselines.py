@@ -64,7 +64,10 @@ class Interpolation(nn.Module):
         return self.on_target(inputs, valid)[1]
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         return self.on_target(inputs, valid)[0]
@@ -127,7 +130,10 @@ class Climatology(_FittedBaseline):
         return torch.isfinite(self.usual)[None, None]
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         return self.usual.nan_to_num(0.0).expand(len(inputs[self.given.name]), 1, -1, -1)
@@ -145,7 +151,8 @@ class BiasCorrection(_FittedBaseline):
     """
 
     CORRECTIONS: Mapping[str, type[nn.Module]] = {
-        "linear-scaling": LinearScaling, "quantile-mapping": EmpiricalQuantileMapping,
+        "linear-scaling": LinearScaling,
+        "quantile-mapping": EmpiricalQuantileMapping,
         "quantile-delta": QuantileDeltaMapping,
     }
 
@@ -166,7 +173,10 @@ class BiasCorrection(_FittedBaseline):
         return self.on_target(inputs, valid)[1] & torch.isfinite(known.reshape(-1, *known.shape[-2:])[:1])
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         field, there = self.on_target(inputs, valid)
@@ -181,7 +191,8 @@ class BiasCorrection(_FittedBaseline):
 
     @contextmanager
     def period(
-        self, ask: Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]],
+        self,
+        ask: Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]],
         days: int,
     ) -> Iterator[None]:
         """Within this, ranks are those in a period of so many days, or of evenly spaced ones of them.
@@ -220,7 +231,12 @@ class RidgeRegression(nn.Module):
     NAMES = ("centre", "spread", "axes", "slope", "offset")
 
     def __init__(
-        self, given: InputSpec, *, factor: int = 1, grids: GridPair | None = None, components: int = 60,
+        self,
+        given: InputSpec,
+        *,
+        factor: int = 1,
+        grids: GridPair | None = None,
+        components: int = 60,
         penalty: float = 1.0,
     ) -> None:
         super().__init__()
@@ -272,7 +288,10 @@ class RidgeRegression(nn.Module):
         return known if there is None else known & there.flatten(1).any(1).view(-1, 1, 1, 1)
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         fields = inputs[self.given.name].flatten(1)
@@ -301,12 +320,18 @@ def _resize_buffers(module: nn.Module, names: Sequence[str], state_dict: Any, pr
 
 
 _BASELINES: Mapping[str, type[nn.Module]] = {
-    "interpolated": Interpolation, "climatology": Climatology, "corrected": BiasCorrection, "ridge": RidgeRegression,
+    "interpolated": Interpolation,
+    "climatology": Climatology,
+    "corrected": BiasCorrection,
+    "ridge": RidgeRegression,
 }
 
 
 def build(
-    model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
+    model_args: Mapping[str, Any],
+    *,
+    inputs: Sequence[InputSpec],
+    size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
 ) -> nn.Module:
     """A baseline.

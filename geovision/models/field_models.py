@@ -26,7 +26,11 @@ from geovision.spec import GridPair, InputSpec, SampleContext
 __all__ = ["NETWORKS", "FieldNetwork", "build"]
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
-    "maunet": MAUNet, "unet": UNet, "edsr": EDSR, "srdrn": SRDRN, "srcnn": SRCNN,
+    "maunet": MAUNet,
+    "unet": UNet,
+    "edsr": EDSR,
+    "srdrn": SRDRN,
+    "srcnn": SRCNN,
 }
 """By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
 
@@ -54,8 +58,16 @@ class FieldNetwork(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, input_spec: InputSpec, *, factor: int, grids: GridPair | None,
-        rain: Sequence[str], others: Sequence[str], local: int = 0, skip: bool = False,
+        self,
+        network: nn.Module,
+        input_spec: InputSpec,
+        *,
+        factor: int,
+        grids: GridPair | None,
+        rain: Sequence[str],
+        others: Sequence[str],
+        local: int = 0,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         self.network, self.input_spec, self.factor = network, input_spec, factor
@@ -97,7 +109,10 @@ class FieldNetwork(nn.Module):
         return valid[self.input_spec.name].flatten(1).any(1).view(-1, 1, 1, 1)
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         fields, there = self._input_and_mask(inputs, valid)
@@ -132,7 +147,10 @@ def _is_fitted(transform: Scaler) -> bool:
 
 
 def build(
-    model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
+    model_args: Mapping[str, Any],
+    *,
+    inputs: Sequence[InputSpec],
+    size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
 ) -> FieldNetwork:
     """A network of `NETWORKS` as a model of fields.
@@ -149,18 +167,27 @@ def build(
     name = options.pop("network")
     if name not in NETWORKS:
         near = nearest(name, NETWORKS)
-        raise OptionError(f"network {name!r}; known: {', '.join(NETWORKS)}"
-                          + (f". Did you mean {near[0]!r}?" if near else ""))
+        raise OptionError(
+            f"network {name!r}; known: {', '.join(NETWORKS)}"
+            + (f". Did you mean {near[0]!r}?" if near else "")
+        )
     (given,) = inputs
     own = {key: options.pop(key) for key in ("rain", "others", "local", "skip") if key in options}
     factor = int(options.pop("factor", 1))
     known = [key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("channels", "factor")]
     if unknown := sorted(set(options) - set(known)):
-        raise OptionError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, rain, "
-                          "others, local, skip")
+        raise OptionError(
+            f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, rain, "
+            "others, local, skip"
+        )
     network = NETWORKS[name](len(given.channels) + 1, factor=factor, **options)
     return FieldNetwork(
-        network, given, factor=factor, grids=grids, rain=tuple(own.get("rain", ("log1p", "zscore"))),
-        others=tuple(own.get("others", ("zscore",))), local=int(own.get("local", 0)),
+        network,
+        given,
+        factor=factor,
+        grids=grids,
+        rain=tuple(own.get("rain", ("log1p", "zscore"))),
+        others=tuple(own.get("others", ("zscore",))),
+        local=int(own.get("local", 0)),
         skip=bool(own.get("skip", False)),
     )

@@ -32,7 +32,12 @@ class GeoModel(BaseModel):
     """
 
     def predict(
-        self, inputs: Any, *, batch_size: int = 32, precision: str = "auto", skip_errors: bool = False,
+        self,
+        inputs: Any,
+        *,
+        batch_size: int = 32,
+        precision: str = "auto",
+        skip_errors: bool = False,
     ) -> list[Prediction]:
         """Labelled answers for files, arrays or tensors, in their order.
 
@@ -86,7 +91,9 @@ def build_model(spec: ModelSpec, task: Task, config: ModelConfig) -> GeoModel:
         inputs[0] = _with_pixel_size(inputs[0], config.pixel_size, task)
     builder = resolve(spec.builder)
     network = builder(
-        dict(spec.model_args) | dict(config.model_args), inputs=tuple(inputs), size=config.size,
+        dict(spec.model_args) | dict(config.model_args),
+        inputs=tuple(inputs),
+        size=config.size,
         **_grid_kwargs(task, config.grids),
     )
     own = network if isinstance(network, HasPretrainedStatistics) else None

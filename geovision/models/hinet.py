@@ -127,10 +127,21 @@ class HINet(MultiSourceNetwork):
     """
 
     def __init__(
-        self, inputs: Sequence[InputSpec], *, modules: HINetVariant = "all",
-        sources: Sequence[str] | None = None, width: int = 32, layers: int = 2, kernel: int = 5,
-        attention: Attention = "sdp", heads: int = 4, retention: float = 1.0, unet_width: int = 32,
-        ucm: UCMVariant = "strided", normalise_sources: bool = False, source_dropout: float = 0.0,
+        self,
+        inputs: Sequence[InputSpec],
+        *,
+        modules: HINetVariant = "all",
+        sources: Sequence[str] | None = None,
+        width: int = 32,
+        layers: int = 2,
+        kernel: int = 5,
+        attention: Attention = "sdp",
+        heads: int = 4,
+        retention: float = 1.0,
+        unet_width: int = 32,
+        ucm: UCMVariant = "strided",
+        normalise_sources: bool = False,
+        source_dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -175,7 +186,10 @@ class HINet(MultiSourceNetwork):
         self.num_features = self.unet.num_features if self.unet is not None else count
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         fused = self.fuse(inputs, valid=valid)

@@ -114,8 +114,10 @@ class ConvBlock(nn.Sequential):
 
     def __init__(self, channels: int, filters: int, *, dropout: float) -> None:
         super().__init__(
-            nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(filters, filters, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(channels, filters, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(filters, filters, 3, padding=1),
+            nn.ReLU(),
             nn.Dropout2d(dropout),
         )
 
@@ -144,8 +146,14 @@ class MAUNet(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, *, factor: int = 1, widths: Sequence[int] = HIDDEN_CHANNELS, dropout: float = 0.1,
-        pooling: Pooling = "mau", upsampling: Upsampling = "usu",
+        self,
+        in_channels: int,
+        *,
+        factor: int = 1,
+        widths: Sequence[int] = HIDDEN_CHANNELS,
+        dropout: float = 0.1,
+        pooling: Pooling = "mau",
+        upsampling: Upsampling = "usu",
     ) -> None:
         super().__init__()
         if factor < 1 or len(widths) < 2:

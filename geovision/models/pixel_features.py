@@ -32,7 +32,10 @@ class PixelFeatures(nn.Module):
         self.num_features = channels * grid * grid
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         return F.adaptive_avg_pool2d(inputs[self.input_name], self.grid).flatten(1)

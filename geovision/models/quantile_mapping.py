@@ -135,8 +135,10 @@ class QuantileDeltaMapping(EmpiricalQuantileMapping):
 
 def _common(modelled: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
     if modelled.shape != observed.shape or modelled.ndim != 3:
-        raise InputError(f"fields of shapes {tuple(modelled.shape)} and {tuple(observed.shape)}; expected "
-                         "one shape (time, y, x), from geovision.readers.grids.align and regrid")
+        raise InputError(
+            f"fields of shapes {tuple(modelled.shape)} and {tuple(observed.shape)}; expected "
+            "one shape (time, y, x), from geovision.readers.grids.align and regrid"
+        )
     there = torch.isfinite(modelled) & torch.isfinite(observed)
     gap = torch.full((), torch.nan, dtype=modelled.dtype)
     return torch.where(there, modelled, gap), torch.where(there, observed, gap)

@@ -79,7 +79,10 @@ class ResidualNetwork(nn.Module):
         )
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         features = [member(inputs, valid=valid, context=context) for member in self.members]
@@ -93,7 +96,10 @@ class ResidualNetwork(nn.Module):
 
 
 def build(
-    model_args: Mapping[str, Any], *, inputs: Sequence[InputSpec], size: tuple[int, int] | None = None,
+    model_args: Mapping[str, Any],
+    *,
+    inputs: Sequence[InputSpec],
+    size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
 ) -> ResidualNetwork:
     """Networks of `geovision.models.field_models` beside a baseline.
@@ -133,8 +139,14 @@ class ResidualHead(FieldHead):
     observed: Tensor
 
     def __init__(
-        self, num_features: int, target: FieldTarget, *, dropout: float = 0.0,
-        error: Literal["squared", "absolute"] = "squared", members: int = 1, share: float = 0.0,
+        self,
+        num_features: int,
+        target: FieldTarget,
+        *,
+        dropout: float = 0.0,
+        error: Literal["squared", "absolute"] = "squared",
+        members: int = 1,
+        share: float = 0.0,
         nodes: int = 100,
     ) -> None:
         if not 0 <= share <= 1 or members < 1 or (num_features - 1) % members:

@@ -68,9 +68,17 @@ class RecurrentBaseline(MultiSourceNetwork):
     divisor = 4
 
     def __init__(
-        self, inputs: Sequence[InputSpec], *, cell: Literal["convlstm", "st-lstm", "causal-lstm"],
-        width: int = 32, layers: int = 3, kernel: int = 5, features: int = 16,
-        sources: Sequence[str] | None = None, presence: bool = True, source_dropout: float = 0.0,
+        self,
+        inputs: Sequence[InputSpec],
+        *,
+        cell: Literal["convlstm", "st-lstm", "causal-lstm"],
+        width: int = 32,
+        layers: int = 3,
+        kernel: int = 5,
+        features: int = 16,
+        sources: Sequence[str] | None = None,
+        presence: bool = True,
+        source_dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -85,7 +93,10 @@ class RecurrentBaseline(MultiSourceNetwork):
         self.num_features = features
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)
@@ -111,9 +122,15 @@ class SequenceBaseline(MultiSourceNetwork):
     """
 
     def __init__(
-        self, inputs: Sequence[InputSpec], *, network: Literal["simvp", "nbeats"], windows: int = 20,
-        options: Mapping[str, int] | None = None, sources: Sequence[str] | None = None,
-        presence: bool = True, source_dropout: float = 0.0,
+        self,
+        inputs: Sequence[InputSpec],
+        *,
+        network: Literal["simvp", "nbeats"],
+        windows: int = 20,
+        options: Mapping[str, int] | None = None,
+        sources: Sequence[str] | None = None,
+        presence: bool = True,
+        source_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.sources, self.add_indicator = SourceSelector(inputs, sources, dropout=source_dropout), presence
@@ -123,7 +140,10 @@ class SequenceBaseline(MultiSourceNetwork):
         self.num_features = self.network.num_features
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)

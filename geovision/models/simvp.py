@@ -115,7 +115,13 @@ class SimVP(nn.Module):
     divisor = 4
 
     def __init__(
-        self, in_channels: int, seq_len: int, *, width: int = 64, hidden: int = 256, blocks: int = 4,
+        self,
+        in_channels: int,
+        seq_len: int,
+        *,
+        width: int = 64,
+        hidden: int = 256,
+        blocks: int = 4,
         groups: int = 8,
     ) -> None:
         super().__init__()

@@ -55,9 +55,16 @@ class SmpNetwork(MultiSourceNetwork):
     """
 
     def __init__(
-        self, inputs: Sequence[InputSpec], *, network: str, encoder: str,
-        frames: Literal["last", "stacked"] = "last", windows: int = 20, sources: Sequence[str] | None = None,
-        presence: bool = True, source_dropout: float = 0.0,
+        self,
+        inputs: Sequence[InputSpec],
+        *,
+        network: str,
+        encoder: str,
+        frames: Literal["last", "stacked"] = "last",
+        windows: int = 20,
+        sources: Sequence[str] | None = None,
+        presence: bool = True,
+        source_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if frames not in ("last", "stacked"):
@@ -91,7 +98,10 @@ class SmpNetwork(MultiSourceNetwork):
         self.model: nn.Module = model
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         maps = [part for source in self.sources(inputs, valid) for part in self._stack_channels(source)]

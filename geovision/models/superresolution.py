@@ -39,8 +39,9 @@ class UNet(MAUNet):
         widths: Sequence[int] = HIDDEN_CHANNELS,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(in_channels, factor=factor, widths=widths, dropout=dropout, pooling="max",
-                         upsampling="transposed")
+        super().__init__(
+            in_channels, factor=factor, widths=widths, dropout=dropout, pooling="max", upsampling="transposed"
+        )
 
 
 class SRCNN(nn.Module):
@@ -62,8 +63,10 @@ class SRCNN(nn.Module):
         self.num_features = widths[1]
         # For one answer, 5 x 5 by channel and the head's 1 x 1 across are the published last convolution.
         self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, widths[0], 9, padding=4), nn.ReLU(),
-            nn.Conv2d(widths[0], widths[1], 1), nn.ReLU(),
+            nn.Conv2d(in_channels, widths[0], 9, padding=4),
+            nn.ReLU(),
+            nn.Conv2d(widths[0], widths[1], 1),
+            nn.ReLU(),
             nn.Conv2d(widths[1], widths[1], 5, padding=2, groups=widths[1]),
         )
 
@@ -86,8 +89,11 @@ class _ResidualBlock(nn.Module):
             return nn.BatchNorm2d(hidden_channels) if batch_norm else nn.Identity()
 
         self.body = nn.Sequential(
-            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1), norm(), activation,
-            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1), norm(),
+            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1),
+            norm(),
+            activation,
+            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1),
+            norm(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,8 +104,17 @@ class _ResidualTrunk(nn.Module):
     """Convolution, residual blocks, convolution, a long skip, and the steps to a finer grid."""
 
     def __init__(
-        self, in_channels: int, factor: int, width: int, blocks: int, *, scale: float, batch_norm: bool,
-        activation: Literal["relu", "prelu"], pixel_shuffle: bool, finest: int,
+        self,
+        in_channels: int,
+        factor: int,
+        width: int,
+        blocks: int,
+        *,
+        scale: float,
+        batch_norm: bool,
+        activation: Literal["relu", "prelu"],
+        pixel_shuffle: bool,
+        finest: int,
     ) -> None:
         super().__init__()
         if factor < 1 or blocks < 1:
@@ -114,8 +129,12 @@ class _ResidualTrunk(nn.Module):
             nn.Conv2d(in_channels, width, 3, padding=1), act() if batch_norm else nn.Identity()
         )
         self.blocks = nn.Sequential(
-            *(_ResidualBlock(width, scale=scale, batch_norm=batch_norm, activation=act()) for _ in range(blocks)),
-            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width) if batch_norm else nn.Identity(),
+            *(
+                _ResidualBlock(width, scale=scale, batch_norm=batch_norm, activation=act())
+                for _ in range(blocks)
+            ),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width) if batch_norm else nn.Identity(),
         )
         steps: list[nn.Module] = []
         now = width
@@ -153,8 +172,17 @@ class EDSR(_ResidualTrunk):
     def __init__(
         self, in_channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, scale: float = 1.0
     ) -> None:
-        super().__init__(in_channels, factor, width, blocks, scale=scale, batch_norm=False, activation="relu",
-                         pixel_shuffle=True, finest=width)
+        super().__init__(
+            in_channels,
+            factor,
+            width,
+            blocks,
+            scale=scale,
+            batch_norm=False,
+            activation="relu",
+            pixel_shuffle=True,
+            finest=width,
+        )
 
 
 class SRDRN(_ResidualTrunk):
@@ -175,8 +203,17 @@ class SRDRN(_ResidualTrunk):
     def __init__(
         self, in_channels: int, *, factor: int = 1, width: int = 64, blocks: int = 16, finest: int = 256
     ) -> None:
-        super().__init__(in_channels, factor, width, blocks, scale=1.0, batch_norm=True, activation="prelu",
-                         pixel_shuffle=False, finest=finest)
+        super().__init__(
+            in_channels,
+            factor,
+            width,
+            blocks,
+            scale=1.0,
+            batch_norm=True,
+            activation="prelu",
+            pixel_shuffle=False,
+            finest=finest,
+        )
 
 
 class _NearestUpsample(nn.Module):

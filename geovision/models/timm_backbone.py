@@ -72,8 +72,13 @@ class TimmBackbone(nn.Module):
     """
 
     def __init__(
-        self, architecture: str, *, input_name: str = "image", in_channels: int = 3,
-        colors: Sequence[Sequence[str]] = (), size: tuple[int, int] | None = None,
+        self,
+        architecture: str,
+        *,
+        input_name: str = "image",
+        in_channels: int = 3,
+        colors: Sequence[Sequence[str]] = (),
+        size: tuple[int, int] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -142,7 +147,10 @@ class TimmBackbone(nn.Module):
         return patches.unflatten(1, tuple(grid)).permute(0, 3, 1, 2)
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         return self.model(inputs[self.input_name])
@@ -161,8 +169,12 @@ def build(
         raise OptionError(f"timm registers no network called {model_args['backbone']!r}")
     first = inputs[0]
     return TimmBackbone(
-        model_args["backbone"], input_name=first.name, in_channels=len(first.channels),
-        colors=[channel.colours for channel in first.channels], size=size, options=options,
+        model_args["backbone"],
+        input_name=first.name,
+        in_channels=len(first.channels),
+        colors=[channel.colours for channel in first.channels],
+        size=size,
+        options=options,
     )
 
 

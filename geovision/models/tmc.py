@@ -96,7 +96,12 @@ class TwoMemoryCells(nn.Module):
     """
 
     def __init__(
-        self, channels: int, width: int, *, heads: int = 4, attention: Attention = "sdp",
+        self,
+        channels: int,
+        width: int,
+        *,
+        heads: int = 4,
+        attention: Attention = "sdp",
         retention: float = 1.0,
     ) -> None:
         super().__init__()
@@ -121,9 +126,9 @@ class TwoMemoryCells(nn.Module):
         f1, f2 = u.mean(-1), v.mean(-1)
         x = u @ v.transpose(1, 2) / u.shape[-1]
         # What the input says is the same for every row, as with Le et al.
-        forget, write = (
-            self.gates_of_input(f1)[:, None, :] + self.gates_of_memory(mi.tanh())
-        ).chunk(2, dim=-1)
+        forget, write = (self.gates_of_input(f1)[:, None, :] + self.gates_of_memory(mi.tanh())).chunk(
+            2, dim=-1
+        )
         mi = (forget + 1).sigmoid() * mi + write.sigmoid() * x
         read = torch.einsum("bn,bnij,bj->bi", self.f3(z.mean((2, 3))).softmax(-1), mr, f2)  # vr
         asked = mi + self.a2 * read[:, :, None] * f2[:, None, :]
@@ -142,7 +147,12 @@ class TMCForgetGates(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, *, num_heads: int = 4, attention: Attention = "sdp",
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        *,
+        num_heads: int = 4,
+        attention: Attention = "sdp",
         retention: float = 1.0,
     ) -> None:
         super().__init__()
@@ -183,7 +193,13 @@ class TMCSTLSTMCell(STLSTMCell):
     """
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, kernel_size: int, *, num_heads: int = 4, attention: Attention = "sdp",
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        kernel_size: int,
+        *,
+        num_heads: int = 4,
+        attention: Attention = "sdp",
         retention: float = 1.0,
     ) -> None:
         forget = TMCForgetGates(

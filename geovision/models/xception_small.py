@@ -147,7 +147,10 @@ class XceptionSmall(nn.Module):
         self.apply(_initialize)
 
     def forward(
-        self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None,
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
         image = inputs[self.input_name].index_select(1, self.channels)
@@ -187,6 +190,8 @@ def build(
     if lacking:
         raise OptionError(f"input {first.name!r} has no channel {lacking[0]!r}; it has {', '.join(known)}")
     return XceptionSmall(
-        first.name, [known.index(name) for name in wanted],
-        filters=tuple(model_args.get("filters", HIDDEN_CHANNELS)), last=model_args.get("last", LAST_CHANNELS),
+        first.name,
+        [known.index(name) for name in wanted],
+        filters=tuple(model_args.get("filters", HIDDEN_CHANNELS)),
+        last=model_args.get("last", LAST_CHANNELS),
     )

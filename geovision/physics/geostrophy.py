@@ -47,8 +47,10 @@ def mass_flux(
     ([[19.2, 19.2], [17.4, 17.4]], [[0.0, 0.0], [0.0, 0.0]])
     """
     if np.abs(lat).min() < _NEAREST:
-        raise ValueError(f"latitudes from {lat.min():g} to {lat.max():g}: no geostrophic balance within "
-                         f"{_NEAREST:g} degrees of the equator")
+        raise ValueError(
+            f"latitudes from {lat.min():g} to {lat.max():g}: no geostrophic balance within "
+            f"{_NEAREST:g} degrees of the equator"
+        )
     f = coriolis(lat)[:, None]
     northward = np.gradient(pressure, EARTH_RADIUS * np.radians(lat), axis=-2)
     eastward = (
@@ -58,7 +60,9 @@ def mass_flux(
 
 
 def moisture_flux(
-    pressure: NDArray[np.floating], humidity: NDArray[np.floating], lat: NDArray[np.floating],
+    pressure: NDArray[np.floating],
+    humidity: NDArray[np.floating],
+    lat: NDArray[np.floating],
     lon: NDArray[np.floating],
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Eastward and northward flux of water vapour of the geostrophic wind, kg m-2 s-1.

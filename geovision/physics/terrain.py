@@ -26,8 +26,16 @@ Step = ArrayLike
 _AXIS, _ECCENTRICITY = 6_378_137.0, 6.694379990141e-3
 
 # Row and column of each neighbour and where it lies, degrees clockwise from north where y goes north.
-_NEIGHBOURS = ((1, 0, 0.0), (1, 1, 45.0), (0, 1, 90.0), (-1, 1, 135.0), (-1, 0, 180.0), (-1, -1, 225.0),
-               (0, -1, 270.0), (1, -1, 315.0))
+_NEIGHBOURS = (
+    (1, 0, 0.0),
+    (1, 1, 45.0),
+    (0, 1, 90.0),
+    (-1, 1, 135.0),
+    (-1, 0, 180.0),
+    (-1, -1, 225.0),
+    (0, -1, 270.0),
+    (1, -1, 315.0),
+)
 
 
 def spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
@@ -47,8 +55,9 @@ def spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
     >>> float(dx[0, 0].round()), float(dy[0, 0].round())
     (1113.0, 1106.0)
     """
-    step_north, step_east = (_even(axis, name) for axis, name in ((latitude, "latitude"),
-                                                                 (longitude, "longitude")))
+    step_north, step_east = (
+        _even(axis, name) for axis, name in ((latitude, "latitude"), (longitude, "longitude"))
+    )
     angle = np.radians(np.asarray(latitude, np.float64))[:, None]
     bent = 1 - _ECCENTRICITY * np.sin(angle) ** 2
     across = _AXIS / np.sqrt(bent) * np.cos(angle)

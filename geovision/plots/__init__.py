@@ -36,7 +36,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def classified_picture(
-    image: np.ndarray, *, label: str, source: str = "", probabilities: Mapping[str, float] | None = None,
+    image: np.ndarray,
+    *,
+    label: str,
+    source: str = "",
+    probabilities: Mapping[str, float] | None = None,
     flags: Sequence[str] = (),
 ) -> Figure:
     """One picture under its label; with probabilities, the classes as bars beside it.

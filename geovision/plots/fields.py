@@ -20,10 +20,15 @@ _Field = NDArray[np.floating]
 
 
 def maps(
-    coarse: _Field, prediction: _Field | None, truth: _Field, *,
+    coarse: _Field,
+    prediction: _Field | None,
+    truth: _Field,
+    *,
     extent: tuple[float, float, float, float] | None = None,
     coarse_extent: tuple[float, float, float, float] | None = None,
-    unit: str, levels: Sequence[float], heading: str = "",
+    unit: str,
+    levels: Sequence[float],
+    heading: str = "",
 ) -> Figure:
     """What went in, what came out, the truth, and the difference of the last two.
 
@@ -59,7 +64,12 @@ def maps(
     difference = prediction - truth
     reach = float(np.nanmax(np.abs(difference))) if np.isfinite(difference).any() else 1.0
     apart = axes[1, 1].imshow(
-        difference, origin="lower", extent=extent, interpolation="nearest", vmin=-reach, vmax=reach,
+        difference,
+        origin="lower",
+        extent=extent,
+        interpolation="nearest",
+        vmin=-reach,
+        vmax=reach,
         cmap=colormaps["RdBu"].with_extremes(bad="0.8"),
     )
     axes[1, 1].set_title("prediction - truth")
@@ -80,7 +90,10 @@ def extent_of(grid: Grid) -> tuple[float, float, float, float] | None:
 
 
 def errors(
-    bias: _Field, rmse: _Field, *, extent: tuple[float, float, float, float] | None = None,
+    bias: _Field,
+    rmse: _Field,
+    *,
+    extent: tuple[float, float, float, float] | None = None,
     unit: str,
 ) -> Figure:
     """Maps of the bias and of the error of every cell ``(y, x)``, over all times."""
@@ -94,7 +107,12 @@ def errors(
         (right, rmse, "root of the mean squared error", "viridis", (None, None)),
     ):
         drawn = axes.imshow(
-            field, origin="lower", extent=extent, interpolation="nearest", vmin=limits[0], vmax=limits[1],
+            field,
+            origin="lower",
+            extent=extent,
+            interpolation="nearest",
+            vmin=limits[0],
+            vmax=limits[1],
             cmap=colormaps[colours].with_extremes(bad="0.8"),
         )
         axes.set_title(title)
@@ -102,9 +120,7 @@ def errors(
     return figure
 
 
-def quantile_quantile(
-    pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str
-) -> Figure:
+def quantile_quantile(pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str) -> Figure:
     """Quantiles of each prediction over those of the truth; on the line the distributions are one.
 
     Args:
@@ -116,8 +132,13 @@ def quantile_quantile(
     axes.plot([0, most], [0, most], color="0.6", linewidth=1)
     for name, (predicted, true) in pairs.items():
         axes.plot(true, predicted, marker=".", markersize=4, linewidth=1, label=name)
-    axes.set(xlim=(0, most), ylim=(0, most), xlabel=f"quantile of the truth, {unit}",
-             ylabel=f"quantile of the prediction, {unit}", aspect="equal")
+    axes.set(
+        xlim=(0, most),
+        ylim=(0, most),
+        xlabel=f"quantile of the truth, {unit}",
+        ylabel=f"quantile of the prediction, {unit}",
+        aspect="equal",
+    )
     return _with_legend(figure, axes)
 
 
@@ -186,8 +207,14 @@ def _taylor_grid(axes: Any, most: float, widest: float, negative: bool) -> None:
     axes.clabel(lines, fmt="%.2f", fontsize=7)
     axes.plot(np.linspace(0, widest, 181), np.ones(181), color="0.4", linestyle="--", linewidth=0.8)
     middle = (0.0, 0.0 if negative else most / 2)
-    axes.annotate("standard deviation / that of the truth", middle, (0, -32), textcoords="offset points",
-                  ha="center", va="center")
+    axes.annotate(
+        "standard deviation / that of the truth",
+        middle,
+        (0, -32),
+        textcoords="offset points",
+        ha="center",
+        va="center",
+    )
     axes.text(
         widest / 2, most * 1.16, "correlation", ha="center", va="center", rotation=0 if negative else -45
     )

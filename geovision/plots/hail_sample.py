@@ -22,8 +22,14 @@ _OUTLINE = "#CC0066"
 
 
 def hail_sample(
-    inputs: Mapping[str, _Field], valid: Mapping[str, NDArray[np.bool_]], label: _Field, *,
-    bands: Sequence[str], levels: Sequence[float], no_echo: float, source: str = "",
+    inputs: Mapping[str, _Field],
+    valid: Mapping[str, NDArray[np.bool_]],
+    label: _Field,
+    *,
+    bands: Sequence[str],
+    levels: Sequence[float],
+    no_echo: float,
+    source: str = "",
     probability: _Field | None = None,
 ) -> Figure:
     """Maps of the last window and a section through time, the label outlined in each map; grey is missing.
@@ -46,14 +52,18 @@ def hail_sample(
     maps: list[tuple[str, Any, dict[str, Any]]] = [
         ("largest reflectivity, dBZ", largest[-1], {"cmap": "turbo", "vmin": 0, "vmax": 65}),
         ("10.8 µm, K", sky[window], {"cmap": "gray_r", "vmin": 200, "vmax": 300}),
-        ("6.25 less 10.8 µm, K", sky[vapour] - sky[window],
-         {"cmap": "viridis", "vmin": -12, "vmax": 4}),
+        ("6.25 less 10.8 µm, K", sky[vapour] - sky[window], {"cmap": "viridis", "vmin": -12, "vmax": 4}),
         ("freezing level, m", _masked(inputs, valid, "era5")[-1, 0], {"cmap": "cividis"}),
         ("elevation, m", _masked(inputs, valid, "dem")[0], {"cmap": "terrain"}),
     ]
     if probability is not None:
-        maps.append(("probability of hail", np.ma.masked_invalid(probability),
-                     {"cmap": "magma_r", "vmin": 0, "vmax": 1}))
+        maps.append(
+            (
+                "probability of hail",
+                np.ma.masked_invalid(probability),
+                {"cmap": "magma_r", "vmin": 0, "vmax": 1},
+            )
+        )
     figure = new_figure(13.5, 7.2)
     panels = figure.subplots(2, 4).ravel()
     for axes, (title, field, options) in zip(panels, maps, strict=False):

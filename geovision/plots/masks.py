@@ -18,8 +18,15 @@ _Field = NDArray[np.floating]
 
 
 def mask_maps(
-    given: _Field, probability: _Field, truth: _Field, *, threshold: float = 0.5, name: str = "event",
-    given_name: str = "input", extent: tuple[float, float, float, float] | None = None, heading: str = "",
+    given: _Field,
+    probability: _Field,
+    truth: _Field,
+    *,
+    threshold: float = 0.5,
+    name: str = "event",
+    given_name: str = "input",
+    extent: tuple[float, float, float, float] | None = None,
+    heading: str = "",
 ) -> Figure:
     """What went in, the probability that came out, and hits, misses and false alarms.
 
@@ -42,7 +49,12 @@ def mask_maps(
     left.set_title(given_name)
     figure.colorbar(drawn, ax=left, shrink=0.8)
     drawn = middle.imshow(
-        probability, origin="lower", extent=extent, vmin=0, vmax=1, interpolation="nearest",
+        probability,
+        origin="lower",
+        extent=extent,
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
         cmap=colormaps["magma_r"].with_extremes(bad="0.8"),
     )
     middle.set_title(f"probability of {name}")
@@ -52,13 +64,21 @@ def mask_maps(
     table[~(np.isfinite(probability) & np.isfinite(truth))] = np.nan
     colours = ["white", "#009E73", "#0072B2", "#D55E00"]  # of the palette of Okabe and Ito (2008)
     right.imshow(
-        table, origin="lower", extent=extent, vmin=0, vmax=3, interpolation="nearest",
+        table,
+        origin="lower",
+        extent=extent,
+        vmin=0,
+        vmax=3,
+        interpolation="nearest",
         cmap=ListedColormap(colours).with_extremes(bad="0.8"),
     )
     names = ("hit", "miss", "false alarm")
     right.legend(
         handles=[Patch(color=c, label=n) for c, n in zip(colours[1:], names, strict=True)],
-        loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.08),
+        ncols=3,
+        frameon=False,
     )
     right.set_title(f"from {threshold:g}")
     if heading:
@@ -85,8 +105,9 @@ def mask_reliability(no: _Field, yes: _Field) -> Figure:
     upper.set(ylabel="fraction of cells with the event", ylim=(0, 1.02))
     upper.legend(loc="upper left", frameon=False)
     lower.bar(middles, np.maximum(count, 0), width=0.1, color="#0072B2", edgecolor="white")
-    lower.set(yscale="log" if count.max() > 10 else "linear", xlim=(0, 1), xlabel="probability",
-              ylabel="cells")
+    lower.set(
+        yscale="log" if count.max() > 10 else "linear", xlim=(0, 1), xlabel="probability", ylabel="cells"
+    )
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -107,8 +128,9 @@ def performance(no: _Field, yes: _Field, *, threshold: float) -> Figure:
     axes = figure.subplots()
     grid = np.linspace(0.01, 1, 200)
     x, y = np.meshgrid(grid, grid)
-    lines = axes.contour(x, y, 1 / (1 / x + 1 / y - 1), levels=np.arange(0.1, 1, 0.1), colors="0.75",
-                         linewidths=0.8)
+    lines = axes.contour(
+        x, y, 1 / (1 / x + 1 / y - 1), levels=np.arange(0.1, 1, 0.1), colors="0.75", linewidths=0.8
+    )
     axes.clabel(lines, fmt="%.1f", fontsize=8)
     axes.plot(success, detection, color="#0072B2", linewidth=1.5, label="all thresholds")
     at = int(np.flatnonzero(there).searchsorted(len(no) - 1 - int(threshold * len(no))))

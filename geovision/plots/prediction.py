@@ -16,8 +16,12 @@ __all__ = ["answer_map"]
 
 
 def answer_map(
-    values: NDArray[np.floating], label: str, *, threshold: float | None = None,
-    extent: tuple[float, float, float, float] | None = None, heading: str = "",
+    values: NDArray[np.floating],
+    label: str,
+    *,
+    threshold: float | None = None,
+    extent: tuple[float, float, float, float] | None = None,
+    heading: str = "",
 ) -> Figure:
     """One field under its colours; grey where it means nothing.
 
@@ -34,7 +38,12 @@ def answer_map(
     axes = figure.subplots()
     colours, low, high = ("viridis", None, None) if threshold is None else ("magma_r", 0, 1)
     drawn = axes.imshow(
-        values, origin="lower", extent=extent, interpolation="nearest", vmin=low, vmax=high,
+        values,
+        origin="lower",
+        extent=extent,
+        interpolation="nearest",
+        vmin=low,
+        vmax=high,
         cmap=colormaps[colours].with_extremes(bad="0.8"),
     )
     figure.colorbar(drawn, ax=axes, label=label)

@@ -44,14 +44,20 @@ def read_elevation(path: str | Path) -> DataArray:
         longitude = step.c + step.a * (np.arange(tile.width) + 0.5)
         latitude = step.f + step.e * (np.arange(tile.height) + 0.5)
     found = xarray.DataArray(
-        heights, {"latitude": latitude, "longitude": longitude}, ("latitude", "longitude"), name="elevation",
+        heights,
+        {"latitude": latitude, "longitude": longitude},
+        ("latitude", "longitude"),
+        name="elevation",
         attrs={"units": "m", "long_name": "height above mean sea level"},
     )
     return found.sortby("latitude")
 
 
 def elevation_on(
-    paths: str | Path | Sequence[str | Path], latitude: ArrayLike, longitude: ArrayLike, *,
+    paths: str | Path | Sequence[str | Path],
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    *,
     method: Literal["average", "nearest"] = "average",
 ) -> NDArray[np.float32]:
     """Heights on a grid of degrees, of one or several files in any projection.
@@ -83,8 +89,14 @@ def elevation_on(
                 raise InputError(f"{path}: does not say where on earth it lies; a GeoTIFF of heights has to")
             part = np.full_like(found, np.nan)
             reproject(
-                _heights(tile, path), part, src_transform=tile.transform, src_crs=tile.crs, src_nodata=np.nan,
-                dst_transform=transform, dst_crs=rasterio.CRS.from_epsg(4326), dst_nodata=np.nan,
+                _heights(tile, path),
+                part,
+                src_transform=tile.transform,
+                src_crs=tile.crs,
+                src_nodata=np.nan,
+                dst_transform=transform,
+                dst_crs=rasterio.CRS.from_epsg(4326),
+                dst_nodata=np.nan,
                 resampling=Resampling.average if method == "average" else Resampling.nearest,
             )
         found = np.where(np.isnan(found), part[::-1], found)

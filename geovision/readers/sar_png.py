@@ -20,7 +20,12 @@ from geovision.readers.images import expand, read_rgb, window_margins
 from geovision.spec import InputSpec
 
 __all__ = [
-    "PUBLISHED_PIXEL_SIZE", "average_counts", "expand", "pixel_size_of", "read_counts", "write_picture",
+    "PUBLISHED_PIXEL_SIZE",
+    "average_counts",
+    "expand",
+    "pixel_size_of",
+    "read_counts",
+    "write_picture",
 ]
 
 PUBLISHED_PIXEL_SIZE = 500.0
@@ -136,9 +141,7 @@ def average_counts(counts: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 def _window(counts: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     above, below, left, right = window_margins(counts.shape[1:], size)  # type: ignore[arg-type]
     height, width = counts.shape[1:]
-    kept = counts[
-        :, max(-above, 0) : height - max(-below, 0), max(-left, 0) : width - max(-right, 0)
-    ]
+    kept = counts[:, max(-above, 0) : height - max(-below, 0), max(-left, 0) : width - max(-right, 0)]
     margins = ((0, 0), (max(above, 0), max(below, 0)), (max(left, 0), max(right, 0)))
     return np.ascontiguousarray(np.pad(kept, margins))
 

@@ -171,7 +171,11 @@ def cover(path: str | Path, grid: Grid, among: NDArray[np.bool_]) -> float | Non
 
 
 def geojson(
-    detections: Sequence[Detection], *, label: str, name: str, time: datetime.datetime | None,
+    detections: Sequence[Detection],
+    *,
+    label: str,
+    name: str,
+    time: datetime.datetime | None,
     about: Mapping[str, Any],
 ) -> str:
     """A collection of points after RFC 7946: longitude and latitude on WGS84, -180 to 180.
@@ -186,11 +190,14 @@ def geojson(
             "type": "Feature",
             "geometry": {"type": "Point", "coordinates": [round(each.longitude, 5), round(each.latitude, 5)]},
             "properties": {
-                "label": label, "name": name, "probability": round(each.probability, 4),
+                "label": label,
+                "name": name,
+                "probability": round(each.probability, 4),
                 "radius_km": round(each.radius, 1),
                 "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
                 "valid_fraction": round(each.valid, 3),
-            } | {
+            }
+            | {
                 f"{mask}_fraction": None if share is None else round(share, 3)
                 for mask, share in each.cover.items()
             },

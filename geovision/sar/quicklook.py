@@ -22,8 +22,13 @@ _LEVELS = (0.25, 0.5, 0.75, 1.0)
 
 
 def draw(
-    picture: NDArray[np.floating], probability: NDArray[np.floating], grid: Grid,
-    detections: Sequence[Detection], *, layer: str, title: str,
+    picture: NDArray[np.floating],
+    probability: NDArray[np.floating],
+    grid: Grid,
+    detections: Sequence[Detection],
+    *,
+    layer: str,
+    title: str,
 ) -> Any:
     """A figure: the scene in grey, the probability over it, detections as numbered circles.
 
@@ -70,8 +75,13 @@ def _circle(axes: Any, detection: Detection, grid: Grid, number: int) -> None:
     axes.plot(x, y, color="cyan", linewidth=1.6)
     axes.plot(detection.column, detection.row, "+", color="cyan", markersize=9)
     axes.annotate(
-        f"{number}: {detection.probability:.2f}", (detection.column, detection.row), xytext=(6, 6),
-        textcoords="offset points", color="cyan", fontsize=9, clip_on=True,
+        f"{number}: {detection.probability:.2f}",
+        (detection.column, detection.row),
+        xytext=(6, 6),
+        textcoords="offset points",
+        color="cyan",
+        fontsize=9,
+        clip_on=True,
     )
 
 
@@ -85,8 +95,13 @@ def _lines(axes: Any, grid: Grid) -> None:
         inside = np.flatnonzero(np.isfinite(columns))
         place = inside[len(inside) // 6 if text[-1] in "NS" else len(inside) * 5 // 6]
         axes.annotate(
-            text, (columns[place], rows[place]), color="white", fontsize=7, xytext=(2, 2),
-            textcoords="offset points", clip_on=True,
+            text,
+            (columns[place], rows[place]),
+            color="white",
+            fontsize=7,
+            xytext=(2, 2),
+            textcoords="offset points",
+            clip_on=True,
             bbox={"facecolor": "black", "alpha": 0.4, "pad": 0.5, "linewidth": 0},
         )
     axes.set_xticks([])

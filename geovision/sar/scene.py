@@ -66,10 +66,20 @@ class SceneSummary:
 
 @bounded()
 def predict_scene(
-    model: GeoModel, path: str | Path, out: str | Path, declared: SceneConfig, *, overlap: float = 0.5,
-    min_valid: float = 0.25, threshold: float = 0.5, separation: float | None = None,
-    masks: Mapping[str, str | Path] | None = None, batch_size: int = 16, precision: str = "auto",
-    workers: executor.ExecutorConfig | None = None, progress: SceneProgress | None = None,
+    model: GeoModel,
+    path: str | Path,
+    out: str | Path,
+    declared: SceneConfig,
+    *,
+    overlap: float = 0.5,
+    min_valid: float = 0.25,
+    threshold: float = 0.5,
+    separation: float | None = None,
+    masks: Mapping[str, str | Path] | None = None,
+    batch_size: int = 16,
+    precision: str = "auto",
+    workers: executor.ExecutorConfig | None = None,
+    progress: SceneProgress | None = None,
     why: Why | None = None,
 ) -> SceneSummary:
     """Ask a model about every window of a radar scene, and write a map of what it says.
@@ -118,7 +128,11 @@ def predict_scene(
         with scratch_beside(out.parent) as scratch:
             with storing(scratch):
                 counts = write_counts(
-                    given, grid, db_range, scratch / "counts.tif", threads=min(executor.cores(), _READERS),
+                    given,
+                    grid,
+                    db_range,
+                    scratch / "counts.tif",
+                    threads=min(executor.cores(), _READERS),
                     progress=lambda done, whole: told("averaging", done, whole),
                 )
             clock.lap("averaging")
@@ -139,9 +153,9 @@ def predict_scene(
             detections = detections_of(
                 maps, source, threshold, separation or min(windows.size) / 2 * grid.cell[0] / 1000, masks
             )
-            reasons = [
-                why(_around(counts, each, windows)) for each in detections[:_MOST_REASONS]
-            ] if why else []
+            reasons = (
+                [why(_around(counts, each, windows)) for each in detections[:_MOST_REASONS]] if why else []
+            )
             files = _write(out, model, given, maps, counts, detections, about, reasons)
             clock.lap("merging")
     skipped = int((~answers.asked).sum())
@@ -166,24 +180,39 @@ def _some(answers: Answers, job: Job, given: RadarScene) -> None:
 
 
 def _about(
-    model: GeoModel, given: RadarScene, db_range: Mapping[str, DecibelLimits] | None, windows: Windows,
-    min_valid: float, threshold: float,
+    model: GeoModel,
+    given: RadarScene,
+    db_range: Mapping[str, DecibelLimits] | None,
+    windows: Windows,
+    min_valid: float,
+    threshold: float,
 ) -> dict[str, Any]:
     """What made the result, so that it can be made again."""
     return {
-        "model": model.spec.name, "weights": weights_digest(model), "version": __version__,
-        "scene": Path(given.path).name, "quantity": given.quantity,
+        "model": model.spec.name,
+        "weights": weights_digest(model),
+        "version": __version__,
+        "scene": Path(given.path).name,
+        "quantity": given.quantity,
         "bands": dict(zip(given.channels, given.bands, strict=True)),
         "db_range": {name: [each.low, each.high] for name, each in (db_range or {}).items()},
         "time": None if given.time is None else given.time.isoformat(),
-        "window": list(windows.size), "stride": [round(step, 2) for step in windows.stride],
-        "min_valid": min_valid, "threshold": threshold,
+        "window": list(windows.size),
+        "stride": [round(step, 2) for step in windows.stride],
+        "min_valid": min_valid,
+        "threshold": threshold,
     }
 
 
 def _write(
-    out: Path, model: GeoModel, given: RadarScene, maps: Maps, counts: CountsRaster,
-    detections: list[Detection], about: Mapping[str, Any], reasons: list[Any],
+    out: Path,
+    model: GeoModel,
+    given: RadarScene,
+    maps: Maps,
+    counts: CountsRaster,
+    detections: list[Detection],
+    about: Mapping[str, Any],
+    reasons: list[Any],
 ) -> dict[str, Path]:
     """All results, or none."""
     label = maps.layers[0]
@@ -194,7 +223,11 @@ def _write(
         f"{Path(given.path).name}  {given.time:%Y-%m-%d %H:%M} UTC" if given.time else Path(given.path).name
     )
     picture = quicklook.draw(
-        _reduced_picture(counts), maps.reduced, maps.grid, detections, layer=name.lower(),
+        _reduced_picture(counts),
+        maps.reduced,
+        maps.grid,
+        detections,
+        layer=name.lower(),
         title=f"{title}\n{model.spec.name}",
     )
     writers: dict[str, tuple[str, Callable[[Path], Any]]] = {

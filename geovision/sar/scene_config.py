@@ -57,7 +57,10 @@ class SceneConfig:
 
 @contextmanager
 def on_map(
-    path: str | Path, source: InputSpec, declared: SceneConfig, db_range: Mapping[str, DecibelLimits] | None,
+    path: str | Path,
+    source: InputSpec,
+    declared: SceneConfig,
+    db_range: Mapping[str, DecibelLimits] | None,
     told: Callable[[str, int, int], None],
 ) -> Iterator[tuple[Path | str, SceneConfig]]:
     """A scene, and what is known of it. A SAFE folder is warped to a GeoTIFF, which is gone in the end."""
@@ -78,7 +81,12 @@ def on_map(
         warped = Path(beside) / folder.name  # messages, titles and the GeoJSON name what was given
         with storing(Path(beside)):
             write_map(
-                folder, warped, channels, source.pixel_size, crs=declared.crs, threads=executor.cores(),
+                folder,
+                warped,
+                channels,
+                source.pixel_size,
+                crs=declared.crs,
+                threads=executor.cores(),
                 progress=lambda done, whole: told("warping", done, whole),
             )
         yield warped, replace(declared, quantity="power", crs="scene")
@@ -94,8 +102,12 @@ def opened(
             "counts"
         )
     given = open_scene(
-        path, [channel.name for channel in source.channels], quantity=declared.quantity,
-        bands=declared.bands, nodata=declared.nodata, time=declared.time,
+        path,
+        [channel.name for channel in source.channels],
+        quantity=declared.quantity,
+        bands=declared.bands,
+        nodata=declared.nodata,
+        time=declared.time,
     )
     assert source.pixel_size is not None
     assert source.size is not None

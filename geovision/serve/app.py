@@ -47,8 +47,12 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
 
     # Neither of the documents' usual pages: both load their code from elsewhere.
     app = FastAPI(
-        title=f"geovision: {about['model']}", version=__version__, lifespan=lifespan, docs_url=None,
-        redoc_url=None, description="Answers about pictures. They are answered in memory and not kept.",
+        title=f"geovision: {about['model']}",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        description="Answers about pictures. They are answered in memory and not kept.",
     )
     app.add_middleware(LimitMiddleware, limits=limits)
     app.add_exception_handler(RequestError, _refused)

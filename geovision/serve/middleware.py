@@ -11,11 +11,20 @@ from geovision.serve.limits import Limits
 
 __all__ = ["HEADERS", "LimitMiddleware"]
 
-_POLICY = "; ".join((
-    "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self' 'unsafe-inline'",
-    "img-src 'self' blob: data:", "connect-src 'self'", "worker-src 'self' blob:", "manifest-src 'self'",
-    "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
-))
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
 
 HEADERS = {
     "Content-Security-Policy": _POLICY,

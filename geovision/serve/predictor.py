@@ -49,7 +49,8 @@ class Answers:
         answers: list[Answer] = [each if isinstance(each, Exception) else {} for each in samples]
         for with_map, model in ((True, self._whole), (False, self._quick)):
             mine = {
-                index: sample for index, sample in enumerate(samples)
+                index: sample
+                for index, sample in enumerate(samples)
                 if questions[index].with_map is with_map and not isinstance(sample, Exception)
             }
             for index, answer in zip(mine, model.ask(list(mine.values())), strict=True):

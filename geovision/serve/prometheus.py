@@ -15,11 +15,15 @@ class Counters:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._answers = Counter(
-            "geovision_pictures", "Pictures that were sent, by status of the answer.", ["status"],
+            "geovision_pictures",
+            "Pictures that were sent, by status of the answer.",
+            ["status"],
             registry=self._registry,
         )
         self._seconds = Histogram(
-            "geovision_seconds", "Seconds from a request for an answer to the answer.", buckets=_SECONDS,
+            "geovision_seconds",
+            "Seconds from a request for an answer to the answer.",
+            buckets=_SECONDS,
             registry=self._registry,
         )
         self._waiting = Gauge(

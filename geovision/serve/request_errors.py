@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 __all__ = [
-    "Busy", "NotAPicture", "RequestError", "TooLarge", "TooManyFromOne", "TooSlow", "Unanswerable",
+    "Busy",
+    "NotAPicture",
+    "RequestError",
+    "TooLarge",
+    "TooManyFromOne",
+    "TooSlow",
+    "Unanswerable",
 ]
 
 

@@ -55,8 +55,13 @@ class Address:
 
 
 def run(
-    open_model: Callable[[], GeoModel], address: Address, *, mode: Mode = "server",
-    limits: Limits | None = None, int8: bool = False, ready: Callable[[str], None] | None = None,
+    open_model: Callable[[], GeoModel],
+    address: Address,
+    *,
+    mode: Mode = "server",
+    limits: Limits | None = None,
+    int8: bool = False,
+    ready: Callable[[str], None] | None = None,
 ) -> None:
     """Export a model, lay out its page, and serve both until interrupted.
 
@@ -90,10 +95,15 @@ def configured(app: FastAPI, limits: Limits, address: Address) -> uvicorn.Config
     from geovision.serve.timeouts import patient
 
     return uvicorn.Config(
-        app, http=patient(limits.upload_seconds),
-        access_log=False, log_level="warning", server_header=False,  # no address is noted down
-        ssl_certfile=address.certificate, ssl_keyfile=address.key,
-        timeout_keep_alive=10, timeout_graceful_shutdown=5,
+        app,
+        http=patient(limits.upload_seconds),
+        access_log=False,
+        log_level="warning",
+        server_header=False,  # no address is noted down
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=5,
     )
 
 

@@ -10,8 +10,8 @@ from geovision.spec.inputs import (
     Channel,
     ImageFileSpec,
     InputSpec,
-    LocalizedText,
     QuantileRange,
+    Text,
     UnitHint,
 )
 from geovision.spec.recipes import (
@@ -58,7 +58,6 @@ __all__ = [
     "GridPair",
     "ImageFileSpec",
     "InputSpec",
-    "LocalizedText",
     "MaskTarget",
     "ModelSpec",
     "QuantileRange",
@@ -68,6 +67,7 @@ __all__ = [
     "Stage",
     "Target",
     "Task",
+    "Text",
     "UnitHint",
     "WeightSpec",
     "resolve",

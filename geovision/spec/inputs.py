@@ -10,14 +10,14 @@ from typing import Literal
 
 from geovision.errors import OptionError
 
-__all__ = ["COLORS", "Channel", "ImageFileSpec", "InputSpec", "LocalizedText", "QuantileRange", "UnitHint"]
+__all__ = ["COLORS", "Channel", "ImageFileSpec", "InputSpec", "QuantileRange", "Text", "UnitHint"]
 
 COLORS = ("red", "green", "blue")
 """Channels of a photo, in the order in which networks of photos take them."""
 
 
 @dataclass(frozen=True)
-class LocalizedText:
+class Text:
     """A sentence in the two languages that the cards speak."""
 
     en: str
@@ -101,10 +101,10 @@ class ImageFileSpec:
             has 8 bits a colour, is averaged and cut, never resampled, and 0 in all channels is no data.
     """
 
-    name: LocalizedText
-    shows: LocalizedText
+    name: Text
+    shows: Text
     camera: bool = False
-    hint: LocalizedText | None = None
+    hint: Text | None = None
     pixel_size: float | None = None
 
 

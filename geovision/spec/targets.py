@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geovision.spec.inputs import Channel, LocalizedText
+from geovision.spec.inputs import Channel, Text
 
 __all__ = [
     "ClassCard",
@@ -26,8 +26,8 @@ __all__ = [
 class Fact:
     """One line of a card."""
 
-    heading: LocalizedText
-    text: LocalizedText
+    heading: Text
+    text: Text
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class ClassCard:
     """
 
     code: str
-    name: LocalizedText
+    name: Text
     level: str = ""
     facts: tuple[Fact, ...] = ()
-    caution: LocalizedText | None = None
+    caution: Text | None = None
 
 
 @dataclass(frozen=True)

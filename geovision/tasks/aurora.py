@@ -21,12 +21,12 @@ from geovision.spec import (
     Fact,
     ImageFileSpec,
     InputSpec,
-    LocalizedText,
     ModelSpec,
     Recipe,
     Reference,
     Stage,
     Task,
+    Text,
     UnitHint,
 )
 
@@ -37,14 +37,14 @@ _UNIT_HINTS = (
 )  # fmt: skip
 
 
-def _color_channel(name: str, mean: float, std: float) -> Channel:
+def _color(name: str, mean: float, std: float) -> Channel:
     # The statistics are ImageNet's; a backbone that was trained with others brings its own.
     return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_UNIT_HINTS)
 
 
 FRAME = InputSpec(
     "image",
-    (_color_channel("red", 0.485, 0.229), _color_channel("green", 0.456, 0.224), _color_channel("blue", 0.406, 0.225)),
+    (_color("red", 0.485, 0.229), _color("green", 0.456, 0.224), _color("blue", 0.406, 0.225)),
     # Inferred, not documented: programs of others that read the set work at this size.
     size=(128, 128),
     # The sky is a circle in the middle; what is cut off beside it is black.
@@ -52,23 +52,23 @@ FRAME = InputSpec(
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
     picture=ImageFileSpec(
-        LocalizedText("picture", "图片"), shows=LocalizedText("the night sky of an all-sky camera", "全天相机的夜空图像"),
+        Text("picture", "图片"), shows=Text("the night sky of an all-sky camera", "全天相机的夜空图像"),
         camera=True,
     ),
 )
 
-CAVEAT = LocalizedText(
+CAVEAT = Text(
     "One frame shows no motion, and the forms have no agreed criteria.",
     "单帧图像不显示运动，各形态尚无公认判据。",
 )
 
-_FORM, _HEIGHT, _LIGHT = LocalizedText("form", "形态"), LocalizedText("height", "高度"), LocalizedText("light", "发光")
-_ORIGIN, _TIME, _DISTANCE = LocalizedText("origin", "成因"), LocalizedText("time", "时段"), LocalizedText("distance", "距离")
+_FORM, _HEIGHT, _LIGHT = Text("form", "形态"), Text("height", "高度"), Text("light", "发光")
+_ORIGIN, _TIME, _DISTANCE = Text("origin", "成因"), Text("time", "时段"), Text("distance", "距离")
 
 
-def _form(code: str, name: tuple[str, str], *facts: tuple[LocalizedText, str, str]) -> ClassCard:
-    lines = tuple(Fact(heading, LocalizedText(en, zh)) for heading, en, zh in facts)
-    return ClassCard(code, LocalizedText(*name), facts=lines, caution=CAVEAT)
+def _form(code: str, name: tuple[str, str], *facts: tuple[Text, str, str]) -> ClassCard:
+    lines = tuple(Fact(heading, Text(en, zh)) for heading, en, zh in facts)
+    return ClassCard(code, Text(*name), facts=lines, caution=CAVEAT)
 
 
 FORMS = (
@@ -171,13 +171,14 @@ _FIXED: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
     return ModelSpec(f"aurora-{name}", "aurora", _BUILDER, arch, num_parameters=parameters, note=note,
-                     **{"capabilities": _CNN, "tiny": {"backbone": "test_resnet"}} | changes)  # fmt: skip
+                     **{"capabilities": _CNN, "tiny_args": {"backbone": "test_resnet"}, **changes})  # fmt: skip
 
 
 def _baseline(
     name: str, head: str, builder: str, model_args: dict, tiny: dict, *, parameters: int, note: str
 ) -> ModelSpec:
-    return ModelSpec(f"aurora-{name}", "aurora", builder, model_args, fit="closed_form", head=head, tiny_args=tiny,
+    return ModelSpec(f"aurora-{name}", "aurora", builder, model_args, fit="closed_form", head=head,
+                     tiny_args=tiny,
                      capabilities=frozenset({"any_size"}), num_parameters=parameters, note=note,
                      not_exportable_reason="its training samples are its parameters")  # fmt: skip
 
@@ -204,7 +205,7 @@ MODELS = (
            note="our selection; for archives on a laptop"),
     _model("densenet121", "densenet121", "ra_in1k", parameters=6_961_031, note="our selection"),
     _model("swin-tiny", "swin_tiny_patch4_window7_224", "ms_in1k", parameters=27_524_737,
-           capabilities=_FIXED, tiny={"backbone": "test_vit"}, inputs=(FRAME.with_size((224, 224)),),
+           capabilities=_FIXED, tiny_args={"backbone": "test_vit"}, inputs=(FRAME.with_size((224, 224)),),
            recipes={"scratch": FROM_SCRATCH_LOW_LR},
            note="our selection, as in a reproduction by others; built for 224 x 224, "
                 "size=(128, 128) builds theirs"),

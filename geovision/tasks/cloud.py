@@ -17,12 +17,12 @@ from geovision.spec import (
     Fact,
     ImageFileSpec,
     InputSpec,
-    LocalizedText,
     ModelSpec,
     Recipe,
     Reference,
     Stage,
     Task,
+    Text,
     UnitHint,
     WeightSpec,
 )
@@ -33,20 +33,20 @@ _UNIT_HINTS = (
 )
 
 
-def _color_channel(name: str, mean: float, std: float) -> Channel:
+def _color(name: str, mean: float, std: float) -> Channel:
     # The statistics are ImageNet's; a backbone that was trained with others brings its own.
     return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_UNIT_HINTS)
 
 
 PHOTO = InputSpec(
     "image",
-    (_color_channel("red", 0.485, 0.229), _color_channel("green", 0.456, 0.224), _color_channel("blue", 0.406, 0.225)),
+    (_color("red", 0.485, 0.229), _color("green", 0.456, 0.224), _color("blue", 0.406, 0.225)),
     size=(224, 224),
     # Squashed, not cropped: the horizon and the halo are at the edges.
     resize="squash",
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
-    picture=ImageFileSpec(LocalizedText("picture", "图片"), shows=LocalizedText("a sky", "天空"), camera=True),
+    picture=ImageFileSpec(Text("picture", "图片"), shows=Text("a sky", "天空"), camera=True),
 )
 
 # What the authors name as future inputs, and what a station reports beside its camera.
@@ -78,15 +78,15 @@ SCALARS = (
 )
 
 _BASES = {
-    "high": LocalizedText("3–8 km polar, 5–13 km temperate, 6–18 km tropical",
+    "high": Text("3–8 km polar, 5–13 km temperate, 6–18 km tropical",
                  "极地3–8公里，温带5–13公里，热带6–18公里"),
-    "middle": LocalizedText("2–4 km polar, 2–7 km temperate, 2–8 km tropical",
+    "middle": Text("2–4 km polar, 2–7 km temperate, 2–8 km tropical",
                    "极地2–4公里，温带2–7公里，热带2–8公里"),
-    "low": LocalizedText("from the ground to 2 km", "地面至2公里"),
+    "low": Text("from the ground to 2 km", "地面至2公里"),
 }  # fmt: skip
-_LEVELS = {"high": LocalizedText("high", "高云"), "middle": LocalizedText("middle", "中云"), "low": LocalizedText("low", "低云")}
+_LEVELS = {"high": Text("high", "高云"), "middle": Text("middle", "中云"), "low": Text("low", "低云")}
 
-NO_HEIGHT = LocalizedText("A single photo gives no height.", "单张照片无法判断云的高度。")
+NO_HEIGHT = Text("A single photo gives no height.", "单张照片无法判断云的高度。")
 
 
 def _genus(
@@ -95,14 +95,14 @@ def _genus(
     look: tuple[str, str] | None = None,
 ) -> ClassCard:  # fmt: skip
     facts = [
-        Fact(LocalizedText("level", "云族"), LocalizedText(*extent) if extent else _LEVELS[level]),
-        Fact(LocalizedText("base", "云底高度"), LocalizedText(*base) if base else _BASES[level]),
-        Fact(LocalizedText("at the ground", "地面天气"), LocalizedText(*weather)),
-        Fact(LocalizedText("phase", "相态"), LocalizedText(*phase)),
+        Fact(Text("level", "云族"), Text(*extent) if extent else _LEVELS[level]),
+        Fact(Text("base", "云底高度"), Text(*base) if base else _BASES[level]),
+        Fact(Text("at the ground", "地面天气"), Text(*weather)),
+        Fact(Text("phase", "相态"), Text(*phase)),
     ]
     if look:
-        facts.append(Fact(LocalizedText("tell apart by", "辨识要点"), LocalizedText(*look)))
-    return ClassCard(code, LocalizedText(*name), level, tuple(facts), NO_HEIGHT)
+        facts.append(Fact(Text("tell apart by", "辨识要点"), Text(*look)))
+    return ClassCard(code, Text(*name), level, tuple(facts), NO_HEIGHT)
 
 
 _NONE = ("no precipitation", "地面无降水")
@@ -238,7 +238,7 @@ _VIT: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
     return ModelSpec(f"cloud-{name}", "cloud", _BUILDER, arch, num_parameters=parameters, note=note,
-                     **{"capabilities": _CNN, "tiny": {"backbone": "test_resnet"}} | changes)  # fmt: skip
+                     **{"capabilities": _CNN, "tiny_args": {"backbone": "test_resnet"}, **changes})  # fmt: skip
 
 
 MODELS = (
@@ -246,7 +246,8 @@ MODELS = (
               {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k",
                "moments": 3, "stages": (2, 3), "whole": True, "mirrored": True},
               head="geovision.heads.classification:NormalisedHead",
-              inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, drop_rate=0.5, recipe=BILINEAR_POOLING,
+              inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, drop_rate=0.5,
+              recipe=BILINEAR_POOLING,
               tiny_args={"backbone": "test_resnet", "moments": 2, "stages": (1, 2), "whole": False,
                     "mirrored": True},
               num_parameters=2_304_379,
@@ -260,7 +261,7 @@ MODELS = (
     _model("resnet50", "resnet50", "a1_in1k", parameters=23_530_571, evidence=AS_PUBLISHED,
            note="one of the paper's three; which ResNet-50 the authors used is not known"),
     _model("vit", "vit_base_patch16_224", "augreg2_in21k_ft_in1k", parameters=85_807_115,
-           evidence=AS_PUBLISHED, capabilities=_VIT, tiny={"backbone": "test_vit"},
+           evidence=AS_PUBLISHED, capabilities=_VIT, tiny_args={"backbone": "test_vit"},
            note="the paper's transformer, ViT-B/16 by our reading; needs pre-training"),
     _model("mobilenetv2-035", "mobilenetv2_035", "", parameters=410_219,
            note="a third of the width; for the smallest devices"),
@@ -272,7 +273,7 @@ MODELS = (
     _model("convnext-tiny", "convnext_tiny", "in12k_ft_in1k", parameters=27_828_587,
            note="newer, for a server"),
     _model("vit-small", "vit_small_patch16_224", "augreg_in21k_ft_in1k", parameters=21_669_899,
-           capabilities=_VIT, tiny={"backbone": "test_vit"}, note="a quarter of ViT-B"),
+           capabilities=_VIT, tiny_args={"backbone": "test_vit"}, note="a quarter of ViT-B"),
     _model("tiny", "test_resnet", "r160_in1k", parameters=373_755,
            note="for tests and demonstrations, not for use"),
 )  # fmt: skip

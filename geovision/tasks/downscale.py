@@ -121,7 +121,8 @@ def network_specs(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[
          "for tests and demonstrations, not for use"),
     )  # fmt: skip
     return tuple(
-        ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY, tiny_args=tiny,
+        ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY,
+                  tiny_args=tiny,
                   num_parameters=count, evidence=mark, note=note)
         for (name, arch, tiny, mark, note), count in zip(rows, parameters, strict=True)
     )  # fmt: skip
@@ -131,7 +132,8 @@ def baseline_specs(task: str, factor: int) -> tuple[ModelSpec, ...]:
     """Statistics, which a network has to beat."""
 
     def entry(name, arch, fit, capabilities, note):
-        return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit, head=_IDENTITY_HEAD,
+        return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit,
+                         head=_IDENTITY_HEAD,
                          capabilities=capabilities, num_parameters=0, note=note,
                          not_exportable_reason="a baseline to compare with")  # fmt: skip
 
@@ -173,7 +175,8 @@ def residual_spec(name: str, members: int, base: Mapping[str, Any], parameters: 
         head="geovision.models.residual_learning:ResidualHead",
         head_args={"members": members, "share": 0.55},
         capabilities=_BOUND | {"differentiable"}, recipe=RESIDUAL_RECIPE, tiny_args={"widths": [4, 6, 8]},
-        not_exportable_reason="stands on statistics of the cells of one grid", num_parameters=parameters, note=note,
+        not_exportable_reason="uses statistics of the cells of one grid", num_parameters=parameters,
+        note=note,
     )  # fmt: skip
 
 

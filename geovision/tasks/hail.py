@@ -38,7 +38,7 @@ LEVELS = (
 _CELSIUS = UnitHint(0.0, 150.0, "looks like degrees Celsius; add 273.15")
 
 
-def _reflectivity_channel(level: int) -> Channel:
+def _reflectivity(level: int) -> Channel:
     # One scale for all levels, so that the largest value of a column is that of its numbers.
     return Channel(
         f"reflectivity_{level}m", "dBZ", (NO_ECHO, 80.0), mean=-15.0, std=25.0, baseline=NO_ECHO,
@@ -46,7 +46,7 @@ def _reflectivity_channel(level: int) -> Channel:
     )  # fmt: skip
 
 
-def _brightness_channel(wavelength: str, mean: float, std: float) -> Channel:
+def _brightness(wavelength: str, mean: float, std: float) -> Channel:
     return Channel(f"brightness_temperature_{wavelength}um", "K", (160.0, 340.0), mean=mean, std=std,
                    unit_hints=(_CELSIUS,))  # fmt: skip
 
@@ -54,13 +54,13 @@ def _brightness_channel(wavelength: str, mean: float, std: float) -> Channel:
 _TIMES = "time channel y x"
 _READER = "geovision.readers.hail_samples:read"
 
-RADAR = InputSpec("radar", tuple(_reflectivity_channel(level) for level in LEVELS), layout=_TIMES, reader=_READER)
+RADAR = InputSpec("radar", tuple(_reflectivity(level) for level in LEVELS), layout=_TIMES, reader=_READER)
 
 FY4B = InputSpec(
     "fy4b",
     # AGRI channels 9, 10, 12, 13, 14: water vapour, cloud phase and the split window; our choice.
-    (_brightness_channel("6.25", 232.0, 12.0), _brightness_channel("6.95", 242.0, 15.0), _brightness_channel("8.55", 265.0, 28.0),
-     _brightness_channel("10.8", 267.0, 29.0), _brightness_channel("12.0", 265.0, 29.0)),
+    (_brightness("6.25", 232.0, 12.0), _brightness("6.95", 242.0, 15.0), _brightness("8.55", 265.0, 28.0),
+     _brightness("10.8", 267.0, 29.0), _brightness("12.0", 265.0, 29.0)),
     layout=_TIMES, reader=_READER, optional=True,
 )  # fmt: skip
 

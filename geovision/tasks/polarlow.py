@@ -21,12 +21,12 @@ from geovision.spec import (
     Fact,
     ImageFileSpec,
     InputSpec,
-    LocalizedText,
     ModelSpec,
     Recipe,
     Reference,
     Stage,
     Task,
+    Text,
     UnitHint,
 )
 
@@ -53,8 +53,8 @@ SAR = InputSpec(
     integers="fraction",
     pixel_size=500.0,
     picture=ImageFileSpec(
-        LocalizedText("radar picture", "雷达图像"), shows=LocalizedText("a radar picture of the sea", "海面雷达图像"),
-        hint=LocalizedText(
+        Text("radar picture", "雷达图像"), shows=Text("a radar picture of the sea", "海面雷达图像"),
+        hint=Text(
             "An 8-bit PNG as published: cross-polarised in red and green, co-polarised in blue, 0 where "
             "there is no data; pixels of 500 m, or as its text entry pixel_size says.",
             "请选择与公开数据集相同的8位PNG：红、绿通道为交叉极化，蓝通道为同极化，0表示无数据；像素为500米，"
@@ -64,17 +64,17 @@ SAR = InputSpec(
     ),
 )
 
-_CAVEAT = LocalizedText(
+_CAVEAT = Text(
     "One radar picture shows the wind at the sea surface at one moment; look at infrared pictures too.",
     "单幅雷达图像只反映某一时刻的海面风场，请同时参考红外云图。",
 )
 _LOOK, _SIZE, _LIFE, _MISTAKEN = (
-    LocalizedText("look", "形态"), LocalizedText("size", "尺度"), LocalizedText("life", "生命史"), LocalizedText("mistaken for one", "易混淆"),
+    Text("look", "形态"), Text("size", "尺度"), Text("life", "生命史"), Text("mistaken for one", "易混淆"),
 )  # fmt: skip
 
 
-def _card(code: str, name: tuple[str, str], *facts: tuple[LocalizedText, str, str]) -> ClassCard:
-    return ClassCard(code, LocalizedText(*name), facts=tuple(Fact(h, LocalizedText(en, zh)) for h, en, zh in facts),
+def _card(code: str, name: tuple[str, str], *facts: tuple[Text, str, str]) -> ClassCard:
+    return ClassCard(code, Text(*name), facts=tuple(Fact(h, Text(en, zh)) for h, en, zh in facts),
                      caution=_CAVEAT)  # fmt: skip
 
 
@@ -96,7 +96,8 @@ _PAPER = "Grahn and Bianchi 2022, arXiv:2203.16401"
 def _augment(center_fraction: float) -> Augment:
     """As published, with the middle `kept` of a picture's width and height. A polar low has no up and no
     left, and the other hemisphere's turns the other way."""
-    return Augment(crop_area=(center_fraction**2, center_fraction**2), translate=0.10, zoom=0.15, rotate=144.0, flip_x=True,
+    area = center_fraction**2
+    return Augment(crop_area=(area, area), translate=0.10, zoom=0.15, rotate=144.0, flip_x=True,
                    flip_y=True, fill="zero")  # fmt: skip
 
 
@@ -171,13 +172,16 @@ SAR_2KM = SAR.with_pixel_size(2000.0)
 
 MODELS = (
     ModelSpec("polarlow-xception", "polarlow", _BUILDER, {"channels": _PUBLISHED_CHANNELS}, head=_HEAD,
-              capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS, num_parameters=1_254_194, evidence=AS_PUBLISHED,
+              capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS,
+              num_parameters=1_254_194, evidence=AS_PUBLISHED,
               note="the authors' small Xception; 1,260,322 with the statistics of its normalisations"),
     ModelSpec("polarlow-xception-2ch", "polarlow", _BUILDER, {}, head=_HEAD,
-              capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS, num_parameters=1_254_122, evidence=OUR_CHOICE,
+              capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS,
+              num_parameters=1_254_122, evidence=OUR_CHOICE,
               note="the same without the second copy of the cross-polarised channel"),
     ModelSpec("polarlow-xception-1024", "polarlow", _BUILDER, {"channels": _PUBLISHED_CHANNELS}, head=_HEAD,
-              inputs=(SAR_250M,), recipe=PUBLISHED_LARGE, capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS,
+              inputs=(SAR_250M,), recipe=PUBLISHED_LARGE, capabilities=_ANY, drop_rate=0.5,
+              tiny_args=_TINY_ARGS,
               num_parameters=1_254_194, evidence=OUR_RECONSTRUCTION,
               note="the authors' larger variant, 1024 of 1536 pixels; that a pixel is 250 m is our reading, "
                    "and the published files are too coarse for it"),

@@ -20,9 +20,16 @@ __all__ = ["train"]
 
 
 def train(
-    model: GeoModel, data: GeoDataset, *, validation: GeoDataset | None = None,
-    recipe: Recipe | None = None, out: str | Path | None = None, resume: bool = False,
-    devices: int | str = "auto", num_workers: int = 0, progress: bool = True,
+    model: GeoModel,
+    data: GeoDataset,
+    *,
+    validation: GeoDataset | None = None,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    devices: int | str = "auto",
+    num_workers: int = 0,
+    progress: bool = True,
     teacher_targets: TeacherTargets | None = None,
 ) -> GeoModel:
     """Train a model in place. See `geovision.train`, which is this.
@@ -49,7 +56,9 @@ def train(
         described = describe_run(model, data, validation, recipe)
         if teacher_targets:
             described["teacher"] = {
-                "name": teacher_targets.name, "share": teacher_targets.share, "feature_weight": teacher_targets.feature_weight
+                "name": teacher_targets.name,
+                "share": teacher_targets.share,
+                "feature_weight": teacher_targets.feature_weight,
             }
         folder.open(described, resume=resume)
         if folder.finished:
@@ -80,8 +89,14 @@ def _load_finished(model: GeoModel, folder: RunDir) -> GeoModel:
 
 
 def _train_by_gradient(
-    model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe,
-    folder: RunDir | None, devices: int | str, workers: int, progress: bool,
+    model: GeoModel,
+    data: GeoDataset,
+    validation: GeoDataset | None,
+    recipe: Recipe,
+    folder: RunDir | None,
+    devices: int | str,
+    workers: int,
+    progress: bool,
     teaching: TeacherTargets | None,
 ) -> None:
     try:
@@ -93,6 +108,10 @@ def _train_by_gradient(
     job = trainer.TrainingRun(model, data, validation, recipe, folder, devices, workers, progress, teaching)
     trainer.fit_gradient(job)
     model.training_record = build_training_record(
-        data, recipe, seconds=sum(row["seconds"] for row in job.rows), epochs=len(job.rows),
-        steps=job.rows[-1]["step"], last=job.rows[-1],
+        data,
+        recipe,
+        seconds=sum(row["seconds"] for row in job.rows),
+        epochs=len(job.rows),
+        steps=job.rows[-1]["step"],
+        last=job.rows[-1],
     )

@@ -33,7 +33,11 @@ class Augmentation:
     """
 
     def __init__(
-        self, augment: Augment, inputs: Sequence[InputSpec], target: Target, *,
+        self,
+        augment: Augment,
+        inputs: Sequence[InputSpec],
+        target: Target,
+        *,
         size: tuple[int, int] | None = None,
     ) -> None:
         self.augment = augment
@@ -63,8 +67,11 @@ class Augmentation:
         if self.first_input.name not in self.is_dense:
             return batch
         warps = (
-            augment.crop_area != (1.0, 1.0) or augment.rotate or augment.aspect != 1
-            or augment.zoom or augment.translate
+            augment.crop_area != (1.0, 1.0)
+            or augment.rotate
+            or augment.aspect != 1
+            or augment.zoom
+            or augment.translate
         )
         resizes = self.size is not None and tuple(first.shape[-2:]) != self.size
         if warps:

@@ -131,10 +131,12 @@ def _concatenate_masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
     """The masks of all parts; a part without one has everything."""
     names = {name: mask for part in parts for name, mask in part["valid"].items()}
     return {
-        name: torch.cat([
-            part["valid"].get(name, torch.ones(len(part["target"]), *like.shape[1:], dtype=torch.bool))
-            for part in parts
-        ])
+        name: torch.cat(
+            [
+                part["valid"].get(name, torch.ones(len(part["target"]), *like.shape[1:], dtype=torch.bool))
+                for part in parts
+            ]
+        )
         for name, like in names.items()
     }
 
@@ -241,8 +243,13 @@ class EpochBatches:
     """
 
     def __init__(
-        self, data: GeoDataset | InMemoryDataset, *, batch_size: int, seed: tuple[int, ...] | None = None,
-        workers: int = 0, balance: Tensor | None = None,
+        self,
+        data: GeoDataset | InMemoryDataset,
+        *,
+        batch_size: int,
+        seed: tuple[int, ...] | None = None,
+        workers: int = 0,
+        balance: Tensor | None = None,
     ) -> None:
         self.data = data
         # Lightning looks for `set_epoch` under these names.
@@ -251,7 +258,10 @@ class EpochBatches:
         self._loader = None
         if not isinstance(data, InMemoryDataset):
             self._loader = DataLoader(
-                _IndexedDataset(data), batch_sampler=self._order, num_workers=workers, collate_fn=_collate_indexed,
+                _IndexedDataset(data),
+                batch_sampler=self._order,
+                num_workers=workers,
+                collate_fn=_collate_indexed,
                 persistent_workers=workers > 0,
             )
 

@@ -26,10 +26,19 @@ _BATCH_SIZE = 64
 
 
 def distill(
-    teacher: GeoModel, student: GeoModel, data: GeoDataset, *, teacher_weight: float = 0.5,
-    feature_weight: float = 0.0, validation: GeoDataset | None = None, recipe: Recipe | None = None,
-    out: str | Path | None = None, resume: bool = False, devices: int | str = "auto",
-    num_workers: int = 0, progress: bool = True,
+    teacher: GeoModel,
+    student: GeoModel,
+    data: GeoDataset,
+    *,
+    teacher_weight: float = 0.5,
+    feature_weight: float = 0.0,
+    validation: GeoDataset | None = None,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    devices: int | str = "auto",
+    num_workers: int = 0,
+    progress: bool = True,
 ) -> GeoModel:
     """Train the student in place. See `geovision.distill`, which is this."""
     if not isinstance(student.target, FieldTarget) or teacher.target != student.target:
@@ -51,8 +60,16 @@ def distill(
     said, seen = _teacher_outputs(teacher, data, attend=feature_weight > 0)
     teaching = TeacherTargets(teacher.spec.name, said, teacher_weight, seen, feature_weight)
     return train(
-        student, data, validation=validation, recipe=recipe, out=out, resume=resume, devices=devices,
-        num_workers=num_workers, progress=progress, teacher_targets=teaching,
+        student,
+        data,
+        validation=validation,
+        recipe=recipe,
+        out=out,
+        resume=resume,
+        devices=devices,
+        num_workers=num_workers,
+        progress=progress,
+        teacher_targets=teaching,
     )
 
 

@@ -41,8 +41,14 @@ class StageModule(L.LightningModule):
     """
 
     def __init__(
-        self, model: GeoModel, recipe: Recipe, stage_index: int, *, steps_per_epoch: int,
-        soft_targets: Tensor | None = None, size: tuple[int, int] | None = None,
+        self,
+        model: GeoModel,
+        recipe: Recipe,
+        stage_index: int,
+        *,
+        steps_per_epoch: int,
+        soft_targets: Tensor | None = None,
+        size: tuple[int, int] | None = None,
         teacher_targets: TeacherTargets | None = None,
     ) -> None:
         super().__init__()

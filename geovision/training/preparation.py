@@ -49,8 +49,13 @@ def create_for(
 
 
 def select_recipe(
-    spec: ModelSpec, name: str | None = None, *, epochs: int | None = None, seed: int | None = None,
-    precision: str | None = None, from_scratch: bool = False,
+    spec: ModelSpec,
+    name: str | None = None,
+    *,
+    epochs: int | None = None,
+    seed: int | None = None,
+    precision: str | None = None,
+    from_scratch: bool = False,
 ) -> Recipe:
     """Return a recipe of a model by name, with some values replaced.
 
@@ -84,7 +89,11 @@ def needs_validation(recipe: Recipe) -> bool:
 
 
 def hold_back(
-    data: GeoDataset, model: GeoModel, *, fraction: float | None = None, seed: int = 0,
+    data: GeoDataset,
+    model: GeoModel,
+    *,
+    fraction: float | None = None,
+    seed: int = 0,
     official: Callable[[], GeoDataset | None] = lambda: None,
 ) -> tuple[GeoDataset, GeoDataset | None]:
     """Split samples into those for training and those for validation, by group.

@@ -32,8 +32,12 @@ class ProgressBar(Callback):
         if not (self.enabled and trainer.is_global_zero and console.is_terminal):
             return
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
-            TimeRemainingColumn(), TextColumn("{task.fields[news]}"), console=console,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[news]}"),
+            console=console,
         )
         task = self._bar.add_task(f"training {pl_module.model.spec.name}", total=self.steps, news=self.news)
         self._bar.update(task, completed=self.step)

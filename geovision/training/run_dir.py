@@ -93,14 +93,16 @@ def describe_run(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe
 ) -> dict[str, Any]:
     """What makes a training that training, as it stands in ``recipe.json``."""
-    return to_json_types({
-        "model": model.spec.name,
-        "options": dataclasses.asdict(model.config),
-        "classes": getattr(model.target, "classes", ()),
-        "data": {"name": data.card.name, "samples": len(data)},
-        "validation": None if validation is None else {"samples": len(validation)},
-        "recipe": dataclasses.asdict(recipe),
-    })
+    return to_json_types(
+        {
+            "model": model.spec.name,
+            "options": dataclasses.asdict(model.config),
+            "classes": getattr(model.target, "classes", ()),
+            "data": {"name": data.card.name, "samples": len(data)},
+            "validation": None if validation is None else {"samples": len(validation)},
+            "recipe": dataclasses.asdict(recipe),
+        }
+    )
 
 
 def to_json_types(value: Any) -> Any:

@@ -41,7 +41,11 @@ class TeacherTargets:
     feature_weight: float = 0.0
 
     def loss(
-        self, model: GeoModel, to_truth: Tensor, values: Tensor, position: Tensor,
+        self,
+        model: GeoModel,
+        to_truth: Tensor,
+        values: Tensor,
+        position: Tensor,
         features: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of a batch against truth and teacher.

@@ -208,7 +208,10 @@ class _StageData:
         data = self._read(stage)
         balance = _labels(job.data) if stage.sampling == "balanced" else None
         return EpochBatches(
-            data, batch_size=stage.batch_size, seed=(job.recipe.seed, number), workers=job.workers,
+            data,
+            batch_size=stage.batch_size,
+            seed=(job.recipe.seed, number),
+            workers=job.workers,
             balance=balance,
         )
 
@@ -244,8 +247,13 @@ def _run_stage(
     stage = job.recipe.stages[number]
     batches, validation = samples.training(number), samples.validation(number)
     module = StageModule(
-        job.model, job.recipe, number, steps_per_epoch=len(batches), soft_targets=samples.soft,
-        size=samples.size(stage), teacher_targets=job.teaching,
+        job.model,
+        job.recipe,
+        number,
+        steps_per_epoch=len(batches),
+        soft_targets=samples.soft,
+        size=samples.size(stage),
+        teacher_targets=job.teaching,
     )
     if progress:
         batches.start_at(progress["epoch"], progress["batch"])
@@ -330,11 +338,15 @@ def _precision(recipe: Recipe, kind: str) -> Any:
 def _load_stage_weights(model: GeoModel, state: Mapping[str, Any]) -> None:
     """Give a model the weights that a finished stage left."""
     best = state["callbacks"].get("Best")
-    weights = best["weights"] if best else {
-        name.removeprefix("model."): value
-        for name, value in state["state_dict"].items()
-        if name.startswith("model.")
-    }
+    weights = (
+        best["weights"]
+        if best
+        else {
+            name.removeprefix("model."): value
+            for name, value in state["state_dict"].items()
+            if name.startswith("model.")
+        }
+    )
     model.load_state_dict(weights)
 
 

@@ -18,7 +18,12 @@ __all__ = ["build_training_record"]
 
 
 def build_training_record(
-    data: GeoDataset, recipe: Recipe | None, *, seconds: float, epochs: int = 0, steps: int = 0,
+    data: GeoDataset,
+    recipe: Recipe | None,
+    *,
+    seconds: float,
+    epochs: int = 0,
+    steps: int = 0,
     last: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What was trained on what, how, with which versions.
@@ -28,18 +33,20 @@ def build_training_record(
         seconds: Wall time, all parts of an interrupted training together.
         last: The last row of the log.
     """
-    return to_json_types({
-        "data": data.card.name,
-        "samples": len(data),
-        "recipe": dataclasses.asdict(recipe) if recipe else None,
-        "seed": recipe.seed if recipe else None,
-        "epochs": epochs,
-        "steps": steps,
-        "seconds": round(seconds, 1),
-        "last_epoch": last or {},
-        "versions": _versions(),
-        **origin(),
-    })
+    return to_json_types(
+        {
+            "data": data.card.name,
+            "samples": len(data),
+            "recipe": dataclasses.asdict(recipe) if recipe else None,
+            "seed": recipe.seed if recipe else None,
+            "epochs": epochs,
+            "steps": steps,
+            "seconds": round(seconds, 1),
+            "last_epoch": last or {},
+            "versions": _versions(),
+            **origin(),
+        }
+    )
 
 
 def _versions() -> dict[str, str]:

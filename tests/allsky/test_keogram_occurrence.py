@@ -227,8 +227,14 @@ def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
 def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     """A table of these rows, as if a model had answered."""
     own = Table(folder)
-    own.begin({"classes": CLASSES, "columns": COLUMNS, "flags": FLAGS,
-               "reading": dataclasses.asdict(FrameConfig(sites=sites or {}))})
+    own.begin(
+        {
+            "classes": CLASSES,
+            "columns": COLUMNS,
+            "flags": FLAGS,
+            "reading": dataclasses.asdict(FrameConfig(sites=sites or {})),
+        }
+    )
     known = {"path": "a.jpg", "unreadable": False, "dark": False, "twilight": False}
     whole = [known | {"frame": number} | row for number, row in enumerate(rows)]
     own.write(Shard("k", ()), whole)
@@ -337,7 +343,9 @@ def test_what_does_not_count_is_told(tmp_path: Path):
     assert found.left_out == {"unreadable": 1, "dark": 1, "twilight": 1, "without a time": 1}
     assert found.unknown == {"twilight": 1}
     assert occurrence(folder, "hour", exclude=("dark",)).left_out == {
-        "dark": 1, "without a class": 1, "without a time": 1,
+        "dark": 1,
+        "without a class": 1,
+        "without a time": 1,
     }
     # Noon at the other side of the world: with a site, what was not known is.
     day = occurrence(folder, "hour", sites={"": (60.0, 90.0)})
@@ -398,8 +406,17 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     assert len((tmp_path / "kiruna.csv").read_text().splitlines()) == 21
 
     code, rows, messages = ran(
-        capsys, "occurrence", out, "--group-by", "mlt", "--exclude", "unreadable", "--format", "csv",
-        "--out", tmp_path / "mlt",
+        capsys,
+        "occurrence",
+        out,
+        "--group-by",
+        "mlt",
+        "--exclude",
+        "unreadable",
+        "--format",
+        "csv",
+        "--out",
+        tmp_path / "mlt",
     )
     assert code == 0
     assert (tmp_path / "mlt.png").exists()
@@ -410,8 +427,19 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
 
 def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder, model = minutes(tmp_path / "in", 4), small_model().save(tmp_path / "model")
-    archive = ["archive", model, folder, "--out", tmp_path / "out", "--workers", "0",
-               "--channels", "grey", "--stretch", "estimate"]
+    archive = [
+        "archive",
+        model,
+        folder,
+        "--out",
+        tmp_path / "out",
+        "--workers",
+        "0",
+        "--channels",
+        "grey",
+        "--stretch",
+        "estimate",
+    ]
     code, _, messages = ran(capsys, *archive)
     assert code == 0
     assert "surveyed 20 frames of gill/themis19" in messages
@@ -457,8 +485,12 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
     ],
 )
 def test_slips_on_the_command_line_are_told_in_one_line(
-    arguments: list[str], code: int, reason: str, capsys: pytest.CaptureFixture[str],
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     import re
 

@@ -401,8 +401,9 @@ def test_a_table_at_an_address_is_refused(model: GeoModel, streams: Path):
 def test_shards_of_another_table_are_refused(model: GeoModel, streams: Path, tmp_path: Path):
     run(model, streams / "gill", tmp_path / "one")
     run(model, streams / "fsmi", tmp_path / "two", replace(GREY, stretches={"": Stretch(2000, 9000)}))
-    shutil.copytree(tmp_path / "two", tmp_path / "one", dirs_exist_ok=True,
-                    ignore=lambda *_: ["archive.json", "model"])
+    shutil.copytree(
+        tmp_path / "two", tmp_path / "one", dirs_exist_ok=True, ignore=lambda *_: ["archive.json", "model"]
+    )
     with pytest.raises(OptionError, match="made with another model or reading"):
         run(model, streams, tmp_path / "one")
 

@@ -31,9 +31,15 @@ def explanation(
     values[:, 0, 0] = red, green
     image = InputMap(values, "channel y x", Window(0, 0, 2, 2), np.zeros((2, 2, 2)), ("red", "green"))
     return Explanation(
-        source="", model="", label="yes", logit=0.0, probability=None,
-        settings=AttributionConfig("integrated-gradients"), inputs={"image": image},
-        completeness=Completeness(total, 1.0), left_out=lost or {},
+        source="",
+        model="",
+        label="yes",
+        logit=0.0,
+        probability=None,
+        settings=AttributionConfig("integrated-gradients"),
+        inputs={"image": image},
+        completeness=Completeness(total, 1.0),
+        left_out=lost or {},
     )
 
 
@@ -93,8 +99,18 @@ def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
     model, samples = hail
     out = tmp_path / "why"
     code, answered, told = ran(
-        capsys, "explain", model, samples, "--method", "deeplift", "--group-by", "terrain", "--out", out,
-        "--format", "jsonl",
+        capsys,
+        "explain",
+        model,
+        samples,
+        "--method",
+        "deeplift",
+        "--group-by",
+        "terrain",
+        "--out",
+        out,
+        "--format",
+        "jsonl",
     )
     assert code == 0
     assert f"means over 12 files: {out / 'means.deeplift.csv'}, {out / 'means.deeplift.png'}" in told

@@ -41,7 +41,10 @@ def geo_model(network: nn.Module, *inputs: InputSpec, target: ClassTarget = CLAS
 def picture(size: tuple[int, int] | None, *, channels: int = 2, **more) -> InputSpec:
     names = ("red", "green", "blue")[:channels]
     return InputSpec(
-        "image", tuple(Channel(name, "1", (0.0, 1.0)) for name in names), size=size, integers="fraction",
+        "image",
+        tuple(Channel(name, "1", (0.0, 1.0)) for name in names),
+        size=size,
+        integers="fraction",
         **more,
     )
 
@@ -302,8 +305,9 @@ def test_orientations_are_averaged(name: str):
     assert expected.max() > 0
     np.testing.assert_allclose(found.map, expected, atol=1e-4 * expected.max())
     # However the picture is turned, the map is turned with it.
-    turned = geovision.explain(model, x.rot90(1, (1, 2)).flip(2), method="layercam", target=target,
-                               orientations=8)
+    turned = geovision.explain(
+        model, x.rot90(1, (1, 2)).flip(2), method="layercam", target=target, orientations=8
+    )
     back = np.rot90(turned.map[:, ::-1], -1)
     np.testing.assert_allclose(back, found.map, atol=1e-4 * expected.max())
 
@@ -321,8 +325,9 @@ def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_i
         if found.completeness:
             assert found.completeness.relative_error < 0.01
     with pytest.raises(OptionError, match=r"turns input 'image' by quarters, and it is not square .32 x 64"):
-        geovision.explain(tiny(registry.find_model("cloud-tiny"), size=(32, 64)), torch.rand(3, 32, 64),
-                          orientations=8)
+        geovision.explain(
+            tiny(registry.find_model("cloud-tiny"), size=(32, 64)), torch.rand(3, 32, 64), orientations=8
+        )
 
 
 def test_tokens_are_laid_out_as_their_patches():
@@ -619,8 +624,21 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
 
     out = photos / "why"
     code, text, said = ran(
-        capsys, "explain", trained, photos / "one", photos / "two", "--out", out, "--format", "csv",
-        "--method", "integrated-gradients", "--steps", 100, "--target", "Cu",
+        capsys,
+        "explain",
+        trained,
+        photos / "one",
+        photos / "two",
+        "--out",
+        out,
+        "--format",
+        "csv",
+        "--method",
+        "integrated-gradients",
+        "--steps",
+        100,
+        "--target",
+        "Cu",
     )
     assert code == 1
     assert "torn.png: damaged" in said

@@ -148,9 +148,19 @@ def test_the_command_line_goes_on_after_a_bad_file(model: GeoModel, tmp_path: Pa
     picture().save(tmp_path / "c.png")
     cut = truncated(tmp_path)
     done = subprocess.run(
-        [GEOVISION, "predict", saved, tmp_path / "a.png", cut, tmp_path / "no.jpg", tmp_path / "c.png",
-         "--format", "csv"],
-        capture_output=True, text=True,
+        [
+            GEOVISION,
+            "predict",
+            saved,
+            tmp_path / "a.png",
+            cut,
+            tmp_path / "no.jpg",
+            tmp_path / "c.png",
+            "--format",
+            "csv",
+        ],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert len(done.stdout.strip().splitlines()) == 3

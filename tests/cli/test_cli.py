@@ -220,8 +220,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short training from the command line."""
     out = tmp_path_factory.mktemp("runs") / "one"
-    arguments = ["train", "cloud-tiny", "--dataset", "ccsn", "--data", photos, "--epochs", "1", "--size", 32,
-                 "--validation", 0, "--out", out, "--scalar", "air_temperature"]
+    arguments = [
+        "train",
+        "cloud-tiny",
+        "--dataset",
+        "ccsn",
+        "--data",
+        photos,
+        "--epochs",
+        "1",
+        "--size",
+        32,
+        "--validation",
+        0,
+        "--out",
+        out,
+        "--scalar",
+        "air_temperature",
+    ]
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert not ended.value.code
@@ -255,8 +271,22 @@ def test_train_prints_where_the_model_is_and_evaluate_scores_it(
 
 
 def test_training_twice_into_one_folder_is_refused(run, photos: Path, trained: Path):
-    ran = run("train", "cloud-tiny", "--dataset", "ccsn", "--data", photos, "--out", trained, "--size", "32",
-              "--epochs", "1", "--validation", "0")
+    ran = run(
+        "train",
+        "cloud-tiny",
+        "--dataset",
+        "ccsn",
+        "--data",
+        photos,
+        "--out",
+        trained,
+        "--size",
+        "32",
+        "--epochs",
+        "1",
+        "--validation",
+        "0",
+    )
     assert ran.code == 2
     assert ran.out == ""
     assert "choose another folder" in ran.err.splitlines()[-1]
@@ -338,8 +368,11 @@ def test_train_says_what_is_wrong(run, photos: Path, tmp_path: Path):
     assert_one_line(
         run("train", "cloud-tiny", "--data", photos, "--dataset", "ccns"), 2, "Did you mean 'ccsn'"
     )
-    assert_one_line(run("train", "cloud-tiny", "--data", photos, "--recipe", "magic"), 2,
-                    "no recipe 'magic'; known: default, scratch")
+    assert_one_line(
+        run("train", "cloud-tiny", "--data", photos, "--recipe", "magic"),
+        2,
+        "no recipe 'magic'; known: default, scratch",
+    )
 
 
 def test_audit_writes_what_it_found(run, photos: Path, tmp_path: Path):

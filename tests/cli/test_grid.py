@@ -125,7 +125,11 @@ def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, t
     ("order", "message"), [([2, 0, 1], "times are out of order"), ([0, 1, 1], "1 times stand twice")]
 )
 def test_times_that_are_shuffled_or_double(
-    order: list[int], message: str, saved: Path, coarse: CoarseRain, tmp_path: Path,
+    order: list[int],
+    message: str,
+    saved: Path,
+    coarse: CoarseRain,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").isel(time=order)
@@ -248,8 +252,9 @@ def test_another_calendar_than_that_of_training_is_answered(
     assert len(dates) == 40
 
 
-def test_options_of_the_command(saved: Path, coarse: CoarseRain, tmp_path: Path,
-                                capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_the_command(
+    saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rain = coarse.root / "rain_coarse.nc"
     for options, message in (
         (("--unit", "pr"), "--unit 'pr' is not understood; give NAME=UNIT"),
@@ -263,8 +268,20 @@ def test_options_of_the_command(saved: Path, coarse: CoarseRain, tmp_path: Path,
 
 
 def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp_path: Path) -> None:
-    code = run("train", "downscale-tiny", "--data", coarse.root, "--epochs", 1, "--head", "quantiles",
-               "--factor", 2, "--out", tmp_path)
+    code = run(
+        "train",
+        "downscale-tiny",
+        "--data",
+        coarse.root,
+        "--epochs",
+        1,
+        "--head",
+        "quantiles",
+        "--factor",
+        2,
+        "--out",
+        tmp_path,
+    )
     assert code == 0
     model = geovision.load(tmp_path / "model")
     assert model.config.head == "quantiles"
@@ -275,8 +292,18 @@ def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp
 def test_what_looks_at_rain_alone_asks_for_no_other_field(name: str, channels: int, tmp_path: Path) -> None:
     data = IberiaWinters.synthetic(tmp_path / "data", 24, seed=1)
     with pytest.raises(SystemExit) as ended:
-        main(["train", f"downscale-{name}", "--dataset", "iberia", "--data", str(data), "--out",
-              str(tmp_path / "out")])
+        main(
+            [
+                "train",
+                f"downscale-{name}",
+                "--dataset",
+                "iberia",
+                "--data",
+                str(data),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
     assert not ended.value.code
     model = geovision.load(tmp_path / "out" / "model")
     assert len(model.inputs[0].channels) == channels

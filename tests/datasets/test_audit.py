@@ -22,9 +22,12 @@ def mixed(tmp_path: Path) -> Path:
     """Two classes: a photo under both, the same pixels twice in one, another size, two bad files."""
     pictures = [Image.fromarray(sky.render("Sc", np.random.default_rng(n), (64, 64))) for n in range(4)]
     for name, picture in {
-        "a/1.png": pictures[0], "b/1.jpg": pictures[0].resize((96, 96)),
-        "a/2.png": pictures[1], "a/3.bmp": pictures[1],
-        "b/4.png": pictures[2].convert("L"), "b/5.png": pictures[3],
+        "a/1.png": pictures[0],
+        "b/1.jpg": pictures[0].resize((96, 96)),
+        "a/2.png": pictures[1],
+        "a/3.bmp": pictures[1],
+        "b/4.png": pictures[2].convert("L"),
+        "b/5.png": pictures[3],
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         picture.save(tmp_path / name)
@@ -42,7 +45,10 @@ def test_everything_that_was_planted_is_found(mixed: Path):
     assert report.disagreeing_pairs == {("a", "b"): 1}
     assert report.exact == [["a/2.png", "a/3.bmp"]]
     assert {str(kind): count for kind, count in report.kind_counts.items()} == {
-        "64x64 RGB PNG": 3, "96x96 RGB JPEG": 1, "64x64 RGB BMP": 1, "64x64 L PNG": 1,
+        "64x64 RGB PNG": 3,
+        "96x96 RGB JPEG": 1,
+        "64x64 RGB BMP": 1,
+        "64x64 L PNG": 1,
     }
 
 
@@ -65,14 +71,21 @@ def test_files_are_written_and_can_be_read(mixed: Path, tmp_path: Path):
     out = tmp_path / "report"
     report = audit(PhotoFolder(mixed), out)
     assert sorted(path.name for path in out.iterdir()) == [
-        "audit.json", "audit.txt", "classes.png", "disagreeing.png", "groups.csv", "sizes.png",
+        "audit.json",
+        "audit.txt",
+        "classes.png",
+        "disagreeing.png",
+        "groups.csv",
+        "sizes.png",
     ]
     assert json.loads((out / "audit.json").read_text()) == report.as_dict()
     assert (out / "audit.txt").read_text() == report.text()
     rows = list(csv.DictReader((out / "groups.csv").read_text().splitlines()))
     assert [(row["path"], row["label"], row["labels_disagree"], row["same_pixels_as"]) for row in rows] == [
-        ("a/1.png", "a", "1", ""), ("b/1.jpg", "b", "1", ""),
-        ("a/2.png", "a", "0", "a/2.png"), ("a/3.bmp", "a", "0", "a/2.png"),
+        ("a/1.png", "a", "1", ""),
+        ("b/1.jpg", "b", "1", ""),
+        ("a/2.png", "a", "0", "a/2.png"),
+        ("a/3.bmp", "a", "0", "a/2.png"),
     ]
     for path in out.glob("*.png"):
         with Image.open(path) as figure:

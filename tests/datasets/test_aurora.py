@@ -228,8 +228,15 @@ HEADER = "class2,class6,picNum,picType,rotAng"
 ROWS = ["0,2,00001,discrete,334", "0,0,00002,arc,118", "1,5,00003,noaurora,012", "1,4,00004,moon,001"]
 
 
-def oath(root: Path, *, before: list[str] = (), header: str = HEADER, rows: list[str] = ROWS,
-         split: str | None = None, folder: str = "classifications/classifications.csv") -> Path:
+def oath(
+    root: Path,
+    *,
+    before: list[str] = (),
+    header: str = HEADER,
+    rows: list[str] = ROWS,
+    split: str | None = None,
+    folder: str = "classifications/classifications.csv",
+) -> Path:
     table = root / folder
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text("\n".join([*before, header, *rows]) + "\n", encoding="utf-8")
@@ -343,8 +350,16 @@ def test_the_real_sample(shared_data: Path):
         name[-9:-4]: data.target.classes[label] for name, label in zip(data.names, data.labels, strict=True)
     }
     assert labels == {
-        "00001": "discrete", "00002": "discrete", "00004": "arc", "00005": "arc", "00006": "diffuse",
-        "00007": "diffuse", "00008": "diffuse", "00011": "diffuse", "00014": "diffuse", "00053": "arc",
+        "00001": "discrete",
+        "00002": "discrete",
+        "00004": "arc",
+        "00005": "arc",
+        "00006": "diffuse",
+        "00007": "diffuse",
+        "00008": "diffuse",
+        "00011": "diffuse",
+        "00014": "diffuse",
+        "00053": "arc",
     }
     assert (OATH(root, labels="class2").labels == 0).all()
     train, test = (OATH(root, split=split).names for split in ("train", "test"))

@@ -77,5 +77,6 @@ def test_a_day_that_is_not_known(winters: IberiaWinters) -> None:
     with pytest.raises(OptionError, match="precipitation_day_off"):
         winters.with_predictors(("precipitation_day_off",))
     assert [channel.name for channel in beside(winters.target.channel)] == [
-        "precipitation_day_before", "precipitation_day_after",
+        "precipitation_day_before",
+        "precipitation_day_after",
     ]

@@ -33,8 +33,11 @@ def _labels(tmp_path: Path, *minutes: int) -> Path:
     path = tmp_path / "labels.nc"
     held = xarray.Dataset(
         {"hail": (("time", "y", "x"), np.stack([LABEL] * len(minutes)))},
-        {"time": _at(*minutes).astype("datetime64[ns]"), "latitude": ("y", GRID.axes[0]),
-         "longitude": ("x", GRID.axes[1])},
+        {
+            "time": _at(*minutes).astype("datetime64[ns]"),
+            "latitude": ("y", GRID.axes[0]),
+            "longitude": ("x", GRID.axes[1]),
+        },
     )
     held.to_netcdf(path, engine="h5netcdf")
     return path
@@ -44,8 +47,18 @@ def _made(tmp_path: Path, labels: Path, *sources: object) -> tuple[int, str, lis
     """Exit code, what was said, and the samples."""
     out = tmp_path / "made"
     done = CliRunner().invoke(
-        app, ["hail-samples", str(labels), "--out", str(out), "--size", "24", "--windows", "3",
-              *map(str, sources)],
+        app,
+        [
+            "hail-samples",
+            str(labels),
+            "--out",
+            str(out),
+            "--size",
+            "24",
+            "--windows",
+            "3",
+            *map(str, sources),
+        ],
     )
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -59,8 +72,11 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
     good.isel(time=0, drop=True).to_netcdf(tmp_path / "timeless.nc", engine="h5netcdf")
     (tmp_path / "broken.nc").write_bytes(b"\x89HDF\r\n\x1a\n broken")
     (tmp_path / "scan.HDF").write_bytes(b"")
-    radar = [part for name in ("good", "double", "timeless", "broken")
-             for part in ("--radar", tmp_path / f"{name}.nc")]
+    radar = [
+        part
+        for name in ("good", "double", "timeless", "broken")
+        for part in ("--radar", tmp_path / f"{name}.nc")
+    ]
     # Of ten hours later there is nothing: the others are made all the same.
     code, told, made = _made(tmp_path, _labels(tmp_path, 0, 600, 6), *radar, "--agri", tmp_path / "scan.HDF")
     assert code == 1
@@ -86,8 +102,14 @@ def test_a_window_in_which_a_source_has_no_value_is_missing(tmp_path: Path) -> N
     for name, fields in (("upper", upper), ("single", single)):
         (fields * np.nan).to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")
     code, told, made = _made(
-        tmp_path, _labels(tmp_path, 12), "--radar", tmp_path / "radar.nc", "--era5", tmp_path / "upper.nc",
-        "--era5", tmp_path / "single.nc",
+        tmp_path,
+        _labels(tmp_path, 12),
+        "--radar",
+        tmp_path / "radar.nc",
+        "--era5",
+        tmp_path / "upper.nc",
+        "--era5",
+        tmp_path / "single.nc",
     )
     assert code == 0, told
     sample = read_sample(made[0])

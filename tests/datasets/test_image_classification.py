@@ -147,7 +147,9 @@ def test_classes_of_a_model_are_matched_by_code_or_name(tmp_path: Path):
         Image.new("RGB", (16, 16)).save(tmp_path / name / "1.png")
     data = PhotoFolder(tmp_path).with_classes(("St", "Cu", "Ac", "Ci"))
     assert {path.parent.name: label for path, label in zip(data.paths, data.labels, strict=True)} == {
-        "cumulus": 1, "CI": 3, "St": 0,
+        "cumulus": 1,
+        "CI": 3,
+        "St": 0,
     }
     assert data.target.levels == ("low", "low", "middle", "high")
     assert data[0]["target"] == data.labels[0]

@@ -68,7 +68,9 @@ def test_cards_are_complete(name):
 
 def test_published_counts_of_gcd_add_up():
     assert {split: sum(counts.values()) for split, counts in GCD.card.figures.items()} == {
-        "train": 10_000, "test": 9_000}
+        "train": 10_000,
+        "test": 9_000,
+    }
     assert all(tuple(counts) == SKY_TYPES for counts in GCD.card.figures.values())
 
 

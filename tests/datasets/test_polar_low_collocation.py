@@ -33,8 +33,15 @@ def radar(folder: Path, name: str = "S1A_20191012T084028.tif") -> RadarScene:
     decibels[:, row : row + 10, column : column + 10] = -8.0
     folder.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        folder / name, "w", driver="GTiff", dtype="float32", count=2, height=GRID.shape[0],
-        width=GRID.shape[1], crs=GRID.crs, transform=GRID.affine,
+        folder / name,
+        "w",
+        driver="GTiff",
+        dtype="float32",
+        count=2,
+        height=GRID.shape[0],
+        width=GRID.shape[1],
+        crs=GRID.crs,
+        transform=GRID.affine,
     ) as dataset:
         dataset.descriptions = ("VH", "VV")
         dataset.write(decibels)
@@ -176,13 +183,29 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
     point = middle_of_the_block()
     path = tracks(tmp_path, f"{WHEN.isoformat()},{point.latitude},{point.longitude},a,pos")
     with pytest.raises(SystemExit) as left:
-        main([
-            "polarlow-samples", str(path), str(tmp_path / "scenes" / "*.tif"),
-            "--out", str(tmp_path / "mine"),
-            "--quantity", "db", "--db-range", "cross_pol=-36:-14,co_pol=-28:-2",
-            "--pixel-size", "2000", "--extent", "300", "--max-time-offset", "90", "--min-valid", "0.2",
-            "--format", "csv",
-        ])
+        main(
+            [
+                "polarlow-samples",
+                str(path),
+                str(tmp_path / "scenes" / "*.tif"),
+                "--out",
+                str(tmp_path / "mine"),
+                "--quantity",
+                "db",
+                "--db-range",
+                "cross_pol=-36:-14,co_pol=-28:-2",
+                "--pixel-size",
+                "2000",
+                "--extent",
+                "300",
+                "--max-time-offset",
+                "90",
+                "--min-valid",
+                "0.2",
+                "--format",
+                "csv",
+            ]
+        )
     assert left.value.code == 0
     printed = capsys.readouterr()
     (line,) = csv.DictReader(printed.out.splitlines())

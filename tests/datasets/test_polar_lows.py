@@ -242,7 +242,8 @@ def test_a_model_is_scored_and_trained_at_its_own_pixel_size(root: Path, tmp_pat
     shapes = set()
     model.register_forward_pre_hook(lambda _, args: shapes.add(tuple(args[0]["image"].shape[1:])))
     recipe = Recipe(
-        stages=(Stage(epochs=1, batch_size=8, sampling="balanced"),), monitor="train_loss",
+        stages=(Stage(epochs=1, batch_size=8, sampling="balanced"),),
+        monitor="train_loss",
         augment=Augment(crop_area=(0.4096, 0.4096), translate=0.1, zoom=0.15, rotate=144.0, fill="zero"),
     )
     geovision.train(model, data, validation=data, recipe=recipe, progress=False)

@@ -193,12 +193,39 @@ def test_the_command_trains_scores_and_applies_with_it(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments in (
-        ["train", "downscale-tiny", "--data", str(root), "--predictor", "surface_altitude", "--epochs", "1",
-         "--split", "2001-2006", "--out", str(tmp_path / "run")],
-        ["evaluate", str(tmp_path / "run" / "model"), "--data", str(root), "--split", "2007-2008",
-         "--n-bootstrap", "0"],
-        ["grid", str(tmp_path / "run" / "model"), str(root / "rain_coarse.nc"), "--field",
-         f"orog={root / 'orog.nc'}", "--out", str(tmp_path / "fine.nc")],
+        [
+            "train",
+            "downscale-tiny",
+            "--data",
+            str(root),
+            "--predictor",
+            "surface_altitude",
+            "--epochs",
+            "1",
+            "--split",
+            "2001-2006",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+        [
+            "evaluate",
+            str(tmp_path / "run" / "model"),
+            "--data",
+            str(root),
+            "--split",
+            "2007-2008",
+            "--n-bootstrap",
+            "0",
+        ],
+        [
+            "grid",
+            str(tmp_path / "run" / "model"),
+            str(root / "rain_coarse.nc"),
+            "--field",
+            f"orog={root / 'orog.nc'}",
+            "--out",
+            str(tmp_path / "fine.nc"),
+        ],
     ):
         assert run(*arguments) == 0, capsys.readouterr().err
     said = capsys.readouterr()

@@ -90,7 +90,10 @@ def test_a_dataset_calibrates_a_model_and_is_recorded(tmp_path: Path) -> None:
     assert found.keys() == {"temperature"}
     assert float(model.head.temperature) == pytest.approx(found["temperature"])
     assert model.training_record["calibration"] == {
-        "data": "ccsn", "samples": 6, "groups": 6, "temperature": found["temperature"]
+        "data": "ccsn",
+        "samples": 6,
+        "groups": 6,
+        "temperature": found["temperature"],
     }
     labels = collect(model, data).labels
     assert found["temperature"] == pytest.approx(fit_temperature(collect(model, data).logits, labels))

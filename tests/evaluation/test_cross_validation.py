@@ -155,13 +155,20 @@ def test_early_stopping_looks_at_training_units_alone(data: CCSN, tmp_path: Path
 def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Path):
     """While another process holds a fold, this one takes the other, and then waits."""
     held_by_other = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time\n"
-         "from pathlib import Path\n"
-         "from geovision._atomic_io import file_lock\n"
-         "with file_lock(Path(sys.argv[1])) as free:\n"
-         "    print(free, flush=True)\n"
-         "    sys.stdin.readline()\n", str(tmp_path / "cv" / "fold-0" / "_lock")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\n"
+            "from pathlib import Path\n"
+            "from geovision._atomic_io import file_lock\n"
+            "with file_lock(Path(sys.argv[1])) as free:\n"
+            "    print(free, flush=True)\n"
+            "    sys.stdin.readline()\n",
+            str(tmp_path / "cv" / "fold-0" / "_lock"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert held_by_other.stdout.readline().strip() == "True"
     with file_lock(tmp_path / "cv" / "fold-0" / "_lock") as free:
@@ -228,8 +235,14 @@ def test_a_model_without_gradient_takes_the_channels_that_it_uses(tmp_path: Path
 def test_masks_are_cross_validated_as_trained(tmp_path: Path) -> None:
     root = HailSamples.synthetic(tmp_path / "hail", 12, seed=7, size=(16, 16), windows=2)
     report = geovision.cross_validate(
-        "hail-tiny", HailSamples(root), out=tmp_path / "cv", folds=2, bootstrap=0, progress=False,
-        recipe=Recipe(stages=(Stage(epochs=1, batch_size=4),)), model_args={"width": 4, "unet_width": 4},
+        "hail-tiny",
+        HailSamples(root),
+        out=tmp_path / "cv",
+        folds=2,
+        bootstrap=0,
+        progress=False,
+        recipe=Recipe(stages=(Stage(epochs=1, batch_size=4),)),
+        model_args={"width": 4, "unet_width": 4},
     )
     assert report.notes[0] == "Out of fold, 2 folds; probabilities as trained."
     assert len(report.groups) == len(HailSamples(root))

@@ -307,15 +307,24 @@ def test_tables_are_kept_narrow_and_read_as_they_were():
     ]
     kinds = onnx.TensorProto
     graph = onnx.helper.make_graph(
-        nodes, "it", [onnx.helper.make_tensor_value_info("given", kinds.FLOAT, [None, 2000])],
-        [onnx.helper.make_tensor_value_info(n, t, None)
-         for n, t in (("product", kinds.FLOAT), ("scaled", kinds.FLOAT), ("placed", kinds.INT64))],
-        [numpy_helper.from_array(v, n)
-         for n, v in (("table", table), ("others", others), ("places", places), ("factor", np.float32([2])))],
+        nodes,
+        "it",
+        [onnx.helper.make_tensor_value_info("given", kinds.FLOAT, [None, 2000])],
+        [
+            onnx.helper.make_tensor_value_info(n, t, None)
+            for n, t in (("product", kinds.FLOAT), ("scaled", kinds.FLOAT), ("placed", kinds.INT64))
+        ],
+        [
+            numpy_helper.from_array(v, n)
+            for n, v in (
+                ("table", table),
+                ("others", others),
+                ("places", places),
+                ("factor", np.float32([2])),
+            )
+        ],
     )
-    written = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
-    )
+    written = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     given = {"given": np.eye(2000, dtype=np.float32)}
     shrink.narrow_integers(written)
     shrink.narrow_floats(written)

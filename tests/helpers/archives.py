@@ -65,8 +65,13 @@ def frames_of(station: str, begin: datetime.datetime, number: int, *, first: int
     """Frames three seconds apart."""
     for index in range(number):
         yield Frame(
-            sky(first + index), begin + datetime.timedelta(seconds=3 * index), station, CAMERAS[station],
-            0.999, "", index,
+            sky(first + index),
+            begin + datetime.timedelta(seconds=3 * index),
+            station,
+            CAMERAS[station],
+            0.999,
+            "",
+            index,
         )
 
 

@@ -31,8 +31,14 @@ class Blobs(GeoDataset):
     task: ClassVar[str] = "cloud"
 
     def __init__(
-        self, n: int = 96, *, size: tuple[int, int] = (32, 32), seed: int = 0, noise: float = 0.2,
-        wrong: float = 0.0, unlabelled: float = 0.0,
+        self,
+        n: int = 96,
+        *,
+        size: tuple[int, int] = (32, 32),
+        seed: int = 0,
+        noise: float = 0.2,
+        wrong: float = 0.0,
+        unlabelled: float = 0.0,
     ) -> None:
         self.target = ClassTarget(CLASSES)
         draw = np.random.default_rng(seed)

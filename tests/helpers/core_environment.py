@@ -85,8 +85,19 @@ class CoreEnvironment:
 
     def install(self, wheel: Path) -> None:
         """Install a wheel and nothing that it needs."""
-        command = [sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", "--no-deps",
-                   "--no-index", "--disable-pip-version-check", wheel]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            self.python,
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--disable-pip-version-check",
+            wheel,
+        ]
         subprocess.run(command, check=True)
 
     def run(self, program: str, *, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -142,11 +142,19 @@ def era5_grib(path: Path) -> Path:
                 message = eccodes.codes_grib_new_from_samples("regular_ll_pl_grib1")
                 plane = first[name].sel(level=level)
                 keys = {
-                    "Ni": 9, "Nj": 9, "latitudeOfFirstGridPointInDegrees": 31.0,
-                    "latitudeOfLastGridPointInDegrees": 29.0, "longitudeOfFirstGridPointInDegrees": 111.0,
-                    "longitudeOfLastGridPointInDegrees": 113.0, "iDirectionIncrementInDegrees": 0.25,
-                    "jDirectionIncrementInDegrees": 0.25, "shortName": name, "level": level,
-                    "dataDate": 20230617, "dataTime": 600, "bitsPerValue": 24,
+                    "Ni": 9,
+                    "Nj": 9,
+                    "latitudeOfFirstGridPointInDegrees": 31.0,
+                    "latitudeOfLastGridPointInDegrees": 29.0,
+                    "longitudeOfFirstGridPointInDegrees": 111.0,
+                    "longitudeOfLastGridPointInDegrees": 113.0,
+                    "iDirectionIncrementInDegrees": 0.25,
+                    "jDirectionIncrementInDegrees": 0.25,
+                    "shortName": name,
+                    "level": level,
+                    "dataDate": 20230617,
+                    "dataTime": 600,
+                    "bitsPerValue": 24,
                 }
                 for key, value in keys.items():
                     eccodes.codes_set(message, key, value)

@@ -164,8 +164,13 @@ class _Handler(BaseHTTPRequestHandler):
         oid = next((oid for oid, blob in self.hub.blobs.items() if blob == data), "")
         oid = oid or hashlib.sha256(data).hexdigest()
         self.hub.blobs.setdefault(oid, data)
-        self._send(302, Location=f"{self.hub.elsewhere}/cdn/{oid}", X_Repo_Commit=commit,
-                   X_Linked_Etag=f'"{oid}"', X_Linked_Size=str(len(data)))
+        self._send(
+            302,
+            Location=f"{self.hub.elsewhere}/cdn/{oid}",
+            X_Repo_Commit=commit,
+            X_Linked_Etag=f'"{oid}"',
+            X_Linked_Size=str(len(data)),
+        )
 
     def _cdn(self, _body: bytes, oid: str) -> None:
         data = self.hub.blobs[oid]
@@ -206,24 +211,36 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _preupload(self, body: bytes, _name: str, _revision: str) -> None:
         files = json.loads(body)["files"]
-        self._json({
-            "files": [
-                {"path": each["path"], "uploadMode": "lfs" if each["size"] >= self.hub.small else "regular",
-                 "shouldIgnore": False}
-                for each in files
-            ]
-        })
+        self._json(
+            {
+                "files": [
+                    {
+                        "path": each["path"],
+                        "uploadMode": "lfs" if each["size"] >= self.hub.small else "regular",
+                        "shouldIgnore": False,
+                    }
+                    for each in files
+                ]
+            }
+        )
 
     def _batch(self, body: bytes, _name: str) -> None:
         asked = json.loads(body)["objects"]
-        self._json({
-            "transfer": "basic",
-            "objects": [
-                each | {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"},
-                                    "verify": {"href": f"{self.hub.url}/verify"}}}
-                for each in asked
-            ],
-        })
+        self._json(
+            {
+                "transfer": "basic",
+                "objects": [
+                    each
+                    | {
+                        "actions": {
+                            "upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"},
+                            "verify": {"href": f"{self.hub.url}/verify"},
+                        }
+                    }
+                    for each in asked
+                ],
+            }
+        )
 
     def _upload(self, body: bytes, oid: str) -> None:
         right = hashlib.sha256(body).hexdigest() == oid

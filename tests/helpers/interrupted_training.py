@@ -24,15 +24,23 @@ RECIPE = Recipe(
         Stage(epochs=2, batch_size=8, lr=3e-3, warmup=0.5),
     ),
     augment=Augment(crop_area=(0.5, 1.0), flip_x=True, brightness=0.1, mixup=0.2),
-    label_smoothing=0.1, ema=0.9, keep="best", precision="32-true",
+    label_smoothing=0.1,
+    ema=0.9,
+    keep="best",
+    precision="32-true",
 )
 STEPS = (4, 8)  # an epoch of each stage, of 64 samples
 
 
 def run(folder: Path, *, resume: bool = False):
     return geovision.train(
-        tiny(drop_rate=0.2), Blobs(64), validation=Blobs(24, seed=1), recipe=RECIPE, out=folder,
-        resume=resume, progress=False,
+        tiny(drop_rate=0.2),
+        Blobs(64),
+        validation=Blobs(24, seed=1),
+        recipe=RECIPE,
+        out=folder,
+        resume=resume,
+        progress=False,
     )
 
 

@@ -47,8 +47,10 @@ class Coarse(nn.Module):
         self.specs, self.factor, self.num_features = inputs, factor, width
         channels = sum(len(spec.channels) for spec in inputs)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels + len(inputs), width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(channels + len(inputs), width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
         )
         self.register_buffer("level", torch.zeros(()))
 
@@ -126,10 +128,17 @@ _RECIPE = Recipe(stages=(Stage(epochs=14, batch_size=8, lr=1e-2, weight_decay=0.
 
 def _task(kind: str, inputs: tuple[InputSpec, ...], head: str, metrics: tuple[str, ...]) -> Task:
     return Task(
-        name=f"a{kind}", title=kind, question="?", inputs=inputs, target=TARGETS[kind],
+        name=f"a{kind}",
+        title=kind,
+        question="?",
+        inputs=inputs,
+        target=TARGETS[kind],
         datasets={f"maps-{kind}": "helpers.maps:Fields" if kind == "field" else "helpers.maps:Masks"},
-        head=head, loss="",
-        metrics=metrics, recipe=_RECIPE, demo=DemoConfig(f"a{kind}-tiny", 24, _RECIPE),
+        head=head,
+        loss="",
+        metrics=metrics,
+        recipe=_RECIPE,
+        demo=DemoConfig(f"a{kind}-tiny", 24, _RECIPE),
         heads={"quantiles": "geovision.heads.field:QuantileHead"} if kind == "field" else {},
         predictors=(HEIGHT,) if kind == "field" else (),
     )
@@ -137,25 +146,54 @@ def _task(kind: str, inputs: tuple[InputSpec, ...], head: str, metrics: tuple[st
 
 TASKS = {
     "field": _task(
-        "field", (InputSpec("coarse", (RAIN,)),), "geovision.heads.field:FieldHead",
-        ("rmse", "correlation", "csi(threshold=1)", "fss(threshold=10, scale=5)",
-         "quantile_bias(q=0.99)", "ralsd", "ssim(data_range=100)"),
+        "field",
+        (InputSpec("coarse", (RAIN,)),),
+        "geovision.heads.field:FieldHead",
+        (
+            "rmse",
+            "correlation",
+            "csi(threshold=1)",
+            "fss(threshold=10, scale=5)",
+            "quantile_bias(q=0.99)",
+            "ralsd",
+            "ssim(data_range=100)",
+        ),
     ),
     "mask": _task(
         "mask",
-        (InputSpec("radar", (ECHO,), layout="time channel y x"),
-         InputSpec("relief", (HEIGHT,), optional=True)),
-        "geovision.heads.mask:MaskHead", ("csi", "pod", "far", "pr_auc", "brier", "fss(scale=5)"),
+        (
+            InputSpec("radar", (ECHO,), layout="time channel y x"),
+            InputSpec("relief", (HEIGHT,), optional=True),
+        ),
+        "geovision.heads.mask:MaskHead",
+        ("csi", "pod", "far", "pr_auc", "brier", "fss(scale=5)"),
     ),
 }
 MODELS = {
     "field": ModelSpec("afield-tiny", "afield", "helpers.maps:build", {"factor": FACTOR}),
-    "mask": ModelSpec("amask-tiny", "amask", "helpers.maps:build", {"factor": 1},
-                      head_args={"error": "bce+dice", "positive_weight": "balanced"}),
-    "none": ModelSpec("afield-nearest", "afield", "helpers.maps:build", {"kind": "repeated"}, fit="none",
-                      head="geovision.heads.field:GivenField"),
-    "closed": ModelSpec("afield-climatology", "afield", "helpers.maps:build", {"kind": "climatology"},
-                        fit="closed_form", head="geovision.heads.field:GivenField"),
+    "mask": ModelSpec(
+        "amask-tiny",
+        "amask",
+        "helpers.maps:build",
+        {"factor": 1},
+        head_args={"error": "bce+dice", "positive_weight": "balanced"},
+    ),
+    "none": ModelSpec(
+        "afield-nearest",
+        "afield",
+        "helpers.maps:build",
+        {"kind": "repeated"},
+        fit="none",
+        head="geovision.heads.field:GivenField",
+    ),
+    "closed": ModelSpec(
+        "afield-climatology",
+        "afield",
+        "helpers.maps:build",
+        {"kind": "climatology"},
+        fit="closed_form",
+        head="geovision.heads.field:GivenField",
+    ),
 }
 GRIDS = GridPair(
     Grid(tuple(40.5 + n for n in range(SIDE)), tuple(0.5 + n for n in range(SIDE))),
@@ -207,8 +245,9 @@ class Fields(Maps):
         truth = self.truth[number].clone()
         truth[0, :1, :2] = torch.nan
         given = F.avg_pool2d(self.truth[number], FACTOR)
-        return Sample(inputs={"coarse": given}, valid={}, target=truth, group=self.groups[index],
-                      source=f"day {number}")
+        return Sample(
+            inputs={"coarse": given}, valid={}, target=truth, group=self.groups[index], source=f"day {number}"
+        )
 
 
 class Masks(Maps):
@@ -230,5 +269,10 @@ class Masks(Maps):
         inputs: dict[str, Tensor] = {"radar": echo}
         if number % 3:
             inputs["relief"] = torch.full_like(rain, 1.5)
-        return Sample(inputs=inputs, valid={"radar": seen, "target": covered}, target=(rain > 2).float(),
-                      group=self.groups[index], source=f"window {number}")
+        return Sample(
+            inputs=inputs,
+            valid={"radar": seen, "target": covered},
+            target=(rain > 2).float(),
+            group=self.groups[index],
+            source=f"window {number}",
+        )

@@ -13,9 +13,17 @@ Beam = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
 
 def write(
-    path: Path, reflectivity: Beam, *, elevations: Sequence[float] = (0.5, 1.5, 3.0, 6.0, 12.0, 20.0),
-    time: str = "20240615 120000", site: tuple[float, float, float] = (47.0, 11.0, 500.0), rays: int = 360,
-    gates: int = 120, gate_length: float = 500.0, quantity: str = "DBZH", nodata: int = NODATA,
+    path: Path,
+    reflectivity: Beam,
+    *,
+    elevations: Sequence[float] = (0.5, 1.5, 3.0, 6.0, 12.0, 20.0),
+    time: str = "20240615 120000",
+    site: tuple[float, float, float] = (47.0, 11.0, 500.0),
+    rays: int = 360,
+    gates: int = 120,
+    gate_length: float = 500.0,
+    quantity: str = "DBZH",
+    nodata: int = NODATA,
 ) -> Path:
     """A volume whose gates are `reflectivity(azimuth, slant_range, elevation)`, dBZ; `-inf` is undetect,
     NaN is nodata.
@@ -36,8 +44,12 @@ def write(
     with h5py.File(path, "w") as file:
         file.attrs["Conventions"] = np.bytes_("ODIM_H5/V2_2")
         file.create_group("what").attrs.update(
-            {"object": np.bytes_("PVOL"), "version": np.bytes_("H5rad 2.2"), "source": np.bytes_("NOD:test"),
-             **stamp}
+            {
+                "object": np.bytes_("PVOL"),
+                "version": np.bytes_("H5rad 2.2"),
+                "source": np.bytes_("NOD:test"),
+                **stamp,
+            }
         )
         file.create_group("where").attrs.update(dict(zip(("lat", "lon", "height"), site, strict=True)))
         for number, elevation in enumerate(elevations, 1):
@@ -45,13 +57,24 @@ def write(
             edges = {f"{edge}{part}": value for edge in ("start", "end") for part, value in stamp.items()}
             sweep.create_group("what").attrs.update({"product": np.bytes_("SCAN"), **edges})
             sweep.create_group("where").attrs.update(
-                {"elangle": float(elevation), "nbins": gates, "nrays": rays, "rscale": gate_length,
-                 "rstart": 0.0, "a1gate": 0}
+                {
+                    "elangle": float(elevation),
+                    "nbins": gates,
+                    "nrays": rays,
+                    "rscale": gate_length,
+                    "rstart": 0.0,
+                    "a1gate": 0,
+                }
             )
             data = sweep.create_group("data1")
             data.create_group("what").attrs.update(
-                {"quantity": np.bytes_(quantity), "gain": GAIN, "offset": OFFSET, "nodata": float(nodata),
-                 "undetect": float(UNDETECT)}
+                {
+                    "quantity": np.bytes_(quantity),
+                    "gain": GAIN,
+                    "offset": OFFSET,
+                    "nodata": float(nodata),
+                    "undetect": float(UNDETECT),
+                }
             )
             dbz = np.broadcast_to(reflectivity(azimuth[:, None], along[None], elevation), (rays, gates))
             data["data"] = _packed(dbz, nodata)
@@ -72,8 +95,11 @@ def storm(east: float, north: float, *, aloft: float, peak: float = 65.0, radius
 
     def reflectivity(azimuth: np.ndarray, along: np.ndarray, elevation: float) -> np.ndarray:
         angle, tilt = np.radians(azimuth), np.radians(elevation)
-        x, y, z = (along * np.cos(tilt) * np.sin(angle), along * np.cos(tilt) * np.cos(angle),
-                   along * np.sin(tilt) + along**2 / 1.7e7)
+        x, y, z = (
+            along * np.cos(tilt) * np.sin(angle),
+            along * np.cos(tilt) * np.cos(angle),
+            along * np.sin(tilt) + along**2 / 1.7e7,
+        )
         away = np.hypot(x - east, y - north)
         dbz = peak - 15 * (away / radius) ** 2 - 2e-3 * np.abs(z - aloft)
         return np.where((away < 2 * radius) & (z < 14000), dbz, -np.inf)

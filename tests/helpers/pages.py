@@ -17,8 +17,17 @@ from helpers.served import Server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["DESKTOP", "PHONE", "both_ways", "choose", "chromium", "in_chromium", "on_the_device", "opened",
-           "shares"]
+__all__ = [
+    "DESKTOP",
+    "PHONE",
+    "both_ways",
+    "choose",
+    "chromium",
+    "in_chromium",
+    "on_the_device",
+    "opened",
+    "shares",
+]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}

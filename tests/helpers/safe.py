@@ -95,10 +95,21 @@ def _write_image(path: Path, swath: Swath, values: np.ndarray) -> None:
         rows.ravel(), columns.ravel(), *(each.ravel() for each in swath.place(rows, columns)), strict=True
     )
     points = [GroundControlPoint(row, column, x, y, 0.0) for row, column, x, y in places]
-    with quiet(), rasterio.open(
-        path, "w", driver="GTiff", dtype="uint16", count=1, height=swath.shape[0], width=swath.shape[1],
-        blockysize=1, gcps=points, crs="EPSG:4326",
-    ) as dataset:
+    with (
+        quiet(),
+        rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            dtype="uint16",
+            count=1,
+            height=swath.shape[0],
+            width=swath.shape[1],
+            blockysize=1,
+            gcps=points,
+            crs="EPSG:4326",
+        ) as dataset,
+    ):
         dataset.write(values, 1)
 
 

@@ -27,15 +27,33 @@ def quiet() -> Iterator[None]:
 
 
 def save(
-    path: Path, values: np.ndarray, *, crs: str | None = UTM, place: Affine = CORNER,
-    names: tuple[str, ...] = ("VH", "VV"), nodata: float | None = None, **profile: object,
+    path: Path,
+    values: np.ndarray,
+    *,
+    crs: str | None = UTM,
+    place: Affine = CORNER,
+    names: tuple[str, ...] = ("VH", "VV"),
+    nodata: float | None = None,
+    **profile: object,
 ) -> Path:
     """Bands ``(band, y, x)`` as a tiled GeoTIFF."""
     settings = {"tiled": True, "blockxsize": 64, "blockysize": 64} | profile
-    with quiet(), rasterio.open(
-        path, "w", driver="GTiff", dtype=values.dtype.name, count=len(values), height=values.shape[1],
-        width=values.shape[2], crs=crs, transform=place, nodata=nodata, **settings,
-    ) as dataset:
+    with (
+        quiet(),
+        rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            dtype=values.dtype.name,
+            count=len(values),
+            height=values.shape[1],
+            width=values.shape[2],
+            crs=crs,
+            transform=place,
+            nodata=nodata,
+            **settings,
+        ) as dataset,
+    ):
         dataset.write(values)
         dataset.descriptions = names
     return path

@@ -13,8 +13,17 @@ from geovision.models.geomodel import GeoModel
 from geovision.spec import Recipe, Stage
 from helpers.blobs import CLASSES
 
-__all__ = ["PLAIN", "ClassMeans", "assert_same", "build_class_means", "column", "state", "tiny", "train",
-           "with_stage"]
+__all__ = [
+    "PLAIN",
+    "ClassMeans",
+    "assert_same",
+    "build_class_means",
+    "column",
+    "state",
+    "tiny",
+    "train",
+    "with_stage",
+]
 
 PLAIN = Recipe(stages=(Stage(epochs=2, batch_size=16, lr=3e-3),), precision="32-true")
 

@@ -121,7 +121,10 @@ def zipped(root: Path, top: str = "CCSN_v2/") -> bytes:
 def serve_record(server: Server, body: bytes, *, name: str = "CCSN_v2.zip", **changes: object) -> None:
     """What Dataverse answers for the record and its file, in the shape of its native API."""
     described = {
-        "id": 17, "filename": name, "contentType": "application/zip", "filesize": len(body),
+        "id": 17,
+        "filename": name,
+        "contentType": "application/zip",
+        "filesize": len(body),
         "md5": hashlib.md5(body).hexdigest(),
         "checksum": {"type": "MD5", "value": hashlib.md5(body).hexdigest()},
     } | changes
@@ -161,7 +164,10 @@ def test_a_data_set_comes_whole_and_its_adapter_reads_it(server, pictures, tmp_p
     assert told[-1][1] == told[-1][2]
     receipt = json.loads((root / RECEIPT).read_text())
     assert (receipt["source"], receipt["version"], receipt["terms"]) == (
-        "https://doi.org/10.7910/DVN/CADDPD", "2.0", "CC0 1.0")
+        "https://doi.org/10.7910/DVN/CADDPD",
+        "2.0",
+        "CC0 1.0",
+    )
     assert server.asked_for(RECORD) == [(None, 200)]
 
 
@@ -363,9 +369,17 @@ def test_a_record_of_single_pictures_keeps_their_folders_and_goes_on(server, pic
     entries = []
     for number, path in enumerate(chosen, start=100):
         server.files[f"/api/access/datafile/{number}"] = path.read_bytes()
-        entries.append({"directoryLabel": path.parent.name, "dataFile": {
-            "id": number, "filename": path.name, "filesize": path.stat().st_size,
-            "md5": hashlib.md5(path.read_bytes()).hexdigest()}})
+        entries.append(
+            {
+                "directoryLabel": path.parent.name,
+                "dataFile": {
+                    "id": number,
+                    "filename": path.name,
+                    "filesize": path.stat().st_size,
+                    "md5": hashlib.md5(path.read_bytes()).hexdigest(),
+                },
+            }
+        )
     server.files[RECORD] = json.dumps({"data": {"latestVersion": {"files": entries}}}).encode()
     server.status["/api/access/datafile/101"] = [404]
     with pytest.raises(DownloadError, match="404"):
@@ -379,8 +393,13 @@ def test_a_record_of_single_pictures_keeps_their_folders_and_goes_on(server, pic
 def test_a_mirror_with_pinned_files(server, pictures, tmp_path, monkeypatch):
     body = zipped(pictures)
     server.files["/mirror/data/ccsn.zip"] = body
-    pinned = RemoteFile("ccsn.zip", "https://example.org/data/ccsn.zip", len(body),
-                        f"sha256:{hashlib.sha256(body).hexdigest()}", strip_top=True)
+    pinned = RemoteFile(
+        "ccsn.zip",
+        "https://example.org/data/ccsn.zip",
+        len(body),
+        f"sha256:{hashlib.sha256(body).hexdigest()}",
+        strip_top=True,
+    )
     monkeypatch.setattr(CCSN, "downloads", (pinned,))
     download.download("ccsn", tmp_path, server=f"{server.address}/mirror", patience=HASTY)
     assert len(CCSN(tmp_path)) == 22

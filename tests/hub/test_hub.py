@@ -36,10 +36,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationW
 
 REPO = "sky/clouds"
 STATEMENT = Statement(
-    licence="CC-BY-4.0", data="90 photos of the sky over Graz", data_licence="CC0-1.0",
+    licence="CC-BY-4.0",
+    data="90 photos of the sky over Graz",
+    data_licence="CC0-1.0",
     split="by day, so that no day stands on both sides",
     metrics={"macro_f1": (0.61234, 0.58, 0.65), "accuracy": (0.7, 0.66, 0.74)},
-    limits="It has seen no night.", citation="Us 2026, doi:10.0/0",
+    limits="It has seen no night.",
+    citation="Us 2026, doi:10.0/0",
 )
 
 
@@ -253,10 +256,15 @@ def test_nothing_but_four_files_is_fetched_and_nothing_is_run(
     hub: Hub, model: GeoModel, published: Address, tmp_path: Path
 ):
     evil = f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()"
-    files(hub, published).update({
-        "modeling.py": evil.encode(), "__init__.py": evil.encode(), "pytorch_model.bin": b"\x80\x04evil",
-        "../../outside": b"x", "/etc/outside": b"x",
-    })
+    files(hub, published).update(
+        {
+            "modeling.py": evil.encode(),
+            "__init__.py": evil.encode(),
+            "pytorch_model.bin": b"\x80\x04evil",
+            "../../outside": b"x",
+            "/etc/outside": b"x",
+        }
+    )
     folder = pull(published)
     assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD, GOLDEN}
     assert not (tmp_path / "ran").exists()
@@ -324,9 +332,14 @@ def test_the_card_says_what_a_reader_should_know(hub: Hub, published: Address):
     assert results["macro_f1"].metric_value == 0.6123
     assert "0.580 to 0.650" in results["macro_f1"].metric_name
     for line in (
-        "| code (geovision) | Apache-2.0 |", "| these weights | CC-BY-4.0 |", "| training data | CC0-1.0 |",
-        "90 photos of the sky over Graz", "by day, so that no day stands on both sides",
-        "| macro_f1 | 0.612 | 0.580 to 0.650 |", "It has seen no night.", "Us 2026, doi:10.0/0",
+        "| code (geovision) | Apache-2.0 |",
+        "| these weights | CC-BY-4.0 |",
+        "| training data | CC0-1.0 |",
+        "90 photos of the sky over Graz",
+        "by day, so that no day stands on both sides",
+        "| macro_f1 | 0.612 | 0.580 to 0.650 |",
+        "It has seen no night.",
+        "Us 2026, doi:10.0/0",
         f'geovision.create("hf:{REPO}@',
     ):
         assert line in text
@@ -361,8 +374,14 @@ def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path:
     with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --license TEXT"):
         statement_of(model)
     (tmp_path / "metrics.json").write_text(
-        json.dumps({"metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
-                                "accuracy(top_k=2)": {"value": 0.5, "low": None, "high": None}}})
+        json.dumps(
+            {
+                "metrics": {
+                    "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
+                    "accuracy(top_k=2)": {"value": 0.5, "low": None, "high": None},
+                }
+            }
+        )
     )
     told = statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path)
     assert told.metrics == {"accuracy": (0.5, 0.4, 0.6)}

@@ -50,10 +50,16 @@ class ArrayRows:
                 continue
             predictions = model.predict(list(images), batch_size=batch_size, precision=precision)
             for frame, (image, prediction) in enumerate(zip(images, predictions, strict=True)):
-                rows.append(row | {
-                    "frame": frame, "label": prediction.label, "confidence": prediction.confidence,
-                    "mean": float(image.mean()), "black": not image.any(),
-                })
+                rows.append(
+                    row
+                    | {
+                        "frame": frame,
+                        "label": prediction.label,
+                        "confidence": prediction.confidence,
+                        "mean": float(image.mean()),
+                        "black": not image.any(),
+                    }
+                )
         return rows
 
 
@@ -81,8 +87,18 @@ def run(model: GeoModel, source: Path, out: Path, rows: RowProducer, **options) 
 def test_columns_and_flags_are_those_of_the_producer(model: GeoModel, arrays: Path, tmp_path: Path):
     table = run(model, arrays, tmp_path / "out", ArrayRows(), shard_size=2)
     assert table.column_names == [
-        "time", "mean", "path", "frame", "label", "confidence",
-        *(f"p_{name}" for name in model.target.classes), "outlier_score", "black", "error", "station", "date",
+        "time",
+        "mean",
+        "path",
+        "frame",
+        "label",
+        "confidence",
+        *(f"p_{name}" for name in model.target.classes),
+        "outlier_score",
+        "black",
+        "error",
+        "station",
+        "date",
     ]
     assert table["black"].to_pylist() == [False, False, True, True, False, False]
     images = np.load(arrays / "2.npy")

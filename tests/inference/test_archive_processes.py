@@ -76,7 +76,10 @@ def begun(model_folder: Path, streams: Path, out: Path, workers: int) -> subproc
     command = ["archive", str(model_folder), str(streams), "--out", str(out), *DECLARED]
     return subprocess.Popen(
         [*program, *command, "--workers", str(workers), "--shard-size", "1", "--format", "jsonl"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 
@@ -154,7 +157,10 @@ if __name__ == "__main__":
 """)
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=280,
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=280,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -208,7 +214,10 @@ def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def test_a_scheduler_that_is_there_is_used_until_it_goes(
-    model_folder: Path, streams: Path, serial: pa.Table, tmp_path: Path,
+    model_folder: Path,
+    streams: Path,
+    serial: pa.Table,
+    tmp_path: Path,
     scheduler: tuple[str, subprocess.Popen[bytes]],
 ):
     address, process = scheduler

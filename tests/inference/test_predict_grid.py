@@ -42,8 +42,12 @@ def test_what_comes_out_is_what_the_model_says_day_by_day(
     model = geovision.create("downscale-tiny", **coarse.options())
     fit_statistics(model, coarse)
     seen: list[tuple[int, int]] = []
-    summary = predict_grid(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / f"fine{suffix}",
-                             progress=lambda *step: seen.append(step))
+    summary = predict_grid(
+        model,
+        {"pr": coarse.root / "rain_coarse.nc"},
+        tmp_path / f"fine{suffix}",
+        progress=lambda *step: seen.append(step),
+    )
     found = fine(summary.out)
     assert (summary.fields, summary.variables) == (80, ("precipitation",))
     assert len(seen) == 12  # pieces of seven days
@@ -89,8 +93,9 @@ def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
 
 
 def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp_path: Path) -> None:
-    quantiles = geovision.create("downscale-tiny", head="quantiles",
-                                 head_args={"quantiles": [0.1, 0.5, 0.9]}, **coarse.options())
+    quantiles = geovision.create(
+        "downscale-tiny", head="quantiles", head_args={"quantiles": [0.1, 0.5, 0.9]}, **coarse.options()
+    )
     fit_statistics(quantiles, coarse)
     given = {"pr": coarse.root / "rain_coarse.nc"}
     predict_grid(quantiles, given, tmp_path / "quantiles.nc")

@@ -143,9 +143,13 @@ def test_a_field_is_written_with_its_layers(tmp_path):
     values[0, 0] = np.nan
     wet = rng.random((3, 4), dtype=np.float32)
     answer = FieldPrediction(
-        "coarse.nc", name="precipitation", unit="mm/day", values=values,
+        "coarse.nc",
+        name="precipitation",
+        unit="mm/day",
+        values=values,
         layers={"quantile_0.9": 2 * values, "probability_of_1": wet},
-        grid=Grid((40.0, 40.5, 41.0), (-9.0, -8.5, -8.0, -7.5)), time=np.datetime64("1998-01-05"),
+        grid=Grid((40.0, 40.5, 41.0), (-9.0, -8.5, -8.0, -7.5)),
+        time=np.datetime64("1998-01-05"),
     )
     written, picture = PredictionWriter(tmp_path, model).save(answer, "fine")
     assert picture.is_file()

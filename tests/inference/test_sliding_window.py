@@ -254,8 +254,11 @@ class Twofold(nn.Module):
         return there.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
 
 
-RADAR = InputSpec("radar", tuple(Channel(f"level_{n}", "dBZ", (-33.0, 80.0), std=30.0) for n in (1, 2)),
-                  layout="time channel y x")
+RADAR = InputSpec(
+    "radar",
+    tuple(Channel(f"level_{n}", "dBZ", (-33.0, 80.0), std=30.0) for n in (1, 2)),
+    layout="time channel y x",
+)
 TERRAIN = InputSpec("terrain", (Channel("elevation", "m", (-500.0, 9000.0), std=1000.0),))
 
 
@@ -283,7 +286,12 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
     source = Arrays(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
     told: list[str] = []
     found = predict_raster(
-        model, source, tmp_path / "a", size=(24, 32), overlap=0.5, batch_size=3,
+        model,
+        source,
+        tmp_path / "a",
+        size=(24, 32),
+        overlap=0.5,
+        batch_size=3,
         progress=lambda what, done, whole: told.append(what),
     )
     assert (set(told), found.layers) == ({"asking", "merging"}, (head.target.name,))

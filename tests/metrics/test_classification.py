@@ -17,12 +17,13 @@ from torch import Tensor
 from geovision import metrics
 from geovision.errors import OptionError
 from geovision.registry import find_task, list_tasks
-from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, LocalizedText, MaskTarget
+from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, MaskTarget, Text
 
 NAMES = ("a", "b", "c", "d")
 LEVELS = ("low", "low", "middle", "high")
 TARGET = ClassTarget(
-    NAMES, tuple(ClassCard(n, LocalizedText(n, n), level) for n, level in zip(NAMES, LEVELS, strict=True)),
+    NAMES,
+    tuple(ClassCard(n, Text(n, n), level) for n, level in zip(NAMES, LEVELS, strict=True)),
     positive="d",
 )
 PER_CLASS = ("precision", "recall", "f1")

@@ -126,8 +126,9 @@ def test_intervals_are_drawn_by_pass() -> None:
     """Resampling by hand: passes are drawn with all their pictures."""
     probabilities, labels = sample(60, 3)
     units = [f"pass {index // 6}" for index in range(60)]
-    found = bootstrap(metrics.applicable((*SCORES, *COUNTS), TARGET), probabilities, labels, units,
-                      resamples=200, seed=0)
+    found = bootstrap(
+        metrics.applicable((*SCORES, *COUNTS), TARGET), probabilities, labels, units, resamples=200, seed=0
+    )
     rng, values = np.random.default_rng(0), []
     for _ in range(2000):
         rows = np.concatenate([np.arange(6) + 6 * unit for unit in rng.integers(0, 10, 10)])

@@ -277,20 +277,32 @@ def test_events_are_those_of_pysteps(pysteps: ModuleType) -> None:
     # pysteps takes a value above the threshold alone; none is equal to this one.
     theirs = det_cat_fct(p.numpy(), t.numpy(), thr=5.0)
     ours = events.contingency(p, t, 5.0)
-    for own, name in (("probability_of_detection", "POD"), ("false_alarm_ratio", "FAR"),
-                      ("critical_success_index", "CSI"), ("frequency_bias", "BIAS"),
-                      ("symmetric_extremal_dependence_index", "SEDI"),
-                      ("heidke_skill_score", "HSS"), ("equitable_threat_score", "GSS"),
-                      ("f1", "F1")):
+    for own, name in (
+        ("probability_of_detection", "POD"),
+        ("false_alarm_ratio", "FAR"),
+        ("critical_success_index", "CSI"),
+        ("frequency_bias", "BIAS"),
+        ("symmetric_extremal_dependence_index", "SEDI"),
+        ("heidke_skill_score", "HSS"),
+        ("equitable_threat_score", "GSS"),
+        ("f1", "F1"),
+    ):
         assert float(getattr(ours, own)) == pytest.approx(float(theirs[name])), name
 
 
 def test_a_table_by_hand() -> None:
     """Finley's tornado forecasts of 1884, as in Jolliffe and Stephenson 2012, table 3.1 and 3.3."""
     finley = events.Contingency(*(torch.tensor(float(n)) for n in (28, 72, 23, 2680)))
-    expected = {"accuracy": 0.966, "probability_of_detection": 0.549, "false_alarm_ratio": 0.720,
-                "critical_success_index": 0.228, "frequency_bias": 1.961, "heidke_skill_score": 0.355,
-                "equitable_threat_score": 0.216, "probability_of_false_detection": 0.026}
+    expected = {
+        "accuracy": 0.966,
+        "probability_of_detection": 0.549,
+        "false_alarm_ratio": 0.720,
+        "critical_success_index": 0.228,
+        "frequency_bias": 1.961,
+        "heidke_skill_score": 0.355,
+        "equitable_threat_score": 0.216,
+        "probability_of_false_detection": 0.026,
+    }
     for name, value in expected.items():
         assert float(getattr(finley, name)) == pytest.approx(value, abs=6e-4), name
 
@@ -327,9 +339,13 @@ def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: in
         warnings.simplefilter("ignore")
         # Windows that lie within the grid alone: zeros around both fields make ours the same.
         theirs = fss_2d(
-            *(xr.DataArray(torch.nn.functional.pad(each, (scale, scale, scale, scale)).numpy(), dims=dims)
-              for each in (p, t)),
-            event_threshold=6.0, window_size=(scale, scale), spatial_dims=("y", "x"),
+            *(
+                xr.DataArray(torch.nn.functional.pad(each, (scale, scale, scale, scale)).numpy(), dims=dims)
+                for each in (p, t)
+            ),
+            event_threshold=6.0,
+            window_size=(scale, scale),
+            spatial_dims=("y", "x"),
             threshold_operator=np.greater_equal,
         )
     padded = [torch.nn.functional.pad(each, (scale, scale, scale, scale)) for each in (p, t)]
@@ -409,7 +425,9 @@ def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> 
     members, truth = rain(7, 20, 5, 6, seed=3), rain(20, 5, 6, seed=4)
     theirs = scores.probability.crps_for_ensemble(
         xr.DataArray(members.numpy(), dims=("member", "t", "y", "x")),
-        xr.DataArray(truth.numpy(), dims=("t", "y", "x")), "member", method=method,
+        xr.DataArray(truth.numpy(), dims=("t", "y", "x")),
+        "member",
+        method=method,
     )
     assert float(ensemble.crps(members, truth, fair=fair)) == pytest.approx(float(theirs))
 

@@ -38,9 +38,12 @@ def winters(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
     """Three winters of 20 days, one day of the second missing, and fine rain that is missing in a corner."""
     root = tmp_path_factory.mktemp("winters")
     fine, coarse, _ = rain.fields(60, seed=4, size=(16, 24))
-    times = np.concatenate([
-        np.arange(f"{year}-12-25", f"{year + 1}-01-14", dtype="datetime64[D]") for year in (2000, 2001, 2002)
-    ]).astype("datetime64[ns]")
+    times = np.concatenate(
+        [
+            np.arange(f"{year}-12-25", f"{year + 1}-01-14", dtype="datetime64[D]")
+            for year in (2000, 2001, 2002)
+        ]
+    ).astype("datetime64[ns]")
     for name, field in (("coarse", coarse), ("fine", fine)):
         field = field.assign_coords(time=times).drop_isel(time=[27])
         if name == "fine":
@@ -63,10 +66,12 @@ def by_hand(field: np.ndarray, there: np.ndarray, dates: pd.DatetimeIndex, *, we
     for y, x in itertools.product(range(field.shape[1]), range(field.shape[2])):
         values = pd.Series(field[:, y, x], dates).where(there[:, y, x]).reindex(calendar)
         spell = values >= 1 if wet else values < 1
-        found.append([
-            longest(days) if values[days.index].notna().any() else math.nan
-            for _, days in spell.groupby(winter)
-        ])
+        found.append(
+            [
+                longest(days) if values[days.index].notna().any() else math.nan
+                for _, days in spell.groupby(winter)
+            ]
+        )
     return np.array(found).T.reshape(-1, *field.shape[1:])
 
 
@@ -168,9 +173,11 @@ def test_draws_of_quantiles_have_them() -> None:
     drawn = head.sample(parameters, num_members=20, seed=3)
     assert drawn.shape == (20, 1, 1, 40, 50)
     quantiles = head.quantile_fields(parameters)[0, :, 0, 0]
-    for q, value in zip((0.1, 0.3, 0.5, 0.7, 0.9), np.interp(
-        (0.1, 0.3, 0.5, 0.7, 0.9), (0.1, 0.5, 0.9), quantiles.detach().numpy()
-    ), strict=True):
+    for q, value in zip(
+        (0.1, 0.3, 0.5, 0.7, 0.9),
+        np.interp((0.1, 0.3, 0.5, 0.7, 0.9), (0.1, 0.5, 0.9), quantiles.detach().numpy()),
+        strict=True,
+    ):
         assert float(drawn.flatten().quantile(q)) == pytest.approx(value, rel=0.02), q
     assert float(drawn.min()) == pytest.approx(float(quantiles[0]))
     assert float(drawn.max()) == pytest.approx(float(quantiles[-1]))
@@ -219,7 +226,9 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     seen = torch.cat([each.truth for each in asked])[:, 0]
     theirs = scores.probability.crps_for_ensemble(
         xr.DataArray(drawn.numpy(), dims=("t", "member", "y", "x")),
-        xr.DataArray(seen.numpy(), dims=("t", "y", "x")), "member", method="fair",
+        xr.DataArray(seen.numpy(), dims=("t", "y", "x")),
+        "member",
+        method="fair",
     )
     found = report.metrics["crps"]
     assert found.value == pytest.approx(float(theirs), rel=1e-5)
@@ -251,9 +260,14 @@ def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: Co
 def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
     torch.manual_seed(0)
     model = geovision.create(
-        "downscale-maunet-ensemble", **winters.options(),
+        "downscale-maunet-ensemble",
+        **winters.options(),
         model_args={
-            "members": 3, "widths": [4, 6, 8], "base": "bilinear", "components": None, "penalty": None
+            "members": 3,
+            "widths": [4, 6, 8],
+            "base": "bilinear",
+            "components": None,
+            "penalty": None,
         },
         head_args={"members": 3},
     )

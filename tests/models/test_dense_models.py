@@ -257,8 +257,16 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
     there = torch.isfinite(t)
     assert error.value == pytest.approx(float((p - t)[there].double().square().mean().sqrt()), rel=1e-6)
     files = {path.name for path in report.save(tmp_path).iterdir()}
-    assert files == {"metrics.json", "metrics.csv", "report.md", "maps.png", "quantiles.png", "spectra.png",
-                     "errors.png", "taylor.png"}
+    assert files == {
+        "metrics.json",
+        "metrics.csv",
+        "report.md",
+        "maps.png",
+        "quantiles.png",
+        "spectra.png",
+        "errors.png",
+        "taylor.png",
+    }
     assert json.loads((tmp_path / "metrics.json").read_text())["samples"] == len(fields[1])
     assert "32 samples in 8 groups" in report.text()
 
@@ -328,9 +336,12 @@ def test_tables_of_masks(said_and_seen) -> None:
 
 
 def test_metrics_know_their_kind() -> None:
-    for name, target in (("rmse", HAIL), ("quantile_bias(q=0.99)", HAIL),
-                         ("object_pod", maps.TARGETS["field"]),
-                         ("ssim(data_range=100)", ClassTarget(("a", "b")))):
+    for name, target in (
+        ("rmse", HAIL),
+        ("quantile_bias(q=0.99)", HAIL),
+        ("object_pod", maps.TARGETS["field"]),
+        ("ssim(data_range=100)", ClassTarget(("a", "b"))),
+    ):
         with pytest.raises(NotApplicable, match="is defined for a"):
             create(name, target)
 

@@ -38,7 +38,9 @@ def source(name: str, count: int, unit: str, *, layout: str = "time channel y x"
 
 
 SPECS = (
-    source("radar", 3, "dBZ"), source("fy4b", 2, "K"), source("era5", 2, "m"),
+    source("radar", 3, "dBZ"),
+    source("fy4b", 2, "K"),
+    source("era5", 2, "m"),
     source("dem", 2, "m", layout="channel y x"),
 )
 SMALL = {"width": 4, "kernel": 3, "unet_width": 4}
@@ -116,9 +118,7 @@ def causal_lstm(cell: CausalLSTMCell, x: Array, h: Array, c: Array, m: Array) ->
 
     g_, i_, f_ = np.tanh(of_m(0)), sigmoid(of_m(1)), sigmoid(of_m(2) + 1)
     m = f_ * np.tanh(gate(cell.keep, 0, m)) + i_ * g_
-    o = np.tanh(
-        gate(cell.x_gates, 6, x) + gate(cell.new_c_gates, 3, c) + gate(cell.new_m_gate, 0, m)
-    )
+    o = np.tanh(gate(cell.x_gates, 6, x) + gate(cell.new_c_gates, 3, c) + gate(cell.new_m_gate, 0, m))
     return o * np.tanh(gate(cell.mix, 0, np.concatenate([c, m]))), c, m
 
 
@@ -311,7 +311,8 @@ def test_the_fused_maps_are_named_in_the_order_of_the_sources():
         "dem"
     ] * 2
     assert HINet(SPECS, sources=("radar", "dem"), **SMALL).fused_channels[1:] == (
-        ("dem", "dem_0"), ("dem", "dem_1"),
+        ("dem", "dem_0"),
+        ("dem", "dem_1"),
     )
 
 

@@ -187,8 +187,9 @@ def test_measurements_beside_the_photo(folder: Path) -> None:
     found = numbers(answers, model)
     values = torch.tensor([[2.1, 0.0]])
     with torch.no_grad():
-        logits = model({"image": photo, "scalars": values},
-                       valid={"scalars": torch.tensor([[True, False]])}).values
+        logits = model(
+            {"image": photo, "scalars": values}, valid={"scalars": torch.tensor([[True, False]])}
+        ).values
     torch.testing.assert_close(found[:1], model.head.probabilities(logits), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0], found[1])
     torch.testing.assert_close(found[1], found[3])
@@ -255,8 +256,16 @@ def test_the_prepared_copy_is_kept_until_the_weights_change(model: GeoModel) -> 
     )
 
 
-TIMM = ["cloud-tiny", "cloud-test_efficientnet", "cloud-test_convnext", "cloud-test_vit", "cloud-test_nfnet",
-        "cloud-test_byobnet", "cloud-test_mambaout", "cloud-mobilenetv3_small_050"]
+TIMM = [
+    "cloud-tiny",
+    "cloud-test_efficientnet",
+    "cloud-test_convnext",
+    "cloud-test_vit",
+    "cloud-test_nfnet",
+    "cloud-test_byobnet",
+    "cloud-test_mambaout",
+    "cloud-mobilenetv3_small_050",
+]
 
 
 @pytest.mark.parametrize(

@@ -255,8 +255,13 @@ def test_drawn_fields_have_the_mean_and_the_dry_cells_of_the_distribution() -> N
     p, shape, scale = head.distribution(parameters)
     assert float((drawn > 0).float().mean()) == pytest.approx(float(p.mean()), abs=0.01)
     wet = drawn[drawn > 0] - head.wet
-    assert scipy.stats.kstest(wet[:20000].numpy(), scipy.stats.gamma(float(shape[0, 0, 0, 0]), scale=float(
-        scale[0, 0, 0, 0])).cdf).pvalue > 1e-3
+    assert (
+        scipy.stats.kstest(
+            wet[:20000].numpy(),
+            scipy.stats.gamma(float(shape[0, 0, 0, 0]), scale=float(scale[0, 0, 0, 0])).cdf,
+        ).pvalue
+        > 1e-3
+    )
     assert float(drawn.mean()) == pytest.approx(float(head.field(parameters).mean()), rel=0.02)
     assert torch.equal(drawn, head.sample(parameters, members=2000))
     assert not torch.equal(drawn, head.sample(parameters, members=2000, seed=1))

@@ -26,8 +26,12 @@ ANSWER = (maps.SIDE * maps.FACTOR, maps.SIDE * maps.FACTOR)
 
 
 SPEC = ModelSpec(
-    "afield-residual", "afield", "helpers.maps:build_residual", {"members": 2},
-    head="geovision.models.residual_learning:ResidualHead", head_args={"members": 2, "share": 0.6},
+    "afield-residual",
+    "afield",
+    "helpers.maps:build_residual",
+    {"members": 2},
+    head="geovision.models.residual_learning:ResidualHead",
+    head_args={"members": 2, "share": 0.6},
 )
 
 

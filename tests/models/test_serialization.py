@@ -156,8 +156,17 @@ def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
         geovision.load(saved)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '"x"', '{"format_version": 1}', '{"format_version": 1, '
-                                     '"model": "cloud-tiny", "sha256": "0", "config": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '"x"',
+        '{"format_version": 1}',
+        '{"format_version": 1, "model": "cloud-tiny", "sha256": "0", "config": 3}',
+    ],
+)
 def test_a_damaged_configuration(saved: Path, content: str) -> None:
     (saved / "config.json").write_text(content)
     with pytest.raises(WeightsCorruptError, match=r"config\.json is not a geovision configuration"):

@@ -112,12 +112,20 @@ def test_pyhail_finds_the_same(calibration: str):
     levels = 1000.0 + 1000 * np.arange(20)
     theirs = {"witt": "witt1998", "mesh75": "mh2019_75", "mesh95": "mh2019_95"}[calibration]
     grid = types.SimpleNamespace(
-        fields={"dbz": {"data": np.ma.array(volume)}}, nz=20, z={"data": levels - 300},
-        radar_altitude={"data": np.array([300.0])}, add_field=lambda *_, **__: None,
+        fields={"dbz": {"data": np.ma.array(volume)}},
+        nz=20,
+        z={"data": levels - 300},
+        radar_altitude={"data": np.array([300.0])},
+        add_field=lambda *_, **__: None,
         get_point_longitude_latitude=lambda _: (0, 0),
     )
     known = mesh_grid.main(
-        grid, "dbz", [4000, 7000], radar_band="S", mesh_method=theirs, speckle_filter=False,
+        grid,
+        "dbz",
+        [4000, 7000],
+        radar_band="S",
+        mesh_method=theirs,
+        speckle_filter=False,
         near_radar_mask_range=None,
     )
     index = columns.severe_hail_index(volume, levels, freezing_level=4000, minus20_level=7000)
@@ -180,7 +188,9 @@ def test_no_echo_and_not_covered_are_told_apart():
     levels = heights(1000, 3000, 5000, 7000)
     index = columns.severe_hail_index(volume, levels, freezing_level=2000, minus20_level=4000)
     for silent, unseen in (
-        index[0], columns.probability_of_severe_hail(index, 20.0)[0], columns.maximum_expected_size(index)[0],
+        index[0],
+        columns.probability_of_severe_hail(index, 20.0)[0],
+        columns.maximum_expected_size(index)[0],
         columns.vertically_integrated_liquid(volume, levels)[0],
         columns.covered_share(volume, levels, freezing_level=2000)[0] - [1, 0],
     ):

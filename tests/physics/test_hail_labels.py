@@ -157,10 +157,18 @@ def volume(height: float, minute: int = 0, *, first_column: int = 4, lon_0: floa
     dbz[:, :3, :3] = np.nan
     crs = {"grid_mapping_name": "azimuthal_equidistant", "crs_wkt": f"centred at {lon_0} E"}
     return xr.DataArray(
-        dbz, dims=("level", "y", "x"), name="reflectivity", attrs={"units": "dBZ", "grid_mapping": "crs"},
-        coords={"level": ("level", LEVELS, {"units": "m"}), "y": 1000.0 * np.arange(24),
-                "x": 1000.0 * np.arange(30), "time": minutes(minute)[0], "radar_altitude": 300.0,
-                "crs": ((), 0, crs)},
+        dbz,
+        dims=("level", "y", "x"),
+        name="reflectivity",
+        attrs={"units": "dBZ", "grid_mapping": "crs"},
+        coords={
+            "level": ("level", LEVELS, {"units": "m"}),
+            "y": 1000.0 * np.arange(24),
+            "x": 1000.0 * np.arange(30),
+            "time": minutes(minute)[0],
+            "radar_altitude": 300.0,
+            "crs": ((), 0, crs),
+        },
     )
 
 

@@ -78,8 +78,12 @@ def test_a_damaged_picture_ends_in_one_line(tmp_path: Path) -> None:
     [
         ("{station}_%Y%m%d_%H%M%S.jpg", "sky/ski_20140310_060203.jpg", "ski", (2014, 3, 10, 6, 2, 3)),
         ("{station}_%Y%m%d_%H%M.jpg", "rank_inlet_20140310_0602.jpg", "rank_inlet", (2014, 3, 10, 6, 2)),
-        ("%Y%m%d_%H%M%S_%f_{station}_*.png", "20211030_060500_149606_gill_rgb-04_320ms.png", "gill",
-         (2021, 10, 30, 6, 5, 0, 149606)),
+        (
+            "%Y%m%d_%H%M%S_%f_{station}_*.png",
+            "20211030_060500_149606_gill_rgb-04_320ms.png",
+            "gill",
+            (2021, 10, 30, 6, 5, 0, 149606),
+        ),
         ("%Y/%j/{station}_%H%M.jpg", "a/b/2014/069/ski_0602.jpg", "ski", (2014, 3, 10, 6, 2)),
         ("%Y/*_%Y%m%d%H.jpg", "2014/x_2014031006.jpg", None, (2014, 3, 10, 6)),
         ("%d%b%y_%H (100%%).jpg", "10Mar14_06 (100%).jpg", None, (2014, 3, 10, 6)),

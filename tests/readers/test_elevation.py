@@ -32,8 +32,15 @@ def _hgt(folder: Path) -> Path:
 
 def _tiff(path: Path, heights: np.ndarray, crs: str | None, transform: tuple[float, ...]) -> Path:
     with rasterio.open(
-        path, "w", driver="GTiff", height=heights.shape[0], width=heights.shape[1], count=1,
-        dtype=heights.dtype, crs=crs, transform=rasterio.Affine(*transform),
+        path,
+        "w",
+        driver="GTiff",
+        height=heights.shape[0],
+        width=heights.shape[1],
+        count=1,
+        dtype=heights.dtype,
+        crs=crs,
+        transform=rasterio.Affine(*transform),
     ) as file:
         file.write(heights, 1)
     return path

@@ -37,7 +37,10 @@ def rain(steps: int = 40, lat=(40.0, 41.0, 42.0), lon=(0.0, 1.0, 2.0, 3.0), seed
     )
     times = np.datetime64("2001-01-01", "ns") + np.arange(steps) * np.timedelta64(1, "D")
     return xr.DataArray(
-        values.astype(np.float32), dims=("time", "lat", "lon"), name="pr", attrs={"units": "mm/day"},
+        values.astype(np.float32),
+        dims=("time", "lat", "lon"),
+        name="pr",
+        attrs={"units": "mm/day"},
         coords={"time": times, "lat": list(lat), "lon": list(lon)},
     )
 
@@ -57,13 +60,25 @@ def without_leap_days(start: str, steps: int) -> xr.CFTimeIndex:
 @pytest.mark.parametrize(
     ("unit", "to", "factor", "offset"),
     [
-        ("kg m-2 s-1", "mm day-1", 86400, 0), ("[kg m-2 s-1]", "mm day-1", 86400, 0),
-        ("kg m**-2 s**-1", "mm day-1", 86400, 0), ("kg/m2/s", "mm day-1", 86400, 0),
-        ("mm/day", "mm day-1", 1, 0), ("mm h-1", "mm day-1", 24, 0), ("mm/hr", "mm day-1", 24, 0),
-        ("m s-1", "mm day-1", 86_400_000, 0), ("inches/day", "mm day-1", 25.4, 0),
-        ("degC", "K", 1, 273.15), ("Celsius", "K", 1, 273.15), ("degrees_celsius", "K", 1, 273.15),
-        ("K", "K", 1, 0), ("hPa", "Pa", 100, 0), ("mb", "Pa", 100, 0), ("millibar", "Pa", 100, 0),
-        ("kg kg**-1", "1", 1, 0), ("g/kg", "1", 1e-3, 0), ("%", "1", 0.01, 0),
+        ("kg m-2 s-1", "mm day-1", 86400, 0),
+        ("[kg m-2 s-1]", "mm day-1", 86400, 0),
+        ("kg m**-2 s**-1", "mm day-1", 86400, 0),
+        ("kg/m2/s", "mm day-1", 86400, 0),
+        ("mm/day", "mm day-1", 1, 0),
+        ("mm h-1", "mm day-1", 24, 0),
+        ("mm/hr", "mm day-1", 24, 0),
+        ("m s-1", "mm day-1", 86_400_000, 0),
+        ("inches/day", "mm day-1", 25.4, 0),
+        ("degC", "K", 1, 273.15),
+        ("Celsius", "K", 1, 273.15),
+        ("degrees_celsius", "K", 1, 273.15),
+        ("K", "K", 1, 0),
+        ("hPa", "Pa", 100, 0),
+        ("mb", "Pa", 100, 0),
+        ("millibar", "Pa", 100, 0),
+        ("kg kg**-1", "1", 1, 0),
+        ("g/kg", "1", 1e-3, 0),
+        ("%", "1", 0.01, 0),
     ],
 )
 def test_units_of_files(unit: str, to: str, factor: float, offset: float) -> None:
@@ -132,8 +147,12 @@ def test_other_units_are_told_by_their_values(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("low", "unit", "taken"),
-    [(-1e-10, "kg m-2 s-1", True), (-1e-7, "kg m-2 s-1", False), (-5e-7, "mm/day", True),
-     (-1e-5, "mm/day", False)],
+    [
+        (-1e-10, "kg m-2 s-1", True),
+        (-1e-7, "kg m-2 s-1", False),
+        (-5e-7, "mm/day", True),
+        (-1e-5, "mm/day", False),
+    ],
 )
 def test_negative_rain_is_rounding_or_an_error(tmp_path: Path, low: float, unit: str, taken: bool) -> None:
     field = (rain() / (86400 if "kg" in unit else 1)).assign_attrs(units=unit)
@@ -194,10 +213,15 @@ def test_either_order_of_latitude_gives_the_same_field(tmp_path: Path) -> None:
     xr.testing.assert_equal(turned, straight)
 
 
-@pytest.mark.parametrize("turned", [
-    lambda lon: lon % 360, lambda lon: np.roll(lon, 3), lambda lon: np.roll(lon % 360, -2),
-    lambda lon: lon[::-1],
-])
+@pytest.mark.parametrize(
+    "turned",
+    [
+        lambda lon: lon % 360,
+        lambda lon: np.roll(lon, 3),
+        lambda lon: np.roll(lon % 360, -2),
+        lambda lon: lon[::-1],
+    ],
+)
 def test_a_region_over_greenwich_is_one_piece(turned, tmp_path: Path) -> None:
     field = rain().assign_coords(lon=np.arange(-2.25, rain().sizes["lon"] - 2.5))
     names = dict(zip(field["lon"].values % 360, field["lon"].values, strict=True))

@@ -64,7 +64,10 @@ def test_a_sample_keeps_missing_apart_from_nothing(data: HailSamples) -> None:
         sample, held = data[index], data.read(index)
         radar, valid = sample["inputs"]["radar"], sample["valid"]["radar"]
         assert {name: tuple(each.shape) for name, each in sample["inputs"].items()} == {
-            "radar": (4, 21, 32, 24), "fy4b": (4, 5, 32, 24), "era5": (4, 5, 32, 24), "dem": (5, 32, 24),
+            "radar": (4, 21, 32, 24),
+            "fy4b": (4, 5, 32, 24),
+            "era5": (4, 5, 32, 24),
+            "dem": (5, 32, 24),
         }
         assert all(
             each.dtype == torch.float32 and each.isfinite().all() for each in sample["inputs"].values()
@@ -148,8 +151,11 @@ def test_the_plot_shows_what_is_missing_and_the_answer(data: HailSamples) -> Non
 
 
 def test_predict_reads_each_input_of_a_file(folder: Path, data: HailSamples) -> None:
-    spec = InputSpec("radar", tuple(Channel(name, "dBZ", (-33, 80)) for name in CHANNELS["radar"]),
-                     layout="time channel y x")
+    spec = InputSpec(
+        "radar",
+        tuple(Channel(name, "dBZ", (-33, 80)) for name in CHANNELS["radar"]),
+        layout="time channel y x",
+    )
     files = hail_samples.expand(folder)
     assert files == data.paths == hail_samples.expand(str(folder / "hail_*.nc"))
     found = hail_samples.read(files[2], spec)

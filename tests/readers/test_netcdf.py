@@ -23,7 +23,8 @@ def rain(days: int) -> xr.DataArray:
     values = np.random.default_rng(0).gamma(1.0, 5.0, (days, 100, 100)).astype(np.float32)
     coordinates = {
         "time": np.datetime64("1998-01-01", "ns") + np.arange(days) * np.timedelta64(1, "D"),
-        "lat": 30 + 0.1 * np.arange(100), "lon": 0.1 * np.arange(100),
+        "lat": 30 + 0.1 * np.arange(100),
+        "lon": 0.1 * np.arange(100),
     }
     return xr.DataArray(values, coordinates, ("time", "lat", "lon"), "precipitation", {"units": "mm/day"})
 

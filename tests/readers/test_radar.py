@@ -182,8 +182,12 @@ def test_a_grid_that_is_none_is_told(given):
 def storms(tmp_path) -> list[Path]:
     """Three volumes of a storm that is armed aloft and comes down."""
     return [
-        odim.write(tmp_path / f"{k}.h5", odim.storm(18_000 + 2000 * k, 9000, aloft=aloft, peak=72),
-                   time=f"20240615 12{6 * k:02d}00", elevations=(0.5, 1.5, 3, 5, 8, 12, 17, 24, 34))
+        odim.write(
+            tmp_path / f"{k}.h5",
+            odim.storm(18_000 + 2000 * k, 9000, aloft=aloft, peak=72),
+            time=f"20240615 12{6 * k:02d}00",
+            elevations=(0.5, 1.5, 3, 5, 8, 12, 17, 24, 34),
+        )
         for k, aloft in enumerate((7000, 4500, 300))
     ]
 

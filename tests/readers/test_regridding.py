@@ -154,10 +154,17 @@ def test_a_rotated_grid_is_brought_to_latitudes(tmp_path: Path) -> None:
     y, x = np.meshgrid(lat, lon, indexing="ij")
     north, east = rotated_to_geographic(y, x, (39.25, -162.0))
     values = np.stack([north, east + 20, north + east]).astype(np.float32)
-    field = xr.DataArray(values, dims=("time", "rlat", "rlon"), name="pr", attrs={"units": "mm/day"}, coords={
-        "time": np.array(["2001-01-01", "2001-01-02", "2001-01-03"], "datetime64[ns]"),
-        "rlat": lat, "rlon": lon,
-    })
+    field = xr.DataArray(
+        values,
+        dims=("time", "rlat", "rlon"),
+        name="pr",
+        attrs={"units": "mm/day"},
+        coords={
+            "time": np.array(["2001-01-01", "2001-01-02", "2001-01-03"], "datetime64[ns]"),
+            "rlat": lat,
+            "rlon": lon,
+        },
+    )
     path = tmp_path / "r.nc"
     field.to_netcdf(path, engine="h5netcdf")
     with pytest.raises(InputError, match="without latitudes and longitudes; for a rotated grid give pole="):

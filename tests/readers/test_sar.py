@@ -352,8 +352,12 @@ def test_options_that_a_scene_does_not_take(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize(
     ("crs", "line"),
-    [("EPSG:99999", "is no coordinate reference system"), ("EPSG:4326", "is not in metres"),
-     ("EPSG:2225", "is not in metres"), ("nonsense", "is no coordinate reference system")],
+    [
+        ("EPSG:99999", "is no coordinate reference system"),
+        ("EPSG:4326", "is not in metres"),
+        ("EPSG:2225", "is not in metres"),
+        ("nonsense", "is no coordinate reference system"),
+    ],
 )
 def test_projections_that_a_map_cannot_have(crs: str, line: str):
     with pytest.raises(OptionError, match=line):

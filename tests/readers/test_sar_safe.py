@@ -216,14 +216,26 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "no manifest": (lambda f: (f / "manifest.safe").unlink(), UnreadableFileError, "no SAFE folder with a m"),
     "no time": (no_time, UnreadableFileError, "manifest.safe: no startTime; copy"),
     "half a manifest": (lambda f: cut(f / "manifest.safe"), UnreadableFileError, "manifest.safe: cannot be"),
-    "no noise": (lambda f: one(f, "annotation/calibration/noise-*-hv-*").unlink(), UnreadableFileError,
-                 r"no annotation/calibration/noise-s1a-ew-grd-hv-\S+\.xml; copy the folder again"),
-    "half a calibration": (lambda f: cut(one(f, "annotation/calibration/cal*-hh-*")), UnreadableFileError,
-                           "cannot be read as Sentinel-1 GRD .* copy it again"),
-    "half an image": (lambda f: cut(one(f, "measurement/*-hh-*")), UnreadableFileError,
-                      "cannot be read as Sentinel-1 GRD .* copy it again"),
-    "no image": (lambda f: [path.unlink() for path in f.glob("measurement/*")], UnreadableFileError,
-                 r"no measurement/\*\.tiff"),
+    "no noise": (
+        lambda f: one(f, "annotation/calibration/noise-*-hv-*").unlink(),
+        UnreadableFileError,
+        r"no annotation/calibration/noise-s1a-ew-grd-hv-\S+\.xml; copy the folder again",
+    ),
+    "half a calibration": (
+        lambda f: cut(one(f, "annotation/calibration/cal*-hh-*")),
+        UnreadableFileError,
+        "cannot be read as Sentinel-1 GRD .* copy it again",
+    ),
+    "half an image": (
+        lambda f: cut(one(f, "measurement/*-hh-*")),
+        UnreadableFileError,
+        "cannot be read as Sentinel-1 GRD .* copy it again",
+    ),
+    "no image": (
+        lambda f: [path.unlink() for path in f.glob("measurement/*")],
+        UnreadableFileError,
+        r"no measurement/\*\.tiff",
+    ),
     "no tie points": (without_tie_points, UnreadableFileError, "0 tie points that make no lattice"),
 }
 
@@ -267,7 +279,11 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
     model = geovision.create("polarlow-tiny")
     told: list[str] = []
     found = predict_scene(
-        model, wide, tmp_path / "maps" / "a", SceneConfig(db_range=OUR_LIMITS), min_valid=0.1,
+        model,
+        wide,
+        tmp_path / "maps" / "a",
+        SceneConfig(db_range=OUR_LIMITS),
+        min_valid=0.1,
         progress=lambda what, done, whole: told.append(what),
     )
     assert told[0] == "warping"
@@ -282,9 +298,11 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("options", "line"),
-    [(("--quantity", "db"), "leave out --quantity, --bands and --nodata"),
-     (("--bands", "cross_pol=1,co_pol=2"), "leave out --quantity, --bands and --nodata"),
-     ((), "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH")],
+    [
+        (("--quantity", "db"), "leave out --quantity, --bands and --nodata"),
+        (("--bands", "cross_pol=1,co_pol=2"), "leave out --quantity, --bands and --nodata"),
+        ((), "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
+    ],
 )
 def test_what_does_not_go_with_a_folder_is_told_before_the_work(
     tmp_path: Path, options: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]

@@ -121,8 +121,20 @@ def test_distances_are_in_km(bright: GeoModel, tmp_path: Path, command, monkeypa
     monkeypatch.setattr("geovision.cli.scene.open_model", lambda model, weights: bright)
     ranges = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in FLAT.items())
     code, out, err = command(
-        "bright", path, "--out", tmp_path / "cli", "--quantity", "db", "--db-range", ranges, "--overlap",
-        "0.75", "--separation", "200", "--format", "jsonl",
+        "bright",
+        path,
+        "--out",
+        tmp_path / "cli",
+        "--quantity",
+        "db",
+        "--db-range",
+        ranges,
+        "--overlap",
+        "0.75",
+        "--separation",
+        "200",
+        "--format",
+        "jsonl",
     )
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
@@ -207,8 +219,13 @@ def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_
     maps = []
     for number, (batch_size, workers) in enumerate(((16, None), (1, None), (16, ExecutorConfig(1)))):
         found = predict_scene(
-            tiny, tmp_path / "a.tif", tmp_path / f"{number}", declared, batch_size=batch_size,
-            precision="float32", workers=workers,
+            tiny,
+            tmp_path / "a.tif",
+            tmp_path / f"{number}",
+            declared,
+            batch_size=batch_size,
+            precision="float32",
+            workers=workers,
         )
         maps.append([rasterio.open(found.files[kind]).read(1) for kind in ("probability", "count")])
     for probability, count in maps[1:]:
@@ -232,7 +249,11 @@ def test_masks_say_how_much_they_cover(bright: GeoModel, tmp_path: Path):
         names=("i",),
     )
     found = predict_scene(
-        bright, path, tmp_path / "a", DB, overlap=0.75,
+        bright,
+        path,
+        tmp_path / "a",
+        DB,
+        overlap=0.75,
         masks={"land": tmp_path / "land.tif", "ice": tmp_path / "ice.tif"},
     )
     (one,) = found.detections
@@ -295,10 +316,15 @@ def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp
 
 @pytest.mark.parametrize(
     ("name", "limits", "line"),
-    [("polarlow-tiny", {"co_pol": (-30, 0)}, "ranges are given for co_pol; input 'image' has"),
-     ("polarlow-tiny", {"co_pol": (0, -30), "cross_pol": (-40, -5)},
-      "the range of co_pol from 0 to -30 dB is empty"),
-     ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in: no channel")],
+    [
+        ("polarlow-tiny", {"co_pol": (-30, 0)}, "ranges are given for co_pol; input 'image' has"),
+        (
+            "polarlow-tiny",
+            {"co_pol": (0, -30), "cross_pol": (-40, -5)},
+            "the range of co_pol from 0 to -30 dB is empty",
+        ),
+        ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in: no channel"),
+    ],
 )
 def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
     with pytest.raises(OptionError, match=line):
@@ -406,9 +432,26 @@ def test_the_command_line(command, tmp_path: Path):
     model = geovision.create("polarlow-tiny", db_range=limits).save(tmp_path / "model")
     sar_scene.write(tmp_path / "a.tif", ("polar-low",), seed=3, pixel_size=2000.0)
     code, out, err = command(
-        model, tmp_path / "a.tif", "--out", tmp_path / "maps" / "a", "--quantity", "db", "--threshold",
-        "0.01", "--overlap", "0.75", "--bands", "co_pol=2,cross_pol=1", "--time", "2020-01-02T03:04:05",
-        "--format", "jsonl", "--explain", "gradcam", "--precision", "float32",
+        model,
+        tmp_path / "a.tif",
+        "--out",
+        tmp_path / "maps" / "a",
+        "--quantity",
+        "db",
+        "--threshold",
+        "0.01",
+        "--overlap",
+        "0.75",
+        "--bands",
+        "co_pol=2,cross_pol=1",
+        "--time",
+        "2020-01-02T03:04:05",
+        "--format",
+        "jsonl",
+        "--explain",
+        "gradcam",
+        "--precision",
+        "float32",
     )
     assert code == 0, err
     row = json.loads(out.splitlines()[0])
@@ -417,7 +460,10 @@ def test_the_command_line(command, tmp_path: Path):
     text = json.loads((tmp_path / "maps" / "a.geojson").read_text(encoding="utf-8"))
     assert text["features"][0]["properties"]["time"] == "2020-01-02T03:04:05Z"
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
-        "a.geojson", "a.png", "a_count.tif", "a_probability.tif",
+        "a.geojson",
+        "a.png",
+        "a_count.tif",
+        "a_probability.tif",
         *sorted(f"a_why_{number}.png" for number in range(1, len(out.splitlines()) + 1)),
     ]
 
@@ -467,10 +513,12 @@ def test_the_command_line_tells_what_is_wrong_in_one_line(
 
 @pytest.mark.parametrize(
     ("crs", "corner", "labels"),
-    [("EPSG:3995", (0.0, -1_500_000.0), {"70°N", "10°E"}),
-     ("EPSG:3995", (-800_000.0, 800_000.0), {"86°N", "180°", "90°W", "0°", "90°E"}),
-     ("EPSG:32601", (100_000.0, 8_000_000.0), {"180°", "70°N", "170°W"}),
-     ("EPSG:3031", (-800_000.0, 2_400_000.0), {"70°S", "0°"})],
+    [
+        ("EPSG:3995", (0.0, -1_500_000.0), {"70°N", "10°E"}),
+        ("EPSG:3995", (-800_000.0, 800_000.0), {"86°N", "180°", "90°W", "0°", "90°E"}),
+        ("EPSG:32601", (100_000.0, 8_000_000.0), {"180°", "70°N", "170°W"}),
+        ("EPSG:3031", (-800_000.0, 2_400_000.0), {"70°S", "0°"}),
+    ],
 )
 def test_lines_of_the_graticule_lie_where_their_labels_say(crs: str, corner: tuple[float, float], labels):
     grid = Grid(crs, (2000.0, 0.0, corner[0], 0.0, -2000.0, corner[1]), (800, 800))

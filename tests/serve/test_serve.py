@@ -471,9 +471,26 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
         pytest.skip("no openssl here to make a certificate")
     made = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-out", made[0], "-keyout", made[1]],
-        check=True, capture_output=True,
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-out",
+            made[0],
+            "-keyout",
+            made[1],
+        ],
+        check=True,
+        capture_output=True,
     )
     return made
 
@@ -483,8 +500,17 @@ def test_the_command_serves_under_tls_until_interrupted(
 ):
     folder = model.save(tmp_path / "model")
     geovision_command = Path(sys.executable).with_name("geovision")
-    command = [geovision_command, "serve", folder, "--port", "0",
-               "--tls-cert", certificate[0], "--tls-key", certificate[1]]
+    command = [
+        geovision_command,
+        "serve",
+        folder,
+        "--port",
+        "0",
+        "--tls-cert",
+        certificate[0],
+        "--tls-key",
+        certificate[1],
+    ]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
     )

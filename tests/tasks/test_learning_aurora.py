@@ -72,7 +72,8 @@ def test_a_tiny_network_learns_the_generated_forms(study: Study, data: KvammenAu
     assert geovision.evaluate(model, held_back, n_bootstrap=0).metrics["macro_precision"].value < UNTRAINED
     recipe = Recipe(
         stages=(Stage(epochs=study.epochs, batch_size=32, lr=3e-3, warmup=1),),
-        augment=Augment(flip_x=True, flip_y=True), precision="32-true",
+        augment=Augment(flip_x=True, flip_y=True),
+        precision="32-true",
     )
     geovision.train(model, training, recipe=recipe, progress=False)
     assert model.training_record["steps"] == study.steps

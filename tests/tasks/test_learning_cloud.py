@@ -36,7 +36,8 @@ def test_a_tiny_network_learns_the_generated_genera(tmp_path: Path) -> None:
     model = geovision.create("cloud-tiny", size=(64, 64))
     assert geovision.evaluate(model, held_back, n_bootstrap=0).metrics["accuracy"].value < UNTRAINED
     recipe = Recipe(
-        stages=(Stage(epochs=16, batch_size=32, lr=3e-3, warmup=1),), augment=Augment(flip_x=True),
+        stages=(Stage(epochs=16, batch_size=32, lr=3e-3, warmup=1),),
+        augment=Augment(flip_x=True),
         precision="32-true",
     )
     geovision.train(model, training, recipe=recipe, progress=False)

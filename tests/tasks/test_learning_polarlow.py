@@ -47,10 +47,18 @@ def test_the_small_xception_learns_the_generated_lows(tmp_path: Path) -> None:
     model = geovision.create("polarlow-xception", pixel_size=PIXEL_SIZE)
     recipe = Recipe(
         stages=(
-            Stage(epochs=36, batch_size=16, sampling="balanced", lr=2e-3, warmup=1, weight_decay=1e-4,
-                  decay_by="step"),
+            Stage(
+                epochs=36,
+                batch_size=16,
+                sampling="balanced",
+                lr=2e-3,
+                warmup=1,
+                weight_decay=1e-4,
+                decay_by="step",
+            ),
         ),
-        augment=find_task("polarlow").recipe.augment, precision="32-true",
+        augment=find_task("polarlow").recipe.augment,
+        precision="32-true",
     )
     geovision.train(model, training, recipe=recipe, progress=False)
     assert model.training_record["steps"] == STEPS

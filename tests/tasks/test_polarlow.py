@@ -219,12 +219,21 @@ def keras_layers(channels: int = 3, *, seed: int = 0) -> Layers:
         add("conv2d", kernel=draw(kernel, kernel, a, b, fan=kernel**2 * a), bias=rng.normal(0, 0.1, b))
 
     def separable(a: int, b: int) -> None:
-        add("separable_conv2d", depthwise_kernel=draw(3, 3, a, 1, fan=9),
-            pointwise_kernel=draw(1, 1, a, b, fan=a), bias=rng.normal(0, 0.1, b))
+        add(
+            "separable_conv2d",
+            depthwise_kernel=draw(3, 3, a, 1, fan=9),
+            pointwise_kernel=draw(1, 1, a, b, fan=a),
+            bias=rng.normal(0, 0.1, b),
+        )
 
     def normalisation(b: int) -> None:
-        add("batch_normalization", gamma=rng.uniform(0.5, 1.5, b), beta=rng.normal(0, 0.3, b),
-            moving_mean=rng.normal(0, 0.3, b), moving_variance=rng.uniform(0.5, 2.0, b))
+        add(
+            "batch_normalization",
+            gamma=rng.uniform(0.5, 1.5, b),
+            beta=rng.normal(0, 0.3, b),
+            moving_mean=rng.normal(0, 0.3, b),
+            moving_variance=rng.uniform(0.5, 2.0, b),
+        )
         add("activation")
 
     convolution(3, channels, 8)

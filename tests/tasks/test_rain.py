@@ -29,8 +29,16 @@ from geovision.spec import Grid, GridPair, Stage
 from geovision.training.data_statistics import fit_statistics
 
 REAL = DATA / "iberia"
-BASELINES = ("climatology", "nearest", "bilinear", "bicubic", "linear-scaling", "quantile-mapping",
-             "quantile-delta", "ridge")
+BASELINES = (
+    "climatology",
+    "nearest",
+    "bilinear",
+    "bicubic",
+    "linear-scaling",
+    "quantile-mapping",
+    "quantile-delta",
+    "ridge",
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +88,13 @@ def test_splits_are_whole_years(coarse: CoarseRain) -> None:
 
 def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
     data = IberiaWinters(iberia)
-    assert data.channels[:5] == ("precipitation", "air_temperature", "air_pressure_at_mean_sea_level",
-                                 "air_temperature_850", "specific_humidity_850")
+    assert data.channels[:5] == (
+        "precipitation",
+        "air_temperature",
+        "air_pressure_at_mean_sea_level",
+        "air_temperature_850",
+        "specific_humidity_850",
+    )
     few = data.with_predictors(["specific_humidity_850"])
     assert torch.equal(few[3]["inputs"]["fields"], data[3]["inputs"]["fields"][[0, 4]])
     assert few.options()["predictors"] == ("specific_humidity_850",)
@@ -120,8 +133,10 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
         ("[target]\nfile='x.nc'\n[given.humidity]\nfile='y.nc'", r"\[given.precipitation\] comes first"),
         ("[target]\nfile='x'\n[given.precipitation]\nname='y'", r"\[given.precipitation\] needs a file"),
         ("[target]\nfile='x.nc'\n[given.precipitation]\nfile='y.nc'\nunit='K'", "has no 'unit'; it takes"),
-        ("[target]\nfile='x.nc'\n[given.precipitation]\nfile='y'\n[given.wind]\nfile='z'\nfield='precipitation'",
-         "is no predictor of downscale"),
+        (
+            "[target]\nfile='x.nc'\n[given.precipitation]\nfile='y'\n[given.wind]\nfile='z'\nfield='precipitation'",
+            "is no predictor of downscale",
+        ),
         ("[target", "not readable"),
     ],
 )
@@ -265,16 +280,19 @@ def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
 
 
 def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) -> None:
-    model = geovision.train(geovision.create("biascorrect-quantile-delta", **biased.options()), biased,
-                            progress=False)
+    model = geovision.train(
+        geovision.create("biascorrect-quantile-delta", **biased.options()), biased, progress=False
+    )
     some = biased.subset(range(0, len(biased), 3))
     parts = [batch.prediction for batch in answers(model, some, batch_size=7)]
     whole = next(iter(answers(model, some, batch_size=len(some)))).prediction
     torch.testing.assert_close(torch.cat(parts), whole, equal_nan=True)
     fields = torch.stack([some[n]["inputs"]["fields"][0] for n in range(len(some))])
     torch.testing.assert_close(
-        whole[:, 0].nan_to_num(-1.0), model.network.correction(fields).clamp(0, float(model.head.limit)),
-        rtol=1e-4, atol=1e-4,
+        whole[:, 0].nan_to_num(-1.0),
+        model.network.correction(fields).clamp(0, float(model.head.limit)),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 

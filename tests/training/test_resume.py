@@ -107,8 +107,15 @@ def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: py
     recipe = Recipe(stages=(Stage(epochs=9, lr=0.5, optimizer="sgd"),), patience=1, precision="32-true")
 
     def attempt(folder: Path, *, resume: bool = False):
-        return geovision.train(tiny(), Blobs(48, wrong=0.4), validation=Blobs(24, seed=1, wrong=0.4),
-                               recipe=recipe, out=folder, resume=resume, progress=False)
+        return geovision.train(
+            tiny(),
+            Blobs(48, wrong=0.4),
+            validation=Blobs(24, seed=1, wrong=0.4),
+            recipe=recipe,
+            out=folder,
+            resume=resume,
+            progress=False,
+        )
 
     whole = attempt(tmp_path / "whole")
     epochs = whole.training_record["epochs"]
@@ -158,7 +165,12 @@ def test_two_devices_train_one_model(tmp_path: Path):
     """Two processes share each batch; the model, the log and the checkpoint are one."""
     recipe = dataclasses.replace(RECIPE, stages=RECIPE.stages[:1])
     model = geovision.train(
-        tiny(), Blobs(64), validation=Blobs(24, seed=1), recipe=recipe, out=tmp_path / "run", devices=2,
+        tiny(),
+        Blobs(64),
+        validation=Blobs(24, seed=1),
+        recipe=recipe,
+        out=tmp_path / "run",
+        devices=2,
         progress=False,
     )
     assert column(tmp_path / "run", "step") == [4, 8]

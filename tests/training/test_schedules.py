@@ -103,7 +103,8 @@ def losses(monkeypatch: pytest.MonkeyPatch):
 
 ON_A_PLATEAU = Recipe(
     stages=(Stage(epochs=9, batch_size=16, lr=8e-3, schedule="plateau", plateau=2),),
-    monitor="train_loss", precision="32-true",
+    monitor="train_loss",
+    precision="32-true",
 )
 
 

@@ -44,7 +44,8 @@ def test_a_network_learns_in_sixty_steps():
     recipe = Recipe(
         stages=(Stage(epochs=10, batch_size=16, lr=5e-3, warmup=1),),
         augment=Augment(crop_area=(0.6, 1.0), flip_x=True, rotate=5, brightness=0.05, mixup=0.2),
-        label_smoothing=0.05, ema=0.9,
+        label_smoothing=0.05,
+        ema=0.9,
     )
     train(model, Blobs(96), recipe)
     assert not model.training
@@ -87,7 +88,8 @@ def by_hand(model: GeoModel, data: Blobs, recipe: Recipe) -> tuple[GeoModel, Geo
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=stage.lr, foreach=False,
+        lr=stage.lr,
+        foreach=False,
     )
     average, step, total = copy.deepcopy(model), 0, stage.epochs * len(batches)
     model.train()
@@ -241,7 +243,8 @@ def test_stages_follow_one_another_at_their_sizes(tmp_path: Path):
 
     recipe = Recipe(
         stages=(Stage(epochs=1, train="head", batch_size=16), Stage(epochs=2, size=(48, 40), batch_size=8)),
-        augment=Augment(crop_area=(0.25, 0.75)), precision="32-true",
+        augment=Augment(crop_area=(0.25, 0.75)),
+        precision="32-true",
     )
     sizes = []
     model = tiny()
@@ -333,8 +336,9 @@ def test_the_best_weights_are_kept(tmp_path: Path, ema):
 
 def test_training_stops_when_validation_gets_no_better(tmp_path: Path):
     recipe = dataclasses.replace(OVERFITTING, patience=2)
-    model = train(tiny(), Blobs(48, wrong=0.3), recipe, validation=Blobs(64, seed=1, wrong=0.3),
-                  out=tmp_path / "run")
+    model = train(
+        tiny(), Blobs(48, wrong=0.3), recipe, validation=Blobs(64, seed=1, wrong=0.3), out=tmp_path / "run"
+    )
     losses = column(tmp_path / "run", "val_loss")
     assert len(losses) < 12
     assert min(losses) == losses[-3]
@@ -355,8 +359,13 @@ def plugin(monkeypatch: pytest.MonkeyPatch):
     """A model that is fitted in closed form, one that is not fitted, one that cannot be."""
 
     def entry(name, fit):
-        return ModelSpec(f"cloud-{name}", "cloud", "helpers.training:build_class_means", fit=fit,
-                         head="geovision.heads.classification:ClassScores")
+        return ModelSpec(
+            f"cloud-{name}",
+            "cloud",
+            "helpers.training:build_class_means",
+            fit=fit,
+            head="geovision.heads.classification:ClassScores",
+        )
 
     class Point:
         name = "means"
@@ -405,7 +414,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_training_leaves_its_recipe_its_log_and_its_model(finished: Path):
     assert sorted(path.name for path in finished.iterdir()) == [
-        "last.ckpt", "log.csv", "model", "recipe.json", "tensorboard",
+        "last.ckpt",
+        "log.csv",
+        "model",
+        "recipe.json",
+        "tensorboard",
     ]
     model = geovision.load(finished / "model")
     record = model.training_record
@@ -454,8 +467,14 @@ def test_a_finished_training_that_is_resumed_gives_its_model(finished: Path):
 )
 def test_another_training_does_not_go_on_here(finished: Path, model, data, recipe, said):
     with pytest.raises(OptionError) as error:
-        train(tiny(**model), Blobs(**({"n": 32} | data)), recipe, validation=Blobs(16, seed=1), out=finished,
-              resume=True)
+        train(
+            tiny(**model),
+            Blobs(**({"n": 32} | data)),
+            recipe,
+            validation=Blobs(16, seed=1),
+            out=finished,
+            resume=True,
+        )
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -526,13 +545,19 @@ def test_a_training_leaves_the_process_as_it_was(capfd: pytest.CaptureFixture[st
     model = tiny()
     model.network.model.conv1[0].weight.requires_grad_(False)
     before = (
-        torch.get_rng_state().tolist(), torch.get_num_threads(), list(warnings.filters),
-        logging.getLogger("lightning.pytorch").level, signal.getsignal(signal.SIGINT),
+        torch.get_rng_state().tolist(),
+        torch.get_num_threads(),
+        list(warnings.filters),
+        logging.getLogger("lightning.pytorch").level,
+        signal.getsignal(signal.SIGINT),
     )
     train(model, Blobs(32), validation=Blobs(16))
     after = (
-        torch.get_rng_state().tolist(), torch.get_num_threads(), list(warnings.filters),
-        logging.getLogger("lightning.pytorch").level, signal.getsignal(signal.SIGINT),
+        torch.get_rng_state().tolist(),
+        torch.get_num_threads(),
+        list(warnings.filters),
+        logging.getLogger("lightning.pytorch").level,
+        signal.getsignal(signal.SIGINT),
     )
     assert after == before
     assert not model.network.model.conv1[0].weight.requires_grad

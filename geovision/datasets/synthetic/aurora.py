@@ -69,8 +69,12 @@ class _Light:
         red = np.exp(-((np.minimum(_LAYERS - 225, 0) / 38) ** 2) - np.maximum(_LAYERS - 225, 0) / 60)
         violet = np.exp(-((below / 7) ** 2) - above / (self.reach + 45))
         crimson = np.exp(-(((_LAYERS - self.peak + 9) / 6) ** 2))
-        lines = ((green, _GREEN, 1.0), (red, _RED, self.red), (violet, _VIOLET, self.violet),
-                 (crimson, _CRIMSON, self.crimson))
+        lines = (
+            (green, _GREEN, 1.0),
+            (red, _RED, self.red),
+            (violet, _VIOLET, self.violet),
+            (crimson, _CRIMSON, self.crimson),
+        )
         return sum(
             np.float32(amount) * (each * _THICKNESS / (each * _THICKNESS).sum())[:, None] * colour
             for each, colour, amount in lines
@@ -160,7 +164,12 @@ def _in_night(view: View, index: int, seed: int) -> tuple[int, float, NDArray[np
 
 
 def _frame(
-    form: str, view: View, display: np.random.Generator, noise: np.random.Generator, *, hours: float,
+    form: str,
+    view: View,
+    display: np.random.Generator,
+    noise: np.random.Generator,
+    *,
+    hours: float,
     minutes: float,
 ) -> NDArray[np.uint8]:
     """One frame: what the form draws from `display` is the same in all frames of a display."""
@@ -178,8 +187,9 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(stream.getvalue())
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror}); free some space or choose another folder"
+        ) from error
 
 
 # --- what the forms are made of -----------------------------------------------------------------
@@ -311,7 +321,10 @@ def _arcs_bands(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
 
 def _breakup(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
     light = _Light(
-        rng.uniform(0, 0.14), rng.uniform(0.05, 0.22), rng.uniform(0.02, 0.22), rng.uniform(99, 108),
+        rng.uniform(0, 0.14),
+        rng.uniform(0.05, 0.22),
+        rng.uniform(0.02, 0.22),
+        rng.uniform(99, 108),
         rng.uniform(16, 34),
     )
     return _chaos(rng, sky, fill=1.0) * _level(rng, 0.5, 1.5), light
@@ -322,15 +335,24 @@ def _colored(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
     kind = rng.choice(["red above", "violet rays", "crimson border"], p=[0.45, 0.3, 0.25])
     light = {
         "red above": _Light(
-            rng.uniform(0.9, 2.4), rng.uniform(0.05, 0.3), rng.uniform(0, 0.1), rng.uniform(106, 118),
+            rng.uniform(0.9, 2.4),
+            rng.uniform(0.05, 0.3),
+            rng.uniform(0, 0.1),
+            rng.uniform(106, 118),
             rng.uniform(22, 45),
         ),
         "violet rays": _Light(
-            rng.uniform(0.1, 0.6), rng.uniform(0.8, 1.8), rng.uniform(0.05, 0.3), rng.uniform(104, 114),
+            rng.uniform(0.1, 0.6),
+            rng.uniform(0.8, 1.8),
+            rng.uniform(0.05, 0.3),
+            rng.uniform(104, 114),
             rng.uniform(25, 60),
         ),
         "crimson border": _Light(
-            rng.uniform(0.05, 0.4), rng.uniform(0.2, 0.7), rng.uniform(0.8, 1.6), rng.uniform(99, 105),
+            rng.uniform(0.05, 0.4),
+            rng.uniform(0.2, 0.7),
+            rng.uniform(0.8, 1.6),
+            rng.uniform(99, 105),
             rng.uniform(14, 26),
         ),
     }[str(kind)]
@@ -373,7 +395,10 @@ def _clear_faint(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
 
 def _patchy(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
     light = _Light(
-        rng.uniform(0, 0.08), rng.uniform(0.08, 0.26), rng.uniform(0.02, 0.10), rng.uniform(97, 104),
+        rng.uniform(0, 0.08),
+        rng.uniform(0.08, 0.26),
+        rng.uniform(0.02, 0.10),
+        rng.uniform(97, 104),
         rng.uniform(7, 12),
     )
     return _patches(rng, sky) * _level(rng, 0.20, 0.80), light

@@ -21,7 +21,13 @@ class Heap:
     """
 
     def __init__(
-        self, rng: np.random.Generator, *, left_right: float, base: float, width: float, height: float,
+        self,
+        rng: np.random.Generator,
+        *,
+        left_right: float,
+        base: float,
+        width: float,
+        height: float,
         tower: float = 0.0,
     ) -> None:
         self.left_right, self.base, self.width, self.height = left_right, base, width, height

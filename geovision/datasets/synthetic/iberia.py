@@ -47,8 +47,9 @@ def write(root: Path, n: int, *, seed: int = 0) -> Path:
             "lat": start + step * np.arange(like.sizes["lat"]),
             "lon": -9.5 + (step - 0.5) / 2 + step * np.arange(like.sizes["lon"]),
         }
-        return xr.DataArray(values.astype(np.float32), dims=("time", "lat", "lon"), coords=axes,
-                            name=name).to_dataset()
+        return xr.DataArray(
+            values.astype(np.float32), dims=("time", "lat", "lon"), coords=axes, name=name
+        ).to_dataset()
 
     rain = coarse.values
     wet = np.log1p(rain) - np.log1p(rain).mean()

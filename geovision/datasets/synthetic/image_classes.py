@@ -85,9 +85,7 @@ def write(
     return root
 
 
-def _framed(
-    kind: str, rng: np.random.Generator, size: tuple[int, int], frame: Frame
-) -> NDArray[np.uint8]:
+def _framed(kind: str, rng: np.random.Generator, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:
     height, width = size
     if frame == "patch":
         left = int(rng.integers(width + 1))
@@ -106,5 +104,6 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(stream.getvalue())
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror}); free some space or choose another folder"
+        ) from error

@@ -144,7 +144,8 @@ def _skyline(rng: np.random.Generator) -> Field:
 
 def _moon(rng: np.random.Generator) -> Moon:
     return Moon(
-        azimuth=rng.uniform(-math.pi, math.pi), zenith_angle=math.radians(rng.uniform(25, 80)),
+        azimuth=rng.uniform(-math.pi, math.pi),
+        zenith_angle=math.radians(rng.uniform(25, 80)),
         radiance=rng.uniform(0.02, 0.10),
     )
 
@@ -222,8 +223,13 @@ def look(night: Night, size: tuple[int, int]) -> View:
     inside = inside * smoothstep(skyline - pixel / 2, skyline + pixel / 2, elevation)
     air_mass = 1 / (np.cos(zenith_angle) + 0.025 * np.exp(-11 * np.cos(zenith_angle)))  # Rozenberg 1966
     return View(
-        night, zenith_angle, azimuth, np.sin(zenith_angle) * np.sin(azimuth),
-        np.sin(zenith_angle) * np.cos(azimuth), np.cos(zenith_angle), inside.astype(np.float32),
+        night,
+        zenith_angle,
+        azimuth,
+        np.sin(zenith_angle) * np.sin(azimuth),
+        np.sin(zenith_angle) * np.cos(azimuth),
+        np.cos(zenith_angle),
+        inside.astype(np.float32),
         np.exp(-air_mass[..., None] * night.extinction).astype(np.float32),
     )
 
@@ -297,8 +303,11 @@ def _lights(view: View) -> Field:
 
 
 def _moonlight(view: View, moon: Moon) -> Field:
-    towards = (math.sin(moon.zenith_angle) * math.sin(moon.azimuth),
-               math.sin(moon.zenith_angle) * math.cos(moon.azimuth), math.cos(moon.zenith_angle))
+    towards = (
+        math.sin(moon.zenith_angle) * math.sin(moon.azimuth),
+        math.sin(moon.zenith_angle) * math.cos(moon.azimuth),
+        math.cos(moon.zenith_angle),
+    )
     cosine = view.east * towards[0] + view.north * towards[1] + view.up * towards[2]
     apart = np.arccos(np.clip(cosine, -1, 1))
     scattered = (0.6 + 0.4 * cosine**2) * moon.radiance  # Rayleigh's phase function, and the ground's light

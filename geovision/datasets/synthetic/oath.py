@@ -89,5 +89,6 @@ def _save(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror}); free some space or choose another folder"
+        ) from error

@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
-    "BIAS", "FILES", "GENERATOR_VERSION", "Bias", "days", "fields", "january_days", "write", "write_years",
+    "BIAS",
+    "FILES",
+    "GENERATOR_VERSION",
+    "Bias",
+    "days",
+    "fields",
+    "january_days",
+    "write",
+    "write_years",
 ]
 
 GENERATOR_VERSION = 1
@@ -68,8 +76,15 @@ BIAS = Bias()
 
 
 def write(
-    root: str | Path, n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64), factor: int = 4,
-    sea: float = 0.2, calendar: Literal["standard", "noleap"] = "standard", start: str = "2001-01-01",
+    root: str | Path,
+    n: int,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = (48, 64),
+    factor: int = 4,
+    sea: float = 0.2,
+    calendar: Literal["standard", "noleap"] = "standard",
+    start: str = "2001-01-01",
 ) -> Path:
     """Write `n` days as three CF NetCDF files, named in `FILES`.
 
@@ -101,7 +116,12 @@ def write(
 
 
 def write_years(
-    root: str | Path, n: int, *, seed: int = 0, size: tuple[int, int] = (32, 48), factor: int = 4,
+    root: str | Path,
+    n: int,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = (32, 48),
+    factor: int = 4,
     years: int = 8,
 ) -> Path:
     """The same three files with their days shared out among Januaries of several years, so that a split
@@ -128,15 +148,23 @@ def write_years(
 def january_days(n: int, years: int) -> NDArray[np.datetime64]:
     """`n` dates in as many Januaries, from 2001 on, as evenly shared as they can be."""
     share = np.array_split(np.arange(n), years)
-    return np.concatenate([
-        np.datetime64(f"{2001 + number}-01-01", "ns") + np.arange(len(part)).astype("timedelta64[D]")
-        for number, part in enumerate(share)
-    ])
+    return np.concatenate(
+        [
+            np.datetime64(f"{2001 + number}-01-01", "ns") + np.arange(len(part)).astype("timedelta64[D]")
+            for number, part in enumerate(share)
+        ]
+    )
 
 
 def fields(
-    n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64), factor: int = 4, sea: float = 0.2,
-    calendar: Literal["standard", "noleap"] = "standard", start: str = "2001-01-01",
+    n: int,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = (48, 64),
+    factor: int = 4,
+    sea: float = 0.2,
+    calendar: Literal["standard", "noleap"] = "standard",
+    start: str = "2001-01-01",
 ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """(fine, coarse, model) rain in mm/day, ``(time, lat, lon)``, as `write` puts it into files."""
     try:
@@ -144,14 +172,20 @@ def fields(
     except ImportError as error:
         raise MissingExtraError("xarray", "geo") from error
     if n < 1 or not 0 <= sea < 1 or min(size) < 2 * factor:
-        raise OptionError(f"n={n}, sea={sea}, size={size}: expected a day or more, a part below 1, and two "
-                          f"coarse cells of {factor} along each side")
+        raise OptionError(
+            f"n={n}, sea={sea}, size={size}: expected a day or more, a part below 1, and two "
+            f"coarse cells of {factor} along each side"
+        )
     values = np.stack(list(days(n, seed=seed, size=size)))
     rain = xr.DataArray(
-        values, dims=("time", "lat", "lon"), name="precipitation", attrs={"units": "mm day-1"},
+        values,
+        dims=("time", "lat", "lon"),
+        name="precipitation",
+        attrs={"units": "mm day-1"},
         coords={
             "time": xr.date_range(start, periods=n, calendar=calendar, use_cftime=calendar != "standard"),
-            "lat": 36.125 + 0.25 * np.arange(size[0]), "lon": -9.875 + 0.25 * np.arange(size[1]),
+            "lat": 36.125 + 0.25 * np.arange(size[0]),
+            "lon": -9.875 + 0.25 * np.arange(size[1]),
         },
     )
     coarse = coarsen(rain, factor)

@@ -32,8 +32,14 @@ class Planted:
 
 
 def write(
-    path: Path, kinds: Sequence[str] = ("polar-low",), *, seed: int, pixel_size: float = 40.0,
-    crs: str = "EPSG:32633", corner: tuple[float, float] = (300_000.0, 8_300_000.0), quantity: str = "db",
+    path: Path,
+    kinds: Sequence[str] = ("polar-low",),
+    *,
+    seed: int,
+    pixel_size: float = 40.0,
+    crs: str = "EPSG:32633",
+    corner: tuple[float, float] = (300_000.0, 8_300_000.0),
+    quantity: str = "db",
 ) -> list[Planted]:
     """Write one scene, 400 km wide and 400 km long for each kind.
 
@@ -63,9 +69,22 @@ def write(
     over = compose_pass(np.random.default_rng([seed, 0]), seed)
     planted = []
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8" if counts else "float32", count=2, height=shape[0],
-        width=shape[1], crs=crs, transform=grid.affine, nodata=0 if counts else np.nan, tiled=True,
-        blockxsize=512, blockysize=512, compress="deflate", zlevel=1, bigtiff="if_safer",
+        path,
+        "w",
+        driver="GTiff",
+        dtype="uint8" if counts else "float32",
+        count=2,
+        height=shape[0],
+        width=shape[1],
+        crs=crs,
+        transform=grid.affine,
+        nodata=0 if counts else np.nan,
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        compress="deflate",
+        zlevel=1,
+        bigtiff="if_safer",
     ) as dataset:
         dataset.descriptions = tuple(_NAMES.values())
         dataset.update_tags(datetime=over.start.isoformat() + "Z")

@@ -28,8 +28,19 @@ from geovision.physics.backscatter import OUR_LIMITS, decibels, to_counts, to_po
 from geovision.readers.sar_png import write_picture
 
 __all__ = [
-    "EXTENT", "GENERATOR_VERSION", "KINDS", "PASS", "PIXEL_SIZE", "Eye", "Pass", "Scene", "compose_pass",
-    "paint", "picture", "render", "write",
+    "EXTENT",
+    "GENERATOR_VERSION",
+    "KINDS",
+    "PASS",
+    "PIXEL_SIZE",
+    "Eye",
+    "Pass",
+    "Scene",
+    "compose_pass",
+    "paint",
+    "picture",
+    "render",
+    "write",
 ]
 
 # Figures of models that were trained or scored on these pictures can be compared only within one
@@ -382,7 +393,14 @@ def _arms(rng: np.random.Generator) -> list[float]:
 
 
 def _with_arm(
-    sky: _Sky, wind: Field, low: _Low, away: Field, angle: Field, *, start: float, scale: float,
+    sky: _Sky,
+    wind: Field,
+    low: _Low,
+    away: Field,
+    angle: Field,
+    *,
+    start: float,
+    scale: float,
     begins: float = 0.0,
 ) -> Field:
     """A front along a logarithmic spiral about the low, over up to `scale` km and fading."""
@@ -635,10 +653,12 @@ def _received(sky: _Sky, power: Field) -> NDArray[np.uint8]:
     sigma0[0] += np.float32(over.gain_db[0])
     sigma0[1] += np.float32(over.gain_db[1]) + over.seam_db[swath]
     names = ("cross_pol", "co_pol")
-    return np.stack([
-        to_counts(channel, OUR_LIMITS[name], valid=ground.seen)
-        for name, channel in zip(names, sigma0, strict=True)
-    ])
+    return np.stack(
+        [
+            to_counts(channel, OUR_LIMITS[name], valid=ground.seen)
+            for name, channel in zip(names, sigma0, strict=True)
+        ]
+    )
 
 
 def _sub_swath(position: Field) -> tuple[NDArray[np.int64], Field]:

@@ -123,15 +123,22 @@ def _write_jpeg(path: Path, picture: NDArray[np.uint8], quality: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(stream.getvalue())
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); free some space or "
-                           "choose another folder") from error
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror}); free some space or choose another folder"
+        ) from error
 
 
 # --- layers of elements: Cc, Ac, Sc -------------------------------------------------------------
 
 
 def _element_layer(
-    scene: Scene, image: Field, *, degrees: float, cover: float, thickness: float, shading: float,
+    scene: Scene,
+    image: Field,
+    *,
+    degrees: float,
+    cover: float,
+    thickness: float,
+    shading: float,
     spread: float = 0.35,
 ) -> Field:
     """A layer of cells or rolls.
@@ -168,8 +175,9 @@ def _element_layer(
     sunward = lookup(pattern, x + drift + step * scene.sun_east, y - drift + step * scene.sun_north)
     lit = np.clip(1 - shading * amount**1.3 - 0.35 * shading * (sunward - relief) * sharp, 0.12, 1.3)
     lining = np.exp(-scene.from_sun / 0.35) * (1 - amount) * 0.9
-    colour = (lit[..., None] * (0.9 * scene.sun_colour + 0.5 * scene.ambient)
-              + lining[..., None] * scene.sun_colour)
+    colour = (
+        lit[..., None] * (0.9 * scene.sun_colour + 0.5 * scene.ambient) + lining[..., None] * scene.sun_colour
+    )
     clear = scene.clearness()
     colour = scene.horizon + (colour - scene.horizon) * clear[..., None]
     return blend(image, colour, opacity * np.clip(clear * 3, 0, 1))
@@ -179,8 +187,13 @@ def _cirrocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
     scene = compose(rng, size, horizon=0.35, bottom_degrees=(8, 40))
     image = _company(scene, sky(scene), fibres=0.3)
     image = _element_layer(
-        scene, image, degrees=rng.uniform(0.5, 0.98), cover=rng.uniform(0.4, 0.85),
-        thickness=rng.uniform(0.5, 1.3), shading=0.04, spread=0.3,
+        scene,
+        image,
+        degrees=rng.uniform(0.5, 0.98),
+        cover=rng.uniform(0.4, 0.85),
+        thickness=rng.uniform(0.5, 1.3),
+        shading=0.04,
+        spread=0.3,
     )
     return develop(scene, ground(scene, image))
 
@@ -189,8 +202,12 @@ def _altocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.
     scene = compose(rng, size, horizon=0.45)
     image = _company(scene, sky(scene), fibres=0.2)
     image = _element_layer(
-        scene, image, degrees=rng.uniform(1.5, 4.4), cover=rng.uniform(0.35, 0.8),
-        thickness=rng.uniform(1.2, 3.0), shading=rng.uniform(0.3, 0.6),
+        scene,
+        image,
+        degrees=rng.uniform(1.5, 4.4),
+        cover=rng.uniform(0.35, 0.8),
+        thickness=rng.uniform(1.2, 3.0),
+        shading=rng.uniform(0.3, 0.6),
     )
     return develop(scene, ground(scene, image))
 
@@ -199,8 +216,13 @@ def _stratocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[n
     scene = compose(rng, size, horizon=0.6, sun_shown=0.15)
     image = sky(scene)
     image = _element_layer(
-        scene, image, degrees=rng.uniform(6.5, 14), cover=rng.uniform(0.6, 0.98),
-        thickness=rng.uniform(2.5, 5.0), shading=rng.uniform(0.4, 0.66), spread=0.45,
+        scene,
+        image,
+        degrees=rng.uniform(6.5, 14),
+        cover=rng.uniform(0.6, 0.98),
+        thickness=rng.uniform(2.5, 5.0),
+        shading=rng.uniform(0.4, 0.66),
+        spread=0.45,
     )
     return develop(scene, ground(scene, haze(scene, image, 0.03, scene.horizon * 0.8)))
 
@@ -326,8 +348,9 @@ def _altostratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.
     if scene.sun_shown:
         # As through ground glass: a bright place without an edge, and no ring.
         width = math.radians(rng.uniform(1.3, 3.2))
-        through = (rng.uniform(0.5, 1.8) * np.exp(-((scene.from_sun / width) ** 2))
-                   + 0.35 * np.exp(-scene.from_sun / math.radians(9)))
+        through = rng.uniform(0.5, 1.8) * np.exp(-((scene.from_sun / width) ** 2)) + 0.35 * np.exp(
+            -scene.from_sun / math.radians(9)
+        )
         image = image + (through * np.exp(-0.3 * thick))[..., None] * scene.sun_colour * (2.2 * grey.mean())
     return develop(scene, ground(clouded(scene, grey=float(grey.mean())), image))
 
@@ -407,11 +430,20 @@ def _cumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint
     for elevation in elevations:  # the farthest stand lowest
         wide = rng.uniform(0.6, 1.6) * math.sin(elevation) / pixel
         heap = Heap(
-            rng, left_right=rng.uniform(-0.05, 1.05) * size[1], base=_row(scene, elevation), width=wide,
+            rng,
+            left_right=rng.uniform(-0.05, 1.05) * size[1],
+            base=_row(scene, elevation),
+            width=wide,
             height=wide * growth * rng.uniform(0.7, 1.2),
         )
-        paint_heap(scene, image, heap, rough=rough, shade=rng.uniform(0.45, 0.7),
-                   far=0.75 * math.exp(-elevation / 0.10))
+        paint_heap(
+            scene,
+            image,
+            heap,
+            rough=rough,
+            shade=rng.uniform(0.45, 0.7),
+            far=0.75 * math.exp(-elevation / 0.10),
+        )
     return develop(scene, ground(scene, haze(scene, image, 0.025, scene.horizon)))
 
 
@@ -429,8 +461,13 @@ def _cumulonimbus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
     if rng.random() < 0.85:
         image = _anvil(scene, image, centre=centre, top=base - tall, tower=wide, base=base)
     for side in rng.uniform(-1.0, 1.0, int(rng.integers(1, 4))).tolist():
-        low = Heap(rng, left_right=centre + side * wide, base=base, width=wide * rng.uniform(0.4, 0.8),
-                   height=tall * rng.uniform(0.2, 0.45))
+        low = Heap(
+            rng,
+            left_right=centre + side * wide,
+            base=base,
+            width=wide * rng.uniform(0.4, 0.8),
+            height=tall * rng.uniform(0.2, 0.45),
+        )
         paint_heap(scene, image, low, rough=rough, shade=0.75, far=0.1)
     image = _shaft(scene, image, centre=centre, width=wide, base=base)
     return develop(scene, ground(scene, haze(scene, image, 0.03, scene.horizon * 0.85)))

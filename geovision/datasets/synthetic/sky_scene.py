@@ -75,8 +75,13 @@ class Scene:
 
 
 def compose(
-    rng: np.random.Generator, size: tuple[int, int], *, horizon: float = 0.5, sun_shown: float = 0.25,
-    bottom_degrees: tuple[float, float] = (3.0, 32.0), dusk: float = 0.15,
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    *,
+    horizon: float = 0.5,
+    sun_shown: float = 0.25,
+    bottom_degrees: tuple[float, float] = (3.0, 32.0),
+    dusk: float = 0.15,
 ) -> Scene:
     """Point a camera at a sky.
 
@@ -106,15 +111,29 @@ def compose(
     toward_east_north = math.hypot(sun_east, sun_north)
     zenith, band, sun_colour, ambient = _light(rng, low_sun)
     return Scene(
-        rng, east, north, up, np.arcsin(up), np.arccos(np.clip(cosine, -1, 1)),
+        rng,
+        east,
+        north,
+        up,
+        np.arcsin(up),
+        np.arccos(np.clip(cosine, -1, 1)),
         math.degrees(1 / focal),
-        np.array([
-            sun_east,
-            -sun_north * math.sin(pitch) + sun_up * math.cos(pitch),
-            -(sun_north * math.cos(pitch) + sun_up * math.sin(pitch)),
-        ], dtype=np.float32),
-        sun_east / toward_east_north, sun_north / toward_east_north,
-        sun_colour, ambient, zenith, band, low_sun, shown,
+        np.array(
+            [
+                sun_east,
+                -sun_north * math.sin(pitch) + sun_up * math.cos(pitch),
+                -(sun_north * math.cos(pitch) + sun_up * math.sin(pitch)),
+            ],
+            dtype=np.float32,
+        ),
+        sun_east / toward_east_north,
+        sun_north / toward_east_north,
+        sun_colour,
+        ambient,
+        zenith,
+        band,
+        low_sun,
+        shown,
     )
 
 
@@ -131,7 +150,9 @@ def _sun(
         azimuth = float(rng.choice([-1, 1])) * rng.uniform(0.8, 3.1)
         elevation = math.radians(rng.uniform(2, 10) if low_sun > 0.3 else rng.uniform(25, 65))
     return (
-        math.cos(elevation) * math.sin(azimuth), math.cos(elevation) * math.cos(azimuth), math.sin(elevation),
+        math.cos(elevation) * math.sin(azimuth),
+        math.cos(elevation) * math.cos(azimuth),
+        math.sin(elevation),
     )
 
 

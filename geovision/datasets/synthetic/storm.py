@@ -114,14 +114,17 @@ def generate(
     clock = when.minute + minutes
     time = np.datetime64(when.isoformat(), "ns") + (60e9 * minutes).astype("timedelta64[ns]")
     return HailSample(
-        time=time, latitude=latitude, longitude=longitude,
+        time=time,
+        latitude=latitude,
+        longitude=longitude,
         sources={
             "radar": _radar(rng, real, windows),
             "fy4b": _satellite(rng, real.storm, minutes, clock),
             "era5": _reanalysis(rng, real.storm, clock),
         },
         dem=_ground(real.storm, latitude, longitude),
-        label=real.label(), extra={"oracle": real.label(embryos=False)},
+        label=real.label(),
+        extra={"oracle": real.label(embryos=False)},
         attributes={
             "title": f"generated storms, version {GENERATOR_VERSION}, seed {seed}, sample {number}",
             "matching": "backward",
@@ -172,9 +175,9 @@ def _columns(storm: Storm, volume: NDArray[np.floating], factor: NDArray[np.floa
 
 def _radar(rng: np.random.Generator, real: Truth, windows: int) -> TimedSource:
     seen = storm_views.visible(real.storm, storm_views.radar_site(rng, real.storm), _LEVELS)
-    volumes = np.stack([
-        storm_views.seen_by_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]
-    ])
+    volumes = np.stack(
+        [storm_views.seen_by_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]]
+    )
     lost = rng.random(windows) < _LOST_VOLUMES
     if rng.random() < _OUTAGE:  # some volumes in a row, as power fails in storms
         begin = int(rng.integers(windows))
@@ -210,10 +213,15 @@ def _ground(
 ) -> NDArray[np.floating]:
     height = storm.elevation
     dx, dy = terrain.spacing(latitude, longitude)
-    return np.stack([
-        height, terrain.slope(height, dx, dy), terrain.curvature(height, dx, dy),
-        terrain.aspect(height, dx, dy), terrain.flow_direction(height, dx, dy),
-    ])
+    return np.stack(
+        [
+            height,
+            terrain.slope(height, dx, dy),
+            terrain.curvature(height, dx, dy),
+            terrain.aspect(height, dx, dy),
+            terrain.flow_direction(height, dx, dy),
+        ]
+    )
 
 
 def _place_and_time(

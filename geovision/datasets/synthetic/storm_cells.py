@@ -191,22 +191,53 @@ def compose_storm(
     origin = (float(rng.integers(_TEXTURE)), float(rng.integers(_TEXTURE)))
     height, width = shape
     # One cell near the middle that may be down just now, others as many as the room allows.
-    cells = [_cell(rng, day, ground, origin, (0.3 * width, 0.7 * width), (0.3 * height, 0.7 * height),
-                   down=rng.random() < 0.6)]
+    cells = [
+        _cell(
+            rng,
+            day,
+            ground,
+            origin,
+            (0.3 * width, 0.7 * width),
+            (0.3 * height, 0.7 * height),
+            down=rng.random() < 0.6,
+        )
+    ]
     reach = 12.0 - earliest * 0.1
     several = rng.poisson((width + reach) * (height + reach) * (60 - earliest) / 1.0e5)
-    cells += [_cell(rng, day, ground, origin, (-reach, width + reach), (-reach, height + reach),
-                    down=False, earliest=earliest) for _ in range(several)]
+    cells += [
+        _cell(
+            rng,
+            day,
+            ground,
+            origin,
+            (-reach, width + reach),
+            (-reach, height + reach),
+            down=False,
+            earliest=earliest,
+        )
+        for _ in range(several)
+    ]
     return Storm(
-        day, ground, origin, shape, tuple(cells),
+        day,
+        ground,
+        origin,
+        shape,
+        tuple(cells),
         patches=fractal(rng, _TEXTURE, slope=1.6, coarsest=6.0),
         shield=fractal(rng, _TEXTURE, slope=2.2, coarsest=2.0, stretch=2.0),
     )
 
 
 def _cell(
-    rng: np.random.Generator, day: Day, ground: Ground, origin: tuple[float, float], x: tuple[float, float],
-    y: tuple[float, float], *, down: bool, earliest: float = 0.0,
+    rng: np.random.Generator,
+    day: Day,
+    ground: Ground,
+    origin: tuple[float, float],
+    x: tuple[float, float],
+    y: tuple[float, float],
+    *,
+    down: bool,
+    earliest: float = 0.0,
 ) -> Cell:
     # Storms like high ground: of three places the higher one, more often than not.
     places = np.array([[rng.uniform(*x), rng.uniform(*y)] for _ in range(3)])
@@ -218,11 +249,20 @@ def _cell(
     vigour = rng.uniform(0.85, 1.3) if down else rng.uniform(0.6, 1.25)
     updraft = float(np.clip(0.44 * np.sqrt(2 * day.cape) * vigour + 0.25 * (day.shear - 17), 8, 60))
     return Cell(
-        float(place[0]), float(place[1]), float(born), grow, hold, fall, stay, updraft,
+        float(place[0]),
+        float(place[1]),
+        float(born),
+        grow,
+        hold,
+        fall,
+        stay,
+        updraft,
         strength=float(np.clip(55.3 + 0.24 * updraft + rng.normal(0, 1.6), 46, 66)),
         summit=float(np.clip(5700 + 65 * updraft + rng.normal(0, 500), 4500, 9500)),
-        radius=float(rng.uniform(5.0, 9.0)), depth=float(rng.uniform(0.55, 1.0)),
-        rain=float(rng.uniform(0.0, 0.8)), embryos=float(EMBRYOS * np.exp(rng.normal(0, 0.3))),
+        radius=float(rng.uniform(5.0, 9.0)),
+        depth=float(rng.uniform(0.55, 1.0)),
+        rain=float(rng.uniform(0.0, 0.8)),
+        embryos=float(EMBRYOS * np.exp(rng.normal(0, 0.3))),
     )
 
 

@@ -110,8 +110,9 @@ def _temperature(storm: Storm, height: Field) -> Field:
 
 def _drifting(storm: Storm, time: float) -> Field:
     x, y = storm.axes
-    return lookup(storm.shield, *np.meshgrid(x - 1.4 * storm.day.motion[0] * time,
-                                             y - 1.4 * storm.day.motion[1] * time))
+    return lookup(
+        storm.shield, *np.meshgrid(x - 1.4 * storm.day.motion[0] * time, y - 1.4 * storm.day.motion[1] * time)
+    )
 
 
 def _cloud_tops(storm: Storm, time: float) -> Field:

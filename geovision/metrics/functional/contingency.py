@@ -28,7 +28,9 @@ class Contingency:
 
     def __add__(self, other: Contingency) -> Contingency:
         return Contingency(
-            self.hits + other.hits, self.false_alarms + other.false_alarms, self.misses + other.misses,
+            self.hits + other.hits,
+            self.false_alarms + other.false_alarms,
+            self.misses + other.misses,
             self.correct_negatives + other.correct_negatives,
         )
 
@@ -127,6 +129,8 @@ def contingency_of_events(forecast: Tensor, observed: Tensor, valid: Tensor | No
         return (cells & there).sum().double()
 
     return Contingency(
-        count(forecast & observed), count(forecast & ~observed), count(~forecast & observed),
+        count(forecast & observed),
+        count(forecast & ~observed),
+        count(~forecast & observed),
         count(~forecast & ~observed),
     )

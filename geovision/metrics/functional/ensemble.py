@@ -11,8 +11,15 @@ from geovision.errors import InputError
 from geovision.metrics._masked import mean_over
 
 __all__ = [
-    "Reliability", "checked_members", "crps", "crps_of_cells", "pinball", "rank_histogram", "reliability",
-    "spread", "spread_skill_ratio",
+    "Reliability",
+    "checked_members",
+    "crps",
+    "crps_of_cells",
+    "pinball",
+    "rank_histogram",
+    "reliability",
+    "spread",
+    "spread_skill_ratio",
 ]
 
 
@@ -21,8 +28,10 @@ def checked_members(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As float64, 0 where they do not count; a cell counts where all members and the truth are numbers."""
     if members.ndim != truth.ndim + 1 or members.shape[1:] != truth.shape:
-        raise InputError(f"members of shape {tuple(members.shape)} and truth of shape {tuple(truth.shape)}; "
-                         "expected (member, …) and (…)")
+        raise InputError(
+            f"members of shape {tuple(members.shape)} and truth of shape {tuple(truth.shape)}; "
+            "expected (member, …) and (…)"
+        )
     there = torch.isfinite(members).all(0) & torch.isfinite(truth)
     if valid is not None:
         there = there & valid
@@ -107,9 +116,7 @@ def reliability(
     return Reliability(sums[0] / count, sums[1] / count, count)
 
 
-def pinball(
-    predicted: Tensor, truth: Tensor, quantiles: Tensor, valid: Tensor | None = None
-) -> Tensor:
+def pinball(predicted: Tensor, truth: Tensor, quantiles: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mean pinball loss of each quantile, ``(quantile,)``, in the unit of the field.
 
     ``max(q (y - x), (q - 1)(y - x))`` (Koenker and Bassett 1978); twice its mean over many quantiles nears

@@ -16,7 +16,16 @@ from torch import Tensor
 from geovision.metrics._masked import mean_over, paired, present
 
 __all__ = [
-    "WET_DAY", "cdd", "cwd", "index_bias", "quantile", "quantile_bias", "r01", "rx1day", "sdii", "spell_bias",
+    "WET_DAY",
+    "cdd",
+    "cwd",
+    "index_bias",
+    "quantile",
+    "quantile_bias",
+    "r01",
+    "rx1day",
+    "sdii",
+    "spell_bias",
 ]
 
 WET_DAY = 1.0
@@ -112,8 +121,13 @@ def index_bias(
 
 
 def spell_bias(
-    index: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *, groups: Sequence[object],
-    begins: Tensor, valid: Tensor | None = None,
+    index: Callable[..., Tensor],
+    prediction: Tensor,
+    truth: Tensor,
+    *,
+    groups: Sequence[object],
+    begins: Tensor,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Mean over groups, such as winters, and over cells of the difference of their longest spells, days.
 

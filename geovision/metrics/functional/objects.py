@@ -49,8 +49,13 @@ def object_hits(said: NDArray[np.bool_], seen: NDArray[np.bool_], reach: float) 
     """
     to_said, to_seen = _least_distances(seen, said), _least_distances(said, seen)
     found = to_said <= reach
-    return ObjectHits(len(to_said), int(found.sum()), len(to_seen), int((to_seen > reach).sum()),
-                      float(to_said[found].sum()))
+    return ObjectHits(
+        len(to_said),
+        int(found.sum()),
+        len(to_seen),
+        int((to_seen > reach).sum()),
+        float(to_said[found].sum()),
+    )
 
 
 def _least_distances(objects: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.floating]:

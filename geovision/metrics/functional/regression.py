@@ -18,8 +18,18 @@ from geovision.errors import InputError
 from geovision.metrics._masked import mean_over, paired
 
 __all__ = [
-    "Over", "bias", "correlation", "deviation_ratio", "mae", "multiscale_ssim", "psnr", "quantile_pairs",
-    "relative_bias", "rmse", "ssim", "wasserstein",
+    "Over",
+    "bias",
+    "correlation",
+    "deviation_ratio",
+    "mae",
+    "multiscale_ssim",
+    "psnr",
+    "quantile_pairs",
+    "relative_bias",
+    "rmse",
+    "ssim",
+    "wasserstein",
 ]
 
 Over = Literal["all", "time", "space"]
@@ -142,7 +152,12 @@ def ssim(
 
 
 def multiscale_ssim(
-    prediction: Tensor, truth: Tensor, valid: Tensor | None = None, *, data_range: float, scales: int = 5,
+    prediction: Tensor,
+    truth: Tensor,
+    valid: Tensor | None = None,
+    *,
+    data_range: float,
+    scales: int = 5,
     window: int = 11,
 ) -> Tensor:
     """Mean multi-scale structural similarity, 0-1 (Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216).
@@ -160,8 +175,10 @@ def multiscale_ssim(
         raise InputError(f"scales={scales}: expected 1 to {len(MS_SSIM_WEIGHTS)}")
     side = min(truth.shape[-2:])
     if side // 2 ** (scales - 1) < window:
-        raise InputError(f"a side of {side} cells is too small for {scales} scales of a window of {window}; "
-                         f"take fewer scales or a smaller window")
+        raise InputError(
+            f"a side of {side} cells is too small for {scales} scales of a window of {window}; "
+            f"take fewer scales or a smaller window"
+        )
     p, t, there = paired(prediction, truth, valid)
     # All five as published, though rounding makes their sum 1.0001.
     total = 1.0 if scales == len(MS_SSIM_WEIGHTS) else sum(MS_SSIM_WEIGHTS[:scales])
@@ -195,8 +212,10 @@ def _similarity(
     count."""
     p, t, there = paired(prediction, truth, valid)
     if min(p.shape[-2:]) < window or window % 2 == 0:
-        raise InputError(f"fields of {p.shape[-2]} x {p.shape[-1]} cells and a window of {window}; the "
-                         "window must be odd and fit into the field")
+        raise InputError(
+            f"fields of {p.shape[-2]} x {p.shape[-1]} cells and a window of {window}; the "
+            "window must be odd and fit into the field"
+        )
     at = torch.arange(window, dtype=p.dtype, device=p.device) - window // 2
     line = torch.exp(-0.5 * (at / 1.5) ** 2)
     line = line / line.sum()

@@ -62,7 +62,8 @@ def axis_weights(source: _Floats, target: _Floats, method: Method = "bilinear") 
             weight = np.maximum(1 - apart, 0)
         else:
             weight = np.where(
-                apart <= 1, 1.5 * apart**3 - 2.5 * apart**2 + 1,
+                apart <= 1,
+                1.5 * apart**3 - 2.5 * apart**2 + 1,
                 np.where(apart < 2, -0.5 * apart**3 + 2.5 * apart**2 - 4 * apart + 2, 0),
             )
         np.add.at(weights, (rows, np.clip(cell, 0, count - 1)), weight)
@@ -166,8 +167,12 @@ def _grids_equal(one: Grid, other: Grid) -> bool:
 
 
 def _check_overlap(grids: GridPair) -> None:
-    for name, own, other in (("latitudes", grids.given.lat, grids.target.lat),
-                             ("longitudes", grids.given.lon, grids.target.lon)):
+    for name, own, other in (
+        ("latitudes", grids.given.lat, grids.target.lat),
+        ("longitudes", grids.given.lon, grids.target.lon),
+    ):
         if own[-1] < other[0] or other[-1] < own[0]:
-            raise InputError(f"grids do not overlap: one has {name} {own[0]:g} to {own[-1]:g}, the other "
-                             f"{other[0]:g} to {other[-1]:g}")
+            raise InputError(
+                f"grids do not overlap: one has {name} {own[0]:g} to {own[-1]:g}, the other "
+                f"{other[0]:g} to {other[-1]:g}"
+            )

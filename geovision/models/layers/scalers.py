@@ -148,7 +148,11 @@ class ScalerChain(Scaler):
 
 
 SCALERS = {
-    "identity": Scaler, "log1p": Log1pScaler, "sqrt": SquareRootScaler, "zscore": StandardScaler, "minmax": MinMaxScaler,
+    "identity": Scaler,
+    "log1p": Log1pScaler,
+    "sqrt": SquareRootScaler,
+    "zscore": StandardScaler,
+    "minmax": MinMaxScaler,
 }
 """By name."""
 

@@ -30,11 +30,13 @@ __all__ = ["check_same_grid", "hail_labels", "hail_products", "join_volumes"]
 
 _ATTRIBUTES: dict[str, dict[str, str]] = {
     "maximum_reflectivity": {
-        "long_name": "largest reflectivity of the column", "units": "dBZ",
+        "long_name": "largest reflectivity of the column",
+        "units": "dBZ",
         "comment": "-inf: no echo; NaN: not covered",
     },
     "height_of_maximum_reflectivity": {
-        "long_name": "height of the largest reflectivity above mean sea level", "units": "m",
+        "long_name": "height of the largest reflectivity above mean sea level",
+        "units": "m",
     },
     "severe_hail_index": {"long_name": "severe hail index", "units": "J m-1 s-1"},
     "probability_of_severe_hail": {"long_name": "probability of severe hail", "units": "%"},
@@ -42,18 +44,25 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
     "vertically_integrated_liquid": {"long_name": "vertically integrated liquid", "units": "kg m-2"},
     "echo_top": {"long_name": "echo top above mean sea level", "units": "m"},
     "lowest_covered_level": {
-        "long_name": "lowest level that the radar covers, above mean sea level", "units": "m",
+        "long_name": "lowest level that the radar covers, above mean sea level",
+        "units": "m",
     },
     "covered_share": {
-        "long_name": "share of the depth above the freezing level that the radar covers", "units": "1",
+        "long_name": "share of the depth above the freezing level that the radar covers",
+        "units": "1",
     },
 }
 
 
 def hail_products(
-    reflectivity: DataArray, *, freezing_level: DataArray | float, minus20_level: DataArray | float,
-    radar_altitude: float | None = None, calibration: Calibration | str = Calibration.witt,
-    cap_dbz: float | None = 56.0, echo_top_dbz: float = 18.0,
+    reflectivity: DataArray,
+    *,
+    freezing_level: DataArray | float,
+    minus20_level: DataArray | float,
+    radar_altitude: float | None = None,
+    calibration: Calibration | str = Calibration.witt,
+    cap_dbz: float | None = 56.0,
+    echo_top_dbz: float = 18.0,
 ) -> Dataset:
     """What one volume says of hail; the formulas are those of `geovision.physics.hail.columns`.
 
@@ -157,7 +166,8 @@ def hail_labels(products: Dataset, rule: TwoStageRule | PoshRule | None = None) 
         )
         labelled["cell"].attrs = {"long_name": "number of the storm cell, 0 outside"}
         labelled["armed"].attrs = {
-            "long_name": "cell that met the tests aloft", "flag_values": np.array([0, 1], np.int8),
+            "long_name": "cell that met the tests aloft",
+            "flag_values": np.array([0, 1], np.int8),
             "flag_meanings": "not_armed armed",
         }
     labelled["hail"].attrs = {

@@ -11,8 +11,16 @@ from geovision.errors import InputError, OptionError
 __all__ = ["CALGARY", "NamePattern", "Named"]
 
 _DIRECTIVES = {
-    "Y": r"\d{4}", "y": r"\d{2}", "m": r"\d{2}", "b": r"[A-Za-z]{3}", "d": r"\d{2}", "j": r"\d{3}",
-    "H": r"\d{2}", "M": r"\d{2}", "S": r"\d{2}", "f": r"\d{1,6}",
+    "Y": r"\d{4}",
+    "y": r"\d{2}",
+    "m": r"\d{2}",
+    "b": r"[A-Za-z]{3}",
+    "d": r"\d{2}",
+    "j": r"\d{3}",
+    "H": r"\d{2}",
+    "M": r"\d{2}",
+    "S": r"\d{2}",
+    "f": r"\d{1,6}",
 }
 _FIELDS = ("station", "device")
 _TOKEN = re.compile(r"%(.)|\{(\w*)\}|(\*)|(.)", re.DOTALL)

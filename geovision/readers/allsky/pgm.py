@@ -168,7 +168,8 @@ def _check_what_follows(source: Source, header: _Header, index: int, seen: set[_
         seen.add(form)
     elif following and not b"P5".startswith(following) and form not in seen:
         raise _lie(
-            source, index,
+            source,
+            index,
             f"{header.width} columns, {header.height} rows and counts up to {header.maxval}, "
             f"but no frame begins after these {header.size} bytes",
         )

@@ -23,13 +23,24 @@ _NAMES = {
     "y": ("y", "rlat", "south_north", "yc", "j", "nj", "projection_y_coordinate"),
     "x": ("x", "rlon", "west_east", "xc", "i", "ni", "projection_x_coordinate"),
 }
-_STANDARD = {"time": "time", "latitude": "lat", "longitude": "lon", "realization": "member",
-             "grid_latitude": "y", "grid_longitude": "x"}
+_STANDARD = {
+    "time": "time",
+    "latitude": "lat",
+    "longitude": "lon",
+    "realization": "member",
+    "grid_latitude": "y",
+    "grid_longitude": "x",
+}
 
 
 def with_known_axes(
-    dataset: xr.Dataset, field: xr.DataArray, select: Mapping[str, float], pole: tuple[float, float] | None,
-    *, static: bool = False, where: str,
+    dataset: xr.Dataset,
+    field: xr.DataArray,
+    select: Mapping[str, float],
+    pole: tuple[float, float] | None,
+    *,
+    static: bool = False,
+    where: str,
 ) -> xr.DataArray:
     """The field on ``(time, [member,] lat, lon)`` or ``(time, [member,] y, x)``, south and west first.
 
@@ -51,16 +62,20 @@ def with_known_axes(
     if static:
         field = _without_time(field, where)
     elif "time" not in field.dims:
-        raise InputError(f"{where}: {field.name!r} has no axis of time; a field that changes from day to day "
-                         "needs the days that it is of")
+        raise InputError(
+            f"{where}: {field.name!r} has no axis of time; a field that changes from day to day "
+            "needs the days that it is of"
+        )
     pole = pole or _pole_of(dataset, field)
     if pole and {"lat", "lon"} <= set(field.dims):
         field = field.rename(lat="y", lon="x")
     horizontal = ("lat", "lon") if {"lat", "lon"} <= set(field.dims) else ("y", "x")
     leading = [axis for axis in ("time", "member") if axis in field.dims]
     if set(field.dims) != {*leading, *horizontal}:
-        raise InputError(f"{where}: {field.name!r} has axes {', '.join(map(str, field.dims))}; of time, "
-                         "member, latitude and longitude choose one of any other with select=")
+        raise InputError(
+            f"{where}: {field.name!r} has axes {', '.join(map(str, field.dims))}; of time, "
+            "member, latitude and longitude choose one of any other with select="
+        )
     field = field.transpose(*leading, *horizontal)
     if horizontal == ("y", "x"):
         field = _geographic(field, pole, where)
@@ -93,8 +108,9 @@ def _without_time(field: xr.DataArray, where: str) -> xr.DataArray:
         return field
     first = field.isel(time=0, drop=True)
     if field.sizes["time"] > 1 and not bool(((field == first) | field.isnull()).all()):
-        raise InputError(f"{where}: {field.name!r} changes in time, and its quantity does not; choose one "
-                         "time of the file")
+        raise InputError(
+            f"{where}: {field.name!r} changes in time, and its quantity does not; choose one time of the file"
+        )
     return first
 
 
@@ -151,8 +167,10 @@ def _geographic(field: xr.DataArray, pole: tuple[float, float] | None, where: st
     if {"lat", "lon"} <= set(field.coords) and field["lat"].ndim == 2 and pole is None:
         return field
     if pole is None or not {"y", "x"} <= set(field.coords):
-        raise InputError(f"{where}: {field.name!r} is on axes y and x without latitudes and longitudes; for "
-                         "a rotated grid give pole=(latitude, longitude) of its north pole")
+        raise InputError(
+            f"{where}: {field.name!r} is on axes y and x without latitudes and longitudes; for "
+            "a rotated grid give pole=(latitude, longitude) of its north pole"
+        )
     y, x = np.meshgrid(field["y"].values, field["x"].values, indexing="ij")
     lat, lon = rotated_to_geographic(y, x, pole)
     return field.assign_coords(lat=(("y", "x"), lat), lon=(("y", "x"), lon))

@@ -44,11 +44,15 @@ def checked(field: xr.DataArray, variable: Variable) -> xr.DataArray:
     slack = 1e-6 * max(abs(low), abs(high))
     beyond = found.low < (low - slack if floor is None else floor) or found.high > high + slack
     if beyond or not np.isfinite(found.high - found.low):
-        raise InputError(f"{where} from {found.low:.4g} to {found.high:.4g}{unit}, expected {low:g} to "
-                         f"{high:g}{_advice(field, variable, found)}")
+        raise InputError(
+            f"{where} from {found.low:.4g} to {found.high:.4g}{unit}, expected {low:g} to "
+            f"{high:g}{_advice(field, variable, found)}"
+        )
     if found.low == found.high and field.sizes.get("time", 1) >= _CONSTANT:
-        raise InputError(f"{where} is {found.low:g}{unit} in every cell of all {field.sizes['time']} "
-                         "steps; an empty or another variable")
+        raise InputError(
+            f"{where} is {found.low:g}{unit} in every cell of all {field.sizes['time']} "
+            "steps; an empty or another variable"
+        )
     for quantile in variable.channel.expected_quantiles:
         value = np.nanquantile(found.sample, quantile.q)
         if found.high > 0 and not quantile.low <= value <= quantile.high:
@@ -97,8 +101,10 @@ def _statistics(field: xr.DataArray) -> _Found:
 def _of_piece(values: np.ndarray, begin: int, every: int) -> _Found:
     """Of the steps from `begin` on; the sample is each `every`-th of all."""
     return _Found(
-        float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None)),
-        values.size - int(np.count_nonzero(np.isnan(values))), values[-begin % every :: every].copy(),
+        float(np.fmin.reduce(values, axis=None)),
+        float(np.fmax.reduce(values, axis=None)),
+        values.size - int(np.count_nonzero(np.isnan(values))),
+        values[-begin % every :: every].copy(),
     )
 
 

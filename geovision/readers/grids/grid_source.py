@@ -44,8 +44,12 @@ class GridSource:
 def open_source(root: str | Path, source: GridSource) -> xr.DataArray:
     """The field of a source. Raises as `open_grid` does."""
     return open_grid(
-        Path(root) / source.file, source.field, name=source.variable, units=source.units,
-        select=source.select, pole=source.pole,
+        Path(root) / source.file,
+        source.field,
+        name=source.variable,
+        units=source.units,
+        select=source.select,
+        pole=source.pole,
     )
 
 

@@ -26,8 +26,13 @@ _IN_MEMORY = 64 * 1024**2
 
 
 def open_grid(
-    paths: str | Path | Sequence[str | Path], field: str | Variable, *, name: str = "", units: str = "",
-    select: Mapping[str, float] | None = None, pole: tuple[float, float] | None = None,
+    paths: str | Path | Sequence[str | Path],
+    field: str | Variable,
+    *,
+    name: str = "",
+    units: str = "",
+    select: Mapping[str, float] | None = None,
+    pole: tuple[float, float] | None = None,
 ) -> xr.DataArray:
     """Open one field of NetCDF files or Zarr stores.
 
@@ -54,8 +59,10 @@ def open_grid(
     wanted = field if isinstance(field, Variable) else variable(field)
     parts = [_one(path, wanted, name, units, select or {}, pole) for path in files_of(paths)]
     if wanted.static and len(parts) > 1:
-        raise InputError(f"{parts[1].encoding['source']}: {wanted.name} is the same on all days, and "
-                         f"{parts[0].encoding['source']} has it already; give one file")
+        raise InputError(
+            f"{parts[1].encoding['source']}: {wanted.name} is the same on all days, and "
+            f"{parts[0].encoding['source']} has it already; give one file"
+        )
     joined = parts[0] if len(parts) == 1 else _joined(parts)
     return checked(joined.compute() if joined.nbytes <= _IN_MEMORY else joined, wanted)
 
@@ -120,7 +127,11 @@ def _engine(path: Path) -> Any:
 
 
 def _one(
-    path: Path, wanted: Variable, name: str, units: str, select: Mapping[str, float],
+    path: Path,
+    wanted: Variable,
+    name: str,
+    units: str,
+    select: Mapping[str, float],
     pole: tuple[float, float] | None,
 ) -> xr.DataArray:
     import xarray as xr
@@ -140,7 +151,10 @@ def _one(
     attributes = {name: dataset.attrs[name] for name in OF_FILES if name in dataset.attrs} | dict(field.attrs)
     if (factor, offset) != (1.0, 0.0):
         field = xr.apply_ufunc(
-            _converted, field, kwargs={"factor": factor, "offset": offset}, dask="parallelized",
+            _converted,
+            field,
+            kwargs={"factor": factor, "offset": offset},
+            dask="parallelized",
             output_dtypes=[np.float32],
         )
     field = field.astype(np.float32).rename(wanted.name)
@@ -169,8 +183,10 @@ def _name_in(dataset: xr.Dataset, wanted: Variable, name: str, path: Path) -> st
     if len(found) == 1:
         return found[0]
     what = "none of them is surely" if not found else f"{' and '.join(found)} may each be"
-    raise InputError(f"{path}: it has {', '.join(gridded) or 'no gridded variable'}; {what} {wanted.name}; "
-                     "say which with name=, or --variable")
+    raise InputError(
+        f"{path}: it has {', '.join(gridded) or 'no gridded variable'}; {what} {wanted.name}; "
+        "say which with name=, or --variable"
+    )
 
 
 def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -> str:
@@ -186,8 +202,10 @@ def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -
         and declared
         and conversion(said, wanted.unit, step_days=1.0) != conversion(declared, wanted.unit, step_days=1.0)
     ):
-        raise InputError(f"{where}: {field.name!r} says {said!r} and was declared {declared!r}; if the "
-                         "file is wrong, correct its units attribute")
+        raise InputError(
+            f"{where}: {field.name!r} says {said!r} and was declared {declared!r}; if the "
+            "file is wrong, correct its units attribute"
+        )
     return said or declared
 
 
@@ -209,8 +227,10 @@ def _joined(parts: list[xr.DataArray]) -> xr.DataArray:
     for part in parts[1:]:
         for axis in ("lat", "lon"):
             if not np.array_equal(part[axis], first[axis]):
-                raise InputError(f"{part.encoding['source']}: its {axis} is not that of "
-                                 f"{first.encoding['source']}; files of one field have one grid")
+                raise InputError(
+                    f"{part.encoding['source']}: its {axis} is not that of "
+                    f"{first.encoding['source']}; files of one field have one grid"
+                )
         if part.indexes["time"].dtype != first.indexes["time"].dtype:
             raise InputError(f"{part.encoding['source']}: another calendar than {first.encoding['source']}")
     joined = xr.concat(parts, dim="time", join="exact", combine_attrs="drop_conflicts")

@@ -54,8 +54,10 @@ def regrid(
         raise OptionError(f"method {method!r}; known: bilinear, nearest, conservative")
     flat = _is_regular(field) and _is_regular(target)
     if method == "conservative" and not flat:
-        raise OptionError("means over areas need one-dimensional latitudes and longitudes on both grids; "
-                          "take 'bilinear' or 'nearest'")
+        raise OptionError(
+            "means over areas need one-dimensional latitudes and longitudes on both grids; "
+            "take 'bilinear' or 'nearest'"
+        )
     check_overlap(field, target)
     weights = _regular(field, target, method) if _is_regular(field) else _scattered(field, target, method)
     onto = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
@@ -213,8 +215,10 @@ def _linear(source: _Floats, target: _Floats) -> csr_array:
     share = (at - source[right - 1]) / (source[right] - source[right - 1])
     rows = np.flatnonzero(inside)
     return _matrix(
-        np.concatenate([rows, rows]), np.concatenate([right[rows] - 1, right[rows]]),
-        np.concatenate([1 - share[rows], share[rows]]), (len(target), len(source)),
+        np.concatenate([rows, rows]),
+        np.concatenate([right[rows] - 1, right[rows]]),
+        np.concatenate([1 - share[rows], share[rows]]),
+        (len(target), len(source)),
     )
 
 
@@ -290,8 +294,11 @@ def _plane(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
     y, x = np.radians(lat).ravel(), np.radians(lon).ravel() - turn
     scale = 2 / np.maximum(1 + np.sin(middle) * np.sin(y) + np.cos(middle) * np.cos(y) * np.cos(x), 1e-9)
     return np.stack(
-        [scale * np.cos(y) * np.sin(x),
-         scale * (np.cos(middle) * np.sin(y) - np.sin(middle) * np.cos(y) * np.cos(x))], axis=1,
+        [
+            scale * np.cos(y) * np.sin(x),
+            scale * (np.cos(middle) * np.sin(y) - np.sin(middle) * np.cos(y) * np.cos(x)),
+        ],
+        axis=1,
     )
 
 
@@ -299,8 +306,13 @@ def _plane(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
 
 
 def _applied(
-    field: xr.DataArray, weights: csr_array, onto: list[str], coordinates: dict[str, Any], min_valid: float,
-    *, whole: float | None = None,
+    field: xr.DataArray,
+    weights: csr_array,
+    onto: list[str],
+    coordinates: dict[str, Any],
+    min_valid: float,
+    *,
+    whole: float | None = None,
 ) -> xr.DataArray:
     import xarray as xr
 
@@ -310,8 +322,12 @@ def _applied(
     inner = ["_y", "_x"]
     found = xr.apply_ufunc(
         lambda values: _weighted(values, weights, full, shape, min_valid),
-        field, input_core_dims=[list(field.dims[-2:])], output_core_dims=[inner],
-        dask="parallelized", output_dtypes=[field.dtype], keep_attrs=True,
+        field,
+        input_core_dims=[list(field.dims[-2:])],
+        output_core_dims=[inner],
+        dask="parallelized",
+        output_dtypes=[field.dtype],
+        keep_attrs=True,
         dask_gufunc_kwargs={"output_sizes": dict(zip(inner, shape, strict=True))},
     )
     found = found.drop_vars([name for name in ("lat", "lon") if name in found.coords])

@@ -30,11 +30,14 @@ def check_times(field: xr.DataArray, *, where: str) -> None:
         return
     duplicated = index[index.duplicated()]
     if len(duplicated):
-        raise InputError(f"{where}: {len(duplicated)} times stand twice, first {str(duplicated[0])[:19]}; "
-                         "keep one of each")
+        raise InputError(
+            f"{where}: {len(duplicated)} times stand twice, first {str(duplicated[0])[:19]}; keep one of each"
+        )
     at = next(n for n in range(1, len(index)) if index[n] < index[n - 1])
-    raise InputError(f"{where}: times are out of order, {str(index[at])[:19]} after "
-                     f"{str(index[at - 1])[:19]}; sort the file by time")
+    raise InputError(
+        f"{where}: times are out of order, {str(index[at])[:19]} after "
+        f"{str(index[at - 1])[:19]}; sort the file by time"
+    )
 
 
 def _is_time(field: xr.DataArray) -> bool:

@@ -15,12 +15,21 @@ __all__ = ["compatible", "conversion"]
 
 _SPELLINGS = {
     "mb": "millibar",  # to pint a millibarn
-    "deg C": "degC", "deg_C": "degC", "degrees_celsius": "degC", "degree_celsius": "degC", "C": "degC",
-    "degrees C": "degC", "celcius": "degC",
-    "deg F": "degF", "fahrenheit": "degF",
-    "deg K": "K", "degK": "K", "Kelvin": "K",
+    "deg C": "degC",
+    "deg_C": "degC",
+    "degrees_celsius": "degC",
+    "degree_celsius": "degC",
+    "C": "degC",
+    "degrees C": "degC",
+    "celcius": "degC",
+    "deg F": "degF",
+    "fahrenheit": "degF",
+    "deg K": "K",
+    "degK": "K",
+    "Kelvin": "K",
     "Celsius": "degC",
-    "mm/d": "mm/day", "mm per day": "mm/day",
+    "mm/d": "mm/day",
+    "mm per day": "mm/day",
 }
 
 _WATER = 1000.0  # kg m-3, by which a flux of its mass is a rate of its depth
@@ -55,8 +64,9 @@ def conversion(unit: str, to: str, *, step_days: float | None = None) -> tuple[f
     rate = registry.Quantity(1, target).check("[length]/[time]")
     if rate and scale.check("[length]"):
         if step_days is None:
-            raise InputError(f"unit {unit!r} is an amount and the file has one time alone, so no step to "
-                             f"make {to!r} of it")
+            raise InputError(
+                f"unit {unit!r} is an amount and the file has one time alone, so no step to make {to!r} of it"
+            )
         scale = scale / registry.Quantity(step_days, "day")
     if scale.dimensionality != registry.Quantity(1, target).dimensionality:
         raise InputError(f"unit {unit!r} cannot be converted to {to!r}")

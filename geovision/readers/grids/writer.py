@@ -50,7 +50,11 @@ def write_grid(
 
 
 def write_grids(
-    fields: Sequence[xr.DataArray], path: str | Path, *, units: str = "", title: str = "",
+    fields: Sequence[xr.DataArray],
+    path: str | Path,
+    *,
+    units: str = "",
+    title: str = "",
     north_first: bool = False,
 ) -> Path:
     """The same with several fields on one grid, as variables of one file; `units` are those of the fields

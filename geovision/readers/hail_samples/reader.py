@@ -37,9 +37,11 @@ def read_sample(path: str | Path) -> HailSample:
     own = {*CHANNELS, *_NEEDED}
     return HailSample(
         time=held.values["time"].astype("datetime64[ns]"),
-        latitude=held.values["latitude"], longitude=held.values["longitude"],
+        latitude=held.values["latitude"],
+        longitude=held.values["longitude"],
         sources={name: TimedSource(held.values[name], held.values[f"{name}_age"]) for name in TIMED},
-        dem=held.values["dem"], label=held.values["hail"].astype(np.int8),
+        dem=held.values["dem"],
+        label=held.values["hail"].astype(np.int8),
         extra={name: values for name, values in held.values.items() if name not in own},
         attributes=held.attributes,
     )
@@ -123,8 +125,9 @@ def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
             continue
         inside = sample_files(path) if path.is_dir() else sorted(path.parent.glob(path.name))
         if not inside:
-            raise UnreadableFileError(f"{path}: no samples of hail, which are named like "
-                                      "hail_20230617T083000_N3050_E11200.nc")
+            raise UnreadableFileError(
+                f"{path}: no samples of hail, which are named like hail_20230617T083000_N3050_E11200.nc"
+            )
         found += inside
     return found
 
@@ -171,8 +174,9 @@ def _check(held: _Held, path: Path) -> None:
         said = str(held.about[name].get("channels", "")).split()
         if said != list(channels):
             other = next((each for each in said if each not in channels), "another order")
-            raise InputError(f"{path}: {name} has {len(said)} channels, among them {other}; expected "
-                             f"{', '.join(channels)}")
+            raise InputError(
+                f"{path}: {name} has {len(said)} channels, among them {other}; expected {', '.join(channels)}"
+            )
 
 
 def _from_hdf5(path: Path, names: Sequence[str]) -> _Held:

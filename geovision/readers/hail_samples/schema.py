@@ -27,17 +27,48 @@ __all__ = [
     "terrain_class",
 ]
 
-LEVELS = (500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 5500, 6000, 7000, 8000, 9000, 10000,
-          12000, 14000, 15500, 17000, 19000)
+LEVELS = (
+    500,
+    1000,
+    1500,
+    2000,
+    2500,
+    3000,
+    3500,
+    4000,
+    4500,
+    5000,
+    5500,
+    6000,
+    7000,
+    8000,
+    9000,
+    10000,
+    12000,
+    14000,
+    15500,
+    17000,
+    19000,
+)
 """Heights of the 21 levels of reflectivity, m above mean sea level."""
 
 CHANNELS: dict[str, dict[str, str]] = {
     "radar": {f"reflectivity_{level}m": "dBZ" for level in LEVELS},
     "fy4b": {f"brightness_temperature_{band}um": "K" for band in ("6.25", "6.95", "8.55", "10.8", "12.0")},
-    "era5": {"freezing_level": "m", "minus20_level": "m", "cape": "J kg-1", "shear_0_6km": "m s-1",
-             "dewpoint_2m": "K"},
-    "dem": {"elevation": "m", "slope": "degree", "curvature": "m-1", "aspect": "degree",
-            "flow_direction": "degree"},
+    "era5": {
+        "freezing_level": "m",
+        "minus20_level": "m",
+        "cape": "J kg-1",
+        "shear_0_6km": "m s-1",
+        "dewpoint_2m": "K",
+    },
+    "dem": {
+        "elevation": "m",
+        "slope": "degree",
+        "curvature": "m-1",
+        "aspect": "degree",
+        "flow_direction": "degree",
+    },
 }
 """Channels of each source, in order, with their units."""
 
@@ -104,8 +135,10 @@ class SampleName:
 
     def __str__(self) -> str:
         north, east = round(100 * self.latitude), round(100 * self.longitude)
-        return (f"hail_{self.time:%Y%m%dT%H%M%S}_{'S' if north < 0 else 'N'}{abs(north):04d}_"
-                f"{'W' if east < 0 else 'E'}{abs(east):05d}")
+        return (
+            f"hail_{self.time:%Y%m%dT%H%M%S}_{'S' if north < 0 else 'N'}{abs(north):04d}_"
+            f"{'W' if east < 0 else 'E'}{abs(east):05d}"
+        )
 
     @classmethod
     def of(cls, path: Path) -> SampleName:
@@ -119,8 +152,10 @@ class SampleName:
         """
         found = _NAME.match(path.stem)
         if not found:
-            raise InputError(f"{path}: not named like hail_20230617T083000_N3050_E11200.nc, which says when "
-                             "and where it is")
+            raise InputError(
+                f"{path}: not named like hail_20230617T083000_N3050_E11200.nc, which says when "
+                "and where it is"
+            )
         when, south, north, west, east = found.groups()
         latitude = int(north) / (-100 if south == "S" else 100)
         longitude = int(east) / (-100 if west == "W" else 100)

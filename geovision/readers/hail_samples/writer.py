@@ -68,21 +68,37 @@ def _dataset(sample: HailSample) -> Dataset:
         if name == "radar":
             values = np.where(np.isneginf(values), np.float32(NO_ECHO_DBZ), values)
         variables[name] = (("time", f"{name}_channel", "y", "x"), values, _about(name))
-        variables[f"{name}_age"] = ("time", source.age.astype(np.float32), {
-            "long_name": f"minutes by which the window is later than its {name}", "units": "minutes",
-        })
+        variables[f"{name}_age"] = (
+            "time",
+            source.age.astype(np.float32),
+            {
+                "long_name": f"minutes by which the window is later than its {name}",
+                "units": "minutes",
+            },
+        )
     variables["dem"] = (("dem_channel", "y", "x"), sample.dem.astype(np.float32), _about("dem"))
-    variables["hail"] = (("y", "x"), sample.label.astype(np.int8), {
-        "long_name": "hail at the ground", "flag_values": np.array([-1, 0, 1], np.int8),
-        "flag_meanings": "not_known no_hail hail",
-    })
+    variables["hail"] = (
+        ("y", "x"),
+        sample.label.astype(np.int8),
+        {
+            "long_name": "hail at the ground",
+            "flag_values": np.array([-1, 0, 1], np.int8),
+            "flag_meanings": "not_known no_hail hail",
+        },
+    )
     variables |= {name: (("y", "x"), values) for name, values in sample.extra.items()}
     coordinates: dict[str, Any] = {
         "time": ("time", sample.time.astype("datetime64[ns]"), {"standard_name": "time"}),
-        "latitude": ("y", np.asarray(sample.latitude, np.float64),
-                     {"standard_name": "latitude", "units": "degrees_north"}),
-        "longitude": ("x", np.asarray(sample.longitude, np.float64),
-                      {"standard_name": "longitude", "units": "degrees_east"}),
+        "latitude": (
+            "y",
+            np.asarray(sample.latitude, np.float64),
+            {"standard_name": "latitude", "units": "degrees_north"},
+        ),
+        "longitude": (
+            "x",
+            np.asarray(sample.longitude, np.float64),
+            {"standard_name": "longitude", "units": "degrees_east"},
+        ),
     }
     about = {"Conventions": "CF-1.11", "terrain": terrain_class(sample.dem[0])}
     return _xarray().Dataset(variables, coordinates, about | dict(sample.attributes))
@@ -91,8 +107,11 @@ def _dataset(sample: HailSample) -> Dataset:
 def _about(name: str) -> dict[str, str]:
     """Attributes of a source; its channels are named there, since text is no array in Zarr."""
     channels, units = CHANNELS[name], sorted(set(CHANNELS[name].values()))
-    about = {"long_name": _LONG_NAMES[name], "channels": " ".join(channels),
-             "channel_units": ", ".join(channels.values())}
+    about = {
+        "long_name": _LONG_NAMES[name],
+        "channels": " ".join(channels),
+        "channel_units": ", ".join(channels.values()),
+    }
     return about | ({"units": units[0]} if len(units) == 1 else {})
 
 

@@ -183,19 +183,27 @@ def _labelled(levels: NDArray[np.float32], volume: RadarVolume, grid: RadarGrid)
             "longitude": (("y", "x"), longitude, _degrees("longitude", "degrees_east")),
             "time": ((), volume.time, {"standard_name": "time", "long_name": "begin of the volume"}),
             "radar_altitude": (
-                (), volume.altitude, {"long_name": "antenna above mean sea level", "units": "m"}
+                (),
+                volume.altitude,
+                {"long_name": "antenna above mean sea level", "units": "m"},
             ),
             "crs": ((), 0, crs.to_cf()),
         },
         attrs={
-            "standard_name": "equivalent_reflectivity_factor", "long_name": "radar reflectivity",
-            "units": "dBZ", "grid_mapping": "crs", "comment": "-inf: no echo; NaN: not covered",
+            "standard_name": "equivalent_reflectivity_factor",
+            "long_name": "radar reflectivity",
+            "units": "dBZ",
+            "grid_mapping": "crs",
+            "comment": "-inf: no echo; NaN: not covered",
         },
     )
 
 
 _HEIGHT = {
-    "standard_name": "altitude", "long_name": "height above mean sea level", "units": "m", "axis": "Z",
+    "standard_name": "altitude",
+    "long_name": "height above mean sea level",
+    "units": "m",
+    "axis": "Z",
     "positive": "up",
 }
 

@@ -7,6 +7,17 @@ from geovision.readers.sar.safe import is_safe, write_map
 from geovision.readers.sar.warp import CountsRaster, averaged, check_limits, check_pixels, write_counts
 
 __all__ = [
-    "QUANTITIES", "CountsRaster", "Grid", "RadarScene", "averaged", "check_limits", "check_pixels", "is_safe",
-    "model_grid", "open_scene", "rasterio_module", "write_counts", "write_map",
+    "QUANTITIES",
+    "CountsRaster",
+    "Grid",
+    "RadarScene",
+    "averaged",
+    "check_limits",
+    "check_pixels",
+    "is_safe",
+    "model_grid",
+    "open_scene",
+    "rasterio_module",
+    "write_counts",
+    "write_map",
 ]

@@ -164,8 +164,13 @@ class Reader:
 
 
 def open_scene(
-    path: str | Path, channels: Sequence[str], *, quantity: str, bands: Mapping[str, int] | None = None,
-    nodata: float | None = None, time: datetime.datetime | None = None,
+    path: str | Path,
+    channels: Sequence[str],
+    *,
+    quantity: str,
+    bands: Mapping[str, int] | None = None,
+    nodata: float | None = None,
+    time: datetime.datetime | None = None,
 ) -> RadarScene:
     """A scene on disk, with what it lacks declared.
 

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from geovision.errors import InputError, MissingExtraError, OptionError
 
 __all__ = [
-    "ANTARCTIC", "ARCTIC", "POLEWARD", "Grid", "model_grid", "quiet", "rasterio_module", "swath_grid",
+    "ANTARCTIC",
+    "ARCTIC",
+    "POLEWARD",
+    "Grid",
+    "model_grid",
+    "quiet",
+    "rasterio_module",
+    "swath_grid",
     "transformed",
 ]
 
@@ -179,8 +186,13 @@ def model_grid(own: Grid, pixel_size: float, crs: str | None = None, *, where: s
 
 
 def swath_grid(
-    longitude: NDArray[np.floating], latitude: NDArray[np.floating], pixel_size: float,
-    crs: str | None = None, *, margin: float = 0.0, where: str = "scene",
+    longitude: NDArray[np.floating],
+    latitude: NDArray[np.floating],
+    pixel_size: float,
+    crs: str | None = None,
+    *,
+    margin: float = 0.0,
+    where: str = "scene",
 ) -> Grid:
     """A grid of square cells over a swath, which lies on no map yet: polar stereographic from 60 degrees
     on, `ARCTIC` or `ANTARCTIC`, or the UTM zone of its middle.

@@ -21,7 +21,10 @@ _COUNTS = "looks like counts or uncalibrated digital numbers: calibrate to sigma
 
 QUANTITIES: Mapping[str, Channel] = {
     "db": Channel(
-        "sigma0", "dB", (-250.0, 60.0), expected_quantiles=(QuantileRange(0.5, -250.0, -1.0),),
+        "sigma0",
+        "dB",
+        (-250.0, 60.0),
+        expected_quantiles=(QuantileRange(0.5, -250.0, -1.0),),
         unit_hints=(
             UnitHint(-1.0, 3.0, "looks like linear power or amplitude: --quantity power, or amplitude"),
             UnitHint(3.0, np.inf, _COUNTS),
@@ -29,14 +32,20 @@ QUANTITIES: Mapping[str, Channel] = {
     ),
     # Noise that is subtracted leaves powers below zero.
     "power": Channel(
-        "sigma0", "1", (-1.0, 1e6), expected_quantiles=(QuantileRange(0.5, -0.01, 3.0),),
+        "sigma0",
+        "1",
+        (-1.0, 1e6),
+        expected_quantiles=(QuantileRange(0.5, -0.01, 3.0),),
         unit_hints=(
             UnitHint(-np.inf, -0.01, "looks like decibels: --quantity db"),
             UnitHint(3.0, np.inf, _COUNTS),
         ),
     ),
     "amplitude": Channel(
-        "square root of sigma0", "1", (0.0, 1e3), expected_quantiles=(QuantileRange(0.5, 0.0, 2.0),),
+        "square root of sigma0",
+        "1",
+        (0.0, 1e3),
+        expected_quantiles=(QuantileRange(0.5, 0.0, 2.0),),
         unit_hints=(
             UnitHint(-np.inf, 0.0, "looks like decibels: --quantity db"),
             UnitHint(2.0, np.inf, _COUNTS),

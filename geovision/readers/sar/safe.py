@@ -33,8 +33,12 @@ _STRIP = "2MiB"
 _BLOCKS = 4  # along the side of a cell, at least
 _LEAST = 0.5  # of a cell that has to have data
 _MARGIN = 2.0  # cells: what splines may bulge beyond the tie points
-_PARTS = ("measurement/{}.tiff", "annotation/{}.xml", "annotation/calibration/calibration-{}.xml",
-          "annotation/calibration/noise-{}.xml")
+_PARTS = (
+    "measurement/{}.tiff",
+    "annotation/{}.xml",
+    "annotation/calibration/calibration-{}.xml",
+    "annotation/calibration/noise-{}.xml",
+)
 # What satpy and its libraries raise over files that are damaged or not as they should be; SyntaxError is XML.
 _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SyntaxError)
 
@@ -46,8 +50,14 @@ def is_safe(path: str | Path) -> bool:
 
 
 def write_map(
-    source: str | Path, path: Path, channels: Sequence[str], pixel_size: float, *, crs: str | None = None,
-    threads: int = 1, progress: Callable[[int, int], None] = lambda done, whole: None,
+    source: str | Path,
+    path: Path,
+    channels: Sequence[str],
+    pixel_size: float,
+    *,
+    crs: str | None = None,
+    threads: int = 1,
+    progress: Callable[[int, int], None] = lambda done, whole: None,
 ) -> None:
     """Bring a SAFE folder to a map, as a GeoTIFF of sigma0 in linear power.
 
@@ -214,8 +224,11 @@ def _strips(
         rows = np.arange(0, height, factor)
         with _reading(folder):
             *bands, east, north = dask.compute(
-                *(band[lines] for band in power), longitude[lines], latitude[lines],
-                scheduler="threads", num_workers=threads,
+                *(band[lines] for band in power),
+                longitude[lines],
+                latitude[lines],
+                scheduler="threads",
+                num_workers=threads,
             )
         values = np.stack(bands)
         valid = np.isfinite(values).all(axis=0)
@@ -252,8 +265,13 @@ def _reading(where: Path) -> Iterator[None]:
 
 
 def _add(
-    total: NDArray[np.float64], count: NDArray[np.float64], grid: Grid, power: NDArray[np.float64],
-    pixels: NDArray[np.float64], longitude: NDArray[Any], latitude: NDArray[Any],
+    total: NDArray[np.float64],
+    count: NDArray[np.float64],
+    grid: Grid,
+    power: NDArray[np.float64],
+    pixels: NDArray[np.float64],
+    longitude: NDArray[Any],
+    latitude: NDArray[Any],
 ) -> None:
     """Add blocks to the cells in which their middles lie."""
     x, y = transformed("EPSG:4326", grid.crs, longitude, latitude)
@@ -268,9 +286,17 @@ def _write(
     path: Path, values: NDArray[np.float32], grid: Grid, names: Sequence[str], taken: datetime.datetime
 ) -> None:
     profile = {
-        "driver": "GTiff", "dtype": "float32", "count": len(values), "height": grid.shape[0],
-        "width": grid.shape[1], "crs": grid.reference, "transform": grid.affine, "nodata": math.nan,
-        "tiled": True, "blockxsize": 256, "blockysize": 256,
+        "driver": "GTiff",
+        "dtype": "float32",
+        "count": len(values),
+        "height": grid.shape[0],
+        "width": grid.shape[1],
+        "crs": grid.reference,
+        "transform": grid.affine,
+        "nodata": math.nan,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
     }
     with rasterio_module().open(path, "w", **profile) as raster:
         raster.write(values)

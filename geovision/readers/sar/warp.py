@@ -157,8 +157,13 @@ def _warped(values: NDArray[np.float32], own: Grid, part: Grid) -> NDArray[np.fl
     rasterio = rasterio_module()
     found = np.zeros((len(values), *part.shape), np.float32)
     rasterio.warp.reproject(
-        values, found, src_transform=own.affine, src_crs=own.reference, dst_transform=part.affine,
-        dst_crs=part.reference, resampling=rasterio.enums.Resampling.average,
+        values,
+        found,
+        src_transform=own.affine,
+        src_crs=own.reference,
+        dst_transform=part.affine,
+        dst_crs=part.reference,
+        resampling=rasterio.enums.Resampling.average,
     )
     return found
 
@@ -200,8 +205,13 @@ class CountsRaster:
 
 
 def write_counts(
-    scene: RadarScene, grid: Grid, db_range: Mapping[str, DecibelLimits] | None, path: Path, *,
-    threads: int = 1, progress: Callable[[int, int], None] = lambda done, whole: None,
+    scene: RadarScene,
+    grid: Grid,
+    db_range: Mapping[str, DecibelLimits] | None,
+    path: Path,
+    *,
+    threads: int = 1,
+    progress: Callable[[int, int], None] = lambda done, whole: None,
 ) -> CountsRaster:
     """Average a scene to a grid and write its counts.
 
@@ -220,9 +230,19 @@ def write_counts(
     check_limits(scene.path, scene.channels, scene.quantity, db_range)
     rasterio = rasterio_module()
     profile = {
-        "driver": "GTiff", "dtype": "uint8", "count": len(scene.channels), "height": grid.shape[0],
-        "width": grid.shape[1], "crs": grid.reference, "transform": grid.affine, "nodata": NO_DATA,
-        "tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "band", "SPARSE_OK": True,
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "count": len(scene.channels),
+        "height": grid.shape[0],
+        "width": grid.shape[1],
+        "crs": grid.reference,
+        "transform": grid.affine,
+        "nodata": NO_DATA,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "interleave": "band",
+        "SPARSE_OK": True,
         "BIGTIFF": "IF_SAFER",
     }
     places = list(tiles(scene, grid))
@@ -236,7 +256,10 @@ def write_counts(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[..., Any], places: list[tuple[int, int, tuple[int, int]]], *,
+    pool: ThreadPoolExecutor,
+    work: Callable[..., Any],
+    places: list[tuple[int, int, tuple[int, int]]],
+    *,
     ahead: int,
 ) -> Iterator[tuple[tuple[int, int, tuple[int, int]], Any]]:
     """Each place with what came of it, a few of them under way."""
@@ -282,7 +305,11 @@ def tiles(scene: RadarScene, grid: Grid) -> Iterator[tuple[int, int, tuple[int, 
 
 
 def _tile(
-    scene: RadarScene, grid: Grid, db_range: Mapping[str, DecibelLimits] | None, row: int, column: int,
+    scene: RadarScene,
+    grid: Grid,
+    db_range: Mapping[str, DecibelLimits] | None,
+    row: int,
+    column: int,
     shape: tuple[int, int],
 ) -> NDArray[np.uint8] | None:
     """Counts of one tile; None where there is no data."""

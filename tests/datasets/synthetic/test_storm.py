@@ -35,8 +35,12 @@ def digest(number: int) -> dict[str, list[float]]:
     echo = np.where(np.isfinite(radar), radar, 0).reshape(6, 21, 4, 8, 4, 8).mean((0, 1, 3, 5))
     sky = np.nan_to_num(sample.sources["fy4b"].values).mean((0, 2, 3))
     air = np.nan_to_num(sample.sources["era5"].values).mean((0, 2, 3))
-    counts = [np.isnan(radar).sum(), np.isneginf(radar).sum(), (sample.label == 1).sum(),
-              sample.extra["oracle"].sum()]
+    counts = [
+        np.isnan(radar).sum(),
+        np.isneginf(radar).sum(),
+        (sample.label == 1).sum(),
+        sample.extra["oracle"].sum(),
+    ]
     parts = {
         "radar": echo.ravel(),
         "fy4b": sky,
@@ -78,10 +82,13 @@ def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
         products = [
             hail_products(
                 xarray.DataArray(
-                    volume, dims=("level", "y", "x"),
+                    volume,
+                    dims=("level", "y", "x"),
                     coords={"level": np.array(LEVELS, float), "time": clock + np.timedelta64(360 * k, "s")},
                 ),
-                freezing_level=day.freezing_level, minus20_level=day.minus20_level, radar_altitude=0.0,
+                freezing_level=day.freezing_level,
+                minus20_level=day.minus20_level,
+                radar_altitude=0.0,
                 cap_dbz=None,
             )
             for k, volume in enumerate(real.reflectivity)
@@ -97,8 +104,22 @@ def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
 
 
 def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
-    cell = Cell(0, 0, born=-40, grow=15, hold=10, fall=12, stay=15, updraft=30, strength=60, summit=8000,
-                radius=6, depth=1.5, rain=2, embryos=1)
+    cell = Cell(
+        0,
+        0,
+        born=-40,
+        grow=15,
+        hold=10,
+        fall=12,
+        stay=15,
+        updraft=30,
+        strength=60,
+        summit=8000,
+        radius=6,
+        depth=1.5,
+        rain=2,
+        embryos=1,
+    )
     heights = [core(cell, 500.0, time)[0] for time in np.arange(-39.0, 12)]
     top = int(np.argmax(heights))
     assert heights[top] == 8000
@@ -157,8 +178,22 @@ def test_the_imager_tells_strong_updrafts_from_weak_ones() -> None:
     real = storm.truth(0, seed=4, size=(48, 48), windows=1).storm
     coldest, warmer = {}, {}
     for updraft in (14.0, 36.0):
-        cell = Cell(24, 24, born=-30, grow=15, hold=20, fall=12, stay=15, updraft=updraft, strength=60,
-                    summit=9000, radius=7, depth=1.0, rain=1, embryos=0.5)
+        cell = Cell(
+            24,
+            24,
+            born=-30,
+            grow=15,
+            hold=20,
+            fall=12,
+            stay=15,
+            updraft=updraft,
+            strength=60,
+            summit=9000,
+            radius=7,
+            depth=1.0,
+            rain=1,
+            embryos=0.5,
+        )
         for time in (0.0, 14.0):
             alone = dataclasses.replace(real, cells=(cell,))
             sky = brightness_temperatures(np.random.default_rng(0), alone, time)
