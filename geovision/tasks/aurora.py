@@ -171,7 +171,8 @@ _FIXED: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
     return ModelSpec(f"aurora-{name}", "aurora", _BUILDER, arch, num_parameters=parameters, note=note,
-                     **{"capabilities": _CNN, "tiny_args": {"backbone": "test_resnet"}, **changes})  # fmt: skip
+                     **{"capabilities": _CNN, "tiny_args": {"backbone": "test_resnet"},
+                        **changes})  # fmt: skip
 
 
 def _baseline(

@@ -17,6 +17,7 @@ import geovision
 from geovision import _atomic_io
 from geovision.errors import StorageError, WeightsCorruptError, WeightsNotAvailableError
 from geovision.models.geomodel import GeoModel
+from geovision.models.serialization import weights_digest
 
 SIZE = (32, 32)
 
@@ -173,10 +174,37 @@ def test_a_damaged_configuration(saved: Path, content: str) -> None:
         geovision.load(saved)
 
 
+def test_a_model_of_format_version_1_is_upgraded(saved: Path) -> None:
+    expected = geovision.load(saved)
+    config = json.loads((saved / "config.json").read_text())
+    old = {
+        "model_args": "arch",
+        "head_args": "head_options",
+        "drop_rate": "dropout",
+        "db_range": "limits",
+        "expected_quantiles": "plausible",
+        "unit_hints": "slips",
+    }
+
+    def downgraded(value):
+        if isinstance(value, list):
+            return [downgraded(each) for each in value]
+        if isinstance(value, dict):
+            return {old.get(key, key): downgraded(each) for key, each in value.items()}
+        return value
+
+    first = {key: value for key, value in config.items() if key != "config"}
+    first = downgraded(first | {"options": config["config"], "format_version": 1})
+    (saved / "config.json").write_text(json.dumps(first))
+    loaded = geovision.load(saved)
+    assert loaded.config == expected.config
+    assert weights_digest(loaded) == weights_digest(expected)
+
+
 def test_a_newer_format_says_so(saved: Path) -> None:
-    edit(saved, format_version=2)
+    edit(saved, format_version=3)
     with pytest.raises(
-        WeightsCorruptError, match="format version 2, this geovision reads 1; use the geovision that"
+        WeightsCorruptError, match="format version 3, this geovision reads 2; use the geovision that"
     ):
         geovision.load(saved)
 
