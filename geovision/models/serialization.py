@@ -120,6 +120,9 @@ _RENAMED = {
 }
 """Keys of format version 1 that have another name since version 2."""
 
+_UNCHANGED = ("arch", "head_options")
+"""Keys whose contents are options of networks and heads, which keep their names."""
+
 
 def _upgrade(config: Any) -> Any:
     """Return a configuration of format version 1 with the names of version 2."""
@@ -133,7 +136,10 @@ def _rename_keys(value: Any) -> Any:
     if isinstance(value, list):
         return [_rename_keys(each) for each in value]
     if isinstance(value, dict):
-        return {_RENAMED.get(key, key): _rename_keys(each) for key, each in value.items()}
+        return {
+            _RENAMED.get(key, key): each if key in _UNCHANGED else _rename_keys(each)
+            for key, each in value.items()
+        }
     return value
 
 

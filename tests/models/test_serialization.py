@@ -201,6 +201,21 @@ def test_a_model_of_format_version_1_is_upgraded(saved: Path) -> None:
     assert weights_digest(loaded) == weights_digest(expected)
 
 
+def test_options_of_a_network_keep_their_names_in_an_upgrade(tmp_path: Path) -> None:
+    model = geovision.create("downscale-tiny", model_args={"widths": [4, 6, 8], "dropout": 0.25})
+    saved = model.save(tmp_path / "model")
+    config = json.loads((saved / "config.json").read_text())
+    options = config.pop("config")
+    for name, old in (("model_args", "arch"), ("head_args", "head_options"), ("drop_rate", "dropout")):
+        options[old] = options.pop(name)
+    options["limits"] = options.pop("db_range")
+    config |= {"options": options, "format_version": 1}
+    (saved / "config.json").write_text(json.dumps(config))
+    loaded = geovision.load(saved)
+    assert loaded.config.model_args["dropout"] == 0.25
+    assert weights_digest(loaded) == weights_digest(model)
+
+
 def test_a_newer_format_says_so(saved: Path) -> None:
     edit(saved, format_version=3)
     with pytest.raises(
