@@ -1,16 +1,17 @@
-"""Networks of fields as models: what stands before them, whatever the network.
+"""Transform, mask and regrid fields before a network.
 
-    fields ──▶ transform (log1p of rain, z-scores) ──▶ onto the working grid ──▶ network ──▶ features
-    masks  ──────────────────────────────────────────▶ presence, one channel ──┘
+    fields ──▶ transforms of each channel ──▶ working grid ──▶ network ──▶ features
+    masks  ─────────────────────────────────▶ valid fraction ──┘
 
-The working grid is that of the answer in blocks of `factor` cells, which the network refines. Without grids,
-it is that of the input, at any size.
+The working grid is the target grid in blocks of `factor` cells, which the network refines. Without grids,
+it is the grid of the input, at any size.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
 }
 """By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
 
-PRECIPITATION_PREFIX = "precipitation"
+DEFAULT_TRANSFORMS = ("zscore",)
+"""Transforms of channels that no pattern matches."""
 
 
 class FieldNetwork(nn.Module):
@@ -45,12 +47,12 @@ class FieldNetwork(nn.Module):
         given: The input, of one layout ``channel y x``.
         factor: How many times finer the network's answer is than the grid that it works on.
         grids: Of the input and of the answer; None: bound to none.
-        rain: Transforms of precipitation, by name.
-        others: Of the other channels.
+        transforms: Names of transforms by channel name or pattern, such as ``"air_temperature*"``. The first
+            pattern that matches a channel counts. Default: `DEFAULT_TRANSFORMS` for every channel.
         local: Learned fields of the answer's grid that stand beside the features: what is the same every
             day, such as relief; 0: none. They need grids.
-        skip: The interpolated rain stands beside the features too. The head has to learn what to make of it;
-            `geovision.models.residual_learning` begins from it.
+        skip: Append the first channel, interpolated to the target grid, to the features. The head learns its
+            weight; `geovision.models.residual_learning` starts from the interpolated field instead.
 
     Shape:
         ``(batch, channel, y, x)``, normalised -> ``(batch, num_features, factor y, factor x)``, or on the
@@ -64,8 +66,7 @@ class FieldNetwork(nn.Module):
         *,
         factor: int,
         grids: GridPair | None,
-        rain: Sequence[str],
-        others: Sequence[str],
+        transforms: Mapping[str, Sequence[str]] | None = None,
         local: int = 0,
         skip: bool = False,
     ) -> None:
@@ -76,7 +77,7 @@ class FieldNetwork(nn.Module):
         self.working_size = working.size if working else None
         self.regrid = Regrid(GridPair(grids.given, working) if grids and working else None)
         self.transforms = nn.ModuleList(
-            build_scaler_chain(rain if channel.name.startswith(PRECIPITATION_PREFIX) else others)
+            build_scaler_chain(_transform_names(channel.name, transforms or {}))
             for channel in input_spec.channels
         )
         if local and not grids:
@@ -141,6 +142,12 @@ class FieldNetwork(nn.Module):
         return [each for each in self.transforms if isinstance(each, ScalerChain)]
 
 
+def _transform_names(channel: str, transforms: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """Return the names of the transforms of a channel."""
+    matches = (names for pattern, names in transforms.items() if fnmatchcase(channel, pattern))
+    return next(matches, DEFAULT_TRANSFORMS)
+
+
 def _is_fitted(transform: Scaler) -> bool:
     """Whether every statistic is a number; a transform without any is."""
     return all(bool(torch.isfinite(each).all()) for each in transform.buffers())
@@ -153,15 +160,17 @@ def build(
     size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
 ) -> FieldNetwork:
-    """A network of `NETWORKS` as a model of fields.
+    """Build a network of `NETWORKS` as a model of fields.
 
     Args:
-        arch: ``network`` and its options; ``factor``; ``rain`` and ``others``, transforms by name;
-            ``local``; ``skip``.
-        size: Any will do.
+        model_args: Name of the ``network`` and its options, and ``factor``, ``transforms``, ``local`` and
+            ``skip`` of `FieldNetwork`.
+        inputs: The one input, of layout ``channel y x``.
+        size: Ignored; the network takes any size.
+        grids: Grids of the input and of the target. Default: the grid of each input.
 
     Raises:
-        OptionError: A network or an option that is not known.
+        OptionError: An unknown network, option or transform.
     """
     options = dict(model_args)
     name = options.pop("network")
@@ -172,13 +181,14 @@ def build(
             + (f". Did you mean {near[0]!r}?" if near else "")
         )
     (given,) = inputs
-    own = {key: options.pop(key) for key in ("rain", "others", "local", "skip") if key in options}
+    own = {key: options.pop(key) for key in ("transforms", "local", "skip") if key in options}
     factor = int(options.pop("factor", 1))
-    known = [key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("in_channels", "factor")]
+    known = [
+        key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("in_channels", "factor")
+    ]
     if unknown := sorted(set(options) - set(known)):
         raise OptionError(
-            f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, rain, "
-            "others, local, skip"
+            f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, transforms, local, skip"
         )
     network = NETWORKS[name](len(given.channels) + 1, factor=factor, **options)
     return FieldNetwork(
@@ -186,8 +196,7 @@ def build(
         given,
         factor=factor,
         grids=grids,
-        rain=tuple(own.get("rain", ("log1p", "zscore"))),
-        others=tuple(own.get("others", ("zscore",))),
+        transforms=own.get("transforms"),
         local=int(own.get("local", 0)),
         skip=bool(own.get("skip", False)),
     )

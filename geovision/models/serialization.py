@@ -129,7 +129,22 @@ def _upgrade(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     renamed = {key: value for key, value in config.items() if key != "options"}
-    return _rename_keys(renamed | {"config": config["options"], "format_version": FORMAT_VERSION})
+    options = config["options"]
+    if isinstance(options, dict) and isinstance(options.get("arch"), dict):
+        options = options | {"arch": _upgrade_transforms(options["arch"])}
+    return _rename_keys(renamed | {"config": options, "format_version": FORMAT_VERSION})
+
+
+def _upgrade_transforms(model_args: dict[str, Any]) -> dict[str, Any]:
+    """Return options with `transforms` by channel; version 1 had `rain` and `others`."""
+    kept = {name: value for name, value in model_args.items() if name not in ("rain", "others")}
+    if kept == model_args:
+        return kept
+    patterns = {
+        "precipitation*": model_args.get("rain", ["log1p", "zscore"]),
+        "*": model_args.get("others", ["zscore"]),
+    }
+    return kept | {"transforms": patterns}
 
 
 def _rename_keys(value: Any) -> Any:
