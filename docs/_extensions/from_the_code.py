@@ -63,7 +63,7 @@ def _models_of(task: Task) -> str:
         "note",
     )
     published = [
-        (f"`{each.model}`", each.metric, f"{each.value:g}", each.mark, each.source, each.note)
+        (f"`{each.model}`", each.metric, f"{each.value:g}", each.evidence, each.source, each.note)
         for each in task.published
     ]
     parts = [f"## {task.title}", task.question, table(header, rows)]

@@ -213,4 +213,4 @@ def _weights(spec: ModelSpec, task: Task) -> list[str]:
 
 def _reference(reference: Reference) -> str:
     note = f"; {reference.note}" if reference.note else ""
-    return f"{reference.metric} {reference.value:g} ({reference.mark}: {reference.source}{note})"
+    return f"{reference.metric} {reference.value:g} ({reference.evidence}: {reference.source}{note})"

@@ -142,7 +142,7 @@ _CARD = jinja2.Template(
 
 {{ task.question }}
 
-{{ spec.note or task.title }} (architecture: {{ spec.mark }})
+{{ spec.note or task.title }} (architecture: {{ spec.evidence }})
 
 ```python
 import geovision

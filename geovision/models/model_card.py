@@ -55,7 +55,7 @@ Not trained: these are the parameters as initialised.
 
 ## Published by others
 {% for r in published %}
-- {{ r.metric }} {{ r.value }} ({{ r.mark }}; {{ r.source }}{% if r.note %}; {{ r.note }}{% endif %})
+- {{ r.metric }} {{ r.value }} ({{ r.evidence }}; {{ r.source }}{% if r.note %}; {{ r.note }}{% endif %})
 {%- else %}
 Nothing for this architecture.
 {%- endfor %}

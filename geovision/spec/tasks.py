@@ -32,7 +32,7 @@ class Reference:
     metric: str
     value: float
     model: str
-    mark: EvidenceLevel
+    evidence: EvidenceLevel
     source: str
     note: str = ""
 
