@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geovision.accelerate.optimized import PRECISIONS, OptimizedModel, optimize_model
 from geovision.errors import InputError, OptionError
 from geovision.heads.prediction import DensePrediction, Prediction
 from geovision.models.input_items import InputItem, InputSample, iter_input_items, stack_samples
 from geovision.spec import Grid, SampleContext
 
 if TYPE_CHECKING:
+    from geovision.accelerate.optimized import OptimizedModel
     from geovision.models._base import BaseModel
 
 __all__ = ["iter_predict", "predict"]
@@ -54,6 +54,8 @@ def iter_predict(
     either decoding or the network. `inputs` may be a generator; a few batches of it are in memory
     at a time. Arguments as for `GeoModel.predict`.
     """
+    from geovision.accelerate.optimized import PRECISIONS  # only prediction needs the optimizations
+
     if batch_size < 1:
         raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
     if precision not in PRECISIONS:
@@ -66,6 +68,8 @@ def iter_predict(
 def _predict_parallel(
     model: BaseModel, sources: Iterator[InputItem], batch_size: int, precision: str, skip_errors: bool
 ) -> Iterator[Prediction]:
+    from geovision.accelerate.optimized import optimize_model
+
     threads = torch.get_num_threads()
     workers = min(threads, _MAX_WORKERS)
     ahead = list(itertools.islice(sources, workers * batch_size))
