@@ -50,15 +50,15 @@ for name in sys.argv[1:]:
 
 _TORCH_PROBE = """
 import json, os, torch
-from geovision.accelerate._cpu_features import hardware_bfloat16, hardware_int8
+from geovision.accelerate._cpu_features import has_fast_bfloat16, has_vnni
 print(json.dumps({
     "threads": torch.get_num_threads(),
     "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     "openmp": torch.backends.openmp.is_available(),
     "instructions": torch.backends.cpu.get_cpu_capability(),
     "amx": torch.cpu._is_amx_tile_supported(),
-    "bf16": hardware_bfloat16(),
-    "int8": hardware_int8(),
+    "bf16": has_fast_bfloat16(),
+    "int8": has_vnni(),
     "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
 }))
 """

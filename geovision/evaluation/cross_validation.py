@@ -62,7 +62,7 @@ def cross_validate(
         recipe or _recipe(name),
         predictors,
         options,
-        {"devices": devices, "workers": workers, "progress": progress},
+        {"devices": devices, "num_workers": workers, "progress": progress},
     )
     run.claim()
     done = PREDICTIONS if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"

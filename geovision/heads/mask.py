@@ -54,7 +54,7 @@ class IdentityMaskHead(DenseHead):
         offset."""
         return torch.sigmoid(values.float() / self.temperature + self.offset)
 
-    def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
+    def _to_prediction(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
         return MaskPrediction(
             source,
             name=self.target.name,

@@ -363,7 +363,7 @@ class _Asking:
             found = {model.target.name: drawn.fields}  # type: ignore[union-attr]
         else:
             found = {model.target.name: head.estimate(output.values)}  # type: ignore[union-attr]
-            found |= head.layers(output.values)
+            found |= head.auxiliary_fields(output.values)
         with self._counting:
             self.done += len(fields)
         return {key: _plain(each, output.valid, members=bool(self.members)) for key, each in found.items()}

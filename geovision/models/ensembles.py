@@ -55,7 +55,7 @@ def predict_ensemble(
     if hasattr(head, "sample"):
         number = DEFAULT_NUM_MEMBERS if count is None else count
         drawn = [
-            head.sample(values[n : n + 1], members=number, seed=seed + 1000 * (begin + n))[:, 0, 0]
+            head.sample(values[n : n + 1], num_members=number, seed=seed + 1000 * (begin + n))[:, 0, 0]
             for n in range(len(values))
         ]
         return EnsembleMembers(torch.stack(drawn), "draws of the distribution of every cell")

@@ -174,7 +174,9 @@ def build(
     (given,) = inputs
     own = {key: options.pop(key) for key in ("rain", "others", "local", "skip") if key in options}
     factor = int(options.pop("factor", 1))
-    known = [key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("channels", "factor")]
+    known = [
+        key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("in_channels", "factor")
+    ]
     if unknown := sorted(set(options) - set(known)):
         raise OptionError(
             f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, rain, "

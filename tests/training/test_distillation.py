@@ -108,7 +108,7 @@ def test_what_cannot_be_taught() -> None:
     data = maps.Fields(8)
     with pytest.raises(OptionError, match="feature_weight=-1"):
         geovision.distill(fresh(), fresh(), data, feature_weight=-1.0)
-    with pytest.raises(OptionError, match="share=1"):
+    with pytest.raises(OptionError, match="alpha=1"):
         geovision.distill(fresh(), fresh(), data, teacher_weight=1.0)
     nearest = geovision.create("afield-nearest", **data.options())
     with pytest.raises(OptionError, match="has no maps to compare"):
