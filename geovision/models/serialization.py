@@ -72,7 +72,7 @@ def _config(model: BaseModel) -> dict[str, Any]:
         "task": model.task.name,
         "config": options,
         "inputs": [dataclasses.asdict(spec) for spec in model.inputs],
-        "classes": list(getattr(model.target, "classes", ())),
+        "classes": list(model.target.classes),
         "training": model.training_record,
     }
 

@@ -250,7 +250,7 @@ def test_drawn_fields_have_the_mean_and_the_dry_cells_of_the_distribution() -> N
     head = fitted(BernoulliGammaHead, rain(8, 1, 6, 6))
     head.limit.fill_(math.inf)
     parameters = torch.zeros(1, 3, 8, 8)
-    drawn = head.sample(parameters, members=2000)
+    drawn = head.sample(parameters, num_members=2000)
     assert drawn.shape == (2000, 1, 1, 8, 8)
     p, shape, scale = head.distribution(parameters)
     assert float((drawn > 0).float().mean()) == pytest.approx(float(p.mean()), abs=0.01)
@@ -263,8 +263,8 @@ def test_drawn_fields_have_the_mean_and_the_dry_cells_of_the_distribution() -> N
         > 1e-3
     )
     assert float(drawn.mean()) == pytest.approx(float(head.field(parameters).mean()), rel=0.02)
-    assert torch.equal(drawn, head.sample(parameters, members=2000))
-    assert not torch.equal(drawn, head.sample(parameters, members=2000, seed=1))
+    assert torch.equal(drawn, head.sample(parameters, num_members=2000))
+    assert not torch.equal(drawn, head.sample(parameters, num_members=2000, seed=1))
 
 
 def descent(head: FieldHead, truth: Tensor, steps: int = 300) -> Tensor:
