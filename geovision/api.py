@@ -231,12 +231,14 @@ def load_dataset(
         DatasetError: The folder is missing, empty, or of another layout, or its sources run freely.
     """
     owner, reference = registry.dataset_reference(name, task)
+    from geovision.datasets.base import HasPixelSize
+
     adapter = resolve(reference)
     options: dict[str, Any] = {"split": split, "size": size, "transforms": transforms, "download": download}
     if not synchronous and adapter.may_run_freely:
         options["synchronous"] = False
     if pixel_size is not None:
-        if not hasattr(adapter, "with_pixel_size"):
+        if not issubclass(adapter, HasPixelSize):
             raise OptionError(f"{name!r} has no pixel sizes: its pictures have none on the ground")
         options["pixel_size"] = pixel_size
     if name in registry.CUSTOM_DATASETS:

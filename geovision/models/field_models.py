@@ -1,6 +1,6 @@
 """Networks of fields as models: what stands before them, whatever the network.
 
-    fields ──▶ transform (log1p of rain, z-scores) ──▶ onto the working grid ──▶ network ──▶ features
+    fields ──▶ transform of each channel ──▶ onto the working grid ──▶ network ──▶ features
     masks  ──────────────────────────────────────────▶ presence, one channel ──┘
 
 The working grid is that of the answer in blocks of `factor` cells, which the network refines. Without grids,
@@ -34,8 +34,6 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
 }
 """By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
 
-PRECIPITATION_PREFIX = "precipitation"
-
 
 class FieldNetwork(nn.Module):
     """A network with transforms, masks and grids.
@@ -45,11 +43,11 @@ class FieldNetwork(nn.Module):
         given: The input, of one layout ``channel y x``.
         factor: How many times finer the network's answer is than the grid that it works on.
         grids: Of the input and of the answer; None: bound to none.
-        rain: Transforms of precipitation, by name.
-        others: Of the other channels.
+        transforms: Names of the transforms of a channel, by the prefix of its name. The longest prefix
+            applies, ``""`` to all other channels. Default: no transform.
         local: Learned fields of the answer's grid that stand beside the features: what is the same every
             day, such as relief; 0: none. They need grids.
-        skip: The interpolated rain stands beside the features too. The head has to learn what to make of it;
+        skip: The interpolated first channel is a feature too. The head has to learn what to make of it;
             `geovision.models.residual_learning` begins from it.
 
     Shape:
@@ -64,8 +62,7 @@ class FieldNetwork(nn.Module):
         *,
         factor: int,
         grids: GridPair | None,
-        rain: Sequence[str],
-        others: Sequence[str],
+        transforms: Mapping[str, Sequence[str]] | None = None,
         local: int = 0,
         skip: bool = False,
     ) -> None:
@@ -76,7 +73,7 @@ class FieldNetwork(nn.Module):
         self.working_size = working.size if working else None
         self.regrid = Regrid(GridPair(grids.given, working) if grids and working else None)
         self.transforms = nn.ModuleList(
-            build_scaler_chain(rain if channel.name.startswith(PRECIPITATION_PREFIX) else others)
+            build_scaler_chain(_transforms_of(channel.name, transforms or {}))
             for channel in input_spec.channels
         )
         if local and not grids:
@@ -141,6 +138,12 @@ class FieldNetwork(nn.Module):
         return [each for each in self.transforms if isinstance(each, ScalerChain)]
 
 
+def _transforms_of(channel: str, transforms: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """Return the names of the transforms of a channel."""
+    prefix = max((each for each in transforms if channel.startswith(each)), key=len, default=None)
+    return () if prefix is None else tuple(transforms[prefix])
+
+
 def _is_fitted(transform: Scaler) -> bool:
     """Whether every statistic is a number; a transform without any is."""
     return all(bool(torch.isfinite(each).all()) for each in transform.buffers())
@@ -156,7 +159,7 @@ def build(
     """A network of `NETWORKS` as a model of fields.
 
     Args:
-        arch: ``network`` and its options; ``factor``; ``rain`` and ``others``, transforms by name;
+        arch: ``network`` and its options; ``factor``; ``transforms``, names by prefix of the channel;
             ``local``; ``skip``.
         size: Any will do.
 
@@ -172,15 +175,14 @@ def build(
             + (f". Did you mean {near[0]!r}?" if near else "")
         )
     (given,) = inputs
-    own = {key: options.pop(key) for key in ("rain", "others", "local", "skip") if key in options}
+    own = {key: options.pop(key) for key in ("transforms", "local", "skip") if key in options}
     factor = int(options.pop("factor", 1))
     known = [
         key for key in inspect.signature(NETWORKS[name]).parameters if key not in ("in_channels", "factor")
     ]
     if unknown := sorted(set(options) - set(known)):
         raise OptionError(
-            f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, rain, "
-            "others, local, skip"
+            f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, transforms, local, skip"
         )
     network = NETWORKS[name](len(given.channels) + 1, factor=factor, **options)
     return FieldNetwork(
@@ -188,8 +190,7 @@ def build(
         given,
         factor=factor,
         grids=grids,
-        rain=tuple(own.get("rain", ("log1p", "zscore"))),
-        others=tuple(own.get("others", ("zscore",))),
+        transforms=own.get("transforms"),
         local=int(own.get("local", 0)),
         skip=bool(own.get("skip", False)),
     )

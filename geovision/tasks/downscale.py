@@ -93,6 +93,9 @@ TASK = Task(
     "arXiv:2602.12980 (MAUNet-Light)",
 )
 
+TRANSFORMS = {"precipitation": ["log1p", "zscore"], "": ["zscore"]}
+"""Transforms of the channels of a network, by the prefix of their names."""
+
 _NETWORK = "geovision.models.field_models:build"
 _BASELINE = "geovision.models.field_baselines:build"
 _IDENTITY_HEAD = "geovision.heads.field:GivenField"
@@ -121,7 +124,8 @@ def network_specs(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[
          "for tests and demonstrations, not for use"),
     )  # fmt: skip
     return tuple(
-        ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, **arch}, capabilities=_ANY,
+        ModelSpec(f"{task}-{name}", task, _NETWORK,
+                  {"factor": factor, "transforms": TRANSFORMS, **arch}, capabilities=_ANY,
                   tiny_args=tiny,
                   num_parameters=count, evidence=mark, note=note)
         for (name, arch, tiny, mark, note), count in zip(rows, parameters, strict=True)
@@ -169,7 +173,8 @@ RESIDUAL_RECIPE = Recipe(
 
 def residual_spec(name: str, members: int, base: Mapping[str, Any], parameters: int, note: str) -> ModelSpec:
     """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
-    arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members, **base}
+    arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members,
+            "transforms": TRANSFORMS, **base}  # fmt: skip
     return ModelSpec(
         name, name.partition("-")[0], "geovision.models.residual_learning:build", arch, evidence=OUR_CHOICE,
         head="geovision.models.residual_learning:ResidualHead",

@@ -201,6 +201,30 @@ def test_a_model_of_format_version_1_is_upgraded(saved: Path) -> None:
     assert weights_digest(loaded) == weights_digest(expected)
 
 
+@pytest.mark.parametrize(
+    ("old", "transforms"),
+    [
+        ({"rain": ["sqrt"]}, {"precipitation": ["sqrt"], "": ["zscore"]}),
+        ({"others": ["minmax"]}, {"precipitation": ["log1p", "zscore"], "": ["minmax"]}),
+    ],
+)
+def test_transforms_of_format_version_1_are_upgraded(tmp_path: Path, old: dict, transforms: dict) -> None:
+    args = {"widths": [4, 6, 8], "transforms": transforms}
+    expected = geovision.create("downscale-tiny", model_args=args)
+    expected.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    options = config.pop("config")
+    arch = {key: value for key, value in options.pop("model_args").items() if key != "transforms"}
+    first = config | {"options": options | {"arch": arch | old}, "format_version": 1}
+    (tmp_path / "config.json").write_text(json.dumps(first))
+    loaded = geovision.load(tmp_path)
+    assert loaded.config.model_args["transforms"] == transforms
+    assert [str(each) for each in loaded.network.transforms] == [
+        str(each) for each in expected.network.transforms
+    ]
+    assert weights_digest(loaded) == weights_digest(expected)
+
+
 def test_a_newer_format_says_so(saved: Path) -> None:
     edit(saved, format_version=3)
     with pytest.raises(
