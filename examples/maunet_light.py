@@ -73,9 +73,7 @@ def one(kind: str, seed: int, training: Any, test: Any, options: Any) -> dict[st
     begun = time.perf_counter()
     if "refined" in kind:
         teacher = geovision.load(options.out / f"maunet-{seed}" / "model")
-        geovision.distill(
-            teacher, model, training, teacher_weight=options.share, recipe=recipe, progress=False
-        )
+        geovision.distill(teacher, model, training, alpha=options.share, recipe=recipe, progress=False)
     else:
         geovision.train(model, training, recipe=recipe, progress=False)
     seconds = time.perf_counter() - begun

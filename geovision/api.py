@@ -231,12 +231,14 @@ def load_dataset(
         DatasetError: The folder is missing, empty, or of another layout, or its sources run freely.
     """
     owner, reference = registry.dataset_reference(name, task)
+    from geovision.datasets.base import HasPixelSize
+
     adapter = resolve(reference)
     options: dict[str, Any] = {"split": split, "size": size, "transforms": transforms, "download": download}
     if not synchronous and adapter.may_run_freely:
         options["synchronous"] = False
     if pixel_size is not None:
-        if not hasattr(adapter, "with_pixel_size"):
+        if not issubclass(adapter, HasPixelSize):
             raise OptionError(f"{name!r} has no pixel sizes: its pictures have none on the ground")
         options["pixel_size"] = pixel_size
     if name in registry.CUSTOM_DATASETS:
@@ -266,7 +268,7 @@ def train(
         out: Folder for checkpoints, logs and the trained model; None keeps nothing on disk.
         resume: Go on from the last checkpoint in `out`.
         devices: As in lightning: ``"auto"`` or a number.
-        workers: Processes that load data; 0 loads in this one.
+        num_workers: Number of loader processes; 0 loads in this process. Default: 0.
         progress: Show a progress bar on stderr.
 
     Returns:
@@ -280,7 +282,7 @@ def train(
         out=out,
         resume=resume,
         devices=devices,
-        workers=num_workers,
+        num_workers=num_workers,
         progress=progress,
     )
 
@@ -290,7 +292,7 @@ def distill(
     student: GeoModel,
     data: GeoDataset,
     *,
-    teacher_weight: float = 0.5,
+    alpha: float = 0.5,
     feature_weight: float = 0.0,
     validation: GeoDataset | None = None,
     recipe: Recipe | None = None,
@@ -307,10 +309,10 @@ def distill(
         teacher: A trained model of the same field; it is asked once about each sample.
         student: From `create`; trained in place.
         data: Training samples, which both take.
-        share: Of the loss against the teacher, 0 up to, but not, 1: a teacher alone passes on its bias.
+        alpha: Of the loss against the teacher, 0 up to, but not, 1: a teacher alone passes on its bias.
         feature_weight: Of how far the student's last maps are at work elsewhere than the teacher's
             (attention transfer, arXiv:1612.03928); 0: they are not compared.
-        validation, recipe, out, resume, devices, workers, progress: As of `train`.
+        validation, recipe, out, resume, devices, num_workers, progress: As of `train`.
 
     Raises:
         OptionError: They answer different fields, the student is not trained by steps, or its recipe changes
@@ -320,14 +322,14 @@ def distill(
         teacher,
         student,
         data,
-        share=teacher_weight,
+        alpha=alpha,
         feature_weight=feature_weight,
         validation=validation,
         recipe=recipe,
         out=out,
         resume=resume,
         devices=devices,
-        workers=num_workers,
+        num_workers=num_workers,
         progress=progress,
     )
 
@@ -470,8 +472,8 @@ def predict_archive(
     Args:
         source: Folder, pattern, text file of paths, fsspec address, or a list of these.
         out: Folder of the table.
-        reading: How frames are read, `geovision.inference.Reading`.
-        workers: Who does it, `geovision.inference.Workers`; None: a process for each processor.
+        reading: How frames are read, `geovision.allsky.FrameConfig`.
+        workers: Who does it, `geovision.inference.ExecutorConfig`; None: a process for each processor.
         shard_size: Files that are answered, written and marked together.
         batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
         precision: As for `GeoModel.predict`.

@@ -11,7 +11,7 @@ A network may say three things of itself, and whatever says nothing is found out
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError, nearest
+from geovision.models.protocols import HasExplainedLayer, HasLayerChannels, HasLayerMaps, HasViews
 
 __all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
 
@@ -35,9 +36,9 @@ def chosen_layer(question: AttributionTarget, wanted: str | None) -> str:
     """
     network = question.model.network
     if wanted is None:
-        prefix, own = _said(network, "explained_layer")
-        if own:
-            return f"{prefix}.{own}" if prefix else own
+        for prefix, module in network.named_modules():
+            if isinstance(module, HasExplainedLayer):
+                return f"{prefix}.{module.explained_layer}" if prefix else module.explained_layer
         layers = map_layers(question)
         if not layers:
             raise OptionError(f"{question.model.spec.name} has no layer with maps; try occlusion")
@@ -54,8 +55,8 @@ def chosen_layer(question: AttributionTarget, wanted: str | None) -> str:
 
 def named_layer(network: nn.Module) -> str | None:
     """The layer whose channels the network names; None where there is none."""
-    prefix, told = _said(network, "layer_channels")
-    own = next(iter(told or {}), None)
+    prefix, names = _layer_channels(network)
+    own = next(iter(names), None)
     return f"{prefix}.{own}" if prefix and own else own
 
 
@@ -86,30 +87,30 @@ def as_maps(network: nn.Module, layer: str, values: Tensor) -> Tensor | None:
     """What a layer gave as ``(batch, channel, y, x)``; None where it is no map."""
     parts = layer.split(".")
     for count in range(len(parts), -1, -1):
-        owner: Any = network.get_submodule(".".join(parts[:count]))
-        if hasattr(owner, "as_maps"):
+        owner = network.get_submodule(".".join(parts[:count]))
+        if isinstance(owner, HasLayerMaps):
             return owner.as_maps(values)
     return values if values.ndim == 4 else None
 
 
 def channel_names(network: nn.Module, layer: str, count: int) -> tuple[str, ...]:
     """Names of the channels of a layer: those that the network says, or their numbers."""
-    prefix, told = _said(network, "layer_channels")
+    prefix, names = _layer_channels(network)
     own = layer.removeprefix(f"{prefix}.") if prefix else layer
-    return tuple((told or {}).get(own, [f"{layer}.{number}" for number in range(count)]))
+    return tuple(names.get(own, [f"{layer}.{number}" for number in range(count)]))
 
 
 def views(network: nn.Module) -> tuple[tuple[int, ...], ...]:
     """The axes along which each passage of one picture is mirrored; ``((),)``: it passes once, as it is."""
-    return _said(network, "views")[1] or ((),)
+    return next((module.views for module in network.modules() if isinstance(module, HasViews)), ((),))
 
 
-def _said(network: nn.Module, what: str) -> tuple[str, Any]:
-    """What the outermost module that says it says, and that module's name."""
+def _layer_channels(network: nn.Module) -> tuple[str, Mapping[str, Sequence[str]]]:
+    """Return the name of the outermost module with channel names, and these names by layer."""
     for name, module in network.named_modules():
-        if hasattr(module, what):
-            return name, getattr(module, what)
-    return "", None
+        if isinstance(module, HasLayerChannels):
+            return name, module.layer_channels
+    return "", {}
 
 
 def _listed(names: list[str]) -> str:

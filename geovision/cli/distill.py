@@ -94,7 +94,7 @@ def distill(
         taught_by,
         opened,
         samples,
-        teacher_weight=alpha,
+        alpha=alpha,
         feature_weight=feature_weight,
         validation=held_back,
         recipe=chosen,

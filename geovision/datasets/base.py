@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypedDict, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["DatasetCard", "GeoDataset", "Sample", "collate"]
+__all__ = [
+    "DatasetCard",
+    "GeoDataset",
+    "HasLabels",
+    "HasPaths",
+    "HasPixelSize",
+    "HasSoftTargets",
+    "Sample",
+    "collate",
+]
 
 
 class Sample(TypedDict):
@@ -238,6 +248,58 @@ class GeoDataset(Dataset[Sample], abc.ABC):
             self.subset([index for index, back in enumerate(chosen) if not back]),
             self.subset([index for index, back in enumerate(chosen) if back]),
         )
+
+    def folds(self, *, seed: int = 0, k: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return `k` pairs of (training, test) positions; no group is in both.
+
+        Args:
+            seed: Seed of the order of the groups.
+            k: Number of folds.
+
+        Raises:
+            DatasetError: There are fewer groups than folds.
+        """
+        names = sorted(set(self.groups))
+        if len(names) < k:
+            raise DatasetError(f"{self.card.name}: {len(names)} groups are too few for {k} folds")
+        order = np.random.default_rng(seed).permutation(len(names))
+        fold_of = {names[group]: place % k for place, group in enumerate(order)}
+        number = np.array([fold_of[group] for group in self.groups], dtype=np.int64)
+        return [(np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(k)]
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """A dataset whose class indices are known without reading a sample."""
+
+    @property
+    def labels(self) -> np.ndarray | Tensor:
+        """Class index of each sample; -1 if it has no label."""
+
+
+@runtime_checkable
+class HasPaths(Protocol):
+    """A dataset with one file for each sample."""
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The file of each sample."""
+
+
+@runtime_checkable
+class HasSoftTargets(Protocol):
+    """A dataset of images that contains near-duplicates with different labels."""
+
+    def soft_targets(self) -> np.ndarray:
+        """Return the mean of the one-hot labels of near-duplicates, shape (sample, class)."""
+
+
+@runtime_checkable
+class HasPixelSize(Protocol):
+    """A dataset of images that can be resampled to another pixel size on the ground."""
+
+    def with_pixel_size(self, pixel_size: float) -> Self:
+        """Return the same images at a pixel size in meters."""
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:

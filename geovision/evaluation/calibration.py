@@ -14,6 +14,7 @@ from geovision.errors import InputError
 from geovision.evaluation.dense_predictions import answers
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.heads.mask import IdentityMaskHead
+from geovision.heads.protocols import HasTemperature
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["LIMITS", "calibrate", "calibrate_classes", "calibrate_mask", "fit_platt", "fit_temperature"]
@@ -43,7 +44,7 @@ def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dic
         found = dict(
             zip(("temperature", "offset"), calibrate_mask(model, data, batch_size=batch_size), strict=True)
         )
-    elif hasattr(model.head, "temperature"):
+    elif isinstance(model.head, HasTemperature):
         found = {"temperature": calibrate_classes(model, collect(model, data, batch_size=batch_size))}
     else:
         raise InputError(f"{model.spec.name} answers with a {model.target.kind}, which has no probability")
@@ -91,10 +92,12 @@ def calibrate_classes(model: GeoModel, predictions: Predictions) -> float:
     Raises:
         InputError: The predictions hold no logits, or are of other classes.
     """
-    if predictions.logits is None or predictions.classes != getattr(model.target, "classes", ()):
+    if predictions.logits is None or predictions.classes != model.target.classes:
         raise InputError("a temperature is fitted to logits of the model's own classes; collect() keeps them")
     temperature = fit_temperature(predictions.logits, predictions.labels)
-    model.head.temperature.fill_(temperature)  # type: ignore[union-attr, operator]
+    head = model.head
+    assert isinstance(head, HasTemperature)
+    head.temperature.fill_(temperature)
     return temperature
 
 

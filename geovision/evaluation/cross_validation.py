@@ -15,8 +15,8 @@ import torch
 
 from geovision import registry
 from geovision._atomic_io import file_lock, write_text
-from geovision.datasets.base import GeoDataset
-from geovision.errors import DatasetError, OptionError
+from geovision.datasets.base import GeoDataset, HasPaths
+from geovision.errors import OptionError
 from geovision.evaluation.calibration import fit_temperature
 from geovision.evaluation.classification import score
 from geovision.evaluation.dense import ensemble_for, score_dense
@@ -62,7 +62,7 @@ def cross_validate(
         recipe or _recipe(name),
         predictors,
         options,
-        {"devices": devices, "workers": workers, "progress": progress},
+        {"devices": devices, "num_workers": workers, "progress": progress},
     )
     run.claim()
     done = PREDICTIONS if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"
@@ -96,16 +96,9 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
     if folds < 2:
         raise OptionError(f"cross-validation takes two folds or more, not {folds}")
     number = np.empty(len(data), dtype=np.int64)
-    if hasattr(data, "folds"):  # classes spread evenly
-        for fold, (_, test) in enumerate(data.folds(k=folds, seed=seed)):
-            number[test] = fold
-        return number
-    groups = sorted(set(data.groups))
-    if len(groups) < folds:
-        raise DatasetError(f"{data.card.name}: {len(groups)} groups are too few for {folds} folds")
-    order = np.random.default_rng(seed).permutation(len(groups))
-    fold_of = {groups[group]: place % folds for place, group in enumerate(order)}
-    return np.array([fold_of[group] for group in data.groups], dtype=np.int64)
+    for fold, (_, test) in enumerate(data.folds(k=folds, seed=seed)):
+        number[test] = fold
+    return number
 
 
 def calibrated(predictions: Predictions) -> tuple[Predictions, dict[int, float]]:
@@ -205,12 +198,11 @@ class _Run:
 
     def facts(self) -> dict[str, Any]:
         """Return what identifies this cross-validation, as it is read back from a file."""
+        names = self.data.paths if isinstance(self.data, HasPaths) else self.data.groups
         facts = {
             "model": self.name,
             # Reading every sample for its source would take long; groups serve where there are no paths.
-            "sample_digest": data_digest(
-                [str(path) for path in getattr(self.data, "paths", self.data.groups)]
-            ),
+            "sample_digest": data_digest([str(each) for each in names]),
             "fold_digest": hashlib.sha256(self.fold.tobytes()).hexdigest(),
             "fold_sizes": np.bincount(self.fold).tolist(),
             "recipe": dataclasses.asdict(self.recipe),

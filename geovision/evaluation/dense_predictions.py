@@ -17,6 +17,7 @@ from geovision.datasets.base import GeoDataset, collate
 from geovision.errors import DatasetError
 from geovision.models.ensembles import EnsembleMembers, predict_ensemble
 from geovision.models.geomodel import GeoModel
+from geovision.models.protocols import HasReferencePeriod
 
 __all__ = ["Answers", "EnsembleConfig", "answers"]
 
@@ -85,8 +86,8 @@ def _batches(
 @contextlib.contextmanager
 def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
     """Let a model whose answers depend on the whole period know that it is this data set."""
-    period: Any = getattr(model.network, "period", None)
-    if period is None or "whole_period" not in model.spec.capabilities:
+    network = model.network
+    if not isinstance(network, HasReferencePeriod) or "whole_period" not in model.spec.capabilities:
         yield
         return
 
@@ -96,7 +97,7 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
             valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
             yield dict(model.normalize(inputs, valid)), valid
 
-    with period(ask, len(data)):
+    with network.period(ask, len(data)):
         yield
 
 

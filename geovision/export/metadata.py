@@ -9,6 +9,7 @@ from typing import Any
 import geovision
 from geovision.export.tracing import mask_name
 from geovision.heads.prediction import LIKELIHOOD_TERMS
+from geovision.heads.protocols import HasTemperature
 from geovision.models.geomodel import GeoModel
 from geovision.models.model_card import render
 from geovision.models.serialization import weights_digest
@@ -30,7 +31,7 @@ def describe(model: GeoModel) -> dict[str, Any]:
         ``target``, ``temperature``, ``licence``, ``trained_on``, ``figures``, ``sha256`` of the weights and
         the ``card``. Texts in two languages are ``{"en": …, "zh": …}``.
     """
-    temperature = getattr(model.head, "temperature", None)
+    temperature = model.head.temperature if isinstance(model.head, HasTemperature) else None
     weight = model.weight
     chinese = model.task.chinese or ("", "")
     return {

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from geovision.heads.ood import FeatureDistance
 from geovision.heads.prediction import ClassPrediction
+from geovision.heads.protocols import HasTemperature
 from geovision.spec import ClassTarget
 
 __all__ = ["ClassScoreHead", "ClassificationHead", "NormalisedHead", "cross_entropy"]
 
 
-class ClassScoreHead(nn.Module):
+class ClassScoreHead(nn.Module, HasTemperature):
     """The head of a network whose features are class scores already, and the base of the others.
 
     Args:

@@ -122,11 +122,11 @@ class DenseHead(nn.Module):
         found = self.estimate(values)
         there = torch.ones_like(found, dtype=torch.bool) if valid is None else valid.expand_as(found)
         return [
-            self._answer(source, values[n : n + 1], found[n, 0], there[n, 0])
+            self._to_prediction(source, values[n : n + 1], found[n, 0], there[n, 0])
             for n, source in enumerate(sources)
         ]
 
-    def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> Any:
+    def _to_prediction(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> Any:
         raise NotImplementedError
 
     def _placed(self, values: Tensor) -> Grid | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from geovision.errors import OptionError
 from geovision.heads.dense import DenseHead, masked_mean, to_nan_array, zero_invalid
 from geovision.heads.prediction import MaskPrediction
+from geovision.heads.protocols import HasTemperature
 from geovision.spec import MaskTarget
 
 __all__ = ["IdentityMaskHead", "MaskHead", "dice_loss", "focal_loss"]
@@ -20,7 +21,7 @@ _MAX_POS_WEIGHT = 100.0
 """Of a positive cell, where it is taken from the data: one cell in a thousand is not worth a thousand."""
 
 
-class IdentityMaskHead(DenseHead):
+class IdentityMaskHead(DenseHead, HasTemperature):
     """The head of a network whose features are the logits already.
 
     Args:
@@ -54,7 +55,7 @@ class IdentityMaskHead(DenseHead):
         offset."""
         return torch.sigmoid(values.float() / self.temperature + self.offset)
 
-    def _answer(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
+    def _to_prediction(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
         return MaskPrediction(
             source,
             name=self.target.name,

@@ -1,16 +1,26 @@
-"""Optional hooks of networks and heads, as protocols.
+"""Optional hooks of heads, and those that networks share with heads, as protocols.
 
-A hook is looked up by ``isinstance(module, Protocol)``, so a misspelled method is found by the type checker.
+A hook is found by ``isinstance(module, Protocol)``, and the type checker compares its signature. A head that
+has the member as a buffer names the protocol as a base class: Python 3.12 and later do not find buffers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["HasFitStatistics", "HasLoss", "HasMembers", "HasSamples", "HasTemperature", "HasValidMask"]
+__all__ = [
+    "HasFeatureFit",
+    "HasLoss",
+    "HasMembers",
+    "HasPostprocessing",
+    "HasSamples",
+    "HasTargetStatistics",
+    "HasTemperature",
+    "HasValidMask",
+]
 
 
 @runtime_checkable
@@ -24,18 +34,34 @@ class HasValidMask(Protocol):
 
 
 @runtime_checkable
-class HasFitStatistics(Protocol):
-    """A module that needs statistics of the training data before the first step."""
+class HasTargetStatistics(Protocol):
+    """A head that needs statistics of the training targets before the first step."""
 
-    def fit_statistics(self, *data: Any) -> None:
-        """Compute the statistics: networks from inputs and masks, heads from targets."""
+    def fit_statistics(self, truth: Tensor, valid: Tensor | None = None) -> None:
+        """Compute the statistics from all targets, shape (sample, 1, y, x), and their mask."""
+
+
+@runtime_checkable
+class HasPostprocessing(Protocol):
+    """A head that is fitted to the predictions of the training data after the last step."""
+
+    def fit_answers(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
+        """Fit to the values of the head, shape (sample, channel, y, x), and their targets."""
+
+
+@runtime_checkable
+class HasFeatureFit(Protocol):
+    """A closed-form head: `fit` is its complete training."""
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        """Fit to features, shape (sample, feature), and class indices, shape (sample,)."""
 
 
 @runtime_checkable
 class HasLoss(Protocol):
     """A head with a loss of its own, which replaces the loss of the task."""
 
-    def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None, /) -> Tensor:
         """Return the mean loss over valid targets, a scalar."""
 
 
@@ -50,7 +76,7 @@ class HasTemperature(Protocol):
 class HasSamples(Protocol):
     """A head that draws from the distribution of every cell."""
 
-    def sample(self, values: Tensor, *, members: int, seed: int) -> Tensor:
+    def sample(self, parameters: Tensor, *, num_members: int, seed: int = 0) -> Tensor:
         """Return draws, shape (batch, 1, member, y, x)."""
 
 
@@ -58,5 +84,5 @@ class HasSamples(Protocol):
 class HasMembers(Protocol):
     """A head whose values contain the members of an ensemble."""
 
-    def members(self, values: Tensor) -> Tensor:
+    def members(self, parameters: Tensor) -> Tensor:
         """Return the members, shape (batch, member, y, x)."""

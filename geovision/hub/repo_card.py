@@ -131,7 +131,7 @@ def _figures(report: Path) -> dict[str, Figure]:
 
 
 def _caution(model: GeoModel) -> str:
-    cautions = {card.caution.en for card in getattr(model.target, "cards", ()) if card.caution}
+    cautions = {card.caution.en for card in model.target.cards if card.caution}
     return " ".join(sorted(cautions))
 
 

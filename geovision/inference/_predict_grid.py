@@ -23,6 +23,7 @@ from geovision.heads.prediction import auxiliary_unit
 from geovision.models.ensembles import predict_ensemble
 from geovision.models.geomodel import GeoModel
 from geovision.models.layers.regrid import refine_grid
+from geovision.models.protocols import HasFactor, HasReferencePeriod
 from geovision.readers.grids import (
     GridSource,
     align,
@@ -264,7 +265,7 @@ class _Asking:
         self.done = 0
         own = Grid(tuple(given["lat"].values.tolist()), tuple(given["lon"].values.tolist()))
         grids = model.config.grids
-        factor = getattr(model.network, "factor", 1)
+        factor = model.network.factor if isinstance(model.network, HasFactor) else 1
         self.grid = grids.target if grids else refine_grid(own, factor)
         self.batch_size = batch_size or self._usual_batch()
         self.layers = self._ask(np.asarray(given[:1].values, np.float32), 0).keys()
@@ -363,7 +364,7 @@ class _Asking:
             found = {model.target.name: drawn.fields}  # type: ignore[union-attr]
         else:
             found = {model.target.name: head.estimate(output.values)}  # type: ignore[union-attr]
-            found |= head.layers(output.values)
+            found |= head.auxiliary_fields(output.values)
         with self._counting:
             self.done += len(fields)
         return {key: _plain(each, output.valid, members=bool(self.members)) for key, each in found.items()}
@@ -382,8 +383,8 @@ class _Asking:
     @contextlib.contextmanager
     def within_period(self) -> Iterator[None]:
         """Let a model whose answers depend on the whole period know that it is that of the file."""
-        period: Any = getattr(self.model.network, "period", None)
-        if period is None or "whole_period" not in self.model.spec.capabilities:
+        network = self.model.network
+        if not isinstance(network, HasReferencePeriod) or "whole_period" not in self.model.spec.capabilities:
             yield
             return
         name = self.model.inputs[0].name
@@ -395,7 +396,7 @@ class _Asking:
                 there = {name: torch.isfinite(field)}
                 yield self.model.normalize({name: field.nan_to_num(0.0)}, there), there
 
-        with period(ask, self.given.sizes["time"]):
+        with network.period(ask, self.given.sizes["time"]):
             yield
 
 

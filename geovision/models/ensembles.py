@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from geovision.heads.field import dropout_ensemble
+from geovision.heads.protocols import HasMembers, HasSamples
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["DEFAULT_NUM_MEMBERS", "EnsembleMembers", "predict_ensemble"]
@@ -51,16 +52,16 @@ def predict_ensemble(
     Raises:
         OptionError: Members of a model that has neither a distribution nor dropout.
     """
-    head: Any = model.head
-    if hasattr(head, "sample"):
+    head = model.head
+    if isinstance(head, HasSamples):
         number = DEFAULT_NUM_MEMBERS if count is None else count
         drawn = [
-            head.sample(values[n : n + 1], members=number, seed=seed + 1000 * (begin + n))[:, 0, 0]
+            head.sample(values[n : n + 1], num_members=number, seed=seed + 1000 * (begin + n))[:, 0, 0]
             for n in range(len(values))
         ]
         return EnsembleMembers(torch.stack(drawn), "draws of the distribution of every cell")
     if count is None:
-        own = head.members(values) if hasattr(head, "members") else values[:, :0]
+        own = head.members(values) if isinstance(head, HasMembers) else values[:, :0]
         return EnsembleMembers(own, "networks side by side") if own.shape[1] > 1 else None
     answers = [
         dropout_ensemble(

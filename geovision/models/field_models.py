@@ -1,17 +1,16 @@
-"""Transform, mask and regrid fields before a network.
+"""Networks of fields as models: what stands before them, whatever the network.
 
-    fields ──▶ transforms of each channel ──▶ working grid ──▶ network ──▶ features
-    masks  ─────────────────────────────────▶ valid fraction ──┘
+    fields ──▶ transform of each channel ──▶ onto the working grid ──▶ network ──▶ features
+    masks  ──────────────────────────────────────────▶ presence, one channel ──┘
 
-The working grid is the target grid in blocks of `factor` cells, which the network refines. Without grids,
-it is the grid of the input, at any size.
+The working grid is that of the answer in blocks of `factor` cells, which the network refines. Without grids,
+it is that of the input, at any size.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -35,9 +34,6 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
 }
 """By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
 
-DEFAULT_TRANSFORMS = ("zscore",)
-"""Transforms of channels that no pattern matches."""
-
 
 class FieldNetwork(nn.Module):
     """A network with transforms, masks and grids.
@@ -47,12 +43,12 @@ class FieldNetwork(nn.Module):
         given: The input, of one layout ``channel y x``.
         factor: How many times finer the network's answer is than the grid that it works on.
         grids: Of the input and of the answer; None: bound to none.
-        transforms: Names of transforms by channel name or pattern, such as ``"air_temperature*"``. The first
-            pattern that matches a channel counts. Default: `DEFAULT_TRANSFORMS` for every channel.
+        transforms: Names of the transforms of a channel, by the prefix of its name. The longest prefix
+            applies, ``""`` to all other channels. Default: no transform.
         local: Learned fields of the answer's grid that stand beside the features: what is the same every
             day, such as relief; 0: none. They need grids.
-        skip: Append the first channel, interpolated to the target grid, to the features. The head learns its
-            weight; `geovision.models.residual_learning` starts from the interpolated field instead.
+        skip: The interpolated first channel is a feature too. The head has to learn what to make of it;
+            `geovision.models.residual_learning` begins from it.
 
     Shape:
         ``(batch, channel, y, x)``, normalised -> ``(batch, num_features, factor y, factor x)``, or on the
@@ -77,7 +73,7 @@ class FieldNetwork(nn.Module):
         self.working_size = working.size if working else None
         self.regrid = Regrid(GridPair(grids.given, working) if grids and working else None)
         self.transforms = nn.ModuleList(
-            build_scaler_chain(_transform_names(channel.name, transforms or {}))
+            build_scaler_chain(_transforms_of(channel.name, transforms or {}))
             for channel in input_spec.channels
         )
         if local and not grids:
@@ -142,10 +138,10 @@ class FieldNetwork(nn.Module):
         return [each for each in self.transforms if isinstance(each, ScalerChain)]
 
 
-def _transform_names(channel: str, transforms: Mapping[str, Sequence[str]]) -> Sequence[str]:
+def _transforms_of(channel: str, transforms: Mapping[str, Sequence[str]]) -> Sequence[str]:
     """Return the names of the transforms of a channel."""
-    matches = (names for pattern, names in transforms.items() if fnmatchcase(channel, pattern))
-    return next(matches, DEFAULT_TRANSFORMS)
+    prefix = max((each for each in transforms if channel.startswith(each)), key=len, default=None)
+    return () if prefix is None else tuple(transforms[prefix])
 
 
 def _is_fitted(transform: Scaler) -> bool:
@@ -160,17 +156,15 @@ def build(
     size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
 ) -> FieldNetwork:
-    """Build a network of `NETWORKS` as a model of fields.
+    """A network of `NETWORKS` as a model of fields.
 
     Args:
-        model_args: Name of the ``network`` and its options, and ``factor``, ``transforms``, ``local`` and
-            ``skip`` of `FieldNetwork`.
-        inputs: The one input, of layout ``channel y x``.
-        size: Ignored; the network takes any size.
-        grids: Grids of the input and of the target. Default: the grid of each input.
+        arch: ``network`` and its options; ``factor``; ``transforms``, names by prefix of the channel;
+            ``local``; ``skip``.
+        size: Any will do.
 
     Raises:
-        OptionError: An unknown network, option or transform.
+        OptionError: A network or an option that is not known.
     """
     options = dict(model_args)
     name = options.pop("network")

@@ -201,7 +201,9 @@ class HINet(MultiSourceNetwork):
         check_size(sources[0].values, UCUNet.divisor, "HINet")
         if self.single is not None:
             return self.single(stack_sources(sources))
-        return self.mdffm([self._encode_source(each) for each in sources], [each.seen for each in sources])
+        return self.mdffm(
+            [self._encode_source(each) for each in sources], [each.any_valid for each in sources]
+        )
 
     def _encode_source(self, source: SourceMaps) -> Tensor:
         """One source without time ``(batch, channel, y, x)``."""

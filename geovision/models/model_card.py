@@ -75,7 +75,7 @@ def render(model: BaseModel) -> str:
         task=model.task,
         spec=model.spec,
         inputs=model.inputs,
-        classes=getattr(model.target, "classes", ()),
+        classes=model.target.classes,
         record=list(_markdown_list(model.training_record)),
         published=[r for r in model.task.published if r.model == model.spec.name],
     )

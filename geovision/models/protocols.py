@@ -1,44 +1,37 @@
-"""Interface of networks: what every network has, and the optional hooks.
+"""Optional hooks of networks, as protocols.
 
 The hooks that networks share with heads are in `geovision.heads.protocols`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from geovision.spec import SampleContext
+if TYPE_CHECKING:
+    from geovision.datasets.base import Sample
 
 __all__ = [
     "HasBaseModel",
+    "HasExplainedLayer",
     "HasFactor",
     "HasFit",
     "HasInputSize",
+    "HasInputStatistics",
+    "HasLayerChannels",
+    "HasLayerMaps",
+    "HasNoWeightDecay",
     "HasOODFeatures",
+    "HasParameterLayers",
     "HasPretrainedStatistics",
     "HasReferencePeriod",
-    "Network",
+    "HasViews",
+    "ReadDays",
 ]
-
-
-@runtime_checkable
-class Network(Protocol):
-    """A network as a model calls it."""
-
-    num_features: int
-
-    def __call__(
-        self,
-        inputs: Mapping[str, Tensor],
-        *,
-        valid: Mapping[str, Tensor] | None,
-        context: SampleContext | None,
-    ) -> Tensor:
-        """Return features, shape (batch, feature) or (batch, feature, y, x), of normalized inputs."""
 
 
 @runtime_checkable
@@ -72,10 +65,18 @@ class HasFactor(Protocol):
 
 
 @runtime_checkable
-class HasFit(Protocol):
-    """A closed-form network or head: `fit` is its complete training."""
+class HasInputStatistics(Protocol):
+    """A network that needs statistics of the training inputs before the first step."""
 
-    def fit(self, data: Any) -> None:
+    def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
+        """Compute the statistics from all normalized inputs and their masks."""
+
+
+@runtime_checkable
+class HasFit(Protocol):
+    """A closed-form network: `fit` is its complete training."""
+
+    def fit(self, data: Dataset[Sample]) -> None:
         """Fit to a dataset of normalized samples."""
 
 
@@ -83,18 +84,70 @@ class HasFit(Protocol):
 class HasBaseModel(Protocol):
     """A network with a simpler model that is fitted before training."""
 
-    def fit_base(self, data: Any) -> None:
-        """Fit the simpler model to a dataset of normalized samples."""
+    def fit_base(
+        self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], truth: Tensor, there: Tensor | None
+    ) -> None:
+        """Fit the simpler model to normalized inputs, their masks, the targets and their mask."""
+
+
+ReadDays = Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]]
+"""Function of day numbers that yields the normalized inputs and masks of each day, shape (1, ...)."""
 
 
 @runtime_checkable
 class HasReferencePeriod(Protocol):
     """A network that needs the inputs of a whole period before it predicts a day of it."""
 
-    def period(self, ask: Any, days: int) -> Any:
+    def period(self, ask: ReadDays, days: int) -> AbstractContextManager[None]:
         """Return a context manager in which predictions refer to this period."""
 
 
-def input_size(network: torch.nn.Module) -> Sequence[int] | None:
-    """Return the input size of a network; None if it takes any size."""
-    return network.size if isinstance(network, HasInputSize) else None
+@runtime_checkable
+class HasParameterLayers(Protocol):
+    """A backbone that sorts its parameters into layers, as those of timm do."""
+
+    def group_matcher(self, coarse: bool = False) -> Any:
+        """Return the patterns of the parameter names of each layer."""
+
+
+@runtime_checkable
+class HasNoWeightDecay(Protocol):
+    """A backbone with parameters that must not decay, as those of timm have."""
+
+    def no_weight_decay(self) -> Collection[str]:
+        """Return the names of these parameters."""
+
+
+@runtime_checkable
+class HasExplainedLayer(Protocol):
+    """A module with a preferred layer for class activation maps."""
+
+    @property
+    def explained_layer(self) -> str:
+        """Name of the layer within the module."""
+
+
+@runtime_checkable
+class HasLayerChannels(Protocol):
+    """A module that names the channels of some of its layers."""
+
+    @property
+    def layer_channels(self) -> Mapping[str, Sequence[str]]:
+        """Names of the channels by the name of the layer within the module."""
+
+
+@runtime_checkable
+class HasLayerMaps(Protocol):
+    """A module whose layers give tokens, or channels last, instead of maps."""
+
+    def as_maps(self, values: Tensor) -> Tensor | None:
+        """Return the values of a layer, shape (batch, channel, y, x); None if they are no maps."""
+
+
+@runtime_checkable
+class HasViews(Protocol):
+    """A module that runs on several mirrored copies of an image in one batch."""
+
+    @property
+    def views(self) -> tuple[tuple[int, ...], ...]:
+        """Axes along which each copy is mirrored."""

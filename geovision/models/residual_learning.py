@@ -25,6 +25,7 @@ from geovision.heads.dense import masked_mean, zero_invalid
 from geovision.heads.field import FieldHead
 from geovision.models import field_models
 from geovision.models.field_baselines import Interpolation, RidgeRegression
+from geovision.models.protocols import HasFactor, HasInputStatistics
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping
 from geovision.spec import FieldTarget, GridPair, InputSpec, SampleContext
 
@@ -50,15 +51,15 @@ class ResidualNetwork(nn.Module):
     def __init__(self, members: Sequence[nn.Module], base: RidgeRegression | Interpolation) -> None:
         super().__init__()
         self.members, self.base = nn.ModuleList(members), base
-        self.factor = getattr(self.members[0], "factor", 1)
+        self.factor = first.factor if isinstance(first := self.members[0], HasFactor) else 1
         width: Any = self.members[0].num_features
         self.num_features = len(self.members) * int(width) + 1
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
         """What each member takes from the inputs of the training set."""
         for member in self.members:
-            if fit := getattr(member, "fit_statistics", None):
-                fit(inputs, valid)
+            if isinstance(member, HasInputStatistics):
+                member.fit_statistics(inputs, valid)
 
     def fit_base(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], truth: Tensor, there: Tensor | None

@@ -72,7 +72,7 @@ def _config(model: BaseModel) -> dict[str, Any]:
         "task": model.task.name,
         "config": options,
         "inputs": [dataclasses.asdict(spec) for spec in model.inputs],
-        "classes": list(getattr(model.target, "classes", ())),
+        "classes": list(model.target.classes),
         "training": model.training_record,
     }
 
@@ -120,42 +120,42 @@ _RENAMED = {
 }
 """Keys of format version 1 that have another name since version 2."""
 
-_UNCHANGED = ("arch", "head_options")
-"""Keys whose contents are options of networks and heads, which keep their names."""
-
 
 def _upgrade(config: Any) -> Any:
     """Return a configuration of format version 1 with the names of version 2."""
     if not isinstance(config, dict):
         return config
     renamed = {key: value for key, value in config.items() if key != "options"}
-    options = config["options"]
-    if isinstance(options, dict) and isinstance(options.get("arch"), dict):
-        options = options | {"arch": _upgrade_transforms(options["arch"])}
-    return _rename_keys(renamed | {"config": options, "format_version": FORMAT_VERSION})
-
-
-def _upgrade_transforms(model_args: dict[str, Any]) -> dict[str, Any]:
-    """Return options with `transforms` by channel; version 1 had `rain` and `others`."""
-    kept = {name: value for name, value in model_args.items() if name not in ("rain", "others")}
-    if kept == model_args:
-        return kept
-    patterns = {
-        "precipitation*": model_args.get("rain", ["log1p", "zscore"]),
-        "*": model_args.get("others", ["zscore"]),
-    }
-    return kept | {"transforms": patterns}
+    return _rename_keys(renamed | {"config": config["options"], "format_version": FORMAT_VERSION})
 
 
 def _rename_keys(value: Any) -> Any:
     if isinstance(value, list):
         return [_rename_keys(each) for each in value]
     if isinstance(value, dict):
-        return {
-            _RENAMED.get(key, key): each if key in _UNCHANGED else _rename_keys(each)
-            for key, each in value.items()
-        }
+        return {_RENAMED.get(key, key): _upgrade_value(key, each) for key, each in value.items()}
     return value
+
+
+def _upgrade_value(key: str, value: Any) -> Any:
+    renamed = _rename_keys(value)
+    if key != "arch" or not isinstance(value, dict):
+        return renamed
+    # The networks of fields have a dropout of their own, which kept its name.
+    own = {"dropout": renamed.pop("drop_rate")} if "dropout" in value else {}
+    return _merge_transforms(renamed | own)
+
+
+def _merge_transforms(model_args: Any) -> Any:
+    """Return builder options of version 2: transforms by prefix instead of ``rain`` and ``others``."""
+    if not isinstance(model_args, dict) or not {"rain", "others"} & set(model_args):
+        return model_args
+    kept = {key: value for key, value in model_args.items() if key not in ("rain", "others")}
+    transforms = {
+        "precipitation": model_args.get("rain", ["log1p", "zscore"]),
+        "": model_args.get("others", ["zscore"]),
+    }
+    return kept | {"transforms": transforms}
 
 
 def weights_digest(model: BaseModel) -> str:

@@ -72,7 +72,7 @@ class RecurrentCell(nn.Module):
         super().__init__()
         self.channels, self.width, self.kernel = channels, width, kernel
 
-    def begin(self, x: Tensor) -> States:
+    def initial_state(self, x: Tensor) -> States:
         """The states before the first time, for maps like `x`: H and C, all 0."""
         zeros = x.new_zeros(x.shape[0], self.width, *x.shape[-2:])
         return zeros, zeros
@@ -148,7 +148,7 @@ class STLSTMCell(RecurrentCell):
 
     def initial_state(self, x: Tensor) -> States:
         own: ForgetGates = self.forget  # type: ignore[assignment]
-        return *super().begin(x), *own.initial_state(x)
+        return *super().initial_state(x), *own.initial_state(x)
 
     def forward(self, x: Tensor, states: States, m: Tensor) -> tuple[States, Tensor]:
         h, c, *memories = states
@@ -241,7 +241,7 @@ class RecurrentStack(nn.Module):
     def initial_state(self, x: Tensor) -> tuple[list[States], Tensor, Tensor]:
         """The states of every layer, M and Z before the first time."""
         zeros = x.new_zeros(x.shape[0], self.num_features, *x.shape[-2:])
-        return [cell.begin(x) for cell in self._cells()], zeros, zeros
+        return [cell.initial_state(x) for cell in self._cells()], zeros, zeros
 
     def step(
         self, x: Tensor, states: list[States], m: Tensor, z: Tensor

@@ -116,7 +116,7 @@ class TwoMemoryCells(nn.Module):
         self.transfer = nn.Linear(heads * width, width)  # G1
         self.a1, self.a2, self.a3 = (nn.Parameter(torch.tensor(0.1)) for _ in range(3))
 
-    def begin(self, x: Tensor) -> States:
+    def initial_state(self, x: Tensor) -> States:
         """Mi and Mr before the first time, 0."""
         d = self.width
         return x.new_zeros(x.shape[0], d, d), x.new_zeros(x.shape[0], self.heads, d, d)
@@ -167,7 +167,7 @@ class TMCForgetGates(nn.Module):
         self.wr = nn.Linear(num_heads * hidden_channels, hidden_channels, bias=False)
 
     def initial_state(self, x: Tensor) -> States:
-        return self.memories.begin(x)
+        return self.memories.initial_state(x)
 
     def forward(
         self, x: Tensor, h: Tensor, c: Tensor, m: Tensor, memories: States

@@ -129,6 +129,16 @@ class MaskTarget:
     threshold: float = 0.5
     kind: Literal["mask"] = "mask"
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes: none."""
+        return ()
+
+    @property
+    def cards(self) -> tuple[ClassCard, ...]:
+        """Cards of the classes: none."""
+        return ()
+
 
 @dataclass(frozen=True)
 class FieldTarget:
@@ -145,7 +155,18 @@ class FieldTarget:
 
     @property
     def name(self) -> str:
+        """Name of the quantity."""
         return self.channel.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes: none."""
+        return ()
+
+    @property
+    def cards(self) -> tuple[ClassCard, ...]:
+        """Cards of the classes: none."""
+        return ()
 
 
 Target = ClassTarget | MaskTarget | FieldTarget

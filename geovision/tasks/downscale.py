@@ -93,12 +93,12 @@ TASK = Task(
     "arXiv:2602.12980 (MAUNet-Light)",
 )
 
+TRANSFORMS = {"precipitation": ["log1p", "zscore"], "": ["zscore"]}
+"""Transforms of the channels of a network, by the prefix of their names."""
+
 _NETWORK = "geovision.models.field_models:build"
 _BASELINE = "geovision.models.field_baselines:build"
 _IDENTITY_HEAD = "geovision.heads.field:GivenField"
-TRANSFORMS = {"precipitation*": ["log1p", "zscore"]}
-"""Transforms of the channels of networks; the others are standardized."""
-
 _ANY: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_size"})
 _BOUND: frozenset[Capability] = frozenset({"grid_bound"})
 _UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired", "first_channel"})
@@ -124,8 +124,8 @@ def network_specs(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[
          "for tests and demonstrations, not for use"),
     )  # fmt: skip
     return tuple(
-        ModelSpec(f"{task}-{name}", task, _NETWORK, {"factor": factor, "transforms": TRANSFORMS, **arch},
-                  capabilities=_ANY,
+        ModelSpec(f"{task}-{name}", task, _NETWORK,
+                  {"factor": factor, "transforms": TRANSFORMS, **arch}, capabilities=_ANY,
                   tiny_args=tiny,
                   num_parameters=count, evidence=mark, note=note)
         for (name, arch, tiny, mark, note), count in zip(rows, parameters, strict=True)

@@ -13,7 +13,9 @@ from torch.utils.data import Dataset
 
 from geovision.datasets.base import GeoDataset, Sample
 from geovision.errors import OptionError
+from geovision.heads.protocols import HasFeatureFit
 from geovision.models.geomodel import GeoModel
+from geovision.models.protocols import HasFit
 from geovision.training.data_statistics import fit_statistics, needs_statistics
 from geovision.training.feature_extraction import extract_features
 
@@ -50,13 +52,12 @@ def fit(model: GeoModel, data: GeoDataset, *, progress: bool = True) -> None:
         OptionError: Neither has a ``fit``.
         InputError: Samples that the model does not take.
     """
-    network, head = getattr(model.network, "fit", None), getattr(model.head, "fit", None)
-    if network is not None:
-        network(NormalizedDataset(data, model))
+    if isinstance(model.network, HasFit):
+        model.network.fit(NormalizedDataset(data, model))
         if needs_statistics(model):
             fit_statistics(model, data)
-    elif head is not None:
-        head(*extract_features(model, data, progress=progress))
+    elif isinstance(model.head, HasFeatureFit):
+        model.head.fit(*extract_features(model, data, progress=progress))
     else:
         raise OptionError(
             f"{model.spec.name} is entered as closed_form, but neither its network nor its head has a fit"

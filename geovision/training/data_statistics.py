@@ -3,14 +3,13 @@ answers, and after the last, how its answers are spread. Never taken from what i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geovision.datasets.base import GeoDataset, collate
+from geovision.heads.protocols import HasPostprocessing, HasTargetStatistics
 from geovision.models.geomodel import GeoModel
+from geovision.models.protocols import HasBaseModel, HasInputStatistics
 from geovision.training.data_loading import InMemoryDataset
 
 __all__ = ["fit_postprocessing", "fit_statistics", "has_postprocessing", "needs_statistics"]
@@ -23,48 +22,52 @@ _BATCH_SIZE = 64
 
 
 def fit_statistics(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
-    """Fit what the network and the head of a model take from training data, in place.
+    """Fit the statistics of the network and the head of a model, in place.
 
-    The network is given ``fit_statistics(inputs, valid)``, normalised as its `forward` sees them; the head
-    ``fit_statistics(target, valid)``; a network that begins with a fit to the targets has
-    ``fit_base(inputs, valid, target, there)``. What has none is left alone.
+    The hooks are `HasInputStatistics` and `HasBaseModel` of the network, `HasTargetStatistics` of the head.
+
+    Args:
+        model: The model.
+        data: The training data.
     """
-    network, head = _statistics_hook(model.network), _statistics_hook(model.head)
-    base: Any = getattr(model.network, "fit_base", None)
+    network, head = model.network, model.head
     inputs, valid, target = _load_samples(data)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     there = valid.get("target")
     masks = {name: mask.to(device) for name, mask in valid.items() if name != "target"}
     target, there = target.to(device), None if there is None else there.to(device)
-    if network is not None or base is not None:
+    if isinstance(network, HasInputStatistics | HasBaseModel):
         given = model.normalize({name: values.to(device) for name, values in inputs.items()}, masks)
-        if network is not None:
-            network(given, masks)
-        if base is not None:
-            base(given, masks, target, there)
-    if head is not None:
-        head(target, there)
+        if isinstance(network, HasInputStatistics):
+            network.fit_statistics(given, masks)
+        if isinstance(network, HasBaseModel):
+            network.fit_base(given, masks, target, there)
+    if isinstance(head, HasTargetStatistics):
+        head.fit_statistics(target, there)
 
 
 def needs_statistics(model: GeoModel) -> bool:
-    """Whether a model takes anything from its training data before the first step."""
-    parts = (
-        _statistics_hook(model.network),
-        _statistics_hook(model.head),
-        getattr(model.network, "fit_base", None),
+    """Return whether a model needs statistics of its training data before the first step."""
+    return isinstance(model.network, HasInputStatistics | HasBaseModel) or isinstance(
+        model.head, HasTargetStatistics
     )
-    return any(part is not None for part in parts)
 
 
 def has_postprocessing(model: GeoModel) -> bool:
-    """Whether the head takes anything from the answers to the training data after the last step."""
-    return hasattr(model.head, "fit_answers")
+    """Return whether the head is fitted to predictions of the training data after the last step."""
+    return isinstance(model.head, HasPostprocessing)
 
 
 @torch.inference_mode()
 def fit_postprocessing(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
-    """Give the head ``fit_answers(values, target, valid)``, what it said of the training data, in place."""
-    head: Any = model.head
+    """Fit the head to the predictions of the training data, in place.
+
+    Args:
+        model: A model whose head is a `HasPostprocessing`.
+        data: The training data.
+    """
+    head = model.head
+    assert isinstance(head, HasPostprocessing)
     inputs, valid, target = _load_samples(data)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     there = valid.pop("target", None)
@@ -77,11 +80,6 @@ def fit_postprocessing(model: GeoModel, data: GeoDataset | InMemoryDataset) -> N
         values.append(model(given, valid=masks or None).values.float())
     head.fit_answers(torch.cat(values), target.to(device), None if there is None else there.to(device))
     model.train(before)
-
-
-def _statistics_hook(part: nn.Module) -> Callable[..., None] | None:
-    found: Any = getattr(part, "fit_statistics", None)
-    return found
 
 
 def _load_samples(data: GeoDataset | InMemoryDataset) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:

@@ -30,7 +30,7 @@ def distill(
     student: GeoModel,
     data: GeoDataset,
     *,
-    teacher_weight: float = 0.5,
+    alpha: float = 0.5,
     feature_weight: float = 0.0,
     validation: GeoDataset | None = None,
     recipe: Recipe | None = None,
@@ -51,14 +51,14 @@ def distill(
         raise OptionError(
             "the teacher is asked once about each sample as it is; take a recipe without augment"
         )
-    if not 0 <= teacher_weight < 1:
-        raise OptionError(f"share={teacher_weight}: expected 0 or more and below 1")
+    if not 0 <= alpha < 1:
+        raise OptionError(f"alpha={alpha}: expected 0 or more and below 1")
     if feature_weight < 0:
         raise OptionError(f"feature_weight={feature_weight}: expected 0 or more")
     if feature_weight and teacher.spec.fit != "gradient":
         raise OptionError(f"{teacher.spec.name} has no maps to compare; leave feature_weight at 0")
     said, seen = _teacher_outputs(teacher, data, attend=feature_weight > 0)
-    teaching = TeacherTargets(teacher.spec.name, said, teacher_weight, seen, feature_weight)
+    teaching = TeacherTargets(teacher.spec.name, said, alpha, seen, feature_weight)
     return train(
         student,
         data,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from geovision.datasets.base import GeoDataset, collate
-from geovision.heads.ood import FeatureDistance
+from geovision.heads.classification import ClassScoreHead
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["LEAST", "extract_features", "fit_outlier_score"]
@@ -26,13 +26,12 @@ def fit_outlier_score(
     Of heads without such a score, and of fewer than `LEAST` samples, nothing is fitted. The threshold is
     set by `validation` where that has as many: samples that were trained on are nearer than new ones.
     """
-    score = getattr(model.head, "outlier", None)
-    if not isinstance(score, FeatureDistance) or len(data) < LEAST:
+    if not isinstance(model.head, ClassScoreHead) or len(data) < LEAST:
         return
     own = extract_features(model, data, most=MOST, progress=progress)[0]
     new = validation is not None and len(validation) >= LEAST
     held_out = extract_features(model, validation, most=MOST, progress=progress)[0] if new else None  # type: ignore[arg-type]
-    score.fit(own, held_out=held_out)
+    model.head.outlier.fit(own, held_out=held_out)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from geovision.models.geomodel import GeoModel
+from geovision.models.protocols import HasNoWeightDecay, HasParameterLayers
 from geovision.spec import Stage
 
 __all__ = ["STEP_DECAY", "build_optimizer", "find_backbone", "freeze", "parameter_groups"]
@@ -24,15 +25,14 @@ STEP_DECAY = "step_decay"
 def find_backbone(model: GeoModel) -> nn.Module:
     """The part of a model that may come with weights trained elsewhere: the innermost network that
     sorts its parameters into layers (timm's `group_matcher`), or the whole network."""
-    return next((m for m in model.network.modules() if hasattr(m, "group_matcher")), model.network)
+    return next((m for m in model.network.modules() if isinstance(m, HasParameterLayers)), model.network)
 
 
 def _layer_indices(network: nn.Module, *, coarse: bool) -> dict[str, int]:
     """The layer of each parameter of a backbone, by name, the first layer being 0."""
-    if not hasattr(network, "group_matcher"):
+    if not isinstance(network, HasParameterLayers):
         return {}
-    matcher: Any = network.group_matcher
-    return timm.models.group_parameters(network, matcher(coarse=coarse), reverse=True)
+    return timm.models.group_parameters(network, network.group_matcher(coarse=coarse), reverse=True)
 
 
 def freeze(model: GeoModel, stage: Stage) -> list[nn.Module]:
@@ -69,10 +69,10 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
     decay. With `layer_decay`, the rate of the backbone's last layer is `lr`, and each layer before
     it has `layer_decay` of the next one's (Clark et al. 2020, arXiv:2003.10555).
     """
-    network: Any = find_backbone(model)
+    network = find_backbone(model)
     layers = _layer_indices(network, coarse=False) if stage.layer_decay != 1 else {}
     last = max(layers.values(), default=0)
-    spared = network.no_weight_decay() if hasattr(network, "no_weight_decay") else set()
+    spared = network.no_weight_decay() if isinstance(network, HasNoWeightDecay) else ()
     inner = {id(parameter): name for name, parameter in network.named_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for parameter in model.parameters():

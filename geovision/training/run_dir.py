@@ -97,7 +97,7 @@ def describe_run(
         {
             "model": model.spec.name,
             "options": dataclasses.asdict(model.config),
-            "classes": getattr(model.target, "classes", ()),
+            "classes": model.target.classes,
             "data": {"name": data.card.name, "samples": len(data)},
             "validation": None if validation is None else {"samples": len(validation)},
             "recipe": dataclasses.asdict(recipe),

@@ -25,10 +25,10 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from geovision import _atomic_io
 from geovision._logging import suppress_logging
 from geovision.accelerate._cpu_features import flush_denormals, has_fast_bfloat16
-from geovision.datasets.base import GeoDataset
+from geovision.datasets.base import GeoDataset, HasLabels, HasSoftTargets
 from geovision.errors import DatasetError, OptionError
 from geovision.models.geomodel import GeoModel
-from geovision.spec import Recipe, Stage
+from geovision.spec import ClassTarget, Recipe, Stage
 from geovision.training.callbacks import Best, CheckpointWriter, EMAWeights, EpochLog, Plateau
 from geovision.training.data_loading import (
     EpochBatches,
@@ -135,19 +135,18 @@ def _validate(job: TrainingRun) -> None:
             raise OptionError(
                 "logit_adjustment has nothing to take out of batches that sampling='balanced' made"
             )
-    if recipe.conflict_labels == "soft" and not hasattr(job.data, "soft_targets"):
+    if recipe.conflict_labels == "soft" and not isinstance(job.data, HasSoftTargets):
         raise OptionError(
             f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
         )
     if recipe.logit_adjustment and not has_class_bias(job.model):
-        raise OptionError(f"{job.model.spec.name} has no bias for each class, which flatten_prior needs")
-    own = getattr(job.model.target, "classes", ())
+        raise OptionError(f"{job.model.spec.name} has no bias for each class, which logit_adjustment needs")
+    own = job.model.target.classes
     for data in (job.data, job.validation):
-        classes = getattr(getattr(data, "target", None), "classes", own)
-        if classes != own:
+        if data is not None and isinstance(data.target, ClassTarget) and data.target.classes != own:
             raise OptionError(
-                f"the data have the classes {', '.join(classes)}, the model has {', '.join(own)}; "
-                "create the model with classes= of the data"
+                f"the data have the classes {', '.join(data.target.classes)}, "
+                f"the model has {', '.join(own)}; create the model with classes= of the data"
             )
 
 
@@ -157,10 +156,9 @@ def _labels(data: GeoDataset) -> torch.Tensor:
     Raises:
         OptionError: The data set does not tell them without reading every sample.
     """
-    labels = getattr(data, "labels", None)
-    if labels is None:
+    if not isinstance(data, HasLabels):
         raise OptionError(f"{data.card.name} does not tell its labels, which sampling='balanced' needs")
-    return torch.as_tensor(np.asarray(labels))
+    return torch.as_tensor(np.asarray(data.labels))
 
 
 def _total_steps(job: TrainingRun) -> int:

@@ -101,7 +101,7 @@ def test_info_says_what_a_model_takes_and_answers(run, name: str):
         assert all(channel["name"] in page and channel["unit"] for channel in given["channels"])
     for reference in document["published"]:
         assert (
-            f"{reference['metric']} {reference['value']:g} ({reference['mark']}: {reference['source']}"
+            f"{reference['metric']} {reference['value']:g} ({reference['evidence']}: {reference['source']}"
             in page
         )
     if document["fit"] == "gradient":

@@ -109,7 +109,7 @@ def test_statistics_are_of_the_training_data_alone(downscaler: GeoModel, fields)
 def test_statistics_of_what_is_too_large_for_memory_are_of_evenly_spaced_samples(
     fields, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geovision.training.data_statistics._MOST_BYTES", 4 * 6 * 6 * 5 * 3)
+    monkeypatch.setattr("geovision.training.data_statistics._MAX_BYTES", 4 * 6 * 6 * 5 * 3)
     model, training = fresh("field"), fields[0]
     fit_statistics(model, training)
     some = [training[n]["target"] for n in (0, round((len(training) - 1) / 2), len(training) - 1)]

@@ -156,7 +156,14 @@ def test_figures_show_what_they_are_given() -> None:
     pytest.importorskip("matplotlib")
     fine, _, model = (each.values for each in rain.fields(20, seed=2, size=(16, 20)))
     figure = figures.maps(
-        model[3], fine[4], fine[3], extent=(0, 5, 40, 44), coarse_extent=(0, 5, 40, 44), heading="a day"
+        model[3],
+        fine[4],
+        fine[3],
+        extent=(0, 5, 40, 44),
+        coarse_extent=(0, 5, 40, 44),
+        heading="a day",
+        unit="mm day-1",
+        levels=(0.1, 1, 10, 100),
     )
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["input", "prediction", "truth", "prediction - truth"]
@@ -165,7 +172,7 @@ def test_figures_show_what_they_are_given() -> None:
     assert len(drawn(figure)) > 5000
     truth = torch.tensor(fine)
     quantiles = [each.numpy() for each in regression.quantile_pairs(2 * truth, truth)]
-    figure = figures.quantile_quantile({"twice": tuple(quantiles)})
+    figure = figures.quantile_quantile({"twice": tuple(quantiles)}, unit="mm day-1")
     line = figure.axes[0].lines[1]
     np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata(), rtol=1e-6)
     assert len(drawn(figure)) > 3000

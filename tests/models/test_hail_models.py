@@ -367,7 +367,7 @@ def test_source_dropout_takes_sources_away_in_training_and_never_all():
     torch.manual_seed(7)
     network = HINet(SPECS, source_dropout=0.9, **SMALL).train()
     inputs = sample(batch=64, times=1, size=(8, 8))
-    kept = torch.stack([each.seen.flatten(1).any(1) for each in network.sources(inputs)])
+    kept = torch.stack([each.any_valid.flatten(1).any(1) for each in network.sources(inputs)])
     assert kept.any(0).all()
     assert 1 / 4 <= kept.double().mean() < 0.5
     for each in network.sources(inputs):

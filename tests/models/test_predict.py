@@ -454,7 +454,7 @@ def test_an_instruction_that_saves_no_time_is_not_taken(
     """Tiles gain on every processor that has them; the instruction for vectors alone on some."""
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
-    monkeypatch.setattr(_cpu_features, "_bfloat16_gain", lambda: gain)
+    monkeypatch.setattr(_cpu_features, "_bfloat16_speedup", lambda: gain)
     assert has_fast_bfloat16.__wrapped__() is taken
 
 

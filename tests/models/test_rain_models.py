@@ -141,7 +141,7 @@ def test_parameters_are_counted_by_hand() -> None:
 
 
 def test_every_option_says_whose_it_is() -> None:
-    assert [*MARKS] == [name for name in inspect.signature(MAUNet).parameters if name != "channels"]
+    assert [*MARKS] == [name for name in inspect.signature(MAUNet).parameters if name != "in_channels"]
 
 
 def test_options_that_make_no_network_are_refused() -> None:
@@ -250,11 +250,11 @@ def test_drawn_fields_have_the_mean_and_the_dry_cells_of_the_distribution() -> N
     head = fitted(BernoulliGammaHead, rain(8, 1, 6, 6))
     head.limit.fill_(math.inf)
     parameters = torch.zeros(1, 3, 8, 8)
-    drawn = head.sample(parameters, members=2000)
+    drawn = head.sample(parameters, num_members=2000)
     assert drawn.shape == (2000, 1, 1, 8, 8)
     p, shape, scale = head.distribution(parameters)
     assert float((drawn > 0).float().mean()) == pytest.approx(float(p.mean()), abs=0.01)
-    wet = drawn[drawn > 0] - head.wet
+    wet = drawn[drawn > 0] - head.wet_threshold
     assert (
         scipy.stats.kstest(
             wet[:20000].numpy(),
@@ -263,8 +263,8 @@ def test_drawn_fields_have_the_mean_and_the_dry_cells_of_the_distribution() -> N
         > 1e-3
     )
     assert float(drawn.mean()) == pytest.approx(float(head.field(parameters).mean()), rel=0.02)
-    assert torch.equal(drawn, head.sample(parameters, members=2000))
-    assert not torch.equal(drawn, head.sample(parameters, members=2000, seed=1))
+    assert torch.equal(drawn, head.sample(parameters, num_members=2000))
+    assert not torch.equal(drawn, head.sample(parameters, num_members=2000, seed=1))
 
 
 def descent(head: FieldHead, truth: Tensor, steps: int = 300) -> Tensor:
@@ -287,7 +287,7 @@ def test_each_head_learns_what_its_loss_asks_for() -> None:
         float(truth[truth > 0].sum() / 3000), rel=0.02
     )
     quantiles = fitted(QuantileHead, truth, quantiles=(0.6, 0.75, 0.9))
-    found = quantiles.fields(descent(quantiles, truth, 600))[0].flatten()
+    found = quantiles.quantile_fields(descent(quantiles, truth, 600))[0].flatten()
     torch.testing.assert_close(
         found, truth.flatten().quantile(torch.tensor([0.6, 0.75, 0.9])), rtol=0.1, atol=0.1
     )

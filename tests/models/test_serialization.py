@@ -201,19 +201,28 @@ def test_a_model_of_format_version_1_is_upgraded(saved: Path) -> None:
     assert weights_digest(loaded) == weights_digest(expected)
 
 
-def test_options_of_a_network_keep_their_names_in_an_upgrade(tmp_path: Path) -> None:
-    model = geovision.create("downscale-tiny", model_args={"widths": [4, 6, 8], "dropout": 0.25})
-    saved = model.save(tmp_path / "model")
-    config = json.loads((saved / "config.json").read_text())
+@pytest.mark.parametrize(
+    ("old", "transforms"),
+    [
+        ({"rain": ["sqrt"]}, {"precipitation": ["sqrt"], "": ["zscore"]}),
+        ({"others": ["minmax"]}, {"precipitation": ["log1p", "zscore"], "": ["minmax"]}),
+    ],
+)
+def test_transforms_of_format_version_1_are_upgraded(tmp_path: Path, old: dict, transforms: dict) -> None:
+    args = {"widths": [4, 6, 8], "transforms": transforms}
+    expected = geovision.create("downscale-tiny", model_args=args)
+    expected.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
     options = config.pop("config")
-    for name, old in (("model_args", "arch"), ("head_args", "head_options"), ("drop_rate", "dropout")):
-        options[old] = options.pop(name)
-    options["limits"] = options.pop("db_range")
-    config |= {"options": options, "format_version": 1}
-    (saved / "config.json").write_text(json.dumps(config))
-    loaded = geovision.load(saved)
-    assert loaded.config.model_args["dropout"] == 0.25
-    assert weights_digest(loaded) == weights_digest(model)
+    arch = {key: value for key, value in options.pop("model_args").items() if key != "transforms"}
+    first = config | {"options": options | {"arch": arch | old}, "format_version": 1}
+    (tmp_path / "config.json").write_text(json.dumps(first))
+    loaded = geovision.load(tmp_path)
+    assert loaded.config.model_args["transforms"] == transforms
+    assert [str(each) for each in loaded.network.transforms] == [
+        str(each) for each in expected.network.transforms
+    ]
+    assert weights_digest(loaded) == weights_digest(expected)
 
 
 def test_a_newer_format_says_so(saved: Path) -> None:

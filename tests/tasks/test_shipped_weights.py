@@ -58,8 +58,8 @@ def test_registry_record_and_card_say_the_same_figures(name, weight):
     model = geovision.create(name, pretrained=weight.tag)
     measured = model.training_record["out_of_fold"]
     card = (folder_of(weight) / "README.md").read_text(encoding="utf-8")
-    assert weight.figures
-    for metric, value in weight.figures.items():
+    assert weight.metrics
+    for metric, value in weight.metrics.items():
         assert value == pytest.approx(measured[metric][0], abs=6e-4)
         assert f"| {metric} | {value:.3f}" in card
 

@@ -83,7 +83,7 @@ def test_processes_share_each_batch(monkeypatch):
     alone = positions(EpochBatches(rows, batch_size=8, seed=(1, 0)))
     shares = []
     for rank in (0, 1):
-        monkeypatch.setattr(training_data, "_place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(training_data, "_rank_and_world_size", lambda rank=rank: (rank, 2))
         shares.append(positions(EpochBatches(rows, batch_size=8, seed=(1, 0))))
     assert [a + b for a, b in zip(*shares, strict=True)] == alone
 

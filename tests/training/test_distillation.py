@@ -69,7 +69,7 @@ def test_a_teacher_that_knows_more_than_the_data_is_followed() -> None:
             return sample | {"target": sample["target"] * noise[self.numbers[index]]}
 
     alone = geovision.train(fresh(), Noisy(60), progress=False)
-    taught = geovision.distill(teacher, fresh(), Noisy(60), teacher_weight=0.8, progress=False)
+    taught = geovision.distill(teacher, fresh(), Noisy(60), alpha=0.8, progress=False)
     truth = torch.stack([clean[n]["target"] for n in range(60)])
     assert regression.rmse(said(taught, clean), truth) < 0.95 * regression.rmse(said(alone, clean), truth)
 
@@ -108,8 +108,8 @@ def test_what_cannot_be_taught() -> None:
     data = maps.Fields(8)
     with pytest.raises(OptionError, match="feature_weight=-1"):
         geovision.distill(fresh(), fresh(), data, feature_weight=-1.0)
-    with pytest.raises(OptionError, match="share=1"):
-        geovision.distill(fresh(), fresh(), data, teacher_weight=1.0)
+    with pytest.raises(OptionError, match="alpha=1"):
+        geovision.distill(fresh(), fresh(), data, alpha=1.0)
     nearest = geovision.create("afield-nearest", **data.options())
     with pytest.raises(OptionError, match="has no maps to compare"):
         geovision.distill(nearest, fresh(), data, feature_weight=1.0)

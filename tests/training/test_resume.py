@@ -120,7 +120,7 @@ def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: py
     whole = attempt(tmp_path / "whole")
     epochs = whole.training_record["epochs"]
     assert 1 < epochs < 9
-    monkeypatch.setattr("geovision.training._train.training_record", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("geovision.training._train.build_training_record", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         attempt(tmp_path / "run")
     monkeypatch.undo()

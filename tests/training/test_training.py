@@ -146,14 +146,14 @@ def one_thread():
 
 def test_data_in_memory_and_data_read_as_it_goes_train_alike(monkeypatch, one_thread):
     stored = state(train(tiny(), Blobs(48)))
-    monkeypatch.setattr("geovision.training.trainer.gather", lambda data, *, workers: None)
-    assert_same(state(train(tiny(), Blobs(48), workers=1)), stored, tolerance=1e-5)
+    monkeypatch.setattr("geovision.training.trainer.load_into_memory", lambda data, *, workers: None)
+    assert_same(state(train(tiny(), Blobs(48), num_workers=1)), stored, tolerance=1e-5)
 
 
 def test_the_threads_that_a_training_gave_to_its_readers_come_back(monkeypatch):
-    monkeypatch.setattr("geovision.training.trainer.gather", lambda data, *, workers: None)
+    monkeypatch.setattr("geovision.training.trainer.load_into_memory", lambda data, *, workers: None)
     threads = torch.get_num_threads()
-    train(tiny(), Blobs(48), workers=1)
+    train(tiny(), Blobs(48), num_workers=1)
     assert torch.get_num_threads() == threads
 
 
@@ -364,7 +364,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch):
             "cloud",
             "helpers.training:build_class_means",
             fit=fit,
-            head="geovision.heads.classification:ClassScores",
+            head="geovision.heads.classification:ClassScoreHead",
         )
 
     class Point:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geovision.models.protocols import HasOODFeatures
 from geovision.spec import Channel, InputSpec, SampleContext
 
 __all__ = ["SCALAR_INPUT_NAME", "ScalarFusion", "scalar_input"]
@@ -44,7 +45,9 @@ class ScalarFusion(nn.Module):
         own: Any = backbone.num_features
         self.num_features: int = own + width
         # A strange picture is told by the picture.
-        self.outlier_features: slice = getattr(backbone, "outlier_features", slice(0, own))
+        self.outlier_features = (
+            backbone.outlier_features if isinstance(backbone, HasOODFeatures) else slice(0, own)
+        )
 
     def forward(
         self,
