@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from einops import einsum, rearrange
 from torch import Tensor, nn
 
 from geovision.models.timm_backbone import TimmBackbone
@@ -92,7 +93,8 @@ class BilinearPoolingBackbone(nn.Module):
         if self.training or not self.mirrored:
             return self._statistics(image)
         # Not chunked: how many samples there are is open in an exported graph.
-        one, other = self._statistics(torch.cat([image, image.flip(-1)])).unflatten(0, (2, -1)).unbind()
+        statistics = self._statistics(torch.cat([image, image.flip(-1)]))
+        one, other = rearrange(statistics, "(mirrored b) f -> mirrored b f", mirrored=2)
         return (one + other) / 2
 
     def _statistics(self, image: Tensor) -> Tensor:
@@ -121,9 +123,9 @@ def second_moments(maps: Tensor) -> Tensor:
     Shape:
         ``(batch, channel, y, x)`` -> ``(batch, channel * (channel + 1) / 2)``, float32.
     """
-    flat = maps.float().flatten(2)
+    flat = rearrange(maps.float(), "b c y x -> b c (y x)")
     with torch.autocast(flat.device.type, enabled=False):  # sums over a map need more digits than bfloat16
-        moments = flat @ flat.transpose(1, 2) / flat.shape[2]
+        moments = einsum(flat, flat, "b i p, b j p -> b i j") / flat.shape[2]
     row, column = torch.triu_indices(flat.shape[1], flat.shape[1], device=flat.device)
     upper = moments[:, row, column]
     # The offset keeps the slope of the root finite at zero.
@@ -131,7 +133,7 @@ def second_moments(maps: Tensor) -> Tensor:
 
 
 def _mean_and_std(maps: Tensor) -> Tensor:
-    flat = maps.float().flatten(2)
+    flat = rearrange(maps.float(), "b c y x -> b c (y x)")
     return torch.cat([flat.mean(2), (flat.var(2, correction=0) + 1e-5).sqrt()], dim=1)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError, nearest
@@ -103,7 +104,7 @@ class FieldNetwork(nn.Module):
         """Where something went in at all: a day that is missing everywhere has no answer."""
         if valid is None or self.input_spec.name not in valid:
             return None
-        return valid[self.input_spec.name].flatten(1).any(1).view(-1, 1, 1, 1)
+        return reduce(valid[self.input_spec.name], "b c y x -> b 1 1 1", "any")
 
     def forward(
         self,

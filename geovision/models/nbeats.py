@@ -8,6 +8,7 @@ A layer is a convolution 1x1, so that no cell knows its neighbours: what N-BEATS
 
 from __future__ import annotations
 
+from einops import rearrange
 from torch import Tensor, nn
 
 __all__ = ["NBeats"]
@@ -50,7 +51,7 @@ class NBeats(nn.Module):
         self.forecasts = nn.ModuleList(nn.Conv2d(width, features, 1) for _ in range(blocks))
 
     def forward(self, sequence: Tensor) -> Tensor:
-        left = sequence.flatten(1, 2)
+        left = rearrange(sequence, "b t c y x -> b (t c) y x")
         hidden = self.blocks[0](left)
         answer = self.forecasts[0](hidden)
         following = zip(list(self.blocks)[1:], self.backcasts, list(self.forecasts)[1:], strict=True)

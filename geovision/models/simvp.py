@@ -16,6 +16,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 __all__ = ["ConvSC", "Inception", "SimVP", "Translator"]
@@ -125,7 +126,7 @@ class SimVP(nn.Module):
         groups: int = 8,
     ) -> None:
         super().__init__()
-        self.num_features = width
+        self.num_features, self.seq_len = width, seq_len
         self.encoder = nn.ModuleList(
             ConvSC(in_channels if number == 0 else width, width, stride=stride)
             for number, stride in enumerate(_STRIDES)
@@ -137,11 +138,11 @@ class SimVP(nn.Module):
         )
 
     def forward(self, sequence: Tensor) -> Tensor:
-        batch = sequence.shape[0]  # not its len: how many samples there are is open in an exported graph
-        first = x = self.encoder[0](sequence.flatten(0, 1))
+        first = x = self.encoder[0](rearrange(sequence, "b t c y x -> (b t) c y x"))
         for block in list(self.encoder)[1:]:
             x = block(x)
-        x = self.translator(x.unflatten(0, (batch, -1)).flatten(1, 2))
+        x = self.translator(rearrange(x, "(b t) c y x -> b (t c) y x", t=self.seq_len))
         for block in list(self.decoder)[:-1]:
             x = block(x)
-        return self.decoder[-1](torch.cat([x, first.unflatten(0, (batch, -1))[:, -1]], dim=1))
+        last = rearrange(first, "(b t) c y x -> b t c y x", t=self.seq_len)[:, -1]
+        return self.decoder[-1](torch.cat([x, last], dim=1))

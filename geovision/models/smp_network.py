@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
@@ -113,7 +114,7 @@ class SmpNetwork(MultiSourceNetwork):
         """Values of a source and what is there, every window's as channels ``(batch, channel, y, x)``."""
         parts = [source.values, source.valid_fraction] if self.add_indicator else [source.values]
         times = self.seq_len if "time" in source.spec.layout.split() else 1
-        return [last_time_steps(part, times).flatten(1, 2) for part in parts]
+        return [rearrange(last_time_steps(part, times), "b t c y x -> b (t c) y x") for part in parts]
 
 
 def build(

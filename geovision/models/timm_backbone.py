@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+from einops import rearrange
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -138,13 +139,13 @@ class TimmBackbone(nn.Module):
         grid = getattr(getattr(model, "patch_embed", getattr(model, "stem", None)), "grid_size", None)
         if values.ndim == 4:
             last = getattr(model, "output_fmt", "NCHW") == "NHWC" or values.shape[1:3] == grid
-            return values.permute(0, 3, 1, 2) if last else values
+            return rearrange(values, "b y x c -> b c y x") if last else values
         if values.ndim != 3 or grid is None:
             return None
         patches = values[:, getattr(model, "num_prefix_tokens", 0) :]
         if patches.shape[1] != grid[0] * grid[1]:
             return None
-        return patches.unflatten(1, tuple(grid)).permute(0, 3, 1, 2)
+        return rearrange(patches, "b (y x) c -> b c y x", y=grid[0], x=grid[1])
 
     def forward(
         self,

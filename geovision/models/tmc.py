@@ -30,6 +30,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 
 from geovision.errors import OptionError
@@ -72,13 +73,14 @@ class SelfAttention(nn.Module):
         rows = self.norm(matrix)
         if self.kind == "sdp":
             q, k, v = (
-                each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+                rearrange(each, "b i (n d) -> b n i d", n=self.num_heads)
                 for each in (self.queries(rows), *self.keys_and_values(rows).chunk(2, dim=-1))
             )
             return nn.functional.scaled_dot_product_attention(q, k, v)
         k, v = self.keys_and_values(rows).chunk(2, dim=-1)
-        q = self.queries(rows.transpose(1, 2)).transpose(1, 2)
-        return torch.einsum("bnid,bie->bnde", (q[:, :, None] * k[:, None]).tanh(), v) / matrix.shape[-1]
+        q = rearrange(self.queries(rearrange(rows, "b i d -> b d i")), "b d n -> b n 1 d")
+        weights = (q * rearrange(k, "b i d -> b 1 i d")).tanh()
+        return einsum(weights, v, "b n i d, b i e -> b n d e") / matrix.shape[-1]
 
 
 class TwoMemoryCells(nn.Module):
@@ -122,20 +124,20 @@ class TwoMemoryCells(nn.Module):
         return x.new_zeros(x.shape[0], d, d), x.new_zeros(x.shape[0], self.heads, d, d)
 
     def forward(self, z: Tensor, mi: Tensor, mr: Tensor) -> States:
-        u, v = self.u_and_v(z).tanh().flatten(2).chunk(2, dim=1)
+        u, v = rearrange(self.u_and_v(z).tanh(), "b d y x -> b d (y x)").chunk(2, dim=1)
         f1, f2 = u.mean(-1), v.mean(-1)
-        x = u @ v.transpose(1, 2) / u.shape[-1]
+        x = einsum(u, v, "b i p, b j p -> b i j") / u.shape[-1]
         # What the input says is the same for every row, as with Le et al.
-        forget, write = (self.gates_of_input(f1)[:, None, :] + self.gates_of_memory(mi.tanh())).chunk(
-            2, dim=-1
-        )
+        gates = rearrange(self.gates_of_input(f1), "b g -> b 1 g") + self.gates_of_memory(mi.tanh())
+        forget, write = gates.chunk(2, dim=-1)
         mi = (forget + 1).sigmoid() * mi + write.sigmoid() * x
-        read = torch.einsum("bn,bnij,bj->bi", self.f3(z.mean((2, 3))).softmax(-1), mr, f2)  # vr
-        asked = mi + self.a2 * read[:, :, None] * f2[:, None, :]
+        f3 = self.f3(reduce(z, "b c y x -> b c", "mean"))
+        vr = einsum(f3.softmax(-1), mr, f2, "b n, b n i j, b j -> b i")
+        asked = mi + self.a2 * rearrange(vr, "b i -> b i 1") * rearrange(f2, "b j -> b 1 j")
         mr = self.retention * mr + self.a1 * self.attention(asked)
-        # Vf: (n, d, d) -> (n d, d); G1 mixes its rows to d again.
-        transferred = self.transfer(mr.flatten(1, 2).transpose(1, 2)).transpose(1, 2)
-        return mi + self.a3 * transferred.tanh(), mr
+        # Vf flattens heads and rows; G1 mixes them to d rows again.
+        transferred = self.transfer(rearrange(mr, "b n i j -> b j (n i)"))
+        return mi + self.a3 * rearrange(transferred, "b j i -> b i j").tanh(), mr
 
 
 class TMCForgetGates(nn.Module):
@@ -175,13 +177,13 @@ class TMCForgetGates(nn.Module):
         mi, mr = self.memories(torch.cat([x, h], dim=1), *memories)
         # Wi (Mi C) = (Wi Mi) C: one d x d matrix a sample, whatever the size of the map.
         f = _matmul_per_pixel(self.wi.weight @ mi, c)
-        f_ = _matmul_per_pixel(self.wr.weight @ mr.flatten(1, 2), m)
+        f_ = _matmul_per_pixel(self.wr.weight @ rearrange(mr, "b n i j -> b (n i) j"), m)
         return (f + 1).sigmoid(), (f_ + 1).sigmoid(), (mi, mr)
 
 
 def _matmul_per_pixel(matrix: Tensor, maps: Tensor) -> Tensor:
-    """A matrix ``(batch, d, d)`` times the channels of every cell ``(batch, d, y, x)``."""
-    return (matrix @ maps.flatten(2)).view_as(maps)
+    """Multiply a matrix ``(batch, d, d)`` by the channels of every cell ``(batch, d, y, x)``."""
+    return einsum(matrix, maps, "b i j, b j y x -> b i y x")
 
 
 class TMCSTLSTMCell(STLSTMCell):

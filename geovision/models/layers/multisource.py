@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from geovision.errors import InputError, OptionError
@@ -46,13 +47,13 @@ class SourceMaps:
 
     @property
     def valid_fraction(self) -> Tensor:
-        """Share of the channels that are there ``(batch, time, 1, y, x)``."""
-        return self.valid.to(self.values.dtype).mean(2, keepdim=True)
+        """Fraction of valid channels, shape (batch, time, 1, y, x)."""
+        return reduce(self.valid.to(self.values.dtype), "b t c y x -> b t 1 y x", "mean")
 
     @property
     def any_valid(self) -> Tensor:
-        """Where anything was there at any time ``(batch, 1, y, x)``."""
-        return self.valid.any(2, keepdim=True).any(1)
+        """Cells with a valid value in any channel at any time, shape (batch, 1, y, x)."""
+        return reduce(self.valid, "b t c y x -> b 1 y x", "any")
 
     def latest_valid(self) -> tuple[Tensor, Tensor]:
         """The last value that was there, and where there was one, ``(batch, channel, y, x)`` each."""
@@ -110,7 +111,7 @@ class SourceSelector(nn.Module):
                 values = like.new_zeros(len(like), times, len(spec.channels), *like.shape[-2:])
                 there = torch.zeros_like(values, dtype=torch.bool)
             if drawn is not None:
-                there = there & drawn[:, number].view(-1, 1, 1, 1, 1)
+                there = there & rearrange(drawn[:, number], "b -> b 1 1 1 1")
                 values = torch.where(there, values, 0.0)
             found.append(SourceMaps(spec, values, there))
         return found
@@ -138,7 +139,8 @@ class MultiSourceNetwork(nn.Module):
             if spec.name in inputs:
                 if valid is None or spec.name not in valid:
                     return None
-                masks.append(_with_time(valid[spec.name], spec).flatten(1, 2).any(1, keepdim=True))
+                mask = _with_time(valid[spec.name], spec)
+                masks.append(reduce(mask, "b t c y x -> b 1 y x", "any"))
         if not masks:
             some = next(iter(inputs.values()))
             return some.new_zeros((shape[0], 1, *shape[-2:]), dtype=torch.bool)
@@ -146,7 +148,7 @@ class MultiSourceNetwork(nn.Module):
 
 
 def _with_time(values: Tensor, spec: InputSpec) -> Tensor:
-    return values if "time" in spec.layout.split() else values[:, None]
+    return values if "time" in spec.layout.split() else rearrange(values, "b c y x -> b 1 c y x")
 
 
 def _reference_source(given: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:

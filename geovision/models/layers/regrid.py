@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from einops import reduce
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -83,7 +84,7 @@ def _coarsen_axis(axis: tuple[float, ...], factor: int) -> tuple[float, ...]:
     step = axis[-1] - axis[-2] if len(axis) > 1 else 1.0
     missing = -len(axis) % factor
     whole = np.array([*axis, *(axis[-1] + step * (n + 1) for n in range(missing))])
-    return tuple(whole.reshape(-1, factor).mean(1).tolist())
+    return tuple(reduce(whole, "(block cell) -> block", "mean", cell=factor).tolist())
 
 
 class Regrid(nn.Module):
