@@ -143,7 +143,7 @@ class TMCForgetGates(nn.Module):
 
     Args:
         channels: Of X.
-        width, heads, attention, retention: As of `TwoMemories`.
+        width, heads, attention, retention: As of `TwoMemoryCells`.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class TMCSTLSTMCell(STLSTMCell):
 
     Args:
         channels, width, kernel: As of `geovision.models.st_lstm.Cell`.
-        heads, attention, retention: As of `TwoMemories`.
+        heads, attention, retention: As of `TwoMemoryCells`.
     """
 
     def __init__(
