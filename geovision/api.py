@@ -93,7 +93,7 @@ def create(
 
     Raises:
         UnknownModelError: With the nearest names, before anything slow is imported.
-        WeightsNotAvailable: There are no such weights; the message names the training command.
+        WeightsNotAvailableError: There are no such weights; the message names the training command.
         OptionError: Options that exclude each other, or that the task does not take.
 
     >>> model = create("cloud-tiny")
@@ -188,8 +188,8 @@ def load(path: str | Path) -> GeoModel:
     """A model from a folder that `GeoModel.save` wrote, on this or another machine.
 
     Raises:
-        WeightsNotAvailable: The folder is missing or holds no model.
-        WeightsCorrupt: Its content is not what its configuration says.
+        WeightsNotAvailableError: The folder is missing or holds no model.
+        WeightsCorruptError: Its content is not what its configuration says.
     """
     from geovision.models.loading import read
 

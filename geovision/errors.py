@@ -10,8 +10,8 @@ GeovisionError
 │   └── UnreadableFileError     a file that no reader can decode
 ├── DatasetError                (also ValueError) a folder that does not hold the layout it should
 ├── WeightsError
-│   ├── WeightsNotAvailable     (also LookupError) no weights exist, or none without network
-│   └── WeightsCorrupt          (also ValueError) a file whose content is not what its digest says
+│   ├── WeightsNotAvailableError     (also LookupError) no weights exist, or none without network
+│   └── WeightsCorruptError          (also ValueError) a file whose content is not what its digest says
 ├── DownloadError               (also OSError) a file that cannot be fetched, or is not as promised
 ├── ExportError                 a model that cannot be carried into another format
 ├── StorageError                (also OSError) nothing could be written; what stood there is untouched

@@ -27,7 +27,7 @@ def open_model(name: str, weights: str | None) -> GeoModel:
     Raises:
         OptionError: A folder and weights at once.
         UnknownModelError: Neither a folder nor a name.
-        WeightsNotAvailable: A path where no folder is, or a name without weights.
+        WeightsNotAvailableError: A path where no folder is, or a name without weights.
     """
     folder = Path(name)
     if folder.is_dir():

@@ -145,7 +145,7 @@ class FieldPrediction(DensePrediction):
         values: float32 ``(y, x)``, NaN where the answer means nothing; south first.
         layers: What else the head tells of every cell, by name, ``(y, x)`` each: quantiles, or the
             probability of a wet cell.
-        grid, time: As of `GriddedPrediction`.
+        grid, time: As of `DensePrediction`.
     """
 
     name: str = ""
@@ -187,7 +187,7 @@ class MaskPrediction(DensePrediction):
         name: Of what is there or not.
         probability: float32 ``(y, x)``, 0-1, NaN where the answer means nothing.
         threshold: Probability from which the answer is yes.
-        grid, time: As of `GriddedPrediction`.
+        grid, time: As of `DensePrediction`.
     """
 
     name: str = ""

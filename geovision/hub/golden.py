@@ -56,7 +56,7 @@ def check_golden(model: GeoModel, path: Path) -> None:
     """Raise unless a model answers as it is written.
 
     Raises:
-        WeightsCorrupt: It answers otherwise, or the file is not what it should be.
+        WeightsCorruptError: It answers otherwise, or the file is not what it should be.
     """
     try:
         arrays = load_file(path)

@@ -38,9 +38,10 @@ def pull(address: str | Address, *, cache: str | Path | None = None, token: str 
         The folder in the cache, of one commit.
 
     Raises:
-        WeightsNotAvailable: No such repository or revision, no access, no model in it, or not in the cache
+        WeightsNotAvailableError: No such repository or revision, no access, no model in it, or not in the
+            cache
             and no network.
-        WeightsCorrupt: The digest of the weights or the golden answer is another.
+        WeightsCorruptError: The digest of the weights or the golden answer is another.
         DownloadError: The connection fails, or the server sends something else than it promised.
     """
     return _verified(address, cache, token)[0]

@@ -65,7 +65,7 @@ def push(
 
     Raises:
         OptionError: The statement lacks what a card has to say, or an axis has no length.
-        WeightsNotAvailable: No access.
+        WeightsNotAvailableError: No access.
         DownloadError: The connection fails.
     """
     from huggingface_hub import CommitOperationAdd, HfApi

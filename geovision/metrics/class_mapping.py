@@ -53,7 +53,7 @@ def merging_for(
 def unmatched(model_classes: Sequence[str], merging: ClassMapping) -> tuple[str, ...]:
     """The model classes that nothing in the data set corresponds to.
 
-    >>> unmatched(("Ci", "Ct", "Cu"), ClassMerging({"cumulus": ("Cu",), "cirrus": ("Ci",)}))
+    >>> unmatched(("Ci", "Ct", "Cu"), ClassMapping({"cumulus": ("Cu",), "cirrus": ("Ci",)}))
     ('Ct',)
     """
     used = {part for parts in merging.merged.values() for part in parts}
@@ -75,7 +75,7 @@ def merge_probabilities(probabilities: Tensor, model_classes: Sequence[str], mer
     Returns:
         ``(batch, merged class)`` in the order of ``merging.classes``; rows sum to 1.
 
-    >>> merging = ClassMerging({"cumulus": ("Cu",), "cirrus": ("Ci", "Cs")})
+    >>> merging = ClassMapping({"cumulus": ("Cu",), "cirrus": ("Ci", "Cs")})
     >>> merge_probabilities(torch.tensor([[0.25, 0.25, 0.25, 0.25]]), ("Ci", "Cs", "Ct", "Cu"), merging)
     tensor([[0.3333, 0.6667]])
     """
@@ -96,7 +96,7 @@ def merge_targets(targets: Tensor, own_classes: Sequence[str], merging: ClassMap
     Args:
         targets: ``(batch,)``, int64, indices into `own_classes`.
 
-    >>> merging = ClassMerging({"cirrus": ("Ci", "Cs")}, excluded={"clear": "no cloud"})
+    >>> merging = ClassMapping({"cirrus": ("Ci", "Cs")}, excluded={"clear": "no cloud"})
     >>> merge_targets(torch.tensor([0, 1]), ("clear", "cirrus"), merging)
     tensor([-1,  0])
     """

@@ -53,7 +53,7 @@ def load_keras_weights(model: GeoModel, path: str | Path) -> GeoModel:
 
     Raises:
         OptionError: The model is no small Xception.
-        WeightsCorrupt: The file cannot be read, or a layer is missing, left over or of another shape.
+        WeightsCorruptError: The file cannot be read, or a layer is missing, left over or of another shape.
         MissingExtraError: h5py is not installed.
     """
     network: Any = model.network
@@ -84,7 +84,7 @@ def read_keras_layers(path: Path) -> list[tuple[str, str, dict[str, np.ndarray]]
     """(layer, kind, arrays by weight name) of every layer with weights, in the file's order.
 
     Raises:
-        WeightsCorrupt: It is missing, no HDF5 file, of another layout, or has a layer of no known kind.
+        WeightsCorruptError: It is missing, no HDF5 file, of another layout, or has a layer of no known kind.
         MissingExtraError: h5py is not installed.
     """
     try:

@@ -26,7 +26,7 @@ def read(folder: Path) -> GeoModel:
     """Load a saved model, on the CPU and in evaluation mode. Nothing in the folder is executed.
 
     Raises:
-        WeightsNotAvailable, WeightsCorrupt: As for `read_config`; also where the weights' digest
+        WeightsNotAvailableError, WeightsCorruptError: As for `read_config`; also where the weights' digest
             differs from the configuration's, or the arrays do not fit the architecture.
     """
     config = read_config(folder)

@@ -81,8 +81,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a saved model.
 
     Raises:
-        WeightsNotAvailable: The folder or the file is missing.
-        WeightsCorrupt: It is not a configuration that this version reads.
+        WeightsNotAvailableError: The folder or the file is missing.
+        WeightsCorruptError: It is not a configuration that this version reads.
     """
     path = folder / CONFIG
     if not path.is_file():

@@ -187,8 +187,8 @@ def load_backbone_weights(backbone: TimmBackbone, model_args: Mapping[str, Any],
             of a ``.safetensors`` file.
 
     Raises:
-        WeightsNotAvailable: No such weights, or no network to fetch them.
-        WeightsCorrupt: The file does not fit the network.
+        WeightsNotAvailableError: No such weights, or no network to fetch them.
+        WeightsCorruptError: The file does not fit the network.
     """
     path = Path(weights)
     if path.suffix == ".safetensors" or path.exists():

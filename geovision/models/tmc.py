@@ -145,7 +145,7 @@ class TMCForgetGates(nn.Module):
 
     Args:
         channels: Of X.
-        width, heads, attention, retention: As of `TwoMemories`.
+        width, heads, attention, retention: As of `TwoMemoryCells`.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class TMCSTLSTMCell(STLSTMCell):
 
     Args:
         channels, width, kernel: As of `geovision.models.st_lstm.Cell`.
-        heads, attention, retention: As of `TwoMemories`.
+        heads, attention, retention: As of `TwoMemoryCells`.
     """
 
     def __init__(

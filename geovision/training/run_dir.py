@@ -76,7 +76,7 @@ class RunDir:
         """The checkpoint, or None where there is none yet.
 
         Raises:
-            WeightsCorrupt: It cannot be read.
+            WeightsCorruptError: It cannot be read.
         """
         if not self.checkpoint.is_file():
             return None
