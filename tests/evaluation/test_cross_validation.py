@@ -17,6 +17,7 @@ from PIL import Image
 
 import geovision
 from geovision._atomic_io import file_lock
+from geovision.datasets.base import GeoDataset
 from geovision.datasets.ccsn import CCSN
 from geovision.datasets.hail_samples import HailSamples
 from geovision.datasets.rain_grids import CoarseRain
@@ -119,11 +120,9 @@ def test_folds_spread_classes_and_keep_units(data: CCSN) -> None:
 
 
 class _Plain(CCSN):
-    """A data set that makes no folds of its own."""
+    """A dataset with the folds of `GeoDataset`, which are not balanced by class."""
 
-    @property
-    def folds(self):
-        raise AttributeError("folds")
+    folds = GeoDataset.folds
 
 
 def test_a_data_set_without_folds_is_dealt_by_unit(data: CCSN) -> None:
