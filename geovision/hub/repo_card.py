@@ -87,7 +87,7 @@ def statement_of(
         "split": split or (f"by {about.split_group}, so that none stands on both sides" if about else ""),
     }
     if lacking := [name for name, text in known.items() if not text]:
-        option = lacking[0].replace("_", "-")
+        option = lacking[0].replace("_", "-").replace("licence", "license")
         raise OptionError(f"the card of {model.spec.name} has to say its {lacking[0]}; give --{option} TEXT")
     told = model.weight.trained_on if model.weight else ""
     trained_on = told or (f"{about.title}, {about.source}" if about else str(record.get("data", "")))
