@@ -79,6 +79,8 @@ def load_into_memory(
         workers: Processes that read.
         budget: Bytes that it may take; None: a quarter of the machine's memory.
     """
+    if getattr(data, "transforms", None) is not None:
+        return None  # kept samples would repeat the first draw of a random transform
     if budget is None:
         budget = _total_memory() // 4
     first = _pack_inputs(collate([data[0]]))

@@ -174,3 +174,10 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused():
         balanced_batch_count(torch.tensor([0, 1, 2]), 16)
     with pytest.raises(OptionError, match="among 0 classes"):
         balanced_batch_count(torch.tensor([-1, -1]), 16)
+
+
+def test_data_with_transforms_are_not_kept_in_memory():
+    data = Blobs(8)
+    assert load_into_memory(data) is not None
+    data.transforms = lambda sample: sample
+    assert load_into_memory(data) is None
