@@ -1,1 +1,1 @@
-"""TODO."""
+"""Building blocks of networks: regridding, normalization, scalers and fusion of sources."""
