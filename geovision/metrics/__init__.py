@@ -170,7 +170,7 @@ def create(name: str, target: Target, **parameters: Any) -> Metric:
     try:
         inspect.signature(function).bind(target, **given)
     except TypeError as error:
-        known = [f"{each}" for each in list(inspect.signature(function).parameters.values())[1:]]
+        known = list(inspect.signature(function).parameters)[1:]
         raise OptionError(f"metric {base!r}: {error}; parameters: {', '.join(known) or 'none'}") from error
     return function(target, **given)
 

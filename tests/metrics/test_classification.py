@@ -265,7 +265,7 @@ def test_parameters_are_part_of_the_name() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("csi", r"metric 'csi': missing a required argument: 'threshold'; parameters: threshold: "),
+        ("csi", r"metric 'csi': missing a required argument: 'threshold'; parameters: threshold$"),
         ("csi(threshold=1, limit=3)", r"metric 'csi': .*'limit'.*; parameters: threshold"),
         ("csi(10)", r"'csi\(10\)' is not a metric; expected a name or name\(parameter=value\)"),
         ("csi(threshold=open('x'))", r"is not a metric; expected"),
