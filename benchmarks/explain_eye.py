@@ -167,7 +167,7 @@ def measure(model: GeoModel, count: int) -> Iterator[dict[str, object]]:
             }
 
 
-def lows(count: int, pixel_size: float) -> Iterator[sar_sea.Scene]:
+def lows(count: int, pixel_size: float) -> Iterator[sar_sea.SyntheticScene]:
     """Pictures with a low, each of a pass of its own."""
     for index in range(count):
         over = sar_sea.compose_pass(np.random.default_rng([DRAWN_SEED, 0, index]), index)
@@ -175,12 +175,12 @@ def lows(count: int, pixel_size: float) -> Iterator[sar_sea.Scene]:
         yield sar_sea.render("polar-low", over, rng, pixel_size=pixel_size)
 
 
-def answers(model: GeoModel, scene: sar_sea.Scene) -> bool:
+def answers(model: GeoModel, scene: sar_sea.SyntheticScene) -> bool:
     (answer,) = model.predict(scene.counts, precision="float32")
     return answer.label == model.target.positive
 
 
-def explained(model: GeoModel, scene: sar_sea.Scene, way: Way) -> Explanation:
+def explained(model: GeoModel, scene: sar_sea.SyntheticScene, way: Way) -> Explanation:
     return geovision.explain(
         model,
         scene.counts,
@@ -193,7 +193,7 @@ def explained(model: GeoModel, scene: sar_sea.Scene, way: Way) -> Explanation:
     )
 
 
-def distance(found: Explanation, scene: sar_sea.Scene, smooth: float) -> float:
+def distance(found: Explanation, scene: sar_sea.SyntheticScene, smooth: float) -> float:
     """From the maximum of the map to the middle of the eye, pixels."""
     # The generator counts from the middle of the first pixel, an explanation from its edge.
     eye = np.array([scene.eye.row + 0.5, scene.eye.column + 0.5])

@@ -34,7 +34,7 @@ from geovision.datasets.ccsn import CCSN
 from geovision.evaluation import Predictions
 from geovision.export import calibration_inputs, export_onnx
 from geovision.models.geomodel import GeoModel
-from geovision.onnx_runtime import Model
+from geovision.onnx_runtime import OnnxModel
 from geovision.provenance import origin
 
 Photos = Sequence[tuple[Path | bytes, str]]
@@ -154,7 +154,7 @@ def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> di
 
 def answers(path: Path, photos: Photos) -> np.ndarray:
     """Index of the likeliest class of each photo, and its outlier score ``(photo, 2)``."""
-    model = Model(path)
+    model = OnnxModel(path)
     told = (model.run([model.read(photo)]) for photo, _ in photos)
     return np.array([(each["logits"][0].argmax(), each["outlier_score"][0]) for each in told])
 

@@ -29,9 +29,9 @@ from rows import append
 import geovision
 from geovision.accelerate.optimized import optimize_model
 from geovision.inference import ExecutorConfig
-from geovision.inference.sliding_window import Job, OneInput, sliding_window_predict
-from geovision.inference.tiling import Windows, weight
-from geovision.inference.window_predictor import Loaded
+from geovision.inference.sliding_window import SingleInputSource, WindowTask, sliding_window_predict
+from geovision.inference.tiling import WindowGrid, weight
+from geovision.inference.window_predictor import LocalPredictor
 from geovision.models.geomodel import GeoModel
 from geovision.physics.backscatter import OUR_LIMITS, to_counts
 from geovision.provenance import commit
@@ -98,9 +98,9 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     given = open_scene(path, CHANNELS, quantity="db")
     grid = model_grid(given.grid, spec.pixel_size, "scene")
     counts = write_counts(given, grid, OUR_LIMITS, folder / "counts.tif")
-    windows = Windows(grid.shape, spec.size, 0.5)
+    windows = WindowGrid(grid.shape, spec.size, 0.5)
     prepared = optimize_model(model, "auto")
-    job = Job(OneInput(spec.name, counts), windows, Loaded(prepared), BATCH)
+    job = WindowTask(SingleInputSource(spec.name, counts), windows, LocalPredictor(prepared), BATCH)
     ready = torch.rand(4 * BATCH, len(spec.channels), *spec.size)
     number = len(windows.tops) * len(windows.lefts)
     took: dict[str, list[tuple[float, float]]] = {"bare": [], "asking": []}
@@ -160,7 +160,7 @@ def bare(prepared, ready: torch.Tensor, number: int) -> None:
         prepared({"image": ready[first : first + size]}, {})
 
 
-def plain_loop(model: GeoModel, path: Path, windows: Windows, factor: int, *, most: int) -> float:
+def plain_loop(model: GeoModel, path: Path, windows: WindowGrid, factor: int, *, most: int) -> float:
     """Windows per second, of so many windows all over the scene."""
     height, width = windows.size
     total, weights = np.zeros(windows.shape), np.zeros(windows.shape)

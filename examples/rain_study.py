@@ -23,7 +23,7 @@ import geovision
 from geovision import registry
 from geovision._atomic_io import sha256, write_files, write_text
 from geovision.datasets.base import GeoDataset
-from geovision.evaluation import GriddedReport, answers
+from geovision.evaluation import DenseReport, answers
 from geovision.metrics.functional import extremes, regression
 from geovision.models.geomodel import GeoModel
 from geovision.provenance import origin
@@ -112,7 +112,7 @@ def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> t
     """The row of a table by the metrics of the task, with an interval of the error over units; and quantiles
     of answers and truths."""
     report = geovision.evaluate(model, test, n_bootstrap=200)
-    assert isinstance(report, GriddedReport)
+    assert isinstance(report, DenseReport)
     assert report.kept is not None
     error = report.metrics["rmse"]
     row: dict[str, Any] = {"method": entry.label, "model": entry.model, "parameters": model.num_parameters()}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geovision.attribution import Explanation
     from geovision.datasets.base import GeoDataset, Transforms
     from geovision.evaluation import Report
-    from geovision.inference import ExecutorConfig, Progress, Summary
+    from geovision.inference import ArchiveProgress, ArchiveSummary, ExecutorConfig
     from geovision.models.geomodel import GeoModel
 
 __all__ = [
@@ -463,8 +463,8 @@ def predict_archive(
     shard_size: int = 128,
     batch_size: int | None = None,
     precision: str = "auto",
-    progress: Callable[[Progress], None] | None = None,
-) -> Summary:
+    progress: Callable[[ArchiveProgress], None] | None = None,
+) -> ArchiveSummary:
     """Answer for every frame of an archive, and write a table with a row for each.
 
     See `geovision.allsky.predict_archive`. The same call again goes on where it was stopped.

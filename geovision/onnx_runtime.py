@@ -38,7 +38,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-__all__ = ["InputError", "Model", "UnreadableError", "read_counts", "read_picture"]
+__all__ = ["InputError", "OnnxModel", "UnreadableError", "read_counts", "read_picture"]
 
 METADATA_KEY, FORMAT_VERSION = "geovision", 2
 MIN_SIDE = 8
@@ -48,7 +48,7 @@ _MARGIN = 2
 COLOURS = ("red", "green", "blue")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
-Picture = str | Path | bytes | IO[bytes] | Image.Image
+ImageSource = str | Path | bytes | IO[bytes] | Image.Image
 
 
 class InputError(ValueError):
@@ -63,7 +63,7 @@ class UnreadableError(InputError):
 
 
 def read_picture(
-    source: Picture, size: tuple[int, int] | None = None, resize: str = "squash", *, where: str = ""
+    source: ImageSource, size: tuple[int, int] | None = None, resize: str = "squash", *, where: str = ""
 ) -> np.ndarray:
     """Red, green and blue of one picture.
 
@@ -86,7 +86,7 @@ def read_picture(
 
 
 @contextmanager
-def _told(source: Picture, where: str) -> Iterator[str]:
+def _told(source: ImageSource, where: str) -> Iterator[str]:
     """What a picture is called in errors; whatever a decoder raises becomes one line."""
     place = where or (str(source) if isinstance(source, str | Path) else "picture")
     try:
@@ -164,7 +164,7 @@ def _fraction(image: Image.Image) -> np.ndarray:
 # --- pictures that are measurements ---------------------------------------------------------------
 
 
-def read_counts(source: Picture, about: Mapping[str, Any], *, where: str = "") -> np.ndarray:
+def read_counts(source: ImageSource, about: Mapping[str, Any], *, where: str = "") -> np.ndarray:
     """Measurements of one picture: 8-bit counts in the colours that the model names.
 
     Args:
@@ -249,7 +249,7 @@ def _middle(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
 # --- the model ----------------------------------------------------------------------------------
 
 
-class Model:
+class OnnxModel:
     """A model from an exported file. Several threads may read and ask at once.
 
     Args:
@@ -340,7 +340,7 @@ class Model:
         _check(array, there, about)
         return {name: array} if mask is None else {name: np.where(there, array, 0), mask: there}
 
-    def _picture(self, source: Picture, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _picture(self, source: ImageSource, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The same of a picture file; what is in one is in range by its type."""
         if about["picture"] is None:
             raise InputError(f"input {about['name']!r} is no picture; give an array ({about['layout']})")
@@ -451,7 +451,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--map", action="store_true", help="add the class-activation map")
     options = parser.parse_args(arguments)
     try:
-        model = Model(options.model)
+        model = OnnxModel(options.model)
     except InputError as error:
         print(f"runtime.py: {error}", file=sys.stderr)
         return 1
@@ -464,7 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return failed
 
 
-def _lines(model: Model, files: Sequence[str], *, with_map: bool) -> Iterator[tuple[str, str]]:
+def _lines(model: OnnxModel, files: Sequence[str], *, with_map: bool) -> Iterator[tuple[str, str]]:
     """(answer, error) of each file, one of them empty."""
     for file in files:
         try:

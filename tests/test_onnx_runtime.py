@@ -21,7 +21,7 @@ import geovision
 from geovision import onnx_runtime, registry
 from geovision.cli import main
 from geovision.export import export_onnx
-from geovision.onnx_runtime import InputError, Model, UnreadableError, read_picture
+from geovision.onnx_runtime import InputError, OnnxModel, UnreadableError, read_picture
 from geovision.readers.images import read_rgb
 
 
@@ -46,8 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, skies: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
-    return Model(folder / "clouds.onnx")
+def model(folder: Path) -> OnnxModel:
+    return OnnxModel(folder / "clouds.onnx")
 
 
 # --- the same reading ---------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_bad_pictures_are_told(tmp_path: Path):
 # --- the same answers ---------------------------------------------------------------------------
 
 
-def test_answers_are_those_of_predict(folder: Path, model: Model, skies: Path):
+def test_answers_are_those_of_predict(folder: Path, model: OnnxModel, skies: Path):
     photos = sorted(skies.rglob("*.jpg"))[:6]
     expected = geovision.load(folder / "saved").predict(photos, precision="float32")
     found = model.ask([model.read(photo) for photo in photos])
@@ -143,7 +143,7 @@ def test_answers_are_those_of_predict(folder: Path, model: Model, skies: Path):
     assert model.ask([]) == []
 
 
-def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: Model, tmp_path: Path):
+def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: OnnxModel, tmp_path: Path):
     values = RNG.random((3, 64, 64), np.float32)
     np.save(tmp_path / "sky.npy", values)
     np.savez(tmp_path / "sky.npz", image=values)
@@ -165,7 +165,7 @@ def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: Model, tmp
 
 def test_masks_and_measurements_are_inputs_of_their_own(tmp_path: Path):
     whole = tiny(registry.find_model("cloud-tiny"), scalars=("air_temperature",))
-    model = Model(export_onnx(whole, tmp_path / "it.onnx"))
+    model = OnnxModel(export_onnx(whole, tmp_path / "it.onnx"))
     photo = inputs_of(whole, 1)["image"][0].numpy()
     absent, given = model.read(photo), model.read({"image": photo, "scalars": np.float32([20.0])})
     assert not absent["scalars_valid"].any()
@@ -186,7 +186,7 @@ def test_what_is_no_exported_model_is_told(content: bytes | None, tmp_path: Path
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"no such file|not a model that geovision exported"):
-        Model(path)
+        OnnxModel(path)
 
 
 # --- by itself ----------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> CoreEnvironment:
 
 
 def test_it_answers_without_torch_and_without_geovision(
-    bare: CoreEnvironment, folder: Path, model: Model, skies: Path
+    bare: CoreEnvironment, folder: Path, model: OnnxModel, skies: Path
 ):
     photo = str(sorted(skies.rglob("*.jpg"))[0])
     hidden = (

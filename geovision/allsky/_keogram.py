@@ -19,13 +19,13 @@ from geovision import _atomic_io
 from geovision.allsky.frames import FLAGS, FrameConfig, read_frames
 from geovision.allsky.plot import keogram_figure
 from geovision.errors import InputError, OptionError
-from geovision.inference.inventory import Source, inventory
-from geovision.inference.shards import Plan
-from geovision.inference.table import Table, read_table
+from geovision.inference.inventory import ArchiveSource, inventory
+from geovision.inference.shards import ShardPlan
+from geovision.inference.table import ArchiveTable, read_table
 from geovision.physics.magnetic import dipole_bearing
 from geovision.readers.allsky import Frame
 
-__all__ = ["MOST_FRAMES", "Chosen", "Keogram", "Meridian", "keogram"]
+__all__ = ["MOST_FRAMES", "FrameSelection", "Keogram", "Meridian", "keogram"]
 
 MOST_FRAMES = 50_000
 """Of one keogram, which is held in memory: more than a day at three seconds."""
@@ -70,7 +70,7 @@ class Meridian:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FrameSelection:
     """Which frames of an archive; None: all.
 
     Args:
@@ -167,9 +167,9 @@ class Keogram:
 
 
 def keogram(
-    source: Source,
+    source: ArchiveSource,
     *,
-    chosen: Chosen | None = None,
+    chosen: FrameSelection | None = None,
     reading: FrameConfig | None = None,
     meridian: Meridian | None = None,
     samples: int = SAMPLES,
@@ -190,11 +190,11 @@ def keogram(
         InputError: No such frames, or none that can be read.
         OptionError: Frames of several cameras, or too many.
     """
-    chosen, meridian = chosen or Chosen(), meridian or Meridian()
+    chosen, meridian = chosen or FrameSelection(), meridian or Meridian()
     reading = reading or FrameConfig()
     classes: tuple[str, ...] = ()
-    if isinstance(source, str | Path) and Table(Path(source)).begun():
-        manifest = Table(Path(source)).manifest()
+    if isinstance(source, str | Path) and ArchiveTable(Path(source)).begun():
+        manifest = ArchiveTable(Path(source)).manifest()
         stored = FrameConfig.restored(manifest["reading"])
         reading = dataclasses.replace(stored, sites={**stored.sites, **reading.sites})
         classes = tuple(manifest["classes"])
@@ -214,7 +214,7 @@ _Rows = Mapping[int, Mapping[str, Any]] | None
 """What a table says of the frames of one file, by their positions; None: no table."""
 
 
-def _of_table(folder: str | Path, chosen: Chosen) -> list[tuple[str, _Rows]]:
+def _of_table(folder: str | Path, chosen: FrameSelection) -> list[tuple[str, _Rows]]:
     table = read_table(folder, where=chosen.where())
     if not table.num_rows:
         raise InputError(f"{folder}: no such frames that could be read; choose another station or time")
@@ -226,8 +226,8 @@ def _of_table(folder: str | Path, chosen: Chosen) -> list[tuple[str, _Rows]]:
     return list(files.items())
 
 
-def _of_source(source: Source) -> Iterator[tuple[str, _Rows]]:
-    with closing(Plan(inventory(source), ())) as plan:
+def _of_source(source: ArchiveSource) -> Iterator[tuple[str, _Rows]]:
+    with closing(ShardPlan(inventory(source), ())) as plan:
         for shard in plan.shards(1):
             yield shard.files[0].path, None
 
@@ -243,7 +243,7 @@ class _Collected:
         self._cameras: set[tuple[str, str]] = set()
         self._missing: dict[str, str] = {}
 
-    def add(self, path: str, rows: _Rows, chosen: Chosen) -> None:
+    def add(self, path: str, rows: _Rows, chosen: FrameSelection) -> None:
         try:
             for frame in read_frames(path, self._reading.pattern):
                 known = {"path": path, "frame": frame.index} if rows is None else rows.get(frame.index)

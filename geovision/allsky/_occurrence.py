@@ -21,7 +21,7 @@ from geovision import _atomic_io
 from geovision.allsky.frames import FLAGS, TWILIGHT, FrameConfig
 from geovision.allsky.plot import occurrence_figure
 from geovision.errors import InputError, OptionError
-from geovision.inference.table import UNKNOWN, Table, open_table
+from geovision.inference.table import UNKNOWN, ArchiveTable, open_table
 from geovision.physics.magnetic import magnetic_local_time
 from geovision.physics.sun_moon import sun_elevation
 
@@ -117,7 +117,7 @@ def occurrence(
         raise OptionError(f"no flag {strange[0]!r}; known: {', '.join(FLAGS)}")
     if not 0 < level < 1:
         raise OptionError(f"a level of {level}; it lies between 0 and 1")
-    manifest = Table(Path(folder)).manifest()
+    manifest = ArchiveTable(Path(folder)).manifest()
     sites = {**FrameConfig.restored(manifest["reading"]).sites, **(sites or {})}
     if group_by == "mlt" and not sites:
         raise OptionError("magnetic local time needs the sites of the stations; give them")

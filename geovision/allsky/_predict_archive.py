@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from geovision.allsky.frames import FrameConfig, FrameRows, batch_size_for
+from geovision.allsky.frames import FrameConfig, FrameRowProducer, batch_size_for
 from geovision.errors import OptionError
-from geovision.inference.archive import SHARD_SIZE, Progress, Summary, run_archive
+from geovision.inference.archive import SHARD_SIZE, ArchiveProgress, ArchiveSummary, run_archive
 from geovision.inference.executor import ExecutorConfig
-from geovision.inference.inventory import Source
+from geovision.inference.inventory import ArchiveSource
 from geovision.models.geomodel import GeoModel
 from geovision.physics.sun_moon import sun_elevation
 from geovision.spec import ClassTarget
@@ -21,7 +21,7 @@ __all__ = ["predict_archive"]
 
 def predict_archive(
     model: GeoModel,
-    source: Source,
+    source: ArchiveSource,
     out: str | Path,
     *,
     reading: FrameConfig | None = None,
@@ -29,8 +29,8 @@ def predict_archive(
     shard_size: int = SHARD_SIZE,
     batch_size: int | None = None,
     precision: str = "auto",
-    progress: Callable[[Progress], None] | None = None,
-) -> Summary:
+    progress: Callable[[ArchiveProgress], None] | None = None,
+) -> ArchiveSummary:
     """Predict every frame of an archive and write a Parquet table.
 
     The table is partitioned by station and date, with a row for each frame. Files that are in the table are
@@ -69,7 +69,7 @@ def predict_archive(
         model,
         source,
         out,
-        FrameRows(reading),
+        FrameRowProducer(reading),
         workers=workers,
         shard_size=shard_size,
         batch_size=batch_size_for(model) if batch_size is None else batch_size,

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 
 from geovision.allsky.frames import FrameConfig, read_frames
 from geovision.errors import InputError
-from geovision.inference.inventory import Source, inventory
-from geovision.inference.shards import Plan
+from geovision.inference.inventory import ArchiveSource, inventory
+from geovision.inference.shards import ShardPlan
 from geovision.readers.allsky import Circle, Frame, Stretch, estimate_stretch, find_circle
 
-__all__ = ["FRAMES", "Survey", "survey"]
+__all__ = ["FRAMES", "CameraCalibration", "survey"]
 
 FRAMES = 240
 """So many frames are looked at, of all cameras together, where the archive has as many."""
 
 
 @dataclass(frozen=True)
-class Survey:
+class CameraCalibration:
     """What was found, by camera.
 
     Attributes:
@@ -43,8 +43,13 @@ class Survey:
 
 
 def survey(
-    source: Source, reading: FrameConfig, *, stretch: bool = False, circle: bool = False, frames: int = FRAMES
-) -> Survey:
+    source: ArchiveSource,
+    reading: FrameConfig,
+    *,
+    stretch: bool = False,
+    circle: bool = False,
+    frames: int = FRAMES,
+) -> CameraCalibration:
     """Look at frames spread evenly over an archive, and find for each camera what is asked for.
 
     Files that cannot be read are passed over. The same archive gives the same answer.
@@ -64,7 +69,7 @@ def survey(
         chosen.setdefault(FrameConfig.camera(frame), []).append((path, frame.index))
     if not chosen:
         raise InputError("no frame of the source can be read; without one there is nothing to survey")
-    found = Survey({camera: len(places) for camera, places in chosen.items()})
+    found = CameraCalibration({camera: len(places) for camera, places in chosen.items()})
     for camera, places in chosen.items():
         try:
             if circle:
@@ -77,9 +82,9 @@ def survey(
     return found
 
 
-def _spread(source: Source, pattern: str | None, number: int) -> Iterator[tuple[str, Frame]]:
+def _spread(source: ArchiveSource, pattern: str | None, number: int) -> Iterator[tuple[str, Frame]]:
     """As many frames as asked for, as evenly over the files as they come."""
-    with closing(Plan(inventory(source), ())) as plan:
+    with closing(ShardPlan(inventory(source), ())) as plan:
         files = plan.sample(number)
     of_each = -(-number // max(len(files), 1))
     for file in files:

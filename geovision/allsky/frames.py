@@ -23,7 +23,7 @@ __all__ = [
     "COLUMNS",
     "FLAGS",
     "FrameConfig",
-    "FrameRows",
+    "FrameRowProducer",
     "Row",
     "batch_size_for",
     "read_frames",
@@ -176,7 +176,7 @@ def rows_of_files(
 
 
 @dataclass(frozen=True)
-class FrameRows:
+class FrameRowProducer:
     """Produce the rows of all-sky frames for `geovision.inference.run_archive`.
 
     Args:

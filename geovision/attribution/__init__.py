@@ -3,7 +3,7 @@
 from geovision.attribution._explain import check, explain, explain_source
 from geovision.attribution.aggregate import AttributionSummary
 from geovision.attribution.config import COMPLETE_METHODS, METHODS, AttributionConfig
-from geovision.attribution.geometry import Window
+from geovision.attribution.geometry import InputWindow
 from geovision.attribution.input_attribution import TOLERANCE
 from geovision.attribution.layers import map_layers
 from geovision.attribution.result import Completeness, Explanation, InputMap
@@ -19,7 +19,7 @@ __all__ = [
     "Completeness",
     "Explanation",
     "InputMap",
-    "Window",
+    "InputWindow",
     "check",
     "explain",
     "explain_source",

@@ -14,7 +14,7 @@ from geovision.spec import ClassTarget
 
 __all__ = ["source_ablation"]
 
-Score = Callable[[Output], Tensor]
+ScoreFn = Callable[[Output], Tensor]
 
 
 def source_ablation(
@@ -22,7 +22,7 @@ def source_ablation(
     inputs: Mapping[str, Tensor],
     *,
     valid: Mapping[str, Tensor] | None = None,
-    score: Score | None = None,
+    score: ScoreFn | None = None,
 ) -> dict[str, float]:
     """By how much the answer falls when an input is missing, for each input of a batch that has several.
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from geovision.readers.images import resize_box, rgb_counts, window_margins
 from geovision.spec import InputSpec, resolve
 
-__all__ = ["Placement", "Window", "place"]
+__all__ = ["InputPlacement", "InputWindow", "place"]
 
 
 @dataclass(frozen=True)
-class Window:
+class InputWindow:
     """The part of a picture that became the network's input, in pixels; it may reach beyond the picture.
 
     Attributes:
@@ -36,8 +36,8 @@ class Window:
     bottom: float
     right: float
 
-    def scaled(self, factor: float) -> Window:
-        return Window(self.top * factor, self.left * factor, self.bottom * factor, self.right * factor)
+    def scaled(self, factor: float) -> InputWindow:
+        return InputWindow(self.top * factor, self.left * factor, self.bottom * factor, self.right * factor)
 
     def spread(self, values: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Values whose cells share out the window evenly, on the pixels of the picture.
@@ -84,7 +84,7 @@ def _between(start: float, stop: float, cells: int, pixels: int) -> _Between:
 
 
 @dataclass(frozen=True)
-class Placement:
+class InputPlacement:
     """One input as it was given, and where the network looked.
 
     Attributes:
@@ -93,7 +93,7 @@ class Placement:
     """
 
     picture: NDArray[Any]
-    window: Window
+    window: InputWindow
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -102,7 +102,7 @@ class Placement:
         return height, width
 
 
-def place(value: Any, spec: InputSpec, *, where: str = "") -> Placement:
+def place(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacement:
     """Find where in a file, picture or array the input of a network lies.
 
     Args:
@@ -117,30 +117,30 @@ def place(value: Any, spec: InputSpec, *, where: str = "") -> Placement:
         reader = resolve(spec.reader)
         own = np.asarray(reader(value, dataclasses.replace(spec, pixel_size=None), None))
         if spec.pixel_size is None:
-            return Placement(own, _seen((own.shape[-2], own.shape[-1]), spec))
+            return InputPlacement(own, _seen((own.shape[-2], own.shape[-1]), spec))
         height, width = np.asarray(reader(value, spec, None)).shape[-2:]
         # Whole blocks of pixels were averaged; a last block may reach beyond the picture.
         block = round(max(own.shape[-2] / height, own.shape[-1] / width))
-        return Placement(own, _seen((height, width), spec).scaled(block))
+        return InputPlacement(own, _seen((height, width), spec).scaled(block))
     if isinstance(value, Image.Image):
         own = rgb_counts(value, spec, where=where)
-        return Placement(own, _seen((own.shape[-2], own.shape[-1]), spec))
+        return InputPlacement(own, _seen((own.shape[-2], own.shape[-1]), spec))
     if isinstance(value, np.ma.MaskedArray) and value.dtype.kind == "f":
         value = value.filled(np.nan)
     own = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     window = _seen((own.shape[-2], own.shape[-1]), spec)
     if spec.resize == "crop":  # of an array whole cells are taken
-        window = Window(*(float(round(edge)) for edge in dataclasses.astuple(window)))
-    return Placement(own, window)
+        window = InputWindow(*(float(round(edge)) for edge in dataclasses.astuple(window)))
+    return InputPlacement(own, window)
 
 
-def _seen(shape: tuple[int, int], spec: InputSpec) -> Window:
+def _seen(shape: tuple[int, int], spec: InputSpec) -> InputWindow:
     """The part of a grid of this shape that is brought to the input's size, by its own rule."""
     height, width = shape
     if spec.size is not None and spec.resize == "window":
         above, below, left, right = window_margins(shape, spec.size)
-        return Window(-above, -left, height + below, width + right)
+        return InputWindow(-above, -left, height + below, width + right)
     if spec.size is not None and spec.resize == "crop":
         first, upper, last, lower = resize_box(shape, spec.size, crop=True)
-        return Window(upper, first, lower, last)
-    return Window(0, 0, height, width)
+        return InputWindow(upper, first, lower, last)
+    return InputWindow(0, 0, height, width)

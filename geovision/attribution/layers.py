@@ -21,11 +21,11 @@ from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError, nearest
 from geovision.models.protocols import HasExplainedLayer, HasLayerChannels, HasLayerMaps, HasViews
 
-__all__ = ["Run", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
+__all__ = ["ForwardFn", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
 
 _MOST_NAMES = 40
 
-Run = Callable[[], Tensor]
+ForwardFn = Callable[[], Tensor]
 
 
 def chosen_layer(question: AttributionTarget, wanted: str | None) -> str:

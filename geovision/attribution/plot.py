@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.attribution.geometry import Window
+from geovision.attribution.geometry import InputWindow
 from geovision.plots import new_figure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _Panel:
     title: str
     picture: NDArray[Any]
     cells: NDArray[np.floating]
-    window: Window
+    window: InputWindow
     shape: tuple[int, int]
 
 

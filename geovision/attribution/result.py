@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geovision._atomic_io import write_files
 from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, AttributionConfig
-from geovision.attribution.geometry import Window
+from geovision.attribution.geometry import InputWindow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ class InputMap:
 
     values: NDArray[np.floating]
     axes: str
-    window: Window
+    window: InputWindow
     picture: NDArray[Any] = field(repr=False)
     channels: tuple[str, ...] = ()
 
@@ -143,7 +143,7 @@ class Explanation:
         return self.first.map
 
     @property
-    def window(self) -> Window:
+    def window(self) -> InputWindow:
         """The part of the first input's picture that the network saw."""
         return self.first.window
 

@@ -16,7 +16,7 @@ from geovision.errors import OptionError
 
 if TYPE_CHECKING:
     from geovision.allsky import FrameConfig
-    from geovision.allsky._keogram import Chosen
+    from geovision.allsky._keogram import FrameSelection
     from geovision.readers.allsky import Circle, Stretch
 
 __all__ = [
@@ -125,9 +125,9 @@ def surveyed(
         return reading
     from geovision.allsky.camera_calibration import survey
     from geovision.allsky.frames import FrameConfig as Stored
-    from geovision.inference.table import Table
+    from geovision.inference.table import ArchiveTable
 
-    table = Table(out)
+    table = ArchiveTable(out)
     if table.begun():
         known = Stored.restored(table.manifest()["reading"])
         say(f"as the table in {out} was begun: {_told(known)}")
@@ -155,7 +155,7 @@ def parse_sites(site: Sequence[str] | None) -> dict[str, tuple[float, float]]:
 
 def chosen_frames(
     station: str | None, device: str | None, date: str | None, begin: str | None, end: str | None
-) -> Chosen:
+) -> FrameSelection:
     """Return the selection of frames that the options declare.
 
     Args:
@@ -168,19 +168,19 @@ def chosen_frames(
     Raises:
         OptionError: A time that cannot be read, or times that exclude each other.
     """
-    from geovision.allsky._keogram import Chosen
+    from geovision.allsky._keogram import FrameSelection
 
     if date and (begin or end):
         raise OptionError("--date is a whole day; leave it out, or --from and --to")
     if date:
         day = _time("--date", date)
-        return Chosen(station, device, day, day + datetime.timedelta(days=1))
+        return FrameSelection(station, device, day, day + datetime.timedelta(days=1))
     first, last = (
         _time(option, text) if text else None for option, text in (("--from", begin), ("--to", end))
     )
     if first and last and first >= last:
         raise OptionError(f"--from {begin} is not before --to {end}")
-    return Chosen(station, device, first, last)
+    return FrameSelection(station, device, first, last)
 
 
 def _time(option: str, text: str) -> datetime.datetime:

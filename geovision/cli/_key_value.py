@@ -9,11 +9,11 @@ import typer
 
 from geovision.errors import GeovisionError, OptionError
 
-__all__ = ["Axis", "lengths", "named"]
+__all__ = ["AxisOption", "lengths", "named"]
 
 Value = TypeVar("Value")
 
-Axis = Annotated[
+AxisOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=LENGTH", help="Of an axis that the model leaves open; may be repeated."),
 ]

@@ -14,7 +14,7 @@ from typing import Any
 __all__ = [
     "DocumentFormat",
     "FileNames",
-    "Format",
+    "TableFormat",
     "columns_of_text",
     "examples",
     "say",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-class Format(enum.StrEnum):
+class TableFormat(enum.StrEnum):
     """How rows are written."""
 
     table = "table"
@@ -76,7 +76,7 @@ def write_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: Format) -> None:
+def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: TableFormat) -> None:
     """Write rows as they come; a table waits for the last one, to know how wide its columns are.
 
     Args:
@@ -84,16 +84,16 @@ def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: 
         columns: In this order.
     """
     match form:
-        case Format.jsonl:
+        case TableFormat.jsonl:
             for row in rows:
                 print(json.dumps(row, ensure_ascii=False), flush=True)
-        case Format.csv:
+        case TableFormat.csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(columns)
             for row in rows:
                 writer.writerow([_text(row.get(column)) for column in columns])
                 sys.stdout.flush()
-        case Format.table:
+        case TableFormat.table:
             body = [[_shown(row.get(column)) for column in columns] for row in rows]
             print("\n".join(columns_of_text([list(columns), *body])))
 

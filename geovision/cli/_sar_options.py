@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from geovision.cli._key_value import named
 
 if TYPE_CHECKING:
-    from geovision.physics.backscatter import DecibelLimits
+    from geovision.physics.backscatter import DecibelRange
 
 __all__ = ["Quantity", "band_numbers", "decibel_limits"]
 
@@ -32,16 +32,16 @@ def band_numbers(text: str) -> dict[str, int]:
     return named(text.split(","), "--bands", "CHANNEL=NUMBER,CHANNEL=NUMBER", int)
 
 
-def decibel_limits(text: str) -> Mapping[str, DecibelLimits]:
+def decibel_limits(text: str) -> Mapping[str, DecibelRange]:
     """``cross_pol=-36:-14,co_pol=-28:-2``: channel to the decibels of its lowest and highest count.
 
     Raises:
         OptionError: It cannot be read.
     """
-    from geovision.physics.backscatter import DecibelLimits
+    from geovision.physics.backscatter import DecibelRange
 
-    def db_range(value: str) -> DecibelLimits:
+    def db_range(value: str) -> DecibelRange:
         low, _, high = value.partition(":")
-        return DecibelLimits(float(low), float(high))
+        return DecibelRange(float(low), float(high))
 
     return named(text.split(","), "--db-range", "CHANNEL=LOW:HIGH,CHANNEL=LOW:HIGH in dB", db_range)

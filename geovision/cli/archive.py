@@ -21,12 +21,12 @@ from geovision.cli._frame_options import (
     surveyed,
 )
 from geovision.cli._model_argument import check_name, open_model
-from geovision.cli._output import Format, examples, say, write_rows
-from geovision.cli.predict import ArithmeticOption, Precision
+from geovision.cli._output import TableFormat, examples, say, write_rows
+from geovision.cli.predict import InferencePrecision, PrecisionOption
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:
-    from geovision.inference import ExecutorConfig, Progress, Summary
+    from geovision.inference import ArchiveProgress, ArchiveSummary, ExecutorConfig
 
 __all__ = ["register"]
 
@@ -85,8 +85,10 @@ def archive(
         int | None,
         typer.Option(min=1, help="Frames a forward pass; what suits the model if absent."),
     ] = None,
-    precision: ArithmeticOption = Precision.auto,
-    form: Annotated[Format, typer.Option("--format", help="How to write the summary.")] = Format.table,
+    precision: PrecisionOption = InferencePrecision.auto,
+    form: Annotated[
+        TableFormat, typer.Option("--format", help="How to write the summary.")
+    ] = TableFormat.table,
 ) -> None:
     """Answer for every frame of an archive, and write a table of Parquet by station and date.
 
@@ -130,7 +132,7 @@ def _workers(count: int | None, scheduler: str | None, memory: str | None) -> Ex
     return ExecutorConfig(cores() if count is None else count, scheduler, memory)
 
 
-def _tell(summary: Summary, form: Format) -> None:
+def _tell(summary: ArchiveSummary, form: TableFormat) -> None:
     for path, reason in list(summary.bad.items())[:_NAMED]:
         say(reason if path in reason else f"{path}: {reason}")
     if len(summary.bad) > _NAMED:
@@ -155,7 +157,7 @@ def _tell(summary: Summary, form: Format) -> None:
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Progress], None]]:
+def _shown() -> Iterator[Callable[[ArchiveProgress], None]]:
     """A bar on standard error, or a line now and then where that is no screen."""
     from rich.console import Console
 
@@ -170,16 +172,16 @@ def _shown() -> Iterator[Callable[[Progress], None]]:
     with bars:
         task = bars.add_task("", total=None, state="listing")
 
-        def show(progress: Progress) -> None:
+        def show(progress: ArchiveProgress) -> None:
             bars.update(task, total=progress.files_in_all, completed=progress.files, state=_state(progress))
 
         yield show
 
 
-def _lines() -> Callable[[Progress], None]:
+def _lines() -> Callable[[ArchiveProgress], None]:
     told = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: ArchiveProgress) -> None:
         nonlocal told
         if time.monotonic() - told >= _BETWEEN:
             told = time.monotonic()
@@ -188,7 +190,7 @@ def _lines() -> Callable[[Progress], None]:
     return show
 
 
-def _state(progress: Progress) -> str:
+def _state(progress: ArchiveProgress) -> str:
     """``1,200 of 5,000 files, 310 frames/s, 0:04:12 left``."""
     parts = [f"{progress.files:,} of {progress.files_in_all:,} files"]
     if progress.frames_now:

@@ -11,7 +11,7 @@ from geovision import api, registry
 from geovision.cli._data_argument import open_training_data, open_validation_data, own_layout
 from geovision.cli._model_argument import open_model
 from geovision.cli._output import examples, say
-from geovision.cli.train import Precision
+from geovision.cli.train import TrainingPrecision
 
 __all__ = ["register"]
 
@@ -56,7 +56,7 @@ def distill(
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Arithmetic.")] = Precision.recipe,
+    precision: Annotated[TrainingPrecision, typer.Option(help="Arithmetic.")] = TrainingPrecision.recipe,
 ) -> None:
     """Train a small model of fields on the truth and on what a large one says of the same samples.
 

@@ -18,9 +18,9 @@ from geovision import _atomic_io, registry
 from geovision.cli._output import examples, say
 
 __all__ = [
-    "Finding",
-    "Imported",
-    "Needed",
+    "CheckResult",
+    "ImportResult",
+    "RequirementSpec",
     "cache_finding",
     "core_findings",
     "extra_findings",
@@ -65,7 +65,7 @@ print(json.dumps({
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line: how it stands, what was looked at, what was seen and what to do."""
 
     status: Status
@@ -74,7 +74,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """Whether a module could be imported in a process of its own; `error` is empty if so."""
 
     module: str
@@ -82,7 +82,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Needed:
+class RequirementSpec:
     """One line of the package's own requirements."""
 
     distribution: str
@@ -118,7 +118,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _findings() -> Iterator[Finding]:
+def _findings() -> Iterator[CheckResult]:
     needed = list(_requirements())
     # Torch first: what builds upon it fails as it does, and the first to fail is explained.
     core = sorted(
@@ -139,17 +139,17 @@ def _findings() -> Iterator[Finding]:
 # --- what is installed --------------------------------------------------------------------------
 
 
-def _python() -> Finding:
+def _python() -> CheckResult:
     from packaging.specifiers import SpecifierSet
 
     version = ".".join(map(str, sys.version_info[:3]))
     bound = metadata.metadata("geovision")["Requires-Python"]
     if not SpecifierSet(bound).contains(version):
-        return Finding("fail", "python", f"{version}; geovision needs {bound}: make the environment anew")
-    return Finding("ok", "python", f"{version} at {sys.executable}")
+        return CheckResult("fail", "python", f"{version}; geovision needs {bound}: make the environment anew")
+    return CheckResult("ok", "python", f"{version} at {sys.executable}")
 
 
-def _requirements() -> Iterator[Needed]:
+def _requirements() -> Iterator[RequirementSpec]:
     from packaging.requirements import Requirement
 
     for line in metadata.requires("geovision") or ():
@@ -158,7 +158,7 @@ def _requirements() -> Iterator[Needed]:
             continue
         for extra in _extras_of(requirement):
             if extra not in _GROUPS_FOR_DEVELOPERS:
-                yield Needed(requirement.name, str(requirement.specifier), extra)
+                yield RequirementSpec(requirement.name, str(requirement.specifier), extra)
 
 
 def _extras_of(requirement) -> list[str]:
@@ -169,7 +169,7 @@ def _extras_of(requirement) -> list[str]:
     return [extra for extra in known if requirement.marker.evaluate({"extra": extra})]
 
 
-def import_each(modules: Iterable[str]) -> list[Imported]:
+def import_each(modules: Iterable[str]) -> list[ImportResult]:
     """Import modules one after the other in another process, which may die of one of them.
 
     What brought the process down is named, and the rest is tried in the next one.
@@ -178,11 +178,11 @@ def import_each(modules: Iterable[str]) -> list[Imported]:
     while remaining:
         process = _python_process(_IMPORTER, *remaining)
         told = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('["')]
-        found += [Imported(module, error) for module, error in told]
+        found += [ImportResult(module, error) for module, error in told]
         remaining = remaining[len(told) :]
         if remaining:
             died = f"the interpreter died importing it (exit code {process.returncode})"
-            found.append(Imported(remaining.pop(0), died))
+            found.append(ImportResult(remaining.pop(0), died))
     return found
 
 
@@ -192,22 +192,22 @@ def _python_process(program: str, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def core_findings(core: Iterable[Needed], imported: Iterable[Imported]) -> Iterator[Finding]:
+def core_findings(core: Iterable[RequirementSpec], imported: Iterable[ImportResult]) -> Iterator[CheckResult]:
     """One finding for each core package: present, new enough, and importable."""
     errors = {each.module: each.error for each in imported}
     first: dict[str, str] = {}
     for each in core:
         name, version, error = each.distribution, each.installed, errors.get(each.module, "")
         if version is None:
-            yield Finding("fail", name, f"missing: pip install {each}")
+            yield CheckResult("fail", name, f"missing: pip install {each}")
         elif error:
             same = first.setdefault(error, name)
             reason = _explain(each, error) if same == name else f"cannot be imported, as {same} above"
-            yield Finding("fail", name, f"{version}; {reason}")
+            yield CheckResult("fail", name, f"{version}; {reason}")
         elif _older(version, each.bound):
-            yield Finding("fail", name, f"{version}; needs {each.bound}: pip install -U {each}")
+            yield CheckResult("fail", name, f"{version}; needs {each.bound}: pip install -U {each}")
         else:
-            yield Finding("ok", name, version)
+            yield CheckResult("ok", name, version)
 
 
 def _older(version: str, bound: str) -> bool:
@@ -216,10 +216,10 @@ def _older(version: str, bound: str) -> bool:
     return not SpecifierSet(bound).contains(version, prereleases=True)
 
 
-def _explain(needed: Needed, error: str) -> str:
+def _explain(needed: RequirementSpec, error: str) -> str:
     if "torchvision::nms does not exist" not in error:
         return f"cannot be imported ({error}): pip install --force-reinstall {needed}"
-    torch, torchvision = (Needed(name, "").installed for name in ("torch", "torchvision"))
+    torch, torchvision = (RequirementSpec(name, "").installed for name in ("torch", "torchvision"))
     return (
         f"cannot be imported ({error}): torch {torch} and torchvision {torchvision} are builds that do "
         "not belong together, such as a CPU torch beside the ordinary torchvision. Take both from one "
@@ -232,13 +232,13 @@ def _index_of(torch: str) -> str:
     return "https://download.pytorch.org/whl/cpu" if torch.endswith("+cpu") else "https://pypi.org/simple"
 
 
-def extra_findings(needed: Iterable[Needed]) -> Iterator[Finding]:
+def extra_findings(needed: Iterable[RequirementSpec]) -> Iterator[CheckResult]:
     """One finding for each extra: whole, or which libraries it lacks and how to get them.
 
     Presence and version only: some of these libraries take long to import, and not all of them
     can live in one process.
     """
-    groups: dict[str, list[Needed]] = {}
+    groups: dict[str, list[RequirementSpec]] = {}
     for each in needed:
         groups.setdefault(each.extra, []).append(each)
     for extra, members in groups.items():
@@ -248,47 +248,51 @@ def extra_findings(needed: Iterable[Needed]) -> Iterator[Finding]:
         mend = f'pip install -U "geovision[{extra}]"'
         if lacking:
             missing = ", ".join(each.distribution for each in lacking)
-            yield Finding("warn", f"extra [{extra}]", f"lacks {missing}; only where wanted: {mend}")
+            yield CheckResult("warn", f"extra [{extra}]", f"lacks {missing}; only where wanted: {mend}")
         elif old:
             behind = ", ".join(f"{each.distribution} {each.installed} (needs {each.bound})" for each in old)
-            yield Finding("warn", f"extra [{extra}]", f"too old: {behind}: {mend}")
+            yield CheckResult("warn", f"extra [{extra}]", f"too old: {behind}: {mend}")
         else:
-            yield Finding("ok", f"extra [{extra}]", names)
+            yield CheckResult("ok", f"extra [{extra}]", names)
 
 
 # --- the machine --------------------------------------------------------------------------------
 
 
-def _processor() -> Iterator[Finding]:
+def _processor() -> Iterator[CheckResult]:
     process = _python_process(_TORCH_PROBE)
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
-        yield Finding("fail", "processor", f"torch imports but does not answer ({reason}); reinstall torch")
+        yield CheckResult(
+            "fail", "processor", f"torch imports but does not answer ({reason}); reinstall torch"
+        )
         return
     seen = json.loads(process.stdout)
     yield thread_finding(seen["threads"], seen["cores"], openmp=seen["openmp"])
     bfloat16 = "with AMX" if seen["amx"] else "yes" if seen["bf16"] else "no, so float32 is used"
     int8 = "with VNNI" if seen["int8"] else "no"
     arithmetic = f"bfloat16 saves time: {bfloat16}; --precision int8: {int8}"
-    yield Finding("ok", "processor", f"{seen['instructions']}; {arithmetic}")
-    yield Finding("ok", "graphics processor", ", ".join(seen["cuda"]) or "none; the processor does it all")
+    yield CheckResult("ok", "processor", f"{seen['instructions']}; {arithmetic}")
+    yield CheckResult(
+        "ok", "graphics processor", ", ".join(seen["cuda"]) or "none; the processor does it all"
+    )
 
 
-def thread_finding(threads: int, cores: int, *, openmp: bool) -> Finding:
+def thread_finding(threads: int, cores: int, *, openmp: bool) -> CheckResult:
     """Whether torch may use all cores."""
     text = f"torch uses {threads} of {cores} cores"
     if not openmp:
-        return Finding("warn", "threads", f"{text}, without OpenMP; the ordinary wheel of torch has it")
+        return CheckResult("warn", "threads", f"{text}, without OpenMP; the ordinary wheel of torch has it")
     limit = os.environ.get("OMP_NUM_THREADS")
     if threads < cores and limit:
-        return Finding("warn", "threads", f"{text}, as OMP_NUM_THREADS={limit} says; unset it to use all")
-    return Finding("ok", "threads", text)
+        return CheckResult("warn", "threads", f"{text}, as OMP_NUM_THREADS={limit} says; unset it to use all")
+    return CheckResult("ok", "threads", text)
 
 
 # --- files and network --------------------------------------------------------------------------
 
 
-def _weights() -> Iterator[Finding]:
+def _weights() -> Iterator[CheckResult]:
     """Whether the weights inside the package are those that their configuration describes."""
     root = Path(str(resources.files("geovision"))) / "weights"
     for spec in registry.models().values():
@@ -298,38 +302,40 @@ def _weights() -> Iterator[Finding]:
                 yield weight_finding(f"{spec.name}.{weight.tag}", root / place)
 
 
-def weight_finding(name: str, folder: Path) -> Finding:
+def weight_finding(name: str, folder: Path) -> CheckResult:
     """Whether a saved model is the one that its configuration describes."""
     again = "pip install --force-reinstall --no-deps geovision"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         digest = _atomic_io.sha256(folder / "model.safetensors")
     except (OSError, ValueError) as error:
-        return Finding("fail", f"weights {name}", f"{folder} cannot be read ({error}): {again}")
+        return CheckResult("fail", f"weights {name}", f"{folder} cannot be read ({error}): {again}")
     if digest != config.get("sha256"):
-        return Finding(
+        return CheckResult(
             "fail", f"weights {name}", f"{folder}: not the file that was shipped (sha256): {again}"
         )
-    return Finding("ok", f"weights {name}", f"whole, in {folder}")
+    return CheckResult("ok", f"weights {name}", f"whole, in {folder}")
 
 
-def cache_finding() -> Finding:
+def cache_finding() -> CheckResult:
     """Whether downloaded weights can be kept."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(
+        return CheckResult(
             "warn",
             "cache",
             f"{folder} cannot be written; set HF_HOME to a folder that can, or weights are never downloaded",
         )
-    return Finding("ok", "cache", f"{folder}")
+    return CheckResult("ok", "cache", f"{folder}")
 
 
-def network_finding() -> Finding:
+def network_finding() -> CheckResult:
     """Whether downloads are switched off."""
     offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
     if offline:
-        return Finding("ok", "network", f"{' and '.join(offline)} set: nothing is fetched, the cache serves")
-    return Finding("ok", "network", "used only where a command asks for a download")
+        return CheckResult(
+            "ok", "network", f"{' and '.join(offline)} set: nothing is fetched, the cache serves"
+        )
+    return CheckResult("ok", "network", "used only where a command asks for a download")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import FileNames, Format, examples, say, write_rows
+from geovision.cli._output import FileNames, TableFormat, examples, say, write_rows
 
 if TYPE_CHECKING:
     from geovision.attribution import Explanation
@@ -81,7 +81,7 @@ def explain(
         str | None, typer.Option(help="Attribute of the files that groups their means, such as terrain.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
+    form: Annotated[TableFormat, typer.Option("--format", help="How to write the rows.")] = TableFormat.table,
 ) -> None:
     """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.
 
@@ -119,7 +119,7 @@ def explain(
                 say(_incomplete(found))
             tally.add(found, group or found.label)  # what speaks for one class is no mean with another
             picture, _ = found.save(out, names.of(source.name))
-            yield _row(found, picture) if form is not Format.jsonl else _all(found, picture)
+            yield _row(found, picture) if form is not TableFormat.jsonl else _all(found, picture)
 
     with_error = settings.method in COMPLETE_METHODS
     write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], form)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._key_value import Axis, lengths
+from geovision.cli._key_value import AxisOption, lengths
 from geovision.cli._model_argument import check_name, open_model
 from geovision.cli._output import examples, say
 from geovision.errors import OptionError
@@ -23,7 +23,7 @@ class ExportPrecision(enum.StrEnum):
     int8 = "int8"
 
 
-class Form(enum.StrEnum):
+class ExportFormat(enum.StrEnum):
     """Formats of exported files."""
 
     onnx = "onnx"
@@ -46,8 +46,9 @@ def export(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
     out: Annotated[Path, typer.Option(help="The file to write; for web the folder.")],
     form: Annotated[
-        Form, typer.Option("--format", help="onnx: one file. web: a page that answers in the browser.")
-    ] = Form.onnx,
+        ExportFormat,
+        typer.Option("--format", help="onnx: one file. web: a page that answers in the browser."),
+    ] = ExportFormat.onnx,
     precision: Annotated[
         ExportPrecision, typer.Option(help="int8: 8-bit weights and activations, a quarter of the size.")
     ] = ExportPrecision.float32,
@@ -58,7 +59,7 @@ def export(
             "repeated. Generated samples if absent."
         ),
     ] = None,
-    axis: Axis = None,
+    axis: AxisOption = None,
     with_runtime: Annotated[
         bool, typer.Option("--with-runtime", help="Lay runtime.py beside it, which needs no geovision.")
     ] = False,
@@ -73,7 +74,7 @@ def export(
     int8 = precision is ExportPrecision.int8
     if calibration and not int8:
         raise OptionError("--calibration has no effect with --precision float32; add --precision int8")
-    if form is Form.web and (axis or with_runtime):
+    if form is ExportFormat.web and (axis or with_runtime):
         raise OptionError("--axis and --with-runtime are for --format onnx")
     axes = lengths(axis or [])
 
@@ -86,7 +87,7 @@ def export(
     from geovision.export import export_onnx as write
 
     ranges = calibration_inputs(opened, calibration or None) if int8 else None
-    if form is Form.web:
+    if form is ExportFormat.web:
         from geovision.web import lay_out_model
 
         say(f"{lay_out_model(opened, out, calibration=ranges)}: hand it out by HTTPS")

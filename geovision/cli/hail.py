@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
-class Size(enum.StrEnum):
+class HailSizeMethod(enum.StrEnum):
     """Calibrations of the hail size."""
 
     witt = "witt"
@@ -28,7 +28,7 @@ class Size(enum.StrEnum):
     mesh95 = "mesh95"
 
 
-class Rule(enum.StrEnum):
+class LabelRule(enum.StrEnum):
     """What makes a label."""
 
     two_stage = "two-stage"
@@ -64,17 +64,17 @@ def hail_labels(
     levels: Annotated[
         str, typer.Option(help="Heights above mean sea level, m: first:last:step, or a list with commas.")
     ] = "500:20000:500",
-    mesh: Annotated[Size, typer.Option(help="Calibration of the hail size.")] = Size.witt,
+    mesh: Annotated[HailSizeMethod, typer.Option(help="Calibration of the hail size.")] = HailSizeMethod.witt,
     vil_cap: Annotated[
         float,
         typer.Option(help="Reflectivity above counts as this in the integrated liquid, dBZ; 0: no cap."),
     ] = 56.0,
     rule: Annotated[
-        Rule,
+        LabelRule,
         typer.Option(
             help="two-stage: armed cells, labelled at touch-down; posh: probability of severe hail alone."
         ),
-    ] = Rule.two_stage,
+    ] = LabelRule.two_stage,
     armed_height: Annotated[
         float,
         typer.Option(
@@ -117,7 +117,7 @@ def hail_labels(
     unreadable = len(volumes) - len(products)
     if not products:
         raise InputError("no volume could be labelled; nothing was written")
-    chosen = hail.PoshRule() if rule is Rule.posh else hail.TwoStageRule(height=armed_height)
+    chosen = hail.PoshRule() if rule is LabelRule.posh else hail.TwoStageRule(height=armed_height)
     labels = hail.hail_labels(hail.join_volumes(products), chosen)
     _write(labels, out)
     if pictures:

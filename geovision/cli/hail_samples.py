@@ -25,7 +25,7 @@ class Matching(enum.StrEnum):
     nearest = "nearest"
 
 
-class Store(enum.StrEnum):
+class StoreFormat(enum.StrEnum):
     """What is written."""
 
     nc = "nc"
@@ -86,7 +86,7 @@ def hail_samples(
     only_hail: Annotated[
         bool, typer.Option("--only-hail", help="Leave out times without hail in the sample.")
     ] = False,
-    store: Annotated[Store, typer.Option(help="Files or folders.")] = Store.nc,
+    store: Annotated[StoreFormat, typer.Option(help="Files or folders.")] = StoreFormat.nc,
 ) -> None:
     """Bring radar, satellite, reanalysis and terrain to one grid and one clock, a sample for each label.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._key_value import Axis, lengths
+from geovision.cli._key_value import AxisOption, lengths
 from geovision.cli._model_argument import open_model
 from geovision.cli._output import examples, say
 from geovision.errors import OptionError
@@ -52,7 +52,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="A new one is its owner's alone.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Store parameters in half precision.")] = False,
     message: Annotated[str, typer.Option(help="Of the commit.")] = "",
-    axis: Axis = None,
+    axis: AxisOption = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
 ) -> None:
     """Publish a model on the Hugging Face Hub, in one commit: weights, configuration, card, golden answer.
@@ -63,7 +63,7 @@ def push(
     axes = lengths(axis or [])
     opened = open_model(model, weights)
 
-    from geovision.hub.push import Benchmark
+    from geovision.hub.push import LeaderboardEntry
     from geovision.hub.push import push as publish
     from geovision.hub.repo_card import statement_of
 
@@ -85,7 +85,7 @@ def push(
         private=private,
         half=fp16,
         axes=axes,
-        benchmark=Benchmark(*asked) if asked else None,
+        benchmark=LeaderboardEntry(*asked) if asked else None,
     )
     print(done)
 

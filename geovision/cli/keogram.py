@@ -29,14 +29,14 @@ from geovision.errors import OptionError
 __all__ = ["register"]
 
 
-class Kind(enum.StrEnum):
+class MeridianKind(enum.StrEnum):
     """Meridians."""
 
     geographic = "geographic"
     magnetic = "magnetic"
 
 
-class Side(enum.StrEnum):
+class EastSide(enum.StrEnum):
     """Of a frame with north at its top."""
 
     left = "left"
@@ -74,11 +74,12 @@ def keogram(
         ),
     ] = None,
     meridian: Annotated[
-        Kind, typer.Option(help="magnetic: towards the pole of a dipole, approximate; needs the site.")
-    ] = Kind.geographic,
+        MeridianKind,
+        typer.Option(help="magnetic: towards the pole of a dipole, approximate; needs the site."),
+    ] = MeridianKind.geographic,
     east: Annotated[
-        Side, typer.Option(help="Where east is with north at the top; left as seen from below.")
-    ] = Side.left,
+        EastSide, typer.Option(help="Where east is with north at the top; left as seen from below.")
+    ] = EastSide.left,
     pattern: PatternOption = None,
     stretch: StretchOption = None,
     circle: CircleOption = None,
@@ -90,11 +91,11 @@ def keogram(
     """
     from geovision.allsky._keogram import Meridian
     from geovision.allsky._keogram import keogram as collect
-    from geovision.inference.table import Table
+    from geovision.inference.table import ArchiveTable
 
     chosen = chosen_frames(station, device, date, begin, end)
     reading = declared(pattern, None, stretch, circle, site)
-    of_table = len(source) == 1 and Table(Path(source[0])).begun()
+    of_table = len(source) == 1 and ArchiveTable(Path(source[0])).begun()
     if of_table and (pattern or stretch or circle):
         raise OptionError(f"{source[0]} says how its frames are read; leave out how")
     if not of_table:

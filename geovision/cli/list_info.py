@@ -11,7 +11,7 @@ import typer
 from geovision import registry
 from geovision.cli._output import (
     DocumentFormat,
-    Format,
+    TableFormat,
     columns_of_text,
     examples,
     say,
@@ -64,7 +64,7 @@ def list_models(
     backbones: Annotated[
         bool, typer.Option("--backbones", help="Also every backbone that a task takes by its name.")
     ] = False,
-    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
+    form: Annotated[TableFormat, typer.Option("--format", help="How to write the rows.")] = TableFormat.table,
 ) -> None:
     """List the models: name, trainable parameters, weights, note."""
     names = registry.list_models(pattern, task=task, pretrained=pretrained, backbones=backbones)

@@ -17,12 +17,12 @@ from geovision.cli._frame_options import (
     chosen_frames,
     parse_sites,
 )
-from geovision.cli._output import Format, examples, say, write_rows
+from geovision.cli._output import TableFormat, examples, say, write_rows
 
 __all__ = ["register"]
 
 
-class Group(enum.StrEnum):
+class GroupByOption(enum.StrEnum):
     """Variables that frames are grouped by."""
 
     hour = "hour"
@@ -49,9 +49,9 @@ def occurrence(
         Path, typer.Argument(metavar="INPUT", help="Folder of a table that `geovision archive` wrote.")
     ],
     group_by: Annotated[
-        Group,
+        GroupByOption,
         typer.Option(help="Groups; mlt (magnetic local time) is approximate and needs the site."),
-    ] = Group.hour,
+    ] = GroupByOption.hour,
     out: Annotated[Path | None, typer.Option(metavar="PREFIX", help=PREFIX_HELP)] = None,
     station: StationOption = None,
     begin: BeginOption = None,
@@ -68,7 +68,7 @@ def occurrence(
         int, typer.Option(min=0, help="Number of bootstrap samples; 0: no intervals.")
     ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
-    form: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = Format.table,
+    form: Annotated[TableFormat, typer.Option("--format", help="Format of the rows.")] = TableFormat.table,
 ) -> None:
     """Report the share of frames of each class, with bootstrap intervals over nights."""
     from geovision.allsky._occurrence import EXCLUDED

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._output import Format, examples, say, write_rows
+from geovision.cli._output import TableFormat, examples, say, write_rows
 from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
 
 __all__ = ["register"]
@@ -53,7 +53,7 @@ def samples(
     min_valid: Annotated[
         float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image.")
     ] = 0.3,
-    form: Annotated[Format, typer.Option("--format", help="How to write the list.")] = Format.table,
+    form: Annotated[TableFormat, typer.Option("--format", help="How to write the list.")] = TableFormat.table,
 ) -> None:
     """Cut pictures around tracked polar lows out of radar scenes, in the layout of the published data set.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import FileNames, Format, columns_of_text, examples, say, write_rows
+from geovision.cli._output import FileNames, TableFormat, columns_of_text, examples, say, write_rows
 
 if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
@@ -29,7 +29,7 @@ class Language(enum.StrEnum):
 _CAUTION = {Language.en: "caution", Language.zh: "注意"}
 
 
-class Precision(enum.StrEnum):
+class InferencePrecision(enum.StrEnum):
     """Arithmetic of the forward pass."""
 
     auto = "auto"
@@ -38,8 +38,8 @@ class Precision(enum.StrEnum):
     int8 = "int8"
 
 
-ArithmeticOption = Annotated[
-    Precision,
+PrecisionOption = Annotated[
+    InferencePrecision,
     typer.Option(
         help="auto: bfloat16 where it is faster and answers alike. int8: convolutions in 8-bit integers."
     ),
@@ -62,9 +62,9 @@ def predict(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
     photos: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.table,
+    form: Annotated[TableFormat, typer.Option("--format", help="How to write the rows.")] = TableFormat.table,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
-    precision: ArithmeticOption = Precision.auto,
+    precision: PrecisionOption = InferencePrecision.auto,
     top: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
     lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,
     card: Annotated[
@@ -104,11 +104,11 @@ def predict(
             yield row
 
     columns = [
-        *_columns(opened, top, card=card and form is Format.csv),
+        *_columns(opened, top, card=card and form is TableFormat.csv),
         *(["map"] if maps is not None else []),
     ]
     write_rows(rows(), columns, form)
-    if form is Format.table:
+    if form is TableFormat.table:
         print("\n".join(_pages(cards)), end="")
     if unreadable:
         say(f"{len(unreadable)} could not be read")

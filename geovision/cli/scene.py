@@ -12,10 +12,10 @@ import typer
 
 from geovision import api
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import Format, examples, say, write_rows
+from geovision.cli._output import TableFormat, examples, say, write_rows
 from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
 from geovision.cli.explain import Method
-from geovision.cli.predict import ArithmeticOption, Precision
+from geovision.cli.predict import InferencePrecision, PrecisionOption
 
 if TYPE_CHECKING:
     from geovision.sar import SceneSummary
@@ -87,14 +87,16 @@ def scene(
     land: Annotated[Path | None, typer.Option(help="A raster that is not 0 over land.")] = None,
     ice: Annotated[Path | None, typer.Option(help="A raster that is not 0 over sea ice.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows a forward pass.")] = 16,
-    precision: ArithmeticOption = Precision.auto,
+    precision: PrecisionOption = InferencePrecision.auto,
     workers: Annotated[int, typer.Option(min=0, help="Dask worker processes; 0: none.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
     explain: Annotated[
         Method | None,
         typer.Option(help="Draw what speaks for each detection, by this method; the first 20 at most."),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to write the detections.")] = Format.table,
+    form: Annotated[
+        TableFormat, typer.Option("--format", help="How to write the detections.")
+    ] = TableFormat.table,
 ) -> None:
     """Ask a model about a whole radar scene, window by window: a map of probabilities, how many windows
     it was made of, detections, a picture.

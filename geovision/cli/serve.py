@@ -55,12 +55,12 @@ def serve(
 
     Pictures are answered in memory, neither written to disk nor logged. /openapi.json describes the API.
     """
-    from geovision.serve import Address, Limits, run
+    from geovision.serve import ServerAddress, ServerLimits, run
 
     if entry := check_name(model):
         entry.check_exportable()
-    address = Address(host, port, tls_cert, tls_key)
-    limits = Limits(
+    address = ServerAddress(host, port, tls_cert, tls_key)
+    limits = ServerLimits(
         bytes_a_picture=round(1e6 * max_megabytes),
         pixels_a_picture=round(1e6 * max_megapixels),
         rate=rate_limit,

@@ -20,10 +20,10 @@ from geovision.cli._output import examples, say
 from geovision.cli.calibrate import calibrate_and_save
 from geovision.errors import OptionError
 
-__all__ = ["Precision", "register"]
+__all__ = ["TrainingPrecision", "register"]
 
 
-class Precision(enum.StrEnum):
+class TrainingPrecision(enum.StrEnum):
     """Arithmetic of training, as lightning calls it."""
 
     recipe = "recipe"
@@ -36,7 +36,7 @@ class Precision(enum.StrEnum):
     def replacement(self) -> str | None:
         """The precision that replaces that of a recipe, None for the recipe's own."""
         lightning = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
-        return None if self is Precision.recipe else lightning.get(self.value, self.value)
+        return None if self is TrainingPrecision.recipe else lightning.get(self.value, self.value)
 
 
 def register(app: typer.Typer) -> None:
@@ -101,7 +101,7 @@ def train(
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Arithmetic.")] = Precision.recipe,
+    precision: Annotated[TrainingPrecision, typer.Option(help="Arithmetic.")] = TrainingPrecision.recipe,
     devices: Annotated[str, typer.Option(help="`auto` or a number.")] = "auto",
     num_workers: Annotated[
         int, typer.Option(min=0, help="Number of loader processes; 0: load in this process.")

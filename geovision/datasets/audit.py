@@ -37,14 +37,14 @@ from geovision.errors import OptionError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["AuditReport", "FileKind", "audit"]
+__all__ = ["AuditReport", "ImageProperties", "audit"]
 
 _SHEET_GROUPS = 40
 _THUMBNAIL = (128, 128)
 
 
 @dataclass(frozen=True, order=True)
-class FileKind:
+class ImageProperties:
     """What a file's header says: width and height in pixels, Pillow's mode, format."""
 
     width: int
@@ -77,7 +77,7 @@ class AuditReport:
     root: Path
     classes: tuple[str, ...]
     label_of: Mapping[str, str]
-    kinds: Mapping[str, FileKind]
+    kinds: Mapping[str, ImageProperties]
     unreadable: Mapping[str, str]
     group_of: Mapping[str, str]
     groups: Mapping[str, Sequence[str]]
@@ -91,7 +91,7 @@ class AuditReport:
         return self._count(self.label_of)
 
     @property
-    def kind_counts(self) -> dict[FileKind, int]:
+    def kind_counts(self) -> dict[ImageProperties, int]:
         """Photos of each size, mode and format, the most frequent first."""
         return dict(Counter(self.kinds.values()).most_common())
 
@@ -293,9 +293,9 @@ def _named(groups: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[st
     return {group: [names[position] for position in positions] for group, positions in groups.items()}
 
 
-def _kind(path: Path) -> FileKind:
+def _kind(path: Path) -> ImageProperties:
     with Image.open(path) as image:
-        return FileKind(*image.size, image.mode, image.format or "")
+        return ImageProperties(*image.size, image.mode, image.format or "")
 
 
 def _thumbnails(dataset: ImageDataset, groups: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from geovision import registry
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.downloads import DataverseRecord
 from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
-from geovision.datasets.splits import Assignment, FoldFile, Split, as_splits
+from geovision.datasets.splits import FoldAssignment, FoldFile, TrainTestSplit, as_splits
 from geovision.errors import DatasetError
 from geovision.spec import ClassTarget, resolve
 
@@ -93,7 +93,7 @@ class CCSN(ImageDataset):
         return records
 
     @property
-    def assignment(self) -> Assignment:
+    def assignment(self) -> FoldAssignment:
         """Group and folds of every photo under `root` by our fold file; found when first asked for."""
         if "assignment" not in self._found:
             paths = [record.path for record in self._records]
@@ -103,7 +103,7 @@ class CCSN(ImageDataset):
     def find_groups(self) -> Sequence[str]:
         return self.assignment.groups
 
-    def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[Split]:
+    def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[TrainTestSplit]:
         """As in every set of photos; those of our fold file where it knows this `seed` and `k` and
         some of the photos, so that results can be compared."""
         file = fold_file()

@@ -9,13 +9,13 @@ from pathlib import Path
 from geovision.datasets.image_classification import ImageRecord, image_files
 from geovision.errors import DatasetError
 
-__all__ = ["Names", "class_folders", "labelled_images", "split_folder"]
+__all__ = ["FolderNames", "class_folders", "labelled_images", "split_folder"]
 
-Names = Mapping[str, Sequence[str]]
+FolderNames = Mapping[str, Sequence[str]]
 """Class code to the names that its folder may have, besides the code itself."""
 
 
-def class_folders(root: Path, names: Names, *, expected: str) -> dict[Path, str]:
+def class_folders(root: Path, names: FolderNames, *, expected: str) -> dict[Path, str]:
     """The class of each folder directly under `root` that holds pictures.
 
     Case, spaces, punctuation and leading zeros do not count: ``"04 Clear-Sky"`` is ``"4_clearsky"``.
@@ -40,7 +40,7 @@ def class_folders(root: Path, names: Names, *, expected: str) -> dict[Path, str]
     return found
 
 
-def labelled_images(root: Path, names: Names, *, expected: str, split: str = "") -> list[ImageRecord]:
+def labelled_images(root: Path, names: FolderNames, *, expected: str, split: str = "") -> list[ImageRecord]:
     """Every picture in the class folders directly under `root`, class by class as in `names`.
 
     Raises:

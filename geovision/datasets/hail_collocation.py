@@ -22,12 +22,12 @@ from geovision.readers.elevation import elevation_on
 from geovision.readers.era5 import open_era5
 from geovision.readers.fy4_agri import read_agri, scan_time
 from geovision.readers.hail_samples import CHANNELS, LEVELS, HailSample, TimedSource
-from geovision.readers.nearest_neighbor import Nearest
+from geovision.readers.nearest_neighbor import NearestNeighborIndex
 from geovision.readers.radar.reflectivity import list_radar, read_radar
 
 __all__ = ["MAXIMUM_AGE", "HailSources", "SampleGrid", "build_sample", "describe_ground", "match"]
 
-Matching = Literal["backward", "nearest"]
+MatchMethod = Literal["backward", "nearest"]
 
 MAXIMUM_AGE: Mapping[str, float] = {"radar": 6.0, "fy4b": 30.0, "era5": 120.0}
 """Minutes by which what stands in a window may be older, or younger by the nearest: our choice."""
@@ -39,7 +39,7 @@ def match(
     windows: NDArray[np.datetime64],
     times: NDArray[np.datetime64],
     *,
-    how: Matching = "backward",
+    how: MatchMethod = "backward",
     maximum_age: float,
 ) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
     """Which of the times stands in each window.
@@ -210,7 +210,7 @@ class HailSources:
         return read
 
     def stack(
-        self, name: str, windows: NDArray[np.datetime64], *, how: Matching, maximum_age: float
+        self, name: str, windows: NDArray[np.datetime64], *, how: MatchMethod, maximum_age: float
     ) -> TimedSource:
         """A source in every window."""
         index, age = match(windows, self._readers[name][0], how=how, maximum_age=maximum_age)
@@ -243,7 +243,7 @@ def build_sample(
     *,
     windows: int = 20,
     step: float = 6.0,
-    how: Matching = "backward",
+    how: MatchMethod = "backward",
     maximum_age: Mapping[str, float] = MAXIMUM_AGE,
 ) -> HailSample:
     """One sample whose last window is at a time.
@@ -275,7 +275,7 @@ def build_sample(
             "at the times of the files and at the maximum ages"
         )
     axes = sources.grid.axes
-    near = Nearest.of(label_latitude, label_longitude, *axes, where="the label")
+    near = NearestNeighborIndex.of(label_latitude, label_longitude, *axes, where="the label")
     there = near.take(np.asarray(label, float))
     return HailSample(
         time=clock,

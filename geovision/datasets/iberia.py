@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from geovision.datasets.base import DatasetCard, Transforms
-from geovision.datasets.paired_grids import GridPairs
+from geovision.datasets.paired_grids import PairedGrids
 from geovision.errors import DatasetError, OptionError, nearest
 from geovision.readers.grids.grid_source import GridSource
 from geovision.spec import resolve
@@ -67,11 +67,11 @@ _CHANNELS = {
 """Channel to the field of the files."""
 
 
-class IberiaWinters(GridPairs):
-    """Daily rain of E-OBS at 0.5 degrees with fields of a coarse source. See `GridPairs`.
+class IberiaWinters(PairedGrids):
+    """Daily rain of E-OBS at 0.5 degrees with fields of a coarse source. See `PairedGrids`.
 
     Args:
-        root, split, size, synchronous: As of `GridPairs`; winters count by the year of their January.
+        root, split, size, synchronous: As of `PairedGrids`; winters count by the year of their January.
         origin: ``"ncep"``, ``"cmip5"`` or ``"cordex"``; the last two run freely.
     """
 

@@ -28,7 +28,7 @@ from geovision.spec import Channel, ClassTarget, InputSpec, resolve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from geovision.datasets.splits import Split
+    from geovision.datasets.splits import TrainTestSplit
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel
 
@@ -256,7 +256,7 @@ class ImageDataset(GeoDataset):
         np.add.at(total, group, onehot)
         return (total / total.sum(axis=1, keepdims=True))[group]
 
-    def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[Split]:
+    def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[TrainTestSplit]:
         """`k` pairs of (training, test) positions, classes spread evenly, no group on both sides.
 
         Args:

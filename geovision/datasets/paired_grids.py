@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["INPUT", "GridPairs"]
+__all__ = ["INPUT", "PairedGrids"]
 
 INPUT = "fields"
 """Name of the input that the tasks of rain take."""
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 _YEARS = re.compile(r"^(\d{4})(?:-(\d{4}))?$")
 
 
-class GridPairs(GeoDataset):
+class PairedGrids(GeoDataset):
     """Days of fields on one grid, each with the truth on another.
 
     A sample holds ``inputs["fields"]`` (float32 ``(channel, y, x)``, in the units of the channels, 0 where

@@ -20,14 +20,14 @@ import numpy as np
 
 from geovision import _atomic_io
 from geovision.errors import DatasetError, InputError, OptionError
-from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.sar import Grid, RadarScene, check_pixels, model_grid, write_counts
+from geovision.physics.backscatter import DecibelRange
+from geovision.readers.sar import MapGrid, RadarScene, check_pixels, model_grid, write_counts
 from geovision.readers.sar_png import write_picture
 
 __all__ = [
     "LABELS",
     "UNSORTED",
-    "Meeting",
+    "Collocation",
     "TrackPoint",
     "cut_out",
     "meetings",
@@ -64,7 +64,7 @@ class TrackPoint:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Collocation:
     """A scene, and where a track says that the low was when it was taken.
 
     Args:
@@ -124,7 +124,7 @@ def _point(line: Mapping[str, str], where: str) -> TrackPoint:
 
 def meetings(
     scenes: Sequence[RadarScene], points: Sequence[TrackPoint], *, max_time_offset: datetime.timedelta
-) -> Iterator[Meeting]:
+) -> Iterator[Collocation]:
     """Every scene with every track that has a point near it in time.
 
     Between two points of a track the low is taken to move along the great circle, evenly; before the
@@ -152,7 +152,7 @@ def meetings(
             track = sorted(track, key=lambda point: point.time)
             apart = min(abs(point.time - when) for point in track)
             if apart <= max_time_offset:
-                yield Meeting(scene, _at(track, when), apart)
+                yield Collocation(scene, _at(track, when), apart)
 
 
 def _at(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
@@ -190,7 +190,7 @@ def _direction(point: TrackPoint) -> np.ndarray:
 def cut_out(
     scene: RadarScene,
     place: TrackPoint,
-    db_range: Mapping[str, DecibelLimits] | None,
+    db_range: Mapping[str, DecibelRange] | None,
     *,
     pixel_size: float = 500.0,
     extent: float = EXTENT,
@@ -215,22 +215,24 @@ def cut_out(
         return raster.read(0, 0, grid.shape)[0]
 
 
-def _around(scene: RadarScene, place: TrackPoint, pixel_size: float, extent: float, crs: str | None) -> Grid:
+def _around(
+    scene: RadarScene, place: TrackPoint, pixel_size: float, extent: float, crs: str | None
+) -> MapGrid:
     """Square cells around a place, in the projection that a whole scene is brought to."""
     whole = model_grid(scene.grid, pixel_size, crs, where=scene.path)
-    (x,), (y,) = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1, 1)).points(
+    (x,), (y,) = MapGrid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1, 1)).points(
         np.array([place.latitude]), np.array([place.longitude]), whole.crs
     )
     side = round(1000 * extent / pixel_size)
     left = (round((x - whole.transform[2]) / pixel_size) - side // 2) * pixel_size + whole.transform[2]
     top = (round((y - whole.transform[5]) / pixel_size) + side // 2) * pixel_size + whole.transform[5]
-    return Grid(whole.crs, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (side, side))
+    return MapGrid(whole.crs, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (side, side))
 
 
 def write_samples(
-    found: Sequence[Meeting],
+    found: Sequence[Collocation],
     out: str | Path,
-    db_range: Mapping[str, DecibelLimits] | None,
+    db_range: Mapping[str, DecibelRange] | None,
     *,
     split: str = "train",
     pixel_size: float = 500.0,
@@ -281,7 +283,7 @@ def write_samples(
     return new
 
 
-def _name(meeting: Meeting) -> str:
+def _name(meeting: Collocation) -> str:
     assert meeting.scene.time is not None
     place = f"{meeting.place.latitude:.4f} {meeting.place.longitude:.4f} {Path(meeting.scene.path).name}"
     code = hashlib.sha256(place.encode()).hexdigest()[:6]
@@ -290,7 +292,7 @@ def _name(meeting: Meeting) -> str:
 
 
 def _line(
-    meeting: Meeting, picture: Path, seen: float, db_range: Mapping[str, DecibelLimits] | None
+    meeting: Collocation, picture: Path, seen: float, db_range: Mapping[str, DecibelRange] | None
 ) -> dict[str, str]:
     place = meeting.place
     return {

@@ -24,7 +24,7 @@ from geovision import registry
 from geovision._atomic_io import write_text
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.derived_predictors import placed
-from geovision.datasets.paired_grids import GridPairs, declared
+from geovision.datasets.paired_grids import PairedGrids, declared
 from geovision.errors import DatasetError
 from geovision.readers.grids import GridSource
 from geovision.spec import resolve
@@ -34,8 +34,8 @@ __all__ = ["TABLE", "BiasedRain", "CoarseRain"]
 TABLE = "grids.toml"
 
 
-class CoarseRain(GridPairs):
-    """Coarse rain with its truth on a finer grid, as ``grids.toml`` declares them. See `GridPairs`."""
+class CoarseRain(PairedGrids):
+    """Coarse rain with its truth on a finer grid, as ``grids.toml`` declares them. See `PairedGrids`."""
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="rain-grids",
@@ -85,7 +85,7 @@ class CoarseRain(GridPairs):
 
 
 class BiasedRain(CoarseRain):
-    """Biased rain with its truth on the same grid, or a finer one. See `GridPairs`."""
+    """Biased rain with its truth on the same grid, or a finer one. See `PairedGrids`."""
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="biased-rain-grids",

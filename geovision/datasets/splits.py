@@ -38,9 +38,17 @@ from geovision.spec import InputSpec
 if TYPE_CHECKING:
     from geovision.datasets.image_classification import ImageDataset
 
-__all__ = ["Assignment", "FoldFile", "Split", "as_splits", "grouped_folds", "make_fold_file", "random_folds"]
+__all__ = [
+    "FoldAssignment",
+    "FoldFile",
+    "TrainTestSplit",
+    "as_splits",
+    "grouped_folds",
+    "make_fold_file",
+    "random_folds",
+]
 
-Split = tuple[np.ndarray, np.ndarray]
+TrainTestSplit = tuple[np.ndarray, np.ndarray]
 """(training, test) positions, int64."""
 
 _VERSION = 1
@@ -92,7 +100,7 @@ def _stratified(
     return fold
 
 
-def as_splits(fold: np.ndarray, k: int) -> list[Split]:
+def as_splits(fold: np.ndarray, k: int) -> list[TrainTestSplit]:
     """(training, test) positions for each fold in turn.
 
     >>> [test.tolist() for _, test in as_splits(np.array([0, 1, 0]), 2)]
@@ -102,7 +110,7 @@ def as_splits(fold: np.ndarray, k: int) -> list[Split]:
 
 
 @dataclass(frozen=True)
-class Assignment:
+class FoldAssignment:
     """Where each photo of a data set belongs by a fold file.
 
     Attributes:
@@ -195,7 +203,7 @@ class FoldFile:
                 raise
             raise DatasetError(f"{path}: not a geovision fold file ({error})") from error
 
-    def assign(self, paths: Sequence[Path], names: Sequence[str], spec: InputSpec) -> Assignment:
+    def assign(self, paths: Sequence[Path], names: Sequence[str], spec: InputSpec) -> FoldAssignment:
         """The group and folds of photos, some of which the file may not know.
 
         A file with a known digest is looked up. Any other photo is decoded: with a near-duplicate in
@@ -219,7 +227,7 @@ class FoldFile:
         fold_of = dict(zip(self.groups, self.folds, strict=True))
         folds = [fold_of[g] if g in fold_of else [_draw(g, s, self.k) for s in self.seeds] for g in groups]
         known = np.array([group in fold_of for group in groups], dtype=bool)
-        return Assignment(groups, np.array(folds, dtype=np.int64).reshape(len(paths), -1), known)
+        return FoldAssignment(groups, np.array(folds, dtype=np.int64).reshape(len(paths), -1), known)
 
     def _join(self, prints: Fingerprints, names: Sequence[str]) -> list[str]:
         """Groups of newcomers: that of the nearest known photo, or one among themselves."""

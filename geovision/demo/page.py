@@ -19,8 +19,8 @@ from geovision.spec import Task
 
 if TYPE_CHECKING:
     from geovision.datasets.base import DatasetCard
-    from geovision.demo.photos import Answered
-    from geovision.evaluation import Figure, Report
+    from geovision.demo.photos import PhotoPredictions
+    from geovision.evaluation import MetricValue, Report
 
 __all__ = ["MetricRow", "Section", "metric_rows", "place", "write"]
 
@@ -122,11 +122,11 @@ def _shown(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _interval(figure: Figure) -> str:
+def _interval(figure: MetricValue) -> str:
     return "" if math.isnan(figure.low) else f"{figure.low:.3f} to {figure.high:.3f}"
 
 
-def _bar(figure: Figure) -> tuple[float, float, float] | None:
+def _bar(figure: MetricValue) -> tuple[float, float, float] | None:
     low, value, high = figure.low, figure.value, figure.high
     if math.isnan(low) or not 0 <= low <= value <= high <= 1:
         return None
@@ -139,7 +139,7 @@ def place(path: Path) -> tuple[int, str]:
     return (names.index(path.stem) if path.stem in names else len(names)), path.stem
 
 
-def write(out: Path, sections: Sequence[Section], photos: Sequence[Answered] = ()) -> Path:
+def write(out: Path, sections: Sequence[Section], photos: Sequence[PhotoPredictions] = ()) -> Path:
     """Write ``index.html`` into `out`, whole or not at all.
 
     Args:

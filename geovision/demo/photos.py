@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from geovision.heads.prediction import ClassPrediction
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["Answered", "Photo", "ask"]
+__all__ = ["PhotoPrediction", "PhotoPredictions", "ask"]
 
 _THUMBNAIL = 480  # pixels of the longer side
 
 
 @dataclass(frozen=True)
-class Photo:
+class PhotoPrediction:
     """One photo that was answered.
 
     Attributes:
@@ -35,7 +35,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Answered:
+class PhotoPredictions:
     """What one task's weights say about a folder of photos.
 
     Attributes:
@@ -49,12 +49,12 @@ class Answered:
     task: Task
     model: str = ""
     weights: WeightSpec | None = None
-    photos: Sequence[Photo] = ()
+    photos: Sequence[PhotoPrediction] = ()
     unreadable: Sequence[tuple[str, str]] = ()
     passed_over: Sequence[str] = ()
 
 
-def ask(model: GeoModel, folder: Path, out: Path) -> Answered:
+def ask(model: GeoModel, folder: Path, out: Path) -> PhotoPredictions:
     """Ask a model about every photo below a folder; files that cannot be read are listed.
 
     Args:
@@ -69,9 +69,9 @@ def ask(model: GeoModel, folder: Path, out: Path) -> Answered:
             unreadable.append((_below(path, folder), answer.error.removeprefix(f"{path}: ")))
             continue
         thumbnail = _thumbnail(path, model, out / f"{number:04d}.jpg")
-        photos.append(Photo(_below(path, folder), thumbnail, answer))  # type: ignore[arg-type]
+        photos.append(PhotoPrediction(_below(path, folder), thumbnail, answer))  # type: ignore[arg-type]
     asked = {Path(answer.source) for answer in answers}
-    return Answered(
+    return PhotoPredictions(
         model.task,
         model.spec.name,
         next(iter(model.spec.weights), None),

@@ -20,7 +20,7 @@ import geovision
 from geovision import registry
 from geovision._atomic_io import make_folder, write_files
 from geovision.demo import page
-from geovision.demo.photos import Answered, ask
+from geovision.demo.photos import PhotoPredictions, ask
 from geovision.errors import GeovisionError, InputError
 from geovision.spec import Task, resolve
 
@@ -177,7 +177,7 @@ def _asked(sample: Sample, model: GeoModel) -> dict[str, Any]:
 # --- the reader's photos ------------------------------------------------------------------------
 
 
-def _photos(chosen: Sequence[Task], folder: Path, out: Path, told: _Progress) -> list[Answered]:
+def _photos(chosen: Sequence[Task], folder: Path, out: Path, told: _Progress) -> list[PhotoPredictions]:
     """Answers about the photos, from each task that takes them."""
     found = []
     for task in chosen:
@@ -185,7 +185,7 @@ def _photos(chosen: Sequence[Task], folder: Path, out: Path, told: _Progress) ->
             continue
         names = registry.list_models(task=task.name, pretrained=True)
         if not names:
-            found.append(Answered(task))
+            found.append(PhotoPredictions(task))
             continue
         model = geovision.create(names[0], pretrained=True)
         with told.step(f"ask {names[0]} about the photos in {folder}"):

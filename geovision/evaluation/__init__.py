@@ -17,17 +17,17 @@ from geovision.evaluation.calibration import (
 )
 from geovision.evaluation.classification import ClassReport, score
 from geovision.evaluation.cross_validation import cross_validate
-from geovision.evaluation.dense import GriddedReport
-from geovision.evaluation.dense_predictions import Answers, EnsembleConfig, answers
+from geovision.evaluation.dense import DenseReport
+from geovision.evaluation.dense_predictions import DensePredictions, EnsembleConfig, answers
 from geovision.evaluation.predictions import Predictions, collect
-from geovision.evaluation.report import Figure, Report
+from geovision.evaluation.report import MetricValue, Report
 
 __all__ = [
-    "Answers",
     "ClassReport",
+    "DensePredictions",
+    "DenseReport",
     "EnsembleConfig",
-    "Figure",
-    "GriddedReport",
+    "MetricValue",
     "Predictions",
     "Report",
     "answers",

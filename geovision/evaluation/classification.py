@@ -14,7 +14,7 @@ from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
 from geovision.evaluation import plot
 from geovision.evaluation.predictions import Predictions, collect
-from geovision.evaluation.report import Figure, Report, as_figure, facts_of, plain
+from geovision.evaluation.report import MetricValue, Report, as_figure, facts_of, plain
 from geovision.metrics.bootstrap import bootstrap
 from geovision.metrics.class_mapping import unmatched
 from geovision.models.geomodel import GeoModel
@@ -45,7 +45,7 @@ class ClassReport(Report):
             is none to show.
     """
 
-    per_class: Mapping[str, Mapping[str, Figure]]
+    per_class: Mapping[str, Mapping[str, MetricValue]]
     confusion: np.ndarray
     predictions: Predictions
     picture: Callable[[int], np.ndarray] | None = field(default=None, repr=False)
@@ -68,7 +68,7 @@ class ClassReport(Report):
             "confusion": {"classes": list(self.predictions.classes), "counts": self.confusion.tolist()},
         }
 
-    def _more_rows(self) -> list[tuple[str, str, Figure]]:
+    def _more_rows(self) -> list[tuple[str, str, MetricValue]]:
         return [(key, name, figure) for name, row in self.per_class.items() for key, figure in row.items()]
 
     def _more_files(self) -> dict[str, Callable[[Path], Any]]:

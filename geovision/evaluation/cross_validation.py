@@ -20,7 +20,7 @@ from geovision.errors import OptionError
 from geovision.evaluation.calibration import fit_temperature
 from geovision.evaluation.classification import score
 from geovision.evaluation.dense import ensemble_for, score_dense
-from geovision.evaluation.dense_predictions import Answers, answers
+from geovision.evaluation.dense_predictions import DensePredictions, answers
 from geovision.evaluation.predictions import Predictions, collect
 from geovision.evaluation.report import Report
 from geovision.metrics import create as create_metric
@@ -268,7 +268,7 @@ def _dense_report(run: _Run, bootstrap: int, seed: int) -> Report:
     data = run.data.adapt_to(model)
     several = ensemble_for(model, data, seed=seed)
 
-    def batches() -> Iterator[Answers]:
+    def batches() -> Iterator[DensePredictions]:
         for number in run.numbers:
             part = data.subset(run.places(number).tolist())
             yield from answers(run.model(number), part, progress=run.how["progress"], several=several)

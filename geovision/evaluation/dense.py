@@ -12,16 +12,16 @@ from torch import Tensor
 
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.evaluation.dense_predictions import Answers, EnsembleConfig, answers
-from geovision.evaluation.mask_counts import PER_SAMPLE, MaskTables
-from geovision.evaluation.report import Figure, Report, as_figure, facts_of
-from geovision.metrics.bootstrap import GroupStates
-from geovision.metrics.ensemble import EnsembleScore
+from geovision.evaluation.dense_predictions import DensePredictions, EnsembleConfig, answers
+from geovision.evaluation.mask_counts import PER_SAMPLE, MaskCounts
+from geovision.evaluation.report import MetricValue, Report, as_figure, facts_of
+from geovision.metrics.bootstrap import GroupedMetrics
+from geovision.metrics.ensemble import EnsembleMetric
 from geovision.metrics.field_metrics import DISTRIBUTIONS, FullFieldMetric
 from geovision.metrics.functional import regression as field_scores
 from geovision.metrics.functional.spectra import spectrum
 from geovision.metrics.mask_metrics import BINS
-from geovision.metrics.spells import Spells
+from geovision.metrics.spells import SpellBias
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.spec import FieldTarget, Grid, MaskTarget, Target
@@ -29,7 +29,7 @@ from geovision.spec import FieldTarget, Grid, MaskTarget, Target
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["GriddedReport", "ensemble_for", "evaluate_gridded", "score_dense"]
+__all__ = ["DenseReport", "ensemble_for", "evaluate_gridded", "score_dense"]
 
 _FREE = (
     "The inputs run freely: their days are not those of the truth, so distributions alone are "
@@ -45,7 +45,7 @@ MOST_KEPT = 2**30
 """Bytes of answers that are kept for the scores and figures that need all of them at once."""
 
 
-class Kept:
+class PredictionBuffer:
     """All answers together, as long as they are of one shape and there is room."""
 
     def __init__(self, most: int) -> None:
@@ -84,7 +84,7 @@ class _Fullest:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GriddedReport(Report):
+class DenseReport(Report):
     """Scores of fields or masks.
 
     Attributes:
@@ -105,7 +105,7 @@ class GriddedReport(Report):
     fullest: tuple[Tensor, Tensor] = field(repr=False)
     position: int
     table: np.ndarray | None = None
-    counted: MaskTables | None = None
+    counted: MaskCounts | None = None
     grid: Grid | None = field(default=None, repr=False)
     given_grid: Grid | None = field(default=None, repr=False)
     sample: Callable[[int], Sample] = field(repr=False)
@@ -131,7 +131,7 @@ class GriddedReport(Report):
     def _more_data(self) -> dict[str, Any]:
         return self.counted.data() if self.counted else {}
 
-    def _more_rows(self) -> list[tuple[str, str, Figure]]:
+    def _more_rows(self) -> list[tuple[str, str, MetricValue]]:
         return self.counted.rows() if self.counted else []
 
     def _shown(self) -> tuple[np.ndarray, str, str]:
@@ -244,7 +244,7 @@ def evaluate_gridded(
     seed: int,
     progress: bool,
     members: int | None = None,
-) -> GriddedReport:
+) -> DenseReport:
     """Score a field or mask model on a dataset. See `geovision.evaluate`."""
     several = ensemble_for(model, data, members, seed=seed)
     return score_dense(
@@ -268,7 +268,7 @@ def ensemble_for(
         members: Number of members; 0 for no ensemble. Default: None, those that the model provides.
         seed: Seed of the draws. Default: 0.
     """
-    needed = any(isinstance(metric, EnsembleScore) for metric in _metrics_of(model, data).values())
+    needed = any(isinstance(metric, EnsembleMetric) for metric in _metrics_of(model, data).values())
     return EnsembleConfig(members, seed) if needed and members != 0 else None
 
 
@@ -279,7 +279,7 @@ def _metrics_of(model: GeoModel, data: GeoDataset) -> dict[str, Any]:
 
 
 def score_dense(
-    batches: Iterable[Answers],
+    batches: Iterable[DensePredictions],
     model: GeoModel,
     data: GeoDataset,
     *,
@@ -287,7 +287,7 @@ def score_dense(
     notes: Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
-) -> GriddedReport:
+) -> DenseReport:
     """Score predictions of fields or masks, batch by batch.
 
     Args:
@@ -302,12 +302,12 @@ def score_dense(
     found = _metrics_of(model, data)
     is_mask = isinstance(model.target, MaskTarget)
     whole = {name: metric for name, metric in found.items() if isinstance(metric, FullFieldMetric)}
-    of_members = {name: metric for name, metric in found.items() if isinstance(metric, EnsembleScore)}
+    of_members = {name: metric for name, metric in found.items() if isinstance(metric, EnsembleMetric)}
     summed = {name: metric for name, metric in found.items() if name not in {**whole, **of_members}}
     if is_mask:
         summed |= metric_table.applicable(_TABLES, model.target)
-    states, ensembles = GroupStates(summed), GroupStates(of_members)
-    kept, fullest = Kept(MOST_KEPT), _Fullest()
+    states, ensembles = GroupedMetrics(summed), GroupedMetrics(of_members)
+    kept, fullest = PredictionBuffer(MOST_KEPT), _Fullest()
     groups: list[str] = []
     sources: list[str] = []
     notes = [*notes, *([] if data.synchronous else [_FREE])]
@@ -325,13 +325,13 @@ def score_dense(
     estimates |= ensembles.estimates(resamples=resamples, seed=seed)
     tables = {name: estimates.pop(name).value for name in _TABLES if name in summed}
     table = tables["probability_histogram"][: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
-    counted = MaskTables.of(tables["contingency"], tables["reliability"]) if is_mask else None
+    counted = MaskCounts.of(tables["contingency"], tables["reliability"]) if is_mask else None
     scores = {name: as_figure(estimate) for name, estimate in estimates.items()}
     together = kept.tensors()
     scores |= _scores_of_all(whole, together, groups, data.follows, notes)
     if any("per_sample" in name for name in scores):
         notes.append(PER_SAMPLE)
-    return GriddedReport(
+    return DenseReport(
         task=model.task,
         metrics={name: scores[name] for name in found if name in scores},
         provenance=facts_of(data, sources, facts, resamples=resamples, seed=seed),
@@ -355,9 +355,9 @@ def _scores_of_all(
     groups: Sequence[str],
     follows: Sequence[bool] | None,
     notes: list[str],
-) -> dict[str, Figure]:
+) -> dict[str, MetricValue]:
     """Scores that need all answers at once; why some are not there goes to the notes."""
-    spells = {name: metric for name, metric in metrics.items() if isinstance(metric, Spells)}
+    spells = {name: metric for name, metric in metrics.items() if isinstance(metric, SpellBias)}
     others = {name: metric for name, metric in metrics.items() if name not in spells}
     if together is None:
         if metrics:
@@ -366,11 +366,11 @@ def _scores_of_all(
                 f"{', '.join(metrics)}"
             )
         return {}
-    scores = {name: Figure(float(metric(*together))) for name, metric in others.items()}
+    scores = {name: MetricValue(float(metric(*together))) for name, metric in others.items()}
     if follows is None:
         if spells:
             notes.append(f"Not scored, for the samples are no days: {', '.join(spells)}")
         return scores
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group, begins = torch.tensor([numbers[each] for each in groups]), ~torch.tensor(follows)
-    return scores | {name: Figure(float(m(*together, group, begins))) for name, m in spells.items()}
+    return scores | {name: MetricValue(float(m(*together, group, begins))) for name, m in spells.items()}

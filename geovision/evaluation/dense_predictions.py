@@ -19,7 +19,7 @@ from geovision.models.ensembles import EnsembleMembers, predict_ensemble
 from geovision.models.geomodel import GeoModel
 from geovision.models.protocols import HasReferencePeriod
 
-__all__ = ["Answers", "EnsembleConfig", "answers"]
+__all__ = ["DensePredictions", "EnsembleConfig", "answers"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EnsembleConfig:
     seed: int = 0
 
 
-class Answers(NamedTuple):
+class DensePredictions(NamedTuple):
     """What a model said about a batch: ``(batch, 1, y, x)``, NaN where nothing counts; and its several
     answers where it was asked for them and has them."""
 
@@ -48,7 +48,7 @@ def answers(
     batch_size: int = 32,
     progress: bool = False,
     several: EnsembleConfig | None = None,
-) -> Iterator[Answers]:
+) -> Iterator[DensePredictions]:
     """Ask a model of fields or masks about every sample of a data set, batch by batch.
 
     Args:
@@ -75,7 +75,7 @@ def answers(
 
 def _batches(
     model: GeoModel, data: GeoDataset, batch_size: int, progress: bool, several: EnsembleConfig | None
-) -> Iterator[Answers]:
+) -> Iterator[DensePredictions]:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     known = {spec.name for spec in model.inputs}
     loader = DataLoader(data, batch_size=batch_size, collate_fn=collate)
@@ -108,7 +108,7 @@ def _asked(
     device: torch.device,
     progress: bool,
     several: EnsembleConfig | None,
-) -> Iterator[Answers]:
+) -> Iterator[DensePredictions]:
     head: Any = model.head
     first, begin = True, 0
     console = Console(stderr=True)
@@ -134,4 +134,4 @@ def _asked(
                 fields = members.fields
                 members = members._replace(fields=fields.where(output.valid.expand_as(fields), torch.nan))
         begin += len(truth)
-        yield Answers(prediction, truth, batch["group"], batch["source"], members)
+        yield DensePredictions(prediction, truth, batch["group"], batch["source"], members)

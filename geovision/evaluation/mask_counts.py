@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from geovision.evaluation.report import Figure
+from geovision.evaluation.report import MetricValue
 from geovision.metrics.functional.contingency import Contingency
-from geovision.metrics.mask_metrics import TENTHS, Reliability, reliability_of
+from geovision.metrics.mask_metrics import TENTHS, ReliabilityCurve, reliability_of
 
-__all__ = ["MaskTables"]
+__all__ = ["MaskCounts"]
 
 PER_SAMPLE = (
     "Scores are pooled over all cells, object scores over all connected areas; those with per_sample=True "
@@ -20,7 +20,7 @@ PER_SAMPLE = (
 
 
 @dataclass(frozen=True)
-class MaskTables:
+class MaskCounts:
     """Counts over all cells of a data set.
 
     Attributes:
@@ -29,10 +29,10 @@ class MaskTables:
     """
 
     contingency: Contingency
-    reliability: Reliability
+    reliability: ReliabilityCurve
 
     @classmethod
-    def of(cls, contingency: Tensor, reliability: Tensor) -> MaskTables:
+    def of(cls, contingency: Tensor, reliability: Tensor) -> MaskCounts:
         """From the values of the metrics ``contingency`` and ``reliability``."""
         return cls(Contingency(*contingency), reliability_of(reliability))
 
@@ -63,14 +63,14 @@ class MaskTables:
         ]
         return {"contingency": dict(self._counts()), "reliability": rows}
 
-    def rows(self) -> list[tuple[str, str, Figure]]:
+    def rows(self) -> list[tuple[str, str, MetricValue]]:
         """For a table: what, of which part, how much."""
-        found = [("cells", name, Figure(count)) for name, count in self._counts()]
+        found = [("cells", name, MetricValue(count)) for name, count in self._counts()]
         for n, said, happened, cells in self._rows():
             found += [
-                ("reliability_said", _tenth(n), Figure(said)),
-                ("reliability_happened", _tenth(n), Figure(happened)),
-                ("reliability_cells", _tenth(n), Figure(cells)),
+                ("reliability_said", _tenth(n), MetricValue(said)),
+                ("reliability_happened", _tenth(n), MetricValue(happened)),
+                ("reliability_cells", _tenth(n), MetricValue(cells)),
             ]
         return found
 

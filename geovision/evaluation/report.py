@@ -20,10 +20,10 @@ from geovision.spec import Task
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["Figure", "Report", "as_figure", "facts_of", "write_text"]
+__all__ = ["MetricValue", "Report", "as_figure", "facts_of", "write_text"]
 
 
-class Figure(NamedTuple):
+class MetricValue(NamedTuple):
     """One number with the ends of its 95 % interval; NaN where there is none."""
 
     value: float
@@ -37,9 +37,9 @@ class Figure(NamedTuple):
         return f"{self.value:.3f}{interval}"
 
 
-def as_figure(estimate: Estimate, column: int | None = None) -> Figure:
+def as_figure(estimate: Estimate, column: int | None = None) -> MetricValue:
     """An estimate, or one column of it, as plain numbers."""
-    return Figure(*(float(value if column is None else value[column]) for value in estimate))
+    return MetricValue(*(float(value if column is None else value[column]) for value in estimate))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,7 +57,7 @@ class Report:
     """
 
     task: Task
-    metrics: Mapping[str, Figure]
+    metrics: Mapping[str, MetricValue]
     provenance: Mapping[str, Any]
     groups: Sequence[str]
     notes: Sequence[str] = ()
@@ -145,7 +145,7 @@ class Report:
     def _more_data(self) -> dict[str, Any]:
         return {}
 
-    def _more_rows(self) -> list[tuple[str, str, Figure]]:
+    def _more_rows(self) -> list[tuple[str, str, MetricValue]]:
         """(metric, part that it is of, number)."""
         return []
 
@@ -156,12 +156,12 @@ class Report:
         return []
 
 
-def plain(figure: Figure) -> dict[str, float | None]:
+def plain(figure: MetricValue) -> dict[str, float | None]:
     """For JSON."""
     return {name: None if math.isnan(value) else value for name, value in figure._asdict().items()}
 
 
-def _cells(figure: Figure) -> list[str]:
+def _cells(figure: MetricValue) -> list[str]:
     return ["" if math.isnan(value) else f"{value:.6g}" for value in figure]
 
 

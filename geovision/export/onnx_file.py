@@ -20,7 +20,7 @@ from geovision._logging import suppress_logging
 from geovision.errors import ExportError, MissingExtraError
 from geovision.export.metadata import METADATA_KEY, describe
 from geovision.export.shrink import narrow_integers
-from geovision.export.tracing import MAP, Traced, trace
+from geovision.export.tracing import MAP, TracedModel, trace
 from geovision.models.geomodel import GeoModel
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _check_libraries() -> None:
             raise MissingExtraError(library, "export")
 
 
-def _converted(traced: Traced) -> onnx.ModelProto:
+def _converted(traced: TracedModel) -> onnx.ModelProto:
     batch = torch.export.Dim("batch")
     with _quiet():
         program = torch.onnx.export(
@@ -143,7 +143,7 @@ def run(written: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str,
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _compare(traced: Traced, written: onnx.ModelProto, name: str) -> None:
+def _compare(traced: TracedModel, written: onnx.ModelProto, name: str) -> None:
     """Raise unless ONNX Runtime answers one sample fewer than was traced as torch answers it."""
     inputs = [tensor[1:] for tensor in traced.example]
     with torch.no_grad():

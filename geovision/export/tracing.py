@@ -28,14 +28,14 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import InputSample
 from geovision.spec import ClassTarget, InputSpec
 
-__all__ = ["MAP", "Traced", "examples", "graph_inputs", "mask_name", "trace"]
+__all__ = ["MAP", "TracedModel", "examples", "graph_inputs", "mask_name", "trace"]
 
 MAP = "class_activation_map"
 """Name of the output."""
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedModel:
     """A graph, ready to be exported.
 
     Attributes:
@@ -104,7 +104,7 @@ def _check_axes(model: GeoModel, axes: Mapping[str, int]) -> None:
             )
 
 
-def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> Traced:
+def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> TracedModel:
     """Trace a model with any number of samples in a batch.
 
     Args:
@@ -131,7 +131,7 @@ def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> Traced:
             tracing_mode="symbolic",
             _allow_non_fake_inputs=True,  # the parameters
         )(*inputs.values())
-    return Traced(module, tuple(inputs), function.outputs, tuple(inputs.values()))
+    return TracedModel(module, tuple(inputs), function.outputs, tuple(inputs.values()))
 
 
 def _prepared(model: GeoModel) -> GeoModel:

@@ -16,7 +16,7 @@ from geovision import registry
 from geovision._atomic_io import make_folder, write_text
 from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DownloadError, StorageError
-from geovision.hub.http import Progress, RetryPolicy, fetch, verified
+from geovision.hub.http import DownloadProgress, RetryPolicy, fetch, verified
 from geovision.hub.unzip import relative_path, unpack
 from geovision.spec import resolve
 
@@ -36,7 +36,7 @@ def download(
     root: str | Path,
     *,
     server: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     patience: RetryPolicy | None = None,
 ) -> Path:
     """Fetch a data set and lay it out as its adapter reads it.
@@ -91,7 +91,7 @@ def _bring(
     root: Path,
     workspace: Path,
     server: str | None,
-    progress: Progress | None,
+    progress: DownloadProgress | None,
     patience: RetryPolicy | None,
 ) -> dict[str, Any]:
     """Fetch and unpack everything; what the receipt says of it."""

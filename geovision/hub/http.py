@@ -21,9 +21,9 @@ from geovision import __version__
 from geovision.datasets.downloads import RemoteFile
 from geovision.errors import DownloadError, StorageError
 
-__all__ = ["Progress", "RetryPolicy", "fetch", "verified"]
+__all__ = ["DownloadProgress", "RetryPolicy", "fetch", "verified"]
 
-Progress = Callable[[str, int, int | None], None]
+DownloadProgress = Callable[[str, int, int | None], None]
 """Called with (file name, bytes that are here, bytes in all or None)."""
 
 _CHUNK = 1 << 18
@@ -54,7 +54,11 @@ class _BrokeOff(Exception):
 
 
 def fetch(
-    file: RemoteFile, target: Path, *, progress: Progress | None = None, patience: RetryPolicy | None = None
+    file: RemoteFile,
+    target: Path,
+    *,
+    progress: DownloadProgress | None = None,
+    patience: RetryPolicy | None = None,
 ) -> Path:
     """Bring a file to `target`, whole and verified, or raise and keep what has come for the next run.
 
@@ -163,7 +167,7 @@ class _Part:
             self.note.unlink(missing_ok=True)
 
 
-def _gather(part: _Part, progress: Progress | None, patience: RetryPolicy) -> None:
+def _gather(part: _Part, progress: DownloadProgress | None, patience: RetryPolicy) -> None:
     """Ask until the file is complete; a try that brings more than ever before restores patience."""
     failures, most = 0, part.size
     while part.file.size is None or part.size != part.file.size or not part.size:
@@ -187,7 +191,7 @@ def _given_up(part: _Part, reason: str) -> str:
     )
 
 
-def _receive(part: _Part, progress: Progress | None, timeout: float) -> None:
+def _receive(part: _Part, progress: DownloadProgress | None, timeout: float) -> None:
     """One request: append what the server sends.
 
     Raises:
@@ -238,7 +242,7 @@ def _promised(response: http.client.HTTPResponse, part: _Part) -> int | None:
 
 
 def _append(
-    response: http.client.HTTPResponse, part: _Part, total: int | None, progress: Progress | None
+    response: http.client.HTTPResponse, part: _Part, total: int | None, progress: DownloadProgress | None
 ) -> None:
     done = part.size
     with _writing(part.path):

@@ -15,7 +15,7 @@ from typing import Any
 from geovision import _atomic_io
 from geovision.errors import DownloadError, GeovisionError, WeightsCorruptError, WeightsNotAvailableError
 from geovision.hub.golden import GOLDEN, check_golden
-from geovision.hub.repo_id import Address
+from geovision.hub.repo_id import RepoId
 from geovision.models.geomodel import GeoModel
 from geovision.models.loading import read
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS
@@ -23,7 +23,7 @@ from geovision.models.serialization import CARD, CONFIG, WEIGHTS
 __all__ = ["copied", "pull", "pulled"]
 
 
-def pull(address: str | Address, *, cache: str | Path | None = None, token: str | None = None) -> Path:
+def pull(address: str | RepoId, *, cache: str | Path | None = None, token: str | None = None) -> Path:
     """Fetch a model, and see that it is what its publisher wrote down.
 
     A commit that is in the cache is used without a request. With ``HF_HUB_OFFLINE=1`` nothing is asked,
@@ -47,13 +47,13 @@ def pull(address: str | Address, *, cache: str | Path | None = None, token: str 
     return _verified(address, cache, token)[0]
 
 
-def pulled(address: str | Address, *, cache: str | Path | None = None, token: str | None = None) -> GeoModel:
+def pulled(address: str | RepoId, *, cache: str | Path | None = None, token: str | None = None) -> GeoModel:
     """The model itself. See `pull`."""
     return _verified(address, cache, token)[1]
 
 
-def _verified(address: str | Address, cache: str | Path | None, token: str | None) -> tuple[Path, GeoModel]:
-    wanted = Address.parse(address) if isinstance(address, str) else address
+def _verified(address: str | RepoId, cache: str | Path | None, token: str | None) -> tuple[Path, GeoModel]:
+    wanted = RepoId.parse(address) if isinstance(address, str) else address
     folder = _fetch(wanted, cache, token)
     try:
         model = read(folder)
@@ -65,17 +65,17 @@ def _verified(address: str | Address, cache: str | Path | None, token: str | Non
     return folder, model
 
 
-def _fetch(wanted: Address, cache: str | Path | None, token: str | None) -> Path:
+def _fetch(wanted: RepoId, cache: str | Path | None, token: str | None) -> Path:
     """The four files of one commit."""
     first = _file(wanted, CONFIG, cache, token)
     # Whatever is pushed meanwhile, the rest is of the same commit.
-    commit = Address(wanted.repo, first.parent.name)
+    commit = RepoId(wanted.repo, first.parent.name)
     for name in (WEIGHTS, GOLDEN, CARD):
         _file(commit, name, cache, token)
     return first.parent
 
 
-def _file(address: Address, name: str, cache: str | Path | None, token: str | None) -> Path:
+def _file(address: RepoId, name: str, cache: str | Path | None, token: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
@@ -93,7 +93,7 @@ def _file(address: Address, name: str, cache: str | Path | None, token: str | No
         raise explained(error, address, name) from error
 
 
-def explained(error: Exception, address: Address, name: str = "") -> GeovisionError:
+def explained(error: Exception, address: RepoId, name: str = "") -> GeovisionError:
     """What went wrong with the Hub, in one line that says what to do."""
     from huggingface_hub import errors
 

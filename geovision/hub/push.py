@@ -10,17 +10,17 @@ from pathlib import Path
 from geovision.errors import OptionError
 from geovision.hub.golden import GOLDEN, write_golden
 from geovision.hub.pull import explained
-from geovision.hub.repo_card import Statement, hub_card
-from geovision.hub.repo_id import Address
+from geovision.hub.repo_card import CardInfo, hub_card
+from geovision.hub.repo_id import RepoId
 from geovision.models.geomodel import GeoModel
 from geovision.models.loading import read
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS, write
 
-__all__ = ["Benchmark", "push"]
+__all__ = ["LeaderboardEntry", "push"]
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class LeaderboardEntry:
     """A data set on the Hub that a figure stands for on its leaderboard.
 
     Args:
@@ -36,16 +36,16 @@ class Benchmark:
 
 def push(
     model: GeoModel,
-    address: str | Address,
-    statement: Statement,
+    address: str | RepoId,
+    statement: CardInfo,
     *,
     message: str = "",
     private: bool = False,
     half: bool = False,
     axes: Mapping[str, int] | None = None,
-    benchmark: Benchmark | None = None,
+    benchmark: LeaderboardEntry | None = None,
     token: str | None = None,
-) -> Address:
+) -> RepoId:
     """Publish a model in one commit.
 
     Args:
@@ -70,7 +70,7 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    wanted = Address.parse(address) if isinstance(address, str) else address
+    wanted = RepoId.parse(address) if isinstance(address, str) else address
     if benchmark and benchmark.metric not in statement.metrics:
         raise OptionError(
             f"no figure is called {benchmark.metric!r}; there are {', '.join(statement.metrics)}"
@@ -93,10 +93,10 @@ def push(
             )
         except Exception as error:  # of the library, of its HTTP client, of the system
             raise explained(error, wanted, "the commit") from error
-    return Address(wanted.repo, done.oid)
+    return RepoId(wanted.repo, done.oid)
 
 
-def _write_result(folder: Path, benchmark: Benchmark, statement: Statement) -> str:
+def _write_result(folder: Path, benchmark: LeaderboardEntry, statement: CardInfo) -> str:
     """The Hub's record of one figure; its name in the repository."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     from huggingface_hub.utils import yaml_dump

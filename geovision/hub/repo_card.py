@@ -18,9 +18,9 @@ from geovision.spec import resolve
 if TYPE_CHECKING:
     from geovision.datasets.base import DatasetCard
 
-__all__ = ["Statement", "hub_card", "statement_of"]
+__all__ = ["CardInfo", "hub_card", "statement_of"]
 
-Figure = tuple[float, float, float]
+MetricInterval = tuple[float, float, float]
 
 PIPELINES: Mapping[str, str] = {
     "class": "image-classification",
@@ -33,7 +33,7 @@ INTENDED = "Learning, research and teaching. Not for aviation, and not for warni
 
 
 @dataclass(frozen=True)
-class Statement:
+class CardInfo:
     """What a card has to say that a model does not know of itself.
 
     Args:
@@ -51,7 +51,7 @@ class Statement:
     data: str
     data_licence: str
     split: str
-    metrics: Mapping[str, Figure] = field(default_factory=dict)
+    metrics: Mapping[str, MetricInterval] = field(default_factory=dict)
     dataset: str = ""
     intended_use: str = INTENDED
     limits: str = ""
@@ -68,7 +68,7 @@ def statement_of(
     intended_use: str = "",
     citation: str = "",
     report: Path | None = None,
-) -> Statement:
+) -> CardInfo:
     """A statement from what is known: the model's record, its data set's card, a report; and from what is
     given, which goes before.
 
@@ -91,7 +91,7 @@ def statement_of(
         raise OptionError(f"the card of {model.spec.name} has to say its {lacking[0]}; give --{option} TEXT")
     told = model.weight.trained_on if model.weight else ""
     trained_on = told or (f"{about.title}, {about.source}" if about else str(record.get("data", "")))
-    return Statement(
+    return CardInfo(
         data=trained_on or "not trained: the parameters are as initialised",
         metrics=_figures(report) if report else _out_of_fold(record),
         dataset=about.name if about else "",
@@ -107,7 +107,7 @@ def _dataset_card(model: GeoModel) -> DatasetCard | None:
     return resolve(reference).card if reference else None
 
 
-def _out_of_fold(record: Mapping[str, Any]) -> dict[str, Figure]:
+def _out_of_fold(record: Mapping[str, Any]) -> dict[str, MetricInterval]:
     found = {}
     for name, figure in record.get("out_of_fold", {}).items():
         value, low, high = figure
@@ -115,7 +115,7 @@ def _out_of_fold(record: Mapping[str, Any]) -> dict[str, Figure]:
     return found
 
 
-def _figures(report: Path) -> dict[str, Figure]:
+def _figures(report: Path) -> dict[str, MetricInterval]:
     path = report / "metrics.json"
     try:
         metrics = json.loads(path.read_text("utf-8"))["metrics"]
@@ -198,7 +198,7 @@ None were measured.
 )
 
 
-def hub_card(model: GeoModel, repo: str, statement: Statement) -> str:
+def hub_card(model: GeoModel, repo: str, statement: CardInfo) -> str:
     """The text of ``README.md``: metadata with the evaluation results, and what a reader should know."""
     from huggingface_hub import EvalResult, ModelCardData
 

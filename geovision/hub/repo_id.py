@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from geovision.errors import OptionError
 
-__all__ = ["PREFIX", "Address"]
+__all__ = ["PREFIX", "RepoId"]
 
 PREFIX = "hf:"
 
@@ -17,7 +17,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Address:
+class RepoId:
     """A repository, and one of its revisions.
 
     Args:
@@ -29,7 +29,7 @@ class Address:
     revision: str = "main"
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str) -> RepoId:
         """An address as it is written, with or without ``hf:``.
 
         Raises:

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from geovision.errors import DownloadError, StorageError
-from geovision.hub.http import Progress
+from geovision.hub.http import DownloadProgress
 
 __all__ = ["MAX_GROWTH", "relative_path", "unpack"]
 
@@ -38,7 +38,7 @@ def relative_path(name: str, *, where: str) -> PurePosixPath:
 
 
 def unpack(
-    archive: Path, root: Path, *, strip_top: bool = False, progress: Progress | None = None
+    archive: Path, root: Path, *, strip_top: bool = False, progress: DownloadProgress | None = None
 ) -> dict[str, int]:
     """Unpack a zip archive under `root`. All names and sizes are judged before the first byte is
     written; each file is in place only when whole; one that already stands there, equal, is left.

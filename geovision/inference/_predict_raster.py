@@ -12,18 +12,18 @@ from geovision.errors import InputError, OptionError
 from geovision.inference import executor
 from geovision.inference.cog import bounded
 from geovision.inference.mosaic import merge
-from geovision.inference.sliding_window import Job, Source, sliding_window_predict
-from geovision.inference.tiling import Windows
+from geovision.inference.sliding_window import PatchSource, WindowTask, sliding_window_predict
+from geovision.inference.tiling import WindowGrid
 from geovision.inference.window_predictor import asking, layers_of, scratch_beside
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
-from geovision.readers.sar import Grid
+from geovision.readers.sar import MapGrid
 
-__all__ = ["MapSummary", "predict_raster"]
+__all__ = ["RasterSummary", "predict_raster"]
 
 
 @dataclass(frozen=True)
-class MapSummary:
+class RasterSummary:
     """What a run over a map left.
 
     Attributes:
@@ -35,7 +35,7 @@ class MapSummary:
 
     files: Mapping[str, Path]
     layers: tuple[str, ...]
-    grid: Grid
+    grid: MapGrid
     windows: int
     skipped: int
 
@@ -43,7 +43,7 @@ class MapSummary:
 @bounded()
 def predict_raster(
     model: GeoModel,
-    source: Source,
+    source: PatchSource,
     out: str | Path,
     *,
     size: tuple[int, int] | None = None,
@@ -53,7 +53,7 @@ def predict_raster(
     precision: str = "auto",
     workers: executor.ExecutorConfig | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> MapSummary:
+) -> RasterSummary:
     """Ask a model about every window of a map, and write what it says of each place.
 
     ``OUT_answer.tif`` and ``OUT_count.tif``, both cloud-optimised GeoTIFF: the mean of all windows over a
@@ -63,7 +63,7 @@ def predict_raster(
 
     Args:
         model: Of classes, masks or fields; of several inputs too, and of sequences.
-        source: Of its inputs, all on one grid: `geovision.inference.Arrays`, or anything that reads parts.
+        source: Of its inputs, all on one grid: `geovision.inference.ArraySource`, or anything that reads parts.
         out: Folder and first part of the names of the results.
         size: (height, width) of a window, cells; None: as the model's first input says.
         overlap: Fraction of a window's side that its neighbour covers too, at least.
@@ -78,11 +78,11 @@ def predict_raster(
         InputError: No window has enough data.
         StorageError: The results could not be written; what stood there is untouched.
     """
-    windows = Windows(source.grid.shape, _size(model, size), overlap)
+    windows = WindowGrid(source.grid.shape, _size(model, size), overlap)
     told = progress or (lambda what, done, whole: None)
     out, layers = Path(out).absolute(), layers_of(model.target)
     with scratch_beside(out.parent) as scratch:
-        job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, min_valid)
+        job = WindowTask(source, windows, asking(model, precision, workers, scratch), batch_size, min_valid)
         answers = sliding_window_predict(
             job,
             scratch,
@@ -110,7 +110,7 @@ def predict_raster(
                 files["count"].name: lambda path: maps.count.cog(path, overviews="nearest"),
             },
         )
-    return MapSummary(files, layers, maps.grid, answers.asked.size, int((~answers.asked).sum()))
+    return RasterSummary(files, layers, maps.grid, answers.asked.size, int((~answers.asked).sum()))
 
 
 def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -127,7 +127,7 @@ def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
     return found
 
 
-def _about(model: GeoModel, windows: Windows, min_valid: float) -> dict[str, Any]:
+def _about(model: GeoModel, windows: WindowGrid, min_valid: float) -> dict[str, Any]:
     """What made the result, so that it can be made again."""
     return {
         "model": model.spec.name,

@@ -23,15 +23,15 @@ from geovision import _atomic_io
 from geovision.accelerate.optimized import PRECISIONS, optimize_model
 from geovision.errors import OptionError, StorageError, WeightsError
 from geovision.inference import executor
-from geovision.inference.inventory import ArchiveFile, Source, inventory
-from geovision.inference.shards import Plan, Shard
-from geovision.inference.table import MODEL, Table
+from geovision.inference.inventory import ArchiveFile, ArchiveSource, inventory
+from geovision.inference.shards import Shard, ShardPlan
+from geovision.inference.table import MODEL, ArchiveTable
 from geovision.models.geomodel import GeoModel
 from geovision.models.loading import read
 from geovision.models.serialization import weights_digest
 from geovision.spec import ClassTarget
 
-__all__ = ["SHARD_SIZE", "Progress", "RowProducer", "Summary", "run_archive"]
+__all__ = ["SHARD_SIZE", "ArchiveProgress", "ArchiveSummary", "RowProducer", "run_archive"]
 
 SHARD_SIZE = 128
 """Default number of files that are predicted and written together."""
@@ -41,7 +41,7 @@ _TRIED = 20
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardTask:
     """What every worker does with a shard.
 
     Args:
@@ -62,7 +62,7 @@ class Job:
 
 
 @dataclass
-class Progress:
+class ArchiveProgress:
     """How far an archive is.
 
     Attributes:
@@ -94,7 +94,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Summary:
+class ArchiveSummary:
     """What an archive run left.
 
     Attributes:
@@ -165,7 +165,7 @@ class RowProducer(Protocol):
 
 def run_archive(
     model: GeoModel,
-    source: Source,
+    source: ArchiveSource,
     out: str | Path,
     producer: RowProducer,
     *,
@@ -173,8 +173,8 @@ def run_archive(
     shard_size: int = SHARD_SIZE,
     batch_size: int = 16,
     precision: str = "auto",
-    progress: Callable[[Progress], None] | None = None,
-) -> Summary:
+    progress: Callable[[ArchiveProgress], None] | None = None,
+) -> ArchiveSummary:
     """Predict every file of an archive and write a Parquet table.
 
     Files that are in the table are skipped: the same call continues an interrupted run and adds new files.
@@ -206,34 +206,34 @@ def run_archive(
     _validate(model, out, precision, shard_size, batch_size)
     workers = workers or executor.ExecutorConfig(executor.cores())
     folder = Path(out).absolute()
-    table = Table(folder)
+    table = ArchiveTable(folder)
     with _atomic_io.file_lock(folder / "_lock") as free:
         if not free:
             raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it")
         manifest = _manifest(model, producer, _precision(model, precision, table))
         table.agree(manifest)
         files = (file for file in inventory(source) if not _within(file, folder))
-        with closing(Plan(files, table.finished())) as plan, _threads_kept():
+        with closing(ShardPlan(files, table.finished())) as plan, _threads_kept():
             if plan.files_to_do():
                 producer.try_files([file.path for file in plan.sample(_TRIED)])
             table.begin(manifest)
             table.sweep()
             _keep(model, folder / MODEL)
-            job = Job(
+            job = ShardTask(
                 str(folder), table.digest(), producer, batch_size, manifest["precision"], workers.threads
             )
             return _run(table, job, plan, workers, shard_size, progress or (lambda _: None))
 
 
 def _run(
-    table: Table,
-    job: Job,
-    plan: Plan,
+    table: ArchiveTable,
+    job: ShardTask,
+    plan: ShardPlan,
     workers: executor.ExecutorConfig,
     shard_size: int,
-    progress: Callable[[Progress], None],
-) -> Summary:
-    state, failed = Progress(files_in_all=plan.files()), {}
+    progress: Callable[[ArchiveProgress], None],
+) -> ArchiveSummary:
+    state, failed = ArchiveProgress(files_in_all=plan.files()), {}
     state.files = state.files_in_all - plan.files_to_do()
     begun = time.perf_counter()
     progress(state)
@@ -252,7 +252,7 @@ def _run(
     for mark in table.marks():
         frames += mark["rows"]
         bad |= mark["bad"]
-    return Summary(table.folder, frames, state.frames_now, bad, failed, state.seconds, state.rate)
+    return ArchiveSummary(table.folder, frames, state.frames_now, bad, failed, state.seconds, state.rate)
 
 
 def _span(shard: Shard) -> str:
@@ -274,14 +274,14 @@ def _keep(model: GeoModel, folder: Path) -> None:
 # --- on the workers -----------------------------------------------------------------------------
 
 
-def _shard(job: Job, shard: Shard) -> int:
+def _shard(job: ShardTask, shard: Shard) -> int:
     """Predict one shard, write its rows, and return their number."""
     if torch.get_num_threads() != job.threads:
         torch.set_num_threads(job.threads)
     model = _model(job.folder, job.made_with)
     paths = (file.path for file in shard.files)
     rows = job.producer.rows(model, paths, batch_size=job.batch_size, precision=job.precision)
-    Table(Path(job.folder)).write(shard, rows)
+    ArchiveTable(Path(job.folder)).write(shard, rows)
     return len(rows)
 
 
@@ -333,7 +333,7 @@ def _within(file: ArchiveFile, folder: Path) -> bool:
     return file.path.startswith(f"{folder}/")
 
 
-def _precision(model: GeoModel, asked: str, table: Table) -> str:
+def _precision(model: GeoModel, asked: str, table: ArchiveTable) -> str:
     """What "auto" comes to: decided once, for workers may have processors of several kinds."""
     if asked == "auto" and table.begun():
         return table.manifest().get("precision", "float32")

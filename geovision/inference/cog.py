@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import StorageError
-from geovision.readers.sar import Grid, rasterio_module
+from geovision.readers.sar import MapGrid, rasterio_module
 
-__all__ = ["Raster", "bounded", "storing"]
+__all__ = ["RasterWriter", "bounded", "storing"]
 
 _CACHE = 128  # MB of rasters that GDAL keeps; left to itself it takes a share of the machine
 
@@ -57,7 +57,7 @@ def _as_os_error() -> Iterator[None]:
         raise OSError("GDAL could not write it") from error
 
 
-class Raster:
+class RasterWriter:
     """A map that is written once, block by block.
 
     Args:
@@ -71,7 +71,7 @@ class Raster:
     def __init__(
         self,
         path: Path,
-        grid: Grid,
+        grid: MapGrid,
         layers: Sequence[str],
         *,
         dtype: str,

@@ -19,9 +19,9 @@ from typing import Any, Generic, TypeVar
 from geovision._logging import suppress_logging
 from geovision.errors import GeovisionError, MissingExtraError, OptionError
 
-__all__ = ["Done", "ExecutorConfig", "run"]
+__all__ = ["ExecutorConfig", "ItemResult", "run"]
 
-Piece = TypeVar("Piece")
+Item = TypeVar("Item")
 
 DEATHS = 3
 """A piece whose workers died so often is given up, and the others go on."""
@@ -52,7 +52,7 @@ class ExecutorConfig:
 
 
 @dataclass(frozen=True)
-class Done(Generic[Piece]):
+class ItemResult(Generic[Item]):
     """One piece, done or given up.
 
     Attributes:
@@ -61,14 +61,14 @@ class Done(Generic[Piece]):
         error: Why it was given up.
     """
 
-    piece: Piece
+    piece: Item
     result: Any = None
     error: str | None = None
 
 
 def run(
-    work: Callable[[Any], Any], pieces: Iterable[Piece], workers: ExecutorConfig
-) -> Iterator[Done[Piece]]:
+    work: Callable[[Any], Any], pieces: Iterable[Item], workers: ExecutorConfig
+) -> Iterator[ItemResult[Item]]:
     """Do every piece, and give each as soon as it is done, in no order.
 
     `pieces` may be a generator of any length: only as many are taken as there are workers. A piece that
@@ -93,24 +93,24 @@ def run(
             yield from _gather(client, work, itertools.chain(first, pieces), count)
 
 
-def _tried(work: Callable[[Any], Any], piece: Piece) -> Done[Piece]:
+def _tried(work: Callable[[Any], Any], piece: Item) -> ItemResult[Item]:
     try:
-        return Done(piece, work(piece))
+        return ItemResult(piece, work(piece))
     except GeovisionError:
         raise
     except Exception as error:
-        return Done(piece, error=f"{type(error).__name__}: {error}")
+        return ItemResult(piece, error=f"{type(error).__name__}: {error}")
 
 
 def _gather(
-    client: Any, work: Callable[[Any], Any], pieces: Iterator[Piece], at_once: int
-) -> Iterator[Done[Piece]]:
+    client: Any, work: Callable[[Any], Any], pieces: Iterator[Item], at_once: int
+) -> Iterator[ItemResult[Item]]:
     from distributed import as_completed
 
-    waiting: dict[str, Piece] = {}
+    waiting: dict[str, Item] = {}
     finished, deaths = 0, 0
 
-    def submit(some: Iterable[Piece]) -> list[Any]:
+    def submit(some: Iterable[Item]) -> list[Any]:
         futures = []
         for piece in some:
             future = client.submit(work, piece, pure=False)
@@ -124,7 +124,9 @@ def _gather(
         if future.status not in ("finished", "error"):  # cancelled, or lost with the scheduler
             raise ConnectionError(future.status)
         error = future.exception() if future.status == "error" else None
-        done = Done(piece, future.result()) if error is None else Done(piece, error=_reason(error))
+        done = (
+            ItemResult(piece, future.result()) if error is None else ItemResult(piece, error=_reason(error))
+        )
         future.release()
         if isinstance(error, GeovisionError):
             raise error

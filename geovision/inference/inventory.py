@@ -10,9 +10,9 @@ from typing import Any
 
 from geovision.errors import GeovisionError, InputError, MissingExtraError
 
-__all__ = ["ArchiveFile", "Source", "inventory"]
+__all__ = ["ArchiveFile", "ArchiveSource", "inventory"]
 
-Source = str | Path | Sequence[str | Path]
+ArchiveSource = str | Path | Sequence[str | Path]
 """A folder, with all below it; a file; a pattern with ``*``, where ``**`` stands for any folders; a
 text file with a source on each line; a list of any of these. Local, or an address that fsspec knows."""
 
@@ -35,14 +35,14 @@ class ArchiveFile:
     size: int
 
 
-def inventory(source: Source) -> Iterator[ArchiveFile]:
+def inventory(source: ArchiveSource) -> Iterator[ArchiveFile]:
     """The files of an archive as they are found, in no order; some twice where the source says so.
 
     Of folders, hidden files are left out, and those that begin with an underscore. The listing of one
     folder at a time is in memory.
 
     Args:
-        source: See `Source`; an address is such as ``s3://bucket/themis``.
+        source: See `ArchiveSource`; an address is such as ``s3://bucket/themis``.
 
     Raises:
         InputError: Nothing is there, or it cannot be listed.

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.inference.cog import Raster
-from geovision.inference.sliding_window import Answers, Source, blend
-from geovision.readers.sar import Grid
+from geovision.inference.cog import RasterWriter
+from geovision.inference.sliding_window import PatchSource, WindowPredictions, blend
+from geovision.readers.sar import MapGrid
 
-__all__ = ["Maps", "merge"]
+__all__ = ["Mosaic", "merge"]
 
 _BLOCK = 1024  # cells that are merged at a time, down and across
 _MOST_REDUCED = 4_000_000  # cells in which places are looked for
 
 
 @dataclass
-class Maps:
+class Mosaic:
     """Merged maps on disk, and the first layer reduced for what looks at all of it.
 
     Attributes:
@@ -34,23 +34,23 @@ class Maps:
         reduced: float32 ``(y, x)``: means of the first layer, NaN where nothing is known.
     """
 
-    probability: Raster
-    count: Raster
+    probability: RasterWriter
+    count: RasterWriter
     layers: tuple[str, ...]
-    grid: Grid
+    grid: MapGrid
     finer: int
     factor: int
     reduced: NDArray[np.float32]
 
 
 def merge(
-    answers: Answers,
-    source: Source,
+    answers: WindowPredictions,
+    source: PatchSource,
     layers: tuple[str, ...],
     about: Mapping[str, Any],
     scratch: Path,
     progress: Callable[[int, int], None],
-) -> Maps:
+) -> Mosaic:
     """Merge all windows, block by block; nothing is said of cells without data.
 
     Args:
@@ -68,10 +68,10 @@ def merge(
     grid = source.grid.finer(finer)
     factor = _factor(answers, grid)
     tags = {f"geovision_{key}": str(value) for key, value in about.items()}
-    probability = Raster(
+    probability = RasterWriter(
         scratch / "probability.tif", grid, layers, dtype="float32", nodata=math.nan, tags=tags
     )
-    count = Raster(scratch / "count.tif", grid, ["windows merged"], dtype="uint16", nodata=0, tags=tags)
+    count = RasterWriter(scratch / "count.tif", grid, ["windows merged"], dtype="uint16", nodata=0, tags=tags)
     reduced = np.full([math.ceil(side / factor) for side in grid.shape], np.nan, np.float32)
     step = math.lcm(factor, finer)
     side = max(_BLOCK // step, 1) * step
@@ -91,10 +91,10 @@ def merge(
         progress(number, len(places))
     probability.close()
     count.close()
-    return Maps(probability, count, layers, grid, finer, factor, reduced)
+    return Mosaic(probability, count, layers, grid, finer, factor, reduced)
 
 
-def _factor(answers: Answers, grid: Grid) -> int:
+def _factor(answers: WindowPredictions, grid: MapGrid) -> int:
     """Cells that are taken together where all of the map is looked at: an eighth of what lies between
     two windows of one value each, and more only on maps that are too large."""
     fine = max(int(min(answers.windows.stride) // 8), 1) if answers.single else 1

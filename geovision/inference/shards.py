@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from geovision.inference.inventory import ArchiveFile
 
-__all__ = ["Plan", "Shard"]
+__all__ = ["Shard", "ShardPlan"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Shard:
     files: tuple[ArchiveFile, ...]
 
 
-class Plan:
+class ShardPlan:
     """Which files of an archive are to be done, in shards.
 
     A file belongs to one shard, and stays in it. Files that no shard has yet are put together in the

@@ -23,17 +23,17 @@ from torch import Tensor
 
 from geovision.errors import GeovisionError
 from geovision.inference import executor
-from geovision.inference.tiling import Run, Windows, weight
-from geovision.readers.sar import Grid
+from geovision.inference.tiling import WindowGrid, WindowRun, weight
+from geovision.readers.sar import MapGrid
 
 __all__ = [
-    "Answered",
-    "Answers",
-    "Arrays",
-    "Job",
-    "OneInput",
+    "ArraySource",
     "Patch",
-    "Source",
+    "PatchSource",
+    "RunPredictions",
+    "SingleInputSource",
+    "WindowPredictions",
+    "WindowTask",
     "answer_run",
     "blend",
     "sliding_window_predict",
@@ -62,11 +62,11 @@ class Patch:
         return np.any(np.concatenate(masks), axis=0)
 
 
-class Source(Protocol):
+class PatchSource(Protocol):
     """Where windows are cut from. It is sent to workers, and read by several at a time."""
 
     @property
-    def grid(self) -> Grid: ...
+    def grid(self) -> MapGrid: ...
 
     def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
         """What lies in a rectangle within the grid."""
@@ -75,7 +75,7 @@ class Source(Protocol):
 
 class _Raster(Protocol):
     @property
-    def grid(self) -> Grid: ...
+    def grid(self) -> MapGrid: ...
 
     def read(
         self, row: int, column: int, shape: tuple[int, int]
@@ -83,7 +83,7 @@ class _Raster(Protocol):
 
 
 @dataclass(frozen=True)
-class OneInput:
+class SingleInputSource:
     """A raster as the only input of a model.
 
     Args:
@@ -95,7 +95,7 @@ class OneInput:
     raster: _Raster
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> MapGrid:
         return self.raster.grid
 
     def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
@@ -104,7 +104,7 @@ class OneInput:
 
 
 @dataclass(frozen=True)
-class Arrays:
+class ArraySource:
     """Inputs that lie in memory, all on one grid.
 
     Args:
@@ -113,7 +113,7 @@ class Arrays:
         valid: By name, as in `Part`; absent: where the values are numbers.
     """
 
-    grid: Grid
+    grid: MapGrid
     inputs: Mapping[str, NDArray[Any]]
     valid: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
@@ -134,7 +134,7 @@ in a cell: nothing to say there."""
 
 
 @dataclass(frozen=True)
-class Job:
+class WindowTask:
     """What is done with every run of windows.
 
     Args:
@@ -145,15 +145,15 @@ class Job:
         min_valid: Minimum fraction of valid cells in a window; other windows are skipped.
     """
 
-    source: Source
-    windows: Windows
+    source: PatchSource
+    windows: WindowGrid
     ask: PredictFn
     batch_size: int = 16
     min_valid: float = 0.25
 
 
 @dataclass(frozen=True)
-class Answered:
+class RunPredictions:
     """What a run of windows gave.
 
     Attributes:
@@ -162,12 +162,12 @@ class Answered:
         values: float32 of the asked ones, in their order.
     """
 
-    run: Run
+    run: WindowRun
     asked: NDArray[np.bool_]
     values: NDArray[np.float32]
 
 
-def answer_run(job: Job, run: Run) -> Answered:
+def answer_run(job: WindowTask, run: WindowRun) -> RunPredictions:
     """Read and ask one run of windows. This runs on the workers."""
     windows = job.windows
     lefts = windows.lefts[run.first : run.last]
@@ -181,7 +181,7 @@ def answer_run(job: Job, run: Run) -> Answered:
     for begin in range(0, len(wanted), job.batch_size):
         inputs, valid = _batch(part, wanted[begin : begin + job.batch_size])
         values.append(job.ask(inputs, valid).float().numpy())
-    return Answered(run, asked, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
+    return RunPredictions(run, asked, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
 
 
 def _batch(part: Patch, places: list[slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -195,7 +195,7 @@ def _batch(part: Patch, places: list[slice]) -> tuple[dict[str, Tensor], dict[st
     return inputs, valid
 
 
-def _padded(source: Source, row: int, column: int, shape: tuple[int, int]) -> Patch:
+def _padded(source: PatchSource, row: int, column: int, shape: tuple[int, int]) -> Patch:
     """A part that may reach beyond the grid, without data there."""
     rows, columns = source.grid.shape
     top, left = max(row, 0), max(column, 0)
@@ -214,7 +214,7 @@ def _padded(source: Source, row: int, column: int, shape: tuple[int, int]) -> Pa
 # --- answers ------------------------------------------------------------------------------------
 
 
-class Answers:
+class WindowPredictions:
     """What was said of every window. Single values are kept in memory, maps on disk.
 
     Args:
@@ -227,14 +227,14 @@ class Answers:
         factor: Cells of an answer along the side of a cell of the source.
     """
 
-    def __init__(self, windows: Windows, scratch: Path) -> None:
+    def __init__(self, windows: WindowGrid, scratch: Path) -> None:
         self.windows, self.scratch = windows, scratch
         self.asked = np.zeros((len(windows.tops), len(windows.lefts)), bool)
         self.layers = 0
         self.factor = 1
         self._single: NDArray[np.float32] | None = None
 
-    def put(self, answered: Answered) -> None:
+    def put(self, answered: RunPredictions) -> None:
         """Take in one run, in whatever order they come."""
         run, values = answered.run, answered.values
         columns = np.arange(run.first, run.last)[answered.asked]
@@ -277,8 +277,8 @@ def _factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
 
 
 def sliding_window_predict(
-    job: Job, scratch: Path, workers: executor.ExecutorConfig, progress: Callable[[int, int], None]
-) -> Answers:
+    job: WindowTask, scratch: Path, workers: executor.ExecutorConfig, progress: Callable[[int, int], None]
+) -> WindowPredictions:
     """Ask about every window.
 
     Args:
@@ -290,7 +290,7 @@ def sliding_window_predict(
     Raises:
         GeovisionError: A window could not be answered.
     """
-    answers = Answers(job.windows, scratch)
+    answers = WindowPredictions(job.windows, scratch)
     done, whole = 0, answers.asked.size
     progress(done, whole)
     for piece in executor.run(partial(answer_run, job), job.windows.runs(RUN), workers):
@@ -309,10 +309,10 @@ def sliding_window_predict(
 
 
 def blend(
-    answers: Answers, row: int, column: int, shape: tuple[int, int]
+    answers: WindowPredictions, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     """The mean of all windows over a part of the grid, each cell of a window weighted by `weight`. The cells
-    are those of the answers: `Answers.factor` times as fine as those of the source.
+    are those of the answers: `WindowPredictions.factor` times as fine as those of the source.
 
     Summed in float64, window after window in their order.
 

@@ -31,7 +31,7 @@ from geovision.inference.shards import Shard
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["MANIFEST", "MODEL", "Table", "open_table", "read_table"]
+__all__ = ["MANIFEST", "MODEL", "ArchiveTable", "open_table", "read_table"]
 
 MANIFEST, MODEL = "archive.json", "model"
 UNKNOWN = "unknown"
@@ -40,7 +40,7 @@ UNKNOWN = "unknown"
 _MARKS = "_shards"
 
 
-class Table:
+class ArchiveTable:
     """The table in one folder.
 
     Args:
@@ -242,7 +242,7 @@ def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    form = schema(Table(Path(folder)).manifest())
+    form = schema(ArchiveTable(Path(folder)).manifest())
     parts = [("station", pa.string()), ("date", pa.string())]
     return ds.dataset(
         str(folder),

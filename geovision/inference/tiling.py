@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from geovision.errors import OptionError
 
-__all__ = ["Run", "Windows", "starts", "weight"]
+__all__ = ["WindowGrid", "WindowRun", "starts", "weight"]
 
 
 @dataclass(frozen=True)
-class Run:
+class WindowRun:
     """Neighbouring windows of one row, from `first` up to `last` and without it."""
 
     row: int
@@ -24,7 +24,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowGrid:
     """All windows over a grid, in rows.
 
     Args:
@@ -62,12 +62,12 @@ class Windows:
             for places, side in zip((self.tops, self.lefts), self.size, strict=True)
         )  # type: ignore[return-value]
 
-    def runs(self, most: int) -> Iterator[Run]:
+    def runs(self, most: int) -> Iterator[WindowRun]:
         """All windows, row by row, in runs of at most so many."""
         count = len(self.lefts)
         for row in range(len(self.tops)):
             for first in range(0, count, most):
-                yield Run(row, first, min(first + most, count))
+                yield WindowRun(row, first, min(first + most, count))
 
 
 def starts(extent: int, size: int, overlap: float) -> list[int]:

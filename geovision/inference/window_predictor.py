@@ -21,7 +21,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.loading import read
 from geovision.spec import ClassTarget, Target
 
-__all__ = ["Loaded", "asking", "layers_of", "scratch_beside"]
+__all__ = ["LocalPredictor", "asking", "layers_of", "scratch_beside"]
 
 
 def layers_of(target: Target) -> tuple[str, ...]:
@@ -43,11 +43,11 @@ def asking(
         scratch: A folder that the workers see.
     """
     if workers is None or not (workers.count or workers.scheduler):
-        return Loaded(optimize_model(model, precision))
+        return LocalPredictor(optimize_model(model, precision))
     return _Saved(str(model.save(scratch / "model")), precision, workers.threads)
 
 
-class Loaded:
+class LocalPredictor:
     """A model in this process."""
 
     def __init__(self, prepared: OptimizedModel) -> None:

@@ -18,7 +18,7 @@ from torchmetrics.utilities import dim_zero_cat, dim_zero_sum
 
 from geovision.errors import OptionError
 
-__all__ = ["Estimate", "GroupStates", "bootstrap"]
+__all__ = ["Estimate", "GroupedMetrics", "bootstrap"]
 
 
 class Estimate(NamedTuple):
@@ -142,7 +142,7 @@ def _resampled(metric: Metric, states: Mapping[str, Tensor], member: Tensor, dra
     return torch.stack(values)
 
 
-class GroupStates:
+class GroupedMetrics:
     """The same for answers that come batch by batch and are not kept: states of every group.
 
     Args:

@@ -111,7 +111,7 @@ def positive_recall(target: Target) -> Metric:
 # --- of the probabilities -----------------------------------------------------------------------
 
 
-class PrAuc(BinaryAveragePrecision):
+class PositiveAveragePrecision(BinaryAveragePrecision):
     """Average precision of the probability of one column."""
 
     def __init__(self, column: int) -> None:
@@ -127,7 +127,7 @@ class PrAuc(BinaryAveragePrecision):
         return super().compute() if truth.any() else torch.tensor(_UNDEFINED, device=truth.device)
 
 
-class RocAuc(BinaryAUROC):
+class PositiveAUROC(BinaryAUROC):
     """Area under the curve of hits over false alarms, by the probability of one column."""
 
     def __init__(self, column: int) -> None:
@@ -146,12 +146,12 @@ class RocAuc(BinaryAUROC):
 def pr_auc(target: Target) -> Metric:
     """Area under precision over recall of the positive class, 0-1, as average precision: each step of
     recall times the precision there, without interpolation (Davis and Goadrich 2006)."""
-    return PrAuc(_positive(target, "pr_auc"))
+    return PositiveAveragePrecision(_positive(target, "pr_auc"))
 
 
 def roc_auc(target: Target) -> Metric:
     """Probability that a positive sample is given a higher probability than a negative one, 0-1."""
-    return RocAuc(_positive(target, "roc_auc"))
+    return PositiveAUROC(_positive(target, "roc_auc"))
 
 
 # --- counts -------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Errors(_Count):
         return said != labels
 
 
-class Missed(_Count):
+class MissedDetections(_Count):
     """Positive samples that another class was said of."""
 
     def counts(self, said: Tensor, labels: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ def errors(target: Target) -> Metric:
 
 def missed(target: Target) -> Metric:
     """Number of samples of the positive class that were not found."""
-    return Missed(_positive(target, "missed"))
+    return MissedDetections(_positive(target, "missed"))
 
 
 def false_alarms(target: Target) -> Metric:

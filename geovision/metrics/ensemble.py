@@ -12,13 +12,13 @@ from torchmetrics import Metric
 
 from geovision.metrics import NotApplicable
 from geovision.metrics.functional.ensemble import checked_members, crps_of_cells
-from geovision.metrics.regression import FieldScore
+from geovision.metrics.regression import SummedMetric
 from geovision.spec import FieldTarget, Target
 
-__all__ = ["EnsembleScore", "crps", "spread", "spread_error_ratio"]
+__all__ = ["EnsembleMetric", "crps", "spread", "spread_error_ratio"]
 
 
-class EnsembleScore(FieldScore):
+class EnsembleMetric(SummedMetric):
     """A score of sums over cells: of cells, CRPS, variances of the members, the same times (m + 1) / m for
     m members, and squared errors of their mean."""
 
@@ -32,21 +32,21 @@ class EnsembleScore(FieldScore):
         return torch.stack([there.sum(), *((part * there).sum() for part in parts)])
 
 
-class Crps(EnsembleScore):
+class Crps(EnsembleMetric):
     higher_is_better = False
 
     def score(self, sums: Tensor) -> Tensor:
         return sums[1] / sums[0]
 
 
-class Spread(EnsembleScore):
+class Spread(EnsembleMetric):
     higher_is_better = None  # type: ignore[assignment]  # neither more nor less is better in itself
 
     def score(self, sums: Tensor) -> Tensor:
         return (sums[2] / sums[0]).sqrt()
 
 
-class SpreadErrorRatio(EnsembleScore):
+class SpreadErrorRatio(EnsembleMetric):
     higher_is_better = None  # type: ignore[assignment]  # 1 is best
 
     def score(self, sums: Tensor) -> Tensor:

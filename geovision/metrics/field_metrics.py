@@ -139,7 +139,7 @@ class FullFieldSkill(FullFieldMetric):
     higher_is_better = True
 
 
-class FullFieldDifference(FullFieldMetric):
+class FullFieldBias(FullFieldMetric):
     """A full-field metric of which 0 is best."""
 
     higher_is_better = None  # type: ignore[assignment]  # 0 is best
@@ -162,26 +162,26 @@ def quantile_bias(target: Target, q: float) -> Metric:
     """
     if not 0 <= q <= 1:
         raise OptionError(f"q={q} is no probability; expected 0 to 1")
-    return _full_field(target, "quantile_bias", partial(extremes.quantile_bias, q=q), FullFieldDifference)
+    return _full_field(target, "quantile_bias", partial(extremes.quantile_bias, q=q), FullFieldBias)
 
 
 def wet_day_frequency_bias(target: Target, threshold: float = extremes.WET_DAY) -> Metric:
     """Mean over cells of the difference of the fraction of days that reach a threshold (R01 for 1 mm)."""
     index = partial(extremes.r01, threshold=threshold)
     score = partial(extremes.index_bias, index)
-    return _full_field(target, "wet_day_frequency_bias", score, FullFieldDifference)
+    return _full_field(target, "wet_day_frequency_bias", score, FullFieldBias)
 
 
 def sdii_bias(target: Target, threshold: float = extremes.WET_DAY) -> Metric:
     """Mean over cells of the difference of the mean of days that reach a threshold (SDII)."""
     index = partial(extremes.sdii, threshold=threshold)
-    return _full_field(target, "sdii_bias", partial(extremes.index_bias, index), FullFieldDifference)
+    return _full_field(target, "sdii_bias", partial(extremes.index_bias, index), FullFieldBias)
 
 
 def rx1day_bias(target: Target) -> Metric:
     """Mean over cells of the difference of the largest daily value (Rx1day), in the unit of the field."""
     score = partial(extremes.index_bias, extremes.rx1day)
-    return _full_field(target, "rx1day_bias", score, FullFieldDifference)
+    return _full_field(target, "rx1day_bias", score, FullFieldBias)
 
 
 def time_correlation(target: Target) -> Metric:

@@ -21,14 +21,14 @@ from geovision.metrics._masked import paired
 from geovision.metrics.functional.contingency import Contingency, contingency_of_events
 from geovision.metrics.functional.neighborhood import fractions
 from geovision.metrics.functional.objects import object_hits
-from geovision.metrics.regression import FieldScore
+from geovision.metrics.regression import SummedMetric
 from geovision.spec import MaskTarget, Target
 
 __all__ = [
     "BINS",
     "MAX_DISTANCE",
     "TENTHS",
-    "Reliability",
+    "ReliabilityCurve",
     "brier",
     "brier_skill",
     "calibration_error",
@@ -72,7 +72,7 @@ def _threshold(target: Target, name: str, threshold: float | None = None) -> flo
 # --- events ---------------------------------------------------------------------------------------
 
 
-class MaskEvent(FieldScore):
+class MaskEvent(SummedMetric):
     """A property of the table of yes and no at the target's threshold."""
 
     higher_is_better = True
@@ -100,7 +100,7 @@ class MaskEventRatio(MaskEvent):
     higher_is_better = None  # type: ignore[assignment]  # 1 is best
 
 
-class PerSample(FieldScore):
+class PerSampleMaskEvent(SummedMetric):
     """Mean over samples of a property of the table of each; those in which it is undefined, as without an
     event in either, do not count."""
 
@@ -125,11 +125,11 @@ class PerSample(FieldScore):
         return sums[0] / sums[1]
 
 
-class PerSampleError(PerSample):
+class PerSampleMaskEventError(PerSampleMaskEvent):
     higher_is_better = False
 
 
-class PerSampleRatio(PerSample):
+class PerSampleMaskEventRatio(PerSampleMaskEvent):
     higher_is_better = None  # type: ignore[assignment]  # 1 is best
 
 
@@ -138,7 +138,7 @@ def _event(
 ) -> Metric:
     at = _threshold(target, name, threshold)
     pooled = {"high": MaskEvent, "low": MaskEventError, "one": MaskEventRatio}
-    single = {"high": PerSample, "low": PerSampleError, "one": PerSampleRatio}
+    single = {"high": PerSampleMaskEvent, "low": PerSampleMaskEventError, "one": PerSampleMaskEventRatio}
     return single[better](score, at) if per_sample else pooled[better](score, at)
 
 
@@ -199,7 +199,7 @@ def contingency(target: Target, threshold: float | None = None) -> Metric:
     return MaskContingency("", _threshold(target, "contingency", threshold))
 
 
-class MaskFractions(FieldScore):
+class MaskFractionsSkillScore(SummedMetric):
     """`fractions` skill of yes at the target's threshold."""
 
     higher_is_better = True
@@ -229,13 +229,13 @@ def fss(target: Target, scale: int, threshold: float | None = None) -> Metric:
         scale: Side of the square window, in cells.
         threshold: Probability from which a cell counts as predicted. Default: the target's.
     """
-    return MaskFractions(_threshold(target, "fss", threshold), scale)
+    return MaskFractionsSkillScore(_threshold(target, "fss", threshold), scale)
 
 
 # --- probabilities --------------------------------------------------------------------------------
 
 
-class MaskTable(FieldScore):
+class MaskProbabilityHistogram(SummedMetric):
     """Cells without and with the event in `BINS` bins of probability: (no ``(bin,)``, yes ``(bin,)``,
     squared error, cells)."""
 
@@ -253,12 +253,12 @@ class MaskTable(FieldScore):
         return sums
 
 
-class MaskBrier(MaskTable):
+class MaskBrier(MaskProbabilityHistogram):
     def score(self, sums: Tensor) -> Tensor:
         return sums[-2] / sums[-1]
 
 
-class MaskPrecisionRecall(MaskTable):
+class MaskAveragePrecision(MaskProbabilityHistogram):
     higher_is_better = True
 
     def score(self, sums: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ class MaskPrecisionRecall(MaskTable):
 def probability_histogram(target: Target) -> Metric:
     """Counts of cells without and with the event in `BINS` bins of probability, for figures."""
     _threshold(target, "probability_histogram")
-    return MaskTable()
+    return MaskProbabilityHistogram()
 
 
 def brier(target: Target) -> Metric:
@@ -284,10 +284,10 @@ def brier(target: Target) -> Metric:
 def pr_auc(target: Target) -> Metric:
     """Average precision of the cells over `BINS` thresholds, 0 to 1; chance is the base rate."""
     _threshold(target, "pr_auc")
-    return MaskPrecisionRecall()
+    return MaskAveragePrecision()
 
 
-class BrierSkill(FieldScore):
+class BrierSkillScore(SummedMetric):
     """``1 - BS / (f (1 - f))``, with the frequency f of the event in these very cells."""
 
     higher_is_better = True
@@ -306,10 +306,10 @@ def brier_skill(target: Target) -> Metric:
     """Brier skill score over the frequency of the event in the cells that are scored, up to 1; 0 is no better
     than always saying that frequency. NaN where the event is nowhere or everywhere."""
     _threshold(target, "brier_skill")
-    return BrierSkill()
+    return BrierSkillScore()
 
 
-class Reliability(NamedTuple):
+class ReliabilityCurve(NamedTuple):
     """By tenths of probability, ``(bin,)``: the mean of what was said, how often it happened, how many cells;
     NaN where nothing was said."""
 
@@ -318,7 +318,7 @@ class Reliability(NamedTuple):
     cells: Tensor
 
 
-class ReliabilitySums(FieldScore):
+class MaskCalibrationError(SummedMetric):
     """Of each tenth the cells, those with the event, and the sum of what was said."""
 
     number = 3 * TENTHS
@@ -336,7 +336,7 @@ class ReliabilitySums(FieldScore):
         return (happened - said).abs().sum() / cells.sum()
 
 
-class ReliabilityTable(ReliabilitySums):
+class ReliabilityTable(MaskCalibrationError):
     higher_is_better = None  # type: ignore[assignment]  # a table has no better
 
     def score(self, sums: Tensor) -> Tensor:
@@ -350,32 +350,32 @@ def reliability(target: Target) -> Metric:
     return ReliabilityTable()
 
 
-def reliability_of(sums: Tensor) -> Reliability:
+def reliability_of(sums: Tensor) -> ReliabilityCurve:
     """What happened when something was said, from the sums of `reliability`."""
     cells, happened, said = sums
-    return Reliability(said / cells, happened / cells, cells)
+    return ReliabilityCurve(said / cells, happened / cells, cells)
 
 
-def reliability_curve(probability: Tensor, truth: Tensor) -> Reliability:
+def reliability_curve(probability: Tensor, truth: Tensor) -> ReliabilityCurve:
     """What happened when something was said.
 
     Args:
         probability, truth: Of one shape; cells that are NaN in either do not count.
     """
-    return reliability_of(ReliabilitySums().of_batch(probability, truth).view(3, TENTHS))
+    return reliability_of(MaskCalibrationError().of_batch(probability, truth).view(3, TENTHS))
 
 
 def calibration_error(target: Target) -> Metric:
     """Expected calibration error of the cells, 0-1, over tenths of probability. Where the event is rare it is
     small for any answer that is mostly no; look at the reliability with its counts too."""
     _threshold(target, "calibration_error")
-    return ReliabilitySums()
+    return MaskCalibrationError()
 
 
 # --- objects --------------------------------------------------------------------------------------
 
 
-class ObjectScore(FieldScore):
+class ObjectDetectionProbability(SummedMetric):
     """Sums of `object_hits` over all masks; what is missing has no objects."""
 
     higher_is_better = True
@@ -399,14 +399,14 @@ class ObjectScore(FieldScore):
         return sums[1] / sums[0]
 
 
-class ObjectFalse(ObjectScore):
+class ObjectFalseAlarmRatio(ObjectDetectionProbability):
     higher_is_better = False
 
     def score(self, sums: Tensor) -> Tensor:
         return sums[3] / sums[2]
 
 
-class ObjectDistance(ObjectScore):
+class ObjectDistance(ObjectDetectionProbability):
     higher_is_better = False
 
     def score(self, sums: Tensor) -> Tensor:
@@ -421,7 +421,7 @@ def object_pod(target: Target, threshold: float | None = None, max_distance: flo
         threshold: Probability from which a cell counts as predicted. Default: the target's.
         max_distance: Largest distance between the two areas, in cells.
     """
-    return ObjectScore(_threshold(target, "object_pod", threshold), max_distance)
+    return ObjectDetectionProbability(_threshold(target, "object_pod", threshold), max_distance)
 
 
 def object_far(target: Target, threshold: float | None = None, max_distance: float = MAX_DISTANCE) -> Metric:
@@ -432,7 +432,7 @@ def object_far(target: Target, threshold: float | None = None, max_distance: flo
         threshold: Probability from which a cell counts as predicted. Default: the target's.
         max_distance: Largest distance between the two areas, in cells.
     """
-    return ObjectFalse(_threshold(target, "object_far", threshold), max_distance)
+    return ObjectFalseAlarmRatio(_threshold(target, "object_far", threshold), max_distance)
 
 
 def object_distance(

@@ -17,10 +17,10 @@ from geovision.metrics.functional.contingency import Contingency, contingency
 from geovision.metrics.functional.neighborhood import fractions
 from geovision.spec import FieldTarget, Target
 
-__all__ = ["FieldScore", "bias", "correlation", "event_score", "fss", "mae", "rmse"]
+__all__ = ["SummedMetric", "bias", "correlation", "event_score", "fss", "mae", "rmse"]
 
 
-class FieldScore(Metric):
+class SummedMetric(Metric):
     """A score of sums over cells: `of_batch` gives them, `score` takes those of all batches."""
 
     is_differentiable = False
@@ -58,24 +58,24 @@ def _check(target: Target, metric: str) -> None:
 # --- differences --------------------------------------------------------------------------------
 
 
-class Rmse(FieldScore):
+class Rmse(SummedMetric):
     def score(self, sums: Tensor) -> Tensor:
         return (sums[3] / sums[0]).sqrt()
 
 
-class Mae(FieldScore):
+class Mae(SummedMetric):
     def score(self, sums: Tensor) -> Tensor:
         return sums[2] / sums[0]
 
 
-class Bias(FieldScore):
+class Bias(SummedMetric):
     higher_is_better = None  # type: ignore[assignment]  # 0 is best
 
     def score(self, sums: Tensor) -> Tensor:
         return sums[1] / sums[0]
 
 
-class Correlation(FieldScore):
+class Correlation(SummedMetric):
     higher_is_better = True
     number = 6
 
@@ -118,7 +118,7 @@ def correlation(target: Target) -> Metric:
 # --- events -------------------------------------------------------------------------------------
 
 
-class EventScore(FieldScore):
+class EventScore(SummedMetric):
     """A property of the table of the event that a threshold is reached."""
 
     higher_is_better = True
@@ -166,7 +166,7 @@ def event_score(target: Target, name: str, threshold: float) -> Metric:
     return _KINDS.get(name, EventScore)(name, threshold)
 
 
-class FractionsSkill(FieldScore):
+class FractionsSkillScore(SummedMetric):
     higher_is_better = True
     number = 2
 
@@ -186,4 +186,4 @@ class FractionsSkill(FieldScore):
 def fss(target: Target, threshold: float, scale: int) -> Metric:
     """Fractions skill score over all fields, 0-1; see `geovision.metrics.functional.neighborhood.fss`."""
     _check(target, "fss")
-    return FractionsSkill(threshold, scale)
+    return FractionsSkillScore(threshold, scale)

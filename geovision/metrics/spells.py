@@ -9,14 +9,14 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from geovision.metrics import NotApplicable
-from geovision.metrics.field_metrics import FullFieldDifference
+from geovision.metrics.field_metrics import FullFieldBias
 from geovision.metrics.functional.extremes import WET_DAY, cdd, cwd, spell_bias
 from geovision.spec import FieldTarget, Target
 
-__all__ = ["Spells", "cdd_bias", "cwd_bias"]
+__all__ = ["SpellBias", "cdd_bias", "cwd_bias"]
 
 
-class Spells(FullFieldDifference):
+class SpellBias(FullFieldBias):
     """The difference of the longest spells, which needs to know which day follows which."""
 
     group: list[Tensor]
@@ -48,17 +48,17 @@ class Spells(FullFieldDifference):
         return self.score(prediction, truth, groups=group.tolist(), begins=begins)
 
 
-def _spells(target: Target, name: str, index: Callable[..., Tensor]) -> Spells:
+def _spells(target: Target, name: str, index: Callable[..., Tensor]) -> SpellBias:
     if not isinstance(target, FieldTarget):
         raise NotApplicable(f"metric {name!r} scores fields, not a {target.kind}")
-    return Spells(index)
+    return SpellBias(index)
 
 
-def cdd_bias(target: Target, threshold: float = WET_DAY) -> Spells:
+def cdd_bias(target: Target, threshold: float = WET_DAY) -> SpellBias:
     """Mean over groups and cells of the difference of the longest dry spells (CDD), in days."""
     return _spells(target, "cdd_bias", partial(cdd, threshold=threshold))
 
 
-def cwd_bias(target: Target, threshold: float = WET_DAY) -> Spells:
+def cwd_bias(target: Target, threshold: float = WET_DAY) -> SpellBias:
     """Mean over groups and cells of the difference of the longest wet spells (CWD), in days."""
     return _spells(target, "cwd_bias", partial(cwd, threshold=threshold))

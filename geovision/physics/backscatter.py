@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from geovision.errors import InputError
 
-__all__ = ["NO_DATA", "OUR_LIMITS", "DecibelLimits", "decibels", "to_counts", "to_decibels", "to_power"]
+__all__ = ["NO_DATA", "OUR_LIMITS", "DecibelRange", "decibels", "to_counts", "to_decibels", "to_power"]
 
 NO_DATA = 0
 """The count of a pixel that the radar did not see."""
 
 
 @dataclass(frozen=True)
-class DecibelLimits:
+class DecibelRange:
     """The backscatter sigma0 of the lowest and of the highest count, dB; what lies beyond is clipped."""
 
     low: float
@@ -33,9 +33,9 @@ class DecibelLimits:
             raise InputError(f"limits from {self.low} to {self.high} dB are empty")
 
 
-OUR_LIMITS: Mapping[str, DecibelLimits] = {
-    "cross_pol": DecibelLimits(-36.0, -14.0),
-    "co_pol": DecibelLimits(-28.0, -2.0),
+OUR_LIMITS: Mapping[str, DecibelRange] = {
+    "cross_pol": DecibelRange(-36.0, -14.0),
+    "co_pol": DecibelRange(-28.0, -2.0),
 }
 """By channel. Our choice, not the authors': theirs are not known."""
 
@@ -51,11 +51,11 @@ def to_power(sigma0_db: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def to_counts(
-    sigma0_db: NDArray[np.floating], limits: DecibelLimits, *, valid: NDArray[np.bool_] | None = None
+    sigma0_db: NDArray[np.floating], limits: DecibelRange, *, valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
     """Counts 1 to 255, linear in decibels between the limits; `NO_DATA` where not `valid`.
 
-    >>> to_counts(np.array([-40.0, -28.0, -15.0, -2.0]), DecibelLimits(-28.0, -2.0)).tolist()
+    >>> to_counts(np.array([-40.0, -28.0, -15.0, -2.0]), DecibelRange(-28.0, -2.0)).tolist()
     [1, 1, 128, 255]
     """
     share = (sigma0_db - limits.low) / (limits.high - limits.low)
@@ -63,10 +63,10 @@ def to_counts(
     return counts if valid is None else np.where(valid, counts, np.uint8(NO_DATA))
 
 
-def to_decibels(counts: NDArray[np.uint8], limits: DecibelLimits) -> NDArray[np.float32]:
+def to_decibels(counts: NDArray[np.uint8], limits: DecibelRange) -> NDArray[np.float32]:
     """The backscatter of counts, dB; NaN where there is no data.
 
-    >>> to_decibels(np.array([0, 1, 255], np.uint8), DecibelLimits(-28.0, -2.0)).tolist()
+    >>> to_decibels(np.array([0, 1, 255], np.uint8), DecibelRange(-28.0, -2.0)).tolist()
     [nan, -28.0, -2.0]
     """
     share = (counts.astype(np.float32) - 1) / 254

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.nearest_neighbor import Nearest
+from geovision.readers.nearest_neighbor import NearestNeighborIndex
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
@@ -85,7 +85,9 @@ class Era5:
         """
         at = {name: each.sel(time=time) for name, each in self.fields.items()}
         first = next(iter(at.values()))
-        near = Nearest.of(first["latitude"], first["longitude"], latitude, longitude, where=self.where)
+        near = NearestNeighborIndex.of(
+            first["latitude"], first["longitude"], latitude, longitude, where=self.where
+        )
         taken = {name: near.take(each.values) for name, each in at.items()}
         height = taken["z"] / _GRAVITY
         aloft = 6000 + np.nan_to_num(ground)

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError
 
-__all__ = ["Nearest"]
+__all__ = ["NearestNeighborIndex"]
 
 _EARTH = 6_371_008.8  # m, mean radius
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestNeighborIndex:
     """Where each point of a target finds its value.
 
     Attributes:
@@ -35,7 +35,7 @@ class Nearest:
         target_longitude: ArrayLike,
         *,
         where: str = "the source",
-    ) -> Nearest:
+    ) -> NearestNeighborIndex:
         """Neighbours of a grid of degrees in any other, by the chord between them.
 
         Args:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.inference.mosaic import Maps
-from geovision.inference.sliding_window import Source
-from geovision.readers.sar import Grid, rasterio_module
+from geovision.inference.mosaic import Mosaic
+from geovision.inference.sliding_window import PatchSource
+from geovision.readers.sar import MapGrid, rasterio_module
 
 __all__ = ["Detection", "cover", "detections_of", "fractions", "geojson", "peaks"]
 
@@ -113,7 +113,7 @@ def _places(
 
 
 def fractions(
-    detection: Detection, source: Source, masks: Mapping[str, str | Path]
+    detection: Detection, source: PatchSource, masks: Mapping[str, str | Path]
 ) -> tuple[float, dict[str, float | None]]:
     """Fraction of a detection's disk that has data, and that each mask covers.
 
@@ -126,7 +126,7 @@ def fractions(
     return float(valid[disk].mean()), {name: cover(path, part, disk) for name, path in masks.items()}
 
 
-def _disk(detection: Detection, grid: Grid) -> tuple[int, int, NDArray[np.bool_]]:
+def _disk(detection: Detection, grid: MapGrid) -> tuple[int, int, NDArray[np.bool_]]:
     """First row and column of the cells around a detection, and which of them lie in its disk."""
     radius = max(1000 * detection.radius / grid.cell[0], 0.5)
     begin = [max(math.floor(place - radius), 0) for place in (detection.row, detection.column)]
@@ -139,7 +139,7 @@ def _disk(detection: Detection, grid: Grid) -> tuple[int, int, NDArray[np.bool_]
     return begin[0], begin[1], away <= max(radius, float(away.min()))
 
 
-def cover(path: str | Path, grid: Grid, among: NDArray[np.bool_]) -> float | None:
+def cover(path: str | Path, grid: MapGrid, among: NDArray[np.bool_]) -> float | None:
     """Fraction of cells that a mask covers: where it is neither 0 nor without data.
 
     Args:
@@ -209,7 +209,7 @@ def geojson(
 
 
 def detections_of(
-    maps: Maps, source: Source, threshold: float, separation: float, masks: Mapping[str, str | Path]
+    maps: Mosaic, source: PatchSource, threshold: float, separation: float, masks: Mapping[str, str | Path]
 ) -> list[Detection]:
     """Return the detections in the first layer of a mosaic; none if it has several layers.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.plots import new_figure
-from geovision.readers.sar import Grid
+from geovision.readers.sar import MapGrid
 from geovision.sar.detections import Detection
 
 __all__ = ["draw", "graticule"]
@@ -24,7 +24,7 @@ _LEVELS = (0.25, 0.5, 0.75, 1.0)
 def draw(
     picture: NDArray[np.floating],
     probability: NDArray[np.floating],
-    grid: Grid,
+    grid: MapGrid,
     detections: Sequence[Detection],
     *,
     layer: str,
@@ -68,7 +68,7 @@ def draw(
     return figure
 
 
-def _circle(axes: Any, detection: Detection, grid: Grid, number: int) -> None:
+def _circle(axes: Any, detection: Detection, grid: MapGrid, number: int) -> None:
     around = np.linspace(0, 2 * math.pi, 90)
     radius = 1000 * detection.radius / grid.cell[0]
     x, y = detection.column + radius * np.cos(around), detection.row + radius * np.sin(around)
@@ -88,7 +88,7 @@ def _circle(axes: Any, detection: Detection, grid: Grid, number: int) -> None:
 # --- graticule --------------------------------------------------------------------------------------
 
 
-def _lines(axes: Any, grid: Grid) -> None:
+def _lines(axes: Any, grid: MapGrid) -> None:
     """Meridians and parallels, each with its label upon it."""
     for text, columns, rows in graticule(grid):
         axes.plot(columns, rows, color="white", linewidth=0.7, alpha=0.8)
@@ -108,7 +108,7 @@ def _lines(axes: Any, grid: Grid) -> None:
     axes.set_yticks([])
 
 
-def graticule(grid: Grid) -> list[tuple[str, NDArray[np.floating], NDArray[np.floating]]]:
+def graticule(grid: MapGrid) -> list[tuple[str, NDArray[np.floating], NDArray[np.floating]]]:
     """Meridians and parallels that cross a grid.
 
     Returns:
@@ -157,9 +157,9 @@ def _label(degrees: float, sides: str) -> str:
 
 
 def _on(
-    grid: Grid, longitude: NDArray[np.floating], latitude: NDArray[np.floating]
+    grid: MapGrid, longitude: NDArray[np.floating], latitude: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    place = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), grid.shape)
+    place = MapGrid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), grid.shape)
     x, y = place.points(latitude, longitude, grid.crs)
     rows, columns = grid.cells(x, y)
     outside = ~((columns >= 0) & (columns <= grid.shape[1]) & (rows >= 0) & (rows <= grid.shape[0]))

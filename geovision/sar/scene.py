@@ -17,25 +17,30 @@ from geovision import __version__, _atomic_io
 from geovision.errors import InputError
 from geovision.inference import executor
 from geovision.inference.cog import bounded, storing
-from geovision.inference.mosaic import Maps, merge
-from geovision.inference.sliding_window import Answers, Job, OneInput, sliding_window_predict
-from geovision.inference.tiling import Windows
+from geovision.inference.mosaic import Mosaic, merge
+from geovision.inference.sliding_window import (
+    SingleInputSource,
+    WindowPredictions,
+    WindowTask,
+    sliding_window_predict,
+)
+from geovision.inference.tiling import WindowGrid
 from geovision.inference.window_predictor import asking, scratch_beside
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
-from geovision.physics.backscatter import DecibelLimits
-from geovision.readers.sar import CountsRaster, Grid, RadarScene, write_counts
+from geovision.physics.backscatter import DecibelRange
+from geovision.readers.sar import CountsRaster, MapGrid, RadarScene, write_counts
 from geovision.sar import quicklook
 from geovision.sar.detections import Detection, cover, detections_of, geojson
 from geovision.sar.scene_config import SceneConfig, limits_of, on_map, opened, taken
 
-__all__ = ["SceneProgress", "SceneSummary", "Why", "predict_scene"]
+__all__ = ["ExplainFn", "SceneProgress", "SceneSummary", "predict_scene"]
 
 SceneProgress = Callable[[str, int, int], None]
 """What is under way (``"warping"`` for a SAFE folder, ``"averaging"``, ``"asking"``, ``"merging"``), how
 much is done, how much there is."""
 
-Why = Callable[[NDArray[np.uint8]], Any]
+ExplainFn = Callable[[NDArray[np.uint8]], Any]
 """A figure of what in a window, counts ``(channel, y, x)``, speaks for the answer."""
 
 _READERS = 2  # threads that average the scene, each with a tile in memory
@@ -58,7 +63,7 @@ class SceneSummary:
 
     files: Mapping[str, Path]
     detections: tuple[Detection, ...]
-    grid: Grid
+    grid: MapGrid
     windows: int
     skipped: int
     seconds: Mapping[str, float]
@@ -80,7 +85,7 @@ def predict_scene(
     precision: str = "auto",
     workers: executor.ExecutorConfig | None = None,
     progress: SceneProgress | None = None,
-    why: Why | None = None,
+    why: ExplainFn | None = None,
 ) -> SceneSummary:
     """Ask a model about every window of a radar scene, and write a map of what it says.
 
@@ -136,8 +141,10 @@ def predict_scene(
                     progress=lambda done, whole: told("averaging", done, whole),
                 )
             clock.lap("averaging")
-            source = OneInput(source_spec.name, counts)
-            job = Job(source, windows, asking(model, precision, workers, scratch), batch_size, min_valid)
+            source = SingleInputSource(source_spec.name, counts)
+            job = WindowTask(
+                source, windows, asking(model, precision, workers, scratch), batch_size, min_valid
+            )
             answers = sliding_window_predict(
                 job,
                 scratch,
@@ -165,7 +172,7 @@ def predict_scene(
 # --- what is asked ----------------------------------------------------------------------------------
 
 
-def _some(answers: Answers, job: Job, given: RadarScene) -> None:
+def _some(answers: WindowPredictions, job: WindowTask, given: RadarScene) -> None:
     if answers.asked.any():
         return
     wide = [cells * side / 1000 for cells, side in zip(job.windows.size, job.source.grid.cell, strict=True)]
@@ -182,8 +189,8 @@ def _some(answers: Answers, job: Job, given: RadarScene) -> None:
 def _about(
     model: GeoModel,
     given: RadarScene,
-    db_range: Mapping[str, DecibelLimits] | None,
-    windows: Windows,
+    db_range: Mapping[str, DecibelRange] | None,
+    windows: WindowGrid,
     min_valid: float,
     threshold: float,
 ) -> dict[str, Any]:
@@ -208,7 +215,7 @@ def _write(
     out: Path,
     model: GeoModel,
     given: RadarScene,
-    maps: Maps,
+    maps: Mosaic,
     counts: CountsRaster,
     detections: list[Detection],
     about: Mapping[str, Any],
@@ -242,7 +249,7 @@ def _write(
     return {kind: out.with_name(f"{out.name}{end}") for kind, (end, _) in writers.items()}
 
 
-def _around(counts: CountsRaster, detection: Detection, windows: Windows) -> NDArray[np.uint8]:
+def _around(counts: CountsRaster, detection: Detection, windows: WindowGrid) -> NDArray[np.uint8]:
     """The window with a detection in its middle, or as near as the map reaches."""
     first = [
         int(np.clip(round(centre - side / 2), 0, max(extent - side, 0)))

@@ -12,12 +12,12 @@ from pathlib import Path
 from geovision.errors import OptionError
 from geovision.inference import executor
 from geovision.inference.cog import storing
-from geovision.inference.tiling import Windows
+from geovision.inference.tiling import WindowGrid
 from geovision.inference.window_predictor import layers_of
 from geovision.models.geomodel import GeoModel
-from geovision.physics.backscatter import DecibelLimits
+from geovision.physics.backscatter import DecibelRange
 from geovision.readers.sar import (
-    Grid,
+    MapGrid,
     RadarScene,
     check_limits,
     check_pixels,
@@ -49,7 +49,7 @@ class SceneConfig:
 
     quantity: str | None = None
     bands: Mapping[str, int] | None = None
-    db_range: Mapping[str, DecibelLimits] = field(default_factory=dict)
+    db_range: Mapping[str, DecibelRange] = field(default_factory=dict)
     nodata: float | None = None
     time: datetime.datetime | None = None
     crs: str | None = None
@@ -60,7 +60,7 @@ def on_map(
     path: str | Path,
     source: InputSpec,
     declared: SceneConfig,
-    db_range: Mapping[str, DecibelLimits] | None,
+    db_range: Mapping[str, DecibelRange] | None,
     told: Callable[[str, int, int], None],
 ) -> Iterator[tuple[Path | str, SceneConfig]]:
     """A scene, and what is known of it. A SAFE folder is warped to a GeoTIFF, which is gone in the end."""
@@ -94,7 +94,7 @@ def on_map(
 
 def opened(
     path: str | Path, source: InputSpec, declared: SceneConfig, overlap: float
-) -> tuple[RadarScene, Grid, Windows]:
+) -> tuple[RadarScene, MapGrid, WindowGrid]:
     """A scene whose numbers are what they are declared to be, the model's cells over it, the windows."""
     if declared.quantity is None:
         raise OptionError(
@@ -113,7 +113,7 @@ def opened(
     assert source.size is not None
     check_pixels(given, source.pixel_size)
     grid = model_grid(given.grid, source.pixel_size, declared.crs, where=str(path))
-    windows = Windows(grid.shape, source.size, overlap)
+    windows = WindowGrid(grid.shape, source.size, overlap)
     given.check()
     return given, grid, windows
 
@@ -134,9 +134,9 @@ def taken(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
     return first, layers_of(model.target)
 
 
-def limits_of(model: GeoModel, declared: SceneConfig) -> Mapping[str, DecibelLimits] | None:
+def limits_of(model: GeoModel, declared: SceneConfig) -> Mapping[str, DecibelRange] | None:
     """Declared, or stored with the model; None for counts."""
-    stored = {name: DecibelLimits(*pair) for name, pair in model.config.db_range.items()}
+    stored = {name: DecibelRange(*pair) for name, pair in model.config.db_range.items()}
     if stored and declared.db_range and dict(declared.db_range) != stored:
         told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
         raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")

@@ -17,18 +17,18 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from geovision import __version__
-from geovision.serve.batching import AnswerAll, BatchQueue, Question
-from geovision.serve.limits import Limits
+from geovision.serve.batching import BatchQueue, PredictBatchFn, PredictionRequest
+from geovision.serve.limits import ServerLimits
 from geovision.serve.middleware import LimitMiddleware
-from geovision.serve.prometheus import Counters
-from geovision.serve.request_errors import RequestError, TooManyFromOne
+from geovision.serve.prometheus import ServerMetrics
+from geovision.serve.request_errors import RateLimitExceeded, RequestError
 from geovision.serve.schemas import PICTURE, REFUSALS, Answer, Health, Model
 from geovision.serve.uploads import UploadReader
 
 __all__ = ["build"]
 
 
-def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: Limits) -> FastAPI:
+def build(about: Mapping[str, Any], answer_all: PredictBatchFn, site: Path, limits: ServerLimits) -> FastAPI:
     """The application.
 
     Args:
@@ -37,7 +37,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
         site: Folder of the page.
         limits: How much it takes on.
     """
-    desk, intake, counters = BatchQueue(answer_all, limits), UploadReader(limits), Counters()
+    desk, intake, counters = BatchQueue(answer_all, limits), UploadReader(limits), ServerMetrics()
     one_client = _PerAddress(limits.rate)
 
     @contextlib.asynccontextmanager
@@ -69,7 +69,7 @@ def build(about: Mapping[str, Any], answer_all: AnswerAll, site: Path, limits: L
             one_client.check(request.client.host if request.client else "")
             picture = await intake.receive(request)
             try:
-                answer = await desk.ask(Question(picture, with_map=map))
+                answer = await desk.ask(PredictionRequest(picture, with_map=map))
             finally:
                 intake.release(len(picture))
             status = 200
@@ -128,12 +128,12 @@ class _PerAddress:
         """Count one picture, or raise.
 
         Raises:
-            TooManyFromOne: With the seconds until the next is taken.
+            RateLimitExceeded: With the seconds until the next is taken.
         """
         if self._rate is None or self._limiter.hit(self._rate, address):
             return
         free = self._limiter.get_window_stats(self._rate, address).reset_time
         seconds = max(1, round(free - time.time()))
-        raise TooManyFromOne(
+        raise RateLimitExceeded(
             f"more than {self._rate.amount} pictures a minute from one address; wait {seconds} s", seconds
         )

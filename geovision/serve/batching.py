@@ -14,16 +14,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from geovision.serve.limits import Limits
-from geovision.serve.request_errors import Busy
+from geovision.serve.limits import ServerLimits
+from geovision.serve.request_errors import ServerBusy
 
-__all__ = ["Answer", "AnswerAll", "BatchQueue", "Question"]
+__all__ = ["BatchQueue", "PredictBatchFn", "PredictionRequest", "PredictionResult"]
 
-Answer = dict[str, Any] | Exception
+PredictionResult = dict[str, Any] | Exception
 
 
 @dataclass(frozen=True)
-class Question:
+class PredictionRequest:
     """What somebody wants to know.
 
     Args:
@@ -35,7 +35,7 @@ class Question:
     with_map: bool = False
 
 
-AnswerAll = Callable[[Sequence[Question]], list[Answer]]
+PredictBatchFn = Callable[[Sequence[PredictionRequest]], list[PredictionResult]]
 
 
 class BatchQueue:
@@ -47,10 +47,10 @@ class BatchQueue:
         limits: How many wait, how many go together, how many work.
     """
 
-    def __init__(self, answer_all: AnswerAll, limits: Limits) -> None:
+    def __init__(self, answer_all: PredictBatchFn, limits: ServerLimits) -> None:
         self.limits = limits
         self._answer_all = answer_all
-        self._waiting: deque[tuple[Question, Future[Any]]] = deque()
+        self._waiting: deque[tuple[PredictionRequest, Future[Any]]] = deque()
         self._changed = threading.Condition()
         self._open = True
         self._threads = [
@@ -65,7 +65,7 @@ class BatchQueue:
         """Questions that no worker has taken yet."""
         return len(self._waiting)
 
-    async def ask(self, question: Question) -> dict[str, Any]:
+    async def ask(self, question: PredictionRequest) -> dict[str, Any]:
         """The answer to one question.
 
         Raises:
@@ -75,14 +75,14 @@ class BatchQueue:
         future: Future[dict[str, Any]] = Future()
         with self._changed:
             if len(self._waiting) >= self.limits.waiting or not self._open:
-                raise Busy("too many pictures wait; try again in a few seconds")
+                raise ServerBusy("too many pictures wait; try again in a few seconds")
             self._waiting.append((question, future))
             self._changed.notify()
         try:
             async with asyncio.timeout(self.limits.answer_seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
-            raise Busy(f"no answer within {self.limits.answer_seconds:g} s; try again later") from error
+            raise ServerBusy(f"no answer within {self.limits.answer_seconds:g} s; try again later") from error
 
     def close(self) -> None:
         """Answer what was taken, refuse what waits, and end the workers."""
@@ -93,7 +93,7 @@ class BatchQueue:
             self._changed.notify_all()
         for _, future in left:
             if future.set_running_or_notify_cancel():
-                future.set_exception(Busy("the server is being stopped"))
+                future.set_exception(ServerBusy("the server is being stopped"))
         for thread in self._threads:
             thread.join()
 
@@ -113,7 +113,7 @@ class BatchQueue:
                 else:
                     future.set_result(answer)
 
-    def _take(self) -> list[tuple[Question, Future[Any]]] | None:
+    def _take(self) -> list[tuple[PredictionRequest, Future[Any]]] | None:
         """Some of what waits, once there is any; None when the desk is closed."""
         with self._changed:
             while self._open and not self._waiting:

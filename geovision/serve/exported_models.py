@@ -17,18 +17,18 @@ from geovision.serve.predictor import MAP
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["Graphs", "make_graphs"]
+__all__ = ["ExportedModels", "make_graphs"]
 
 
 @dataclass(frozen=True)
-class Graphs:
+class ExportedModels:
     """Files of one exported model: with the map of where it looked, and without."""
 
     whole: Path
     quick: Path
 
 
-def make_graphs(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool = False) -> Graphs:
+def make_graphs(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool = False) -> ExportedModels:
     """Export a model into a folder.
 
     Args:
@@ -39,14 +39,14 @@ def make_graphs(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool 
     Raises:
         GeovisionError: As from opening and exporting it.
     """
-    graphs = Graphs(folder / "model.onnx", folder / "quick.onnx")
+    graphs = ExportedModels(folder / "model.onnx", folder / "quick.onnx")
     # Spawned: a fork would take along whatever threads there are.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pool.submit(_make, graphs, open_model, int8).result()
     return graphs
 
 
-def _make(graphs: Graphs, open_model: Callable[[], GeoModel], int8: bool) -> None:
+def _make(graphs: ExportedModels, open_model: Callable[[], GeoModel], int8: bool) -> None:
     from geovision.export import calibration_inputs, export_onnx
 
     model = open_model()

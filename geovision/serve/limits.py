@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from geovision.errors import OptionError
 
-__all__ = ["FORMATS", "Limits"]
+__all__ = ["FORMATS", "ServerLimits"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats of pictures that are taken, told by their content; Pillow's names."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """What a server takes on before it says no.
 
     Args:

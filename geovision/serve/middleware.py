@@ -7,7 +7,7 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from geovision.serve.limits import Limits
+from geovision.serve.limits import ServerLimits
 
 __all__ = ["HEADERS", "LimitMiddleware"]
 
@@ -46,7 +46,7 @@ class LimitMiddleware:
     """Lets so many requests in at a time, adds the headers, and tells nothing of an error but that there was
     one."""
 
-    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, *, limits: ServerLimits) -> None:
         self.app, self.limits, self.inside = app, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

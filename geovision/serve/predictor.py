@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from geovision import onnx_runtime
-from geovision.serve.batching import Answer, Question
-from geovision.serve.limits import Limits
-from geovision.serve.request_errors import RequestError, Unanswerable
+from geovision.serve.batching import PredictionRequest, PredictionResult
+from geovision.serve.limits import ServerLimits
+from geovision.serve.request_errors import InvalidImage, RequestError
 from geovision.serve.uploads import check_header
 from geovision.web import check_page
 
-__all__ = ["MAP", "Answers"]
+__all__ = ["MAP", "BatchPredictor"]
 
 MAP = "class_activation_map"
 """Output of the graph that says where the model looked. It costs about two thirds of an answer more."""
 
 
-class Answers:
+class BatchPredictor:
     """Questions to answers, several at a time, from any thread.
 
     Args:
@@ -35,18 +35,18 @@ class Answers:
         OptionError: A model that is not of one picture to a class.
     """
 
-    def __init__(self, file: Path, limits: Limits, quick: Path | None = None) -> None:
+    def __init__(self, file: Path, limits: ServerLimits, quick: Path | None = None) -> None:
         self.file, self.limits = file, limits
         # One thread a call: the server has a worker for each processor.
-        self._whole = onnx_runtime.Model(file, threads=1)
-        self._quick = onnx_runtime.Model(quick, threads=1) if quick is not None else self._whole
+        self._whole = onnx_runtime.OnnxModel(file, threads=1)
+        self._quick = onnx_runtime.OnnxModel(quick, threads=1) if quick is not None else self._whole
         self.about: Mapping[str, Any] = self._whole.about
         check_page(self.about)
 
-    def answer_all(self, questions: Sequence[Question]) -> list[Answer]:
+    def answer_all(self, questions: Sequence[PredictionRequest]) -> list[PredictionResult]:
         """An answer, or the reason against one, for each question."""
         samples = [self._read(question.picture) for question in questions]
-        answers: list[Answer] = [each if isinstance(each, Exception) else {} for each in samples]
+        answers: list[PredictionResult] = [each if isinstance(each, Exception) else {} for each in samples]
         for with_map, model in ((True, self._whole), (False, self._quick)):
             mine = {
                 index: sample
@@ -66,4 +66,4 @@ class Answers:
         except RequestError as refused:
             return refused
         except ValueError as error:  # the runtime's word for a picture that it cannot take
-            return Unanswerable(str(error))
+            return InvalidImage(str(error))

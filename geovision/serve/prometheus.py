@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-__all__ = ["Counters"]
+__all__ = ["ServerMetrics"]
 
 _SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-class Counters:
+class ServerMetrics:
     """Counts of one server. No address, no name and no picture is in them."""
 
     def __init__(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 __all__ = [
-    "Busy",
-    "NotAPicture",
+    "ContentTooLarge",
+    "InvalidImage",
+    "RateLimitExceeded",
     "RequestError",
-    "TooLarge",
-    "TooManyFromOne",
-    "TooSlow",
-    "Unanswerable",
+    "ServerBusy",
+    "UnsupportedImage",
+    "UploadTimeout",
 ]
 
 
@@ -25,31 +25,31 @@ class RequestError(Exception):
     retry_after: int | None = None
 
 
-class TooSlow(RequestError):
+class UploadTimeout(RequestError):
     """The picture did not arrive in time."""
 
     status = 408
 
 
-class TooLarge(RequestError):
+class ContentTooLarge(RequestError):
     """Too many bytes or pixels."""
 
     status = 413
 
 
-class NotAPicture(RequestError):
+class UnsupportedImage(RequestError):
     """Of no format that is taken, whatever it is called."""
 
     status = 415
 
 
-class Unanswerable(RequestError):
+class InvalidImage(RequestError):
     """A picture that is damaged, too small, or without a full scale."""
 
     status = 422
 
 
-class TooManyFromOne(RequestError):
+class RateLimitExceeded(RequestError):
     """More pictures a minute from one address than are taken."""
 
     status = 429
@@ -59,7 +59,7 @@ class TooManyFromOne(RequestError):
         self.retry_after = seconds
 
 
-class Busy(RequestError):
+class ServerBusy(RequestError):
     """More pictures at a time than the server has room for."""
 
     status = 503

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from geovision.errors import MissingExtraError, OptionError
 from geovision.serve.exported_models import make_graphs
-from geovision.serve.limits import Limits
-from geovision.serve.predictor import Answers
+from geovision.serve.limits import ServerLimits
+from geovision.serve.predictor import BatchPredictor
 from geovision.web import Mode, lay_out
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["Address", "configured", "run"]
+__all__ = ["ServerAddress", "configured", "run"]
 
 
 @dataclass(frozen=True)
-class Address:
+class ServerAddress:
     """Where a server listens.
 
     Args:
@@ -56,10 +56,10 @@ class Address:
 
 def run(
     open_model: Callable[[], GeoModel],
-    address: Address,
+    address: ServerAddress,
     *,
     mode: Mode = "server",
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     int8: bool = False,
     ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -76,10 +76,10 @@ def run(
         MissingExtraError: Without the extra ``[serve]``.
     """
     uvicorn, build = _needed()
-    limits = limits or Limits()
+    limits = limits or ServerLimits()
     with contextlib.closing(_listening(address)) as listening, _scratch() as beside:
         graphs = make_graphs(beside, open_model, int8=int8)
-        answers = Answers(graphs.whole, limits, graphs.quick)
+        answers = BatchPredictor(graphs.whole, limits, graphs.quick)
         site = lay_out(beside / "site", answers.about, mode, answers.file)
         config = configured(build(answers.about, answers.answer_all, site, limits), limits, address)
         if ready is not None:
@@ -88,7 +88,7 @@ def run(
             uvicorn.Server(config).run(sockets=[listening])
 
 
-def configured(app: FastAPI, limits: Limits, address: Address) -> uvicorn.Config:
+def configured(app: FastAPI, limits: ServerLimits, address: ServerAddress) -> uvicorn.Config:
     """How uvicorn serves an application."""
     import uvicorn
 
@@ -107,7 +107,7 @@ def configured(app: FastAPI, limits: Limits, address: Address) -> uvicorn.Config
     )
 
 
-def _listening(address: Address) -> socket.socket:
+def _listening(address: ServerAddress) -> socket.socket:
     """A socket that clients may connect to at once; they wait until the server takes them."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:

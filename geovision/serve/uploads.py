@@ -16,8 +16,15 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from geovision.serve.limits import FORMATS, Limits
-from geovision.serve.request_errors import Busy, NotAPicture, RequestError, TooLarge, TooSlow, Unanswerable
+from geovision.serve.limits import FORMATS, ServerLimits
+from geovision.serve.request_errors import (
+    ContentTooLarge,
+    InvalidImage,
+    RequestError,
+    ServerBusy,
+    UnsupportedImage,
+    UploadTimeout,
+)
 
 __all__ = ["UploadReader", "check_header"]
 
@@ -32,7 +39,7 @@ class UploadReader:
         held: Bytes that `receive` gave out and `release` did not take back, with those that arrive.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self.limits, self.held = limits, 0
 
     async def receive(self, request: Request) -> bytes:
@@ -52,7 +59,7 @@ class UploadReader:
                     self._check_room(len(body))
             picture = await self._picture(request, bytes(body))
         except TimeoutError as error:
-            raise TooSlow(
+            raise UploadTimeout(
                 f"the picture did not arrive within {self.limits.upload_seconds:g} s; send a smaller one"
             ) from error
         except ClientDisconnect as error:
@@ -75,10 +82,10 @@ class UploadReader:
         if arrived > self.limits.bytes_a_picture + _ENVELOPE:
             raise self._too_large()
         if self.held > self.limits.bytes_in_memory:
-            raise Busy("too many pictures at once; try again in a few seconds")
+            raise ServerBusy("too many pictures at once; try again in a few seconds")
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(
+    def _too_large(self) -> ContentTooLarge:
+        return ContentTooLarge(
             f"the picture has more than {self.limits.bytes_a_picture / 1e6:g} MB; send a smaller one"
         )
 
@@ -86,7 +93,7 @@ class UploadReader:
         kind = request.headers.get("content-type", "").lower()
         picture = await _file_of_form(request, body) if kind.startswith("multipart/form-data") else body
         if not picture:
-            raise Unanswerable("an empty file (0 bytes)")
+            raise InvalidImage("an empty file (0 bytes)")
         if len(picture) > self.limits.bytes_a_picture:
             raise self._too_large()
         return picture
@@ -115,13 +122,13 @@ async def _file_of_form(request: Request, body: bytes) -> bytes:
         await form.close()
 
 
-def check_header(picture: bytes, limits: Limits) -> None:
+def check_header(picture: bytes, limits: ServerLimits) -> None:
     """Raise if bytes are no picture, by their content, or one of too many pixels. Nothing is decoded.
 
     Raises:
-        NotAPicture: No format of `FORMATS`.
-        TooLarge: More pixels than are taken, by its header, or more scans.
-        Unanswerable: Its header is damaged.
+        UnsupportedImage: No format of `FORMATS`.
+        ContentTooLarge: More pixels than are taken, by its header, or more scans.
+        InvalidImage: Its header is damaged.
     """
     try:
         with warnings.catch_warnings():
@@ -131,18 +138,18 @@ def check_header(picture: bytes, limits: Limits) -> None:
                 # In what is compressed no byte of 255 is followed by any other than 0 and restart marks.
                 scans = picture.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
     except UnidentifiedImageError as error:
-        raise NotAPicture(
+        raise UnsupportedImage(
             f"not a picture of a format that is taken ({', '.join(FORMATS)}), nor an array (.npy)"
         ) from error
     except Image.DecompressionBombError as error:
-        raise TooLarge(_too_many(limits)) from error
+        raise ContentTooLarge(_too_many(limits)) from error
     except Exception as error:  # a damaged header makes decoders raise anything
-        raise Unanswerable(f"the picture is damaged ({error or type(error).__name__})") from error
+        raise InvalidImage(f"the picture is damaged ({error or type(error).__name__})") from error
     if width * height > limits.pixels_a_picture:
-        raise TooLarge(f"{height} x {width}: {_too_many(limits)}")
+        raise ContentTooLarge(f"{height} x {width}: {_too_many(limits)}")
     if scans > limits.scans_a_picture:
-        raise TooLarge(f"a JPEG of {scans} scans, which takes too long to decode; save it anew")
+        raise ContentTooLarge(f"a JPEG of {scans} scans, which takes too long to decode; save it anew")
 
 
-def _too_many(limits: Limits) -> str:
+def _too_many(limits: ServerLimits) -> str:
     return f"more than {limits.pixels_a_picture / 1e6:g} million pixels; send a smaller picture"

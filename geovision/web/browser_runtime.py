@@ -16,7 +16,7 @@ from pathlib import Path
 from geovision._atomic_io import write_files
 from geovision.datasets.downloads import RemoteFile
 from geovision.errors import DownloadError, GeovisionError
-from geovision.hub.http import Progress, fetch
+from geovision.hub.http import DownloadProgress, fetch
 
 __all__ = ["FILES", "INTEGRITY", "VERSION", "bring", "bring_own", "browser_runtime"]
 
@@ -34,7 +34,7 @@ FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thread
 _OWN = Path(__file__).parent / "ort"
 
 
-def browser_runtime(*, progress: Progress | None = None) -> Path:
+def browser_runtime(*, progress: DownloadProgress | None = None) -> Path:
     """The folder of the runtime's files and its licence: the package's own, or else the user's cache, which
     they are fetched into where they are not there yet.
 
@@ -47,7 +47,7 @@ def browser_runtime(*, progress: Progress | None = None) -> Path:
     return bring(_cache(), progress=progress)
 
 
-def bring(folder: Path, *, registry: str | None = None, progress: Progress | None = None) -> Path:
+def bring(folder: Path, *, registry: str | None = None, progress: DownloadProgress | None = None) -> Path:
     """Fetch the package, verify it, and put its files and licence into `folder`.
 
     Args:

@@ -82,7 +82,7 @@ def lay_out_model(
     check_page(describe(model))
     with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
         file = export_onnx(model, Path(beside) / "model.onnx", calibration=calibration)
-        return lay_out(Path(folder), onnx_runtime.Model(file).about, "device", file)
+        return lay_out(Path(folder), onnx_runtime.OnnxModel(file).about, "device", file)
 
 
 def check_page(about: Mapping[str, Any]) -> None:

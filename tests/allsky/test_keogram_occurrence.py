@@ -18,14 +18,14 @@ from PIL import Image
 
 import geovision
 from geovision.allsky import FrameConfig
-from geovision.allsky._keogram import Chosen, Keogram, Meridian, keogram
+from geovision.allsky._keogram import FrameSelection, Keogram, Meridian, keogram
 from geovision.allsky._occurrence import Occurrence, occurrence
 from geovision.allsky.frames import COLUMNS, FLAGS
 from geovision.allsky.plot import keogram_figure, occurrence_figure
 from geovision.errors import InputError, OptionError
 from geovision.inference import ExecutorConfig
 from geovision.inference.shards import Shard
-from geovision.inference.table import Table
+from geovision.inference.table import ArchiveTable
 from geovision.physics.magnetic import dipole_bearing, dipole_pole, magnetic_local_time
 from geovision.readers.allsky import Frame, Stretch, frames, to_rgb, write_pgm
 
@@ -110,7 +110,7 @@ def test_a_magnetic_meridian_turns_towards_the_pole():
 
 
 def test_a_keogram_of_a_table_has_its_classes(table: Path, streams: Path):
-    made = keogram(table, chosen=Chosen(station="gill"))
+    made = keogram(table, chosen=FrameSelection(station="gill"))
     rows = geovision.read_table(table).to_pylist()
     gill = [row for row in rows if row["station"] == "gill"]
     assert [(row["path"], row["frame"], row["label"]) for row in made.rows] == [
@@ -125,7 +125,7 @@ def test_a_keogram_of_a_table_has_its_classes(table: Path, streams: Path):
 
 def test_only_the_chosen_times_are_drawn(table: Path, streams: Path):
     minute = datetime.timedelta(minutes=1)
-    chosen = Chosen("gill", begin=START + minute, end=START + 2 * minute)
+    chosen = FrameSelection("gill", begin=START + minute, end=START + 2 * minute)
     for made in (keogram(table, chosen=chosen), keogram(streams, chosen=chosen, reading=GREY)):
         assert len(made.times) == 5
         assert made.times[0] == np.datetime64("2014-03-10T06:01:00")
@@ -155,9 +155,9 @@ def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
 
 def test_what_is_not_there_cannot_be_drawn(table: Path, streams: Path):
     with pytest.raises(InputError, match="no such frames"):
-        keogram(table, chosen=Chosen("kiruna"))
+        keogram(table, chosen=FrameSelection("kiruna"))
     with pytest.raises(InputError, match="nothing to draw: no frame of this camera and time"):
-        keogram(streams, chosen=Chosen("kiruna"), reading=GREY)
+        keogram(streams, chosen=FrameSelection("kiruna"), reading=GREY)
 
 
 def test_a_night_that_is_too_long_is_refused(streams: Path, monkeypatch: pytest.MonkeyPatch):
@@ -205,7 +205,7 @@ def test_a_long_night_is_averaged_into_columns():
 
 
 def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
-    made = keogram(table, chosen=Chosen("fsmi"), samples=30)
+    made = keogram(table, chosen=FrameSelection("fsmi"), samples=30)
     png, numbers = made.save(tmp_path / "new" / "fsmi.v1")
     assert (png.name, numbers.name) == ("fsmi.v1.png", "fsmi.v1.csv")
     with Image.open(png) as image:
@@ -226,7 +226,7 @@ def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
 
 def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     """A table of these rows, as if a model had answered."""
-    own = Table(folder)
+    own = ArchiveTable(folder)
     own.begin(
         {
             "classes": CLASSES,

@@ -18,7 +18,7 @@ from geovision.attribution import (
     Completeness,
     Explanation,
     InputMap,
-    Window,
+    InputWindow,
 )
 from geovision.attribution.aggregate import LEFT_OUT
 from geovision.datasets.hail_samples import HailSamples
@@ -29,7 +29,7 @@ def explanation(
 ) -> Explanation:
     values = np.zeros((2, 2, 2))
     values[:, 0, 0] = red, green
-    image = InputMap(values, "channel y x", Window(0, 0, 2, 2), np.zeros((2, 2, 2)), ("red", "green"))
+    image = InputMap(values, "channel y x", InputWindow(0, 0, 2, 2), np.zeros((2, 2, 2)), ("red", "green"))
     return Explanation(
         source="",
         model="",

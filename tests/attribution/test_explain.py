@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import geovision
 from geovision import registry
-from geovision.attribution import METHODS, Explanation, Window
+from geovision.attribution import METHODS, Explanation, InputWindow
 from geovision.attribution.geometry import place
 from geovision.attribution.target import ORIENTATIONS
 from geovision.datasets.synthetic import sar_sea
@@ -415,13 +415,13 @@ def assert_on_the_disc(found: Explanation, row: float, column: float, within: fl
 @pytest.mark.parametrize(
     ("resize", "shape", "place", "window"),
     [
-        ("window", (150, 111), (101.0, 40.0), Window(43, 23, 107, 87)),
-        ("window", (40, 90), (22.0, 60.0), Window(-12, 13, 52, 77)),  # the window is higher than this
-        ("crop", (64, 128), (20.0, 80.0), Window(0, 32, 64, 96)),
-        ("squash", (64, 128), (40.0, 30.0), Window(0, 0, 64, 128)),
+        ("window", (150, 111), (101.0, 40.0), InputWindow(43, 23, 107, 87)),
+        ("window", (40, 90), (22.0, 60.0), InputWindow(-12, 13, 52, 77)),  # the window is higher than this
+        ("crop", (64, 128), (20.0, 80.0), InputWindow(0, 32, 64, 96)),
+        ("squash", (64, 128), (40.0, 30.0), InputWindow(0, 0, 64, 128)),
     ],
 )
-def test_the_map_lies_where_the_network_looked(method: str, resize, shape, place, window: Window):
+def test_the_map_lies_where_the_network_looked(method: str, resize, shape, place, window: InputWindow):
     model = disc_finder(picture((64, 64), resize=resize))
     steps = 50 if method == "integrated-gradients" else None
     found = geovision.explain(model, with_disc(*shape, *place), method=method, target="yes", steps=steps)
@@ -449,7 +449,9 @@ def test_a_photo_that_a_camera_turned_is_explained_upright(tmp_path: Path):
             assert found.map.shape == (60, 100)
             assert_on_the_disc(found, 44, 21, within=6)
     small = disc_finder(picture((30, 30), channels=3, resize="crop", reader=reader))
-    assert geovision.explain(small, tmp_path / "turned.jpg", target="yes").window == Window(0, 20, 60, 80)
+    assert geovision.explain(small, tmp_path / "turned.jpg", target="yes").window == InputWindow(
+        0, 20, 60, 80
+    )
 
 
 def test_a_coarser_model_is_explained_in_the_pixels_of_the_file(tmp_path: Path):
@@ -458,11 +460,11 @@ def test_a_coarser_model_is_explained_in_the_pixels_of_the_file(tmp_path: Path):
     assert given.size == (64, 64)
     found = place(path, given)
     assert found.shape == (400, 400)
-    assert found.window == Window(72, 72, 328, 328)
+    assert found.window == InputWindow(72, 72, 328, 328)
 
 
 def test_values_are_spread_over_the_window_alone():
-    spread = Window(2, 1, 6, 5).spread(np.array([[0.0, 4.0], [8.0, 12.0]]), (7, 5))
+    spread = InputWindow(2, 1, 6, 5).spread(np.array([[0.0, 4.0], [8.0, 12.0]]), (7, 5))
     assert spread.shape == (7, 5)
     assert np.isnan(spread[[0, 1, 6]]).all()
     assert np.isnan(spread[:, 0]).all()

@@ -17,7 +17,7 @@ from helpers.commands import Ran, ran
 
 from geovision import registry
 from geovision.cli import app, main
-from geovision.cli._output import Format, columns_of_text, write_rows
+from geovision.cli._output import TableFormat, columns_of_text, write_rows
 
 GEOVISION = [sys.executable, "-c", "from geovision.cli import main; main()"]
 
@@ -137,7 +137,7 @@ def test_rows_come_as_they_are_made(capsys: pytest.CaptureFixture[str]):
             yield {"n": number, "words": ["a", "b"]}
             seen.append(capsys.readouterr().out)
 
-    write_rows(rows(), ["n", "words"], Format.csv)
+    write_rows(rows(), ["n", "words"], TableFormat.csv)
     assert seen == ["n,words\n1,a b\n", "2,a b\n"]
 
 

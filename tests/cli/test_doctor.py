@@ -81,11 +81,11 @@ def test_a_library_that_kills_the_interpreter_is_named_and_the_rest_is_tried(
 
 def test_what_is_missing_or_too_old_says_how_to_get_it():
     core = [
-        doctor.Needed("no-such-library", ">=2"),
-        doctor.Needed("packaging", ">=9999"),
-        doctor.Needed("packaging", ">=1"),
+        doctor.RequirementSpec("no-such-library", ">=2"),
+        doctor.RequirementSpec("packaging", ">=9999"),
+        doctor.RequirementSpec("packaging", ">=1"),
     ]
-    missing, old, fine = doctor.core_findings(core, [doctor.Imported("packaging", "")])
+    missing, old, fine = doctor.core_findings(core, [doctor.ImportResult("packaging", "")])
     assert missing.status == "fail"
     assert 'missing: pip install "no-such-library>=2"' in missing.text
     assert old.status == "fail"
@@ -95,10 +95,10 @@ def test_what_is_missing_or_too_old_says_how_to_get_it():
 
 def test_a_missing_extra_is_a_warning_with_its_command():
     groups = [
-        doctor.Needed("packaging", ">=1", "whole"),
-        doctor.Needed("packaging", ">=1", "half"),
-        doctor.Needed("nothing", "", "half"),
-        doctor.Needed("packaging", ">=9999", "old"),
+        doctor.RequirementSpec("packaging", ">=1", "whole"),
+        doctor.RequirementSpec("packaging", ">=1", "half"),
+        doctor.RequirementSpec("nothing", "", "half"),
+        doctor.RequirementSpec("packaging", ">=9999", "old"),
     ]
     whole, half, old = doctor.extra_findings(groups)
     assert (whole.status, whole.subject) == ("ok", "extra [whole]")
@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch
     monkeypatch.setenv("HF_HOME", str(blocked))
     assert doctor.cache_finding().status == "warn"
     monkeypatch.setenv("HF_HOME", str(tmp_path / "fresh"))
-    assert doctor.cache_finding() == doctor.Finding("ok", "cache", str(tmp_path / "fresh" / "hub"))
+    assert doctor.cache_finding() == doctor.CheckResult("ok", "cache", str(tmp_path / "fresh" / "hub"))
     assert not (tmp_path / "fresh").exists()
 
 

@@ -17,7 +17,7 @@ from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError
 from geovision.readers import era5
 from geovision.readers.hail_samples import LEVELS, read_sample
-from geovision.readers.nearest_neighbor import Nearest
+from geovision.readers.nearest_neighbor import NearestNeighborIndex
 
 xarray = pytest.importorskip("xarray")
 
@@ -159,9 +159,9 @@ def test_places_and_ages_that_are_none() -> None:
         match(_at(0), _at(0), maximum_age=-1)
     nowhere = np.full((4, 4), np.nan)
     with pytest.raises(InputError, match="the radar: latitudes and longitudes are all missing"):
-        Nearest.of(nowhere, nowhere, *GRID.axes, where="the radar")
+        NearestNeighborIndex.of(nowhere, nowhere, *GRID.axes, where="the radar")
     latitude, longitude = np.meshgrid(*GRID.axes, indexing="ij")
     latitude[0, :5] = np.nan  # as beyond the edge of a disc
-    found = Nearest.of(latitude, longitude, *GRID.axes)
+    found = NearestNeighborIndex.of(latitude, longitude, *GRID.axes)
     assert found.index[-1, -1] == latitude.size - 1
     assert not np.isin(np.arange(5), found.index).any()

@@ -23,7 +23,7 @@ from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.readers import era5, fy4_agri
 from geovision.readers.hail_samples import LEVELS, read_sample, write_sample
-from geovision.readers.nearest_neighbor import Nearest
+from geovision.readers.nearest_neighbor import NearestNeighborIndex
 from geovision.readers.radar.reflectivity import list_radar, read_radar
 
 xarray = pytest.importorskip("xarray")
@@ -76,15 +76,15 @@ def test_neighbours_are_the_nearest_on_the_globe() -> None:
     rng = np.random.default_rng(1)
     north, east = rng.uniform(29.8, 30.2, (40, 50)), rng.uniform(111.7, 112.3, (40, 50))
     axes = GRID.axes
-    near = Nearest.of(north, east, *axes)
+    near = NearestNeighborIndex.of(north, east, *axes)
     for row in (0, 11, 23):
         for column in (0, 15, 31):
             apart = np.hypot(north - axes[0][row], (east - axes[1][column]) * np.cos(np.radians(30)))
             assert near.index[row, column] == apart.argmin()
     with pytest.raises(InputError, match=r"covers 29\.8\d to 30\.\d+ N.*nothing of the grid"):
-        Nearest.of(north, east, axes[0] + 5, axes[1])
+        NearestNeighborIndex.of(north, east, axes[0] + 5, axes[1])
     with pytest.raises(InputError, match="may be metres of a projection"):
-        Nearest.of(north * 1e5, east, *axes)
+        NearestNeighborIndex.of(north * 1e5, east, *axes)
 
 
 def test_a_radar_in_another_projection_lies_where_it_should(tmp_path: Path) -> None:

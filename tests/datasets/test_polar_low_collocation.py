@@ -14,7 +14,7 @@ from geovision.datasets.polar_low_collocation import TrackPoint, cut_out, meetin
 from geovision.datasets.polar_lows import PolarLows
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import OUR_LIMITS
-from geovision.readers.sar import Grid, RadarScene, open_scene
+from geovision.readers.sar import MapGrid, RadarScene, open_scene
 from geovision.readers.sar_png import read_counts
 from geovision.tasks.polarlow import SAR
 
@@ -22,7 +22,7 @@ rasterio = pytest.importorskip("rasterio")
 
 WHEN = datetime.datetime(2019, 10, 12, 8, 40, 28)
 PIXEL = 2000.0
-GRID = Grid("EPSG:32633", (PIXEL, 0.0, 300_000.0, 0.0, -PIXEL, 8_300_000.0), (250, 200))
+GRID = MapGrid("EPSG:32633", (PIXEL, 0.0, 300_000.0, 0.0, -PIXEL, 8_300_000.0), (250, 200))
 BLOCK = (120, 90)  # its first cell; ten cells wide and high
 
 

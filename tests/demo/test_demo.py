@@ -20,7 +20,7 @@ import geovision
 from geovision import demo, registry
 from geovision.datasets.synthetic import sky
 from geovision.demo import page
-from geovision.demo.photos import Answered, ask
+from geovision.demo.photos import PhotoPredictions, ask
 from geovision.errors import GeovisionError, InputError, StorageError, UnknownTaskError
 from geovision.spec import Stage, Task
 
@@ -190,7 +190,7 @@ def test_a_flag_is_explained(tmp_path: Path, folder_of_photos: Path) -> None:
 
 def test_without_weights_the_page_says_so(tmp_path: Path) -> None:
     task = registry.find_task("cloud")
-    text = page.write(tmp_path, [], [Answered(task)]).read_text(encoding="utf-8")
+    text = page.write(tmp_path, [], [PhotoPredictions(task)]).read_text(encoding="utf-8")
     assert "no trained weights for the task cloud" in text
 
 

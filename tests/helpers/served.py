@@ -15,9 +15,9 @@ from typing import Any
 import uvicorn
 
 from geovision.serve.app import build
-from geovision.serve.limits import Limits
-from geovision.serve.predictor import Answers
-from geovision.serve.server import Address, configured
+from geovision.serve.limits import ServerLimits
+from geovision.serve.predictor import BatchPredictor
+from geovision.serve.server import ServerAddress, configured
 from geovision.web import Mode, lay_out
 
 __all__ = ["Reply", "Server", "serving"]
@@ -62,7 +62,12 @@ class Server:
 
 @contextmanager
 def serving(
-    file: Path, folder: Path, *, mode: Mode = "server", limits: Limits | None = None, answer_all: Any = None
+    file: Path,
+    folder: Path,
+    *,
+    mode: Mode = "server",
+    limits: ServerLimits | None = None,
+    answer_all: Any = None,
 ) -> Iterator[Server]:
     """Serve an exported model.
 
@@ -70,12 +75,12 @@ def serving(
         folder: For the page's files.
         answer_all: In place of the model's own.
     """
-    limits = limits or Limits(rate=0)
-    answers = Answers(file, limits)
+    limits = limits or ServerLimits(rate=0)
+    answers = BatchPredictor(file, limits)
     site = lay_out(folder, answers.about, mode, file)
     app = build(answers.about, answer_all or answers.answer_all, site, limits)
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = uvicorn.Server(configured(app, limits, Address()))
+    server = uvicorn.Server(configured(app, limits, ServerAddress()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

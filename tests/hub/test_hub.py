@@ -25,9 +25,9 @@ from geovision.errors import (
 )
 from geovision.hub.golden import GOLDEN
 from geovision.hub.pull import pull
-from geovision.hub.push import Benchmark, push
-from geovision.hub.repo_card import Statement, statement_of
-from geovision.hub.repo_id import Address
+from geovision.hub.push import LeaderboardEntry, push
+from geovision.hub.repo_card import CardInfo, statement_of
+from geovision.hub.repo_id import RepoId
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS
 
@@ -35,7 +35,7 @@ from geovision.models.serialization import CARD, CONFIG, WEIGHTS
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
 REPO = "sky/clouds"
-STATEMENT = Statement(
+STATEMENT = CardInfo(
     licence="CC-BY-4.0",
     data="90 photos of the sky over Graz",
     data_licence="CC0-1.0",
@@ -70,11 +70,11 @@ def model() -> GeoModel:
 
 
 @pytest.fixture
-def published(hub: Hub, model: GeoModel) -> Address:
+def published(hub: Hub, model: GeoModel) -> RepoId:
     return push(model, REPO, STATEMENT)
 
 
-def files(hub: Hub, address: Address) -> dict[str, bytes]:
+def files(hub: Hub, address: RepoId) -> dict[str, bytes]:
     return hub.repositories[address.repo].commits[address.revision]
 
 
@@ -87,7 +87,7 @@ def same(one: GeoModel, other: GeoModel) -> bool:
 # --- there and back -----------------------------------------------------------------------------
 
 
-def test_a_model_comes_back_as_it_was_pushed(hub: Hub, model: GeoModel, published: Address):
+def test_a_model_comes_back_as_it_was_pushed(hub: Hub, model: GeoModel, published: RepoId):
     assert published.pinned
     assert set(files(hub, published)) == {WEIGHTS, CONFIG, CARD, GOLDEN}
     for address in (str(published), f"hf:{REPO}", f"hf:{REPO}@main"):
@@ -107,7 +107,7 @@ def test_a_model_in_half_precision_has_its_own_golden_answer(hub: Hub, model: Ge
     assert not same(geovision.create(str(address)), model)
 
 
-def test_a_pinned_revision_is_used_without_a_request(hub: Hub, model: GeoModel, published: Address):
+def test_a_pinned_revision_is_used_without_a_request(hub: Hub, model: GeoModel, published: RepoId):
     folder = pull(published)
     hub.requests.clear()
     assert pull(published) == folder
@@ -116,7 +116,7 @@ def test_a_pinned_revision_is_used_without_a_request(hub: Hub, model: GeoModel, 
 
 
 def test_offline_a_branch_means_what_it_meant_last(
-    hub: Hub, model: GeoModel, published: Address, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, model: GeoModel, published: RepoId, monkeypatch: pytest.MonkeyPatch
 ):
     folder = pull(f"hf:{REPO}")
     hub.requests.clear()
@@ -128,7 +128,7 @@ def test_offline_a_branch_means_what_it_meant_last(
         pull("hf:sky/elsewhere")
 
 
-def test_files_of_one_pull_are_of_one_commit(hub: Hub, model: GeoModel, published: Address):
+def test_files_of_one_pull_are_of_one_commit(hub: Hub, model: GeoModel, published: RepoId):
     torch.manual_seed(5)
     other = geovision.create("cloud-tiny", size=(32, 32))
     newer = push(other, REPO, STATEMENT)
@@ -141,7 +141,7 @@ def test_files_of_one_pull_are_of_one_commit(hub: Hub, model: GeoModel, publishe
 
 
 def test_a_connection_that_drops_within_a_file_is_taken_up_again(
-    hub: Hub, model: GeoModel, published: Address, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, model: GeoModel, published: RepoId, monkeypatch: pytest.MonkeyPatch
 ):
     # The client keeps whole chunks, and the model is smaller than one of its own.
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
@@ -161,13 +161,13 @@ def test_a_connection_that_drops_within_a_file_is_taken_up_again(
         (f"hf:{REPO}@{'0' * 40}", "the repository has no such revision"),
     ],
 )
-def test_what_is_not_there_is_told(hub: Hub, published: Address, address: str, message: str):
+def test_what_is_not_there_is_told(hub: Hub, published: RepoId, address: str, message: str):
     with pytest.raises(WeightsNotAvailableError, match=message):
         pull(address)
 
 
 def test_private_and_gated_repositories_say_what_to_do(
-    hub: Hub, published: Address, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, published: RepoId, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("HF_TOKEN")
     repository = hub.repositories[REPO]
@@ -187,14 +187,14 @@ def test_without_a_login_nothing_is_pushed(hub: Hub, model: GeoModel, monkeypatc
     assert not hub.repositories
 
 
-def test_a_server_that_fails_is_told(hub: Hub, published: Address, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_fails_is_told(hub: Hub, published: RepoId, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     hub.close()
     with pytest.raises(GeovisionError, match="not in the cache, and the Hub is not reached"):
         pull(published)
 
 
-def test_another_repository_is_no_model(hub: Hub, published: Address):
+def test_another_repository_is_no_model(hub: Hub, published: RepoId):
     del hub.repositories[REPO].commits[published.revision][CONFIG]
     with pytest.raises(WeightsNotAvailableError, match=r"holds no config.json, so it is no model"):
         pull(published)
@@ -213,7 +213,7 @@ def tampered(content: bytes, folder: Path) -> bytes:
 
 
 def test_weights_of_another_digest_are_refused_and_forgotten(
-    hub: Hub, model: GeoModel, published: Address, tmp_path: Path
+    hub: Hub, model: GeoModel, published: RepoId, tmp_path: Path
 ):
     held = files(hub, published)
     good = held[WEIGHTS]
@@ -224,7 +224,7 @@ def test_weights_of_another_digest_are_refused_and_forgotten(
     assert same(geovision.create(str(published)), model)
 
 
-def test_a_file_that_is_not_what_its_address_says_is_refused(hub: Hub, published: Address):
+def test_a_file_that_is_not_what_its_address_says_is_refused(hub: Hub, published: RepoId):
     good = files(hub, published)[WEIGHTS]
     oid = next(oid for oid, blob in hub.blobs.items() if blob == good)
     hub.blobs[oid] = good[:-8] + bytes(8)
@@ -234,7 +234,7 @@ def test_a_file_that_is_not_what_its_address_says_is_refused(hub: Hub, published
 
 
 def test_weights_that_were_changed_with_their_digest_fail_the_golden_answer(
-    hub: Hub, published: Address, tmp_path: Path
+    hub: Hub, published: RepoId, tmp_path: Path
 ):
     held = files(hub, published)
     held[WEIGHTS] = tampered(held[WEIGHTS], tmp_path)
@@ -246,14 +246,14 @@ def test_weights_that_were_changed_with_their_digest_fail_the_golden_answer(
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", b"\x80\x04\x95 a pickle"])
-def test_a_golden_answer_that_is_none_is_refused(hub: Hub, published: Address, content: bytes):
+def test_a_golden_answer_that_is_none_is_refused(hub: Hub, published: RepoId, content: bytes):
     files(hub, published)[GOLDEN] = content
     with pytest.raises(WeightsCorruptError, match="no golden answer"):
         pull(published)
 
 
 def test_nothing_but_four_files_is_fetched_and_nothing_is_run(
-    hub: Hub, model: GeoModel, published: Address, tmp_path: Path
+    hub: Hub, model: GeoModel, published: RepoId, tmp_path: Path
 ):
     evil = f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()"
     files(hub, published).update(
@@ -274,7 +274,7 @@ def test_nothing_but_four_files_is_fetched_and_nothing_is_run(
     assert outside == []
 
 
-def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: Address):
+def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: RepoId):
     held = files(hub, published)
     config = json.loads(held[CONFIG])
     config["config"]["model_args"] = {"backbone": "hf-hub:evil/net"}
@@ -299,7 +299,7 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: Addre
     ],
 )
 def test_a_configuration_that_is_none_is_told_in_one_line(
-    hub: Hub, published: Address, path: tuple[str, ...], value: object, message: str
+    hub: Hub, published: RepoId, path: tuple[str, ...], value: object, message: str
 ):
     held = files(hub, published)
     config = json.loads(held[CONFIG])
@@ -313,7 +313,7 @@ def test_a_configuration_that_is_none_is_told_in_one_line(
     assert "\n" not in str(told.value)
 
 
-def test_a_configuration_without_end_is_refused(hub: Hub, published: Address):
+def test_a_configuration_without_end_is_refused(hub: Hub, published: RepoId):
     files(hub, published)[CONFIG] = b"[" * 200_000
     with pytest.raises(WeightsCorruptError, match="not a geovision configuration"):
         pull(published)
@@ -322,7 +322,7 @@ def test_a_configuration_without_end_is_refused(hub: Hub, published: Address):
 # --- the card -----------------------------------------------------------------------------------
 
 
-def test_the_card_says_what_a_reader_should_know(hub: Hub, published: Address):
+def test_the_card_says_what_a_reader_should_know(hub: Hub, published: RepoId):
     text = files(hub, published)[CARD].decode()
     card = ModelCard(text)
     assert card.data.license == "cc-by-4.0"
@@ -350,14 +350,14 @@ def test_a_figure_for_a_leaderboard_is_written_as_the_hub_reads_it(hub: Hub, mod
     from huggingface_hub import parse_eval_result_entries
     from huggingface_hub.repocard import yaml
 
-    board = Benchmark("sky/genera", "default", "macro_f1")
+    board = LeaderboardEntry("sky/genera", "default", "macro_f1")
     address = push(model, REPO, STATEMENT, benchmark=board)
     content = yaml.safe_load(files(hub, address)[".eval_results/genera.yaml"])
     (entry,) = parse_eval_result_entries(content)
     assert (entry.dataset_id, entry.task_id, entry.value) == ("sky/genera", "default", 0.61234)
     assert "0.58 to 0.65" in entry.notes
     with pytest.raises(OptionError, match="no figure is called 'mood'; there are macro_f1, accuracy"):
-        push(model, REPO, STATEMENT, benchmark=Benchmark("sky/genera", "default", "mood"))
+        push(model, REPO, STATEMENT, benchmark=LeaderboardEntry("sky/genera", "default", "mood"))
 
 
 def test_the_shipped_model_knows_what_its_card_has_to_say():
@@ -395,12 +395,12 @@ def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path:
 @pytest.mark.parametrize("text", ["hf:clouds", "hf:sky/../clouds", "hf:/sky/clouds", "hf:sky/clouds@", "hf:"])
 def test_what_is_no_address_is_refused(text: str):
     with pytest.raises(OptionError, match="is no address of a model; expected hf:owner/repo@revision"):
-        Address.parse(text)
+        RepoId.parse(text)
     with pytest.raises(OptionError, match="is no address of a model"):
         geovision.create(text)
 
 
-def test_an_address_brings_its_own_options(hub: Hub, published: Address):
+def test_an_address_brings_its_own_options(hub: Hub, published: RepoId):
     with pytest.raises(OptionError, match="has its options; give its address alone"):
         geovision.create(str(published), num_classes=3)
     assert geovision.create("cloud-tiny", pretrained=str(published)).spec.name == "cloud-tiny"
@@ -414,7 +414,7 @@ def test_the_command_line_pushes_and_pulls(
     saved = model.save(tmp_path / "saved")
     run("push", saved, REPO, "--license", "MIT", "--data-license", "CC0-1.0", "--split", "none", "--private")
     address = capsys.readouterr().out.strip()
-    assert Address.parse(address).pinned
+    assert RepoId.parse(address).pinned
     assert hub.repositories[REPO].private
     run("pull", address, "--out", tmp_path / "mine")
     assert capsys.readouterr().out.strip() == str(tmp_path / "mine")
@@ -460,7 +460,7 @@ def test_a_benchmark_that_is_not_understood_is_told(capsys: pytest.CaptureFixtur
     assert "give OWNER/DATASET:TASK:METRIC" in capsys.readouterr().err
 
 
-def test_download_errors_are_told_in_one_line(hub: Hub, published: Address, tmp_path: Path):
+def test_download_errors_are_told_in_one_line(hub: Hub, published: RepoId, tmp_path: Path):
     files(hub, published)[WEIGHTS] = b"small"  # where a large file is promised by nobody
     with pytest.raises((DownloadError, WeightsCorruptError)) as caught:
         pull(published)

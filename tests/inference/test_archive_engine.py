@@ -16,7 +16,7 @@ from helpers.archives import small_model
 
 from geovision.errors import InputError, OptionError
 from geovision.inference import ExecutorConfig, RowProducer, read_table, run_archive
-from geovision.inference.table import Table
+from geovision.inference.table import ArchiveTable
 from geovision.models.geomodel import GeoModel
 
 TIME = datetime.datetime(2020, 1, 2, 3)
@@ -119,7 +119,7 @@ def test_a_failed_trial_ends_the_run_before_anything_is_written(model: GeoModel,
     (tmp_path / "in" / "a.csv").write_text("1")
     with pytest.raises(InputError, match="none of 1 files is an array"):
         run(model, tmp_path / "in", tmp_path / "out", ArrayRows())
-    assert not Table(tmp_path / "out").begun()
+    assert not ArchiveTable(tmp_path / "out").begun()
 
 
 def test_a_producer_with_another_description_is_refused(model: GeoModel, arrays: Path, tmp_path: Path):

@@ -25,7 +25,7 @@ import geovision
 from geovision import errors
 from geovision.errors import GeovisionError, MissingExtraError, OptionError, StorageError, UnknownModelError
 from geovision.inference import ExecutorConfig, executor
-from geovision.inference.archive import Summary
+from geovision.inference.archive import ArchiveSummary
 from geovision.readers.allsky import Frame, write_pgm
 
 DECLARED = ["--channels", "grey", "--stretch", "2000:12000"]
@@ -57,7 +57,7 @@ def serial(model_folder: Path, streams: Path, tmp_path_factory: pytest.TempPathF
 
 def run(
     model_folder: Path, source: Path, out: Path, workers: ExecutorConfig, **options
-) -> tuple[Summary, pa.Table]:
+) -> tuple[ArchiveSummary, pa.Table]:
     summary = geovision.predict_archive(
         geovision.load(model_folder),
         source,

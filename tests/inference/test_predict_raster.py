@@ -15,18 +15,25 @@ from helpers import entries
 import geovision
 from geovision import registry
 from geovision.errors import OptionError
-from geovision.inference import Arrays, ExecutorConfig, predict_raster
-from geovision.inference.sliding_window import RUN, Answers, Job, answer_run, blend, sliding_window_predict
-from geovision.inference.tiling import Windows
+from geovision.inference import ArraySource, ExecutorConfig, predict_raster
+from geovision.inference.sliding_window import (
+    RUN,
+    WindowPredictions,
+    WindowTask,
+    answer_run,
+    blend,
+    sliding_window_predict,
+)
+from geovision.inference.tiling import WindowGrid
 from geovision.inference.window_predictor import asking, scratch_beside
 from geovision.models.geomodel import GeoModel
-from geovision.readers.sar import Grid
+from geovision.readers.sar import MapGrid
 from geovision.spec import Grid as LatLon
 from geovision.spec import GridPair
 
 WINDOW = (16, 24)
 SHAPE = (44, 60)
-MAP = Grid("EPSG:4326", (0.01, 0.0, 105.0, 0.0, -0.01, 35.0), SHAPE)
+MAP = MapGrid("EPSG:4326", (0.01, 0.0, 105.0, 0.0, -0.01, 35.0), SHAPE)
 FINER = {"hail-hinet": 1, "hail-unet-resnet18": 1, "downscale-maunet": 4, "biascorrect-unet": 1}
 
 
@@ -35,7 +42,7 @@ def models() -> dict[str, GeoModel]:
     return {name: entries.tiny(registry.find_model(name)) for name in FINER}
 
 
-def source(model: GeoModel, shape: tuple[int, int] = SHAPE) -> Arrays:
+def source(model: GeoModel, shape: tuple[int, int] = SHAPE) -> ArraySource:
     """Plausible inputs: a corner that the first does not cover, of sources one that is nowhere."""
     generator = torch.Generator().manual_seed(4)
     inputs = {}
@@ -46,7 +53,7 @@ def source(model: GeoModel, shape: tuple[int, int] = SHAPE) -> Arrays:
     inputs[model.inputs[0].name][..., : shape[0] // 3, shape[1] // 2 :] = np.nan
     if "fy4b" in inputs:
         inputs["fy4b"][:] = np.nan
-    return Arrays(Grid(MAP.crs, MAP.transform, shape), inputs)
+    return ArraySource(MapGrid(MAP.crs, MAP.transform, shape), inputs)
 
 
 def bands(files) -> list[np.ndarray]:
@@ -87,13 +94,13 @@ def test_neither_batches_nor_the_order_of_windows_can_be_seen(
         assert found.windows > 2 * (found.grid.shape[0] // (size[0] * FINER[name]))
         maps.append(bands(found.files)[0])
     with scratch_beside(tmp_path) as scratch:
-        windows = Windows(SHAPE, size, 0.5)
-        job = Job(source(model), windows, asking(model, "auto", None, scratch), batch_size=3)
+        windows = WindowGrid(SHAPE, size, 0.5)
+        job = WindowTask(source(model), windows, asking(model, "auto", None, scratch), batch_size=3)
         ordered = sliding_window_predict(job, scratch, ExecutorConfig(), lambda done, whole: None)
         shape = tuple(FINER[name] * side for side in SHAPE)
         expected, _ = blend(ordered, 0, 0, shape)
     with scratch_beside(tmp_path) as scratch:
-        shuffled, pieces = Answers(windows, scratch), list(windows.runs(2))
+        shuffled, pieces = WindowPredictions(windows, scratch), list(windows.runs(2))
         assert len(pieces) > len(list(windows.runs(RUN)))
         random.Random(1).shuffle(pieces)
         for piece in pieces:

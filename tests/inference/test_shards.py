@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geovision.errors import InputError
 from geovision.inference.inventory import ArchiveFile, inventory
-from geovision.inference.shards import Plan, Shard
+from geovision.inference.shards import Shard, ShardPlan
 
 
 def test_a_list_in_a_list_is_refused(tmp_path: Path):
@@ -31,8 +31,8 @@ def histories(draw: st.DrawFn) -> list[tuple[dict[str, int], int, int]]:
 def test_whatever_comes_and_goes_a_file_is_in_one_shard(history: list[tuple[dict[str, int], int, int]]):
     done: dict[str, Shard] = {}
 
-    def proceed(files: dict[str, int], size: int, until: int | None) -> Plan:
-        plan = Plan([ArchiveFile(path, own) for path, own in files.items()], done.values())
+    def proceed(files: dict[str, int], size: int, until: int | None) -> ShardPlan:
+        plan = ShardPlan([ArchiveFile(path, own) for path, own in files.items()], done.values())
         for shard in list(plan.shards(size))[:until]:
             done[shard.key] = shard
         return plan

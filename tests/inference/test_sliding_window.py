@@ -22,21 +22,28 @@ from geovision import registry
 from geovision.errors import GeovisionError, InputError, OptionError
 from geovision.heads.field import FieldHead
 from geovision.heads.mask import IdentityMaskHead
-from geovision.inference import Arrays, ExecutorConfig, executor, predict_raster
-from geovision.inference.sliding_window import Answers, Job, Patch, answer_run, blend, sliding_window_predict
-from geovision.inference.tiling import Windows, starts, weight
+from geovision.inference import ArraySource, ExecutorConfig, executor, predict_raster
+from geovision.inference.sliding_window import (
+    Patch,
+    WindowPredictions,
+    WindowTask,
+    answer_run,
+    blend,
+    sliding_window_predict,
+)
+from geovision.inference.tiling import WindowGrid, starts, weight
 from geovision.models.geomodel import GeoModel, ModelConfig
-from geovision.readers.sar import Grid
+from geovision.readers.sar import MapGrid
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
 
-MAP = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))
+MAP = MapGrid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))
 
 
 @dataclass(frozen=True)
 class Field:
     """A map of numbers by formula, with a hole in it."""
 
-    grid: Grid = MAP
+    grid: MapGrid = MAP
     hole: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
@@ -84,12 +91,14 @@ class Convolutions(nn.Module):
 
 def job(
     ask, *, overlap: float = 0.5, size: tuple[int, int] = (24, 32), source: Field | None = None, **more
-) -> Job:
+) -> WindowTask:
     source = source or Field()
-    return Job(source, Windows(source.grid.shape, size, overlap), ask, **more)
+    return WindowTask(source, WindowGrid(source.grid.shape, size, overlap), ask, **more)
 
 
-def run(work: Job, scratch: Path, workers: ExecutorConfig | None = None) -> tuple[np.ndarray, np.ndarray]:
+def run(
+    work: WindowTask, scratch: Path, workers: ExecutorConfig | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     answers = sliding_window_predict(work, scratch, workers or ExecutorConfig(), lambda done, whole: None)
     return blend(answers, 0, 0, work.source.grid.shape)
 
@@ -122,11 +131,11 @@ def test_weights_fall_off_to_the_edge_and_add_up():
 @pytest.mark.parametrize("overlap", [-0.1, 1.0, 2.0])
 def test_an_overlap_is_a_fraction(overlap: float):
     with pytest.raises(OptionError, match="expected a fraction of a window, from 0 to below 1"):
-        Windows((10, 10), (4, 4), overlap)
+        WindowGrid((10, 10), (4, 4), overlap)
 
 
 def test_runs_hold_every_window_once():
-    windows = Windows((70, 95), (24, 32), 0.5)
+    windows = WindowGrid((70, 95), (24, 32), 0.5)
     found = [(run.row, column) for run in windows.runs(2) for column in range(run.first, run.last)]
     assert found == list(itertools.product(range(len(windows.tops)), range(len(windows.lefts))))
 
@@ -187,7 +196,7 @@ def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path)
 
 
 def test_a_map_smaller_than_a_window_is_one_window_with_nothing_around(tmp_path: Path):
-    small = Field(Grid(MAP.crs, MAP.transform, (10, 12)))
+    small = Field(MapGrid(MAP.crs, MAP.transform, (10, 12)))
     found, count = run(job(mean_of_window, source=small, min_valid=0.1), tmp_path)
     assert (count == 1).all()
     np.testing.assert_allclose(found, small.whole()[0].sum() / (24 * 32), rtol=1e-6)
@@ -202,7 +211,7 @@ def test_batches_and_order_cannot_be_seen(tmp_path: Path, ask, monkeypatch: pyte
     for number, batch_size in enumerate((1, 3, 64)):
         (scratch := tmp_path / str(number)).mkdir()
         results.append(run(job(ask, batch_size=batch_size), scratch))
-    shuffled = Answers(job(ask).windows, tmp_path)
+    shuffled = WindowPredictions(job(ask).windows, tmp_path)
     pieces = list(job(ask).windows.runs(2))
     random.Random(0).shuffle(pieces)
     for piece in pieces:
@@ -283,7 +292,7 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
     radar[0, :, 40:] = np.nan  # at one moment alone
     terrain = rng.uniform(0, 3000, (1, *MAP.shape)).astype(np.float32)
     there = {"radar": np.isfinite(radar), "terrain": np.isfinite(radar).any((0, 1))[None]}
-    source = Arrays(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
+    source = ArraySource(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
     told: list[str] = []
     found = predict_raster(
         model,
@@ -319,7 +328,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     model = geovision.create("polarlow-tiny", size=(32, 32))
     counts = np.random.default_rng(0).integers(1, 255, (2, *MAP.shape), np.uint8)
     counts[:, :, 70:] = 0
-    source = Arrays(MAP, {"image": counts}, {"image": counts[0] != 0})
+    source = ArraySource(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
     for workers in (None, ExecutorConfig(1)):
         found = predict_raster(model, source, tmp_path / "a", workers=workers, min_valid=0.5)
@@ -334,7 +343,7 @@ def test_windows_that_a_model_cannot_have(tmp_path: Path):
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
     with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
-        predict_raster(model, Arrays(MAP, nothing), tmp_path / "a")
+        predict_raster(model, ArraySource(MAP, nothing), tmp_path / "a")
     with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
-        predict_raster(model, Arrays(MAP, nothing), tmp_path / "a", size=(24, 32))
+        predict_raster(model, ArraySource(MAP, nothing), tmp_path / "a", size=(24, 32))
     assert list(tmp_path.iterdir()) == []

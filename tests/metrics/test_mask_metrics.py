@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from geovision.metrics import METRICS, NotApplicable, create, parse
 from geovision.metrics.bootstrap import bootstrap
-from geovision.metrics.functional.objects import ObjectHits, object_hits
+from geovision.metrics.functional.objects import ObjectCounts, object_hits
 from geovision.metrics.mask_metrics import TENTHS, reliability_curve
 from geovision.spec import ClassTarget, MaskTarget
 
@@ -135,10 +135,10 @@ def test_objects_are_found_within_reach_and_counted_once() -> None:
     seen[15:17, 15:17] = True
     said[2:4, 8:10] = True  # 4 cells beside the corner of the first: (3, 8) to (4, 4) is sqrt(17)
     said[0, 19] = True
-    assert object_hits(said, seen, reach=5) == ObjectHits(2, 1, 2, 1, pytest.approx(17**0.5))
-    assert object_hits(said, seen, reach=4) == ObjectHits(2, 0, 2, 2, 0.0)
-    assert object_hits(seen, seen, reach=0) == ObjectHits(2, 2, 2, 0, 0.0)
-    assert object_hits(np.zeros_like(seen), seen, reach=99) == ObjectHits(2, 0, 0, 0, 0.0)
+    assert object_hits(said, seen, reach=5) == ObjectCounts(2, 1, 2, 1, pytest.approx(17**0.5))
+    assert object_hits(said, seen, reach=4) == ObjectCounts(2, 0, 2, 2, 0.0)
+    assert object_hits(seen, seen, reach=0) == ObjectCounts(2, 2, 2, 0, 0.0)
+    assert object_hits(np.zeros_like(seen), seen, reach=99) == ObjectCounts(2, 0, 0, 0, 0.0)
     batch = (
         torch.tensor(np.stack([said, seen])[:, None]).double(),
         torch.tensor(np.stack([seen, seen])[:, None]).double(),

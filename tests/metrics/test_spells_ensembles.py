@@ -21,7 +21,7 @@ from geovision import metrics
 from geovision.datasets.rain_grids import TABLE, CoarseRain
 from geovision.datasets.synthetic import rain
 from geovision.errors import OptionError
-from geovision.evaluation import EnsembleConfig, GriddedReport, answers
+from geovision.evaluation import DenseReport, EnsembleConfig, answers
 from geovision.heads.field import BernoulliGammaHead, QuantileHead
 from geovision.metrics.ensemble import crps, spread, spread_error_ratio
 from geovision.metrics.functional import extremes
@@ -87,7 +87,7 @@ def test_a_day_follows_the_one_before_it_in_its_winter(winters: CoarseRain) -> N
 def test_spells_end_with_the_winter_and_at_a_missing_day(winters: CoarseRain, name: str, wet: bool) -> None:
     model = geovision.create("downscale-bilinear", **winters.options())
     report = geovision.evaluate(model, winters, n_bootstrap=0)
-    assert isinstance(report, GriddedReport)
+    assert isinstance(report, DenseReport)
     assert report.kept is not None
     prediction, truth = (each[:, 0].numpy() for each in report.kept)
     there, dates = np.isfinite(truth) & np.isfinite(prediction), pd.DatetimeIndex(winters.dates)
@@ -305,7 +305,7 @@ def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(win
     report = geovision.evaluate(
         geovision.create("downscale-bilinear", **winters.options()), winters, n_bootstrap=0
     )
-    assert isinstance(report, GriddedReport)
+    assert isinstance(report, DenseReport)
     assert report.kept is not None
     (axes,) = report.figures()["taylor"].axes
     drawn = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o*"}

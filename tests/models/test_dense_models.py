@@ -20,11 +20,11 @@ import geovision
 from geovision import registry
 from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError, OptionError
-from geovision.evaluation import GriddedReport, answers
+from geovision.evaluation import DenseReport, answers
 from geovision.heads.mask import IdentityMaskHead, MaskHead, dice_loss, focal_loss
 from geovision.heads.prediction import FieldPrediction, MaskPrediction
 from geovision.metrics import NotApplicable, create
-from geovision.metrics.bootstrap import GroupStates, bootstrap
+from geovision.metrics.bootstrap import GroupedMetrics, bootstrap
 from geovision.metrics.mask_metrics import BINS
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, MaskTarget, Stage
@@ -248,7 +248,7 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
     downscaler: GeoModel, fields, tmp_path: Path
 ) -> None:
     report = geovision.evaluate(downscaler, fields[1], n_bootstrap=50)
-    assert isinstance(report, GriddedReport)
+    assert isinstance(report, DenseReport)
     error = report.metrics["rmse"]
     assert error.low < error.value < error.high
     assert math.isnan(report.metrics["quantile_bias(q=0.99)"].low)
@@ -299,7 +299,7 @@ def test_states_of_units_give_what_the_bootstrap_gives() -> None:
     target = maps.TARGETS["field"]
     metrics = {name: create(name, target) for name in ("rmse", "correlation", "csi(threshold=1)")}
     found = bootstrap(metrics, p, t, units, resamples=40, seed=1)
-    states = GroupStates(metrics)
+    states = GroupedMetrics(metrics)
     for begin in range(0, 20, 7):
         states.update(p[begin : begin + 7], t[begin : begin + 7], units[begin : begin + 7])
     for name, estimate in states.estimates(resamples=40, seed=1).items():

@@ -13,9 +13,9 @@ from helpers.scenes import CHANNELS, CORNER, UTM, places, quiet, save, save_sphe
 from rasterio.control import GroundControlPoint
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
+from geovision.physics.backscatter import OUR_LIMITS, DecibelRange
 from geovision.readers.sar import (
-    Grid,
+    MapGrid,
     averaged,
     check_pixels,
     model_grid,
@@ -34,11 +34,11 @@ def sea(seed: int = 0, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
     return (np.array([0.003, 0.05])[:, None, None] * speckle).astype(np.float32)
 
 
-def own_grid(scene, pixel_size: float) -> Grid:
+def own_grid(scene, pixel_size: float) -> MapGrid:
     return model_grid(scene.grid, pixel_size, "scene")
 
 
-def means(scene, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def means(scene, grid: MapGrid) -> tuple[np.ndarray, np.ndarray]:
     with scene.reading() as reader:
         return averaged(reader, grid, 0, 0, grid.shape)
 
@@ -92,7 +92,7 @@ def test_counts_are_those_of_the_limits_and_refused_without(tmp_path: Path):
     flat = np.stack([np.full((SIDE, SIDE), -25.0), np.full((SIDE, SIDE), -15.0)]).astype(np.float32)
     scene = open_scene(save(tmp_path / "a.tif", flat), CHANNELS, quantity="db")
     grid = own_grid(scene, 400.0)
-    limits = {"cross_pol": DecibelLimits(-35, -15), "co_pol": DecibelLimits(-15, 0)}
+    limits = {"cross_pol": DecibelRange(-35, -15), "co_pol": DecibelRange(-15, 0)}
     found, valid = write_counts(scene, grid, limits, tmp_path / "c.tif").read(0, 0, grid.shape)
     assert valid.all()
     assert (found[0] == 128).all()
@@ -148,7 +148,7 @@ def test_a_value_that_is_nobodys_is_told(tmp_path: Path):
     decibels[:, 3, 4] = -9999.0
     path = save(tmp_path / "a.tif", decibels)
     with pytest.raises(InputError, match=r"a value of -9999 is no db; .* --nodata -9999"):
-        means(open_scene(path, CHANNELS, quantity="db"), Grid(UTM, tuple(CORNER)[:6], (SIDE, SIDE)))
+        means(open_scene(path, CHANNELS, quantity="db"), MapGrid(UTM, tuple(CORNER)[:6], (SIDE, SIDE)))
 
 
 def test_scale_and_offset_that_the_file_declares_are_applied(tmp_path: Path):
@@ -191,7 +191,7 @@ def test_every_cell_shows_its_own_place(tmp_path: Path, name: str):
     assert full.mean() > 0.45
     np.testing.assert_allclose(mean[1][full], sphere(longitude, latitude)[full], atol=3e-5)
     # Nothing is seen outside of the scene, and all that lies within.
-    x, y = Grid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(latitude, longitude, scene.grid.crs)
+    x, y = MapGrid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(latitude, longitude, scene.grid.crs)
     if crs == "EPSG:4326":
         middle = place.c + place.a * shape[1] / 2
         x = (x - middle + 180) % 360 - 180 + middle
@@ -201,8 +201,8 @@ def test_every_cell_shows_its_own_place(tmp_path: Path, name: str):
 
 
 def test_grids_of_neighbouring_scenes_share_their_cells(tmp_path: Path):
-    one = model_grid(Grid(UTM, (40, 0, 300000, 0, -40, 8100000), (900, 900)), 500.0)
-    other = model_grid(Grid(UTM, (40, 0, 313337, 0, -40, 8090001), (900, 900)), 500.0)
+    one = model_grid(MapGrid(UTM, (40, 0, 300000, 0, -40, 8100000), (900, 900)), 500.0)
+    other = model_grid(MapGrid(UTM, (40, 0, 313337, 0, -40, 8090001), (900, 900)), 500.0)
     assert (one.transform[2] - other.transform[2]) % 500 == 0
     assert (one.transform[5] - other.transform[5]) % 500 == 0
 
@@ -361,9 +361,9 @@ def test_options_that_a_scene_does_not_take(tmp_path: Path, name: str):
 )
 def test_projections_that_a_map_cannot_have(crs: str, line: str):
     with pytest.raises(OptionError, match=line):
-        model_grid(Grid(UTM, tuple(CORNER)[:6], (SIDE, SIDE)), 500.0, crs)
+        model_grid(MapGrid(UTM, tuple(CORNER)[:6], (SIDE, SIDE)), 500.0, crs)
 
 
 def test_a_scene_in_degrees_has_no_projection_of_its_own():
     with pytest.raises(OptionError, match="its own projection is not in metres"):
-        model_grid(Grid("EPSG:4326", (0.01, 0, 10, 0, -0.01, 70), (9, 9)), 500.0, "scene")
+        model_grid(MapGrid("EPSG:4326", (0.01, 0, 10, 0, -0.01, 70), (9, 9)), 500.0, "scene")

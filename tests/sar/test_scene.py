@@ -25,12 +25,12 @@ from geovision.datasets.synthetic import sar_scene
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
-from geovision.physics.backscatter import OUR_LIMITS, DecibelLimits
-from geovision.readers.sar import Grid, model_grid, open_scene, write_counts
+from geovision.physics.backscatter import OUR_LIMITS, DecibelRange
+from geovision.readers.sar import MapGrid, model_grid, open_scene, write_counts
 from geovision.sar import SceneConfig, predict_scene
 from geovision.sar.quicklook import graticule
 
-FLAT = {"cross_pol": DecibelLimits(-40, -5), "co_pol": DecibelLimits(-30, 0)}
+FLAT = {"cross_pol": DecibelRange(-40, -5), "co_pol": DecibelRange(-30, 0)}
 DB = SceneConfig("db", db_range=FLAT)
 PLACE = Affine(800, 0, 300_000, 0, -800, 8_200_000)  # the tiny model has 2 km, and windows of 256 km
 
@@ -84,7 +84,7 @@ def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
     found = predict_scene(bright, path, tmp_path / "out" / "a", DB, overlap=0.75)
     (one,) = found.detections
     grid = open_scene(path, CHANNELS, quantity="db").grid
-    x, y = Grid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
+    x, y = MapGrid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
         np.array([one.latitude]), np.array([one.longitude]), UTM
     )
     row, column = grid.cells(x, y)
@@ -202,7 +202,7 @@ def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_pa
     assert scene_40.grid.shape == (10_000, 10_000)
     grid = model_grid(scene_40.grid, 2000.0)
     counts, valid = write_counts(scene_40, grid, OUR_LIMITS, tmp_path / "c.tif").read(0, 0, grid.shape)
-    x, y = Grid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
+    x, y = MapGrid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
         np.array([low.latitude]), np.array([low.longitude]), grid.crs
     )
     rows, columns = np.indices(grid.shape) + 0.5
@@ -521,7 +521,7 @@ def test_the_command_line_tells_what_is_wrong_in_one_line(
     ],
 )
 def test_lines_of_the_graticule_lie_where_their_labels_say(crs: str, corner: tuple[float, float], labels):
-    grid = Grid(crs, (2000.0, 0.0, corner[0], 0.0, -2000.0, corner[1]), (800, 800))
+    grid = MapGrid(crs, (2000.0, 0.0, corner[0], 0.0, -2000.0, corner[1]), (800, 800))
     lines = graticule(grid)
     assert labels <= {text for text, _, _ in lines}
     for text, columns, rows in lines:

@@ -17,7 +17,7 @@ import geovision
 from geovision import registry
 from geovision._atomic_io import write_text
 from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
-from geovision.datasets.paired_grids import GridPairs
+from geovision.datasets.paired_grids import PairedGrids
 from geovision.datasets.rain_grids import TABLE, BiasedRain, CoarseRain
 from geovision.datasets.synthetic import rain
 from geovision.errors import DatasetError, InputError, OptionError
@@ -386,7 +386,7 @@ def test_options_of_networks_that_are_none() -> None:
 
 
 def test_a_channel_that_does_not_vary_is_told_by_name(iberia: Path) -> None:
-    data: GridPairs = IberiaWinters(iberia)
+    data: PairedGrids = IberiaWinters(iberia)
     data._arrays[0][:, 2] = 101_000.0
     with pytest.raises(InputError, match="air_pressure_at_mean_sea_level: does not vary"):
         fit_statistics(geovision.create("downscale-tiny", **data.options()), data)

@@ -107,8 +107,8 @@ def exported(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(exported: Path) -> onnx_runtime.Model:
-    return onnx_runtime.Model(exported)
+def alone(exported: Path) -> onnx_runtime.OnnxModel:
+    return onnx_runtime.OnnxModel(exported)
 
 
 # --- the same reading ---------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def alone(exported: Path) -> onnx_runtime.Model:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_picture_is_read_as_the_library_reads_it(
-    name: str, alone: onnx_runtime.Model, model: GeoModel, files: Path
+    name: str, alone: onnx_runtime.OnnxModel, model: GeoModel, files: Path
 ):
     path = files / f"{name}.png"
     expected = next(iter_input_items(path, model.inputs)).load(model.inputs)
@@ -127,7 +127,7 @@ def test_a_picture_is_read_as_the_library_reads_it(
     assert found["image_valid"].any()
 
 
-def test_an_array_is_windowed_and_checked(alone: onnx_runtime.Model, model: GeoModel):
+def test_an_array_is_windowed_and_checked(alone: onnx_runtime.OnnxModel, model: GeoModel):
     values = RNG.random((2, 301, 90), np.float32)
     found = alone.read(values)
     expected = next(iter_input_items(values, model.inputs)).load(model.inputs)
@@ -140,7 +140,7 @@ def test_an_array_is_windowed_and_checked(alone: onnx_runtime.Model, model: GeoM
         alone.read(np.full((2, 128, 128), 30.0))
 
 
-def test_answers_are_those_of_predict(alone: onnx_runtime.Model, model: GeoModel, files: Path):
+def test_answers_are_those_of_predict(alone: onnx_runtime.OnnxModel, model: GeoModel, files: Path):
     paths = [files / f"{name}.png" for name in ("sea0", "sea1", "sea2", "sea3", "sea4", "sea5", *TAKEN)]
     answers = alone.ask([alone.read(path) for path in paths])
     for answer, expected in zip(answers, model.predict(paths, precision="float32"), strict=True):
@@ -152,7 +152,7 @@ def test_answers_are_those_of_predict(alone: onnx_runtime.Model, model: GeoModel
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_pictures_are_refused_in_one_line(
-    name: str, alone: onnx_runtime.Model, model: GeoModel, servers: dict[str, Server], files: Path
+    name: str, alone: onnx_runtime.OnnxModel, model: GeoModel, servers: dict[str, Server], files: Path
 ):
     message, _ = REFUSED[name]
     with pytest.raises(onnx_runtime.InputError, match=message):
@@ -175,7 +175,7 @@ def test_the_server_takes_backscatter_as_an_array(model: GeoModel, servers: dict
     assert reply.json["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
 
 
-def test_an_entry_that_is_no_length_is_told(alone: onnx_runtime.Model, files: Path, tmp_path: Path):
+def test_an_entry_that_is_no_length_is_told(alone: onnx_runtime.OnnxModel, files: Path, tmp_path: Path):
     content = (files / "sea0.png").read_bytes().replace(b"pixel_size\x002000", b"pixel_size\x002 km")
     (tmp_path / "it.png").write_bytes(mended(content))
     with pytest.raises(onnx_runtime.InputError, match="entry 'pixel_size' is '2 km', which is no length"):
@@ -195,7 +195,7 @@ def mended(png: bytes) -> bytes:
 
 def test_eight_bits_take_masks_too(model: GeoModel, files: Path, tmp_path: Path):
     ranges = calibration_inputs(model, [files / f"sea{n}.png" for n in range(6)])
-    small = onnx_runtime.Model(export_onnx(model, tmp_path / "small.onnx", calibration=ranges))
+    small = onnx_runtime.OnnxModel(export_onnx(model, tmp_path / "small.onnx", calibration=ranges))
     (answer,) = small.ask([small.read(files / "sea0.png")])
     (expected,) = model.predict(files / "sea0.png")
     assert answer["label"] == expected.label
@@ -225,7 +225,7 @@ def test_models_of_pictures_have_one(name: str):
 @on_the_device
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_browser_reads_the_same_numbers(
-    name: str, browser: Browser, servers: dict[str, Server], alone: onnx_runtime.Model, files: Path
+    name: str, browser: Browser, servers: dict[str, Server], alone: onnx_runtime.OnnxModel, files: Path
 ):
     page = opened(browser, servers["device"], PHONE)
     path = files / f"{name}.png"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geovision.datasets.synthetic.night_sky import View, at, background, compose_night, develop, look
+from geovision.datasets.synthetic.night_sky import SkyView, at, background, compose_night, develop, look
 from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
 from geovision.datasets.synthetic.parallel import each
 from geovision.errors import OptionError, StorageError
@@ -152,7 +152,7 @@ def _write_night(root: Path, n: int, seed: int, size: tuple[int, int], number: i
         _save(folder / f"{at(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", picture)
 
 
-def _in_night(view: View, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:
+def _in_night(view: SkyView, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:
     """(class, hours since the beginning of the night, frame) of one frame of a data set."""
     display, repeat = divmod(index, _FRAMES)
     label = display % len(FORMS)
@@ -165,7 +165,7 @@ def _in_night(view: View, index: int, seed: int) -> tuple[int, float, NDArray[np
 
 def _frame(
     form: str,
-    view: View,
+    view: SkyView,
     display: np.random.Generator,
     noise: np.random.Generator,
     *,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
-from geovision.datasets.synthetic.sky_scene import Colour, Scene
+from geovision.datasets.synthetic.sky_scene import Color, SkyScene
 
-__all__ = ["Heap", "paint_heap", "roughness"]
+__all__ = ["CumulusCloud", "paint_heap", "roughness"]
 
 
-class Heap:
+class CumulusCloud:
     """The domes of one cloud, in pixels.
 
     Args:
@@ -65,7 +65,7 @@ class Heap:
 
 
 def paint_heap(
-    scene: Scene, image: Field, heap: Heap, *, rough: Field, shade: float = 0.55, far: float = 0.0
+    scene: SkyScene, image: Field, heap: CumulusCloud, *, rough: Field, shade: float = 0.55, far: float = 0.0
 ) -> None:
     """Paint one cloud into `image`.
 
@@ -96,7 +96,7 @@ def paint_heap(
     image[rows, columns] += (colour - image[rows, columns]) * opacity[..., None]
 
 
-def _depth(heap: Heap, x: Field, y: Field, warp: Field) -> Field:
+def _depth(heap: CumulusCloud, x: Field, y: Field, warp: Field) -> Field:
     """How far the cloud's surface stands out towards the viewer, in pixels; 0 outside."""
     depth = np.zeros_like(x)
     x0, y0 = x[0, 0], y[0, 0]
@@ -113,7 +113,7 @@ def _depth(heap: Heap, x: Field, y: Field, warp: Field) -> Field:
     return depth
 
 
-def _lit(scene: Scene, heap: Heap, depth: Field, crumbs: Field, y: Field, shade: float) -> Field:
+def _lit(scene: SkyScene, heap: CumulusCloud, depth: Field, crumbs: Field, y: Field, shade: float) -> Field:
     """Colour of the cloud's surface: sunlight on its slopes, skylight, and a base in shadow."""
     slope_y, slope_x = np.gradient(depth + 0.012 * heap.width * crumbs)
     length = np.sqrt(1 + slope_x**2 + slope_y**2)
@@ -123,7 +123,7 @@ def _lit(scene: Scene, heap: Heap, depth: Field, crumbs: Field, y: Field, shade:
     sunlit = sunlit * (1 - shade * (1 - above) ** 1.5)
     skylit = 0.9 - 0.5 * shade * (1 - above)
     # Cloud scatters what it is lit by almost white: the blue of the sky survives only in part.
-    ambient: Colour = 0.55 * scene.ambient + 0.45 * scene.ambient.mean()
+    ambient: Color = 0.55 * scene.ambient + 0.45 * scene.ambient.mean()
     return 1.05 * sunlit[..., None] * scene.sun_colour + 0.75 * skylit[..., None] * ambient
 
 

@@ -24,7 +24,7 @@ from geovision.errors import StorageError
 
 __all__ = ["Place", "paint", "write"]
 
-Frame = Literal["photo", "all_sky", "patch"]
+ImageGeometry = Literal["photo", "all_sky", "patch"]
 
 _HIGH = ("Ci", "Cc", "Cs", "Ac")
 _LOW = ("Cu", "Sc", "Cb")
@@ -61,7 +61,13 @@ def paint(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> NDArray
 
 
 def write(
-    root: Path, n: int, places: Sequence[Place], *, seed: int, size: tuple[int, int], frame: Frame = "photo"
+    root: Path,
+    n: int,
+    places: Sequence[Place],
+    *,
+    seed: int,
+    size: tuple[int, int],
+    frame: ImageGeometry = "photo",
 ) -> Path:
     """Write `n` pictures, the places in turn. Picture i depends on `seed` and i alone.
 
@@ -85,7 +91,9 @@ def write(
     return root
 
 
-def _framed(kind: str, rng: np.random.Generator, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:
+def _framed(
+    kind: str, rng: np.random.Generator, size: tuple[int, int], frame: ImageGeometry
+) -> NDArray[np.uint8]:
     height, width = size
     if frame == "patch":
         left = int(rng.integers(width + 1))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
 
-__all__ = ["Moon", "Night", "View", "at", "background", "compose_night", "develop", "look"]
+__all__ = ["CameraNight", "Moon", "SkyView", "at", "background", "compose_night", "develop", "look"]
 
 EARTH_RADIUS = 6371.0
 
@@ -41,7 +41,7 @@ class Moon:
 
 
 @dataclass(frozen=True)
-class Night:
+class CameraNight:
     """What all frames of one night share: camera, air, moon, and the sky behind the aurora.
 
     Attributes:
@@ -83,7 +83,7 @@ class Night:
     moon: Moon | None
 
 
-def compose_night(rng: np.random.Generator, number: int, *, moonlit: float = 0.2) -> Night:
+def compose_night(rng: np.random.Generator, number: int, *, moonlit: float = 0.2) -> CameraNight:
     """One night and its camera.
 
     Args:
@@ -91,7 +91,7 @@ def compose_night(rng: np.random.Generator, number: int, *, moonlit: float = 0.2
         moonlit: Probability of a moon above the horizon.
     """
     count = int(rng.integers(150, 320))
-    return Night(
+    return CameraNight(
         date=_date(number),
         radius=rng.uniform(0.90, 1.0),
         centre=(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
@@ -154,7 +154,7 @@ def _moon(rng: np.random.Generator) -> Moon:
 
 
 @dataclass(frozen=True)
-class View:
+class SkyView:
     """Where each pixel of one night's camera looks.
 
     Attributes:
@@ -165,7 +165,7 @@ class View:
         transmission: What the air lets through ``(y, x, 3)``.
     """
 
-    night: Night
+    night: CameraNight
     zenith_angle: Field
     azimuth: Field
     east: Field
@@ -199,7 +199,7 @@ class View:
         return distance * np.sin(self.azimuth), distance * np.cos(self.azimuth) + foot, path
 
 
-def look(night: Night, size: tuple[int, int]) -> View:
+def look(night: CameraNight, size: tuple[int, int]) -> SkyView:
     """The lines of sight of a night's camera: an equidistant fisheye, zenith angle proportional to
     the distance from the centre.
 
@@ -222,7 +222,7 @@ def look(night: Night, size: tuple[int, int]) -> View:
     inside = smoothstep(1.0 + 0.5 / half, 1.0 - 0.5 / half, reach)
     inside = inside * smoothstep(skyline - pixel / 2, skyline + pixel / 2, elevation)
     air_mass = 1 / (np.cos(zenith_angle) + 0.025 * np.exp(-11 * np.cos(zenith_angle)))  # Rozenberg 1966
-    return View(
+    return SkyView(
         night,
         zenith_angle,
         azimuth,
@@ -237,7 +237,7 @@ def look(night: Night, size: tuple[int, int]) -> View:
 # --- what is there without aurora ---------------------------------------------------------------
 
 
-def background(view: View, *, hours: float) -> Field:
+def background(view: SkyView, *, hours: float) -> Field:
     """Radiance of the sky without aurora ``(y, x, 3)``: airglow, stars, the Milky Way, lights of a
     town, the moon and what it lights.
 
@@ -266,14 +266,14 @@ def _turned(vectors: Field, hours: float) -> Field:
     return along + (vectors - along) * math.cos(angle) + across * math.sin(angle)
 
 
-def _galaxy(view: View, hours: float) -> Field:
+def _galaxy(view: SkyView, hours: float) -> Field:
     pole, radiance = view.night.milky_way
     east, north, up = _turned(pole[None], hours)[0]
     from_plane = view.east * east + view.north * north + view.up * up
     return np.float32(radiance) * np.exp(-((from_plane / 0.16) ** 2))
 
 
-def _star_field(view: View, hours: float) -> Field:
+def _star_field(view: SkyView, hours: float) -> Field:
     """The stars as points, each spread over the four pixels around it."""
     night, (height, width) = view.night, view.shape
     vectors = _turned(night.stars[:, :3], hours)
@@ -294,7 +294,7 @@ def _star_field(view: View, hours: float) -> Field:
     return field
 
 
-def _lights(view: View) -> Field:
+def _lights(view: SkyView) -> Field:
     azimuth, wide, radiance = view.night.town
     away = np.abs((view.azimuth - azimuth + math.pi) % (2 * math.pi) - math.pi)
     low = np.exp(-np.maximum(math.pi / 2 - view.zenith_angle, 0) / 0.13)
@@ -302,7 +302,7 @@ def _lights(view: View) -> Field:
     return dome[..., None] * np.array([1.0, 0.72, 0.42], dtype=np.float32)
 
 
-def _moonlight(view: View, moon: Moon) -> Field:
+def _moonlight(view: SkyView, moon: Moon) -> Field:
     towards = (
         math.sin(moon.zenith_angle) * math.sin(moon.azimuth),
         math.sin(moon.zenith_angle) * math.cos(moon.azimuth),
@@ -319,7 +319,7 @@ def _moonlight(view: View, moon: Moon) -> Field:
 # --- the camera ---------------------------------------------------------------------------------
 
 
-def develop(view: View, image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
+def develop(view: SkyView, image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What the camera makes of radiances ``(y, x, 3)``: the lens's blur, exposure, noise, counts.
 
     The exposure is the night's, changed a little from frame to frame; highlights saturate softly.
@@ -362,7 +362,7 @@ def _add_hot_pixels(image: Field, hot: Field) -> None:
         image[int(y * height), int(x * width), int(100 * radiance) % 3] += radiance
 
 
-def at(night: Night, hours: float) -> datetime.datetime:
+def at(night: CameraNight, hours: float) -> datetime.datetime:
     """The time so many hours after 17 UTC of the evening of a night."""
     evening = datetime.datetime.combine(night.date, datetime.time(17))
     return evening + datetime.timedelta(seconds=round(3600 * hours))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geovision.datasets.synthetic.aurora import render
-from geovision.datasets.synthetic.night_sky import View, background, compose_night, develop, look
+from geovision.datasets.synthetic.night_sky import SkyView, background, compose_night, develop, look
 from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
 from geovision.errors import StorageError
 
@@ -72,7 +72,7 @@ def write(root: Path, n: int, *, seed: int, size: tuple[int, int] = (256, 256)) 
     return root
 
 
-def _clouds(view: View, image: Field, rng: np.random.Generator) -> Field:
+def _clouds(view: SkyView, image: Field, rng: np.random.Generator) -> Field:
     """A layer of clouds before the stars, lit from below."""
     thick = fractal(rng, 128, slope=1.8, coarsest=1)
     # A flat layer: distance over it grows with the tangent of the zenith angle.

@@ -34,7 +34,7 @@ __all__ = [
     "BIAS",
     "FILES",
     "GENERATOR_VERSION",
-    "Bias",
+    "RainBias",
     "days",
     "fields",
     "january_days",
@@ -56,7 +56,7 @@ _RELIEF = 0.45  # of the logarithm
 
 
 @dataclass(frozen=True)
-class Bias:
+class RainBias:
     """``drizzle + scale rain^power``, mm/day: too often, too weak, and wrong in the mean."""
 
     scale: float = 1.35
@@ -72,7 +72,7 @@ class Bias:
         return ((biased - self.drizzle).clip(min=0) / self.scale) ** (1 / self.power)
 
 
-BIAS = Bias()
+BIAS = RainBias()
 
 
 def write(

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from geovision.datasets.synthetic.sar_sea import EXTENT, compose_pass, render
 from geovision.errors import OptionError
 from geovision.physics.backscatter import OUR_LIMITS, to_decibels, to_power
-from geovision.readers.sar import Grid, rasterio_module
+from geovision.readers.sar import MapGrid, rasterio_module
 
-__all__ = ["Planted", "write"]
+__all__ = ["SyntheticPolarLow", "write"]
 
 _DRAWN = 400.0  # metres: finer pixels are copies of these, as finer ones take long to draw
 _NAMES = {"cross_pol": "VH", "co_pol": "VV"}
 
 
 @dataclass(frozen=True)
-class Planted:
+class SyntheticPolarLow:
     """A polar low in a scene: its eye, degrees (WGS84) and metres."""
 
     longitude: float
@@ -40,7 +40,7 @@ def write(
     crs: str = "EPSG:32633",
     corner: tuple[float, float] = (300_000.0, 8_300_000.0),
     quantity: str = "db",
-) -> list[Planted]:
+) -> list[SyntheticPolarLow]:
     """Write one scene, 400 km wide and 400 km long for each kind.
 
     Args:
@@ -64,7 +64,7 @@ def write(
     copies = max(round(_DRAWN / pixel_size), 1)
     side = round(EXTENT / (pixel_size * copies)) * copies
     shape = (side * len(kinds), side)
-    grid = Grid(crs, (pixel_size, 0.0, corner[0], 0.0, -pixel_size, corner[1]), shape)
+    grid = MapGrid(crs, (pixel_size, 0.0, corner[0], 0.0, -pixel_size, corner[1]), shape)
     counts = quantity == "counts"
     over = compose_pass(np.random.default_rng([seed, 0]), seed)
     planted = []
@@ -98,7 +98,7 @@ def write(
             if drawn.eye is not None:
                 place = [(each + 0.5) * copies for each in (drawn.eye.row, drawn.eye.column)]
                 longitude, latitude = grid.lonlat(place[0] + number * side, place[1])
-                planted.append(Planted(longitude, latitude, drawn.eye.radius * copies * pixel_size))
+                planted.append(SyntheticPolarLow(longitude, latitude, drawn.eye.radius * copies * pixel_size))
     return planted
 
 

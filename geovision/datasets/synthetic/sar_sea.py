@@ -34,8 +34,8 @@ __all__ = [
     "PASS",
     "PIXEL_SIZE",
     "Eye",
-    "Pass",
-    "Scene",
+    "SatellitePass",
+    "SyntheticScene",
     "compose_pass",
     "paint",
     "picture",
@@ -69,7 +69,7 @@ _TEXTURE = 256  # texels of a texture
 
 
 @dataclass(frozen=True)
-class Pass:
+class SatellitePass:
     """What all pictures of one pass share.
 
     Attributes:
@@ -112,7 +112,7 @@ class Eye:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SyntheticScene:
     """One picture and what is in it.
 
     Attributes:
@@ -128,7 +128,7 @@ class Scene:
     ice: NDArray[np.bool_]
 
 
-def compose_pass(rng: np.random.Generator, number: int) -> Pass:
+def compose_pass(rng: np.random.Generator, number: int) -> SatellitePass:
     """One pass of a satellite.
 
     Args:
@@ -137,7 +137,7 @@ def compose_pass(rng: np.random.Generator, number: int) -> Pass:
     ascending = rng.random() < 0.5
     # Near the pole the meridians turn under a pass, so the headings of pictures spread.
     look = math.radians(rng.normal(-15, 18)) if ascending else math.radians(180 + rng.normal(15, 18))
-    return Pass(
+    return SatellitePass(
         start=_date(number) + datetime.timedelta(minutes=float(rng.uniform(0, 1440))),
         look=look,
         wind=rng.uniform(6.0, 12.5),
@@ -163,12 +163,14 @@ def _float(values: NDArray[np.floating]) -> Field:
     return values.astype(np.float32)
 
 
-def paint(kind: str, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> Scene:
+def paint(kind: str, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> SyntheticScene:
     """One picture of a pass of its own. See `render`."""
     return render(kind, compose_pass(rng, int(rng.integers(1000))), rng, pixel_size=pixel_size)
 
 
-def render(kind: str, over: Pass, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> Scene:
+def render(
+    kind: str, over: SatellitePass, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE
+) -> SyntheticScene:
     """One picture of a pass.
 
     Args:
@@ -189,7 +191,9 @@ def render(kind: str, over: Pass, rng: np.random.Generator, *, pixel_size: float
     ice, land = _ice(sky), _land(sky)
     power = _covered(sky, power, ice, land)
     counts = _received(sky, power)
-    return Scene(counts, ground.eye_in_pixels(sky.low), ground.seen, land > 0.5, (ice > 0.5) & (land <= 0.5))
+    return SyntheticScene(
+        counts, ground.eye_in_pixels(sky.low), ground.seen, land > 0.5, (ice > 0.5) & (land <= 0.5)
+    )
 
 
 # --- where ----------------------------------------------------------------------------------------
@@ -209,7 +213,7 @@ class _Ground:
     seen: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, over: Pass, rng: np.random.Generator, pixel_size: float) -> _Ground:
+    def of(cls, over: SatellitePass, rng: np.random.Generator, pixel_size: float) -> _Ground:
         count = round(EXTENT / pixel_size)
         pixel = EXTENT / count / 1000
         along = (np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) * np.float32(pixel)
@@ -248,7 +252,7 @@ class _Low:
 class _Sky:
     """The weather over one picture: what all its parts draw from."""
 
-    def __init__(self, ground: _Ground, over: Pass, rng: np.random.Generator) -> None:
+    def __init__(self, ground: _Ground, over: SatellitePass, rng: np.random.Generator) -> None:
         self.ground, self.over, self.rng = ground, over, rng
         self.low: _Low | None = None
         # Nothing in the weather is as straight or as round as a formula.
@@ -695,7 +699,7 @@ def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> P
     return root
 
 
-def picture(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, Scene]:
+def picture(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, SyntheticScene]:
     """Path below the root, and content, of picture `index` of `write`: what the files do not tell."""
     number, place = divmod(index, PASS)
     over = compose_pass(np.random.default_rng([seed, 0, number]), number)
@@ -710,7 +714,7 @@ def _write_picture(root: Path, seed: int, pixel_size: float, index: int) -> None
     write_picture(root / path, scene.counts, pixel_size)
 
 
-def _name(over: Pass, place: int, seed: int, index: int) -> str:
+def _name(over: SatellitePass, place: int, seed: int, index: int) -> str:
     start = over.start + datetime.timedelta(seconds=75 * place)
     stop = start + datetime.timedelta(seconds=64 + 20 * (place % 3))
     code = np.random.default_rng([seed, 2, index]).integers(16**6)

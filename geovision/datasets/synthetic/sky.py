@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geovision.datasets.synthetic.cumulus import Heap, paint_heap, roughness
+from geovision.datasets.synthetic.cumulus import CumulusCloud, paint_heap, roughness
 from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
 from geovision.datasets.synthetic.parallel import each
 from geovision.datasets.synthetic.sky_scene import (
-    Scene,
+    SkyScene,
     blend,
     clouded,
     compose,
@@ -132,7 +132,7 @@ def _write_jpeg(path: Path, picture: NDArray[np.uint8], quality: int) -> None:
 
 
 def _element_layer(
-    scene: Scene,
+    scene: SkyScene,
     image: Field,
     *,
     degrees: float,
@@ -230,7 +230,7 @@ def _stratocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[n
 # --- ice: Ci, Cs, Ct ----------------------------------------------------------------------------
 
 
-def _fibres(scene: Scene, *, cover: float, scale: float = 1.0) -> Field:
+def _fibres(scene: SkyScene, *, cover: float, scale: float = 1.0) -> Field:
     """Opacity of fibres that the wind has drawn out, hooked where it shears, in separate tufts."""
     rng = scene.rng
     threads = fractal(rng, 512, slope=1.25, stretch=float(rng.uniform(7, 14)), coarsest=5)
@@ -246,7 +246,7 @@ def _fibres(scene: Scene, *, cover: float, scale: float = 1.0) -> Field:
     return (1 - np.exp(-0.75 * amount**1.4)) * scene.clearness(0.12)
 
 
-def _ice_colour(scene: Scene) -> Field:
+def _ice_colour(scene: SkyScene) -> Field:
     """Thin ice glows near the sun and is white elsewhere."""
     forward = 0.35 * np.exp(-scene.from_sun / 0.35)
     return (0.72 + forward)[..., None] * scene.sun_colour + 0.42 * scene.ambient
@@ -260,7 +260,7 @@ def _cirrus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8
     return develop(scene, ground(scene, image))
 
 
-def _halo(scene: Scene, strength: float) -> Field:
+def _halo(scene: SkyScene, strength: float) -> Field:
     """The 22-degree ring: dark inside, a red inner edge, fading outwards; ``(y, x, 3)``."""
     from_sun = np.degrees(scene.from_sun)[..., None]
     inner = np.array([21.5, 21.9, 22.3], dtype=np.float32)  # red is bent least
@@ -281,12 +281,12 @@ def _cirrostratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
     return develop(scene, ground(scene, image))
 
 
-def _scaled(scene: Scene, rng: np.random.Generator, scale: float) -> tuple[Field, Field]:
+def _scaled(scene: SkyScene, rng: np.random.Generator, scale: float) -> tuple[Field, Field]:
     x, y = scene.on_layer(turn=float(rng.uniform(0, np.pi)))
     return x * np.float32(scale), y * np.float32(scale)
 
 
-def _trail(scene: Scene, rough: Field, turn: float) -> Field:
+def _trail(scene: SkyScene, rough: Field, turn: float) -> Field:
     """Opacity of one trail: a straight line over the layer, narrow and double while it is young,
     wide and frayed when it is old."""
     rng = scene.rng
@@ -322,7 +322,7 @@ def _contrail(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uin
     return develop(scene, ground(scene, image))
 
 
-def _company(scene: Scene, image: Field, *, fibres: float) -> Field:
+def _company(scene: SkyScene, image: Field, *, fibres: float) -> Field:
     """At times thin cirrus behind the main cloud, with probability `fibres`."""
     if scene.rng.random() >= fibres:
         return image
@@ -332,7 +332,7 @@ def _company(scene: Scene, image: Field, *, fibres: float) -> Field:
 # --- sheets: As, Ns, St -------------------------------------------------------------------------
 
 
-def _sheet(scene: Scene, *, scale: float, stretch: float, slope: float) -> Field:
+def _sheet(scene: SkyScene, *, scale: float, stretch: float, slope: float) -> Field:
     """Relative thickness of a sheet: mean 0, standard deviation about 1, flat at the horizon."""
     texture = fractal(scene.rng, 256, slope=slope, stretch=stretch, coarsest=2)
     x, y = _scaled(scene, scene.rng, scale)
@@ -369,7 +369,7 @@ def _nimbostratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
     return develop(scene, ground(scene, image, mist=rng.uniform(0.2, 0.7)))
 
 
-def _rain(scene: Scene, image: Field, *, strength: float) -> Field:
+def _rain(scene: SkyScene, image: Field, *, strength: float) -> Field:
     """Curtains of falling rain, slanted by the wind, thickest low down."""
     rng = scene.rng
     threads = fractal(rng, 256, slope=1.3, stretch=14, coarsest=4).T
@@ -380,7 +380,7 @@ def _rain(scene: Scene, image: Field, *, strength: float) -> Field:
     return image * np.exp(np.float32(-0.5 * strength) * np.clip(curtain + 0.4, -0.6, 2.5) * low)[..., None]
 
 
-def _scud(scene: Scene, image: Field, *, cover: float, dark: float) -> Field:
+def _scud(scene: SkyScene, image: Field, *, cover: float, dark: float) -> Field:
     """Ragged dark shreds below a sheet."""
     ragged = fractal(scene.rng, 256, slope=1.5, stretch=1.8, coarsest=2)
     x, y = scene.on_layer()
@@ -411,7 +411,7 @@ def _stratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint
 # --- heaps: Cu, Cb ------------------------------------------------------------------------------
 
 
-def _row(scene: Scene, elevation: float) -> float:
+def _row(scene: SkyScene, elevation: float) -> float:
     """Row of an elevation in the middle column, beyond the picture where it lies outside."""
     column = scene.elevation[:, scene.shape[1] // 2]
     step = math.radians(scene.degrees_per_pixel)
@@ -429,7 +429,7 @@ def _cumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint
     pixel = math.radians(scene.degrees_per_pixel)
     for elevation in elevations:  # the farthest stand lowest
         wide = rng.uniform(0.6, 1.6) * math.sin(elevation) / pixel
-        heap = Heap(
+        heap = CumulusCloud(
             rng,
             left_right=rng.uniform(-0.05, 1.05) * size[1],
             base=_row(scene, elevation),
@@ -456,12 +456,12 @@ def _cumulonimbus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
     tall = base - height * rng.uniform(0.02, 0.2)
     wide = width * rng.uniform(0.4, 0.8)
     centre = width * rng.uniform(0.3, 0.7)
-    tower = Heap(rng, left_right=centre, base=base, width=wide, height=tall * 0.95, tower=1.0)
+    tower = CumulusCloud(rng, left_right=centre, base=base, width=wide, height=tall * 0.95, tower=1.0)
     paint_heap(scene, image, tower, rough=rough, shade=rng.uniform(0.6, 0.85), far=0.12)
     if rng.random() < 0.85:
         image = _anvil(scene, image, centre=centre, top=base - tall, tower=wide, base=base)
     for side in rng.uniform(-1.0, 1.0, int(rng.integers(1, 4))).tolist():
-        low = Heap(
+        low = CumulusCloud(
             rng,
             left_right=centre + side * wide,
             base=base,
@@ -473,7 +473,7 @@ def _cumulonimbus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
     return develop(scene, ground(scene, haze(scene, image, 0.03, scene.horizon * 0.85)))
 
 
-def _anvil(scene: Scene, image: Field, *, centre: float, top: float, tower: float, base: float) -> Field:
+def _anvil(scene: SkyScene, image: Field, *, centre: float, top: float, tower: float, base: float) -> Field:
     """The spreading icy top: flat above, fibrous, thinning out to both sides."""
     rng = scene.rng
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
@@ -495,7 +495,7 @@ def _anvil(scene: Scene, image: Field, *, centre: float, top: float, tower: floa
     return blend(image, colour, np.clip(opacity, 0, 1))
 
 
-def _shaft(scene: Scene, image: Field, *, centre: float, width: float, base: float) -> Field:
+def _shaft(scene: SkyScene, image: Field, *, centre: float, width: float, base: float) -> Field:
     """Dark base and the rain below it."""
     rng = scene.rng
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
 
-__all__ = ["Scene", "blend", "clouded", "compose", "develop", "ground", "haze", "sky", "sun_disc"]
+__all__ = ["SkyScene", "blend", "clouded", "compose", "develop", "ground", "haze", "sky", "sun_disc"]
 
-Colour = NDArray[np.floating]
+Color = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Scene:
+class SkyScene:
     """One view of one sky.
 
     Attributes:
@@ -43,13 +43,13 @@ class Scene:
     elevation: Field
     from_sun: Field
     degrees_per_pixel: float
-    sun: Colour
+    sun: Color
     sun_east: float
     sun_north: float
-    sun_colour: Colour
-    ambient: Colour
-    zenith: Colour
-    horizon: Colour
+    sun_colour: Color
+    ambient: Color
+    zenith: Color
+    horizon: Color
     low_sun: float
     sun_shown: bool
 
@@ -82,7 +82,7 @@ def compose(
     sun_shown: float = 0.25,
     bottom_degrees: tuple[float, float] = (3.0, 32.0),
     dusk: float = 0.15,
-) -> Scene:
+) -> SkyScene:
     """Point a camera at a sky.
 
     Args:
@@ -110,7 +110,7 @@ def compose(
     cosine = east * sun_east + north * sun_north + up * sun_up
     toward_east_north = math.hypot(sun_east, sun_north)
     zenith, band, sun_colour, ambient = _light(rng, low_sun)
-    return Scene(
+    return SkyScene(
         rng,
         east,
         north,
@@ -156,7 +156,7 @@ def _sun(
     )
 
 
-def _light(rng: np.random.Generator, low_sun: float) -> tuple[Colour, Colour, Colour, Colour]:
+def _light(rng: np.random.Generator, low_sun: float) -> tuple[Color, Color, Color, Color]:
     """Colours of the zenith, the horizon, the sun and the light from the rest of the sky."""
     turbid = rng.uniform(0, 1)
     zenith = np.array([0.045, 0.13, 0.40]) * (1 - turbid) + np.array([0.16, 0.30, 0.52]) * turbid
@@ -177,7 +177,7 @@ def blend(image: Field, colour: Field, opacity: Field) -> Field:
     return image + (colour - image) * opacity[..., None]
 
 
-def sky(scene: Scene, *, disc: bool = True) -> Field:
+def sky(scene: SkyScene, *, disc: bool = True) -> Field:
     """The clear sky ``(y, x, 3)``, with the sun and its glow; `disc` False leaves the sun itself out."""
     low = np.exp(-np.maximum(scene.elevation, 0) / 0.28)
     if scene.low_sun > 0.3:  # dusk colours the sky around the sun, not all of the horizon
@@ -189,13 +189,13 @@ def sky(scene: Scene, *, disc: bool = True) -> Field:
     return image + glow[..., None] * scene.sun_colour
 
 
-def sun_disc(scene: Scene) -> Field:
+def sun_disc(scene: SkyScene) -> Field:
     """Radiance of the sun itself and of its glare in the lens."""
     radius = math.radians(max(0.35, scene.degrees_per_pixel))
     return 9 * smoothstep(radius * 1.6, radius * 0.7, scene.from_sun) + 2.2 * np.exp(-scene.from_sun / 0.022)
 
 
-def haze(scene: Scene, image: Field, depth: float, colour: Colour) -> Field:
+def haze(scene: SkyScene, image: Field, depth: float, colour: Color) -> Field:
     """Air of a colour in front of what is low and therefore far; `depth` is its angle."""
     return blend(image, colour, np.exp(-np.maximum(scene.elevation, 0) / depth) * 0.85)
 
@@ -207,7 +207,7 @@ _LANDS = np.array(
 )
 
 
-def ground(scene: Scene, image: Field, *, mist: float = 0.0) -> Field:
+def ground(scene: SkyScene, image: Field, *, mist: float = 0.0) -> Field:
     """The land below the horizon: hills, and at times trees, houses or wires.
 
     Args:
@@ -230,7 +230,7 @@ def ground(scene: Scene, image: Field, *, mist: float = 0.0) -> Field:
     return blend(image, colour, land)
 
 
-def _skyline(scene: Scene) -> Field:
+def _skyline(scene: SkyScene) -> Field:
     """Elevation of the land's edge in each column ``(x,)``."""
     rng, width = scene.rng, scene.shape[1]
     azimuth = np.arctan2(scene.east[-1], scene.north[-1])
@@ -254,7 +254,7 @@ def _skyline(scene: Scene) -> Field:
     return edge.astype(np.float32)
 
 
-def develop(scene: Scene, image: Field) -> NDArray[np.uint8]:
+def develop(scene: SkyScene, image: Field) -> NDArray[np.uint8]:
     """What a camera makes of radiances: exposure, white balance, contrast, vignette, noise.
 
     Exposure follows the picture's own brightness most of the way, as automatic exposure does, so
@@ -279,7 +279,7 @@ def develop(scene: Scene, image: Field) -> NDArray[np.uint8]:
     return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def clouded(scene: Scene, *, grey: float, blue: float = 0.0) -> Scene:
+def clouded(scene: SkyScene, *, grey: float, blue: float = 0.0) -> SkyScene:
     """The same view under an overcast sky: light from everywhere, `grey` in brightness."""
     tint = [1 - 0.09 * blue, 1 - 0.02 * blue, 1 + 0.08 * blue]
     colour = np.float32(grey) * np.array(tint, dtype=np.float32)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from geovision.datasets.synthetic import storm_cells, storm_views
 from geovision.datasets.synthetic.parallel import each
-from geovision.datasets.synthetic.storm_cells import Storm, Terrain
+from geovision.datasets.synthetic.storm_cells import Storm, TerrainKind
 from geovision.errors import OptionError
 from geovision.physics import terrain
 from geovision.physics.hail import columns
@@ -86,7 +86,7 @@ def truth(number: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), win
         windows: That a sample keeps.
     """
     day = storm_cells.compose_day(np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY]))
-    kinds: tuple[Terrain, Terrain] = ("plain", "complex")
+    kinds: tuple[TerrainKind, TerrainKind] = ("plain", "complex")
     times = WINDOW * np.arange(1 - max(windows, _HISTORY), 1, dtype=float)
     rng = np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY, number % PER_DAY])
     storm = storm_cells.compose_storm(rng, day, kinds[number % 2], size, float(times[0]))

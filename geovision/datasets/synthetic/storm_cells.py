@@ -21,10 +21,19 @@ from numpy.typing import NDArray
 
 from geovision.datasets.synthetic.noise import fractal, lookup, smoothstep
 
-__all__ = ["EMBRYOS", "Cell", "Day", "Ground", "Storm", "compose_day", "compose_storm", "reflectivity"]
+__all__ = [
+    "EMBRYOS",
+    "Landscape",
+    "Storm",
+    "StormCell",
+    "StormDay",
+    "compose_day",
+    "compose_storm",
+    "reflectivity",
+]
 
 Field = NDArray[np.floating]
-Terrain = Literal["plain", "complex"]
+TerrainKind = Literal["plain", "complex"]
 
 EMBRYOS = 0.5
 """Median share of the severe hail index that is hail: as much as there are embryos for."""
@@ -34,7 +43,7 @@ _SILENT = -60.0  # dBZ, below all that is an echo
 
 
 @dataclass(frozen=True)
-class Day:
+class StormDay:
     """What the air of a storm day is like.
 
     Attributes:
@@ -63,11 +72,11 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Ground:
+class Landscape:
     """A periodic landscape of 256 km; `height` may be asked anywhere."""
 
     texture: Field
-    terrain: Terrain
+    terrain: TerrainKind
 
     def height(self, x: Field, y: Field) -> Field:
         """m above mean sea level."""
@@ -76,7 +85,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StormCell:
     """One storm cell.
 
     Attributes:
@@ -124,11 +133,11 @@ class Cell:
 class Storm:
     """A tile of ground with all the cells that pass over it."""
 
-    day: Day
-    ground: Ground
+    day: StormDay
+    ground: Landscape
     origin: tuple[float, float]
     shape: tuple[int, int]
-    cells: tuple[Cell, ...]
+    cells: tuple[StormCell, ...]
     patches: Field
     shield: Field
 
@@ -143,7 +152,7 @@ class Storm:
         x, y = self.axes
         return self.ground.height(self.origin[0] + x[None, :], self.origin[1] + y[:, None])
 
-    def where(self, cell: Cell, time: float) -> tuple[float, float]:
+    def where(self, cell: StormCell, time: float) -> tuple[float, float]:
         """x and y of a cell, km."""
         return cell.x + time * self.day.motion[0], cell.y + time * self.day.motion[1]
 
@@ -151,12 +160,12 @@ class Storm:
 # --- the day, the ground, the cells -------------------------------------------------------------
 
 
-def compose_day(rng: np.random.Generator) -> Day:
+def compose_day(rng: np.random.Generator) -> StormDay:
     """A storm day."""
     freezing = float(np.clip(rng.normal(4300, 850), 2700, 5600))
     direction = rng.normal(0, 0.6)
     speed = rng.uniform(0.25, 0.7)
-    return Day(
+    return StormDay(
         freezing_level=freezing,
         minus20_level=freezing + float(np.clip(rng.normal(2900, 250), 2300, 3500)),
         cape=float(np.clip(np.exp(rng.normal(7.5, 0.4)), 500, 4500)),
@@ -168,18 +177,18 @@ def compose_day(rng: np.random.Generator) -> Day:
     )
 
 
-def compose_ground(rng: np.random.Generator, terrain: Terrain) -> Ground:
+def compose_ground(rng: np.random.Generator, terrain: TerrainKind) -> Landscape:
     """Plains of some tens of metres, or plateaus of up to two kilometres with ridges and valleys."""
     rough = fractal(rng, _TEXTURE, slope=2.2, coarsest=4.0)
     if terrain == "plain":
-        return Ground(60 + 35 * rough, terrain)
+        return Landscape(60 + 35 * rough, terrain)
     plateau = smoothstep(-0.9, 0.9, fractal(rng, _TEXTURE, slope=3.0, coarsest=2.5))
     ridge = np.exp(-((rough / np.float32(0.6)) ** 2))
-    return Ground(200 + 1300 * plateau + 900 * ridge, terrain)
+    return Landscape(200 + 1300 * plateau + 900 * ridge, terrain)
 
 
 def compose_storm(
-    rng: np.random.Generator, day: Day, terrain: Terrain, shape: tuple[int, int], earliest: float
+    rng: np.random.Generator, day: StormDay, terrain: TerrainKind, shape: tuple[int, int], earliest: float
 ) -> Storm:
     """A tile with its cells.
 
@@ -230,15 +239,15 @@ def compose_storm(
 
 def _cell(
     rng: np.random.Generator,
-    day: Day,
-    ground: Ground,
+    day: StormDay,
+    ground: Landscape,
     origin: tuple[float, float],
     x: tuple[float, float],
     y: tuple[float, float],
     *,
     down: bool,
     earliest: float = 0.0,
-) -> Cell:
+) -> StormCell:
     # Storms like high ground: of three places the higher one, more often than not.
     places = np.array([[rng.uniform(*x), rng.uniform(*y)] for _ in range(3)])
     liking = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 500)
@@ -248,7 +257,7 @@ def _cell(
     born = -(grow + hold + fall + stay * into) if down else into
     vigour = rng.uniform(0.85, 1.3) if down else rng.uniform(0.6, 1.25)
     updraft = float(np.clip(0.44 * np.sqrt(2 * day.cape) * vigour + 0.25 * (day.shear - 17), 8, 60))
-    return Cell(
+    return StormCell(
         float(place[0]),
         float(place[1]),
         float(born),
@@ -301,7 +310,7 @@ def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field
     return volume, embryos
 
 
-def core(cell: Cell, ground: float, time: float) -> tuple[float, float]:
+def core(cell: StormCell, ground: float, time: float) -> tuple[float, float]:
     """Height of the core, m, and its reflectivity, dBZ."""
     grown, _, fallen, faded = cell.parts(time)
     low = max(4300.0, ground + 1500)
@@ -311,7 +320,7 @@ def core(cell: Cell, ground: float, time: float) -> tuple[float, float]:
     return height, strength - 2.5 * fallen - 14 * faded**1.5
 
 
-def _echo(storm: Storm, cell: Cell, time: float, levels: Field, rows: slice, columns: slice) -> Field:
+def _echo(storm: Storm, cell: StormCell, time: float, levels: Field, rows: slice, columns: slice) -> Field:
     x, y = (axis[part] for axis, part in zip(storm.axes, (columns, rows), strict=True))
     east, north = storm.where(cell, time)
     ground = float(storm.ground.height(np.array(storm.origin[0] + east), np.array(storm.origin[1] + north)))
@@ -348,7 +357,7 @@ def _moving(storm: Storm, texture: Field, time: float, rows: slice, columns: sli
     return lookup(texture, *grid)
 
 
-def _box(storm: Storm, cell: Cell, time: float) -> tuple[slice, slice]:
+def _box(storm: Storm, cell: StormCell, time: float) -> tuple[slice, slice]:
     """Where a cell can be seen, tilt included."""
     east, north = storm.where(cell, time)
     reach = 2.6 * cell.radius + 0.5 * storm.day.shear

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.datasets.synthetic.noise import lookup, smoothstep
-from geovision.datasets.synthetic.storm_cells import Cell, Storm
+from geovision.datasets.synthetic.storm_cells import Storm, StormCell
 
 __all__ = ["brightness_temperatures", "environment", "radar_site", "seen_by_radar", "visible"]
 
@@ -138,7 +138,7 @@ def _cloud_tops(storm: Storm, time: float) -> Field:
     return tops
 
 
-def _cloud(cell: Cell, storm: Storm, time: float) -> tuple[float, float, float, float]:
+def _cloud(cell: StormCell, storm: Storm, time: float) -> tuple[float, float, float, float]:
     """Height of the tower, m; spread of the anvil, km; height of the overshoot, m; how much it has faded."""
     age = time - cell.born + 8  # the cloud is there before the echo
     grown = min(max(age / (cell.grow + 4), 0.0), 1.0)

@@ -11,7 +11,7 @@ from geovision.errors import InputError
 from geovision.metrics._masked import mean_over
 
 __all__ = [
-    "Reliability",
+    "EnsembleReliability",
     "checked_members",
     "crps",
     "crps_of_cells",
@@ -94,7 +94,7 @@ def rank_histogram(members: Tensor, truth: Tensor, valid: Tensor | None = None, 
     return torch.bincount(rank, minlength=len(x) + 1)
 
 
-class Reliability(NamedTuple):
+class EnsembleReliability(NamedTuple):
     """By bin of forecast probability, ``(bin,)`` each: mean forecast and observed frequency, NaN where
     there is no forecast, and the number of forecasts."""
 
@@ -105,7 +105,7 @@ class Reliability(NamedTuple):
 
 def reliability(
     members: Tensor, truth: Tensor, threshold: float, valid: Tensor | None = None, *, bins: int = 10
-) -> Reliability:
+) -> EnsembleReliability:
     """How often the truth reaches a threshold where a given part of the members do."""
     x, y, there = checked_members(members, truth, valid)
     probability = (x >= threshold).double().mean(0)[there]
@@ -113,7 +113,7 @@ def reliability(
     index = (probability * bins).long().clamp_max(bins - 1)
     count = torch.bincount(index, minlength=bins)
     sums = [torch.bincount(index, weights=each, minlength=bins) for each in (probability, happened)]
-    return Reliability(sums[0] / count, sums[1] / count, count)
+    return EnsembleReliability(sums[0] / count, sums[1] / count, count)
 
 
 def pinball(predicted: Tensor, truth: Tensor, quantiles: Tensor, valid: Tensor | None = None) -> Tensor:

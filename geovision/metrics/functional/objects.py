@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from geovision.errors import MissingExtraError
 
-__all__ = ["ObjectHits", "object_hits"]
+__all__ = ["ObjectCounts", "object_hits"]
 
 
 @dataclass(frozen=True)
-class ObjectHits:
+class ObjectCounts:
     """Counts of objects; those of parts of the data add up.
 
     Attributes:
@@ -29,7 +29,7 @@ class ObjectHits:
     distance: float
 
 
-def object_hits(said: NDArray[np.bool_], seen: NDArray[np.bool_], reach: float) -> ObjectHits:
+def object_hits(said: NDArray[np.bool_], seen: NDArray[np.bool_], reach: float) -> ObjectCounts:
     """Objects of one mask ``(y, x)`` that meet those of another.
 
     An object is a connected area, corners included. It is met where the other mask has a cell within `reach`
@@ -45,11 +45,11 @@ def object_hits(said: NDArray[np.bool_], seen: NDArray[np.bool_], reach: float) 
     >>> said, seen = np.zeros((1, 9), bool), np.zeros((1, 9), bool)
     >>> seen[0, 0] = said[0, 2] = said[0, 8] = True
     >>> object_hits(said, seen, reach=2)
-    ObjectHits(seen=1, found=1, said=2, false=1, distance=2.0)
+    ObjectCounts(seen=1, found=1, said=2, false=1, distance=2.0)
     """
     to_said, to_seen = _least_distances(seen, said), _least_distances(said, seen)
     found = to_said <= reach
-    return ObjectHits(
+    return ObjectCounts(
         len(to_said),
         int(found.sum()),
         len(to_seen),

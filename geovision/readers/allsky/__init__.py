@@ -22,7 +22,7 @@ from types import ModuleType
 
 from geovision.errors import UnreadableFileError
 from geovision.readers.allsky import fits, image_files, pgm
-from geovision.readers.allsky.byte_source import Origin, Source, opened
+from geovision.readers.allsky.byte_source import ByteSource, PathOrStream, opened
 from geovision.readers.allsky.circle import Circle, circle_mask, find_circle
 from geovision.readers.allsky.filename_pattern import NamePattern
 from geovision.readers.allsky.frame import Frame, clock_jumps
@@ -51,7 +51,7 @@ _REFUSED = {
 }
 
 
-def frames(source: Origin, *, pattern: str | None = None, name: str = "") -> Iterator[Frame]:
+def frames(source: PathOrStream, *, pattern: str | None = None, name: str = "") -> Iterator[Frame]:
     """The frames of one file, in its order, read as they are asked for.
 
     Where a file breaks, every whole frame before the break is given, and then the error is raised.
@@ -76,12 +76,12 @@ def frames(source: Origin, *, pattern: str | None = None, name: str = "") -> Ite
     return _frames(source, None if pattern is None else NamePattern(pattern), name)
 
 
-def _frames(origin: Origin, pattern: NamePattern | None, name: str) -> Iterator[Frame]:
+def _frames(origin: PathOrStream, pattern: NamePattern | None, name: str) -> Iterator[Frame]:
     with opened(origin, name) as source:
         yield from _format(source).read(source, pattern)
 
 
-def count_frames(source: Origin, *, name: str = "") -> int:
+def count_frames(source: PathOrStream, *, name: str = "") -> int:
     """The number of frames in one file, without decoding a pixel.
 
     A file that is not packed is read at its headers only; gzip has to be unpacked. A stream is left
@@ -95,7 +95,7 @@ def count_frames(source: Origin, *, name: str = "") -> int:
         return _format(unpacked).count(unpacked)
 
 
-def _format(source: Source) -> ModuleType:
+def _format(source: ByteSource) -> ModuleType:
     """The module that reads this file: it has `read(source, pattern)` and `count(source)`."""
     head = source.peek(9)
     if not head:

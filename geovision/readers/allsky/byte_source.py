@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from geovision.errors import InputError, UnreadableFileError
 
-__all__ = ["MAX_PIXELS", "Origin", "Source", "opened"]
+__all__ = ["MAX_PIXELS", "ByteSource", "PathOrStream", "opened"]
 
-Origin: TypeAlias = str | os.PathLike[str] | BinaryIO
+PathOrStream: TypeAlias = str | os.PathLike[str] | BinaryIO
 """A path, or a stream that is open for reading bytes."""
 
 MAX_PIXELS = 64_000_000
@@ -26,7 +26,7 @@ _MOST_IN_MEMORY = 1 << 30  # bytes of a packed file of a format that has to be r
 _GZIP = b"\x1f\x8b"
 
 
-class Source:
+class ByteSource:
     """The bytes of one file, unpacked where they are packed.
 
     Where the file breaks, what stands before the break can still be read: it then looks like the
@@ -175,17 +175,17 @@ def _position(stream: Any) -> int | None:
 
 
 @contextlib.contextmanager
-def opened(origin: Origin, name: str = "") -> Iterator[Source]:
+def opened(origin: PathOrStream, name: str = "") -> Iterator[ByteSource]:
     """The bytes of a path, closed afterwards, or of a stream, left open.
 
     Raises:
         UnreadableFileError: A path that is missing, a folder, or may not be read.
     """
     if not isinstance(origin, str | os.PathLike):
-        yield Source(origin, name or _stream_name(origin))
+        yield ByteSource(origin, name or _stream_name(origin))
         return
     with _open(Path(origin)) as stream:
-        yield Source(stream, name or str(origin))
+        yield ByteSource(stream, name or str(origin))
 
 
 def _open(path: Path) -> BinaryIO:

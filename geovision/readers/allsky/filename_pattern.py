@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from geovision.errors import InputError, OptionError
 
-__all__ = ["CALGARY", "NamePattern", "Named"]
+__all__ = ["CALGARY", "FilenameInfo", "NamePattern"]
 
 _DIRECTIVES = {
     "Y": r"\d{4}",
@@ -29,7 +29,7 @@ _FULL = (("Y", "m", "d", "H"), ("Y", "b", "d", "H"), ("Y", "j", "H"))
 
 
 @dataclass(frozen=True)
-class Named:
+class FilenameInfo:
     """What a file name says."""
 
     time: datetime.datetime | None = None
@@ -64,7 +64,7 @@ class NamePattern:
                 '"{station}_%Y%m%d_%H%M%S.jpg"'
             )
 
-    def parse(self, path: str) -> Named:
+    def parse(self, path: str) -> FilenameInfo:
         """What the name of this file says.
 
         Raises:
@@ -83,7 +83,7 @@ class NamePattern:
             )
         except ValueError as error:
             raise InputError(f"{path}: no such time by the pattern {self.text!r} ({error})") from error
-        return Named(time.replace(tzinfo=datetime.UTC), found.get("station"), found.get("device"))
+        return FilenameInfo(time.replace(tzinfo=datetime.UTC), found.get("station"), found.get("device"))
 
 
 def _expression(text: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.allsky.byte_source import MAX_PIXELS, Source
-from geovision.readers.allsky.filename_pattern import Named, NamePattern
+from geovision.readers.allsky.byte_source import MAX_PIXELS, ByteSource
+from geovision.readers.allsky.filename_pattern import FilenameInfo, NamePattern
 from geovision.readers.allsky.frame import Frame, degrees, utc
 
 __all__ = ["count", "read"]
@@ -23,7 +23,7 @@ _EXPOSURE = ("EXPTIME", "EXPOSURE", "XPOSURE")
 _LATITUDE, _LONGITUDE = ("OBSGEO-B", "SITELAT"), ("OBSGEO-L", "SITELONG")
 
 
-def read(source: Source, pattern: NamePattern | None) -> Iterator[Frame]:
+def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
     """The frames of a FITS file. See `geovision.readers.allsky.frames`.
 
     The first extension with an image counts. A third axis of length 3 is colour, with a note, and
@@ -41,7 +41,7 @@ def read(source: Source, pattern: NamePattern | None) -> Iterator[Frame]:
             yield _frame(source.name, index, pixels, image, named)
 
 
-def count(source: Source) -> int:
+def count(source: ByteSource) -> int:
     """The number of frames of a FITS file, from its header."""
     with _opened(source) as image:
         return image.number
@@ -88,7 +88,7 @@ def _values(header: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _opened(source: Source) -> Iterator[_Image]:
+def _opened(source: ByteSource) -> Iterator[_Image]:
     try:
         from astropy.io import fits
     except ImportError as error:
@@ -135,7 +135,7 @@ def _decoding(where: str, index: int) -> Iterator[None]:
 # --- what a header means ------------------------------------------------------------------------
 
 
-def _frame(path: str, index: int, pixels: np.ndarray, image: _Image, named: Named) -> Frame:
+def _frame(path: str, index: int, pixels: np.ndarray, image: _Image, named: FilenameInfo) -> Frame:
     notes = ["an axis of length 3 is taken as colour"] if image.colour_axis is not None else []
     header = image.header
     time, problem = _time(image, index)
@@ -156,10 +156,10 @@ def _frame(path: str, index: int, pixels: np.ndarray, image: _Image, named: Name
     )
 
 
-def _named(name: str, pattern: NamePattern | None) -> Named:
+def _named(name: str, pattern: NamePattern | None) -> FilenameInfo:
     with contextlib.suppress(InputError):
-        return pattern.parse(name) if pattern else Named()
-    return Named()
+        return pattern.parse(name) if pattern else FilenameInfo()
+    return FilenameInfo()
 
 
 def _first(header: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from geovision.errors import InputError, UnreadableFileError
-from geovision.readers.allsky.byte_source import MAX_PIXELS, Source
-from geovision.readers.allsky.filename_pattern import Named, NamePattern
+from geovision.readers.allsky.byte_source import MAX_PIXELS, ByteSource
+from geovision.readers.allsky.filename_pattern import FilenameInfo, NamePattern
 from geovision.readers.allsky.frame import Frame
 from geovision.readers.images import rgb_counts
 from geovision.spec import InputSpec
@@ -20,13 +20,13 @@ __all__ = ["count", "read"]
 _AS_IT_IS = InputSpec("frame", ())  # resize "none"
 
 
-def read(source: Source, pattern: NamePattern | None) -> Iterator[Frame]:
+def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
     """The one frame of a picture file. See `geovision.readers.allsky.frames`.
 
     Grey pictures stay grey, with 8 or 16 bits; all others become 8-bit RGB as in
     `geovision.readers.images`. Of an animation the first frame counts.
     """
-    named = pattern.parse(source.name) if pattern else Named()
+    named = pattern.parse(source.name) if pattern else FilenameInfo()
     with _decoding(source), Image.open(source.file()) as image:
         _check_size(image, source.name)
         image.load()
@@ -38,7 +38,7 @@ def read(source: Source, pattern: NamePattern | None) -> Iterator[Frame]:
     yield Frame(pixels, named.time, named.station, named.device, exposure, source.name, 0, notes=notes)
 
 
-def count(source: Source) -> int:
+def count(source: ByteSource) -> int:
     """1, for what Pillow recognises."""
     with _decoding(source), Image.open(source.file()):
         return 1
@@ -67,7 +67,7 @@ def _check_size(image: Image.Image, where: str) -> None:
 
 
 @contextlib.contextmanager
-def _decoding(source: Source) -> Iterator[None]:
+def _decoding(source: ByteSource) -> Iterator[None]:
     try:
         yield
     except (InputError, MemoryError):

@@ -31,8 +31,8 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 
 from geovision.errors import InputError, StorageError, UnreadableFileError
-from geovision.readers.allsky.byte_source import MAX_PIXELS, Source
-from geovision.readers.allsky.filename_pattern import CALGARY, Named, NamePattern
+from geovision.readers.allsky.byte_source import MAX_PIXELS, ByteSource
+from geovision.readers.allsky.filename_pattern import CALGARY, FilenameInfo, NamePattern
 from geovision.readers.allsky.frame import Frame, degrees, utc
 
 __all__ = ["count", "read", "write_pgm"]
@@ -84,7 +84,7 @@ class _Camera:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def read(source: Source, pattern: NamePattern | None) -> Iterator[Frame]:
+def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
     """The frames of a stream. See `geovision.readers.allsky.frames`."""
     named = _named(source.name, pattern or CALGARY)
     camera = _Camera()
@@ -96,7 +96,7 @@ def read(source: Source, pattern: NamePattern | None) -> Iterator[Frame]:
         yield _frame(source.name, index, pixels, header, camera, named)
 
 
-def count(source: Source) -> int:
+def count(source: ByteSource) -> int:
     """The number of frames of a stream, from its headers."""
     number = 0
     seen: set[_Form] = set()
@@ -108,7 +108,7 @@ def count(source: Source) -> int:
     return number
 
 
-def _headers(source: Source) -> Iterator[tuple[int, _Header]]:
+def _headers(source: ByteSource) -> Iterator[tuple[int, _Header]]:
     """Each header, with the source standing at its pixels; whoever asks moves it past them."""
     index = 0
     while source.peek(_HEADER_SIZES[0]).strip():
@@ -118,7 +118,7 @@ def _headers(source: Source) -> Iterator[tuple[int, _Header]]:
         raise UnreadableFileError(f"{source.name}: {source.damage} ({_so_far(index)}); {_REMEDY}")
 
 
-def _header(source: Source, index: int) -> _Header:
+def _header(source: ByteSource, index: int) -> _Header:
     for size in _HEADER_SIZES:
         block = source.peek(size)
         match = _HEADER.match(block)
@@ -145,7 +145,7 @@ def _comments(text: bytes) -> dict[str, str]:
     return {(match[1] or match[2] or "").strip(): match[3].strip() for match in found if match}
 
 
-def _pixels(source: Source, header: _Header, index: int) -> np.ndarray:
+def _pixels(source: ByteSource, header: _Header, index: int) -> np.ndarray:
     content = source.read(header.size)
     if len(content) < header.size:
         raise _broken(source, index, f"the file ends inside it, {len(content)} of {header.size} bytes")
@@ -157,7 +157,7 @@ def _pixels(source: Source, header: _Header, index: int) -> np.ndarray:
     return pixels
 
 
-def _check_what_follows(source: Source, header: _Header, index: int, seen: set[_Form]) -> None:
+def _check_what_follows(source: ByteSource, header: _Header, index: int, seen: set[_Form]) -> None:
     """A header with the wrong size or depth shows in what stands after its pixels.
 
     But if frames of this form ended rightly before, what stands there is damaged, and not this frame.
@@ -179,7 +179,7 @@ def _check_what_follows(source: Source, header: _Header, index: int, seen: set[_
 
 
 def _frame(
-    path: str, index: int, pixels: np.ndarray, header: _Header, camera: _Camera, named: Named
+    path: str, index: int, pixels: np.ndarray, header: _Header, camera: _Camera, named: FilenameInfo
 ) -> Frame:
     notes: list[str] = []
     return Frame(
@@ -197,11 +197,11 @@ def _frame(
     )
 
 
-def _named(name: str, pattern: NamePattern) -> Named:
+def _named(name: str, pattern: NamePattern) -> FilenameInfo:
     try:
         return pattern.parse(name)
     except InputError:
-        return Named()
+        return FilenameInfo()
 
 
 def _camera(header: _Header) -> _Camera | None:
@@ -215,7 +215,7 @@ def _camera(header: _Header) -> _Camera | None:
     return camera if camera != _Camera() else None
 
 
-def _time(header: _Header, named: Named, notes: list[str]) -> datetime.datetime | None:
+def _time(header: _Header, named: FilenameInfo, notes: list[str]) -> datetime.datetime | None:
     text = header.first(*_TIMES)
     time = utc(text) if text else None
     if time is None:
@@ -247,12 +247,12 @@ def _so_far(index: int) -> str:
     return f"after {index} whole frame{'' if index == 1 else 's'}"
 
 
-def _broken(source: Source, index: int, problem: str) -> UnreadableFileError:
+def _broken(source: ByteSource, index: int, problem: str) -> UnreadableFileError:
     why = source.damage or f"{problem}: truncated, still being written, or wrong in its header"
     return UnreadableFileError(f"{source.name}: frame {index}: {why} ({_so_far(index)}); {_REMEDY}")
 
 
-def _lie(source: Source, index: int, promise: str) -> UnreadableFileError:
+def _lie(source: ByteSource, index: int, promise: str) -> UnreadableFileError:
     return UnreadableFileError(
         f"{source.name}: frame {index}: the header promises {promise} ({_so_far(index)}); {_REMEDY}"
     )

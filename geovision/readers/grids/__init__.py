@@ -11,14 +11,14 @@ from geovision.readers.grids.grid_source import GridSource, open_paired, open_so
 from geovision.readers.grids.reader import files_of, open_grid
 from geovision.readers.grids.regridding import check_overlap, coarsen, regrid, regrid_auto
 from geovision.readers.grids.times import split_groups
-from geovision.readers.grids.variables import VARIABLES, Variable
+from geovision.readers.grids.variables import VARIABLES, GridVariable
 from geovision.readers.grids.writer import write_grid, write_grids
 
 __all__ = [
     "VARIABLES",
     "Alignment",
     "GridSource",
-    "Variable",
+    "GridVariable",
     "align",
     "check_finer",
     "check_overlap",

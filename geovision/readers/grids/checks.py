@@ -9,7 +9,7 @@ import numpy as np
 
 from geovision.errors import InputError
 from geovision.readers.grids.units import compatible, conversion
-from geovision.readers.grids.variables import Variable
+from geovision.readers.grids.variables import GridVariable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +26,7 @@ _CONSTANT = 30
 """Steps over which no real field stays the same everywhere."""
 
 
-def checked(field: xr.DataArray, variable: Variable) -> xr.DataArray:
+def checked(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
     """The field, with negatives that are rounding taken as 0.
 
     Reads all values once.
@@ -108,7 +108,7 @@ def _of_piece(values: np.ndarray, begin: int, every: int) -> _Found:
     )
 
 
-def _floor(variable: Variable, source_unit: str) -> float | None:
+def _floor(variable: GridVariable, source_unit: str) -> float | None:
     """The lowest value that is still rounding, in the variable's unit; None: it may be negative."""
     if not variable.zero_below:
         return None
@@ -118,7 +118,7 @@ def _floor(variable: Variable, source_unit: str) -> float | None:
     return -next(iter(variable.zero_below.values()))
 
 
-def _advice(field: xr.DataArray, variable: Variable, found: _Found) -> str:
+def _advice(field: xr.DataArray, variable: GridVariable, found: _Found) -> str:
     """The likeliest slip, in words."""
     if not np.isfinite(found.high - found.low):
         return " (infinite values)"
@@ -139,7 +139,7 @@ def _advice(field: xr.DataArray, variable: Variable, found: _Found) -> str:
     return f" (the file was read as {source!r})"
 
 
-def _fits(values: np.ndarray, variable: Variable, unit: str) -> bool:
+def _fits(values: np.ndarray, variable: GridVariable, unit: str) -> bool:
     """Whether values that came in a unit, converted from it, are plausible."""
     low, high = variable.channel.valid_range
     floor = min(_floor(variable, unit) or low, low)

@@ -14,7 +14,7 @@ from geovision.readers.grids.axes import with_known_axes
 from geovision.readers.grids.checks import checked
 from geovision.readers.grids.times import check_times, step_days
 from geovision.readers.grids.units import conversion
-from geovision.readers.grids.variables import OF_FILES, Variable, variable
+from geovision.readers.grids.variables import OF_FILES, GridVariable, variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,7 +27,7 @@ _IN_MEMORY = 64 * 1024**2
 
 def open_grid(
     paths: str | Path | Sequence[str | Path],
-    field: str | Variable,
+    field: str | GridVariable,
     *,
     name: str = "",
     units: str = "",
@@ -38,7 +38,7 @@ def open_grid(
 
     Args:
         paths: A file, a store, a folder or pattern of them, or a list; several follow each other in time.
-        field: A `Variable`, or the name of one in `VARIABLES`.
+        field: A `GridVariable`, or the name of one in `VARIABLES`.
         name: Of the variable in the file; found by its standard name or its usual names where empty.
         units: In which the file is, where it does not say; what it says is an error to contradict.
         select: Values of further axes, such as ``{"plev": 85000}``; the nearest that is there is taken.
@@ -56,7 +56,7 @@ def open_grid(
             cannot be in that unit, with the unit that they may be in.
         MissingExtraError: xarray or what it reads with is not installed.
     """
-    wanted = field if isinstance(field, Variable) else variable(field)
+    wanted = field if isinstance(field, GridVariable) else variable(field)
     parts = [_one(path, wanted, name, units, select or {}, pole) for path in files_of(paths)]
     if wanted.static and len(parts) > 1:
         raise InputError(
@@ -128,7 +128,7 @@ def _engine(path: Path) -> Any:
 
 def _one(
     path: Path,
-    wanted: Variable,
+    wanted: GridVariable,
     name: str,
     units: str,
     select: Mapping[str, float],
@@ -171,7 +171,7 @@ def _converted(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
     return np.multiply(values, factor, out=found, dtype=np.float64, casting="same_kind")
 
 
-def _name_in(dataset: xr.Dataset, wanted: Variable, name: str, path: Path) -> str:
+def _name_in(dataset: xr.Dataset, wanted: GridVariable, name: str, path: Path) -> str:
     gridded = [str(each) for each in dataset.data_vars if dataset[each].ndim >= 2]
     if name:
         if name in gridded:
@@ -189,7 +189,7 @@ def _name_in(dataset: xr.Dataset, wanted: Variable, name: str, path: Path) -> st
     )
 
 
-def _unit_of(field: xr.DataArray, wanted: Variable, declared: str, where: str) -> str:
+def _unit_of(field: xr.DataArray, wanted: GridVariable, declared: str, where: str) -> str:
     said = str(field.attrs.get("units", "")).strip()
     if not said and not declared:
         choices = ", ".join(repr(unit) for unit in (wanted.unit, *wanted.other_units))

@@ -15,7 +15,7 @@ from geovision.grid_channels import (
 )
 from geovision.spec import Channel
 
-__all__ = ["OF_FILES", "VARIABLES", "Variable", "variable"]
+__all__ = ["OF_FILES", "VARIABLES", "GridVariable", "variable"]
 
 
 OF_FILES = (
@@ -76,7 +76,7 @@ that tell of its grid, its period or its identity are not among them: they are n
 
 
 @dataclass(frozen=True)
-class Variable:
+class GridVariable:
     """One physical field.
 
     Args:
@@ -106,7 +106,7 @@ class Variable:
 
 
 _ALL = (
-    Variable(
+    GridVariable(
         PRECIPITATION,
         (
             "lwe_precipitation_rate",
@@ -118,26 +118,26 @@ _ALL = (
         ("kg m-2 s-1", "mm h-1", "m day-1"),
         {"mm day-1": 1e-6, "kg m-2 s-1": 1e-9},
     ),
-    Variable(
+    GridVariable(
         AIR_TEMPERATURE,
         ("air_temperature",),
         ("tas", "tg", "t2m", "2t", "ta", "t", "temperature", "tasmean"),
         ("degC", "degF"),
     ),
-    Variable(
+    GridVariable(
         AIR_PRESSURE_AT_SEA_LEVEL,
         ("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level"),
         ("psl", "msl", "slp", "mslp"),
         ("hPa", "kPa"),
     ),
-    Variable(
+    GridVariable(
         SPECIFIC_HUMIDITY,
         ("specific_humidity",),
         ("hus", "q", "huss", "shum"),
         ("g/kg",),
         {"1": 1e-6},
     ),
-    Variable(
+    GridVariable(
         SURFACE_ALTITUDE,
         ("surface_altitude", "height_above_reference_ellipsoid"),
         ("orog", "orography", "topo", "elevation", "altitude", "z"),
@@ -146,11 +146,11 @@ _ALL = (
     ),
 )
 
-VARIABLES: Mapping[str, Variable] = {each.name: each for each in _ALL}
+VARIABLES: Mapping[str, GridVariable] = {each.name: each for each in _ALL}
 """By name."""
 
 
-def variable(name: str) -> Variable:
+def variable(name: str) -> GridVariable:
     """A variable by its name here.
 
     Raises:

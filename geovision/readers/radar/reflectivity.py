@@ -12,20 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.physics.hail.checks import check_volume
-from geovision.readers.nearest_neighbor import Nearest
+from geovision.readers.nearest_neighbor import NearestNeighborIndex
 from geovision.readers.radar.gridding import RadarGrid, to_levels
 from geovision.readers.radar.volume import read_volume
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-__all__ = ["RadarTime", "list_radar", "read_radar"]
+__all__ = ["VolumeReference", "list_radar", "read_radar"]
 
 _APART = 500.0  # m that a level may lie from the one that is asked for
 
 
 @dataclass(frozen=True)
-class RadarTime:
+class VolumeReference:
     """One volume: where it lies, and when it began, UTC."""
 
     path: Path
@@ -34,7 +34,9 @@ class RadarTime:
     """Along the time of a grid's file; None: the file is one volume."""
 
 
-def list_radar(paths: Sequence[str | Path], *, told: Callable[[str], None] | None = None) -> list[RadarTime]:
+def list_radar(
+    paths: Sequence[str | Path], *, told: Callable[[str], None] | None = None
+) -> list[VolumeReference]:
     """The volumes of files, in the order of their times, however they came.
 
     Args:
@@ -45,7 +47,7 @@ def list_radar(paths: Sequence[str | Path], *, told: Callable[[str], None] | Non
         UnreadableFileError: A file cannot be read.
         InputError: Two volumes of one time, or a grid without times.
     """
-    found: dict[np.datetime64, RadarTime] = {}
+    found: dict[np.datetime64, VolumeReference] = {}
     for path in map(Path, paths):
         try:
             new = _new(path, found)
@@ -59,7 +61,7 @@ def list_radar(paths: Sequence[str | Path], *, told: Callable[[str], None] | Non
 
 
 def read_radar(
-    volume: RadarTime,
+    volume: VolumeReference,
     levels: Sequence[float],
     latitude: ArrayLike,
     longitude: ArrayLike,
@@ -90,16 +92,16 @@ def read_radar(
             field = _reflectivity(dataset, volume.path).isel(time=volume.position).load()
     heights, values = _checked(field, volume.path)
     north, east = _coordinates(field, volume.path)
-    near = Nearest.of(north, east, latitude, longitude, where=str(volume.path))
+    near = NearestNeighborIndex.of(north, east, latitude, longitude, where=str(volume.path))
     closest = np.abs(heights[None, :] - np.asarray(levels, float)[:, None])
     chosen = near.take(values[closest.argmin(1)])
     chosen[closest.min(1) > _APART] = np.nan
     return chosen.astype(np.float32)
 
 
-def _new(path: Path, known: Mapping[np.datetime64, RadarTime]) -> dict[np.datetime64, RadarTime]:
+def _new(path: Path, known: Mapping[np.datetime64, VolumeReference]) -> dict[np.datetime64, VolumeReference]:
     """The volumes of a file by their times, none of which is known."""
-    found: dict[np.datetime64, RadarTime] = {}
+    found: dict[np.datetime64, VolumeReference] = {}
     for each in _listed(path):
         before = known.get(each.time) or found.get(each.time)
         if before:
@@ -108,14 +110,14 @@ def _new(path: Path, known: Mapping[np.datetime64, RadarTime]) -> dict[np.dateti
     return found
 
 
-def _listed(path: Path) -> list[RadarTime]:
+def _listed(path: Path) -> list[VolumeReference]:
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     if path.suffix not in (".nc", ".nc4", ".zarr"):
-        return [RadarTime(path, read_volume(path).time.astype("datetime64[s]"))]
+        return [VolumeReference(path, read_volume(path).time.astype("datetime64[s]"))]
     with _grid(path) as dataset:
         times = _reflectivity(dataset, path)["time"].values.astype("datetime64[s]")
-    return [RadarTime(path, time, number) for number, time in enumerate(times)]
+    return [VolumeReference(path, time, number) for number, time in enumerate(times)]
 
 
 def _grid(path: Path) -> Dataset:

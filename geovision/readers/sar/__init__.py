@@ -1,7 +1,7 @@
 """Radar scenes, GeoTIFF or SAFE: on a map, read in parts, averaged in linear power to a model's pixels."""
 
 from geovision.readers.sar.geotiff import RadarScene, open_scene
-from geovision.readers.sar.map_grid import Grid, model_grid, rasterio_module
+from geovision.readers.sar.map_grid import MapGrid, model_grid, rasterio_module
 from geovision.readers.sar.quantities import QUANTITIES
 from geovision.readers.sar.safe import is_safe, write_map
 from geovision.readers.sar.warp import CountsRaster, averaged, check_limits, check_pixels, write_counts
@@ -9,7 +9,7 @@ from geovision.readers.sar.warp import CountsRaster, averaged, check_limits, che
 __all__ = [
     "QUANTITIES",
     "CountsRaster",
-    "Grid",
+    "MapGrid",
     "RadarScene",
     "averaged",
     "check_limits",

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.readers.sar.map_grid import Grid, quiet, rasterio_module
-from geovision.readers.sar.quantities import Sampled, check_median, check_range, quantity
+from geovision.readers.sar.map_grid import MapGrid, quiet, rasterio_module
+from geovision.readers.sar.quantities import BandQuantiles, check_median, check_range, quantity
 
 __all__ = ["POLARISATIONS", "RadarScene", "open_scene", "time_of"]
 
@@ -50,17 +50,17 @@ class RadarScene:
     channels: tuple[str, ...]
     bands: tuple[int, ...]
     quantity: str
-    grid: Grid
+    grid: MapGrid
     nodata: float | None = None
     time: datetime.datetime | None = None
 
     @contextmanager
-    def reading(self) -> Iterator[Reader]:
+    def reading(self) -> Iterator[SceneReader]:
         """Open the file, for reads of one thread."""
         with _opened(self.path) as dataset:
-            yield Reader(self, dataset)
+            yield SceneReader(self, dataset)
 
-    def check(self) -> tuple[Sampled, ...]:
+    def check(self) -> tuple[BandQuantiles, ...]:
         """Raise where the numbers cannot be what they are declared to be, by their quantiles over a
         sample of the whole scene; return what was seen, band by band.
 
@@ -72,7 +72,7 @@ class RadarScene:
         if not valid.any():
             raise InputError(f"{self.path}: no data in {valid.size:,} pixels all over it; check --nodata")
         found = tuple(
-            Sampled(band, *map(float, np.quantile(own[valid], (0.01, 0.5, 0.99))))
+            BandQuantiles(band, *map(float, np.quantile(own[valid], (0.01, 0.5, 0.99))))
             for band, own in zip(self.bands, values, strict=True)
         )
         for sampled in found:
@@ -81,7 +81,7 @@ class RadarScene:
         return found
 
 
-class Reader:
+class SceneReader:
     """An open scene.
 
     Args:
@@ -195,7 +195,7 @@ def open_scene(
         numbers = _bands(dataset, tuple(channels), bands, where)
         if quantity == "counts" and any(dataset.dtypes[band - 1] != "uint8" for band in numbers):
             raise InputError(f"{where}: counts are 8-bit integers, not {dataset.dtypes[numbers[0] - 1]}")
-        grid = Grid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], (dataset.height, dataset.width))
+        grid = MapGrid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], (dataset.height, dataset.width))
         taken = time if time is not None else time_of(dataset.tags(), where)
     return RadarScene(where, tuple(channels), numbers, quantity, grid, nodata, taken)
 

@@ -18,7 +18,7 @@ __all__ = [
     "ANTARCTIC",
     "ARCTIC",
     "POLEWARD",
-    "Grid",
+    "MapGrid",
     "model_grid",
     "quiet",
     "rasterio_module",
@@ -68,7 +68,7 @@ def quiet() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Grid:
+class MapGrid:
     """Cells on a map. Row 0 is the first one of the file, column 0 its first.
 
     Args:
@@ -97,17 +97,17 @@ class Grid:
         a, b, _, d, e, _ = self.transform
         return math.hypot(b, e), math.hypot(a, d)
 
-    def part(self, row: int, column: int, shape: tuple[int, int]) -> Grid:
+    def part(self, row: int, column: int, shape: tuple[int, int]) -> MapGrid:
         """A grid of the same cells that begins at a cell of this one, or outside of it."""
         a, b, c, d, e, f = self.transform
         corner = (a * column + b * row + c, d * column + e * row + f)
-        return Grid(self.crs, (a, b, corner[0], d, e, corner[1]), shape)
+        return MapGrid(self.crs, (a, b, corner[0], d, e, corner[1]), shape)
 
-    def finer(self, factor: int) -> Grid:
+    def finer(self, factor: int) -> MapGrid:
         """The same ground in cells of which so many lie along the side of one."""
         a, b, c, d, e, f = self.transform
         transform = (a / factor, b / factor, c, d / factor, e / factor, f)
-        return Grid(self.crs, transform, (self.shape[0] * factor, self.shape[1] * factor))
+        return MapGrid(self.crs, transform, (self.shape[0] * factor, self.shape[1] * factor))
 
     def cells(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Rows and columns of places in `crs`, numbers or arrays, from the outer corner of the first cell."""
@@ -163,7 +163,7 @@ def _apart(longitude: NDArray[Any], latitude: NDArray[Any]) -> float:
 # --- the grid of a model ------------------------------------------------------------------------
 
 
-def model_grid(own: Grid, pixel_size: float, crs: str | None = None, *, where: str = "scene") -> Grid:
+def model_grid(own: MapGrid, pixel_size: float, crs: str | None = None, *, where: str = "scene") -> MapGrid:
     """A grid of square cells over all of another one.
 
     It is polar stereographic from 60 degrees on, `ARCTIC` or `ANTARCTIC`; a scene that is in any
@@ -193,7 +193,7 @@ def swath_grid(
     *,
     margin: float = 0.0,
     where: str = "scene",
-) -> Grid:
+) -> MapGrid:
     """A grid of square cells over a swath, which lies on no map yet: polar stereographic from 60 degrees
     on, `ARCTIC` or `ANTARCTIC`, or the UTM zone of its middle.
 
@@ -221,7 +221,7 @@ def swath_grid(
 
 def _covering(
     bounds: tuple[float, float, float, float], crs: str, pixel_size: float, *, snapped: bool, where: str
-) -> Grid:
+) -> MapGrid:
     left, bottom, right, top = bounds
     if snapped:
         left, top = math.floor(left / pixel_size) * pixel_size, math.ceil(top / pixel_size) * pixel_size
@@ -232,10 +232,10 @@ def _covering(
             f"{where}: {rows} x {columns} cells of {pixel_size:g} m would cover it; check its coordinates, "
             "or cut out a part"
         )
-    return Grid(crs, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (max(rows, 1), max(columns, 1)))
+    return MapGrid(crs, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (max(rows, 1), max(columns, 1)))
 
 
-def _chosen(own: Grid, crs: str | None, where: str) -> str:
+def _chosen(own: MapGrid, crs: str | None, where: str) -> str:
     if crs == "scene":
         if not _in_metres(own.reference):
             raise OptionError(f"{where}: its own projection is not in metres; name one, such as {ARCTIC}")
@@ -279,14 +279,14 @@ def _polar_stereographic(reference: Any) -> bool:
     return _in_metres(reference) and parts.get("proj") == "stere" and abs(parts.get("lat_0", 0)) == 90
 
 
-def _true_to_scale(own: Grid) -> bool:
+def _true_to_scale(own: MapGrid) -> bool:
     return all(
         abs(on_ground / side - 1) < _SCALE_ERROR
         for on_ground, side in zip(own.ground(), own.cell, strict=True)
     )
 
 
-def _bounds(own: Grid, crs: str, where: str) -> tuple[float, float, float, float]:
+def _bounds(own: MapGrid, crs: str, where: str) -> tuple[float, float, float, float]:
     """(left, bottom, right, top) of a grid in another projection."""
     rows, columns = lattice(own.shape)
     return _extent(*own.points(rows, columns, crs), crs, where)

@@ -57,7 +57,7 @@ QUANTITIES: Mapping[str, Channel] = {
 
 
 @dataclass(frozen=True)
-class Sampled:
+class BandQuantiles:
     """Quantiles of one band over a scene."""
 
     band: int
@@ -77,7 +77,7 @@ def quantity(name: str) -> Channel:
     return QUANTITIES[name]
 
 
-def check_median(name: str, sampled: Sampled, *, where: str) -> None:
+def check_median(name: str, sampled: BandQuantiles, *, where: str) -> None:
     """Raise where the numbers of a band cannot be what they are declared to be.
 
     Raises:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from geovision._logging import suppress_logging
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.readers.sar.geotiff import POLARISATIONS, time_of
-from geovision.readers.sar.map_grid import Grid, rasterio_module, swath_grid, transformed
+from geovision.readers.sar.map_grid import MapGrid, rasterio_module, swath_grid, transformed
 
 __all__ = ["is_safe", "write_map"]
 
@@ -163,7 +163,7 @@ def _polarisation(stem: str) -> str:
     return "".join(stem.split("-")[3:4])
 
 
-def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tuple[Grid, float]:
+def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tuple[MapGrid, float]:
     """Cells over all of an image, and the side of a pixel in their projection, in metres."""
     with _reading(folder), rasterio_module().open(image) as dataset:
         points = sorted((point.row, point.col, point.x, point.y) for point in dataset.gcps[0])
@@ -267,7 +267,7 @@ def _reading(where: Path) -> Iterator[None]:
 def _add(
     total: NDArray[np.float64],
     count: NDArray[np.float64],
-    grid: Grid,
+    grid: MapGrid,
     power: NDArray[np.float64],
     pixels: NDArray[np.float64],
     longitude: NDArray[Any],
@@ -283,7 +283,7 @@ def _add(
 
 
 def _write(
-    path: Path, values: NDArray[np.float32], grid: Grid, names: Sequence[str], taken: datetime.datetime
+    path: Path, values: NDArray[np.float32], grid: MapGrid, names: Sequence[str], taken: datetime.datetime
 ) -> None:
     profile = {
         "driver": "GTiff",

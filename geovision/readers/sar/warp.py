@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError
-from geovision.physics.backscatter import NO_DATA, DecibelLimits, decibels, to_counts
-from geovision.readers.sar.geotiff import RadarScene, Reader
-from geovision.readers.sar.map_grid import Grid, lattice, quiet, rasterio_module
+from geovision.physics.backscatter import NO_DATA, DecibelRange, decibels, to_counts
+from geovision.readers.sar.geotiff import RadarScene, SceneReader
+from geovision.readers.sar.map_grid import MapGrid, lattice, quiet, rasterio_module
 from geovision.readers.sar.quantities import averageable
 
 __all__ = ["CountsRaster", "averaged", "check_limits", "check_pixels", "write_counts"]
@@ -56,7 +56,7 @@ def check_pixels(scene: RadarScene, pixel_size: float) -> None:
 
 
 def averaged(
-    reader: Reader, grid: Grid, row: int, column: int, shape: tuple[int, int]
+    reader: SceneReader, grid: MapGrid, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Averages of a scene over the cells of a part of a grid.
 
@@ -97,7 +97,7 @@ def averaged(
 
 
 def _in_quarters(
-    reader: Reader, grid: Grid, row: int, column: int, shape: tuple[int, int]
+    reader: SceneReader, grid: MapGrid, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     mean = np.zeros((len(reader.scene.bands), *shape), np.float32)
     fraction = np.zeros(shape, np.float32)
@@ -113,7 +113,7 @@ def _halves(side: int) -> list[tuple[int, int]]:
     return [(0, half), (half, side - half)] if half else [(0, side)]
 
 
-def _needed(scene: RadarScene, part: Grid) -> tuple[int, int, tuple[int, int]]:
+def _needed(scene: RadarScene, part: MapGrid) -> tuple[int, int, tuple[int, int]]:
     """First row, first column and shape of the pixels that lie in a part of another grid."""
     own = scene.grid
     if (aligned := _aligned(own, part)) is not None:
@@ -141,7 +141,7 @@ def _meets(corner: tuple[int, int], size: tuple[int, int], shape: tuple[int, int
     return all(c < whole and c + n > 0 for c, n, whole in zip(corner, size, shape, strict=True))
 
 
-def _aligned(own: Grid, part: Grid) -> tuple[int, int] | None:
+def _aligned(own: MapGrid, part: MapGrid) -> tuple[int, int] | None:
     """Row and column of the scene at which a part begins whose cells are the scene's own pixels."""
     if own.crs != part.crs or not np.allclose(
         np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
@@ -152,7 +152,7 @@ def _aligned(own: Grid, part: Grid) -> tuple[int, int] | None:
     return near if max(abs(row - near[0]), abs(column - near[1])) < 1e-3 else None
 
 
-def _warped(values: NDArray[np.float32], own: Grid, part: Grid) -> NDArray[np.float32]:
+def _warped(values: NDArray[np.float32], own: MapGrid, part: MapGrid) -> NDArray[np.float32]:
     """Means over the cells of a part of another grid, what lies beyond the pixels left out."""
     rasterio = rasterio_module()
     found = np.zeros((len(values), *part.shape), np.float32)
@@ -182,7 +182,7 @@ class CountsRaster:
     """
 
     path: str
-    grid: Grid
+    grid: MapGrid
     channels: tuple[str, ...]
 
     def read(
@@ -206,8 +206,8 @@ class CountsRaster:
 
 def write_counts(
     scene: RadarScene,
-    grid: Grid,
-    db_range: Mapping[str, DecibelLimits] | None,
+    grid: MapGrid,
+    db_range: Mapping[str, DecibelRange] | None,
     path: Path,
     *,
     threads: int = 1,
@@ -274,7 +274,7 @@ def _in_order(
 
 
 def check_limits(
-    where: str, channels: Sequence[str], quantity: str, db_range: Mapping[str, DecibelLimits] | None
+    where: str, channels: Sequence[str], quantity: str, db_range: Mapping[str, DecibelRange] | None
 ) -> None:
     """Raise where decibels of counts are needed and not told, or told and not needed.
 
@@ -294,7 +294,7 @@ def check_limits(
         )
 
 
-def tiles(scene: RadarScene, grid: Grid) -> Iterator[tuple[int, int, tuple[int, int]]]:
+def tiles(scene: RadarScene, grid: MapGrid) -> Iterator[tuple[int, int, tuple[int, int]]]:
     """Row, column and shape of parts of a grid, each of about as many pixels as may be in memory."""
     finer = [cell / own for cell, own in zip(grid.ground(), scene.grid.ground(), strict=True)]
     side = math.isqrt(int(MOST_PIXELS / max(finer[0] * finer[1], 1.0)))
@@ -306,8 +306,8 @@ def tiles(scene: RadarScene, grid: Grid) -> Iterator[tuple[int, int, tuple[int, 
 
 def _tile(
     scene: RadarScene,
-    grid: Grid,
-    db_range: Mapping[str, DecibelLimits] | None,
+    grid: MapGrid,
+    db_range: Mapping[str, DecibelRange] | None,
     row: int,
     column: int,
     shape: tuple[int, int],

@@ -75,7 +75,7 @@ def test_a_picture_has_sea_in_both_polarisations(kind: str) -> None:
         assert (scene.eye is not None) == (kind == "polar-low")
 
 
-def _ring(scene: sar_sea.Scene, inner: float, outer: float) -> np.ndarray:
+def _ring(scene: sar_sea.SyntheticScene, inner: float, outer: float) -> np.ndarray:
     assert scene.eye is not None
     row, column = np.mgrid[: scene.seen.shape[0], : scene.seen.shape[1]]
     away = np.hypot(row - scene.eye.row, column - scene.eye.column) / scene.eye.radius

@@ -12,7 +12,7 @@ import pytest
 from helpers.paths import GOLDEN
 
 from geovision.datasets.synthetic import storm
-from geovision.datasets.synthetic.storm_cells import EMBRYOS, Cell, core
+from geovision.datasets.synthetic.storm_cells import EMBRYOS, StormCell, core
 from geovision.datasets.synthetic.storm_views import brightness_temperatures
 from geovision.errors import OptionError
 from geovision.physics.hail import TwoStageRule, hail_labels, hail_products, join_volumes
@@ -104,7 +104,7 @@ def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
 
 
 def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
-    cell = Cell(
+    cell = StormCell(
         0,
         0,
         born=-40,
@@ -178,7 +178,7 @@ def test_the_imager_tells_strong_updrafts_from_weak_ones() -> None:
     real = storm.truth(0, seed=4, size=(48, 48), windows=1).storm
     coldest, warmer = {}, {}
     for updraft in (14.0, 36.0):
-        cell = Cell(
+        cell = StormCell(
             24,
             24,
             born=-30,
