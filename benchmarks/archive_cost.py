@@ -27,11 +27,11 @@ from rows import append
 import geovision
 from geovision.accelerate.optimized import optimize_model
 from geovision.allsky import FrameConfig
-from geovision.allsky.camera_calibration import survey
-from geovision.allsky.frames import Row, batch_size_for, read_frames, rows_of_files
+from geovision.allsky.camera_calibration import calibrate_cameras
+from geovision.allsky.frames import Row, batch_size_for, predict_rows, read_frames
 from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.readers.images import rgb_counts
 
 ARCHIVE = 700_000_000
@@ -49,7 +49,7 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
     files = sorted(map(str, options.files.glob("*.pgm.gz")))
-    reading = survey(options.files, READING, stretch=True, circle=True).added_to(READING)
+    reading = calibrate_cameras(options.files, READING, stretch=True, circle=True).merge_into(READING)
     for name, side in MODELS.items():
         torch.manual_seed(0)
         row = measured(geovision.create(name, size=(side, side)), files, reading, options.turns)
@@ -74,11 +74,11 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
     batch = {spec.name: torch.zeros(size, 3, *(spec.size or ()), dtype=torch.uint8)}
 
     def shown() -> list[np.ndarray]:
-        pictures = (Image.fromarray(reading.picture(frame)[0]) for frame in frames)
+        pictures = (Image.fromarray(reading.image(frame)[0]) for frame in frames)
         return [rgb_counts(picture, spec, spec.size) for picture in pictures]
 
     def answered() -> list[Row]:
-        return rows_of_files(model, files, reading)
+        return predict_rows(model, files, reading)
 
     count = len(frames)
     own = {
@@ -92,7 +92,7 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
         written = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / count
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit() or "",
+        "commit": git_commit() or "",
         "model": model.spec.name,
         "size": spec.size[0] if spec.size else "",
         "frames": count,

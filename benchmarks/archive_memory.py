@@ -18,7 +18,7 @@ from rows import append
 
 from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
     watch.stop()
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit() or "",
+        "commit": git_commit() or "",
         "model": model.spec.name,
         "frames": sum(1 for _ in source.iterdir()),
         "driver_mb": round(watch.driver / 1e6),

@@ -34,10 +34,10 @@ from geovision.accelerate.optimized import optimize_model
 from geovision.allsky import FrameConfig
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import ExecutorConfig
-from geovision.inference.executor import cores
+from geovision.inference.executor import num_cpus
 from geovision.models.geomodel import GeoModel
 from geovision.models.timm_backbone import TimmBackbone
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 MODELS = ("aurora-resnet18", "aurora-mobilenetv2")
 SIZES = {"aurora-mobilenetv2": 224}
@@ -118,7 +118,7 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
         "archive_over_better": round(best["archive"] / max(best["plain"], best["transformers"]), 2),
         "two_workers_over_one": round(best["archive"] / best["one_worker"], 2),
         "start_s": round(start, 1),
-        "processors": cores(),
+        "processors": num_cpus(),
         "threads": torch.get_num_threads(),
     }
 
@@ -126,7 +126,7 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
 def described(model: GeoModel, frames: int, turns: int, precision: str = "auto") -> dict[str, object]:
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit() or "",
+        "commit": git_commit() or "",
         "model": model.spec.name,
         "size": model.inputs[0].size[0] if model.inputs[0].size else "",
         "frames": frames,
@@ -191,8 +191,8 @@ def run(
     summary = geovision.predict_archive(
         model, source, out, frame_config=READING, executor=workers, precision=precision
     )
-    assert not summary.bad
-    assert not summary.failed
+    assert not summary.unreadable_files
+    assert not summary.failed_shards
     if read:
         assert geovision.read_table(out, columns=["frame"]).num_rows == summary.frames
 

@@ -22,7 +22,7 @@ from rows import append
 from torch import Tensor
 
 from geovision.accelerate._cpu_features import has_fast_bfloat16
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 TABLE = Path(__file__).with_suffix(".csv")
 LAYERS = (
@@ -85,7 +85,7 @@ def convolution(
 def row(precision: torch.dtype, speed: float) -> dict[str, object]:
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit() or "",
+        "commit": git_commit() or "",
         "precision": str(precision).removeprefix("torch."),
         "billion_operations_per_s": round(speed, 1),
         "resnet50_photos_per_s_at_most": round(speed / RESNET50, 1),

@@ -29,11 +29,11 @@ from torch import Tensor
 import geovision
 from geovision import _atomic_io
 from geovision.datasets.image_classification import ImageDataset
-from geovision.evaluation import Predictions, collect
+from geovision.evaluation import Predictions, collect_predictions
 from geovision.evaluation.ood import auroc
 from geovision.heads.ood import FeatureDistance
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import data_digest, origin
+from geovision.provenance import data_digest, run_provenance
 
 Score = Callable[[Tensor], Tensor]
 """Features to scores, higher meaning stranger."""
@@ -182,7 +182,7 @@ def strange_pictures(root: Path) -> dict[str, list[np.ndarray]]:
 
 def of_backbone(model: GeoModel, data: ImageDataset, pictures: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
     """Five folds of the features of one network that has seen no sky."""
-    known = collect(model, data, features=True, progress=True)
+    known = collect_predictions(model, data, features=True, progress=True)
     assert known.features is not None
     features = known.features.double()
     strange = {kind: features_of(model, some) for kind, some in pictures.items()}
@@ -199,7 +199,7 @@ def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarr
         assert held_out.features is not None
         assert held_out.positions is not None
         rest = sorted(set(range(len(data))) - set(held_out.positions.tolist()))
-        known = collect(model, data.subset(rest), features=True, progress=True)
+        known = collect_predictions(model, data.subset(rest), features=True, progress=True)
         assert known.features is not None
         strange = {kind: features_of(model, some) for kind, some in pictures.items()}
 
@@ -266,7 +266,7 @@ def main() -> None:
             "data_digest": data_digest([str(path) for path in data.paths]),
             "pictures": {kind: len(some) for kind, some in pictures.items()},
             "passed": PASS,
-            **origin(),
+            **run_provenance(),
         },
     )
 

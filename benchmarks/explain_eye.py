@@ -36,7 +36,7 @@ from geovision.attribution import Explanation
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.registry import find_task
 from geovision.spec import Recipe, Stage
 
@@ -135,21 +135,21 @@ def measure(model: GeoModel, count: int) -> Iterator[dict[str, object]]:
         began = time.monotonic()
         maps = [explained(model, scene, way) for scene in found]
         seconds = (time.monotonic() - began) / len(found)
-        cell = np.array([(m.window.bottom - m.window.top) / m.first.cells.shape[-2] for m in maps])
+        cell = np.array([(m.window.bottom - m.window.top) / m.first_input.cells.shape[-2] for m in maps])
         radius = np.array([scene.eye.radius for scene in found])
         errors = [m.completeness.relative_error for m in maps if m.completeness]
         for smooth in way.smooth:
             away = np.array([distance(m, s, smooth) for m, s in zip(maps, found, strict=True)])
             yield {
                 "date": datetime.date.today().isoformat(),
-                "commit": commit() or "",
+                "commit": git_commit() or "",
                 "model": model.spec.name,
                 "steps_trained": model.training_record["steps"],
                 "f1_held_back": round(model.training_record["held_back"]["positive_f1"], 3),
                 "lows": count,
                 "found": len(found),
                 "method": way.method,
-                "layer": maps[0].settings.layer or "",
+                "layer": maps[0].config.layer or "",
                 "options": f"window={way.window} stride={way.stride}" if way.window else "",
                 "orientations": way.orientations,
                 "smoothed_cells": smooth,
@@ -197,7 +197,7 @@ def distance(found: Explanation, scene: sar_sea.SyntheticScene, smooth: float) -
     """From the maximum of the map to the middle of the eye, pixels."""
     # The generator counts from the middle of the first pixel, an explanation from its edge.
     eye = np.array([scene.eye.row + 0.5, scene.eye.column + 0.5])
-    peak = found.first.peak(smooth=smooth)
+    peak = found.first_input.peak(sigma=smooth)
     return math.inf if peak is None else float(np.hypot(*(np.array(peak) - eye)))
 
 

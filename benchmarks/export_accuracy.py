@@ -35,7 +35,7 @@ from geovision.evaluation import Predictions
 from geovision.export import calibration_inputs, export_onnx
 from geovision.models.geomodel import GeoModel
 from geovision.onnx_runtime import OnnxModel
-from geovision.provenance import origin
+from geovision.provenance import run_provenance
 
 Photos = Sequence[tuple[Path | bytes, str]]
 """Files or their content, and the code of each one's class; empty where it has none."""
@@ -48,7 +48,7 @@ def main() -> None:
     options = arguments(__doc__ or "")
     for name, asked in sets(options):
         for calibration, source in (("generated", None), ("128 of CCSN", str(options.data))):
-            row = {"calibration": calibration, "photos": name, **compared(asked, source), **origin()}
+            row = {"calibration": calibration, "photos": name, **compared(asked, source), **run_provenance()}
             append(Path(__file__).with_suffix(".csv"), row, show=True)
 
 

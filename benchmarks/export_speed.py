@@ -43,8 +43,8 @@ def main() -> None:
     from rows import append
 
     import geovision
-    from geovision.provenance import commit
-    from geovision.serve.exported_models import make_graphs
+    from geovision.provenance import git_commit
+    from geovision.serve.exported_models import export_models
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -53,14 +53,14 @@ def main() -> None:
         for int8 in (False, True):
             graphs = folder / ("int8" if int8 else "float32")
             graphs.mkdir()
-            make_graphs(graphs, opened, int8=int8)
+            export_models(graphs, opened, int8=int8)
         found: dict[str, list[dict[str, Any]]] = {form: [] for form in FORMS}
         for _ in range(options.turns):
             for form in FORMS:
                 found[form].append(turn(form, folder, options))
     about = {
         "date": datetime.date.today().isoformat(),
-        "commit": commit(),
+        "commit": git_commit(),
         "model": options.model,
         "threads": options.threads,
         "processor": processor(),

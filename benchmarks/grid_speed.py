@@ -31,7 +31,7 @@ from rows import append
 import geovision
 from geovision.inference._predict_grid import predict_grid
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.spec import Grid, GridPair
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -61,7 +61,7 @@ def main() -> None:
                     TABLE,
                     {
                         "date": datetime.date.today().isoformat(),
-                        "commit": commit() or "",
+                        "commit": git_commit() or "",
                         "case": case,
                         "years": years,
                         "latitudes": options.size[0],

@@ -24,7 +24,7 @@ import numpy as np
 import xarray
 
 from geovision.physics import hail
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 TABLE = Path(__file__).with_suffix(".csv")
 SEED = 5
@@ -111,7 +111,7 @@ def append(rows: list[tuple[str, float, float | str]], shape: str) -> None:
             writer.writerow(
                 [
                     day,
-                    commit() or "",
+                    git_commit() or "",
                     shape,
                     what,
                     round(value, 3),

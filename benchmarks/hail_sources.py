@@ -148,7 +148,7 @@ def row(
         days = GroupKFold(6)
         probability += (
             cross_val_predict(
-                trees, given, truth, groups=number // storm.PER_DAY, cv=days, method="predict_proba"
+                trees, given, truth, groups=number // storm.SAMPLES_PER_DAY, cv=days, method="predict_proba"
             )[:, 1]
             / 3
         )

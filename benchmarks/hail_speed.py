@@ -34,7 +34,7 @@ from torch import Tensor, nn
 import geovision
 from geovision.models.st_lstm import RecurrentStack, STLSTMCell
 from geovision.models.tmc import TMCSTLSTMCell
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.registry import find_task
 
 WINDOWS, SIDE, WIDTH, KERNEL = 20, 128, 32, 5
@@ -88,7 +88,7 @@ def main() -> None:
     if options.here:
         print(json.dumps(_MEASURES[options.only[0]](options)))
         return
-    told = {"threads": torch.get_num_threads(), "commit": commit()}
+    told = {"threads": torch.get_num_threads(), "commit": git_commit()}
     for only in options.only:
         if only == "graphics" and not torch.cuda.is_available():
             continue

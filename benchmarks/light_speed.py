@@ -27,7 +27,7 @@ from rows import append
 
 import geovision
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 NAMES = ("downscale-maunet", "downscale-maunet-light")
 COARSE = (32, 32)
@@ -61,7 +61,7 @@ def main() -> None:
                 Path(__file__).with_suffix(".csv"),
                 {
                     "date": datetime.date.today().isoformat(),
-                    "commit": commit() or "",
+                    "commit": git_commit() or "",
                     "model": name,
                     "work": work,
                     "coarse": "x".join(map(str, COARSE)),

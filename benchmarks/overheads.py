@@ -113,7 +113,7 @@ def alternate(repeats: int, *ways: Callable[[], object]) -> list[float]:
 def append(rows: list[tuple[str, float, float]]) -> None:
     import torch
 
-    from geovision.provenance import commit
+    from geovision.provenance import git_commit
 
     new = not TABLE.exists()
     with TABLE.open("a", newline="", encoding="utf-8") as stream:
@@ -125,7 +125,7 @@ def append(rows: list[tuple[str, float, float]]) -> None:
             writer.writerow(
                 [
                     day,
-                    commit() or "",
+                    git_commit() or "",
                     what,
                     round(value, 3),
                     bound,

@@ -25,7 +25,7 @@ from geovision.accelerate.optimized import optimize_model
 from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import origin
+from geovision.provenance import run_provenance
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--comparison", type=Path)
     runs = parser.parse_known_args()[0].comparison
     for name, asked in trained(runs) if runs else sets(arguments(__doc__ or "")):
-        row = {"photos": name, "models": len(asked), **compared(asked), **origin()}
+        row = {"photos": name, "models": len(asked), **compared(asked), **run_provenance()}
         append(Path(__file__).with_suffix(".csv"), row, show=True)
 
 

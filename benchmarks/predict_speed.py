@@ -36,7 +36,7 @@ import geovision
 from geovision.accelerate.optimized import optimize_model
 from geovision.models.geomodel import GeoModel
 from geovision.models.timm_backbone import TimmBackbone
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.readers.images import expand
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -156,7 +156,7 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
     ratios = [a / b for a, b in zip(slow.wall, fast.wall, strict=True)]
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit() or "",
+        "commit": git_commit() or "",
         "model": model.spec.name,
         "photos": f"{len(photos)} {'of 12 megapixels' if options.phone else 'as they are'}",
         "weights": "trained" if model.training_record else "initialised",

@@ -27,7 +27,7 @@ from geovision.datasets.iberia import SOURCES
 from geovision.metrics.functional import extremes, neighborhood, regression, spectra
 from geovision.metrics.functional.contingency import contingency
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping, LinearScaling, QuantileDeltaMapping
-from geovision.provenance import origin
+from geovision.provenance import run_provenance
 from geovision.readers.grids import open_paired, regrid, split_groups
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -134,7 +134,7 @@ def scores(prediction: Tensor, truth: Tensor) -> dict[str, float]:
 
 def write(rows: list[dict], root: Path) -> None:
     digests = ",".join(sha256(root / SOURCES[name].file)[:12] for name in (*PREDICTORS, "eobs.pr"))
-    stamp = {**origin(), "data": digests, "folds": FOLDS}
+    stamp = {**run_provenance(), "data": digests, "folds": FOLDS}
     with TABLE.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, [*rows[0], *stamp], lineterminator="\n")
         writer.writeheader()

@@ -27,8 +27,8 @@ from rasterio.windows import Window
 from rows import append
 
 import geovision
-from geovision.physics.backscatter import OUR_LIMITS
-from geovision.provenance import commit
+from geovision.physics.backscatter import DEFAULT_DB_RANGES
+from geovision.provenance import git_commit
 from geovision.sar import SceneConfig, predict_scene
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -56,7 +56,7 @@ def main() -> None:
                 TABLE,
                 {
                     "date": datetime.date.today().isoformat(),
-                    "commit": commit() or "",
+                    "commit": git_commit() or "",
                     "model": options.model,
                     "side": options.side,
                     "pixel_m": pixel_size,
@@ -105,7 +105,7 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
     model = geovision.create(name)
     before = peak()
     begun = time.perf_counter()
-    found = predict_scene(model, path, out, SceneConfig("db", db_range=dict(OUR_LIMITS)))
+    found = predict_scene(model, path, out, SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES)))
     return {
         "peak_mib": round(peak() * 1e6 / 2**20),
         "mib_before": round(before * 1e6 / 2**20),

@@ -23,7 +23,7 @@ from rows import append
 
 import geovision
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -75,7 +75,7 @@ def shared(model: GeoModel) -> dict[str, object]:
     off = float((of_tile - own).norm() / (own - own.mean(0)).norm())
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit() or "",
+        "commit": git_commit() or "",
         "model": model.spec.name,
         "windows": len(batch),
         "tile_windows_per_s": round(len(batch) / times["tile"], 2),

@@ -30,11 +30,11 @@ import geovision
 from geovision.accelerate.optimized import optimize_model
 from geovision.inference import ExecutorConfig
 from geovision.inference.sliding_window import SingleInputSource, WindowTask, sliding_window_predict
-from geovision.inference.tiling import WindowGrid, weight
+from geovision.inference.tiling import WindowGrid, window_weight
 from geovision.inference.window_predictor import LocalPredictor
 from geovision.models.geomodel import GeoModel
-from geovision.physics.backscatter import OUR_LIMITS, to_counts
-from geovision.provenance import commit
+from geovision.physics.backscatter import DEFAULT_DB_RANGES, db_to_counts
+from geovision.provenance import git_commit
 from geovision.readers.sar import model_grid, open_scene, write_counts
 from geovision.sar import SceneConfig, predict_scene
 
@@ -43,7 +43,7 @@ TABLE = Path(__file__).with_suffix(".csv")
 CHANNELS = ("cross_pol", "co_pol")
 SIDE = 3072  # cells of the model: 1536 km
 BATCH = 16
-DECLARED = SceneConfig("db", db_range=dict(OUR_LIMITS), crs="scene")
+DECLARED = SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES), crs="scene")
 
 
 def main() -> None:
@@ -97,12 +97,12 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     path = drawn(folder / f"{pixel_size:g}.tif", pixel_size, round(SIDE * spec.pixel_size / pixel_size))
     given = open_scene(path, CHANNELS, quantity="db")
     grid = model_grid(given.grid, spec.pixel_size, "scene")
-    counts = write_counts(given, grid, OUR_LIMITS, folder / "counts.tif")
+    counts = write_counts(given, grid, DEFAULT_DB_RANGES, folder / "counts.tif")
     windows = WindowGrid(grid.shape, spec.size, 0.5)
     prepared = optimize_model(model, "auto")
     job = WindowTask(SingleInputSource(spec.name, counts), windows, LocalPredictor(prepared), BATCH)
     ready = torch.rand(4 * BATCH, len(spec.channels), *spec.size)
-    number = len(windows.tops) * len(windows.lefts)
+    number = len(windows.row_starts) * len(windows.column_starts)
     took: dict[str, list[tuple[float, float]]] = {"bare": [], "asking": []}
     for turn in range(turns + 1):
         found = {
@@ -125,7 +125,7 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     path.unlink()
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit() or "",
+        "commit": git_commit() or "",
         "model": model.spec.name,
         "pixel_m": pixel_size,
         "windows": number,
@@ -164,8 +164,8 @@ def plain_loop(model: GeoModel, path: Path, windows: WindowGrid, factor: int, *,
     """Windows per second, of so many windows all over the scene."""
     height, width = windows.size
     total, weights = np.zeros(windows.shape), np.zeros(windows.shape)
-    kernel = np.outer(weight(height), weight(width))
-    places = [(top, left) for top in windows.tops for left in windows.lefts]
+    kernel = np.outer(window_weight(height), window_weight(width))
+    places = [(top, left) for top in windows.row_starts for left in windows.column_starts]
     places = places[:: max(len(places) // most, 1)]
     begun = time.perf_counter()
     with rasterio.open(path) as dataset, torch.inference_mode():
@@ -185,7 +185,9 @@ def window(dataset, top: int, left: int, size: tuple[int, int], factor: int) -> 
     power = 10 ** (dataset.read(window=place) / 10)
     mean = power.reshape(2, size[0], factor, size[1], factor).mean((2, 4))
     decibels = 10 * np.log10(mean)
-    counts = [to_counts(own, OUR_LIMITS[name]) for name, own in zip(CHANNELS, decibels, strict=True)]
+    counts = [
+        db_to_counts(own, DEFAULT_DB_RANGES[name]) for name, own in zip(CHANNELS, decibels, strict=True)
+    ]
     return torch.from_numpy(np.stack(counts)).float() / 255
 
 

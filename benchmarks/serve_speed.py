@@ -35,7 +35,7 @@ from PIL import Image
 from rows import append
 
 from geovision.datasets.synthetic import sky
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 MODEL = "cloud-mobilenetv2"
 GOOD, BAD = 200, frozenset({415, 422})
@@ -54,7 +54,7 @@ def main() -> None:
             for row in MEASURED[what](photos, options):
                 about = {
                     "date": datetime.date.today().isoformat(),
-                    "commit": commit(),
+                    "commit": git_commit(),
                     "what": what,
                     "model": MODEL,
                     "int8": options.int8,

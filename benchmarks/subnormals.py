@@ -23,7 +23,7 @@ from rows import append
 import geovision
 from geovision.datasets.base import GeoDataset
 from geovision.datasets.hail_samples import HailSamples
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.spec import Recipe, Stage
 
 MODELS = {
@@ -56,7 +56,7 @@ def main() -> None:
                     "seconds_without": round(spent[False] / steps, 3),
                     "ratio": round(spent[True] / spent[False], 2),
                     "threads": torch.get_num_threads(),
-                    "commit": commit(),
+                    "commit": git_commit(),
                 },
                 show=True,
             )

@@ -29,7 +29,7 @@ import geovision
 from geovision.accelerate._cpu_features import has_fast_bfloat16
 from geovision.datasets.base import GeoDataset
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.spec import Recipe, Stage
 from geovision.training.data_loading import InMemoryDataset, load_into_memory
 from geovision.training.depthwise import unstrided_depthwise
@@ -94,7 +94,7 @@ class Clock:
                     "images_per_second": round(images / wall, 1),
                     "images_per_processor_second": round(images / processor, 1),
                     "of_bare_loop": round(self.spent[SAME][1] / processor * images / self._images(SAME), 3),
-                    "commit": commit(),
+                    "commit": git_commit(),
                 }
             )
         return rows

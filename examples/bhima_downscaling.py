@@ -17,7 +17,7 @@ from rain_study import baselines, compare, draw, like_maunet, over_seeds, write_
 
 import geovision
 from geovision._atomic_io import write_text
-from geovision.datasets.rain_grids import TABLE
+from geovision.datasets.rain_grids import GRIDS_FILE
 from geovision.readers.grids import coarsen, open_grid, write_grid
 
 FILE = "pr_MSWEP28_010deg.nc"
@@ -61,12 +61,12 @@ def arguments() -> Any:
 
 def pairs(source: Path, folder: Path) -> Any:
     """The rain and its coarse view, as a data set of one's own."""
-    if not (folder / TABLE).is_file():
+    if not (folder / GRIDS_FILE).is_file():
         fine = open_grid(source, "precipitation")
         write_grid(fine, folder / "fine.nc")
         write_grid(coarsen(fine, FACTOR), folder / "coarse.nc")
         write_text(
-            folder / TABLE, '[target]\nfile = "fine.nc"\n\n[given.precipitation]\nfile = "coarse.nc"\n'
+            folder / GRIDS_FILE, '[target]\nfile = "fine.nc"\n\n[given.precipitation]\nfile = "coarse.nc"\n'
         )
     return geovision.load_dataset("rain-grids", folder)
 

@@ -21,8 +21,8 @@ import torch
 import geovision
 from geovision.datasets.audit import audit
 from geovision.datasets.ccsn import CCSN
-from geovision.evaluation import Predictions, Report, calibrate_classes, collect, cross_validate
-from geovision.evaluation.ood import fit_outlier_score
+from geovision.evaluation import Predictions, Report, calibrate_classes, collect_predictions, cross_validate
+from geovision.evaluation.ood import fit_ood_score
 from geovision.models.geomodel import GeoModel
 from geovision.models.model_card import render
 
@@ -73,7 +73,7 @@ def finish(model: GeoModel, data: CCSN, report: Report, out: Path) -> None:
     """Set temperature and outlier threshold by answers of models that had not seen the photos."""
     folds = [Predictions.load(path) for path in sorted((out / "folds").glob("fold-*/predictions.npz"))]
     temperature = calibrate_classes(model, Predictions.join(folds))
-    fit_outlier_score(model, collect(model, data, features=True).features)
+    fit_ood_score(model, collect_predictions(model, data, features=True).features)
     # New photos lie farther out than those trained on; by how much, a fold tells.
     farther = _farther(out / "folds" / "fold-0", data)
     model.head.outlier.threshold.mul_(farther)
@@ -93,11 +93,11 @@ def _farther(fold: Path, data: CCSN) -> float:
     assert held_out.features is not None
     assert held_out.positions is not None
     trained_on = sorted(set(range(len(data))) - set(held_out.positions.tolist()))
-    training = collect(model, data.subset(trained_on), features=True, progress=True).features
+    training = collect_predictions(model, data.subset(trained_on), features=True, progress=True).features
     score = model.head.outlier
-    fit_outlier_score(model, training)
+    fit_ood_score(model, training)
     near = score.threshold.item()
-    fit_outlier_score(model, training, held_out=held_out.features)
+    fit_ood_score(model, training, held_out=held_out.features)
     return score.threshold.item() / near
 
 
@@ -152,9 +152,9 @@ Code and these weights: Apache-2.0. The backbone began from ImageNet weights (Ap
 def card(model: GeoModel, data: CCSN, report: Report) -> str:
     """The card of the shipped weights; every number in it is computed here."""
     found = audit(data)
-    counts = found.as_dict()
+    counts = found.to_dict()
     duplicates, disagree = counts["near_duplicates"], counts["labels_disagree"]
-    pairs = Counter(found.disagreeing_pairs).most_common(3)
+    pairs = Counter(found.conflicting_label_pairs).most_common(3)
     codes = list(report.per_class)
     f1 = sorted((row["f1"].value, code) for code, row in report.per_class.items())
     wrong = Counter(
@@ -180,7 +180,7 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
         told=_told_apart(),
         caution=model.target.cards[0].caution.en,
         source=data.card.source,
-        licence=data.card.licence,
+        licence=data.card.license,
     )
 
 

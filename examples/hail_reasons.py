@@ -25,7 +25,7 @@ from geovision.attribution import AttributionSummary
 from geovision.attribution.ablation import source_ablation
 from geovision.datasets.base import Sample, collate
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 
 SAMPLES = 24
 """Of each kind of terrain, at most."""
@@ -70,7 +70,7 @@ def lost(model: GeoModel, samples: Sequence[Sample], terrain: str) -> dict[str, 
             score=lambda output, cells=cells: output.values[cells].mean(),
         )
         row |= {f"{source}_{where}": round(each, 3) for source, each in found.items()}
-    return row | {"commit": commit(), "command": " ".join(sys.argv)}
+    return row | {"commit": git_commit(), "command": " ".join(sys.argv)}
 
 
 def masked(sample: Sample) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from geovision._atomic_io import write_files, write_text
 from geovision.datasets.base import Sample, collate
 from geovision.datasets.hail_samples import HailSamples
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.registry import find_task
 from geovision.spec import Recipe
 
@@ -181,7 +181,7 @@ class Study:
             "cpu_seconds": round(seconds),
             "threshold": round(threshold, 2),
             "counts": found.each.tolist(),
-            "commit": commit(),
+            "commit": git_commit(),
             "command": " ".join(sys.argv),
         }
         write_text(kept, json.dumps(row))
@@ -209,7 +209,7 @@ class Study:
 
     def _bound(self, name: str, said: NDArray[np.bool_]) -> dict[str, Any]:
         counted = self._scored(said).each.tolist()
-        return {"config": name, "seed": 0, "counts": counted, "commit": commit() or ""}
+        return {"config": name, "seed": 0, "counts": counted, "commit": git_commit() or ""}
 
     def _recipe(self, seed: int) -> Recipe:
         (stage,) = find_task("hail").recipes["short"].stages

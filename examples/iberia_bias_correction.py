@@ -112,7 +112,7 @@ def free_running(root: Path, options: Any, network: tuple[Entry, GeoModel]) -> t
 
 def moved(entry: Entry, model: GeoModel, data: IberiaCorrection) -> GeoModel:
     """The same network for rain that comes on another grid: it works on that of the answer."""
-    other = geovision.create(entry.model, **{**data.options(), **entry.options})
+    other = geovision.create(entry.model, **{**data.model_kwargs(), **entry.options})
     other.load_state_dict(model.state_dict())
     return other
 

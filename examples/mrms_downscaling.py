@@ -50,7 +50,7 @@ class Squares(GeoDataset):
         name="squares",
         title="Squares of MRMS",
         source="NOAA MRMS",
-        licence="public domain",
+        license="public domain",
         citation="Zhang et al. 2016, doi:10.1175/BAMS-D-14-00174.1",
         split_group="place",
         layout=FILE,
@@ -106,10 +106,10 @@ class Squares(GeoDataset):
         return self
 
     def plot(self, sample: Sample, prediction: Any = None) -> Any:
-        from geovision.plots.fields import maps
+        from geovision.plots.fields import plot_fields
 
         answer = None if prediction is None else prediction.values
-        return maps(
+        return plot_fields(
             sample["inputs"]["fields"][0].numpy(),
             answer,
             sample["target"][0].numpy(),

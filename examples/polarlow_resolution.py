@@ -28,7 +28,7 @@ import geovision
 from geovision._atomic_io import write_files, write_text
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
-from geovision.evaluation import collect, score
+from geovision.evaluation import collect_predictions, score_classes
 from geovision.registry import find_task
 from geovision.spec import Recipe
 
@@ -79,9 +79,9 @@ def compare(pixel_size: float, root: Path, options: Any) -> dict[str, Any]:
     begun = time.perf_counter()
     geovision.train(model, train, recipe=recipe(options), out=out / "training", resume=True)
     seconds = time.perf_counter() - begun
-    answers = collect(model, test)
+    answers = collect_predictions(model, test)
     answers.save(out / "predictions.npz")
-    report = score(answers, test, facts={"model": model.spec.name})
+    report = score_classes(answers, test, provenance={"model": model.spec.name})
     report.save(out / "report")
     figures = report.metrics
     row = {

@@ -29,7 +29,7 @@ from geovision.datasets.synthetic import sar_sea
 from geovision.evaluation import Predictions
 from geovision.metrics.bootstrap import bootstrap
 from geovision.models.loading import read
-from geovision.provenance import commit
+from geovision.provenance import git_commit
 from geovision.registry import find_task
 
 COVERS = ("swath", "ice", "land")
@@ -107,7 +107,7 @@ def covers_of_generated(options: Any) -> Any:
     pixel_size = 4000.0
     scenes = {}
     for index in range(options.generated):
-        path, scene = sar_sea.picture(index, seed=0, pixel_size=pixel_size)
+        path, scene = sar_sea.image_at(index, seed=0, pixel_size=pixel_size)
         scenes[Path(path).name] = scene
 
     def of(name: str, ground: float) -> dict[str, float]:
@@ -151,7 +151,7 @@ def table(answers: Predictions, fractions: Fractions, pixel_size: float) -> list
                     "positive_f1": round(float(found.value), 4),
                     "low": round(float(found.low), 4),
                     "high": round(float(found.high), 4),
-                    "commit": commit() or "",
+                    "commit": git_commit() or "",
                     "command": " ".join(sys.argv),
                 }
             )

@@ -23,10 +23,10 @@ import geovision
 from geovision import registry
 from geovision._atomic_io import sha256, write_files, write_text
 from geovision.datasets.base import GeoDataset
-from geovision.evaluation import DenseReport, answers
+from geovision.evaluation import DenseReport, predict_batches
 from geovision.metrics.functional import extremes, regression
 from geovision.models.geomodel import GeoModel
-from geovision.provenance import origin
+from geovision.provenance import run_provenance
 from geovision.spec import Recipe, Stage
 
 QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -71,7 +71,7 @@ def fitted(entry: Entry, training: GeoDataset, out: Path) -> tuple[GeoModel, flo
     if kept.is_file():
         return geovision.load(folder / "model"), float(json.loads(kept.read_text()))
     torch.manual_seed(entry.seed)
-    model = geovision.create(entry.model, **{**training.options(), **entry.options})
+    model = geovision.create(entry.model, **{**training.model_kwargs(), **entry.options})
     recipe = dataclasses.replace(entry.recipe or model.recipe, seed=entry.seed)
     begun = time.perf_counter()
     if model.spec.fit != "none":
@@ -113,12 +113,12 @@ def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> t
     of answers and truths."""
     report = geovision.evaluate(model, test, n_bootstrap=200)
     assert isinstance(report, DenseReport)
-    assert report.kept is not None
+    assert report.predictions is not None
     error = report.metrics["rmse"]
     row: dict[str, Any] = {"method": entry.label, "model": entry.model, "parameters": model.num_parameters()}
     row |= {"seconds": round(seconds, 1), "rmse": error.value, "rmse_low": error.low, "rmse_high": error.high}
     row |= {COLUMNS.get(name, name): each.value for name, each in report.metrics.items() if name != "rmse"}
-    return rounded(row), quantiles(*report.kept)
+    return rounded(row), quantiles(*report.predictions)
 
 
 Further = Callable[[GeoModel, GeoDataset], dict[str, Any]]
@@ -141,7 +141,7 @@ def quantiles(prediction: Tensor, truth: Tensor) -> Line:
 
 def whole(model: GeoModel, data: GeoDataset) -> tuple[Tensor, Tensor]:
     """Answers and truths of all samples ``(sample, 1, y, x)``."""
-    parts = list(answers(model, data))
+    parts = list(predict_batches(model, data))
     return torch.cat([each.prediction for each in parts]), torch.cat([each.truth for each in parts])
 
 
@@ -280,7 +280,7 @@ def baselines(task: str) -> list[Entry]:
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], files: Sequence[Path], **facts: Any) -> None:
     """Rows as CSV, each with what it was made of."""
     digest = ",".join(sha256(file)[:12] for file in files)
-    stamp = {**origin(), "data": digest, **facts}
+    stamp = {**run_provenance(), "data": digest, **facts}
     names = list(dict.fromkeys(name for row in rows for name in row))
 
     def write(place: Path) -> None:

@@ -15,7 +15,7 @@ except ImportError:  # Windows
 
 from geovision.errors import StorageError
 
-__all__ = ["file_lock", "make_folder", "sha256", "write_files", "write_text"]
+__all__ = ["file_lock", "make_dir", "sha256", "write_files", "write_text"]
 
 
 def sha256(path: Path) -> str:
@@ -24,17 +24,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def make_folder(folder: Path) -> None:
+def make_dir(path: Path) -> None:
     """Make a folder where it is missing, with those above it.
 
     Raises:
         StorageError: With the path and the system's reason.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{folder}: no folder can be made there ({error.strerror or error}); choose another"
+            f"{path}: no folder can be made there ({error.strerror or error}); choose another"
         ) from error
 
 
@@ -112,10 +112,10 @@ def file_lock(path: Path, *, wait: bool = False) -> Iterator[bool]:
     except OSError as error:
         raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
     with stream:
-        yield fcntl is None or _locked(stream.fileno(), wait)
+        yield fcntl is None or _try_lock(stream.fileno(), wait)
 
 
-def _locked(number: int, wait: bool) -> bool:
+def _try_lock(number: int, wait: bool) -> bool:
     try:
         fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

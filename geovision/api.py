@@ -83,7 +83,7 @@ def create(
         pixel_size: Metres that a pixel is wide on the ground, where the task's have a size; the same
             ground is then seen in fewer or more of them, unless `size` is given. None: the entry's.
         db_range: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
-            trained on were made of known ones, such as `geovision.physics.backscatter.OUR_LIMITS`.
+            trained on were made of known ones, such as `geovision.physics.backscatter.DEFAULT_DB_RANGES`.
             They are stored with the model; without them it takes no scene in decibels.
         predictors: Channels taken beside those of the first input, by name, where the task has some.
         grids: The grids that a model of fields takes and answers on, as a data set's `options` has them.
@@ -174,7 +174,7 @@ def _load_location(location: str) -> GeoModel:
 
 
 def _pull_from_hub(address: str) -> GeoModel:
-    return resolve("geovision.hub.pull:pulled")(address)
+    return resolve("geovision.hub.pull:pull_model")(address)
 
 
 def _check_entry(model: GeoModel, spec: ModelSpec) -> GeoModel:
@@ -235,7 +235,7 @@ def load_dataset(
 
     adapter = resolve(reference)
     options: dict[str, Any] = {"split": split, "size": size, "transforms": transforms, "download": download}
-    if not synchronous and adapter.may_run_freely:
+    if not synchronous and adapter.supports_unpaired:
         options["synchronous"] = False
     if pixel_size is not None:
         if not issubclass(adapter, HasPixelSize):
@@ -347,7 +347,7 @@ def evaluate(
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over units.
 
     Args:
-        bootstrap: Resamples; 0 gives no intervals.
+        n_bootstrap: Resamples; 0 gives no intervals.
         seed: Of the resampling, and of the members.
         members: Of an ensemble of fields that is scored beside the answer: drawn from the distribution that
             the head gives, or answers with the dropout left on. None: what the model has of itself, its own
@@ -365,7 +365,7 @@ def evaluate(
         model,
         data,
         batch_size=batch_size,
-        bootstrap=n_bootstrap,
+        n_bootstrap=n_bootstrap,
         seed=seed,
         members=members,
         progress=progress,
@@ -400,7 +400,7 @@ def cross_validate(
     folds: int | Sequence[int] = 5,
     recipe: Recipe | None = None,
     predictors: Sequence[str] | None = None,
-    bootstrap: int = 1000,
+    n_bootstrap: int = 1000,
     seed: int = 0,
     devices: int | str = "auto",
     workers: int = 0,
@@ -423,7 +423,7 @@ def cross_validate(
             never samples of the fold. Default: that of the registry.
         predictors: Names of additional channels of the first input. Default: all channels of the dataset, or
             none for a model that uses the first channel only.
-        bootstrap: Number of resamples; 0 gives no intervals. Default: 1000.
+        n_bootstrap: Number of resamples; 0 gives no intervals. Default: 1000.
         seed: Seed of folds and resampling. Default: 0.
         devices: Number of devices, or ``"auto"``. Default: ``"auto"``.
         workers: Number of processes that load data; 0 loads in this one. Default: 0.
@@ -444,7 +444,7 @@ def cross_validate(
         folds=folds,
         recipe=recipe,
         predictors=predictors,
-        bootstrap=bootstrap,
+        n_bootstrap=n_bootstrap,
         seed=seed,
         devices=devices,
         workers=workers,
@@ -472,8 +472,9 @@ def predict_archive(
     Args:
         source: Folder, pattern, text file of paths, fsspec address, or a list of these.
         out: Folder of the table.
-        reading: How frames are read, `geovision.allsky.FrameConfig`.
-        workers: Who does it, `geovision.inference.ExecutorConfig`; None: a process for each processor.
+        frame_config: How frames are read, `geovision.allsky.FrameConfig`.
+        executor: Processes that run it, `geovision.inference.ExecutorConfig`; None: a process for each
+            processor.
         shard_size: Files that are answered, written and marked together.
         batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
         precision: As for `GeoModel.predict`.
@@ -483,7 +484,7 @@ def predict_archive(
         model,
         source,
         out,
-        reading=frame_config,
+        frame_config=frame_config,
         workers=executor,
         shard_size=shard_size,
         batch_size=batch_size,
@@ -559,4 +560,4 @@ def explain(
         batch_size=batch_size,
         orientations=orientations,
     )
-    return resolve("geovision.attribution:explain")(model, source, target=target, settings=settings)
+    return resolve("geovision.attribution:explain")(model, source, target=target, config=settings)

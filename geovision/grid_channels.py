@@ -17,7 +17,7 @@ __all__ = [
     "SPECIFIC_HUMIDITY",
     "SPECIFIC_HUMIDITY_850",
     "SURFACE_ALTITUDE",
-    "beside",
+    "adjacent_day_channels",
 ]
 
 PRECIPITATION = Channel(
@@ -64,7 +64,7 @@ NORTHWARD_MOISTURE_FLUX = Channel("northward_moisture_flux", **_FLUX)  # type: i
 """Of the geostrophic wind, with the humidity at 850 hPa: see `geovision.physics.geostrophy`."""
 
 
-def beside(channel: Channel) -> tuple[Channel, Channel]:
+def adjacent_day_channels(channel: Channel) -> tuple[Channel, Channel]:
     """The same quantity on the day before and on the day after. The days of gauges end in the morning, those
     of models at midnight, so that each holds a part of the other's neighbours.
 

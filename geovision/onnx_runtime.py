@@ -38,15 +38,15 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-__all__ = ["InputError", "OnnxModel", "UnreadableError", "read_counts", "read_picture"]
+__all__ = ["InputError", "OnnxModel", "UnreadableError", "read_counts", "read_image"]
 
 METADATA_KEY, FORMAT_VERSION = "geovision", 2
-MIN_SIDE = 8
-ARRAY = b"\x93NUMPY"  # how a .npy file begins
+MIN_IMAGE_SIZE = 8
+NPY_MAGIC = b"\x93NUMPY"  # how a .npy file begins
 _FULL_SCALE_16 = 65535
-_MARGIN = 2
-COLOURS = ("red", "green", "blue")
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_DRAFT_FACTOR = 2
+COLORS = ("red", "green", "blue")
+_TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 ImageSource = str | Path | bytes | IO[bytes] | Image.Image
 
@@ -62,7 +62,7 @@ class UnreadableError(InputError):
 # --- pictures -----------------------------------------------------------------------------------
 
 
-def read_picture(
+def read_image(
     source: ImageSource, size: tuple[int, int] | None = None, resize: str = "squash", *, where: str = ""
 ) -> np.ndarray:
     """Red, green and blue of one picture.
@@ -80,13 +80,13 @@ def read_picture(
         UnreadableError: Missing, damaged, no picture, or more pixels than Pillow allows.
         InputError: A side shorter than 8 pixels, or pixels without a declared full scale.
     """
-    with _told(source, where) as place:
-        image = source if isinstance(source, Image.Image) else _decoded(source, size)
-        return _fraction(_resized(image, size, resize, place))
+    with _decode_errors(source, where) as place:
+        image = source if isinstance(source, Image.Image) else _decode(source, size)
+        return _to_unit_range(_resize(image, size, resize, place))
 
 
 @contextmanager
-def _told(source: ImageSource, where: str) -> Iterator[str]:
+def _decode_errors(source: ImageSource, where: str) -> Iterator[str]:
     """What a picture is called in errors; whatever a decoder raises becomes one line."""
     place = where or (str(source) if isinstance(source, str | Path) else "picture")
     try:
@@ -104,39 +104,39 @@ def _told(source: ImageSource, where: str) -> Iterator[str]:
         raise UnreadableError(f"{place}: damaged ({reason}); copy it again from its source") from error
 
 
-def _decoded(
-    source: str | Path | bytes | IO[bytes], size: tuple[int, int] | None, *, eight_bits: str = ""
+def _decode(
+    source: str | Path | bytes | IO[bytes], size: tuple[int, int] | None, *, eight_bit_name: str = ""
 ) -> Image.Image:
-    """A picture in memory; a JPEG that is much larger than it need be, at a part of its scale. `eight_bits`
-    names one that must have as many a colour."""
+    """A picture in memory; a JPEG that is much larger than it need be, at a part of its scale.
+    `eight_bit_name` names one that must have as many a colour."""
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     with image:
         # Pillow makes 8 bits of 16 when it loads a picture, and tells only before how many there are.
-        if eight_bits and (image.mode[0] in "IF" or any(";16" in repr(tile.args) for tile in image.tile)):
+        if eight_bit_name and (image.mode[0] in "IF" or any(";16" in repr(tile.args) for tile in image.tile)):
             raise InputError(
-                f"{eight_bits}: more than 8 bits a colour; the model's scale is that of 8-bit counts"
+                f"{eight_bit_name}: more than 8 bits a colour; the model's scale is that of 8-bit counts"
             )
         if size:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED_ORIENTATIONS
             height, width = size[::-1] if turned else size
-            image.draft(None, (_MARGIN * width, _MARGIN * height))
+            image.draft(None, (_DRAFT_FACTOR * width, _DRAFT_FACTOR * height))
         image.load()
     return image
 
 
-def _resized(image: Image.Image, size: tuple[int, int] | None, resize: str, where: str) -> Image.Image:
+def _resize(image: Image.Image, size: tuple[int, int] | None, resize: str, where: str) -> Image.Image:
     upright = ImageOps.exif_transpose(image)
     width, height = upright.size
-    if min(width, height) < MIN_SIDE:
-        raise InputError(f"{where}: {height}x{width} pixels; a picture needs {MIN_SIDE} or more a side")
-    rgb = _rgb(upright, image.format, where)
+    if min(width, height) < MIN_IMAGE_SIZE:
+        raise InputError(f"{where}: {height}x{width} pixels; a picture needs {MIN_IMAGE_SIZE} or more a side")
+    rgb = _to_rgb(upright, image.format, where)
     if size is None:
         return rgb
-    box = _box((height, width), size) if resize == "crop" else (0.0, 0.0, float(width), float(height))
+    box = _crop_box((height, width), size) if resize == "crop" else (0.0, 0.0, float(width), float(height))
     return rgb.resize(size[::-1], Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
 
 
-def _box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _crop_box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """The largest centred part (left, upper, right, lower) with the proportions of `size`."""
     scale = min(shape[0] / size[0], shape[1] / size[1])
     height, width = scale * size[0], scale * size[1]
@@ -144,7 +144,7 @@ def _box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, f
     return left, upper, left + width, upper + height
 
 
-def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image:
+def _to_rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         # Pillow clips 16-bit counts when it converts them, and gives those of these formats as "I".
         counts = np.asarray(image).astype(np.uint32)
@@ -157,44 +157,44 @@ def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _fraction(image: Image.Image) -> np.ndarray:
+def _to_unit_range(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1)) / np.float32(255)
 
 
 # --- pictures that are measurements ---------------------------------------------------------------
 
 
-def read_counts(source: ImageSource, about: Mapping[str, Any], *, where: str = "") -> np.ndarray:
+def read_counts(source: ImageSource, spec: Mapping[str, Any], *, where: str = "") -> np.ndarray:
     """Measurements of one picture: 8-bit counts in the colours that the model names.
 
     Args:
-        source, where: As of `read_picture`.
-        about: The input, as the model's metadata describe it: a channel stands in each of its ``bands``; a
+        source, where: As of `read_image`.
+        spec: The input, as the model's metadata describe it: a channel stands in each of its ``bands``; a
             pixel of the file is as wide as its PNG text entry ``pixel_size`` says, or else ``picture``.
 
     Returns:
         uint8 ``(channel, *size)``: means over the model's pixels, of those the middle; 0 where nothing is.
 
     Raises:
-        UnreadableError: As of `read_picture`.
+        UnreadableError: As of `read_image`.
         InputError: More than 8 bits, bands that differ, a grey picture, or pixels that cannot be averaged to
             the model's.
     """
-    with _told(source, where) as place:
-        image = source if isinstance(source, Image.Image) else _decoded(source, None, eight_bits=place)
-        own = _own_pixel_size(image, about["picture"]["pixel_size"], place)
+    with _decode_errors(source, where) as place:
+        image = source if isinstance(source, Image.Image) else _decode(source, None, eight_bit_name=place)
+        own = _read_pixel_size(image, spec["picture"]["pixel_size"], place)
         colours = dict(
-            zip(COLOURS, np.asarray(_resized(image, None, "", place)).transpose(2, 0, 1), strict=True)
+            zip(COLORS, np.asarray(_resize(image, None, "", place)).transpose(2, 0, 1), strict=True)
         )
-        counts = _measured(colours, about["channels"], place)
-    factor = round(about["pixel_size"] / own)
-    if factor < 1 or abs(factor * own - about["pixel_size"]) > 1e-6 * about["pixel_size"]:
-        raise InputError(f"{place}: pixels of {own:g} m cannot be averaged to {about['pixel_size']:g} m")
-    return _middle(_averaged(counts, factor), about["size"])
+        counts = _select_bands(colours, spec["channels"], place)
+    factor = round(spec["pixel_size"] / own)
+    if factor < 1 or abs(factor * own - spec["pixel_size"]) > 1e-6 * spec["pixel_size"]:
+        raise InputError(f"{place}: pixels of {own:g} m cannot be averaged to {spec['pixel_size']:g} m")
+    return _center_crop_or_pad(_block_average(counts, factor), spec["size"])
 
 
-def _own_pixel_size(image: Image.Image, usual: float, where: str) -> float:
-    said = image.info.get("pixel_size", usual)
+def _read_pixel_size(image: Image.Image, default: float, where: str) -> float:
+    said = image.info.get("pixel_size", default)
     try:
         metres = float(said)
     except ValueError:
@@ -204,25 +204,25 @@ def _own_pixel_size(image: Image.Image, usual: float, where: str) -> float:
     return metres
 
 
-def _measured(
-    colours: Mapping[str, np.ndarray], channels: Sequence[Mapping[str, Any]], where: str
+def _select_bands(
+    colors: Mapping[str, np.ndarray], channels: Sequence[Mapping[str, Any]], where: str
 ) -> np.ndarray:
     """``(channel, y, x)`` of red, green and blue."""
     for channel in channels:
         first, *others = channel["bands"]
-        if any(not np.array_equal(colours[first], colours[other]) for other in others):
+        if any(not np.array_equal(colors[first], colors[other]) for other in others):
             raise InputError(
                 f"{where}: {' and '.join(channel['bands'])} differ; in this model's pictures they are both "
                 f"{channel['name']}, so this is an ordinary photo or was changed by compression"
             )
-    counts = np.stack([colours[channel["bands"][0]] for channel in channels])
+    counts = np.stack([colors[channel["bands"][0]] for channel in channels])
     if len(counts) > 1 and counts.any() and (counts == counts[0]).all():
         names = ", ".join(channel["name"] for channel in channels)
         raise InputError(f"{where}: a grey picture, so a measurement is missing; needed are {names}")
     return counts
 
 
-def _averaged(counts: np.ndarray, factor: int) -> np.ndarray:
+def _block_average(counts: np.ndarray, factor: int) -> np.ndarray:
     """Means over blocks, of what is there; a block is there where half or more of it is."""
     channels, height, width = counts.shape
     padded = np.pad(counts, ((0, 0), (0, -height % factor), (0, -width % factor)))
@@ -232,7 +232,7 @@ def _averaged(counts: np.ndarray, factor: int) -> np.ndarray:
     return np.where(2 * there >= factor * factor, mean, 0).astype(np.uint8)
 
 
-def _middle(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def _center_crop_or_pad(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """The middle of a grid at its own scale, 0 beyond it. An odd cell is added or cut below and right."""
     for axis, wanted in zip((-2, -1), size, strict=True):
         missing = wanted - values.shape[axis]
@@ -257,7 +257,7 @@ class OnnxModel:
         threads: That one question may use; None: every core.
 
     Attributes:
-        about: What the file says of itself: classes and their cards, units, ranges, licence, …
+        metadata: What the file says of itself: classes and their cards, units, ranges, licence, …
 
     Raises:
         InputError: The file is missing, damaged, or was not exported by geovision.
@@ -273,14 +273,14 @@ class OnnxModel:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-            self.about: dict[str, Any] = json.loads(
+            self.metadata: dict[str, Any] = json.loads(
                 self.session.get_modelmeta().custom_metadata_map[METADATA_KEY]
             )
         except Exception as error:  # ONNX Runtime's own have no common base
             raise InputError(f"{path}: not a model that geovision exported, or damaged") from error
-        if self.about["format_version"] != FORMAT_VERSION:
+        if self.metadata["format_version"] != FORMAT_VERSION:
             raise InputError(
-                f"{path}: format version {self.about['format_version']}, this reads {FORMAT_VERSION}; "
+                f"{path}: format version {self.metadata['format_version']}, this reads {FORMAT_VERSION}; "
                 "use the runtime.py that came with the model"
             )
         self.outputs = [output.name for output in self.session.get_outputs()]
@@ -289,10 +289,10 @@ class OnnxModel:
     @property
     def classes(self) -> list[str]:
         """The classes, in the order of the logits; empty where the answer is no class."""
-        return self.about["target"].get("classes", [])
+        return self.metadata["target"].get("classes", [])
 
     def read(self, source: Any) -> dict[str, np.ndarray]:
-        """One sample, as `ask` takes it.
+        """One sample, as `predict` takes it.
 
         Args:
             source: A picture (path, content, open file, Pillow image), an array of the first input, a
@@ -301,13 +301,13 @@ class OnnxModel:
                 ``about["inputs"][…]["valid"]`` says; absent: all.
 
         Raises:
-            UnreadableError, InputError: As for `read_picture`; or wrong names, shapes, units or ranges.
+            UnreadableError, InputError: As for `read_image`; or wrong names, shapes, units or ranges.
         """
-        inputs = self.about["inputs"]
+        inputs = self.metadata["inputs"]
         if isinstance(source, str | Path) and Path(source).suffix.lower() in (".npy", ".npz"):
-            source = _arrays(Path(source))
-        elif isinstance(source, bytes) and source.startswith(ARRAY):
-            source = _arrays(source)
+            source = _load_arrays(Path(source))
+        elif isinstance(source, bytes) and source.startswith(NPY_MAGIC):
+            source = _load_arrays(source)
         given = source if isinstance(source, Mapping) else {inputs[0]["name"]: source}
         unknown = set(given) - set(self._shapes)
         if unknown:
@@ -316,46 +316,46 @@ class OnnxModel:
             )
         sample: dict[str, np.ndarray] = {}
         for about in inputs:
-            sample |= self._one(about, given)
+            sample |= self._read_input(about, given)
         return sample
 
-    def _one(self, about: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _read_input(self, spec: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """One input, and its mask where it has one."""
-        name, mask, shape = about["name"], about["valid"], tuple(self._shapes[about["name"]][1:])
-        if given.get(name) is None:
-            if not about["optional"]:
+        name, mask, shape = spec["name"], spec["valid"], tuple(self._shapes[spec["name"]][1:])
+        if sources.get(name) is None:
+            if not spec["optional"]:
                 raise InputError(f"input {name!r} is missing")
             return {name: np.zeros(shape, np.float32), mask: np.zeros(shape, bool)}
-        values = given[name]
+        values = sources[name]
         if isinstance(values, str | Path | bytes | Image.Image) or hasattr(values, "read"):
-            return self._picture(values, about)
-        array = _physical(np.asarray(values), about)
-        there = np.asarray(True if mask is None else given.get(mask, True), bool)
-        if about["resize"] == "window" and array.ndim == len(shape):
-            there = _middle(np.broadcast_to(there, array.shape), about["size"])
-            array = _middle(array, about["size"])
+            return self._read_image_input(values, spec)
+        array = _to_physical(np.asarray(values), spec)
+        there = np.asarray(True if mask is None else sources.get(mask, True), bool)
+        if spec["resize"] == "window" and array.ndim == len(shape):
+            there = _center_crop_or_pad(np.broadcast_to(there, array.shape), spec["size"])
+            array = _center_crop_or_pad(array, spec["size"])
         if array.shape != shape:
-            raise InputError(f"input {name!r} has shape {shape} ({about['layout']}), got {array.shape}")
+            raise InputError(f"input {name!r} has shape {shape} ({spec['layout']}), got {array.shape}")
         there = np.broadcast_to(there, shape)
-        _check(array, there, about)
+        _check_values(array, there, spec)
         return {name: array} if mask is None else {name: np.where(there, array, 0), mask: there}
 
-    def _picture(self, source: ImageSource, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _read_image_input(self, source: ImageSource, spec: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The same of a picture file; what is in one is in range by its type."""
-        if about["picture"] is None:
-            raise InputError(f"input {about['name']!r} is no picture; give an array ({about['layout']})")
-        if about["picture"]["pixel_size"] is None:
-            return {about["name"]: read_picture(source, tuple(about["size"]), about["resize"])}
-        counts = read_counts(source, about)
+        if spec["picture"] is None:
+            raise InputError(f"input {spec['name']!r} is no picture; give an array ({spec['layout']})")
+        if spec["picture"]["pixel_size"] is None:
+            return {spec["name"]: read_image(source, tuple(spec["size"]), spec["resize"])}
+        counts = read_counts(source, spec)
         there = np.broadcast_to((counts > 0).any(0), counts.shape)
-        return {about["name"]: counts.astype(np.float32) / np.float32(255), about["valid"]: there}
+        return {spec["name"]: counts.astype(np.float32) / np.float32(255), spec["valid"]: there}
 
     def run(self, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The outputs of the graph for several samples from `read`, by name, each ``(sample, …)``."""
         feed = {name: np.stack([sample[name] for sample in samples]) for name in self._shapes}
         return dict(zip(self.outputs, self.session.run(self.outputs, feed), strict=True))
 
-    def ask(self, samples: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+    def predict(self, samples: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
         """One answer a sample, in their order.
 
         Args:
@@ -371,12 +371,12 @@ class OnnxModel:
             return []
         found = self.run(samples)
         return [
-            self._answer({name: values[index] for name, values in found.items()})
+            self._to_prediction({name: values[index] for name, values in found.items()})
             for index in range(len(samples))
         ]
 
-    def _answer(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        target = self.about["target"]
+    def _to_prediction(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        target = self.metadata["target"]
         if target["kind"] != "class":
             return dict(outputs)
         probabilities = outputs["probabilities"]
@@ -396,7 +396,7 @@ class OnnxModel:
         }
 
 
-def _arrays(source: Path | bytes) -> Any:
+def _load_arrays(source: Path | bytes) -> Any:
     place = "array" if isinstance(source, bytes) else str(source)
     try:
         loaded = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
@@ -407,26 +407,26 @@ def _arrays(source: Path | bytes) -> Any:
         raise UnreadableError(f"{place}: not a readable array file ({error})") from error
 
 
-def _physical(array: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
+def _to_physical(array: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
     """In the units of the input; integers are counts where the input says so."""
     if array.dtype.kind == "f":
         return array.astype(np.float32, copy=False)
-    if array.dtype.kind not in "iu" or about["integers"] == "refuse":
+    if array.dtype.kind not in "iu" or spec["integers"] == "refuse":
         raise InputError(
-            f"input {about['name']!r} takes floating-point numbers in "
-            f"{about['channels'][0]['unit']}, not {array.dtype}"
+            f"input {spec['name']!r} takes floating-point numbers in "
+            f"{spec['channels'][0]['unit']}, not {array.dtype}"
         )
     return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
 
 
-def _check(array: np.ndarray, there: np.ndarray, about: Mapping[str, Any]) -> None:
+def _check_values(array: np.ndarray, valid: np.ndarray, spec: Mapping[str, Any]) -> None:
     """Raise what is wrong with the values that count."""
-    axis = about["layout"].split().index("channel")
-    for index, channel in enumerate(about["channels"]):
-        values = np.take(array, index, axis)[np.take(there, index, axis)]
+    axis = spec["layout"].split().index("channel")
+    for index, channel in enumerate(spec["channels"]):
+        values = np.take(array, index, axis)[np.take(valid, index, axis)]
         name, unit = channel["name"], "" if channel["unit"] == "1" else f" {channel['unit']}"
         if not np.isfinite(values).all():
-            raise InputError(f"channel {name!r}: NaN or infinite; mark missing values in {about['valid']!r}")
+            raise InputError(f"channel {name!r}: NaN or infinite; mark missing values in {spec['valid']!r}")
         low, high = ([-np.inf, np.inf][at] if v is None else v for at, v in enumerate(channel["valid_range"]))
         slack = 1e-6 * max(*(abs(limit) for limit in (low, high) if np.isfinite(limit)), 1.0, 0.0)
         if values.size and not (low - slack <= values.min() and values.max() <= high + slack):
@@ -456,29 +456,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"runtime.py: {error}", file=sys.stderr)
         return 1
     if not options.files:
-        print(json.dumps(model.about, indent=1, ensure_ascii=False))
+        print(json.dumps(model.metadata, indent=1, ensure_ascii=False))
     failed = 0
-    for line, wrong in _lines(model, options.files, with_map=options.map):
+    for line, wrong in _predict_files(model, options.files, with_map=options.map):
         failed |= bool(wrong)
         print(wrong or line, file=sys.stderr if wrong else sys.stdout, flush=True)
     return failed
 
 
-def _lines(model: OnnxModel, files: Sequence[str], *, with_map: bool) -> Iterator[tuple[str, str]]:
+def _predict_files(model: OnnxModel, files: Sequence[str], *, with_map: bool) -> Iterator[tuple[str, str]]:
     """(answer, error) of each file, one of them empty."""
     for file in files:
         try:
-            (answer,) = model.ask([model.read(file)])
+            (answer,) = model.predict([model.read(file)])
         except InputError as wrong:
             text = str(wrong)
             yield "", f"runtime.py: {text if text.startswith(file) else f'{file}: {text}'}"
             continue
         if not with_map:
             answer.pop("class_activation_map", None)
-        yield json.dumps({"source": file, **answer}, ensure_ascii=False, default=_plain), ""
+        yield json.dumps({"source": file, **answer}, ensure_ascii=False, default=_to_json), ""
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import geovision
 
-__all__ = ["commit", "data_digest", "origin"]
+__all__ = ["data_digest", "git_commit", "run_provenance"]
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """Return the git commit of this geovision, with ``-dirty`` for uncommitted changes.
 
     Returns:
@@ -38,9 +38,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def origin() -> dict[str, str | None]:
+def run_provenance() -> dict[str, str | None]:
     """Return version, commit and command line, to be stored with a result."""
-    return {"geovision": geovision.__version__, "commit": commit(), "command": shlex.join(sys.argv)}
+    return {"geovision": geovision.__version__, "commit": git_commit(), "command": shlex.join(sys.argv)}
 
 
 def data_digest(sources: Sequence[str]) -> str:

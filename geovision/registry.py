@@ -47,7 +47,7 @@ PLUGIN_GROUP = "geovision.models"
 """Entry points of this group name an iterable of `Task` and `ModelSpec`."""
 
 CUSTOM_DATASETS: Mapping[str, str] = MappingProxyType(
-    {"folder": "geovision.datasets.image_folder:PhotoFolder"}
+    {"folder": "geovision.datasets.image_folder:ImageFolderDataset"}
 )
 """Data of one's own, for every task that tells classes apart; these adapters take ``task=``."""
 

@@ -118,9 +118,9 @@ def test_what_is_differentiable_is_explained(spec: ModelSpec):
     sample = {name: values[0] for name, values in inputs_of(model, 1).items()}
     found = geovision.explain(model, sample)
     given = model.inputs[0]
-    assert found.map.shape[-2:] == given.size
+    assert found.heatmap.shape[-2:] == given.size
     assert math.isfinite(found.logit)
-    assert (found.first.values >= 0).all()
+    assert (found.first_input.values >= 0).all()
 
 
 # --- what goes in -------------------------------------------------------------------------------

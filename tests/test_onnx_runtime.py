@@ -21,7 +21,7 @@ import geovision
 from geovision import onnx_runtime, registry
 from geovision.cli import main
 from geovision.export import export_onnx
-from geovision.onnx_runtime import InputError, OnnxModel, UnreadableError, read_picture
+from geovision.onnx_runtime import InputError, OnnxModel, UnreadableError, read_image
 from geovision.readers.images import read_rgb
 
 
@@ -90,7 +90,7 @@ def test_pictures_are_read_as_geovision_reads_them(name: str, resize: str, tmp_p
     spec = registry.find_task(task).inputs[0]
     expected = read_rgb(path, spec, (64, 48)).astype(np.float32) / np.float32(255)
     for source in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes())):
-        found = read_picture(source, (64, 48), resize)
+        found = read_image(source, (64, 48), resize)
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, expected)
 
@@ -107,20 +107,20 @@ def test_what_is_no_picture_is_told(content: bytes, message: str, tmp_path: Path
     path = tmp_path / "sky.jpg"
     path.write_bytes(content)
     with pytest.raises(UnreadableError, match=f"sky.jpg: ({message})"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_bad_pictures_are_told(tmp_path: Path):
     with pytest.raises(UnreadableError, match="no such file"):
-        read_picture(tmp_path / "nowhere.jpg")
+        read_image(tmp_path / "nowhere.jpg")
     with pytest.raises(InputError, match="4x4 pixels; a picture needs 8"):
-        read_picture(Image.new("RGB", (4, 4)))
+        read_image(Image.new("RGB", (4, 4)))
     with pytest.raises(InputError, match="no declared full scale"):
-        read_picture(Image.new("F", (32, 32)))
+        read_image(Image.new("F", (32, 32)))
     cut = io.BytesIO()
     Image.fromarray(BIG).save(cut, "JPEG")
     with pytest.raises(UnreadableError, match="damaged"):
-        read_picture(cut.getvalue()[: len(cut.getvalue()) // 2])
+        read_image(cut.getvalue()[: len(cut.getvalue()) // 2])
 
 
 # --- the same answers ---------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_bad_pictures_are_told(tmp_path: Path):
 def test_answers_are_those_of_predict(folder: Path, model: OnnxModel, skies: Path):
     photos = sorted(skies.rglob("*.jpg"))[:6]
     expected = geovision.load(folder / "saved").predict(photos, precision="float32")
-    found = model.ask([model.read(photo) for photo in photos])
+    found = model.predict([model.read(photo) for photo in photos])
     for answer, one in zip(found, expected, strict=True):
         assert answer["label"] == one.label
         assert answer["flags"] == list(one.flags)
@@ -140,7 +140,7 @@ def test_answers_are_those_of_predict(folder: Path, model: OnnxModel, skies: Pat
         )
         assert answer["word"]["en"] == one.word
     assert len({answer["label"] for answer in found}) > 1
-    assert model.ask([]) == []
+    assert model.predict([]) == []
 
 
 def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: OnnxModel, tmp_path: Path):
@@ -149,7 +149,7 @@ def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: OnnxModel,
     np.savez(tmp_path / "sky.npz", image=values)
     counts = (values * 255).round().astype(np.uint8)
     samples = [model.read(each) for each in (values, tmp_path / "sky.npy", str(tmp_path / "sky.npz"), counts)]
-    labels = {answer["label"] for answer in model.ask(samples)}
+    labels = {answer["label"] for answer in model.predict(samples)}
     assert len(labels) == 1
     with pytest.raises(InputError, match=r"channel 'red': values from .* expected 0 to 1 .looks like 0-255"):
         model.read(values * 255)
@@ -214,7 +214,7 @@ def test_it_answers_without_torch_and_without_geovision(
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert result.returncode == 1
     assert result.stderr.strip() == "runtime.py: nowhere.jpg: no such file; check the path"
-    (expected,) = model.ask([model.read(photo)])
+    (expected,) = model.predict([model.read(photo)])
     told = json.loads(result.stdout)
     assert told["source"] == photo
     assert told["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)

@@ -71,7 +71,7 @@ def test_the_wheel_states_its_licence_and_its_needs(wheel: Path):
 WITH_THE_CORE_ALONE = """
 import json, pathlib, torch, geovision
 from importlib.util import find_spec
-from geovision.datasets.image_folder import PhotoFolder
+from geovision.datasets.image_folder import ImageFolderDataset
 
 model = geovision.create("cloud-tiny", size=(32, 32))
 photos = torch.rand(2, 3, 32, 32)
@@ -86,7 +86,7 @@ told = {
     "probabilities": sum(answer.probabilities.values()),
     "extras": [name for name in ("lightning", "torchmetrics", "sklearn", "matplotlib") if find_spec(name)],
 }
-data = geovision.load_dataset("folder", PhotoFolder.synthetic(pathlib.Path("photos"), 11))
+data = geovision.load_dataset("folder", ImageFolderDataset.synthetic(pathlib.Path("photos"), 11))
 for work in (geovision.train, geovision.evaluate):
     try:
         work(model, data)

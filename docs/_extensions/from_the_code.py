@@ -101,13 +101,13 @@ def datasets() -> str:
     """Every data set that has an adapter: where it is from, its terms, its layout and its traps."""
     cards = [(name, task, card_of(name)) for name, task in _dataset_tasks()]
     rows = [
-        (f"`{name}`", task, card.title, card.licence, card.source, card.split_group)
+        (f"`{name}`", task, card.title, card.license, card.source, card.split_group)
         for name, task, card in cards
     ]
     # A heading first: what precedes the first heading of a directive is lost.
     parts = [
         "## All of them",
-        table(("name", "task", "title", "licence", "source", "kept together by a split"), rows),
+        table(("name", "task", "title", "license", "source", "kept together by a split"), rows),
     ]
     for name, _, card in cards:
         traps = "\n".join(f"- {trap}" for trap in card.caveats)

@@ -16,7 +16,7 @@ import torch
 import geovision
 from geovision.allsky import FrameConfig
 from geovision.allsky._keogram import keogram
-from geovision.allsky.camera_calibration import survey
+from geovision.allsky.camera_calibration import calibrate_cameras
 from geovision.datasets.kvammen import KvammenAurora
 from geovision.inference import ExecutorConfig
 from geovision.registry import find_task
@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
     model = geovision.create(demo.model, size=demo.size)
     geovision.train(model, frames, recipe=demo.recipe)
     reading = FrameConfig(channels="grey", sites=SITE)
-    reading = survey(source, reading, stretch=True, circle=True).added_to(reading)
+    reading = calibrate_cameras(source, reading, stretch=True, circle=True).merge_into(reading)
     geovision.predict_archive(model, source, root / "table", frame_config=reading, executor=ExecutorConfig(0))
-    png, _ = keogram(root / "table").save(root / "keogram", note=NOTE)
+    png, _ = keogram(root / "table").save(root / "keogram", caption=NOTE)
     Path(__file__).with_name("aurora_keogram_themis.png").write_bytes(png.read_bytes())

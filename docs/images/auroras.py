@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geovision.datasets.synthetic.aurora import render
-from geovision.plots import picture_sheet
+from geovision.plots import plot_image_grid
 from geovision.registry import find_task
 
 NIGHTS = 2
@@ -17,4 +17,4 @@ cards = find_task("aurora").target.cards
 rng = np.random.default_rng(11)
 frames = [render(card.code, rng) for _ in range(NIGHTS) for card in cards]
 titles = [card.name.en if night == 0 else "" for night in range(NIGHTS) for card in cards]
-picture_sheet(frames, titles, columns=len(cards)).savefig(Path(__file__).with_name("auroras.png"), dpi=90)
+plot_image_grid(frames, titles, columns=len(cards)).savefig(Path(__file__).with_name("auroras.png"), dpi=90)

@@ -10,17 +10,17 @@ import argparse
 from pathlib import Path
 
 from geovision.physics import hail
-from geovision.plots.hail_maps import hail_maps
-from geovision.readers.radar import read_volume, to_levels
+from geovision.plots.hail_maps import plot_hail_maps
+from geovision.readers.radar import grid_volume, read_volume
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("--data", type=Path, default=Path("../shared/data/radar"))
 data = parser.parse_args().data
 
 products = [
-    hail.hail_products(to_levels(read_volume(path)), freezing_level=3200, minus20_level=6300, cap_dbz=None)
+    hail.hail_products(grid_volume(read_volume(path)), freezing_level=3200, minus20_level=6300, cap_dbz=None)
     for path in sorted(data.glob("40_20181220_06*.pvol.h5"))
 ]
 labels = hail.hail_labels(hail.join_volumes(products), hail.TwoStageRule(height=4000))
-figure = hail_maps(labels.sel(x=slice(-20_000, 150_000), y=slice(-20_000, 150_000)))
+figure = plot_hail_maps(labels.sel(x=slice(-20_000, 150_000), y=slice(-20_000, 150_000)))
 figure.savefig(Path(__file__).with_name("hail_captains_flat.png"), dpi=80)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geovision.datasets.hail_collocation import describe_ground
+from geovision.datasets.hail_collocation import terrain_channels
 from geovision.datasets.hail_samples import HailSamples
 from geovision.plots import new_figure
-from geovision.readers.elevation import elevation_on
+from geovision.readers.elevation import elevation_on_grid
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("--data", type=Path, default=Path("../shared/data/dem"))
@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as folder:
     data.plot(data[sevens[0]]).savefig(here.with_name("hail_sample.png"), dpi=80)
 
 latitude, longitude = np.arange(38.36, 38.60, 0.002), np.arange(-28.56, -28.20, 0.002)
-ground = describe_ground(elevation_on(tiles, latitude, longitude), latitude, longitude)
+ground = terrain_channels(elevation_on_grid(tiles, latitude, longitude), latitude, longitude)
 ground[1:, ground[0] <= 0.5] = np.nan  # the sea
 figure = new_figure(13.5, 4.6)
 panels = (

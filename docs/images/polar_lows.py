@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from geovision.datasets.synthetic.sar_sea import KINDS, paint
-from geovision.plots import picture_sheet
+from geovision.datasets.synthetic.sar_sea import KINDS, render_single
+from geovision.plots import plot_image_grid
 
 TIMES = 2
 
 rng = np.random.default_rng(4)
-scenes = [paint(kind, rng, pixel_size=2000.0) for _ in range(TIMES) for kind in KINDS]
+scenes = [render_single(kind, rng, pixel_size=2000.0) for _ in range(TIMES) for kind in KINDS]
 # The published pictures hold the cross-polarised channel as red and as green, and the other as blue.
 pictures = [np.moveaxis(scene.counts[[0, 0, 1]], 0, -1) for scene in scenes]
 titles = [kind if time == 0 else "" for time in range(TIMES) for kind in KINDS]
-picture_sheet(pictures, titles, columns=len(KINDS)).savefig(
+plot_image_grid(pictures, titles, columns=len(KINDS)).savefig(
     Path(__file__).with_name("polar_lows.png"), dpi=90
 )

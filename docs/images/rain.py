@@ -11,7 +11,7 @@ import torch
 
 from geovision.datasets.iberia import SOURCES
 from geovision.models.quantile_mapping import EmpiricalQuantileMapping
-from geovision.plots.fields import maps
+from geovision.plots.fields import plot_fields
 from geovision.readers.grids import open_paired, regrid, split_groups
 from geovision.readers.grids.regridding import cell_edges
 from geovision.registry import find_task
@@ -30,7 +30,7 @@ TARGET = find_task("downscale").target
 mapping = EmpiricalQuantileMapping()
 mapping.fit(modelled[early], torch.tensor(observed.values)[early])
 day = int(np.nanmean(observed.values, (1, 2)).argmax())
-figure = maps(
+figure = plot_fields(
     coarse.values[day],
     mapping(modelled)[day].numpy(),
     observed.values[day],
@@ -38,6 +38,6 @@ figure = maps(
     coarse_extent=extent(coarse),
     unit=TARGET.channel.unit,
     levels=TARGET.contour_levels,
-    heading=f"{str(observed.time.values[day])[:10]}: NCEP reanalysis, corrected by quantile mapping, E-OBS",
+    suptitle=f"{str(observed.time.values[day])[:10]}: NCEP reanalysis, corrected by quantile mapping, E-OBS",
 )
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)

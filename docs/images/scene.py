@@ -14,14 +14,14 @@ from PIL import Image
 
 import geovision
 from geovision.datasets.synthetic import sar_scene, sar_sea
-from geovision.physics.backscatter import OUR_LIMITS
+from geovision.physics.backscatter import DEFAULT_DB_RANGES
 from geovision.registry import find_task
 from geovision.sar import SceneConfig, predict_scene
 
 EPOCHS = 30
 
 torch.manual_seed(0)
-limits = {name: (each.low, each.high) for name, each in OUR_LIMITS.items()}
+limits = {name: (each.low, each.high) for name, each in DEFAULT_DB_RANGES.items()}
 model = geovision.create("polarlow-tiny", db_range=limits)
 with tempfile.TemporaryDirectory() as folder:
     root = Path(folder)

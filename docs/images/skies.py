@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from geovision.datasets.ccsn import CCSN
-from geovision.plots import picture_sheet
+from geovision.plots import plot_image_grid
 
 with tempfile.TemporaryDirectory() as folder:
     skies = CCSN(CCSN.synthetic(Path(folder), 66, seed=1), size=(160, 160))
@@ -17,4 +17,4 @@ with tempfile.TemporaryDirectory() as folder:
     shown.append(int(np.flatnonzero(skies.labels == 2)[1]))  # eleven classes, twelve places
     titles = [skies.target.cards[skies.labels[index]].name.en for index in shown]
     pictures = [skies.pixels(index).transpose(1, 2, 0) for index in shown]
-    picture_sheet(pictures, titles, columns=6).savefig(Path(__file__).with_name("skies.png"), dpi=90)
+    plot_image_grid(pictures, titles, columns=6).savefig(Path(__file__).with_name("skies.png"), dpi=90)

@@ -17,20 +17,20 @@ import numpy as np
 
 from geovision import _atomic_io
 from geovision.allsky.frames import FLAGS, FrameConfig, read_frames
-from geovision.allsky.plot import keogram_figure
+from geovision.allsky.plot import plot_keogram
 from geovision.errors import InputError, OptionError
-from geovision.inference.inventory import ArchiveSource, inventory
+from geovision.inference.inventory import ArchiveSource, list_archive_files
 from geovision.inference.shards import ShardPlan
 from geovision.inference.table import ArchiveTable, read_table
 from geovision.physics.magnetic import dipole_bearing
 from geovision.readers.allsky import Frame
 
-__all__ = ["MOST_FRAMES", "FrameSelection", "Keogram", "Meridian", "keogram"]
+__all__ = ["MAX_FRAMES", "FrameSelection", "Keogram", "Meridian", "keogram"]
 
-MOST_FRAMES = 50_000
+MAX_FRAMES = 50_000
 """Of one keogram, which is held in memory: more than a day at three seconds."""
 
-SAMPLES = 256
+DEFAULT_NUM_SAMPLES = 256
 """Along the slice."""
 
 
@@ -62,7 +62,7 @@ class Meridian:
         bearing = dipole_bearing(*site, year)
         return self.north + (bearing if self.east == "right" else -bearing)
 
-    def ends(self) -> tuple[str, str]:
+    def end_labels(self) -> tuple[str, str]:
         """Names of the first and the last sample of a slice."""
         if self.north is None:
             return "top", "bottom"
@@ -83,7 +83,7 @@ class FrameSelection:
     begin: datetime.datetime | None = None
     end: datetime.datetime | None = None
 
-    def holds(self, frame: Frame) -> bool:
+    def matches(self, frame: Frame) -> bool:
         """Whether a frame belongs to it; one without a time never does."""
         return (
             frame.time is not None
@@ -93,15 +93,15 @@ class FrameSelection:
             and (self.end is None or frame.time < self.end)
         )
 
-    def where(self, *, readable: bool = True) -> Any:
+    def to_filter(self, *, readable_only: bool = True) -> Any:
         """The same as an expression of `pyarrow.dataset`; None: all rows.
 
         Args:
-            readable: Only rows with a time that are not unreadable.
+            readable_only: Only rows with a time that are not unreadable.
         """
         from pyarrow.dataset import field as column
 
-        parts = [column("time").is_valid(), ~column("unreadable")] if readable else []
+        parts = [column("time").is_valid(), ~column("unreadable")] if readable_only else []
         for name, value in (("station", self.station), ("device", self.device)):
             parts += [] if value is None else [column(name) == value]
         parts += [] if self.begin is None else [column("time") >= self.begin]
@@ -120,7 +120,7 @@ class Keogram:
         rows: What is known of each frame: ``path``, ``frame`` and, from a table, the columns of it.
         classes: In the order of the table; none without a table.
         camera: Station and device.
-        ends: What the first and the last sample are.
+        end_labels: What the first and the last sample are.
         missing: Path to reason of each file of the table that could not be read now.
     """
 
@@ -129,10 +129,10 @@ class Keogram:
     rows: list[Mapping[str, Any]]
     classes: tuple[str, ...]
     camera: str
-    ends: tuple[str, str]
+    end_labels: tuple[str, str]
     missing: dict[str, str] = field(default_factory=dict)
 
-    def save(self, prefix: str | Path, *, note: str = "") -> tuple[Path, Path]:
+    def save(self, prefix: str | Path, *, caption: str = "") -> tuple[Path, Path]:
         """Write ``PREFIX.png`` and ``PREFIX.csv``, both or none.
 
         The CSV has a row a frame: time, file, class, probabilities, flags, and the brightness along
@@ -140,7 +140,7 @@ class Keogram:
 
         Args:
             prefix: Path without extension.
-            note: A line under the figure.
+            caption: A line under the figure.
 
         Raises:
             StorageError: They could not be written.
@@ -148,7 +148,7 @@ class Keogram:
         """
         prefix = Path(prefix)
         png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
-        figure = keogram_figure(self, note=note)
+        figure = plot_keogram(self, caption=caption)
         save = functools.partial(figure.savefig, format="png", dpi=130)
         _atomic_io.write_files(png.parent, {png.name: save, table.name: self._write_csv})
         return png, table
@@ -161,7 +161,7 @@ class Keogram:
             writer.writerow(["time", *known, "flags", *samples])
             for time, row, own in zip(self.times, self.rows, self.slices, strict=True):
                 flags = " ".join(name for name in FLAGS if row.get(name))
-                values = [_text(row[name]) for name in known]
+                values = [_format_cell(row[name]) for name in known]
                 brightness = own.mean(axis=1).round().astype(int).tolist()
                 writer.writerow([f"{time}Z", *values, flags, *brightness])
 
@@ -169,10 +169,10 @@ class Keogram:
 def keogram(
     source: ArchiveSource,
     *,
-    chosen: FrameSelection | None = None,
-    reading: FrameConfig | None = None,
+    selection: FrameSelection | None = None,
+    frame_config: FrameConfig | None = None,
     meridian: Meridian | None = None,
-    samples: int = SAMPLES,
+    num_samples: int = DEFAULT_NUM_SAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Keogram:
     """Slices of the frames of one camera, and what a model said of them where there is a table.
@@ -180,99 +180,99 @@ def keogram(
     Args:
         source: The folder of a table that `archive` wrote, whose frames still lie where they were; or
             frames themselves, as for `archive`.
-        chosen: Which frames; of one camera.
-        reading: How frames are read; with a table only its sites count, the rest is the table's.
+        selection: Which frames; of one camera.
+        frame_config: How frames are read; with a table only its sites count, the rest is the table's.
         meridian: Where the slice lies.
-        samples: Along it.
+        num_samples: Along it.
         progress: Is told files done, and in all.
 
     Raises:
         InputError: No such frames, or none that can be read.
         OptionError: Frames of several cameras, or too many.
     """
-    chosen, meridian = chosen or FrameSelection(), meridian or Meridian()
-    reading = reading or FrameConfig()
+    selection, meridian = selection or FrameSelection(), meridian or Meridian()
+    frame_config = frame_config or FrameConfig()
     classes: tuple[str, ...] = ()
-    if isinstance(source, str | Path) and ArchiveTable(Path(source)).begun():
-        manifest = ArchiveTable(Path(source)).manifest()
-        stored = FrameConfig.restored(manifest["reading"])
-        reading = dataclasses.replace(stored, sites={**stored.sites, **reading.sites})
+    if isinstance(source, str | Path) and ArchiveTable(Path(source)).exists():
+        manifest = ArchiveTable(Path(source)).read_manifest()
+        stored = FrameConfig.from_dict(manifest["reading"])
+        frame_config = dataclasses.replace(stored, sites={**stored.sites, **frame_config.sites})
         classes = tuple(manifest["classes"])
-        wanted: Iterable[tuple[str, _Rows]] = _of_table(source, chosen)
+        wanted: Iterable[tuple[str, _RowsByFrame]] = _files_of_table(source, selection)
     else:
-        wanted = _of_source(source)
-    collected = _Collected(reading, meridian, samples)
+        wanted = _files_of_source(source)
+    collected = _KeogramBuilder(frame_config, meridian, num_samples)
     files = list(wanted)
     for number, (path, rows) in enumerate(files, 1):
-        collected.add(path, rows, chosen)
+        collected.add(path, rows, selection)
         if progress:
             progress(number, len(files))
-    return collected.keogram(classes)
+    return collected.build(classes)
 
 
-_Rows = Mapping[int, Mapping[str, Any]] | None
+_RowsByFrame = Mapping[int, Mapping[str, Any]] | None
 """What a table says of the frames of one file, by their positions; None: no table."""
 
 
-def _of_table(folder: str | Path, chosen: FrameSelection) -> list[tuple[str, _Rows]]:
-    table = read_table(folder, where=chosen.where())
+def _files_of_table(folder: str | Path, selection: FrameSelection) -> list[tuple[str, _RowsByFrame]]:
+    table = read_table(folder, where=selection.to_filter())
     if not table.num_rows:
         raise InputError(f"{folder}: no such frames that could be read; choose another station or time")
-    if table.num_rows > MOST_FRAMES:
-        raise _too_many(table.num_rows)
+    if table.num_rows > MAX_FRAMES:
+        raise _too_many_frames_error(table.num_rows)
     files: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in table.drop_columns(["error", "date"]).to_pylist():
         files.setdefault(row["path"], {})[row["frame"]] = row
     return list(files.items())
 
 
-def _of_source(source: ArchiveSource) -> Iterator[tuple[str, _Rows]]:
-    with closing(ShardPlan(inventory(source), ())) as plan:
+def _files_of_source(source: ArchiveSource) -> Iterator[tuple[str, _RowsByFrame]]:
+    with closing(ShardPlan(list_archive_files(source), ())) as plan:
         for shard in plan.shards(1):
             yield shard.files[0].path, None
 
 
-class _Collected:
+class _KeogramBuilder:
     """Slices as they come in, file by file."""
 
-    def __init__(self, reading: FrameConfig, meridian: Meridian, samples: int) -> None:
-        self._reading, self._meridian, self._samples = reading, meridian, samples
+    def __init__(self, frame_config: FrameConfig, meridian: Meridian, num_samples: int) -> None:
+        self._frame_config, self._meridian, self._num_samples = frame_config, meridian, num_samples
         self._times: list[np.datetime64] = []
         self._slices: list[np.ndarray] = []
         self._rows: list[Mapping[str, Any]] = []
         self._cameras: set[tuple[str, str]] = set()
         self._missing: dict[str, str] = {}
 
-    def add(self, path: str, rows: _Rows, chosen: FrameSelection) -> None:
+    def add(self, path: str, rows: _RowsByFrame, selection: FrameSelection) -> None:
         try:
-            for frame in read_frames(path, self._reading.pattern):
+            for frame in read_frames(path, self._frame_config.pattern):
                 known = {"path": path, "frame": frame.index} if rows is None else rows.get(frame.index)
-                if known is not None and chosen.holds(frame):
-                    self._take(frame, known)
+                if known is not None and selection.matches(frame):
+                    self._add_frame(frame, known)
         except InputError as error:
             self._missing[path] = str(error)
 
-    def _take(self, frame: Frame, row: Mapping[str, Any]) -> None:
+    def _add_frame(self, frame: Frame, row: Mapping[str, Any]) -> None:
         assert frame.time is not None
         self._cameras.add((frame.station or "", frame.device or ""))
         if len(self._cameras) > 1:
             names = ", ".join(" ".join(camera).strip() or "unknown" for camera in sorted(self._cameras))
             raise OptionError(f"frames of {names}; a keogram is of one camera: choose station and device")
-        if len(self._times) == MOST_FRAMES:
-            raise _too_many(MOST_FRAMES + 1)
+        if len(self._times) == MAX_FRAMES:
+            raise _too_many_frames_error(MAX_FRAMES + 1)
         # A grey frame is shown as it is; that is no question to a model of colours.
-        reading = dataclasses.replace(self._reading, channels="grey" if frame.pixels.ndim == 2 else None)
+        reading = dataclasses.replace(self._frame_config, channels="grey" if frame.pixels.ndim == 2 else None)
         angle = self._meridian.angle(self._site(frame), frame.time.year)
-        self._slices.append(_slice(frame, reading, angle, self._samples))
+        self._slices.append(_extract_slice(frame, reading, angle, self._num_samples))
         self._times.append(np.datetime64(frame.time.replace(tzinfo=None), "us"))
         self._rows.append(row)
 
     def _site(self, frame: Frame) -> tuple[float, float] | None:
         if frame.latitude is not None and frame.longitude is not None:
             return frame.latitude, frame.longitude
-        return self._reading.sites.get(frame.station or "", self._reading.sites.get(""))
+        return self._frame_config.sites.get(frame.station or "", self._frame_config.sites.get(""))
 
-    def keogram(self, classes: tuple[str, ...]) -> Keogram:
+    def build(self, classes: tuple[str, ...]) -> Keogram:
         if not self._times:
             reason = next(iter(self._missing.values()), "no frame of this camera and time, with a time")
             raise InputError(f"nothing to draw: {reason}")
@@ -285,16 +285,16 @@ class _Collected:
             [self._rows[place] for place in order],
             classes,
             " ".join(camera).strip(),
-            self._meridian.ends(),
+            self._meridian.end_labels(),
             self._missing,
         )
 
 
-def _slice(frame: Frame, reading: FrameConfig, angle: float, samples: int) -> np.ndarray:
+def _extract_slice(frame: Frame, frame_config: FrameConfig, angle: float, samples: int) -> np.ndarray:
     """``(sample, 3)`` along a line through the middle of the sky, bilinear."""
-    picture, _ = reading.picture(frame)
+    picture, _ = frame_config.image(frame)
     height, width = picture.shape[:2]
-    circle = reading.of(reading.circles, frame)
+    circle = frame_config.lookup(frame_config.circles, frame)
     x, y, radius = (
         ((width - 1) / 2, (height - 1) / 2, (min(width, height) - 1) / 2)
         if circle is None
@@ -313,11 +313,11 @@ def _slice(frame: Frame, reading: FrameConfig, angle: float, samples: int) -> np
     return np.where(inside[:, None], values.round(), 0).clip(0, 255).astype(np.uint8)
 
 
-def _too_many(number: int) -> OptionError:
+def _too_many_frames_error(number: int) -> OptionError:
     return OptionError(
-        f"{number:,} frames or more; a keogram has at most {MOST_FRAMES:,}: choose a date, or begin and end"
+        f"{number:,} frames or more; a keogram has at most {MAX_FRAMES:,}: choose a date, or begin and end"
     )
 
 
-def _text(value: Any) -> Any:
+def _format_cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -18,21 +18,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from geovision import _atomic_io
-from geovision.allsky.frames import FLAGS, TWILIGHT, FrameConfig
-from geovision.allsky.plot import occurrence_figure
+from geovision.allsky.frames import FLAGS, TWILIGHT_ELEVATION, FrameConfig
+from geovision.allsky.plot import plot_occurrence
 from geovision.errors import InputError, OptionError
 from geovision.inference.table import UNKNOWN, ArchiveTable, open_table
 from geovision.physics.magnetic import magnetic_local_time
 from geovision.physics.sun_moon import sun_elevation
 
-__all__ = ["EXCLUDED", "GroupBy", "Occurrence", "occurrence"]
+__all__ = ["DEFAULT_EXCLUDED", "GroupBy", "Occurrence", "occurrence"]
 
 GroupBy = Literal["hour", "mlt", "month", "station"]
 
-EXCLUDED = ("unreadable", "dark", "twilight")
+DEFAULT_EXCLUDED = ("unreadable", "dark", "twilight")
 """Frames with one of these flags do not count, unless it is said otherwise."""
 
-_DRAWS_AT_ONCE = 4_000_000
+_MAX_RESAMPLES_PER_CHUNK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Occurrence:
             with ``low`` and ``high``, None with fewer than two nights, ``frames`` of the class,
             ``of`` so many in the group, and ``nights`` of the group.
         frames: That count.
-        left_out: Reason to number of frames that do not count.
-        unknown: Flag to number of frames that count although it is not known whether they have it.
-        level: Coverage of the intervals.
+        excluded_frames: Reason to number of frames that do not count.
+        unknown_flags: Flag to number of frames that count although it is not known whether they have it.
+        confidence_level: Coverage of the intervals.
     """
 
     group_by: GroupBy
@@ -56,9 +56,9 @@ class Occurrence:
     groups: tuple[Any, ...]
     rows: list[dict[str, Any]]
     frames: int
-    left_out: dict[str, int]
-    unknown: dict[str, int]
-    level: float
+    excluded_frames: dict[str, int]
+    unknown_flags: dict[str, int]
+    confidence_level: float
 
     def save(self, prefix: str | Path) -> tuple[Path, Path]:
         """Write ``PREFIX.png`` and ``PREFIX.csv``, both or none.
@@ -69,7 +69,7 @@ class Occurrence:
         """
         prefix = Path(prefix)
         png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
-        save = partial(occurrence_figure(self).savefig, format="png", dpi=130)
+        save = partial(plot_occurrence(self).savefig, format="png", dpi=130)
         _atomic_io.write_files(png.parent, {png.name: save, table.name: self._write_csv})
         return png, table
 
@@ -85,11 +85,11 @@ def occurrence(
     group_by: GroupBy = "hour",
     *,
     sites: Mapping[str, tuple[float, float]] | None = None,
-    exclude: Sequence[str] = EXCLUDED,
+    exclude: Sequence[str] = DEFAULT_EXCLUDED,
     where: Any = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> Occurrence:
     """Share of each class among the frames of a table, in memory that does not grow with it.
 
@@ -105,7 +105,7 @@ def occurrence(
         where: An expression of `pyarrow.dataset` that frames have to meet.
         n_bootstrap: Number of bootstrap samples of nights; 0: no intervals. Default: 1000.
         seed: Seed of the bootstrap. Default: 0.
-        level: Coverage of the intervals, 0 to 1. Default: 0.95.
+        confidence_level: Coverage of the intervals, 0 to 1. Default: 0.95.
 
     Raises:
         InputError: No table, or no frame in it that counts.
@@ -115,23 +115,23 @@ def occurrence(
         raise OptionError(f"group_by {group_by!r} is not known; choose {', '.join(get_args(GroupBy))}")
     if strange := [name for name in exclude if name not in FLAGS]:
         raise OptionError(f"no flag {strange[0]!r}; known: {', '.join(FLAGS)}")
-    if not 0 < level < 1:
-        raise OptionError(f"a level of {level}; it lies between 0 and 1")
-    manifest = ArchiveTable(Path(folder)).manifest()
-    sites = {**FrameConfig.restored(manifest["reading"]).sites, **(sites or {})}
+    if not 0 < confidence_level < 1:
+        raise OptionError(f"a level of {confidence_level}; it lies between 0 and 1")
+    manifest = ArchiveTable(Path(folder)).read_manifest()
+    sites = {**FrameConfig.from_dict(manifest["reading"]).sites, **(sites or {})}
     if group_by == "mlt" and not sites:
         raise OptionError("magnetic local time needs the sites of the stations; give them")
-    counted = _Counted(group_by, tuple(manifest["classes"]), sites, tuple(exclude))
+    counted = _OccurrenceCounter(group_by, tuple(manifest["classes"]), sites, tuple(exclude))
     columns = ["time", "station", "label", *exclude]
     for batch in open_table(folder).to_batches(columns=columns, filter=where):
         counted.add(batch)
     if not counted.counts:
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in counted.left_out.items())
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in counted.excluded_frames.items())
         raise InputError(f"{folder}: no frame that counts ({reasons or 'none at all'})")
-    return counted.occurrence(n_bootstrap, seed, level)
+    return counted.build(n_bootstrap, seed, confidence_level)
 
 
-class _Counted:
+class _OccurrenceCounter:
     """Frames of each class, by group and night."""
 
     def __init__(
@@ -144,8 +144,8 @@ class _Counted:
         self._group_by: GroupBy = group_by
         self._classes, self._sites, self._exclude = classes, sites, exclude
         self.counts: dict[Any, dict[int, np.ndarray]] = {}
-        self.left_out: Counter[str] = Counter()
-        self.unknown: Counter[str] = Counter()
+        self.excluded_frames: Counter[str] = Counter()
+        self.unknown_flags: Counter[str] = Counter()
 
     def add(self, batch: Any) -> None:
         """Count a record batch, station by station."""
@@ -153,7 +153,7 @@ class _Counted:
         times = np.asarray(batch["time"].cast("int64").fill_null(np.iinfo(np.int64).min)).view("M8[us]")
         place = {name: number for number, name in enumerate(self._classes)}
         labels = np.array([place.get(label, -1) for label in batch["label"].to_pylist()])
-        flags = {name: _three_valued(batch[name]) for name in self._exclude}
+        flags = {name: _encode_nullable_bool(batch[name]) for name in self._exclude}
         for station in dict.fromkeys(stations):
             own = stations == station
             self._count(station, times[own], labels[own], {name: each[own] for name, each in flags.items()})
@@ -163,38 +163,38 @@ class _Counted:
     ) -> None:
         site = self._sites.get(station, self._sites.get(""))
         if "twilight" in flags and site is not None:
-            flags["twilight"] = _with_sun(flags["twilight"], times, site)
+            flags["twilight"] = _fill_twilight(flags["twilight"], times, site)
         counts = np.ones(len(times), bool)
         for name, values in flags.items():
-            self._leave_out(name, counts, values == 1)
-        self._leave_out("without a class", counts, labels < 0)
+            self._exclude_frames(name, counts, values == 1)
+        self._exclude_frames("without a class", counts, labels < 0)
         if self._group_by != "station":
-            self._leave_out("without a time", counts, np.isnat(times))
+            self._exclude_frames("without a time", counts, np.isnat(times))
         if self._group_by == "mlt" and site is None:
-            self._leave_out("without a site", counts, np.ones(len(times), bool))
+            self._exclude_frames("without a site", counts, np.ones(len(times), bool))
         for name, values in flags.items():
             if number := int((counts & (values < 0)).sum()):
-                self.unknown[name] += number
+                self.unknown_flags[name] += number
         times, labels = times[counts], labels[counts]
-        for group, night, label, number in _distinct(
-            _groups(self._group_by, times, site), _nights(times, site), labels
+        for group, night, label, number in _unique_counts(
+            _group_keys(self._group_by, times, site), _night_numbers(times, site), labels
         ):
             key = station if self._group_by == "station" else group
             nights = self.counts.setdefault(key, {})
             nights.setdefault(night, np.zeros(len(self._classes), np.int64))[label] += number
 
-    def _leave_out(self, reason: str, counts: np.ndarray, out: np.ndarray) -> None:
+    def _exclude_frames(self, reason: str, counts: np.ndarray, out: np.ndarray) -> None:
         if number := int((counts & out).sum()):
-            self.left_out[reason] += number
+            self.excluded_frames[reason] += number
         counts &= ~out
 
-    def occurrence(self, n_bootstrap: int, seed: int, level: float) -> Occurrence:
+    def build(self, n_bootstrap: int, seed: int, confidence_level: float) -> Occurrence:
         rows: list[dict[str, Any]] = []
         groups = tuple(sorted(self.counts))
         for number, group in enumerate(groups):
             counts = np.stack(list(self.counts[group].values()))
             total = counts.sum(axis=0)
-            low, high = _interval(counts, n_bootstrap, (seed, number), level)
+            low, high = _bootstrap_interval(counts, n_bootstrap, (seed, number), confidence_level)
             rows += [
                 {
                     self._group_by: group,
@@ -215,27 +215,27 @@ class _Counted:
             groups,
             rows,
             frames,
-            dict(self.left_out),
-            dict(self.unknown),
-            level,
+            dict(self.excluded_frames),
+            dict(self.unknown_flags),
+            confidence_level,
         )
 
 
-def _three_valued(column: Any) -> np.ndarray:
+def _encode_nullable_bool(column: Any) -> np.ndarray:
     """1 true, 0 false, -1 not known."""
     return np.asarray(column.cast("int8").fill_null(-1))
 
 
-def _with_sun(twilight: np.ndarray, times: np.ndarray, site: tuple[float, float]) -> np.ndarray:
+def _fill_twilight(twilight: np.ndarray, times: np.ndarray, site: tuple[float, float]) -> np.ndarray:
     """Twilight where the table does not know it, but the site is given now."""
     missing = (twilight < 0) & ~np.isnat(times)
     if missing.any():
         twilight = twilight.copy()
-        twilight[missing] = sun_elevation(times[missing], *site) > TWILIGHT
+        twilight[missing] = sun_elevation(times[missing], *site) > TWILIGHT_ELEVATION
     return twilight
 
 
-def _groups(group_by: GroupBy, times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
+def _group_keys(group_by: GroupBy, times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
     match group_by:
         case "hour":
             return times.astype("M8[h]").astype(int) % 24
@@ -247,14 +247,14 @@ def _groups(group_by: GroupBy, times: np.ndarray, site: tuple[float, float] | No
             return np.zeros(len(times), int)
 
 
-def _nights(times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
+def _night_numbers(times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
     """Days since 1970 of the evening to which a frame belongs; -1 without a time."""
     east = np.timedelta64(round((site[1] if site else 0.0) * 240), "s")  # four minutes a degree
     days = (times + east - np.timedelta64(12, "h")).astype("M8[D]").astype(np.int64)
     return np.where(np.isnat(times), -1, days)
 
 
-def _distinct(*columns: np.ndarray) -> Iterator[tuple[int, ...]]:
+def _unique_counts(*columns: np.ndarray) -> Iterator[tuple[int, ...]]:
     """Each combination of values that occurs, and how often."""
     if len(columns[0]):
         values, numbers = np.unique(np.stack(columns), axis=1, return_counts=True)
@@ -262,8 +262,8 @@ def _distinct(*columns: np.ndarray) -> Iterator[tuple[int, ...]]:
             yield (*value, number)
 
 
-def _interval(
-    counts: np.ndarray, n_bootstrap: int, seed: tuple[int, int], level: float
+def _bootstrap_interval(
+    counts: np.ndarray, n_bootstrap: int, seed: tuple[int, int], confidence_level: float
 ) -> tuple[list[float | None], list[float | None]]:
     """Return percentiles of the shares in bootstrap samples of nights.
 
@@ -271,18 +271,18 @@ def _interval(
         counts: Number of frames, shape (night, class).
         n_bootstrap: Number of bootstrap samples.
         seed: Seed of the generator.
-        level: Coverage of the intervals, 0 to 1.
+        confidence_level: Coverage of the intervals, 0 to 1.
     """
     nights, classes = counts.shape
     if nights < 2 or not n_bootstrap:
         return [None] * classes, [None] * classes
     generator = np.random.default_rng(seed)
     shares: list[np.ndarray] = []
-    at_once = max(1, _DRAWS_AT_ONCE // nights)
+    at_once = max(1, _MAX_RESAMPLES_PER_CHUNK // nights)
     for first in range(0, n_bootstrap, at_once):
         size = min(at_once, n_bootstrap - first)
         drawn = generator.multinomial(nights, np.full(nights, 1 / nights), size=size) @ counts
         shares.append(drawn / drawn.sum(axis=1, keepdims=True))
-    tail = 100 * (1 - level) / 2
+    tail = 100 * (1 - confidence_level) / 2
     low, high = np.percentile(np.concatenate(shares), [tail, 100 - tail], axis=0)
     return low.tolist(), high.tolist()

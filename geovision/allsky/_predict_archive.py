@@ -24,8 +24,8 @@ def predict_archive(
     source: ArchiveSource,
     out: str | Path,
     *,
-    reading: FrameConfig | None = None,
-    workers: ExecutorConfig | None = None,
+    frame_config: FrameConfig | None = None,
+    executor_config: ExecutorConfig | None = None,
     shard_size: int = SHARD_SIZE,
     batch_size: int | None = None,
     precision: str = "auto",
@@ -44,10 +44,10 @@ def predict_archive(
         model: Classifier of one color image.
         source: Folder, pattern, text file of paths, fsspec address, or a list of these.
         out: Folder of the table, on a disk that all workers share. One table has one model and one
-            `reading`.
-        reading: Configuration of how frames are read. Default: images in color with time and station in
+            `frame_config`.
+        frame_config: Configuration of how frames are read. Default: images in color with time and station in
             the file.
-        workers: Processes or Dask cluster that predict. Default: one process for each processor.
+        executor_config: Processes or Dask cluster that predict. Default: one process for each processor.
         shard_size: Number of files that are predicted, written and marked as finished together: the work
             that an interruption can cost. Default: 128.
         batch_size: Number of frames in a forward pass. Default: chosen by the size of the model's images.
@@ -55,22 +55,23 @@ def predict_archive(
         progress: Function that is called after each shard.
 
     Raises:
-        OptionError: The table has another model or `reading`; the model is of another kind; no scheduler.
+        OptionError: The table has another model or `frame_config`; the model is of another kind; no
+            scheduler.
         InputError: `source` has no files, or frames that need a declaration of how they are read.
         StorageError: The table cannot be written, or is being written by another process; finished shards
             are kept.
         MissingExtraError: A library of the extra [scale], or for sites of [sky], is not installed.
     """
     _validate(model)
-    reading = reading or FrameConfig()
-    if reading.sites:
+    frame_config = frame_config or FrameConfig()
+    if frame_config.sites:
         sun_elevation(np.array(["2000-01-01"], "datetime64[us]"), 0, 0)  # fails without astropy
     return run_archive(
         model,
         source,
         out,
-        FrameRowProducer(reading),
-        workers=workers,
+        FrameRowProducer(frame_config),
+        executor_config=executor_config,
         shard_size=shard_size,
         batch_size=batch_size_for(model) if batch_size is None else batch_size,
         precision=precision,

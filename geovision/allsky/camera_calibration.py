@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from geovision.allsky.frames import FrameConfig, read_frames
 from geovision.errors import InputError
-from geovision.inference.inventory import ArchiveSource, inventory
+from geovision.inference.inventory import ArchiveSource, list_archive_files
 from geovision.inference.shards import ShardPlan
 from geovision.readers.allsky import Circle, Frame, Stretch, estimate_stretch, find_circle
 
-__all__ = ["FRAMES", "CameraCalibration", "survey"]
+__all__ = ["DEFAULT_NUM_FRAMES", "CameraCalibration", "calibrate_cameras"]
 
-FRAMES = 240
+DEFAULT_NUM_FRAMES = 240
 """So many frames are looked at, of all cameras together, where the archive has as many."""
 
 
@@ -25,30 +25,30 @@ class CameraCalibration:
     """What was found, by camera.
 
     Attributes:
-        frames: How many were looked at.
+        num_frames: How many were looked at.
         stretches, circles: What was asked for.
     """
 
-    frames: dict[str, int]
+    num_frames: dict[str, int]
     stretches: dict[str, Stretch] = field(default_factory=dict)
     circles: dict[str, Circle] = field(default_factory=dict)
 
-    def added_to(self, reading: FrameConfig) -> FrameConfig:
+    def merge_into(self, frame_config: FrameConfig) -> FrameConfig:
         """A way of reading with what was found beside what it has; what it has comes first."""
         return dataclasses.replace(
-            reading,
-            stretches={**self.stretches, **reading.stretches},
-            circles={**self.circles, **reading.circles},
+            frame_config,
+            stretches={**self.stretches, **frame_config.stretches},
+            circles={**self.circles, **frame_config.circles},
         )
 
 
-def survey(
+def calibrate_cameras(
     source: ArchiveSource,
-    reading: FrameConfig,
+    frame_config: FrameConfig,
     *,
     stretch: bool = False,
     circle: bool = False,
-    frames: int = FRAMES,
+    num_frames: int = DEFAULT_NUM_FRAMES,
 ) -> CameraCalibration:
     """Look at frames spread evenly over an archive, and find for each camera what is asked for.
 
@@ -56,56 +56,62 @@ def survey(
 
     Args:
         source: As for `geovision.predict_archive`.
-        reading: How frames are read; circles that it has are those inside which counts are looked at.
+        frame_config: How frames are read; circles that it has are those inside which counts are looked at.
         stretch: Find stretches, `geovision.readers.allsky.estimate_stretch`.
         circle: Find circles, `geovision.readers.allsky.find_circle`.
-        frames: How many, at most.
+        num_frames: How many, at most.
 
     Raises:
         InputError: No frame can be read, or those of a camera do not suffice; the message names it.
     """
     chosen: dict[str, list[tuple[str, int]]] = {}
-    for path, frame in _spread(source, reading.pattern, frames):
-        chosen.setdefault(FrameConfig.camera(frame), []).append((path, frame.index))
+    for path, frame in _sample_frames(source, frame_config.pattern, num_frames):
+        chosen.setdefault(FrameConfig.camera_key(frame), []).append((path, frame.index))
     if not chosen:
         raise InputError("no frame of the source can be read; without one there is nothing to survey")
     found = CameraCalibration({camera: len(places) for camera, places in chosen.items()})
     for camera, places in chosen.items():
         try:
             if circle:
-                found.circles[camera] = find_circle(_again(places, reading.pattern))
+                found.circles[camera] = find_circle(_reread_frames(places, frame_config.pattern))
             if stretch:
-                inside = reading.circles.get(camera, reading.circles.get("", found.circles.get(camera)))
-                found.stretches[camera] = estimate_stretch(_again(places, reading.pattern), circle=inside)
+                inside = frame_config.circles.get(
+                    camera, frame_config.circles.get("", found.circles.get(camera))
+                )
+                found.stretches[camera] = estimate_stretch(
+                    _reread_frames(places, frame_config.pattern), circle=inside
+                )
         except InputError as error:
             raise InputError(f"camera {camera or 'without a name'}: {error}") from error
     return found
 
 
-def _spread(source: ArchiveSource, pattern: str | None, number: int) -> Iterator[tuple[str, Frame]]:
+def _sample_frames(
+    source: ArchiveSource, pattern: str | None, num_frames: int
+) -> Iterator[tuple[str, Frame]]:
     """As many frames as asked for, as evenly over the files as they come."""
-    with closing(ShardPlan(inventory(source), ())) as plan:
-        files = plan.sample(number)
-    of_each = -(-number // max(len(files), 1))
+    with closing(ShardPlan(list_archive_files(source), ())) as plan:
+        files = plan.sample_files(num_frames)
+    of_each = -(-num_frames // max(len(files), 1))
     for file in files:
         try:
-            for frame in _some(file.path, pattern, of_each):
+            for frame in _sample_file_frames(file.path, pattern, of_each):
                 yield file.path, frame
         except InputError:
             continue
 
 
-def _some(path: str, pattern: str | None, number: int) -> Iterator[Frame]:
+def _sample_file_frames(path: str, pattern: str | None, num_frames: int) -> Iterator[Frame]:
     """So many frames of a file, spread over it; the first one where one will do."""
     step = 1
-    if number > 1:
-        step = max(sum(1 for _ in read_frames(path, pattern)) // number, 1)
-    yield from itertools.islice(read_frames(path, pattern), 0, number * step, step)
+    if num_frames > 1:
+        step = max(sum(1 for _ in read_frames(path, pattern)) // num_frames, 1)
+    yield from itertools.islice(read_frames(path, pattern), 0, num_frames * step, step)
 
 
-def _again(places: list[tuple[str, int]], pattern: str | None) -> Iterator[Frame]:
+def _reread_frames(positions: list[tuple[str, int]], pattern: str | None) -> Iterator[Frame]:
     """The same frames once more, one at a time: together they may not fit into memory."""
-    for path, own in itertools.groupby(places, key=lambda place: place[0]):
+    for path, own in itertools.groupby(positions, key=lambda place: place[0]):
         wanted = {index for _, index in own}
         for frame in itertools.islice(read_frames(path, pattern), max(wanted) + 1):
             if frame.index in wanted:

@@ -26,8 +26,8 @@ __all__ = [
     "FrameRowProducer",
     "Row",
     "batch_size_for",
+    "predict_rows",
     "read_frames",
-    "rows_of_files",
 ]
 
 Row = dict[str, Any]
@@ -52,14 +52,14 @@ COLUMNS: Mapping[str, str] = {
 }
 """Columns of a table of frames beside those of every archive, and their Arrow types."""
 
-BATCH_PIXELS = 2**18
+MAX_BATCH_PIXELS = 2**18
 """Of the frames of a forward pass together: on one thread, more fall out of the processor's cache, and with
 fewer the calls themselves take time."""
 
-TWILIGHT = -12.0
+TWILIGHT_ELEVATION = -12.0
 """Degrees: above this elevation the sun lights a clear sky enough to be seen by these cameras."""
 
-SATURATED = 0.02
+MAX_SATURATED_FRACTION = 0.02
 """Share of the lit pixels at full scale from which a frame counts as saturated."""
 
 DARK, LIGHT = 3, 0.01
@@ -86,7 +86,7 @@ class FrameConfig:
     sites: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
-    def restored(cls, stored: Mapping[str, Any]) -> FrameConfig:
+    def from_dict(cls, stored: Mapping[str, Any]) -> FrameConfig:
         """From what `dataclasses.asdict` gave, after a way through JSON."""
         return cls(
             stored["pattern"],
@@ -97,18 +97,18 @@ class FrameConfig:
         )
 
     @staticmethod
-    def camera(frame: Frame) -> str:
+    def camera_key(frame: Frame) -> str:
         """The name under which a table holds what is of one camera alone: ``"gill/themis19"``."""
         return "/".join(name for name in (frame.station, frame.device) if name)
 
-    def of(self, table: Mapping[str, Any], frame: Frame) -> Any:
+    def lookup(self, table: Mapping[str, Any], frame: Frame) -> Any:
         """The entry that holds for a frame: its camera's, its station's, or that of all."""
-        for name in (self.camera(frame), frame.device, frame.station, ""):
+        for name in (self.camera_key(frame), frame.device, frame.station, ""):
             if name is not None and name in table:
                 return table[name]
         return None
 
-    def picture(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    def image(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
         """A frame as it is shown to a model, and which of its pixels are of the sky.
 
         Returns:
@@ -118,9 +118,9 @@ class FrameConfig:
             InputError: Counts without a stretch, a grey frame that is not declared, a colour one that
                 is, or a circle that lies beside the frame.
         """
-        picture = to_rgb(frame, self.of(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type: ignore[arg-type]
-        circle = self.of(self.circles, frame)
-        lit = _lit(picture.shape[:2], circle)
+        picture = to_rgb(frame, self.lookup(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type: ignore[arg-type]
+        circle = self.lookup(self.circles, frame)
+        lit = _sky_mask(picture.shape[:2], circle)
         if circle is None:
             return picture, lit
         if not lit.any():
@@ -131,7 +131,7 @@ class FrameConfig:
 
 
 @lru_cache(maxsize=16)
-def _lit(shape: tuple[int, int], circle: Circle | None) -> np.ndarray:
+def _sky_mask(shape: tuple[int, int], circle: Circle | None) -> np.ndarray:
     """The same for every frame of a camera, and not to be written to."""
     lit = np.ones(shape, bool) if circle is None else circle_mask(shape, circle)
     lit.setflags(write=False)
@@ -145,13 +145,13 @@ def batch_size_for(model: GeoModel) -> int:
     second, whose maps are large, takes a fifth longer for 16 frames of 224 x 224 than for 8.
     """
     height, width = model.inputs[0].size or (256, 256)
-    return min(max(BATCH_PIXELS // (height * width), 8), 64)
+    return min(max(MAX_BATCH_PIXELS // (height * width), 8), 64)
 
 
-def rows_of_files(
+def predict_rows(
     model: GeoModel,
     paths: Iterable[str],
-    reading: FrameConfig,
+    frame_config: FrameConfig,
     *,
     batch_size: int | None = None,
     precision: str = "auto",
@@ -169,9 +169,9 @@ def rows_of_files(
     batch = _Batch(optimize_model(model, precision), model.target, batch_size or batch_size_for(model))
     rows: list[Row] = []
     for path in paths:
-        rows += _rows_of_file(path, reading, batch)
-    batch.answer()
-    _mark_sky(rows, reading)
+        rows += _predict_file_rows(path, frame_config, batch)
+    batch.predict()
+    _add_sun_and_moon(rows, frame_config)
     return rows
 
 
@@ -180,10 +180,10 @@ class FrameRowProducer:
     """Produce the rows of all-sky frames for `geovision.inference.run_archive`.
 
     Args:
-        reading: Configuration of how frames are read.
+        frame_config: Configuration of how frames are read.
     """
 
-    reading: FrameConfig
+    frame_config: FrameConfig
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -196,10 +196,10 @@ class FrameRowProducer:
         return FLAGS
 
     def describe(self) -> dict[str, Any]:
-        """Return the configuration for the manifest, see `FrameConfig.restored`."""
-        return asdict(self.reading)
+        """Return the configuration for the manifest, see `FrameConfig.from_dict`."""
+        return asdict(self.frame_config)
 
-    def try_files(self, paths: Sequence[str]) -> None:
+    def check_files(self, paths: Sequence[str]) -> None:
         """Read the first frame of the first file that can be read.
 
         Raises:
@@ -208,38 +208,38 @@ class FrameRowProducer:
         problem = ""
         for path in paths:
             try:
-                frame = next(read_frames(path, self.reading.pattern), None)
+                frame = next(read_frames(path, self.frame_config.pattern), None)
             except InputError as error:
                 problem = problem or str(error)
             else:
                 if frame is not None:
-                    self.reading.picture(frame)
+                    self.frame_config.image(frame)
                     return
         raise InputError(
             f"none of {len(paths)} files, spread over the archive, can be read; the first: {problem}"
         )
 
     def rows(self, model: GeoModel, paths: Iterable[str], *, batch_size: int, precision: str) -> list[Row]:
-        """Return a row for each frame of some files, see `rows_of_files`."""
-        return rows_of_files(model, paths, self.reading, batch_size=batch_size, precision=precision)
+        """Return a row for each frame of some files, see `predict_rows`."""
+        return predict_rows(model, paths, self.frame_config, batch_size=batch_size, precision=precision)
 
 
-def _rows_of_file(path: str, reading: FrameConfig, batch: _Batch) -> list[Row]:
+def _predict_file_rows(path: str, frame_config: FrameConfig, batch: _Batch) -> list[Row]:
     rows: list[Row] = []
     try:
-        for frame in read_frames(path, reading.pattern):
-            row = _plain(frame, batch.target)
+        for frame in read_frames(path, frame_config.pattern):
+            row = _metadata_row(frame, batch.target)
             rows.append(row)
             try:
-                picture = _picture(frame, reading, row)
-                batch.add(row, picture, grey=frame.pixels.ndim == 2)
+                picture = _prepare_image(frame, frame_config, row)
+                batch.add(row, picture, is_gray=frame.pixels.ndim == 2)
             except InputError as error:
                 row["error"], row["unreadable"] = str(error), True
     except InputError as broken:
-        rows.append(_blank(path, len(rows), batch.target, str(broken)))
+        rows.append(_empty_row(path, len(rows), batch.target, str(broken)))
         for row in rows:
             row["damaged_file"] = True
-    _mark_clock(rows)
+    _flag_clock_jumps(rows)
     return rows
 
 
@@ -270,40 +270,40 @@ def read_frames(path: str, pattern: str | None) -> Iterator[Frame]:
 class _Batch:
     """Pictures that wait for a forward pass, and the rows that their answers belong to."""
 
-    def __init__(self, prepared: OptimizedModel, target: ClassTarget, size: int) -> None:
+    def __init__(self, optimized: OptimizedModel, target: ClassTarget, size: int) -> None:
         self.target = target
-        self._prepared, self._size = prepared, size
-        self._waiting: list[tuple[Row, np.ndarray, bool]] = []
+        self._optimized, self._size = optimized, size
+        self._pending: list[tuple[Row, np.ndarray, bool]] = []
 
-    def add(self, row: Row, picture: np.ndarray, *, grey: bool) -> None:
+    def add(self, row: Row, image: np.ndarray, *, is_gray: bool) -> None:
         """Take a picture ``(y, x, 3)``, at the size of its file; its row is filled in later."""
-        spec = self._prepared.specs[0]
-        counts = rgb_counts(Image.fromarray(picture), spec, spec.size, where=row["path"])
-        if self._waiting and self._waiting[0][1].shape != counts.shape:
-            self.answer()
-        self._waiting.append((row, counts, grey))
-        if len(self._waiting) == self._size:
-            self.answer()
+        spec = self._optimized.specs[0]
+        counts = rgb_counts(Image.fromarray(image), spec, spec.size, where=row["path"])
+        if self._pending and self._pending[0][1].shape != counts.shape:
+            self.predict()
+        self._pending.append((row, counts, is_gray))
+        if len(self._pending) == self._size:
+            self.predict()
 
-    def answer(self) -> None:
+    def predict(self) -> None:
         """Fill in the rows that wait."""
-        if not self._waiting:
+        if not self._pending:
             return
-        pictures = torch.from_numpy(np.stack([counts for _, counts, _ in self._waiting]))
-        head = self._prepared.head
-        values, features = self._prepared({self._prepared.specs[0].name: pictures}, {})
+        pictures = torch.from_numpy(np.stack([counts for _, counts, _ in self._pending]))
+        head = self._optimized.head
+        values, features = self._optimized({self._optimized.specs[0].name: pictures}, {})
         probabilities = head.probabilities(values)
         scores = head.outlier(features).tolist() if head.outlier.fitted else [None] * len(features)
-        for (row, _, grey), own, score in zip(self._waiting, probabilities, scores, strict=True):
-            _fill(row, self.target, own, grey)
+        for (row, _, grey), own, score in zip(self._pending, probabilities, scores, strict=True):
+            _fill_prediction(row, self.target, own, grey)
             row["outlier_score"] = score
             row["outside_domain"] = True if grey else None if score is None else score > 1
-        self._waiting.clear()
+        self._pending.clear()
 
 
-def _fill(row: Row, target: ClassTarget, probabilities: torch.Tensor, grey: bool) -> None:
+def _fill_prediction(row: Row, target: ClassTarget, probabilities: torch.Tensor, is_gray: bool) -> None:
     """Label and probabilities; a grey frame is never of a class that is told by its colour."""
-    if grey and target.color_dependent:
+    if is_gray and target.color_dependent:
         colours = [target.classes.index(name) for name in target.color_dependent]
         probabilities = probabilities.clone()
         probabilities[colours] = 0
@@ -314,27 +314,27 @@ def _fill(row: Row, target: ClassTarget, probabilities: torch.Tensor, grey: bool
     row |= {f"p_{name}": value for name, value in zip(target.classes, values, strict=True)}
 
 
-def _picture(frame: Frame, reading: FrameConfig, row: Row) -> np.ndarray:
+def _prepare_image(frame: Frame, frame_config: FrameConfig, row: Row) -> np.ndarray:
     """What the model is shown, ``(y, x, 3)``; what this says of the exposure goes into the row."""
-    picture, lit = reading.picture(frame)
-    row["dark"] = _share(picture >= DARK, lit) < LIGHT
+    picture, lit = frame_config.image(frame)
+    row["dark"] = _fraction(picture >= DARK, lit) < LIGHT
     full = np.iinfo(frame.pixels.dtype).max if frame.pixels.dtype.kind == "u" else np.inf
-    row["saturated"] = _share(frame.pixels >= full, lit) >= SATURATED
+    row["saturated"] = _fraction(frame.pixels >= full, lit) >= MAX_SATURATED_FRACTION
     return picture
 
 
-def _share(reached: np.ndarray, lit: np.ndarray) -> float:
+def _fraction(condition: np.ndarray, sky_mask: np.ndarray) -> float:
     """Of the lit pixels, those where some colour of ``(y, x)`` or ``(y, x, colour)`` is true."""
-    if reached.ndim == 3:
+    if condition.ndim == 3:
         # One by one: along an axis of three NumPy takes several times as long.
-        reached = np.logical_or.reduce([reached[..., colour] for colour in range(reached.shape[2])])
-    return np.count_nonzero(reached & lit) / np.count_nonzero(lit)
+        condition = np.logical_or.reduce([condition[..., colour] for colour in range(condition.shape[2])])
+    return np.count_nonzero(condition & sky_mask) / np.count_nonzero(sky_mask)
 
 
 # --- what is known about a frame ----------------------------------------------------------------
 
 
-def _blank(path: str, frame: int, target: ClassTarget, error: str = "") -> Row:
+def _empty_row(path: str, frame: int, target: ClassTarget, error: str = "") -> Row:
     row: Row = {
         "time": None,
         "station": None,
@@ -351,8 +351,8 @@ def _blank(path: str, frame: int, target: ClassTarget, error: str = "") -> Row:
     return row | {"unreadable": bool(error), "damaged_file": False, "error": error or None, "place": None}
 
 
-def _plain(frame: Frame, target: ClassTarget) -> Row:
-    row = _blank(frame.path, frame.index, target)
+def _metadata_row(frame: Frame, target: ClassTarget) -> Row:
+    row = _empty_row(frame.path, frame.index, target)
     time = frame.time.replace(tzinfo=None) if frame.time else None
     place = None if frame.latitude is None or frame.longitude is None else (frame.latitude, frame.longitude)
     return row | {
@@ -364,7 +364,7 @@ def _plain(frame: Frame, target: ClassTarget) -> Row:
     }
 
 
-def _mark_clock(rows: list[Row]) -> None:
+def _flag_clock_jumps(rows: list[Row]) -> None:
     """Where the clock of a camera jumped back, within one file."""
     cameras: dict[Any, list[Row]] = {}
     for row in rows:
@@ -375,11 +375,11 @@ def _mark_clock(rows: list[Row]) -> None:
             row["clock_jump"] = bool(jump)
 
 
-def _mark_sky(rows: list[Row], reading: FrameConfig) -> None:
+def _add_sun_and_moon(rows: list[Row], frame_config: FrameConfig) -> None:
     """Where sun and moon stand, where the place is known."""
     places: dict[tuple[float, float], list[Row]] = {}
     for row in rows:
-        place = row["place"] or reading.sites.get(row["station"] or "", reading.sites.get(""))
+        place = row["place"] or frame_config.sites.get(row["station"] or "", frame_config.sites.get(""))
         if place is not None and row["time"] is not None:
             places.setdefault(place, []).append(row)
     for (latitude, longitude), own in places.items():
@@ -391,7 +391,7 @@ def _mark_sky(rows: list[Row], reading: FrameConfig) -> None:
         for row, high, moon_high in zip(own, sun, moon, strict=True):
             row |= {
                 "sun_elevation": float(high),
-                "twilight": bool(high > TWILIGHT),
+                "twilight": bool(high > TWILIGHT_ELEVATION),
                 "moon_elevation": float(moon_high),
                 "moon_up": bool(moon_high > 0),
             }

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from geovision.allsky._keogram import Keogram
     from geovision.allsky._occurrence import Occurrence
 
-__all__ = ["keogram_figure", "occurrence_figure"]
+__all__ = ["plot_keogram", "plot_occurrence"]
 
-_COLUMNS = 1600
+_MAX_COLUMNS = 1600
 """Of a keogram's figure; frames that share a column are averaged."""
 
 # Of the palette of Okabe and Ito (2008).
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _BLUE = "#0072B2"
-_NOTHING = "#E8E8E8"
+_NO_DATA_COLOR = "#E8E8E8"
 
 
-def class_colours(classes: Sequence[str]) -> dict[str, str]:
+def class_colors(classes: Sequence[str]) -> dict[str, str]:
     """A colour for each class, the same in every figure."""
     if len(classes) <= len(_PALETTE):
         return dict(zip(classes, _PALETTE, strict=False))
@@ -42,7 +42,7 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
 # --- keogram ------------------------------------------------------------------------------------
 
 
-def keogram_figure(keogram: Keogram, *, note: str = "") -> Figure:
+def plot_keogram(keogram: Keogram, *, caption: str = "") -> Figure:
     """The slices over time, below them the likeliest class of each frame, and flags where there are any.
 
     Where no frame was taken, the figure is pale grey.
@@ -51,46 +51,46 @@ def keogram_figure(keogram: Keogram, *, note: str = "") -> Figure:
     panels = [("slices", 4.0)]
     panels += [("classes", 0.4)] if keogram.classes else []
     panels += [("flags", 0.18 * len(flags))] if flags else []
-    lines = textwrap.wrap(note, 130)
+    lines = textwrap.wrap(caption, 130)
     height = sum(size for _, size in panels) + 1.5 + 0.2 * len(lines)
     figure = new_figure(10.5, height)
     axes = figure.subplots(
         len(panels), 1, sharex=True, squeeze=False, height_ratios=[size for _, size in panels]
     )[:, 0]
-    columns = _Columns(keogram.times)
+    columns = _TimeColumns(keogram.times)
     own = dict(zip((name for name, _ in panels), axes, strict=True))
-    _slices(own["slices"], keogram, columns)
+    _draw_slices(own["slices"], keogram, columns)
     if "classes" in own:
-        _classes(own["classes"], keogram, columns)
+        _draw_classes(own["classes"], keogram, columns)
     if "flags" in own:
-        _flags(own["flags"], keogram, columns, flags)
-    _time_axis(axes[-1])
+        _draw_flags(own["flags"], keogram, columns, flags)
+    _format_time_axis(axes[-1])
     if keogram.classes:
-        _legend(figure, keogram)
+        _draw_legend(figure, keogram)
     if lines:
         figure.supxlabel("\n".join(lines), fontsize=8, x=0.01, ha="left")
     return figure
 
 
-class _Columns:
+class _TimeColumns:
     """Evenly spaced columns of a figure, and which frames stand in each."""
 
     def __init__(self, times: np.ndarray) -> None:
         seconds = (times - times[0]) / np.timedelta64(1, "s")
         steps = np.diff(seconds)
         self._cadence = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
-        self._step = max(self._cadence, seconds[-1] / _COLUMNS)
+        self._step = max(self._cadence, seconds[-1] / _MAX_COLUMNS)
         # To the nearest, so that jitter does not put two frames into one column and none into the next.
-        self.of_frame = np.rint(seconds / self._step).astype(int)
-        self.number = int(self.of_frame[-1]) + 1
+        self.column_of_frame = np.rint(seconds / self._step).astype(int)
+        self.num_columns = int(self.column_of_frame[-1]) + 1
         self._seconds, self._first = seconds, times[0]
 
-    def sums(self, values: np.ndarray) -> np.ndarray:
+    def column_sums(self, values: np.ndarray) -> np.ndarray:
         """Of what each column holds: ``(frame, …)`` to ``(column, …)``. A column that falls between
         two frames in a row holds what the one before it has."""
-        total = np.zeros((self.number, *values.shape[1:]))
-        np.add.at(total, self.of_frame, values)
-        for column in np.flatnonzero(np.bincount(self.of_frame, minlength=self.number) == 0):
+        total = np.zeros((self.num_columns, *values.shape[1:]))
+        np.add.at(total, self.column_of_frame, values)
+        for column in np.flatnonzero(np.bincount(self.column_of_frame, minlength=self.num_columns) == 0):
             before = int(np.searchsorted(self._seconds, column * self._step, side="right")) - 1
             if column * self._step - self._seconds[before] < 1.5 * self._cadence:
                 total[column] = values[before]
@@ -100,18 +100,18 @@ class _Columns:
         """Begin of the first and end of the last column, in matplotlib's dates."""
         from matplotlib.dates import date2num
 
-        last = self._first + np.timedelta64(int(self.number * self._step * 1e6), "us")
+        last = self._first + np.timedelta64(int(self.num_columns * self._step * 1e6), "us")
         return float(date2num(self._first)), float(date2num(last))
 
 
-def _slices(axes: Axes, keogram: Keogram, columns: _Columns) -> None:
+def _draw_slices(axes: Axes, keogram: Keogram, columns: _TimeColumns) -> None:
     ones = np.ones((len(keogram.times), 1))
-    weight = columns.sums(ones)[:, :, None]
-    mean = columns.sums(keogram.slices / 255) / np.maximum(weight, 1)
+    weight = columns.column_sums(ones)[:, :, None]
+    mean = columns.column_sums(keogram.slices / 255) / np.maximum(weight, 1)
     image = np.concatenate([mean, np.broadcast_to(weight > 0, (*mean.shape[:2], 1))], axis=2)
-    _show(axes, image.transpose(1, 0, 2), columns)
+    _draw_image(axes, image.transpose(1, 0, 2), columns)
     count = keogram.slices.shape[1]
-    axes.set_yticks([0.5, count / 2, count - 0.5], [keogram.ends[0], "middle", keogram.ends[1]])
+    axes.set_yticks([0.5, count / 2, count - 0.5], [keogram.end_labels[0], "middle", keogram.end_labels[1]])
     first, last = (np.datetime_as_string(keogram.times[place], unit="m") for place in (0, -1))
     span = (
         f"{first.replace('T', ' ')} to {(last if last[:10] != first[:10] else last[11:]).replace('T', ' ')}"
@@ -119,35 +119,35 @@ def _slices(axes: Axes, keogram: Keogram, columns: _Columns) -> None:
     axes.set_title(f"{keogram.camera or 'camera unknown'}, {span} UTC, {len(keogram.times):,} frames")
 
 
-def _classes(axes: Axes, keogram: Keogram, columns: _Columns) -> None:
+def _draw_classes(axes: Axes, keogram: Keogram, columns: _TimeColumns) -> None:
     from matplotlib.colors import to_rgba
 
     place = {name: number for number, name in enumerate(keogram.classes)}
     found = np.array([place.get(row.get("label"), -1) for row in keogram.rows])  # type: ignore[arg-type]
-    votes = columns.sums(found[:, None] == np.arange(len(place)))
-    colours = np.array([to_rgba(colour) for colour in class_colours(keogram.classes).values()])
+    votes = columns.column_sums(found[:, None] == np.arange(len(place)))
+    colours = np.array([to_rgba(colour) for colour in class_colors(keogram.classes).values()])
     image = colours[votes.argmax(axis=1)]
     image[votes.sum(axis=1) == 0] = 0
-    _show(axes, image[None], columns)
+    _draw_image(axes, image[None], columns)
     axes.set_yticks([0.5], ["class"])
 
 
-def _flags(axes: Axes, keogram: Keogram, columns: _Columns, flags: Sequence[str]) -> None:
+def _draw_flags(axes: Axes, keogram: Keogram, columns: _TimeColumns, flags: Sequence[str]) -> None:
     raised = np.array([[bool(row.get(name)) for name in flags] for row in keogram.rows])
-    image = np.zeros((len(flags), columns.number, 4))
-    image[..., 3] = columns.sums(raised).T > 0
-    _show(axes, image, columns)
+    image = np.zeros((len(flags), columns.num_columns, 4))
+    image[..., 3] = columns.column_sums(raised).T > 0
+    _draw_image(axes, image, columns)
     axes.hlines(range(1, len(flags)), *columns.extent(), color="white")
     axes.set_yticks(np.arange(len(flags)) + 0.5, [name.replace("_", " ") for name in flags], fontsize=7)
 
 
-def _show(axes: Axes, image: np.ndarray, columns: _Columns) -> None:
+def _draw_image(axes: Axes, image: np.ndarray, columns: _TimeColumns) -> None:
     begin, end = columns.extent()
-    axes.set_facecolor(_NOTHING)
+    axes.set_facecolor(_NO_DATA_COLOR)
     axes.imshow(image, extent=(begin, end, image.shape[0], 0), aspect="auto", interpolation="nearest")
 
 
-def _time_axis(axes: Axes) -> None:
+def _format_time_axis(axes: Axes) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     axes.xaxis_date()
@@ -157,11 +157,11 @@ def _time_axis(axes: Axes) -> None:
     axes.set_xlabel("UTC")
 
 
-def _legend(figure: Figure, keogram: Keogram) -> None:
+def _draw_legend(figure: Figure, keogram: Keogram) -> None:
     from matplotlib.patches import Patch
 
     seen = {row.get("label") for row in keogram.rows}
-    colours = class_colours(keogram.classes)
+    colours = class_colors(keogram.classes)
     patches = [Patch(color=colour, label=name) for name, colour in colours.items() if name in seen]
     if patches:
         figure.legend(handles=patches, loc="outside right upper", fontsize=8, frameon=False)
@@ -170,7 +170,7 @@ def _legend(figure: Figure, keogram: Keogram) -> None:
 # --- occurrence ---------------------------------------------------------------------------------
 
 
-def occurrence_figure(occurrence: Occurrence) -> Figure:
+def plot_occurrence(occurrence: Occurrence) -> Figure:
     """A panel for each class: its share in each group with its interval; the last one: the nights."""
     panels = len(occurrence.classes) + 1
     columns = min(4, panels)
@@ -180,26 +180,26 @@ def occurrence_figure(occurrence: Occurrence) -> Figure:
     top = max((row["high"] or row["share"] for row in occurrence.rows), default=1.0)
     for panel, label in zip(axes, occurrence.classes, strict=False):
         own = [row for row in occurrence.rows if row["label"] == label]
-        _shares(panel, occurrence, own)
+        _draw_fractions(panel, occurrence, own)
         panel.set_title(label, fontsize=10)
         panel.set_ylim(0, min(1.0, 1.1 * top) or 1.0)
     nights = {row[occurrence.group_by]: row["nights"] for row in occurrence.rows}
     last = axes[len(occurrence.classes)]
-    last.bar([_place(occurrence, group) for group in nights], list(nights.values()), color="#6E6E6E")
+    last.bar([_axis_position(occurrence, group) for group in nights], list(nights.values()), color="#6E6E6E")
     last.set_title("nights", fontsize=10)
     last.yaxis.get_major_locator().set_params(integer=True)
     for panel in axes[panels:]:
         panel.set_axis_off()
     for panel in axes[:panels]:
-        _group_axis(panel, occurrence)
+        _format_group_axis(panel, occurrence)
     figure.suptitle(
-        f"share of {occurrence.frames:,} frames, with {occurrence.level:.0%} intervals over nights"
+        f"share of {occurrence.frames:,} frames, with {occurrence.confidence_level:.0%} intervals over nights"
     )
     return figure
 
 
-def _shares(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str, Any]]) -> None:
-    places = [_place(occurrence, row[occurrence.group_by]) for row in rows]
+def _draw_fractions(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str, Any]]) -> None:
+    places = [_axis_position(occurrence, row[occurrence.group_by]) for row in rows]
     axes.bar(places, [row["share"] for row in rows], color=_BLUE, alpha=0.6)
     known = [(place, row) for place, row in zip(places, rows, strict=True) if row["low"] is not None]
     if known:
@@ -218,7 +218,7 @@ def _shares(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str, Any]]) 
         )
 
 
-def _place(occurrence: Occurrence, group: Any) -> float:
+def _axis_position(occurrence: Occurrence, group: Any) -> float:
     """Where a group stands on the axis; with magnetic midnight in the middle."""
     match occurrence.group_by:
         case "station":
@@ -231,7 +231,7 @@ def _place(occurrence: Occurrence, group: Any) -> float:
             return group + 0.5
 
 
-def _group_axis(axes: Axes, occurrence: Occurrence) -> None:
+def _format_group_axis(axes: Axes, occurrence: Occurrence) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelbottom=True)
     match occurrence.group_by:

@@ -1,11 +1,11 @@
 """What in a picture speaks for an answer: one mechanism for every model of the registry."""
 
-from geovision.attribution._explain import check, explain, explain_source
+from geovision.attribution._explain import explain, explain_item, validate_explanation
 from geovision.attribution.aggregate import AttributionSummary
 from geovision.attribution.config import COMPLETE_METHODS, METHODS, AttributionConfig
 from geovision.attribution.geometry import InputWindow
 from geovision.attribution.input_attribution import TOLERANCE
-from geovision.attribution.layers import map_layers
+from geovision.attribution.layers import spatial_layers
 from geovision.attribution.result import Completeness, Explanation, InputMap
 from geovision.attribution.target import AttributionTarget
 
@@ -20,8 +20,8 @@ __all__ = [
     "Explanation",
     "InputMap",
     "InputWindow",
-    "check",
     "explain",
-    "explain_source",
-    "map_layers",
+    "explain_item",
+    "spatial_layers",
+    "validate_explanation",
 ]

@@ -13,44 +13,49 @@ from geovision.attribution.ablation import source_ablation
 from geovision.attribution.class_activation import class_activation
 from geovision.attribution.config import COMPLETE_METHODS, LAYER_METHODS, AttributionConfig
 from geovision.attribution.deeplift import deeplift
-from geovision.attribution.geometry import place
-from geovision.attribution.input_attribution import completeness, integrated_gradients, occlusion, patch
-from geovision.attribution.layers import as_maps, channel_names, chosen_layer, named_layer
+from geovision.attribution.geometry import locate_input
+from geovision.attribution.input_attribution import (
+    completeness,
+    integrated_gradients,
+    occlusion,
+    patch_and_stride,
+)
+from geovision.attribution.layers import channel_names, default_layer, select_layer, to_feature_maps
 from geovision.attribution.result import Completeness, Explanation, InputMap
-from geovision.attribution.target import AttributionTarget, answering, check_target, is_map
+from geovision.attribution.target import AttributionTarget, check_target, eval_mode, is_spatial
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import InputItem, iter_input_items
 from geovision.spec import InputSpec
 
-__all__ = ["check", "explain", "explain_source"]
+__all__ = ["explain", "explain_item", "validate_explanation"]
 
 
-def explain(model: GeoModel, source: Any, *, target: str | None, settings: AttributionConfig) -> Explanation:
+def explain(model: GeoModel, source: Any, *, target: str | None, config: AttributionConfig) -> Explanation:
     """Explain the answer for one sample. See `geovision.explain`."""
-    check(model, target=target, settings=settings)
+    validate_explanation(model, target=target, config=config)
     sources = iter_input_items(source, model.inputs)
     first = next(sources, None)
     if first is None or next(sources, None) is not None:
         raise OptionError(f"explain takes one sample, not {'none' if first is None else 'several'}")
-    return explain_source(model, first, target=target, settings=settings)
+    return explain_item(model, first, target=target, config=config)
 
 
-def check(model: GeoModel, *, target: str | None, settings: AttributionConfig) -> None:
+def validate_explanation(model: GeoModel, *, target: str | None, config: AttributionConfig) -> None:
     """Raise what would be wrong for any sample.
 
     Raises:
         OptionError: The model has no gradient and the method needs one, or it has no such class.
     """
-    if settings.method != "occlusion" and "differentiable" not in model.spec.capabilities:
+    if config.method != "occlusion" and "differentiable" not in model.spec.capabilities:
         raise OptionError(
-            f"{model.spec.name} has no gradient, which {settings.method} needs; occlusion needs none"
+            f"{model.spec.name} has no gradient, which {config.method} needs; occlusion needs none"
         )
     check_target(model, target)
 
 
-def explain_source(
-    model: GeoModel, source: InputItem, *, target: str | None, settings: AttributionConfig
+def explain_item(
+    model: GeoModel, item: InputItem, *, target: str | None, config: AttributionConfig
 ) -> Explanation:
     """Explain the answer for one sample that is not read yet.
 
@@ -58,95 +63,93 @@ def explain_source(
         InputError: The sample cannot be read.
         OptionError: No such layer, or a patch that does not fit.
     """
-    loaded = source.load(model.inputs)
-    with answering(model), flush_denormals():
-        return _explained(
-            source, AttributionTarget(model, loaded, target, orientations=settings.orientations), settings
+    loaded = item.load(model.inputs)
+    with eval_mode(model), flush_denormals():
+        return _compute_explanation(
+            item, AttributionTarget(model, loaded, target, orientations=config.orientations), config
         )
 
 
-def _explained(source: InputItem, question: AttributionTarget, settings: AttributionConfig) -> Explanation:
+def _compute_explanation(
+    item: InputItem, target: AttributionTarget, config: AttributionConfig
+) -> Explanation:
     adds_up: Completeness | None = None
     scalars: dict[str, float] = {}
-    if settings.method in (*LAYER_METHODS, "deeplift"):
-        named = named_layer(question.model.network) if settings.method == "deeplift" else None
-        settings = dataclasses.replace(settings, layer=chosen_layer(question, settings.layer or named))
-        found, adds_up = _of_layer(source, question, settings)
-        inputs = {next(spec.name for spec in question.specs if is_map(spec)): found}
+    if config.method in (*LAYER_METHODS, "deeplift"):
+        named = default_layer(target.model.network) if config.method == "deeplift" else None
+        config = dataclasses.replace(config, layer=select_layer(target, config.layer or named))
+        found, adds_up = _attribute_layer(item, target, config)
+        inputs = {next(spec.name for spec in target.specs if is_spatial(spec)): found}
     else:
-        settings, parts = _by_value(question, settings)
+        config, parts = _attribute_inputs(target, config)
         inputs = {}
-        for spec, part in zip(question.specs, parts, strict=True):
+        for spec, part in zip(target.specs, parts, strict=True):
             names = tuple(channel.name for channel in spec.channels)
-            if is_map(spec):
-                inputs[spec.name] = _laid(source, spec, part, spec.layout, names)
+            if is_spatial(spec):
+                inputs[spec.name] = _make_input_map(item, spec, part, spec.layout, names)
             else:
                 scalars |= {name: float(number) for name, number in zip(names, part, strict=True)}
-        if settings.method in COMPLETE_METHODS:
-            adds_up = completeness(question, parts)
+        if config.method in COMPLETE_METHODS:
+            adds_up = completeness(target, parts)
     return Explanation(
-        source=source.name,
-        model=question.model.spec.name,
-        label=question.label,
-        logit=question.logit,
-        probability=question.probability,
-        settings=settings,
+        source=item.name,
+        model=target.model.spec.name,
+        label=target.label,
+        logit=target.logit,
+        probability=target.probability,
+        config=config,
         inputs=inputs,
         scalars=scalars,
         completeness=adds_up,
-        left_out=_left_out(question),
+        ablation=_ablate_sources(target),
     )
 
 
-def _left_out(question: AttributionTarget) -> dict[str, float]:
+def _ablate_sources(target: AttributionTarget) -> dict[str, float]:
     """What is lost without each input, of maps that are made of several."""
-    if len(question.specs) < 2 or question.index is not None:
+    if len(target.specs) < 2 or target.class_index is not None:
         return {}
-    inputs = {spec.name: tensor for spec, tensor in zip(question.specs, question.tensors, strict=True)}
-    valid = {name: mask.expand_as(inputs[name]) for name, mask in question.valid.items() if name in inputs}
-    return source_ablation(question.model, inputs, valid=valid, score=question.score_of)
+    inputs = {spec.name: tensor for spec, tensor in zip(target.specs, target.tensors, strict=True)}
+    valid = {name: mask.expand_as(inputs[name]) for name, mask in target.valid.items() if name in inputs}
+    return source_ablation(target.model, inputs, valid=valid, score=target.score_output)
 
 
-def _of_layer(
-    source: InputItem, question: AttributionTarget, settings: AttributionConfig
+def _attribute_layer(
+    item: InputItem, target: AttributionTarget, config: AttributionConfig
 ) -> tuple[InputMap, Completeness | None]:
     """The maps of one layer, where the first input with a picture lies, and whether they add up."""
-    layer = settings.layer or ""
-    spec = next(spec for spec in question.specs if is_map(spec))
-    if settings.method != "deeplift":
-        cells = class_activation(question, layer, settings.method)
-        return _laid(source, spec, cells, "time y x" if cells.ndim == 3 else "y x"), None
-    part = deeplift(question, layer)
-    maps = as_maps(question.model.network, layer, part[None])
+    layer = config.layer or ""
+    spec = next(spec for spec in target.specs if is_spatial(spec))
+    if config.method != "deeplift":
+        cells = class_activation(target, layer, config.method)
+        return _make_input_map(item, spec, cells, "time y x" if cells.ndim == 3 else "y x"), None
+    part = deeplift(target, layer)
+    maps = to_feature_maps(target.model.network, layer, part[None])
     if maps is None:
         raise OptionError(f"layer {layer!r} gives {tuple(part.shape)}, which is no map")
-    names = channel_names(question.model.network, layer, maps.shape[1])
-    return _laid(source, spec, maps[0], "channel y x", names), completeness(question, [part])
+    names = channel_names(target.model.network, layer, maps.shape[1])
+    return _make_input_map(item, spec, maps[0], "channel y x", names), completeness(target, [part])
 
 
-def _by_value(
-    question: AttributionTarget, settings: AttributionConfig
+def _attribute_inputs(
+    target: AttributionTarget, config: AttributionConfig
 ) -> tuple[AttributionConfig, list[Tensor]]:
     """The settings that were used, and a contribution for each value of each input."""
-    if settings.method == "integrated-gradients":
-        parts, steps = integrated_gradients(
-            question, steps=settings.steps, batch_size=settings.samples_a_pass
-        )
-        return dataclasses.replace(settings, steps=steps), parts
-    parts = occlusion(
-        question, window=settings.window, stride=settings.stride, batch_size=settings.samples_a_pass
-    )
+    if config.method == "integrated-gradients":
+        parts, steps = integrated_gradients(target, steps=config.steps, batch_size=config.samples_per_pass)
+        return dataclasses.replace(config, steps=steps), parts
+    parts = occlusion(target, window=config.window, stride=config.stride, batch_size=config.samples_per_pass)
     first, tensor = next(
-        pair for pair in zip(question.specs, question.tensors, strict=True) if is_map(pair[0])
+        pair for pair in zip(target.specs, target.tensors, strict=True) if is_spatial(pair[0])
     )
-    (*_, window), (*_, stride) = patch(first, tensor, settings.window, settings.stride)
-    return dataclasses.replace(settings, window=window, stride=stride), parts
+    (*_, window), (*_, stride) = patch_and_stride(first, tensor, config.window, config.stride)
+    return dataclasses.replace(config, window=window, stride=stride), parts
 
 
-def _laid(
-    source: InputItem, spec: InputSpec, values: Tensor, axes: str, channels: tuple[str, ...] = ()
+def _make_input_map(
+    item: InputItem, spec: InputSpec, values: Tensor, axes: str, channels: tuple[str, ...] = ()
 ) -> InputMap:
     """The map of one input, where it belongs in what was given for it."""
-    placement = place(source.values[spec.name], spec, where=source.name)
+    placement = locate_input(item.values[spec.name], spec, where=item.name)
     array = values.detach().cpu().float().numpy()
-    return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.picture, channels)
+    return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.image, channels)

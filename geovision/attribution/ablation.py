@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from geovision.attribution.target import answering
+from geovision.attribution.target import eval_mode
 from geovision.errors import OptionError
 from geovision.models.geomodel import GeoModel, Output
 from geovision.spec import ClassTarget
@@ -45,12 +45,12 @@ def source_ablation(
         raise OptionError(f"{model.spec.name} has one input here; leaving it out leaves nothing")
     if score is None and isinstance(model.target, ClassTarget):
         raise OptionError(f"{model.spec.name} tells classes apart; say what falls with score=")
-    falls = score or _mean
+    falls = score or _mean_score
     masks = {
         name: torch.ones_like(each, dtype=torch.bool) if valid is None or name not in valid else valid[name]
         for name, each in inputs.items()
     }
-    with answering(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         whole = float(falls(model(inputs, valid=masks)))
         return {
             name: whole - float(falls(model(inputs, valid=masks | {name: torch.zeros_like(masks[name])})))
@@ -58,7 +58,7 @@ def source_ablation(
         }
 
 
-def _mean(output: Output) -> Tensor:
+def _mean_score(output: Output) -> Tensor:
     if output.valid is None:
         return output.values.mean()
     return output.values[output.valid.expand_as(output.values)].mean()

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LEFT_OUT", "AttributionSummary"]
+__all__ = ["ABLATION", "AttributionSummary"]
 
-LEFT_OUT = "left out"
+ABLATION = "ablation"
 """Stands in the column of the method where it is told what is lost without a source."""
 
-WHOLE = 0.05
+MAX_COMPLETENESS_ERROR = 0.05
 """By what part of it contributions may miss the difference from the baseline, and still enter a mean."""
 
-_BAR = 0.11  # inches
+_BAR_HEIGHT = 0.11  # inches
 _HATCHES = ("", "///", "...", "xxx")
 
 
@@ -38,28 +38,32 @@ class AttributionSummary:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
-        self._first = ""  # method: what is lost without a source is the same for all of them, and counts once
+        self._contributions: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
+        self._first_method = (
+            ""  # method: what is lost without a source is the same for all of them, and counts once
+        )
 
-    def add(self, found: Explanation, group: str = "") -> None:
+    def add(self, explanation: Explanation, group: str = "") -> None:
         """Count one explanation in; one of a method whose values do not add up has nothing to count but
         what is lost without each source."""
-        self._first = self._first or found.settings.method
-        if found.completeness is not None and found.contributions:
-            error = found.completeness.relative_error
-            self._parts.setdefault((group, found.settings.method), []).append((_by_channel(found), error))
-        if found.left_out and found.settings.method == self._first:
-            self._parts.setdefault((group, LEFT_OUT), []).append((dict(found.left_out), 0.0))
+        self._first_method = self._first_method or explanation.config.method
+        if explanation.completeness is not None and explanation.contributions:
+            error = explanation.completeness.relative_error
+            self._contributions.setdefault((group, explanation.config.method), []).append(
+                (_channel_contributions(explanation), error)
+            )
+        if explanation.ablation and explanation.config.method == self._first_method:
+            self._contributions.setdefault((group, ABLATION), []).append((dict(explanation.ablation), 0.0))
 
     @property
-    def samples(self) -> int:
+    def num_samples(self) -> int:
         """How many have something to count, whether it adds up or not."""
-        each = Counter(method for (_, method), parts in self._parts.items() for _ in parts)
+        each = Counter(method for (_, method), parts in self._contributions.items() for _ in parts)
         return max(each.values(), default=0)
 
     @property
     def groups(self) -> list[str]:
-        return sorted({group for group, _ in self._parts})
+        return sorted({group for group, _ in self._contributions})
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a group, method and channel: the mean of what it adds, in units of the logit or of the
@@ -67,10 +71,10 @@ class AttributionSummary:
         and asked about, incomplete ones, and the largest error of completeness. A source counts in the
         samples that have it."""
         rows = []
-        for (group, method), parts in sorted(self._parts.items()):
+        for (group, method), parts in sorted(self._contributions.items()):
             for name in dict.fromkeys(name for each, _ in parts for name in each):
                 asked = [(each[name], error) for each, error in parts if name in each]
-                values = np.array([value for value, error in asked if error <= WHOLE])
+                values = np.array([value for value, error in asked if error <= MAX_COMPLETENESS_ERROR])
                 rows.append(
                     {
                         "group": group,
@@ -96,7 +100,7 @@ class AttributionSummary:
         rows = self.rows()
         methods = list(dict.fromkeys(row["method"] for row in rows))
         most = max(len({row["channel"] for row in rows if row["method"] == each}) for each in methods)
-        figure = new_figure(4.2 * len(methods), _BAR * most * (len(self.groups) + 0.5) + 1.2)
+        figure = new_figure(4.2 * len(methods), _BAR_HEIGHT * most * (len(self.groups) + 0.5) + 1.2)
         for axes, method in zip(figure.subplots(1, len(methods), squeeze=False)[0], methods, strict=True):
             self._draw(axes, [row for row in rows if row["method"] == method], method)
             axes.set_ylim(most - 0.5, -0.5)  # bars of one height in all panels
@@ -111,8 +115,8 @@ class AttributionSummary:
             if not own:
                 continue
             colours = [f"C{sources.index(row['channel'].split()[0])}" for row in own]
-            values = np.array([row["mean" if method == LEFT_OUT else "mean_size"] for row in own])
-            if method != LEFT_OUT:
+            values = np.array([row["mean" if method == ABLATION else "mean_size"] for row in own])
+            if method != ABLATION:
                 values = values / (values.sum() or 1.0)
             at = np.array([names.index(row["channel"]) for row in own]) - 0.4 + height * (place + 0.5)
             hatch = _HATCHES[place % len(_HATCHES)]
@@ -130,7 +134,7 @@ class AttributionSummary:
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.tick_params(labelsize=6)
         axes.set_title(
-            "what is lost without each" if method == LEFT_OUT else f"share by {method}", fontsize=9
+            "what is lost without each" if method == ABLATION else f"share by {method}", fontsize=9
         )
         axes.spines[["top", "right"]].set_visible(False)
         if any(self.groups):
@@ -162,13 +166,13 @@ class AttributionSummary:
         return folder / f"{name}.csv", folder / f"{name}.png"
 
 
-def _by_channel(found: Explanation) -> dict[str, float]:
+def _channel_contributions(explanation: Explanation) -> dict[str, float]:
     """What each channel adds, by ``"source channel"``. Channels of a layer name their sources themselves."""
-    if found.settings.method == "deeplift":
-        (by_channel,) = found.contributions.values()
+    if explanation.config.method == "deeplift":
+        (by_channel,) = explanation.contributions.values()
         return dict(by_channel)
     return {
         f"{source} {channel}": value
-        for source, each in found.contributions.items()
+        for source, each in explanation.contributions.items()
         for channel, value in each.items()
     }

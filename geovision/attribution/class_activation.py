@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovision.attribution.layers import as_maps, map_layers, views
+from geovision.attribution.layers import flip_axes, spatial_layers, to_feature_maps
 from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError
 
-__all__ = ["class_activation", "straightened", "weighted"]
+__all__ = ["class_activation", "merge_flipped_passes", "weight_activations"]
 
 
-def class_activation(question: AttributionTarget, layer: str, method: str) -> Tensor:
+def class_activation(target: AttributionTarget, layer: str, method: str) -> Tensor:
     """The map of one layer.
 
     Args:
@@ -39,15 +39,15 @@ def class_activation(question: AttributionTarget, layer: str, method: str) -> Te
         OptionError: The layer gives no maps, or one of a single cell, does not run, or has no part in
             the answer.
     """
-    network = question.model.network
+    network = target.model.network
     maps = []
-    for activation, gradient in _activations_and_gradients(question, layer):
-        passages = weighted(network, layer, activation, gradient, method)
-        maps.append(_turned_back(straightened(passages, views(network)), question).relu())
+    for activation, gradient in _activations_and_gradients(target, layer):
+        passages = weight_activations(network, layer, activation, gradient, method)
+        maps.append(_merge_orientations(merge_flipped_passes(passages, flip_axes(network)), target).relu())
     if len({each.shape for each in maps}) > 1:
         raise OptionError(f"layer {layer!r} runs {len(maps)} times on maps of several sizes; name another")
     if maps[0].numel() == 1:
-        finer = map_layers(question)
+        finer = spatial_layers(target)
         raise OptionError(
             f"layer {layer!r} has one cell for this size of input, which shows no place; "
             + (f"name a finer one, such as {finer[-1]!r}" if finer else "try occlusion")
@@ -55,7 +55,7 @@ def class_activation(question: AttributionTarget, layer: str, method: str) -> Te
     return maps[0] if len(maps) == 1 else torch.stack(maps)
 
 
-def _activations_and_gradients(question: AttributionTarget, layer: str) -> list[tuple[Tensor, Tensor]]:
+def _activations_and_gradients(target: AttributionTarget, layer: str) -> list[tuple[Tensor, Tensor]]:
     """What the layer gave and the gradient of the score with respect to it, for each of its runs."""
     kept: list[Tensor] = []
 
@@ -65,10 +65,10 @@ def _activations_and_gradients(question: AttributionTarget, layer: str) -> list[
         kept.append(result)
         return result.clone()  # what follows may work in place
 
-    hook = question.model.network.get_submodule(layer).register_forward_hook(keep)
+    hook = target.model.network.get_submodule(layer).register_forward_hook(keep)
     try:
-        with question.differentiable() as tensors:
-            score = question.score(*tensors).sum()
+        with target.inputs_with_grad() as tensors:
+            score = target.score(*tensors).sum()
     finally:
         hook.remove()
     if not kept:
@@ -79,7 +79,9 @@ def _activations_and_gradients(question: AttributionTarget, layer: str) -> list[
     return [(a.detach(), g) for a, g in zip(kept, gradients, strict=True)]
 
 
-def weighted(network: nn.Module, layer: str, activation: Tensor, gradient: Tensor, method: str) -> Tensor:
+def weight_activations(
+    network: nn.Module, layer: str, activation: Tensor, gradient: Tensor, method: str
+) -> Tensor:
     """Maps of a layer, weighted by how they move the answer and added up, before their negative part is
     taken away.
 
@@ -93,25 +95,25 @@ def weighted(network: nn.Module, layer: str, activation: Tensor, gradient: Tenso
     Raises:
         OptionError: The layer gives no maps.
     """
-    a, g = as_maps(network, layer, activation), as_maps(network, layer, gradient)
+    a, g = to_feature_maps(network, layer, activation), to_feature_maps(network, layer, gradient)
     if a is None or g is None:
         raise OptionError(f"layer {layer!r} gives {tuple(activation.shape)}, which is no map")
     weights = g.mean((2, 3), keepdim=True) if method == "gradcam" else g.relu()
     return (weights * a).sum(1)
 
 
-def straightened(passages: Tensor, mirrors: Sequence[tuple[int, ...]]) -> Tensor:
+def merge_flipped_passes(passages: Tensor, flip_axes: Sequence[tuple[int, ...]]) -> Tensor:
     """One map a picture ``(picture, y, x)`` from those of all its passages ``(passage, y, x)``, which add
     up: a network may mirror the pictures of a batch, all of them one after the other."""
-    if len(mirrors) == 1:
+    if len(flip_axes) == 1:
         return passages
-    by_view = passages.unflatten(0, (len(mirrors), -1)).unbind()
-    return sum(maps.flip(axes) for maps, axes in zip(by_view, mirrors, strict=True))  # type: ignore[return-value]
+    by_view = passages.unflatten(0, (len(flip_axes), -1)).unbind()
+    return sum(maps.flip(axes) for maps, axes in zip(by_view, flip_axes, strict=True))  # type: ignore[return-value]
 
 
-def _turned_back(pictures: Tensor, question: AttributionTarget) -> Tensor:
+def _merge_orientations(maps: Tensor, target: AttributionTarget) -> Tensor:
     """The map of the sample from those of it in all orientations, which add up."""
-    turns = question.orientations
-    if len(pictures) != len(turns):
-        raise OptionError(f"a layer gave {len(pictures)} maps of one picture; name another layer")
-    return sum(turn.back(each) for turn, each in zip(turns, pictures, strict=True))  # type: ignore[return-value]
+    turns = target.orientations
+    if len(maps) != len(turns):
+        raise OptionError(f"a layer gave {len(maps)} maps of one picture; name another layer")
+    return sum(turn.invert(each) for turn, each in zip(turns, maps, strict=True))  # type: ignore[return-value]

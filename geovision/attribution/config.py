@@ -18,7 +18,7 @@ LAYER_METHODS = ("gradcam", "layercam")
 COMPLETE_METHODS = ("integrated-gradients", "deeplift")
 """Those whose contributions are to add up to what is explained."""
 
-_SERVES = {
+_METHODS_OF_OPTION = {
     "layer": (*LAYER_METHODS, "deeplift"),
     "steps": ("integrated-gradients",),
     "window": ("occlusion",),
@@ -60,9 +60,9 @@ class AttributionConfig:
             near = nearest(self.method, METHODS)
             meant = f" Did you mean {near[0]!r}?" if near else ""
             raise OptionError(f"method {self.method!r} is not known.{meant} There are {', '.join(METHODS)}")
-        for option, methods in _SERVES.items():
+        for option, methods in _METHODS_OF_OPTION.items():
             if getattr(self, option) is not None and self.method not in methods:
-                raise OptionError(f"{option} is for {_listed(methods)}, not for {self.method}")
+                raise OptionError(f"{option} is for {_format_list(methods)}, not for {self.method}")
         if self.method == "deeplift" and self.orientations != 1:
             raise OptionError("deeplift follows one sample at a time, as it is; leave out orientations")
         if self.orientations not in (1, 2, 8):
@@ -73,7 +73,7 @@ class AttributionConfig:
                 raise OptionError(f"{option} must be 1 or more, not {number}")
 
     @property
-    def samples_a_pass(self) -> int:
+    def samples_per_pass(self) -> int:
         """How many samples in all their orientations make a batch."""
         return max(1, self.batch_size // self.orientations)
 
@@ -82,6 +82,6 @@ class AttributionConfig:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-def _listed(words: tuple[str, ...]) -> str:
+def _format_list(names: tuple[str, ...]) -> str:
     """``"a, b and c"``."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

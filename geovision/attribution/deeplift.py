@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovision.attribution.layers import views
+from geovision.attribution.layers import flip_axes
 from geovision.attribution.target import AttributionTarget
 from geovision.errors import MissingExtraError, OptionError
 
 __all__ = ["deeplift"]
 
 
-def deeplift(question: AttributionTarget, layer: str) -> Tensor:
+def deeplift(target: AttributionTarget, layer: str) -> Tensor:
     """Contribution of each value of a layer to what is explained (Shrikumar et al. 2017, arXiv:1704.02685).
 
     Differences from the baseline are followed from the layer to the answer; what lies before it is only run.
@@ -35,20 +35,20 @@ def deeplift(question: AttributionTarget, layer: str) -> Tensor:
             several tensors.
         MissingExtraError: captum is not installed.
     """
-    if len(views(question.model.network)) > 1:
+    if len(flip_axes(target.model.network)) > 1:
         raise OptionError(
-            f"{question.model.spec.name} looks at a sample from several sides at once, which deeplift does "
+            f"{target.model.spec.name} looks at a sample from several sides at once, which deeplift does "
             "not follow; try integrated-gradients"
         )
     try:
         from captum.attr import LayerDeepLift
     except ImportError as error:
         raise MissingExtraError("captum", "explain") from error
-    runs = _runs(question, layer)
+    runs = _count_calls(target, layer)
     if runs != 1:
         raise OptionError(f"layer {layer!r} runs {runs} times a sample; name one that runs once")
     # Of a copy: what captum leaves on modules is not the model's, and nothing may work in place.
-    asked = _Asked(question.of(copy.deepcopy(question.model)))
+    asked = _TargetModule(target.with_model(copy.deepcopy(target.model)))
     asked.requires_grad_(True)  # its hooks ask for it in front of the layer, too
     for module in asked.modules():
         if getattr(module, "inplace", False):
@@ -56,32 +56,32 @@ def deeplift(question: AttributionTarget, layer: str) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its hooks, and that answers at corners are a matter of choice
         found: Any = LayerDeepLift(asked, asked.model.network.get_submodule(layer)).attribute(
-            question.tensors, baselines=question.baselines
+            target.tensors, baselines=target.baselines
         )
     if not isinstance(found, Tensor):
         raise OptionError(f"layer {layer!r} gives several tensors; name one within it")
     return found.detach()[0]
 
 
-def _runs(question: AttributionTarget, layer: str) -> int:
+def _count_calls(target: AttributionTarget, layer: str) -> int:
     """How often a layer runs for one sample."""
     runs: list[None] = []
-    module = question.model.network.get_submodule(layer)
+    module = target.model.network.get_submodule(layer)
     hook = module.register_forward_hook(lambda *_: runs.append(None))
     try:
         with torch.no_grad():
-            question.score(*question.tensors)
+            target.score(*target.tensors)
     finally:
         hook.remove()
     return len(runs)
 
 
-class _Asked(nn.Module):
+class _TargetModule(nn.Module):
     """A question as a module, for what hooks modules."""
 
-    def __init__(self, question: AttributionTarget) -> None:
+    def __init__(self, target: AttributionTarget) -> None:
         super().__init__()
-        self.model, self._question = question.model, question
+        self.model, self._target = target.model, target
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        return self._question.score(*tensors)
+        return self._target.score(*tensors)

@@ -19,7 +19,7 @@ from torch import Tensor
 from geovision.readers.images import resize_box, rgb_counts, window_margins
 from geovision.spec import InputSpec, resolve
 
-__all__ = ["InputPlacement", "InputWindow", "place"]
+__all__ = ["InputPlacement", "InputWindow", "locate_input"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class InputWindow:
     def scaled(self, factor: float) -> InputWindow:
         return InputWindow(self.top * factor, self.left * factor, self.bottom * factor, self.right * factor)
 
-    def spread(self, values: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.float32]:
+    def resample(self, values: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Values whose cells share out the window evenly, on the pixels of the picture.
 
         Linear between the middles of the cells; NaN outside the window, where nothing was seen.
@@ -51,28 +51,28 @@ class InputWindow:
         Returns:
             ``(..., height, width)``.
         """
-        rows = _between(self.top, self.bottom, values.shape[-2], shape[0])
-        columns = _between(self.left, self.right, values.shape[-1], shape[1])
+        rows = _interpolation(self.top, self.bottom, values.shape[-2], shape[0])
+        columns = _interpolation(self.left, self.right, values.shape[-1], shape[1])
         result = np.full((*values.shape[:-2], *shape), np.nan, np.float32)
-        low, high, share = rows.low[:, None], rows.high[:, None], rows.share[:, None]
+        low, high, share = rows.low[:, None], rows.high[:, None], rows.weight[:, None]
         left, right = columns.low, columns.high
-        upper = values[..., low, left] * (1 - columns.share) + values[..., low, right] * columns.share
-        lower = values[..., high, left] * (1 - columns.share) + values[..., high, right] * columns.share
+        upper = values[..., low, left] * (1 - columns.weight) + values[..., low, right] * columns.weight
+        lower = values[..., high, left] * (1 - columns.weight) + values[..., high, right] * columns.weight
         result[..., rows.inside, columns.inside] = upper * (1 - share) + lower * share
         return result
 
 
 @dataclass(frozen=True)
-class _Between:
+class _Interpolation:
     """For the pixels of one side that lie in the window: the two cells each is between, and how far."""
 
     inside: slice
     low: NDArray[np.int64]
     high: NDArray[np.int64]
-    share: NDArray[np.float32]
+    weight: NDArray[np.float32]
 
 
-def _between(start: float, stop: float, cells: int, pixels: int) -> _Between:
+def _interpolation(start: float, stop: float, cells: int, pixels: int) -> _Interpolation:
     middles = np.arange(pixels) + 0.5
     inside = (middles > start) & (middles < stop)
     first = int(inside.argmax()) if inside.any() else 0
@@ -80,7 +80,9 @@ def _between(start: float, stop: float, cells: int, pixels: int) -> _Between:
     place = place.clip(0, cells - 1)
     low = np.floor(place).astype(np.int64)
     high = np.minimum(low + 1, cells - 1)
-    return _Between(slice(first, first + int(inside.sum())), low, high, (place - low).astype(np.float32))
+    return _Interpolation(
+        slice(first, first + int(inside.sum())), low, high, (place - low).astype(np.float32)
+    )
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,21 @@ class InputPlacement:
     """One input as it was given, and where the network looked.
 
     Attributes:
-        picture: Axes as in the input's layout; in its unit, or counts whose full scale is 1.
+        image: Axes as in the input's layout; in its unit, or counts whose full scale is 1.
         window: What of it became the network's input.
     """
 
-    picture: NDArray[Any]
+    image: NDArray[Any]
     window: InputWindow
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the picture."""
-        height, width = self.picture.shape[-2:]
+        height, width = self.image.shape[-2:]
         return height, width
 
 
-def place(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacement:
+def locate_input(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacement:
     """Find where in a file, picture or array the input of a network lies.
 
     Args:
@@ -117,24 +119,24 @@ def place(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacement:
         reader = resolve(spec.reader)
         own = np.asarray(reader(value, dataclasses.replace(spec, pixel_size=None), None))
         if spec.pixel_size is None:
-            return InputPlacement(own, _seen((own.shape[-2], own.shape[-1]), spec))
+            return InputPlacement(own, _input_window((own.shape[-2], own.shape[-1]), spec))
         height, width = np.asarray(reader(value, spec, None)).shape[-2:]
         # Whole blocks of pixels were averaged; a last block may reach beyond the picture.
         block = round(max(own.shape[-2] / height, own.shape[-1] / width))
-        return InputPlacement(own, _seen((height, width), spec).scaled(block))
+        return InputPlacement(own, _input_window((height, width), spec).scaled(block))
     if isinstance(value, Image.Image):
         own = rgb_counts(value, spec, where=where)
-        return InputPlacement(own, _seen((own.shape[-2], own.shape[-1]), spec))
+        return InputPlacement(own, _input_window((own.shape[-2], own.shape[-1]), spec))
     if isinstance(value, np.ma.MaskedArray) and value.dtype.kind == "f":
         value = value.filled(np.nan)
     own = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    window = _seen((own.shape[-2], own.shape[-1]), spec)
+    window = _input_window((own.shape[-2], own.shape[-1]), spec)
     if spec.resize == "crop":  # of an array whole cells are taken
         window = InputWindow(*(float(round(edge)) for edge in dataclasses.astuple(window)))
     return InputPlacement(own, window)
 
 
-def _seen(shape: tuple[int, int], spec: InputSpec) -> InputWindow:
+def _input_window(shape: tuple[int, int], spec: InputSpec) -> InputWindow:
     """The part of a grid of this shape that is brought to the input's size, by its own rule."""
     height, width = shape
     if spec.size is not None and spec.resize == "window":

@@ -11,19 +11,27 @@ from geovision.attribution.target import AttributionTarget
 from geovision.errors import MissingExtraError, OptionError
 from geovision.spec import InputSpec
 
-__all__ = ["MOST_STEPS", "STEPS", "TOLERANCE", "completeness", "integrated_gradients", "occlusion", "patch"]
+__all__ = [
+    "DEFAULT_STEPS",
+    "MAX_STEPS",
+    "TOLERANCE",
+    "completeness",
+    "integrated_gradients",
+    "occlusion",
+    "patch_and_stride",
+]
 
-STEPS = 200
+DEFAULT_STEPS = 200
 """Steps of integrated gradients to begin with, as published for polar lows."""
 
-MOST_STEPS = 800
+MAX_STEPS = 800
 
 TOLERANCE = 0.01
 """By what part of it the contributions may miss the difference from the baseline."""
 
 
 def integrated_gradients(
-    question: AttributionTarget, *, steps: int | None, batch_size: int
+    target: AttributionTarget, *, steps: int | None, batch_size: int
 ) -> tuple[list[Tensor], int]:
     """Contribution of each value of each input (Sundararajan et al. 2017, arXiv:1703.01365).
 
@@ -32,33 +40,33 @@ def integrated_gradients(
     error of the rule, and for jumps of S, which have no derivative.
 
     Args:
-        steps: Equal parts of the line. None: `STEPS`, and twice as many again up to `MOST_STEPS`, while
-            the sum misses the difference by more than `TOLERANCE`.
+        steps: Equal parts of the line. None: `DEFAULT_STEPS`, and twice as many again up to `MAX_STEPS`,
+            while the sum misses the difference by more than `TOLERANCE`.
         batch_size: Points of the line a pass.
 
     Returns:
         One tensor an input, in the order of the question's, of the sample's shape, signed; and the steps
         that were taken.
     """
-    count = steps or STEPS
+    count = steps or DEFAULT_STEPS
     # captum gives a point the weight 1 / points, where the rule has 1 / steps.
     whole = (count + 1) / count
-    parts = [whole * part for part in _on_the_line(question, "riemann_trapezoid", count + 1, batch_size)]
-    while steps is None and count < MOST_STEPS and _is_incomplete(question, parts):
+    parts = [whole * part for part in _integrate_path(target, "riemann_trapezoid", count + 1, batch_size)]
+    while steps is None and count < MAX_STEPS and _is_incomplete(target, parts):
         # At half the width the new points are the middles of the old parts.
-        middles = _on_the_line(question, "riemann_middle", count, batch_size)
+        middles = _integrate_path(target, "riemann_middle", count, batch_size)
         parts = [(old + new) / 2 for old, new in zip(parts, middles, strict=True)]
         count *= 2
     return parts, count
 
 
-def _on_the_line(question: AttributionTarget, rule: str, points: int, batch_size: int) -> list[Tensor]:
+def _integrate_path(target: AttributionTarget, rule: str, points: int, batch_size: int) -> list[Tensor]:
     found = (
-        _captum()
-        .IntegratedGradients(question.score)
+        _import_captum()
+        .IntegratedGradients(target.score)
         .attribute(
-            question.tensors,
-            baselines=question.baselines,
+            target.tensors,
+            baselines=target.baselines,
             n_steps=points,
             method=rule,
             internal_batch_size=batch_size,
@@ -67,17 +75,17 @@ def _on_the_line(question: AttributionTarget, rule: str, points: int, batch_size
     return [part.detach()[0] for part in found]
 
 
-def _is_incomplete(question: AttributionTarget, parts: list[Tensor]) -> bool:
-    return completeness(question, parts).relative_error > TOLERANCE
+def _is_incomplete(target: AttributionTarget, parts: list[Tensor]) -> bool:
+    return completeness(target, parts).relative_error > TOLERANCE
 
 
-def completeness(question: AttributionTarget, parts: list[Tensor]) -> Completeness:
+def completeness(target: AttributionTarget, parts: list[Tensor]) -> Completeness:
     """How far contributions add up to the difference from the baseline."""
-    return Completeness(sum(float(part.double().sum()) for part in parts), question.difference)
+    return Completeness(sum(float(part.double().sum()) for part in parts), target.score_difference)
 
 
 def occlusion(
-    question: AttributionTarget, *, window: int | None, stride: int | None, batch_size: int
+    target: AttributionTarget, *, window: int | None, stride: int | None, batch_size: int
 ) -> list[Tensor]:
     """Fall of the score where a patch is taken away (Zeiler and Fergus 2014, arXiv:1311.2901).
 
@@ -96,29 +104,29 @@ def occlusion(
     Raises:
         OptionError: A patch larger than the input, or a stride larger than the patch.
     """
-    captum = _captum()
+    captum = _import_captum()
     results = []
-    for index, (spec, tensor) in enumerate(zip(question.specs, question.tensors, strict=True)):
-        sides, strides = patch(spec, tensor, window, stride)
+    for index, (spec, tensor) in enumerate(zip(target.specs, target.tensors, strict=True)):
+        sides, strides = patch_and_stride(spec, tensor, window, stride)
 
         def score(changed: Tensor, index: int = index) -> Tensor:
             count = len(changed)
-            given = [each.expand(count, *each.shape[1:]) for each in question.tensors]
-            return question.score(*given[:index], changed, *given[index + 1 :])
+            given = [each.expand(count, *each.shape[1:]) for each in target.tensors]
+            return target.score(*given[:index], changed, *given[index + 1 :])
 
         # One input at a time: captum numbers the patches of three or more wrongly.
         found: Any = captum.Occlusion(score).attribute(
             tensor,
             sliding_window_shapes=sides,
             strides=strides,
-            baselines=question.baselines[index],
+            baselines=target.baselines[index],
             perturbations_per_eval=batch_size,
         )
         results.append(found.detach()[0])
     return results
 
 
-def patch(
+def patch_and_stride(
     spec: InputSpec, tensor: Tensor, window: int | None, stride: int | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Sides of a patch and of the step to the next along each axis of an input: all channels, one time."""
@@ -137,7 +145,7 @@ def patch(
     return tuple(sides.get(axis, 1) for axis in axes), tuple(steps.get(axis, 1) for axis in axes)
 
 
-def _captum() -> Any:
+def _import_captum() -> Any:
     try:
         import captum.attr
     except ImportError as error:

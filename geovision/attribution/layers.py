@@ -21,53 +21,61 @@ from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError, nearest
 from geovision.models.protocols import HasExplainedLayer, HasLayerChannels, HasLayerMaps, HasViews
 
-__all__ = ["ForwardFn", "as_maps", "channel_names", "chosen_layer", "map_layers", "named_layer", "views"]
+__all__ = [
+    "ForwardFn",
+    "channel_names",
+    "default_layer",
+    "flip_axes",
+    "select_layer",
+    "spatial_layers",
+    "to_feature_maps",
+]
 
-_MOST_NAMES = 40
+_MAX_NAMES = 40
 
 ForwardFn = Callable[[], Tensor]
 
 
-def chosen_layer(question: AttributionTarget, wanted: str | None) -> str:
+def select_layer(target: AttributionTarget, layer: str | None) -> str:
     """Name of the layer to read: the one that is wanted, or the network's own choice.
 
     Raises:
         OptionError: No such layer, or none that gives maps; with the names that there are.
     """
-    network = question.model.network
-    if wanted is None:
+    network = target.model.network
+    if layer is None:
         for prefix, module in network.named_modules():
             if isinstance(module, HasExplainedLayer):
                 return f"{prefix}.{module.explained_layer}" if prefix else module.explained_layer
-        layers = map_layers(question)
+        layers = spatial_layers(target)
         if not layers:
-            raise OptionError(f"{question.model.spec.name} has no layer with maps; try occlusion")
+            raise OptionError(f"{target.model.spec.name} has no layer with maps; try occlusion")
         return layers[-1]
-    if wanted in dict(network.named_modules()) and wanted:
-        return wanted
-    layers = map_layers(question)
-    near = nearest(wanted, layers)
+    if layer in dict(network.named_modules()) and layer:
+        return layer
+    layers = spatial_layers(target)
+    near = nearest(layer, layers)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     raise OptionError(
-        f"{question.model.spec.name} has no layer {wanted!r}.{meant} Layers with maps: {_listed(layers)}"
+        f"{target.model.spec.name} has no layer {layer!r}.{meant} Layers with maps: {_format_names(layers)}"
     )
 
 
-def named_layer(network: nn.Module) -> str | None:
+def default_layer(network: nn.Module) -> str | None:
     """The layer whose channels the network names; None where there is none."""
     prefix, names = _layer_channels(network)
     own = next(iter(names), None)
     return f"{prefix}.{own}" if prefix and own else own
 
 
-def map_layers(question: AttributionTarget) -> list[str]:
+def spatial_layers(target: AttributionTarget) -> list[str]:
     """Names of the layers that give maps of more than one cell, in the order in which they run."""
-    network = question.model.network
+    network = target.model.network
     found: dict[str, None] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _given: Any, result: Any) -> None:
-            maps = as_maps(network, name, result) if isinstance(result, Tensor) else None
+            maps = to_feature_maps(network, name, result) if isinstance(result, Tensor) else None
             if maps is not None and maps.shape[-2] * maps.shape[-1] > 1:
                 found.setdefault(name)
 
@@ -76,14 +84,14 @@ def map_layers(question: AttributionTarget) -> list[str]:
     hooks = [module.register_forward_hook(note(name)) for name, module in network.named_modules() if name]
     try:
         with torch.no_grad():
-            question.score(*question.tensors)
+            target.score(*target.tensors)
     finally:
         for hook in hooks:
             hook.remove()
     return list(found)
 
 
-def as_maps(network: nn.Module, layer: str, values: Tensor) -> Tensor | None:
+def to_feature_maps(network: nn.Module, layer: str, values: Tensor) -> Tensor | None:
     """What a layer gave as ``(batch, channel, y, x)``; None where it is no map."""
     parts = layer.split(".")
     for count in range(len(parts), -1, -1):
@@ -100,7 +108,7 @@ def channel_names(network: nn.Module, layer: str, count: int) -> tuple[str, ...]
     return tuple(names.get(own, [f"{layer}.{number}" for number in range(count)]))
 
 
-def views(network: nn.Module) -> tuple[tuple[int, ...], ...]:
+def flip_axes(network: nn.Module) -> tuple[tuple[int, ...], ...]:
     """The axes along which each passage of one picture is mirrored; ``((),)``: it passes once, as it is."""
     return next((module.views for module in network.modules() if isinstance(module, HasViews)), ((),))
 
@@ -113,11 +121,11 @@ def _layer_channels(network: nn.Module) -> tuple[str, Mapping[str, Sequence[str]
     return "", {}
 
 
-def _listed(names: list[str]) -> str:
+def _format_names(names: list[str]) -> str:
     """The names, and of very many only the outer ones."""
     depth = max((name.count(".") for name in names), default=0)
     shown = names
-    while len(shown) > _MOST_NAMES and depth > 0:
+    while len(shown) > _MAX_NAMES and depth > 0:
         depth -= 1
         shown = [name for name in names if name.count(".") <= depth]
     left = len(names) - len(shown)

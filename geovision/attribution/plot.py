@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from geovision.attribution.result import Explanation
 
-__all__ = ["overlay"]
+__all__ = ["plot_explanation"]
 
-_SIDE = 5.0  # inches
-_PIXELS = 900  # a panel of the figure has no more
-_MOMENTS = 6  # of a sequence are shown
-_BAR = 0.22  # inches
-_CLIP = 99  # percentile: single cells would leave the rest without colour
+_PANEL_SIZE = 5.0  # inches
+_MAX_PIXELS = 900  # a panel of the figure has no more
+_MAX_TIME_STEPS = 6  # of a sequence are shown
+_BAR_HEIGHT = 0.22  # inches
+_CLIP_PERCENTILE = 99  # percentile: single cells would leave the rest without colour
 _OPACITY = 0.75
 
 
@@ -33,13 +33,13 @@ class _Panel:
     """One picture and its cells; of a sequence, one moment."""
 
     title: str
-    picture: NDArray[Any]
+    image: NDArray[Any]
     cells: NDArray[np.floating]
     window: InputWindow
     shape: tuple[int, int]
 
 
-def overlay(explanation: Explanation) -> Figure:
+def plot_explanation(explanation: Explanation) -> Figure:
     """One row an input; of those with a time axis a panel a moment, of many the last and some before.
 
     Shown is what speaks for the class, up to the 99th percentile of it; the arrays have all.
@@ -50,10 +50,13 @@ def overlay(explanation: Explanation) -> Figure:
     rows = list(_rows(explanation))
     height, width = rows[0][0].shape
     columns = max(map(len, rows))
-    side = _SIDE if columns == 1 else _SIDE * max(3 / (2 + columns), 0.4)
+    side = _PANEL_SIZE if columns == 1 else _PANEL_SIZE * max(3 / (2 + columns), 0.4)
     tall = side * min(max(height / width, 0.4), 2.0)
-    bars = _bars(explanation)
-    heights = [(tall + 0.2) * len(rows) + 0.3, _BAR * max(map(len, bars.values())) + 0.6 if bars else 0.0]
+    bars = _bar_panels(explanation)
+    heights = [
+        (tall + 0.2) * len(rows) + 0.3,
+        _BAR_HEIGHT * max(map(len, bars.values())) + 0.6 if bars else 0.0,
+    ]
     figure = new_figure(max(side * columns * 1.2 + 0.3, 6.0 if bars else 0.0), sum(heights))
     maps: Any = figure
     if bars:
@@ -62,38 +65,38 @@ def overlay(explanation: Explanation) -> Figure:
         _draw_bars(below, bars)
     axes = maps.subplots(len(rows), columns, squeeze=False)
     positive = np.concatenate([panel.cells[panel.cells > 0].ravel() for row in rows for panel in row])
-    most = float(np.percentile(positive, _CLIP)) if positive.size else 0.0
+    most = float(np.percentile(positive, _CLIP_PERCENTILE)) if positive.size else 0.0
     for places, row in zip(axes, rows, strict=True):
         for place, panel in zip(places, row, strict=False):
-            drawn = _draw(place, panel, most or 1.0)
+            drawn = _draw_panel(place, panel, most or 1.0)
         for place in places[len(row) :]:
             place.set_axis_off()
-    maps.colorbar(drawn, ax=axes, shrink=0.8, label=_scale(explanation))
-    maps.suptitle(_heading(explanation), fontsize=11)
+    maps.colorbar(drawn, ax=axes, shrink=0.8, label=_color_scale(explanation))
+    maps.suptitle(_title(explanation), fontsize=11)
     return figure
 
 
-def _heading(explanation: Explanation) -> str:
+def _title(explanation: Explanation) -> str:
     sure = "" if explanation.probability is None else f", probability {explanation.probability:.3f}"
-    return f"{explanation.label}{sure}, by {explanation.settings.method}"
+    return f"{explanation.label}{sure}, by {explanation.config.method}"
 
 
-def _scale(explanation: Explanation) -> str:
+def _color_scale(explanation: Explanation) -> str:
     return "speaks for it" if explanation.unit == "1" else "contribution to the logit"
 
 
-def _bars(explanation: Explanation) -> dict[str, dict[str, float]]:
+def _bar_panels(explanation: Explanation) -> dict[str, dict[str, float]]:
     """What each source adds and what is lost without it, of answers that are made of several."""
-    if not explanation.left_out:
+    if not explanation.ablation:
         return {}
     added = explanation.contributions
-    if explanation.settings.method == "deeplift":  # by channels of the layer, which name their sources
+    if explanation.config.method == "deeplift":  # by channels of the layer, which name their sources
         (by_channel,) = added.values()
     else:
         by_channel = {name: sum(each.values()) for name, each in added.items()}
     panels = {
         "what each adds to the logit": by_channel,
-        "what is lost without each": dict(explanation.left_out),
+        "what is lost without each": dict(explanation.ablation),
     }
     return {title: each for title, each in panels.items() if each}
 
@@ -117,9 +120,12 @@ def _draw_bars(figure: Any, panels: dict[str, dict[str, float]]) -> None:
 def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
     several = len(explanation.inputs) > 1
     for name, each in explanation.inputs.items():
-        pictures, cells = _in_time(_shown(each.picture, _PIXELS)), _in_time(each.cells[..., None])
+        pictures, cells = (
+            _ensure_time_axis(_to_rgb(each.image, _MAX_PIXELS)),
+            _ensure_time_axis(each.cells[..., None]),
+        )
         count, row = len(cells), []
-        for moment in np.unique(np.linspace(count - 1, 0, min(count, _MOMENTS)).round().astype(int)):
+        for moment in np.unique(np.linspace(count - 1, 0, min(count, _MAX_TIME_STEPS)).round().astype(int)):
             words = [name] if several else []
             words += [f"time {moment}"] if count > 1 else []
             row.append(
@@ -134,18 +140,18 @@ def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
         yield row
 
 
-def _in_time(values: NDArray[Any]) -> NDArray[Any]:
+def _ensure_time_axis(values: NDArray[Any]) -> NDArray[Any]:
     """``(time, y, x, channel)`` of ``(y, x, channel)`` too."""
     return values if values.ndim == 4 else values[None]
 
 
-def _shown(picture: NDArray[Any], most: int) -> NDArray[np.floating]:
+def _to_rgb(image: NDArray[Any], max_pixels: int) -> NDArray[np.floating]:
     """Red, green and blue 0-1 of a picture, the mean of its channels where these are not three."""
-    step = max(1, max(picture.shape[-2:]) // most)
-    few = np.asarray(picture[..., ::step, ::step], np.float32)
+    step = max(1, max(image.shape[-2:]) // max_pixels)
+    few = np.asarray(image[..., ::step, ::step], np.float32)
     if few.ndim == 2:
         few = few[None]
-    if few.shape[-3] == 3 and picture.dtype == np.uint8:
+    if few.shape[-3] == 3 and image.dtype == np.uint8:
         return np.moveaxis(few / 255, -3, -1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of moments of which nothing is there
@@ -154,18 +160,18 @@ def _shown(picture: NDArray[Any], most: int) -> NDArray[np.floating]:
     return np.repeat(np.nan_to_num(grey)[..., None], 3, -1)
 
 
-def _draw(axes: Any, panel: _Panel, most: float) -> Any:
+def _draw_panel(axes: Any, panel: _Panel, color_limit: float) -> Any:
     from matplotlib.patches import Rectangle
 
     height, width = panel.shape
     window = panel.window
-    axes.imshow(panel.picture, extent=(0, width, height, 0))
-    part = (panel.cells / most).clip(0, 1)
+    axes.imshow(panel.image, extent=(0, width, height, 0))
+    part = (panel.cells / color_limit).clip(0, 1)
     drawn = axes.imshow(
-        panel.cells.clip(0, most),
+        panel.cells.clip(0, color_limit),
         extent=(window.left, window.right, window.bottom, window.top),
         vmin=0,
-        vmax=most,
+        vmax=color_limit,
         cmap="inferno",
         alpha=part * _OPACITY,
         interpolation="bilinear",

@@ -50,20 +50,20 @@ class InputMap:
             above, without a unit.
         axes: In einops spelling, e.g. ``"channel y x"``.
         window: The part of the picture that the network saw. The cells of `values` share it out evenly.
-        picture: What was given, upright, axes as in the input's layout.
+        image: What was given, upright, axes as in the input's layout.
         channels: Names along the channel axis of `values`, where it has one.
     """
 
     values: NDArray[np.floating]
     axes: str
     window: InputWindow
-    picture: NDArray[Any] = field(repr=False)
+    image: NDArray[Any] = field(repr=False)
     channels: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the picture, pixels."""
-        height, width = self.picture.shape[-2:]
+        height, width = self.image.shape[-2:]
         return height, width
 
     @property
@@ -73,7 +73,7 @@ class InputMap:
         return self.values.sum(axes.index("channel")) if "channel" in axes else self.values
 
     @property
-    def by_channel(self) -> dict[str, float]:
+    def channel_sums(self) -> dict[str, float]:
         """Sum of `values` over all but the channels; empty where they have none."""
         axes = self.axes.split()
         if "channel" not in axes:
@@ -82,23 +82,23 @@ class InputMap:
         return dict(zip(self.channels, totals.tolist(), strict=True))
 
     @property
-    def map(self) -> NDArray[np.float32]:
+    def heatmap(self) -> NDArray[np.float32]:
         """`cells` on the pixels of the picture, ``(y, x)`` or ``(time, y, x)``; NaN where the network saw
         nothing."""
-        return self.window.spread(self.cells, self.shape)
+        return self.window.resample(self.cells, self.shape)
 
-    def peak(self, *, smooth: float = 1.0) -> tuple[float, float] | None:
+    def peak(self, *, sigma: float = 1.0) -> tuple[float, float] | None:
         """Where the map is largest, row and column of the middle of the pixel; over all times. None where
         nothing speaks for the class.
 
         Args:
-            smooth: Standard deviation, cells of `values`, of a Gaussian that the positive part is
+            sigma: Standard deviation, cells of `values`, of a Gaussian that the positive part is
                 smoothed with before, for single cells vary; 0: none.
         """
-        cells = _smoothed(np.maximum(self.cells, 0), smooth) if smooth else self.cells
+        cells = _gaussian_smooth(np.maximum(self.cells, 0), sigma) if sigma else self.cells
         if not cells.max() > 0:
             return None
-        spread = self.window.spread(cells, self.shape)
+        spread = self.window.resample(cells, self.shape)
         *_, row, column = np.unravel_index(int(np.nanargmax(spread)), spread.shape)
         return float(row) + 0.5, float(column) + 0.5
 
@@ -113,11 +113,11 @@ class Explanation:
         label: The class that is explained.
         logit: Its value before the softmax.
         probability: Calibrated; None where the answer is no class.
-        settings: Method and what it was used with.
+        config: Method and what it was used with.
         inputs: By name, a map each. A layer's map is that of the first input with a picture.
         scalars: By name, contributions of the measurements beside it; none of the layer methods.
         completeness: Of integrated gradients and deeplift.
-        left_out: By input, by how much the answer falls where that input is missing, whatever the method;
+        ablation: By input, by how much the answer falls where that input is missing, whatever the method;
             of answers that are maps and are made of several inputs. Inputs that say the same hide each other.
     """
 
@@ -126,40 +126,40 @@ class Explanation:
     label: str
     logit: float
     probability: float | None
-    settings: AttributionConfig
+    config: AttributionConfig
     inputs: Mapping[str, InputMap]
     scalars: Mapping[str, float] = field(default_factory=dict)
     completeness: Completeness | None = None
-    left_out: Mapping[str, float] = field(default_factory=dict)
+    ablation: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def first(self) -> InputMap:
+    def first_input(self) -> InputMap:
         """The map of the first input."""
         return next(iter(self.inputs.values()))
 
     @property
-    def map(self) -> NDArray[np.float32]:
+    def heatmap(self) -> NDArray[np.float32]:
         """Of the first input, on the pixels of its picture; NaN where the network saw nothing."""
-        return self.first.map
+        return self.first_input.heatmap
 
     @property
     def window(self) -> InputWindow:
         """The part of the first input's picture that the network saw."""
-        return self.first.window
+        return self.first_input.window
 
     @property
     def contributions(self) -> dict[str, dict[str, float]]:
         """By input and channel, what all its values add to the answer; of deeplift by channel of the layer,
         under the name of the input whose map it is. What is missing adds nothing. Empty for methods whose
         values do not add up."""
-        if self.settings.method not in COMPLETE_METHODS:
+        if self.config.method not in COMPLETE_METHODS:
             return {}
-        return {name: each.by_channel for name, each in self.inputs.items() if each.by_channel}
+        return {name: each.channel_sums for name, each in self.inputs.items() if each.channel_sums}
 
     @property
     def unit(self) -> str:
         """Of the maps' values."""
-        return "1" if self.settings.method in LAYER_METHODS else "logit"
+        return "1" if self.config.method in LAYER_METHODS else "logit"
 
     def as_dict(self) -> dict[str, Any]:
         """All but the arrays, as plain data."""
@@ -169,7 +169,7 @@ class Explanation:
             "label": self.label,
             "probability": self.probability,
             "logit": self.logit,
-            "settings": self.settings.as_dict(),
+            "config": self.config.as_dict(),
             "completeness": self.completeness
             and {
                 "total": self.completeness.total,
@@ -178,7 +178,7 @@ class Explanation:
             },
             "scalars": dict(self.scalars),
             "contributions": self.contributions,
-            "left_out": dict(self.left_out),
+            "ablation": dict(self.ablation),
             "unit": self.unit,
             "inputs": {
                 name: {
@@ -197,14 +197,14 @@ class Explanation:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from geovision.attribution.plot import overlay
+        from geovision.attribution.plot import plot_explanation
 
-        return overlay(self)
+        return plot_explanation(self)
 
     def save(self, folder: str | Path, name: str) -> tuple[Path, Path]:
         """Write ``NAME.png`` and ``NAME.npz``, both or neither.
 
-        The archive holds ``INPUT`` (`InputMap.values`) and ``INPUT_map`` (`InputMap.map`) of each input,
+        The archive holds ``INPUT`` (`InputMap.values`) and ``INPUT_map`` (`InputMap.heatmap`) of each input,
         and ``about``, the JSON text of `as_dict`.
 
         Raises:
@@ -214,7 +214,7 @@ class Explanation:
         figure, folder = self.plot(), Path(folder)
         arrays: dict[str, Any] = {"about": np.array(json.dumps(self.as_dict(), ensure_ascii=False))}
         for key, each in self.inputs.items():
-            arrays |= {key: each.values, f"{key}_map": each.map}
+            arrays |= {key: each.values, f"{key}_map": each.heatmap}
 
         def write_archive(path: Path) -> None:
             with path.open("wb") as stream:
@@ -230,10 +230,10 @@ class Explanation:
         return folder / f"{name}.png", folder / f"{name}.npz"
 
 
-def _smoothed(cells: NDArray[np.floating], deviation: float) -> NDArray[np.floating]:
+def _gaussian_smooth(cells: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
     """Cells under a Gaussian, what lies beyond the edge counting as 0."""
-    reach = int(np.ceil(3 * deviation))
-    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * deviation**2))
+    reach = int(np.ceil(3 * sigma))
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     kernel /= kernel.sum()
 
     def along(axis: int, values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -21,10 +21,10 @@ __all__ = [
     "ORIENTATIONS",
     "AttributionTarget",
     "Orientation",
-    "answering",
-    "baseline",
+    "baseline_input",
     "check_target",
-    "is_map",
+    "eval_mode",
+    "is_spatial",
 ]
 
 
@@ -45,16 +45,16 @@ def check_target(model: GeoModel, target: str | None) -> None:
         raise OptionError(f"{model.spec.name} has no class {target!r}.{meant} There are {', '.join(classes)}")
 
 
-def baseline(spec: InputSpec, like: Tensor) -> Tensor:
+def baseline_input(spec: InputSpec, reference: Tensor) -> Tensor:
     """What stands where an input is taken away, of its shape ``(1, *layout)``: of each channel its own
     `Channel.baseline`, or 0 where the quantity can be 0, or else its mean. For measurements beside a picture
     always their mean, as which a missing one enters."""
-    values = [_nothing(channel, of_mean=spec.layout == "channel") for channel in spec.channels]
+    values = [_baseline_value(channel, of_mean=spec.layout == "channel") for channel in spec.channels]
     shape = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
-    return like.new_tensor(values).view(shape).expand_as(like)
+    return reference.new_tensor(values).view(shape).expand_as(reference)
 
 
-def _nothing(channel: Channel, *, of_mean: bool) -> float:
+def _baseline_value(channel: Channel, *, of_mean: bool) -> float:
     if channel.baseline is not None:
         return channel.baseline
     low, high = channel.valid_range
@@ -65,18 +65,18 @@ def _nothing(channel: Channel, *, of_mean: bool) -> float:
 class Orientation:
     """Quarter turns anticlockwise, and then mirrored left-right or not."""
 
-    quarters: int
+    quarter_turns: int
     mirrored: bool
 
-    def turn(self, values: Tensor) -> Tensor:
+    def apply(self, values: Tensor) -> Tensor:
         """Values ``(..., y, x)`` in this orientation."""
-        turned = values.rot90(self.quarters, (-2, -1)) if self.quarters else values
+        turned = values.rot90(self.quarter_turns, (-2, -1)) if self.quarter_turns else values
         return turned.flip(-1) if self.mirrored else turned
 
-    def back(self, values: Tensor) -> Tensor:
+    def invert(self, values: Tensor) -> Tensor:
         """What was turned so, as it was."""
         straight = values.flip(-1) if self.mirrored else values
-        return straight.rot90(-self.quarters, (-2, -1)) if self.quarters else straight
+        return straight.rot90(-self.quarter_turns, (-2, -1)) if self.quarter_turns else straight
 
 
 ORIENTATIONS = (
@@ -86,13 +86,13 @@ ORIENTATIONS = (
 )
 
 
-def is_map(spec: InputSpec) -> bool:
+def is_spatial(spec: InputSpec) -> bool:
     """Whether an input lies on a grid: its axes end in y, x."""
     return spec.layout.split()[-2:] == ["y", "x"]
 
 
 @contextmanager
-def answering(model: GeoModel) -> Iterator[None]:
+def eval_mode(model: GeoModel) -> Iterator[None]:
     """Within it the model answers as in `predict`; behind it every part is in the mode it was in."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -110,8 +110,8 @@ class AttributionTarget:
     of a mask, of a field in its unit.
 
     Args:
-        model: In evaluation mode: see `answering`.
-        loaded: The sample.
+        model: In evaluation mode: see `eval_mode`.
+        sample: The sample.
         target: The class; None: the one that the task looks for, or else the likeliest.
         orientations: As in `Settings`. What is explained is the mean of the logit over all of them.
 
@@ -129,16 +129,18 @@ class AttributionTarget:
     """
 
     def __init__(
-        self, model: GeoModel, loaded: InputSample, target: str | None, *, orientations: int = 1
+        self, model: GeoModel, sample: InputSample, target: str | None, *, orientations: int = 1
     ) -> None:
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         self.model = model
-        self.specs = tuple(spec for spec in model.inputs if spec.name in loaded.inputs)
+        self.specs = tuple(spec for spec in model.inputs if spec.name in sample.inputs)
         given = tuple(
-            to_physical(loaded.inputs[s.name], s).to(like.device, like.dtype)[None] for s in self.specs
+            to_physical(sample.inputs[s.name], s).to(like.device, like.dtype)[None] for s in self.specs
         )
-        self.valid = {name: mask.to(like.device)[None] for name, mask in loaded.valid.items()}
-        self.baselines = tuple(baseline(spec, each) for spec, each in zip(self.specs, given, strict=True))
+        self.valid = {name: mask.to(like.device)[None] for name, mask in sample.valid.items()}
+        self.baselines = tuple(
+            baseline_input(spec, each) for spec, each in zip(self.specs, given, strict=True)
+        )
         # What is missing may hold anything, and contributes nothing.
         self.tensors = tuple(
             torch.where(self.valid[spec.name].expand_as(each), each, nothing)
@@ -148,22 +150,22 @@ class AttributionTarget:
         )
         self.orientations = ORIENTATIONS[:1]
         with torch.no_grad():
-            output = self._output(self.tensors)
+            output = self._forward(self.tensors)
         self.orientations = ORIENTATIONS[:orientations]
         self._check_square()
-        self.index = self._index(output.values, target)
-        self.label = self._label()
-        self.logit = float(self.score_of(output))
+        self.class_index = self._resolve_class_index(output.values, target)
+        self.label = self._resolve_label()
+        self.logit = float(self.score_output(output))
         self.probability = self._probability(output.values)
 
-    def of(self, model: GeoModel) -> AttributionTarget:
+    def with_model(self, model: GeoModel) -> AttributionTarget:
         """The same question of another model."""
         other = copy.copy(self)
         other.model = model
         return other
 
     @property
-    def difference(self) -> float:
+    def score_difference(self) -> float:
         """What is explained, less the same of the baselines."""
         with torch.no_grad():
             return float(self.score(*self.tensors)) - float(self.score(*self.baselines))
@@ -173,42 +175,42 @@ class AttributionTarget:
 
         All orientations of all samples pass in one batch, one orientation after the other.
         """
-        scores = self.score_of(self._output(tensors))
+        scores = self.score_output(self._forward(tensors))
         return scores.view(len(self.orientations), -1).mean(0)
 
     @contextmanager
-    def differentiable(self) -> Iterator[tuple[Tensor, ...]]:
+    def inputs_with_grad(self) -> Iterator[tuple[Tensor, ...]]:
         """The inputs with a gradient, where gradients are computed."""
         with torch.enable_grad():
             yield tuple(tensor.detach().clone().requires_grad_() for tensor in self.tensors)
 
-    def _output(self, tensors: tuple[Tensor, ...]) -> Output:
-        inputs = {s.name: self._turned(s, tensor) for s, tensor in zip(self.specs, tensors, strict=True)}
+    def _forward(self, tensors: tuple[Tensor, ...]) -> Output:
+        inputs = {s.name: self._orient(s, tensor) for s, tensor in zip(self.specs, tensors, strict=True)}
         valid = {
-            spec.name: self._turned(spec, self.valid[spec.name].expand_as(tensor))
+            spec.name: self._orient(spec, self.valid[spec.name].expand_as(tensor))
             for spec, tensor in zip(self.specs, tensors, strict=True)
             if spec.name in self.valid
         }
         return self.model(inputs, valid=valid or None)
 
-    def _turned(self, spec: InputSpec, values: Tensor) -> Tensor:
+    def _orient(self, spec: InputSpec, values: Tensor) -> Tensor:
         """A batch in all orientations, one after the other; measurements know none."""
-        is_picture = is_map(spec)
-        return torch.cat([each.turn(values) if is_picture else values for each in self.orientations])
+        is_picture = is_spatial(spec)
+        return torch.cat([each.apply(values) if is_picture else values for each in self.orientations])
 
     def _check_square(self) -> None:
         for spec, tensor in zip(self.specs, self.tensors, strict=True):
-            height, width = tensor.shape[-2:] if is_map(spec) else (0, 0)
-            if any(each.quarters for each in self.orientations) and height != width:
+            height, width = tensor.shape[-2:] if is_spatial(spec) else (0, 0)
+            if any(each.quarter_turns for each in self.orientations) and height != width:
                 raise OptionError(
                     f"orientations={len(self.orientations)} turns input {spec.name!r} by quarters, and it is "
                     f"not square ({height} x {width}); take 1 or 2"
                 )
 
-    def score_of(self, output: Output) -> Tensor:
+    def score_output(self, output: Output) -> Tensor:
         """The number that is explained, ``(batch,)``, of an answer."""
-        if self.index is not None:
-            return output.values[:, self.index]
+        if self.class_index is not None:
+            return output.values[:, self.class_index]
         head: Any = self.model.head
         is_field = isinstance(self.model.target, FieldTarget)
         values = head.estimate(output.values) if is_field else output.values
@@ -217,19 +219,19 @@ class AttributionTarget:
         there = output.valid.expand_as(values)
         return torch.where(there, values, 0).flatten(1).sum(1) / there.flatten(1).sum(1).clamp_min(1)
 
-    def _index(self, values: Tensor, target: str | None) -> int | None:
+    def _resolve_class_index(self, values: Tensor, target: str | None) -> int | None:
         asked: Any = self.model.target
         if not isinstance(asked, ClassTarget):
             return None
         wanted = target or asked.positive
         return asked.classes.index(wanted) if wanted else int(values[0].argmax())
 
-    def _label(self) -> str:
+    def _resolve_label(self) -> str:
         asked: Any = self.model.target
-        if self.index is not None:
-            return asked.classes[self.index]
+        if self.class_index is not None:
+            return asked.classes[self.class_index]
         return asked.name if isinstance(asked, MaskTarget) else asked.channel.name
 
     def _probability(self, values: Tensor) -> float | None:
         head: Any = self.model.head
-        return None if self.index is None else float(head.probabilities(values)[0, self.index])
+        return None if self.class_index is None else float(head.probabilities(values)[0, self.class_index])

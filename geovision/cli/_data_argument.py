@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["DATA", "DATASET", "adapted_samples", "open_training_data", "open_validation_data", "own_layout"]
+__all__ = [
+    "DATASET_HELP",
+    "DATA_HELP",
+    "adapted_samples",
+    "default_layout",
+    "open_training_data",
+    "open_validation_data",
+]
 
-DATA = "Folder of the data; for your data, one folder per class or a CSV, or grids.toml beside grids."
-DATASET = "Layout of the data, such as ccsn. Default: the layout for your data."
+DATA_HELP = "Folder of the data; for your data, one folder per class or a CSV, or grids.toml beside grids."
+DATASET_HELP = "Layout of the data, such as ccsn. Default: the layout for your data."
 
 
-def own_layout(task: str) -> str:
+def default_layout(task: str) -> str:
     """Return the name of the dataset that reads a user's own data of a task."""
     found = registry.find_task(task)
     return "folder" if isinstance(found.target, ClassTarget) else found.dataset
@@ -26,25 +33,25 @@ def own_layout(task: str) -> str:
 
 def open_training_data(dataset: str, root: Path, split: str | None, task: str) -> GeoDataset:
     """Open a split for training; by default ``train`` where it is official, else all samples."""
-    if split is None and "train" in _splits(dataset, task):
+    if split is None and "train" in _official_splits(dataset, task):
         split = "train"
     return api.load_dataset(dataset, root, split=split, task=task, synchronous=False)
 
 
 def open_validation_data(dataset: str, root: Path, task: str) -> GeoDataset | None:
     """Open the official validation split; None where the dataset has none."""
-    if "val" not in _splits(dataset, task):
+    if "val" not in _official_splits(dataset, task):
         return None
     return api.load_dataset(dataset, root, split="val", task=task)
 
 
 def adapted_samples(model: GeoModel, dataset: str | None, root: Path, split: str | None) -> GeoDataset:
     """Open samples and adapt them to a trained model."""
-    name = dataset or own_layout(model.task.name)
+    name = dataset or default_layout(model.task.name)
     samples = api.load_dataset(name, root, split=split, task=model.task.name, synchronous=False)
     return samples.adapt_to(model)
 
 
-def _splits(name: str, task: str) -> tuple[str, ...]:
+def _official_splits(name: str, task: str) -> tuple[str, ...]:
     adapter: type[GeoDataset] = resolve(registry.dataset_reference(name, task)[1])
     return adapter.splits

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from geovision.cli._output import say
+from geovision.cli._output import print_status
 from geovision.errors import OptionError
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ __all__ = [
     "SiteOption",
     "StationOption",
     "StretchOption",
-    "chosen_frames",
-    "declared",
+    "parse_frame_config",
+    "parse_frame_selection",
     "parse_sites",
-    "surveyed",
+    "resolve_frame_config",
 ]
 
 Value = TypeVar("Value")
@@ -86,7 +86,7 @@ PREFIX_HELP = "Path without extension: PREFIX.png and PREFIX.csv are written."
 """Help text of the option for result files."""
 
 
-def declared(
+def parse_frame_config(
     pattern: str | None,
     channels: Channels | None,
     stretch: Sequence[str] | None,
@@ -106,14 +106,16 @@ def declared(
     return FrameConfig(
         pattern,
         channels.value if channels else None,
-        _table("--stretch", "LOW:HIGH", [text for text in stretch or () if text != ESTIMATE], _stretch),
-        _table("--circle", "X,Y,R", [text for text in circle or () if text != FIND], _circle),
+        _parse_by_camera(
+            "--stretch", "LOW:HIGH", [text for text in stretch or () if text != ESTIMATE], _parse_stretch
+        ),
+        _parse_by_camera("--circle", "X,Y,R", [text for text in circle or () if text != FIND], _parse_circle),
         parse_sites(site),
     )
 
 
-def surveyed(
-    reading: FrameConfig,
+def resolve_frame_config(
+    frame_config: FrameConfig,
     source: Sequence[str],
     out: Path,
     stretch: Sequence[str] | None,
@@ -122,25 +124,25 @@ def surveyed(
     """The same with what the options leave to a survey: as the table has it, or found now and told."""
     wanted = {ESTIMATE: ESTIMATE in (stretch or ()), FIND: FIND in (circle or ())}
     if not any(wanted.values()):
-        return reading
-    from geovision.allsky.camera_calibration import survey
+        return frame_config
+    from geovision.allsky.camera_calibration import calibrate_cameras
     from geovision.allsky.frames import FrameConfig as Stored
     from geovision.inference.table import ArchiveTable
 
     table = ArchiveTable(out)
-    if table.begun():
-        known = Stored.restored(table.manifest()["reading"])
-        say(f"as the table in {out} was begun: {_told(known)}")
+    if table.exists():
+        known = Stored.from_dict(table.read_manifest()["reading"])
+        print_status(f"as the table in {out} was begun: {_format_options(known)}")
         return dataclasses.replace(
-            reading,
-            stretches=known.stretches if wanted[ESTIMATE] else reading.stretches,
-            circles=known.circles if wanted[FIND] else reading.circles,
+            frame_config,
+            stretches=known.stretches if wanted[ESTIMATE] else frame_config.stretches,
+            circles=known.circles if wanted[FIND] else frame_config.circles,
         )
-    found = survey(source, reading, stretch=wanted[ESTIMATE], circle=wanted[FIND])
-    for camera, number in found.frames.items():
-        say(f"surveyed {number} frames of {camera or 'a camera without a name'}")
-    complete = found.added_to(reading)
-    say(_told(complete))
+    found = calibrate_cameras(source, frame_config, stretch=wanted[ESTIMATE], circle=wanted[FIND])
+    for camera, number in found.num_frames.items():
+        print_status(f"surveyed {number} frames of {camera or 'a camera without a name'}")
+    complete = found.merge_into(frame_config)
+    print_status(_format_options(complete))
     return complete
 
 
@@ -150,10 +152,10 @@ def parse_sites(site: Sequence[str] | None) -> dict[str, tuple[float, float]]:
     Raises:
         OptionError: One that cannot be understood.
     """
-    return _table("--site", "LAT,LON", site or (), _site)
+    return _parse_by_camera("--site", "LAT,LON", site or (), _parse_site)
 
 
-def chosen_frames(
+def parse_frame_selection(
     station: str | None, device: str | None, date: str | None, begin: str | None, end: str | None
 ) -> FrameSelection:
     """Return the selection of frames that the options declare.
@@ -173,17 +175,17 @@ def chosen_frames(
     if date and (begin or end):
         raise OptionError("--date is a whole day; leave it out, or --from and --to")
     if date:
-        day = _time("--date", date)
+        day = _parse_time("--date", date)
         return FrameSelection(station, device, day, day + datetime.timedelta(days=1))
     first, last = (
-        _time(option, text) if text else None for option, text in (("--from", begin), ("--to", end))
+        _parse_time(option, text) if text else None for option, text in (("--from", begin), ("--to", end))
     )
     if first and last and first >= last:
         raise OptionError(f"--from {begin} is not before --to {end}")
     return FrameSelection(station, device, first, last)
 
 
-def _time(option: str, text: str) -> datetime.datetime:
+def _parse_time(option: str, text: str) -> datetime.datetime:
     try:
         time = datetime.datetime.fromisoformat(text)
     except ValueError as error:
@@ -193,7 +195,9 @@ def _time(option: str, text: str) -> datetime.datetime:
     return time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
 
 
-def _table(option: str, form: str, texts: Sequence[str], parse: Callable[[str], Value]) -> dict[str, Value]:
+def _parse_by_camera(
+    option: str, metavar: str, texts: Sequence[str], parse: Callable[[str], Value]
+) -> dict[str, Value]:
     table = {}
     for text in texts:
         name, _, value = text.rpartition("=")
@@ -202,45 +206,47 @@ def _table(option: str, form: str, texts: Sequence[str], parse: Callable[[str], 
         except OptionError as error:
             raise OptionError(f"{option} {text}: {error}") from error
         except (ValueError, TypeError) as error:
-            raise OptionError(f"{option} {text!r} is not understood; give {form} or NAME={form}") from error
+            raise OptionError(
+                f"{option} {text!r} is not understood; give {metavar} or NAME={metavar}"
+            ) from error
     return table
 
 
-def _stretch(text: str) -> Stretch:
+def _parse_stretch(text: str) -> Stretch:
     from geovision.readers.allsky import Stretch
 
-    return Stretch(*_numbers(text, ":", (2, 3)))
+    return Stretch(*_parse_numbers(text, ":", (2, 3)))
 
 
-def _circle(text: str) -> Circle:
+def _parse_circle(text: str) -> Circle:
     from geovision.readers.allsky import Circle
 
-    return Circle(*_numbers(text, ",", (3,)))
+    return Circle(*_parse_numbers(text, ",", (3,)))
 
 
-def _site(text: str) -> tuple[float, float]:
-    latitude, longitude = _numbers(text, ",", (2,))
+def _parse_site(text: str) -> tuple[float, float]:
+    latitude, longitude = _parse_numbers(text, ",", (2,))
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 360):
         raise OptionError("latitudes are -90 to 90, longitudes -180 to 360")
     return latitude, longitude if longitude <= 180 else longitude - 360
 
 
-def _numbers(text: str, between: str, number: tuple[int, ...]) -> list[float]:
-    values = [float(part) for part in text.split(between)]
-    if len(values) not in number:
+def _parse_numbers(text: str, separator: str, count: tuple[int, ...]) -> list[float]:
+    values = [float(part) for part in text.split(separator)]
+    if len(values) not in count:
         raise ValueError(text)
     return values
 
 
-def _told(reading: FrameConfig) -> str:
+def _format_options(frame_config: FrameConfig) -> str:
     """Stretches and circles as they would be declared."""
     parts = [
         f"--stretch {f'{camera}=' if camera else ''}{each.low:g}:{each.high:g}"
         + ("" if each.gamma == 1 else f":{each.gamma:g}")
-        for camera, each in reading.stretches.items()
+        for camera, each in frame_config.stretches.items()
     ]
     parts += [
         f"--circle {f'{camera}=' if camera else ''}{each.x:.1f},{each.y:.1f},{each.radius:.1f}"
-        for camera, each in reading.circles.items()
+        for camera, each in frame_config.circles.items()
     ]
     return " ".join(parts) or "nothing declared"

@@ -9,7 +9,7 @@ import typer
 
 from geovision.errors import GeovisionError, OptionError
 
-__all__ = ["AxisOption", "lengths", "named"]
+__all__ = ["AxisOption", "parse_axis_lengths", "parse_key_values"]
 
 Value = TypeVar("Value")
 
@@ -17,15 +17,17 @@ AxisOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=LENGTH", help="Of an axis that the model leaves open; may be repeated."),
 ]
-"""The option that `lengths` reads."""
+"""The option that `parse_axis_lengths` reads."""
 
 
-def named(texts: Iterable[str], option: str, form: str, parse: Callable[[str], Value]) -> dict[str, Value]:
+def parse_key_values(
+    texts: Iterable[str], option: str, metavar: str, parse: Callable[[str], Value]
+) -> dict[str, Value]:
     """Name to value.
 
     Args:
         option: As it is typed, such as ``"--axis"``.
-        form: What was expected, for the message.
+        metavar: What was expected, for the message.
         parse: Raises ValueError where it does not understand a value.
 
     Raises:
@@ -40,17 +42,17 @@ def named(texts: Iterable[str], option: str, form: str, parse: Callable[[str], V
             found[name.strip()] = parse(value)
         except ValueError as error:
             why = f" ({error})" if isinstance(error, GeovisionError) else ""
-            raise OptionError(f"{option} {text!r} is not understood{why}; give {form}") from None
+            raise OptionError(f"{option} {text!r} is not understood{why}; give {metavar}") from None
     return found
 
 
-def lengths(texts: Iterable[str]) -> dict[str, int]:
+def parse_axis_lengths(texts: Iterable[str]) -> dict[str, int]:
     """Axis to length, 1 or more.
 
     Raises:
         OptionError: One that cannot be understood.
     """
-    return named(texts, "--axis", "NAME=LENGTH, such as --axis time=20", _length)
+    return parse_key_values(texts, "--axis", "NAME=LENGTH, such as --axis time=20", _length)
 
 
 def _length(text: str) -> int:

@@ -13,7 +13,7 @@ from geovision.spec import ModelSpec
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["check_name", "model_folder", "open_model"]
+__all__ = ["find_entry", "model_folder", "open_model"]
 
 
 def open_model(name: str, weights: str | None) -> GeoModel:
@@ -33,7 +33,7 @@ def open_model(name: str, weights: str | None) -> GeoModel:
     if folder.is_dir():
         if weights:
             raise OptionError(f"{name} is a saved model and has its weights; leave out --weights")
-        return api.load(_model_in(folder))
+        return api.load(_resolve_run_dir(folder))
     if name.startswith(PREFIX):
         if weights:
             raise OptionError(f"{name} is a trained model and has its weights; leave out --weights")
@@ -51,10 +51,10 @@ def model_folder(name: str) -> Path:
     """
     if not Path(name).is_dir():
         raise OptionError(f"{name} is no folder of a trained model; say where the new one goes with --out")
-    return _model_in(Path(name))
+    return _resolve_run_dir(Path(name))
 
 
-def check_name(name: str) -> ModelSpec | None:
+def find_entry(name: str) -> ModelSpec | None:
     """The entry that is named, None for a path; a mistyped name is refused before anything slow is imported.
 
     Raises:
@@ -63,7 +63,7 @@ def check_name(name: str) -> ModelSpec | None:
     return None if Path(name).is_dir() or _is_path(name) else registry.find_model(name)
 
 
-def _model_in(folder: Path) -> Path:
+def _resolve_run_dir(folder: Path) -> Path:
     """A training keeps its model one folder further down."""
     inner = folder / "model"
     return inner if inner.is_dir() and not (folder / "config.json").exists() else folder

@@ -15,9 +15,9 @@ __all__ = [
     "DocumentFormat",
     "FileNames",
     "TableFormat",
-    "columns_of_text",
-    "examples",
-    "say",
+    "align_columns",
+    "examples_epilog",
+    "print_status",
     "write_json",
     "write_rows",
 ]
@@ -49,7 +49,7 @@ class FileNames:
         self.suffix = suffix
         self.taken: set[str] = set()
 
-    def of(self, source: str) -> str:
+    def unique_name(self, source: str) -> str:
         """The name for what is made of a file, without an ending."""
         stem, number = Path(source).stem, 1
         name = f"{stem}{self.suffix}"
@@ -60,12 +60,12 @@ class FileNames:
         return name
 
 
-def examples(*lines: str) -> str:
+def examples_epilog(*lines: str) -> str:
     """The end of a help text. Empty lines between, or the help would run them into one."""
     return "\n\n".join(["Examples:", *lines])
 
 
-def say(message: str) -> None:
+def print_status(message: str) -> None:
     """One line for the person at the screen."""
     print(f"geovision: {message}", file=sys.stderr, flush=True)
 
@@ -76,14 +76,14 @@ def write_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: TableFormat) -> None:
+def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_format: TableFormat) -> None:
     """Write rows as they come; a table waits for the last one, to know how wide its columns are.
 
     Args:
         rows: Column name to value. JSON lines hold a row as it is, the others only `columns`.
         columns: In this order.
     """
-    match form:
+    match output_format:
         case TableFormat.jsonl:
             for row in rows:
                 print(json.dumps(row, ensure_ascii=False), flush=True)
@@ -91,38 +91,38 @@ def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: 
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(columns)
             for row in rows:
-                writer.writerow([_text(row.get(column)) for column in columns])
+                writer.writerow([_to_text(row.get(column)) for column in columns])
                 sys.stdout.flush()
         case TableFormat.table:
-            body = [[_shown(row.get(column)) for column in columns] for row in rows]
-            print("\n".join(columns_of_text([list(columns), *body])))
+            body = [[_format_value(row.get(column)) for column in columns] for row in rows]
+            print("\n".join(align_columns([list(columns), *body])))
 
 
-def columns_of_text(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines in which each column begins at the same place, also with Chinese characters.
 
     >>> columns_of_text([["a", "b"], ["long", "c"]])
     ['a     b', 'long  c']
     """
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_display_width, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+            cell + " " * (width - _display_width(cell)) for cell, width in zip(row, widths, strict=True)
         ).rstrip()
         for row in rows
     ]
 
 
-def _width(text: str) -> int:
+def _display_width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """For a reader: large numbers in groups of three."""
-    return f"{value:,}" if isinstance(value, int) else _text(value)
+    return f"{value:,}" if isinstance(value, int) else _to_text(value)
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):

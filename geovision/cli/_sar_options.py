@@ -6,12 +6,12 @@ import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from geovision.cli._key_value import named
+from geovision.cli._key_value import parse_key_values
 
 if TYPE_CHECKING:
     from geovision.physics.backscatter import DecibelRange
 
-__all__ = ["Quantity", "band_numbers", "decibel_limits"]
+__all__ = ["Quantity", "parse_bands", "parse_db_range"]
 
 
 class Quantity(enum.StrEnum):
@@ -23,16 +23,16 @@ class Quantity(enum.StrEnum):
     counts = "counts"
 
 
-def band_numbers(text: str) -> dict[str, int]:
+def parse_bands(text: str) -> dict[str, int]:
     """``cross_pol=2,co_pol=1``: channel to number of the band, from 1.
 
     Raises:
         OptionError: It cannot be read.
     """
-    return named(text.split(","), "--bands", "CHANNEL=NUMBER,CHANNEL=NUMBER", int)
+    return parse_key_values(text.split(","), "--bands", "CHANNEL=NUMBER,CHANNEL=NUMBER", int)
 
 
-def decibel_limits(text: str) -> Mapping[str, DecibelRange]:
+def parse_db_range(text: str) -> Mapping[str, DecibelRange]:
     """``cross_pol=-36:-14,co_pol=-28:-2``: channel to the decibels of its lowest and highest count.
 
     Raises:
@@ -44,4 +44,6 @@ def decibel_limits(text: str) -> Mapping[str, DecibelRange]:
         low, _, high = value.partition(":")
         return DecibelRange(float(low), float(high))
 
-    return named(text.split(","), "--db-range", "CHANNEL=LOW:HIGH,CHANNEL=LOW:HIGH in dB", db_range)
+    return parse_key_values(
+        text.split(","), "--db-range", "CHANNEL=LOW:HIGH,CHANNEL=LOW:HIGH in dB", db_range
+    )

@@ -17,11 +17,11 @@ from geovision.cli._frame_options import (
     PatternOption,
     SiteOption,
     StretchOption,
-    declared,
-    surveyed,
+    parse_frame_config,
+    resolve_frame_config,
 )
-from geovision.cli._model_argument import check_name, open_model
-from geovision.cli._output import TableFormat, examples, say, write_rows
+from geovision.cli._model_argument import find_entry, open_model
+from geovision.cli._output import TableFormat, examples_epilog, print_status, write_rows
 from geovision.cli.predict import InferencePrecision, PrecisionOption
 from geovision.errors import OptionError
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_NAMED = 20
+_MAX_FILES_LISTED = 20
 """So many bad files are named on the screen; the table names all."""
 
-_BETWEEN = 30.0
+_PROGRESS_INTERVAL = 30.0
 """Seconds between two lines of progress where nobody sees a bar move."""
 
 
 def register(app: typer.Typer) -> None:
     app.command(
         "archive",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision archive runs/aurora photos/ --pattern '{station}_%Y%m%d_%H%M%S.jpg' --out winter",
             "geovision archive runs/aurora themis/2014 --out winter --channels grey --stretch estimate "
             "--circle find --site gill=56.38,-94.64",
@@ -86,7 +86,7 @@ def archive(
         typer.Option(min=1, help="Frames a forward pass; what suits the model if absent."),
     ] = None,
     precision: PrecisionOption = InferencePrecision.auto,
-    form: Annotated[
+    output_format: Annotated[
         TableFormat, typer.Option("--format", help="How to write the summary.")
     ] = TableFormat.table,
 ) -> None:
@@ -95,13 +95,13 @@ def archive(
     Frames that cannot be read are rows without a class; their files are named on standard error, and
     the exit code is 1. Interrupted, killed or finished, the same command goes on.
     """
-    check_name(model)
-    who = _workers(workers, scheduler, memory)
-    reading = declared(pattern, channels, stretch, circle, site)
+    find_entry(model)
+    who = _executor_config(workers, scheduler, memory)
+    reading = parse_frame_config(pattern, channels, stretch, circle, site)
     opened = open_model(model, weights)
-    reading = surveyed(reading, source, out, stretch, circle)
+    reading = resolve_frame_config(reading, source, out, stretch, circle)
     try:
-        with _shown() as progress:
+        with _progress_display() as progress:
             summary = api.predict_archive(
                 opened,
                 source,
@@ -114,56 +114,61 @@ def archive(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        say(f"interrupted; what is finished stays in {out}, and the same command goes on")
+        print_status(f"interrupted; what is finished stays in {out}, and the same command goes on")
         raise
-    _tell(summary, form)
-    if summary.bad or summary.failed:
+    _print_summary(summary, output_format)
+    if summary.unreadable_files or summary.failed_shards:
         raise typer.Exit(1)
 
 
-def _workers(count: int | None, scheduler: str | None, memory: str | None) -> ExecutorConfig | None:
+def _executor_config(
+    num_workers: int | None, scheduler: str | None, memory: str | None
+) -> ExecutorConfig | None:
     from geovision.inference import ExecutorConfig
-    from geovision.inference.executor import cores
+    from geovision.inference.executor import num_cpus
 
-    if scheduler and (count is not None or memory):
+    if scheduler and (num_workers is not None or memory):
         raise OptionError("--scheduler has workers of its own; leave out --workers and --memory")
-    if count == 0 and memory:
+    if num_workers == 0 and memory:
         raise OptionError("--memory is of processes apart; with --workers 0 there is none")
-    return ExecutorConfig(cores() if count is None else count, scheduler, memory)
+    return ExecutorConfig(num_cpus() if num_workers is None else num_workers, scheduler, memory)
 
 
-def _tell(summary: ArchiveSummary, form: TableFormat) -> None:
-    for path, reason in list(summary.bad.items())[:_NAMED]:
-        say(reason if path in reason else f"{path}: {reason}")
-    if len(summary.bad) > _NAMED:
-        say(f"and {len(summary.bad) - _NAMED} more; the table has them as rows that are unreadable")
-    for reason in summary.failed.values():
-        say(f"given up: {reason}")
-    if summary.failed:
-        say("the same command tries again what was given up")
+def _print_summary(summary: ArchiveSummary, output_format: TableFormat) -> None:
+    for path, reason in list(summary.unreadable_files.items())[:_MAX_FILES_LISTED]:
+        print_status(reason if path in reason else f"{path}: {reason}")
+    if len(summary.unreadable_files) > _MAX_FILES_LISTED:
+        print_status(
+            f"and {len(summary.unreadable_files) - _MAX_FILES_LISTED} more; the table has them as rows "
+            "that are unreadable"
+        )
+    for reason in summary.failed_shards.values():
+        print_status(f"given up: {reason}")
+    if summary.failed_shards:
+        print_status("the same command tries again what was given up")
     row = {
         "table": str(summary.folder),
         "frames": summary.frames,
-        "new": summary.frames_now,
-        "bad_files": len(summary.bad),
-        "given_up": len(summary.failed),
+        "new": summary.new_frames,
+        "bad_files": len(summary.unreadable_files),
+        "given_up": len(summary.failed_shards),
         "seconds": round(summary.seconds, 1),
-        "frames_per_s": round(summary.rate, 1),
+        "frames_per_s": round(summary.frames_per_second, 1),
     }
-    write_rows([row], list(row), form)
+    write_rows([row], list(row), output_format)
 
 
 # --- progress -----------------------------------------------------------------------------------
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[ArchiveProgress], None]]:
+def _progress_display() -> Iterator[Callable[[ArchiveProgress], None]]:
     """A bar on standard error, or a line now and then where that is no screen."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines()
+        yield _line_progress()
         return
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
@@ -173,37 +178,39 @@ def _shown() -> Iterator[Callable[[ArchiveProgress], None]]:
         task = bars.add_task("", total=None, state="listing")
 
         def show(progress: ArchiveProgress) -> None:
-            bars.update(task, total=progress.files_in_all, completed=progress.files, state=_state(progress))
+            bars.update(
+                task, total=progress.total_files, completed=progress.files, state=_format_progress(progress)
+            )
 
         yield show
 
 
-def _lines() -> Callable[[ArchiveProgress], None]:
+def _line_progress() -> Callable[[ArchiveProgress], None]:
     told = time.monotonic()
 
     def show(progress: ArchiveProgress) -> None:
         nonlocal told
-        if time.monotonic() - told >= _BETWEEN:
+        if time.monotonic() - told >= _PROGRESS_INTERVAL:
             told = time.monotonic()
-            say(_state(progress))
+            print_status(_format_progress(progress))
 
     return show
 
 
-def _state(progress: ArchiveProgress) -> str:
+def _format_progress(progress: ArchiveProgress) -> str:
     """``1,200 of 5,000 files, 310 frames/s, 0:04:12 left``."""
-    parts = [f"{progress.files:,} of {progress.files_in_all:,} files"]
-    if progress.frames_now:
-        parts.append(f"{progress.rate:,.0f} frames/s")
-    left = progress.seconds_left
+    parts = [f"{progress.files:,} of {progress.total_files:,} files"]
+    if progress.new_frames:
+        parts.append(f"{progress.frames_per_second:,.0f} frames/s")
+    left = progress.remaining_seconds
     if left is not None:
-        parts.append(f"{_clock(left)} left")
-    if progress.failed:
-        parts.append(f"{progress.failed} shards given up")
+        parts.append(f"{_format_duration(left)} left")
+    if progress.failed_shards:
+        parts.append(f"{progress.failed_shards} shards given up")
     return ", ".join(parts)
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

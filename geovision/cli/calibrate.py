@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geovision import api
-from geovision.cli._data_argument import DATASET, adapted_samples
+from geovision.cli._data_argument import DATASET_HELP, adapted_samples
 from geovision.cli._model_argument import model_folder, open_model
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset
@@ -22,7 +22,7 @@ __all__ = ["calibrate_and_save", "register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "calibrate",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision calibrate runs/hail --dataset hail-samples --data OTHER_DAYS",
             "geovision calibrate runs/mine --data photos_of_another_year --out runs/mine-calibrated",
         ),
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def calibrate(
     model: Annotated[str, typer.Argument(help="A folder with a trained model, or a name with weights.")],
     data: Annotated[Path, typer.Option(help="Folder of data that were neither trained on nor are scored.")],
-    dataset: Annotated[str | None, typer.Option(help=DATASET)] = None,
+    dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to fit to, such as val; everything if absent.")
     ] = None,
@@ -55,5 +55,5 @@ def calibrate_and_save(model: GeoModel, samples: GeoDataset, folder: Path, batch
     """Calibrate a model, report the result on stderr and save the model."""
     found = api.calibrate(model, samples, batch_size=batch_size)
     values = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
-    say(f"probabilities fitted to {len(samples)} samples: {values}")
+    print_status(f"probabilities fitted to {len(samples)} samples: {values}")
     model.save(folder, card=model.card if model.weight else "")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from geovision import api, registry
-from geovision.cli._output import DocumentFormat, examples, say, write_json
+from geovision.cli._output import DocumentFormat, examples_epilog, print_status, write_json
 
 __all__ = ["register"]
 
@@ -20,14 +20,14 @@ _DATASET = "A data set's name, such as ccsn; a wrong one gets the list."
 def register(app: typer.Typer) -> None:
     app.command(
         "audit",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision audit ccsn CCSN_v2",
             "geovision audit folder my_photos --out audit",
         ),
     )(audit)
     app.command(
         "download",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision download ccsn CCSN_v2",
             "the same again goes on where an interrupted one stopped",
         ),
@@ -38,7 +38,7 @@ def audit(
     dataset: Annotated[str, typer.Argument(help=_DATASET)],
     root: Annotated[Path, typer.Argument(help="Folder of its files.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
-    form: Annotated[
+    output_format: Annotated[
         DocumentFormat, typer.Option("--format", help="Format of standard output.")
     ] = DocumentFormat.table,
 ) -> None:
@@ -46,14 +46,14 @@ def audit(
     samples = api.load_dataset(dataset, root)
     from geovision.datasets.audit import audit as examine
 
-    say(f"reading {len(samples)} files")
+    print_status(f"reading {len(samples)} files")
     report = examine(samples, out)
-    if form is DocumentFormat.json:
-        write_json(report.as_dict())
+    if output_format is DocumentFormat.json:
+        write_json(report.to_dict())
     else:
-        print(report.text(), end="")
+        print(report.to_text(), end="")
     if out:
-        say(f"the report with its figures is in {out}")
+        print_status(f"the report with its figures is in {out}")
 
 
 def download(
@@ -70,13 +70,13 @@ def download(
     registry.dataset_reference(dataset)  # a wrong name fails before anything slow is imported
     from geovision.hub.download import download as fetch
 
-    with _bars() as progress:
+    with _download_progress() as progress:
         folder = fetch(dataset, root, server=server, progress=progress)
     print(folder)
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str, int, int | None], None]]:
+def _download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
     """One progress bar a file on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn

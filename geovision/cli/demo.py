@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._output import examples
+from geovision.cli._output import examples_epilog
 
 __all__ = ["register"]
 
@@ -15,7 +15,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "demo",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision demo",
             "geovision demo --photos my_photos",
             "geovision demo --tasks cloud --out /tmp/demo",
@@ -28,7 +28,7 @@ def demo(
     photos: Annotated[
         Path | None, typer.Option(help="A folder of your own photos, answered by the shipped weights.")
     ] = None,
-    tasks: Annotated[
+    task: Annotated[
         list[str] | None, typer.Option("--tasks", "--task", help="This task alone; may be repeated.")
     ] = None,
 ) -> None:
@@ -36,6 +36,6 @@ def demo(
 
     Prints the path of the page.
     """
-    from geovision.demo import run
+    from geovision.demo import run_demo
 
-    print(run(out, photos=photos, tasks=tasks))
+    print(run_demo(out, photos=photos, tasks=task))

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from geovision import api, registry
-from geovision.cli._data_argument import open_training_data, open_validation_data, own_layout
+from geovision.cli._data_argument import default_layout, open_training_data, open_validation_data
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 from geovision.cli.train import TrainingPrecision
 
 __all__ = ["register"]
@@ -19,7 +19,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "distill",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision distill runs/downscale-maunet/model downscale-maunet-light --data MYRAIN",
             "geovision distill runs/maunet/model downscale-maunet-light --dataset iberia --data IBERIA",
         ),
@@ -63,12 +63,12 @@ def distill(
     Writes checkpoints, logs and the trained model to --out, and prints where the model is.
     """
     spec = registry.find_model(student)
-    dataset = dataset or own_layout(spec.task)
+    dataset = dataset or default_layout(spec.task)
 
     from geovision.training import create_for, hold_back, select_recipe
 
     chosen = select_recipe(
-        spec, recipe or "default", epochs=epochs, seed=seed, precision=precision.replacement
+        spec, recipe or "default", epochs=epochs, seed=seed, precision=precision.recipe_override
     )
     taught_by = open_model(teacher, None)
     samples = open_training_data(dataset, data, split, spec.task).adapt_to(taught_by)
@@ -86,7 +86,7 @@ def distill(
         official=lambda: open_validation_data(dataset, data, spec.task),
     )
     folder = out or Path("runs") / f"{opened.spec.name}-distilled"
-    say(
+    print_status(
         f"{taught_by.spec.name} teaches {opened.spec.name} on {len(samples)} samples, {chosen.epochs} "
         f"epochs, into {folder}"
     )

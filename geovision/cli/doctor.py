@@ -15,20 +15,20 @@ from typing import Literal
 import typer
 
 from geovision import _atomic_io, registry
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 
 __all__ = [
     "CheckResult",
     "ImportResult",
     "RequirementSpec",
-    "cache_finding",
-    "core_findings",
-    "extra_findings",
-    "import_each",
-    "network_finding",
+    "check_cache",
+    "check_core",
+    "check_extras",
+    "check_network",
+    "check_threads",
+    "check_weights",
+    "import_modules",
     "register",
-    "thread_finding",
-    "weight_finding",
 ]
 
 Status = Literal["ok", "warn", "fail"]
@@ -70,7 +70,7 @@ class CheckResult:
 
     status: Status
     subject: str
-    text: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class RequirementSpec:
     """One line of the package's own requirements."""
 
     distribution: str
-    bound: str
+    min_version: str
     extra: str = ""
 
     def __str__(self) -> str:
-        return f'"{self.distribution}{self.bound}"'
+        return f'"{self.distribution}{self.min_version}"'
 
     @property
     def module(self) -> str:
@@ -105,41 +105,43 @@ class RequirementSpec:
 
 
 def register(app: typer.Typer) -> None:
-    app.command("doctor", epilog=examples("geovision doctor", "geovision doctor || echo broken"))(doctor)
+    app.command("doctor", epilog=examples_epilog("geovision doctor", "geovision doctor || echo broken"))(
+        doctor
+    )
 
 
 def doctor() -> None:
     """Check this installation: one line a finding, with what to do. Exit code 1 if something is broken."""
     broken = False
-    for finding in _findings():
+    for finding in _run_checks():
         broken |= finding.status == "fail"
-        print(f"{finding.status:4}  {finding.subject:27}  {finding.text}", flush=True)
+        print(f"{finding.status:4}  {finding.subject:27}  {finding.message}", flush=True)
     if broken:
         raise typer.Exit(1)
 
 
-def _findings() -> Iterator[CheckResult]:
-    needed = list(_requirements())
+def _run_checks() -> Iterator[CheckResult]:
+    needed = list(_read_requirements())
     # Torch first: what builds upon it fails as it does, and the first to fail is explained.
     core = sorted(
         (each for each in needed if not each.extra), key=lambda each: "torch" not in each.distribution[:5]
     )
-    yield _python()
-    say("importing the core packages, each once; this takes some seconds")
-    imported = import_each([each.module for each in core])
-    yield from core_findings(core, imported)
-    yield from extra_findings([each for each in needed if each.extra])
+    yield _check_python()
+    print_status("importing the core packages, each once; this takes some seconds")
+    imported = import_modules([each.module for each in core])
+    yield from check_core(core, imported)
+    yield from check_extras([each for each in needed if each.extra])
     if any(each.module == "torch" and not each.error for each in imported):
-        yield from _processor()
-    yield from _weights()
-    yield cache_finding()
-    yield network_finding()
+        yield from _check_processor()
+    yield from _check_shipped_weights()
+    yield check_cache()
+    yield check_network()
 
 
 # --- what is installed --------------------------------------------------------------------------
 
 
-def _python() -> CheckResult:
+def _check_python() -> CheckResult:
     from packaging.specifiers import SpecifierSet
 
     version = ".".join(map(str, sys.version_info[:3]))
@@ -149,7 +151,7 @@ def _python() -> CheckResult:
     return CheckResult("ok", "python", f"{version} at {sys.executable}")
 
 
-def _requirements() -> Iterator[RequirementSpec]:
+def _read_requirements() -> Iterator[RequirementSpec]:
     from packaging.requirements import Requirement
 
     for line in metadata.requires("geovision") or ():
@@ -169,7 +171,7 @@ def _extras_of(requirement) -> list[str]:
     return [extra for extra in known if requirement.marker.evaluate({"extra": extra})]
 
 
-def import_each(modules: Iterable[str]) -> list[ImportResult]:
+def import_modules(modules: Iterable[str]) -> list[ImportResult]:
     """Import modules one after the other in another process, which may die of one of them.
 
     What brought the process down is named, and the rest is tried in the next one.
@@ -192,7 +194,7 @@ def _python_process(program: str, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def core_findings(core: Iterable[RequirementSpec], imported: Iterable[ImportResult]) -> Iterator[CheckResult]:
+def check_core(core: Iterable[RequirementSpec], imported: Iterable[ImportResult]) -> Iterator[CheckResult]:
     """One finding for each core package: present, new enough, and importable."""
     errors = {each.module: each.error for each in imported}
     first: dict[str, str] = {}
@@ -202,37 +204,39 @@ def core_findings(core: Iterable[RequirementSpec], imported: Iterable[ImportResu
             yield CheckResult("fail", name, f"missing: pip install {each}")
         elif error:
             same = first.setdefault(error, name)
-            reason = _explain(each, error) if same == name else f"cannot be imported, as {same} above"
+            reason = (
+                _format_import_error(each, error) if same == name else f"cannot be imported, as {same} above"
+            )
             yield CheckResult("fail", name, f"{version}; {reason}")
-        elif _older(version, each.bound):
-            yield CheckResult("fail", name, f"{version}; needs {each.bound}: pip install -U {each}")
+        elif _is_older(version, each.min_version):
+            yield CheckResult("fail", name, f"{version}; needs {each.min_version}: pip install -U {each}")
         else:
             yield CheckResult("ok", name, version)
 
 
-def _older(version: str, bound: str) -> bool:
+def _is_older(version: str, bound: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
     return not SpecifierSet(bound).contains(version, prereleases=True)
 
 
-def _explain(needed: RequirementSpec, error: str) -> str:
+def _format_import_error(needed: RequirementSpec, error: str) -> str:
     if "torchvision::nms does not exist" not in error:
         return f"cannot be imported ({error}): pip install --force-reinstall {needed}"
     torch, torchvision = (RequirementSpec(name, "").installed for name in ("torch", "torchvision"))
     return (
         f"cannot be imported ({error}): torch {torch} and torchvision {torchvision} are builds that do "
         "not belong together, such as a CPU torch beside the ordinary torchvision. Take both from one "
-        f"place: pip install --force-reinstall torch torchvision --index-url {_index_of(torch or '')}"
+        f"place: pip install --force-reinstall torch torchvision --index-url {_wheel_index(torch or '')}"
     )
 
 
-def _index_of(torch: str) -> str:
+def _wheel_index(torch: str) -> str:
     """Where both wheels are built the same way; a local folder of wheels may be what mixed them."""
     return "https://download.pytorch.org/whl/cpu" if torch.endswith("+cpu") else "https://pypi.org/simple"
 
 
-def extra_findings(needed: Iterable[RequirementSpec]) -> Iterator[CheckResult]:
+def check_extras(needed: Iterable[RequirementSpec]) -> Iterator[CheckResult]:
     """One finding for each extra: whole, or which libraries it lacks and how to get them.
 
     Presence and version only: some of these libraries take long to import, and not all of them
@@ -243,14 +247,20 @@ def extra_findings(needed: Iterable[RequirementSpec]) -> Iterator[CheckResult]:
         groups.setdefault(each.extra, []).append(each)
     for extra, members in groups.items():
         lacking = [each for each in members if each.installed is None or not util.find_spec(each.module)]
-        old = [each for each in members if each not in lacking and _older(each.installed or "", each.bound)]
+        old = [
+            each
+            for each in members
+            if each not in lacking and _is_older(each.installed or "", each.min_version)
+        ]
         names = ", ".join(f"{each.distribution} {each.installed}" for each in members if each not in lacking)
         mend = f'pip install -U "geovision[{extra}]"'
         if lacking:
             missing = ", ".join(each.distribution for each in lacking)
             yield CheckResult("warn", f"extra [{extra}]", f"lacks {missing}; only where wanted: {mend}")
         elif old:
-            behind = ", ".join(f"{each.distribution} {each.installed} (needs {each.bound})" for each in old)
+            behind = ", ".join(
+                f"{each.distribution} {each.installed} (needs {each.min_version})" for each in old
+            )
             yield CheckResult("warn", f"extra [{extra}]", f"too old: {behind}: {mend}")
         else:
             yield CheckResult("ok", f"extra [{extra}]", names)
@@ -259,7 +269,7 @@ def extra_findings(needed: Iterable[RequirementSpec]) -> Iterator[CheckResult]:
 # --- the machine --------------------------------------------------------------------------------
 
 
-def _processor() -> Iterator[CheckResult]:
+def _check_processor() -> Iterator[CheckResult]:
     process = _python_process(_TORCH_PROBE)
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
@@ -268,7 +278,7 @@ def _processor() -> Iterator[CheckResult]:
         )
         return
     seen = json.loads(process.stdout)
-    yield thread_finding(seen["threads"], seen["cores"], openmp=seen["openmp"])
+    yield check_threads(seen["threads"], seen["cores"], openmp=seen["openmp"])
     bfloat16 = "with AMX" if seen["amx"] else "yes" if seen["bf16"] else "no, so float32 is used"
     int8 = "with VNNI" if seen["int8"] else "no"
     arithmetic = f"bfloat16 saves time: {bfloat16}; --precision int8: {int8}"
@@ -278,7 +288,7 @@ def _processor() -> Iterator[CheckResult]:
     )
 
 
-def thread_finding(threads: int, cores: int, *, openmp: bool) -> CheckResult:
+def check_threads(threads: int, cores: int, *, openmp: bool) -> CheckResult:
     """Whether torch may use all cores."""
     text = f"torch uses {threads} of {cores} cores"
     if not openmp:
@@ -292,17 +302,17 @@ def thread_finding(threads: int, cores: int, *, openmp: bool) -> CheckResult:
 # --- files and network --------------------------------------------------------------------------
 
 
-def _weights() -> Iterator[CheckResult]:
+def _check_shipped_weights() -> Iterator[CheckResult]:
     """Whether the weights inside the package are those that their configuration describes."""
     root = Path(str(resources.files("geovision"))) / "weights"
     for spec in registry.models().values():
         for weight in spec.weights:
             kind, _, place = weight.location.partition(":")
             if kind == "package":
-                yield weight_finding(f"{spec.name}.{weight.tag}", root / place)
+                yield check_weights(f"{spec.name}.{weight.tag}", root / place)
 
 
-def weight_finding(name: str, folder: Path) -> CheckResult:
+def check_weights(name: str, folder: Path) -> CheckResult:
     """Whether a saved model is the one that its configuration describes."""
     again = "pip install --force-reinstall --no-deps geovision"
     try:
@@ -317,7 +327,7 @@ def weight_finding(name: str, folder: Path) -> CheckResult:
     return CheckResult("ok", f"weights {name}", f"whole, in {folder}")
 
 
-def cache_finding() -> CheckResult:
+def check_cache() -> CheckResult:
     """Whether downloaded weights can be kept."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
@@ -331,7 +341,7 @@ def cache_finding() -> CheckResult:
     return CheckResult("ok", "cache", f"{folder}")
 
 
-def network_finding() -> CheckResult:
+def check_network() -> CheckResult:
     """Whether downloads are switched off."""
     offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
     if offline:

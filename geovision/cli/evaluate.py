@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from geovision import api
-from geovision.cli._data_argument import DATA, DATASET, adapted_samples
+from geovision.cli._data_argument import DATA_HELP, DATASET_HELP, adapted_samples
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import DocumentFormat, examples, say, write_json
+from geovision.cli._output import DocumentFormat, examples_epilog, print_status, write_json
 
 __all__ = ["register"]
 
@@ -18,7 +18,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "evaluate",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision evaluate runs/vit --dataset ccsn --data CCSN_v2 --split test --out report",
             "geovision evaluate cloud-mobilenetv2 --data my_folder --format json",
         ),
@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    data: Annotated[Path, typer.Option(help=DATA)],
-    dataset: Annotated[str | None, typer.Option(help=DATASET)] = None,
+    data: Annotated[Path, typer.Option(help=DATA_HELP)],
+    dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
     split: Annotated[str | None, typer.Option(help="Split to score; everything if absent.")] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
@@ -45,7 +45,7 @@ def evaluate(
             "If absent, what the model has of itself; 0: none.",
         ),
     ] = None,
-    form: Annotated[
+    output_format: Annotated[
         DocumentFormat, typer.Option("--format", help="Format of standard output.")
     ] = DocumentFormat.table,
 ) -> None:
@@ -61,9 +61,9 @@ def evaluate(
         members=members,
         progress=True,
     )
-    if form is DocumentFormat.json:
+    if output_format is DocumentFormat.json:
         write_json(report.as_dict())
     else:
         print(report.text())
     if out:
-        say(f"the report with its figures is in {report.save(out)}")
+        print_status(f"the report with its figures is in {report.save(out)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import FileNames, TableFormat, examples, say, write_rows
+from geovision.cli._output import FileNames, TableFormat, examples_epilog, print_status, write_rows
 
 if TYPE_CHECKING:
     from geovision.attribution import Explanation
@@ -35,7 +35,7 @@ _ERROR = "completeness_error"
 def register(app: typer.Typer) -> None:
     app.command(
         "explain",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision explain cloud-mobilenetv2 sky.jpg",
             "geovision explain runs/polarlow scene.png --method layercam --orientations 8",
             "geovision explain runs/polarlow scenes/ --method integrated-gradients --target pos --out why",
@@ -81,7 +81,9 @@ def explain(
         str | None, typer.Option(help="Attribute of the files that groups their means, such as terrain.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    form: Annotated[TableFormat, typer.Option("--format", help="How to write the rows.")] = TableFormat.table,
+    output_format: Annotated[
+        TableFormat, typer.Option("--format", help="How to write the rows.")
+    ] = TableFormat.table,
 ) -> None:
     """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.
 
@@ -94,14 +96,14 @@ def explain(
         TOLERANCE,
         AttributionConfig,
         AttributionSummary,
-        check,
-        explain_source,
+        explain_item,
+        validate_explanation,
     )
     from geovision.models.input_items import iter_input_items, read_attribute
 
     settings = AttributionConfig(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
-    check(opened, target=target, settings=settings)
+    validate_explanation(opened, target=target, config=settings)
     names, unreadable, tally = FileNames(f".{method.value}"), [], AttributionSummary()
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -110,43 +112,47 @@ def explain(
         for source in iter_input_items(inputs, opened.inputs):
             try:
                 group = read_attribute(source, group_by, opened.inputs[0]) if group_by else None
-                found = explain_source(opened, source, target=target, settings=settings)
+                found = explain_item(opened, source, target=target, config=settings)
             except InputError as error:
                 unreadable.append(source.name)
-                say(str(error))
+                print_status(str(error))
                 continue
             if found.completeness and found.completeness.relative_error > TOLERANCE:
-                say(_incomplete(found))
+                print_status(_is_incomplete(found))
             tally.add(found, group or found.label)  # what speaks for one class is no mean with another
-            picture, _ = found.save(out, names.of(source.name))
-            yield _row(found, picture) if form is not TableFormat.jsonl else _all(found, picture)
+            picture, _ = found.save(out, names.unique_name(source.name))
+            yield (
+                _make_row(found, picture)
+                if output_format is not TableFormat.jsonl
+                else _make_document(found, picture)
+            )
 
     with_error = settings.method in COMPLETE_METHODS
-    write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], form)
-    if tally.samples > 1 or (group_by and tally.samples):
+    write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], output_format)
+    if tally.num_samples > 1 or (group_by and tally.num_samples):
         table, bars = tally.save(out, f"means.{method.value}")
-        say(f"means over {tally.samples} files: {table}, {bars}")
+        print_status(f"means over {tally.num_samples} files: {table}, {bars}")
     if unreadable:
-        say(f"{len(unreadable)} could not be read")
+        print_status(f"{len(unreadable)} could not be read")
         raise typer.Exit(1)
 
 
-def _incomplete(found: Explanation) -> str:
+def _is_incomplete(found: Explanation) -> str:
     error = found.completeness.relative_error if found.completeness else 0.0
     missed = f"the contributions miss {100 * error:.1f} % of what they explain"
-    if found.settings.method == "deeplift":
+    if found.config.method == "deeplift":
         return f"{found.source}: {missed}; integrated-gradients may do better"
-    return f"{found.source}: after {found.settings.steps} steps {missed}; more --steps may help"
+    return f"{found.source}: after {found.config.steps} steps {missed}; more --steps may help"
 
 
-def _row(found: Explanation, picture: Path) -> dict[str, Any]:
-    row, column = found.first.peak() or (None, None)
-    whole = found.completeness
+def _make_row(explanation: Explanation, picture: Path) -> dict[str, Any]:
+    row, column = explanation.first_input.peak() or (None, None)
+    whole = explanation.completeness
     return {
-        "source": found.source,
-        "class": found.label,
-        "probability": found.probability,
-        "logit": found.logit,
+        "source": explanation.source,
+        "class": explanation.label,
+        "probability": explanation.probability,
+        "logit": explanation.logit,
         "peak_row": row,
         "peak_column": column,
         _ERROR: whole.relative_error if whole else None,
@@ -154,5 +160,5 @@ def _row(found: Explanation, picture: Path) -> dict[str, Any]:
     }
 
 
-def _all(found: Explanation, picture: Path) -> dict[str, Any]:
-    return found.as_dict() | {"picture": str(picture), "arrays": str(picture.with_suffix(".npz"))}
+def _make_document(explanation: Explanation, picture: Path) -> dict[str, Any]:
+    return explanation.as_dict() | {"picture": str(picture), "arrays": str(picture.with_suffix(".npz"))}

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._key_value import AxisOption, lengths
-from geovision.cli._model_argument import check_name, open_model
-from geovision.cli._output import examples, say
+from geovision.cli._key_value import AxisOption, parse_axis_lengths
+from geovision.cli._model_argument import find_entry, open_model
+from geovision.cli._output import examples_epilog, print_status
 from geovision.errors import OptionError
 
 __all__ = ["ExportPrecision", "register"]
@@ -33,7 +33,7 @@ class ExportFormat(enum.StrEnum):
 def register(app: typer.Typer) -> None:
     app.command(
         "export",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision export cloud-mobilenetv2 --out clouds.onnx",
             "geovision export cloud-mobilenetv2 --precision int8 --with-runtime --out phone/clouds.onnx",
             "geovision export runs/mine --precision int8 --calibration photos/ --out mine.onnx",
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 def export(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
     out: Annotated[Path, typer.Option(help="The file to write; for web the folder.")],
-    form: Annotated[
+    export_format: Annotated[
         ExportFormat,
         typer.Option("--format", help="onnx: one file. web: a page that answers in the browser."),
     ] = ExportFormat.onnx,
@@ -74,25 +74,25 @@ def export(
     int8 = precision is ExportPrecision.int8
     if calibration and not int8:
         raise OptionError("--calibration has no effect with --precision float32; add --precision int8")
-    if form is ExportFormat.web and (axis or with_runtime):
+    if export_format is ExportFormat.web and (axis or with_runtime):
         raise OptionError("--axis and --with-runtime are for --format onnx")
-    axes = lengths(axis or [])
+    axes = parse_axis_lengths(axis or [])
 
     # Before anybody trains weights that cannot be exported.
-    if entry := check_name(model):
+    if entry := find_entry(model):
         entry.check_exportable()
     opened = open_model(model, weights)
 
-    from geovision.export import calibration_inputs, lay_runtime
+    from geovision.export import calibration_inputs, copy_runtime
     from geovision.export import export_onnx as write
 
     ranges = calibration_inputs(opened, calibration or None) if int8 else None
-    if form is ExportFormat.web:
-        from geovision.web import lay_out_model
+    if export_format is ExportFormat.web:
+        from geovision.web import write_model_site
 
-        say(f"{lay_out_model(opened, out, calibration=ranges)}: hand it out by HTTPS")
+        print_status(f"{write_model_site(opened, out, calibration=ranges)}: hand it out by HTTPS")
         return
     written = write(opened, out, axes=axes, calibration=ranges)
-    say(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
+    print_status(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
     if with_runtime:
-        say(f"{lay_runtime(written.parent)}: python runtime.py {written.name} FILE")
+        print_status(f"{copy_runtime(written.parent)}: python runtime.py {written.name} FILE")

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from geovision.cli._key_value import named
+from geovision.cli._key_value import parse_key_values
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 
 __all__ = ["register"]
 
@@ -19,7 +19,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "grid",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision grid runs/mine/model reanalysis.nc --out fine.nc",
             "geovision grid runs/mine pr.nc --field hus850=hus.nc --unit pr='kg m-2 s-1' --out fine.zarr",
             "geovision grid runs/mine/model pr.nc --out fine.nc --out-units 'kg m-2 s-1' --members 20",
@@ -81,7 +81,7 @@ def grid(
 
     opened = open_model(model, weights)
     first = opened.inputs[0].channels[0].name
-    files = {first: source, **named(field or (), "--field", "NAME=FILE", str)}
+    files = {first: source, **parse_key_values(field or (), "--field", "NAME=FILE", str)}
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -90,10 +90,10 @@ def grid(
             opened,
             files,
             out,
-            units=named(unit or (), "--unit", "NAME=UNIT", str),
-            select=named(select or (), "--select", "NAME=AXIS:NUMBER", _selection),
-            variables=named(variable or (), "--variable", "NAME=VARIABLE", str),
-            poles=named(pole or (), "--pole", "NAME=LAT,LON", _pole),
+            units=parse_key_values(unit or (), "--unit", "NAME=UNIT", str),
+            select=parse_key_values(select or (), "--select", "NAME=AXIS:NUMBER", _parse_selection),
+            variables=parse_key_values(variable or (), "--variable", "NAME=VARIABLE", str),
+            poles=parse_key_values(pole or (), "--pole", "NAME=LAT,LON", _parse_pole),
             out_units=out_units,
             members=members,
             seed=seed,
@@ -101,16 +101,16 @@ def grid(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if summary.alignment:
-        say(summary.alignment)
-    say(f"{summary.fields:,} fields, variables {', '.join(summary.variables)}")
+        print_status(summary.alignment)
+    print_status(f"{summary.fields:,} fields, variables {', '.join(summary.variables)}")
     print(summary.out)
 
 
-def _pole(text: str) -> tuple[float, float]:
+def _parse_pole(text: str) -> tuple[float, float]:
     lat, lon = text.split(",")
     return float(lat), float(lon)
 
 
-def _selection(text: str) -> dict[str, float]:
+def _parse_selection(text: str) -> dict[str, float]:
     axis, _, number = text.partition(":")
     return {axis: float(number)}

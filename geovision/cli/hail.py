@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 from geovision.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class LabelRule(enum.StrEnum):
 def register(app: typer.Typer) -> None:
     app.command(
         "hail-labels",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision hail-labels storm/*.h5 --out labels.nc --freezing-level 3200 --minus20-level 6300",
             "… --levels 1000:16000:500 --range 100000 --rule posh --pictures maps/storm",
         ),
@@ -60,7 +60,7 @@ def hail_labels(
         float, typer.Option("--minus20-level", help="Height of -20 degrees Celsius, m above mean sea level.")
     ],
     resolution: Annotated[float, typer.Option(help="Between grid points, m.")] = 1000.0,
-    reach: Annotated[float, typer.Option("--range", help="From the radar to the edge, m.")] = 150_000.0,
+    max_range: Annotated[float, typer.Option("--range", help="From the radar to the edge, m.")] = 150_000.0,
     levels: Annotated[
         str, typer.Option(help="Heights above mean sea level, m: first:last:step, or a list with commas.")
     ] = "500:20000:500",
@@ -92,14 +92,14 @@ def hail_labels(
     named on standard error, the others are labelled, and the exit code is 1. Prints a row a volume.
     """
     from geovision.physics import hail
-    from geovision.readers.radar import RadarGrid, read_volume, to_levels
+    from geovision.readers.radar import RadarGrid, grid_volume, read_volume
 
-    _check(freezing_level, minus20_level, vil_cap)
-    grid = RadarGrid(resolution=resolution, reach=reach, levels=_heights(levels))
+    _check_options(freezing_level, minus20_level, vil_cap)
+    grid = RadarGrid(resolution=resolution, half_width=max_range, levels=_parse_heights(levels))
     products: list[Dataset] = []
     for path in volumes:
         try:
-            volume = to_levels(read_volume(path, quantity=quantity), grid)
+            volume = grid_volume(read_volume(path, quantity=quantity), grid)
             found = hail.hail_products(
                 volume,
                 freezing_level=freezing_level,
@@ -107,29 +107,29 @@ def hail_labels(
                 calibration=mesh.value,
                 cap_dbz=vil_cap or None,
             )
-            _check_fits(products, found, path)
+            _check_consistent(products, found, path)
         except InputError as error:
-            say(str(error) if str(path) in str(error) else f"{path}: {error}")
+            print_status(str(error) if str(path) in str(error) else f"{path}: {error}")
         else:
             products.append(found)
             seen = "" if found["maximum_reflectivity"].notnull().any() else "; it covers nothing"
-            say(f"{path}: {str(volume['time'].values)[:19]} UTC{seen}")
+            print_status(f"{path}: {str(volume['time'].values)[:19]} UTC{seen}")
     unreadable = len(volumes) - len(products)
     if not products:
         raise InputError("no volume could be labelled; nothing was written")
     chosen = hail.PoshRule() if rule is LabelRule.posh else hail.TwoStageRule(height=armed_height)
     labels = hail.hail_labels(hail.join_volumes(products), chosen)
-    _write(labels, out)
+    _write_labels(labels, out)
     if pictures:
-        _draw(labels, pictures)
+        _plot_labels(labels, pictures)
     for line in _summary(labels):
         print(line)
     if unreadable:
-        say(f"{unreadable} could not be labelled")
+        print_status(f"{unreadable} could not be labelled")
         raise typer.Exit(1)
 
 
-def _check(freezing_level: float, minus20_level: float, vil_cap: float) -> None:
+def _check_options(freezing_level: float, minus20_level: float, vil_cap: float) -> None:
     # Before an hour of volumes is read, not after.
     from geovision.physics.hail.checks import check_heights
 
@@ -138,7 +138,7 @@ def _check(freezing_level: float, minus20_level: float, vil_cap: float) -> None:
         raise OptionError(f"--vil-cap {vil_cap:g}: expected dBZ above 0, such as 56, or 0 for no cap")
 
 
-def _check_fits(products: Sequence[Dataset], found: Dataset, path: Path) -> None:
+def _check_consistent(products: Sequence[Dataset], found: Dataset, path: Path) -> None:
     """Refuse a volume whose time is there already, or whose grid is another."""
     from geovision.physics.hail.products import check_same_grid
 
@@ -149,7 +149,7 @@ def _check_fits(products: Sequence[Dataset], found: Dataset, path: Path) -> None
         check_same_grid(first, found, str(path))
 
 
-def _heights(text: str) -> tuple[float, ...]:
+def _parse_heights(text: str) -> tuple[float, ...]:
     """Heights of ``first:last:step`` or ``a,b,c``."""
     try:
         if ":" not in text:
@@ -162,31 +162,31 @@ def _heights(text: str) -> tuple[float, ...]:
         ) from error
 
 
-def _write(labels: Dataset, out: Path) -> None:
+def _write_labels(labels: Dataset, out: Path) -> None:
     from geovision._atomic_io import write_files
     from geovision.readers.netcdf import write_netcdf
 
     packed = {str(name): {"zlib": True, "complevel": 4} for name in labels.data_vars}
     write_files(out.parent, {out.name: lambda path: write_netcdf(labels, path, packed)})
-    say(f"the labels are in {out}")
+    print_status(f"the labels are in {out}")
 
 
-def _draw(labels: Dataset, prefix: Path) -> None:
+def _plot_labels(labels: Dataset, prefix: Path) -> None:
     from geovision._atomic_io import write_files
-    from geovision.plots.hail_maps import hail_maps
+    from geovision.plots.hail_maps import plot_hail_maps
 
     for k, time in enumerate(labels["time"].values):
         stamp = str(time)[:19].replace("-", "").replace(":", "")
-        draw = functools.partial(hail_maps(labels.isel(time=[k])).savefig, format="png", dpi=100)
+        draw = functools.partial(plot_hail_maps(labels.isel(time=[k])).savefig, format="png", dpi=100)
         write_files(prefix.parent, {f"{prefix.name}_{stamp}.png": draw})
-    say(f"the maps are in {prefix}_*.png")
+    print_status(f"the maps are in {prefix}_*.png")
 
 
 def _summary(labels: Dataset) -> list[str]:
     """A table with a row for each volume: the largest values, and how many cells and points."""
     import numpy as np
 
-    from geovision.cli._output import columns_of_text
+    from geovision.cli._output import align_columns
 
     rows = [["time", "dBZ", "POSH %", "MESH mm", "VIL kg m-2", "cells", "armed", "hail points"]]
     for k, time in enumerate(labels["time"].values):
@@ -210,4 +210,4 @@ def _summary(labels: Dataset) -> list[str]:
                 str(int((volume["hail"].values == 1).sum())),
             ]
         )
-    return columns_of_text(rows)
+    return align_columns(rows)

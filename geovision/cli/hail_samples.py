@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geovision.cli._key_value import named
-from geovision.cli._output import examples, say
+from geovision.cli._key_value import parse_key_values
+from geovision.cli._output import examples_epilog, print_status
 from geovision.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class StoreFormat(enum.StrEnum):
 def register(app: typer.Typer) -> None:
     app.command(
         "hail-samples",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision hail-samples labels.nc --radar 'volumes/*.h5' --agri 'agri/*.HDF' "
             "--era5 'era5/*.nc' --dem 'dem/*.hgt.zip' --out samples",
             "… --center 30.5,112.0 --size 128 --matching nearest --only-hail",
@@ -94,7 +94,7 @@ def hail_samples(
     error and missing, a time for which there is nothing is named and left out, and the exit code is 1.
     Prints a row a sample.
     """
-    from geovision.cli._output import columns_of_text
+    from geovision.cli._output import align_columns
     from geovision.datasets.hail_collocation import HailSources, SampleGrid, build_sample
     from geovision.readers.hail_samples import write_sample
 
@@ -103,19 +103,19 @@ def hail_samples(
     def told(trouble: str) -> None:
         if trouble not in troubles:  # an hour of one file has the trouble of the next
             troubles.append(trouble)
-            say(trouble)
+            print_status(trouble)
 
-    known = _labels(labels)
-    latitude, longitude = _center(center, known)
+    known = _read_labels(labels)
+    latitude, longitude = _parse_center(center, known)
     sources = HailSources(
         SampleGrid(latitude, longitude, (size, size), resolution),
-        radar=_files(radar, "--radar"),
-        agri=_files(agri, "--agri"),
-        era5=_files(era5, "--era5"),
-        dem=_files(dem, "--dem"),
-        told=told,
-    ).open()
-    ages = _ages(max_time_offset or [])
+        radar=_expand_patterns(radar, "--radar"),
+        agri=_expand_patterns(agri, "--agri"),
+        era5=_expand_patterns(era5, "--era5"),
+        dem=_expand_patterns(dem, "--dem"),
+        on_skip=told,
+    ).prepare()
+    ages = _parse_max_ages(max_time_offset or [])
     rows = [["time", "hail points", *(f"{name} windows" for name in ages), "file"]]
     for number, time in enumerate(known["time"].values):
         label = known["hail"].values[number]
@@ -130,7 +130,7 @@ def hail_samples(
                 known["longitude"].values,
                 windows=windows,
                 step=step,
-                how=matching.value,
+                method=matching.value,
                 maximum_age=ages,
             )
         except InputError as error:
@@ -147,14 +147,14 @@ def hail_samples(
             f"{labels}: none of its {known.sizes['time']} times gave a sample{' with hail' * only_hail}; "
             "nothing was written"
         )
-    for line in columns_of_text(rows):
+    for line in align_columns(rows):
         print(line)
-    say(f"{len(rows) - 1} samples are in {out}")
+    print_status(f"{len(rows) - 1} samples are in {out}")
     if troubles:
         raise typer.Exit(1)
 
 
-def _files(patterns: list[str] | None, option: str) -> list[Path]:
+def _expand_patterns(patterns: list[str] | None, option: str) -> list[Path]:
     import glob
 
     found: list[Path] = []
@@ -166,7 +166,7 @@ def _files(patterns: list[str] | None, option: str) -> list[Path]:
     return found
 
 
-def _labels(path: Path) -> Dataset:
+def _read_labels(path: Path) -> Dataset:
     from geovision.errors import MissingExtraError, UnreadableFileError
 
     try:
@@ -189,17 +189,17 @@ _SOURCES = {"radar": "radar", "agri": "fy4b", "era5": "era5"}
 """Source on the command line to its name in samples."""
 
 
-def _ages(given: list[str]) -> dict[str, float]:
+def _parse_max_ages(texts: list[str]) -> dict[str, float]:
     """Return the largest age of each source, in minutes."""
     ages = {"radar": 6.0, "fy4b": 30.0, "era5": 120.0}
-    for name, minutes in named(given, "--max-time-offset", "SOURCE=MINUTES", float).items():
+    for name, minutes in parse_key_values(texts, "--max-time-offset", "SOURCE=MINUTES", float).items():
         if name not in _SOURCES:
             raise OptionError(f"--max-time-offset {name}: unknown source; known: {', '.join(_SOURCES)}")
         ages[_SOURCES[name]] = minutes
     return ages
 
 
-def _center(text: str, labels: Dataset) -> tuple[float, float]:
+def _parse_center(text: str, labels: Dataset) -> tuple[float, float]:
     if not text:
         return float(labels["latitude"].mean()), float(labels["longitude"].mean())
     try:

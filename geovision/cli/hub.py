@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._key_value import AxisOption, lengths
+from geovision.cli._key_value import AxisOption, parse_axis_lengths
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 from geovision.errors import OptionError
 
 __all__ = ["register"]
@@ -18,14 +18,14 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "push",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision push cloud-mobilenetv2 me/clouds",
             "geovision push runs/mine me/my-clouds --private --license CC-BY-4.0 --report runs/mine/report",
         ),
     )(push)
     app.command(
         "pull",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision pull me/clouds",
             "geovision pull me/clouds@3f5d0cd1b0a1c7a8d0e3b1b5d4c8a2b7e9f60a12",
             "geovision predict hf:me/clouds sky.jpg",
@@ -59,22 +59,22 @@ def push(
 
     The address of the commit is written to standard output. Log in first: `hf auth login`, or HF_TOKEN.
     """
-    asked = _benchmark(benchmark) if benchmark else None
-    axes = lengths(axis or [])
+    asked = _parse_benchmark(benchmark) if benchmark else None
+    axes = parse_axis_lengths(axis or [])
     opened = open_model(model, weights)
 
     from geovision.hub.push import LeaderboardEntry
     from geovision.hub.push import push as publish
-    from geovision.hub.repo_card import statement_of
+    from geovision.hub.repo_card import build_card_info
 
-    statement = statement_of(
+    statement = build_card_info(
         opened,
-        licence=license,
-        data_licence=data_license,
+        license=license,
+        data_license=data_license,
         split=split,
         report=report,
         intended_use=intended_use,
-        limits=limitations,
+        limitations=limitations,
         citation=citation,
     )
     done = publish(
@@ -83,7 +83,7 @@ def push(
         statement,
         message=message,
         private=private,
-        half=fp16,
+        fp16=fp16,
         axes=axes,
         benchmark=LeaderboardEntry(*asked) if asked else None,
     )
@@ -91,7 +91,7 @@ def push(
 
 
 def pull(
-    address: Annotated[str, typer.Argument(help="owner/repo@revision.")],
+    repo: Annotated[str, typer.Argument(help="owner/repo@revision.")],
     out: Annotated[Path | None, typer.Option(help="Folder to copy it to; it stays in the cache too.")] = None,
 ) -> None:
     """Fetch a model from the Hugging Face Hub and verify it; its folder is written to standard output.
@@ -101,16 +101,16 @@ def pull(
     """
     from geovision.hub.pull import pull as fetch
 
-    folder = fetch(address)
+    folder = fetch(repo)
     if out is not None:
-        from geovision.hub.pull import copied
+        from geovision.hub.pull import copy_model
 
-        folder = copied(folder, out)
-    say("verified: the digest of its weights, and its golden answer")
+        folder = copy_model(folder, out)
+    print_status("verified: the digest of its weights, and its golden answer")
     print(folder)
 
 
-def _benchmark(text: str) -> list[str]:
+def _parse_benchmark(text: str) -> list[str]:
     parts = text.split(":")
     if len(parts) != 3 or not all(parts):
         raise OptionError(f"--benchmark {text!r} is not understood; give OWNER/DATASET:TASK:METRIC")

@@ -19,11 +19,11 @@ from geovision.cli._frame_options import (
     SiteOption,
     StationOption,
     StretchOption,
-    chosen_frames,
-    declared,
-    surveyed,
+    parse_frame_config,
+    parse_frame_selection,
+    resolve_frame_config,
 )
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 from geovision.errors import OptionError
 
 __all__ = ["register"]
@@ -46,7 +46,7 @@ class EastSide(enum.StrEnum):
 def register(app: typer.Typer) -> None:
     app.command(
         "keogram",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision keogram winter --station gill --date 2014-03-10 --out gill-0310",
             "geovision keogram 'themis/2014/*.pgm.gz' --stretch estimate --circle find --out gill",
             "geovision keogram winter --station gill --from 2014-03-10T04:00 --to 2014-03-10T08:00 "
@@ -93,32 +93,32 @@ def keogram(
     from geovision.allsky._keogram import keogram as collect
     from geovision.inference.table import ArchiveTable
 
-    chosen = chosen_frames(station, device, date, begin, end)
-    reading = declared(pattern, None, stretch, circle, site)
-    of_table = len(source) == 1 and ArchiveTable(Path(source[0])).begun()
+    chosen = parse_frame_selection(station, device, date, begin, end)
+    reading = parse_frame_config(pattern, None, stretch, circle, site)
+    of_table = len(source) == 1 and ArchiveTable(Path(source[0])).exists()
     if of_table and (pattern or stretch or circle):
         raise OptionError(f"{source[0]} says how its frames are read; leave out how")
     if not of_table:
-        reading = surveyed(reading, source, out, stretch, circle)
-    with _files() as progress:
+        reading = resolve_frame_config(reading, source, out, stretch, circle)
+    with _files_progress() as progress:
         made = collect(
             source[0] if of_table else source,
-            chosen=chosen,
-            reading=reading,
+            selection=chosen,
+            frame_config=reading,
             meridian=Meridian(north, meridian.value, east.value),
             progress=progress,
         )
     for reason in made.missing.values():
-        say(reason)
+        print_status(reason)
     for path in made.save(out):
         print(path)
     if made.missing:
-        say(f"{len(made.missing)} files could not be read, in part or at all")
+        print_status(f"{len(made.missing)} files could not be read, in part or at all")
         raise typer.Exit(1)
 
 
 @contextmanager
-def _files() -> Iterator[Any]:
+def _files_progress() -> Iterator[Any]:
     """A bar of files on standard error."""
     from rich.console import Console
     from rich.progress import Progress

@@ -12,9 +12,9 @@ from geovision import registry
 from geovision.cli._output import (
     DocumentFormat,
     TableFormat,
-    columns_of_text,
-    examples,
-    say,
+    align_columns,
+    examples_epilog,
+    print_status,
     write_json,
     write_rows,
 )
@@ -31,7 +31,7 @@ from geovision.spec import (
     Task,
 )
 
-__all__ = ["describe", "register"]
+__all__ = ["model_info", "register"]
 
 _COLUMNS = ("model", "parameters", "weights", "note")
 
@@ -39,7 +39,7 @@ _COLUMNS = ("model", "parameters", "weights", "note")
 def register(app: typer.Typer) -> None:
     app.command(
         "list",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision list 'cloud-*'",
             "geovision list --pretrained",
             "geovision list --backbones '*convnext*' --format csv",
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
     )(list_models)
     app.command(
         "info",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision info cloud-mobilenetv2",
             "geovision info cloud-convnext_tiny --format json",
         ),
@@ -64,14 +64,16 @@ def list_models(
     backbones: Annotated[
         bool, typer.Option("--backbones", help="Also every backbone that a task takes by its name.")
     ] = False,
-    form: Annotated[TableFormat, typer.Option("--format", help="How to write the rows.")] = TableFormat.table,
+    output_format: Annotated[
+        TableFormat, typer.Option("--format", help="How to write the rows.")
+    ] = TableFormat.table,
 ) -> None:
     """List the models: name, trainable parameters, weights, note."""
     names = registry.list_models(pattern, task=task, pretrained=pretrained, backbones=backbones)
     if not names:
-        say(f"no model matches {pattern!r}; `geovision list --backbones` shows every name")
+        print_status(f"no model matches {pattern!r}; `geovision list --backbones` shows every name")
         raise typer.Exit(1)
-    write_rows(map(_row, names), _COLUMNS, form)
+    write_rows(map(_row, names), _COLUMNS, output_format)
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -88,20 +90,20 @@ def _row(name: str) -> dict[str, Any]:
 
 def info(
     name: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
-    form: Annotated[
+    output_format: Annotated[
         DocumentFormat, typer.Option("--format", help="Format of standard output.")
     ] = DocumentFormat.table,
 ) -> None:
     """Show one model: question, inputs with units, classes, recipe, weights, what others published."""
     spec = registry.find_model(name)
     task = registry.find_task(spec.task)
-    if form is DocumentFormat.json:
-        write_json(describe(spec, task))
+    if output_format is DocumentFormat.json:
+        write_json(model_info(spec, task))
     else:
-        print("\n".join(_page(spec, task)))
+        print("\n".join(_render_info(spec, task)))
 
 
-def describe(spec: ModelSpec, task: Task) -> dict[str, Any]:
+def model_info(spec: ModelSpec, task: Task) -> dict[str, Any]:
     """One model as plain data, with what it has from its task."""
     return {
         "model": spec.name,
@@ -118,18 +120,18 @@ def describe(spec: ModelSpec, task: Task) -> dict[str, Any]:
         "capabilities": sorted(spec.capabilities),
         "recipe": dataclasses.asdict(spec.recipe or task.recipe) if spec.fit == "gradient" else None,
         "weights": [dataclasses.asdict(weight) for weight in spec.weights],
-        "published": [dataclasses.asdict(each) for each in _published(spec, task)],
+        "published": [dataclasses.asdict(each) for each in _published_results(spec, task)],
         "datasets": list(task.datasets),
         "metrics": list(task.metrics),
         "citation": task.citation,
     }
 
 
-def _published(spec: ModelSpec, task: Task) -> list[Reference]:
+def _published_results(spec: ModelSpec, task: Task) -> list[Reference]:
     return [reference for reference in task.published if reference.model == spec.name]
 
 
-def _page(spec: ModelSpec, task: Task) -> Iterator[str]:
+def _render_info(spec: ModelSpec, task: Task) -> Iterator[str]:
     yield spec.name
     yield task.question
     size = f"{spec.num_parameters:,} trainable parameters" if spec.num_parameters else "size not counted here"
@@ -140,7 +142,7 @@ def _page(spec: ModelSpec, task: Task) -> Iterator[str]:
     yield from _section("answer", _target(task.target))
     yield from _section("recipe", _recipes(spec, task))
     yield from _section("weights", _weights(spec, task))
-    yield from _section("published by others", [_reference(each) for each in _published(spec, task)])
+    yield from _section("published by others", [_reference(each) for each in _published_results(spec, task)])
     yield from _section("data sets", [" ".join(task.datasets)])
     yield from _section("metrics", [" ".join(task.metrics)])
 
@@ -167,7 +169,7 @@ def _channel(channel: Channel) -> str:
 def _target(target: Target) -> list[str]:
     match target:
         case ClassTarget(cards=cards) if cards:
-            return columns_of_text([[card.code, card.name.en, card.name.zh, card.level] for card in cards])
+            return align_columns([[card.code, card.name.en, card.name.zh, card.level] for card in cards])
         case ClassTarget(classes=classes):
             return [" ".join(classes)]
         case MaskTarget(name=name, threshold=threshold):

@@ -14,10 +14,10 @@ from geovision.cli._frame_options import (
     EndOption,
     SiteOption,
     StationOption,
-    chosen_frames,
+    parse_frame_selection,
     parse_sites,
 )
-from geovision.cli._output import TableFormat, examples, say, write_rows
+from geovision.cli._output import TableFormat, examples_epilog, print_status, write_rows
 
 __all__ = ["register"]
 
@@ -37,7 +37,7 @@ _HINTS = {"twilight": "; give --site"}
 def register(app: typer.Typer) -> None:
     app.command(
         "occurrence",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision occurrence winter --group-by mlt --out winter-mlt",
             "geovision occurrence winter --group-by month --station gill --exclude dark --exclude moon_up",
         ),
@@ -68,26 +68,28 @@ def occurrence(
         int, typer.Option(min=0, help="Number of bootstrap samples; 0: no intervals.")
     ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
-    form: Annotated[TableFormat, typer.Option("--format", help="Format of the rows.")] = TableFormat.table,
+    output_format: Annotated[
+        TableFormat, typer.Option("--format", help="Format of the rows.")
+    ] = TableFormat.table,
 ) -> None:
     """Report the share of frames of each class, with bootstrap intervals over nights."""
-    from geovision.allsky._occurrence import EXCLUDED
+    from geovision.allsky._occurrence import DEFAULT_EXCLUDED
     from geovision.allsky._occurrence import occurrence as count
 
     found = count(
         table,
         group_by.value,
         sites=parse_sites(site),
-        exclude=exclude or EXCLUDED,
-        where=chosen_frames(station, None, None, begin, end).where(readable=False),
+        exclude=exclude or DEFAULT_EXCLUDED,
+        where=parse_frame_selection(station, None, None, begin, end).to_filter(readable_only=False),
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
-    for reason, number in found.left_out.items():
-        say(f"{number:,} frames left out: {reason}")
-    for flag, number in found.unknown.items():
-        say(f"{number:,} frames count for which {flag} is not known" + _HINTS.get(flag, ""))
-    write_rows(found.rows, list(found.rows[0]), form)
+    for reason, number in found.excluded_frames.items():
+        print_status(f"{number:,} frames left out: {reason}")
+    for flag, number in found.unknown_flags.items():
+        print_status(f"{number:,} frames count for which {flag} is not known" + _HINTS.get(flag, ""))
+    write_rows(found.rows, list(found.rows[0]), output_format)
     if out:
         png, numbers = found.save(out)
-        say(f"drawn in {png}, the rows are in {numbers}")
+        print_status(f"drawn in {png}, the rows are in {numbers}")

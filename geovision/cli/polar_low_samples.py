@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._output import TableFormat, examples, say, write_rows
-from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
+from geovision.cli._output import TableFormat, examples_epilog, print_status, write_rows
+from geovision.cli._sar_options import Quantity, parse_bands, parse_db_range
 
 __all__ = ["register"]
 
@@ -19,15 +19,15 @@ _COLUMNS = ["picture", "folder", "scene", "latitude", "longitude", "track", "min
 def register(app: typer.Typer) -> None:
     app.command(
         "polarlow-samples",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision polarlow-samples tracks.csv 'scenes/*.tif' --out mine --quantity db "
             "--db-range cross_pol=-36:-14,co_pol=-28:-2",
             "geovision train polarlow-xception --dataset polar-lows --data mine",
         ),
-    )(samples)
+    )(polar_low_samples)
 
 
-def samples(
+def polar_low_samples(
     tracks: Annotated[
         Path, typer.Argument(help="CSV: time, latitude, longitude; track and label (pos, neg) if wanted.")
     ],
@@ -53,13 +53,15 @@ def samples(
     min_valid: Annotated[
         float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image.")
     ] = 0.3,
-    form: Annotated[TableFormat, typer.Option("--format", help="How to write the list.")] = TableFormat.table,
+    output_format: Annotated[
+        TableFormat, typer.Option("--format", help="How to write the list.")
+    ] = TableFormat.table,
 ) -> None:
     """Cut pictures around tracked polar lows out of radar scenes, in the layout of the published data set.
 
     Pictures without a label go to OUT/unsorted: look at them, and move them to OUT/train/pos and neg.
     """
-    from geovision.datasets.polar_low_collocation import meetings, read_tracks, write_samples
+    from geovision.datasets.polar_low_collocation import collocate, read_tracks, write_samples
     from geovision.readers.images import expand
     from geovision.readers.sar import open_scene
 
@@ -69,23 +71,23 @@ def samples(
             path,
             ("cross_pol", "co_pol"),
             quantity=quantity.value,
-            bands=band_numbers(bands) if bands else None,
+            bands=parse_bands(bands) if bands else None,
         )
         for path in expand(list(scenes))
     ]
     for scene in opened:
-        scene.check()
-    found = list(meetings(opened, points, max_time_offset=datetime.timedelta(minutes=max_time_offset)))
+        scene.check_values()
+    found = list(collocate(opened, points, max_time_offset=datetime.timedelta(minutes=max_time_offset)))
     near = f"{len(found)} meetings within {max_time_offset:g} minutes"
-    say(f"{len(points)} points and {len(opened)} scenes: {near}")
+    print_status(f"{len(points)} points and {len(opened)} scenes: {near}")
     written = write_samples(
         found,
         out,
-        decibel_limits(db_range) if db_range else None,
+        parse_db_range(db_range) if db_range else None,
         split=split,
         pixel_size=pixel_size,
         extent=extent,
         min_valid=min_valid,
     )
-    write_rows(written, _COLUMNS, form)
-    say(f"wrote {len(written)} pictures to {out}; {len(found) - len(written)} had too little data")
+    write_rows(written, _COLUMNS, output_format)
+    print_status(f"wrote {len(written)} pictures to {out}; {len(found) - len(written)} had too little data")

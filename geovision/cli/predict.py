@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import FileNames, TableFormat, columns_of_text, examples, say, write_rows
+from geovision.cli._output import (
+    FileNames,
+    TableFormat,
+    align_columns,
+    examples_epilog,
+    print_status,
+    write_rows,
+)
 
 if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
@@ -49,7 +56,7 @@ PrecisionOption = Annotated[
 def register(app: typer.Typer) -> None:
     app.command(
         "predict",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision predict cloud-mobilenetv2 sky.jpg",
             "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > answers.csv",
             "geovision predict runs/mine sky.jpg --card --lang zh",
@@ -60,12 +67,14 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    photos: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
     weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    form: Annotated[TableFormat, typer.Option("--format", help="How to write the rows.")] = TableFormat.table,
+    output_format: Annotated[
+        TableFormat, typer.Option("--format", help="How to write the rows.")
+    ] = TableFormat.table,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
     precision: PrecisionOption = InferencePrecision.auto,
-    top: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
+    top_k: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
     lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,
     card: Annotated[
         bool, typer.Option("--card", help="Add what is known about the likeliest class.")
@@ -84,8 +93,8 @@ def predict(
     from geovision.models._predict import iter_predict
 
     opened = open_model(model, weights)
-    maps = None if out is None else _Maps(out, opened)
-    answers = iter_predict(opened, photos, batch_size=batch_size, precision=precision.value, skip_errors=True)
+    maps = None if out is None else _DensePredictionFiles(out, opened)
+    answers = iter_predict(opened, inputs, batch_size=batch_size, precision=precision.value, skip_errors=True)
     unreadable: list[Prediction] = []
     cards: dict[str, dict[str, str]] = {}
 
@@ -93,9 +102,9 @@ def predict(
         for answer in answers:
             if "unreadable" in answer.flags:
                 unreadable.append(answer)
-                say(answer.error or answer.source)
+                print_status(answer.error or answer.source)
                 continue
-            row = _row(answer, top, lang)
+            row = _row(answer, top_k, lang)
             if maps is not None:
                 row["map"] = maps.save(answer)
             if card:
@@ -104,18 +113,18 @@ def predict(
             yield row
 
     columns = [
-        *_columns(opened, top, card=card and form is TableFormat.csv),
+        *_columns(opened, top_k, card=card and output_format is TableFormat.csv),
         *(["map"] if maps is not None else []),
     ]
-    write_rows(rows(), columns, form)
-    if form is TableFormat.table:
-        print("\n".join(_pages(cards)), end="")
+    write_rows(rows(), columns, output_format)
+    if output_format is TableFormat.table:
+        print("\n".join(_format_cards(cards)), end="")
     if unreadable:
-        say(f"{len(unreadable)} could not be read")
+        print_status(f"{len(unreadable)} could not be read")
         raise typer.Exit(1)
 
 
-class _Maps:
+class _DensePredictionFiles:
     """The files of answers that are maps."""
 
     def __init__(self, folder: Path, model: GeoModel) -> None:
@@ -126,10 +135,10 @@ class _Maps:
 
     def save(self, answer: Prediction) -> str:
         """Write one, and say where."""
-        return str(self.files.save(answer, self.names.of(answer.source))[0])  # type: ignore[arg-type]
+        return str(self.files.save(answer, self.names.unique_name(answer.source))[0])  # type: ignore[arg-type]
 
 
-_OF_A_MASK = ("name", "cells", "valid_cells", "highest")
+_MASK_COLUMNS = ("name", "cells", "valid_cells", "highest")
 
 
 def _columns(model: GeoModel, top: int, *, card: bool) -> list[str]:
@@ -137,46 +146,46 @@ def _columns(model: GeoModel, top: int, *, card: bool) -> list[str]:
     from geovision.spec import MaskTarget
 
     if isinstance(model.target, MaskTarget):
-        return ["source", *_OF_A_MASK, "flags"]
+        return ["source", *_MASK_COLUMNS, "flags"]
     likeliest = ["label", "name", "probability", "word"]
     others = [name for rank in range(2, top + 1) for name in (f"label_{rank}", f"probability_{rank}")]
     return ["source", *likeliest, *others, "flags", *(["card"] if card else [])]
 
 
-def _row(answer: Prediction, top: int, lang: Language) -> dict[str, Any]:
+def _row(prediction: Prediction, top: int, lang: Language) -> dict[str, Any]:
     """One answer as plain data, in the reader's language."""
     from geovision.heads.prediction import ClassPrediction, MaskPrediction, confidence_word
 
-    row: dict[str, Any] = {"source": answer.source, "flags": list(answer.flags)}
-    if isinstance(answer, ClassPrediction):
+    row: dict[str, Any] = {"source": prediction.source, "flags": list(prediction.flags)}
+    if isinstance(prediction, ClassPrediction):
         row |= {
-            "label": answer.label,
-            "name": getattr(answer.card.name, lang) if answer.card else "",
-            "probability": answer.confidence,
-            "word": confidence_word(answer.confidence, lang.value),
-            "outlier_score": answer.outlier_score,
+            "label": prediction.label,
+            "name": getattr(prediction.card.name, lang) if prediction.card else "",
+            "probability": prediction.confidence,
+            "word": confidence_word(prediction.confidence, lang.value),
+            "outlier_score": prediction.outlier_score,
         }
-        for rank, (label, probability) in enumerate(answer.top(top)[1:], 2):
+        for rank, (label, probability) in enumerate(prediction.top(top)[1:], 2):
             row |= {f"label_{rank}": label, f"probability_{rank}": probability}
-    if isinstance(answer, MaskPrediction):
-        found = answer.as_dict()
-        row |= {name: found[name] for name in _OF_A_MASK}
+    if isinstance(prediction, MaskPrediction):
+        found = prediction.as_dict()
+        row |= {name: found[name] for name in _MASK_COLUMNS}
     return row
 
 
-def _facts(answer: Prediction, lang: Language) -> dict[str, str]:
+def _facts(prediction: Prediction, lang: Language) -> dict[str, str]:
     """What is known about the likeliest class, by heading; empty where nothing is."""
-    card = getattr(answer, "card", None)
+    card = getattr(prediction, "card", None)
     if card is None:
         return {}
     facts = {getattr(fact.heading, lang): getattr(fact.text, lang) for fact in card.facts}
     return facts | ({_CAUTION[lang]: getattr(card.caution, lang)} if card.caution else {})
 
 
-def _pages(cards: dict[str, dict[str, str]]) -> Iterator[str]:
+def _format_cards(cards: dict[str, dict[str, str]]) -> Iterator[str]:
     """The cards one below the other, to stand under a table."""
     for title, facts in cards.items():
         yield f"\n{title}"
-        yield from (f"  {line}" for line in columns_of_text(list(facts.items())))
+        yield from (f"  {line}" for line in align_columns(list(facts.items())))
     if cards:
         yield ""

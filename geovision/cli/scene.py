@@ -12,8 +12,8 @@ import typer
 
 from geovision import api
 from geovision.cli._model_argument import open_model
-from geovision.cli._output import TableFormat, examples, say, write_rows
-from geovision.cli._sar_options import Quantity, band_numbers, decibel_limits
+from geovision.cli._output import TableFormat, examples_epilog, print_status, write_rows
+from geovision.cli._sar_options import Quantity, parse_bands, parse_db_range
 from geovision.cli.explain import Method
 from geovision.cli.predict import InferencePrecision, PrecisionOption
 
@@ -26,7 +26,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "scene",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision scene runs/polarlow pass.tif --out maps/pass --quantity db "
             "--db-range cross_pol=-36:-14,co_pol=-28:-2",
             "geovision scene runs/polarlow pass.tif --out maps/pass --quantity power "
@@ -90,11 +90,13 @@ def scene(
     precision: PrecisionOption = InferencePrecision.auto,
     workers: Annotated[int, typer.Option(min=0, help="Dask worker processes; 0: none.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
-    explain: Annotated[
+    explain_method: Annotated[
         Method | None,
-        typer.Option(help="Draw what speaks for each detection, by this method; the first 20 at most."),
+        typer.Option(
+            "--explain", help="Draw what speaks for each detection, by this method; the first 20 at most."
+        ),
     ] = None,
-    form: Annotated[
+    output_format: Annotated[
         TableFormat, typer.Option("--format", help="How to write the detections.")
     ] = TableFormat.table,
 ) -> None:
@@ -109,8 +111,8 @@ def scene(
 
     declared = SceneConfig(
         None if quantity is None else quantity.value,
-        bands=band_numbers(bands) if bands else None,
-        db_range=decibel_limits(db_range) if db_range else {},
+        bands=parse_bands(bands) if bands else None,
+        db_range=parse_db_range(db_range) if db_range else {},
         nodata=nodata,
         time=None if time is None else time.replace(tzinfo=datetime.UTC),
         crs=crs,
@@ -118,10 +120,10 @@ def scene(
     masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
 
     def why(window: Any) -> Any:
-        assert explain is not None
-        return api.explain(opened, window, method=explain.value).plot()
+        assert explain_method is not None
+        return api.explain(opened, window, method=explain_method.value).plot()
 
-    with _bars() as progress:
+    with _steps_progress() as progress:
         summary = predict_scene(
             opened,
             source,
@@ -134,12 +136,12 @@ def scene(
             masks=masks,
             batch_size=batch_size,
             precision=precision.value,
-            workers=ExecutorConfig(workers, scheduler),
+            executor_config=ExecutorConfig(workers, scheduler),
             progress=progress,
-            why=why if explain else None,
+            explain_fn=why if explain_method else None,
         )
-    write_rows(_rows(summary), _columns(masks), form)
-    _say(summary)
+    write_rows(_rows(summary), _columns(masks), output_format)
+    _print_summary(summary)
 
 
 def _columns(masks: dict[str, Path]) -> list[str]:
@@ -154,20 +156,23 @@ def _rows(summary: SceneSummary) -> Iterator[dict[str, Any]]:
             "radius_km": round(each.radius, 1),
             "probability": round(each.probability, 4),
             "valid": round(each.valid, 3),
-            **{name: None if share is None else round(share, 3) for name, share in each.cover.items()},
+            **{
+                name: None if share is None else round(share, 3)
+                for name, share in each.mask_fractions.items()
+            },
         }
 
 
-def _say(summary: SceneSummary) -> None:
+def _print_summary(summary: SceneSummary) -> None:
     asked = summary.windows - summary.skipped
     skipped = f", {summary.skipped} skipped for want of data" if summary.skipped else ""
-    say(f"{len(summary.detections)} detections in {asked} windows{skipped}")
+    print_status(f"{len(summary.detections)} detections in {asked} windows{skipped}")
     for path in summary.files.values():
-        say(f"wrote {path}")
+        print_status(f"wrote {path}")
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
+def _steps_progress() -> Iterator[Callable[[str, int, int], None]]:
     """One progress bar a step on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn

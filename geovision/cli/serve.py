@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from geovision.cli._model_argument import check_name, open_model
-from geovision.cli._output import examples, say
+from geovision.cli._model_argument import find_entry, open_model
+from geovision.cli._output import examples_epilog, print_status
 from geovision.cli.export import ExportPrecision
 
 __all__ = ["register"]
@@ -18,7 +18,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     app.command(
         "serve",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision serve cloud-mobilenetv2",
             "geovision serve cloud-mobilenetv2 --host 0.0.0.0 --offline --tls-cert c.pem --tls-key k.pem",
             "geovision serve runs/aurora --port 9000 --precision int8",
@@ -55,22 +55,22 @@ def serve(
 
     Pictures are answered in memory, neither written to disk nor logged. /openapi.json describes the API.
     """
-    from geovision.serve import ServerAddress, ServerLimits, run
+    from geovision.serve import ServerAddress, ServerLimits, run_server
 
-    if entry := check_name(model):
+    if entry := find_entry(model):
         entry.check_exportable()
     address = ServerAddress(host, port, tls_cert, tls_key)
     limits = ServerLimits(
-        bytes_a_picture=round(1e6 * max_megabytes),
-        pixels_a_picture=round(1e6 * max_megapixels),
-        rate=rate_limit,
-        workers=threads,
+        max_image_bytes=round(1e6 * max_megabytes),
+        max_image_pixels=round(1e6 * max_megapixels),
+        rate_limit=rate_limit,
+        num_threads=threads,
     )
-    run(
+    run_server(
         partial(open_model, model, weights),
         address,
         mode="device" if offline else "server",
         limits=limits,
         int8=precision is ExportPrecision.int8,
-        ready=lambda url: say(f"the page is at {url}; end with Ctrl-C"),
+        on_ready=lambda url: print_status(f"the page is at {url}; end with Ctrl-C"),
     )

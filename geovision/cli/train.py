@@ -10,13 +10,13 @@ import typer
 
 from geovision import api, registry
 from geovision.cli._data_argument import (
-    DATA,
-    DATASET,
+    DATA_HELP,
+    DATASET_HELP,
+    default_layout,
     open_training_data,
     open_validation_data,
-    own_layout,
 )
-from geovision.cli._output import examples, say
+from geovision.cli._output import examples_epilog, print_status
 from geovision.cli.calibrate import calibrate_and_save
 from geovision.errors import OptionError
 
@@ -33,7 +33,7 @@ class TrainingPrecision(enum.StrEnum):
     float16 = "float16"
 
     @property
-    def replacement(self) -> str | None:
+    def recipe_override(self) -> str | None:
         """The precision that replaces that of a recipe, None for the recipe's own."""
         lightning = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
         return None if self is TrainingPrecision.recipe else lightning.get(self.value, self.value)
@@ -42,7 +42,7 @@ class TrainingPrecision(enum.StrEnum):
 def register(app: typer.Typer) -> None:
     app.command(
         "train",
-        epilog=examples(
+        epilog=examples_epilog(
             "geovision train cloud-mobilenetv2 --data my_folder",
             "geovision train cloud-vit --dataset ccsn --data CCSN --backbone-weights imagenet --out runs/vit",
             "the same with --resume after an interruption",
@@ -52,8 +52,8 @@ def register(app: typer.Typer) -> None:
 
 def train(
     model: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
-    data: Annotated[Path, typer.Option(help=DATA)],
-    dataset: Annotated[str | None, typer.Option(help=DATASET)] = None,
+    data: Annotated[Path, typer.Option(help=DATA_HELP)],
+    dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Split to train on, or years such as 1985-1992; `train` where there is one."),
@@ -112,7 +112,7 @@ def train(
     Writes checkpoints, logs and the trained model to --out, and prints where the model is.
     """
     spec = registry.find_model(model)
-    dataset = dataset or own_layout(spec.task)
+    dataset = dataset or default_layout(spec.task)
 
     from geovision.training import create_for, hold_back, select_recipe
 
@@ -121,7 +121,7 @@ def train(
         recipe,
         epochs=epochs,
         seed=seed,
-        precision=precision.replacement,
+        precision=precision.recipe_override,
         from_scratch=backbone_weights is None,
     )
     opened, samples = create_for(
@@ -145,7 +145,7 @@ def train(
     if calibrate and held_back is None:
         raise OptionError("--calibrate needs samples that are not trained on; leave out --validation 0")
     steps = f", {chosen.epochs} epochs" if spec.fit == "gradient" else ""
-    say(f"training {opened.spec.name} on {len(samples)} samples{steps}, into {folder}")
+    print_status(f"training {opened.spec.name} on {len(samples)} samples{steps}, into {folder}")
     api.train(
         opened,
         samples,

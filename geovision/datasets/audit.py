@@ -25,10 +25,10 @@ from geovision.datasets.base import DatasetCard, GeoDataset
 from geovision.datasets.duplicates import (
     DHASH_LIMIT,
     PHASH_LIMIT,
-    conflicts,
+    conflicting_groups,
     exact_duplicates,
     fingerprints,
-    members,
+    group_members,
     near_duplicate_groups,
 )
 from geovision.datasets.image_classification import ImageDataset
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditReport", "ImageProperties", "audit"]
 
-_SHEET_GROUPS = 40
+_MAX_PLOTTED_GROUPS = 40
 _THUMBNAIL = (128, 128)
 
 
@@ -63,134 +63,139 @@ class AuditReport:
     Attributes:
         card: What is known about the data set beforehand, its traps among it.
         root: Where it lies.
-        label_of: Class of each photo that can be read.
-        kinds: Size, mode and format of each of them.
+        labels: Class of each photo that can be read.
+        image_properties: Size, mode and format of each of them.
         unreadable: Files that cannot be read, with the reason.
-        group_of: Near-duplicate group of each photo.
+        group_by_image: Near-duplicate group of each photo.
         groups: Near-duplicate groups of two or more.
-        disagreeing: Those of them whose labels disagree.
-        exact: Photos with exactly the same pixels, two or more together.
+        label_conflicts: Those of them whose labels disagree.
+        exact_duplicates: Photos with exactly the same pixels, two or more together.
         thumbnails: uint8 ``(y, x, 3)`` of the first disagreeing photos.
     """
 
     card: DatasetCard
     root: Path
     classes: tuple[str, ...]
-    label_of: Mapping[str, str]
-    kinds: Mapping[str, ImageProperties]
+    labels: Mapping[str, str]
+    image_properties: Mapping[str, ImageProperties]
     unreadable: Mapping[str, str]
-    group_of: Mapping[str, str]
+    group_by_image: Mapping[str, str]
     groups: Mapping[str, Sequence[str]]
-    disagreeing: Mapping[str, Sequence[str]]
-    exact: Sequence[Sequence[str]]
+    label_conflicts: Mapping[str, Sequence[str]]
+    exact_duplicates: Sequence[Sequence[str]]
     thumbnails: Mapping[str, np.ndarray]
 
     @property
     def class_counts(self) -> dict[str, int]:
         """Photos of each class that can be read."""
-        return self._count(self.label_of)
+        return self._count(self.labels)
 
     @property
-    def kind_counts(self) -> dict[ImageProperties, int]:
+    def property_counts(self) -> dict[ImageProperties, int]:
         """Photos of each size, mode and format, the most frequent first."""
-        return dict(Counter(self.kinds.values()).most_common())
+        return dict(Counter(self.image_properties.values()).most_common())
 
     @property
-    def disagreeing_pairs(self) -> dict[tuple[str, str], int]:
+    def conflicting_label_pairs(self) -> dict[tuple[str, str], int]:
         """How many groups hold both of two labels, the most frequent pair first."""
         pairs: Counter[tuple[str, str]] = Counter()
-        for photos in self.disagreeing.values():
-            pairs.update(combinations(sorted({self.label_of[name] for name in photos}), 2))
+        for photos in self.label_conflicts.values():
+            pairs.update(combinations(sorted({self.labels[name] for name in photos}), 2))
         return dict(pairs.most_common())
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "dataset": self.card.name,
             "root": str(self.root),
-            "photos": len(self.label_of),
+            "photos": len(self.labels),
             "classes": self.class_counts,
-            "files": {str(kind): count for kind, count in self.kind_counts.items()},
+            "files": {str(kind): count for kind, count in self.property_counts.items()},
             "unreadable": dict(self.unreadable),
             "near_duplicates": {
-                "groups": len(set(self.group_of.values())),
+                "groups": len(set(self.group_by_image.values())),
                 "groups_of_two_or_more": len(self.groups),
                 "photos_in_them": _total(self.groups.values()),
                 "phash_limit": PHASH_LIMIT,
                 "dhash_limit": DHASH_LIMIT,
             },
-            "exact_duplicates": [list(photos) for photos in self.exact],
+            "exact_duplicates": [list(photos) for photos in self.exact_duplicates],
             "labels_disagree": {
-                "groups": len(self.disagreeing),
-                "photos": _total(self.disagreeing.values()),
-                "pairs": {f"{a} {b}": count for (a, b), count in self.disagreeing_pairs.items()},
+                "groups": len(self.label_conflicts),
+                "photos": _total(self.label_conflicts.values()),
+                "pairs": {f"{a} {b}": count for (a, b), count in self.conflicting_label_pairs.items()},
                 "members": {
-                    group: {name: self.label_of[name] for name in photos}
-                    for group, photos in self.disagreeing.items()
+                    group: {name: self.labels[name] for name in photos}
+                    for group, photos in self.label_conflicts.items()
                 },
             },
-            "traps": list(self.card.caveats),
+            "caveats": list(self.card.caveats),
         }
 
-    def text(self) -> str:
+    def to_text(self) -> str:
         """The findings as plain text: totals, classes, files, pairs, every disagreeing group."""
         parts = [
             f"{self.card.title}\n{self.root}",
             _table(self._totals()),
             _table([("class", "photos", "in a group", "labels disagree"), *self._class_rows()]),
-            _table([("files", "photos"), *((kind, count) for kind, count in self.kind_counts.items())]),
+            _table([("files", "photos"), *((kind, count) for kind, count in self.property_counts.items())]),
         ]
-        if len({(kind.width, kind.height) for kind in self.kinds.values()}) > 1:
+        if len({(kind.width, kind.height) for kind in self.image_properties.values()}) > 1:
             parts.append("The photos have several sizes: bring them to one before anything learns from them.")
         if self.unreadable:
             parts.append("Files that cannot be read\n" + _lines(self.unreadable.values()))
-        if self.disagreeing:
-            pairs = [(f"{a} {b}", count) for (a, b), count in self.disagreeing_pairs.items()]
+        if self.label_conflicts:
+            pairs = [(f"{a} {b}", count) for (a, b), count in self.conflicting_label_pairs.items()]
             parts.append(_table([("both labels", "groups"), *pairs]))
             parts.append(
-                "Groups whose labels disagree\n" + _lines(map(self._with_labels, self.disagreeing.values()))
+                "Groups whose labels disagree\n"
+                + _lines(map(self._with_labels, self.label_conflicts.values()))
             )
         if self.card.caveats:
             parts.append("Known beforehand\n" + _lines(self.card.caveats))
         return "\n\n".join(parts) + "\n"
 
     def _with_labels(self, photos: Sequence[str]) -> str:
-        labels = " ".join(sorted({self.label_of[name] for name in photos}))
+        labels = " ".join(sorted({self.labels[name] for name in photos}))
         return f"{labels}: {'  '.join(photos)}"
 
     def _totals(self) -> list[tuple[str, object, str]]:
         return [
-            ("photos", len(self.label_of), ""),
+            ("photos", len(self.labels), ""),
             ("files that cannot be read", len(self.unreadable), ""),
-            ("groups, near-duplicates together", len(set(self.group_of.values())), ""),
+            ("groups, near-duplicates together", len(set(self.group_by_image.values())), ""),
             ("groups of two or more", len(self.groups), f"{_total(self.groups.values())} photos"),
-            ("the same pixels exactly", len(self.exact), f"{_total(self.exact)} photos"),
+            (
+                "the same pixels exactly",
+                len(self.exact_duplicates),
+                f"{_total(self.exact_duplicates)} photos",
+            ),
             (
                 "groups whose labels disagree",
-                len(self.disagreeing),
-                f"{_total(self.disagreeing.values())} photos",
+                len(self.label_conflicts),
+                f"{_total(self.label_conflicts.values())} photos",
             ),
         ]
 
     def _class_rows(self) -> list[tuple[str, int, int, int]]:
         grouped = self._count(name for photos in self.groups.values() for name in photos)
-        disagree = self._count(name for photos in self.disagreeing.values() for name in photos)
+        disagree = self._count(name for photos in self.label_conflicts.values() for name in photos)
         return [(code, self.class_counts[code], grouped[code], disagree[code]) for code in self.classes]
 
     def _count(self, photos: Iterable[str]) -> dict[str, int]:
-        counts = Counter(self.label_of[name] for name in photos)
+        counts = Counter(self.labels[name] for name in photos)
         return {code: counts[code] for code in self.classes}
 
-    def csv(self) -> str:
+    def to_csv(self) -> str:
         """One line for each photo in a group of two or more: group, path, label, whether the labels of
         the group disagree, and the first photo with exactly the same pixels, if any."""
-        same = {name: photos[0] for photos in self.exact for name in photos}
+        same = {name: photos[0] for photos in self.exact_duplicates for name in photos}
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("group", "path", "label", "labels_disagree", "same_pixels_as"))
         for group, photos in self.groups.items():
             for name in photos:
-                row = (group, name, self.label_of[name], int(group in self.disagreeing), same.get(name, ""))
+                row = (group, name, self.labels[name], int(group in self.label_conflicts), same.get(name, ""))
                 writer.writerow(row)
         return stream.getvalue()
 
@@ -201,26 +206,28 @@ class AuditReport:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from geovision.plots import counts, picture_sheet
+        from geovision.plots import plot_counts, plot_image_grid
 
-        sizes = Counter(f"{kind.width}x{kind.height}" for kind in self.kinds.values())
+        sizes = Counter(f"{kind.width}x{kind.height}" for kind in self.image_properties.values())
         most = dict(sizes.most_common(12))
         if len(sizes) > len(most):
             most["others"] = sizes.total() - sum(most.values())
         drawn = {
-            "classes": counts(self.class_counts, title=self.card.title, unit="photos"),
-            "sizes": counts(most, title="Width x height, pixels", unit="photos"),
+            "classes": plot_counts(self.class_counts, title=self.card.title, unit="photos"),
+            "sizes": plot_counts(most, title="Width x height, pixels", unit="photos"),
         }
         if self.thumbnails:
-            number = {group: index for index, group in enumerate(self.disagreeing, 1)}
+            number = {group: index for index, group in enumerate(self.label_conflicts, 1)}
             titles = [
-                f"{number[self.group_of[name]]}: {self.label_of[name]}\n{Path(name).name}"
+                f"{number[self.group_by_image[name]]}: {self.labels[name]}\n{Path(name).name}"
                 for name in self.thumbnails
             ]
-            shown = min(len(self.disagreeing), _SHEET_GROUPS)
-            heading = f"{shown} of {len(self.disagreeing)} groups of near-duplicates under different labels"
-            drawn["disagreeing"] = picture_sheet(
-                list(self.thumbnails.values()), titles, columns=10, heading=heading
+            shown = min(len(self.label_conflicts), _MAX_PLOTTED_GROUPS)
+            heading = (
+                f"{shown} of {len(self.label_conflicts)} groups of near-duplicates under different labels"
+            )
+            drawn["label_conflicts"] = plot_image_grid(
+                list(self.thumbnails.values()), titles, columns=10, suptitle=heading
             )
         return drawn
 
@@ -232,9 +239,9 @@ class AuditReport:
             MissingExtraError: matplotlib is not installed.
         """
         texts = {
-            "audit.txt": self.text(),
-            "audit.json": json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n",
-            "groups.csv": self.csv(),
+            "audit.txt": self.to_text(),
+            "audit.json": json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n",
+            "groups.csv": self.to_csv(),
         }
         writers: dict[str, Callable[[Path], None]] = {}
         for file, text in texts.items():
@@ -264,36 +271,36 @@ def audit(dataset: GeoDataset, out: Path | None = None) -> AuditReport:
     readable, readable_prints = dataset.subset(good), prints.take(good)
     good_names, paths = readable.names, readable.paths
     groups = near_duplicate_groups(readable_prints, good_names)
-    disagreeing = _named(conflicts(groups, readable.labels), good_names)
+    disagreeing = _names_by_group(conflicting_groups(groups, readable.labels), good_names)
     report = AuditReport(
         card=dataset.card,
         root=dataset.root,
         classes=dataset.target.classes,
-        label_of={
+        labels={
             name: dataset.target.classes[label]
             for name, label in zip(good_names, readable.labels, strict=True)
         },
-        kinds={name: _kind(path) for name, path in zip(good_names, paths, strict=True)},
+        image_properties={name: _read_properties(path) for name, path in zip(good_names, paths, strict=True)},
         unreadable={names[position]: reason for position, reason in prints.unreadable.items()},
-        group_of=dict(zip(good_names, groups, strict=True)),
-        groups=_named(members(groups), good_names),
-        disagreeing=disagreeing,
-        exact=[
+        group_by_image=dict(zip(good_names, groups, strict=True)),
+        groups=_names_by_group(group_members(groups), good_names),
+        label_conflicts=disagreeing,
+        exact_duplicates=[
             [good_names[position] for position in same]
             for same in exact_duplicates(paths, readable_prints, dataset.input_spec)
         ],
-        thumbnails=_thumbnails(readable, list(disagreeing.values())[:_SHEET_GROUPS]),
+        thumbnails=_thumbnails(readable, list(disagreeing.values())[:_MAX_PLOTTED_GROUPS]),
     )
     if out is not None:
         report.save(Path(out))
     return report
 
 
-def _named(groups: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[str, list[str]]:
+def _names_by_group(groups: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[str, list[str]]:
     return {group: [names[position] for position in positions] for group, positions in groups.items()}
 
 
-def _kind(path: Path) -> ImageProperties:
+def _read_properties(path: Path) -> ImageProperties:
     with Image.open(path) as image:
         return ImageProperties(*image.size, image.mode, image.format or "")
 

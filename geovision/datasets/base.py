@@ -67,22 +67,22 @@ class DatasetCard:
     Args:
         name, title: In the registry, and in full.
         source: DOI or address.
-        licence: Terms of the data.
+        license: Terms of the data.
         citation: How its authors want to be cited.
         split_group: What a split must keep together, in words.
         layout: Folder and file names, as its authors ship them.
-        traps: What misleads those who do not know the data.
+        caveats: What misleads those who do not know the data.
     """
 
     name: str
     title: str
     source: str
-    licence: str
+    license: str
     citation: str
     split_group: str
     layout: str
     caveats: tuple[str, ...] = ()
-    figures: dict[str, Any] = field(default_factory=dict)
+    class_counts: dict[str, Any] = field(default_factory=dict)
 
 
 class GeoDataset(Dataset[Sample], abc.ABC):
@@ -97,9 +97,9 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     splits: ClassVar[tuple[str, ...]] = ()
     downloads: ClassVar[DataverseRecord | tuple[RemoteFile, ...] | None] = None
     """Where `geovision download` takes it from; None: only by hand, as its card says."""
-    merging: ClassVar[ClassMapping | None] = None
+    class_mapping: ClassVar[ClassMapping | None] = None
     """How a model of the task's own classes is scored here; None: only one with the same classes."""
-    may_run_freely: ClassVar[bool] = False
+    supports_unpaired: ClassVar[bool] = False
     """Its sources may be such that are not synchronous, and the constructor takes ``synchronous=False``."""
     target: Target
     transforms: Transforms | None = None
@@ -136,7 +136,7 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         """The split group of each sample, without reading it."""
 
     @property
-    def follows(self) -> Sequence[bool] | None:
+    def is_consecutive(self) -> Sequence[bool] | None:
         """Of each sample whether it is the day after the one before it, in the same group; None where samples
         are no days."""
         return None
@@ -149,7 +149,7 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
         """A figure of one sample, with what a model said where that is given."""
 
-    def options(self) -> Mapping[str, Any]:
+    def model_kwargs(self) -> Mapping[str, Any]:
         """Return keywords of `geovision.create` that make a model fit this dataset.
 
         Classes, where they differ from those of the task; subclasses add grids and predictors.
@@ -197,7 +197,7 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         """Return the same samples in the form that a model expects.
 
         Subclasses set what they can vary: image size, pixel size, scalars, predictors and class names. Grids
-        cannot be changed here; create the model with `options` of the dataset.
+        cannot be changed here; create the model with `model_kwargs` of the dataset.
 
         Args:
             model: The model that is trained, evaluated or calibrated with the samples.

@@ -11,14 +11,14 @@ from typing import ClassVar
 from geovision import registry
 from geovision.datasets.base import DatasetCard
 from geovision.datasets.downloads import DataverseRecord
-from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
-from geovision.datasets.splits import FoldAssignment, FoldFile, TrainTestSplit, as_splits
+from geovision.datasets.image_classification import ImageDataset, ImageRecord, list_images
+from geovision.datasets.splits import FoldAssignment, FoldFile, TrainTestSplit, folds_to_splits
 from geovision.errors import DatasetError
 from geovision.spec import ClassTarget, resolve
 
-__all__ = ["CCSN", "COUNTS", "fold_file"]
+__all__ = ["CCSN", "CLASS_COUNTS", "fold_file"]
 
-COUNTS = {
+CLASS_COUNTS = {
     "Ac": 221,
     "As": 188,
     "Cb": 242,
@@ -51,7 +51,7 @@ class CCSN(ImageDataset):
         name="ccsn",
         title="Cirrus Cumulus Stratus Nimbus database (CCSN_v2)",
         source="doi:10.7910/DVN/CADDPD",
-        licence="see its Dataverse record; the authors of the photos are not named",
+        license="see its Dataverse record; the authors of the photos are not named",
         citation="Zhang, Liu, Zhang and Song 2018, CloudNet: ground-based cloud classification with deep "
         "convolutional neural network, doi:10.1029/2018GL077787",
         split_group="near-duplicate group",
@@ -72,7 +72,7 @@ class CCSN(ImageDataset):
         "doi:10.7910/DVN/CADDPD",
         # The second version first; single pictures where a record was uploaded unpacked.
         patterns=("CCSN_v2*.zip", "*.zip", "*.jpg"),
-        strip_top=True,
+        strip_top_level=True,
     )
     task: ClassVar[str] = "cloud"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -82,35 +82,41 @@ class CCSN(ImageDataset):
         assert isinstance(target, ClassTarget)
         folders = {code: self.root / code for code in target.classes if (self.root / code).is_dir()}
         if not folders:
-            raise DatasetError(f"{self.root}: {_what_else(self.root)}; expected {self.card.layout}")
+            raise DatasetError(f"{self.root}: {_describe_contents(self.root)}; expected {self.card.layout}")
         records = [
-            ImageRecord(path, code) for code, folder in folders.items() for path in image_files(folder)
+            ImageRecord(path, code) for code, folder in folders.items() for path in list_images(folder)
         ]
-        counts = {code: sum(record.label == code for record in records) for code in COUNTS}
-        short = [f"{code} {counts[code]} of {COUNTS[code]}" for code in COUNTS if counts[code] < COUNTS[code]]
+        counts = {code: sum(record.label == code for record in records) for code in CLASS_COUNTS}
+        short = [
+            f"{code} {counts[code]} of {CLASS_COUNTS[code]}"
+            for code in CLASS_COUNTS
+            if counts[code] < CLASS_COUNTS[code]
+        ]
         if short:
             _log.info("%s: a part of CCSN: %s", self.root, ", ".join(short))
         return records
 
     @property
-    def assignment(self) -> FoldAssignment:
+    def fold_assignment(self) -> FoldAssignment:
         """Group and folds of every photo under `root` by our fold file; found when first asked for."""
-        if "assignment" not in self._found:
+        if "assignment" not in self._cache:
             paths = [record.path for record in self._records]
-            self._found["assignment"] = fold_file().assign(paths, self._names_of(paths), self.input_spec)
-        return self._found["assignment"]
+            self._cache["assignment"] = fold_file().assign(
+                paths, self._relative_names(paths), self.input_spec
+            )
+        return self._cache["assignment"]
 
     def find_groups(self) -> Sequence[str]:
-        return self.assignment.groups
+        return self.fold_assignment.groups
 
     def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[TrainTestSplit]:
         """As in every set of photos; those of our fold file where it knows this `seed` and `k` and
         some of the photos, so that results can be compared."""
         file = fold_file()
         shipped = grouped and k == file.k and seed in file.seeds
-        if not shipped or not self.assignment.known[self._index].any():
+        if not shipped or not self.fold_assignment.matched[self._index].any():
             return super().folds(seed=seed, k=k, grouped=grouped)
-        return as_splits(self.assignment.folds[self._index, file.seeds.index(seed)], k)
+        return folds_to_splits(self.fold_assignment.folds[self._index, file.seeds.index(seed)], k)
 
     def split_indices(self, split: str) -> Sequence[int]:
         train, test = self.folds()[0]
@@ -127,12 +133,12 @@ def fold_file() -> FoldFile:
     return FoldFile.read(_FOLDS)
 
 
-def _what_else(root: Path) -> str:
+def _describe_contents(root: Path) -> str:
     """What a folder holds that is not CCSN, in a few words."""
     entries = sorted(root.iterdir())
     if not entries:
         return "the folder is empty"
-    if image_files(root):
+    if list_images(root):
         return "photos without class folders; the class of a photo is the folder that it lies in"
     inner = next((entry for entry in entries if (entry / "Ac").is_dir()), None)
     if inner is not None:

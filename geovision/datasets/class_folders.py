@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from geovision.datasets.image_classification import ImageRecord, image_files
+from geovision.datasets.image_classification import ImageRecord, list_images
 from geovision.errors import DatasetError
 
-__all__ = ["FolderNames", "class_folders", "labelled_images", "split_folder"]
+__all__ = ["FolderNames", "class_folders", "labeled_images", "split_folder"]
 
 FolderNames = Mapping[str, Sequence[str]]
 """Class code to the names that its folder may have, besides the code itself."""
@@ -26,21 +26,21 @@ def class_folders(root: Path, names: FolderNames, *, expected: str) -> dict[Path
     Raises:
         DatasetError: A folder with pictures is no known class, or none is there.
     """
-    known = {_plain(name): code for code, several in names.items() for name in (code, *several)}
+    known = {_normalize_name(name): code for code, several in names.items() for name in (code, *several)}
     inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {path: known[_plain(path.name)] for path in inner if _plain(path.name) in known}
-    strange = [path.name for path in inner if path not in found and image_files(path)]
+    found = {path: known[_normalize_name(path.name)] for path in inner if _normalize_name(path.name) in known}
+    strange = [path.name for path in inner if path not in found and list_images(path)]
     if strange:
         raise DatasetError(
             f"{root}: {', '.join(map(repr, strange[:5]))} holds pictures but is no class of this data set; "
             f"expected {expected}"
         )
     if not found:
-        raise DatasetError(f"{root}: {_instead(inner, known)}; expected {expected}")
+        raise DatasetError(f"{root}: {_describe_contents(inner, known)}; expected {expected}")
     return found
 
 
-def labelled_images(root: Path, names: FolderNames, *, expected: str, split: str = "") -> list[ImageRecord]:
+def labeled_images(root: Path, names: FolderNames, *, expected: str, split: str = "") -> list[ImageRecord]:
     """Every picture in the class folders directly under `root`, class by class as in `names`.
 
     Raises:
@@ -51,7 +51,7 @@ def labelled_images(root: Path, names: FolderNames, *, expected: str, split: str
     return [
         ImageRecord(path, code, split=split)
         for folder, code in sorted(folders.items(), key=lambda item: (order[item[1]], item[0]))
-        for path in image_files(folder)
+        for path in list_images(folder)
     ]
 
 
@@ -78,14 +78,14 @@ def split_folder(root: Path, split: str) -> Path | None:
     return named[0] if named else None
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower()).lstrip("0")
 
 
-def _instead(inner: Sequence[Path], known: Mapping[str, str]) -> str:
+def _describe_contents(inner: Sequence[Path], known: Mapping[str, str]) -> str:
     """What stands there instead of class folders, in a few words."""
     for path in inner:
-        if any(deeper.is_dir() and _plain(deeper.name) in known for deeper in path.iterdir()):
+        if any(deeper.is_dir() and _normalize_name(deeper.name) in known for deeper in path.iterdir()):
             return f"the classes are one folder further down, give {path}"
     shown = ", ".join(path.name for path in inner[:4])
     return f"no class folder among {shown}" if inner else "there are no folders"

@@ -20,7 +20,7 @@ from geovision.physics.geostrophy import moisture_flux
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["moisture_fluxes", "neighbours", "placed"]
+__all__ = ["adjacent_days", "moisture_fluxes", "parse_predictor"]
 
 _SUFFIXES = {"_day_before": -1, "_day_after": 1}
 
@@ -51,7 +51,7 @@ def moisture_fluxes(fields: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArra
     }
 
 
-def placed(name: str) -> tuple[str, int]:
+def parse_predictor(name: str) -> tuple[str, int]:
     """The field that a predictor is of, and its day: -1 the one before, 1 the one after.
 
     >>> placed("precipitation_day_after"), placed("air_temperature")
@@ -63,7 +63,7 @@ def placed(name: str) -> tuple[str, int]:
     return name, 0
 
 
-def neighbours(field: xr.DataArray, groups: list[str]) -> dict[int, NDArray[np.integer]]:
+def adjacent_days(field: xr.DataArray, groups: list[str]) -> dict[int, NDArray[np.integer]]:
     """Position of the day before (-1), of the day itself (0) and of the day after (1) of each day of a field;
     -1 where it is not there, or in another group of splits.
 

@@ -17,14 +17,14 @@ class RemoteFile:
         url: Its address, http or https.
         size: Bytes; None where not known beforehand.
         checksum: ``"sha256:HEX"``, ``"md5:HEX"`` or another algorithm of hashlib; empty: not known.
-        strip_top: The archive holds everything in one folder that is left out when it is unpacked.
+        strip_top_level: The archive holds everything in one folder that is left out when it is unpacked.
     """
 
     name: str
     url: str
     size: int | None = None
     checksum: str = ""
-    strip_top: bool = False
+    strip_top_level: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class DataverseRecord:
         doi: Persistent identifier, with ``doi:``.
         patterns: Wildcards over file names; the files that match the first pattern with any match
             are fetched.
-        strip_top: As in `RemoteFile`, for the archives among them.
+        strip_top_level: As in `RemoteFile`, for the archives among them.
     """
 
     server: str
     doi: str
     patterns: tuple[str, ...] = ("*",)
-    strip_top: bool = False
+    strip_top_level: bool = False
 
     @property
-    def page(self) -> str:
+    def landing_page(self) -> str:
         """Where a person finds it."""
         return f"https://doi.org/{self.doi.removeprefix('doi:')}"

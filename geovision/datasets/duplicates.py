@@ -33,23 +33,23 @@ __all__ = [
     "DHASH_LIMIT",
     "PHASH_LIMIT",
     "Fingerprints",
-    "bits_apart",
-    "close_pairs",
-    "components",
-    "conflicts",
+    "conflicting_groups",
+    "connected_components",
     "exact_duplicates",
     "fingerprint",
     "fingerprints",
-    "members",
+    "group_members",
+    "hamming_distance",
     "near_duplicate_groups",
-    "refuse_unreadable",
+    "near_duplicate_pairs",
+    "raise_unreadable",
 ]
 
 PHASH_LIMIT = 8
 DHASH_LIMIT = 10
 """Bits of 64 that may differ."""
 
-_GREY_SIDE = 256  # pixels; a photo is decoded near this size and shrunk from there
+_GRAY_SIZE = 256  # pixels; a photo is decoded near this size and shrunk from there
 _THREADS = 4
 _BLOCK = 1024  # rows of the distance matrix at a time; bounds the memory
 
@@ -84,7 +84,7 @@ def fingerprint(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     grey = Image.fromarray(rgb.transpose(1, 2, 0)).convert("L")
     small = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
-    transform = _cosines(8, 32)
+    transform = _dct_matrix(8, 32)
     frequencies = transform @ small @ transform.T
     steps = np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS), dtype=np.int16)
     phash = frequencies > np.median(frequencies)
@@ -92,7 +92,7 @@ def fingerprint(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _cosines(rows: int, n: int) -> np.ndarray:
+def _dct_matrix(rows: int, n: int) -> np.ndarray:
     """The first rows of the type-II cosine transform of length `n`, unscaled."""
     return np.cos(np.pi / n * np.outer(np.arange(rows), np.arange(n) + 0.5))
 
@@ -102,7 +102,7 @@ def fingerprints(paths: Sequence[Path], spec: InputSpec) -> Fingerprints:
 
     def one(path: Path) -> tuple[np.ndarray, np.ndarray] | str:
         try:
-            return fingerprint(read_rgb(path, spec, (_GREY_SIDE, _GREY_SIDE)))
+            return fingerprint(read_rgb(path, spec, (_GRAY_SIZE, _GRAY_SIZE)))
         except InputError as error:
             return str(error)
 
@@ -117,27 +117,27 @@ def fingerprints(paths: Sequence[Path], spec: InputSpec) -> Fingerprints:
     return Fingerprints(phash, dhash, unreadable)
 
 
-def close_pairs(
-    prints: Fingerprints, *, phash_limit: int = PHASH_LIMIT, dhash_limit: int = DHASH_LIMIT
+def near_duplicate_pairs(
+    hashes: Fingerprints, *, phash_limit: int = PHASH_LIMIT, dhash_limit: int = DHASH_LIMIT
 ) -> Iterator[tuple[int, int]]:
     """Positions (i, j), i < j, of the pictures whose hashes both agree within the limits."""
-    for start in range(0, len(prints), _BLOCK):
+    for start in range(0, len(hashes), _BLOCK):
         rows, rest = slice(start, start + _BLOCK), slice(start, None)
-        near = (bits_apart(prints.phash[rows], prints.phash[rest]) <= phash_limit) & (
-            bits_apart(prints.dhash[rows], prints.dhash[rest]) <= dhash_limit
+        near = (hamming_distance(hashes.phash[rows], hashes.phash[rest]) <= phash_limit) & (
+            hamming_distance(hashes.dhash[rows], hashes.dhash[rest]) <= dhash_limit
         )
         for i, j in np.argwhere(np.triu(near, 1)).tolist():
             yield start + i, start + j
 
 
-def bits_apart(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+def hamming_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Hamming distance of each of ``(n, bit)`` to each of ``(m, bit)``: float32 ``(n, m)``."""
     # With bits as +1 and -1 the product of two hashes is (bits) - 2 * (bits that differ).
-    signs, other_signs = (np.where(bits, np.float32(1), np.float32(-1)) for bits in (some, others))
-    return (some.shape[1] - signs @ other_signs.T) / 2
+    signs, other_signs = (np.where(bits, np.float32(1), np.float32(-1)) for bits in (first, second))
+    return (first.shape[1] - signs @ other_signs.T) / 2
 
 
-def components(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+def connected_components(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     """The smallest position connected with each of `n`; int64 ``(n,)``.
 
     >>> components(4, [(1, 3)]).tolist()
@@ -158,7 +158,7 @@ def components(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 
 
 def near_duplicate_groups(
-    prints: Fingerprints,
+    hashes: Fingerprints,
     names: Sequence[str],
     *,
     phash_limit: int = PHASH_LIMIT,
@@ -169,46 +169,48 @@ def near_duplicate_groups(
     Raises:
         DatasetError: Pictures that could not be read, all of them named.
     """
-    refuse_unreadable(prints.unreadable.values(), len(prints))
-    found = components(len(prints), close_pairs(prints, phash_limit=phash_limit, dhash_limit=dhash_limit))
+    raise_unreadable(hashes.unreadable.values(), len(hashes))
+    found = connected_components(
+        len(hashes), near_duplicate_pairs(hashes, phash_limit=phash_limit, dhash_limit=dhash_limit)
+    )
     called: dict[int, str] = {}
     for position in sorted(range(len(names)), key=lambda position: names[position]):
         called.setdefault(int(found[position]), names[position])
     return [called[int(position)] for position in found]
 
 
-def refuse_unreadable(reasons: Collection[str], among: int) -> None:
+def raise_unreadable(reasons: Collection[str], total: int) -> None:
     """Raise a `DatasetError` with every reason why one of so many files cannot be read, if there is one."""
     if reasons:
         raise DatasetError(
-            f"{len(reasons)} of {among} files cannot be read: {'; '.join(reasons)}. Remove or replace them"
+            f"{len(reasons)} of {total} files cannot be read: {'; '.join(reasons)}. Remove or replace them"
         )
 
 
-def members(groups: Sequence[str], *, least: int = 2) -> dict[str, list[int]]:
+def group_members(groups: Sequence[str], *, min_size: int = 2) -> dict[str, list[int]]:
     """Positions in each group of at least so many, by group name."""
     gathered: dict[str, list[int]] = defaultdict(list)
     for position, group in enumerate(groups):
         gathered[group].append(position)
-    return {name: gathered[name] for name in sorted(gathered) if len(gathered[name]) >= least}
+    return {name: gathered[name] for name in sorted(gathered) if len(gathered[name]) >= min_size}
 
 
-def conflicts(groups: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
+def conflicting_groups(groups: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
     """The groups whose members stand under different labels, with their positions."""
     return {
         name: positions
-        for name, positions in members(groups).items()
+        for name, positions in group_members(groups).items()
         if len({int(labels[position]) for position in positions}) > 1
     }
 
 
-def exact_duplicates(paths: Sequence[Path], prints: Fingerprints, spec: InputSpec) -> list[list[int]]:
+def exact_duplicates(paths: Sequence[Path], hashes: Fingerprints, spec: InputSpec) -> list[list[int]]:
     """Positions of the files that hold exactly the same pixels, two or more together. Only files
     whose hashes agree in every bit are decoded again."""
     alike: dict[bytes, list[int]] = defaultdict(list)
-    for position in range(len(prints)):
-        if position not in prints.unreadable:
-            alike[prints.phash[position].tobytes() + prints.dhash[position].tobytes()].append(position)
+    for position in range(len(hashes)):
+        if position not in hashes.unreadable:
+            alike[hashes.phash[position].tobytes() + hashes.dhash[position].tobytes()].append(position)
     same: dict[bytes, list[int]] = defaultdict(list)
     for positions in alike.values():
         if len(positions) > 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.class_folders import labelled_images, split_folder
+from geovision.datasets.class_folders import labeled_images, split_folder
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.errors import DatasetError
 from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
@@ -39,7 +39,7 @@ _FOLDERS = {
 _TARGET = ClassTarget(
     SKY_TYPES, tuple(ClassCard(code, _NAMES[code]) for code in SKY_TYPES), order_source="folder numbers"
 )
-_MERGING = ClassMapping(
+_CLASS_MAPPING = ClassMapping(
     {
         "cumulus": ("Cu",),
         "altocumulus": ("Ac", "Cc"),
@@ -52,7 +52,7 @@ _MERGING = ClassMapping(
         "mixed": "several genera in one photo; a model that names one cannot be right or wrong",
     },
 )
-_TYPES_TRAP = (
+_TYPES_CAVEAT = (
     "Seven merged types, not genera: a model of genera is scored on five of them by adding "
     "probabilities; clear sky and mixed have no counterpart, nor has the model's contrail (Ct), "
     "whose probability is left out before the rest is scaled to one."
@@ -68,7 +68,7 @@ class _SevenSkyTypes(ImageDataset):
 
     task: ClassVar[str] = "cloud"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    merging: ClassVar[ClassMapping] = _MERGING
+    class_mapping: ClassVar[ClassMapping] = _CLASS_MAPPING
 
     def scan(self) -> Sequence[ImageRecord]:
         folders = {split: split_folder(self.root, split) for split in self.splits}
@@ -79,10 +79,10 @@ class _SevenSkyTypes(ImageDataset):
             record
             for split, folder in folders.items()
             if folder is not None
-            for record in labelled_images(folder, _FOLDERS, expected=_LAYOUT, split=split)
+            for record in labeled_images(folder, _FOLDERS, expected=_LAYOUT, split=split)
         ]
 
-    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
+    def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
         return _TARGET
 
     def split_indices(self, split: str) -> Sequence[int]:
@@ -99,20 +99,20 @@ class GCD(_SevenSkyTypes):
         name="gcd",
         title="TJNU Ground-based Cloud Dataset (GCD)",
         source="https://github.com/shuangliutjnu/TJNU-Ground-based-Cloud-Dataset",
-        licence="free for research under the GCD Agreement, to be accepted by a person",
+        license="free for research under the GCD Agreement, to be accepted by a person",
         citation="Liu, Duan, Zhang, Cao and Durrani 2022, Ground-based remote sensing cloud classification "
         "via context graph attention network, IEEE TGRS 60, doi:10.1109/TGRS.2021.3063255",
         split_group="near-duplicate group; the official split does not keep it",
         layout=_LAYOUT,
         caveats=(
-            _TYPES_TRAP,
+            _TYPES_CAVEAT,
             "The official split is not clean: a public audit of a copy counts 159 groups of equal files, 156 "
             "of them with members in both training and test. Look at `geovision audit gcd ROOT`.",
             "Unbalanced: 348 training photos of mixed, 3003 of cumulonimbus.",
             "Place and time of a photo are not given, so frames of one afternoon cannot be kept together "
             "except where they look alike.",
         ),
-        figures={
+        class_counts={
             "train": dict(zip(SKY_TYPES, (775, 725, 1153, 2150, 1846, 3003, 348), strict=True)),
             "test": dict(zip(SKY_TYPES, (750, 750, 753, 1589, 1790, 2761, 607), strict=True)),
         },
@@ -134,14 +134,14 @@ class MGCD(_SevenSkyTypes):
         name="mgcd",
         title="TJNU Multimodal Ground-based Cloud Database (MGCD)",
         source="https://github.com/shuangliutjnu/Multimodal-Ground-based-Cloud-Database",
-        licence="free for research under the MGCD Agreement, to be accepted by a person",
+        license="free for research under the MGCD Agreement, to be accepted by a person",
         citation="Liu et al. 2020, Multi-evidence and multi-modal fusion network for ground-based cloud "
         "recognition, Remote Sensing 12, 464, doi:10.3390/rs12030464",
         split_group="near-duplicate group; frames of one camera at one place, so really the day, which is "
         "not given",
         layout=f"{_LAYOUT} (the photos; inferred, the authors document only the tables)",
         caveats=(
-            _TYPES_TRAP,
+            _TYPES_CAVEAT,
             "One fisheye camera at one place, 2017 to 2018: what is learnt here is also its lens, its "
             "horizon and its weather.",
             "Frames of one day look alike and may stand on both sides of the official split.",
@@ -155,8 +155,8 @@ class MGCD(_SevenSkyTypes):
 
 
 def _synthetic(root: Path, n: int, *, seed: int, frame: str) -> Path:
-    place = resolve("geovision.datasets.synthetic.image_classes:Place")
-    kinds = {**_MERGING.merged, "clearsky": ("clear",), "mixed": ("mixed",)}
+    place = resolve("geovision.datasets.synthetic.image_classes:ClassFolder")
+    kinds = {**_CLASS_MAPPING.merged, "clearsky": ("clear",), "mixed": ("mixed",)}
     places = [
         place(f"{split}/{number}_{code}/{number}_{code}_{{:06d}}.jpg", kinds[code])
         for split in ("train", "test")

@@ -18,28 +18,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, OptionError
 from geovision.physics import terrain
-from geovision.readers.elevation import elevation_on
+from geovision.readers.elevation import elevation_on_grid
 from geovision.readers.era5 import open_era5
 from geovision.readers.fy4_agri import read_agri, scan_time
 from geovision.readers.hail_samples import CHANNELS, LEVELS, HailSample, TimedSource
 from geovision.readers.nearest_neighbor import NearestNeighborIndex
-from geovision.readers.radar.reflectivity import list_radar, read_radar
+from geovision.readers.radar.reflectivity import list_volumes, read_reflectivity
 
-__all__ = ["MAXIMUM_AGE", "HailSources", "SampleGrid", "build_sample", "describe_ground", "match"]
+__all__ = ["MAXIMUM_AGE", "HailSources", "SampleGrid", "build_sample", "match_times", "terrain_channels"]
 
 MatchMethod = Literal["backward", "nearest"]
 
 MAXIMUM_AGE: Mapping[str, float] = {"radar": 6.0, "fy4b": 30.0, "era5": 120.0}
 """Minutes by which what stands in a window may be older, or younger by the nearest: our choice."""
 
-_KEPT = 64  # fields of each source in memory: neighbouring samples share most of theirs
+_CACHE_SIZE = 64  # fields of each source in memory: neighbouring samples share most of theirs
 
 
-def match(
+def match_times(
     windows: NDArray[np.datetime64],
     times: NDArray[np.datetime64],
     *,
-    how: MatchMethod = "backward",
+    method: MatchMethod = "backward",
     maximum_age: float,
 ) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
     """Which of the times stands in each window.
@@ -47,7 +47,7 @@ def match(
     Args:
         windows: ``(window,)``.
         times: ``(time,)``, ascending.
-        how: The last that is not later, or the nearest.
+        method: The last that is not later, or the nearest.
         maximum_age: Minutes.
 
     Returns:
@@ -62,15 +62,15 @@ def match(
     >>> match(clock, clock[1:], maximum_age=6)
     (array([-1,  0,  1]), array([nan,  0.,  0.]))
     """
-    if how not in ("backward", "nearest"):
-        raise OptionError(f"matching {how!r} is not known; choose backward or nearest")
+    if method not in ("backward", "nearest"):
+        raise OptionError(f"matching {method!r} is not known; choose backward or nearest")
     if not maximum_age >= 0:
         raise OptionError(f"a maximum age of {maximum_age:g} minutes; expected 0 or more")
     if not len(times):
         return np.full(len(windows), -1), np.full(len(windows), np.nan)
     given, known = (each.astype("datetime64[s]").astype(np.int64) for each in (windows, times))
     index = np.searchsorted(known, given, side="right") - 1
-    if how == "nearest":
+    if method == "nearest":
         after = np.clip(index + 1, 0, len(known) - 1)
         before = np.clip(index, 0, None)
         index = np.where(np.abs(known[after] - given) < np.abs(given - known[before]), after, before)
@@ -128,7 +128,7 @@ class HailSources:
         agri: Full discs of level 1.
         era5: NetCDF or GRIB.
         dem: Heights of the ground.
-        reach: m from a radar within which its volumes are gridded.
+        max_range: m from a radar within which its volumes are gridded.
     """
 
     grid: SampleGrid
@@ -136,8 +136,8 @@ class HailSources:
     agri: Sequence[str | Path] = ()
     era5: Sequence[str | Path] = ()
     dem: Sequence[str | Path] = ()
-    reach: float = 150_000.0
-    told: Callable[[str], None] = field(default=lambda _: None)
+    max_range: float = 150_000.0
+    on_skip: Callable[[str], None] = field(default=lambda _: None)
     """Called with what is wrong with a file that is left out."""
 
     @functools.cached_property
@@ -145,7 +145,7 @@ class HailSources:
         """``(channel, y, x)``; all missing without files."""
         shape = (len(CHANNELS["dem"]), *self.grid.size)
         return (
-            describe_ground(elevation_on(self.dem, *self.grid.axes), *self.grid.axes)
+            terrain_channels(elevation_on_grid(self.dem, *self.grid.axes), *self.grid.axes)
             if self.dem
             else np.full(shape, np.nan)
         )
@@ -153,9 +153,9 @@ class HailSources:
     @functools.cached_property
     def _readers(self) -> dict[str, tuple[NDArray[np.datetime64], Callable[[int], NDArray]]]:
         """Of each source its times, ascending, and what reads the field of one."""
-        volumes = list_radar(self.radar, told=self.told)
+        volumes = list_volumes(self.radar, on_skip=self.on_skip)
         scans = self._scans()
-        air = open_era5(self.era5, told=self.told) if self.era5 else None
+        air = open_era5(self.era5, on_skip=self.on_skip) if self.era5 else None
         hours = air.times if air else np.array([], "datetime64[s]")
         axes = self.grid.axes
 
@@ -166,7 +166,7 @@ class HailSources:
         return {
             "radar": (
                 np.array([each.time for each in volumes], "datetime64[s]"),
-                lambda n: read_radar(volumes[n], LEVELS, *axes, reach=self.reach),
+                lambda n: read_reflectivity(volumes[n], LEVELS, *axes, max_range=self.max_range),
             ),
             "fy4b": (
                 np.array([time for time, _ in scans], "datetime64[s]"),
@@ -181,10 +181,10 @@ class HailSources:
             try:
                 found.append((scan_time(path), path))
             except InputError as error:
-                self.told(str(error))
+                self.on_skip(str(error))
         return sorted(found)
 
-    def open(self) -> Self:
+    def prepare(self) -> Self:
         """Read the ground and the times of all files, so that what is wrong with them is told at once.
 
         Raises:
@@ -198,22 +198,22 @@ class HailSources:
         """The field of a source at one of its times, None where its file cannot be used or has no value
         there."""
 
-        @functools.lru_cache(maxsize=3 * _KEPT)
+        @functools.lru_cache(maxsize=3 * _CACHE_SIZE)
         def read(name: str, index: int) -> NDArray | None:
             try:
                 values = self._readers[name][1](index)
             except InputError as error:
-                self.told(str(error))
+                self.on_skip(str(error))
                 return None
             return None if np.isnan(values).all() else values
 
         return read
 
     def stack(
-        self, name: str, windows: NDArray[np.datetime64], *, how: MatchMethod, maximum_age: float
+        self, name: str, windows: NDArray[np.datetime64], *, method: MatchMethod, maximum_age: float
     ) -> TimedSource:
         """A source in every window."""
-        index, age = match(windows, self._readers[name][0], how=how, maximum_age=maximum_age)
+        index, age = match_times(windows, self._readers[name][0], method=method, maximum_age=maximum_age)
         values = np.full((len(windows), len(CHANNELS[name]), *self.grid.size), np.nan, np.float32)
         for window, number in enumerate(index):
             found = self._fields(name, int(number)) if number >= 0 else None
@@ -224,12 +224,12 @@ class HailSources:
         return TimedSource(values, age)
 
 
-def describe_ground(
+def terrain_channels(
     elevation: NDArray[np.floating], latitude: ArrayLike, longitude: ArrayLike
 ) -> NDArray[np.float32]:
     """Elevation, slope, curvature, aspect and flow direction ``(channel, y, x)`` of heights in m on a grid of
     degrees; see `geovision.physics.terrain`."""
-    dx, dy = terrain.spacing(latitude, longitude)
+    dx, dy = terrain.grid_spacing(latitude, longitude)
     parts = (terrain.slope, terrain.curvature, terrain.aspect, terrain.flow_direction)
     return np.stack([elevation, *(part(elevation, dx, dy) for part in parts)]).astype(np.float32)
 
@@ -243,7 +243,7 @@ def build_sample(
     *,
     windows: int = 20,
     step: float = 6.0,
-    how: MatchMethod = "backward",
+    method: MatchMethod = "backward",
     maximum_age: Mapping[str, float] = MAXIMUM_AGE,
 ) -> HailSample:
     """One sample whose last window is at a time.
@@ -255,7 +255,7 @@ def build_sample(
         label_latitude, label_longitude: Of that grid, ``(y,)`` and ``(x,)``, or both ``(y, x)``.
         windows: How many there are.
         step: Minutes between them.
-        how: See `match`.
+        method: See `match_times`.
         maximum_age: Minutes, of each source.
 
     Raises:
@@ -267,7 +267,7 @@ def build_sample(
     back = (60 * step * np.arange(1 - windows, 1)).astype("timedelta64[s]")
     clock = np.asarray(time).astype("datetime64[s]") + back
     stacks = {
-        name: sources.stack(name, clock, how=how, maximum_age=maximum_age[name]) for name in MAXIMUM_AGE
+        name: sources.stack(name, clock, method=method, maximum_age=maximum_age[name]) for name in MAXIMUM_AGE
     }
     if all(np.isnan(each.age).all() for each in stacks.values()):
         raise InputError(
@@ -275,7 +275,7 @@ def build_sample(
             "at the times of the files and at the maximum ages"
         )
     axes = sources.grid.axes
-    near = NearestNeighborIndex.of(label_latitude, label_longitude, *axes, where="the label")
+    near = NearestNeighborIndex.build(label_latitude, label_longitude, *axes, where="the label")
     there = near.take(np.asarray(label, float))
     return HailSample(
         time=clock,
@@ -285,7 +285,7 @@ def build_sample(
         dem=sources.ground,
         label=np.where(np.isnan(there), -1, there).astype(np.int8),
         attributes={
-            "matching": how,
+            "matching": method,
             "maximum_age_minutes": ", ".join(f"{n} {maximum_age[n]:g}" for n in MAXIMUM_AGE),
         },
     )

@@ -58,7 +58,7 @@ class HailSamples(GeoDataset):
         name="hail-samples",
         title="Radar, FY-4B, ERA5 and terrain before hail, built by geovision hail-samples",
         source="your own radar grids, AGRI files, ERA5 and elevation; the published set is not public",
-        licence="of what they are built from",
+        license="of what they are built from",
         citation="Zhang et al. 2024, HINet, doi:10.12347/j.ycyk.20240520002, for the composition",
         split_group="storm day: from 6 to 6 hours of local solar time; group_by='year' keeps a year together",
         layout="hail_20230617T083000_N3050_E11200.nc: the time of the last window, UTC, and the middle of "
@@ -94,8 +94,8 @@ class HailSamples(GeoDataset):
             raise OptionError(f"group_by={group_by!r} is not known; choose day or year")
         self.root, self.size = self._prepare(root, transforms, download), size
         self.group_by = group_by
-        files = _found(self.root)
-        names = [_named(path) for path in files]
+        files = _list_samples(self.root)
+        names = [_parse_name(path) for path in files]
         chosen = [
             i
             for i, name in enumerate(names)
@@ -122,9 +122,9 @@ class HailSamples(GeoDataset):
         """``"plain"``, ``"complex"`` or ``"unknown"`` of each sample; the files' headers are read for it."""
         return [str(hail_samples.read_header(path).get("terrain", "unknown")) for path in self.paths]
 
-    def in_terrain(self, kind: Literal["plain", "complex"]) -> Self:
+    def filter_terrain(self, terrain: Literal["plain", "complex"]) -> Self:
         """The samples of one kind of terrain, which may be none."""
-        return self.subset([index for index, each in enumerate(self.terrain) if each == kind])
+        return self.subset([index for index, each in enumerate(self.terrain) if each == terrain])
 
     def subset(self, indices: Sequence[int]) -> Self:
         other = copy.copy(self)
@@ -143,14 +143,15 @@ class HailSamples(GeoDataset):
     def read_sample(self, index: int) -> Sample:
         path = self.paths[index]
         held = hail_samples.read_sample(path)
-        arrays = hail_samples.arrays(held)
+        arrays = hail_samples.to_arrays(held)
         valid = {
-            name: _middle(torch.from_numpy(~mask), self.size, path) for name, (_, mask) in arrays.items()
+            name: _center_crop(torch.from_numpy(~mask), self.size, path) for name, (_, mask) in arrays.items()
         }
         inputs = {
-            name: _middle(torch.from_numpy(values), self.size, path) for name, (values, _) in arrays.items()
+            name: _center_crop(torch.from_numpy(values), self.size, path)
+            for name, (values, _) in arrays.items()
         }
-        label = _middle(torch.from_numpy(held.label)[None], self.size, path)
+        label = _center_crop(torch.from_numpy(held.label)[None], self.size, path)
         return Sample(
             inputs=inputs,
             valid=valid | {"target": label >= 0},
@@ -172,15 +173,15 @@ class HailSamples(GeoDataset):
         held = self.read(index)
         if "oracle" not in held.extra:
             raise DatasetError(f"{self.paths[index]}: no oracle, which only generated samples have")
-        return _middle(torch.from_numpy(held.extra["oracle"] > 0), self.size, self.paths[index]).numpy()
+        return _center_crop(torch.from_numpy(held.extra["oracle"] > 0), self.size, self.paths[index]).numpy()
 
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
         """The last window of each source with the outline of the label, how the largest reflectivity came
         down over the windows, and the answer where there is one."""
-        from geovision.plots.hail_sample import hail_sample
+        from geovision.plots.hail_sample import plot_hail_sample
 
         answer = cast("MaskPrediction | None", prediction)
-        return hail_sample(
+        return plot_hail_sample(
             {name: values.numpy() for name, values in sample["inputs"].items()},
             {name: mask.numpy() for name, mask in sample["valid"].items()},
             sample["target"][0].numpy(),
@@ -206,7 +207,7 @@ class HailSamples(GeoDataset):
         )
 
 
-def _found(root: Path) -> list[Path]:
+def _list_samples(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected {HailSamples.card.layout}")
     files = sample_files(root)
@@ -216,14 +217,14 @@ def _found(root: Path) -> list[Path]:
     return files
 
 
-def _named(path: Path) -> SampleName:
+def _parse_name(path: Path) -> SampleName:
     try:
-        return SampleName.of(path)
+        return SampleName.from_path(path)
     except InputError as error:
         raise DatasetError(str(error)) from None
 
 
-def _middle(values: Tensor, size: tuple[int, int] | None, path: Path) -> Tensor:
+def _center_crop(values: Tensor, size: tuple[int, int] | None, path: Path) -> Tensor:
     if size is None or tuple(values.shape[-2:]) == tuple(size):
         return values
     height, width = values.shape[-2:]

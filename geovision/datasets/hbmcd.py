@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.class_folders import labelled_images
+from geovision.datasets.class_folders import labeled_images
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
 
@@ -31,7 +31,7 @@ class HBMCD(ImageDataset):
         name="hbmcd",
         title="HuaYun-BJUT-MIP Cloud Dataset (HBMCD, also GBCID)",
         source="https://github.com/SadaharuZL/HuaYun-BJUT-MIP-Cloud-Dataset",
-        licence="no licence is stated; its authors send the password of the archive on request",
+        license="no licence is stated; its authors send the password of the archive on request",
         citation="HuaYun-BJUT-MIP Cloud Dataset, Beijing University of Technology and Huayun Sounding",
         split_group="near-duplicate group; frames of one camera, so really the day, which is not given",
         layout=_LAYOUT,
@@ -44,16 +44,16 @@ class HBMCD(ImageDataset):
         ),
     )
     task: ClassVar[str] = "cloud"
-    merging: ClassVar[ClassMapping] = ClassMapping(
+    class_mapping: ClassVar[ClassMapping] = ClassMapping(
         {code: (code,) for code in _GENERA}, excluded={"No": "no genus: no cloud in the photo"}
     )
 
     def scan(self) -> Sequence[ImageRecord]:
-        target = self.classes_of(())
+        target = self.build_target(())
         names = {card.code: (card.name.en,) for card in target.cards}
-        return labelled_images(self.root, names | {"No": ("no cloud", "none", "clear")}, expected=_LAYOUT)
+        return labeled_images(self.root, names | {"No": ("no cloud", "none", "clear")}, expected=_LAYOUT)
 
-    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
+    def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
         genera = registry.find_task(self.task).target
         assert isinstance(genera, ClassTarget)
         cards = [card for code in _GENERA if (card := genera.card(code))]
@@ -61,7 +61,7 @@ class HBMCD(ImageDataset):
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        place = resolve("geovision.datasets.synthetic.image_classes:Place")
+        place = resolve("geovision.datasets.synthetic.image_classes:ClassFolder")
         places = [place(f"{code}/{code}_{{:05d}}.jpg", (code,)) for code in _GENERA]
         places.append(place("No/No_{:05d}.jpg", ("clear",)))
         write = resolve("geovision.datasets.synthetic.image_classes:write")

@@ -34,7 +34,7 @@ _UNITS = {
     "CORDEX": {"pr": "mm/day"},
 }
 
-_FOLLOWS_THE_WEATHER = ("EOBS", "NCEP")
+_SYNCHRONOUS_SOURCES = ("EOBS", "NCEP")
 """The daily rain of NCEP, averaged over the land, correlates with E-OBS at 0.9; CMIP5 and CORDEX at 0."""
 
 
@@ -46,7 +46,7 @@ def _sources() -> Iterator[GridSource]:
                 file=f"{origin}_Iberia_{field}.nc",
                 field=_FIELDS[field],
                 units=unit,
-                synchronous=origin in _FOLLOWS_THE_WEATHER,
+                synchronous=origin in _SYNCHRONOUS_SOURCES,
                 pole=CORDEX_POLE if origin == "CORDEX" else None,
             )
 
@@ -79,7 +79,7 @@ class IberiaWinters(PairedGrids):
         name="iberia",
         title="Winters over Iberia: NCEP reanalysis, CMIP5 and CORDEX with E-OBS",
         source="climate4R (Iturbide et al. 2019, doi:10.1016/j.envsoft.2018.09.009)",
-        licence="E-OBS for non-commercial research and education; see climate4R for the others",
+        license="E-OBS for non-commercial research and education; see climate4R for the others",
         citation="Cornes et al. 2018, doi:10.1029/2017JD028200 (E-OBS); Kalnay et al. 1996 (NCEP); "
         "Iturbide et al. 2019 (climate4R)",
         split_group="winter, by the year of its January",
@@ -94,7 +94,7 @@ class IberiaWinters(PairedGrids):
         ),
     )
     task: ClassVar[str] = "downscale"
-    by: ClassVar[str] = "winter"
+    group_by: ClassVar[str] = "winter"
 
     def __init__(
         self,
@@ -116,11 +116,11 @@ class IberiaWinters(PairedGrids):
         super().__init__(
             root, split=split, size=size, synchronous=synchronous, transforms=transforms, download=download
         )
-        self.channels = self.usual()
+        self.channels = self.default_channels()
 
-    def usual(self) -> tuple[str, ...]:
+    def default_channels(self) -> tuple[str, ...]:
         """Channels that are given unless `with_predictors` chooses: all, of the day and of those beside."""
-        every = tuple(self._given)
+        every = tuple(self._predictors)
         return every + tuple(f"{name}_day_{which}" for which in ("before", "after") for name in every)
 
     def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
@@ -151,7 +151,7 @@ class IberiaCorrection(IberiaWinters):
         name="iberia-correction",
         title="Winters over Iberia: rain to be corrected",
         source=IberiaWinters.card.source,
-        licence=IberiaWinters.card.licence,
+        license=IberiaWinters.card.license,
         citation=IberiaWinters.card.citation,
         split_group=IberiaWinters.card.split_group,
         layout=IberiaWinters.card.layout,
@@ -159,6 +159,6 @@ class IberiaCorrection(IberiaWinters):
     )
     task: ClassVar[str] = "biascorrect"
 
-    def usual(self) -> tuple[str, ...]:
+    def default_channels(self) -> tuple[str, ...]:
         """Rain alone, which every source has."""
         return ("precipitation",)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["SCALARS", "ImageDataset", "ImageRecord", "image_files"]
+__all__ = ["SCALARS", "ImageDataset", "ImageRecord", "list_images"]
 
 SCALARS = "scalars"
 """Key of the measurements beside the photo, the same as in models."""
@@ -57,7 +57,7 @@ class ImageRecord:
     scalars: Mapping[str, float] = field(default_factory=dict)
 
 
-def image_files(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The files of one folder that are called like pictures, sorted by name, hidden ones left out."""
     known = extensions()
     return sorted(
@@ -111,15 +111,15 @@ class ImageDataset(GeoDataset):
         self._records = tuple(self.scan())
         if not self._records:
             raise DatasetError(f"{self.root}: holds no image; {self.card.name} expects {self.card.layout}")
-        self.target = self.classes_of(self._records)
+        self.target = self.build_target(self._records)
         self.scalars: tuple[Channel, ...] = tuple(
             channel
             for channel in task.scalars
             if any(channel.name in record.scalars for record in self._records)
         )
-        self._all_labels = self._label_indices()
+        self._record_labels = self._label_indices()
         # What reading every file found: once for all subsets, which point to this same mapping.
-        self._found: dict[str, Any] = {}
+        self._cache: dict[str, Any] = {}
         self._index = np.arange(len(self._records))
         if split is not None:
             self._index = np.asarray(self.split_indices(split), dtype=np.int64)
@@ -134,7 +134,7 @@ class ImageDataset(GeoDataset):
             DatasetError: Another layout; the message says what was expected and what was found.
         """
 
-    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
+    def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
         """The classes of the data set; those of the task unless an adapter says otherwise."""
         target = registry.find_task(self.task).target
         if not isinstance(target, ClassTarget):
@@ -148,9 +148,9 @@ class ImageDataset(GeoDataset):
     def find_groups(self) -> Sequence[str]:
         """The near-duplicate group of every record, by the name of its first member."""
         paths = [record.path for record in self._records]
-        return near_duplicate_groups(fingerprints(paths, self.input_spec), self._names_of(paths))
+        return near_duplicate_groups(fingerprints(paths, self.input_spec), self._relative_names(paths))
 
-    def _names_of(self, paths: Sequence[Path]) -> list[str]:
+    def _relative_names(self, paths: Sequence[Path]) -> list[str]:
         return [Path(os.path.relpath(path, self.root)).as_posix() for path in paths]
 
     # --- what it holds ----------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class ImageDataset(GeoDataset):
         return Sample(
             inputs=inputs,
             valid=valid,
-            target=torch.tensor(self._all_labels[number]),
+            target=torch.tensor(self._record_labels[number]),
             group=self._group(number),
             source=str(record.path),
         )
@@ -210,7 +210,7 @@ class ImageDataset(GeoDataset):
     @property
     def labels(self) -> np.ndarray:
         """Class index of each photo; int64 ``(n,)``."""
-        return self._all_labels[self._index]
+        return self._record_labels[self._index]
 
     @property
     def paths(self) -> list[Path]:
@@ -220,7 +220,7 @@ class ImageDataset(GeoDataset):
     @property
     def names(self) -> list[str]:
         """The path of each photo below `root`, with forward slashes."""
-        return self._names_of(self.paths)
+        return self._relative_names(self.paths)
 
     @property
     def near_duplicate_groups(self) -> list[str]:
@@ -231,13 +231,13 @@ class ImageDataset(GeoDataset):
         Raises:
             DatasetError: Files that cannot be read, all of them named.
         """
-        found = self._groups_of_all()
+        found = self._all_groups()
         return [found[number] for number in self._index.tolist()]
 
-    def _groups_of_all(self) -> Sequence[str]:
-        if "groups" not in self._found:
-            self._found["groups"] = self.find_groups()
-        return self._found["groups"]
+    def _all_groups(self) -> Sequence[str]:
+        if "groups" not in self._cache:
+            self._cache["groups"] = self.find_groups()
+        return self._cache["groups"]
 
     @property
     def groups(self) -> list[str]:
@@ -245,7 +245,7 @@ class ImageDataset(GeoDataset):
         return [self._group(int(number)) for number in self._index]
 
     def _group(self, number: int) -> str:
-        return self._records[number].group or self._groups_of_all()[number]
+        return self._records[number].group or self._all_groups()[number]
 
     def soft_targets(self) -> np.ndarray:
         """Mean of the one-hot labels within each near-duplicate group of these very samples;
@@ -267,11 +267,11 @@ class ImageDataset(GeoDataset):
             DatasetError: There are too few groups or photos.
             MissingExtraError: scikit-learn is not installed.
         """
-        from geovision.datasets.splits import as_splits, grouped_folds, random_folds
+        from geovision.datasets.splits import folds_to_splits, grouped_folds, random_folds
 
         if grouped:
-            return as_splits(grouped_folds(self.labels, self.groups, k=k, seed=seed), k)
-        return as_splits(random_folds(self.labels, k=k, seed=seed), k)
+            return folds_to_splits(grouped_folds(self.labels, self.groups, k=k, seed=seed), k)
+        return folds_to_splits(random_folds(self.labels, k=k, seed=seed), k)
 
     # --- others made from it ----------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class ImageDataset(GeoDataset):
         known_cards = tuple(card for card in cards.values() if card)
         complete = len(known_cards) == len(classes)
         other.target = ClassTarget(tuple(classes), known_cards if complete else ())
-        other._all_labels = new[self._all_labels]
+        other._record_labels = new[self._record_labels]
         return other
 
     def with_scalars(self, names: Sequence[str]) -> Self:
@@ -344,12 +344,12 @@ class ImageDataset(GeoDataset):
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
         """The photo under its label; with a prediction, the likeliest classes beside it."""
         from geovision.heads.prediction import ClassPrediction
-        from geovision.plots import classified_picture
+        from geovision.plots import plot_classification
 
         label = self.target.classes[int(sample["target"])]
         image = sample["inputs"]["image"].permute(1, 2, 0).numpy()
         answer = cast("ClassPrediction | None", prediction)
-        return classified_picture(
+        return plot_classification(
             image,
             label=label,
             source=Path(sample["source"]).name,
@@ -359,7 +359,7 @@ class ImageDataset(GeoDataset):
 
     def plot_samples(self, *, per_class: int = 3) -> Figure:
         """A picture sheet: the first few photos of each class that has any."""
-        from geovision.plots import picture_sheet
+        from geovision.plots import plot_image_grid
 
         chosen = [
             index
@@ -369,4 +369,4 @@ class ImageDataset(GeoDataset):
         small = self.with_size((128, 128)).subset(chosen)
         titles = [self.target.classes[label] for label in small.labels]
         pictures = [small.pixels(index).transpose(1, 2, 0) for index in range(len(small))]
-        return picture_sheet(pictures, titles, columns=2 * per_class)
+        return plot_image_grid(pictures, titles, columns=2 * per_class)

@@ -19,9 +19,9 @@ from geovision.spec import Channel, ClassTarget, resolve
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["TABLE", "PhotoFolder"]
+__all__ = ["LABELS_FILE", "ImageFolderDataset"]
 
-TABLE = "labels.csv"
+LABELS_FILE = "labels.csv"
 """Name of the table that is looked for in the folder."""
 
 _SPLIT_NAMES = {
@@ -37,7 +37,7 @@ _NEEDED, _OPTIONAL = ("path", "label"), ("group", "split")
 _log = logging.getLogger(__name__)
 
 
-class PhotoFolder(ImageDataset):
+class ImageFolderDataset(ImageDataset):
     """Photos of one's own, with classes of one's own, for any task that tells classes apart.
 
     Either folders: ``root/CLASS/…``, at any depth below the class, or the same under ``train``,
@@ -62,10 +62,11 @@ class PhotoFolder(ImageDataset):
         name="folder",
         title="Photos of one's own",
         source="this machine",
-        licence="one's own",
+        license="one's own",
         citation="none",
         split_group="the column `group` of the table, or else the near-duplicate group",
-        layout=f"a folder a class, the same under train, val and test, or {TABLE} with columns path, label",
+        layout=f"a folder a class, the same under train, val and test, or {LABELS_FILE} with columns "
+        "path, label",
         caveats=(
             "Frames of one camera minutes apart are almost the same picture. Name the day or the station in "
             "the column `group`, or they stand on both sides of a split.",
@@ -86,16 +87,16 @@ class PhotoFolder(ImageDataset):
     ) -> None:
         root = Path(root)
         self.task = task  # type: ignore[misc]  # the one data set that serves several tasks
-        self._table = root if root.is_file() else root / TABLE
+        self._table = root if root.is_file() else root / LABELS_FILE
         folder = root.parent if root.is_file() else root
         super().__init__(folder, split=split, size=size, transforms=transforms, download=download)
 
     def scan(self) -> Sequence[ImageRecord]:
         if self._table.is_file():
-            return _Table(self._table, registry.find_task(self.task).scalars).records()
-        return _walk(self.root)
+            return _LabelTable(self._table, registry.find_task(self.task).scalars).records()
+        return _scan_folders(self.root)
 
-    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
+    def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
         return ClassTarget(tuple(sorted({record.label for record in records})), order_source="alphabetical")
 
     def split_indices(self, split: str) -> Sequence[int]:
@@ -121,11 +122,11 @@ class PhotoFolder(ImageDataset):
 # --- folders ------------------------------------------------------------------------------------
 
 
-def _walk(root: Path) -> list[ImageRecord]:
+def _scan_folders(root: Path) -> list[ImageRecord]:
     """Every picture in folders, by class and, where there are such folders, by split."""
     folders = _folders(root)
     if not folders:
-        raise DatasetError(f"{root}: holds no folder; expected {PhotoFolder.card.layout}")
+        raise DatasetError(f"{root}: holds no folder; expected {ImageFolderDataset.card.layout}")
     if all(folder.name.lower() in _SPLIT_NAMES and _folders(folder) for folder in folders):
         return [
             record
@@ -154,7 +155,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class _Table:
+class _LabelTable:
     """A CSV of paths and labels; `scalars` are the measurements that it may have."""
 
     path: Path
@@ -164,7 +165,7 @@ class _Table:
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as stream:
                 reader = csv.DictReader(stream)
-                measured = self._measured(reader.fieldnames or [])
+                measured = self._scalar_columns(reader.fieldnames or [])
                 records = [self._record(row, reader.line_num, measured) for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{self.path}: not a CSV in UTF-8 ({error})") from error
@@ -176,7 +177,7 @@ class _Table:
             raise DatasetError(f"{self.path}: {len(missing)} of {len(records)} files are not there: {shown}")
         return records
 
-    def _measured(self, columns: Sequence[str]) -> list[Channel]:
+    def _scalar_columns(self, columns: Sequence[str]) -> list[Channel]:
         """The measurements among the columns; others are left alone, unless they look mistyped."""
         lacking = [name for name in _NEEDED if name not in columns]
         if lacking:
@@ -204,10 +205,10 @@ class _Table:
             cells["label"],
             group=cells.get("group", ""),
             split=_SPLIT_NAMES.get(split, ""),
-            scalars={c.name: self._number(cells[c.name], c, line) for c in measured if cells[c.name]},
+            scalars={c.name: self._parse_scalar(cells[c.name], c, line) for c in measured if cells[c.name]},
         )
 
-    def _number(self, cell: str, channel: Channel, line: int) -> float:
+    def _parse_scalar(self, cell: str, channel: Channel, line: int) -> float:
         where = f"{self.path}, line {line}, {channel.name}"
         try:
             value = float(cell)

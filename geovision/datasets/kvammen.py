@@ -18,14 +18,14 @@ import numpy as np
 
 from geovision import registry
 from geovision.datasets.base import DatasetCard, Transforms
-from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
+from geovision.datasets.image_classification import ImageDataset, ImageRecord, list_images
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import ClassTarget, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CLASS_ORDER", "KvammenAurora", "night_of_name"]
+__all__ = ["CLASS_ORDER", "KvammenAurora", "parse_night"]
 
 CLASS_ORDER = ("arcs-bands", "breakup", "colored", "discrete", "edge", "clear-faint", "patchy")
 """The class of each number at the end of a file's name, from 0, by the one third-party program that
@@ -49,7 +49,7 @@ class KvammenAurora(ImageDataset):
         split: ``"train"`` or ``"test"``; None: both.
         size: (height, width) that frames are brought to; None: the task's own.
         class_order: The class of each number, from 0: `CLASS_ORDER` or another order of the same
-            classes. The order comes from one source; look at `class_sheet` before relying on it.
+            classes. The order comes from one source; look at `plot_class_order` before relying on it.
 
     Raises:
         DatasetError: No such folders, a name without a class, a number without a class.
@@ -60,7 +60,7 @@ class KvammenAurora(ImageDataset):
         name="kvammen",
         title="Replication Data for: Auroral Image Classification with Deep Neural Networks",
         source="doi:10.18710/SSA38J",
-        licence="see its DataverseNO record; users are obliged to contact the Kiruna observatory before use",
+        license="see its DataverseNO record; users are obliged to contact the Kiruna observatory before use",
         citation="Kvammen, Wickstrøm, McKay and Partamies 2020, Auroral image classification with deep "
         "neural networks, JGR Space Physics 125, doi:10.1029/2020JA027808; frames: Swedish Institute of "
         "Space Physics (IRF)",
@@ -68,8 +68,8 @@ class KvammenAurora(ImageDataset):
         layout="TrainingImages and TestImages (or TestingImages) with PNG files whose names end in class_0 "
         "to class_6",
         caveats=(
-            "Which number is which class is known from one third-party program only. `class_sheet` shows "
-            "one frame of each number; `class_order=` takes another order.",
+            "Which number is which class is known from one third-party program only. `plot_class_order` "
+            "shows one frame of each number; `class_order=` takes another order.",
             "Frames minutes apart show the same aurora. Nothing says that the published test frames are of "
             "other nights than the training frames, so scores on them may flatter.",
             "Clean frames only: no moon, no twilight, no clouds, no doubtful forms. An archive is full of "
@@ -94,18 +94,18 @@ class KvammenAurora(ImageDataset):
         transforms: Transforms | None = None,
         download: bool = False,
     ) -> None:
-        self.class_order = _checked_order(tuple(class_order), self.task)
+        self.class_order = _validate_order(tuple(class_order), self.task)
         super().__init__(root, split=split, size=size, transforms=transforms, download=download)
 
     def scan(self) -> Sequence[ImageRecord]:
         folders = {split: self._split_folder(split) for split in self.splits}
         if not any(folders.values()):
-            raise DatasetError(f"{self.root}: {_what_else(self.root)}; expected {self.card.layout}")
+            raise DatasetError(f"{self.root}: {_describe_contents(self.root)}; expected {self.card.layout}")
         return [
             self._record(path, split)
             for split, folder in folders.items()
             if folder is not None
-            for path in image_files(folder)
+            for path in list_images(folder)
         ]
 
     def _split_folder(self, split: str) -> Path | None:
@@ -130,7 +130,7 @@ class KvammenAurora(ImageDataset):
                 f"{path}: there is no class {number[1]}; the names end in class_0 to "
                 f"class_{len(self.class_order) - 1}"
             )
-        return ImageRecord(path, self.class_order[int(number[1])], night_of_name(path.stem), split)
+        return ImageRecord(path, self.class_order[int(number[1])], parse_night(path.stem), split)
 
     def split_indices(self, split: str) -> Sequence[int]:
         indices = super().split_indices(split)
@@ -138,24 +138,24 @@ class KvammenAurora(ImageDataset):
             raise DatasetError(f"{self.root}: the {split} split is not here; expected {self.card.layout}")
         return indices
 
-    def class_sheet(self) -> Figure:
+    def plot_class_order(self) -> Figure:
         """A picture sheet with the first frame of each number under the class that it is taken for, to
         check the order by."""
-        from geovision.plots import picture_sheet
+        from geovision.plots import plot_image_grid
 
         numbers = np.array([self.class_order.index(self.target.classes[label]) for label in self.labels])
         shown = [number for number in range(len(self.class_order)) if (numbers == number).any()]
         first = [int(np.flatnonzero(numbers == number)[0]) for number in shown]
         frames = self.with_size((128, 128)).subset(first)
         pictures = [frames.pixels(index).transpose(1, 2, 0) for index in range(len(frames))]
-        return picture_sheet(pictures, [f"class_{n}: {self.class_order[n]}" for n in shown], columns=4)
+        return plot_image_grid(pictures, [f"class_{n}: {self.class_order[n]}" for n in shown], columns=4)
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
         return resolve("geovision.datasets.synthetic.aurora:write")(Path(root), n, seed=seed)
 
 
-def night_of_name(stem: str) -> str:
+def parse_night(stem: str) -> str:
     """The night of a frame by the date and time in UTC at the beginning of its name, as the date of
     its evening; "" where the name does not begin with a date.
 
@@ -179,7 +179,7 @@ def night_of_name(stem: str) -> str:
     return str(moment.date() - datetime.timedelta(days=int(before_noon)))
 
 
-def _checked_order(order: tuple[str, ...], task: str) -> tuple[str, ...]:
+def _validate_order(order: tuple[str, ...], task: str) -> tuple[str, ...]:
     target = registry.find_task(task).target
     assert isinstance(target, ClassTarget)
     if sorted(order) != sorted(target.classes):
@@ -189,12 +189,12 @@ def _checked_order(order: tuple[str, ...], task: str) -> tuple[str, ...]:
     return order
 
 
-def _what_else(root: Path) -> str:
+def _describe_contents(root: Path) -> str:
     """What a folder holds that is not this layout, in a few words."""
     entries = sorted(root.iterdir())
     if not entries:
         return "the folder is empty"
-    if any(_LABEL.search(path.stem) for path in image_files(root)):
+    if any(_LABEL.search(path.stem) for path in list_images(root)):
         return "frames without a folder; the folder says whether they are to train or to test"
     known = {name for names in _FOLDERS.values() for name in names}
     for entry in entries:

@@ -41,12 +41,12 @@ _CLASSES: Mapping[str, tuple[ClassCard, ...]] = {
     ),
 }
 _COLUMNS = ("picNum", "class2", "class6")
-_FRAMES = 5824  # of the whole set
+_NUM_FRAMES = 5824  # of the whole set
 _TRAINING_FRACTION = 0.7  # of each line of the split file, from the authors' program
 _LABEL_FILES = ("classifications/classifications.csv", "classification/classification.csv")
 _SPLIT_FILE = "train_test_split.csv"
-_PICTURES = "images/cropped_scaled"
-_LAYOUT = f"{_LABEL_FILES[0]}, {_SPLIT_FILE} beside it, and {_PICTURES}/00001.png to 05824.png"
+_IMAGE_FOLDER = "images/cropped_scaled"
+_LAYOUT = f"{_LABEL_FILES[0]}, {_SPLIT_FILE} beside it, and {_IMAGE_FOLDER}/00001.png to 05824.png"
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class OATH(ImageDataset):
         name="oath",
         title="Oslo Auroral THEMIS data set (OATH)",
         source="http://tid.uio.no/plasma/oath/",
-        licence="CC BY 4.0; copyright of the frames remains with NASA (THEMIS, S. Mende and E. Donovan)",
+        license="CC BY 4.0; copyright of the frames remains with NASA (THEMIS, S. Mende and E. Donovan)",
         citation="Clausen and Nickisch 2018, Automatic classification of auroral images from the Oslo "
         "Auroral THEMIS (OATH) data set using machine learning, JGR Space Physics 123, "
         "doi:10.1029/2018JA025274",
@@ -96,7 +96,7 @@ class OATH(ImageDataset):
             "Station and time of each frame are in images/files_origin.csv of the whole archive, which is "
             "not read: our sample does not hold it.",
         ),
-        figures={
+        class_counts={
             "class6": dict(
                 zip(
                     [card.code for card in _CLASSES["class6"]], (774, 1102, 1400, 852, 614, 1082), strict=True
@@ -106,7 +106,7 @@ class OATH(ImageDataset):
     )
     task: ClassVar[str] = "aurora"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    merging: ClassVar[ClassMapping] = ClassMapping(
+    class_mapping: ClassVar[ClassMapping] = ClassMapping(
         {},
         excluded={
             "arc": "holds colored arcs and arcs low on the horizon too, which are classes of their own there",
@@ -135,27 +135,27 @@ class OATH(ImageDataset):
             raise OptionError(f"oath has no labels {labels!r}; known: {', '.join(get_args(Labels))}")
         if repetition not in range(5):
             raise OptionError(f"oath has the splits 0 to 4, no repetition {repetition}")
-        self._labels_asked, self._repetition = labels, repetition
+        self._label_set, self._repetition = labels, repetition
         super().__init__(root, split=split, size=size, transforms=transforms, download=download)
 
     def scan(self) -> Sequence[ImageRecord]:
         table = _label_file(self.root)
         rows = read_labels(table)
-        cards = _CLASSES[self._labels_asked]
+        cards = _CLASSES[self._label_set]
         splits = _published_split(table.parent / _SPLIT_FILE, len(rows), self._repetition)
         records = []
         for number, row in enumerate(rows):
-            path = self.root / _PICTURES / f"{int(row['picNum']):05d}.png"
+            path = self.root / _IMAGE_FOLDER / f"{int(row['picNum']):05d}.png"
             if path.is_file():
-                label = _code(cards, row[self._labels_asked], table)
+                label = _class_code(cards, row[self._label_set], table)
                 records.append(ImageRecord(path, label, split=splits[number]))
-        if records and len(records) < _FRAMES:
-            _log.warning("%s: a part of OATH: %d of %d frames are here", self.root, len(records), _FRAMES)
+        if records and len(records) < _NUM_FRAMES:
+            _log.warning("%s: a part of OATH: %d of %d frames are here", self.root, len(records), _NUM_FRAMES)
         return records
 
-    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
-        cards = _CLASSES[self._labels_asked]
-        source = f"numbers of the column {self._labels_asked}"
+    def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
+        cards = _CLASSES[self._label_set]
+        source = f"numbers of the column {self._label_set}"
         return ClassTarget(tuple(card.code for card in cards), cards, order_source=source)
 
     def split_indices(self, split: str) -> Sequence[int]:
@@ -198,7 +198,7 @@ def _cells(line: str) -> set[str]:
     return {cell.strip() for cell in line.split(",")}
 
 
-def _code(cards: Sequence[ClassCard], number: str, table: Path) -> str:
+def _class_code(cards: Sequence[ClassCard], number: str, table: Path) -> str:
     if int(number) >= len(cards):
         raise DatasetError(f"{table}: label {number}; the labels are 0 to {len(cards) - 1}")
     return cards[int(number)].code

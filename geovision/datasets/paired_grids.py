@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geovision import registry
 from geovision.datasets.base import GeoDataset, Sample, Transforms
-from geovision.datasets.derived_predictors import moisture_fluxes, neighbours, placed
+from geovision.datasets.derived_predictors import adjacent_days, moisture_fluxes, parse_predictor
 from geovision.errors import DatasetError, OptionError
 from geovision.readers.grids import (
     GridSource,
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from geovision.heads.prediction import Prediction
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["INPUT", "PairedGrids"]
+__all__ = ["INPUT_NAME", "PairedGrids"]
 
-INPUT = "fields"
+INPUT_NAME = "fields"
 """Name of the input that the tasks of rain take."""
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class PairedGrids(GeoDataset):
         InputError: Files, units, times or grids that do not fit; see `geovision.readers.grids`.
     """
 
-    may_run_freely: ClassVar[bool] = True
+    supports_unpaired: ClassVar[bool] = True
     target: FieldTarget
 
     def __init__(
@@ -95,11 +95,11 @@ class PairedGrids(GeoDataset):
         given, truth = self.sources()
         self._check_synchronous(given, truth, allowed=not synchronous)
         self._open(given, truth)
-        self.days: Sequence[int] = self._of_years(split)
+        self.days: Sequence[int] = self._days_in_years(split)
 
     # --- what an adapter says ---------------------------------------------------------------------
 
-    by: ClassVar[str] = "auto"
+    group_by: ClassVar[str] = "auto"
     """What a split keeps together: ``"year"``, ``"winter"``; ``"auto"``: winters if no day is in summer."""
 
     def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
@@ -140,14 +140,14 @@ class PairedGrids(GeoDataset):
         if any(paired.dropped.values()):
             _log.warning("%s: %s", self.root, paired)
         *parts, observed = paired.fields.values()
-        self._given = {name: regrid_auto(field, grid) for name, field in zip(fields, parts, strict=True)}
+        self._predictors = {name: regrid_auto(field, grid) for name, field in zip(fields, parts, strict=True)}
         self._truth = observed
         self.grids = _grids(grid, observed)
         self.channels: tuple[str, ...] = tuple(given)
-        by = self.by if self.by != "auto" else _by(observed)
+        by = self.group_by if self.group_by != "auto" else _infer_group_by(observed)
         self._groups = split_groups(observed, "winter" if by == "winter" else "year")
-        self._beside = neighbours(observed, self._groups)
-        self._whole_days = abs((step_days(observed) or 1.0) - 1) < 1 / 24
+        self._adjacent_days = adjacent_days(observed, self._groups)
+        self._is_daily = abs((step_days(observed) or 1.0) - 1) < 1 / 24
         index: Any = observed.indexes["time"]
         self._dates = [
             str(each) for each in index.strftime("%Y-%m-%d" if _daily(observed) else "%Y-%m-%dT%H:%M")
@@ -158,11 +158,12 @@ class PairedGrids(GeoDataset):
         """All fields in memory: ``(day, channel, y, x)`` and ``(day, 1, y, x)``, NaN where missing."""
         truth = self._truth.values
         days = [
-            np.broadcast_to(field.values, (len(truth), *field.shape[-2:])) for field in self._given.values()
+            np.broadcast_to(field.values, (len(truth), *field.shape[-2:]))
+            for field in self._predictors.values()
         ]
         return np.stack(days, axis=1).astype(np.float32), truth[:, None].astype(np.float32)
 
-    def _of_years(self, split: str | None) -> list[int]:
+    def _days_in_years(self, split: str | None) -> list[int]:
         if split is None:
             return list(range(len(self._groups)))
         years = [int(group.split()[-1]) for group in self._groups]
@@ -189,8 +190,8 @@ class PairedGrids(GeoDataset):
         target = torch.from_numpy(truth[day])
         there, known = torch.isfinite(fields), torch.isfinite(target)
         return Sample(
-            inputs={INPUT: fields.nan_to_num(0.0)},
-            valid={INPUT: there, "target": known},
+            inputs={INPUT_NAME: fields.nan_to_num(0.0)},
+            valid={INPUT_NAME: there, "target": known},
             target=target.nan_to_num(0.0),
             group=self._groups[day],
             source=f"{self.root}#{self._dates[day]}",
@@ -198,9 +199,9 @@ class PairedGrids(GeoDataset):
 
     def _field(self, given: NDArray[np.floating], day: int, name: str) -> NDArray[np.floating]:
         """A channel of a day ``(y, x)``, NaN where missing."""
-        field, step = placed(name)
-        at = self._beside[step][day]
-        values = given[at, list(self._given).index(field)]
+        field, step = parse_predictor(name)
+        at = self._adjacent_days[step][day]
+        values = given[at, list(self._predictors).index(field)]
         return values if at >= 0 else np.full_like(values, np.nan)
 
     @property
@@ -213,11 +214,11 @@ class PairedGrids(GeoDataset):
         return [self._dates[day] for day in self.days]
 
     @property
-    def follows(self) -> Sequence[bool] | None:
-        if not self._whole_days:
+    def is_consecutive(self) -> Sequence[bool] | None:
+        if not self._is_daily:
             return None
         before = [None, *self.days[:-1]]
-        return [self._beside[-1][day] == last for day, last in zip(self.days, before, strict=True)]
+        return [self._adjacent_days[-1][day] == last for day, last in zip(self.days, before, strict=True)]
 
     def subset(self, indices: Sequence[int]) -> Self:
         other = copy.copy(self)
@@ -230,9 +231,9 @@ class PairedGrids(GeoDataset):
         Raises:
             OptionError: A channel that the data do not have.
         """
-        first, *others = self._given
+        first, *others = self._predictors
         for name in names:
-            if placed(name)[0] not in self._given or name == first:
+            if parse_predictor(name)[0] not in self._predictors or name == first:
                 raise OptionError(f"{self.root} has no {name!r}; it has: {', '.join(others) or 'no others'}")
         other = copy.copy(self)
         other.channels = (first, *names)
@@ -241,26 +242,26 @@ class PairedGrids(GeoDataset):
     def adapt_to(self, model: GeoModel) -> Self:
         return self.with_predictors(model.config.predictors)
 
-    def options(self) -> Mapping[str, Any]:
+    def model_kwargs(self) -> Mapping[str, Any]:
         return {"grids": self.grids, "predictors": self.channels[1:]}
 
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
         """What went in, the answer where there is one, and the truth."""
         from geovision.heads.prediction import FieldPrediction
-        from geovision.plots.fields import extent_of, maps
+        from geovision.plots.fields import grid_extent, plot_fields
 
-        given = sample["inputs"][INPUT][0].where(sample["valid"][INPUT][0], torch.nan).numpy()
+        given = sample["inputs"][INPUT_NAME][0].where(sample["valid"][INPUT_NAME][0], torch.nan).numpy()
         truth = sample["target"][0].where(sample["valid"]["target"][0], torch.nan).numpy()
         answer = prediction.values if isinstance(prediction, FieldPrediction) else None
-        return maps(
+        return plot_fields(
             given,
             answer,
             truth,
-            extent=extent_of(self.grids.target),
-            coarse_extent=extent_of(self.grids.given),
+            extent=grid_extent(self.grids.target),
+            coarse_extent=grid_extent(self.grids.given),
             unit=self.target.channel.unit,
             levels=self.target.contour_levels,
-            heading=sample["source"].split("#")[-1],
+            suptitle=sample["source"].split("#")[-1],
         )
 
 
@@ -285,7 +286,7 @@ def _grid(lat: NDArray, lon: NDArray) -> Grid:
     return Grid(tuple(lat.round(6).tolist()), tuple(lon.round(6).tolist()))
 
 
-def _by(field: xr.DataArray) -> str:
+def _infer_group_by(field: xr.DataArray) -> str:
     months = set(field["time"].dt.month.values.tolist())
     return "winter" if {12, 1} <= months and not months & {6, 7, 8} else "year"
 
@@ -294,7 +295,7 @@ def _daily(field: xr.DataArray) -> bool:
     return (step_days(field) or 1.0) >= 1
 
 
-def declared(table: Mapping[str, Any], *, where: str) -> tuple[dict[str, GridSource], GridSource]:
+def parse_sources(table: Mapping[str, Any], *, where: str) -> tuple[dict[str, GridSource], GridSource]:
     """Sources as a table of one's own declares them, see `geovision.datasets.rain_grids`.
 
     Raises:

@@ -22,15 +22,15 @@ from geovision import _atomic_io
 from geovision.errors import DatasetError, InputError, OptionError
 from geovision.physics.backscatter import DecibelRange
 from geovision.readers.sar import MapGrid, RadarScene, check_pixels, model_grid, write_counts
-from geovision.readers.sar_png import write_picture
+from geovision.readers.sar_png import write_image
 
 __all__ = [
     "LABELS",
     "UNSORTED",
     "Collocation",
     "TrackPoint",
-    "cut_out",
-    "meetings",
+    "collocate",
+    "extract_patch",
     "read_tracks",
     "write_samples",
 ]
@@ -42,7 +42,7 @@ UNSORTED = "unsorted"
 EXTENT = 400.0
 """Side of an image in km, as published."""
 
-_RECORD = "samples.csv"
+_SAMPLES_FILE = "samples.csv"
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Collocation:
 
     Args:
         scene: With a time.
-        place: The track at that time.
-        apart: Between the scene and the nearest point of the track.
+        position: The track at that time.
+        time_offset: Between the scene and the nearest point of the track.
     """
 
     scene: RadarScene
-    place: TrackPoint
-    apart: datetime.timedelta
+    position: TrackPoint
+    time_offset: datetime.timedelta
 
 
 # --- tracks -------------------------------------------------------------------------------------
@@ -100,10 +100,10 @@ def read_tracks(path: str | Path) -> list[TrackPoint]:
         raise DatasetError(
             f"{path}: no column {lacking[0]!r}; expected {', '.join(needed)}, and track and label if wanted"
         )
-    return [_point(line, f"{path}, line {number}") for number, line in enumerate(lines, 2)]
+    return [_parse_point(line, f"{path}, line {number}") for number, line in enumerate(lines, 2)]
 
 
-def _point(line: Mapping[str, str], where: str) -> TrackPoint:
+def _parse_point(line: Mapping[str, str], where: str) -> TrackPoint:
     try:
         time = datetime.datetime.fromisoformat(line["time"].strip())
         latitude, longitude = float(line["latitude"]), float(line["longitude"])
@@ -122,7 +122,7 @@ def _point(line: Mapping[str, str], where: str) -> TrackPoint:
     return TrackPoint(time, latitude, (longitude + 180) % 360 - 180, (line.get("track") or "").strip(), label)
 
 
-def meetings(
+def collocate(
     scenes: Sequence[RadarScene], points: Sequence[TrackPoint], *, max_time_offset: datetime.timedelta
 ) -> Iterator[Collocation]:
     """Every scene with every track that has a point near it in time.
@@ -152,17 +152,17 @@ def meetings(
             track = sorted(track, key=lambda point: point.time)
             apart = min(abs(point.time - when) for point in track)
             if apart <= max_time_offset:
-                yield Collocation(scene, _at(track, when), apart)
+                yield Collocation(scene, _interpolate_track(track, when), apart)
 
 
-def _at(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
+def _interpolate_track(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
     """Where the low of a track, in order of time, was."""
     after = next((i for i, point in enumerate(track) if point.time >= when), None)
     if after is None or after == 0 or track[after].time == when:
         return track[-1 if after is None else after]
     before, then = track[after - 1], track[after]
     share = (when - before.time) / (then.time - before.time)
-    a, b = _direction(before), _direction(then)
+    a, b = _unit_vector(before), _unit_vector(then)
     angle = math.acos(float(np.clip(a @ b, -1, 1)))
     if angle < 1e-9:
         return before
@@ -177,7 +177,7 @@ def _at(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
     )
 
 
-def _direction(point: TrackPoint) -> np.ndarray:
+def _unit_vector(point: TrackPoint) -> np.ndarray:
     """From the middle of the Earth."""
     latitude, longitude = math.radians(point.latitude), math.radians(point.longitude)
     outward = math.cos(latitude)
@@ -187,9 +187,9 @@ def _direction(point: TrackPoint) -> np.ndarray:
 # --- pictures -----------------------------------------------------------------------------------
 
 
-def cut_out(
+def extract_patch(
     scene: RadarScene,
-    place: TrackPoint,
+    center: TrackPoint,
     db_range: Mapping[str, DecibelRange] | None,
     *,
     pixel_size: float = 500.0,
@@ -200,7 +200,7 @@ def cut_out(
 
     Args:
         scene: With the channels ``("cross_pol", "co_pol")``.
-        place: Middle of the picture.
+        center: Middle of the picture.
         db_range: See `geovision.readers.sar.write_counts`.
         pixel_size: Side of a pixel, in m.
         extent: Side of the image, in km.
@@ -209,13 +209,13 @@ def cut_out(
     Returns:
         uint8 ``(2, y, x)``, 0 where the scene has no data or does not reach.
     """
-    grid = _around(scene, place, pixel_size, extent, crs)
+    grid = _patch_grid(scene, center, pixel_size, extent, crs)
     with tempfile.TemporaryDirectory() as folder:
         raster = write_counts(scene, grid, db_range, Path(folder) / "counts.tif")
         return raster.read(0, 0, grid.shape)[0]
 
 
-def _around(
+def _patch_grid(
     scene: RadarScene, place: TrackPoint, pixel_size: float, extent: float, crs: str | None
 ) -> MapGrid:
     """Square cells around a place, in the projection that a whole scene is brought to."""
@@ -230,7 +230,7 @@ def _around(
 
 
 def write_samples(
-    found: Sequence[Collocation],
+    collocations: Sequence[Collocation],
     out: str | Path,
     db_range: Mapping[str, DecibelRange] | None,
     *,
@@ -247,8 +247,8 @@ def write_samples(
     stays in it.
 
     Args:
-        found: See `meetings`.
-        db_range: Decibels of the counts 1 and 255, see `cut_out`.
+        collocations: See `collocate`.
+        db_range: Decibels of the counts 1 and 255, see `extract_patch`.
         split: ``"train"`` or ``"test"``.
         pixel_size: Side of a pixel, in m.
         extent: Side of an image, in km.
@@ -264,37 +264,39 @@ def write_samples(
     """
     if split not in ("train", "test"):
         raise OptionError(f"split {split!r} is not known; choose train or test")
-    out, lines = Path(out), _known(Path(out) / _RECORD)
+    out, lines = Path(out), _read_record(Path(out) / _SAMPLES_FILE)
     new: list[dict[str, str]] = []
-    for meeting in found:
+    for meeting in collocations:
         check_pixels(meeting.scene, pixel_size)
-        counts = cut_out(
-            meeting.scene, meeting.place, db_range, pixel_size=pixel_size, extent=extent, crs=crs
+        counts = extract_patch(
+            meeting.scene, meeting.position, db_range, pixel_size=pixel_size, extent=extent, crs=crs
         )
         seen = float((counts[0] > 0).mean())
         if seen < min_valid:
             continue
-        folder = Path(split) / meeting.place.label if meeting.place.label else Path(UNSORTED)
-        picture = folder / _name(meeting)
-        write_picture(out / picture, counts, pixel_size)
-        new.append(_line(meeting, picture, seen, db_range))
+        folder = Path(split) / meeting.position.label if meeting.position.label else Path(UNSORTED)
+        picture = folder / _filename(meeting)
+        write_image(out / picture, counts, pixel_size)
+        new.append(_record_row(meeting, picture, seen, db_range))
         lines[picture.name] = new[-1]
-        _write_record(out / _RECORD, lines)
+        _write_record(out / _SAMPLES_FILE, lines)
     return new
 
 
-def _name(meeting: Collocation) -> str:
+def _filename(meeting: Collocation) -> str:
     assert meeting.scene.time is not None
-    place = f"{meeting.place.latitude:.4f} {meeting.place.longitude:.4f} {Path(meeting.scene.path).name}"
+    place = (
+        f"{meeting.position.latitude:.4f} {meeting.position.longitude:.4f} {Path(meeting.scene.path).name}"
+    )
     code = hashlib.sha256(place.encode()).hexdigest()[:6]
     time = f"{meeting.scene.time:%Y%m%dT%H%M%S}"
     return f"{code}_{time}_{time}_mos_rgb.png"
 
 
-def _line(
+def _record_row(
     meeting: Collocation, picture: Path, seen: float, db_range: Mapping[str, DecibelRange] | None
 ) -> dict[str, str]:
-    place = meeting.place
+    place = meeting.position
     return {
         "picture": picture.name,
         "folder": picture.parent.as_posix(),
@@ -302,14 +304,14 @@ def _line(
         "latitude": f"{place.latitude:.4f}",
         "longitude": f"{place.longitude:.4f}",
         "track": place.track,
-        "minutes_apart": f"{meeting.apart.total_seconds() / 60:.0f}",
+        "minutes_apart": f"{meeting.time_offset.total_seconds() / 60:.0f}",
         "with_data": f"{seen:.3f}",
         "quantity": meeting.scene.quantity,
         "db_range": " ".join(f"{name}={own.low:g}:{own.high:g}" for name, own in (db_range or {}).items()),
     }
 
 
-def _known(path: Path) -> dict[str, dict[str, str]]:
+def _read_record(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as stream:

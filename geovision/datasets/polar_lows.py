@@ -13,7 +13,7 @@ import numpy as np
 
 from geovision.datasets.base import DatasetCard, Sample, Transforms
 from geovision.datasets.class_folders import split_folder
-from geovision.datasets.image_classification import ImageDataset, ImageRecord, image_files
+from geovision.datasets.image_classification import ImageDataset, ImageRecord, list_images
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import InputSpec, resolve
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from geovision.heads.prediction import Prediction
 
-__all__ = ["COUNTS", "PASS_GAP", "PolarLows", "passes", "times_of_name"]
+__all__ = ["CLASS_COUNTS", "PASS_GAP", "PolarLows", "group_passes", "parse_times"]
 
-COUNTS = {"train": {"neg": 1293, "pos": 254}, "test": {"neg": 371, "pos": 64}}
+CLASS_COUNTS = {"train": {"neg": 1293, "pos": 254}, "test": {"neg": 371, "pos": 64}}
 """Pictures of each class in the published files: 1982 in all, where the paper's abstract says 2004."""
 
 PASS_GAP = datetime.timedelta(minutes=15)
@@ -60,7 +60,7 @@ class PolarLows(ImageDataset):
         name="polar-lows",
         title="Polar lows in Sentinel-1 synthetic aperture radar",
         source="doi:10.18710/FV5T9U",
-        licence="see its DataverseNO record; contains modified Copernicus Sentinel data",
+        license="see its DataverseNO record; contains modified Copernicus Sentinel data",
         citation="Grahn and Bianchi 2022, Recognition of polar lows in Sentinel-1 SAR images with deep "
         "learning, IEEE TGRS, arXiv:2203.16401",
         split_group="pass of the satellite: pictures that begin within 15 minutes of one another; "
@@ -110,14 +110,16 @@ class PolarLows(ImageDataset):
             (path, code, split)
             for split, folder in folders.items()
             if folder is not None
-            for code in COUNTS[split]
+            for code in CLASS_COUNTS[split]
             if (folder / code).is_dir()
-            for path in image_files(folder / code)
+            for path in list_images(folder / code)
         ]
         if not found:
-            raise DatasetError(f"{self.root}: {_what_else(self.root)}; expected {self.card.layout}")
-        begins = [times_of_name(path)[0] for path, _, _ in found]
-        groups = passes(begins) if self.group_by == "pass" else [f"{begin:%Y-%m-%d}" for begin in begins]
+            raise DatasetError(f"{self.root}: {_describe_contents(self.root)}; expected {self.card.layout}")
+        begins = [parse_times(path)[0] for path, _, _ in found]
+        groups = (
+            group_passes(begins) if self.group_by == "pass" else [f"{begin:%Y-%m-%d}" for begin in begins]
+        )
         return [
             ImageRecord(path, code, group, split)
             for (path, code, split), group in zip(found, groups, strict=True)
@@ -154,30 +156,30 @@ class PolarLows(ImageDataset):
 
     def times(self) -> list[tuple[datetime.datetime, datetime.datetime]]:
         """Begin and end of each picture, UTC."""
-        return [times_of_name(path) for path in self.paths]
+        return [parse_times(path) for path in self.paths]
 
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
         """The picture as published, cross-polarised in red and green, co-polarised in blue; with a
         prediction, the probabilities beside it."""
         from geovision.heads.prediction import ClassPrediction
-        from geovision.plots import classified_picture
+        from geovision.plots import plot_classification
 
         answer = cast("ClassPrediction | None", prediction)
-        return classified_picture(
+        return plot_classification(
             _composite(sample["inputs"]["image"].numpy()),
-            label=self._word(self.target.classes[int(sample["target"])]),
+            label=self._class_name(self.target.classes[int(sample["target"])]),
             source=Path(sample["source"]).name,
-            probabilities={self._word(code): p for code, p in answer.top(2)} if answer else {},
+            probabilities={self._class_name(code): p for code, p in answer.top(2)} if answer else {},
             flags=answer.flags if answer else (),
         )
 
-    def _word(self, code: str) -> str:
+    def _class_name(self, code: str) -> str:
         card = self.target.card(code)
         return card.name.en if card else code
 
     def plot_samples(self, *, per_class: int = 3) -> Figure:
         """A picture sheet: the first few pictures of each class, whole."""
-        from geovision.plots import picture_sheet
+        from geovision.plots import plot_image_grid
 
         chosen = [
             i for label in np.unique(self.labels) for i in np.flatnonzero(self.labels == label)[:per_class]
@@ -185,8 +187,8 @@ class PolarLows(ImageDataset):
         few = self.subset(chosen)
         spec = self.input_spec
         pictures = [_composite(self._read(path, spec, None)) for path in few.paths]
-        return picture_sheet(
-            pictures, [self._word(self.target.classes[n]) for n in few.labels], columns=2 * per_class
+        return plot_image_grid(
+            pictures, [self._class_name(self.target.classes[n]) for n in few.labels], columns=2 * per_class
         )
 
     @classmethod
@@ -199,7 +201,7 @@ def _composite(channels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(channels[[0, 0, 1]].transpose(1, 2, 0))
 
 
-def times_of_name(path: str | Path) -> tuple[datetime.datetime, datetime.datetime]:
+def parse_times(path: str | Path) -> tuple[datetime.datetime, datetime.datetime]:
     """Begin and end of a picture by its name, UTC.
 
     Raises:
@@ -218,7 +220,7 @@ def times_of_name(path: str | Path) -> tuple[datetime.datetime, datetime.datetim
     raise DatasetError(f"{path}: the name does not tell when it was taken; expected {PolarLows.card.layout}")
 
 
-def passes(begins: Sequence[datetime.datetime]) -> list[str]:
+def group_passes(begins: Sequence[datetime.datetime]) -> list[str]:
     """The pass that each picture belongs to, by the minute in which the pass begins.
 
     Pictures are of one pass where each begins within `PASS_GAP` of the one before.
@@ -236,7 +238,7 @@ def passes(begins: Sequence[datetime.datetime]) -> list[str]:
     return found
 
 
-def _what_else(root: Path) -> str:
+def _describe_contents(root: Path) -> str:
     """What a folder holds that is not this layout, in a few words."""
     entries = sorted(root.iterdir())
     if not entries:

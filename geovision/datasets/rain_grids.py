@@ -23,15 +23,15 @@ from typing import ClassVar
 from geovision import registry
 from geovision._atomic_io import write_text
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.derived_predictors import placed
-from geovision.datasets.paired_grids import PairedGrids, declared
+from geovision.datasets.derived_predictors import parse_predictor
+from geovision.datasets.paired_grids import PairedGrids, parse_sources
 from geovision.errors import DatasetError
 from geovision.readers.grids import GridSource
 from geovision.spec import resolve
 
-__all__ = ["TABLE", "BiasedRain", "CoarseRain"]
+__all__ = ["GRIDS_FILE", "BiasedRain", "CoarseRain"]
 
-TABLE = "grids.toml"
+GRIDS_FILE = "grids.toml"
 
 
 class CoarseRain(PairedGrids):
@@ -41,10 +41,10 @@ class CoarseRain(PairedGrids):
         name="rain-grids",
         title="Rain on grids of one's own",
         source="this machine",
-        licence="one's own",
+        license="one's own",
         citation="none",
         split_group="year, or winter where no day is in summer",
-        layout=f"{TABLE} with [target] and [given.precipitation], and NetCDF or Zarr beside it",
+        layout=f"{GRIDS_FILE} with [target] and [given.precipitation], and NetCDF or Zarr beside it",
         caveats=(
             "kg m-2 s-1 read as mm/day lies inside every hard range; declare files without units.",
             "A climate model that runs freely has no days in common with the truth, though it has dates.",
@@ -56,16 +56,18 @@ class CoarseRain(PairedGrids):
     """Of the generator's files, the one that is given and the truth."""
 
     def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
-        path = self.root / TABLE
+        path = self.root / GRIDS_FILE
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DatasetError(f"{self.root}: no {TABLE} is there; expected {self.card.layout}") from None
+            raise DatasetError(
+                f"{self.root}: no {GRIDS_FILE} is there; expected {self.card.layout}"
+            ) from None
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise DatasetError(f"{path}: not readable ({error})") from error
-        given, target = declared(table, where=str(path))
+        given, target = parse_sources(table, where=str(path))
         predictors = [channel.name for channel in registry.find_task(self.task).predictors]
-        known = [name for name in ("precipitation", *predictors) if placed(name)[1] == 0]
+        known = [name for name in ("precipitation", *predictors) if parse_predictor(name)[1] == 0]
         for name in given:
             if name not in known:
                 raise DatasetError(
@@ -79,7 +81,8 @@ class CoarseRain(PairedGrids):
         resolve("geovision.datasets.synthetic.rain:write_years")(Path(root), n, seed=seed)
         given, target = cls.generated
         write_text(
-            Path(root) / TABLE, f'[target]\nfile = "{target}"\n\n[given.precipitation]\nfile = "{given}"\n'
+            Path(root) / GRIDS_FILE,
+            f'[target]\nfile = "{target}"\n\n[given.precipitation]\nfile = "{given}"\n',
         )
         return Path(root)
 
@@ -91,7 +94,7 @@ class BiasedRain(CoarseRain):
         name="biased-rain-grids",
         title="Biased rain on grids of one's own",
         source="this machine",
-        licence="one's own",
+        license="one's own",
         citation="none",
         split_group=CoarseRain.card.split_group,
         layout=CoarseRain.card.layout,

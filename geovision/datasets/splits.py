@@ -25,12 +25,12 @@ from geovision.datasets.duplicates import (
     DHASH_LIMIT,
     PHASH_LIMIT,
     Fingerprints,
-    bits_apart,
-    close_pairs,
-    components,
+    connected_components,
     fingerprints,
+    hamming_distance,
     near_duplicate_groups,
-    refuse_unreadable,
+    near_duplicate_pairs,
+    raise_unreadable,
 )
 from geovision.errors import DatasetError, MissingExtraError
 from geovision.spec import InputSpec
@@ -42,7 +42,7 @@ __all__ = [
     "FoldAssignment",
     "FoldFile",
     "TrainTestSplit",
-    "as_splits",
+    "folds_to_splits",
     "grouped_folds",
     "make_fold_file",
     "random_folds",
@@ -52,8 +52,8 @@ TrainTestSplit = tuple[np.ndarray, np.ndarray]
 """(training, test) positions, int64."""
 
 _VERSION = 1
-_DIGEST = 16  # hexadecimal digits of a file's sha256: 64 bits, ample for a data set
-_FIXED = ("path", "digest", "phash", "dhash", "label", "group")
+_DIGEST_LENGTH = 16  # hexadecimal digits of a file's sha256: 64 bits, ample for a data set
+_FIXED_COLUMNS = ("path", "digest", "phash", "dhash", "label", "group")
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _stratified(
     return fold
 
 
-def as_splits(fold: np.ndarray, k: int) -> list[TrainTestSplit]:
+def folds_to_splits(fold: np.ndarray, k: int) -> list[TrainTestSplit]:
     """(training, test) positions for each fold in turn.
 
     >>> [test.tolist() for _, test in as_splits(np.array([0, 1, 0]), 2)]
@@ -116,12 +116,12 @@ class FoldAssignment:
     Attributes:
         groups: Near-duplicate group of each photo.
         folds: int64 ``(n, seed)``.
-        known: bool ``(n,)``: the file holds this very photo or a near-duplicate of it.
+        matched: bool ``(n,)``: the file holds this very photo or a near-duplicate of it.
     """
 
     groups: list[str]
     folds: np.ndarray
-    known: np.ndarray
+    matched: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class FoldFile:
         k: Number of folds.
         seeds: One column of folds each.
         paths, digests, labels, groups: Of each photo; the digest is of the file.
-        prints: Perceptual hashes.
+        hashes: Perceptual hashes.
         folds: int64 ``(n, seed)``.
         phash_limit, dhash_limit: Bits that near-duplicates may differ by.
     """
@@ -145,12 +145,12 @@ class FoldFile:
     digests: tuple[str, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...]
-    prints: Fingerprints
+    hashes: Fingerprints
     folds: np.ndarray
     phash_limit: int = PHASH_LIMIT
     dhash_limit: int = DHASH_LIMIT
 
-    def text(self) -> str:
+    def to_csv(self) -> str:
         """The file's content: one comment line with the parameters, then CSV."""
         stream = io.StringIO()
         stream.write(
@@ -158,15 +158,15 @@ class FoldFile:
             f"phash_limit={self.phash_limit} dhash_limit={self.dhash_limit}\n"
         )
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*_FIXED, *(f"fold_seed{seed}" for seed in self.seeds)])
-        phash, dhash = _to_hex(self.prints.phash), _to_hex(self.prints.dhash)
+        writer.writerow([*_FIXED_COLUMNS, *(f"fold_seed{seed}" for seed in self.seeds)])
+        phash, dhash = _to_hex(self.hashes.phash), _to_hex(self.hashes.dhash)
         columns = (self.paths, self.digests, phash, dhash, self.labels, self.groups, *self.folds.T.tolist())
         writer.writerows(zip(*columns, strict=True))
         return stream.getvalue()
 
     def write(self, path: Path) -> Path:
         """Write it, whole or not at all."""
-        return write_text(path, self.text())
+        return write_text(path, self.to_csv())
 
     @classmethod
     def read(cls, path: Path) -> FoldFile:
@@ -184,7 +184,7 @@ class FoldFile:
                 )
             names, *rows = csv.reader(lines)
             column = dict(zip(names, zip(*rows, strict=True), strict=True))
-            seeds = tuple(int(name.removeprefix("fold_seed")) for name in names[len(_FIXED) :])
+            seeds = tuple(int(name.removeprefix("fold_seed")) for name in names[len(_FIXED_COLUMNS) :])
             return cls(
                 name=options["dataset"],
                 k=int(options["k"]),
@@ -193,7 +193,7 @@ class FoldFile:
                 digests=column["digest"],
                 labels=column["label"],
                 groups=column["group"],
-                prints=Fingerprints(_from_hex(column["phash"]), _from_hex(column["dhash"]), {}),
+                hashes=Fingerprints(_from_hex(column["phash"]), _from_hex(column["dhash"]), {}),
                 folds=np.array([column[f"fold_seed{seed}"] for seed in seeds], dtype=np.int64).T,
                 phash_limit=int(options["phash_limit"]),
                 dhash_limit=int(options["dhash_limit"]),
@@ -220,20 +220,22 @@ class FoldFile:
         if new:
             _log.info("%s: %d of %d photos are not in the fold file", self.name, len(new), len(paths))
             prints = fingerprints([paths[position] for position in new], spec)
-            refuse_unreadable(prints.unreadable.values(), len(prints))
-            joined = self._join(prints, [names[position] for position in new])
+            raise_unreadable(prints.unreadable.values(), len(prints))
+            joined = self._assign_groups(prints, [names[position] for position in new])
             for position, group in zip(new, joined, strict=True):
                 groups[position] = group
         fold_of = dict(zip(self.groups, self.folds, strict=True))
-        folds = [fold_of[g] if g in fold_of else [_draw(g, s, self.k) for s in self.seeds] for g in groups]
+        folds = [
+            fold_of[g] if g in fold_of else [_hashed_fold(g, s, self.k) for s in self.seeds] for g in groups
+        ]
         known = np.array([group in fold_of for group in groups], dtype=bool)
         return FoldAssignment(groups, np.array(folds, dtype=np.int64).reshape(len(paths), -1), known)
 
-    def _join(self, prints: Fingerprints, names: Sequence[str]) -> list[str]:
+    def _assign_groups(self, prints: Fingerprints, names: Sequence[str]) -> list[str]:
         """Groups of newcomers: that of the nearest known photo, or one among themselves."""
         limits = {"phash_limit": self.phash_limit, "dhash_limit": self.dhash_limit}
-        home = self._nearest(prints)
-        together = components(len(prints), close_pairs(prints, **limits))
+        home = self._nearest_groups(prints)
+        together = connected_components(len(prints), near_duplicate_pairs(prints, **limits))
         taken = set(self.groups)
         called: dict[int, str] = {}
         # Newcomers with a known near-duplicate come first: the others of their kind follow them.
@@ -243,10 +245,10 @@ class FoldFile:
             called.setdefault(int(together[position]), home[position] or free)
         return [called[int(part)] for part in together]
 
-    def _nearest(self, prints: Fingerprints) -> list[str]:
+    def _nearest_groups(self, prints: Fingerprints) -> list[str]:
         """The group of the known photo that each newcomer is nearest to, within the limits, or ""."""
-        p = bits_apart(prints.phash, self.prints.phash)
-        d = bits_apart(prints.dhash, self.prints.dhash)
+        p = hamming_distance(prints.phash, self.hashes.phash)
+        d = hamming_distance(prints.dhash, self.hashes.dhash)
         distance = np.where((p <= self.phash_limit) & (d <= self.dhash_limit), p + d, np.inf)
         best = distance.argmin(axis=1)
         return [
@@ -272,7 +274,7 @@ def make_fold_file(dataset: ImageDataset, *, k: int = 5, seeds: Sequence[int] = 
         digests=tuple(file_digest(path) for path in dataset.paths),
         labels=tuple(dataset.target.classes[label] for label in dataset.labels),
         groups=tuple(groups),
-        prints=prints,
+        hashes=prints,
         folds=np.stack(folds, axis=1),
     )
 
@@ -284,12 +286,12 @@ def file_digest(path: Path) -> str:
         DatasetError: The file cannot be read.
     """
     try:
-        return sha256(path)[:_DIGEST]
+        return sha256(path)[:_DIGEST_LENGTH]
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _draw(group: str, seed: int, k: int) -> int:
+def _hashed_fold(group: str, seed: int, k: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {group}".encode()).digest()[:8], "big") % k
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from geovision.datasets.base import DatasetCard
-from geovision.datasets.class_folders import labelled_images
+from geovision.datasets.class_folders import labeled_images
 from geovision.datasets.image_classification import ImageDataset, ImageRecord
 from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
 
@@ -35,7 +35,7 @@ _FOLDERS = {
 }
 _LAYOUT = "a folder a type: A-sky B-pattern C-thick-dark D-thick-white E-veil"
 # What comes nearest in look, for generated patches only: the types map to no genus.
-_DRAWN_AS = {
+_SYNTHETIC_KINDS = {
     "sky": ("clear",),
     "pattern": ("Cc", "Ac"),
     "thick-dark": ("Ns",),
@@ -54,7 +54,7 @@ class SWIMCAT(ImageDataset):
         name="swimcat",
         title="Singapore Whole-sky IMaging CATegories (SWIMCAT)",
         source="http://vintage.winklerbros.net/swimcat.html",
-        licence="free for research on request to its authors",
+        license="free for research on request to its authors",
         citation="Dev, Lee and Winkler 2015, Categorization of cloud image patches using an improved "
         "texton-based approach, ICIP 2015",
         split_group="near-duplicate group; patches of one frame, which is not given",
@@ -68,21 +68,21 @@ class SWIMCAT(ImageDataset):
         ),
     )
     task: ClassVar[str] = "cloud"
-    merging: ClassVar[ClassMapping] = ClassMapping(
+    class_mapping: ClassVar[ClassMapping] = ClassMapping(
         {}, excluded=dict.fromkeys(_TYPES, "a type of look that several genera share")
     )
 
     def scan(self) -> Sequence[ImageRecord]:
-        return labelled_images(self.root, _FOLDERS, expected=_LAYOUT)
+        return labeled_images(self.root, _FOLDERS, expected=_LAYOUT)
 
     def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
         return ClassTarget(_TYPES, _CARDS, order_source="letters of the folder names")
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        place = resolve("geovision.datasets.synthetic.image_classes:Place")
+        place = resolve("geovision.datasets.synthetic.image_classes:ClassFolder")
         places = [
-            place(f"{letter}-{code}/{letter}_{{}}.png", _DRAWN_AS[code])
+            place(f"{letter}-{code}/{letter}_{{}}.png", _SYNTHETIC_KINDS[code])
             for letter, code in zip("ABCDE", _TYPES, strict=True)
         ]
         write = resolve("geovision.datasets.synthetic.image_classes:write")

@@ -1,5 +1,5 @@
 """The demonstration: every task of the registry, from generated files to one local page."""
 
-from geovision.demo.runner import run
+from geovision.demo.runner import run_demo
 
-__all__ = ["run"]
+__all__ = ["run_demo"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from geovision.demo.photos import PhotoPredictions
     from geovision.evaluation import MetricValue, Report
 
-__all__ = ["MetricRow", "Section", "metric_rows", "place", "write"]
+__all__ = ["MetricRow", "Section", "build_metric_rows", "figure_position", "write_page"]
 
 CAPTIONS = {
     "confusion": "True classes in rows, answers in columns: counts, and the fraction of each true class.",
@@ -54,7 +54,7 @@ class Section:
         card: Of the data set whose layout was written.
         samples: (trained on, held back).
         steps: Optimiser steps; None for a model without gradient.
-        answers: Figures of samples with what the model says.
+        prediction_figures: Figures of samples with what the model says.
         figures: Figures of the report.
         seconds: From the first file to the last figure.
         error: Why there is nothing else.
@@ -66,14 +66,14 @@ class Section:
     report: Report | None = None
     samples: tuple[int, int] = (0, 0)
     steps: int | None = None
-    answers: Sequence[Path] = ()
+    prediction_figures: Sequence[Path] = ()
     figures: Sequence[Path] = ()
     seconds: float = 0.0
     error: str = ""
 
     @property
     def metrics(self) -> list[MetricRow]:
-        return metric_rows(self.report) if self.report else []
+        return build_metric_rows(self.report) if self.report else []
 
 
 class MetricRow(NamedTuple):
@@ -94,15 +94,15 @@ class MetricRow(NamedTuple):
     headline: bool
 
 
-def metric_rows(report: Report) -> list[MetricRow]:
+def build_metric_rows(report: Report) -> list[MetricRow]:
     """The metrics of a report, in its order."""
     return [
         MetricRow(
             name,
             _meaning(name),
-            _shown(figure.value),
-            _interval(figure),
-            _bar(figure),
+            _format_value(figure.value),
+            _format_interval(figure),
+            _interval_bar(figure),
             name == report.headline,
         )
         for name, figure in report.metrics.items()
@@ -118,28 +118,28 @@ def _meaning(name: str) -> str:
     return re.split(r"(?<!et al)\.(?: |$)", first)[0]
 
 
-def _shown(value: float) -> str:
+def _format_value(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _interval(figure: MetricValue) -> str:
+def _format_interval(figure: MetricValue) -> str:
     return "" if math.isnan(figure.low) else f"{figure.low:.3f} to {figure.high:.3f}"
 
 
-def _bar(figure: MetricValue) -> tuple[float, float, float] | None:
+def _interval_bar(figure: MetricValue) -> tuple[float, float, float] | None:
     low, value, high = figure.low, figure.value, figure.high
     if math.isnan(low) or not 0 <= low <= value <= high <= 1:
         return None
     return round(100 * low, 1), round(100 * (high - low), 1), round(100 * value, 1)
 
 
-def place(path: Path) -> tuple[int, str]:
+def figure_position(path: Path) -> tuple[int, str]:
     """Where the figure of this file stands on the page: in the order of `CAPTIONS`, others last."""
     names = list(CAPTIONS)
     return (names.index(path.stem) if path.stem in names else len(names)), path.stem
 
 
-def write(out: Path, sections: Sequence[Section], photos: Sequence[PhotoPredictions] = ()) -> Path:
+def write_page(out: Path, sections: Sequence[Section], photos: Sequence[PhotoPredictions] = ()) -> Path:
     """Write ``index.html`` into `out`, whole or not at all.
 
     Args:
@@ -168,13 +168,13 @@ def write(out: Path, sections: Sequence[Section], photos: Sequence[PhotoPredicti
         flags=FLAGS,
         version=geovision.__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
-        level=_level,
+        level=_confidence_level,
     )
     return write_text(out / "index.html", text)
 
 
-def _level(answer: Any) -> str:
+def _confidence_level(prediction: Any) -> str:
     """How sure an answer is, for its colour."""
-    if answer.flags:
+    if prediction.flags:
         return "flagged"
-    return "sure" if answer.confidence >= 0.66 else "open"
+    return "sure" if prediction.confidence >= 0.66 else "open"

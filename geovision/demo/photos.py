@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from geovision.heads.prediction import ClassPrediction
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["PhotoPrediction", "PhotoPredictions", "ask"]
+__all__ = ["PhotoPrediction", "PhotoPredictions", "predict_photos"]
 
 _THUMBNAIL = 480  # pixels of the longer side
 
@@ -26,12 +26,12 @@ class PhotoPrediction:
     Attributes:
         name: Its path below the folder.
         thumbnail: A small copy.
-        answer: What the model says.
+        prediction: What the model says.
     """
 
     name: str
     thumbnail: Path
-    answer: ClassPrediction
+    prediction: ClassPrediction
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PhotoPredictions:
         weights: What it was trained on, and what it is worth.
         photos: In the order of their names.
         unreadable: (name, why) of each file that could not be read.
-        passed_over: Names of files that are not called like pictures.
+        skipped: Names of files that are not called like pictures.
     """
 
     task: Task
@@ -51,10 +51,10 @@ class PhotoPredictions:
     weights: WeightSpec | None = None
     photos: Sequence[PhotoPrediction] = ()
     unreadable: Sequence[tuple[str, str]] = ()
-    passed_over: Sequence[str] = ()
+    skipped: Sequence[str] = ()
 
 
-def ask(model: GeoModel, folder: Path, out: Path) -> PhotoPredictions:
+def predict_photos(model: GeoModel, folder: Path, out: Path) -> PhotoPredictions:
     """Ask a model about every photo below a folder; files that cannot be read are listed.
 
     Args:
@@ -66,10 +66,10 @@ def ask(model: GeoModel, folder: Path, out: Path) -> PhotoPredictions:
     for number, answer in enumerate(answers, 1):
         path = Path(answer.source)
         if answer.error is not None:
-            unreadable.append((_below(path, folder), answer.error.removeprefix(f"{path}: ")))
+            unreadable.append((_relative_to(path, folder), answer.error.removeprefix(f"{path}: ")))
             continue
         thumbnail = _thumbnail(path, model, out / f"{number:04d}.jpg")
-        photos.append(PhotoPrediction(_below(path, folder), thumbnail, answer))  # type: ignore[arg-type]
+        photos.append(PhotoPrediction(_relative_to(path, folder), thumbnail, answer))  # type: ignore[arg-type]
     asked = {Path(answer.source) for answer in answers}
     return PhotoPredictions(
         model.task,
@@ -77,7 +77,7 @@ def ask(model: GeoModel, folder: Path, out: Path) -> PhotoPredictions:
         next(iter(model.spec.weights), None),
         photos,
         unreadable,
-        [_below(path, folder) for path in _visible(folder) if path not in asked],
+        [_relative_to(path, folder) for path in _iter_visible_files(folder) if path not in asked],
     )
 
 
@@ -93,7 +93,7 @@ def _thumbnail(path: Path, model: GeoModel, out: Path) -> Path:
     return out
 
 
-def _visible(folder: Path) -> list[Path]:
+def _iter_visible_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -102,7 +102,7 @@ def _visible(folder: Path) -> list[Path]:
     )
 
 
-def _below(path: Path, folder: Path) -> str:
+def _relative_to(path: Path, folder: Path) -> str:
     return (
         path.relative_to(folder).as_posix() if path.is_relative_to(folder) and path != folder else path.name
     )

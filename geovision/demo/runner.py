@@ -18,9 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import geovision
 from geovision import registry
-from geovision._atomic_io import make_folder, write_files
+from geovision._atomic_io import make_dir, write_files
 from geovision.demo import page
-from geovision.demo.photos import PhotoPredictions, ask
+from geovision.demo.photos import PhotoPredictions, predict_photos
 from geovision.errors import GeovisionError, InputError
 from geovision.spec import Task, resolve
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset, Sample
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["run"]
+__all__ = ["run_demo"]
 
-_HELD_BACK = 0.2
-_ANSWERS = 6  # samples shown with what the model says
+_VALIDATION_FRACTION = 0.2
+_NUM_PREDICTIONS = 6  # samples shown with what the model says
 
 
-def run(
+def run_demo(
     out: Path, *, tasks: Sequence[str] | None = None, photos: Path | None = None, progress: bool = True
 ) -> Path:
     """Run the demonstration and write its page.
@@ -60,12 +60,12 @@ def run(
     if photos is not None and not photos.exists():
         raise InputError(f"{photos}: no such folder of photos; check the path")
     out = Path(out)
-    make_folder(out)
-    told = _Progress(show=progress)
-    with _one_thread():
+    make_dir(out)
+    told = _ConsoleProgress(show=progress)
+    with _single_thread():
         sections = [_section(task, out / task.name, told) for task in chosen]
-        answered = _photos(chosen, photos, out, told) if photos is not None else ()
-    index = page.write(out, sections, answered)
+        answered = _predict_photos(chosen, photos, out, told) if photos is not None else ()
+    index = page.write_page(out, sections, answered)
     failed = [f"{section.task.name} ({section.error})" for section in sections if section.error]
     if failed:
         raise GeovisionError(
@@ -75,7 +75,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def _single_thread() -> Iterator[None]:
     """A network this small gains nothing from a second thread, and waits long for it where other
     programs hold the cores."""
     import torch
@@ -91,35 +91,35 @@ def _one_thread() -> Iterator[None]:
 # --- one task -----------------------------------------------------------------------------------
 
 
-def _section(task: Task, folder: Path, told: _Progress) -> page.Section:
+def _section(task: Task, folder: Path, progress: _ConsoleProgress) -> page.Section:
     """Everything that the page shows of one task; where something failed, why."""
-    told.heading(task)
+    progress.heading(task)
     try:
-        return _shown(task, folder, told)
+        return _run_task(task, folder, progress)
     except GeovisionError as error:
-        told.failed(error)
+        progress.report_failure(error)
         return page.Section(task, error=str(error))
 
 
-def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
+def _run_task(task: Task, folder: Path, progress: _ConsoleProgress) -> page.Section:
     demo, began = task.demo, time.perf_counter()
     adapter: type[GeoDataset] = resolve(task.datasets[task.dataset])
     # Files of another demonstration never mix with these.
     root = folder / f"{task.dataset}-{demo.samples}-seed-{demo.seed}"
-    with told.step(f"write {demo.samples} generated samples as {task.dataset} files"):
+    with progress.step(f"write {demo.samples} generated samples as {task.dataset} files"):
         adapter.synthetic(root, demo.samples, seed=demo.seed)
-    with told.step(f"read them with {adapter.__name__}, split by {adapter.card.split_group}"):
+    with progress.step(f"read them with {adapter.__name__}, split by {adapter.card.split_group}"):
         data = geovision.load_dataset(task.dataset, root, size=demo.size)
-        model = _fresh(task, data)
-        training, held_back = data.adapt_to(model).group_split(_HELD_BACK, seed=demo.seed)
-    told.say(f"train {model.spec.name} on {len(training)} samples")
-    geovision.train(model, training, recipe=demo.recipe, progress=told.show)
-    with told.step(f"score it on {len(held_back)} samples held back"):
+        model = _create_model(task, data)
+        training, held_back = data.adapt_to(model).group_split(_VALIDATION_FRACTION, seed=demo.seed)
+    progress.print_line(f"train {model.spec.name} on {len(training)} samples")
+    geovision.train(model, training, recipe=demo.recipe, progress=progress.show)
+    with progress.step(f"score it on {len(held_back)} samples held back"):
         report = geovision.evaluate(model, held_back, seed=demo.seed)
-    with told.step("predict and draw"):
+    with progress.step("predict and draw"):
         model.save(folder / "model")
         figures = _report_figures(report, folder / "report")
-        answers = _answer_figures(model, held_back, folder / "answers")
+        answers = _prediction_figures(model, held_back, folder / "answers")
     return page.Section(
         task,
         card=adapter.card,
@@ -127,19 +127,19 @@ def _shown(task: Task, folder: Path, told: _Progress) -> page.Section:
         report=report,
         samples=(len(training), len(held_back)),
         steps=model.training_record.get("steps"),
-        answers=answers,
+        prediction_figures=answers,
         figures=figures,
         seconds=time.perf_counter() - began,
     )
 
 
-def _fresh(task: Task, data: GeoDataset) -> GeoModel:
+def _create_model(task: Task, data: GeoDataset) -> GeoModel:
     """The task's small model for these data, initialised alike every time."""
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(task.demo.seed)
-        return geovision.create(task.demo.model, **{"size": task.demo.size, **data.options()})
+        return geovision.create(task.demo.model, **{"size": task.demo.size, **data.model_kwargs()})
 
 
 def _report_figures(report: Any, folder: Path) -> list[Path]:
@@ -147,14 +147,14 @@ def _report_figures(report: Any, folder: Path) -> list[Path]:
     for stale in folder.glob("*.png"):  # of a run in which there was more to draw
         stale.unlink()
     report.save(folder)
-    return sorted(folder.glob("*.png"), key=page.place)
+    return sorted(folder.glob("*.png"), key=page.figure_position)
 
 
-def _answer_figures(model: GeoModel, data: GeoDataset, folder: Path) -> list[Path]:
+def _prediction_figures(model: GeoModel, data: GeoDataset, folder: Path) -> list[Path]:
     """Figures of samples from all over the data set, each with what the model says."""
-    count = min(_ANSWERS, len(data))
+    count = min(_NUM_PREDICTIONS, len(data))
     samples = [data[round((number + 0.5) * len(data) / count - 0.5)] for number in range(count)]
-    answers = model.predict([_asked(sample, model) for sample in samples])
+    answers = model.predict([_model_inputs(sample, model) for sample in samples])
     writers = {}
     for number, (sample, answer) in enumerate(zip(samples, answers, strict=True), 1):
         figure = data.plot(sample, answer)
@@ -163,7 +163,7 @@ def _answer_figures(model: GeoModel, data: GeoDataset, folder: Path) -> list[Pat
     return [folder / name for name in writers]
 
 
-def _asked(sample: Sample, model: GeoModel) -> dict[str, Any]:
+def _model_inputs(sample: Sample, model: GeoModel) -> dict[str, Any]:
     """The inputs of a sample that the model takes, what is missing in them masked."""
     import numpy as np
 
@@ -177,10 +177,12 @@ def _asked(sample: Sample, model: GeoModel) -> dict[str, Any]:
 # --- the reader's photos ------------------------------------------------------------------------
 
 
-def _photos(chosen: Sequence[Task], folder: Path, out: Path, told: _Progress) -> list[PhotoPredictions]:
+def _predict_photos(
+    models: Sequence[Task], folder: Path, out: Path, progress: _ConsoleProgress
+) -> list[PhotoPredictions]:
     """Answers about the photos, from each task that takes them."""
     found = []
-    for task in chosen:
+    for task in models:
         if not task.demo.photos:
             continue
         names = registry.list_models(task=task.name, pretrained=True)
@@ -188,8 +190,8 @@ def _photos(chosen: Sequence[Task], folder: Path, out: Path, told: _Progress) ->
             found.append(PhotoPredictions(task))
             continue
         model = geovision.create(names[0], pretrained=True)
-        with told.step(f"ask {names[0]} about the photos in {folder}"):
-            found.append(ask(model, folder, out / "photos" / task.name))
+        with progress.step(f"ask {names[0]} about the photos in {folder}"):
+            found.append(predict_photos(model, folder, out / "photos" / task.name))
     return found
 
 
@@ -197,29 +199,29 @@ def _photos(chosen: Sequence[Task], folder: Path, out: Path, told: _Progress) ->
 
 
 @dataclass
-class _Progress:
+class _ConsoleProgress:
     """Steps with a moving bar and their time, on stderr; where that is no terminal, a line each."""
 
     show: bool
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def heading(self, task: Task) -> None:
-        self.say(f"[bold]{task.title}[/]: {task.question}")
+        self.print_line(f"[bold]{task.title}[/]: {task.question}")
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         if self.show:
             self.console.print(line)
 
-    def failed(self, error: GeovisionError) -> None:
+    def report_failure(self, error: GeovisionError) -> None:
         self.console.print(f"  failed: {error}", style="red", markup=False)
 
     @contextlib.contextmanager
-    def step(self, what: str) -> Iterator[None]:
+    def step(self, description: str) -> Iterator[None]:
         """Show that this is under way, and for how long it was."""
         began = time.perf_counter()
         columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn()
         seen = self.show and self.console.is_terminal
         with Progress(*columns, console=self.console, transient=True, disable=not seen) as bar:
-            bar.add_task(what, total=None)
+            bar.add_task(description, total=None)
             yield
-        self.say(f"{what} [dim]{time.perf_counter() - began:.1f} s[/]")
+        self.print_line(f"{description} [dim]{time.perf_counter() - began:.1f} s[/]")

@@ -15,11 +15,11 @@ from geovision.evaluation.calibration import (
     fit_platt,
     fit_temperature,
 )
-from geovision.evaluation.classification import ClassReport, score
+from geovision.evaluation.classification import ClassReport, score_classes
 from geovision.evaluation.cross_validation import cross_validate
 from geovision.evaluation.dense import DenseReport
-from geovision.evaluation.dense_predictions import DensePredictions, EnsembleConfig, answers
-from geovision.evaluation.predictions import Predictions, collect
+from geovision.evaluation.dense_predictions import DensePredictions, EnsembleConfig, predict_batches
+from geovision.evaluation.predictions import Predictions, collect_predictions
 from geovision.evaluation.report import MetricValue, Report
 
 __all__ = [
@@ -30,14 +30,14 @@ __all__ = [
     "MetricValue",
     "Predictions",
     "Report",
-    "answers",
     "calibrate",
     "calibrate_classes",
     "calibrate_mask",
-    "collect",
+    "collect_predictions",
     "cross_validate",
     "evaluate",
     "fit_platt",
     "fit_temperature",
-    "score",
+    "predict_batches",
+    "score_classes",
 ]

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from geovision.datasets.base import GeoDataset
 from geovision.errors import OptionError
 from geovision.evaluation.classification import evaluate_classes
-from geovision.evaluation.dense import evaluate_gridded
+from geovision.evaluation.dense import evaluate_dense
 from geovision.evaluation.report import Report
 from geovision.models.geomodel import GeoModel
 
 __all__ = ["evaluate"]
 
-_KINDS: dict[str, Callable[..., Report]] = {
+_EVALUATORS: dict[str, Callable[..., Report]] = {
     "class": evaluate_classes,
-    "mask": evaluate_gridded,
-    "field": evaluate_gridded,
+    "mask": evaluate_dense,
+    "field": evaluate_dense,
 }
 
 
@@ -25,7 +25,7 @@ def evaluate(
     data: GeoDataset,
     *,
     batch_size: int = 32,
-    bootstrap: int = 1000,
+    n_bootstrap: int = 1000,
     seed: int = 0,
     members: int | None = None,
     progress: bool = False,
@@ -37,6 +37,6 @@ def evaluate(
             f"members={members}: {model.spec.name} answers with a {kind}; ensembles are of fields"
         )
     more = {} if members is None else {"members": members}
-    return _KINDS[kind](
-        model, data, batch_size=batch_size, resamples=bootstrap, seed=seed, progress=progress, **more
+    return _EVALUATORS[kind](
+        model, data, batch_size=batch_size, resamples=n_bootstrap, seed=seed, progress=progress, **more
     )

@@ -11,15 +11,22 @@ from torch import Tensor
 
 from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError
-from geovision.evaluation.dense_predictions import answers
-from geovision.evaluation.predictions import Predictions, collect
+from geovision.evaluation.dense_predictions import predict_batches
+from geovision.evaluation.predictions import Predictions, collect_predictions
 from geovision.heads.mask import IdentityMaskHead
 from geovision.heads.protocols import HasTemperature
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["LIMITS", "calibrate", "calibrate_classes", "calibrate_mask", "fit_platt", "fit_temperature"]
+__all__ = [
+    "TEMPERATURE_BOUNDS",
+    "calibrate",
+    "calibrate_classes",
+    "calibrate_mask",
+    "fit_platt",
+    "fit_temperature",
+]
 
-LIMITS = (0.05, 20.0)
+TEMPERATURE_BOUNDS = (0.05, 20.0)
 """What a temperature is held to: logits that separate every sample would take it to 0."""
 
 
@@ -45,7 +52,9 @@ def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dic
             zip(("temperature", "offset"), calibrate_mask(model, data, batch_size=batch_size), strict=True)
         )
     elif isinstance(model.head, HasTemperature):
-        found = {"temperature": calibrate_classes(model, collect(model, data, batch_size=batch_size))}
+        found = {
+            "temperature": calibrate_classes(model, collect_predictions(model, data, batch_size=batch_size))
+        }
     else:
         raise InputError(f"{model.spec.name} answers with a {model.target.kind}, which has no probability")
     about: dict[str, Any] = {"data": data.card.name, "samples": len(data), "groups": len(set(data.groups))}
@@ -62,7 +71,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         labels: ``(sample,)``.
 
     Returns:
-        A number within `LIMITS`; above 1 the model was too sure of itself.
+        A number within `TEMPERATURE_BOUNDS`; above 1 the model was too sure of itself.
     """
     logits = logits.double()
     # In the logarithm no step leads to a negative temperature, and the loss has one minimum.
@@ -77,7 +86,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     with torch.enable_grad():
         optimiser.step(loss)  # type: ignore[arg-type]
-    return min(max(math.exp(log_temperature.item()), LIMITS[0]), LIMITS[1])
+    return min(max(math.exp(log_temperature.item()), TEMPERATURE_BOUNDS[0]), TEMPERATURE_BOUNDS[1])
 
 
 def calibrate_classes(model: GeoModel, predictions: Predictions) -> float:
@@ -113,7 +122,7 @@ def fit_platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
         truth: 0 or 1, of the same shape.
 
     Returns:
-        The temperature, within `LIMITS`, and the offset.
+        The temperature, within `TEMPERATURE_BOUNDS`, and the offset.
 
     Raises:
         InputError: The event is in no cell or in all of them.
@@ -125,20 +134,20 @@ def fit_platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
             "are fitted to some and not all"
         )
     log_temperature, offset = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
-    _least_likelihood(logits, truth, log_temperature, offset, [log_temperature, offset])
+    _minimize_nll(logits, truth, log_temperature, offset, [log_temperature, offset])
     temperature = math.exp(log_temperature.item())
-    held = min(max(temperature, LIMITS[0]), LIMITS[1])
+    held = min(max(temperature, TEMPERATURE_BOUNDS[0]), TEMPERATURE_BOUNDS[1])
     if held != temperature:  # an offset belongs to its temperature
         fixed = torch.tensor(math.log(held), dtype=torch.float64)
-        _least_likelihood(logits, truth, fixed, offset, [offset])
+        _minimize_nll(logits, truth, fixed, offset, [offset])
     return held, offset.item()
 
 
-def _least_likelihood(
-    logits: Tensor, truth: Tensor, log_temperature: Tensor, offset: Tensor, free: list[Tensor]
+def _minimize_nll(
+    logits: Tensor, truth: Tensor, log_temperature: Tensor, offset: Tensor, parameters: list[Tensor]
 ) -> None:
     """Bring what is free to the least negative log-likelihood."""
-    optimiser = torch.optim.LBFGS(free, max_iter=200, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
@@ -172,7 +181,7 @@ def calibrate_mask(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -
     head.offset.fill_(0.0)
     logits, truth = [], []
     try:
-        for said, seen, *_ in answers(model, data, batch_size=batch_size):
+        for said, seen, *_ in predict_batches(model, data, batch_size=batch_size):
             there = torch.isfinite(said) & torch.isfinite(seen)
             logits.append(torch.logit(said[there].double(), eps=1e-12))
             truth.append(seen[there])

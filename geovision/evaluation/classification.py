@@ -13,10 +13,10 @@ import torch
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
 from geovision.evaluation import plot
-from geovision.evaluation.predictions import Predictions, collect
-from geovision.evaluation.report import MetricValue, Report, as_figure, facts_of, plain
+from geovision.evaluation.predictions import Predictions, collect_predictions
+from geovision.evaluation.report import MetricValue, Report, build_provenance, to_json, to_metric_value
 from geovision.metrics.bootstrap import bootstrap
-from geovision.metrics.class_mapping import unmatched
+from geovision.metrics.class_mapping import unmatched_classes
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.registry import find_task
@@ -25,12 +25,12 @@ from geovision.spec import ClassTarget, Task
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["ClassReport", "evaluate_classes", "score"]
+__all__ = ["ClassReport", "evaluate_classes", "score_classes"]
 
-PER_CLASS = ("precision", "recall", "f1")
-ALWAYS = ("brier", "nll")
+PER_CLASS_METRICS = ("precision", "recall", "f1")
+PROBABILITY_METRICS = ("brier", "nll")
 """Scores of the probabilities that every report holds beside its task's own metrics."""
-_WORST = 18
+_MAX_ERRORS_SHOWN = 18
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,43 +41,47 @@ class ClassReport(Report):
         per_class: By class: precision, recall, f1.
         confusion: int64 ``(true class, predicted class)``.
         predictions: Every answer.
-        picture: The picture of a sample by its position in the data set, ``(y, x, 3)``; None: there
+        get_image: The picture of a sample by its position in the data set, ``(y, x, 3)``; None: there
             is none to show.
     """
 
     per_class: Mapping[str, Mapping[str, MetricValue]]
     confusion: np.ndarray
     predictions: Predictions
-    picture: Callable[[int], np.ndarray] | None = field(default=None, repr=False)
+    get_image: Callable[[int], np.ndarray] | None = field(default=None, repr=False)
 
-    def _more_text(self) -> list[str]:
+    def _extra_text(self) -> list[str]:
         columns = max([len("class"), *map(len, self.per_class)])
-        cells = "".join(f"  {name:<21}" for name in PER_CLASS)
+        cells = "".join(f"  {name:<21}" for name in PER_CLASS_METRICS)
         lines = ["", f"{'class':<{columns}}  {'samples':>7}{cells}".rstrip()]
         for (name, row), count in zip(self.per_class.items(), self.confusion.sum(axis=1), strict=True):
-            cells = "".join(f"  {row[key]!s:<21}" for key in PER_CLASS)
+            cells = "".join(f"  {row[key]!s:<21}" for key in PER_CLASS_METRICS)
             lines.append(f"{name:<{columns}}  {count:>7}{cells}".rstrip())
         return lines
 
-    def _more_data(self) -> dict[str, Any]:
+    def _extra_data(self) -> dict[str, Any]:
         return {
             "per_class": {
-                name: {"samples": int(count)} | {key: plain(figure) for key, figure in row.items()}
+                name: {"samples": int(count)} | {key: to_json(figure) for key, figure in row.items()}
                 for (name, row), count in zip(self.per_class.items(), self.confusion.sum(axis=1), strict=True)
             },
             "confusion": {"classes": list(self.predictions.classes), "counts": self.confusion.tolist()},
         }
 
-    def _more_rows(self) -> list[tuple[str, str, MetricValue]]:
+    def _extra_rows(self) -> list[tuple[str, str, MetricValue]]:
         return [(key, name, figure) for name, row in self.per_class.items() for key, figure in row.items()]
 
-    def _more_files(self) -> dict[str, Callable[[Path], Any]]:
+    def _extra_files(self) -> dict[str, Callable[[Path], Any]]:
         return {"predictions.csv": self.predictions.write_csv}
 
-    def _more_markdown(self) -> list[str]:
-        lines = ["", f"| class | samples | {' | '.join(PER_CLASS)} |", "|---|---|" + "---|" * len(PER_CLASS)]
+    def _extra_markdown(self) -> list[str]:
+        lines = [
+            "",
+            f"| class | samples | {' | '.join(PER_CLASS_METRICS)} |",
+            "|---|---|" + "---|" * len(PER_CLASS_METRICS),
+        ]
         for (name, row), count in zip(self.per_class.items(), self.confusion.sum(axis=1), strict=True):
-            lines.append(f"| {name} | {count} | {' | '.join(str(row[key]) for key in PER_CLASS)} |")
+            lines.append(f"| {name} | {count} | {' | '.join(str(row[key]) for key in PER_CLASS_METRICS)} |")
         return lines
 
     def figures(self) -> dict[str, matplotlib.figure.Figure]:
@@ -95,21 +99,21 @@ class ClassReport(Report):
                 error=error.value if error else None,
             ),
         }
-        wrong = self._surest_mistakes()
-        if self.picture is not None and len(wrong):
-            drawn["mistakes"] = self._mistakes(wrong)
+        wrong = self._most_confident_errors()
+        if self.get_image is not None and len(wrong):
+            drawn["mistakes"] = self._plot_errors(wrong)
         return drawn
 
-    def _surest_mistakes(self) -> Predictions:
+    def _most_confident_errors(self) -> Predictions:
         """The wrong answers with the highest probabilities, surest first."""
         wrong = self.predictions.take(~self.predictions.correct)
-        return wrong.take(wrong.confidence.argsort(descending=True, stable=True)[:_WORST])
+        return wrong.take(wrong.confidence.argsort(descending=True, stable=True)[:_MAX_ERRORS_SHOWN])
 
-    def _mistakes(self, wrong: Predictions) -> matplotlib.figure.Figure:
-        assert self.picture is not None
+    def _plot_errors(self, wrong: Predictions) -> matplotlib.figure.Figure:
+        assert self.get_image is not None
         assert wrong.positions is not None
-        return plot.mistakes(
-            [self.picture(position) for position in wrong.positions.tolist()],
+        return plot.misclassified_samples(
+            [self.get_image(position) for position in wrong.positions.tolist()],
             [wrong.classes[index] for index in wrong.predicted.tolist()],
             [wrong.classes[index] for index in wrong.labels.tolist()],
             wrong.confidence.tolist(),
@@ -121,27 +125,32 @@ class ClassReport(Report):
 
 
 def evaluate_classes(
-    model: GeoModel, data: GeoDataset, *, batch_size: int, resamples: int, seed: int, progress: bool
+    model: GeoModel, data: GeoDataset, *, batch_size: int, n_bootstrap: int, seed: int, progress: bool
 ) -> ClassReport:
     """Score a model of classes on a data set. See `geovision.evaluate`."""
-    predictions = collect(model, data, batch_size=batch_size, progress=progress)
+    predictions = collect_predictions(model, data, batch_size=batch_size, progress=progress)
     facts = {
         "model": model.spec.name,
         "weights": weights_digest(model),
         "temperature": float(model.head.temperature),  # type: ignore[arg-type]
     }
-    return score(
-        predictions, data, facts=facts, notes=_merging_notes(model, data), resamples=resamples, seed=seed
+    return score_classes(
+        predictions,
+        data,
+        provenance=facts,
+        notes=_merging_notes(model, data),
+        n_bootstrap=n_bootstrap,
+        seed=seed,
     )
 
 
-def score(
+def score_classes(
     predictions: Predictions,
     data: GeoDataset,
     *,
-    facts: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     notes: Sequence[str] = (),
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> ClassReport:
     """Score answers that were collected before.
@@ -149,38 +158,38 @@ def score(
     Args:
         predictions: Of samples of `data`.
         data: What was asked about; pictures of mistakes are taken from it.
-        facts: Where the answers come from, to stand in the report; at least ``"model"``.
+        provenance: Where the answers come from, to stand in the report; at least ``"model"``.
         notes: What a reader must know beside the numbers.
-        resamples: Of the bootstrap; 0 gives no intervals.
+        n_bootstrap: Of the bootstrap; 0 gives no intervals.
         seed: Of the bootstrap.
     """
     task = find_task(data.task)
     target = _scored_target(predictions.classes, task)
-    names = dict.fromkeys((*task.metrics, *ALWAYS))
+    names = dict.fromkeys((*task.metrics, *PROBABILITY_METRICS))
     single = metric_table.applicable(names, target)
-    several = metric_table.applicable(PER_CLASS, target)
+    several = metric_table.applicable(PER_CLASS_METRICS, target)
     found = bootstrap(
         single | several,
         predictions.probabilities,
         predictions.labels,
         predictions.groups,
-        resamples=resamples,
+        n_bootstrap=n_bootstrap,
         seed=seed,
     )
     confusion = metric_table.create("confusion", target)(predictions.probabilities, predictions.labels)
     return ClassReport(
         task=task,
-        metrics={name: as_figure(found[name]) for name in single},
+        metrics={name: to_metric_value(found[name]) for name in single},
         per_class={
-            label: {name: as_figure(found[name], column) for name in PER_CLASS}
+            label: {name: to_metric_value(found[name], column) for name in PER_CLASS_METRICS}
             for column, label in enumerate(predictions.classes)
         },
         confusion=confusion.numpy(),
         predictions=predictions,
-        provenance=facts_of(data, predictions.sources, facts, resamples=resamples, seed=seed),
+        provenance=build_provenance(data, predictions.sources, provenance, resamples=n_bootstrap, seed=seed),
         groups=predictions.groups,
         notes=tuple(notes),
-        picture=lambda position: as_picture(data[position]),
+        get_image=lambda position: to_image(data[position]),
     )
 
 
@@ -198,19 +207,19 @@ def _merging_notes(model: GeoModel, data: GeoDataset) -> list[str]:
     """What merging classes left out of the score."""
     assert isinstance(model.target, ClassTarget)
     assert isinstance(data.target, ClassTarget)
-    if data.merging is None or data.target.classes == model.target.classes:
+    if data.class_mapping is None or data.target.classes == model.target.classes:
         return []
     notes = [
         "Probabilities of the model's classes are summed: "
-        + "; ".join(f"{name} = {' + '.join(parts)}" for name, parts in data.merging.merged.items())
+        + "; ".join(f"{name} = {' + '.join(parts)}" for name, parts in data.class_mapping.merged.items())
     ]
-    notes += [f"Not scored: {name} ({reason})" for name, reason in data.merging.excluded.items()]
-    if alone := unmatched(model.target.classes, data.merging):
+    notes += [f"Not scored: {name} ({reason})" for name, reason in data.class_mapping.excluded.items()]
+    if alone := unmatched_classes(model.target.classes, data.class_mapping):
         notes.append(f"Without counterpart in {data.card.name}, left out of the sums: {', '.join(alone)}")
     return notes
 
 
-def as_picture(sample: Sample) -> np.ndarray:
+def to_image(sample: Sample) -> np.ndarray:
     """The first input of a sample as a picture ``(y, x, 3)``, 0-1: three channels as they are, any
     other number by the first one, stretched over its range."""
     values = next(iter(sample["inputs"].values())).float()

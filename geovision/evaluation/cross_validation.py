@@ -18,10 +18,10 @@ from geovision._atomic_io import file_lock, write_text
 from geovision.datasets.base import GeoDataset, HasPaths
 from geovision.errors import OptionError
 from geovision.evaluation.calibration import fit_temperature
-from geovision.evaluation.classification import score
+from geovision.evaluation.classification import score_classes
 from geovision.evaluation.dense import ensemble_for, score_dense
-from geovision.evaluation.dense_predictions import DensePredictions, answers
-from geovision.evaluation.predictions import Predictions, collect
+from geovision.evaluation.dense_predictions import DensePredictions, predict_batches
+from geovision.evaluation.predictions import Predictions, collect_predictions
 from geovision.evaluation.report import Report
 from geovision.metrics import create as create_metric
 from geovision.models.geomodel import GeoModel
@@ -31,9 +31,9 @@ from geovision.provenance import data_digest
 from geovision.spec import ClassTarget, Recipe
 from geovision.training import create_for, hold_back, needs_validation, train
 
-__all__ = ["calibrated", "cross_validate", "fold_numbers"]
+__all__ = ["calibrate_folds", "cross_validate", "fold_numbers"]
 
-PREDICTIONS = "predictions.npz"
+PREDICTIONS_NAME = "predictions.npz"
 """File with the class probabilities of a fold."""
 
 
@@ -45,7 +45,7 @@ def cross_validate(
     folds: int | Sequence[int] = 5,
     recipe: Recipe | None = None,
     predictors: Sequence[str] | None = None,
-    bootstrap: int = 1000,
+    n_bootstrap: int = 1000,
     seed: int = 0,
     devices: int | str = "auto",
     workers: int = 0,
@@ -54,23 +54,25 @@ def cross_validate(
 ) -> Report:
     """Train a new model for each fold and score all predictions. See `geovision.cross_validate`."""
     fold = fold_numbers(data, folds, seed=seed)
-    run = _Run(
+    run = _CrossValidation(
         name,
         data,
         Path(out),
         fold,
-        recipe or _recipe(name),
+        recipe or _resolve_recipe(name),
         predictors,
         options,
         {"devices": devices, "num_workers": workers, "progress": progress},
     )
-    run.claim()
-    done = PREDICTIONS if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"
+    run.check_identity()
+    done = PREDICTIONS_NAME if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"
     work = run.predict_fold if isinstance(data.target, ClassTarget) else run.train_fold
     for wait in (False, True):  # first the folds that are free, then those of other processes
-        for number in run.numbers:
-            _once(run.folder(number), done, partial(work, number), wait=wait)
-    report = (_class_report if isinstance(data.target, ClassTarget) else _dense_report)(run, bootstrap, seed)
+        for number in run.fold_ids:
+            _run_once(run.fold_dir(number), done, partial(work, number), wait=wait)
+    report = (_class_report if isinstance(data.target, ClassTarget) else _dense_report)(
+        run, n_bootstrap, seed
+    )
     report.save(run.out / "report")
     return report
 
@@ -101,7 +103,7 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
     return number
 
 
-def calibrated(predictions: Predictions) -> tuple[Predictions, dict[int, float]]:
+def calibrate_folds(predictions: Predictions) -> tuple[Predictions, dict[int, float]]:
     """Each fold's answers at the temperature that suits the answers of the other folds.
 
     Args:
@@ -125,7 +127,7 @@ def calibrated(predictions: Predictions) -> tuple[Predictions, dict[int, float]]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class _CrossValidation:
     """One cross-validation.
 
     Args:
@@ -136,7 +138,7 @@ class _Run:
         recipe: Recipe of each training.
         predictors: Names of additional channels, see `create_for`.
         options: Further keywords of `geovision.create`.
-        how: Keywords of `geovision.train` that do not change the result.
+        train_options: Keywords of `geovision.train` that do not change the result.
     """
 
     name: str
@@ -146,24 +148,24 @@ class _Run:
     recipe: Recipe
     predictors: Sequence[str] | None
     options: dict[str, Any]
-    how: dict[str, Any]
+    train_options: dict[str, Any]
 
     @property
-    def numbers(self) -> list[int]:
+    def fold_ids(self) -> list[int]:
         """The numbers of the folds."""
         return sorted(set(self.fold.tolist()))
 
-    def folder(self, number: int) -> Path:
+    def fold_dir(self, number: int) -> Path:
         """Return the folder of a fold."""
         return self.out / f"fold-{number}"
 
-    def places(self, number: int) -> np.ndarray:
+    def indices(self, number: int) -> np.ndarray:
         """Return the positions of the samples of a fold."""
         return np.flatnonzero(self.fold == number)
 
-    def model(self, number: int) -> GeoModel:
+    def load_model(self, number: int) -> GeoModel:
         """Read the trained model of a fold."""
-        return read(self.folder(number) / "training" / "model")
+        return read(self.fold_dir(number) / "training" / "model")
 
     def train_fold(self, number: int) -> tuple[GeoModel, GeoDataset]:
         """Train the model of a fold; return it with all samples as it expects them."""
@@ -178,25 +180,27 @@ class _Run:
             training,
             validation=validation,
             recipe=self.recipe,
-            out=self.folder(number) / "training",
+            out=self.fold_dir(number) / "training",
             resume=True,
-            **self.how,
+            **self.train_options,
         )
         return model, data
 
     def predict_fold(self, number: int) -> None:
         """Train the model of a fold of classes and store its predictions for the fold."""
         model, data = self.train_fold(number)
-        places = self.places(number)
-        found = collect(model, data.subset(places.tolist()), features=True, progress=self.how["progress"])
+        places = self.indices(number)
+        found = collect_predictions(
+            model, data.subset(places.tolist()), features=True, progress=self.train_options["progress"]
+        )
         assert found.positions is not None
         dataclasses.replace(
             found,
             positions=torch.from_numpy(places)[found.positions],
             folds=torch.full((len(found),), number),
-        ).save(self.folder(number) / PREDICTIONS)
+        ).save(self.fold_dir(number) / PREDICTIONS_NAME)
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what identifies this cross-validation, as it is read back from a file."""
         names = self.data.paths if isinstance(self.data, HasPaths) else self.data.groups
         facts = {
@@ -209,15 +213,15 @@ class _Run:
             "predictors": None if self.predictors is None else list(self.predictors),
             "options": self.options,
         }
-        return json.loads(json.dumps(facts, default=_plain))
+        return json.loads(json.dumps(facts, default=_to_json))
 
-    def claim(self) -> None:
+    def check_identity(self) -> None:
         """Write the identity of the cross-validation to its folder, or compare it.
 
         Raises:
             OptionError: The folder contains another cross-validation.
         """
-        path, facts = self.out / "cross_validation.json", self.facts()
+        path, facts = self.out / "cross_validation.json", self.identity()
         if not path.is_file():
             write_text(path, json.dumps(facts, indent=2) + "\n")
             return
@@ -230,19 +234,19 @@ class _Run:
             )
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Return a value of an option as JSON has it."""
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)  # type: ignore[arg-type]
 
 
-def _once(folder: Path, done: str, work: Callable[[], Any], *, wait: bool) -> None:
+def _run_once(folder: Path, output: str, work: Callable[[], Any], *, wait: bool) -> None:
     """Run the work of one fold, unless its result exists or another process is working on it."""
     with file_lock(folder / "_lock", wait=wait) as free:
-        if free and not (folder / done).is_file():
+        if free and not (folder / output).is_file():
             work()
 
 
-def _recipe(name: str) -> Recipe:
+def _resolve_recipe(name: str) -> Recipe:
     spec = registry.find_model(name)
     return spec.recipe or registry.find_task(spec.task).recipe
 
@@ -250,39 +254,44 @@ def _recipe(name: str) -> Recipe:
 # --- reports --------------------------------------------------------------------------------------
 
 
-def _class_report(run: _Run, bootstrap: int, seed: int) -> Report:
-    parts = [Predictions.load(run.folder(number) / PREDICTIONS) for number in run.numbers]
-    predictions, temperatures = calibrated(Predictions.join(parts))
-    return score(
+def _class_report(run: _CrossValidation, n_bootstrap: int, seed: int) -> Report:
+    parts = [Predictions.load(run.fold_dir(number) / PREDICTIONS_NAME) for number in run.fold_ids]
+    predictions, temperatures = calibrate_folds(Predictions.join(parts))
+    return score_classes(
         predictions,
         run.data,
-        facts=run.facts() | {"temperatures": temperatures},
-        notes=_notes(predictions, len(run.numbers), run.data, run.fold),
-        resamples=bootstrap,
+        provenance=run.identity() | {"temperatures": temperatures},
+        notes=_notes(predictions, len(run.fold_ids), run.data, run.fold),
+        n_bootstrap=n_bootstrap,
         seed=seed,
     )
 
 
-def _dense_report(run: _Run, bootstrap: int, seed: int) -> Report:
-    model = run.model(run.numbers[0])
+def _dense_report(run: _CrossValidation, n_bootstrap: int, seed: int) -> Report:
+    model = run.load_model(run.fold_ids[0])
     data = run.data.adapt_to(model)
     several = ensemble_for(model, data, seed=seed)
 
     def batches() -> Iterator[DensePredictions]:
-        for number in run.numbers:
-            part = data.subset(run.places(number).tolist())
-            yield from answers(run.model(number), part, progress=run.how["progress"], several=several)
+        for number in run.fold_ids:
+            part = data.subset(run.indices(number).tolist())
+            yield from predict_batches(
+                run.load_model(number), part, progress=run.train_options["progress"], ensemble=several
+            )
 
     uncalibrated = "; probabilities as trained" if model.target.kind == "mask" else ""
-    notes = [f"Out of fold, {len(run.numbers)} folds{uncalibrated}.", *_cut_notes(run.data, run.fold)]
-    order = np.concatenate([run.places(number) for number in run.numbers])
+    notes = [
+        f"Out of fold, {len(run.fold_ids)} folds{uncalibrated}.",
+        *_split_group_notes(run.data, run.fold),
+    ]
+    order = np.concatenate([run.indices(number) for number in run.fold_ids])
     return score_dense(
         batches(),
         model,
         data.subset(order.tolist()),
-        facts=run.facts(),
+        provenance=run.identity(),
         notes=notes,
-        resamples=bootstrap,
+        n_bootstrap=n_bootstrap,
         seed=seed,
     )
 
@@ -294,11 +303,11 @@ def _notes(predictions: Predictions, folds: int, data: GeoDataset, fold: np.ndar
     return [
         f"Out of fold, {folds} folds; calibrated by the other folds "
         f"(calibration error before: {before:.3f}).",
-        *_cut_notes(data, fold),
+        *_split_group_notes(data, fold),
     ]
 
 
-def _cut_notes(data: GeoDataset, fold: np.ndarray) -> list[str]:
+def _split_group_notes(data: GeoDataset, fold: np.ndarray) -> list[str]:
     """Return a warning where folds cut groups."""
     places: dict[str, set[int]] = {}
     for group, number in zip(data.groups, fold.tolist(), strict=True):

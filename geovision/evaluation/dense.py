@@ -12,15 +12,15 @@ from torch import Tensor
 
 from geovision import metrics as metric_table
 from geovision.datasets.base import GeoDataset, Sample
-from geovision.evaluation.dense_predictions import DensePredictions, EnsembleConfig, answers
-from geovision.evaluation.mask_counts import PER_SAMPLE, MaskCounts
-from geovision.evaluation.report import MetricValue, Report, as_figure, facts_of
+from geovision.evaluation.dense_predictions import DensePredictions, EnsembleConfig, predict_batches
+from geovision.evaluation.mask_counts import PER_SAMPLE_NOTE, MaskCounts
+from geovision.evaluation.report import MetricValue, Report, build_provenance, to_metric_value
 from geovision.metrics.bootstrap import GroupedMetrics
 from geovision.metrics.ensemble import EnsembleMetric
 from geovision.metrics.field_metrics import DISTRIBUTIONS, FullFieldMetric
 from geovision.metrics.functional import regression as field_scores
 from geovision.metrics.functional.spectra import spectrum
-from geovision.metrics.mask_metrics import BINS
+from geovision.metrics.mask_metrics import PROBABILITY_BINS
 from geovision.metrics.spells import SpellBias
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
@@ -29,57 +29,57 @@ from geovision.spec import FieldTarget, Grid, MaskTarget, Target
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["DenseReport", "ensemble_for", "evaluate_gridded", "score_dense"]
+__all__ = ["DenseReport", "ensemble_for", "evaluate_dense", "score_dense"]
 
-_FREE = (
+_UNPAIRED_NOTE = (
     "The inputs run freely: their days are not those of the truth, so distributions alone are "
     "scored, and no error or correlation."
 )
 
-_TABLES = ("probability_histogram", "contingency", "reliability")
+_TABLE_METRICS = ("probability_histogram", "contingency", "reliability")
 
-_MOST_UNITS = 9
+_MAX_GROUPS_SHOWN = 9
 """Whose points in a diagram can be told from one another, by the colours of matplotlib."""
 
-MOST_KEPT = 2**30
+MAX_BUFFER_BYTES = 2**30
 """Bytes of answers that are kept for the scores and figures that need all of them at once."""
 
 
 class PredictionBuffer:
     """All answers together, as long as they are of one shape and there is room."""
 
-    def __init__(self, most: int) -> None:
-        self.room, self.whole = most, True
+    def __init__(self, max_bytes: int) -> None:
+        self.remaining_bytes, self.is_complete = max_bytes, True
         self._parts: list[tuple[Tensor, Tensor]] = []
 
     def add(self, prediction: Tensor, truth: Tensor) -> None:
-        self.room -= prediction.nbytes + truth.nbytes
+        self.remaining_bytes -= prediction.nbytes + truth.nbytes
         same = not self._parts or self._parts[0][0].shape[1:] == prediction.shape[1:]
-        if self.room < 0 or not same:
-            self.whole = False
+        if self.remaining_bytes < 0 or not same:
+            self.is_complete = False
             self._parts.clear()
-        elif self.whole:
+        elif self.is_complete:
             self._parts.append((prediction, truth))
 
     def tensors(self) -> tuple[Tensor, Tensor] | None:
         """(prediction, truth) of all samples ``(sample, 1, y, x)``; None where they were not kept."""
-        if not self.whole or not self._parts:
+        if not self.is_complete or not self._parts:
             return None
         return torch.cat([p for p, _ in self._parts]), torch.cat([t for _, t in self._parts])
 
 
-class _Fullest:
+class _ExampleSelector:
     """The sample in which there is most to see."""
 
     def __init__(self) -> None:
-        self.position, self.amount = -1, -np.inf
+        self.position, self.mean_value = -1, -np.inf
         self.prediction = self.truth = torch.empty(0)
 
-    def look(self, prediction: Tensor, truth: Tensor, begin: int) -> None:
+    def update(self, prediction: Tensor, truth: Tensor, begin: int) -> None:
         amounts = truth.flatten(1).nanmean(1).nan_to_num(-torch.inf)
         at = int(amounts.argmax())
-        if float(amounts[at]) > self.amount or self.position < 0:
-            self.position, self.amount = begin + at, float(amounts[at])
+        if float(amounts[at]) > self.mean_value or self.position < 0:
+            self.position, self.mean_value = begin + at, float(amounts[at])
             self.prediction, self.truth = prediction[at, 0].clone(), truth[at, 0].clone()
 
 
@@ -89,26 +89,27 @@ class DenseReport(Report):
 
     Attributes:
         target: What was asked for.
-        kept: (prediction, truth) of all samples ``(sample, 1, y, x)``, NaN where nothing counts; None where
-            they were too many, or of several shapes.
-        fullest: (prediction, truth) ``(y, x)`` of the sample in which there is most to see.
-        position: Of that sample in the data set.
-        table: Cells without and with the event by bins of probability ``(2, bin)``; None for fields.
-        counted: Of masks, the table of yes and no and the reliability; None for fields.
-        grid, given_grid: Middles of the cells of the answer and of the input; None where they are not
+        predictions: (prediction, truth) of all samples ``(sample, 1, y, x)``, NaN where nothing counts;
+            None where they were too many, or of several shapes.
+        example: (prediction, truth) ``(y, x)`` of the sample in which there is most to see.
+        example_index: Of that sample in the data set.
+        probability_histogram: Cells without and with the event by bins of probability ``(2, bin)``; None
+            for fields.
+        mask_counts: Of masks, the table of yes and no and the reliability; None for fields.
+        output_grid, input_grid: Middles of the cells of the answer and of the input; None where they are not
             known.
-        sample: A sample of the data set by its position.
+        get_sample: A sample of the data set by its position.
     """
 
     target: Target
-    kept: tuple[Tensor, Tensor] | None = field(repr=False)
-    fullest: tuple[Tensor, Tensor] = field(repr=False)
-    position: int
-    table: np.ndarray | None = None
-    counted: MaskCounts | None = None
-    grid: Grid | None = field(default=None, repr=False)
-    given_grid: Grid | None = field(default=None, repr=False)
-    sample: Callable[[int], Sample] = field(repr=False)
+    predictions: tuple[Tensor, Tensor] | None = field(repr=False)
+    example: tuple[Tensor, Tensor] = field(repr=False)
+    example_index: int
+    probability_histogram: np.ndarray | None = None
+    mask_counts: MaskCounts | None = None
+    output_grid: Grid | None = field(default=None, repr=False)
+    input_grid: Grid | None = field(default=None, repr=False)
+    get_sample: Callable[[int], Sample] = field(repr=False)
 
     def figures(self) -> dict[str, matplotlib.figure.Figure]:
         """The figures by name: maps of the fullest sample; of fields quantiles against quantiles, spectra,
@@ -122,22 +123,22 @@ class DenseReport(Report):
         assert isinstance(self.target, FieldTarget)
         return self._field_figures(self.target)
 
-    def _more_text(self) -> list[str]:
-        return self.counted.text() if self.counted else []
+    def _extra_text(self) -> list[str]:
+        return self.mask_counts.text() if self.mask_counts else []
 
-    def _more_markdown(self) -> list[str]:
-        return self.counted.markdown() if self.counted else []
+    def _extra_markdown(self) -> list[str]:
+        return self.mask_counts.markdown() if self.mask_counts else []
 
-    def _more_data(self) -> dict[str, Any]:
-        return self.counted.data() if self.counted else {}
+    def _extra_data(self) -> dict[str, Any]:
+        return self.mask_counts.as_dict() if self.mask_counts else {}
 
-    def _more_rows(self) -> list[tuple[str, str, MetricValue]]:
-        return self.counted.rows() if self.counted else []
+    def _extra_rows(self) -> list[tuple[str, str, MetricValue]]:
+        return self.mask_counts.rows() if self.mask_counts else []
 
-    def _shown(self) -> tuple[np.ndarray, str, str]:
+    def _example_input(self) -> tuple[np.ndarray, str, str]:
         """The first channel of the first input of the fullest sample, where it was read from, and its
         name."""
-        found = self.sample(self.position)
+        found = self.get_sample(self.example_index)
         name, values = next(iter(found["inputs"].items()))
         there = found["valid"].get(name)
         values = values if there is None else values.where(there, torch.nan)
@@ -148,52 +149,56 @@ class DenseReport(Report):
     def _field_figures(self, target: FieldTarget) -> dict[str, matplotlib.figure.Figure]:
         from geovision.plots import fields as plots
 
-        given, source, _ = self._shown()
-        prediction, truth = (each.numpy() for each in self.fullest)
-        levels = target.contour_levels or _even_levels(truth)
+        given, source, _ = self._example_input()
+        prediction, truth = (each.numpy() for each in self.example)
+        levels = target.contour_levels or _contour_levels(truth)
         unit = target.channel.unit
         drawn = {
-            "maps": plots.maps(
+            "maps": plots.plot_fields(
                 given,
                 prediction,
                 truth,
-                extent=_extent(self.grid, truth.shape),
-                coarse_extent=_extent(self.given_grid, given.shape),
+                extent=_extent(self.output_grid, truth.shape),
+                coarse_extent=_extent(self.input_grid, given.shape),
                 unit=unit,
                 levels=levels,
-                heading=source,
+                suptitle=source,
             )
         }
-        if self.kept is None:
+        if self.predictions is None:
             return drawn
-        prediction_all, truth_all = self.kept
+        prediction_all, truth_all = self.predictions
         model = str(self.provenance["model"])
         pairs = field_scores.quantile_pairs(prediction_all, truth_all)
-        drawn["quantiles"] = plots.quantile_quantile({model: (pairs[0].numpy(), pairs[1].numpy())}, unit=unit)
+        drawn["quantiles"] = plots.plot_quantile_quantile(
+            {model: (pairs[0].numpy(), pairs[1].numpy())}, unit=unit
+        )
         there = torch.isfinite(prediction_all) & torch.isfinite(truth_all)
         powers = {
             name: tuple(part.numpy() for part in spectrum(values.where(there, 0.0)))
             for name, values in (("truth", truth_all), (model, prediction_all))
         }
-        drawn["spectra"] = plots.spectra(powers)  # type: ignore[arg-type]
+        drawn["spectra"] = plots.plot_spectra(powers)  # type: ignore[arg-type]
         bias = field_scores.bias(prediction_all, truth_all, over="time")[0].numpy()
         rmse = field_scores.rmse(prediction_all, truth_all, over="time")[0].numpy()
-        drawn["errors"] = plots.errors(bias, rmse, extent=_extent(self.grid, bias.shape), unit=unit)
+        drawn["errors"] = plots.plot_errors(
+            bias, rmse, extent=_extent(self.output_grid, bias.shape), unit=unit
+        )
         if "correlation" in self.metrics:  # days of a free run are not those of the truth
-            drawn["taylor"] = plots.taylor(self._patterns(prediction_all, truth_all))
+            drawn["taylor"] = plots.plot_taylor_diagram(self._taylor_statistics(prediction_all, truth_all))
         return drawn
 
-    def _patterns(self, prediction: Tensor, truth: Tensor) -> dict[str, tuple[float, float]]:
+    def _taylor_statistics(self, prediction: Tensor, truth: Tensor) -> dict[str, tuple[float, float]]:
         """(ratio of standard deviations, correlation) over all cells and days, and over those of each group
         where they are few."""
         names = list(dict.fromkeys(self.groups))
         chosen = {"all": list(range(len(self.groups)))}
-        if 1 < len(names) <= _MOST_UNITS:
+        if 1 < len(names) <= _MAX_GROUPS_SHOWN:
             for name in names:
                 chosen[name] = [number for number, group in enumerate(self.groups) if group == name]
         found = {}
         for name, days in chosen.items():
-            ratio = field_scores.deviation_ratio(prediction[days], truth[days])
+            ratio = field_scores.std_ratio(prediction[days], truth[days])
             correlation = field_scores.correlation(prediction[days], truth[days])
             if torch.isfinite(ratio) and torch.isfinite(correlation):
                 found[name] = float(ratio), float(correlation)
@@ -202,45 +207,45 @@ class DenseReport(Report):
     def _mask_figures(self, target: MaskTarget) -> dict[str, matplotlib.figure.Figure]:
         from geovision.plots import masks
 
-        assert self.table is not None
-        given, source, name = self._shown()
-        probability, truth = (each.numpy() for each in self.fullest)
-        no, yes = self.table
+        assert self.probability_histogram is not None
+        given, source, name = self._example_input()
+        probability, truth = (each.numpy() for each in self.example)
+        no, yes = self.probability_histogram
         return {
-            "maps": masks.mask_maps(
+            "maps": masks.plot_mask_maps(
                 given,
                 probability,
                 truth,
                 threshold=target.threshold,
                 name=target.name,
-                given_name=name,
-                extent=_extent(self.grid, truth.shape),
-                heading=source,
+                input_name=name,
+                extent=_extent(self.output_grid, truth.shape),
+                suptitle=source,
             ),
-            "mask_reliability": masks.mask_reliability(no, yes),
-            "performance": masks.performance(no, yes, threshold=target.threshold),
+            "mask_reliability": masks.plot_mask_reliability(no, yes),
+            "performance": masks.plot_performance_diagram(no, yes, threshold=target.threshold),
         }
 
 
 def _extent(grid: Grid | None, shape: Sequence[int]) -> tuple[float, float, float, float] | None:
     """Edges of a grid, where it is known and of this size."""
-    from geovision.plots.fields import extent_of
+    from geovision.plots.fields import grid_extent
 
-    return extent_of(grid) if grid is not None and grid.size == tuple(shape) else None
+    return grid_extent(grid) if grid is not None and grid.size == tuple(shape) else None
 
 
-def _even_levels(values: np.ndarray) -> tuple[float, ...]:
+def _contour_levels(values: np.ndarray) -> tuple[float, ...]:
     there = values[np.isfinite(values)]
     low, high = (float(there.min()), float(there.max())) if there.size else (0.0, 1.0)
     return tuple(np.linspace(low, high if high > low else low + 1, 11).tolist())
 
 
-def evaluate_gridded(
+def evaluate_dense(
     model: GeoModel,
     data: GeoDataset,
     *,
     batch_size: int,
-    resamples: int,
+    n_bootstrap: int,
     seed: int,
     progress: bool,
     members: int | None = None,
@@ -248,11 +253,11 @@ def evaluate_gridded(
     """Score a field or mask model on a dataset. See `geovision.evaluate`."""
     several = ensemble_for(model, data, members, seed=seed)
     return score_dense(
-        answers(model, data, batch_size=batch_size, progress=progress, several=several),
+        predict_batches(model, data, batch_size=batch_size, progress=progress, ensemble=several),
         model,
         data,
-        facts={"model": model.spec.name, "weights": weights_digest(model)},
-        resamples=resamples,
+        provenance={"model": model.spec.name, "weights": weights_digest(model)},
+        n_bootstrap=n_bootstrap,
         seed=seed,
     )
 
@@ -268,11 +273,11 @@ def ensemble_for(
         members: Number of members; 0 for no ensemble. Default: None, those that the model provides.
         seed: Seed of the draws. Default: 0.
     """
-    needed = any(isinstance(metric, EnsembleMetric) for metric in _metrics_of(model, data).values())
+    needed = any(isinstance(metric, EnsembleMetric) for metric in _supported_metrics(model, data).values())
     return EnsembleConfig(members, seed) if needed and members != 0 else None
 
 
-def _metrics_of(model: GeoModel, data: GeoDataset) -> dict[str, Any]:
+def _supported_metrics(model: GeoModel, data: GeoDataset) -> dict[str, Any]:
     """Return the metrics of a model's task that the samples support."""
     names = [n for n in model.task.metrics if data.synchronous or metric_table.parse(n)[0] in DISTRIBUTIONS]
     return metric_table.applicable(names, model.target)
@@ -283,9 +288,9 @@ def score_dense(
     model: GeoModel,
     data: GeoDataset,
     *,
-    facts: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     notes: Sequence[str] = (),
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> DenseReport:
     """Score predictions of fields or masks, batch by batch.
@@ -294,23 +299,23 @@ def score_dense(
         batches: Predictions and truth, of all samples in their order.
         model: A model with the task, target and grids of the predictions.
         data: The samples that were predicted.
-        facts: Provenance of the predictions; at least ``"model"``.
+        provenance: Provenance of the predictions; at least ``"model"``.
         notes: Remarks for the reader of the report. Default: none.
-        resamples: Number of bootstrap resamples; 0 gives no intervals. Default: 1000.
+        n_bootstrap: Number of bootstrap resamples; 0 gives no intervals. Default: 1000.
         seed: Seed of the bootstrap. Default: 0.
     """
-    found = _metrics_of(model, data)
+    found = _supported_metrics(model, data)
     is_mask = isinstance(model.target, MaskTarget)
     whole = {name: metric for name, metric in found.items() if isinstance(metric, FullFieldMetric)}
     of_members = {name: metric for name, metric in found.items() if isinstance(metric, EnsembleMetric)}
     summed = {name: metric for name, metric in found.items() if name not in {**whole, **of_members}}
     if is_mask:
-        summed |= metric_table.applicable(_TABLES, model.target)
+        summed |= metric_table.applicable(_TABLE_METRICS, model.target)
     states, ensembles = GroupedMetrics(summed), GroupedMetrics(of_members)
-    kept, fullest = PredictionBuffer(MOST_KEPT), _Fullest()
+    kept, fullest = PredictionBuffer(MAX_BUFFER_BYTES), _ExampleSelector()
     groups: list[str] = []
     sources: list[str] = []
-    notes = [*notes, *([] if data.synchronous else [_FREE])]
+    notes = [*notes, *([] if data.synchronous else [_UNPAIRED_NOTE])]
     for batch in batches:
         states.update(batch.prediction, batch.truth, batch.groups)
         if batch.members:
@@ -318,38 +323,42 @@ def score_dense(
             said = f"{', '.join(of_members)}: of {batch.members.fields.shape[1]} {batch.members.origin}."
             notes += [said] if said not in notes else []
         kept.add(batch.prediction, batch.truth)
-        fullest.look(batch.prediction, batch.truth, len(groups))
+        fullest.update(batch.prediction, batch.truth, len(groups))
         groups += batch.groups
         sources += batch.sources
-    estimates = states.estimates(resamples=resamples, seed=seed)
-    estimates |= ensembles.estimates(resamples=resamples, seed=seed)
-    tables = {name: estimates.pop(name).value for name in _TABLES if name in summed}
-    table = tables["probability_histogram"][: 2 * BINS].reshape(2, BINS).numpy() if is_mask else None
-    counted = MaskCounts.of(tables["contingency"], tables["reliability"]) if is_mask else None
-    scores = {name: as_figure(estimate) for name, estimate in estimates.items()}
+    estimates = states.estimates(n_bootstrap=n_bootstrap, seed=seed)
+    estimates |= ensembles.estimates(n_bootstrap=n_bootstrap, seed=seed)
+    tables = {name: estimates.pop(name).value for name in _TABLE_METRICS if name in summed}
+    table = (
+        tables["probability_histogram"][: 2 * PROBABILITY_BINS].reshape(2, PROBABILITY_BINS).numpy()
+        if is_mask
+        else None
+    )
+    counted = MaskCounts.from_metrics(tables["contingency"], tables["reliability"]) if is_mask else None
+    scores = {name: to_metric_value(estimate) for name, estimate in estimates.items()}
     together = kept.tensors()
-    scores |= _scores_of_all(whole, together, groups, data.follows, notes)
+    scores |= _full_field_scores(whole, together, groups, data.is_consecutive, notes)
     if any("per_sample" in name for name in scores):
-        notes.append(PER_SAMPLE)
+        notes.append(PER_SAMPLE_NOTE)
     return DenseReport(
         task=model.task,
         metrics={name: scores[name] for name in found if name in scores},
-        provenance=facts_of(data, sources, facts, resamples=resamples, seed=seed),
+        provenance=build_provenance(data, sources, provenance, resamples=n_bootstrap, seed=seed),
         groups=groups,
         notes=notes,
         target=model.target,
-        kept=together,
-        fullest=(fullest.prediction, fullest.truth),
-        position=fullest.position,
-        table=table,
-        counted=counted,
-        grid=model.config.grids.target if model.config.grids else None,
-        given_grid=model.config.grids.given if model.config.grids else None,
-        sample=data.__getitem__,
+        predictions=together,
+        example=(fullest.prediction, fullest.truth),
+        example_index=fullest.position,
+        probability_histogram=table,
+        mask_counts=counted,
+        output_grid=model.config.grids.target if model.config.grids else None,
+        input_grid=model.config.grids.given if model.config.grids else None,
+        get_sample=data.__getitem__,
     )
 
 
-def _scores_of_all(
+def _full_field_scores(
     metrics: Mapping[str, FullFieldMetric],
     together: tuple[Tensor, Tensor] | None,
     groups: Sequence[str],

@@ -19,14 +19,14 @@ from geovision.models.ensembles import EnsembleMembers, predict_ensemble
 from geovision.models.geomodel import GeoModel
 from geovision.models.protocols import HasReferencePeriod
 
-__all__ = ["DensePredictions", "EnsembleConfig", "answers"]
+__all__ = ["DensePredictions", "EnsembleConfig", "predict_batches"]
 
 
 @dataclass(frozen=True)
 class EnsembleConfig:
     """How many answers a model is asked for; None: those that it has of itself. And the seed of chance."""
 
-    count: int | None = None
+    num_members: int | None = None
     seed: int = 0
 
 
@@ -41,19 +41,19 @@ class DensePredictions(NamedTuple):
     members: EnsembleMembers | None = None
 
 
-def answers(
+def predict_batches(
     model: GeoModel,
     data: GeoDataset,
     *,
     batch_size: int = 32,
     progress: bool = False,
-    several: EnsembleConfig | None = None,
+    ensemble: EnsembleConfig | None = None,
 ) -> Iterator[DensePredictions]:
     """Ask a model of fields or masks about every sample of a data set, batch by batch.
 
     Args:
         model: Left as it was found; it is asked in evaluation mode, in float32, where it lies.
-        several: Ask for several answers as well.
+        ensemble: Ask for several answers as well.
 
     Raises:
         DatasetError: The data set is empty, or of another task.
@@ -68,23 +68,23 @@ def answers(
     was_training = model.training
     model.eval()
     try:
-        yield from _batches(model, data, batch_size, progress, several)
+        yield from _iter_batches(model, data, batch_size, progress, ensemble)
     finally:
         model.train(was_training)
 
 
-def _batches(
-    model: GeoModel, data: GeoDataset, batch_size: int, progress: bool, several: EnsembleConfig | None
+def _iter_batches(
+    model: GeoModel, data: GeoDataset, batch_size: int, progress: bool, ensemble: EnsembleConfig | None
 ) -> Iterator[DensePredictions]:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     known = {spec.name for spec in model.inputs}
     loader = DataLoader(data, batch_size=batch_size, collate_fn=collate)
-    with within_period(model, data):
-        yield from _asked(model, loader, known, device, progress, several)
+    with reference_period(model, data):
+        yield from _predict_loader(model, loader, known, device, progress, ensemble)
 
 
 @contextlib.contextmanager
-def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
+def reference_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
     """Let a model whose answers depend on the whole period know that it is this data set."""
     network = model.network
     if not isinstance(network, HasReferencePeriod) or "whole_period" not in model.spec.capabilities:
@@ -101,20 +101,20 @@ def within_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
         yield
 
 
-def _asked(
+def _predict_loader(
     model: GeoModel,
     loader: DataLoader,
-    known: set[str],
+    input_names: set[str],
     device: torch.device,
     progress: bool,
-    several: EnsembleConfig | None,
+    ensemble: EnsembleConfig | None,
 ) -> Iterator[DensePredictions]:
     head: Any = model.head
     first, begin = True, 0
     console = Console(stderr=True)
     for batch in track(loader, "evaluating", console=console, disable=not progress, transient=True):
-        inputs = {name: value.to(device) for name, value in batch["inputs"].items() if name in known}
-        valid = {name: value.to(device) for name, value in batch["valid"].items() if name in known}
+        inputs = {name: value.to(device) for name, value in batch["inputs"].items() if name in input_names}
+        valid = {name: value.to(device) for name, value in batch["valid"].items() if name in input_names}
         if first:
             model.validate_inputs(inputs, valid=valid)
             first = False
@@ -124,9 +124,15 @@ def _asked(
                 output.values.float().cpu(), batch["target"], batch["valid"].get("target")
             )
             members = None
-            if several:
+            if ensemble:
                 members = predict_ensemble(
-                    model, inputs, valid, output.values, count=several.count, seed=several.seed, begin=begin
+                    model,
+                    inputs,
+                    valid,
+                    output.values,
+                    count=ensemble.num_members,
+                    seed=ensemble.seed,
+                    begin=begin,
                 )
         if output.valid is not None:
             prediction = prediction.where(output.valid.cpu().expand_as(prediction), torch.nan)

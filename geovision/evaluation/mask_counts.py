@@ -9,11 +9,11 @@ from torch import Tensor
 
 from geovision.evaluation.report import MetricValue
 from geovision.metrics.functional.contingency import Contingency
-from geovision.metrics.mask_metrics import TENTHS, ReliabilityCurve, reliability_of
+from geovision.metrics.mask_metrics import RELIABILITY_BINS, ReliabilityCurve, reliability_from_sums
 
 __all__ = ["MaskCounts"]
 
-PER_SAMPLE = (
+PER_SAMPLE_NOTE = (
     "Scores are pooled over all cells, object scores over all connected areas; those with per_sample=True "
     "are means over the samples in which they are defined."
 )
@@ -32,16 +32,16 @@ class MaskCounts:
     reliability: ReliabilityCurve
 
     @classmethod
-    def of(cls, contingency: Tensor, reliability: Tensor) -> MaskCounts:
+    def from_metrics(cls, contingency: Tensor, reliability: Tensor) -> MaskCounts:
         """From the values of the metrics ``contingency`` and ``reliability``."""
-        return cls(Contingency(*contingency), reliability_of(reliability))
+        return cls(Contingency(*contingency), reliability_from_sums(reliability))
 
     def text(self) -> list[str]:
         """For a terminal."""
         lines = ["", ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self._counts())]
         lines += ["", "probability   said   happened   cells"]
         return lines + [
-            f"{_tenth(n):<11}  {said:6.3f}  {happened:8.3f}   {cells:,}"
+            f"{_bin_label(n):<11}  {said:6.3f}  {happened:8.3f}   {cells:,}"
             for n, said, happened, cells in self._rows()
         ]
 
@@ -51,14 +51,14 @@ class MaskCounts:
         lines += [f"| {name.replace('_', ' ')} | {count:,} |" for name, count in self._counts()]
         lines += ["", "| probability | said | happened | cells |", "|---|---|---|---|"]
         return lines + [
-            f"| {_tenth(n)} | {said:.3f} | {happened:.3f} | {cells:,} |"
+            f"| {_bin_label(n)} | {said:.3f} | {happened:.3f} | {cells:,} |"
             for n, said, happened, cells in self._rows()
         ]
 
-    def data(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """For JSON; tenths in which nothing was said are left out."""
         rows = [
-            {"probability": _tenth(n), "said": said, "happened": happened, "cells": cells}
+            {"probability": _bin_label(n), "said": said, "happened": happened, "cells": cells}
             for n, said, happened, cells in self._rows()
         ]
         return {"contingency": dict(self._counts()), "reliability": rows}
@@ -68,9 +68,9 @@ class MaskCounts:
         found = [("cells", name, MetricValue(count)) for name, count in self._counts()]
         for n, said, happened, cells in self._rows():
             found += [
-                ("reliability_said", _tenth(n), MetricValue(said)),
-                ("reliability_happened", _tenth(n), MetricValue(happened)),
-                ("reliability_cells", _tenth(n), MetricValue(cells)),
+                ("reliability_said", _bin_label(n), MetricValue(said)),
+                ("reliability_happened", _bin_label(n), MetricValue(happened)),
+                ("reliability_cells", _bin_label(n), MetricValue(cells)),
             ]
         return found
 
@@ -80,8 +80,8 @@ class MaskCounts:
 
     def _rows(self) -> list[tuple[int, float, float, int]]:
         said, happened, cells = (each.tolist() for each in self.reliability)
-        return [(n, said[n], happened[n], int(cells[n])) for n in range(TENTHS) if cells[n]]
+        return [(n, said[n], happened[n], int(cells[n])) for n in range(RELIABILITY_BINS) if cells[n]]
 
 
-def _tenth(number: int) -> str:
-    return f"{number / TENTHS:.1f}-{(number + 1) / TENTHS:.1f}"
+def _bin_label(number: int) -> str:
+    return f"{number / RELIABILITY_BINS:.1f}-{(number + 1) / RELIABILITY_BINS:.1f}"

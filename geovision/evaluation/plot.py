@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geovision.metrics.calibration import BINS
-from geovision.plots import new_figure, picture_sheet
+from geovision.plots import new_figure, plot_image_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREY", "VERMILLION", "confusion_matrix", "mistakes", "reliability_diagram"]
+__all__ = ["BLUE", "GREY", "VERMILLION", "confusion_matrix", "misclassified_samples", "reliability_diagram"]
 
 # Of the palette of Okabe and Ito (2008).
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
@@ -32,12 +32,12 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     left, right = figure.subplots(1, 2)
     totals = counts.sum(axis=1, keepdims=True)
     fractions = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    _matrix(left, counts.astype(float), classes, "d", f"samples ({int(counts.sum())})")
-    _matrix(right, fractions, classes, ".2f", "fraction of the true class")
+    _draw_matrix(left, counts.astype(float), classes, "d", f"samples ({int(counts.sum())})")
+    _draw_matrix(right, fractions, classes, ".2f", "fraction of the true class")
     return figure
 
 
-def _matrix(axes: Axes, values: np.ndarray, classes: Sequence[str], form: str, title: str) -> None:
+def _draw_matrix(axes: Axes, values: np.ndarray, classes: Sequence[str], form: str, title: str) -> None:
     top = values.max() or 1.0
     axes.imshow(values, cmap=_SEQUENTIAL, vmin=0, vmax=top)
     small = 9 if len(classes) <= 12 else 7
@@ -112,23 +112,23 @@ def _wilson(fraction: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[n
     return np.minimum(centre - half, fraction), np.maximum(centre + half, fraction)
 
 
-def mistakes(
-    pictures: Sequence[np.ndarray],
-    said: Sequence[str],
-    filed: Sequence[str],
+def misclassified_samples(
+    images: Sequence[np.ndarray],
+    predicted: Sequence[str],
+    labels: Sequence[str],
     confidence: Sequence[float],
-    names: Sequence[str],
+    class_names: Sequence[str],
 ) -> Figure:
     """The mistakes that the model was surest of, as pictures.
 
     Args:
-        pictures: ``(y, x, 3)`` each.
-        said, filed: The model's class and the true one.
+        images: ``(y, x, 3)`` each.
+        predicted, labels: The model's class and the true one.
         confidence: Probability of the model's class.
-        names: Of the files.
+        class_names: Of the files.
     """
     titles = [
         f"said {answer} {value:.2f}\nfiled {truth}\n{name}"
-        for answer, truth, value, name in zip(said, filed, confidence, names, strict=True)
+        for answer, truth, value, name in zip(predicted, labels, confidence, class_names, strict=True)
     ]
-    return picture_sheet(pictures, titles, columns=6, heading="wrong, and surest of it")
+    return plot_image_grid(images, titles, columns=6, suptitle="wrong, and surest of it")

@@ -23,10 +23,10 @@ from geovision.metrics.class_mapping import merge_probabilities, merge_targets, 
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget
 
-__all__ = ["Predictions", "collect"]
+__all__ = ["Predictions", "collect_predictions"]
 
-_ARRAYS = ("probabilities", "labels", "logits", "features", "folds", "positions")
-_WORDS = ("classes", "groups", "sources")
+_ARRAY_FIELDS = ("probabilities", "labels", "logits", "features", "folds", "positions")
+_STRING_FIELDS = ("classes", "groups", "sources")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Predictions:
         rows, columns = self.probabilities.shape
         if columns != len(self.classes):
             raise InputError(f"{columns} columns of probabilities for {len(self.classes)} classes")
-        for name in (*_ARRAYS, "groups", "sources"):
+        for name in (*_ARRAY_FIELDS, "groups", "sources"):
             value = getattr(self, name)
             if value is not None and len(value) != rows:
                 raise InputError(f"{len(value)} {name} for {rows} rows of probabilities")
@@ -97,7 +97,9 @@ class Predictions:
     def take(self, rows: Tensor) -> Self:
         """These rows alone, by index or by mask."""
         numbers = torch.arange(len(self))[rows]
-        arrays = {name: value[numbers] for name in _ARRAYS if (value := getattr(self, name)) is not None}
+        arrays = {
+            name: value[numbers] for name in _ARRAY_FIELDS if (value := getattr(self, name)) is not None
+        }
         groups = tuple(self.groups[number] for number in numbers.tolist())
         sources = tuple(self.sources[number] for number in numbers.tolist())
         return dataclasses.replace(self, groups=groups, sources=sources, **arrays)
@@ -118,12 +120,14 @@ class Predictions:
         """All rows of several records with the same classes; what one of them lacks is left out."""
         first = parts[0]
         arrays = {}
-        for name in _ARRAYS:
+        for name in _ARRAY_FIELDS:
             values = [value for part in parts if (value := getattr(part, name)) is not None]
             arrays[name] = torch.cat(values) if len(values) == len(parts) else None
         if any(part.classes != first.classes for part in parts):
             raise InputError("predictions with different classes cannot be joined")
-        groups, sources = (tuple(each for part in parts for each in getattr(part, n)) for n in _WORDS[1:])
+        groups, sources = (
+            tuple(each for part in parts for each in getattr(part, n)) for n in _STRING_FIELDS[1:]
+        )
         return cls(first.classes, groups=groups, sources=sources, **arrays)  # type: ignore[arg-type]
 
     def save(self, path: str | Path) -> Path:
@@ -143,8 +147,8 @@ class Predictions:
 
     def write_npz(self, path: Path) -> None:
         """Write every array to this very path."""
-        arrays = {n: value.numpy() for n in _ARRAYS if (value := getattr(self, n)) is not None}
-        words = {name: np.array(getattr(self, name), dtype=np.str_) for name in _WORDS}
+        arrays = {n: value.numpy() for n in _ARRAY_FIELDS if (value := getattr(self, n)) is not None}
+        words = {name: np.array(getattr(self, name), dtype=np.str_) for name in _STRING_FIELDS}
         with path.open("wb") as stream:  # numpy appends .npz to a path that lacks it
             np.savez_compressed(stream, **arrays, **words)  # type: ignore[arg-type]
 
@@ -183,8 +187,8 @@ class Predictions:
     @classmethod
     def _read_npz(cls, path: Path) -> Self:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in _ARRAYS if name in file}
-            words = {name: tuple(file[name].tolist()) for name in _WORDS}
+            arrays = {name: torch.from_numpy(file[name]) for name in _ARRAY_FIELDS if name in file}
+            words = {name: tuple(file[name].tolist()) for name in _STRING_FIELDS}
         return cls(**arrays, **words)  # type: ignore[arg-type]
 
     @classmethod
@@ -205,7 +209,7 @@ class Predictions:
 # --- asking a model -----------------------------------------------------------------------------
 
 
-def collect(
+def collect_predictions(
     model: GeoModel,
     data: GeoDataset,
     *,
@@ -228,11 +232,11 @@ def collect(
     Raises:
         DatasetError: The data set is empty, of another task, or of classes that do not match.
     """
-    own, classes = _classes(model, data)
+    own, classes = _common_classes(model, data)
     merging = None
-    if data.merging is not None or not set(own) <= set(classes):
-        merging = merging_for(classes, own, data.merging, dataset=data.card.name)
-    logits, seen, labels, groups, sources = _ask(model, data, batch_size, features, progress)
+    if data.class_mapping is not None or not set(own) <= set(classes):
+        merging = merging_for(classes, own, data.class_mapping, dataset=data.card.name)
+    logits, seen, labels, groups, sources = _predict(model, data, batch_size, features, progress)
     head: Any = model.head
     with torch.no_grad():
         probabilities = head.probabilities(logits.to(head.temperature.device)).cpu()
@@ -254,7 +258,7 @@ def collect(
     ).take(scored)
 
 
-def _classes(model: GeoModel, data: GeoDataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _common_classes(model: GeoModel, data: GeoDataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The classes of the data set and of the model.
 
     Raises:
@@ -271,7 +275,7 @@ def _classes(model: GeoModel, data: GeoDataset) -> tuple[tuple[str, ...], tuple[
     return data.target.classes, model.target.classes
 
 
-def _ask(
+def _predict(
     model: GeoModel, data: GeoDataset, batch_size: int, features: bool, progress: bool
 ) -> tuple[Tensor, Tensor | None, Tensor, list[str], list[str]]:
     was_training = model.training

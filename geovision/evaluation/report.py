@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from geovision._atomic_io import write_files
 from geovision.datasets.base import GeoDataset
 from geovision.metrics.bootstrap import Estimate
-from geovision.provenance import data_digest, origin
+from geovision.provenance import data_digest, run_provenance
 from geovision.spec import Task
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["MetricValue", "Report", "as_figure", "facts_of", "write_text"]
+__all__ = ["MetricValue", "Report", "build_provenance", "to_metric_value", "write_text"]
 
 
 class MetricValue(NamedTuple):
@@ -37,7 +37,7 @@ class MetricValue(NamedTuple):
         return f"{self.value:.3f}{interval}"
 
 
-def as_figure(estimate: Estimate, column: int | None = None) -> MetricValue:
+def to_metric_value(estimate: Estimate, column: int | None = None) -> MetricValue:
     """An estimate, or one column of it, as plain numbers."""
     return MetricValue(*(float(value if column is None else value[column]) for value in estimate))
 
@@ -71,7 +71,7 @@ class Report:
         """The scores as a table for a terminal."""
         width = max(map(len, self.metrics))
         lines = [f"{name:<{width}}  {figure}" for name, figure in self.metrics.items()]
-        lines += [*self._more_text(), "", self._samples(), *self.notes]
+        lines += [*self._extra_text(), "", self._samples(), *self.notes]
         return "\n".join(lines)
 
     def _samples(self) -> str:
@@ -82,8 +82,8 @@ class Report:
         """Plain data for JSON; what is undefined is None."""
         return {
             "headline": self.headline,
-            "metrics": {name: plain(figure) for name, figure in self.metrics.items()},
-            **self._more_data(),
+            "metrics": {name: to_json(figure) for name, figure in self.metrics.items()},
+            **self._extra_data(),
             "samples": len(self.groups),
             "groups": len(set(self.groups)),
             "notes": list(self.notes),
@@ -111,7 +111,7 @@ class Report:
         writers: dict[str, Callable[[Path], Any]] = {
             "metrics.json": partial(write_text, text=text + "\n"),
             "metrics.csv": self._write_metrics,
-            **self._more_files(),
+            **self._extra_files(),
             "report.md": partial(write_text, text=self.markdown(drawn)),
         }
         for name, figure in drawn.items():
@@ -123,46 +123,48 @@ class Report:
         with path.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["metric", "class", "value", "low", "high"])
-            writer.writerows([name, "", *_cells(figure)] for name, figure in self.metrics.items())
-            writer.writerows([name, part, *_cells(figure)] for name, part, figure in self._more_rows())
+            writer.writerows([name, "", *_format_cells(figure)] for name, figure in self.metrics.items())
+            writer.writerows(
+                [name, part, *_format_cells(figure)] for name, part, figure in self._extra_rows()
+            )
 
-    def markdown(self, pictures: Sequence[str] | Mapping[str, Any] = ()) -> str:
-        """The report as a page; `pictures` are names of PNG files beside it."""
+    def markdown(self, image_names: Sequence[str] | Mapping[str, Any] = ()) -> str:
+        """The report as a page; `image_names` are names of PNG files beside it."""
         lines = [f"# {self.provenance['model']} on {self.provenance['data']}", "", self._samples(), ""]
         lines += ["| metric | value |", "|---|---|"]
         lines += [f"| {name} | {figure} |" for name, figure in self.metrics.items()]
-        lines += self._more_markdown()
+        lines += self._extra_markdown()
         lines += [""] + [f"- {note}" for note in self.notes]
-        lines += ["", *(f"![{name}]({name}.png)\n" for name in pictures), "## Provenance", ""]
+        lines += ["", *(f"![{name}]({name}.png)\n" for name in image_names), "## Provenance", ""]
         lines += [f"- {key}: `{value}`" for key, value in self.provenance.items()]
         return "\n".join(lines) + "\n"
 
     # --- what a kind adds -------------------------------------------------------------------------
 
-    def _more_text(self) -> list[str]:
+    def _extra_text(self) -> list[str]:
         return []
 
-    def _more_data(self) -> dict[str, Any]:
+    def _extra_data(self) -> dict[str, Any]:
         return {}
 
-    def _more_rows(self) -> list[tuple[str, str, MetricValue]]:
+    def _extra_rows(self) -> list[tuple[str, str, MetricValue]]:
         """(metric, part that it is of, number)."""
         return []
 
-    def _more_files(self) -> dict[str, Callable[[Path], Any]]:
+    def _extra_files(self) -> dict[str, Callable[[Path], Any]]:
         return {}
 
-    def _more_markdown(self) -> list[str]:
+    def _extra_markdown(self) -> list[str]:
         return []
 
 
-def plain(figure: MetricValue) -> dict[str, float | None]:
+def to_json(metric_value: MetricValue) -> dict[str, float | None]:
     """For JSON."""
-    return {name: None if math.isnan(value) else value for name, value in figure._asdict().items()}
+    return {name: None if math.isnan(value) else value for name, value in metric_value._asdict().items()}
 
 
-def _cells(figure: MetricValue) -> list[str]:
-    return ["" if math.isnan(value) else f"{value:.6g}" for value in figure]
+def _format_cells(metric_value: MetricValue) -> list[str]:
+    return ["" if math.isnan(value) else f"{value:.6g}" for value in metric_value]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -170,15 +172,20 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def facts_of(
-    data: GeoDataset, sources: Sequence[str], facts: Mapping[str, Any], *, resamples: int, seed: int
+def build_provenance(
+    data: GeoDataset,
+    sources: Sequence[str],
+    model_provenance: Mapping[str, Any],
+    *,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """What gives a result again, beside the `facts` of the model."""
+    """What gives a result again, beside the `model_provenance` of the model."""
     return {
-        **facts,
+        **model_provenance,
         "data": data.card.name,
         "data_digest": data_digest(sources),
         "bootstrap": resamples,
         "seed": seed,
-        **origin(),
+        **run_provenance(),
     }

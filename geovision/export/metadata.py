@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import geovision
-from geovision.export.tracing import mask_name
+from geovision.export.tracing import mask_input_name
 from geovision.heads.prediction import LIKELIHOOD_TERMS
 from geovision.heads.protocols import HasTemperature
 from geovision.models.geomodel import GeoModel
@@ -15,7 +15,7 @@ from geovision.models.model_card import render
 from geovision.models.serialization import weights_digest
 from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, InputSpec
 
-__all__ = ["FORMAT_VERSION", "METADATA_KEY", "describe"]
+__all__ = ["FORMAT_VERSION", "METADATA_KEY", "build_metadata"]
 
 METADATA_KEY = "geovision"
 """Of the JSON text among the metadata of an ONNX file."""
@@ -23,7 +23,7 @@ METADATA_KEY = "geovision"
 FORMAT_VERSION = 2
 
 
-def describe(model: GeoModel) -> dict[str, Any]:
+def build_metadata(model: GeoModel) -> dict[str, Any]:
     """A model in plain data, as it stands in the metadata of an exported file.
 
     Returns:
@@ -40,14 +40,14 @@ def describe(model: GeoModel) -> dict[str, Any]:
         "model": model.spec.name,
         "task": {
             "name": model.task.name,
-            "title": _in_both(model.task.title, chinese[0]),
-            "question": _in_both(model.task.question, chinese[1]),
+            "title": _bilingual_text(model.task.title, chinese[0]),
+            "question": _bilingual_text(model.task.question, chinese[1]),
             "citation": model.task.citation,
         },
-        "inputs": [_input(spec) for spec in model.inputs],
-        "target": _target(model),
+        "inputs": [_describe_input(spec) for spec in model.inputs],
+        "target": _describe_target(model),
         "temperature": None if temperature is None else float(temperature),
-        "licence": weight.license if weight else "",
+        "license": weight.license if weight else "",
         "trained_on": weight.trained_on if weight else str(model.training_record.get("data", "")),
         "figures": dict(weight.metrics) if weight else {},
         "sha256": weights_digest(model),
@@ -55,15 +55,15 @@ def describe(model: GeoModel) -> dict[str, Any]:
     }
 
 
-def _in_both(english: str, chinese: str) -> dict[str, str]:
+def _bilingual_text(english: str, chinese: str) -> dict[str, str]:
     """A text in two languages; English twice where there is no other."""
     return {"en": english, "zh": chinese or english}
 
 
-def _input(spec: InputSpec) -> dict[str, Any]:
+def _describe_input(spec: InputSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
-        "valid": mask_name(spec) or None,
+        "valid": mask_input_name(spec) or None,
         "layout": spec.layout,
         "size": list(spec.size) if spec.size else None,
         "resize": spec.resize,
@@ -72,11 +72,13 @@ def _input(spec: InputSpec) -> dict[str, Any]:
         "pixel_size": spec.pixel_size,
         "integers": spec.integers,
         "optional": spec.optional,
-        "channels": [_channel(channel) | {"bands": list(channel.rgb_bands)} for channel in spec.channels],
+        "channels": [
+            _describe_channel(channel) | {"bands": list(channel.rgb_bands)} for channel in spec.channels
+        ],
     }
 
 
-def _channel(channel: Channel) -> dict[str, Any]:
+def _describe_channel(channel: Channel) -> dict[str, Any]:
     return {
         "name": channel.name,
         "unit": channel.unit,
@@ -86,16 +88,16 @@ def _channel(channel: Channel) -> dict[str, Any]:
     }
 
 
-def _target(model: GeoModel) -> dict[str, Any]:
+def _describe_target(model: GeoModel) -> dict[str, Any]:
     target = model.target
     if isinstance(target, FieldTarget):
-        return {"kind": target.kind, "channel": _channel(target.channel)}
+        return {"kind": target.kind, "channel": _describe_channel(target.channel)}
     if not isinstance(target, ClassTarget):
         return {"kind": target.kind, "name": target.name, "threshold": target.threshold}
     return {
         "kind": target.kind,
         "classes": list(target.classes),
-        "cards": [_card(card) for card in target.cards],
+        "cards": [_describe_card(card) for card in target.cards],
         "positive": target.positive,
         "told_by_colour": list(target.color_dependent),
         "outlier": {"flag": target.outlier_flag, "threshold": 1.0},
@@ -103,7 +105,7 @@ def _target(model: GeoModel) -> dict[str, Any]:
     }
 
 
-def _card(card: ClassCard) -> dict[str, Any]:
+def _describe_card(card: ClassCard) -> dict[str, Any]:
     return {
         "code": card.code,
         "name": dataclasses.asdict(card.name),

@@ -18,9 +18,9 @@ import geovision
 from geovision import _atomic_io
 from geovision._logging import suppress_logging
 from geovision.errors import ExportError, MissingExtraError
-from geovision.export.metadata import METADATA_KEY, describe
+from geovision.export.metadata import METADATA_KEY, build_metadata
 from geovision.export.shrink import narrow_integers
-from geovision.export.tracing import MAP, TracedModel, trace
+from geovision.export.tracing import MAP_OUTPUT, TracedModel, trace
 from geovision.models.geomodel import GeoModel
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["RUNTIME", "TOLERANCE", "export_onnx", "lay_runtime", "onnx_of", "run"]
+__all__ = ["RUNTIME_NAME", "TOLERANCE", "build_onnx", "copy_runtime", "export_onnx", "run_onnx"]
 
 TOLERANCE = 1e-4
 """Largest difference between an exported file's answers and the model's, as a part of the largest answer
@@ -37,7 +37,7 @@ where that is above 1."""
 MAP_TOLERANCE = 1e-2
 """The same of the class-activation map, whose rounding errors pass through derivatives."""
 
-RUNTIME = "runtime.py"
+RUNTIME_NAME = "runtime.py"
 """Name of the program that is laid beside an exported file."""
 
 
@@ -68,17 +68,17 @@ def export_onnx(
         StorageError: It could not be written; what stood there is untouched.
     """
     path = Path(path)
-    written = onnx_of(model, axes=axes)
+    written = build_onnx(model, axes=axes)
     if calibration is not None:
-        from geovision.export.quantize import quantise
+        from geovision.export.quantize import quantize
 
-        written = quantise(written, calibration)
+        written = quantize(written, calibration)
     content = written.SerializeToString()
-    _atomic_io.write_files(path.parent, {path.name: lambda temporary: _put(temporary, content)})
+    _atomic_io.write_files(path.parent, {path.name: lambda temporary: _write_file(temporary, content)})
     return path
 
 
-def lay_runtime(folder: str | Path) -> Path:
+def copy_runtime(folder: str | Path) -> Path:
     """Put `geovision.onnx_runtime` as a file of its own into a folder: it answers from an exported file with
     onnxruntime, numpy and Pillow alone.
 
@@ -88,18 +88,18 @@ def lay_runtime(folder: str | Path) -> Path:
     spec = importlib.util.find_spec("geovision.onnx_runtime")
     assert spec is not None
     assert spec.origin is not None
-    return _atomic_io.write_text(Path(folder) / RUNTIME, Path(spec.origin).read_text("utf-8"))
+    return _atomic_io.write_text(Path(folder) / RUNTIME_NAME, Path(spec.origin).read_text("utf-8"))
 
 
-def onnx_of(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.ModelProto:
+def build_onnx(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.ModelProto:
     """The file's content, float32, compared with the model on generated inputs. See `export`."""
     model.spec.check_exportable()
     _check_libraries()
     traced = trace(model, axes=axes)
-    written = _converted(traced)
+    written = _convert(traced)
     narrow_integers(written)
     _compare(traced, written, model.spec.name)
-    _label(written, describe(model) | {"outputs": list(traced.outputs)})
+    _set_metadata(written, build_metadata(model) | {"outputs": list(traced.outputs)})
     return written
 
 
@@ -109,9 +109,9 @@ def _check_libraries() -> None:
             raise MissingExtraError(library, "export")
 
 
-def _converted(traced: TracedModel) -> onnx.ModelProto:
+def _convert(traced: TracedModel) -> onnx.ModelProto:
     batch = torch.export.Dim("batch")
-    with _quiet():
+    with _suppress_warnings():
         program = torch.onnx.export(
             traced.module,
             traced.example,
@@ -127,34 +127,38 @@ def _converted(traced: TracedModel) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_warnings() -> Iterator[None]:
     """What exporters warn of concerns those who write exporters."""
     with suppress_logging("torch.onnx", below=logging.ERROR), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def run(written: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run_onnx(model_proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The answers of a file's content to one batch, by name."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _compare(traced: TracedModel, written: onnx.ModelProto, name: str) -> None:
+def _compare(traced: TracedModel, model_proto: onnx.ModelProto, name: str) -> None:
     """Raise unless ONNX Runtime answers one sample fewer than was traced as torch answers it."""
     inputs = [tensor[1:] for tensor in traced.example]
     with torch.no_grad():
         expected = dict(zip(traced.outputs, traced.module(*inputs), strict=True))
     try:
-        found = run(written, {key: each.numpy() for key, each in zip(traced.inputs, inputs, strict=True)})
+        found = run_onnx(
+            model_proto, {key: each.numpy() for key, each in zip(traced.inputs, inputs, strict=True)}
+        )
     except Exception as error:  # ONNX Runtime's own have no common base
         reason = str(error).splitlines()[0]
         raise ExportError(f"{name}: ONNX Runtime refuses the exported graph: {reason}") from error
     for output, values in expected.items():
-        least, tolerance = (1e-6, MAP_TOLERANCE) if output == MAP else (1.0, TOLERANCE)
+        least, tolerance = (1e-6, MAP_TOLERANCE) if output == MAP_OUTPUT else (1.0, TOLERANCE)
         said = values.double()
         largest = max(float(said.abs().max()), least)
         worst = float((said - torch.from_numpy(found[output]).double()).abs().max())
@@ -165,25 +169,25 @@ def _compare(traced: TracedModel, written: onnx.ModelProto, name: str) -> None:
             )
 
 
-def _label(written: onnx.ModelProto, about: Mapping[str, Any]) -> None:
+def _set_metadata(model_proto: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
     """Say what the file is, and leave out what the exporter noted about the program it was traced from."""
-    for node in written.graph.node:
+    for node in model_proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
     for named in (
-        written,
-        written.graph,
-        *written.graph.value_info,
-        *written.graph.initializer,
-        *written.graph.input,
-        *written.graph.output,
+        model_proto,
+        model_proto.graph,
+        *model_proto.graph.value_info,
+        *model_proto.graph.initializer,
+        *model_proto.graph.input,
+        *model_proto.graph.output,
     ):
         del named.metadata_props[:]
-    written.producer_name, written.producer_version = "geovision", geovision.__version__
-    written.doc_string = f"{about['model']}: {about['task']['question']['en']}"
-    text = json.dumps(about, ensure_ascii=False, allow_nan=False)
-    written.metadata_props.add(key=METADATA_KEY, value=text)
+    model_proto.producer_name, model_proto.producer_version = "geovision", geovision.__version__
+    model_proto.doc_string = f"{metadata['model']}: {metadata['task']['question']['en']}"
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    model_proto.metadata_props.add(key=METADATA_KEY, value=text)
 
 
-def _put(path: Path, content: bytes) -> None:
+def _write_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)

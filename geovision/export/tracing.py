@@ -18,8 +18,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geovision.accelerate.fusion import fuse_layers
-from geovision.attribution.class_activation import straightened, weighted
-from geovision.attribution.layers import chosen_layer, views
+from geovision.attribution.class_activation import merge_flipped_passes, weight_activations
+from geovision.attribution.layers import flip_axes, select_layer
 from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError
 from geovision.heads.classification import NormalisedHead
@@ -28,9 +28,9 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import InputSample
 from geovision.spec import ClassTarget, InputSpec
 
-__all__ = ["MAP", "TracedModel", "examples", "graph_inputs", "mask_name", "trace"]
+__all__ = ["MAP_OUTPUT", "TracedModel", "example_inputs", "graph_input_names", "mask_input_name", "trace"]
 
-MAP = "class_activation_map"
+MAP_OUTPUT = "class_activation_map"
 """Name of the output."""
 
 
@@ -49,18 +49,18 @@ class TracedModel:
     example: tuple[Tensor, ...]
 
 
-def mask_name(spec: InputSpec) -> str:
+def mask_input_name(spec: InputSpec) -> str:
     """Name of the graph's input that says which values of an input are there; empty for pictures, which are
     brought to the model's size and are whole."""
     return "" if spec.resize in ("squash", "crop") and not spec.optional else f"{spec.name}_valid"
 
 
-def graph_inputs(model: GeoModel) -> tuple[str, ...]:
+def graph_input_names(model: GeoModel) -> tuple[str, ...]:
     """Names of the graph's inputs, in order: each input of the model, and behind it its mask."""
-    return tuple(name for spec in model.inputs for name in (spec.name, mask_name(spec)) if name)
+    return tuple(name for spec in model.inputs for name in (spec.name, mask_input_name(spec)) if name)
 
 
-def examples(
+def example_inputs(
     model: GeoModel, count: int, *, axes: Mapping[str, int] | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
     """A generated batch of the graph's inputs, everything there.
@@ -76,8 +76,10 @@ def examples(
             f"{model.spec.name}: an exported graph fixes all axes but the batch, and not all are known of "
             f"{layouts}; give their lengths, such as axes={{'y': 128, 'x': 128}}"
         )
-    masks = {mask_name(spec): torch.ones_like(found[spec.name], dtype=torch.bool) for spec in model.inputs}
-    return {name: (found | masks)[name] for name in graph_inputs(model)}
+    masks = {
+        mask_input_name(spec): torch.ones_like(found[spec.name], dtype=torch.bool) for spec in model.inputs
+    }
+    return {name: (found | masks)[name] for name in graph_input_names(model)}
 
 
 def _check_axes(model: GeoModel, axes: Mapping[str, int]) -> None:
@@ -114,13 +116,13 @@ def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> TracedMo
     Raises:
         OptionError: The length of an axis is not known.
     """
-    prepared = _prepared(model)
+    prepared = _inference_copy(model)
     # A number of samples that is the length of no axis, or tracing would take one for the other.
-    lengths = {length for tensor in examples(model, 1, axes=axes).values() for length in tensor.shape}
+    lengths = {length for tensor in example_inputs(model, 1, axes=axes).values() for length in tensor.shape}
     count = next(number for number in range(2, 1000) if number not in lengths)
-    inputs = examples(model, count, axes=axes)
-    function = _Answers(prepared, _map_layer(prepared, axes))
-    told = function.named(*inputs.values())
+    inputs = example_inputs(model, count, axes=axes)
+    function = _ExportModule(prepared, _map_layer(prepared, axes))
+    told = function.named_outputs(*inputs.values())
     # A score that was never fitted says nothing.
     function.outputs = tuple(name for name, values in told.items() if not values.double().isnan().all())
     # The fused kernels of attention have no gradient that an exporter knows; their formula has.
@@ -134,7 +136,7 @@ def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> TracedMo
     return TracedModel(module, tuple(inputs), function.outputs, tuple(inputs.values()))
 
 
-def _prepared(model: GeoModel) -> GeoModel:
+def _inference_copy(model: GeoModel) -> GeoModel:
     """A copy for answers alone, with normalisations taken into the convolutions before them."""
     prepared = copy.copy(model)
     prepared._modules = dict(model._modules)
@@ -153,10 +155,10 @@ def _map_layer(model: GeoModel, axes: Mapping[str, int] | None) -> str:
     question = AttributionTarget(
         model, InputSample({name: values[0] for name, values in sample.items()}), None
     )
-    return chosen_layer(question, None)
+    return select_layer(question, None)
 
 
-class _Answers(nn.Module):
+class _ExportModule(nn.Module):
     """The answers of a model, as tensors, and the map of one layer."""
 
     def __init__(self, model: GeoModel, layer: str) -> None:
@@ -165,16 +167,16 @@ class _Answers(nn.Module):
         self.outputs: tuple[str, ...] = ()
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        named = self.named(*tensors)
+        named = self.named_outputs(*tensors)
         return tuple(named[name].detach() for name in self.outputs)
 
-    def named(self, *tensors: Tensor) -> dict[str, Tensor]:
+    def named_outputs(self, *tensors: Tensor) -> dict[str, Tensor]:
         """Each answer by its name."""
-        given = dict(zip(graph_inputs(self.model), tensors, strict=True))
+        given = dict(zip(graph_input_names(self.model), tensors, strict=True))
         inputs = {spec.name: given[spec.name] for spec in self.model.inputs}
-        valid = {spec.name: given[mask] for spec in self.model.inputs if (mask := mask_name(spec))}
+        valid = {spec.name: given[mask] for spec in self.model.inputs if (mask := mask_input_name(spec))}
         kept: list[Tensor] = []
-        with _kept(self.model.network, self.layer, kept), torch.set_grad_enabled(bool(self.layer)):
+        with _CapturedLayer(self.model.network, self.layer, kept), torch.set_grad_enabled(bool(self.layer)):
             features = self.model.features(inputs, valid=valid or None)
             values = self.model.head(features)
         head: Any = self.model.head
@@ -182,9 +184,9 @@ class _Answers(nn.Module):
         there = self.model.valid_mask(inputs, valid or None, values)
         if there is not None:
             answers["valid"] = there.expand_as(values)
-        return answers | ({MAP: self._map(values, kept)} if self.layer else {})
+        return answers | ({MAP_OUTPUT: self._class_activation_map(values, kept)} if self.layer else {})
 
-    def _map(self, values: Tensor, kept: Sequence[Tensor]) -> Tensor:
+    def _class_activation_map(self, values: Tensor, kept: Sequence[Tensor]) -> Tensor:
         """Of the class that is looked for, or else of the likeliest ``(batch, y, x)``."""
         target: Any = self.model.target
         looked_for = target.classes.index(target.positive) if target.positive else None
@@ -192,30 +194,32 @@ class _Answers(nn.Module):
         gradients = torch.autograd.grad(scores.sum(), kept)
         network = self.model.network
         runs = [
-            straightened(weighted(network, self.layer, run, gradient, "gradcam"), views(network)).relu()
+            merge_flipped_passes(
+                weight_activations(network, self.layer, run, gradient, "gradcam"), flip_axes(network)
+            ).relu()
             for run, gradient in zip(kept, gradients, strict=True)
         ]
         return sum(runs[1:], runs[0])
 
 
-class _kept:  # noqa: N801 - used like a function
+class _CapturedLayer:
     """Within it, what a layer gives is kept, and is where gradients end; without a layer, nothing."""
 
-    def __init__(self, network: nn.Module, layer: str, into: list[Tensor]) -> None:
-        self.network, self.layer, self.into = network, layer, into
+    def __init__(self, network: nn.Module, layer: str, captured: list[Tensor]) -> None:
+        self.network, self.layer, self.captured = network, layer, captured
         self.hook: Any = None
 
     def __enter__(self) -> None:
         if self.layer:
-            self.hook = self.network.get_submodule(self.layer).register_forward_hook(self._keep)
+            self.hook = self.network.get_submodule(self.layer).register_forward_hook(self._capture)
 
     def __exit__(self, *_: object) -> None:
         if self.hook:
             self.hook.remove()
 
-    def _keep(self, _module: nn.Module, _given: Any, result: Tensor) -> Tensor:
-        self.into.append(result.detach().requires_grad_())
-        return self.into[-1].clone()  # what follows may work in place
+    def _capture(self, _module: nn.Module, _given: Any, result: Tensor) -> Tensor:
+        self.captured.append(result.detach().requires_grad_())
+        return self.captured[-1].clone()  # what follows may work in place
 
 
 # --- gradients in operations that an exporter knows ---------------------------------------------
@@ -233,7 +237,7 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
 
 def _convolution_backward(
     gradient: Tensor,
-    given: Tensor,
+    inputs: Tensor,
     weight: Tensor,
     _bias_sizes: Any,
     stride: Sequence[int],
@@ -251,7 +255,7 @@ def _convolution_backward(
         )
         return back, None, None
     missing = [
-        given.shape[2 + axis]
+        inputs.shape[2 + axis]
         - ((gradient.shape[2 + axis] - 1) * step - 2 * pad + apart * (weight.shape[2 + axis] - 1) + 1)
         for axis, (step, pad, apart) in enumerate(zip(stride, padding, dilation, strict=True))
     ]

@@ -126,7 +126,7 @@ class FieldHead(GivenField):
         target: As of `GivenField`.
         dropout: Of whole features, in training.
         error: ``"squared"`` or ``"absolute"``, what the loss is the mean of.
-        parameters: Of every cell; more than one for heads that are built on this.
+        num_parameters: Of every cell; more than one for heads that are built on this.
 
     Shape:
         features ``(batch, num_features, y, x)`` -> ``(batch, parameter, y, x)``.
@@ -342,8 +342,8 @@ def dropout_ensemble(
 
     Args:
         model: Whose dropout is left on; all else is as in evaluation.
-        answer: Runs it, giving ``(…)``.
-        members: Answers.
+        predict_fn: Runs it, giving ``(…)``.
+        num_members: Answers.
         seed: The same seed gives the same members; the state of chance outside is left as it was.
 
     Returns:

@@ -29,7 +29,7 @@ class FeatureDistance(nn.Module):
     Args:
         num_features: Length of the feature vector.
         components: Principal components kept; fewer where the arrays would become large.
-        of: Which of the features are looked at; None: all.
+        feature_slice: Which of the features are looked at; None: all.
 
     Shape:
         features ``(batch, num_features)`` -> scores ``(batch,)``; 1 is the threshold, above it the

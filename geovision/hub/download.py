@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from geovision import registry
-from geovision._atomic_io import make_folder, write_text
+from geovision._atomic_io import make_dir, write_text
 from geovision.datasets.downloads import DataverseRecord, RemoteFile
 from geovision.errors import DownloadError, StorageError
-from geovision.hub.http import DownloadProgress, RetryPolicy, fetch, verified
-from geovision.hub.unzip import relative_path, unpack
+from geovision.hub.http import DownloadProgress, RetryPolicy, fetch, is_verified
+from geovision.hub.unzip import safe_relative_path, unpack
 from geovision.spec import resolve
 
 if TYPE_CHECKING:
     from geovision.datasets.base import GeoDataset
 
-__all__ = ["RECEIPT", "download"]
+__all__ = ["RECEIPT_NAME", "download"]
 
-RECEIPT = ".geovision-download.json"
+RECEIPT_NAME = ".geovision-download.json"
 """What was fetched, from where, with which digest, and what it unpacked to."""
 
-_WORKSPACE = ".geovision-download"
+_WORKSPACE_DIR = ".geovision-download"
 
 
 def download(
@@ -37,7 +37,7 @@ def download(
     *,
     server: str | None = None,
     progress: DownloadProgress | None = None,
-    patience: RetryPolicy | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> Path:
     """Fetch a data set and lay it out as its adapter reads it.
 
@@ -50,7 +50,7 @@ def download(
         root: Folder of the data set; created where it is missing.
         server: Address of a mirror with the same paths, instead of the data set's own.
         progress: Called with (file name, bytes done, bytes in all or None).
-        patience: How long a struggling server is waited for.
+        retry_policy: How long a struggling server is waited for.
 
     Returns:
         `root`, as a path.
@@ -67,16 +67,16 @@ def download(
     adapter: type[GeoDataset] = resolve(reference)
     if adapter.downloads is None:
         raise DownloadError(
-            f"{name}: cannot be downloaded by a program ({adapter.card.licence}). Get it from "
+            f"{name}: cannot be downloaded by a program ({adapter.card.license}). Get it from "
             f"{adapter.card.source} and unpack it as: {adapter.card.layout}"
         )
-    workspace, empty = root / _WORKSPACE, [root] if not root.exists() else []
-    make_folder(root)
-    make_folder(workspace)
+    workspace, empty = root / _WORKSPACE_DIR, [root] if not root.exists() else []
+    make_dir(root)
+    make_dir(workspace)
     try:
-        receipt = _bring(adapter.downloads, root, workspace, server, progress, patience)
+        receipt = _fetch_and_unpack(adapter.downloads, root, workspace, server, progress, retry_policy)
         text = json.dumps({"dataset": name, **receipt}, indent=1, ensure_ascii=False)
-        write_text(root / RECEIPT, text + "\n")
+        write_text(root / RECEIPT_NAME, text + "\n")
         shutil.rmtree(workspace, ignore_errors=True)
     finally:
         # Where nothing came, nothing of ours is left; a folder that holds anything stays.
@@ -86,26 +86,26 @@ def download(
     return root
 
 
-def _bring(
-    remote: DataverseRecord | tuple[RemoteFile, ...],
+def _fetch_and_unpack(
+    source: DataverseRecord | tuple[RemoteFile, ...],
     root: Path,
     workspace: Path,
     server: str | None,
     progress: DownloadProgress | None,
-    patience: RetryPolicy | None,
+    retry_policy: RetryPolicy | None,
 ) -> dict[str, Any]:
     """Fetch and unpack everything; what the receipt says of it."""
-    files, about = _files(remote, server, workspace, patience)
-    _check_room(root, files)
+    files, about = _list_files(source, server, workspace, retry_policy)
+    _check_disk_space(root, files)
     present: dict[str, int] = {}
     for file in files:
         if _is_archive(file):
-            path = fetch(file, workspace / file.name, progress=progress, patience=patience)
-            present |= unpack(path, root, strip_top=file.strip_top, progress=progress)
+            path = fetch(file, workspace / file.name, progress=progress, retry_policy=retry_policy)
+            present |= unpack(path, root, strip_top=file.strip_top_level, progress=progress)
         else:
-            path = _own_place(file, root)
+            path = _target_path(file, root)
             # What an earlier run brought stands there already, and is seen to match.
-            fetch(file, path, progress=progress, patience=patience)
+            fetch(file, path, progress=progress, retry_policy=retry_policy)
             present[file.name] = path.stat().st_size
     return about | {"files": [asdict(file) for file in files], "present": present}
 
@@ -113,7 +113,7 @@ def _bring(
 def _is_complete(root: Path, name: str) -> bool:
     """Whether an earlier run finished here and everything it brought still stands, by size."""
     try:
-        receipt = json.loads((root / RECEIPT).read_text("utf-8"))
+        receipt = json.loads((root / RECEIPT_NAME).read_text("utf-8"))
     except (OSError, ValueError):
         return False
     present: Mapping[str, int] = receipt.get("present", {})
@@ -126,41 +126,41 @@ def _is_complete(root: Path, name: str) -> bool:
     )
 
 
-def _files(
-    remote: DataverseRecord | tuple[RemoteFile, ...],
+def _list_files(
+    source: DataverseRecord | tuple[RemoteFile, ...],
     server: str | None,
     workspace: Path,
-    patience: RetryPolicy | None,
+    retry_policy: RetryPolicy | None,
 ) -> tuple[list[RemoteFile], dict[str, Any]]:
     """The files of a data set, and what the receipt says about where they come from."""
-    if not isinstance(remote, DataverseRecord):
-        return [replace(file, url=_moved(file.url, server)) for file in remote], {}
-    base = (server or remote.server).rstrip("/")
-    address = f"{base}/api/datasets/:persistentId/?persistentId={quote(remote.doi, safe=':/')}"
+    if not isinstance(source, DataverseRecord):
+        return [replace(file, url=_replace_server(file.url, server)) for file in source], {}
+    base = (server or source.server).rstrip("/")
+    address = f"{base}/api/datasets/:persistentId/?persistentId={quote(source.doi, safe=':/')}"
     listing = workspace / "record.json"
     listing.unlink(missing_ok=True)  # a record may have a new version; its files are checked by digest
-    fetch(RemoteFile(f"record {remote.doi}", address), listing, patience=patience)
-    version = _latest_version(listing, address, remote)
+    fetch(RemoteFile(f"record {source.doi}", address), listing, retry_policy=retry_policy)
+    version = _latest_version(listing, address, source)
     files = [
         RemoteFile(
-            name=str(relative_path(_file_name(entry), where=remote.doi)),
+            name=str(safe_relative_path(_file_name(entry), where=source.doi)),
             url=f"{base}/api/access/datafile/{int(entry['dataFile']['id'])}",
             size=entry["dataFile"].get("filesize"),
             checksum=_checksum(entry["dataFile"]),
-            strip_top=remote.strip_top,
+            strip_top_level=source.strip_top_level,
         )
-        for entry in _chosen(version.get("files", []), remote)
+        for entry in _select_files(version.get("files", []), source)
     ]
     terms = version.get("license") or version.get("termsOfUse") or ""
     about = {
-        "source": remote.page,
+        "source": source.landing_page,
         "version": f"{version.get('versionNumber', '?')}.{version.get('versionMinorNumber', '?')}",
         "terms": terms.get("name", "") if isinstance(terms, dict) else str(terms),
     }
     return files, about
 
 
-def _moved(url: str, server: str | None) -> str:
+def _replace_server(url: str, server: str | None) -> str:
     """The same path on another server."""
     if server is None:
         return url
@@ -168,32 +168,33 @@ def _moved(url: str, server: str | None) -> str:
     return urlunsplit((other.scheme, other.netloc, other.path.rstrip("/") + own.path, own.query, ""))
 
 
-def _latest_version(listing: Path, address: str, remote: DataverseRecord) -> Mapping[str, Any]:
+def _latest_version(listing: Path, address: str, source: DataverseRecord) -> Mapping[str, Any]:
     try:
         version = json.loads(listing.read_text("utf-8"))["data"]["latestVersion"]
     except (ValueError, KeyError, TypeError) as error:
         raise DownloadError(
-            f"record {remote.doi}: {address} does not answer with a Dataverse record; look at {remote.page} "
+            f"record {source.doi}: {address} does not return a Dataverse record; open {source.landing_page} "
             "in a browser"
         ) from error
     return version
 
 
-def _chosen(entries: list[Mapping[str, Any]], remote: DataverseRecord) -> list[Mapping[str, Any]]:
+def _select_files(entries: list[Mapping[str, Any]], source: DataverseRecord) -> list[Mapping[str, Any]]:
     """The files that match the first pattern with any match."""
-    for pattern in remote.patterns:
+    for pattern in source.patterns:
         chosen = [entry for entry in entries if fnmatch.fnmatch(entry["dataFile"]["filename"], pattern)]
         if chosen:
             break
     else:
         held = ", ".join(entry["dataFile"]["filename"] for entry in entries[:10]) or "nothing"
         raise DownloadError(
-            f"record {remote.doi}: no file matches {' or '.join(remote.patterns)}; it holds {held}. "
-            f"Look at {remote.page} in a browser"
+            f"record {source.doi}: no file matches {' or '.join(source.patterns)}; it holds {held}. "
+            f"Look at {source.landing_page} in a browser"
         )
     if restricted := [entry["dataFile"]["filename"] for entry in chosen if entry.get("restricted")]:
         raise DownloadError(
-            f"record {remote.doi}: {', '.join(restricted)} is restricted; ask for access at {remote.page}"
+            f"record {source.doi}: {', '.join(restricted)} is restricted; request access at "
+            f"{source.landing_page}"
         )
     return chosen
 
@@ -203,14 +204,14 @@ def _file_name(entry: Mapping[str, Any]) -> str:
     return f"{folder}/{entry['dataFile']['filename']}" if folder else entry["dataFile"]["filename"]
 
 
-def _checksum(described: Mapping[str, Any]) -> str:
+def _checksum(entry: Mapping[str, Any]) -> str:
     """Dataverse names the algorithm (``"MD5"``, ``"SHA-256"``, …); old records have `md5` alone."""
-    checksum = described.get("checksum") or {"type": "MD5", "value": described.get("md5", "")}
+    checksum = entry.get("checksum") or {"type": "MD5", "value": entry.get("md5", "")}
     value = str(checksum["value"]).lower()
     return f"{checksum['type'].lower().replace('-', '')}:{value}" if value else ""
 
 
-def _check_room(root: Path, files: list[RemoteFile]) -> None:
+def _check_disk_space(root: Path, files: list[RemoteFile]) -> None:
     """Archives need their size twice for a while: packed and unpacked."""
     needed = sum((file.size or 0) * (2 if _is_archive(file) else 1) for file in files)
     free = shutil.disk_usage(root).free
@@ -225,14 +226,14 @@ def _is_archive(file: RemoteFile) -> bool:
     return file.name.lower().endswith(".zip")
 
 
-def _own_place(file: RemoteFile, root: Path) -> Path:
+def _target_path(file: RemoteFile, root: Path) -> Path:
     """Where a file that is no archive goes.
 
     Raises:
         StorageError: Another file stands there.
     """
-    path = root / relative_path(file.name, where=file.url)
-    if path.exists() and not (path.is_file() and verified(file, path)):
+    path = root / safe_relative_path(file.name, where=file.url)
+    if path.exists() and not (path.is_file() and is_verified(file, path)):
         raise StorageError(
             f"{path}: another file of this name stands there already and is not overwritten; move it away"
         )

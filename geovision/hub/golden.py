@@ -14,9 +14,9 @@ from geovision.errors import OptionError, WeightsCorruptError
 from geovision.models.example_inputs import random_inputs, sample_shape
 from geovision.models.geomodel import GeoModel
 
-__all__ = ["GOLDEN", "TOLERANCE", "check_golden", "write_golden"]
+__all__ = ["GOLDEN_NAME", "TOLERANCE", "check_golden", "write_golden"]
 
-GOLDEN = "golden.safetensors"
+GOLDEN_NAME = "golden.safetensors"
 """Name of the file."""
 
 TOLERANCE = 1e-3
@@ -40,10 +40,10 @@ def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None 
             f"{model.spec.name}: a golden answer needs an input, and not all lengths of its axes are known; "
             "give them, such as axes={'y': 128, 'x': 128}"
         )
-    if name := _misfit(model, inputs):
+    if name := _mismatched_input(model, inputs):
         raise OptionError(f"{model.spec.name}: the axes of {name!r} are fixed; leave their lengths out")
     arrays = {f"{_INPUT}{name}": values.contiguous() for name, values in inputs.items()}
-    answer = _answer(model, inputs)
+    answer = _predict(model, inputs)
     if answer.isnan().all():
         raise OptionError(
             f"{model.spec.name} answers no cell of its golden input, as models of fields do until they are "
@@ -62,9 +62,9 @@ def check_golden(model: GeoModel, path: Path) -> None:
         arrays = load_file(path)
         expected = arrays.pop(_OUTPUT)
         inputs = {name.removeprefix(_INPUT): values for name, values in arrays.items()}
-        if name := _misfit(model, inputs):
+        if name := _mismatched_input(model, inputs):
             raise ValueError(f"{name!r} has the size of another")
-        found = _answer(model, inputs)
+        found = _predict(model, inputs)
         difference = (found - expected).abs()
         difference[found.isnan() & expected.isnan()] = 0  # cells that a model does not answer
         worst = float(difference.max())
@@ -77,7 +77,7 @@ def check_golden(model: GeoModel, path: Path) -> None:
         )
 
 
-def _misfit(model: GeoModel, inputs: Mapping[str, Tensor]) -> str:
+def _mismatched_input(model: GeoModel, inputs: Mapping[str, Tensor]) -> str:
     """Name of an input whose axes are of other lengths than the model's; empty: none."""
     for spec in model.inputs:
         shape = sample_shape(spec)
@@ -86,6 +86,6 @@ def _misfit(model: GeoModel, inputs: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _answer(model: GeoModel, inputs: Mapping[str, Tensor]) -> Tensor:
+def _predict(model: GeoModel, inputs: Mapping[str, Tensor]) -> Tensor:
     with torch.no_grad():
         return model(inputs).values.float().cpu().contiguous()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geovision.errors import OptionError
-from geovision.hub.golden import GOLDEN, write_golden
-from geovision.hub.pull import explained
-from geovision.hub.repo_card import CardInfo, hub_card
+from geovision.hub.golden import GOLDEN_NAME, write_golden
+from geovision.hub.pull import hub_error
+from geovision.hub.repo_card import CardInfo, render_card
 from geovision.hub.repo_id import RepoId
 from geovision.models.geomodel import GeoModel
 from geovision.models.loading import read
@@ -36,12 +36,12 @@ class LeaderboardEntry:
 
 def push(
     model: GeoModel,
-    address: str | RepoId,
-    statement: CardInfo,
+    repo_id: str | RepoId,
+    card_info: CardInfo,
     *,
     message: str = "",
     private: bool = False,
-    half: bool = False,
+    fp16: bool = False,
     axes: Mapping[str, int] | None = None,
     benchmark: LeaderboardEntry | None = None,
     token: str | None = None,
@@ -50,12 +50,12 @@ def push(
 
     Args:
         model: With its weights.
-        address: ``owner/repo``, with ``@branch`` for another branch than ``main``; a repository that is
+        repo_id: ``owner/repo``, with ``@branch`` for another branch than ``main``; a repository that is
             missing is made.
-        statement: What the card says that the model does not know of itself.
+        card_info: What the card says that the model does not know of itself.
         message: Of the commit.
         private: A repository that is made can be seen by its owner alone.
-        half: Parameters in half precision, at half the size.
+        fp16: Parameters in half precision, at half the size.
         axes: Lengths of axes that its inputs leave open, for the golden answer.
         benchmark: The leaderboard that a figure is for.
         token: None: that of ``hf auth login`` or ``HF_TOKEN``.
@@ -70,19 +70,19 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    wanted = RepoId.parse(address) if isinstance(address, str) else address
-    if benchmark and benchmark.metric not in statement.metrics:
+    wanted = RepoId.parse(repo_id) if isinstance(repo_id, str) else repo_id
+    if benchmark and benchmark.metric not in card_info.metrics:
         raise OptionError(
-            f"no figure is called {benchmark.metric!r}; there are {', '.join(statement.metrics)}"
+            f"no figure is called {benchmark.metric!r}; there are {', '.join(card_info.metrics)}"
         )
     api = HfApi(token=token, library_name="geovision")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = write(model, Path(temporary), fp16=half, card=hub_card(model, wanted.repo, statement))
+        folder = write(model, Path(temporary), fp16=fp16, card=render_card(model, wanted.repo, card_info))
         # Of the weights as they are written: half precision rounds.
-        write_golden(read(folder), folder / GOLDEN, axes=axes)
-        files = [CONFIG, WEIGHTS, GOLDEN, CARD]
+        write_golden(read(folder), folder / GOLDEN_NAME, axes=axes)
+        files = [CONFIG, WEIGHTS, GOLDEN_NAME, CARD]
         if benchmark:
-            files.append(_write_result(folder, benchmark, statement))
+            files.append(_write_benchmark_result(folder, benchmark, card_info))
         try:
             api.create_repo(wanted.repo, private=private or None, exist_ok=True)
             done = api.create_commit(
@@ -92,21 +92,21 @@ def push(
                 revision=wanted.revision,
             )
         except Exception as error:  # of the library, of its HTTP client, of the system
-            raise explained(error, wanted, "the commit") from error
+            raise hub_error(error, wanted, "the commit") from error
     return RepoId(wanted.repo, done.oid)
 
 
-def _write_result(folder: Path, benchmark: LeaderboardEntry, statement: CardInfo) -> str:
+def _write_benchmark_result(folder: Path, benchmark: LeaderboardEntry, card_info: CardInfo) -> str:
     """The Hub's record of one figure; its name in the repository."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     from huggingface_hub.utils import yaml_dump
 
-    value, low, high = statement.metrics[benchmark.metric]
+    value, low, high = card_info.metrics[benchmark.metric]
     entry = EvalResultEntry(
         dataset_id=benchmark.dataset,
         task_id=benchmark.task,
         value=value,
-        notes=f"{benchmark.metric}, 95 % interval {low:.4g} to {high:.4g}; {statement.split}",
+        notes=f"{benchmark.metric}, 95 % interval {low:.4g} to {high:.4g}; {card_info.split}",
     )
     name = f".eval_results/{benchmark.dataset.rpartition('/')[2]}.yaml"
     path = folder / name

@@ -18,18 +18,18 @@ from geovision.spec import resolve
 if TYPE_CHECKING:
     from geovision.datasets.base import DatasetCard
 
-__all__ = ["CardInfo", "hub_card", "statement_of"]
+__all__ = ["CardInfo", "build_card_info", "render_card"]
 
 MetricInterval = tuple[float, float, float]
 
-PIPELINES: Mapping[str, str] = {
+PIPELINE_TAGS: Mapping[str, str] = {
     "class": "image-classification",
     "mask": "image-segmentation",
     "field": "image-to-image",
 }
 """What the Hub calls a task, by the kind of the target."""
 
-INTENDED = "Learning, research and teaching. Not for aviation, and not for warnings."
+DEFAULT_INTENDED_USE = "Learning, research and teaching. Not for aviation, and not for warnings."
 
 
 @dataclass(frozen=True)
@@ -37,34 +37,34 @@ class CardInfo:
     """What a card has to say that a model does not know of itself.
 
     Args:
-        licence: Of the weights, an SPDX identifier.
+        license: Of the weights, an SPDX identifier.
         data: The set that it was trained on, in words.
-        data_licence: Terms of these data.
+        data_license: Terms of these data.
         split: How samples were kept apart, and who was asked about which.
         metrics: Name to value and both ends of its 95 % interval.
         dataset: Its name in the registry; empty: another.
-        intended_use, limits: What it is for, and where it fails.
+        intended_use, limitations: What it is for, and where it fails.
         citation: How it is to be cited, beside the task's source and the data's.
     """
 
-    licence: str
+    license: str
     data: str
-    data_licence: str
+    data_license: str
     split: str
     metrics: Mapping[str, MetricInterval] = field(default_factory=dict)
     dataset: str = ""
-    intended_use: str = INTENDED
-    limits: str = ""
+    intended_use: str = DEFAULT_INTENDED_USE
+    limitations: str = ""
     citation: str = ""
 
 
-def statement_of(
+def build_card_info(
     model: GeoModel,
     *,
-    licence: str = "",
-    data_licence: str = "",
+    license: str = "",
+    data_license: str = "",
     split: str = "",
-    limits: str = "",
+    limitations: str = "",
     intended_use: str = "",
     citation: str = "",
     report: Path | None = None,
@@ -82,21 +82,21 @@ def statement_of(
     record = model.training_record
     about = _dataset_card(model)
     known = {
-        "licence": licence or (model.weight.license if model.weight else ""),
-        "data_licence": data_licence or (about.licence if about else ""),
+        "license": license or (model.weight.license if model.weight else ""),
+        "data_license": data_license or (about.license if about else ""),
         "split": split or (f"by {about.split_group}, so that none stands on both sides" if about else ""),
     }
     if lacking := [name for name, text in known.items() if not text]:
-        option = lacking[0].replace("_", "-").replace("licence", "license")
+        option = lacking[0].replace("_", "-")
         raise OptionError(f"the card of {model.spec.name} has to say its {lacking[0]}; give --{option} TEXT")
     told = model.weight.trained_on if model.weight else ""
     trained_on = told or (f"{about.title}, {about.source}" if about else str(record.get("data", "")))
     return CardInfo(
         data=trained_on or "not trained: the parameters are as initialised",
-        metrics=_figures(report) if report else _out_of_fold(record),
+        metrics=_metric_intervals(report) if report else _cross_validation_note(record),
         dataset=about.name if about else "",
-        intended_use=intended_use or INTENDED,
-        limits=limits or _caution(model),
+        intended_use=intended_use or DEFAULT_INTENDED_USE,
+        limitations=limitations or _known_limitations(model),
         citation=citation,
         **known,
     )
@@ -107,7 +107,7 @@ def _dataset_card(model: GeoModel) -> DatasetCard | None:
     return resolve(reference).card if reference else None
 
 
-def _out_of_fold(record: Mapping[str, Any]) -> dict[str, MetricInterval]:
+def _cross_validation_note(record: Mapping[str, Any]) -> dict[str, MetricInterval]:
     found = {}
     for name, figure in record.get("out_of_fold", {}).items():
         value, low, high = figure
@@ -115,7 +115,7 @@ def _out_of_fold(record: Mapping[str, Any]) -> dict[str, MetricInterval]:
     return found
 
 
-def _figures(report: Path) -> dict[str, MetricInterval]:
+def _metric_intervals(report: Path) -> dict[str, MetricInterval]:
     path = report / "metrics.json"
     try:
         metrics = json.loads(path.read_text("utf-8"))["metrics"]
@@ -130,7 +130,7 @@ def _figures(report: Path) -> dict[str, MetricInterval]:
         ) from error
 
 
-def _caution(model: GeoModel) -> str:
+def _known_limitations(model: GeoModel) -> str:
     cautions = {card.caution.en for card in model.target.cards if card.caution}
     return " ".join(sorted(cautions))
 
@@ -156,8 +156,8 @@ model.predict("FILE")
 | | terms |
 |---|---|
 | code (geovision) | Apache-2.0 |
-| these weights | {{ statement.licence }} |
-| training data | {{ statement.data_licence }} |
+| these weights | {{ statement.license }} |
+| training data | {{ statement.data_license }} |
 
 ## Training data
 
@@ -183,7 +183,7 @@ None were measured.
 
 ## Limits
 
-{{ statement.limits or "None are stated, which does not mean that there are none." }}
+{{ statement.limitations or "None are stated, which does not mean that there are none." }}
 
 ## Citation
 
@@ -198,33 +198,33 @@ None were measured.
 )
 
 
-def hub_card(model: GeoModel, repo: str, statement: CardInfo) -> str:
+def render_card(model: GeoModel, repo: str, card_info: CardInfo) -> str:
     """The text of ``README.md``: metadata with the evaluation results, and what a reader should know."""
     from huggingface_hub import EvalResult, ModelCardData
 
     about = _dataset_card(model)
     results = [
         EvalResult(
-            task_type=PIPELINES[model.target.kind],
-            dataset_type=statement.dataset or "other",
-            dataset_name=statement.data,
+            task_type=PIPELINE_TAGS[model.target.kind],
+            dataset_type=card_info.dataset or "other",
+            dataset_name=card_info.data,
             metric_type=name,
             metric_value=round(value, 4),
             metric_name=f"{name}, 95 % interval {low:.3f} to {high:.3f}",
-            metric_config=statement.split,
+            metric_config=card_info.split,
         )
-        for name, (value, low, high) in statement.metrics.items()
+        for name, (value, low, high) in card_info.metrics.items()
     ]
     metadata = ModelCardData(
         library_name="geovision",
-        license=statement.licence.lower(),
-        pipeline_tag=PIPELINES[model.target.kind],
+        license=card_info.license.lower(),
+        pipeline_tag=PIPELINE_TAGS[model.target.kind],
         tags=["geovision", "meteorology", model.task.name],
         model_name=repo.rpartition("/")[2],
         eval_results=results or None,
     )
     citations = [
-        statement.citation,
+        card_info.citation,
         model.task.citation,
         about.citation if about else "",
         "geovision, a model zoo for the sky, the ice edge and the rain",
@@ -234,13 +234,13 @@ def hub_card(model: GeoModel, repo: str, statement: CardInfo) -> str:
         spec=model.spec,
         task=model.task,
         repo=repo,
-        statement=statement,
+        statement=card_info,
         citations=[line for line in dict.fromkeys(citations) if line],
-        body=_body(model.card or render(model)),
+        body=_demote_headings(model.card or render(model)),
     )
 
 
-def _body(card: str) -> str:
+def _demote_headings(card: str) -> str:
     """A card within another: without its metadata and title, its headings one step lower."""
     text = card.split("\n---\n", 1)[1] if card.startswith("---\n") else card
     lines = [line for line in text.strip().splitlines() if not line.startswith("# ")]

@@ -12,7 +12,7 @@ __all__ = ["PREFIX", "RepoId"]
 PREFIX = "hf:"
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_ADDRESS = re.compile(rf"(?:{PREFIX})?({_NAME}/{_NAME})(?:@([\w./-]+))?")
+_REPO_ID = re.compile(rf"(?:{PREFIX})?({_NAME}/{_NAME})(?:@([\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -38,13 +38,13 @@ class RepoId:
         >>> Address.parse("hf:sky/clouds@v1")
         Address(repo='sky/clouds', revision='v1')
         """
-        found = _ADDRESS.fullmatch(text)
+        found = _REPO_ID.fullmatch(text)
         if not found or ".." in text:
             raise OptionError(f"{text!r} is no address of a model; expected hf:owner/repo@revision")
         return cls(found[1], found[2] or "main")
 
     @property
-    def pinned(self) -> bool:
+    def is_pinned(self) -> bool:
         """Whether the revision is a commit, which never changes."""
         return bool(_COMMIT.fullmatch(self.revision))
 

@@ -12,17 +12,17 @@ from pathlib import Path, PurePosixPath
 from geovision.errors import DownloadError, StorageError
 from geovision.hub.http import DownloadProgress
 
-__all__ = ["MAX_GROWTH", "relative_path", "unpack"]
+__all__ = ["MAX_COMPRESSION_RATIO", "safe_relative_path", "unpack"]
 
-MAX_GROWTH = 100
+MAX_COMPRESSION_RATIO = 100
 """An archive that unpacks to more than this many times its own size is refused. Pictures hardly
 shrink in an archive; tables and JSON do by tens."""
 
 _MAX_MEMBERS = 1_000_000
-_JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
+_IGNORED_NAMES = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
-def relative_path(name: str, *, where: str) -> PurePosixPath:
+def safe_relative_path(name: str, *, where: str) -> PurePosixPath:
     """A file name from elsewhere, as a path that stays inside the folder it is put in.
 
     Raises:
@@ -59,8 +59,8 @@ def unpack(
             members = _members(opened, archive, strip_top)
             total = sum(info.file_size for info in members.values())
             root.mkdir(parents=True, exist_ok=True)
-            _check_room(archive, root, total)
-            missing = {path: info for path, info in members.items() if not _stands(root / path, info)}
+            _check_disk_space(archive, root, total)
+            missing = {path: info for path, info in members.items() if not _is_extracted(root / path, info)}
             done = total - sum(info.file_size for info in missing.values())
             for path, info in missing.items():
                 _extract(opened, info, root / path)
@@ -89,12 +89,12 @@ def _members(opened: zipfile.ZipFile, archive: Path, strip_top: bool) -> dict[Pu
     for info in opened.infolist():
         if info.is_dir():
             continue
-        path = relative_path(info.filename, where=str(archive))
+        path = safe_relative_path(info.filename, where=str(archive))
         if stat.S_ISLNK(info.external_attr >> 16):
             raise DownloadError(f"{archive}: {info.filename!r} is a link; refused, nothing was unpacked")
         if info.flag_bits & 0x1:
             raise DownloadError(f"{archive}: {info.filename!r} is encrypted; unpack it by hand")
-        if not any(part in _JUNK for part in path.parts):
+        if not any(part in _IGNORED_NAMES for part in path.parts):
             named.append((path, info))
     if strip_top and len({path.parts[0] for path, _ in named}) == 1:
         named = [(PurePosixPath(*path.parts[1:]), info) for path, info in named if len(path.parts) > 1]
@@ -104,11 +104,11 @@ def _members(opened: zipfile.ZipFile, archive: Path, strip_top: bool) -> dict[Pu
     return members
 
 
-def _check_room(archive: Path, root: Path, total: int) -> None:
-    if total > MAX_GROWTH * archive.stat().st_size:
+def _check_disk_space(archive: Path, root: Path, total: int) -> None:
+    if total > MAX_COMPRESSION_RATIO * archive.stat().st_size:
         raise DownloadError(
-            f"{archive}: would grow to {total} bytes, more than {MAX_GROWTH} times its size; refused as a "
-            "decompression bomb, nothing was unpacked"
+            f"{archive}: would grow to {total} bytes, more than {MAX_COMPRESSION_RATIO} times its size; refused "
+            "as a decompression bomb, nothing was unpacked"
         )
     free = shutil.disk_usage(root).free
     if total > free:
@@ -118,7 +118,7 @@ def _check_room(archive: Path, root: Path, total: int) -> None:
         )
 
 
-def _stands(path: Path, info: zipfile.ZipInfo) -> bool:
+def _is_extracted(path: Path, info: zipfile.ZipInfo) -> bool:
     """Whether this very file is already there.
 
     Raises:

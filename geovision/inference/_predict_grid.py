@@ -27,12 +27,12 @@ from geovision.models.protocols import HasFactor, HasReferencePeriod
 from geovision.readers.grids import (
     GridSource,
     align,
-    files_of,
+    expand_paths,
     open_source,
     regrid_auto,
     write_grids,
 )
-from geovision.readers.grids.variables import OF_FILES, VARIABLES
+from geovision.readers.grids.variables import GLOBAL_ATTRIBUTES, VARIABLES
 from geovision.spec import FieldTarget, Grid
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = ["GridSummary", "predict_grid"]
 
-_PIECE = 16 * 2**20
+_CHUNK_BYTES = 16 * 2**20
 """Bytes of the input and of the answer, together, of the pieces of days that are worked on at a time."""
 
-_CELLS = 2**18
+_MAX_BATCH_CELLS = 2**18
 """Of the fields of a forward pass of a network: one global field of half a degree."""
 
-_MOST_AT_ONCE = 4
+_MAX_PARALLEL_CHUNKS = 4
 """Pieces at a time: more would be too small to be worth it."""
 
 
@@ -120,22 +120,22 @@ def predict_grid(
     was_training = model.training
     model.eval()
     try:
-        sources = _sources(model, files, units or {}, select or {}, variables or {}, poles or {})
-        _check_apart(sources, Path(out))
-        given, alignment = _stacked(model, sources)
+        sources = _open_sources(model, files, units or {}, select or {}, variables or {}, poles or {})
+        _check_output_path(sources, Path(out))
+        given, alignment = _stack_channels(model, sources)
         if members and "member" in given.dims:
             raise OptionError("the file has members already; members= would make members of members")
-        asking = _Asking(model, given, members, seed, batch_size, progress)
-        with asking.within_period(), _pieces_at_once(asking.at_once()):
-            written = asking.answers()
+        asking = _GridPredictor(model, given, members, seed, batch_size, progress)
+        with asking.reference_period(), _limit_parallel_chunks(asking.max_parallel_chunks()):
+            written = asking.predict()
             write_grids(written, out, units=out_units, title=f"{model.target.name} by {model.spec.name}")
     finally:
         model.train(was_training)
-    return GridSummary(Path(out), asking.count, tuple(str(each.name) for each in written), alignment)
+    return GridSummary(Path(out), asking.num_fields, tuple(str(each.name) for each in written), alignment)
 
 
 @contextlib.contextmanager
-def _pieces_at_once(count: int) -> Iterator[None]:
+def _limit_parallel_chunks(count: int) -> Iterator[None]:
     """So many pieces at a time, each with its share of the threads that torch has."""
     try:
         import dask
@@ -155,7 +155,7 @@ def _pieces_at_once(count: int) -> Iterator[None]:
 # --- what goes in ---------------------------------------------------------------------------------
 
 
-def _sources(
+def _open_sources(
     model: GeoModel,
     files: Mapping[str, str | Path],
     units: Mapping[str, str],
@@ -166,7 +166,7 @@ def _sources(
     """By channel, in the model's order."""
     names = [channel.name for channel in model.inputs[0].channels]
     files, units, select, variables, poles = (
-        _by_channel(each, names, model) for each in (files, units, select, variables, poles)
+        _resolve_channel_names(each, names, model) for each in (files, units, select, variables, poles)
     )
     if missing := [name for name in names if name not in files]:
         raise InputError(f"{model.spec.name} needs {', '.join(missing)}; give each as NAME=FILE")
@@ -185,13 +185,13 @@ def _sources(
     }
 
 
-def _check_apart(sources: Mapping[str, GridSource], out: Path) -> None:
+def _check_output_path(sources: Mapping[str, GridSource], out: Path) -> None:
     for source in sources.values():
-        if out.resolve() in (each.resolve() for each in files_of(source.file)):
+        if out.resolve() in (each.resolve() for each in expand_paths(source.file)):
             raise OptionError(f"{out}: this file is read, and would be lost; name another for the answer")
 
 
-def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.DataArray, str]:
+def _stack_channels(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.DataArray, str]:
     """All channels ``(time, [member,] channel, lat, lon)``, and what there is to say of how they fit."""
     import xarray as xr
 
@@ -203,7 +203,7 @@ def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.Dat
         told.append(str(aligned))
     first = next(iter(fields.values()))
     file = next(iter(sources.values())).file
-    grid = _dataset(model.config.grids.given) if model.config.grids else first
+    grid = _grid_dataset(model.config.grids.given) if model.config.grids else first
     if grid["lat"].ndim != 1:
         raise InputError(
             f"{file}: a rotated grid, and {model.spec.name} is bound to no other; "
@@ -212,23 +212,25 @@ def _stacked(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.Dat
     # In pieces like the others, so that a static one is repeated day by day and not all at once.
     parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
     moved = [regrid_auto(field, grid) for field in parts]
-    if model.config.grids and (covered := _covered(first, grid)) < 1:
+    if model.config.grids and (covered := _coverage(first, grid)) < 1:
         told.append(f"{file} covers {covered:.0%} of the grid of {model.spec.name}; beyond, nothing is known")
     stacked = xr.concat(xr.broadcast(*moved), dim="channel", coords="minimal", compat="override")
     leading = [axis for axis in ("time", "member") if axis in stacked.dims]
     return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), "; ".join(told)
 
 
-def _covered(field: xr.DataArray, grid: Any) -> float:
+def _coverage(field: xr.DataArray, grid: Any) -> float:
     """The part of the cells of a grid that lie on another, whatever is missing there."""
     day = field.isel(dict.fromkeys(field.dims[:-2], 0), drop=True)
     return float(regrid_auto(day.copy(data=np.ones(day.shape, np.float32)), grid).notnull().mean())
 
 
-def _by_channel(given: Mapping[str, Any], names: Sequence[str], model: GeoModel) -> dict[str, Any]:
+def _resolve_channel_names(
+    values_by_name: Mapping[str, Any], names: Sequence[str], model: GeoModel
+) -> dict[str, Any]:
     """The same by the model's own names of its channels."""
     found = {}
-    for key, value in given.items():
+    for key, value in values_by_name.items():
         name = next((v.name for v in VARIABLES.values() if key in v.names), key)
         if name not in names:
             raise InputError(f"{model.spec.name} takes no {key!r}; it takes {', '.join(names)}")
@@ -236,7 +238,7 @@ def _by_channel(given: Mapping[str, Any], names: Sequence[str], model: GeoModel)
     return found
 
 
-def _dataset(grid: Grid) -> Any:
+def _grid_dataset(grid: Grid) -> Any:
     import xarray as xr
 
     return xr.Dataset(coords={"lat": np.array(grid.lat), "lon": np.array(grid.lon)})
@@ -245,13 +247,13 @@ def _dataset(grid: Grid) -> Any:
 # --- what comes out -------------------------------------------------------------------------------
 
 
-class _Asking:
+class _GridPredictor:
     """One model and one stack of fields."""
 
     def __init__(
         self,
         model: GeoModel,
-        given: xr.DataArray,
+        fields: xr.DataArray,
         members: int,
         seed: int,
         batch_size: int | None,
@@ -259,93 +261,95 @@ class _Asking:
     ) -> None:
         self.model, self.members, self.seed = model, members, seed
         self.progress = progress
-        self.given = given
-        self._counting = threading.Lock()
-        self.count = int(np.prod(given.shape[:-3]))
-        self.done = 0
-        own = Grid(tuple(given["lat"].values.tolist()), tuple(given["lon"].values.tolist()))
+        self.fields = fields
+        self._progress_lock = threading.Lock()
+        self.num_fields = int(np.prod(fields.shape[:-3]))
+        self.num_done = 0
+        own = Grid(tuple(fields["lat"].values.tolist()), tuple(fields["lon"].values.tolist()))
         grids = model.config.grids
         factor = model.network.factor if isinstance(model.network, HasFactor) else 1
         self.grid = grids.target if grids else refine_grid(own, factor)
-        self.batch_size = batch_size or self._usual_batch()
-        self.layers = self._ask(np.asarray(given[:1].values, np.float32), 0).keys()
-        self.done = 0
+        self.batch_size = batch_size or self._default_batch_size()
+        self.output_names = self._predict_batch(np.asarray(fields[:1].values, np.float32), 0).keys()
+        self.num_done = 0
 
-    def _usual_batch(self) -> int:
+    def _default_batch_size(self) -> int:
         """Fields a forward pass; maps of more cells than this fall out of the caches, at half the speed."""
         if self.model.spec.fit != "gradient":
             return 128
-        cells = int(max(np.prod(self.given.shape[-2:]), np.prod(self.grid.size)))
-        return max(1, min(32, _CELLS // cells))
+        cells = int(max(np.prod(self.fields.shape[-2:]), np.prod(self.grid.size)))
+        return max(1, min(32, _MAX_BATCH_CELLS // cells))
 
-    def answers(self) -> list[xr.DataArray]:
+    def predict(self) -> list[xr.DataArray]:
         """Every variable, lazily where the fields are many."""
-        stacked = self._computed()
-        return [self._named(stacked.isel(layer=n), name) for n, name in enumerate(self.layers)]
+        stacked = self._predict_stacked()
+        return [
+            self._with_attributes(stacked.isel(layer=n), name) for n, name in enumerate(self.output_names)
+        ]
 
-    def _computed(self) -> xr.DataArray:
+    def _predict_stacked(self) -> xr.DataArray:
         """``(layer, time, [member,] lat, lon)``."""
         import xarray as xr
 
-        leading = [str(axis) for axis in self.given.dims[:-3]]
+        leading = [str(axis) for axis in self.fields.dims[:-3]]
         if self.members:
             leading.append("member")
-        coords = {axis: self.given[axis] for axis in leading if axis in self.given.coords}
+        coords = {axis: self.fields[axis] for axis in leading if axis in self.fields.coords}
         if self.members:
             coords["member"] = xr.DataArray(np.arange(self.members), dims="member")
-        grid = _dataset(self.grid)
-        data = self._lazily() if self._many() else self._block(self.given.values)
+        grid = _grid_dataset(self.grid)
+        data = self._predict_lazily() if self._needs_chunking() else self._predict_chunk(self.fields.values)
         return xr.DataArray(
             data,
             dims=("layer", *leading, "lat", "lon"),
             coords={**coords, "lat": grid["lat"], "lon": grid["lon"]},
         )
 
-    def at_once(self) -> int:
+    def max_parallel_chunks(self) -> int:
         """Pieces at a time. Statistics cost so little that reading and writing would keep a core waiting; a
         network has use for all cores, and one whose dropout is left on is in one state at a time."""
         if self.model.spec.fit == "gradient" or self.members:
             return 1
-        return min(torch.get_num_threads(), _MOST_AT_ONCE)
+        return min(torch.get_num_threads(), _MAX_PARALLEL_CHUNKS)
 
-    def _bytes_a_day(self) -> int:
-        out = int(np.prod(self.grid.size)) * len(self.layers) * max(self.members, 1)
-        per_member = int(np.prod(self.given.shape[-3:])) + out
-        return 4 * per_member * (self.given.sizes.get("member", 1))
+    def _bytes_per_time_step(self) -> int:
+        out = int(np.prod(self.grid.size)) * len(self.output_names) * max(self.members, 1)
+        per_member = int(np.prod(self.fields.shape[-3:])) + out
+        return 4 * per_member * (self.fields.sizes.get("member", 1))
 
-    def _many(self) -> bool:
-        return self.given.sizes["time"] * self._bytes_a_day() > _PIECE
+    def _needs_chunking(self) -> bool:
+        return self.fields.sizes["time"] * self._bytes_per_time_step() > _CHUNK_BYTES
 
-    def _lazily(self) -> Any:
+    def _predict_lazily(self) -> Any:
         try:
             import dask
             import dask.array as da
         except ImportError:
-            return self._block(self.given.values)
-        days = max(1, _PIECE // (self._bytes_a_day() * self.at_once()))
-        source = self.given.chunk(dict.fromkeys(self.given.dims, -1) | {"time": days}).data
-        inner = (*self.given.shape[1:-3], *([self.members] if self.members else []), *self.grid.size)
+            return self._predict_chunk(self.fields.values)
+        days = max(1, _CHUNK_BYTES // (self._bytes_per_time_step() * self.max_parallel_chunks()))
+        source = self.fields.chunk(dict.fromkeys(self.fields.dims, -1) | {"time": days}).data
+        inner = (*self.fields.shape[1:-3], *([self.members] if self.members else []), *self.grid.size)
         pieces, begin = [], 0
         for number, length in enumerate(source.chunks[0]):
-            piece = dask.delayed(self._block)(source.blocks[number], begin)
-            pieces.append(da.from_delayed(piece, (len(self.layers), length, *inner), np.float32))
-            begin += length * int(np.prod(self.given.shape[1:-3]))
+            piece = dask.delayed(self._predict_chunk)(source.blocks[number], begin)
+            pieces.append(da.from_delayed(piece, (len(self.output_names), length, *inner), np.float32))
+            begin += length * int(np.prod(self.fields.shape[1:-3]))
         return da.concatenate(pieces, axis=1)
 
-    def _block(self, values: NDArray[np.floating], begin: int = 0) -> NDArray[np.float32]:
+    def _predict_chunk(self, values: NDArray[np.floating], begin: int = 0) -> NDArray[np.float32]:
         """``(layer, time, [member,] y, x)`` of a piece ``(time, [member,] channel, y, x)``."""
         lead, flat = values.shape[:-3], values.reshape(-1, *values.shape[-3:])
         parts = [
-            self._ask(np.asarray(flat[n : n + self.batch_size], np.float32), begin + n)
+            self._predict_batch(np.asarray(flat[n : n + self.batch_size], np.float32), begin + n)
             for n in range(0, len(flat), self.batch_size)
         ]
-        joined = np.stack([np.concatenate([part[name] for part in parts]) for name in self.layers])
+        joined = np.stack([np.concatenate([part[name] for part in parts]) for name in self.output_names])
         if self.progress:
-            self.progress(self.done, self.count)
-        return joined.reshape(len(self.layers), *lead, *joined.shape[2:])
+            self.progress(self.num_done, self.num_fields)
+        return joined.reshape(len(self.output_names), *lead, *joined.shape[2:])
 
     @torch.no_grad()
-    def _ask(self, values: NDArray[np.float32], begin: int) -> dict[str, NDArray[np.float32]]:
+    def _predict_batch(self, values: NDArray[np.float32], begin: int) -> dict[str, NDArray[np.float32]]:
         """By name, ``(field, [member,] y, x)``, NaN where nothing is known."""
         model = self.model
         name = model.inputs[0].name
@@ -365,23 +369,23 @@ class _Asking:
         else:
             found = {model.target.name: head.estimate(output.values)}  # type: ignore[union-attr]
             found |= head.auxiliary_fields(output.values)
-        with self._counting:
-            self.done += len(fields)
-        return {key: _plain(each, output.valid, members=bool(self.members)) for key, each in found.items()}
+        with self._progress_lock:
+            self.num_done += len(fields)
+        return {key: _to_numpy(each, output.valid, members=bool(self.members)) for key, each in found.items()}
 
-    def _named(self, field: xr.DataArray, name: str) -> xr.DataArray:
+    def _with_attributes(self, field: xr.DataArray, name: str) -> xr.DataArray:
         """With the attributes of the file, and its own name and unit."""
         target = self.model.target
         assert isinstance(target, FieldTarget)
-        keep = (*OF_FILES, "cell_methods")
-        attributes = {key: value for key, value in self.given.attrs.items() if key in keep}
+        keep = (*GLOBAL_ATTRIBUTES, "cell_methods")
+        attributes = {key: value for key, value in self.fields.attrs.items() if key in keep}
         attributes |= {"units": auxiliary_unit(name, target.channel.unit)}
         if name != target.name:
             attributes["long_name"] = f"{name.replace('_', ' ')} of {target.name}"
         return field.rename(name).assign_attrs(attributes)
 
     @contextlib.contextmanager
-    def within_period(self) -> Iterator[None]:
+    def reference_period(self) -> Iterator[None]:
         """Let a model whose answers depend on the whole period know that it is that of the file."""
         network = self.model.network
         if not isinstance(network, HasReferencePeriod) or "whole_period" not in self.model.spec.capabilities:
@@ -390,18 +394,18 @@ class _Asking:
         name = self.model.inputs[0].name
 
         def ask(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-            chosen = self.given.isel(time=list(days)).values.astype(np.float32)
+            chosen = self.fields.isel(time=list(days)).values.astype(np.float32)
             fields = torch.from_numpy(chosen.reshape(-1, *chosen.shape[-3:]))
             for field in fields.split(1):
                 there = {name: torch.isfinite(field)}
                 yield self.model.normalize({name: field.nan_to_num(0.0)}, there), there
 
-        with network.period(ask, self.given.sizes["time"]):
+        with network.period(ask, self.fields.sizes["time"]):
             yield
 
 
-def _plain(values: Tensor, answered: Tensor | None, *, members: bool) -> NDArray[np.float32]:
-    if answered is not None:
-        values = values.where(answered.expand_as(values), torch.nan)
+def _to_numpy(values: Tensor, valid: Tensor | None, *, members: bool) -> NDArray[np.float32]:
+    if valid is not None:
+        values = values.where(valid.expand_as(values), torch.nan)
     plain = values.float().cpu().numpy()
     return plain if members else plain[:, 0]

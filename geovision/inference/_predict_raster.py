@@ -10,11 +10,11 @@ from typing import Any
 from geovision import __version__, _atomic_io
 from geovision.errors import InputError, OptionError
 from geovision.inference import executor
-from geovision.inference.cog import bounded
+from geovision.inference.cog import limited_gdal_cache
 from geovision.inference.mosaic import merge
 from geovision.inference.sliding_window import PatchSource, WindowTask, sliding_window_predict
 from geovision.inference.tiling import WindowGrid
-from geovision.inference.window_predictor import asking, layers_of, scratch_beside
+from geovision.inference.window_predictor import make_predict_fn, output_names, temporary_sibling_dir
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
 from geovision.readers.sar import MapGrid
@@ -40,7 +40,7 @@ class RasterSummary:
     skipped: int
 
 
-@bounded()
+@limited_gdal_cache()
 def predict_raster(
     model: GeoModel,
     source: PatchSource,
@@ -63,7 +63,7 @@ def predict_raster(
 
     Args:
         model: Of classes, masks or fields; of several inputs too, and of sequences.
-        source: Of its inputs, all on one grid: `geovision.inference.ArraySource`, or anything that reads parts.
+        source: Of its inputs, all on one grid: `geovision.inference.ArraySource`, or any reader of parts.
         out: Folder and first part of the names of the results.
         size: (height, width) of a window, cells; None: as the model's first input says.
         overlap: Fraction of a window's side that its neighbour covers too, at least.
@@ -78,18 +78,20 @@ def predict_raster(
         InputError: No window has enough data.
         StorageError: The results could not be written; what stood there is untouched.
     """
-    windows = WindowGrid(source.grid.shape, _size(model, size), overlap)
+    windows = WindowGrid(source.grid.shape, _window_size(model, size), overlap)
     told = progress or (lambda what, done, whole: None)
-    out, layers = Path(out).absolute(), layers_of(model.target)
-    with scratch_beside(out.parent) as scratch:
-        job = WindowTask(source, windows, asking(model, precision, workers, scratch), batch_size, min_valid)
+    out, layers = Path(out).absolute(), output_names(model.target)
+    with temporary_sibling_dir(out.parent) as scratch:
+        job = WindowTask(
+            source, windows, make_predict_fn(model, precision, workers, scratch), batch_size, min_valid
+        )
         answers = sliding_window_predict(
             job,
             scratch,
             workers or executor.ExecutorConfig(),
             lambda done, whole: told("asking", done, whole),
         )
-        if not answers.asked.any():
+        if not answers.selected.any():
             raise InputError(
                 f"no window of {windows.size[0]} x {windows.size[1]} cells has data in {min_valid:.0%} of "
                 f"it, on a map of {source.grid.shape[0]} x {source.grid.shape[1]}"
@@ -98,7 +100,7 @@ def predict_raster(
             answers,
             source,
             layers,
-            _about(model, windows, min_valid),
+            _provenance(model, windows, min_valid),
             scratch,
             lambda done, whole: told("merging", done, whole),
         )
@@ -106,14 +108,14 @@ def predict_raster(
         _atomic_io.write_files(
             out.parent,
             {
-                files["answer"].name: lambda path: maps.probability.cog(path, overviews="average"),
-                files["count"].name: lambda path: maps.count.cog(path, overviews="nearest"),
+                files["answer"].name: lambda path: maps.probability.write_cog(path, overviews="average"),
+                files["count"].name: lambda path: maps.count.write_cog(path, overviews="nearest"),
             },
         )
-    return RasterSummary(files, layers, maps.grid, answers.asked.size, int((~answers.asked).sum()))
+    return RasterSummary(files, layers, maps.grid, answers.selected.size, int((~answers.selected).sum()))
 
 
-def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
+def _window_size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
     if "grid_bound" in model.spec.capabilities or model.config.grids:
         raise OptionError(f"{model.spec.name} answers on the grid that it was fitted for, and has no windows")
     own = model.inputs[0].size
@@ -127,7 +129,7 @@ def _size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
     return found
 
 
-def _about(model: GeoModel, windows: WindowGrid, min_valid: float) -> dict[str, Any]:
+def _provenance(model: GeoModel, windows: WindowGrid, min_valid: float) -> dict[str, Any]:
     """What made the result, so that it can be made again."""
     return {
         "model": model.spec.name,

@@ -23,7 +23,7 @@ from geovision import _atomic_io
 from geovision.accelerate.optimized import PRECISIONS, optimize_model
 from geovision.errors import OptionError, StorageError, WeightsError
 from geovision.inference import executor
-from geovision.inference.inventory import ArchiveFile, ArchiveSource, inventory
+from geovision.inference.inventory import ArchiveFile, ArchiveSource, list_archive_files
 from geovision.inference.shards import Shard, ShardPlan
 from geovision.inference.table import MODEL, ArchiveTable
 from geovision.models.geomodel import GeoModel
@@ -36,7 +36,7 @@ __all__ = ["SHARD_SIZE", "ArchiveProgress", "ArchiveSummary", "RowProducer", "ru
 SHARD_SIZE = 128
 """Default number of files that are predicted and written together."""
 
-_TRIED = 20
+_MAX_TEST_FILES = 20
 """Maximum number of sample files that the producer tries to read before the run."""
 
 
@@ -46,7 +46,7 @@ class ShardTask:
 
     Args:
         folder: Of the table, with the model in it; on a disk that all workers share.
-        made_with: Digest of the manifest; workers reload the model if it changes.
+        manifest_digest: Digest of the manifest; workers reload the model if it changes.
         producer: Object that turns files into rows.
         batch_size: Frames a forward pass.
         precision: ``"float32"`` or ``"bfloat16"``.
@@ -54,7 +54,7 @@ class ShardTask:
     """
 
     folder: str
-    made_with: str
+    manifest_digest: str
     producer: RowProducer
     batch_size: int
     precision: str
@@ -66,31 +66,31 @@ class ArchiveProgress:
     """How far an archive is.
 
     Attributes:
-        files_in_all: To be done, in this run and before; frames are not known before they are read.
+        total_files: To be done, in this run and before; frames are not known before they are read.
         files: Done, in this run and before.
-        files_now, frames_now: Done in this run.
+        new_files, new_frames: Done in this run.
         seconds: Since this run began.
-        failed: Shards that were given up.
+        failed_shards: Shards that were given up.
     """
 
-    files_in_all: int = 0
+    total_files: int = 0
     files: int = 0
-    files_now: int = 0
-    frames_now: int = 0
+    new_files: int = 0
+    new_frames: int = 0
     seconds: float = 0.0
-    failed: int = 0
+    failed_shards: int = 0
 
     @property
-    def rate(self) -> float:
+    def frames_per_second(self) -> float:
         """Frames a second in this run."""
-        return self.frames_now / self.seconds if self.seconds else 0.0
+        return self.new_frames / self.seconds if self.seconds else 0.0
 
     @property
-    def seconds_left(self) -> float | None:
+    def remaining_seconds(self) -> float | None:
         """By the files a second of this run; None before its first shard."""
-        if not self.files_now:
+        if not self.new_files:
             return None
-        return (self.files_in_all - self.files) * self.seconds / self.files_now
+        return (self.total_files - self.files) * self.seconds / self.new_files
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,19 @@ class ArchiveSummary:
     Attributes:
         folder: Of the table.
         frames: Rows in it, of this run and those before.
-        frames_now: Rows that this run wrote.
-        bad: Path to reason of each file, or frame, that could not be read.
-        failed: Shard to reason of each that was given up; another run tries them again.
-        seconds, rate: Of this run; frames a second.
+        new_frames: Rows that this run wrote.
+        unreadable_files: Path to reason of each file, or frame, that could not be read.
+        failed_shards: Shard to reason of each that was given up; another run tries them again.
+        seconds, frames_per_second: Of this run; frames a second.
     """
 
     folder: Path
     frames: int
-    frames_now: int
-    bad: dict[str, str]
-    failed: dict[str, str]
+    new_frames: int
+    unreadable_files: dict[str, str]
+    failed_shards: dict[str, str]
     seconds: float
-    rate: float
+    frames_per_second: float
 
 
 class RowProducer(Protocol):
@@ -138,7 +138,7 @@ class RowProducer(Protocol):
         """Return what determines the rows, for the manifest; convertible to JSON."""
         ...
 
-    def try_files(self, paths: Sequence[str]) -> None:
+    def check_files(self, paths: Sequence[str]) -> None:
         """Read sample files, before work begins and bad settings turn all rows into errors.
 
         Args:
@@ -169,7 +169,7 @@ def run_archive(
     out: str | Path,
     producer: RowProducer,
     *,
-    workers: executor.ExecutorConfig | None = None,
+    executor_config: executor.ExecutorConfig | None = None,
     shard_size: int = SHARD_SIZE,
     batch_size: int = 16,
     precision: str = "auto",
@@ -189,7 +189,7 @@ def run_archive(
         out: Folder of the table, on a disk that all workers share. One table has one model and one
             producer.
         producer: Object that turns files into rows.
-        workers: Processes or Dask cluster that predict. Default: one process for each processor.
+        executor_config: Processes or Dask cluster that predict. Default: one process for each processor.
         shard_size: Number of files that are predicted, written and marked as finished together: the work
             that an interruption can cost. Default: 128.
         batch_size: Number of samples in a forward pass. Default: 16.
@@ -204,63 +204,70 @@ def run_archive(
         MissingExtraError: A library of the extra [scale] is not installed.
     """
     _validate(model, out, precision, shard_size, batch_size)
-    workers = workers or executor.ExecutorConfig(executor.cores())
+    executor_config = executor_config or executor.ExecutorConfig(executor.num_cpus())
     folder = Path(out).absolute()
     table = ArchiveTable(folder)
     with _atomic_io.file_lock(folder / "_lock") as free:
         if not free:
             raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it")
-        manifest = _manifest(model, producer, _precision(model, precision, table))
-        table.agree(manifest)
-        files = (file for file in inventory(source) if not _within(file, folder))
-        with closing(ShardPlan(files, table.finished())) as plan, _threads_kept():
-            if plan.files_to_do():
-                producer.try_files([file.path for file in plan.sample(_TRIED)])
-            table.begin(manifest)
-            table.sweep()
-            _keep(model, folder / MODEL)
+        manifest = _build_manifest(model, producer, _resolve_precision(model, precision, table))
+        table.check_manifest(manifest)
+        files = (file for file in list_archive_files(source) if not _is_inside(file, folder))
+        with closing(ShardPlan(files, table.finished_shards())) as plan, _preserve_num_threads():
+            if plan.num_pending_files():
+                producer.check_files([file.path for file in plan.sample_files(_MAX_TEST_FILES)])
+            table.write_manifest(manifest)
+            table.remove_unfinished()
+            _save_model(model, folder / MODEL)
             job = ShardTask(
-                str(folder), table.digest(), producer, batch_size, manifest["precision"], workers.threads
+                str(folder),
+                table.manifest_digest(),
+                producer,
+                batch_size,
+                manifest["precision"],
+                executor_config.threads,
             )
-            return _run(table, job, plan, workers, shard_size, progress or (lambda _: None))
+            return _run_shards(table, job, plan, executor_config, shard_size, progress or (lambda _: None))
 
 
-def _run(
+def _run_shards(
     table: ArchiveTable,
-    job: ShardTask,
+    task: ShardTask,
     plan: ShardPlan,
-    workers: executor.ExecutorConfig,
+    executor_config: executor.ExecutorConfig,
     shard_size: int,
     progress: Callable[[ArchiveProgress], None],
 ) -> ArchiveSummary:
-    state, failed = ArchiveProgress(files_in_all=plan.files()), {}
-    state.files = state.files_in_all - plan.files_to_do()
+    state, failed = ArchiveProgress(total_files=plan.num_files()), {}
+    state.files = state.total_files - plan.num_pending_files()
     begun = time.perf_counter()
     progress(state)
-    for done in executor.run(partial(_shard, job), plan.shards(shard_size), workers):
+    for done in executor.run(partial(_predict_shard, task), plan.shards(shard_size), executor_config):
         state.seconds = time.perf_counter() - begun
         if done.error:
-            failed[done.piece.key] = f"{_span(done.piece)}: {done.error}"
-            state.failed += 1
+            failed[done.item.key] = f"{_format_shard(done.item)}: {done.error}"
+            state.failed_shards += 1
         else:
-            state.files += len(done.piece.files)
-            state.files_now += len(done.piece.files)
-            state.frames_now += done.result
+            state.files += len(done.item.files)
+            state.new_files += len(done.item.files)
+            state.new_frames += done.result
         progress(state)
     bad: dict[str, str] = {}
     frames = 0
-    for mark in table.marks():
+    for mark in table.shard_records():
         frames += mark["rows"]
         bad |= mark["bad"]
-    return ArchiveSummary(table.folder, frames, state.frames_now, bad, failed, state.seconds, state.rate)
+    return ArchiveSummary(
+        table.folder, frames, state.new_frames, bad, failed, state.seconds, state.frames_per_second
+    )
 
 
-def _span(shard: Shard) -> str:
+def _format_shard(shard: Shard) -> str:
     first, last = shard.files[0].path, shard.files[-1].path.rpartition("/")[2]
     return f"{first} to {last}" if len(shard.files) > 1 else first
 
 
-def _keep(model: GeoModel, folder: Path) -> None:
+def _save_model(model: GeoModel, folder: Path) -> None:
     """Have the model in the table's folder, and no other one that was left there."""
     try:
         kept = read(folder)
@@ -274,19 +281,19 @@ def _keep(model: GeoModel, folder: Path) -> None:
 # --- on the workers -----------------------------------------------------------------------------
 
 
-def _shard(job: ShardTask, shard: Shard) -> int:
+def _predict_shard(task: ShardTask, shard: Shard) -> int:
     """Predict one shard, write its rows, and return their number."""
-    if torch.get_num_threads() != job.threads:
-        torch.set_num_threads(job.threads)
-    model = _model(job.folder, job.made_with)
+    if torch.get_num_threads() != task.threads:
+        torch.set_num_threads(task.threads)
+    model = _load_model(task.folder, task.manifest_digest)
     paths = (file.path for file in shard.files)
-    rows = job.producer.rows(model, paths, batch_size=job.batch_size, precision=job.precision)
-    ArchiveTable(Path(job.folder)).write(shard, rows)
+    rows = task.producer.rows(model, paths, batch_size=task.batch_size, precision=task.precision)
+    ArchiveTable(Path(task.folder)).write_shard(shard, rows)
     return len(rows)
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str, made_with: str) -> GeoModel:
+def _load_model(folder: str, manifest_digest: str) -> GeoModel:
     """The model of a table, loaded once in each worker; by the digest another one that was there
     before is not taken for it."""
     if not Path(folder).is_dir():
@@ -298,7 +305,7 @@ def _model(folder: str, made_with: str) -> GeoModel:
 
 
 @contextmanager
-def _threads_kept() -> Iterator[None]:
+def _preserve_num_threads() -> Iterator[None]:
     """Where the work is done in this process, its threads are afterwards as many as before."""
     before = torch.get_num_threads()
     try:
@@ -328,19 +335,19 @@ def _validate(model: GeoModel, out: str | Path, precision: str, shard_size: int,
         )
 
 
-def _within(file: ArchiveFile, folder: Path) -> bool:
+def _is_inside(file: ArchiveFile, folder: Path) -> bool:
     """Whether a file is of the table itself, which may lie in the archive."""
     return file.path.startswith(f"{folder}/")
 
 
-def _precision(model: GeoModel, asked: str, table: ArchiveTable) -> str:
+def _resolve_precision(model: GeoModel, precision: str, table: ArchiveTable) -> str:
     """What "auto" comes to: decided once, for workers may have processors of several kinds."""
-    if asked == "auto" and table.begun():
-        return table.manifest().get("precision", "float32")
-    return str(optimize_model(model, asked).dtype).removeprefix("torch.")
+    if precision == "auto" and table.exists():
+        return table.read_manifest().get("precision", "float32")
+    return str(optimize_model(model, precision).dtype).removeprefix("torch.")
 
 
-def _manifest(model: GeoModel, producer: RowProducer, precision: str) -> dict[str, Any]:
+def _build_manifest(model: GeoModel, producer: RowProducer, precision: str) -> dict[str, Any]:
     """What one table has in common: refused where it is another."""
     return {
         "model": model.spec.name,

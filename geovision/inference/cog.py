@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 from geovision.errors import StorageError
 from geovision.readers.sar import MapGrid, rasterio_module
 
-__all__ = ["RasterWriter", "bounded", "storing"]
+__all__ = ["RasterWriter", "limited_gdal_cache", "storage_errors"]
 
-_CACHE = 128  # MB of rasters that GDAL keeps; left to itself it takes a share of the machine
+_GDAL_CACHE_MB = 128  # MB of rasters that GDAL keeps; left to itself it takes a share of the machine
 
 Block = tuple[int, int, tuple[int, int]]
 """First row, first column and shape."""
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
+def limited_gdal_cache() -> Iterator[None]:
     """GDAL with a cache of a fixed size, whatever the machine has."""
-    with rasterio_module().Env(GDAL_CACHEMAX=_CACHE):
+    with rasterio_module().Env(GDAL_CACHEMAX=_GDAL_CACHE_MB):
         yield
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
     """Turn what GDAL says of a full disk into the error for it.
 
     Raises:
         StorageError: `path` could not be written.
     """
     try:
-        with _as_os_error():
+        with _find_os_error():
             yield
     except OSError as error:
         raise StorageError(
@@ -46,7 +46,7 @@ def storing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _as_os_error() -> Iterator[None]:
+def _find_os_error() -> Iterator[None]:
     from rasterio._err import CPLE_BaseError  # which copies raise, and which has no public name
 
     try:
@@ -61,7 +61,7 @@ class RasterWriter:
     """A map that is written once, block by block.
 
     Args:
-        path: Of a GeoTIFF that is not compressed, made anew; `cog` makes a map for others of it.
+        path: Of a GeoTIFF that is not compressed, made anew; `write_cog` makes a map for others of it.
         grid: Its cells.
         layers: Names of its bands.
         dtype, nodata: Of its values.
@@ -80,7 +80,7 @@ class RasterWriter:
     ) -> None:
         self.path, self._nodata = path, nodata
         self._written: dict[Block, int] = {}
-        with storing(path):
+        with storage_errors(path):
             self._dataset = rasterio_module().open(
                 path,
                 "w",
@@ -89,7 +89,7 @@ class RasterWriter:
                 count=len(layers),
                 height=grid.shape[0],
                 width=grid.shape[1],
-                crs=grid.reference,
+                crs=grid.rasterio_crs,
                 transform=grid.affine,
                 nodata=nodata,
                 tiled=True,
@@ -109,14 +109,14 @@ class RasterWriter:
             return
         block = (row, column, (values.shape[1], values.shape[2]))
         self._written[block] = _digest(values)
-        with storing(self.path):
-            self._dataset.write(values, window=_window(block))
+        with storage_errors(self.path):
+            self._dataset.write(values, window=_rasterio_window(block))
 
     def close(self) -> None:
-        with storing(self.path):
+        with storage_errors(self.path):
             self._dataset.close()
 
-    def cog(self, path: Path, *, overviews: str) -> None:
+    def write_cog(self, path: Path, *, overviews: str) -> None:
         """Copy it, compressed and with overviews, and read the copy back.
 
         Args:
@@ -126,7 +126,7 @@ class RasterWriter:
             OSError: It could not be written, or holds something else.
         """
         rasterio = rasterio_module()
-        with _as_os_error():
+        with _find_os_error():
             rasterio.shutil.copy(
                 self.path,
                 path,
@@ -141,14 +141,14 @@ class RasterWriter:
             )
             with rasterio.open(path) as dataset:
                 same = all(
-                    _digest(dataset.read(window=_window(block))) == digest
+                    _digest(dataset.read(window=_rasterio_window(block))) == digest
                     for block, digest in self._written.items()
                 )
         if not same:
             raise OSError("what was written is not what is there")
 
 
-def _window(block: Block) -> Any:
+def _rasterio_window(block: Block) -> Any:
     row, column, (height, width) = block
     return rasterio_module().windows.Window(column, row, width, height)
 

@@ -23,14 +23,14 @@ __all__ = ["ExecutorConfig", "ItemResult", "run"]
 
 Item = TypeVar("Item")
 
-DEATHS = 3
+MAX_WORKER_DEATHS = 3
 """A piece whose workers died so often is given up, and the others go on."""
 
 
-CONNECTING = 5
+CONNECT_TIMEOUT = 5
 """Seconds in which a scheduler has to answer."""
 
-HOPELESS = 3
+MAX_INITIAL_FAILURES = 3
 """So many pieces given up for dead workers before the first is done, and the run ends."""
 
 
@@ -39,15 +39,15 @@ class ExecutorConfig:
     """Who does the work.
 
     Args:
-        count: Processes on this machine; 0: this very process, one piece after the other.
+        num_workers: Processes on this machine; 0: this very process, one piece after the other.
         scheduler: Address of a Dask scheduler instead, such as ``tcp://10.0.0.1:8786``.
-        memory: What a local worker may use before it is started anew, such as ``"4 GiB"``; None: no limit.
+        memory_limit: Memory of a local worker before it is restarted, such as ``"4 GiB"``; None: no limit.
         threads: Threads of PyTorch in each worker.
     """
 
-    count: int = 0
+    num_workers: int = 0
     scheduler: str | None = None
-    memory: str | None = None
+    memory_limit: str | None = None
     threads: int = 1
 
 
@@ -56,22 +56,22 @@ class ItemResult(Generic[Item]):
     """One piece, done or given up.
 
     Attributes:
-        piece: As it was handed in.
+        item: As it was handed in.
         result: What the function gave; None where it was given up.
         error: Why it was given up.
     """
 
-    piece: Item
+    item: Item
     result: Any = None
     error: str | None = None
 
 
 def run(
-    work: Callable[[Any], Any], pieces: Iterable[Item], workers: ExecutorConfig
+    work: Callable[[Any], Any], items: Iterable[Item], config: ExecutorConfig
 ) -> Iterator[ItemResult[Item]]:
     """Do every piece, and give each as soon as it is done, in no order.
 
-    `pieces` may be a generator of any length: only as many are taken as there are workers. A piece that
+    `items` may be a generator of any length: only as many are taken as there are workers. A piece that
     waited behind another one would be blamed for the death of their worker too.
 
     Args:
@@ -82,28 +82,28 @@ def run(
         OptionError: The scheduler cannot be reached, or has no workers.
         MissingExtraError: dask is not installed.
     """
-    if not workers.count and not workers.scheduler:
-        for piece in pieces:
-            yield _tried(work, piece)
+    if not config.num_workers and not config.scheduler:
+        for piece in items:
+            yield _run_item(work, piece)
         return
-    pieces = iter(pieces)
-    first = list(itertools.islice(pieces, 1))
+    items = iter(items)
+    first = list(itertools.islice(items, 1))
     if first:  # otherwise no process is worth starting
-        with _client(workers) as (client, count), _lost():
-            yield from _gather(client, work, itertools.chain(first, pieces), count)
+        with _client(config) as (client, count), _connection_lost_error():
+            yield from _gather(client, work, itertools.chain(first, items), count)
 
 
-def _tried(work: Callable[[Any], Any], piece: Item) -> ItemResult[Item]:
+def _run_item(work: Callable[[Any], Any], item: Item) -> ItemResult[Item]:
     try:
-        return ItemResult(piece, work(piece))
+        return ItemResult(item, work(item))
     except GeovisionError:
         raise
     except Exception as error:
-        return ItemResult(piece, error=f"{type(error).__name__}: {error}")
+        return ItemResult(item, error=f"{type(error).__name__}: {error}")
 
 
 def _gather(
-    client: Any, work: Callable[[Any], Any], pieces: Iterator[Item], at_once: int
+    client: Any, work: Callable[[Any], Any], items: Iterator[Item], max_pending: int
 ) -> Iterator[ItemResult[Item]]:
     from distributed import as_completed
 
@@ -118,35 +118,39 @@ def _gather(
             futures.append(future)
         return futures
 
-    running = as_completed(submit(itertools.islice(pieces, at_once)))
+    running = as_completed(submit(itertools.islice(items, max_pending)))
     for future in running:
         piece = waiting.pop(future.key)
         if future.status not in ("finished", "error"):  # cancelled, or lost with the scheduler
             raise ConnectionError(future.status)
         error = future.exception() if future.status == "error" else None
         done = (
-            ItemResult(piece, future.result()) if error is None else ItemResult(piece, error=_reason(error))
+            ItemResult(piece, future.result())
+            if error is None
+            else ItemResult(piece, error=_format_error(error))
         )
         future.release()
         if isinstance(error, GeovisionError):
             raise error
         finished += error is None
-        deaths += _died(error)
-        if deaths == HOPELESS and not finished:
-            raise OptionError(f"nothing was done: of the first {HOPELESS} pieces, for each {done.error}")
-        for following in submit(itertools.islice(pieces, 1)):
+        deaths += _worker_died(error)
+        if deaths == MAX_INITIAL_FAILURES and not finished:
+            raise OptionError(
+                f"nothing was done: of the first {MAX_INITIAL_FAILURES} pieces, for each {done.error}"
+            )
+        for following in submit(itertools.islice(items, 1)):
             running.add(following)
         yield done
 
 
-def _died(error: BaseException | None) -> bool:
+def _worker_died(error: BaseException | None) -> bool:
     return type(error).__name__ == "KilledWorker"
 
 
-def _reason(error: BaseException) -> str:
-    if _died(error):
+def _format_error(error: BaseException) -> str:
+    if _worker_died(error):
         return (
-            f"its worker died {DEATHS} times, for want of memory or by a damaged file; "
+            f"its worker died {MAX_WORKER_DEATHS} times, for want of memory or by a damaged file; "
             "give the workers more memory, or look at the files"
         )
     return f"{type(error).__name__}: {error}"
@@ -155,8 +159,8 @@ def _reason(error: BaseException) -> str:
 # --- the cluster --------------------------------------------------------------------------------
 
 
-_SETTINGS = {
-    "distributed.scheduler.allowed-failures": DEATHS - 1,
+_DASK_CONFIG = {
+    "distributed.scheduler.allowed-failures": MAX_WORKER_DEATHS - 1,
     # What fills a worker is no data that could be kept on disk instead, and a worker that pauses until
     # there is room would wait for ever: it goes on, or dies.
     "distributed.worker.memory.target": False,
@@ -166,7 +170,7 @@ _SETTINGS = {
 
 
 @contextmanager
-def _client(workers: ExecutorConfig) -> Iterator[tuple[Any, int]]:
+def _client(config: ExecutorConfig) -> Iterator[tuple[Any, int]]:
     """A client, and how many pieces its workers do at once."""
     try:
         import dask
@@ -174,34 +178,34 @@ def _client(workers: ExecutorConfig) -> Iterator[tuple[Any, int]]:
     except ImportError as error:
         raise MissingExtraError("dask", "scale") from error
     # Set before the workers begin, for the libraries read it when they are loaded.
-    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(workers.threads))
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(config.threads))
     environments = dict.fromkeys(
         ("distributed.nanny.environ", "distributed.nanny.pre-spawn-environ"), environment
     )
-    with _quiet(), dask.config.set(_SETTINGS | environments):
-        if workers.scheduler:
-            with _joined(distributed, workers.scheduler) as client:
+    with _suppress_cluster_logs(), dask.config.set(_DASK_CONFIG | environments):
+        if config.scheduler:
+            with _connect(distributed, config.scheduler) as client:
                 yield client, sum(client.nthreads().values())
             return
         with (
             distributed.LocalCluster(
-                n_workers=workers.count,
+                n_workers=config.num_workers,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=":0",
-                memory_limit=_memory(workers.memory),
+                memory_limit=_parse_memory_limit(config.memory_limit),
                 silence_logs=logging.CRITICAL,
                 preload=[__name__],
             ) as cluster,
             distributed.Client(cluster) as client,
         ):
-            yield client, workers.count
+            yield client, config.num_workers
 
 
 @contextmanager
-def _joined(distributed: Any, address: str) -> Iterator[Any]:
+def _connect(distributed: Any, address: str) -> Iterator[Any]:
     try:
-        client = distributed.Client(address, timeout=CONNECTING)
+        client = distributed.Client(address, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(
             f"no Dask scheduler answers at {address} ({type(error).__name__}); "
@@ -214,7 +218,7 @@ def _joined(distributed: Any, address: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _lost() -> Iterator[None]:
+def _connection_lost_error() -> Iterator[None]:
     try:
         yield
     except GeovisionError:
@@ -226,23 +230,23 @@ def _lost() -> Iterator[None]:
         ) from error
 
 
-def _memory(asked: str | None) -> int:
+def _parse_memory_limit(memory_limit: str | None) -> int:
     """Bytes for each worker, 0 for no limit; refused where it would die before its first piece, and
     again, for ever."""
-    if not asked:
+    if not memory_limit:
         return 0
     import psutil
     from dask.utils import format_bytes, parse_bytes
 
     try:
-        limit = parse_bytes(asked)
+        limit = parse_bytes(memory_limit)
     except ValueError as error:
-        raise OptionError(f"memory {asked!r} is no amount; give it as in '4 GiB'") from error
+        raise OptionError(f"memory {memory_limit!r} is no amount; give it as in '4 GiB'") from error
     # A worker is a process like this one, with the same libraries.
     least = int(1.25 * psutil.Process().memory_info().rss)
     if limit < least:
         raise OptionError(
-            f"{asked} is too little memory for a worker, which takes {format_bytes(least)} before its "
+            f"{memory_limit} is too little memory for a worker, which takes {format_bytes(least)} before its "
             "first piece of work; give more"
         )
     return limit
@@ -255,7 +259,7 @@ def dask_setup(_worker: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_cluster_logs() -> Iterator[None]:
     """Without the log of the cluster: what happens to a piece is told with the piece."""
     # Each of Dask's loggers has a level of its own.
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
@@ -263,6 +267,6 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def cores() -> int:
+def num_cpus() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from geovision.errors import GeovisionError, InputError, MissingExtraError
 
-__all__ = ["ArchiveFile", "ArchiveSource", "inventory"]
+__all__ = ["ArchiveFile", "ArchiveSource", "list_archive_files"]
 
 ArchiveSource = str | Path | Sequence[str | Path]
 """A folder, with all below it; a file; a pattern with ``*``, where ``**`` stands for any folders; a
@@ -19,7 +19,7 @@ text file with a source on each line; a list of any of these. Local, or an addre
 LIST_SUFFIXES = (".txt", ".lst")
 """A file of this kind is a list of sources, one a line."""
 
-_IGNORED = (".", "_")
+_HIDDEN_PREFIXES = (".", "_")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ArchiveFile:
     size: int
 
 
-def inventory(source: ArchiveSource) -> Iterator[ArchiveFile]:
+def list_archive_files(source: ArchiveSource) -> Iterator[ArchiveFile]:
     """The files of an archive as they are found, in no order; some twice where the source says so.
 
     Of folders, hidden files are left out, and those that begin with an underscore. The listing of one
@@ -58,16 +58,16 @@ def inventory(source: ArchiveSource) -> Iterator[ArchiveFile]:
 
 
 def _expand(source: str, *, nested: bool = False) -> Iterator[ArchiveFile]:
-    system, root = _opened(source)
+    system, root = _resolve_filesystem(source)
     if system.isfile(root):
         if root.endswith(LIST_SUFFIXES):
             if nested:
                 raise InputError(f"{source}: a list in a list; name it beside the other, or give its lines")
-            yield from _lines(system, root)
+            yield from _read_path_list(system, root)
         else:
             yield _file(system, root, system.info(root).get("size"))
         return
-    found = _folder(system, root) if system.isdir(root) else _matching(system, root)
+    found = _walk_folder(system, root) if system.isdir(root) else _glob(system, root)
     number = 0
     for number, file in enumerate(found, 1):  # noqa: B007 - whether there was one is what is asked
         yield file
@@ -76,7 +76,7 @@ def _expand(source: str, *, nested: bool = False) -> Iterator[ArchiveFile]:
         raise InputError(f"{source}: {kind}; check the source")
 
 
-def _lines(system: Any, path: str) -> Iterator[ArchiveFile]:
+def _read_path_list(system: Any, path: str) -> Iterator[ArchiveFile]:
     """The sources that stand in a text file, line by line: it may be longer than memory."""
     number = 0
     with system.open(path, "r", encoding="utf-8") as stream:
@@ -88,26 +88,26 @@ def _lines(system: Any, path: str) -> Iterator[ArchiveFile]:
         raise InputError(f"{path}: lists no file; it is to hold a path on each line")
 
 
-def _matching(system: Any, pattern: str) -> Iterator[ArchiveFile]:
+def _glob(system: Any, pattern: str) -> Iterator[ArchiveFile]:
     for path, entry in system.glob(pattern, detail=True).items():
         if entry["type"] == "file":
             yield _file(system, path, entry.get("size"))
 
 
-def _folder(system: Any, folder: str) -> Iterator[ArchiveFile]:
+def _walk_folder(system: Any, folder: str) -> Iterator[ArchiveFile]:
     folders = []
-    for path, kind, size in _entries(system, folder):
-        if path.rstrip("/").rpartition("/")[2].startswith(_IGNORED):
+    for path, kind, size in _list_entries(system, folder):
+        if path.rstrip("/").rpartition("/")[2].startswith(_HIDDEN_PREFIXES):
             continue
         if kind == "directory":
             folders.append(path)
         elif kind == "file":
             yield _file(system, path, size)
     for inner in folders:
-        yield from _folder(system, inner)
+        yield from _walk_folder(system, inner)
 
 
-def _entries(system: Any, folder: str) -> Iterable[tuple[str, str, int | None]]:
+def _list_entries(system: Any, folder: str) -> Iterable[tuple[str, str, int | None]]:
     """Path, kind and size of what lies in a folder."""
     if not _is_local(system):
         return ((entry["name"], entry["type"], entry.get("size")) for entry in system.ls(folder, detail=True))
@@ -133,7 +133,7 @@ def _is_local(system: Any) -> bool:
     return "file" in ((system.protocol,) if isinstance(system.protocol, str) else system.protocol)
 
 
-def _opened(source: str) -> tuple[Any, str]:
+def _resolve_filesystem(source: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it."""
     try:
         import fsspec

@@ -14,8 +14,8 @@ from geovision.errors import MissingExtraError, OptionError
 from geovision.heads.prediction import DensePrediction, FieldPrediction, MaskPrediction, auxiliary_unit
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
-from geovision.plots.fields import extent_of
-from geovision.plots.prediction import answer_map
+from geovision.plots.fields import grid_extent
+from geovision.plots.prediction import plot_prediction_map
 from geovision.readers.grids import write_grids
 from geovision.spec import ClassTarget
 
@@ -45,79 +45,85 @@ class PredictionWriter:
         if isinstance(model.target, ClassTarget):
             raise OptionError(f"{model.spec.name} answers with classes, which are rows and no maps")
         self.folder = Path(folder)
-        self.about = {
+        self.attributes = {
             "title": f"{model.target.name.replace('_', ' ')}, as {model.spec.name} answers",
             "history": f"geovision {__version__}, {model.spec.name}, weights {weights_digest(model)}",
         }
 
-    def save(self, answer: DensePrediction, name: str) -> tuple[Path, Path]:
+    def save(self, prediction: DensePrediction, name: str) -> tuple[Path, Path]:
         """Write ``NAME.nc`` and ``NAME.png``.
 
         Raises:
             StorageError: They could not be written; what stood there is untouched.
             MissingExtraError: xarray, what it writes with, or matplotlib is not installed.
         """
-        figure = _figure(answer)
-        about = self.about | {"source": Path(answer.source).name}
+        figure = _plot_prediction(prediction)
+        about = self.attributes | {"source": Path(prediction.source).name}
         fields = [
-            _on_grid(values, each, answer, attributes | about)
-            for each, (values, attributes) in _variables(answer).items()
+            _to_data_array(values, each, prediction, attributes | about)
+            for each, (values, attributes) in _variables(prediction).items()
         ]
         written, picture = write_grids(fields, self.folder / f"{name}.nc"), f"{name}.png"
         write_files(self.folder, {picture: lambda path: figure.savefig(path, format="png", dpi=120)})
         return written, self.folder / picture
 
 
-def _variables(answer: DensePrediction) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
+def _variables(prediction: DensePrediction) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
     """Values ``(y, x)`` and attributes by name, the one that a picture shows first."""
-    match answer:
+    match prediction:
         case MaskPrediction():
-            said = np.where(answer.valid, answer.mask, -1).astype(np.int8)
+            said = np.where(prediction.valid, prediction.mask, -1).astype(np.int8)
             flags = {
                 "flag_values": np.array([-1, 0, 1], np.int8),
-                "flag_meanings": f"not_known no_{answer.name} {answer.name}",
-                "long_name": f"{answer.name.replace('_', ' ')}: probability of {answer.threshold:g} or more",
+                "flag_meanings": f"not_known no_{prediction.name} {prediction.name}",
+                "long_name": f"{prediction.name.replace('_', ' ')}: "
+                f"probability of {prediction.threshold:g} or more",
             }
             return {
-                f"probability_of_{answer.name}": (answer.probability, {"units": "1"}),
-                answer.name: (said, {"units": "1", **flags}),
+                f"probability_of_{prediction.name}": (prediction.probability, {"units": "1"}),
+                prediction.name: (said, {"units": "1", **flags}),
             }
         case FieldPrediction():
-            fields = {answer.name: answer.values, **answer.layers}
+            fields = {prediction.name: prediction.values, **prediction.layers}
             return {
-                name: (values, {"units": auxiliary_unit(name, answer.unit)})
+                name: (values, {"units": auxiliary_unit(name, prediction.unit)})
                 for name, values in fields.items()
             }
-    raise TypeError(f"{type(answer).__name__} is no map")
+    raise TypeError(f"{type(prediction).__name__} is no map")
 
 
-def _figure(answer: DensePrediction) -> Figure:
-    name, (values, attributes) = next(iter(_variables(answer).items()))
+def _plot_prediction(prediction: DensePrediction) -> Figure:
+    name, (values, attributes) = next(iter(_variables(prediction).items()))
     when = (
-        "" if answer.time is None else f", {str(answer.time.astype('datetime64[m]')).replace('T', ' ')} UTC"
+        ""
+        if prediction.time is None
+        else f", {str(prediction.time.astype('datetime64[m]')).replace('T', ' ')} UTC"
     )
-    threshold = answer.threshold if isinstance(answer, MaskPrediction) else None
+    threshold = prediction.threshold if isinstance(prediction, MaskPrediction) else None
     unit = f", yes from {threshold:g}" if threshold is not None else f", {attributes['units']}"
-    return answer_map(
+    return plot_prediction_map(
         values,
         name.replace("_", " ") + unit,
         threshold=threshold,
-        extent=extent_of(answer.grid) if answer.grid else None,
-        heading=f"{Path(answer.source).name}{when}",
+        extent=grid_extent(prediction.grid) if prediction.grid else None,
+        suptitle=f"{Path(prediction.source).name}{when}",
     )
 
 
-def _on_grid(
-    values: NDArray[Any], name: str, answer: DensePrediction, attributes: dict[str, Any]
+def _to_data_array(
+    values: NDArray[Any], name: str, prediction: DensePrediction, attributes: dict[str, Any]
 ) -> xr.DataArray:
     try:
         import xarray as xr
     except ImportError as error:
         raise MissingExtraError("xarray", "geo") from error
     axes, coordinates = ["y", "x"], {}
-    if answer.grid is not None:
-        axes, coordinates = ["lat", "lon"], {"lat": list(answer.grid.lat), "lon": list(answer.grid.lon)}
+    if prediction.grid is not None:
+        axes, coordinates = (
+            ["lat", "lon"],
+            {"lat": list(prediction.grid.lat), "lon": list(prediction.grid.lon)},
+        )
     field = xr.DataArray(values, coordinates, axes, name, attributes)
-    if answer.time is None:
+    if prediction.time is None:
         return field
-    return field.expand_dims(time=[answer.time.astype("datetime64[ns]")])
+    return field.expand_dims(time=[prediction.time.astype("datetime64[ns]")])

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from geovision.errors import GeovisionError
 from geovision.inference import executor
-from geovision.inference.tiling import WindowGrid, WindowRun, weight
+from geovision.inference.tiling import WindowGrid, WindowRun, window_weight
 from geovision.readers.sar import MapGrid
 
 __all__ = [
@@ -34,12 +34,12 @@ __all__ = [
     "SingleInputSource",
     "WindowPredictions",
     "WindowTask",
-    "answer_run",
     "blend",
+    "predict_run",
     "sliding_window_predict",
 ]
 
-RUN = 32
+MAX_RUN_LENGTH = 32
 """Neighbouring windows that are read together, at most."""
 
 
@@ -56,7 +56,7 @@ class Patch:
     valid: Mapping[str, NDArray[np.bool_]]
 
     @property
-    def seen(self) -> NDArray[np.bool_]:
+    def any_valid(self) -> NDArray[np.bool_]:
         """bool ``(y, x)``: where anything is there, of any input, at any time."""
         masks = [mask.reshape(-1, *mask.shape[-2:]) for mask in self.valid.values()]
         return np.any(np.concatenate(masks), axis=0)
@@ -73,7 +73,7 @@ class PatchSource(Protocol):
         ...
 
 
-class _Raster(Protocol):
+class _RasterReader(Protocol):
     @property
     def grid(self) -> MapGrid: ...
 
@@ -92,7 +92,7 @@ class SingleInputSource:
     """
 
     name: str
-    raster: _Raster
+    raster: _RasterReader
 
     @property
     def grid(self) -> MapGrid:
@@ -140,14 +140,14 @@ class WindowTask:
     Args:
         source: Of the inputs.
         windows: Over its grid.
-        ask: The model; importable by its name on the workers.
+        predict_fn: The model; importable by its name on the workers.
         batch_size: Windows a forward pass.
         min_valid: Minimum fraction of valid cells in a window; other windows are skipped.
     """
 
     source: PatchSource
     windows: WindowGrid
-    ask: PredictFn
+    predict_fn: PredictFn
     batch_size: int = 16
     min_valid: float = 0.25
 
@@ -158,44 +158,46 @@ class RunPredictions:
 
     Attributes:
         run: Which windows.
-        asked: bool ``(window,)``: False where too little of it has data.
+        selected: bool ``(window,)``: False where too little of it has data.
         values: float32 of the asked ones, in their order.
     """
 
     run: WindowRun
-    asked: NDArray[np.bool_]
+    selected: NDArray[np.bool_]
     values: NDArray[np.float32]
 
 
-def answer_run(job: WindowTask, run: WindowRun) -> RunPredictions:
+def predict_run(task: WindowTask, run: WindowRun) -> RunPredictions:
     """Read and ask one run of windows. This runs on the workers."""
-    windows = job.windows
-    lefts = windows.lefts[run.first : run.last]
+    windows = task.windows
+    lefts = windows.column_starts[run.first : run.last]
     height, width = windows.size
-    part = _padded(job.source, windows.tops[run.row], lefts[0], (height, lefts[-1] - lefts[0] + width))
+    part = _read_padded(
+        task.source, windows.row_starts[run.row], lefts[0], (height, lefts[-1] - lefts[0] + width)
+    )
     places = [slice(left - lefts[0], left - lefts[0] + width) for left in lefts]
-    seen = part.seen
-    asked = np.array([seen[:, place].mean() >= job.min_valid for place in places])
+    seen = part.any_valid
+    asked = np.array([seen[:, place].mean() >= task.min_valid for place in places])
     wanted = [place for place, wants in zip(places, asked, strict=True) if wants]
     values = []
-    for begin in range(0, len(wanted), job.batch_size):
-        inputs, valid = _batch(part, wanted[begin : begin + job.batch_size])
-        values.append(job.ask(inputs, valid).float().numpy())
+    for begin in range(0, len(wanted), task.batch_size):
+        inputs, valid = _make_batch(part, wanted[begin : begin + task.batch_size])
+        values.append(task.predict_fn(inputs, valid).float().numpy())
     return RunPredictions(run, asked, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
 
 
-def _batch(part: Patch, places: list[slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _make_batch(patch: Patch, slices: list[slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Some windows of a part, as a model takes them."""
     inputs, valid = {}, {}
-    for name, values in part.inputs.items():
-        cut = torch.from_numpy(np.stack([values[..., place] for place in places]))
-        there = torch.from_numpy(np.stack([part.valid[name][..., place] for place in places]))
+    for name, values in patch.inputs.items():
+        cut = torch.from_numpy(np.stack([values[..., place] for place in slices]))
+        there = torch.from_numpy(np.stack([patch.valid[name][..., place] for place in slices]))
         axes = (len(there), *[1] * (cut.ndim - there.ndim), *there.shape[1:])
         inputs[name], valid[name] = cut, there.view(axes).expand_as(cut)
     return inputs, valid
 
 
-def _padded(source: PatchSource, row: int, column: int, shape: tuple[int, int]) -> Patch:
+def _read_padded(source: PatchSource, row: int, column: int, shape: tuple[int, int]) -> Patch:
     """A part that may reach beyond the grid, without data there."""
     rows, columns = source.grid.shape
     top, left = max(row, 0), max(column, 0)
@@ -222,51 +224,51 @@ class WindowPredictions:
         scratch: A folder for maps of windows.
 
     Attributes:
-        asked: bool ``(row, column)`` of windows: what was said of them is known.
+        selected: bool ``(row, column)`` of windows: what was said of them is known.
         layers: Values of each answer.
-        factor: Cells of an answer along the side of a cell of the source.
+        scale_factor: Cells of an answer along the side of a cell of the source.
     """
 
     def __init__(self, windows: WindowGrid, scratch: Path) -> None:
         self.windows, self.scratch = windows, scratch
-        self.asked = np.zeros((len(windows.tops), len(windows.lefts)), bool)
+        self.selected = np.zeros((len(windows.row_starts), len(windows.column_starts)), bool)
         self.layers = 0
-        self.factor = 1
-        self._single: NDArray[np.float32] | None = None
+        self.scale_factor = 1
+        self._scalars: NDArray[np.float32] | None = None
 
-    def put(self, answered: RunPredictions) -> None:
+    def add(self, run_predictions: RunPredictions) -> None:
         """Take in one run, in whatever order they come."""
-        run, values = answered.run, answered.values
-        columns = np.arange(run.first, run.last)[answered.asked]
-        self.asked[run.row, columns] = True
+        run, values = run_predictions.run, run_predictions.values
+        columns = np.arange(run.first, run.last)[run_predictions.selected]
+        self.selected[run.row, columns] = True
         if not len(columns):
             return
         self.layers = values.shape[1]
         if values.ndim > 2:
-            self.factor = _factor(values.shape[2:], self.windows.size)
+            self.scale_factor = _scale_factor(values.shape[2:], self.windows.size)
             for column, own in zip(columns, values, strict=True):
                 np.save(self._path(run.row, int(column)), own)
             return
-        if self._single is None:
-            self._single = np.full((*self.asked.shape, self.layers), np.nan, np.float32)
-        self._single[run.row, columns] = values
+        if self._scalars is None:
+            self._scalars = np.full((*self.selected.shape, self.layers), np.nan, np.float32)
+        self._scalars[run.row, columns] = values
 
     def get(self, row: int, column: int) -> NDArray[np.float32]:
         """``(layer, 1, 1)``, or ``(layer, y, x)`` from disk, of a window that was asked."""
-        if self._single is not None:
-            return self._single[row, column, :, None, None]
+        if self._scalars is not None:
+            return self._scalars[row, column, :, None, None]
         return np.load(self._path(row, column), mmap_mode="r")
 
     @property
-    def single(self) -> bool:
+    def is_scalar(self) -> bool:
         """Whether a window has one value a layer, and not a map."""
-        return self._single is not None
+        return self._scalars is not None
 
     def _path(self, row: int, column: int) -> Path:
         return self.scratch / f"window-{row}-{column}.npy"
 
 
-def _factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
+def _scale_factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
     factor = cells[0] // window[0]
     if tuple(cells) != (factor * window[0], factor * window[1]) or not factor:
         raise GeovisionError(
@@ -277,30 +279,33 @@ def _factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
 
 
 def sliding_window_predict(
-    job: WindowTask, scratch: Path, workers: executor.ExecutorConfig, progress: Callable[[int, int], None]
+    task: WindowTask,
+    scratch: Path,
+    executor_config: executor.ExecutorConfig,
+    progress: Callable[[int, int], None],
 ) -> WindowPredictions:
     """Ask about every window.
 
     Args:
-        job: What to do with them.
+        task: What to do with them.
         scratch: A folder for what does not fit into memory.
-        workers: Who does it.
+        executor_config: Who does it.
         progress: Is told windows done and windows in all.
 
     Raises:
         GeovisionError: A window could not be answered.
     """
-    answers = WindowPredictions(job.windows, scratch)
-    done, whole = 0, answers.asked.size
+    answers = WindowPredictions(task.windows, scratch)
+    done, whole = 0, answers.selected.size
     progress(done, whole)
-    for piece in executor.run(partial(answer_run, job), job.windows.runs(RUN), workers):
+    for piece in executor.run(partial(predict_run, task), task.windows.runs(MAX_RUN_LENGTH), executor_config):
         if piece.error:
             raise GeovisionError(
-                f"windows {piece.piece.first} to {piece.piece.last - 1} of row {piece.piece.row} could not "
+                f"windows {piece.item.first} to {piece.item.last - 1} of row {piece.item.row} could not "
                 f"be answered: {piece.error}"
             )
-        answers.put(piece.result)
-        done += piece.piece.last - piece.piece.first
+        answers.add(piece.result)
+        done += piece.item.last - piece.item.first
         progress(done, whole)
     return answers
 
@@ -309,7 +314,7 @@ def sliding_window_predict(
 
 
 def blend(
-    answers: WindowPredictions, row: int, column: int, shape: tuple[int, int]
+    predictions: WindowPredictions, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     """The mean of all windows over a part of the grid, each cell of a window weighted by `weight`. The cells
     are those of the answers: `WindowPredictions.factor` times as fine as those of the source.
@@ -320,19 +325,20 @@ def blend(
         float32 ``(layer, y, x)``, NaN where no window says anything, and uint16 ``(y, x)``: how many
         windows do.
     """
-    total = np.zeros((answers.layers, *shape))
+    total = np.zeros((predictions.layers, *shape))
     weights, count = np.zeros(shape), np.zeros(shape, np.uint16)
-    height, width = (side * answers.factor for side in answers.windows.size)
+    height, width = (side * predictions.scale_factor for side in predictions.windows.size)
     tops, lefts = (
-        [p * answers.factor for p in each] for each in (answers.windows.tops, answers.windows.lefts)
+        [p * predictions.scale_factor for p in each]
+        for each in (predictions.windows.row_starts, predictions.windows.column_starts)
     )
-    kernel = np.outer(weight(height), weight(width))
+    kernel = np.outer(window_weight(height), window_weight(width))
     for r, rows, inside_rows in _overlaps(tops, height, row, shape[0]):
         for c, columns, inside_columns in _overlaps(lefts, width, column, shape[1]):
-            if not answers.asked[r, c]:
+            if not predictions.selected[r, c]:
                 continue
             own = kernel[inside_rows, inside_columns]
-            values = answers.get(r, c)
+            values = predictions.get(r, c)
             if values.shape[1:] != (1, 1):
                 values = values[:, inside_rows, inside_columns]
                 said = np.isfinite(values).all(axis=0)
@@ -348,12 +354,20 @@ def blend(
     return mean.astype(np.float32), count
 
 
-def _overlaps(places: list[int], size: int, begin: int, extent: int) -> list[tuple[int, slice, slice]]:
+def _overlaps(
+    starts_along_axis: list[int], size: int, begin: int, extent: int
+) -> list[tuple[int, slice, slice]]:
     """Windows along one axis that reach into a part: number, cells of the part, cells of the window."""
-    first, last = bisect_right(places, begin - size), bisect_left(places, begin + extent)
+    first, last = (
+        bisect_right(starts_along_axis, begin - size),
+        bisect_left(starts_along_axis, begin + extent),
+    )
     found = []
     for number in range(first, last):
-        low, high = max(places[number], begin), min(places[number] + size, begin + extent)
-        inside = slice(low - places[number], high - places[number])
+        low, high = (
+            max(starts_along_axis[number], begin),
+            min(starts_along_axis[number] + size, begin + extent),
+        )
+        inside = slice(low - starts_along_axis[number], high - starts_along_axis[number])
         found.append((number, slice(low - begin, high - begin), inside))
     return found

@@ -37,7 +37,7 @@ MANIFEST, MODEL = "archive.json", "model"
 UNKNOWN = "unknown"
 """Station or date of a frame that does not say; a name that no station has."""
 
-_MARKS = "_shards"
+_SHARD_RECORDS_DIR = "_shards"
 
 
 class ArchiveTable:
@@ -52,23 +52,26 @@ class ArchiveTable:
 
     # --- what it holds ----------------------------------------------------------------------------
 
-    def begun(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is a table in the folder."""
         return (self.folder / MANIFEST).exists()
 
-    def agree(self, manifest: Mapping[str, Any]) -> None:
+    def check_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Refuse to go on with a table that is another.
 
         Raises:
             OptionError: It was begun with another model, or other preprocessing.
         """
-        if not self.begun():
+        if not self.exists():
             if any(self.folder.glob("station=*")):
                 raise OptionError(f"{self.folder}: holds parts but no {MANIFEST}; choose another folder")
             return
-        known, wanted = _flat(self.manifest()), _flat(json.loads(json.dumps(manifest)))
+        known, wanted = (
+            _flatten_manifest(self.read_manifest()),
+            _flatten_manifest(json.loads(json.dumps(manifest))),
+        )
         different = [
-            f"{key} {_short(known.get(key))} and not {_short(wanted.get(key))}"
+            f"{key} {_abbreviate(known.get(key))} and not {_abbreviate(wanted.get(key))}"
             for key in known | wanted
             if known.get(key) != wanted.get(key)
         ]
@@ -78,17 +81,17 @@ class ArchiveTable:
                 "choose another folder, so that one table has one model and one way of reading"
             )
 
-    def begin(self, manifest: Mapping[str, Any]) -> None:
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write down what the table is made with, where that is not done.
 
         Raises:
             StorageError: The folder cannot be written.
         """
-        if not self.begun():
+        if not self.exists():
             text = json.dumps(manifest, indent=2, ensure_ascii=False)
             _atomic_io.write_text(self.folder / MANIFEST, f"{text}\n")
 
-    def manifest(self) -> dict[str, Any]:
+    def read_manifest(self) -> dict[str, Any]:
         """What the table was made with.
 
         Raises:
@@ -110,20 +113,20 @@ class ArchiveTable:
             )
         return manifest
 
-    def finished(self) -> Iterator[Shard]:
+    def finished_shards(self) -> Iterator[Shard]:
         """The shards that are whole."""
-        for mark in self.marks() if self.begun() else ():
+        for mark in self.shard_records() if self.exists() else ():
             yield Shard(mark["key"], tuple(ArchiveFile(path, size) for path, size in mark["files"]))
 
-    def marks(self) -> Iterator[dict[str, Any]]:
+    def shard_records(self) -> Iterator[dict[str, Any]]:
         """Of every finished shard: its key, files, number of rows, parts, and bad files with reasons.
 
         Raises:
             OptionError: A shard that was made with another model, or other preprocessing.
         """
-        made_with = self.digest()
-        for path in sorted((self.folder / _MARKS).glob("*.json")):
-            mark = self._read_mark(path.stem)
+        made_with = self.manifest_digest()
+        for path in sorted((self.folder / _SHARD_RECORDS_DIR).glob("*.json")):
+            mark = self._read_shard_record(path.stem)
             if mark is None:
                 continue
             if mark.get("made_with") != made_with:
@@ -135,29 +138,29 @@ class ArchiveTable:
             if all((self.folder / part / f"{path.stem}.parquet").exists() for part in mark["parts"]):
                 yield mark
 
-    def _read_mark(self, key: str) -> dict[str, Any] | None:
+    def _read_shard_record(self, key: str) -> dict[str, Any] | None:
         try:
-            return json.loads((self.folder / _MARKS / f"{key}.json").read_text(encoding="utf-8"))
+            return json.loads((self.folder / _SHARD_RECORDS_DIR / f"{key}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
-    def digest(self) -> str:
+    def manifest_digest(self) -> str:
         """Of what the table is made with."""
         return _atomic_io.sha256(self.folder / MANIFEST)
 
-    def sweep(self) -> None:
+    def remove_unfinished(self) -> None:
         """Remove what a run that was killed left half done. Only for the one that holds the table."""
-        whole = {mark["key"] for mark in self.marks()}
+        whole = {mark["key"] for mark in self.shard_records()}
         for part in self.folder.glob("station=*/date=*/*"):
             if part.suffix != ".parquet" or part.stem not in whole:
                 part.unlink(missing_ok=True)
-        for left in (self.folder / _MARKS).iterdir() if whole else ():
+        for left in (self.folder / _SHARD_RECORDS_DIR).iterdir() if whole else ():
             if left.suffix != ".json" or left.stem not in whole:
                 left.unlink(missing_ok=True)
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def write(self, shard: Shard, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def write_shard(self, shard: Shard, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Write the rows of a shard and mark the shard as finished.
 
         Args:
@@ -168,15 +171,15 @@ class ArchiveTable:
         Raises:
             StorageError: It could not be written; nothing of it is marked.
         """
-        form = schema(self.manifest())
+        form = schema(self.read_manifest())
         parts: dict[str, list[Mapping[str, Any]]] = {}
         for row in rows:
-            parts.setdefault(_place(row), []).append(row)
-        mark_path, name = self.folder / _MARKS / f"{shard.key}.json", f"{shard.key}.parquet"
-        old = (self._read_mark(shard.key) or {}).get("parts", [])
+            parts.setdefault(_partition_path(row), []).append(row)
+        mark_path, name = self.folder / _SHARD_RECORDS_DIR / f"{shard.key}.json", f"{shard.key}.parquet"
+        old = (self._read_shard_record(shard.key) or {}).get("parts", [])
         mark = {
             "key": shard.key,
-            "made_with": self.digest(),
+            "made_with": self.manifest_digest(),
             "rows": len(rows),
             "parts": sorted(parts),
             "files": [[file.path, file.size] for file in shard.files],
@@ -197,11 +200,13 @@ class ArchiveTable:
         return mark
 
 
-def _write(rows: Sequence[Mapping[str, Any]], form: pyarrow.Schema, path: Path) -> None:
+def _write(rows: Sequence[Mapping[str, Any]], arrow_schema: pyarrow.Schema, path: Path) -> None:
     import pyarrow
 
-    table = pyarrow.Table.from_pylist([{name: row.get(name) for name in form.names} for row in rows], form)
-    _parquet().write_table(table, path)
+    table = pyarrow.Table.from_pylist(
+        [{name: row.get(name) for name in arrow_schema.names} for row in rows], arrow_schema
+    )
+    _import_parquet().write_table(table, path)
 
 
 def schema(manifest: Mapping[str, Any]) -> pyarrow.Schema:
@@ -238,11 +243,11 @@ def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
         InputError: No table there.
         MissingExtraError: pyarrow is not installed.
     """
-    _parquet()
+    _import_parquet()
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    form = schema(ArchiveTable(Path(folder)).manifest())
+    form = schema(ArchiveTable(Path(folder)).read_manifest())
     parts = [("station", pa.string()), ("date", pa.string())]
     return ds.dataset(
         str(folder),
@@ -277,24 +282,24 @@ def read_table(
     return ordered if columns is None else ordered.select(list(columns))
 
 
-def _place(row: Mapping[str, Any]) -> str:
+def _partition_path(row: Mapping[str, Any]) -> str:
     station = quote(row["station"] or UNKNOWN, safe="")
     date = row["time"].date().isoformat() if row["time"] else UNKNOWN
     return f"station={station}/date={date}"
 
 
-def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _flatten_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What the reading is made of beside the rest, so that a difference can be named."""
     rest = {key: value for key, value in manifest.items() if key != "reading"}
     return rest | dict(manifest.get("reading", {}))
 
 
-def _short(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:40]}… ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
-def _parquet() -> Any:
+def _import_parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geovision.errors import OptionError
 
-__all__ = ["WindowGrid", "WindowRun", "starts", "weight"]
+__all__ = ["WindowGrid", "WindowRun", "window_starts", "window_weight"]
 
 
 @dataclass(frozen=True)
@@ -45,32 +45,32 @@ class WindowGrid:
             raise OptionError(f"overlap {self.overlap:g}: expected a fraction of a window, from 0 to below 1")
 
     @property
-    def tops(self) -> list[int]:
+    def row_starts(self) -> list[int]:
         """First cell of each row of windows; below 0 where a window is larger than the grid."""
-        return starts(self.shape[0], self.size[0], self.overlap)
+        return window_starts(self.shape[0], self.size[0], self.overlap)
 
     @property
-    def lefts(self) -> list[int]:
+    def column_starts(self) -> list[int]:
         """First cell of each column of windows."""
-        return starts(self.shape[1], self.size[1], self.overlap)
+        return window_starts(self.shape[1], self.size[1], self.overlap)
 
     @property
     def stride(self) -> tuple[float, float]:
         """Cells from one window to the next, down and across; the side of the only one."""
         return tuple(
             (places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else float(side)
-            for places, side in zip((self.tops, self.lefts), self.size, strict=True)
+            for places, side in zip((self.row_starts, self.column_starts), self.size, strict=True)
         )  # type: ignore[return-value]
 
-    def runs(self, most: int) -> Iterator[WindowRun]:
+    def runs(self, max_length: int) -> Iterator[WindowRun]:
         """All windows, row by row, in runs of at most so many."""
-        count = len(self.lefts)
-        for row in range(len(self.tops)):
-            for first in range(0, count, most):
-                yield WindowRun(row, first, min(first + most, count))
+        count = len(self.column_starts)
+        for row in range(len(self.row_starts)):
+            for first in range(0, count, max_length):
+                yield WindowRun(row, first, min(first + max_length, count))
 
 
-def starts(extent: int, size: int, overlap: float) -> list[int]:
+def window_starts(extent: int, size: int, overlap: float) -> list[int]:
     """Where windows of a side begin along an axis: evenly, from end to end of it.
 
     The last one ends with the axis, so that no window has cells that are not there; only a window
@@ -88,7 +88,7 @@ def starts(extent: int, size: int, overlap: float) -> list[int]:
     return [round(place) for place in np.linspace(0, extent - size, count)]
 
 
-def weight(size: int) -> NDArray[np.float64]:
+def window_weight(size: int) -> NDArray[np.float64]:
     """What the cells along the side of a window count: 1 in its middle, near 0 at its edges.
 
     ``sin^2(pi (i + 1/2) / size)``, Hann's window; at an overlap of one half the weights of all windows

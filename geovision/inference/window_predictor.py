@@ -21,10 +21,10 @@ from geovision.models.geomodel import GeoModel
 from geovision.models.loading import read
 from geovision.spec import ClassTarget, Target
 
-__all__ = ["LocalPredictor", "asking", "layers_of", "scratch_beside"]
+__all__ = ["LocalPredictor", "make_predict_fn", "output_names", "temporary_sibling_dir"]
 
 
-def layers_of(target: Target) -> tuple[str, ...]:
+def output_names(target: Target) -> tuple[str, ...]:
     """Names of what a model says of a place: the class that is looked for, or all classes, each with its
     probability; a mask, the same; or a field, in its unit."""
     if isinstance(target, ClassTarget):
@@ -32,33 +32,33 @@ def layers_of(target: Target) -> tuple[str, ...]:
     return (target.name,)
 
 
-def asking(
-    model: GeoModel, precision: str, workers: executor.ExecutorConfig | None, scratch: Path
+def make_predict_fn(
+    model: GeoModel, precision: str, executor_config: executor.ExecutorConfig | None, scratch: Path
 ) -> PredictFn:
     """What is asked about windows.
 
     Args:
         precision: As for `GeoModel.predict`.
-        workers: Who asks; None: this process.
+        executor_config: Who asks; None: this process.
         scratch: A folder that the workers see.
     """
-    if workers is None or not (workers.count or workers.scheduler):
+    if executor_config is None or not (executor_config.num_workers or executor_config.scheduler):
         return LocalPredictor(optimize_model(model, precision))
-    return _Saved(str(model.save(scratch / "model")), precision, workers.threads)
+    return _WorkerPredictor(str(model.save(scratch / "model")), precision, executor_config.threads)
 
 
 class LocalPredictor:
     """A model in this process."""
 
-    def __init__(self, prepared: OptimizedModel) -> None:
-        self.prepared = prepared
+    def __init__(self, optimized: OptimizedModel) -> None:
+        self.optimized = optimized
 
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
-        return _answers(self.prepared, inputs, valid)
+        return _predict(self.optimized, inputs, valid)
 
 
 @dataclass(frozen=True)
-class _Saved:
+class _WorkerPredictor:
     """A model in a folder that workers share."""
 
     folder: str
@@ -68,35 +68,35 @@ class _Saved:
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        return _answers(optimize_model(_model(self.folder), self.precision), inputs, valid)
+        return _predict(optimize_model(_load_model(self.folder), self.precision), inputs, valid)
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str) -> GeoModel:
+def _load_model(folder: str) -> GeoModel:
     return read(Path(folder))
 
 
-def _answers(prepared: OptimizedModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
-    """``(window, layer)`` of classes, ``(window, 1, y, x)`` of masks and fields; see `layers_of`."""
+def _predict(optimized: OptimizedModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+    """``(window, layer)`` of classes, ``(window, 1, y, x)`` of masks and fields; see `output_names`."""
     # Where all is there, nothing has to be masked.
-    masks = {name: _laid_out(mask) for name, mask in valid.items() if not mask.all()}
-    values, _ = prepared(inputs, masks)
-    target = prepared.head.target
+    masks = {name: _match_memory_format(mask) for name, mask in valid.items() if not mask.all()}
+    values, _ = optimized(inputs, masks)
+    target = optimized.head.target
     if isinstance(target, ClassTarget):
-        found = prepared.head.probabilities(values)
+        found = optimized.head.probabilities(values)
         return found[:, [target.classes.index(target.positive)]] if target.positive else found
-    found = prepared.head.estimate(values)
-    there = prepared.valid_mask(inputs, masks, values)
+    found = optimized.head.estimate(values)
+    there = optimized.valid_mask(inputs, masks, values)
     return found if there is None else torch.where(there.expand_as(found), found, torch.nan)
 
 
-def _laid_out(mask: Tensor) -> Tensor:
+def _match_memory_format(mask: Tensor) -> Tensor:
     """A mask in memory as the values are."""
     return mask.contiguous(memory_format=torch.channels_last if mask.ndim == 4 else torch.contiguous_format)
 
 
 @contextmanager
-def scratch_beside(folder: Path) -> Iterator[Path]:
+def temporary_sibling_dir(folder: Path) -> Iterator[Path]:
     """A folder beside the results, gone in the end whatever happens."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from geovision.errors import InputError
 
-__all__ = ["mean_over", "paired", "present"]
+__all__ = ["mask_field", "mask_pair", "masked_mean"]
 
 
-def paired(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def mask_pair(
+    prediction: Tensor, truth: Tensor, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Both as float64, 0 where they do not count, and where they do.
 
     A cell counts where both are numbers and `valid`, broadcast to them, does not say otherwise.
@@ -32,7 +34,7 @@ def paired(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> tu
     return torch.where(there, prediction.double(), zero), torch.where(there, truth.double(), zero), there
 
 
-def present(field: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def mask_field(field: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One field as float64, 0 where it does not count, and where it does."""
     there = torch.isfinite(field) if valid is None else torch.isfinite(field) & valid
     return torch.where(
@@ -40,7 +42,7 @@ def present(field: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]
     ), there
 
 
-def mean_over(values: Tensor, there: Tensor, axes: Sequence[int]) -> Tensor:
+def masked_mean(values: Tensor, valid: Tensor, axes: Sequence[int]) -> Tensor:
     """Mean of the values that count; NaN where none does."""
-    total = torch.where(there, values, torch.zeros_like(values)).sum(tuple(axes))
-    return total / there.sum(tuple(axes))
+    total = torch.where(valid, values, torch.zeros_like(values)).sum(tuple(axes))
+    return total / valid.sum(tuple(axes))

@@ -36,9 +36,9 @@ def bootstrap(
     target: Tensor,
     groups: Sequence[str],
     *,
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> dict[str, Estimate]:
     """Metrics over all samples, with percentile intervals over groups.
 
@@ -47,9 +47,9 @@ def bootstrap(
         prediction: ``(sample, …)``, what the metrics take.
         target: ``(sample, …)``.
         groups: The group of each sample.
-        resamples: Draws of as many groups as there are; 0 gives no intervals.
+        n_bootstrap: Draws of as many groups as there are; 0 gives no intervals.
         seed: The same seed gives the same draws, whichever metrics are asked for.
-        level: Coverage of the interval, 0-1.
+        confidence_level: Coverage of the interval, 0-1.
 
     Returns:
         An `Estimate` for each metric. A resample in which a metric is undefined, for want of a
@@ -65,43 +65,53 @@ def bootstrap(
         )
     index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     member = torch.tensor([index[group] for group in groups])
-    draws = _draws(len(index), resamples, seed)
+    draws = _resample_counts(len(index), n_bootstrap, seed)
     return {
-        name: _estimate(metric, prediction, target, member, draws, level) for name, metric in metrics.items()
+        name: _estimate(metric, prediction, target, member, draws, confidence_level)
+        for name, metric in metrics.items()
     }
 
 
-def _draws(groups: int, resamples: int, seed: int) -> Tensor:
+def _resample_counts(groups: int, n_bootstrap: int, seed: int) -> Tensor:
     """How often each resample drew each group, ``(resample, group)``."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(groups, (resamples, groups), generator=generator)
-    return torch.zeros(resamples, groups, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
+    drawn = torch.randint(groups, (n_bootstrap, groups), generator=generator)
+    return torch.zeros(n_bootstrap, groups, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
 
 
 def _estimate(
-    metric: Metric, prediction: Tensor, target: Tensor, member: Tensor, draws: Tensor, level: float
+    metric: Metric,
+    prediction: Tensor,
+    target: Tensor,
+    membership: Tensor,
+    counts: Tensor,
+    confidence_level: float,
 ) -> Estimate:
     metric.reset()
     metric.update(prediction, target)
     value = metric.compute()
     values = None
-    if len(draws):
-        values = _resampled(metric, _states(metric, prediction, target, member), member, draws)
+    if len(counts):
+        values = _compute_resampled(
+            metric, _metric_states(metric, prediction, target, membership), membership, counts
+        )
     metric.reset()
-    return _with_interval(value, values, level)
+    return _with_interval(value, values, confidence_level)
 
 
-def _with_interval(value: Tensor, values: Tensor | None, level: float) -> Estimate:
+def _with_interval(value: Tensor, values: Tensor | None, confidence_level: float) -> Estimate:
     if values is None:
         nothing = torch.full_like(value, torch.nan, dtype=torch.float32)
         return Estimate(value, nothing, nothing)
     values = values.double()
-    tail = (1 - level) / 2
+    tail = (1 - confidence_level) / 2
     low, high = torch.nanquantile(values, values.new_tensor([tail, 1 - tail]), dim=0).float()
     return Estimate(value, low, high)
 
 
-def _states(metric: Metric, prediction: Tensor, target: Tensor, member: Tensor) -> dict[str, Tensor]:
+def _metric_states(
+    metric: Metric, prediction: Tensor, target: Tensor, membership: Tensor
+) -> dict[str, Tensor]:
     """The metric's states: gathered ones as they stand, ``(sample, …)``; summed ones for each group
     by itself, ``(group, …)``."""
     for name, reduction in metric._reductions.items():
@@ -113,7 +123,7 @@ def _states(metric: Metric, prediction: Tensor, target: Tensor, member: Tensor) 
     states = {name: torch.cat(each) for name, each in metric.metric_state.items() if isinstance(each, list)}
     summed: dict[str, list[Tensor]] = {name: [] for name in metric.metric_state if name not in states}
     if summed:
-        for samples in member.argsort(stable=True).split(member.bincount().tolist()):
+        for samples in membership.argsort(stable=True).split(membership.bincount().tolist()):
             metric.reset()
             metric.update(prediction[samples], target[samples])
             for name, each in summed.items():
@@ -121,20 +131,22 @@ def _states(metric: Metric, prediction: Tensor, target: Tensor, member: Tensor) 
     return states | {name: torch.stack(each) for name, each in summed.items()}
 
 
-def _resampled(metric: Metric, states: Mapping[str, Tensor], member: Tensor, draws: Tensor) -> Tensor:
+def _compute_resampled(
+    metric: Metric, states: Mapping[str, Tensor], membership: Tensor, counts: Tensor
+) -> Tensor:
     """The metric's value in each resample, ``(resample, …)``."""
     gathered = [name for name in states if metric._reductions[name] is dim_zero_cat]
     # Doubles hold counts exactly, and multiply far faster than integers.
     sums = {
-        name: torch.tensordot(draws.double(), state.double(), dims=1).to(state.dtype)
+        name: torch.tensordot(counts.double(), state.double(), dims=1).to(state.dtype)
         for name, state in states.items()
         if name not in gathered
     }
     values = []
     metric._update_count = max(metric._update_count, 1)  # torchmetrics warns of states that it did not sum
-    for number, draw in enumerate(draws):
+    for number, draw in enumerate(counts):
         for name in gathered:
-            setattr(metric, name, [states[name].repeat_interleave(draw[member], dim=0)])
+            setattr(metric, name, [states[name].repeat_interleave(draw[membership], dim=0)])
         for name, total in sums.items():
             setattr(metric, name, total[number])
         metric._computed = None  # what torchmetrics remembers belongs to the states before
@@ -169,11 +181,13 @@ class GroupedMetrics:
                     own[name][state] = own[name][state] + added if state in own[name] else added
                 metric.reset()
 
-    def estimates(self, *, resamples: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, Estimate]:
+    def estimates(
+        self, *, n_bootstrap: int = 1000, seed: int = 0, confidence_level: float = 0.95
+    ) -> dict[str, Estimate]:
         """An `Estimate` for each metric, as of `bootstrap`; none where nothing was added."""
         if not self._groups:
             return {}
-        draws = _draws(len(self._groups), resamples, seed)
+        draws = _resample_counts(len(self._groups), n_bootstrap, seed)
         found = {}
         for name, metric in self.metrics.items():
             states = {
@@ -181,8 +195,8 @@ class GroupedMetrics:
                 for state in metric._reductions
             }
             everything = torch.ones(1, len(self._groups), dtype=torch.int64)
-            value = _resampled(metric, states, torch.arange(0), everything)[0]
-            values = _resampled(metric, states, torch.arange(0), draws) if resamples else None
+            value = _compute_resampled(metric, states, torch.arange(0), everything)[0]
+            values = _compute_resampled(metric, states, torch.arange(0), draws) if n_bootstrap else None
             metric.reset()
-            found[name] = _with_interval(value, values, level)
+            found[name] = _with_interval(value, values, confidence_level)
         return found

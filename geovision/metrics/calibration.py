@@ -30,7 +30,7 @@ def calibration_error(target: Target) -> Metric:
     return CalibrationError(len(class_target(target, "calibration_error").classes), n_bins=BINS, norm="l1")
 
 
-class _Mean(Metric):
+class _SampleMean(Metric):
     """The mean over samples of what `score` gives each of them."""
 
     higher_is_better = False
@@ -55,7 +55,7 @@ class _Mean(Metric):
         return (self.total / self.count).float()
 
 
-class Brier(_Mean):
+class Brier(_SampleMean):
     """Mean over samples of the squared distance of the probabilities from the truth."""
 
     def score(self, probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def brier(target: Target) -> Metric:
     return Brier()
 
 
-class NegativeLogLikelihood(_Mean):
+class NegativeLogLikelihood(_SampleMean):
     """Mean over samples of -log of the probability of the true class."""
 
     def score(self, probabilities: Tensor, labels: Tensor) -> Tensor:

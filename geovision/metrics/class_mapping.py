@@ -10,17 +10,21 @@ from torch import Tensor
 from geovision.errors import DatasetError
 from geovision.spec import ClassMapping
 
-__all__ = ["merge_probabilities", "merge_targets", "merging_for", "unmatched"]
+__all__ = ["merge_probabilities", "merge_targets", "merging_for", "unmatched_classes"]
 
 
 def merging_for(
-    model_classes: Sequence[str], own_classes: Sequence[str], merging: ClassMapping | None, *, dataset: str
+    model_classes: Sequence[str],
+    dataset_classes: Sequence[str],
+    merging: ClassMapping | None,
+    *,
+    dataset: str,
 ) -> ClassMapping | None:
     """How the probabilities of a model are read on a data set; None: as they are.
 
     Args:
         model_classes: In the order of the logits.
-        own_classes: Classes of the data set.
+        dataset_classes: Classes of the data set.
         merging: What the data set declares.
         dataset: Its name, for the message.
 
@@ -30,9 +34,9 @@ def merging_for(
     >>> merging_for(("Ci", "Cu"), ("Ci", "Cu"), None, dataset="ccsn") is None
     True
     """
-    if tuple(model_classes) == tuple(own_classes):
+    if tuple(model_classes) == tuple(dataset_classes):
         return None
-    facts = f"{dataset}: its classes ({', '.join(own_classes)})"
+    facts = f"{dataset}: its classes ({', '.join(dataset_classes)})"
     advice = f"Train a model on them: geovision train MODEL --dataset {dataset} --data ROOT --out FOLDER"
     if merging is None:
         raise DatasetError(f"{facts} are not the model's ({', '.join(model_classes)}). {advice}")
@@ -50,7 +54,7 @@ def merging_for(
     return merging
 
 
-def unmatched(model_classes: Sequence[str], merging: ClassMapping) -> tuple[str, ...]:
+def unmatched_classes(model_classes: Sequence[str], merging: ClassMapping) -> tuple[str, ...]:
     """The model classes that nothing in the data set corresponds to.
 
     >>> unmatched(("Ci", "Ct", "Cu"), ClassMapping({"cumulus": ("Cu",), "cirrus": ("Ci",)}))
@@ -90,16 +94,16 @@ def merge_probabilities(probabilities: Tensor, model_classes: Sequence[str], mer
     return torch.where(total > 0, merged / total.clamp_min(torch.finfo(merged.dtype).tiny), uniform)
 
 
-def merge_targets(targets: Tensor, own_classes: Sequence[str], merging: ClassMapping) -> Tensor:
+def merge_targets(targets: Tensor, dataset_classes: Sequence[str], merging: ClassMapping) -> Tensor:
     """Index of each sample's class among ``merging.classes``; -1 where the class is excluded.
 
     Args:
-        targets: ``(batch,)``, int64, indices into `own_classes`.
+        targets: ``(batch,)``, int64, indices into `dataset_classes`.
 
     >>> merging = ClassMapping({"cirrus": ("Ci", "Cs")}, excluded={"clear": "no cloud"})
     >>> merge_targets(torch.tensor([0, 1]), ("clear", "cirrus"), merging)
     tensor([-1,  0])
     """
     places = {name: index for index, name in enumerate(merging.classes)}
-    table = torch.tensor([places.get(name, -1) for name in own_classes], device=targets.device)
+    table = torch.tensor([places.get(name, -1) for name in dataset_classes], device=targets.device)
     return table[targets]

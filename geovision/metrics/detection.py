@@ -51,7 +51,7 @@ def _positive(target: Target, metric: str) -> int:
 # --- of the answers -----------------------------------------------------------------------------
 
 
-class _Decided:
+class _BinaryDecision:
     """Turns answers into yes or no before a binary metric sees them."""
 
     column: int
@@ -60,7 +60,7 @@ class _Decided:
         return (preds.argmax(dim=1) == self.column).long(), (target == self.column).long()
 
 
-class PositiveF1(_Decided, BinaryF1Score):
+class PositiveF1(_BinaryDecision, BinaryF1Score):
     """F1 of one column."""
 
     def __init__(self, column: int) -> None:
@@ -71,7 +71,7 @@ class PositiveF1(_Decided, BinaryF1Score):
         super().update(*self._binary(preds, target))
 
 
-class PositivePrecision(_Decided, BinaryPrecision):
+class PositivePrecision(_BinaryDecision, BinaryPrecision):
     """Precision of one column."""
 
     def __init__(self, column: int) -> None:
@@ -82,7 +82,7 @@ class PositivePrecision(_Decided, BinaryPrecision):
         super().update(*self._binary(preds, target))
 
 
-class PositiveRecall(_Decided, BinaryRecall):
+class PositiveRecall(_BinaryDecision, BinaryRecall):
     """Recall of one column."""
 
     def __init__(self, column: int) -> None:
@@ -158,7 +158,7 @@ def roc_auc(target: Target) -> Metric:
 
 
 class _Count(Metric):
-    """How many samples `counts` says yes to."""
+    """How many samples `is_counted` says yes to."""
 
     higher_is_better = False
     is_differentiable = False
@@ -170,11 +170,11 @@ class _Count(Metric):
         self.column = column
         self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def counts(self, said: Tensor, labels: Tensor) -> Tensor:
+    def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
         raise NotImplementedError
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        self.total += self.counts(preds.argmax(dim=1), target).sum()
+        self.total += self.is_counted(preds.argmax(dim=1), target).sum()
 
     def compute(self) -> Tensor:
         return self.total.float()
@@ -183,22 +183,22 @@ class _Count(Metric):
 class Errors(_Count):
     """Answers that are not the label."""
 
-    def counts(self, said: Tensor, labels: Tensor) -> Tensor:
-        return said != labels
+    def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        return predicted != labels
 
 
 class MissedDetections(_Count):
     """Positive samples that another class was said of."""
 
-    def counts(self, said: Tensor, labels: Tensor) -> Tensor:
-        return (labels == self.column) & (said != self.column)
+    def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        return (labels == self.column) & (predicted != self.column)
 
 
 class FalseAlarms(_Count):
     """Positive answers about samples of another class."""
 
-    def counts(self, said: Tensor, labels: Tensor) -> Tensor:
-        return (labels != self.column) & (said == self.column)
+    def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        return (labels != self.column) & (predicted == self.column)
 
 
 def errors(target: Target) -> Metric:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from geovision.metrics import NotApplicable
-from geovision.metrics.functional.ensemble import checked_members, crps_of_cells
+from geovision.metrics.functional.ensemble import crps_per_cell, validate_members
 from geovision.metrics.regression import SummedMetric
 from geovision.spec import FieldTarget, Target
 
@@ -22,56 +22,56 @@ class EnsembleMetric(SummedMetric):
     """A score of sums over cells: of cells, CRPS, variances of the members, the same times (m + 1) / m for
     m members, and squared errors of their mean."""
 
-    number = 5
+    num_sums = 5
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        x, y, there = checked_members(prediction.transpose(0, 1), truth[:, 0])
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        x, y, there = validate_members(prediction.transpose(0, 1), truth[:, 0])
         count = len(x)
         variance = x.var(0) if count > 1 else torch.zeros_like(y)
-        parts = (crps_of_cells(x, y), variance, variance * (count + 1) / count, (x.mean(0) - y).square())
+        parts = (crps_per_cell(x, y), variance, variance * (count + 1) / count, (x.mean(0) - y).square())
         return torch.stack([there.sum(), *((part * there).sum() for part in parts)])
 
 
 class Crps(EnsembleMetric):
     higher_is_better = False
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[1] / sums[0]
 
 
 class Spread(EnsembleMetric):
     higher_is_better = None  # type: ignore[assignment]  # neither more nor less is better in itself
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return (sums[2] / sums[0]).sqrt()
 
 
 class SpreadErrorRatio(EnsembleMetric):
     higher_is_better = None  # type: ignore[assignment]  # 1 is best
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return (sums[3] / sums[4]).sqrt()
 
 
-def _check(target: Target, metric: str) -> None:
+def _check_target(target: Target, metric: str) -> None:
     if not isinstance(target, FieldTarget):
         raise NotApplicable(f"metric {metric!r} scores ensembles of fields, not a {target.kind}")
 
 
 def crps(target: Target) -> Metric:
     """Continuous ranked probability score over all cells, in its unit, fair to small ensembles."""
-    _check(target, "crps")
+    _check_target(target, "crps")
     return Crps()
 
 
 def spread(target: Target) -> Metric:
     """Root of the mean variance of the members about their mean, in the unit of the field."""
-    _check(target, "spread")
+    _check_target(target, "spread")
     return Spread()
 
 
 def spread_error_ratio(target: Target) -> Metric:
     """Spread over the error of the members' mean; 1 where members and truth are of one distribution, below 1
     where the ensemble is too sure."""
-    _check(target, "spread_error_ratio")
+    _check_target(target, "spread_error_ratio")
     return SpreadErrorRatio()

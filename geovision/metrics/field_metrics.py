@@ -233,17 +233,17 @@ def ms_ssim(target: Target, data_range: float) -> Metric:
     return _full_field(target, "ms_ssim", partial(_ms_ssim, data_range=data_range), FullFieldSkill)
 
 
-_WINDOW = 11
+_SSIM_WINDOW = 11
 
 
 def _ssim(prediction: Tensor, truth: Tensor, *, data_range: float) -> Tensor:
-    if min(truth.shape[-2:]) < _WINDOW:
+    if min(truth.shape[-2:]) < _SSIM_WINDOW:
         return torch.tensor(torch.nan)
     return regression.ssim(prediction, truth, data_range=data_range)
 
 
 def _ms_ssim(prediction: Tensor, truth: Tensor, *, data_range: float) -> Tensor:
-    scales = sum(min(truth.shape[-2:]) // 2**n >= _WINDOW for n in range(5))
+    scales = sum(min(truth.shape[-2:]) // 2**n >= _SSIM_WINDOW for n in range(5))
     if not scales:
         return torch.tensor(torch.nan)
     return regression.multiscale_ssim(prediction, truth, data_range=data_range, scales=scales)

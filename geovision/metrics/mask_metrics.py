@@ -17,17 +17,17 @@ from torchmetrics import Metric
 
 from geovision.errors import OptionError
 from geovision.metrics import NotApplicable
-from geovision.metrics._masked import paired
-from geovision.metrics.functional.contingency import Contingency, contingency_of_events
-from geovision.metrics.functional.neighborhood import fractions
-from geovision.metrics.functional.objects import object_hits
+from geovision.metrics._masked import mask_pair
+from geovision.metrics.functional.contingency import Contingency, event_contingency
+from geovision.metrics.functional.neighborhood import neighborhood_fractions
+from geovision.metrics.functional.objects import match_objects
 from geovision.metrics.regression import SummedMetric
 from geovision.spec import MaskTarget, Target
 
 __all__ = [
-    "BINS",
     "MAX_DISTANCE",
-    "TENTHS",
+    "PROBABILITY_BINS",
+    "RELIABILITY_BINS",
     "ReliabilityCurve",
     "brier",
     "brier_skill",
@@ -49,14 +49,14 @@ __all__ = [
     "probability_histogram",
     "reliability",
     "reliability_curve",
-    "reliability_of",
+    "reliability_from_sums",
     "sedi",
 ]
 
-BINS = 100
+PROBABILITY_BINS = 100
 """Bins of probability in `probability_histogram`."""
 
-TENTHS = 10
+RELIABILITY_BINS = 10
 """Bins of probability in `reliability`."""
 
 MAX_DISTANCE = 5.0
@@ -81,14 +81,14 @@ class MaskEvent(SummedMetric):
         super().__init__()
         self.name, self.threshold = name, threshold
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
         # Compared before they become doubles, as `MaskPrediction.mask` does.
         said = prediction >= self.threshold
-        _, t, there = paired(prediction, truth)
-        table = contingency_of_events(said, t >= 0.5, there)
+        _, t, there = mask_pair(prediction, truth)
+        table = event_contingency(said, t >= 0.5, there)
         return torch.stack([table.hits, table.false_alarms, table.misses, table.correct_negatives])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return getattr(Contingency(*sums), self.name)
 
 
@@ -105,23 +105,23 @@ class PerSampleMaskEvent(SummedMetric):
     event in either, do not count."""
 
     higher_is_better = True
-    number = 2
+    num_sums = 2
 
     def __init__(self, name: str, threshold: float) -> None:
         super().__init__()
         self.name, self.threshold = name, threshold
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        _, t, there = paired(prediction, truth)
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        _, t, there = mask_pair(prediction, truth)
         tables: list[Contingency] = [
-            contingency_of_events(said, seen >= 0.5, counts)
+            event_contingency(said, seen >= 0.5, counts)
             for said, seen, counts in zip(prediction >= self.threshold, t, there, strict=True)
         ]
         scores = torch.stack([getattr(table, self.name) for table in tables])
         known = torch.isfinite(scores)
         return torch.stack([scores[known].sum(), known.sum()])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[0] / sums[1]
 
 
@@ -190,7 +190,7 @@ def frequency_bias(target: Target, threshold: float | None = None, per_sample: b
 class MaskContingency(MaskEvent):
     higher_is_better = None  # type: ignore[assignment]  # a table has no better
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums
 
 
@@ -203,7 +203,7 @@ class MaskFractionsSkillScore(SummedMetric):
     """`fractions` skill of yes at the target's threshold."""
 
     higher_is_better = True
-    number = 2
+    num_sums = 2
 
     def __init__(self, threshold: float, scale: int) -> None:
         super().__init__()
@@ -211,13 +211,13 @@ class MaskFractionsSkillScore(SummedMetric):
             raise OptionError(f"scale={scale}: expected 1 cell or more")
         self.threshold, self.scale = threshold, scale
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        _, t, there = paired(prediction, truth)
-        said = fractions((prediction >= self.threshold) & there, self.scale)
-        seen = fractions((t >= 0.5) & there, self.scale)
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        _, t, there = mask_pair(prediction, truth)
+        said = neighborhood_fractions((prediction >= self.threshold) & there, self.scale)
+        seen = neighborhood_fractions((t >= 0.5) & there, self.scale)
         return torch.stack([(said - seen).square().sum(), said.square().sum() + seen.square().sum()])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return 1 - sums[0] / sums[1]
 
 
@@ -236,33 +236,35 @@ def fss(target: Target, scale: int, threshold: float | None = None) -> Metric:
 
 
 class MaskProbabilityHistogram(SummedMetric):
-    """Cells without and with the event in `BINS` bins of probability: (no ``(bin,)``, yes ``(bin,)``,
-    squared error, cells)."""
+    """Cells without and with the event in `PROBABILITY_BINS` bins of probability: (no ``(bin,)``, yes
+    ``(bin,)``, squared error, cells)."""
 
-    number = 2 * BINS + 2
+    num_sums = 2 * PROBABILITY_BINS + 2
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = paired(prediction, truth)
-        at = (p * BINS).long().clamp(0, BINS - 1)
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = mask_pair(prediction, truth)
+        at = (p * PROBABILITY_BINS).long().clamp(0, PROBABILITY_BINS - 1)
         yes = t >= 0.5
-        counts = [torch.bincount(at[cells & there], minlength=BINS).to(p) for cells in (~yes, yes)]
+        counts = [
+            torch.bincount(at[cells & there], minlength=PROBABILITY_BINS).to(p) for cells in (~yes, yes)
+        ]
         error = torch.where(there, (p - t).square(), torch.zeros_like(p)).sum()
         return torch.cat([*counts, torch.stack([error, there.sum()])])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums
 
 
 class MaskBrier(MaskProbabilityHistogram):
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[-2] / sums[-1]
 
 
 class MaskAveragePrecision(MaskProbabilityHistogram):
     higher_is_better = True
 
-    def score(self, sums: Tensor) -> Tensor:
-        no, yes = sums[:BINS], sums[BINS : 2 * BINS]
+    def from_sums(self, sums: Tensor) -> Tensor:
+        no, yes = sums[:PROBABILITY_BINS], sums[PROBABILITY_BINS : 2 * PROBABILITY_BINS]
         hits, said = yes.flip(0).cumsum(0), (yes + no).flip(0).cumsum(0)
         # Average precision: what a further bin adds to the recall, times the precision with it.
         precision = torch.where(said > 0, hits / said.clamp_min(1), torch.zeros_like(hits))
@@ -270,7 +272,7 @@ class MaskAveragePrecision(MaskProbabilityHistogram):
 
 
 def probability_histogram(target: Target) -> Metric:
-    """Counts of cells without and with the event in `BINS` bins of probability, for figures."""
+    """Counts of cells without and with the event in `PROBABILITY_BINS` bins of probability, for figures."""
     _threshold(target, "probability_histogram")
     return MaskProbabilityHistogram()
 
@@ -282,7 +284,7 @@ def brier(target: Target) -> Metric:
 
 
 def pr_auc(target: Target) -> Metric:
-    """Average precision of the cells over `BINS` thresholds, 0 to 1; chance is the base rate."""
+    """Average precision of the cells over `PROBABILITY_BINS` thresholds, 0 to 1; chance is the base rate."""
     _threshold(target, "pr_auc")
     return MaskAveragePrecision()
 
@@ -291,13 +293,13 @@ class BrierSkillScore(SummedMetric):
     """``1 - BS / (f (1 - f))``, with the frequency f of the event in these very cells."""
 
     higher_is_better = True
-    number = 3
+    num_sums = 3
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = paired(prediction, truth)
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = mask_pair(prediction, truth)
         return torch.stack([(p - t).square().sum(), t.sum(), there.sum()])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         frequency = sums[1] / sums[2]
         return 1 - sums[0] / sums[2] / (frequency * (1 - frequency))
 
@@ -313,44 +315,44 @@ class ReliabilityCurve(NamedTuple):
     """By tenths of probability, ``(bin,)``: the mean of what was said, how often it happened, how many cells;
     NaN where nothing was said."""
 
-    said: Tensor
-    happened: Tensor
-    cells: Tensor
+    forecast: Tensor
+    observed: Tensor
+    counts: Tensor
 
 
 class MaskCalibrationError(SummedMetric):
     """Of each tenth the cells, those with the event, and the sum of what was said."""
 
-    number = 3 * TENTHS
+    num_sums = 3 * RELIABILITY_BINS
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = paired(prediction, truth)
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = mask_pair(prediction, truth)
         said, happened = p[there], t[there]
-        at = (said * TENTHS).long().clamp(0, TENTHS - 1)
+        at = (said * RELIABILITY_BINS).long().clamp(0, RELIABILITY_BINS - 1)
         weights = (torch.ones_like(said), happened, said)
-        return torch.cat([torch.bincount(at, each, minlength=TENTHS) for each in weights])
+        return torch.cat([torch.bincount(at, each, minlength=RELIABILITY_BINS) for each in weights])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         """Mean over cells of the difference between what a tenth says and how often it happens."""
-        cells, happened, said = sums.view(3, TENTHS)
+        cells, happened, said = sums.view(3, RELIABILITY_BINS)
         return (happened - said).abs().sum() / cells.sum()
 
 
 class ReliabilityTable(MaskCalibrationError):
     higher_is_better = None  # type: ignore[assignment]  # a table has no better
 
-    def score(self, sums: Tensor) -> Tensor:
-        return sums.view(3, TENTHS)
+    def from_sums(self, sums: Tensor) -> Tensor:
+        return sums.view(3, RELIABILITY_BINS)
 
 
 def reliability(target: Target) -> Metric:
     """By tenths of probability ``(3, bin)``: cells, those with the event, and the sum of what was said of
-    them; see `reliability_of`."""
+    them; see `reliability_from_sums`."""
     _threshold(target, "reliability")
     return ReliabilityTable()
 
 
-def reliability_of(sums: Tensor) -> ReliabilityCurve:
+def reliability_from_sums(sums: Tensor) -> ReliabilityCurve:
     """What happened when something was said, from the sums of `reliability`."""
     cells, happened, said = sums
     return ReliabilityCurve(said / cells, happened / cells, cells)
@@ -362,7 +364,9 @@ def reliability_curve(probability: Tensor, truth: Tensor) -> ReliabilityCurve:
     Args:
         probability, truth: Of one shape; cells that are NaN in either do not count.
     """
-    return reliability_of(MaskCalibrationError().of_batch(probability, truth).view(3, TENTHS))
+    return reliability_from_sums(
+        MaskCalibrationError().batch_sums(probability, truth).view(3, RELIABILITY_BINS)
+    )
 
 
 def calibration_error(target: Target) -> Metric:
@@ -379,37 +383,39 @@ class ObjectDetectionProbability(SummedMetric):
     """Sums of `object_hits` over all masks; what is missing has no objects."""
 
     higher_is_better = True
-    number = 5
+    num_sums = 5
 
-    def __init__(self, threshold: float, reach: float) -> None:
+    def __init__(self, threshold: float, max_distance: float) -> None:
         super().__init__()
-        self.threshold, self.reach = threshold, reach
+        self.threshold, self.max_distance = threshold, max_distance
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        _, t, there = paired(prediction, truth)
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        _, t, there = mask_pair(prediction, truth)
         said = ((prediction >= self.threshold) & there).flatten(0, -3).cpu().numpy()
         seen = ((t >= 0.5) & there).flatten(0, -3).cpu().numpy()
-        sums = torch.zeros(self.number, dtype=torch.float64, device=t.device)
+        sums = torch.zeros(self.num_sums, dtype=torch.float64, device=t.device)
         for one, other in zip(said, seen, strict=True):
-            hits = object_hits(one, other, self.reach)
-            sums += sums.new_tensor([hits.seen, hits.found, hits.said, hits.false, hits.distance])
+            hits = match_objects(one, other, self.max_distance)
+            sums += sums.new_tensor(
+                [hits.observed, hits.hits, hits.predicted, hits.false_alarms, hits.distance]
+            )
         return sums
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[1] / sums[0]
 
 
 class ObjectFalseAlarmRatio(ObjectDetectionProbability):
     higher_is_better = False
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[3] / sums[2]
 
 
 class ObjectDistance(ObjectDetectionProbability):
     higher_is_better = False
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[4] / sums[1]
 
 

@@ -12,45 +12,45 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from geovision.metrics import NotApplicable
-from geovision.metrics._masked import paired
+from geovision.metrics._masked import mask_pair
 from geovision.metrics.functional.contingency import Contingency, contingency
-from geovision.metrics.functional.neighborhood import fractions
+from geovision.metrics.functional.neighborhood import neighborhood_fractions
 from geovision.spec import FieldTarget, Target
 
 __all__ = ["SummedMetric", "bias", "correlation", "event_score", "fss", "mae", "rmse"]
 
 
 class SummedMetric(Metric):
-    """A score of sums over cells: `of_batch` gives them, `score` takes those of all batches."""
+    """A score of sums over cells: `batch_sums` gives them, `from_sums` takes those of all batches."""
 
     is_differentiable = False
     full_state_update = False
     higher_is_better = False
-    number = 4
+    num_sums = 4
     """Of sums."""
     sums: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("sums", torch.zeros(self.number, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(self.num_sums, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        self.sums += self.of_batch(preds, target)
+        self.sums += self.batch_sums(preds, target)
 
     def compute(self) -> Tensor:
-        return self.score(self.sums)
+        return self.from_sums(self.sums)
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """The sums of a batch ``(number,)``: of cells, differences, their sizes and their squares."""
-        p, t, there = paired(prediction, truth)
+        p, t, there = mask_pair(prediction, truth)
         d = p - t
         return torch.stack([there.sum(), d.sum(), d.abs().sum(), d.square().sum()])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         raise NotImplementedError
 
 
-def _check(target: Target, metric: str) -> None:
+def _check_target(target: Target, metric: str) -> None:
     if not isinstance(target, FieldTarget):
         raise NotApplicable(f"metric {metric!r} scores fields, not a {target.kind}")
 
@@ -59,31 +59,31 @@ def _check(target: Target, metric: str) -> None:
 
 
 class Rmse(SummedMetric):
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return (sums[3] / sums[0]).sqrt()
 
 
 class Mae(SummedMetric):
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[2] / sums[0]
 
 
 class Bias(SummedMetric):
     higher_is_better = None  # type: ignore[assignment]  # 0 is best
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return sums[1] / sums[0]
 
 
 class Correlation(SummedMetric):
     higher_is_better = True
-    number = 6
+    num_sums = 6
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = paired(prediction, truth)
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = mask_pair(prediction, truth)
         return torch.stack([there.sum(), p.sum(), t.sum(), (p * p).sum(), (t * t).sum(), (p * t).sum()])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         n, p, t, pp, tt, pt = sums
         spread = (pp - p * p / n) * (tt - t * t / n)
         found = ((pt - p * t / n) / spread.clamp_min(0).sqrt()).clamp(-1, 1)
@@ -93,25 +93,25 @@ class Correlation(SummedMetric):
 
 def rmse(target: Target) -> Metric:
     """Root of the mean squared difference over all cells, in the unit of the field."""
-    _check(target, "rmse")
+    _check_target(target, "rmse")
     return Rmse()
 
 
 def mae(target: Target) -> Metric:
     """Mean absolute difference over all cells, in the unit of the field."""
-    _check(target, "mae")
+    _check_target(target, "mae")
     return Mae()
 
 
 def bias(target: Target) -> Metric:
     """Mean difference over all cells, in the unit of the field; 0 is best."""
-    _check(target, "bias")
+    _check_target(target, "bias")
     return Bias()
 
 
 def correlation(target: Target) -> Metric:
     """Pearson correlation of all cells together, -1 to 1."""
-    _check(target, "correlation")
+    _check_target(target, "correlation")
     return Correlation()
 
 
@@ -127,11 +127,11 @@ class EventScore(SummedMetric):
         super().__init__()
         self.name, self.threshold = name, threshold
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
         table = contingency(prediction, truth, self.threshold)
         return torch.stack([table.hits, table.false_alarms, table.misses, table.correct_negatives])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return getattr(Contingency(*sums), self.name)
 
 
@@ -143,7 +143,7 @@ class EventRatio(EventScore):
     higher_is_better = None  # type: ignore[assignment]  # neither more nor less is better in itself
 
 
-_KINDS: dict[str, type[EventScore]] = {
+_EVENT_CLASSES: dict[str, type[EventScore]] = {
     "false_alarm_ratio": EventError,
     "probability_of_false_detection": EventError,
     "frequency_bias": EventRatio,
@@ -159,31 +159,31 @@ def event_score(target: Target, name: str, threshold: float) -> Metric:
         name: Of a property of `Contingency`, such as ``"critical_success_index"``.
         threshold: In the unit of the field.
     """
-    _check(target, name)
+    _check_target(target, name)
     known = [key for key, value in vars(Contingency).items() if isinstance(value, property)]
     if name not in known:
         raise NotApplicable(f"a table of events has no {name!r}; known: {', '.join(known)}")
-    return _KINDS.get(name, EventScore)(name, threshold)
+    return _EVENT_CLASSES.get(name, EventScore)(name, threshold)
 
 
 class FractionsSkillScore(SummedMetric):
     higher_is_better = True
-    number = 2
+    num_sums = 2
 
     def __init__(self, threshold: float, scale: int) -> None:
         super().__init__()
         self.threshold, self.scale = threshold, scale
 
-    def of_batch(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = paired(prediction, truth)
-        said, seen = (fractions((each >= self.threshold) & there, self.scale) for each in (p, t))
+    def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        p, t, there = mask_pair(prediction, truth)
+        said, seen = (neighborhood_fractions((each >= self.threshold) & there, self.scale) for each in (p, t))
         return torch.stack([(said - seen).square().sum(), said.square().sum() + seen.square().sum()])
 
-    def score(self, sums: Tensor) -> Tensor:
+    def from_sums(self, sums: Tensor) -> Tensor:
         return 1 - sums[0] / sums[1]
 
 
 def fss(target: Target, threshold: float, scale: int) -> Metric:
     """Fractions skill score over all fields, 0-1; see `geovision.metrics.functional.neighborhood.fss`."""
-    _check(target, "fss")
+    _check_target(target, "fss")
     return FractionsSkillScore(threshold, scale)

@@ -337,7 +337,7 @@ def build(
     """A baseline.
 
     Args:
-        arch: ``kind``, one of interpolated, climatology, corrected and ridge, and its options.
+        model_args: ``kind``, one of interpolated, climatology, corrected and ridge, and its options.
         size: Any will do.
     """
     options = dict(model_args)

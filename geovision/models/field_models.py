@@ -41,7 +41,7 @@ class FieldNetwork(nn.Module):
 
     Args:
         network: One of `NETWORKS`, built.
-        given: The input, of one layout ``channel y x``.
+        input_spec: The input, of one layout ``channel y x``.
         factor: How many times finer the network's answer is than the grid that it works on.
         grids: Of the input and of the answer; None: bound to none.
         transforms: Names of the transforms of a channel, by the prefix of its name. The longest prefix
@@ -160,7 +160,7 @@ def build(
     """A network of `NETWORKS` as a model of fields.
 
     Args:
-        arch: ``network`` and its options; ``factor``; ``transforms``, names by prefix of the channel;
+        model_args: ``network`` and its options; ``factor``; ``transforms``, names by prefix of the channel;
             ``local``; ``skip``.
         size: Any will do.
 

@@ -63,7 +63,7 @@ class GeoModel(BaseModel):
 
         Args:
             folder: Created where it is missing; a model in it is replaced.
-            half: Store parameters in half precision, at half the size.
+            fp16: Store parameters in half precision, at half the size.
             card: Text of the card's body; written from the registry and the training record where
                 empty.
 

@@ -78,7 +78,7 @@ class MDFFM(nn.Module):
 
     Args:
         channels: Maps of each source, in order.
-        normalise: Batch normalisation of each source's maps first.
+        batch_norm: Batch normalisation of each source's maps first.
 
     Shape:
         for each source ``(batch, its channels, y, x)`` and where it was seen ``(batch, 1, y, x)`` ->

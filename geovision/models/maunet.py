@@ -75,9 +75,9 @@ class UpSamplerUnit(nn.Module):
     convolution of the interpolated field. Our reconstruction: that it averages is published.
 
     Args:
-        channels: Of the input.
-        filters: Of the output.
-        by: ``"usu"`` is both; ``"transposed"`` and ``"interpolate"`` are one alone, for comparison.
+        in_channels: Of the input.
+        out_channels: Of the output.
+        upsampling: ``"usu"`` is both; ``"transposed"`` and ``"interpolate"`` are one alone, for comparison.
 
     Shape:
         ``(batch, channels, y, x)`` -> ``(batch, filters, 2 y, 2 x)``.
@@ -128,7 +128,7 @@ class MAUNet(nn.Module):
     Every argument but `channels` and `factor` is our reconstruction; the published text fixes none.
 
     Args:
-        channels: Of the input.
+        in_channels: Of the input.
         factor: How many times finer the answer is along each side; 1 for correction on the same grid. A
             power of two is made by as many units; any other, by interpolation before the first stage.
         widths: Filters of the stages, finest first; one more than there are poolings.

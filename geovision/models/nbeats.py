@@ -18,8 +18,8 @@ class NBeats(nn.Module):
     """See the module.
 
     Args:
-        channels: Of one time.
-        times: Length of the history.
+        in_channels: Of one time.
+        seq_len: Length of the history.
         width: Of the layers.
         blocks: Of the stack.
         features: Length of y.

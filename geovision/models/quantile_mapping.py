@@ -63,7 +63,7 @@ class EmpiricalQuantileMapping(_Correction):
     Where the model is dry more often than the truth, its dry days stay dry.
 
     Args:
-        nodes: Quantiles kept.
+        num_quantiles: Quantiles kept.
 
     Shape:
         ``(time, y, x)`` -> the same.

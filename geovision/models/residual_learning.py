@@ -106,8 +106,8 @@ def build(
     """Networks of `geovision.models.field_models` beside a baseline.
 
     Args:
-        arch: ``members``; ``base``: ``"ridge"``, of ``components`` and with a ``penalty``, or a method of
-            interpolation; the others are options of each network. None is as if an option were not given.
+        model_args: ``members``; ``base``: ``"ridge"``, of ``components`` and with a ``penalty``, or a
+            method of interpolation; the others are options of each network. None is as if an option were not given.
     """
     options = {name: value for name, value in model_args.items() if value is not None}
     members, kind = int(options.pop("members", 1)), options.pop("base", "ridge")

@@ -102,8 +102,8 @@ class SimVP(nn.Module):
     """See the module.
 
     Args:
-        channels: Of a frame.
-        times: Frames.
+        in_channels: Of a frame.
+        seq_len: Frames.
         width: Filters of encoder and decoder; even.
         hidden: Filters of the translator.
         blocks: Of the translator, each way.

@@ -131,7 +131,7 @@ class STLSTMCell(RecurrentCell):
     """See the module.
 
     Args:
-        channels, width, kernel: As of `Cell`.
+        in_channels, hidden_channels, kernel_size: As of `Cell`.
         forget: What gives f and f'; None: `ForgetGates`.
     """
 
@@ -218,7 +218,7 @@ class RecurrentStack(nn.Module):
     Args:
         cells: From the bottom; all of one width.
         highway: Between the first and the second layer.
-        checkpointing: Keep of each time the states alone and compute the rest again for the gradient:
+        grad_checkpointing: Keep of each time the states alone and compute the rest again for the gradient:
             less memory, a third more time.
 
     Shape:

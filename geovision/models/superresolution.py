@@ -25,7 +25,7 @@ class UNet(MAUNet):
     transposed convolutions alone, padded so that sizes stay.
 
     Args:
-        channels, factor, widths, dropout: As of `MAUNet`.
+        in_channels, factor, widths, dropout: As of `MAUNet`.
 
     Shape:
         ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
@@ -49,7 +49,7 @@ class SRCNN(nn.Module):
     which the head is the last.
 
     Args:
-        channels: Of the input.
+        in_channels: Of the input.
         factor: How many times finer the answer is.
         widths: Filters, 64 and 32 as published.
 
@@ -160,7 +160,7 @@ class EDSR(_ResidualTrunk):
     channels. The baseline of the paper: 16 blocks of 64 filters, residuals as they are.
 
     Args:
-        channels: Of the input.
+        in_channels: Of the input.
         factor: How many times finer the answer is.
         width, blocks: Filters and residual blocks.
         scale: Of the residuals; 0.1 for the paper's wide network.
@@ -191,7 +191,7 @@ class SRDRN(_ResidualTrunk):
     the finer grids; the order of layers is as we read it.
 
     Args:
-        channels: Of the input.
+        in_channels: Of the input.
         factor: How many times finer the answer is.
         width, blocks: Filters and residual blocks.
         finest: Filters on the finer grids.

@@ -62,8 +62,8 @@ class TimmBackbone(nn.Module):
 
     Args:
         architecture: timm's name, without a tag.
-        channels: Number of channels of the input.
-        colours: For each channel the colours of a photo that it stands for, as in
+        in_channels: Number of channels of the input.
+        colors: For each channel the colours of a photo that it stands for, as in
             `geovision.spec.Channel`; empty: the network's own adaptation is left to training.
         size: (height, width), for networks that are built for one size.
         options: Further keywords of timm's constructor, e.g. ``pad_type="same"``.

@@ -45,8 +45,8 @@ class SelfAttention(nn.Module):
     """SA of the module.
 
     Args:
-        width: d, rows and columns of the matrix.
-        heads: n.
+        hidden_channels: d, rows and columns of the matrix.
+        num_heads: n.
         kind: ``"sdp"``, dot products, or ``"opa"``, outer products.
 
     Shape:
@@ -144,8 +144,8 @@ class TMCForgetGates(nn.Module):
     """f and f' from the two memories, in place of `geovision.models.st_lstm.ForgetGates`.
 
     Args:
-        channels: Of X.
-        width, heads, attention, retention: As of `TwoMemoryCells`.
+        in_channels: Of X.
+        hidden_channels, num_heads, attention, retention: As of `TwoMemoryCells`.
     """
 
     def __init__(
@@ -190,8 +190,8 @@ class TMCSTLSTMCell(STLSTMCell):
     """An ST-LSTM whose forget gates are `TMCForgetGates`; everything else is the ST-LSTM's.
 
     Args:
-        channels, width, kernel: As of `geovision.models.st_lstm.Cell`.
-        heads, attention, retention: As of `TwoMemoryCells`.
+        in_channels, hidden_channels, kernel_size: As of `geovision.models.st_lstm.STLSTMCell`.
+        num_heads, attention, retention: As of `TwoMemoryCells`.
     """
 
     def __init__(

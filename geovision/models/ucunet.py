@@ -64,9 +64,9 @@ class UCM(nn.Module):
     """U-connection module, see the file.
 
     Args:
-        width: Channels.
-        steps: L; the depth is 2L + 1.
-        reading: ``"strided"`` or ``"valid"``.
+        hidden_channels: Channels.
+        depth: L; the depth is 2L + 1.
+        variant: ``"strided"`` or ``"valid"``.
 
     Shape:
         ``(batch, width, y, x)`` -> the same; ``"strided"`` takes multiples of 2^L cells, ``"valid"`` more
@@ -103,9 +103,9 @@ class UCUNet(nn.Module):
     """See the file.
 
     Args:
-        channels: Of the input.
-        width: Of the first stage; every later one has twice as many.
-        ucm: Reading of the connection modules.
+        in_channels: Of the input.
+        hidden_channels: Of the first stage; every later one has twice as many.
+        ucm_variant: Reading of the connection modules.
 
     Attributes:
         num_features: Of every cell; `width`.

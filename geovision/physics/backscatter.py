@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from geovision.errors import InputError
 
-__all__ = ["NO_DATA", "OUR_LIMITS", "DecibelRange", "decibels", "to_counts", "to_decibels", "to_power"]
+__all__ = [
+    "DEFAULT_DB_RANGES",
+    "NO_DATA",
+    "DecibelRange",
+    "counts_to_db",
+    "db_to_counts",
+    "db_to_power",
+    "to_db",
+]
 
 NO_DATA = 0
 """The count of a pixel that the radar did not see."""
@@ -33,42 +41,42 @@ class DecibelRange:
             raise InputError(f"limits from {self.low} to {self.high} dB are empty")
 
 
-OUR_LIMITS: Mapping[str, DecibelRange] = {
+DEFAULT_DB_RANGES: Mapping[str, DecibelRange] = {
     "cross_pol": DecibelRange(-36.0, -14.0),
     "co_pol": DecibelRange(-28.0, -2.0),
 }
 """By channel. Our choice, not the authors': theirs are not known."""
 
 
-def decibels(power: NDArray[np.floating]) -> NDArray[np.floating]:
+def to_db(power: NDArray[np.floating]) -> NDArray[np.floating]:
     """``10 log10(power)`` of a linear power, which may be 0 or, noise subtracted, below: -200 dB then."""
     return 10 * np.log10(np.maximum(power, power.dtype.type(1e-20)))
 
 
-def to_power(sigma0_db: NDArray[np.floating]) -> NDArray[np.floating]:
+def db_to_power(sigma0_db: NDArray[np.floating]) -> NDArray[np.floating]:
     """Linear power of a backscatter in decibels: averages over an area are taken of it."""
     return np.power(sigma0_db.dtype.type(10), sigma0_db / 10)
 
 
-def to_counts(
-    sigma0_db: NDArray[np.floating], limits: DecibelRange, *, valid: NDArray[np.bool_] | None = None
+def db_to_counts(
+    sigma0_db: NDArray[np.floating], db_range: DecibelRange, *, valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
     """Counts 1 to 255, linear in decibels between the limits; `NO_DATA` where not `valid`.
 
     >>> to_counts(np.array([-40.0, -28.0, -15.0, -2.0]), DecibelRange(-28.0, -2.0)).tolist()
     [1, 1, 128, 255]
     """
-    share = (sigma0_db - limits.low) / (limits.high - limits.low)
+    share = (sigma0_db - db_range.low) / (db_range.high - db_range.low)
     counts = (1 + np.rint(254 * np.clip(share, 0, 1))).astype(np.uint8)
     return counts if valid is None else np.where(valid, counts, np.uint8(NO_DATA))
 
 
-def to_decibels(counts: NDArray[np.uint8], limits: DecibelRange) -> NDArray[np.float32]:
+def counts_to_db(counts: NDArray[np.uint8], db_range: DecibelRange) -> NDArray[np.float32]:
     """The backscatter of counts, dB; NaN where there is no data.
 
     >>> to_decibels(np.array([0, 1, 255], np.uint8), DecibelRange(-28.0, -2.0)).tolist()
     [nan, -28.0, -2.0]
     """
     share = (counts.astype(np.float32) - 1) / 254
-    found = np.float32(limits.low) + share * np.float32(limits.high - limits.low)
+    found = np.float32(db_range.low) + share * np.float32(db_range.high - db_range.low)
     return np.where(counts == NO_DATA, np.float32(np.nan), found)

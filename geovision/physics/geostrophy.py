@@ -17,16 +17,16 @@ __all__ = ["coriolis", "mass_flux", "moisture_flux"]
 EARTH_RADIUS = 6_371_000.0
 """Metres, of the sphere of the same volume."""
 
-ROTATION = 7.292115e-5
+EARTH_ROTATION_RATE = 7.292115e-5
 """Of the earth, radians a second."""
 
-_NEAREST = 5.0
+_MIN_LATITUDE = 5.0
 """Degrees from the equator, within which the balance does not hold."""
 
 
 def coriolis(lat: NDArray[np.floating]) -> NDArray[np.floating]:
     """The Coriolis parameter, s-1, of latitudes in degrees north."""
-    return 2 * ROTATION * np.sin(np.radians(lat))
+    return 2 * EARTH_ROTATION_RATE * np.sin(np.radians(lat))
 
 
 def mass_flux(
@@ -46,10 +46,10 @@ def mass_flux(
     >>> east.round(1).tolist(), north.round(1).tolist()    # low in the north: wind from the west
     ([[19.2, 19.2], [17.4, 17.4]], [[0.0, 0.0], [0.0, 0.0]])
     """
-    if np.abs(lat).min() < _NEAREST:
+    if np.abs(lat).min() < _MIN_LATITUDE:
         raise ValueError(
             f"latitudes from {lat.min():g} to {lat.max():g}: no geostrophic balance within "
-            f"{_NEAREST:g} degrees of the equator"
+            f"{_MIN_LATITUDE:g} degrees of the equator"
         )
     f = coriolis(lat)[:, None]
     northward = np.gradient(pressure, EARTH_RADIUS * np.radians(lat), axis=-2)

@@ -54,7 +54,7 @@ def moon_phase(times: np.ndarray) -> np.ndarray:
         )
         return ((1 + np.cos(angle)) / 2).value
 
-    return _between_minutes(times, fraction)
+    return _interpolate_minutes(times, fraction)
 
 
 def subsolar_point(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ def subsolar_point(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fixed = coordinates.get_body("sun", when).transform_to(coordinates.ITRS(obstime=when))
         return (fixed.cartesian.xyz / fixed.cartesian.norm()).value
 
-    x, y, z = _between_minutes(times, direction)
+    x, y, z = _interpolate_minutes(times, direction)
     return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
 
 
@@ -79,10 +79,10 @@ def _elevation(body: str, times: np.ndarray, latitude: float, longitude: float) 
         frame = coordinates.AltAz(obstime=when, location=place)
         return coordinates.get_body(body, when, place).transform_to(frame).alt.deg
 
-    return _between_minutes(times, altitude)
+    return _interpolate_minutes(times, altitude)
 
 
-def _between_minutes(times: np.ndarray, compute: Callable[[Any, Any], np.ndarray]) -> np.ndarray:
+def _interpolate_minutes(times: np.ndarray, compute: Callable[[Any, Any], np.ndarray]) -> np.ndarray:
     """What `compute` gives at whole minutes ``(…, minute)``, linear between them ``(…, time)``.
 
     Cameras take many frames a minute, in which the sky turns by a quarter of a degree: linear to
@@ -92,7 +92,7 @@ def _between_minutes(times: np.ndarray, compute: Callable[[Any, Any], np.ndarray
     known = times[~np.isnat(times)]
     before = known.astype("datetime64[m]")
     minutes, place = np.unique(np.stack([before, before + 1]), return_inverse=True)
-    with _offline() as (coordinates, time):
+    with _offline_astropy() as (coordinates, time):
         values = np.asarray(compute(coordinates, time(minutes)))
     first, second = values[..., place.reshape(2, -1)[0]], values[..., place.reshape(2, -1)[1]]
     share = (known - before) / np.timedelta64(1, "m")
@@ -102,7 +102,7 @@ def _between_minutes(times: np.ndarray, compute: Callable[[Any, Any], np.ndarray
 
 
 @contextmanager
-def _offline() -> Iterator[tuple[Any, Any]]:
+def _offline_astropy() -> Iterator[tuple[Any, Any]]:
     """astropy's coordinates, and a maker of its times, with no download of the earth's rotation: what
     is bundled is good to an arc second for years to come."""
     try:

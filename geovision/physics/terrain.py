@@ -2,7 +2,8 @@
 
 All functions take heights ``(y, x)`` in m, and the signed steps from a cell to the next, m: `dx` eastward
 along x, `dy` northward along y, so that a grid whose first row is the northernmost has a negative `dy`.
-Each is a number, or one for each row ``(y, 1)``, as `spacing` gives it for degrees. Along its edges a grid
+Each is a number, or one for each row ``(y, 1)``, as `grid_spacing` gives it for degrees. Along its edges a
+grid
 is continued in a straight line, so that a plane is one up to its edge. Where a height is missing, NaN, so
 is what needs it.
 """
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError
 
-__all__ = ["aspect", "curvature", "flow_direction", "gradient", "slope", "spacing"]
+__all__ = ["aspect", "curvature", "flow_direction", "gradient", "grid_spacing", "slope"]
 
 Field = NDArray[np.floating]
 Step = ArrayLike
@@ -26,7 +27,7 @@ Step = ArrayLike
 _AXIS, _ECCENTRICITY = 6_378_137.0, 6.694379990141e-3
 
 # Row and column of each neighbour and where it lies, degrees clockwise from north where y goes north.
-_NEIGHBOURS = (
+_NEIGHBORS = (
     (1, 0, 0.0),
     (1, 1, 45.0),
     (0, 1, 90.0),
@@ -38,7 +39,7 @@ _NEIGHBOURS = (
 )
 
 
-def spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
+def grid_spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
     """The steps of a grid of degrees on the ellipsoid of WGS 84, m.
 
     Args:
@@ -56,7 +57,7 @@ def spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
     (1113.0, 1106.0)
     """
     step_north, step_east = (
-        _even(axis, name) for axis, name in ((latitude, "latitude"), (longitude, "longitude"))
+        _check_even_spacing(axis, name) for axis, name in ((latitude, "latitude"), (longitude, "longitude"))
     )
     angle = np.radians(np.asarray(latitude, np.float64))[:, None]
     bent = 1 - _ECCENTRICITY * np.sin(angle) ** 2
@@ -68,7 +69,7 @@ def spacing(latitude: ArrayLike, longitude: ArrayLike) -> tuple[Field, Field]:
 def gradient(elevation: Field, dx: Step, dy: Step) -> tuple[Field, Field]:
     """How much the ground rises eastward and northward, m per m, by the eight neighbours of a cell: the
     rows and columns on both sides, the middle one twice (Horn 1981, doi:10.1109/PROC.1981.11918)."""
-    z = _around(elevation, dx, dy)
+    z = _neighbor_getter(elevation, dx, dy)
     east = (z(1, 1) + 2 * z(0, 1) + z(-1, 1)) - (z(1, -1) + 2 * z(0, -1) + z(-1, -1))
     north = (z(1, 1) + 2 * z(1, 0) + z(1, -1)) - (z(-1, 1) + 2 * z(-1, 0) + z(-1, -1))
     return east / (8 * np.asarray(dx)), north / (8 * np.asarray(dy))
@@ -108,7 +109,7 @@ def curvature(
             water follows. ``"plan"``: across it, of the contour. Total is their sum. The last two are 0
             where it is level.
     """
-    z, dx, dy = _around(elevation, dx, dy), np.asarray(dx), np.asarray(dy)
+    z, dx, dy = _neighbor_getter(elevation, dx, dy), np.asarray(dx), np.asarray(dy)
     d = ((z(0, -1) + z(0, 1)) / 2 - z(0, 0)) / dx**2
     e = ((z(1, 0) + z(-1, 0)) / 2 - z(0, 0)) / dy**2
     if kind == "total":
@@ -133,7 +134,7 @@ def flow_direction(elevation: Field, dx: Step, dy: Step) -> Field:
     padded = np.pad(heights, 1, constant_values=np.nan)
     dx, dy = (np.broadcast_to(step, (len(heights), 1)) for step in (dx, dy))
     steepest, towards = np.zeros(heights.shape), np.full(heights.shape, np.nan)
-    for row, column, angle in _NEIGHBOURS:
+    for row, column, angle in _NEIGHBORS:
         neighbour = _shifted(padded, row, column)
         fall = (heights - neighbour) / np.hypot(row * dy, column * dx)
         steeper = fall > steepest  # False for what is missing
@@ -148,7 +149,7 @@ def _bearing(angle: float, dx: Field, dy: Field) -> Field:
     return np.where(dy < 0, 180 - turned, turned) % 360
 
 
-def _even(axis: ArrayLike, name: str) -> float:
+def _check_even_spacing(axis: ArrayLike, name: str) -> float:
     values = np.asarray(axis, np.float64)
     steps = np.diff(values)
     if values.ndim != 1 or not len(steps) or not np.allclose(steps, steps.mean(), rtol=1e-2):
@@ -158,7 +159,7 @@ def _even(axis: ArrayLike, name: str) -> float:
     return float(steps.mean())
 
 
-def _around(elevation: Field, dx: Step, dy: Step) -> Callable[[int, int], Field]:
+def _neighbor_getter(elevation: Field, dx: Step, dy: Step) -> Callable[[int, int], Field]:
     """A function that gives the neighbour of every cell, so many steps along y and along x."""
     heights = np.asarray(elevation, np.float64)
     if heights.ndim != 2 or min(heights.shape) < 2:

@@ -14,21 +14,28 @@ from geovision.spec import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["errors", "extent_of", "maps", "quantile_quantile", "spectra", "taylor"]
+__all__ = [
+    "grid_extent",
+    "plot_errors",
+    "plot_fields",
+    "plot_quantile_quantile",
+    "plot_spectra",
+    "plot_taylor_diagram",
+]
 
 _Field = NDArray[np.floating]
 
 
-def maps(
+def plot_fields(
     coarse: _Field,
     prediction: _Field | None,
-    truth: _Field,
+    target: _Field,
     *,
     extent: tuple[float, float, float, float] | None = None,
     coarse_extent: tuple[float, float, float, float] | None = None,
     unit: str,
     levels: Sequence[float],
-    heading: str = "",
+    suptitle: str = "",
 ) -> Figure:
     """What went in, what came out, the truth, and the difference of the last two.
 
@@ -45,7 +52,7 @@ def maps(
     axes = figure.subplots(2 if prediction is not None else 1, 2, squeeze=False)
     colours = colormaps["YlGnBu"].resampled(len(levels) + 1).with_extremes(under="white", bad="0.8")
     norm = BoundaryNorm(levels, colours.N, extend="both")
-    panels = [("input", coarse, coarse_extent or extent), ("truth", truth, extent)]
+    panels = [("input", coarse, coarse_extent or extent), ("truth", target, extent)]
     if prediction is not None:
         panels.insert(1, ("prediction", prediction, extent))
     for panel, (title, field, where) in zip(axes.flat, panels, strict=False):
@@ -57,11 +64,11 @@ def maps(
             panel.set_xlim(extent[:2])
             panel.set_ylim(extent[2:])
     figure.colorbar(drawn, ax=axes[:, 0], label=unit, location="left", ticks=levels)
-    if heading:
-        figure.suptitle(heading)
+    if suptitle:
+        figure.suptitle(suptitle)
     if prediction is None:
         return figure
-    difference = prediction - truth
+    difference = prediction - target
     reach = float(np.nanmax(np.abs(difference))) if np.isfinite(difference).any() else 1.0
     apart = axes[1, 1].imshow(
         difference,
@@ -77,7 +84,7 @@ def maps(
     return figure
 
 
-def extent_of(grid: Grid) -> tuple[float, float, float, float] | None:
+def grid_extent(grid: Grid) -> tuple[float, float, float, float] | None:
     """(west, east, south, north) edges of a grid, degrees; None of a grid one cell wide."""
     if min(grid.size) < 2:
         return None
@@ -89,7 +96,7 @@ def extent_of(grid: Grid) -> tuple[float, float, float, float] | None:
     return west, east, south, north
 
 
-def errors(
+def plot_errors(
     bias: _Field,
     rmse: _Field,
     *,
@@ -120,7 +127,7 @@ def errors(
     return figure
 
 
-def quantile_quantile(pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str) -> Figure:
+def plot_quantile_quantile(pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str) -> Figure:
     """Quantiles of each prediction over those of the truth; on the line the distributions are one.
 
     Args:
@@ -139,10 +146,10 @@ def quantile_quantile(pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str) 
         ylabel=f"quantile of the prediction, {unit}",
         aspect="equal",
     )
-    return _with_legend(figure, axes)
+    return _add_legend(figure, axes)
 
 
-def spectra(
+def plot_spectra(
     powers: Mapping[str, tuple[_Field, _Field]], *, truth: str = "truth", unit: str = "cell"
 ) -> Figure:
     """Power over wavelength on logarithmic axes, the truth in black.
@@ -160,10 +167,10 @@ def spectra(
         axes.loglog(1 / np.asarray(frequency)[1:], np.asarray(power)[1:], label=name, **style)
     axes.invert_xaxis()  # large scales to the left, as wavenumbers have them
     axes.set(xlabel=f"wavelength, {unit}", ylabel="power")
-    return _with_legend(figure, axes)
+    return _add_legend(figure, axes)
 
 
-def taylor(statistics: Mapping[str, tuple[float, float]], *, truth: str = "truth") -> Figure:
+def plot_taylor_diagram(statistics: Mapping[str, tuple[float, float]], *, truth: str = "truth") -> Figure:
     """The diagram of Taylor 2001 (doi:10.1029/2000JD900719): distance from the origin is the standard
     deviation over that of the truth, angle the correlation, distance from the truth the error without
     bias.
@@ -220,7 +227,7 @@ def _taylor_grid(axes: Any, most: float, widest: float, negative: bool) -> None:
     )
 
 
-def _with_legend(figure: Figure, axes: Any) -> Figure:
+def _add_legend(figure: Figure, axes: Any) -> Figure:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

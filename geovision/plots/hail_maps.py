@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from xarray import Dataset
 
-__all__ = ["hail_maps"]
+__all__ = ["plot_hail_maps"]
 
 _HAIL_FIELDS = {  # name: (title, colours, lowest that is drawn, highest)
     "maximum_reflectivity": ("largest reflectivity, dBZ", "turbo", 0, 75),
@@ -21,12 +21,12 @@ _HAIL_FIELDS = {  # name: (title, colours, lowest that is drawn, highest)
     "maximum_expected_size_of_hail": ("expected size of hail, mm", "viridis_r", 1, 60),
     "vertically_integrated_liquid": ("integrated liquid, kg m$^{-2}$", "YlGnBu", 1, 60),
 }
-_CELL_COLOURS = ("white", "tab:gray", "tab:orange", "tab:red")
+_CELL_COLORS = ("white", "tab:gray", "tab:orange", "tab:red")
 _CELL_STATES = ("cell", "armed", "hail")
-_NOT_COVERED_COLOUR = "0.85"
+_NOT_COVERED_COLOR = "0.85"
 
 
-def hail_maps(labels: Dataset) -> Figure:
+def plot_hail_maps(labels: Dataset) -> Figure:
     """Maps of a series of volumes, a row for each time: reflectivity, what follows from it, and labels.
 
     White is no echo, light grey not covered.
@@ -53,7 +53,7 @@ def _hail_field(figure: Figure, axes: Axes, volume: Dataset, name: str) -> None:
     values = volume[name].values
     seen = np.ma.masked_where(~(values >= low), values)
     axes.set_facecolor("white")
-    _covered(axes, volume)
+    _draw_coverage(axes, volume)
     drawn = axes.imshow(seen, cmap=colours, vmin=low, vmax=high, **_map_options(volume))
     figure.colorbar(drawn, ax=axes, shrink=0.8)
     axes.set_title(title, fontsize="medium")
@@ -67,22 +67,22 @@ def _hail_cells(axes: Axes, volume: Dataset) -> None:
     if "cell" in volume:
         aloft = np.where(volume["armed"].values > 0, 2, (volume["cell"].values > 0) * 1)
         state = np.maximum(state, aloft)
-    _covered(axes, volume)
-    shown, colours = np.ma.masked_equal(state, 0), ListedColormap(_CELL_COLOURS)
+    _draw_coverage(axes, volume)
+    shown, colours = np.ma.masked_equal(state, 0), ListedColormap(_CELL_COLORS)
     axes.imshow(shown, cmap=colours, vmin=0, vmax=3, **_map_options(volume))
     states = _CELL_STATES if "cell" in volume else _CELL_STATES[2:]
-    named = zip(states, _CELL_COLOURS[-len(states) :], strict=True)
+    named = zip(states, _CELL_COLORS[-len(states) :], strict=True)
     patches = [Patch(color=colour, label=name) for name, colour in named]
     axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize="small")
     axes.set_title("cells and label" if "cell" in volume else "label", fontsize="medium")
 
 
-def _covered(axes: Axes, volume: Dataset) -> None:
+def _draw_coverage(axes: Axes, volume: Dataset) -> None:
     from matplotlib.colors import ListedColormap
 
     unseen = np.isnan(volume["probability_of_severe_hail"].values)
     axes.imshow(
-        np.ma.masked_equal(unseen, False), cmap=ListedColormap([_NOT_COVERED_COLOUR]), **_map_options(volume)
+        np.ma.masked_equal(unseen, False), cmap=ListedColormap([_NOT_COVERED_COLOR]), **_map_options(volume)
     )
 
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["hail_sample"]
+__all__ = ["plot_hail_sample"]
 
 _Field = NDArray[np.floating]
 _MISSING = "0.82"
 _OUTLINE = "#CC0066"
 
 
-def hail_sample(
+def plot_hail_sample(
     inputs: Mapping[str, _Field],
     valid: Mapping[str, NDArray[np.bool_]],
     label: _Field,
@@ -67,8 +67,8 @@ def hail_sample(
     figure = new_figure(13.5, 7.2)
     panels = figure.subplots(2, 4).ravel()
     for axes, (title, field, options) in zip(panels, maps, strict=False):
-        _map(figure, axes, title, field, label, options)
-    _history(figure, panels[len(maps)], np.ma.where(radar <= no_echo, np.nan, radar), levels)
+        _draw_map(figure, axes, title, field, label, options)
+    _draw_time_height(figure, panels[len(maps)], np.ma.where(radar <= no_echo, np.nan, radar), levels)
     for axes in panels[len(maps) + 1 :]:
         axes.set_visible(False)
     figure.suptitle(source, fontsize="medium")
@@ -82,7 +82,9 @@ def _masked(
     return np.ma.MaskedArray(values, ~valid[name] if name in valid else np.zeros(values.shape, bool))
 
 
-def _map(figure: Figure, axes: Axes, title: str, field: Any, label: _Field, options: dict[str, Any]) -> None:
+def _draw_map(
+    figure: Figure, axes: Axes, title: str, field: Any, label: _Field, options: dict[str, Any]
+) -> None:
     from matplotlib.colors import ListedColormap
 
     missing = np.ma.getmaskarray(field)
@@ -96,7 +98,7 @@ def _map(figure: Figure, axes: Axes, title: str, field: Any, label: _Field, opti
     axes.set(xticks=[], yticks=[])
 
 
-def _history(figure: Figure, axes: Axes, radar: np.ma.MaskedArray, levels: Sequence[float]) -> None:
+def _draw_time_height(figure: Figure, axes: Axes, radar: np.ma.MaskedArray, levels: Sequence[float]) -> None:
     """The largest reflectivity of each level in each window."""
     from matplotlib.colors import ListedColormap
 

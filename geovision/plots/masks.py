@@ -12,28 +12,28 @@ from geovision.plots import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["mask_maps", "mask_reliability", "performance"]
+__all__ = ["plot_mask_maps", "plot_mask_reliability", "plot_performance_diagram"]
 
 _Field = NDArray[np.floating]
 
 
-def mask_maps(
-    given: _Field,
+def plot_mask_maps(
+    inputs: _Field,
     probability: _Field,
-    truth: _Field,
+    target: _Field,
     *,
     threshold: float = 0.5,
     name: str = "event",
-    given_name: str = "input",
+    input_name: str = "input",
     extent: tuple[float, float, float, float] | None = None,
-    heading: str = "",
+    suptitle: str = "",
 ) -> Figure:
     """What went in, the probability that came out, and hits, misses and false alarms.
 
     Args:
-        given: ``(y, x)`` on a grid of its own; the others on one grid. South first, NaN is grey.
+        inputs: ``(y, x)`` on a grid of its own; the others on one grid. South first, NaN is grey.
         probability: 0-1.
-        truth: 0 or 1.
+        target: 0 or 1.
         threshold: Probability from which the answer is yes.
         extent: (west, east, south, north) edges in degrees; None: cells are counted.
     """
@@ -44,9 +44,9 @@ def mask_maps(
     figure = new_figure(12, 4.2)
     left, middle, right = figure.subplots(1, 3)
     drawn = left.imshow(
-        given, origin="lower", cmap=colormaps["viridis"].with_extremes(bad="0.8"), interpolation="nearest"
+        inputs, origin="lower", cmap=colormaps["viridis"].with_extremes(bad="0.8"), interpolation="nearest"
     )
-    left.set_title(given_name)
+    left.set_title(input_name)
     figure.colorbar(drawn, ax=left, shrink=0.8)
     drawn = middle.imshow(
         probability,
@@ -59,9 +59,9 @@ def mask_maps(
     )
     middle.set_title(f"probability of {name}")
     figure.colorbar(drawn, ax=middle, shrink=0.8)
-    said, seen = probability >= threshold, truth >= 0.5
+    said, seen = probability >= threshold, target >= 0.5
     table = np.where(said & seen, 1.0, np.where(~said & seen, 2.0, np.where(said & ~seen, 3.0, 0.0)))
-    table[~(np.isfinite(probability) & np.isfinite(truth))] = np.nan
+    table[~(np.isfinite(probability) & np.isfinite(target))] = np.nan
     colours = ["white", "#009E73", "#0072B2", "#D55E00"]  # of the palette of Okabe and Ito (2008)
     right.imshow(
         table,
@@ -81,27 +81,41 @@ def mask_maps(
         frameon=False,
     )
     right.set_title(f"from {threshold:g}")
-    if heading:
-        figure.suptitle(heading)
+    if suptitle:
+        figure.suptitle(suptitle)
     return figure
 
 
-def mask_reliability(no: _Field, yes: _Field) -> Figure:
+def plot_mask_reliability(negative_counts: _Field, positive_counts: _Field) -> Figure:
     """How often what is said with a probability happens, and how often it is said.
 
     Args:
-        no, yes: Cells without and with the event by bins of probability from 0 to 1, ``(bin,)``.
+        negative_counts, positive_counts: Cells without and with the event by bins of probability from 0 to
+            1, ``(bin,)``.
     """
-    tenth = len(no) // 10
-    no, yes = (each.reshape(10, tenth).sum(1) for each in (no, yes))
-    count = no + yes
+    tenth = len(negative_counts) // 10
+    negative_counts, positive_counts = (
+        each.reshape(10, tenth).sum(1) for each in (negative_counts, positive_counts)
+    )
+    count = negative_counts + positive_counts
     filled = count > 0
     middles = (np.arange(10) + 0.5) / 10
     figure = new_figure(4.8, 5.6)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
-    upper.plot(middles[filled], yes[filled] / count[filled], marker="o", color="#0072B2", label="measured")
-    upper.axhline(yes.sum() / max(count.sum(), 1), color="0.7", linewidth=0.8, label="frequency of the event")
+    upper.plot(
+        middles[filled],
+        positive_counts[filled] / count[filled],
+        marker="o",
+        color="#0072B2",
+        label="measured",
+    )
+    upper.axhline(
+        positive_counts.sum() / max(count.sum(), 1),
+        color="0.7",
+        linewidth=0.8,
+        label="frequency of the event",
+    )
     upper.set(ylabel="fraction of cells with the event", ylim=(0, 1.02))
     upper.legend(loc="upper left", frameon=False)
     lower.bar(middles, np.maximum(count, 0), width=0.1, color="#0072B2", edgecolor="white")
@@ -113,17 +127,17 @@ def mask_reliability(no: _Field, yes: _Field) -> Figure:
     return figure
 
 
-def performance(no: _Field, yes: _Field, *, threshold: float) -> Figure:
+def plot_performance_diagram(negative_counts: _Field, positive_counts: _Field, *, threshold: float) -> Figure:
     """The performance diagram (Roebber 2009, doi:10.1175/2008WAF2222159.1): detection over the part of what
     was said that happened, for every threshold; lines of equal critical success index.
 
     Args:
-        no, yes: As of `mask_reliability`.
+        negative_counts, positive_counts: As of `plot_mask_reliability`.
         threshold: That the scores are stated at; it has a mark.
     """
-    hits, said = yes[::-1].cumsum(), (yes + no)[::-1].cumsum()
+    hits, said = positive_counts[::-1].cumsum(), (positive_counts + negative_counts)[::-1].cumsum()
     there = said > 0
-    success, detection = hits[there] / said[there], hits[there] / max(yes.sum(), 1)
+    success, detection = hits[there] / said[there], hits[there] / max(positive_counts.sum(), 1)
     figure = new_figure(5.2, 5)
     axes = figure.subplots()
     grid = np.linspace(0.01, 1, 200)
@@ -133,7 +147,9 @@ def performance(no: _Field, yes: _Field, *, threshold: float) -> Figure:
     )
     axes.clabel(lines, fmt="%.1f", fontsize=8)
     axes.plot(success, detection, color="#0072B2", linewidth=1.5, label="all thresholds")
-    at = int(np.flatnonzero(there).searchsorted(len(no) - 1 - int(threshold * len(no))))
+    at = int(
+        np.flatnonzero(there).searchsorted(len(negative_counts) - 1 - int(threshold * len(negative_counts)))
+    )
     if at < len(success):
         axes.plot(success[at], detection[at], "o", color="#D55E00", label=f"from {threshold:g}")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="success ratio, 1 - FAR", ylabel="probability of detection")

@@ -12,16 +12,16 @@ from geovision.plots import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["answer_map"]
+__all__ = ["plot_prediction_map"]
 
 
-def answer_map(
+def plot_prediction_map(
     values: NDArray[np.floating],
     label: str,
     *,
     threshold: float | None = None,
     extent: tuple[float, float, float, float] | None = None,
-    heading: str = "",
+    suptitle: str = "",
 ) -> Figure:
     """One field under its colours; grey where it means nothing.
 
@@ -54,5 +54,5 @@ def answer_map(
     if extent is not None:
         axes.set_xlabel("longitude, degrees east")
         axes.set_ylabel("latitude, degrees north")
-    axes.set_title(heading, fontsize="medium")
+    axes.set_title(suptitle, fontsize="medium")
     return figure

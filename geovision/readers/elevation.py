@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.sar.map_grid import quiet, rasterio_module
+from geovision.readers.sar.map_grid import rasterio_module, suppress_georeference_warning
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
-__all__ = ["elevation_on", "read_elevation"]
+__all__ = ["elevation_on_grid", "read_elevation"]
 
 _RANGE = (-500.0, 9000.0)  # m; what lies beyond is no height of the ground
 
@@ -29,14 +29,15 @@ def read_elevation(path: str | Path) -> DataArray:
 
     Raises:
         UnreadableFileError: It cannot be read.
-        InputError: A projected grid, which `elevation_on` brings to degrees, or values that are no heights.
+        InputError: A projected grid, which `elevation_on_grid` brings to degrees, or values that are no
+            heights.
         MissingExtraError: rasterio or xarray is not installed.
     """
     try:
         import xarray
     except ImportError as error:
         raise MissingExtraError("xarray", "geo") from error
-    with quiet(), _opened(Path(path)) as tile:
+    with suppress_georeference_warning(), _opened(Path(path)) as tile:
         if tile.crs is None or not tile.crs.is_geographic:
             raise InputError(f"{path}: not in degrees but in {tile.crs}; bring it to a grid of degrees")
         heights = _heights(tile, Path(path))
@@ -53,7 +54,7 @@ def read_elevation(path: str | Path) -> DataArray:
     return found.sortby("latitude")
 
 
-def elevation_on(
+def elevation_on_grid(
     paths: str | Path | Sequence[str | Path],
     latitude: ArrayLike,
     longitude: ArrayLike,
@@ -84,7 +85,7 @@ def elevation_on(
     found = np.full((len(y), len(x)), np.nan, np.float32)
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     for path in map(Path, several):
-        with quiet(), _opened(path) as tile:
+        with suppress_georeference_warning(), _opened(path) as tile:
             if tile.crs is None:
                 raise InputError(f"{path}: does not say where on earth it lies; a GeoTIFF of heights has to")
             part = np.full_like(found, np.nan)
@@ -113,12 +114,12 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         raise UnreadableFileError(f"{path}: no such file")
     try:
-        return rasterio.open(_inside(path))
+        return rasterio.open(_gdal_path(path))
     except (rasterio.errors.RasterioIOError, zipfile.BadZipFile) as error:
         raise UnreadableFileError(f"{path}: cannot be read as GeoTIFF or SRTM tile ({error})") from error
 
 
-def _inside(path: Path) -> str:
+def _gdal_path(path: Path) -> str:
     """What GDAL calls a file, or the one tile of a zip archive."""
     if path.suffix.lower() != ".zip":
         return str(path)

@@ -38,7 +38,7 @@ _NAMES = {
     "10v": "v10",
 }
 _ON_LEVELS, _SINGLE = ("t", "z", "u", "v"), ("cape", "d2m", "u10", "v10")
-_PLAUSIBLE = {
+_EXPECTED_RANGES = {
     "t": (150, 340),
     "d2m": (180, 320),
     "cape": (0, 12000),
@@ -85,13 +85,13 @@ class Era5:
         """
         at = {name: each.sel(time=time) for name, each in self.fields.items()}
         first = next(iter(at.values()))
-        near = NearestNeighborIndex.of(
+        near = NearestNeighborIndex.build(
             first["latitude"], first["longitude"], latitude, longitude, where=self.where
         )
         taken = {name: near.take(each.values) for name, each in at.items()}
         height = taken["z"] / _GRAVITY
         aloft = 6000 + np.nan_to_num(ground)
-        wind = [at_height(taken[name], height, aloft) - taken[f"{name}10"] for name in ("u", "v")]
+        wind = [interpolate_to_height(taken[name], height, aloft) - taken[f"{name}10"] for name in ("u", "v")]
         return np.stack(
             [
                 height_of_temperature(taken["t"], height, 273.15),
@@ -124,24 +124,24 @@ def height_of_temperature(
     return found
 
 
-def at_height(
-    values: NDArray[np.floating], height: NDArray[np.floating], wanted: NDArray[np.floating]
+def interpolate_to_height(
+    values: NDArray[np.floating], height: NDArray[np.floating], target_height: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     """Values ``(level, y, x)`` at a height ``(y, x)``, by linear interpolation; NaN beyond the levels."""
-    found = np.full(wanted.shape, np.nan)
+    found = np.full(target_height.shape, np.nan)
     for low, high, below, above in zip(values, values[1:], height, height[1:], strict=False):
-        here = (below <= wanted) & (wanted <= above)
-        share = (wanted[here] - below[here]) / (above[here] - below[here])
+        here = (below <= target_height) & (target_height <= above)
+        share = (target_height[here] - below[here]) / (above[here] - below[here])
         found[here] = low[here] + share * (high[here] - low[here])
     return found
 
 
-def open_era5(paths: Sequence[str | Path], *, told: Callable[[str], None] | None = None) -> Era5:
+def open_era5(paths: Sequence[str | Path], *, on_skip: Callable[[str], None] | None = None) -> Era5:
     """Open files of ERA5, NetCDF or GRIB.
 
     Args:
         paths: Files.
-        told: Called with what is wrong with a file, which is left out; None: that is an error.
+        on_skip: Called with what is wrong with a file, which is left out; None: that is an error.
 
     Raises:
         UnreadableFileError: A file cannot be read.
@@ -156,11 +156,11 @@ def open_era5(paths: Sequence[str | Path], *, told: Callable[[str], None] | None
     parts: dict[str, list[DataArray]] = {}
     for path in map(Path, paths):
         try:
-            held = _held(path)
+            held = _load_fields(path)
         except InputError as error:
-            if told is None:
+            if on_skip is None:
                 raise
-            told(str(error))
+            on_skip(str(error))
         else:
             for name, field in held:
                 parts.setdefault(name, []).append(field)
@@ -183,7 +183,7 @@ def open_era5(paths: Sequence[str | Path], *, told: Callable[[str], None] | None
     return Era5(fields, where)
 
 
-def _held(path: Path) -> list[tuple[str, DataArray]]:
+def _load_fields(path: Path) -> list[tuple[str, DataArray]]:
     """The fields of a file that are asked for, checked."""
     return [
         (name, _checked(dataset[name], name, path))
@@ -207,7 +207,7 @@ def _datasets(path: Path) -> list[Dataset]:
     except Exception as error:  # decoders raise anything on a damaged file
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UnreadableFileError(f"{path}: cannot be read as NetCDF or GRIB ({reason})") from error
-    return [_renamed(each) for each in found]
+    return [_rename_legacy(each) for each in found]
 
 
 def _is_grib(path: Path) -> bool:
@@ -243,7 +243,7 @@ def _grib(path: Path) -> list[Dataset]:
     return found
 
 
-def _renamed(dataset: Dataset) -> Dataset:
+def _rename_legacy(dataset: Dataset) -> Dataset:
     # GRIB has the time of the analysis beside that for which it holds.
     if "valid_time" in dataset.coords and "time" in dataset.coords:
         holds = "time" if "time" in dataset.dims else "valid_time"
@@ -266,7 +266,7 @@ def _checked(field: DataArray, name: str, path: Path) -> DataArray:
             "with its values, on a grid of degrees as ERA5 is downloaded"
         )
     field = field.transpose(*expected)
-    low, high = _PLAUSIBLE[name]
+    low, high = _EXPECTED_RANGES[name]
     least, most = float(field.min()), float(field.max())
     if low > least or most > high:  # what is all missing is missing
         raise InputError(

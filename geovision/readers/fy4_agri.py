@@ -26,7 +26,7 @@ BANDS = ("C09", "C10", "C12", "C13", "C14")
 """6.25, 6.95, 8.55, 10.8 and 12.0 um."""
 
 _NAME = re.compile(r"^FY4B-_AGRI--_N_[A-Z]+_(\d{4})[EW]_L1-_FDI-_MULT_NOM_(\d{14})_\d{14}_4000M_.+\.HDF$")
-_DRIFT = 1.0  # degrees that a satellite may be off the longitude of its slot
+_MAX_SLOT_OFFSET = 1.0  # degrees that a satellite may be off the longitude of its slot
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def scan_time(path: str | Path) -> np.datetime64:
     Raises:
         InputError: It is not named as the National Satellite Meteorological Center names such files.
     """
-    return _named(Path(path))[1]
+    return _parse_name(Path(path))[1]
 
 
-def _named(path: Path) -> tuple[float, np.datetime64]:
+def _parse_name(path: Path) -> tuple[float, np.datetime64]:
     """Longitude of the slot and begin of the scan."""
     found = _NAME.match(path.name)
     if found is None:
@@ -80,11 +80,11 @@ def read_agri(path: str | Path, latitude: ArrayLike, longitude: ArrayLike) -> Ag
         MissingExtraError: satpy is not installed.
     """
     path = Path(path)
-    slot, time = _named(path)
+    slot, time = _parse_name(path)
     scene = _scene(path)
     area = scene[BANDS[0]].attrs["area"]
     east = float(area.crs.to_cf()["longitude_of_projection_origin"])
-    if abs((east - slot + 180) % 360 - 180) > _DRIFT:
+    if abs((east - slot + 180) % 360 - 180) > _MAX_SLOT_OFFSET:
         raise InputError(
             f"{path}: the satellite stands at {east:.2f} E, its name says {slot:.1f} E; it may be "
             "moving between slots, when places in the picture are wrong, so leave the file out"
@@ -107,7 +107,7 @@ def _scene(path: Path) -> Any:
     if not path.is_file():
         raise UnreadableFileError(f"{path}: no such file")
     try:
-        with _quiet():
+        with _suppress_warnings():
             scene = Scene([str(path)], reader="agri_fy4b_l1")
             scene.load(list(BANDS), calibration="brightness_temperature")
             missing = [band for band in BANDS if band not in scene]
@@ -120,7 +120,7 @@ def _scene(path: Path) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_warnings() -> Iterator[None]:
     """Without warnings of projections that PROJ would write otherwise, and without the tracebacks that satpy
     prints beside the errors that it raises."""
     with suppress_logging("satpy", below=logging.CRITICAL + 1), warnings.catch_warnings():

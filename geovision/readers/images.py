@@ -39,7 +39,7 @@ _FILTER = Image.Resampling.BILINEAR
 # Decoded straight to the size that is wanted, a picture keeps more noise than one resized to it, and
 # one photo in thirty is answered otherwise; from twice the size, one in sixty, as from the whole.
 _MARGIN = 2
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 def read_rgb(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -62,10 +62,10 @@ def read_rgb(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = N
             for decompression bombs, twice `PIL.Image.MAX_IMAGE_PIXELS`, 179 million pixels).
         InputError: A side is shorter than `MIN_SIDE`, or the pixels have no declared full scale.
     """
-    with _decoding(path):
+    with _convert_decode_errors(path):
         with Image.open(path) as image:
             if size and spec.resize != "none":
-                turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+                turned = image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED_ORIENTATIONS
                 height, width = size[::-1] if turned else size
                 image.draft(None, (_MARGIN * width, _MARGIN * height))
             image.load()
@@ -139,7 +139,7 @@ def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image
 
 
 @contextlib.contextmanager
-def _decoding(path: str | Path) -> Iterator[None]:
+def _convert_decode_errors(path: str | Path) -> Iterator[None]:
     """Turn whatever a decoder raises about a damaged file into one clear line."""
     try:
         yield
@@ -158,13 +158,13 @@ def _decoding(path: str | Path) -> Iterator[None]:
             "if you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
     except UnidentifiedImageError as error:
-        raise UnreadableFileError(f"{path}: {_why_unknown(Path(path))}") from error
+        raise UnreadableFileError(f"{path}: {_unknown_format_reason(Path(path))}") from error
     except Exception as error:  # a damaged file makes decoders raise anything
         reason = str(error) or type(error).__name__
         raise UnreadableFileError(f"{path}: damaged ({reason}); copy it again from its source") from error
 
 
-def _why_unknown(path: Path) -> str:
+def _unknown_format_reason(path: Path) -> str:
     if path.stat().st_size == 0:
         return "an empty file (0 bytes); copy it again from its source"
     if path.suffix.lower() in (".heic", ".heif"):
@@ -192,13 +192,13 @@ def _expand_one(path: Path) -> list[Path]:
         files = [file for file in _visible(path) if file.suffix.lower() in known]
         if not files:
             raise UnreadableFileError(f"{path}: no pictures in this folder; name one that holds some")
-        return sorted(files, key=_natural)
+        return sorted(files, key=_natural_sort_key)
     if not path.exists() and glob.has_magic(str(path)):
         matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 - the pattern may be absolute
         files = [file for file in map(Path, matches) if file.is_file()]
         if not files:
             raise UnreadableFileError(f"{path}: no file matches this pattern; check it")
-        return sorted(files, key=_natural)
+        return sorted(files, key=_natural_sort_key)
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file or folder; check the path")
     return [path]
@@ -211,7 +211,7 @@ def _visible(folder: Path) -> Iterator[Path]:
         yield from (Path(where, name) for name in names if not name.startswith("."))
 
 
-def _natural(path: Path) -> list[Any]:
+def _natural_sort_key(path: Path) -> list[Any]:
     # Text and digits alternate, so that like is compared with like; the name itself breaks ties.
     parts = re.split(r"(\d+)", str(path))
     return [[int(part) if index % 2 else part.lower() for index, part in enumerate(parts)], str(path)]

@@ -20,14 +20,14 @@ class NearestNeighborIndex:
 
     Attributes:
         index: Of the flattened source, the target's shape.
-        there: Where the source reaches: its nearest point is no farther than one and a half of its spacings.
+        valid: Where the source reaches: its nearest point is no farther than one and a half of its spacings.
     """
 
     index: NDArray[np.intp]
-    there: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
 
     @classmethod
-    def of(
+    def build(
         cls,
         latitude: ArrayLike,
         longitude: ArrayLike,
@@ -53,7 +53,7 @@ class NearestNeighborIndex:
         except ImportError as error:
             raise MissingExtraError("scipy", "geo") from error
         source, target = _plane(latitude, longitude), _plane(target_latitude, target_longitude)
-        points = _directions(*source)
+        points = _unit_vectors(*source)
         if not np.isfinite(points).any():
             raise InputError(f"{where}: latitudes and longitudes are all missing")
         if np.nanmax(np.abs(source[0])) > 90.001 or np.nanmax(np.abs(source[1])) > 360.001:
@@ -63,7 +63,7 @@ class NearestNeighborIndex:
             )
         spacing = np.nanmedian(np.linalg.norm(np.diff(points.reshape(*source[0].shape, 3), axis=1), axis=2))
         # A point that lies nowhere goes to the middle of the earth, far from all others.
-        distance, index = KDTree(np.nan_to_num(points)).query(_directions(*target))
+        distance, index = KDTree(np.nan_to_num(points)).query(_unit_vectors(*target))
         there = distance.reshape(target[0].shape) <= 1.5 * spacing
         if not there.any():
             south, north, west, east = (f(a) for a in source for f in (np.nanmin, np.nanmax))
@@ -76,7 +76,7 @@ class NearestNeighborIndex:
     def take(self, values: NDArray) -> NDArray:
         """Values ``(…, y, x)`` of the source on the target, NaN where it does not reach."""
         flat = values.reshape(*values.shape[:-2], -1)[..., self.index]
-        return np.where(self.there, flat, np.nan)
+        return np.where(self.valid, flat, np.nan)
 
 
 def _plane(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -84,7 +84,7 @@ def _plane(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray, NDArray]
     return (north, east) if north.ndim == 2 else tuple(np.meshgrid(north, east, indexing="ij"))  # type: ignore[return-value]
 
 
-def _directions(latitude: NDArray, longitude: NDArray) -> NDArray:
+def _unit_vectors(latitude: NDArray, longitude: NDArray) -> NDArray:
     """Unit vectors ``(point, 3)``."""
     north, east = np.radians(latitude).ravel(), np.radians(longitude).ravel()
     return np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], 1)

@@ -26,14 +26,14 @@ def write_netcdf(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Any] | 
         OSError: It could not be written; nothing more is computed from then on.
         ModuleNotFoundError: h5netcdf is not installed.
     """
-    with _Yielding(path.open("w+b", buffering=0)) as file:
+    with _DeferredErrorFile(path.open("w+b", buffering=0)) as file:
         try:
-            file.stopping(dataset).to_netcdf(file, engine="h5netcdf", encoding=dict(encoding or {}))
+            file.abort_on_error(dataset).to_netcdf(file, engine="h5netcdf", encoding=dict(encoding or {}))
         finally:
-            file.tell_error()
+            file.raise_error()
 
 
-class _Yielding(io.RawIOBase):
+class _DeferredErrorFile(io.RawIOBase):
     """A file whose writes never fail while HDF5 is at work.
 
     HDF5 cannot close a file that it could not write, and takes the process down when it tries again
@@ -53,11 +53,11 @@ class _Yielding(io.RawIOBase):
         self.error: OSError | None = None
         self._file = file
 
-    def stopping(self, dataset: xr.Dataset) -> xr.Dataset:
+    def abort_on_error(self, dataset: xr.Dataset) -> xr.Dataset:
         """The same data, of which no piece is computed once an error has come: there may be hours of them."""
 
         def passed(block: _Block) -> _Block:
-            self.tell_error()
+            self.raise_error()
             return block
 
         def guarded(array: xr.DataArray) -> xr.DataArray:
@@ -67,7 +67,7 @@ class _Yielding(io.RawIOBase):
 
         return dataset.map(guarded, keep_attrs=True)
 
-    def tell_error(self) -> None:
+    def raise_error(self) -> None:
         """Raise the first error, if there was one."""
         if self.error is not None:
             raise self.error

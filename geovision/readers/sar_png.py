@@ -23,15 +23,15 @@ __all__ = [
     "PUBLISHED_PIXEL_SIZE",
     "average_counts",
     "expand",
-    "pixel_size_of",
     "read_counts",
-    "write_picture",
+    "read_pixel_size",
+    "write_image",
 ]
 
 PUBLISHED_PIXEL_SIZE = 500.0
 """Metres."""
 
-_ENTRY = "pixel_size"
+_PIXEL_SIZE_KEY = "pixel_size"
 
 
 def read_counts(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -51,20 +51,20 @@ def read_counts(path: str | Path, spec: InputSpec, size: tuple[int, int] | None 
     """
     rgb = read_rgb(path, spec)
     _check_depth(path)
-    counts = _polarisations(rgb, str(path))
-    factor = _factor(pixel_size_of(path), spec.pixel_size, str(path))
+    counts = _polarizations(rgb, str(path))
+    factor = _factor(read_pixel_size(path), spec.pixel_size, str(path))
     counts = average_counts(counts, factor)
     return counts if size is None else _window(counts, size)
 
 
-def pixel_size_of(path: str | Path) -> float:
+def read_pixel_size(path: str | Path) -> float:
     """Metres that a pixel of a file is wide, by its own word, or else as published.
 
     Raises:
         InputError: Its word is no length.
     """
     with Image.open(path) as picture:
-        said = picture.info.get(_ENTRY)
+        said = picture.info.get(_PIXEL_SIZE_KEY)
     if said is None:
         return PUBLISHED_PIXEL_SIZE
     try:
@@ -72,7 +72,7 @@ def pixel_size_of(path: str | Path) -> float:
     except ValueError:
         metres = 0.0
     if not metres > 0:
-        raise InputError(f"{path}: its entry {_ENTRY!r} is {said!r}, which is no length in metres")
+        raise InputError(f"{path}: its entry {_PIXEL_SIZE_KEY!r} is {said!r}, which is no length in metres")
     return metres
 
 
@@ -85,7 +85,7 @@ def _check_depth(path: str | Path) -> None:
             )
 
 
-def _polarisations(rgb: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+def _polarizations(rgb: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
     red, green, blue = rgb
     if not np.array_equal(red, green):
         raise InputError(
@@ -146,7 +146,7 @@ def _window(counts: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     return np.ascontiguousarray(np.pad(kept, margins))
 
 
-def write_picture(path: Path, counts: NDArray[np.uint8], pixel_size: float = PUBLISHED_PIXEL_SIZE) -> None:
+def write_image(path: Path, counts: NDArray[np.uint8], pixel_size: float = PUBLISHED_PIXEL_SIZE) -> None:
     """Write cross- and co-polarised counts as a picture of the published kind.
 
     Args:
@@ -160,11 +160,11 @@ def write_picture(path: Path, counts: NDArray[np.uint8], pixel_size: float = PUB
     stream = io.BytesIO()
     about = PngImagePlugin.PngInfo()
     if pixel_size != PUBLISHED_PIXEL_SIZE:
-        about.add_text(_ENTRY, f"{pixel_size:g}")
+        about.add_text(_PIXEL_SIZE_KEY, f"{pixel_size:g}")
     picture = Image.fromarray(np.ascontiguousarray(counts[[0, 0, 1]].transpose(1, 2, 0)))
     picture.save(stream, "PNG", pnginfo=about, compress_level=1)
-    write_files(path.parent, {path.name: lambda temporary: _put(temporary, stream.getvalue())})
+    write_files(path.parent, {path.name: lambda temporary: _write_bytes(temporary, stream.getvalue())})
 
 
-def _put(path: Path, content: bytes) -> None:
+def _write_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)

@@ -19,7 +19,7 @@ from geovision.inference.mosaic import Mosaic
 from geovision.inference.sliding_window import PatchSource
 from geovision.readers.sar import MapGrid, rasterio_module
 
-__all__ = ["Detection", "cover", "detections_of", "fractions", "geojson", "peaks"]
+__all__ = ["Detection", "detection_fractions", "find_detections", "find_peaks", "mask_fraction", "to_geojson"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Detection:
         radius: Radius of a disk as large as the area around that reaches the threshold, in km.
         probability: The highest of the map there.
         valid: Fraction of that disk that has data.
-        cover: Name of a mask to the fraction of the disk that it covers; None: the mask does not reach
+        mask_fractions: Fraction of the disk that each mask covers, by name; None: the mask does not reach
             there.
     """
 
@@ -43,10 +43,10 @@ class Detection:
     radius: float
     probability: float
     valid: float = math.nan
-    cover: Mapping[str, float | None] = field(default_factory=dict)
+    mask_fractions: Mapping[str, float | None] = field(default_factory=dict)
 
 
-def peaks(
+def find_peaks(
     probability: NDArray[np.floating], *, threshold: float, separation: float
 ) -> list[tuple[float, float, float, float]]:
     """Places that reach a threshold, the most conspicuous first.
@@ -82,29 +82,34 @@ def peaks(
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
         if all(math.hypot(row - r, column - c) > separation for r, c in kept):
             kept.append((row, column))
-    return _places(high, kept, threshold, separation)
+    return _peak_candidates(high, kept, threshold, separation)
 
 
-def _places(
-    high: NDArray[np.floating], kept: Sequence[tuple[int, int]], threshold: float, separation: float
+def _peak_candidates(
+    is_high: NDArray[np.floating], probability: Sequence[tuple[int, int]], threshold: float, separation: float
 ) -> list[tuple[float, float, float, float]]:
-    rows, columns = np.nonzero(high)
-    distances = [np.hypot(rows - r, columns - c) for r, c in kept]
+    rows, columns = np.nonzero(is_high)
+    distances = [np.hypot(rows - r, columns - c) for r, c in probability]
     nearest, closest = np.zeros(len(rows), int), distances[0]
     for number, own in enumerate(distances[1:], 1):
         nearer = own < closest
         nearest[nearer], closest = number, np.where(nearer, own, closest)
     found = []
-    for number in range(len(kept)):
+    for number in range(len(probability)):
         own = (nearest == number) & (closest <= separation)
         if not own.any():
             continue
         # By how far they exceed the threshold, so that the skirts of a place do not move it; on a
         # plateau at the threshold all alike.
-        weights = high[rows[own], columns[own]].astype(np.float64) - threshold + 1e-6
+        weights = is_high[rows[own], columns[own]].astype(np.float64) - threshold + 1e-6
         centre = [float((weights * (axis[own] + 0.5)).sum() / weights.sum()) for axis in (rows, columns)]
         found.append(
-            (centre[0], centre[1], math.sqrt(own.sum() / math.pi), float(high[rows[own], columns[own]].max()))
+            (
+                centre[0],
+                centre[1],
+                math.sqrt(own.sum() / math.pi),
+                float(is_high[rows[own], columns[own]].max()),
+            )
         )
     return found
 
@@ -112,7 +117,7 @@ def _places(
 # --- what is there --------------------------------------------------------------------------------
 
 
-def fractions(
+def detection_fractions(
     detection: Detection, source: PatchSource, masks: Mapping[str, str | Path]
 ) -> tuple[float, dict[str, float | None]]:
     """Fraction of a detection's disk that has data, and that each mask covers.
@@ -121,14 +126,14 @@ def fractions(
         UnreadableFileError, InputError: A mask that cannot be read, or has no place on a map.
     """
     row, column, disk = _disk(detection, source.grid)
-    valid = source.read(row, column, disk.shape).seen
-    part = source.grid.part(row, column, disk.shape)
-    return float(valid[disk].mean()), {name: cover(path, part, disk) for name, path in masks.items()}
+    valid = source.read(row, column, disk.shape).any_valid
+    part = source.grid.window(row, column, disk.shape)
+    return float(valid[disk].mean()), {name: mask_fraction(path, part, disk) for name, path in masks.items()}
 
 
 def _disk(detection: Detection, grid: MapGrid) -> tuple[int, int, NDArray[np.bool_]]:
     """First row and column of the cells around a detection, and which of them lie in its disk."""
-    radius = max(1000 * detection.radius / grid.cell[0], 0.5)
+    radius = max(1000 * detection.radius / grid.cell_size[0], 0.5)
     begin = [max(math.floor(place - radius), 0) for place in (detection.row, detection.column)]
     end = [
         min(math.ceil(place + radius), side)
@@ -139,13 +144,13 @@ def _disk(detection: Detection, grid: MapGrid) -> tuple[int, int, NDArray[np.boo
     return begin[0], begin[1], away <= max(radius, float(away.min()))
 
 
-def cover(path: str | Path, grid: MapGrid, among: NDArray[np.bool_]) -> float | None:
+def mask_fraction(path: str | Path, grid: MapGrid, region: NDArray[np.bool_]) -> float | None:
     """Fraction of cells that a mask covers: where it is neither 0 nor without data.
 
     Args:
         path: A raster in any projection; its first band counts.
         grid: The cells.
-        among: bool ``(y, x)``: which of them.
+        region: bool ``(y, x)``: which of them.
 
     Returns:
         0 to 1, of the cells that the mask knows; None where it knows none.
@@ -158,32 +163,32 @@ def cover(path: str | Path, grid: MapGrid, among: NDArray[np.bool_]) -> float | 
             settings: dict[str, Any] = {} if mask.nodata is not None else {"add_alpha": True}
             height, width = grid.shape
             with rasterio.vrt.WarpedVRT(
-                mask, crs=grid.reference, transform=grid.affine, height=height, width=width, **settings
+                mask, crs=grid.rasterio_crs, transform=grid.affine, height=height, width=width, **settings
             ) as warped:
                 values, known = warped.read(1), warped.read_masks(1) > 0
     except rasterio.errors.RasterioError as error:
         raise UnreadableFileError(f"{path}: no mask that can be read ({error})") from error
-    known = known & among & np.isfinite(values)
+    known = known & region & np.isfinite(values)
     return float((values[known] != 0).mean()) if known.any() else None
 
 
 # --- GeoJSON ----------------------------------------------------------------------------------------
 
 
-def geojson(
+def to_geojson(
     detections: Sequence[Detection],
     *,
     label: str,
     name: str,
     time: datetime.datetime | None,
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
 ) -> str:
     """A collection of points after RFC 7946: longitude and latitude on WGS84, -180 to 180.
 
     Args:
         label, name: Of what was looked for.
         time: Of the scene, UTC.
-        about: What made it; a member of the collection.
+        metadata: What made it; a member of the collection.
     """
     features = [
         {
@@ -199,37 +204,39 @@ def geojson(
             }
             | {
                 f"{mask}_fraction": None if share is None else round(share, 3)
-                for mask, share in each.cover.items()
+                for mask, share in each.mask_fractions.items()
             },
         }
         for each in detections
     ]
-    whole = {"type": "FeatureCollection", "features": features, "geovision": dict(about)}
+    whole = {"type": "FeatureCollection", "features": features, "geovision": dict(metadata)}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
-def detections_of(
-    maps: Mosaic, source: PatchSource, threshold: float, separation: float, masks: Mapping[str, str | Path]
+def find_detections(
+    mosaic: Mosaic, source: PatchSource, threshold: float, separation: float, masks: Mapping[str, str | Path]
 ) -> list[Detection]:
     """Return the detections in the first layer of a mosaic; none if it has several layers.
 
     Args:
-        maps: Merged predictions of one class.
+        mosaic: Merged predictions of one class.
         source: The raster that was predicted on.
         threshold: Minimum probability, 0 to 1.
         separation: Minimum distance of two detections, in km.
         masks: Name to path of rasters whose covered fraction is reported.
     """
-    if len(maps.layers) != 1:
+    if len(mosaic.layers) != 1:
         return []
     found = []
-    cell = maps.grid.cell[0] * maps.factor / 1000  # km
-    for row, column, radius, probability in peaks(
-        maps.reduced, threshold=threshold, separation=separation / cell
+    cell = mosaic.grid.cell_size[0] * mosaic.reduction_factor / 1000  # km
+    for row, column, radius, probability in find_peaks(
+        mosaic.reduced, threshold=threshold, separation=separation / cell
     ):
-        row, column = row * maps.factor, column * maps.factor
-        place = Detection(row, column, *maps.grid.lonlat(row, column), radius * cell, probability)
-        of_source = dataclasses.replace(place, row=row / maps.finer, column=column / maps.finer)
-        valid, covered = fractions(of_source, source, masks)
-        found.append(dataclasses.replace(place, valid=valid, cover=covered))
+        row, column = row * mosaic.reduction_factor, column * mosaic.reduction_factor
+        place = Detection(row, column, *mosaic.grid.lonlat(row, column), radius * cell, probability)
+        of_source = dataclasses.replace(
+            place, row=row / mosaic.scale_factor, column=column / mosaic.scale_factor
+        )
+        valid, covered = detection_fractions(of_source, source, masks)
+        found.append(dataclasses.replace(place, valid=valid, mask_fractions=covered))
     return found

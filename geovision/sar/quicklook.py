@@ -14,15 +14,15 @@ from geovision.plots import new_figure
 from geovision.readers.sar import MapGrid
 from geovision.sar.detections import Detection
 
-__all__ = ["draw", "graticule"]
+__all__ = ["graticule", "plot_quicklook"]
 
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
-_LINES = 5  # about so many of each kind
-_LEVELS = (0.25, 0.5, 0.75, 1.0)
+_NUM_LINES = 5  # about so many of each kind
+_CONTOUR_LEVELS = (0.25, 0.5, 0.75, 1.0)
 
 
-def draw(
-    picture: NDArray[np.floating],
+def plot_quicklook(
+    image: NDArray[np.floating],
     probability: NDArray[np.floating],
     grid: MapGrid,
     detections: Sequence[Detection],
@@ -33,7 +33,7 @@ def draw(
     """A figure: the scene in grey, the probability over it, detections as numbered circles.
 
     Args:
-        picture: ``(y, x)``, NaN where there is no data; of any resolution, over all of the grid.
+        image: ``(y, x)``, NaN where there is no data; of any resolution, over all of the grid.
         probability: ``(y, x)``, likewise.
         grid: What both cover.
         layer: What is probable.
@@ -47,30 +47,28 @@ def draw(
     figure = new_figure(width + 1.0, float(np.clip(width * rows / columns, 2.5, 14)) + 0.6)
     axes = figure.subplots()
     extent = (0, columns, rows, 0)
-    seen = picture[np.isfinite(picture)]
+    seen = image[np.isfinite(image)]
     low, high = np.percentile(seen, (1, 99)) if seen.size else (0, 1)
     axes.set_facecolor("0.85")
-    axes.imshow(
-        picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, interpolation="none"
-    )
+    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, interpolation="none")
     # What is improbable lets the scene show through.
     strength = 0.6 * np.nan_to_num(probability)
     overlay = axes.imshow(
         probability, cmap="autumn_r", vmin=0, vmax=1, alpha=strength, extent=extent, interpolation="nearest"
     )
     figure.colorbar(overlay, ax=axes, label=f"probability of {layer}", shrink=0.6, aspect=30)
-    _lines(axes, grid)
+    _draw_graticule(axes, grid)
     for number, each in enumerate(detections, 1):
-        _circle(axes, each, grid, number)
+        _draw_detection(axes, each, grid, number)
     axes.set_xlim(0, columns)
     axes.set_ylim(rows, 0)
     axes.set_title(title, fontsize=9)
     return figure
 
 
-def _circle(axes: Any, detection: Detection, grid: MapGrid, number: int) -> None:
+def _draw_detection(axes: Any, detection: Detection, grid: MapGrid, number: int) -> None:
     around = np.linspace(0, 2 * math.pi, 90)
-    radius = 1000 * detection.radius / grid.cell[0]
+    radius = 1000 * detection.radius / grid.cell_size[0]
     x, y = detection.column + radius * np.cos(around), detection.row + radius * np.sin(around)
     axes.plot(x, y, color="cyan", linewidth=1.6)
     axes.plot(detection.column, detection.row, "+", color="cyan", markersize=9)
@@ -88,7 +86,7 @@ def _circle(axes: Any, detection: Detection, grid: MapGrid, number: int) -> None
 # --- graticule --------------------------------------------------------------------------------------
 
 
-def _lines(axes: Any, grid: MapGrid) -> None:
+def _draw_graticule(axes: Any, grid: MapGrid) -> None:
     """Meridians and parallels, each with its label upon it."""
     for text, columns, rows in graticule(grid):
         axes.plot(columns, rows, color="white", linewidth=0.7, alpha=0.8)
@@ -119,20 +117,20 @@ def graticule(grid: MapGrid) -> list[tuple[str, NDArray[np.floating], NDArray[np
     longitude, latitude = grid.points(r, c, "EPSG:4326")
     known = np.isfinite(longitude) & np.isfinite(latitude)
     longitude, latitude = longitude[known], latitude[known]
-    west, east = _around(longitude)
+    west, east = _longitude_arc(longitude)
     # A little further, so that a line just outside of the places that were looked at is not missed.
     south, north = max(latitude.min() - 1, -90.0), min(latitude.max() + 1, 90.0)
     found = []
-    for meridian in _round(west, east):
+    for meridian in _round_values(west, east):
         along = np.linspace(south, min(north, 89.9), 300)
-        found.append((_label(meridian, "EW"), *_on(grid, np.full_like(along, meridian), along)))
-    for parallel in _round(latitude.min(), latitude.max()):
+        found.append((_label(meridian, "EW"), *_to_pixels(grid, np.full_like(along, meridian), along)))
+    for parallel in _round_values(latitude.min(), latitude.max()):
         along = np.linspace(west - 1, east + 1, 600)
-        found.append((_label(parallel, "NS"), *_on(grid, along, np.full_like(along, parallel))))
+        found.append((_label(parallel, "NS"), *_to_pixels(grid, along, np.full_like(along, parallel))))
     return [line for line in found if np.isfinite(line[1]).any()]
 
 
-def _around(longitude: NDArray[np.floating]) -> tuple[float, float]:
+def _longitude_arc(longitude: NDArray[np.floating]) -> tuple[float, float]:
     """The shortest arc that holds all longitudes; its end may be above 180."""
     ordered = np.sort(longitude % 360)
     gaps = np.diff(np.append(ordered, ordered[0] + 360))
@@ -145,8 +143,8 @@ def _around(longitude: NDArray[np.floating]) -> tuple[float, float]:
     return west, west + width
 
 
-def _round(low: float, high: float) -> NDArray[np.floating]:
-    step = next((step for step in _STEPS if (high - low) / step <= _LINES + 1), _STEPS[-1])
+def _round_values(low: float, high: float) -> NDArray[np.floating]:
+    step = next((step for step in _STEPS if (high - low) / step <= _NUM_LINES + 1), _STEPS[-1])
     return np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step
 
 
@@ -156,11 +154,11 @@ def _label(degrees: float, sides: str) -> str:
     return f"{abs(folded):g}°{side}"
 
 
-def _on(
+def _to_pixels(
     grid: MapGrid, longitude: NDArray[np.floating], latitude: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     place = MapGrid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), grid.shape)
     x, y = place.points(latitude, longitude, grid.crs)
-    rows, columns = grid.cells(x, y)
+    rows, columns = grid.rowcol(x, y)
     outside = ~((columns >= 0) & (columns <= grid.shape[1]) & (rows >= 0) & (rows <= grid.shape[0]))
     return np.where(outside, np.nan, columns), np.where(outside, np.nan, rows)

@@ -22,23 +22,31 @@ from geovision.serve.limits import ServerLimits
 from geovision.serve.middleware import LimitMiddleware
 from geovision.serve.prometheus import ServerMetrics
 from geovision.serve.request_errors import RateLimitExceeded, RequestError
-from geovision.serve.schemas import PICTURE, REFUSALS, Answer, Health, Model
+from geovision.serve.schemas import (
+    ERROR_RESPONSES,
+    IMAGE_BODY,
+    HealthResponse,
+    ModelResponse,
+    PredictionResponse,
+)
 from geovision.serve.uploads import UploadReader
 
-__all__ = ["build"]
+__all__ = ["build_app"]
 
 
-def build(about: Mapping[str, Any], answer_all: PredictBatchFn, site: Path, limits: ServerLimits) -> FastAPI:
+def build_app(
+    metadata: Mapping[str, Any], predict_batch: PredictBatchFn, site: Path, limits: ServerLimits
+) -> FastAPI:
     """The application.
 
     Args:
-        about: What is served, `geovision.export.describe`.
-        answer_all: From questions to answers, see `geovision.serve.batching.Desk`.
+        metadata: What is served, `geovision.export.build_metadata`.
+        predict_batch: From questions to answers, see `geovision.serve.batching.BatchQueue`.
         site: Folder of the page.
         limits: How much it takes on.
     """
-    desk, intake, counters = BatchQueue(answer_all, limits), UploadReader(limits), ServerMetrics()
-    one_client = _PerAddress(limits.rate)
+    desk, intake, counters = BatchQueue(predict_batch, limits), UploadReader(limits), ServerMetrics()
+    one_client = _AddressRateLimiter(limits.rate_limit)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,7 +55,7 @@ def build(about: Mapping[str, Any], answer_all: PredictBatchFn, site: Path, limi
 
     # Neither of the documents' usual pages: both load their code from elsewhere.
     app = FastAPI(
-        title=f"geovision: {about['model']}",
+        title=f"geovision: {metadata['model']}",
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
@@ -58,7 +66,9 @@ def build(about: Mapping[str, Any], answer_all: PredictBatchFn, site: Path, limi
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _misused)
 
-    @app.post("/api/predict", response_model=Answer, responses=REFUSALS, openapi_extra=PICTURE)
+    @app.post(
+        "/api/predict", response_model=PredictionResponse, responses=ERROR_RESPONSES, openapi_extra=IMAGE_BODY
+    )
     async def predict(
         request: Request,
         map: Annotated[bool, Query(description="Where the model looked, too; takes more time.")] = False,
@@ -78,22 +88,22 @@ def build(about: Mapping[str, Any], answer_all: PredictBatchFn, site: Path, limi
             status = refused.status
             raise
         finally:
-            counters.count(status, time.perf_counter() - began)
+            counters.observe(status, time.perf_counter() - began)
 
-    @app.get("/api/models", response_model=list[Model])
+    @app.get("/api/models", response_model=list[ModelResponse])
     async def models() -> list[Mapping[str, Any]]:
         """What is served, with the cards of its classes."""
-        return [about]
+        return [metadata]
 
-    @app.get("/healthz", response_model=Health)
+    @app.get("/healthz", response_model=HealthResponse)
     async def healthz() -> dict[str, str]:
         """That the server is there and takes pictures."""
-        return {"status": "ok", "model": about["model"]}
+        return {"status": "ok", "model": metadata["model"]}
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Counts and times in the text format of Prometheus."""
-        text = counters.text(waiting=desk.waiting, held=intake.held)
+        text = counters.render(queue_size=desk.queue_size, bytes_in_memory=intake.bytes_in_memory)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     # Not mounted: a mount takes every path as its own, and a wrong method would be told as a missing file.
@@ -117,11 +127,11 @@ async def _misused(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"{first['loc'][-1]}={first['input']!r}: {first['msg']}"}, 422)
 
 
-class _PerAddress:
+class _AddressRateLimiter:
     """So many pictures a minute from one address."""
 
-    def __init__(self, rate: int) -> None:
-        self._rate = RateLimitItemPerMinute(rate) if rate else None
+    def __init__(self, rate_limit: int) -> None:
+        self._rate = RateLimitItemPerMinute(rate_limit) if rate_limit else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def check(self, address: str) -> None:

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geovision.serve.predictor import MAP
+from geovision.serve.predictor import MAP_OUTPUT
 
 if TYPE_CHECKING:
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["ExportedModels", "make_graphs"]
+__all__ = ["ExportedModels", "export_models"]
 
 
 @dataclass(frozen=True)
 class ExportedModels:
     """Files of one exported model: with the map of where it looked, and without."""
 
-    whole: Path
-    quick: Path
+    with_map: Path
+    without_map: Path
 
 
-def make_graphs(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool = False) -> ExportedModels:
+def export_models(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool = False) -> ExportedModels:
     """Export a model into a folder.
 
     Args:
@@ -42,25 +42,25 @@ def make_graphs(folder: Path, open_model: Callable[[], GeoModel], *, int8: bool 
     graphs = ExportedModels(folder / "model.onnx", folder / "quick.onnx")
     # Spawned: a fork would take along whatever threads there are.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(_make, graphs, open_model, int8).result()
+        pool.submit(_export_both, graphs, open_model, int8).result()
     return graphs
 
 
-def _make(graphs: ExportedModels, open_model: Callable[[], GeoModel], int8: bool) -> None:
+def _export_both(exported: ExportedModels, open_model: Callable[[], GeoModel], int8: bool) -> None:
     from geovision.export import calibration_inputs, export_onnx
 
     model = open_model()
-    export_onnx(model, graphs.whole, calibration=calibration_inputs(model) if int8 else None)
-    _without(graphs.whole, graphs.quick, [MAP])
+    export_onnx(model, exported.with_map, calibration=calibration_inputs(model) if int8 else None)
+    _drop_outputs(exported.with_map, exported.without_map, [MAP_OUTPUT])
 
 
-def _without(whole: Path, part: Path, left_out: Sequence[str]) -> None:
+def _drop_outputs(source: Path, destination: Path, dropped: Sequence[str]) -> None:
     """Write the part of a graph that its other outputs need, with all that the file says of itself."""
     import onnx
     from onnx.utils import Extractor
 
-    given = onnx.load(whole)
-    outputs = [output.name for output in given.graph.output if output.name not in left_out]
+    given = onnx.load(source)
+    outputs = [output.name for output in given.graph.output if output.name not in dropped]
     made = Extractor(given).extract_model([each.name for each in given.graph.input], outputs)
     made.metadata_props.extend(given.metadata_props)
-    onnx.save(made, part)
+    onnx.save(made, destination)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from geovision.errors import OptionError
 
-__all__ = ["FORMATS", "ServerLimits"]
+__all__ = ["IMAGE_FORMATS", "ServerLimits"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats of pictures that are taken, told by their content; Pillow's names."""
 
 
@@ -18,41 +18,41 @@ class ServerLimits:
     """What a server takes on before it says no.
 
     Args:
-        bytes_a_picture: Of the file; more is answered 413.
-        pixels_a_picture: Height times width, read from the header before anything is decoded; 413.
-        scans_a_picture: Passages in which a JPEG is written, each over the whole of it; decoding takes as
+        max_image_bytes: Of the file; more is answered 413.
+        max_image_pixels: Height times width, read from the header before anything is decoded; 413.
+        max_jpeg_scans: Passages in which a JPEG is written, each over the whole of it; decoding takes as
             long as all of them. Cameras and programs write one to about a dozen; 413.
-        bytes_in_memory: Of all pictures that arrive, wait or are answered; more are answered 503.
-        waiting: Pictures that wait for a worker; more are answered 503.
-        connections: Requests at a time, of any kind; more are answered 503.
-        batch: Pictures that a worker answers together, at most. More of them take no less time each, and
-            all wait for the last.
-        workers: Threads that read and answer, each on one processor.
-        upload_seconds: From the connection to the head of its request, and from the first byte of a picture
+        max_memory_bytes: Of all pictures that arrive, wait or are answered; more are answered 503.
+        max_queue_size: Pictures that wait for a worker; more are answered 503.
+        max_connections: Requests at a time, of any kind; more are answered 503.
+        max_batch_size: Pictures that a worker answers together, at most. More of them take no less time
+            each, and all wait for the last.
+        num_threads: Threads that read and answer, each on one processor.
+        upload_timeout: From the connection to the head of its request, and from the first byte of a picture
             to the last; 408.
-        answer_seconds: From the last byte to the answer; 503.
-        rate: Pictures a minute from one address; 429. 0: any number.
+        prediction_timeout: From the last byte to the answer; 503.
+        rate_limit: Pictures a minute from one address; 429. 0: any number.
     """
 
-    bytes_a_picture: int = 20_000_000
-    pixels_a_picture: int = 50_000_000
-    scans_a_picture: int = 100
-    bytes_in_memory: int = 256_000_000
-    waiting: int = 64
-    connections: int = 256
-    batch: int = 2
-    workers: int = 0
-    upload_seconds: float = 30.0
-    answer_seconds: float = 20.0
-    rate: int = 240
+    max_image_bytes: int = 20_000_000
+    max_image_pixels: int = 50_000_000
+    max_jpeg_scans: int = 100
+    max_memory_bytes: int = 256_000_000
+    max_queue_size: int = 64
+    max_connections: int = 256
+    max_batch_size: int = 2
+    num_threads: int = 0
+    upload_timeout: float = 30.0
+    prediction_timeout: float = 20.0
+    rate_limit: int = 240
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name in ("workers", "rate") else 1e-3
+            least = 0 if name in ("num_threads", "rate_limit") else 1e-3
             if not value >= least:
                 raise OptionError(f"limit {name}={value}: expected {least:g} or more")
 
     @property
-    def threads(self) -> int:
+    def resolved_num_threads(self) -> int:
         """Workers, as many as processors where nobody says."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.num_threads or len(os.sched_getaffinity(0))

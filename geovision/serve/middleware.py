@@ -47,13 +47,13 @@ class LimitMiddleware:
     one."""
 
     def __init__(self, app: ASGIApp, *, limits: ServerLimits) -> None:
-        self.app, self.limits, self.inside = app, limits, 0
+        self.app, self.limits, self.active_requests = app, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if self.inside >= self.limits.connections:
+        if self.active_requests >= self.limits.max_connections:
             await _say(
                 send, 503, "too many requests at once; try again in a few seconds", ("retry-after", "2")
             )
@@ -67,7 +67,7 @@ class LimitMiddleware:
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        self.inside += 1
+        self.active_requests += 1
         try:
             await self.app(scope, receive, adding)
         except Exception:
@@ -75,7 +75,7 @@ class LimitMiddleware:
             if not begun:
                 await _say(send, 500, "an error in the server; it is in its log")
         finally:
-            self.inside -= 1
+            self.active_requests -= 1
 
 
 async def _say(send: Send, status: int, detail: str, *more: tuple[str, str]) -> None:

@@ -13,11 +13,11 @@ from geovision.serve.batching import PredictionRequest, PredictionResult
 from geovision.serve.limits import ServerLimits
 from geovision.serve.request_errors import InvalidImage, RequestError
 from geovision.serve.uploads import check_header
-from geovision.web import check_page
+from geovision.web import validate_page_metadata
 
-__all__ = ["MAP", "BatchPredictor"]
+__all__ = ["MAP_OUTPUT", "BatchPredictor"]
 
-MAP = "class_activation_map"
+MAP_OUTPUT = "class_activation_map"
 """Output of the graph that says where the model looked. It costs about two thirds of an answer more."""
 
 
@@ -25,44 +25,49 @@ class BatchPredictor:
     """Questions to answers, several at a time, from any thread.
 
     Args:
-        file: The exported model.
-        quick: The same without `MAP`, for questions that do not ask for it; None: the first answers all.
+        path: The exported model.
+        path_without_map: The same without `MAP_OUTPUT`, for questions that do not ask for it; None: the
+            first answers all.
 
     Attributes:
-        about: What is known of the model.
+        metadata: What is known of the model.
 
     Raises:
         OptionError: A model that is not of one picture to a class.
     """
 
-    def __init__(self, file: Path, limits: ServerLimits, quick: Path | None = None) -> None:
-        self.file, self.limits = file, limits
+    def __init__(self, path: Path, limits: ServerLimits, path_without_map: Path | None = None) -> None:
+        self.path, self.limits = path, limits
         # One thread a call: the server has a worker for each processor.
-        self._whole = onnx_runtime.OnnxModel(file, threads=1)
-        self._quick = onnx_runtime.OnnxModel(quick, threads=1) if quick is not None else self._whole
-        self.about: Mapping[str, Any] = self._whole.about
-        check_page(self.about)
+        self._model = onnx_runtime.OnnxModel(path, threads=1)
+        self._model_without_map = (
+            onnx_runtime.OnnxModel(path_without_map, threads=1)
+            if path_without_map is not None
+            else self._model
+        )
+        self.metadata: Mapping[str, Any] = self._model.metadata
+        validate_page_metadata(self.metadata)
 
-    def answer_all(self, questions: Sequence[PredictionRequest]) -> list[PredictionResult]:
+    def predict_batch(self, requests: Sequence[PredictionRequest]) -> list[PredictionResult]:
         """An answer, or the reason against one, for each question."""
-        samples = [self._read(question.picture) for question in questions]
+        samples = [self._read(question.image) for question in requests]
         answers: list[PredictionResult] = [each if isinstance(each, Exception) else {} for each in samples]
-        for with_map, model in ((True, self._whole), (False, self._quick)):
+        for with_map, model in ((True, self._model), (False, self._model_without_map)):
             mine = {
                 index: sample
                 for index, sample in enumerate(samples)
-                if questions[index].with_map is with_map and not isinstance(sample, Exception)
+                if requests[index].with_map is with_map and not isinstance(sample, Exception)
             }
-            for index, answer in zip(mine, model.ask(list(mine.values())), strict=True):
-                where = answer[MAP] if with_map else None
-                answers[index] = answer | {MAP: None if where is None else where.tolist()}
+            for index, answer in zip(mine, model.predict(list(mine.values())), strict=True):
+                where = answer[MAP_OUTPUT] if with_map else None
+                answers[index] = answer | {MAP_OUTPUT: None if where is None else where.tolist()}
         return answers
 
-    def _read(self, picture: bytes) -> Mapping[str, np.ndarray] | Exception:
+    def _read(self, image: bytes) -> Mapping[str, np.ndarray] | Exception:
         try:
-            if not picture.startswith(onnx_runtime.ARRAY):
-                check_header(picture, self.limits)
-            return self._whole.read(picture)
+            if not image.startswith(onnx_runtime.NPY_MAGIC):
+                check_header(image, self.limits)
+            return self._model.read(image)
         except RequestError as refused:
             return refused
         except ValueError as error:  # the runtime's word for a picture that it cannot take

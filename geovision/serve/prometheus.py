@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 __all__ = ["ServerMetrics"]
 
-_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
+_LATENCY_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class ServerMetrics:
@@ -14,7 +14,7 @@ class ServerMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._answers = Counter(
+        self._responses = Counter(
             "geovision_pictures",
             "Pictures that were sent, by status of the answer.",
             ["status"],
@@ -23,21 +23,23 @@ class ServerMetrics:
         self._seconds = Histogram(
             "geovision_seconds",
             "Seconds from a request for an answer to the answer.",
-            buckets=_SECONDS,
+            buckets=_LATENCY_BUCKETS,
             registry=self._registry,
         )
-        self._waiting = Gauge(
+        self._queue_size = Gauge(
             "geovision_waiting", "Pictures that wait for a worker.", registry=self._registry
         )
-        self._held = Gauge("geovision_bytes", "Bytes of pictures in memory.", registry=self._registry)
+        self._bytes_in_memory = Gauge(
+            "geovision_bytes", "Bytes of pictures in memory.", registry=self._registry
+        )
 
-    def count(self, status: int, seconds: float) -> None:
+    def observe(self, status: int, seconds: float) -> None:
         """One request for an answer was answered with this status after so long."""
-        self._answers.labels(status=str(status)).inc()
+        self._responses.labels(status=str(status)).inc()
         self._seconds.observe(seconds)
 
-    def text(self, *, waiting: int, held: int) -> bytes:
+    def render(self, *, queue_size: int, bytes_in_memory: int) -> bytes:
         """All counts, and what there is now."""
-        self._waiting.set(waiting)
-        self._held.set(held)
+        self._queue_size.set(queue_size)
+        self._bytes_in_memory.set(bytes_in_memory)
         return generate_latest(self._registry)

@@ -6,28 +6,36 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["PICTURE", "REFUSALS", "Answer", "Health", "Model", "Problem", "Words"]
+__all__ = [
+    "ERROR_RESPONSES",
+    "IMAGE_BODY",
+    "ErrorResponse",
+    "HealthResponse",
+    "LocalizedText",
+    "ModelResponse",
+    "PredictionResponse",
+]
 
 
-class Problem(BaseModel):
+class ErrorResponse(BaseModel):
     """Why there is no answer."""
 
     detail: str = Field(description="One line: what, where, what to do.")
 
 
-class Words(BaseModel):
+class LocalizedText(BaseModel):
     """A text in the languages of the page."""
 
     en: str
     zh: str
 
 
-class Answer(BaseModel):
+class PredictionResponse(BaseModel):
     """The answer about one picture."""
 
     label: str = Field(description="Code of the likeliest class.")
     confidence: float = Field(ge=0, le=1, description="Its calibrated probability.")
-    word: Words = Field(description="That in words, after the likelihood scale of the IPCC.")
+    word: LocalizedText = Field(description="That in words, after the likelihood scale of the IPCC.")
     probabilities: dict[str, float] = Field(description="Of every class, likeliest first.")
     flags: list[str] = Field(description="What speaks against the answer, e.g. not_a_sky.")
     outlier_score: float | None = Field(description="How far the picture lies from the training data.")
@@ -37,7 +45,7 @@ class Answer(BaseModel):
     )
 
 
-class Model(BaseModel):
+class ModelResponse(BaseModel):
     """What is served: its task, classes and cards, as the page knows it."""
 
     model_config = ConfigDict(extra="allow")
@@ -46,14 +54,14 @@ class Model(BaseModel):
     format_version: int
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     """That the server is there."""
 
     status: str
     model: str
 
 
-_WHY = {
+_STATUS_DESCRIPTIONS = {
     400: "The form or the connection is broken.",
     408: "The picture did not arrive in time.",
     413: "Too many bytes, pixels or scans.",
@@ -63,17 +71,18 @@ _WHY = {
     429: "Too many pictures a minute from this address.",
     503: "Too many pictures at once.",
 }
-_LATER = {
+_RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": why} | ({"headers": _LATER} if status in (429, 503) else {})
-    for status, why in _WHY.items()
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": why}
+    | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
+    for status, why in _STATUS_DESCRIPTIONS.items()
 }
 """Every status that a picture may be refused with."""
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-PICTURE: dict[str, Any] = {
+IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "A picture, or an array of the model's input (.npy, in its units): the body itself, "

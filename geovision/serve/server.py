@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geovision.errors import MissingExtraError, OptionError
-from geovision.serve.exported_models import make_graphs
+from geovision.serve.exported_models import export_models
 from geovision.serve.limits import ServerLimits
 from geovision.serve.predictor import BatchPredictor
-from geovision.web import Mode, lay_out
+from geovision.web import Mode, write_site
 
 if TYPE_CHECKING:
     import uvicorn
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["ServerAddress", "configured", "run"]
+__all__ = ["ServerAddress", "run_server", "uvicorn_config"]
 
 
 @dataclass(frozen=True)
@@ -54,49 +54,49 @@ class ServerAddress:
         return f"{'https' if self.certificate else 'http'}://{host}:{port}/"
 
 
-def run(
+def run_server(
     open_model: Callable[[], GeoModel],
     address: ServerAddress,
     *,
     mode: Mode = "server",
     limits: ServerLimits | None = None,
     int8: bool = False,
-    ready: Callable[[str], None] | None = None,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Export a model, lay out its page, and serve both until interrupted.
 
     Args:
-        open_model: Gives the model, see `geovision.serve.exported_models.make_graphs`.
+        open_model: Gives the model, see `geovision.serve.exported_models.export_models`.
         mode: ``"device"``: the page computes in the browser; the server's answers stay there for programs.
         int8: The graph in 8 bits: smaller and faster, and nearly the same answers.
-        ready: Is told the page's address once it can be opened.
+        on_ready: Is told the page's address once it can be opened.
 
     Raises:
         OptionError: A model that is not of pictures to classes, or an address that is taken.
         MissingExtraError: Without the extra ``[serve]``.
     """
-    uvicorn, build = _needed()
+    uvicorn, build = _check_dependencies()
     limits = limits or ServerLimits()
-    with contextlib.closing(_listening(address)) as listening, _scratch() as beside:
-        graphs = make_graphs(beside, open_model, int8=int8)
-        answers = BatchPredictor(graphs.whole, limits, graphs.quick)
-        site = lay_out(beside / "site", answers.about, mode, answers.file)
-        config = configured(build(answers.about, answers.answer_all, site, limits), limits, address)
-        if ready is not None:
-            ready(address.url(listening.getsockname()[1]))
+    with contextlib.closing(_listen(address)) as listening, _temporary_dir() as beside:
+        graphs = export_models(beside, open_model, int8=int8)
+        answers = BatchPredictor(graphs.with_map, limits, graphs.without_map)
+        site = write_site(beside / "site", answers.metadata, mode, answers.path)
+        config = uvicorn_config(build(answers.metadata, answers.predict_batch, site, limits), limits, address)
+        if on_ready is not None:
+            on_ready(address.url(listening.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):  # that is how one ends it
             uvicorn.Server(config).run(sockets=[listening])
 
 
-def configured(app: FastAPI, limits: ServerLimits, address: ServerAddress) -> uvicorn.Config:
+def uvicorn_config(app: FastAPI, limits: ServerLimits, address: ServerAddress) -> uvicorn.Config:
     """How uvicorn serves an application."""
     import uvicorn
 
-    from geovision.serve.timeouts import patient
+    from geovision.serve.timeouts import header_timeout_protocol
 
     return uvicorn.Config(
         app,
-        http=patient(limits.upload_seconds),
+        http=header_timeout_protocol(limits.upload_timeout),
         access_log=False,
         log_level="warning",
         server_header=False,  # no address is noted down
@@ -107,7 +107,7 @@ def configured(app: FastAPI, limits: ServerLimits, address: ServerAddress) -> uv
     )
 
 
-def _listening(address: ServerAddress) -> socket.socket:
+def _listen(address: ServerAddress) -> socket.socket:
     """A socket that clients may connect to at once; they wait until the server takes them."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
@@ -120,16 +120,16 @@ def _listening(address: ServerAddress) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def _temporary_dir() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="geovision-serve-") as folder:
         yield Path(folder)
 
 
-def _needed():
+def _check_dependencies():
     try:
         import uvicorn
 
-        from geovision.serve.app import build
+        from geovision.serve.app import build_app
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error
-    return uvicorn, build
+    return uvicorn, build_app

@@ -8,16 +8,16 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-__all__ = ["patient"]
+__all__ = ["header_timeout_protocol"]
 
-_BODY = b'{"detail":"the request did not arrive in time"}'
-_TOO_SLOW = (
+_TIMEOUT_BODY = b'{"detail":"the request did not arrive in time"}'
+_TIMEOUT_RESPONSE = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+    b"content-length: %d\r\n\r\n%s" % (len(_TIMEOUT_BODY), _TIMEOUT_BODY)
 )
 
 
-def patient(seconds: float) -> type[asyncio.Protocol]:
+def header_timeout_protocol(seconds: float) -> type[asyncio.Protocol]:
     """uvicorn's way of speaking HTTP, with an end to waiting for the head of a request.
 
     Args:
@@ -54,7 +54,7 @@ def patient(seconds: float) -> type[asyncio.Protocol]:
                 self.waiting = None
 
         def end(self) -> None:
-            self.transport.write(_TOO_SLOW)
+            self.transport.write(_TIMEOUT_RESPONSE)
             self.transport.close()
 
     return Patient

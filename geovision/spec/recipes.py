@@ -92,7 +92,7 @@ class Stage:
             ``"plateau"`` halves whenever `plateau` epochs brought no better loss (`Recipe.monitor`).
         plateau: Epochs to wait for a better loss.
         layer_decay: Factor on the learning rate from each layer to the one before it.
-        clip: Largest norm of the gradient; 0 does not clip.
+        max_grad_norm: Largest norm of the gradient; 0 does not clip.
     """
 
     epochs: int

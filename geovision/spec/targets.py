@@ -53,7 +53,7 @@ class ClassTarget:
         cards: What to know about each, in the same order; or none.
         order_source: Who says that the order is this.
         outlier_flag: What an answer is flagged with where the input is of none of these kinds.
-        told_by_colour: Classes that a grey picture cannot show; never the answer to one.
+        color_dependent: Classes that a grey picture cannot show; never the answer to one.
         positive: The class that is looked for, where the question is whether it is there; scores of
             detections are its own.
     """
@@ -146,7 +146,7 @@ class FieldTarget:
 
     Args:
         channel: Its name, its unit and its range; where that begins at 0 or above, no answer is negative.
-        levels: Values at which the colours of maps change; even steps where empty.
+        contour_levels: Values at which the colours of maps change; even steps where empty.
     """
 
     channel: Channel

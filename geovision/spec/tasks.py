@@ -44,9 +44,9 @@ class WeightSpec:
     Args:
         tag: What follows the dot in ``task-architecture.tag``.
         location: ``"package:NAME"`` is a folder inside geovision; ``"hf:owner/repo@revision"``.
-        licence: Of the weights, an SPDX identifier.
+        license: Of the weights, an SPDX identifier.
         trained_on: Data set and its terms.
-        figures: Metric name to value; the card holds intervals and the command.
+        metrics: Metric name to value; the card holds intervals and the command.
     """
 
     tag: str
@@ -64,18 +64,18 @@ class ModelSpec:
         name: ``task-architecture``.
         task: Name of the task.
         builder: ``"module:function"`` that takes the resolved spec and gives the network.
-        arch: Options of the builder.
+        model_args: Options of the builder.
         fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
             ``fit(features, labels)``), or ``"none"``.
         inputs, head: Where they differ from the task's.
         head_args: Keywords of the head.
         capabilities: What contract tests and engines may do with it.
-        unexportable: Why it is not carried into other formats; empty where it is.
-        dropout: Before the last layer, unless the caller says otherwise.
+        not_exportable_reason: Why it is not carried into other formats; empty where it is.
+        drop_rate: Before the last layer, unless the caller says otherwise.
         recipe: Where it differs from the task's; `recipes`: those of the task's others that differ, by name.
         weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
-        tiny: Options of the builder that make a model for tests and demonstrations.
-        parameters: Trainable parameters with the task's own target; a test counts them again.
+        tiny_args: Options of the builder that make a model for tests and demonstrations.
+        num_parameters: Trainable parameters with the task's own target; a test counts them again.
         evidence, note: Whose architecture it is, and what to know about it.
     """
 

@@ -18,7 +18,7 @@ from geovision.grid_channels import (
     SPECIFIC_HUMIDITY,
     SPECIFIC_HUMIDITY_850,
     SURFACE_ALTITUDE,
-    beside,
+    adjacent_day_channels,
 )
 from geovision.spec import (
     OUR_CHOICE,
@@ -43,7 +43,7 @@ _WEATHER_CHANNELS = (
 
 PREDICTORS = (
     *_WEATHER_CHANNELS, SURFACE_ALTITUDE,
-    *(other for channel in (PRECIPITATION, *_WEATHER_CHANNELS) for other in beside(channel)),
+    *(other for channel in (PRECIPITATION, *_WEATHER_CHANNELS) for other in adjacent_day_channels(channel)),
 )  # fmt: skip
 
 RAIN_TARGET = FieldTarget(PRECIPITATION, contour_levels=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150))

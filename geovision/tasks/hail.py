@@ -52,7 +52,7 @@ def _brightness(wavelength: str, mean: float, std: float) -> Channel:
 
 
 _TIMES = "time channel y x"
-_READER = "geovision.readers.hail_samples:read"
+_READER = "geovision.readers.hail_samples:read_input"
 
 RADAR = InputSpec("radar", tuple(_reflectivity(level) for level in LEVELS), layout=_TIMES, reader=_READER)
 

@@ -35,7 +35,7 @@ def train(
     """Train a model in place. See `geovision.train`, which is this.
 
     Args:
-        teaching: Predictions of a teacher for the samples. Default: None.
+        teacher_targets: Predictions of a teacher for the samples. Default: None.
     """
     if resume and out is None:
         raise OptionError("resume=True needs the folder of the training: out=")

@@ -160,7 +160,7 @@ class EpochLog(Callback):
     Args:
         folder: Where the files go; None writes none.
         rows: Of the stages before.
-        say: Takes each row when it is there.
+        on_row: Takes each row when it is there.
     """
 
     def __init__(

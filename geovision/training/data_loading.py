@@ -38,7 +38,7 @@ class Batch(NamedTuple):
         inputs: By name. uint8 holds fractions of 255, see `Rows`.
         valid: By input name, and "target" for the labels; absent: all there.
         target: Class indices, or masks or fields.
-        position: Of each sample in its data set.
+        sample_index: Of each sample in its data set.
     """
 
     inputs: dict[str, Tensor]

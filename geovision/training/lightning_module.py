@@ -33,11 +33,11 @@ class StageModule(L.LightningModule):
 
     Args:
         model: In whatever state the stage before left it.
-        number: Of the stage, from 0.
+        stage_index: Of the stage, from 0.
         soft: Class probabilities ``(sample, class)`` of the training samples, instead of their
             labels.
         size: (height, width) that pictures are trained at; None: their own.
-        teaching: What a teacher said of the training samples.
+        teacher_targets: What a teacher said of the training samples.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ def create_for(
     if predictors is not None:
         data = data.with_predictors(predictors)
     create: Callable[..., GeoModel] = resolve("geovision.models.factory:create_model")
-    model = create(name, **{**data.options(), **options})
+    model = create(name, **{**data.model_kwargs(), **options})
     return model, data.adapt_to(model)
 
 

@@ -19,7 +19,7 @@ class ProgressBar(Callback):
     Args:
         steps: Of the whole training.
         epochs: The same.
-        show: False shows nothing.
+        enabled: False shows nothing.
     """
 
     def __init__(self, *, steps: int, epochs: int, enabled: bool) -> None:

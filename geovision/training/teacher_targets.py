@@ -1,7 +1,7 @@
 """Targets that a teacher gives a student: its predictions and, on request, its attention maps.
 
 Knowledge refinement as in MAUNet-Light (arXiv:2602.12980). The form of the loss is our reconstruction, see
-`geovision.heads.field.knowledge_refinement`.
+`geovision.models.field_baselines`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import timm
 import torch
 
 from geovision.datasets.base import GeoDataset
-from geovision.provenance import origin
+from geovision.provenance import run_provenance
 from geovision.spec import Recipe
 from geovision.training.run_dir import to_json_types
 
@@ -44,7 +44,7 @@ def build_training_record(
             "seconds": round(seconds, 1),
             "last_epoch": last or {},
             "versions": _versions(),
-            **origin(),
+            **run_provenance(),
         }
     )
 

@@ -1,6 +1,14 @@
 """The page for a phone: its own files, the browser's runtime, and what lays both beside a model."""
 
-from geovision.web.browser_runtime import bring_own, browser_runtime
-from geovision.web.site import MODES, Mode, check_page, lay_out, lay_out_model
+from geovision.web.browser_runtime import browser_runtime, bundle_runtime
+from geovision.web.site import MODES, Mode, validate_page_metadata, write_model_site, write_site
 
-__all__ = ["MODES", "Mode", "bring_own", "browser_runtime", "check_page", "lay_out", "lay_out_model"]
+__all__ = [
+    "MODES",
+    "Mode",
+    "browser_runtime",
+    "bundle_runtime",
+    "validate_page_metadata",
+    "write_model_site",
+    "write_site",
+]

@@ -18,7 +18,7 @@ from geovision.datasets.downloads import RemoteFile
 from geovision.errors import DownloadError, GeovisionError
 from geovision.hub.http import DownloadProgress, fetch
 
-__all__ = ["FILES", "INTEGRITY", "VERSION", "bring", "bring_own", "browser_runtime"]
+__all__ = ["INTEGRITY", "RUNTIME_FILES", "VERSION", "browser_runtime", "bundle_runtime", "fetch_runtime"]
 
 VERSION = "1.30.0"
 INTEGRITY = (
@@ -27,11 +27,11 @@ INTEGRITY = (
 )
 """Of the package of that version, as the registry states it."""
 
-REGISTRY = "https://registry.npmjs.org"
-FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+NPM_REGISTRY = "https://registry.npmjs.org"
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """Of the package, what a page needs that computes on the processor."""
 
-_OWN = Path(__file__).parent / "ort"
+_BUNDLED_DIR = Path(__file__).parent / "ort"
 
 
 def browser_runtime(*, progress: DownloadProgress | None = None) -> Path:
@@ -41,13 +41,15 @@ def browser_runtime(*, progress: DownloadProgress | None = None) -> Path:
     Raises:
         DownloadError: It could not be fetched, or is not what its version was.
     """
-    for folder in (_OWN, _cache()):
-        if _whole(folder):
+    for folder in (_BUNDLED_DIR, _cache_dir()):
+        if _is_complete(folder):
             return folder
-    return bring(_cache(), progress=progress)
+    return fetch_runtime(_cache_dir(), progress=progress)
 
 
-def bring(folder: Path, *, registry: str | None = None, progress: DownloadProgress | None = None) -> Path:
+def fetch_runtime(
+    folder: Path, *, registry: str | None = None, progress: DownloadProgress | None = None
+) -> Path:
     """Fetch the package, verify it, and put its files and licence into `folder`.
 
     Args:
@@ -57,32 +59,32 @@ def bring(folder: Path, *, registry: str | None = None, progress: DownloadProgre
         DownloadError: The registry cannot be reached, or sends something else.
         StorageError: `folder` cannot be written.
     """
-    at = registry or os.environ.get("GEOVISION_NPM_REGISTRY") or REGISTRY
+    at = registry or os.environ.get("GEOVISION_NPM_REGISTRY") or NPM_REGISTRY
     name = f"onnxruntime-web-{VERSION}.tgz"
     file = RemoteFile(name, f"{at.rstrip('/')}/onnxruntime-web/-/{name}", checksum=INTEGRITY)
     with tempfile.TemporaryDirectory(prefix="geovision-") as beside:
         package = fetch(file, Path(beside) / name, progress=progress)
-        content = _members(package)
-    write_files(folder, {each: _writer(data) for each, data in (content | _licence()).items()})
+        content = _extract_members(package)
+    write_files(folder, {each: _bytes_writer(data) for each, data in (content | _license_texts()).items()})
     return folder
 
 
-def _members(package: Path) -> dict[str, bytes]:
+def _extract_members(package: Path) -> dict[str, bytes]:
     """The wanted files of the package. Names are compared, never followed."""
     found = {}
     with tarfile.open(package, "r:gz") as archive:
         for member in archive:
-            for name in FILES:
+            for name in RUNTIME_FILES:
                 if member.isfile() and member.name == f"package/dist/{name}":
                     stream = archive.extractfile(member)
                     assert stream is not None
                     found[name] = stream.read()
-    if lacking := set(FILES) - set(found):
+    if lacking := set(RUNTIME_FILES) - set(found):
         raise DownloadError(f"{package.name}: has no {', '.join(sorted(lacking))}; another version is needed")
     return found
 
 
-def _licence() -> dict[str, bytes]:
+def _license_texts() -> dict[str, bytes]:
     """The licence and the notices of ONNX Runtime, which its package for Python holds and the one for the
     browser does not."""
     files = importlib.metadata.files("onnxruntime") or ()
@@ -90,25 +92,25 @@ def _licence() -> dict[str, bytes]:
     return {wanted[str(file)]: Path(str(file.locate())).read_bytes() for file in files if str(file) in wanted}
 
 
-def _writer(data: bytes):
+def _bytes_writer(data: bytes):
     return lambda path: path.write_bytes(data)
 
 
-def _whole(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in FILES)
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in RUNTIME_FILES)
 
 
-def _cache() -> Path:
+def _cache_dir() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "geovision" / f"onnxruntime-web-{VERSION}"
 
 
-def bring_own() -> None:
+def bundle_runtime() -> None:
     """Put the runtime among the package's own files, for an installation from a checkout or a wheel that is
     built next. Without network the rest of geovision works: say so and go on."""
-    if _whole(_OWN):
+    if _is_complete(_BUNDLED_DIR):
         return
     try:
-        print(bring(_OWN))
+        print(fetch_runtime(_BUNDLED_DIR))
     except GeovisionError as error:
         print(f"geovision: pages cannot answer in the browser without this file: {error}", file=sys.stderr)

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
     from geovision.models.geomodel import GeoModel
 
-__all__ = ["MODES", "Mode", "check_page", "lay_out", "lay_out_model"]
+__all__ = ["MODES", "Mode", "validate_page_metadata", "write_model_site", "write_site"]
 
 Mode = Literal["server", "device"]
 MODES: tuple[Mode, ...] = ("server", "device")
 """Who answers: the server that the page came from, or the browser itself."""
 
 _STATIC = Path(__file__).parent / "static"
-_ON_DEVICE_ALONE = ("worker.js", "decode.js", "service-worker.js")
+_DEVICE_ONLY_FILES = ("worker.js", "decode.js", "service-worker.js")
 
 
-def lay_out(folder: Path, about: Mapping[str, Any], mode: Mode, model: Path | None = None) -> Path:
+def write_site(folder: Path, metadata: Mapping[str, Any], mode: Mode, model: Path | None = None) -> Path:
     """Write the page into a folder, whole or not at all.
 
     Args:
         folder: Created where it is missing; files of the same names are replaced.
-        about: What is known of the model, `geovision.export.describe`.
+        metadata: What is known of the model, `geovision.export.build_metadata`.
         mode: With ``"device"`` the model and the browser's runtime lie beside the page, and a service worker
             keeps all of it for later, without network.
         model: The exported file, for ``"device"``.
@@ -44,12 +44,14 @@ def lay_out(folder: Path, about: Mapping[str, Any], mode: Mode, model: Path | No
         DownloadError: The browser's runtime is not there and could not be fetched.
         StorageError: It could not be written.
     """
-    page = dict(about) | {"mode": mode, "file": "model.onnx"}
+    page = dict(metadata) | {"mode": mode, "file": "model.onnx"}
     files = {path.name: path.read_bytes() for path in sorted(_STATIC.iterdir())}
     if mode == "server":
-        files = {name: data for name, data in files.items() if name not in _ON_DEVICE_ALONE}
+        files = {name: data for name, data in files.items() if name not in _DEVICE_ONLY_FILES}
     files["page.json"] = json.dumps(page, ensure_ascii=False).encode()
-    files["manifest.webmanifest"] = _filled(files["manifest.webmanifest"], TITLE=about["task"]["title"]["en"])
+    files["manifest.webmanifest"] = _render_template(
+        files["manifest.webmanifest"], TITLE=metadata["task"]["title"]["en"]
+    )
     if mode == "device":
         assert model is not None
         files["model.onnx"] = model.read_bytes()
@@ -57,14 +59,14 @@ def lay_out(folder: Path, about: Mapping[str, Any], mode: Mode, model: Path | No
         _copy_runtime(runtime, folder / "ort")
         beside = sorted(f"ort/{path.name}" for path in runtime.iterdir() if path.suffix in (".mjs", ".wasm"))
         kept = ["./", *sorted(set(files) - {"index.html", "service-worker.js"}), *beside]
-        files["service-worker.js"] = _filled(
-            files["service-worker.js"], VERSION=_version(files), FILES=json.dumps(kept)
+        files["service-worker.js"] = _render_template(
+            files["service-worker.js"], VERSION=_content_version(files), FILES=json.dumps(kept)
         )
-    write_files(folder, {name: _writer(data) for name, data in files.items()})
+    write_files(folder, {name: _bytes_writer(data) for name, data in files.items()})
     return folder
 
 
-def lay_out_model(
+def write_model_site(
     model: GeoModel, folder: str | Path, *, calibration: Mapping[str, np.ndarray] | None = None
 ) -> Path:
     """Export a model and lay the page around it that answers on the device.
@@ -74,36 +76,36 @@ def lay_out_model(
 
     Raises:
         OptionError: A model that is not of one picture to a class.
-        DownloadError, StorageError: See `lay_out`.
+        DownloadError, StorageError: See `write_site`.
         ExportError: See `geovision.export_onnx`.
     """
-    from geovision.export import describe, export_onnx  # needs torch, which a server does without
+    from geovision.export import build_metadata, export_onnx  # needs torch, which a server does without
 
-    check_page(describe(model))
+    validate_page_metadata(build_metadata(model))
     with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
         file = export_onnx(model, Path(beside) / "model.onnx", calibration=calibration)
-        return lay_out(Path(folder), onnx_runtime.OnnxModel(file).about, "device", file)
+        return write_site(Path(folder), onnx_runtime.OnnxModel(file).metadata, "device", file)
 
 
-def check_page(about: Mapping[str, Any]) -> None:
+def validate_page_metadata(metadata: Mapping[str, Any]) -> None:
     """Raise where a page would not know what to ask or to show.
 
     Raises:
         OptionError: A model that is not of one picture to a class.
     """
-    pictures = [given["picture"] for given in about["inputs"]]
-    if about["target"]["kind"] != "class" or len(pictures) != 1 or pictures[0] is None:
-        raise OptionError(f"{about['model']} has no page: that is for one picture, answered by a class")
+    pictures = [given["picture"] for given in metadata["inputs"]]
+    if metadata["target"]["kind"] != "class" or len(pictures) != 1 or pictures[0] is None:
+        raise OptionError(f"{metadata['model']} has no page: that is for one picture, answered by a class")
 
 
-def _filled(template: bytes, **values: str) -> bytes:
+def _render_template(template: bytes, **values: str) -> bytes:
     text = template.decode()
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text.encode()
 
 
-def _version(files: Mapping[str, bytes]) -> str:
+def _content_version(files: Mapping[str, bytes]) -> str:
     """A name for exactly these files, so that another model or page replaces what a phone has kept."""
     digest = hashlib.sha256()
     for name in sorted(files):
@@ -112,12 +114,12 @@ def _version(files: Mapping[str, bytes]) -> str:
 
 
 def _copy_runtime(runtime: Path, folder: Path) -> None:
-    write_files(folder, {path.name: _copier(path) for path in sorted(runtime.iterdir())})
+    write_files(folder, {path.name: _copy_writer(path) for path in sorted(runtime.iterdir())})
 
 
-def _copier(source: Path):
+def _copy_writer(source: Path):
     return lambda path: shutil.copyfile(source, path)
 
 
-def _writer(data: bytes):
+def _bytes_writer(data: bytes):
     return lambda path: path.write_bytes(data)

@@ -11,7 +11,7 @@ import pytest
 from helpers.archives import GREY, START, break_off, frames_of, minute_name, minutes
 
 from geovision.allsky import FrameConfig
-from geovision.allsky.camera_calibration import survey
+from geovision.allsky.camera_calibration import calibrate_cameras
 from geovision.errors import InputError
 from geovision.readers.allsky import Frame, write_pgm
 
@@ -23,14 +23,14 @@ def test_a_survey_finds_each_camera_its_own_stretch(tmp_path: Path):
         night = frames_of(station, begin.replace(tzinfo=datetime.UTC), 5, first=5 * begin.minute)
         write_pgm(path, (replace(frame, pixels=frame.pixels // 2) for frame in night))
     break_off(folder / "gill" / minute_name("gill", START))
-    found = survey(folder, FrameConfig(), stretch=True)
+    found = calibrate_cameras(folder, FrameConfig(), stretch=True)
     assert set(found.stretches) == {"gill/themis19", "fsmi/themis10"}
     gill, fsmi = found.stretches["gill/themis19"], found.stretches["fsmi/themis10"]
     assert fsmi.high == pytest.approx(gill.high / 2, rel=0.03)
     assert 2000 < gill.low < 2600
     assert 9500 < gill.high < 11500
-    assert found == survey(folder, FrameConfig(), stretch=True)
-    assert set(found.added_to(GREY).stretches) == {"", "gill/themis19", "fsmi/themis10"}
+    assert found == calibrate_cameras(folder, FrameConfig(), stretch=True)
+    assert set(found.merge_into(GREY).stretches) == {"", "gill/themis19", "fsmi/themis10"}
 
 
 def test_a_survey_is_spread_over_the_archive(tmp_path: Path):
@@ -40,8 +40,8 @@ def test_a_survey_is_spread_over_the_archive(tmp_path: Path):
     for minute in range(20):  # a third of the files, all at the end
         begin = late + datetime.timedelta(minutes=minute)
         write_pgm(folder / "gill" / minute_name("gill", begin), bright)
-    found = survey(folder, FrameConfig(), stretch=True, frames=30)
-    assert found.frames == {"gill/themis19": 30}
+    found = calibrate_cameras(folder, FrameConfig(), stretch=True, num_frames=30)
+    assert found.num_frames == {"gill/themis19": 30}
     assert found.stretches["gill/themis19"].high > 14000
 
 
@@ -53,7 +53,7 @@ def test_a_survey_finds_circles(tmp_path: Path):
         for index in range(12)
     )
     write_pgm(tmp_path / "in.pgm", night)
-    circle = survey(tmp_path / "in.pgm", FrameConfig(), circle=True).circles["gill/themis19"]
+    circle = calibrate_cameras(tmp_path / "in.pgm", FrameConfig(), circle=True).circles["gill/themis19"]
     assert (circle.x, circle.y, circle.radius) == pytest.approx((41, 38, 30), abs=0.7)
 
 
@@ -61,4 +61,4 @@ def test_a_survey_names_the_camera_that_has_too_few_frames(tmp_path: Path):
     folder = minutes(tmp_path / "in", 4)
     write_pgm(folder / "other.pgm", frames_of("fsmi", START, 2))
     with pytest.raises(InputError, match="camera fsmi/themis10: 2 different frames"):
-        survey(folder, FrameConfig(), stretch=True)
+        calibrate_cameras(folder, FrameConfig(), stretch=True)

@@ -21,7 +21,7 @@ from geovision.allsky import FrameConfig
 from geovision.allsky._keogram import FrameSelection, Keogram, Meridian, keogram
 from geovision.allsky._occurrence import Occurrence, occurrence
 from geovision.allsky.frames import COLUMNS, FLAGS
-from geovision.allsky.plot import keogram_figure, occurrence_figure
+from geovision.allsky.plot import plot_keogram, plot_occurrence
 from geovision.errors import InputError, OptionError
 from geovision.inference import ExecutorConfig
 from geovision.inference.shards import Shard
@@ -67,17 +67,17 @@ def odd(tmp_path: Path) -> Frame:
 )
 def test_a_slice_is_the_line_through_the_middle(odd: Frame, north: float | None, line):
     reading = dataclasses.replace(GREY, channels=None)
-    made = keogram(odd.path, reading=reading, meridian=Meridian(north), samples=41)
+    made = keogram(odd.path, frame_config=reading, meridian=Meridian(north), num_samples=41)
     picture = to_rgb(odd, Stretch(2000, 12000), "grey").transpose(1, 2, 0)
     assert np.array_equal(made.slices[0], picture[line])
-    assert made.ends == (("top", "bottom") if north is None else ("N", "S"))
+    assert made.end_labels == (("top", "bottom") if north is None else ("N", "S"))
 
 
 def test_a_slice_keeps_to_the_circle(odd: Frame):
     from geovision.readers.allsky import Circle
 
     reading = dataclasses.replace(GREY, circles={"": Circle(22, 18, 9)})
-    made = keogram(odd.path, reading=reading, samples=19)
+    made = keogram(odd.path, frame_config=reading, num_samples=19)
     picture = to_rgb(odd, Stretch(2000, 12000), "grey").transpose(1, 2, 0)
     assert np.array_equal(made.slices[0], picture[9:28, 22])
 
@@ -110,14 +110,14 @@ def test_a_magnetic_meridian_turns_towards_the_pole():
 
 
 def test_a_keogram_of_a_table_has_its_classes(table: Path, streams: Path):
-    made = keogram(table, chosen=FrameSelection(station="gill"))
+    made = keogram(table, selection=FrameSelection(station="gill"))
     rows = geovision.read_table(table).to_pylist()
     gill = [row for row in rows if row["station"] == "gill"]
     assert [(row["path"], row["frame"], row["label"]) for row in made.rows] == [
         (row["path"], row["frame"], row["label"]) for row in gill
     ]
     assert made.classes == small_model().target.classes
-    plain = keogram(streams / "gill", reading=GREY)
+    plain = keogram(streams / "gill", frame_config=GREY)
     assert np.array_equal(plain.slices, made.slices)
     assert np.array_equal(plain.times, made.times)
     assert plain.classes == ()
@@ -126,7 +126,7 @@ def test_a_keogram_of_a_table_has_its_classes(table: Path, streams: Path):
 def test_only_the_chosen_times_are_drawn(table: Path, streams: Path):
     minute = datetime.timedelta(minutes=1)
     chosen = FrameSelection("gill", begin=START + minute, end=START + 2 * minute)
-    for made in (keogram(table, chosen=chosen), keogram(streams, chosen=chosen, reading=GREY)):
+    for made in (keogram(table, selection=chosen), keogram(streams, selection=chosen, frame_config=GREY)):
         assert len(made.times) == 5
         assert made.times[0] == np.datetime64("2014-03-10T06:01:00")
 
@@ -135,7 +135,7 @@ def test_frames_of_two_cameras_are_not_mixed(table: Path, streams: Path):
     with pytest.raises(OptionError, match=r"frames of fsmi themis10, gill themis19; .*choose station"):
         keogram(table)
     with pytest.raises(OptionError, match="a keogram is of one camera"):
-        keogram(streams, reading=GREY)
+        keogram(streams, frame_config=GREY)
 
 
 def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
@@ -155,15 +155,15 @@ def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
 
 def test_what_is_not_there_cannot_be_drawn(table: Path, streams: Path):
     with pytest.raises(InputError, match="no such frames"):
-        keogram(table, chosen=FrameSelection("kiruna"))
+        keogram(table, selection=FrameSelection("kiruna"))
     with pytest.raises(InputError, match="nothing to draw: no frame of this camera and time"):
-        keogram(streams, chosen=FrameSelection("kiruna"), reading=GREY)
+        keogram(streams, selection=FrameSelection("kiruna"), frame_config=GREY)
 
 
 def test_a_night_that_is_too_long_is_refused(streams: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("geovision.allsky._keogram.MOST_FRAMES", 12)
+    monkeypatch.setattr("geovision.allsky._keogram.MAX_FRAMES", 12)
     with pytest.raises(OptionError, match="13 frames or more; a keogram has at most 12: choose a date"):
-        keogram(streams / "gill", reading=GREY)
+        keogram(streams / "gill", frame_config=GREY)
 
 
 def made_keogram(seconds: Sequence[float], labels: Sequence[str | None]) -> Keogram:
@@ -178,7 +178,7 @@ def made_keogram(seconds: Sequence[float], labels: Sequence[str | None]) -> Keog
 
 def test_gaps_stay_blank_and_jitter_makes_none():
     jittered = [0, 3.02, 5.98, 9.01, 60, 63]
-    figure = keogram_figure(made_keogram(jittered, ["arc", "arc", "patch", None, "clear", "clear"]))
+    figure = plot_keogram(made_keogram(jittered, ["arc", "arc", "patch", None, "clear", "clear"]))
     slices, strip, flags = (axes.images[0].get_array() for axes in figure.axes[:3])
     there = slices[0, :, 3] == 1
     assert there[:4].all()
@@ -197,7 +197,7 @@ def test_a_long_night_is_averaged_into_columns():
     number = 5000
     made = made_keogram([3.0 * index for index in range(number)], ["arc"] * number)
     made.slices[:] = np.arange(number)[:, None, None] % 2 * 200  # every other frame bright
-    image = keogram_figure(made).axes[0].images[0].get_array()
+    image = plot_keogram(made).axes[0].images[0].get_array()
     assert 1500 < image.shape[1] <= 1601
     assert (image[..., 3] == 1).all()
     inner = image[0, :-1, 0]
@@ -205,7 +205,7 @@ def test_a_long_night_is_averaged_into_columns():
 
 
 def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
-    made = keogram(table, chosen=FrameSelection("fsmi"), samples=30)
+    made = keogram(table, selection=FrameSelection("fsmi"), num_samples=30)
     png, numbers = made.save(tmp_path / "new" / "fsmi.v1")
     assert (png.name, numbers.name) == ("fsmi.v1.png", "fsmi.v1.csv")
     with Image.open(png) as image:
@@ -227,7 +227,7 @@ def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
 def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     """A table of these rows, as if a model had answered."""
     own = ArchiveTable(folder)
-    own.begin(
+    own.write_manifest(
         {
             "classes": CLASSES,
             "columns": COLUMNS,
@@ -237,7 +237,7 @@ def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
     )
     known = {"path": "a.jpg", "unreadable": False, "dark": False, "twilight": False}
     whole = [known | {"frame": number} | row for number, row in enumerate(rows)]
-    own.write(Shard("k", ()), whole)
+    own.write_shard(Shard("k", ()), whole)
     return folder
 
 
@@ -340,17 +340,17 @@ def test_what_does_not_count_is_told(tmp_path: Path):
     folder = written(tmp_path, [row, *(row | each for each in flagged), row | {"time": None}])
     found = occurrence(folder, "hour")
     assert found.frames == 2
-    assert found.left_out == {"unreadable": 1, "dark": 1, "twilight": 1, "without a time": 1}
-    assert found.unknown == {"twilight": 1}
-    assert occurrence(folder, "hour", exclude=("dark",)).left_out == {
+    assert found.excluded_frames == {"unreadable": 1, "dark": 1, "twilight": 1, "without a time": 1}
+    assert found.unknown_flags == {"twilight": 1}
+    assert occurrence(folder, "hour", exclude=("dark",)).excluded_frames == {
         "dark": 1,
         "without a class": 1,
         "without a time": 1,
     }
     # Noon at the other side of the world: with a site, what was not known is.
     day = occurrence(folder, "hour", sites={"": (60.0, 90.0)})
-    assert (day.frames, day.unknown) == (1, {})
-    assert day.left_out["twilight"] == 2
+    assert (day.frames, day.unknown_flags) == (1, {})
+    assert day.excluded_frames["twilight"] == 2
 
 
 def test_an_occurrence_of_nothing_says_why(tmp_path: Path):
@@ -376,7 +376,7 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict, reaso
 
 def test_the_figure_has_a_panel_a_class_and_the_nights(tmp_path: Path):
     found = occurrence(written(tmp_path, list(nights(np.random.default_rng(3))), SITES), "mlt")
-    axes = occurrence_figure(found).axes
+    axes = plot_occurrence(found).axes
     assert [panel.get_title() for panel in axes] == [*CLASSES, "nights"]
     bars = axes[0].patches
     own = [row for row in found.rows if row["label"] == "arc"]
@@ -513,7 +513,7 @@ def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest
 def test_the_keogram_of_gillam_is_its_middle_columns(shared_data: Path):
     files = sorted((shared_data / "themis").glob("*.pgm.gz"))
     reading = FrameConfig(stretches={"gill": Stretch(3000, 12000)})
-    made = keogram(files, reading=reading, samples=256)
+    made = keogram(files, frame_config=reading, num_samples=256)
     assert made.camera == "gill themis19"
     assert made.slices.shape == (60, 256, 3)
     first = next(frames(files[0]))

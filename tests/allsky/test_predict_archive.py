@@ -155,8 +155,8 @@ def test_a_broken_gzip_keeps_its_whole_frames(model: GeoModel, own: Path, tmp_pa
     break_off(bad)
     summary = geovision.predict_archive(model, own, tmp_path / "out", frame_config=GREY, executor=HERE)
     rows = geovision.read_table(tmp_path / "out", where=field("path") == str(bad)).to_pylist()
-    assert list(summary.bad) == [str(bad)]
-    assert "truncated" in summary.bad[str(bad)]
+    assert list(summary.unreadable_files) == [str(bad)]
+    assert "truncated" in summary.unreadable_files[str(bad)]
     assert [row["unreadable"] for row in rows] == [False] * (len(rows) - 1) + [True]
     assert 1 <= len(rows) <= 5
     assert all(row["damaged_file"] for row in rows)
@@ -335,7 +335,7 @@ def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, o
     last = geovision.predict_archive(
         model, own, tmp_path / "out", frame_config=GREY, executor=HERE, shard_size=3
     )
-    assert [(each.frames_now, each.frames) for each in (first, again, last)] == [(20, 20), (0, 20), (20, 40)]
+    assert [(each.new_frames, each.frames) for each in (first, again, last)] == [(20, 20), (0, 20), (20, 40)]
     assert alike(geovision.read_table(tmp_path / "out"), run(model, own, tmp_path / "at once"))
 
 

@@ -20,7 +20,7 @@ from geovision.attribution import (
     InputMap,
     InputWindow,
 )
-from geovision.attribution.aggregate import LEFT_OUT
+from geovision.attribution.aggregate import ABLATION
 from geovision.datasets.hail_samples import HailSamples
 
 
@@ -36,10 +36,10 @@ def explanation(
         label="yes",
         logit=0.0,
         probability=None,
-        settings=AttributionConfig("integrated-gradients"),
+        config=AttributionConfig("integrated-gradients"),
         inputs={"image": image},
         completeness=Completeness(total, 1.0),
-        left_out=lost or {},
+        ablation=lost or {},
     )
 
 
@@ -55,8 +55,8 @@ def test_means_are_those_of_a_count_by_hand():
     assert (red["samples"], red["asked"], red["incomplete"]) == (2, 3, 1)
     assert red["largest_error"] == pytest.approx(0.06)
     assert rows["complex", "integrated-gradients", "image red"]["mean"] == 7
-    assert rows["plain", LEFT_OUT, "image"]["mean"] == 3
-    assert ("complex", LEFT_OUT, "image") not in rows
+    assert rows["plain", ABLATION, "image"]["mean"] == 3
+    assert ("complex", ABLATION, "image") not in rows
     assert len(tally.plot().axes) == 2
 
 
@@ -71,7 +71,7 @@ def test_a_source_counts_in_the_samples_that_have_it():
     assert (rows["plain", "image red"]["mean"], rows["plain", "image red"]["samples"]) == (2, 2)
     assert (rows["plain", "ground slope"]["mean"], rows["plain", "ground slope"]["samples"]) == (2, 1)
     assert ("complex", "ground slope") not in rows
-    assert tally.samples == 3
+    assert tally.num_samples == 3
     (axes,) = tally.plot().axes
     drawn = {label.get_text() for label in axes.get_yticklabels()}
     assert drawn == {"image red", "image green", "ground height", "ground slope"}
@@ -122,8 +122,8 @@ def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
     assert {row["group"] for row in rows} == {"plain", "complex"}
     for row in rows:
         own = [found for path, found in each.items() if kinds[path] == row["group"]]
-        if row["method"] == LEFT_OUT:
-            parts = [found["left_out"][row["channel"]] for found in own]
+        if row["method"] == ABLATION:
+            parts = [found["ablation"][row["channel"]] for found in own]
         else:
             whole = [found for found in own if found["completeness"]["relative_error"] <= 0.05]
             parts = [found["contributions"]["radar"][row["channel"]] for found in whole]

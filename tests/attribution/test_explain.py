@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import geovision
 from geovision import registry
 from geovision.attribution import METHODS, Explanation, InputWindow
-from geovision.attribution.geometry import place
+from geovision.attribution.geometry import locate_input
 from geovision.attribution.target import ORIENTATIONS
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, MissingExtraError, OptionError
@@ -126,9 +126,9 @@ def test_layer_maps_are_those_of_a_computation_by_hand(small, target: str):
     }
     for (method, layer), cells in expected.items():
         found = geovision.explain(model, x, method=method, target=target, layer=layer)
-        assert_close(found.first.values, np.maximum(cells, 0))
+        assert_close(found.first_input.values, np.maximum(cells, 0))
         assert found.logit == pytest.approx(hand.logit(hand.x, index), abs=1e-5)
-        assert found.settings.layer == (layer or "second")
+        assert found.config.layer == (layer or "second")
     assert max(cells.max() for cells in expected.values()) > 0
 
 
@@ -144,7 +144,7 @@ def test_integrated_gradients_are_those_of_a_computation_by_hand(small):
     weights[[0, -1]] /= 2
     line = zip(weights, np.linspace(0, 1, 201), strict=True)
     mean = sum(weight * hand.slopes(part * hand.x, 1)[2] for weight, part in line)
-    assert_close(found.first.values, hand.x * mean)
+    assert_close(found.first_input.values, hand.x * mean)
     difference = hand.logit(hand.x, 1) - hand.logit(0 * hand.x, 1)
     assert found.completeness.difference == pytest.approx(difference, abs=1e-5)
     assert found.completeness.total == pytest.approx((hand.x * mean).sum(), abs=1e-5)
@@ -159,7 +159,7 @@ def test_deeplift_is_that_of_a_computation_by_hand(small):
     multiplier = (second - second_0) / (inside - inside_0)
     weights = hand.dense[1][:, None, None] / second[0].size * multiplier
     expected = np.einsum("jk,jyx->kyx", hand.mixing, weights) * (first - first_0)
-    assert_close(found.first.values, expected)
+    assert_close(found.first_input.values, expected)
     assert expected.sum() == pytest.approx(hand.logit(hand.x, 1) - hand.logit(np.zeros_like(hand.x), 1))
     assert found.completeness.relative_error < 1e-5
     assert list(found.contributions["image"]) == ["first.0", "first.1", "first.2"]
@@ -178,7 +178,7 @@ def test_occlusion_is_that_of_a_computation_by_hand(small):
             without[:, top : top + 4, left : left + 4] = 0
             falls[top : top + 4, left : left + 4] += hand.logit(hand.x, 1) - hand.logit(without, 1)
             often[top : top + 4, left : left + 4] += 1
-    assert_close(found.first.values, np.stack([falls / often] * 2))
+    assert_close(found.first_input.values, np.stack([falls / often] * 2))
 
 
 def test_gradcam_of_a_timm_network_is_captums():
@@ -192,8 +192,8 @@ def test_gradcam_of_a_timm_network_is_captums():
     oracle = LayerGradCam(model, model.network.model.layer4).attribute(
         x[None], target=index, relu_attributions=True
     )
-    assert found.first.values.shape == (3, 2)
-    torch.testing.assert_close(torch.from_numpy(found.first.values), oracle[0, 0].detach())
+    assert found.first_input.values.shape == (3, 2)
+    torch.testing.assert_close(torch.from_numpy(found.first_input.values), oracle[0, 0].detach())
 
 
 # --- every family -------------------------------------------------------------------------------
@@ -240,15 +240,15 @@ def test_steps_are_doubled_only_where_none_are_asked_for(monkeypatch: pytest.Mon
 
     model = tiny(registry.find_model("polarlow-tiny"), size=(32, 32))
     x, method = sample_for(model), "integrated-gradients"
-    monkeypatch.setattr(input_attribution, "STEPS", 5)
+    monkeypatch.setattr(input_attribution, "DEFAULT_STEPS", 5)
     coarse = geovision.explain(model, x, method=method, steps=5)
     found = geovision.explain(model, x, method=method)
-    assert coarse.settings.steps == 5
+    assert coarse.config.steps == 5
     assert coarse.completeness.relative_error > 0.01 > found.completeness.relative_error
-    assert found.settings.steps in (10, 20, 40, 80, 160)
+    assert found.config.steps in (10, 20, 40, 80, 160)
     # Refined, the sum is that of a rule of so many steps at once.
-    at_once = geovision.explain(model, x, method=method, steps=found.settings.steps)
-    assert_close(found.first.values, at_once.first.values)
+    at_once = geovision.explain(model, x, method=method, steps=found.config.steps)
+    assert_close(found.first_input.values, at_once.first_input.values)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -266,7 +266,7 @@ def test_other_weights_give_another_map(name: str, method: str):
                 geovision.explain(model, sample_for(model), method=method)
             return
         found = geovision.explain(model, sample_for(model), method=method, steps=steps)
-        cells.append(found.first.cells)
+        cells.append(found.first_input.cells)
     assert np.abs(cells[0]).max() > 0
     assert np.array_equal(cells[0], cells[1])
     assert abs(rank_correlation(cells[0], cells[2])) < 0.7
@@ -283,7 +283,9 @@ def test_a_mirrored_picture_has_the_mirrored_map():
     model = tiny(registry.find_model("cloud-mobilenetv2"))
     x = sample_for(model)
     for method in ("gradcam", "layercam"):
-        one, other = (geovision.explain(model, each, method=method).first.values for each in (x, x.flip(-1)))
+        one, other = (
+            geovision.explain(model, each, method=method).first_input.values for each in (x, x.flip(-1))
+        )
         assert one.max() > 0
         np.testing.assert_allclose(one, other[:, ::-1], atol=1e-4 * one.max())
         assert not np.allclose(one, one[:, ::-1], atol=1e-2 * one.max())
@@ -296,20 +298,22 @@ def test_orientations_are_averaged(name: str):
     x, target = sample_for(model), model.target.classes[1]
     found = geovision.explain(model, x, method="layercam", target=target, orientations=8)
     single = [
-        each.back(
-            torch.from_numpy(geovision.explain(model, each.turn(x), method="layercam", target=target).map)
+        each.invert(
+            torch.from_numpy(
+                geovision.explain(model, each.apply(x), method="layercam", target=target).heatmap
+            )
         )
         for each in ORIENTATIONS
     ]
     expected = torch.stack(single).mean(0).numpy()
     assert expected.max() > 0
-    np.testing.assert_allclose(found.map, expected, atol=1e-4 * expected.max())
+    np.testing.assert_allclose(found.heatmap, expected, atol=1e-4 * expected.max())
     # However the picture is turned, the map is turned with it.
     turned = geovision.explain(
         model, x.rot90(1, (1, 2)).flip(2), method="layercam", target=target, orientations=8
     )
-    back = np.rot90(turned.map[:, ::-1], -1)
-    np.testing.assert_allclose(back, found.map, atol=1e-4 * expected.max())
+    back = np.rot90(turned.heatmap[:, ::-1], -1)
+    np.testing.assert_allclose(back, found.heatmap, atol=1e-4 * expected.max())
 
 
 def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_is():
@@ -320,8 +324,8 @@ def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_i
         plain = geovision.explain(model, x, method=method)
         mirrored = geovision.explain(model, x.flip(-1), method=method)
         assert found.logit == plain.logit
-        expected = (plain.first.values + mirrored.first.values[..., ::-1]) / 2
-        np.testing.assert_allclose(found.first.values, expected, atol=1e-2 * np.abs(expected).max())
+        expected = (plain.first_input.values + mirrored.first_input.values[..., ::-1]) / 2
+        np.testing.assert_allclose(found.first_input.values, expected, atol=1e-2 * np.abs(expected).max())
         if found.completeness:
             assert found.completeness.relative_error < 0.01
     with pytest.raises(OptionError, match=r"turns input 'image' by quarters, and it is not square .32 x 64"):
@@ -340,14 +344,14 @@ def test_tokens_are_laid_out_as_their_patches():
     assert model.network.as_maps(torch.rand(1, 3, 64)) is None
     for layer in (None, "model.blocks.0", "model.patch_embed"):
         found = geovision.explain(model, sample_for(model), method="layercam", layer=layer)
-        assert found.first.values.shape == (4, 6)
-        assert found.first.values.max() > 0
+        assert found.first_input.values.shape == (4, 6)
+        assert found.first_input.values.max() > 0
 
 
 def test_channels_that_come_last_are_brought_to_the_front():
     found = geovision.explain(geovision.create("aurora-swin-tiny"), torch.rand(3, 224, 224))
-    assert found.settings.layer == "model.layers.3"
-    assert found.first.values.shape == (7, 7)
+    assert found.config.layer == "model.layers.3"
+    assert found.first_input.values.shape == (7, 7)
 
 
 def test_measurements_have_their_contributions():
@@ -361,7 +365,7 @@ def test_measurements_have_their_contributions():
         assert found.scalars["air_temperature"] == pytest.approx(0, abs=1e-6)  # it is not there
         assert list(found.inputs) == ["image"]
         if found.completeness:
-            parts = found.first.values.sum() + sum(found.scalars.values())
+            parts = found.first_input.values.sum() + sum(found.scalars.values())
             assert found.completeness.total == pytest.approx(float(parts), rel=1e-3)
             assert found.completeness.relative_error < 0.01
     assert geovision.explain(model, sample).scalars == {}
@@ -406,7 +410,7 @@ def with_disc(height: int, width: int, row: float, column: float, *, radius: flo
 
 
 def assert_on_the_disc(found: Explanation, row: float, column: float, within: float) -> None:
-    peak = found.first.peak()
+    peak = found.first_input.peak()
     assert peak is not None
     assert np.hypot(peak[0] - row, peak[1] - column) <= within, peak
 
@@ -426,11 +430,11 @@ def test_the_map_lies_where_the_network_looked(method: str, resize, shape, place
     steps = 50 if method == "integrated-gradients" else None
     found = geovision.explain(model, with_disc(*shape, *place), method=method, target="yes", steps=steps)
     assert found.window == window
-    assert found.map.shape == shape
+    assert found.heatmap.shape == shape
     # Outside the window nothing was seen; a map stretched over the picture would lie elsewhere.
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     inside = (y > window.top) & (y < window.bottom) & (x > window.left) & (x < window.right)
-    assert np.array_equal(np.isfinite(found.map), inside)
+    assert np.array_equal(np.isfinite(found.heatmap), inside)
     # A patch of occlusion is 8 cells wide, and a cell of what is squashed 2 pixels.
     assert_on_the_disc(found, *place, within=6.0 if resize == "squash" else 4.0)
 
@@ -446,7 +450,7 @@ def test_a_photo_that_a_camera_turned_is_explained_upright(tmp_path: Path):
         model = disc_finder(picture((60, 100), channels=3, resize=resize, reader=reader))
         for source in (tmp_path / "turned.jpg", Image.open(tmp_path / "turned.jpg")):
             found = geovision.explain(model, source, method="layercam", target="yes")
-            assert found.map.shape == (60, 100)
+            assert found.heatmap.shape == (60, 100)
             assert_on_the_disc(found, 44, 21, within=6)
     small = disc_finder(picture((30, 30), channels=3, resize="crop", reader=reader))
     assert geovision.explain(small, tmp_path / "turned.jpg", target="yes").window == InputWindow(
@@ -458,13 +462,13 @@ def test_a_coarser_model_is_explained_in_the_pixels_of_the_file(tmp_path: Path):
     (path,) = sar_sea.write(tmp_path, 1, seed=0, pixel_size=1000.0).rglob("*.png")
     given = geovision.create("polarlow-tiny", pixel_size=4000.0).inputs[0]
     assert given.size == (64, 64)
-    found = place(path, given)
+    found = locate_input(path, given)
     assert found.shape == (400, 400)
     assert found.window == InputWindow(72, 72, 328, 328)
 
 
 def test_values_are_spread_over_the_window_alone():
-    spread = InputWindow(2, 1, 6, 5).spread(np.array([[0.0, 4.0], [8.0, 12.0]]), (7, 5))
+    spread = InputWindow(2, 1, 6, 5).resample(np.array([[0.0, 4.0], [8.0, 12.0]]), (7, 5))
     assert spread.shape == (7, 5)
     assert np.isnan(spread[[0, 1, 6]]).all()
     assert np.isnan(spread[:, 0]).all()
@@ -505,15 +509,15 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
         geovision.explain(model, sample, method="deeplift", target="yes")
     for method in set(METHODS) - {"deeplift"}:
         found = geovision.explain(model, sample, method=method, target="yes")
-        assert found.map.shape == (3, 24, 32)
-        assert np.nanmax(found.map, axis=(1, 2)).argmax() == 1
+        assert found.heatmap.shape == (3, 24, 32)
+        assert np.nanmax(found.heatmap, axis=(1, 2)).argmax() == 1
         assert_on_the_disc(found, 9, 20, within=4)
         assert found.plot() is not None
         if method in ("gradcam", "layercam"):
             assert list(found.inputs) == ["image"]
         else:
-            assert found.inputs["height"].map.shape == (12, 16)
-            assert (found.inputs["height"].map > 0).all()
+            assert found.inputs["height"].heatmap.shape == (12, 16)
+            assert (found.inputs["height"].heatmap > 0).all()
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -572,7 +576,7 @@ def test_a_model_without_gradient_is_explained_by_occlusion_alone():
         with pytest.raises(OptionError, match=f"aurora-knn has no gradient, which {method} needs; occlusion"):
             geovision.explain(model, pictures[0], method=method)
     found = geovision.explain(model, pictures[0], method="occlusion", window=16, stride=8)
-    assert np.abs(found.first.values).max() > 0
+    assert np.abs(found.first_input.values).max() > 0
 
 
 def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
@@ -582,7 +586,7 @@ def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     for method in ("integrated-gradients", "deeplift", "occlusion"):
         with pytest.raises(MissingExtraError, match=r'captum .* pip install "geovision\[explain\]"'):
             geovision.explain(model, torch.rand(3, 64, 64), method=method)
-    assert geovision.explain(model, torch.rand(3, 64, 64)).first.values.shape == (2, 2)
+    assert geovision.explain(model, torch.rand(3, 64, 64)).first_input.values.shape == (2, 2)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -660,7 +664,7 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
         about = json.loads(str(archive["about"]))
         assert archive["image"].shape == (3, 64, 64)
         assert archive["image_map"].shape == (90, 120)
-    assert about["settings"] == {
+    assert about["config"] == {
         "method": "integrated-gradients",
         "steps": 100,
         "batch_size": 8,

@@ -126,5 +126,5 @@ def test_a_field_is_explained_in_its_unit_where_it_means_something():
     values = np.random.default_rng(0).gamma(1.0, 4.0, (1, 6, 8)).astype(np.float32)
     found = geovision.explain(model, values, method="integrated-gradients")
     assert found.logit == pytest.approx(6 * values[..., :5].mean(), rel=1e-5)
-    np.testing.assert_allclose(found.first.values[..., :5], values[..., :5] * 6 / 30, rtol=0.003)
-    assert (found.first.values[..., 5:] == 0).all()
+    np.testing.assert_allclose(found.first_input.values[..., :5], values[..., :5] * 6 / 30, rtol=0.003)
+    assert (found.first_input.values[..., 5:] == 0).all()

@@ -17,7 +17,7 @@ from helpers.commands import Ran, ran
 
 from geovision import registry
 from geovision.cli import app, main
-from geovision.cli._output import TableFormat, columns_of_text, write_rows
+from geovision.cli._output import TableFormat, align_columns, write_rows
 
 GEOVISION = [sys.executable, "-c", "from geovision.cli import main; main()"]
 
@@ -125,7 +125,7 @@ def test_info_of_a_wrong_name(run):
 
 
 def test_columns_are_as_wide_as_chinese_characters_are():
-    lines = columns_of_text([["高积云", "a"], ["Ac", "b"]])
+    lines = align_columns([["高积云", "a"], ["Ac", "b"]])
     assert lines == ["高积云  a", "Ac      b"]
 
 

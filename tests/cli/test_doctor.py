@@ -71,7 +71,7 @@ def test_a_library_that_kills_the_interpreter_is_named_and_the_rest_is_tried(
     environment = module_that(tmp_path, "deadly", "import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
     told = {
-        each.module: each.error for each in doctor.import_each(["json", "deadly", "csv", "no_such_module"])
+        each.module: each.error for each in doctor.import_modules(["json", "deadly", "csv", "no_such_module"])
     }
     assert list(told) == ["json", "deadly", "csv", "no_such_module"]
     assert told["json"] == told["csv"] == ""
@@ -85,11 +85,11 @@ def test_what_is_missing_or_too_old_says_how_to_get_it():
         doctor.RequirementSpec("packaging", ">=9999"),
         doctor.RequirementSpec("packaging", ">=1"),
     ]
-    missing, old, fine = doctor.core_findings(core, [doctor.ImportResult("packaging", "")])
+    missing, old, fine = doctor.check_core(core, [doctor.ImportResult("packaging", "")])
     assert missing.status == "fail"
-    assert 'missing: pip install "no-such-library>=2"' in missing.text
+    assert 'missing: pip install "no-such-library>=2"' in missing.message
     assert old.status == "fail"
-    assert 'needs >=9999: pip install -U "packaging>=9999"' in old.text
+    assert 'needs >=9999: pip install -U "packaging>=9999"' in old.message
     assert fine.status == "ok"
 
 
@@ -100,26 +100,26 @@ def test_a_missing_extra_is_a_warning_with_its_command():
         doctor.RequirementSpec("nothing", "", "half"),
         doctor.RequirementSpec("packaging", ">=9999", "old"),
     ]
-    whole, half, old = doctor.extra_findings(groups)
+    whole, half, old = doctor.check_extras(groups)
     assert (whole.status, whole.subject) == ("ok", "extra [whole]")
     assert half.status == "warn"
-    assert 'lacks nothing; only where wanted: pip install -U "geovision[half]"' in half.text
+    assert 'lacks nothing; only where wanted: pip install -U "geovision[half]"' in half.message
     assert old.status == "warn"
-    assert 'needs >=9999): pip install -U "geovision[old]"' in old.text
+    assert 'needs >=9999): pip install -U "geovision[old]"' in old.message
 
 
 def test_shipped_weights_that_changed_are_named(tmp_path: Path):
     import geovision
 
     folder = geovision.create("cloud-tiny").save(tmp_path / "weights")
-    assert doctor.weight_finding("cloud-tiny.x", folder).status == "ok"
+    assert doctor.check_weights("cloud-tiny.x", folder).status == "ok"
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
-    changed = doctor.weight_finding("cloud-tiny.x", folder)
+    changed = doctor.check_weights("cloud-tiny.x", folder)
     assert changed.status == "fail"
-    assert "not the file that was shipped" in changed.text
+    assert "not the file that was shipped" in changed.message
     weights.unlink()
-    assert "cannot be read" in doctor.weight_finding("cloud-tiny.x", folder).text
+    assert "cannot be read" in doctor.check_weights("cloud-tiny.x", folder).message
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -127,22 +127,22 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch
     blocked.write_text("", encoding="utf-8")
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(blocked))
-    assert doctor.cache_finding().status == "warn"
+    assert doctor.check_cache().status == "warn"
     monkeypatch.setenv("HF_HOME", str(tmp_path / "fresh"))
-    assert doctor.cache_finding() == doctor.CheckResult("ok", "cache", str(tmp_path / "fresh" / "hub"))
+    assert doctor.check_cache() == doctor.CheckResult("ok", "cache", str(tmp_path / "fresh" / "hub"))
     assert not (tmp_path / "fresh").exists()
 
 
 def test_fewer_threads_than_cores_are_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert "OMP_NUM_THREADS=1" in doctor.thread_finding(1, 8, openmp=True).text
-    assert doctor.thread_finding(8, 8, openmp=True).status == "ok"
-    assert doctor.thread_finding(8, 8, openmp=False).status == "warn"
+    assert "OMP_NUM_THREADS=1" in doctor.check_threads(1, 8, openmp=True).message
+    assert doctor.check_threads(8, 8, openmp=True).status == "ok"
+    assert doctor.check_threads(8, 8, openmp=False).status == "warn"
 
 
 def test_working_offline_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "HF_HUB_OFFLINE set: nothing is fetched" in doctor.network_finding().text
+    assert "HF_HUB_OFFLINE set: nothing is fetched" in doctor.check_network().message
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    assert "only where a command asks" in doctor.network_finding().text
+    assert "only where a command asks" in doctor.check_network().message

@@ -200,7 +200,7 @@ def test_a_rotated_grid_without_its_pole_is_told_it(coarse: CoarseRain, tmp_path
     rotated = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
     rotated = rotated.assign_coords(lat=rotated["lat"] - 40, lon=rotated["lon"] + 4)
     rotated.to_netcdf(tmp_path / "rotated.nc", engine="h5netcdf")
-    geovision.create("downscale-bilinear", **coarse.options()).save(tmp_path / "model")
+    geovision.create("downscale-bilinear", **coarse.model_kwargs()).save(tmp_path / "model")
     arguments = "grid", tmp_path / "model", tmp_path / "rotated.nc", "--out", tmp_path / "out.nc"
     assert run(*arguments, "--pole", "pr=50,176") == 0  # its equator passes 40 N at 4 W
     found, straight = fine(tmp_path / "out.nc"), coarse.root / "rain_coarse.nc"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from geovision.datasets.audit import audit
 from geovision.datasets.ccsn import CCSN
-from geovision.datasets.image_folder import PhotoFolder
+from geovision.datasets.image_folder import ImageFolderDataset
 from geovision.datasets.synthetic import sky
 from geovision.errors import StorageError
 
@@ -37,14 +37,14 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def test_everything_that_was_planted_is_found(mixed: Path):
-    report = audit(PhotoFolder(mixed))
+    report = audit(ImageFolderDataset(mixed))
     assert report.class_counts == {"a": 3, "b": 3}
     assert set(report.unreadable) == {"a/bad.jpg", "b/empty.png"}
     assert report.groups == {"a/1.png": ["a/1.png", "b/1.jpg"], "a/2.png": ["a/2.png", "a/3.bmp"]}
-    assert report.disagreeing == {"a/1.png": ["a/1.png", "b/1.jpg"]}
-    assert report.disagreeing_pairs == {("a", "b"): 1}
-    assert report.exact == [["a/2.png", "a/3.bmp"]]
-    assert {str(kind): count for kind, count in report.kind_counts.items()} == {
+    assert report.label_conflicts == {"a/1.png": ["a/1.png", "b/1.jpg"]}
+    assert report.conflicting_label_pairs == {("a", "b"): 1}
+    assert report.exact_duplicates == [["a/2.png", "a/3.bmp"]]
+    assert {str(kind): count for kind, count in report.property_counts.items()} == {
         "64x64 RGB PNG": 3,
         "96x96 RGB JPEG": 1,
         "64x64 RGB BMP": 1,
@@ -53,7 +53,7 @@ def test_everything_that_was_planted_is_found(mixed: Path):
 
 
 def test_the_text_says_it_in_words(mixed: Path):
-    text = audit(PhotoFolder(mixed)).text()
+    text = audit(ImageFolderDataset(mixed)).to_text()
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "photos 6" in lines
     assert "files that cannot be read 2" in lines
@@ -69,17 +69,17 @@ def test_the_text_says_it_in_words(mixed: Path):
 
 def test_files_are_written_and_can_be_read(mixed: Path, tmp_path: Path):
     out = tmp_path / "report"
-    report = audit(PhotoFolder(mixed), out)
+    report = audit(ImageFolderDataset(mixed), out)
     assert sorted(path.name for path in out.iterdir()) == [
         "audit.json",
         "audit.txt",
         "classes.png",
-        "disagreeing.png",
+        "label_conflicts.png",
         "groups.csv",
         "sizes.png",
     ]
-    assert json.loads((out / "audit.json").read_text()) == report.as_dict()
-    assert (out / "audit.txt").read_text() == report.text()
+    assert json.loads((out / "audit.json").read_text()) == report.to_dict()
+    assert (out / "audit.txt").read_text() == report.to_text()
     rows = list(csv.DictReader((out / "groups.csv").read_text().splitlines()))
     assert [(row["path"], row["label"], row["labels_disagree"], row["same_pixels_as"]) for row in rows] == [
         ("a/1.png", "a", "1", ""),
@@ -97,32 +97,32 @@ def test_clean_photos_are_called_clean(tmp_path: Path):
         (tmp_path / name).parent.mkdir()
         noise = np.random.default_rng(ord(name[0])).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / name)
-    report = audit(PhotoFolder(tmp_path), tmp_path / "out")
+    report = audit(ImageFolderDataset(tmp_path), tmp_path / "out")
     assert not report.groups
-    assert not report.exact
-    assert not (tmp_path / "out" / "disagreeing.png").exists()
-    assert "Groups whose labels disagree" not in report.text()
+    assert not report.exact_duplicates
+    assert not (tmp_path / "out" / "label_conflicts.png").exists()
+    assert "Groups whose labels disagree" not in report.to_text()
 
 
 def test_a_set_of_nothing_but_bad_files_is_still_reported(tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.jpg").touch()
-    report = audit(PhotoFolder(tmp_path), tmp_path / "out")
+    report = audit(ImageFolderDataset(tmp_path), tmp_path / "out")
     assert list(report.unreadable) == ["a/x.jpg"]
-    assert report.as_dict()["photos"] == 0
+    assert report.to_dict()["photos"] == 0
 
 
 def test_a_place_that_cannot_be_written_is_named(mixed: Path, tmp_path: Path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(StorageError, match="taken: could not be written"):
-        audit(PhotoFolder(mixed), tmp_path / "taken")
+        audit(ImageFolderDataset(mixed), tmp_path / "taken")
 
 
 @pytest.mark.real_data
 def test_the_real_set_holds_pictures_under_two_labels(shared_data: Path):
     """Counted on the 2034 photos; every disagreeing group was looked at and shows one picture."""
     report = audit(CCSN(shared_data / "ccsn"))
-    found = report.as_dict()
+    found = report.to_dict()
     assert found["photos"] == 2034
     assert not found["unreadable"]
     # A decoder that rounds otherwise may move a pair across a limit, not more.

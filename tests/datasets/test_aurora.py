@@ -12,7 +12,7 @@ from PIL import Image
 
 import geovision
 from geovision import registry
-from geovision.datasets.kvammen import CLASS_ORDER, KvammenAurora, night_of_name
+from geovision.datasets.kvammen import CLASS_ORDER, KvammenAurora, parse_night
 from geovision.datasets.oath import OATH, read_labels
 from geovision.datasets.synthetic import aurora
 from geovision.errors import DatasetError, OptionError
@@ -25,7 +25,9 @@ TARGET = registry.find_task("aurora").target
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve generated nights in the published layout. Not to be written to."""
-    return aurora.write(tmp_path_factory.mktemp("nights"), 12 * aurora.NIGHT, seed=7, size=(48, 48))
+    return aurora.write(
+        tmp_path_factory.mktemp("nights"), 12 * aurora.FRAMES_PER_NIGHT, seed=7, size=(48, 48)
+    )
 
 
 def frame(path: Path, grey: int = 40) -> Path:
@@ -78,10 +80,13 @@ def texts(figure) -> list[str]:
 def test_the_class_sheet_shows_a_frame_of_each_number(nights: Path):
     order = (*CLASS_ORDER[1:], CLASS_ORDER[0])
     expected = {f"class_{number}: {code}" for number, code in enumerate(order)}
-    assert expected <= set(texts(KvammenAurora(nights, class_order=order).class_sheet()))
+    assert expected <= set(texts(KvammenAurora(nights, class_order=order).plot_class_order()))
     some = KvammenAurora(nights)
     few = some.subset(np.flatnonzero(np.isin(some.labels, [2, 5])))
-    assert [text for text in texts(few.class_sheet()) if text] == ["class_2: colored", "class_5: clear-faint"]
+    assert [text for text in texts(few.plot_class_order()) if text] == [
+        "class_2: colored",
+        "class_5: clear-faint",
+    ]
 
 
 def test_a_frame_is_drawn_with_its_prediction(nights: Path):
@@ -120,7 +125,7 @@ def test_a_frame_is_drawn_with_its_prediction(nights: Path):
     ],
 )
 def test_the_night_of_a_name(stem: str, night: str):
-    assert night_of_name(stem) == night
+    assert parse_night(stem) == night
 
 
 def test_no_night_stands_in_two_splits(nights: Path):
@@ -367,7 +372,7 @@ def test_the_real_sample(shared_data: Path):
     assert not set(train) & set(test)
     rows = read_labels(root / "classifications" / "classifications.csv")
     counts = np.bincount([int(row["class6"]) for row in rows])
-    assert dict(zip(data.target.classes, counts.tolist(), strict=True)) == OATH.card.figures["class6"]
+    assert dict(zip(data.target.classes, counts.tolist(), strict=True)) == OATH.card.class_counts["class6"]
     # Frames of one display look alike, and the published split does not keep them together.
     assert len(set(data.groups)) < len(data)
     assert set(OATH(root, split="train").groups) & set(OATH(root, split="test").groups)
@@ -377,9 +382,9 @@ def test_a_model_of_the_seven_forms_cannot_be_scored_on_oath(tmp_path: Path):
     root = oath(tmp_path)
     for labels in ("class6", "class2"):
         data = OATH(root, labels=labels)
-        assert set(data.target.classes) <= set(OATH.merging.excluded)
+        assert set(data.target.classes) <= set(OATH.class_mapping.excluded)
         with pytest.raises(DatasetError, match="correspond to none of the model's"):
-            merging_for(TARGET.classes, data.target.classes, data.merging, dataset="oath")
+            merging_for(TARGET.classes, data.target.classes, data.class_mapping, dataset="oath")
     own = geovision.create("aurora-tiny", classes=data.target.classes, size=(32, 32))
     report = geovision.evaluate(own, OATH(root, labels="class2", size=(32, 32)), n_bootstrap=0)
     assert report.predictions.classes == ("aurora", "no-aurora")

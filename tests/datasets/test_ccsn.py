@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import geovision
-from geovision.datasets.ccsn import CCSN, COUNTS, fold_file
+from geovision.datasets.ccsn import CCSN, CLASS_COUNTS, fold_file
 from geovision.errors import DatasetError
 
 
@@ -21,8 +21,8 @@ def ccsn(shared_data: Path) -> CCSN:
 
 
 def test_the_published_counts():
-    assert sum(COUNTS.values()) == 2543
-    assert tuple(COUNTS) == geovision.registry.find_task("cloud").target.classes
+    assert sum(CLASS_COUNTS.values()) == 2543
+    assert tuple(CLASS_COUNTS) == geovision.registry.find_task("cloud").target.classes
 
 
 def test_any_file_name_will_do_and_hidden_files_are_left_out(tmp_path: Path):
@@ -95,7 +95,7 @@ def test_the_same_seed_writes_what_the_adapter_reads(tmp_path: Path):
 
 def test_splits_without_known_photos_are_the_computed_ones(skies: Path):
     data = CCSN(skies)
-    assert not data.assignment.known.any()
+    assert not data.fold_assignment.matched.any()
     held_back = data.subset(data.folds(seed=0)[0][1])
     assert CCSN(skies, split="test").names == held_back.names
 
@@ -111,7 +111,7 @@ def test_the_shipped_fold_file_is_sound():
     file = fold_file()
     assert (file.name, file.k, file.seeds) == ("ccsn", 5, (0, 1, 2))
     assert len(set(file.paths)) == len(file.paths)
-    assert {path.split("/")[0] for path in file.paths} == set(COUNTS)
+    assert {path.split("/")[0] for path in file.paths} == set(CLASS_COUNTS)
     assert set(file.groups) <= set(file.paths)
     for column in file.folds.T:
         fold_of: dict[str, int] = {}
@@ -123,7 +123,7 @@ def test_the_shipped_fold_file_is_sound():
 @pytest.mark.real_data
 def test_every_real_photo_is_known(ccsn: CCSN, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("geovision.datasets.splits.fingerprints", None)
-    assert ccsn.assignment.known.all()
+    assert ccsn.fold_assignment.matched.all()
     assert ccsn.near_duplicate_groups == list(fold_file().groups)
     assert ccsn.names == list(fold_file().paths)
 
@@ -158,7 +158,7 @@ def test_real_photos_at_another_size_keep_their_groups(ccsn: CCSN, tmp_path: Pat
         larger.save(tmp_path / path.parent.name / f"0-{path.stem[3:]}.jpg", quality=85)
     copies = CCSN(tmp_path)
     assert copies.groups == chosen.groups
-    assert copies.assignment.known.all()
+    assert copies.fold_assignment.matched.all()
 
 
 @pytest.mark.real_data
@@ -168,5 +168,5 @@ def test_a_new_photo_among_the_real_ones_forms_a_group(ccsn: CCSN, tmp_path: Pat
         shutil.copy(path, tmp_path / "Ac")
     shutil.copy(skies / "Sc" / "Sc-N001.jpg", tmp_path / "Ac" / "new.jpg")
     mixed = CCSN(tmp_path)
-    assert mixed.assignment.known.tolist() == [True, True, True, False]
+    assert mixed.fold_assignment.matched.tolist() == [True, True, True, False]
     assert mixed.near_duplicate_groups == [*ccsn.near_duplicate_groups[:3], "Ac/new.jpg"]

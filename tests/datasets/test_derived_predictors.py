@@ -11,7 +11,7 @@ import torch
 import geovision
 from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
 from geovision.errors import OptionError
-from geovision.grid_channels import beside
+from geovision.grid_channels import adjacent_day_channels
 from geovision.physics.geostrophy import moisture_flux
 from geovision.readers.grids import open_grid, regrid
 from geovision.registry import find_task
@@ -76,7 +76,7 @@ def test_what_is_given_unless_chosen(root: Path, winters: IberiaWinters) -> None
 def test_a_day_that_is_not_known(winters: IberiaWinters) -> None:
     with pytest.raises(OptionError, match="precipitation_day_off"):
         winters.with_predictors(("precipitation_day_off",))
-    assert [channel.name for channel in beside(winters.target.channel)] == [
+    assert [channel.name for channel in adjacent_day_channels(winters.target.channel)] == [
         "precipitation_day_before",
         "precipitation_day_after",
     ]

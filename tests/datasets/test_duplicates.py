@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy.fft import dctn
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components as scipy_components
 
 from geovision.datasets.ccsn import CCSN
 from geovision.datasets.duplicates import (
     Fingerprints,
-    bits_apart,
-    close_pairs,
-    components,
-    conflicts,
+    conflicting_groups,
+    connected_components,
     exact_duplicates,
     fingerprint,
     fingerprints,
-    members,
+    group_members,
+    hamming_distance,
     near_duplicate_groups,
+    near_duplicate_pairs,
 )
 from geovision.datasets.synthetic import sky
 from geovision.errors import DatasetError
@@ -79,7 +79,7 @@ def test_different_skies_are_beyond_the_limits():
     prints = _prints(
         sky.render(genus, np.random.default_rng(n), (96, 96)) for genus in sky.GENERA for n in range(3)
     )
-    assert list(close_pairs(prints)) == []
+    assert list(near_duplicate_pairs(prints)) == []
 
 
 def _prints(pictures: Iterable[np.ndarray]) -> Fingerprints:
@@ -91,7 +91,7 @@ def test_bits_apart_counts_bits():
     rng = np.random.default_rng(0)
     some, others = rng.random((5, 64)) < 0.5, rng.random((3, 64)) < 0.5
     expected = [[sum(a != b for a, b in zip(x, y, strict=True)) for y in others] for x in some]
-    np.testing.assert_array_equal(bits_apart(some, others), expected)
+    np.testing.assert_array_equal(hamming_distance(some, others), expected)
 
 
 def test_both_hashes_must_agree():
@@ -99,9 +99,9 @@ def test_both_hashes_must_agree():
     phash, dhash = zeros.copy(), zeros.copy()
     phash[1, :8], dhash[1, :10] = True, True  # at the limits from the first
     phash[2, :9] = True  # beyond one of them from the first; the second is a step nearer
-    assert list(close_pairs(Fingerprints(phash, dhash, {}))) == [(0, 1), (1, 2)]
-    assert list(close_pairs(Fingerprints(phash, dhash, {}), phash_limit=7)) == [(1, 2)]
-    assert list(close_pairs(Fingerprints(phash, dhash, {}), phash_limit=7, dhash_limit=9)) == []
+    assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}))) == [(0, 1), (1, 2)]
+    assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}), phash_limit=7)) == [(1, 2)]
+    assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}), phash_limit=7, dhash_limit=9)) == []
 
 
 def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch):
@@ -109,17 +109,17 @@ def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch):
     bits = rng.random((50, 64)) < 0.5
     bits[[7, 21, 49]] = bits[3]
     prints = Fingerprints(bits, bits, {})
-    whole = list(close_pairs(prints))
+    whole = list(near_duplicate_pairs(prints))
     monkeypatch.setattr("geovision.datasets.duplicates._BLOCK", 8)
-    assert sorted(close_pairs(prints)) == sorted(whole)
+    assert sorted(near_duplicate_pairs(prints)) == sorted(whole)
     assert {(3, 7), (7, 21), (21, 49)} <= set(whole)
 
 
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=40))
 def test_components_are_those_of_the_graph(pairs: list[tuple[int, int]]):
-    ours = components(20, pairs)
+    ours = connected_components(20, pairs)
     rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
-    _, theirs = connected_components(coo_array((np.ones(len(pairs)), (rows, columns)), shape=(20, 20)))
+    _, theirs = scipy_components(coo_array((np.ones(len(pairs)), (rows, columns)), shape=(20, 20)))
     for part in range(theirs.max() + 1):
         inside = np.flatnonzero(theirs == part)
         assert (ours[inside] == inside.min()).all()
@@ -138,8 +138,8 @@ def test_groups_are_called_after_their_first_member_whatever_the_order():
 
 def test_members_and_conflicts():
     groups = ["a", "b", "a", "c", "b"]
-    assert members(groups) == {"a": [0, 2], "b": [1, 4]}
-    assert conflicts(groups, np.array([0, 1, 2, 0, 1])) == {"a": [0, 2]}
+    assert group_members(groups) == {"a": [0, 2], "b": [1, 4]}
+    assert conflicting_groups(groups, np.array([0, 1, 2, 0, 1])) == {"a": [0, 2]}
 
 
 def test_copies_of_generated_skies_are_found_with_their_labels(skies: Path):
@@ -150,7 +150,7 @@ def test_copies_of_generated_skies_are_found_with_their_labels(skies: Path):
     # Twenty copies of 66 pictures. Fewer groups than 66 would be different pictures taken for one;
     # a few more are grey sheets without features, whose hashes are noise.
     assert 66 <= len(set(groups)) <= 69
-    assert 4 <= len(conflicts(groups, data.labels)) <= 6
+    assert 4 <= len(conflicting_groups(groups, data.labels)) <= 6
 
 
 def test_exact_copies_are_told_from_near_ones(tmp_path: Path, picture: Image.Image, skies: Path):

@@ -12,7 +12,7 @@ from helpers import hail_files
 from typer.testing import CliRunner
 
 from geovision.cli import app
-from geovision.datasets.hail_collocation import SampleGrid, match
+from geovision.datasets.hail_collocation import SampleGrid, match_times
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError
 from geovision.readers import era5
@@ -147,7 +147,7 @@ def test_era5_on_other_grids_is_told(tmp_path: Path) -> None:
         era5.open_era5(parts)
     told: list[str] = []
     parts[1].write_bytes(b"broken")
-    assert len(era5.open_era5(parts, told=told.append).times) == 1
+    assert len(era5.open_era5(parts, on_skip=told.append).times) == 1
     assert len(told) == 1
     assert f"{parts[1]}: cannot be read as NetCDF or GRIB" in told[0]
 
@@ -156,12 +156,12 @@ def test_places_and_ages_that_are_none() -> None:
     with pytest.raises(OptionError, match="expected up to 85 degrees"):
         SampleGrid(np.nan, 10.0)
     with pytest.raises(OptionError, match="a maximum age of -1 minutes; expected 0 or more"):
-        match(_at(0), _at(0), maximum_age=-1)
+        match_times(_at(0), _at(0), maximum_age=-1)
     nowhere = np.full((4, 4), np.nan)
     with pytest.raises(InputError, match="the radar: latitudes and longitudes are all missing"):
-        NearestNeighborIndex.of(nowhere, nowhere, *GRID.axes, where="the radar")
+        NearestNeighborIndex.build(nowhere, nowhere, *GRID.axes, where="the radar")
     latitude, longitude = np.meshgrid(*GRID.axes, indexing="ij")
     latitude[0, :5] = np.nan  # as beyond the edge of a disc
-    found = NearestNeighborIndex.of(latitude, longitude, *GRID.axes)
+    found = NearestNeighborIndex.build(latitude, longitude, *GRID.axes)
     assert found.index[-1, -1] == latitude.size - 1
     assert not np.isin(np.arange(5), found.index).any()

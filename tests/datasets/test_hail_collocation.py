@@ -16,15 +16,15 @@ from geovision.datasets.hail_collocation import (
     HailSources,
     SampleGrid,
     build_sample,
-    describe_ground,
-    match,
+    match_times,
+    terrain_channels,
 )
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.readers import era5, fy4_agri
 from geovision.readers.hail_samples import LEVELS, read_sample, write_sample
 from geovision.readers.nearest_neighbor import NearestNeighborIndex
-from geovision.readers.radar.reflectivity import list_radar, read_radar
+from geovision.readers.radar.reflectivity import list_volumes, read_reflectivity
 
 xarray = pytest.importorskip("xarray")
 rasterio = pytest.importorskip("rasterio")
@@ -46,7 +46,7 @@ def test_matching_is_what_a_slow_search_finds(how: str) -> None:
     for _ in range(20):
         times = np.unique(_at(*rng.integers(-60, 60, 9)))
         windows = _at(*np.arange(-48, 1, 6))
-        index, age = match(windows, times, how=how, maximum_age=15)  # type: ignore[arg-type]
+        index, age = match_times(windows, times, method=how, maximum_age=15)  # type: ignore[arg-type]
         for window, found, minutes in zip(windows, index, age, strict=True):
             apart = (window - times) / np.timedelta64(60, "s")
             if how == "backward":
@@ -61,12 +61,12 @@ def test_matching_is_what_a_slow_search_finds(how: str) -> None:
 
 
 def test_too_old_is_missing_and_not_stale() -> None:
-    index, age = match(_at(0, 6, 12, 18), _at(0), maximum_age=12)
+    index, age = match_times(_at(0, 6, 12, 18), _at(0), maximum_age=12)
     assert index.tolist() == [0, 0, 0, -1]
     assert age[:3].tolist() == [0, 6, 12]
-    assert (match(_at(0), _at(), maximum_age=6)[0] == -1).all()
+    assert (match_times(_at(0), _at(), maximum_age=6)[0] == -1).all()
     with pytest.raises(OptionError, match="matching 'forward' is not known"):
-        match(_at(0), _at(0), how="forward", maximum_age=1)  # type: ignore[arg-type]
+        match_times(_at(0), _at(0), method="forward", maximum_age=1)  # type: ignore[arg-type]
 
 
 # --- places -------------------------------------------------------------------------------------
@@ -76,30 +76,30 @@ def test_neighbours_are_the_nearest_on_the_globe() -> None:
     rng = np.random.default_rng(1)
     north, east = rng.uniform(29.8, 30.2, (40, 50)), rng.uniform(111.7, 112.3, (40, 50))
     axes = GRID.axes
-    near = NearestNeighborIndex.of(north, east, *axes)
+    near = NearestNeighborIndex.build(north, east, *axes)
     for row in (0, 11, 23):
         for column in (0, 15, 31):
             apart = np.hypot(north - axes[0][row], (east - axes[1][column]) * np.cos(np.radians(30)))
             assert near.index[row, column] == apart.argmin()
     with pytest.raises(InputError, match=r"covers 29\.8\d to 30\.\d+ N.*nothing of the grid"):
-        NearestNeighborIndex.of(north, east, axes[0] + 5, axes[1])
+        NearestNeighborIndex.build(north, east, axes[0] + 5, axes[1])
     with pytest.raises(InputError, match="may be metres of a projection"):
-        NearestNeighborIndex.of(north * 1e5, east, *axes)
+        NearestNeighborIndex.build(north * 1e5, east, *axes)
 
 
 def test_a_radar_in_another_projection_lies_where_it_should(tmp_path: Path) -> None:
     path = tmp_path / "radar.nc"
     hail_files.radar_grid(_at(0, 6), LEVELS).to_netcdf(path, engine="h5netcdf")
-    volumes = list_radar([path])
+    volumes = list_volumes([path])
     assert [each.time for each in volumes] == list(_at(0, 6))
-    found = read_radar(volumes[1], LEVELS, *GRID.axes)
+    found = read_reflectivity(volumes[1], LEVELS, *GRID.axes)
     latitude, longitude = GRID.axes
     east, south = longitude > 112.006, latitude < 30.08
     np.testing.assert_allclose(found[3][np.ix_(south, east)], 30.03, atol=1e-4)
     assert np.isneginf(found[:, south][:, :, longitude < 111.99]).all()
     assert np.isnan(found[:, latitude > 30.1]).all()
     # Levels half a kilometre or more from all that are there are not covered.
-    few = read_radar(volumes[0], (1100, 3900, 18000), *GRID.axes)
+    few = read_reflectivity(volumes[0], (1100, 3900, 18000), *GRID.axes)
     assert few[0, 0, -1] == pytest.approx(30.01, abs=1e-4)
     assert few[1, 0, -1] == pytest.approx(30.07, abs=1e-4)
     assert np.isnan(few[2]).all()
@@ -203,7 +203,7 @@ def test_a_sample_holds_what_was_there_in_time(sources: HailSources, tmp_path: P
     np.testing.assert_allclose(
         sample.dem[0], 200 + 3 * (sample.longitude[None, :] - 111.405) / 0.01 + 0 * LABEL, atol=0.1
     )
-    np.testing.assert_array_equal(sample.dem, describe_ground(sample.dem[0], *GRID.axes))
+    np.testing.assert_array_equal(sample.dem, terrain_channels(sample.dem[0], *GRID.axes))
     np.testing.assert_array_equal(sample.label, LABEL)
     assert sample.attributes["matching"] == "backward"
     older = build_sample(
@@ -211,7 +211,7 @@ def test_a_sample_holds_what_was_there_in_time(sources: HailSources, tmp_path: P
     )
     np.testing.assert_array_equal(older.sources["fy4b"].age, [np.nan, 4, np.nan, np.nan])
     np.testing.assert_array_equal(older.sources["era5"].age, [48, np.nan, 0, 6])
-    nearest = build_sample(sources, _at(6)[0], LABEL, *GRID.axes, windows=4, how="nearest")
+    nearest = build_sample(sources, _at(6)[0], LABEL, *GRID.axes, windows=4, method="nearest")
     assert nearest.sources["fy4b"].age[0] == -2  # from the future, as published
 
 
@@ -238,7 +238,7 @@ def test_a_file_that_cannot_be_used_is_told_and_missing(tmp_path: Path) -> None:
     radar = tmp_path / "radar.nc"
     hail_files.radar_grid(_at(0), LEVELS).to_netcdf(radar, engine="h5netcdf")
     troubles: list[str] = []
-    sources = HailSources(GRID, radar=[radar], agri=[moving], told=troubles.append)
+    sources = HailSources(GRID, radar=[radar], agri=[moving], on_skip=troubles.append)
     sample = build_sample(sources, _at(6)[0], LABEL, *GRID.axes, windows=3)
     assert np.isnan(sample.sources["fy4b"].age).all()
     assert len(troubles) == 1
@@ -297,10 +297,10 @@ def test_a_real_storm_becomes_a_sample() -> None:
     volumes = sorted((DATA / "radar").glob("*.pvol.h5"))
     if len(volumes) < 2:
         pytest.skip(f"no volumes in {DATA / 'radar'}")
-    listed = list_radar(volumes[::-1])
+    listed = list_volumes(volumes[::-1])
     assert listed[0].time < listed[1].time
     grid = SampleGrid(-35.66, 149.9, (64, 64))
-    sources = HailSources(grid, radar=volumes, reach=80_000)
+    sources = HailSources(grid, radar=volumes, max_range=80_000)
     sample = build_sample(sources, listed[1].time, np.zeros(grid.size, np.int8), *grid.axes, windows=3)
     radar = sample.sources["radar"]
     assert np.isfinite(radar.age[-2:]).all()
@@ -320,20 +320,20 @@ def _written(tmp_path: Path, dataset: object) -> Path:
 
 def test_levels_upside_down_and_linear_reflectivity_are_told(tmp_path: Path) -> None:
     good = hail_files.radar_grid(_at(0), LEVELS)
-    volume = list_radar([_written(tmp_path, good.isel(level=slice(None, None, -1)))])[0]
+    volume = list_volumes([_written(tmp_path, good.isel(level=slice(None, None, -1)))])[0]
     with pytest.raises(InputError, match="levels stand upside down"):
-        read_radar(volume, LEVELS, *GRID.axes)
+        read_reflectivity(volume, LEVELS, *GRID.axes)
     # Strong rain as Z in mm6 m-3: told by the quantiles of the volume, whatever the unit says.
     linear = good.copy()
     rng = np.random.default_rng(0)
     echo = 10 ** (rng.uniform(5, 55, good["reflectivity"].shape) / 10)
     linear["reflectivity"] = (good["reflectivity"].dims, echo.astype("float32"), {"units": "dBZ"})
-    volume = list_radar([_written(tmp_path, linear)])[0]
+    volume = list_volumes([_written(tmp_path, linear)])[0]
     with pytest.raises(InputError, match=r"99\.9th percentile .* it looks like Z in mm6 m-3"):
-        read_radar(volume, LEVELS, *GRID.axes)
+        read_reflectivity(volume, LEVELS, *GRID.axes)
     linear["reflectivity"].attrs["units"] = "mm6 m-3"
     with pytest.raises(InputError, match="units are 'mm6 m-3'; expected dBZ"):
-        read_radar(list_radar([_written(tmp_path, linear)])[0], LEVELS, *GRID.axes)
+        read_reflectivity(list_volumes([_written(tmp_path, linear)])[0], LEVELS, *GRID.axes)
 
 
 def test_volumes_out_of_order_are_sorted_and_double_ones_refused(tmp_path: Path) -> None:
@@ -341,26 +341,26 @@ def test_volumes_out_of_order_are_sorted_and_double_ones_refused(tmp_path: Path)
     for minute in (6, 0, 12):
         paths.append(tmp_path / f"{minute}.nc")
         hail_files.radar_grid(_at(minute), LEVELS[:3]).to_netcdf(paths[-1], engine="h5netcdf")
-    assert [each.time for each in list_radar(paths)] == list(_at(0, 6, 12))
+    assert [each.time for each in list_volumes(paths)] == list(_at(0, 6, 12))
     with pytest.raises(InputError, match="are both of 2023-06-17T08:06:00; give each volume once"):
-        list_radar([*paths, paths[0]])
+        list_volumes([*paths, paths[0]])
 
 
 def test_grids_without_coordinates_times_or_reach(tmp_path: Path) -> None:
     good = hail_files.radar_grid(_at(0), LEVELS)
-    bare = list_radar([_written(tmp_path, good.drop_vars(["latitude", "longitude"]))])[0]
+    bare = list_volumes([_written(tmp_path, good.drop_vars(["latitude", "longitude"]))])[0]
     with pytest.raises(InputError, match="no latitude and longitude; write them as coordinates"):
-        read_radar(bare, LEVELS, *GRID.axes)
+        read_reflectivity(bare, LEVELS, *GRID.axes)
     with pytest.raises(InputError, match="no coordinate 'time'"):
-        list_radar([_written(tmp_path, good.isel(time=0, drop=True))])
+        list_volumes([_written(tmp_path, good.isel(time=0, drop=True))])
     with pytest.raises(InputError, match="0 fields with a dimension 'level'"):
-        list_radar([_written(tmp_path, good.rename(level="height"))])
-    far = list_radar([_written(tmp_path, good)])[0]
+        list_volumes([_written(tmp_path, good.rename(level="height"))])
+    far = list_volumes([_written(tmp_path, good)])[0]
     with pytest.raises(InputError, match="nothing of the grid that is asked for"):
-        read_radar(far, LEVELS, *SampleGrid(45.0, 112.0, (16, 16)).axes)
+        read_reflectivity(far, LEVELS, *SampleGrid(45.0, 112.0, (16, 16)).axes)
     (tmp_path / "broken.nc").write_bytes(b"\x89HDF\r\n\x1a\n broken")
     with pytest.raises(UnreadableFileError, match="not readable as a grid of radar"):
-        list_radar([tmp_path / "broken.nc"])
+        list_volumes([tmp_path / "broken.nc"])
 
 
 def test_missing_freezing_levels_stay_missing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import geovision
 from geovision.datasets.base import Sample, collate
 from geovision.datasets.ccsn import CCSN
 from geovision.datasets.image_classification import SCALARS, ImageDataset
-from geovision.datasets.image_folder import PhotoFolder
+from geovision.datasets.image_folder import ImageFolderDataset
 from geovision.errors import DatasetError, DownloadError, OptionError
 from geovision.heads.prediction import ClassPrediction
 from geovision.models.layers import scalar_fusion as model_scalars
@@ -86,9 +86,9 @@ def test_a_subset_keeps_what_belongs_to_each_photo(data: ImageDataset):
 
 def test_groups_are_found_once_for_all_subsets(skies: Path, monkeypatch: pytest.MonkeyPatch):
     calls = []
-    found = PhotoFolder.find_groups
-    monkeypatch.setattr(PhotoFolder, "find_groups", lambda self: calls.append(1) or found(self))
-    data = PhotoFolder(skies)
+    found = ImageFolderDataset.find_groups
+    monkeypatch.setattr(ImageFolderDataset, "find_groups", lambda self: calls.append(1) or found(self))
+    data = ImageFolderDataset(skies)
     half = data.subset(range(0, len(data), 2))
     assert half.with_size((32, 32)).near_duplicate_groups == data.near_duplicate_groups[::2]
     assert len(calls) == 1
@@ -130,7 +130,7 @@ def test_soft_targets_of_a_part_know_only_its_own_labels(data: ImageDataset):
 
 
 def test_an_unreadable_photo_is_named_when_it_is_read(damaged: Path):
-    data = PhotoFolder(damaged)
+    data = ImageFolderDataset(damaged)
     index = data.names.index("b/short.jpg")
     with pytest.raises(DatasetError, match=r"short\.jpg: .*All such files: geovision audit folder"):
         data.pixels(index)
@@ -138,14 +138,14 @@ def test_an_unreadable_photo_is_named_when_it_is_read(damaged: Path):
 
 def test_finding_groups_names_every_unreadable_photo(damaged: Path):
     with pytest.raises(DatasetError, match=r"2 of 5 files cannot be read: .*empty\.jpg.*short\.jpg"):
-        _ = PhotoFolder(damaged).groups
+        _ = ImageFolderDataset(damaged).groups
 
 
 def test_classes_of_a_model_are_matched_by_code_or_name(tmp_path: Path):
     for name in ("cumulus", "CI", "St"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (16, 16)).save(tmp_path / name / "1.png")
-    data = PhotoFolder(tmp_path).with_classes(("St", "Cu", "Ac", "Ci"))
+    data = ImageFolderDataset(tmp_path).with_classes(("St", "Cu", "Ac", "Ci"))
     assert {path.parent.name: label for path, label in zip(data.paths, data.labels, strict=True)} == {
         "cumulus": 1,
         "CI": 3,
@@ -166,7 +166,7 @@ def test_a_class_that_the_model_lacks_is_named_with_those_it_has(data: ImageData
 
 def test_measurements_come_with_a_mask(tmp_path: Path):
     _table(tmp_path, ["path,label,air_temperature,cloud_base_height", "1.png,a,11.5,", "2.png,b,,0.8"])
-    data = PhotoFolder(tmp_path)
+    data = ImageFolderDataset(tmp_path)
     assert [channel.name for channel in data.scalars] == ["cloud_base_height", "air_temperature"]
     first, second = data[0], data[1]
     assert first["inputs"][SCALARS].tolist() == [0.0, 11.5]
@@ -177,7 +177,7 @@ def test_measurements_come_with_a_mask(tmp_path: Path):
 
 def test_measurements_follow_the_order_of_the_model(tmp_path: Path):
     _table(tmp_path, ["path,label,air_temperature", "1.png,a,11.5", "2.png,b,"])
-    data = PhotoFolder(tmp_path).with_scalars(["cloud_thickness", "air_temperature"])
+    data = ImageFolderDataset(tmp_path).with_scalars(["cloud_thickness", "air_temperature"])
     assert data[0]["inputs"][SCALARS].tolist() == [0.0, 11.5]
     assert data[0]["valid"][SCALARS].tolist() == [False, True]
     assert data.with_scalars([])[0]["inputs"].keys() == {"image"}

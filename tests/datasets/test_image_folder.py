@@ -10,7 +10,7 @@ from PIL import Image
 
 import geovision
 from geovision import registry
-from geovision.datasets.image_folder import PhotoFolder
+from geovision.datasets.image_folder import ImageFolderDataset
 from geovision.errors import DatasetError, OptionError, UnknownDatasetError
 
 
@@ -28,7 +28,9 @@ def _table(root: Path, *lines: str, name: str = "labels.csv") -> Path:
 
 
 def test_classes_are_the_folders_sorted(tmp_path: Path):
-    data = PhotoFolder(_photos(tmp_path, "wet/2.png", "dry/day 1/1.png", "wet/10.png", "dry/.hidden.png"))
+    data = ImageFolderDataset(
+        _photos(tmp_path, "wet/2.png", "dry/day 1/1.png", "wet/10.png", "dry/.hidden.png")
+    )
     assert data.target.classes == ("dry", "wet")
     assert data.names == ["dry/day 1/1.png", "wet/2.png", "wet/10.png"]
     assert data.labels.tolist() == [0, 1, 1]
@@ -36,27 +38,30 @@ def test_classes_are_the_folders_sorted(tmp_path: Path):
 
 def test_split_folders_are_splits(tmp_path: Path):
     _photos(tmp_path, "train/a/1.png", "train/b/2.png", "Validation/a/3.png", "test/b/4.png")
-    assert len(PhotoFolder(tmp_path)) == 4
-    assert PhotoFolder(tmp_path, split="train").names == ["train/a/1.png", "train/b/2.png"]
-    assert PhotoFolder(tmp_path, split="val").names == ["Validation/a/3.png"]
-    assert PhotoFolder(tmp_path, split="test").target.classes == ("a", "b")
+    assert len(ImageFolderDataset(tmp_path)) == 4
+    assert ImageFolderDataset(tmp_path, split="train").names == ["train/a/1.png", "train/b/2.png"]
+    assert ImageFolderDataset(tmp_path, split="val").names == ["Validation/a/3.png"]
+    assert ImageFolderDataset(tmp_path, split="test").target.classes == ("a", "b")
 
 
 def test_a_class_may_be_called_test(tmp_path: Path):
-    assert PhotoFolder(_photos(tmp_path, "test/1.png", "control/2.png")).target.classes == ("control", "test")
+    assert ImageFolderDataset(_photos(tmp_path, "test/1.png", "control/2.png")).target.classes == (
+        "control",
+        "test",
+    )
 
 
 def test_without_splits_everything_is_for_training(tmp_path: Path):
     _photos(tmp_path, "a/1.png", "b/2.png")
-    assert len(PhotoFolder(tmp_path, split="train")) == 2
+    assert len(ImageFolderDataset(tmp_path, split="train")) == 2
     with pytest.raises(DatasetError, match="no 'test' split; there is none"):
-        PhotoFolder(tmp_path, split="test")
+        ImageFolderDataset(tmp_path, split="test")
 
 
 def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path):
     _photos(tmp_path, "train/a/1.png", "test/a/2.png")
     with pytest.raises(DatasetError, match="no 'val' split; there is test, train"):
-        PhotoFolder(tmp_path, split="val")
+        ImageFolderDataset(tmp_path, split="val")
 
 
 def test_a_table_gives_labels_units_splits_and_measurements(tmp_path: Path):
@@ -67,31 +72,31 @@ def test_a_table_gives_labels_units_splits_and_measurements(tmp_path: Path):
         "x/2.png,clear,monday,train,,Kim",
         '"x/3.png",fog,tuesday,test,4,Lee',
     )
-    data = PhotoFolder(_table(tmp_path, *lines))
+    data = ImageFolderDataset(_table(tmp_path, *lines))
     assert data.target.classes == ("clear", "fog")
     assert data.labels.tolist() == [1, 0, 1]
     assert data.groups == ["monday", "monday", "tuesday"]
     assert data[2]["inputs"]["scalars"].tolist() == [4.0]
     assert data[1]["valid"]["scalars"].tolist() == [False]
-    assert PhotoFolder(tmp_path, split="test").names == ["x/3.png"]
+    assert ImageFolderDataset(tmp_path, split="test").names == ["x/3.png"]
 
 
 def test_a_table_may_lie_apart_from_its_photos(tmp_path: Path):
     _photos(tmp_path / "photos", "1.png")
     table = _table(tmp_path / "tables", "path,label", "../photos/1.png,a", name="mine.csv")
-    assert PhotoFolder(table).names == ["../photos/1.png"]
+    assert ImageFolderDataset(table).names == ["../photos/1.png"]
     absolute = _table(tmp_path, "path,label", f"{tmp_path / 'photos' / '1.png'},a")
-    assert PhotoFolder(absolute).names == ["photos/1.png"]
+    assert ImageFolderDataset(absolute).names == ["photos/1.png"]
 
 
 def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path):
     _photos(tmp_path, "1.png")
     (tmp_path / "labels.csv").write_text("\ufeffpath,label\r\n1.png,a\r\n", encoding="utf-8")
-    assert len(PhotoFolder(tmp_path)) == 1
+    assert len(ImageFolderDataset(tmp_path)) == 1
 
 
 def test_without_a_unit_near_duplicates_stay_together(skies: Path):
-    data = PhotoFolder(skies)
+    data = ImageFolderDataset(skies)
     assert 66 <= len(set(data.groups)) < 86
     train, held_back = data.group_split(0.25, seed=1)
     assert not set(train.groups) & set(held_back.groups)
@@ -118,25 +123,25 @@ def test_a_table_that_is_not_right_is_one_clear_line(tmp_path: Path, lines: Sequ
     _photos(tmp_path, "1.png")
     _table(tmp_path, *lines)
     with pytest.raises(DatasetError, match=message) as error:
-        PhotoFolder(tmp_path)
+        ImageFolderDataset(tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_a_table_that_is_no_text_is_refused(tmp_path: Path):
     (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00path")
     with pytest.raises(DatasetError, match=r"labels\.csv: not a CSV in UTF-8"):
-        PhotoFolder(tmp_path)
+        ImageFolderDataset(tmp_path)
 
 
 def test_folders_that_are_not_right_are_one_clear_line(tmp_path: Path):
     with pytest.raises(DatasetError, match="no such folder; folder expects a folder a class"):
-        PhotoFolder(tmp_path / "missing")
+        ImageFolderDataset(tmp_path / "missing")
     with pytest.raises(DatasetError, match="holds no folder; expected a folder a class"):
-        PhotoFolder(tmp_path)
+        ImageFolderDataset(tmp_path)
     _photos(tmp_path, "a/1.png")
     (tmp_path / "b").mkdir()
     with pytest.raises(DatasetError, match="b: a class without a picture"):
-        PhotoFolder(tmp_path)
+        ImageFolderDataset(tmp_path)
 
 
 def test_one_name_opens_it_for_any_task_with_classes(tmp_path: Path):
@@ -161,14 +166,14 @@ def test_a_data_set_of_another_task_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_options_that_do_not_fit_are_refused(tmp_path: Path):
     _photos(tmp_path, "a/1.png")
     with pytest.raises(OptionError, match="folder has no split 'valid'; its splits: train, val, test"):
-        PhotoFolder(tmp_path, split="valid")
+        ImageFolderDataset(tmp_path, split="valid")
 
 
 @pytest.mark.real_data
 def test_photos_from_elsewhere_are_read_by_a_table(shared_data: Path, tmp_path: Path):
     folder = shared_data / "cloud_photos"
     lines = [f"{path},{path.name[:2]}" for path in sorted(folder.glob("*.jpg"))]
-    data = PhotoFolder(_table(tmp_path, "path,label", *lines), size=(64, 64))
+    data = ImageFolderDataset(_table(tmp_path, "path,label", *lines), size=(64, 64))
     genera = registry.find_task("cloud").target.classes
     answered = data.with_classes(genera)
     assert [genera[label] for label in answered.labels] == [path.name[:2] for path in data.paths]

@@ -14,7 +14,7 @@ from geovision.datasets.gcd import GCD, SKY_TYPES
 from geovision.datasets.image_classification import ImageDataset
 from geovision.errors import DatasetError, OptionError
 from geovision.heads.prediction import ClassPrediction
-from geovision.metrics.class_mapping import merge_probabilities, merge_targets, merging_for, unmatched
+from geovision.metrics.class_mapping import merge_probabilities, merge_targets, merging_for, unmatched_classes
 from geovision.spec import ClassMapping, resolve
 
 NAMES = ("gcd", "mgcd", "hbmcd", "swimcat")
@@ -61,17 +61,17 @@ def test_the_same_seed_gives_the_same_files_whatever_their_number(roots, name, t
 def test_cards_are_complete(name):
     card = adapter(name).card
     assert card.name == name
-    assert all((card.title, card.source, card.licence, card.citation, card.split_group, card.layout))
+    assert all((card.title, card.source, card.license, card.citation, card.split_group, card.layout))
     assert len(card.caveats) >= 3
     assert adapter(name).downloads is None  # each is behind an agreement or a password
 
 
 def test_published_counts_of_gcd_add_up():
-    assert {split: sum(counts.values()) for split, counts in GCD.card.figures.items()} == {
+    assert {split: sum(counts.values()) for split, counts in GCD.card.class_counts.items()} == {
         "train": 10_000,
         "test": 9_000,
     }
-    assert all(tuple(counts) == SKY_TYPES for counts in GCD.card.figures.values())
+    assert all(tuple(counts) == SKY_TYPES for counts in GCD.card.class_counts.values())
 
 
 @pytest.mark.parametrize("name", ["gcd", "mgcd"])
@@ -174,15 +174,15 @@ def test_a_sample_is_drawn_with_its_prediction(roots, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_class_of_a_set_is_either_scored_or_excluded(roots, name):
     data = load_dataset(name, roots[name])
-    scored, excluded = set(data.merging.merged), set(data.merging.excluded)
+    scored, excluded = set(data.class_mapping.merged), set(data.class_mapping.excluded)
     assert scored | excluded == set(data.target.classes)
-    assert {part for parts in data.merging.merged.values() for part in parts} <= set(GENERA)
+    assert {part for parts in data.class_mapping.merged.values() for part in parts} <= set(GENERA)
 
 
 def test_genera_are_added_up_on_the_sky_types_of_gcd():
-    merging = merging_for(GENERA, SKY_TYPES, GCD.merging, dataset="gcd")
+    merging = merging_for(GENERA, SKY_TYPES, GCD.class_mapping, dataset="gcd")
     assert merging.classes == ("cumulus", "altocumulus", "cirrus", "stratocumulus", "cumulonimbus")
-    assert unmatched(GENERA, merging) == ("Ct",)
+    assert unmatched_classes(GENERA, merging) == ("Ct",)
     probabilities = torch.rand(5, len(GENERA), generator=torch.Generator().manual_seed(0)).softmax(1)
     merged = merge_probabilities(probabilities, GENERA, merging)
     of = {genus: probabilities[:, index] for index, genus in enumerate(GENERA)}
@@ -195,17 +195,17 @@ def test_genera_are_added_up_on_the_sky_types_of_gcd():
 def test_a_sure_answer_without_counterpart_says_nothing():
     sure = torch.zeros(1, len(GENERA))
     sure[0, GENERA.index("Ct")] = 1
-    torch.testing.assert_close(merge_probabilities(sure, GENERA, GCD.merging), torch.full((1, 5), 0.2))
+    torch.testing.assert_close(merge_probabilities(sure, GENERA, GCD.class_mapping), torch.full((1, 5), 0.2))
 
 
 def test_targets_of_excluded_classes_are_marked():
     targets = torch.arange(len(SKY_TYPES))
-    assert merge_targets(targets, SKY_TYPES, GCD.merging).tolist() == [0, 1, 2, -1, 3, 4, -1]
+    assert merge_targets(targets, SKY_TYPES, GCD.class_mapping).tolist() == [0, 1, 2, -1, 3, 4, -1]
 
 
 def test_hbmcd_is_scored_genus_by_genus(roots):
     data = load_dataset("hbmcd", roots["hbmcd"])
-    merging = merging_for(GENERA, data.target.classes, data.merging, dataset="hbmcd")
+    merging = merging_for(GENERA, data.target.classes, data.class_mapping, dataset="hbmcd")
     probabilities = torch.rand(4, len(GENERA), generator=torch.Generator().manual_seed(1)).softmax(1)
     merged = merge_probabilities(probabilities, GENERA, merging)
     kept = [index for index, genus in enumerate(GENERA) if genus != "Ct"]
@@ -218,14 +218,14 @@ def test_a_report_lists_what_was_not_scored(roots, name, scored):
     data = load_dataset(name, roots[name], size=(32, 32))
     report = evaluate(create("cloud-tiny", size=(32, 32)), data, n_bootstrap=0)
     assert len(report.predictions.labels) == scored
-    assert report.predictions.classes == data.merging.classes
+    assert report.predictions.classes == data.class_mapping.classes
     text = report.text()
-    assert all(excluded in text for excluded in data.merging.excluded.values())
+    assert all(excluded in text for excluded in data.class_mapping.excluded.values())
     assert "left out of the sums: Ct" in text
 
 
 def test_a_model_of_the_sets_own_classes_is_scored_as_it_is():
-    assert merging_for(SKY_TYPES, SKY_TYPES, GCD.merging, dataset="gcd") is None
+    assert merging_for(SKY_TYPES, SKY_TYPES, GCD.class_mapping, dataset="gcd") is None
 
 
 def test_a_model_of_genera_cannot_be_scored_on_swimcat(roots):
@@ -233,9 +233,9 @@ def test_a_model_of_genera_cannot_be_scored_on_swimcat(roots):
     with pytest.raises(
         DatasetError, match="nothing to score; the data set serves for training its own classes"
     ):
-        merging_for(GENERA, data.target.classes, data.merging, dataset="swimcat")
+        merging_for(GENERA, data.target.classes, data.class_mapping, dataset="swimcat")
     own = create("cloud-tiny", classes=data.target.classes)
-    assert merging_for(own.target.classes, data.target.classes, data.merging, dataset="swimcat") is None
+    assert merging_for(own.target.classes, data.target.classes, data.class_mapping, dataset="swimcat") is None
 
 
 def test_classes_that_nobody_related_are_an_error():
@@ -244,7 +244,7 @@ def test_classes_that_nobody_related_are_an_error():
     with pytest.raises(
         DatasetError, match=r"merged of Ac, Cc, Ci, Cs, .* which this model does not know; it knows Cu"
     ):
-        merging_for(("Cu",), SKY_TYPES, GCD.merging, dataset="gcd")
+        merging_for(("Cu",), SKY_TYPES, GCD.class_mapping, dataset="gcd")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 
 from geovision.cli import main
-from geovision.datasets.polar_low_collocation import TrackPoint, cut_out, meetings, read_tracks, write_samples
+from geovision.datasets.polar_low_collocation import (
+    TrackPoint,
+    collocate,
+    extract_patch,
+    read_tracks,
+    write_samples,
+)
 from geovision.datasets.polar_lows import PolarLows
 from geovision.errors import DatasetError, InputError, OptionError
-from geovision.physics.backscatter import OUR_LIMITS
+from geovision.physics.backscatter import DEFAULT_DB_RANGES
 from geovision.readers.sar import MapGrid, RadarScene, open_scene
 from geovision.readers.sar_png import read_counts
 from geovision.tasks.polarlow import SAR
@@ -60,12 +66,12 @@ def tracks(folder: Path, *lines: str, header: str = "time,latitude,longitude,tra
 
 
 def met(scene: RadarScene, *points: TrackPoint, minutes: float = 60):
-    return list(meetings([scene], points, max_time_offset=datetime.timedelta(minutes=minutes)))
+    return list(collocate([scene], points, max_time_offset=datetime.timedelta(minutes=minutes)))
 
 
 def test_the_low_stands_in_the_middle_of_its_picture(tmp_path: Path):
     found = met(radar(tmp_path), middle_of_the_block(label="pos"))
-    (line,) = write_samples(found, tmp_path / "mine", OUR_LIMITS, pixel_size=PIXEL)
+    (line,) = write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES, pixel_size=PIXEL)
     path = tmp_path / "mine" / "train" / "pos" / line["picture"]
     counts = read_counts(path, SAR.with_pixel_size(PIXEL))
     assert counts.shape == (2, 200, 200)
@@ -74,7 +80,7 @@ def test_the_low_stands_in_the_middle_of_its_picture(tmp_path: Path):
     assert abs(columns.mean() - 99.5) < 1
     # As large as it was: 20 km a side.
     assert 0.85 < len(rows) / 100 < 1.15
-    small = cut_out(found[0].scene, found[0].place, OUR_LIMITS, pixel_size=PIXEL, extent=100)
+    small = extract_patch(found[0].scene, found[0].position, DEFAULT_DB_RANGES, pixel_size=PIXEL, extent=100)
     assert small.shape == (2, 50, 50), "100 km"
     assert np.abs(small.astype(int) - counts[:, 75:125, 75:125]).mean() < 1
 
@@ -82,7 +88,7 @@ def test_the_low_stands_in_the_middle_of_its_picture(tmp_path: Path):
 def test_the_data_set_is_read_by_its_adapter(tmp_path: Path):
     scene = radar(tmp_path)
     points = middle_of_the_block(label="pos"), TrackPoint(WHEN, 73.2, 14.5, label="neg")
-    write_samples(met(scene, *points), tmp_path / "mine", OUR_LIMITS, pixel_size=PIXEL)
+    write_samples(met(scene, *points), tmp_path / "mine", DEFAULT_DB_RANGES, pixel_size=PIXEL)
     data = PolarLows(tmp_path / "mine", pixel_size=PIXEL)
     assert sorted(data.labels) == [0, 1]
     assert {begin for begin, _ in data.times()} == {WHEN}
@@ -90,7 +96,7 @@ def test_the_data_set_is_read_by_its_adapter(tmp_path: Path):
 
 def test_what_nobody_labelled_waits_for_eyes(tmp_path: Path):
     out = tmp_path / "mine"
-    write_samples(met(radar(tmp_path), middle_of_the_block()), out, OUR_LIMITS, pixel_size=PIXEL)
+    write_samples(met(radar(tmp_path), middle_of_the_block()), out, DEFAULT_DB_RANGES, pixel_size=PIXEL)
     assert len(list((out / "unsorted").glob("*.png"))) == 1
     assert not (out / "train").exists()
 
@@ -100,12 +106,12 @@ def test_between_two_points_the_low_moves_along_the_great_circle(tmp_path: Path)
     before = TrackPoint(WHEN - quarter / 3, 80.0, 170.0, "a", "pos")
     after = TrackPoint(WHEN + quarter * 2 / 3, 80.0, -130.0, "a", "neg")
     (meeting,) = met(radar(tmp_path), after, before)
-    assert meeting.apart == quarter / 3
-    assert meeting.place.label == "pos"
+    assert meeting.time_offset == quarter / 3
+    assert meeting.position.label == "pos"
     # Across the date line, by the pole's side. A third of the way along an arc of 60 degrees of longitude
     # at 80 N, worked by hand: tan(lat) cos(lon - 200) = tan(80) / cos(30) on a great circle whose vertex is
     # at longitude 200.
-    place = meeting.place
+    place = meeting.position
     vertex = np.degrees(np.arctan(np.tan(np.radians(80)) / np.cos(np.radians(30))))
     on_circle = np.tan(np.radians(vertex)) * np.cos(np.radians(place.longitude - 200))
     assert np.tan(np.radians(place.latitude)) == pytest.approx(on_circle, rel=1e-9)
@@ -120,16 +126,16 @@ def test_a_track_far_in_time_is_not_met(tmp_path: Path):
 def test_pictures_with_too_little_data_are_not_written(tmp_path: Path):
     corner = GRID.lonlat(0, 0)
     found = met(radar(tmp_path), TrackPoint(WHEN, corner[1], corner[0], label="neg"))
-    assert write_samples(found, tmp_path / "mine", OUR_LIMITS, pixel_size=PIXEL, min_valid=0.5) == []
+    assert write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES, pixel_size=PIXEL, min_valid=0.5) == []
 
 
 def test_the_record_of_an_earlier_run_stays(tmp_path: Path):
     first, second = radar(tmp_path), radar(tmp_path, "S1A_20191013T084028.tif")
     point, out = middle_of_the_block(label="pos"), tmp_path / "mine"
     later = TrackPoint(WHEN + datetime.timedelta(days=1), point.latitude, point.longitude, label="pos")
-    write_samples(met(first, point), out, OUR_LIMITS, pixel_size=PIXEL)
-    write_samples(met(second, later), out, OUR_LIMITS, pixel_size=PIXEL)
-    write_samples(met(second, later), out, OUR_LIMITS, pixel_size=PIXEL)
+    write_samples(met(first, point), out, DEFAULT_DB_RANGES, pixel_size=PIXEL)
+    write_samples(met(second, later), out, DEFAULT_DB_RANGES, pixel_size=PIXEL)
+    write_samples(met(second, later), out, DEFAULT_DB_RANGES, pixel_size=PIXEL)
     with (out / "samples.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["scene"] for line in lines] == [Path(scene.path).name for scene in (first, second)]
@@ -173,9 +179,9 @@ def test_what_decibels_a_count_is_must_be_said(tmp_path: Path):
     with pytest.raises(OptionError, match="decibels are not declared"):
         write_samples(found, tmp_path / "mine", None, pixel_size=PIXEL)
     with pytest.raises(InputError, match="coarser than the 500 m"):
-        write_samples(found, tmp_path / "mine", OUR_LIMITS)
+        write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES)
     with pytest.raises(OptionError, match="choose train or test"):
-        write_samples(found, tmp_path / "mine", OUR_LIMITS, split="validation")
+        write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES, split="validation")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):

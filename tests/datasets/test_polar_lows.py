@@ -12,7 +12,7 @@ from PIL import Image
 
 import geovision
 from geovision import registry
-from geovision.datasets.polar_lows import COUNTS, PolarLows, passes, times_of_name
+from geovision.datasets.polar_lows import CLASS_COUNTS, PolarLows, group_passes, parse_times
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import DatasetError, InputError, OptionError, UnreadableFileError
 from geovision.readers.sar_png import average_counts, read_counts
@@ -58,12 +58,12 @@ def test_classes_and_splits_are_folders(root: Path) -> None:
     assert (len(train), len(test)) == (18, 6)
     assert {path.parent.parent.name for path in test.paths} == {"test"}
     assert not set(train.groups) & set(test.groups)
-    assert sum(COUNTS["train"].values()) == 1547
-    assert sum(COUNTS["test"].values()) == 435
+    assert sum(CLASS_COUNTS["train"].values()) == 1547
+    assert sum(CLASS_COUNTS["test"].values()) == 435
 
 
 def test_a_name_tells_begin_and_end() -> None:
-    begin, end = times_of_name(f"/somewhere/{NAME}")
+    begin, end = parse_times(f"/somewhere/{NAME}")
     assert begin == datetime.datetime(2019, 10, 12, 8, 40, 28)
     assert end - begin == datetime.timedelta(seconds=104)
 
@@ -78,7 +78,7 @@ def test_a_name_without_a_time_is_one_clear_line(tmp_path: Path, name: str) -> N
 def test_pictures_within_minutes_are_of_one_pass() -> None:
     noon = datetime.datetime(2020, 1, 31, 23, 50)
     minutes = (0, 12, 25, 98.6, 49.3 + 25, 24 * 60)
-    found = passes([noon + datetime.timedelta(minutes=m) for m in minutes])
+    found = group_passes([noon + datetime.timedelta(minutes=m) for m in minutes])
     # A chain of pictures is one pass, also over midnight; the twin and the next orbit are others.
     assert found[0] == found[1] == found[2] == "2020-01-31T23:50"
     assert len(set(found)) == 4

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geovision.datasets.ccsn import CCSN
-from geovision.datasets.splits import FoldFile, as_splits, grouped_folds, make_fold_file, random_folds
+from geovision.datasets.splits import FoldFile, folds_to_splits, grouped_folds, make_fold_file, random_folds
 from geovision.errors import DatasetError, MissingExtraError
 
 
@@ -41,7 +41,7 @@ def test_no_group_stands_in_two_folds(seed: int, k: int):
 def test_classes_are_spread_evenly():
     labels = np.repeat([0, 1, 2], (60, 30, 15))
     groups = [str(index // 2) for index in range(len(labels))]
-    for _, test in as_splits(grouped_folds(labels, groups, k=5, seed=0), 5):
+    for _, test in folds_to_splits(grouped_folds(labels, groups, k=5, seed=0), 5):
         assert abs(np.bincount(labels[test], minlength=3) - [12, 6, 3]).max() <= 2
 
 
@@ -59,7 +59,7 @@ def test_random_folds_cut_groups():
 
 
 def test_splits_cover_every_sample_once():
-    splits = as_splits(np.array([2, 0, 1, 0, 2]), 3)
+    splits = folds_to_splits(np.array([2, 0, 1, 0, 2]), 3)
     assert [test.tolist() for _, test in splits] == [[1, 3], [2], [0, 4]]
     for train, test in splits:
         assert sorted([*train, *test]) == [0, 1, 2, 3, 4]
@@ -85,11 +85,11 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 def test_a_fold_file_reads_back_as_written(file: FoldFile, tmp_path: Path):
     again = FoldFile.read(file.write(tmp_path / "folds.csv"))
-    assert again.text() == file.text()
+    assert again.to_csv() == file.to_csv()
     assert (again.k, again.seeds, again.name) == (3, (0, 4), "ccsn")
     np.testing.assert_array_equal(again.folds, file.folds)
-    np.testing.assert_array_equal(again.prints.phash, file.prints.phash)
-    np.testing.assert_array_equal(again.prints.dhash, file.prints.dhash)
+    np.testing.assert_array_equal(again.hashes.phash, file.hashes.phash)
+    np.testing.assert_array_equal(again.hashes.dhash, file.hashes.dhash)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_fold_file_reads_back_as_written(file: FoldFile, tmp_path: Path):
     ids=["version", "no name", "cut short", "empty"],
 )
 def test_a_damaged_fold_file_is_refused(file: FoldFile, tmp_path: Path, change, message: str):
-    (tmp_path / "folds.csv").write_text(change(file.text()))
+    (tmp_path / "folds.csv").write_text(change(file.to_csv()))
     with pytest.raises(DatasetError, match=message):
         FoldFile.read(tmp_path / "folds.csv")
 
@@ -117,7 +117,7 @@ def test_known_photos_are_looked_up_without_decoding(
     found = file.assign(shuffled.paths, shuffled.names, data.input_spec)
     assert found.groups == [file.groups[index] for index in order]
     np.testing.assert_array_equal(found.folds, file.folds[order])
-    assert found.known.all()
+    assert found.matched.all()
 
 
 def test_a_copy_at_another_size_joins_its_group(file: FoldFile, data: CCSN, tmp_path: Path):
@@ -138,7 +138,7 @@ def _without(file: FoldFile, names: set[str]) -> FoldFile:
         field: tuple(getattr(file, field)[row] for row in rows)
         for field in ("paths", "digests", "labels", "groups")
     }
-    return dataclasses.replace(file, **columns, prints=file.prints.take(rows), folds=file.folds[rows])
+    return dataclasses.replace(file, **columns, prints=file.hashes.take(rows), folds=file.folds[rows])
 
 
 def test_newcomers_join_a_known_near_duplicate_or_each_other(file: FoldFile, data: CCSN):
@@ -149,7 +149,7 @@ def test_newcomers_join_a_known_near_duplicate_or_each_other(file: FoldFile, dat
     at = dict(zip(data.names, found.groups, strict=True))
     assert at[joins] == at[twins[0][1]]
     assert len({at[name] for name in alone}) == 1
-    known = dict(zip(data.names, found.known, strict=True))
+    known = dict(zip(data.names, found.matched, strict=True))
     assert known[joins]
     assert not any(known[name] for name in alone)
     fold = dict(zip(data.names, found.folds.tolist(), strict=True))
@@ -176,7 +176,7 @@ def test_a_stranger_of_the_same_name_is_another_group(file: FoldFile, data: CCSN
     found = file.assign([data.paths[0], path], [name, name], data.input_spec)
     assert found.groups[0] == name
     assert found.groups[1] != name
-    assert found.known.tolist() == [True, False]
+    assert found.matched.tolist() == [True, False]
 
 
 def test_a_newcomer_that_cannot_be_read_is_named(file: FoldFile, data: CCSN, tmp_path: Path):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import geovision
 from geovision.cli import main
-from geovision.datasets.rain_grids import TABLE, CoarseRain
+from geovision.datasets.rain_grids import GRIDS_FILE, CoarseRain
 from geovision.errors import InputError
 from geovision.inference import _predict_grid as engine
 from geovision.inference._predict_grid import predict_grid
@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with xr.open_dataset(folder / "rain_coarse.nc", engine="h5netcdf") as rain:
         lat, lon = (finer(rain[axis].values, 8) for axis in ("lat", "lon"))
     relief(lat, lon).to_netcdf(folder / "orog.nc", engine="h5netcdf")
-    with (folder / TABLE).open("a") as table:
+    with (folder / GRIDS_FILE).open("a") as table:
         table.write('\n[given.surface_altitude]\nfile = "orog.nc"\n')
     return folder
 
@@ -68,7 +68,7 @@ def means(root: Path) -> NDArray:
 def model(root: Path) -> GeoModel:
     data = CoarseRain(root)
     torch.manual_seed(0)
-    opened = geovision.create("downscale-edsr", model_args={"width": 4, "blocks": 1}, **data.options())
+    opened = geovision.create("downscale-edsr", model_args={"width": 4, "blocks": 1}, **data.model_kwargs())
     recipe = opened.task.demo.recipe.with_epochs(1)
     return geovision.train(opened, data, recipe=recipe, progress=False)
 
@@ -265,8 +265,8 @@ def test_pieces_of_a_file_have_the_same_orography(
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.where(rain["time"] != rain["time"][9]).to_netcdf(files["pr"], engine="h5netcdf")
     predict_grid(model, files, tmp_path / "whole.nc")
-    monkeypatch.setattr(reader, "_IN_MEMORY", 4096)
-    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (2 * 8 * 12 + 32 * 48))
+    monkeypatch.setattr(reader, "_CHUNK_THRESHOLD", 4096)
+    monkeypatch.setattr(engine, "_CHUNK_BYTES", 7 * 4 * (2 * 8 * 12 + 32 * 48))
     summary = predict_grid(model, files, tmp_path / "pieces.nc")
     assert summary.alignment == "80 dates in common; nothing fell out"
     whole, pieces = (

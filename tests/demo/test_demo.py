@@ -20,7 +20,7 @@ import geovision
 from geovision import demo, registry
 from geovision.datasets.synthetic import sky
 from geovision.demo import page
-from geovision.demo.photos import PhotoPredictions, ask
+from geovision.demo.photos import PhotoPredictions, predict_photos
 from geovision.errors import GeovisionError, InputError, StorageError, UnknownTaskError
 from geovision.spec import Stage, Task
 
@@ -56,7 +56,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, folder_of_photos: Path) ->
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         _registered(patch, tasks)
-        yield demo.run(tmp_path_factory.mktemp("out") / "demo", photos=folder_of_photos, progress=False)
+        yield demo.run_demo(tmp_path_factory.mktemp("out") / "demo", photos=folder_of_photos, progress=False)
     assert torch.get_num_threads() == threads
 
 
@@ -151,18 +151,18 @@ def test_photos_are_answered_or_the_page_says_why_not(written: Path) -> None:
 def test_what_a_model_says_about_photos_is_on_the_page(tmp_path: Path, folder_of_photos: Path) -> None:
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(64, 64))
-    answered = ask(model, folder_of_photos, tmp_path / "photos" / "cloud")
+    answered = predict_photos(model, folder_of_photos, tmp_path / "photos" / "cloud")
     assert [photo.name for photo in answered.photos] == ["Ac/Ac-N001.jpg", "As/As-N001.jpg"]
     assert [name for name, _ in answered.unreadable] == ["damaged & broken.jpg"]
-    assert list(answered.passed_over) == ["notes.txt"]
-    files = _check_stands_alone(page.write(tmp_path, [], [answered]))
+    assert list(answered.skipped) == ["notes.txt"]
+    files = _check_stands_alone(page.write_page(tmp_path, [], [answered]))
     assert files == ["photos/cloud/0001.jpg", "photos/cloud/0002.jpg"]
     with Image.open(tmp_path / files[0]) as thumbnail:
         assert thumbnail.size == (120, 90)
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     for photo in answered.photos:
         article = text.split(f'alt="Your photo {photo.name}"')[1].split("</article>")[0]
-        answer = photo.answer
+        answer = photo.prediction
         assert answer.card is not None
         assert answer.card.name.en in article
         assert answer.card.name.zh in article
@@ -177,12 +177,12 @@ def test_what_a_model_says_about_photos_is_on_the_page(tmp_path: Path, folder_of
 
 def test_a_flag_is_explained(tmp_path: Path, folder_of_photos: Path) -> None:
     model = geovision.create("cloud-tiny", size=(64, 64))
-    answered = ask(model, folder_of_photos / "Ac", tmp_path)
+    answered = predict_photos(model, folder_of_photos / "Ac", tmp_path)
     flagged = [
-        dataclasses.replace(photo, answer=dataclasses.replace(photo.answer, flags=("outlier",)))
+        dataclasses.replace(photo, answer=dataclasses.replace(photo.prediction, flags=("outlier",)))
         for photo in answered.photos
     ]
-    page.write(tmp_path, [], [dataclasses.replace(answered, photos=flagged)])
+    page.write_page(tmp_path, [], [dataclasses.replace(answered, photos=flagged)])
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert page.FLAGS["outlier"] in text
     assert 'class="word flagged"' in text
@@ -190,7 +190,7 @@ def test_a_flag_is_explained(tmp_path: Path, folder_of_photos: Path) -> None:
 
 def test_without_weights_the_page_says_so(tmp_path: Path) -> None:
     task = registry.find_task("cloud")
-    text = page.write(tmp_path, [], [PhotoPredictions(task)]).read_text(encoding="utf-8")
+    text = page.write_page(tmp_path, [], [PhotoPredictions(task)]).read_text(encoding="utf-8")
     assert "no trained weights for the task cloud" in text
 
 
@@ -201,22 +201,22 @@ def test_a_task_that_fails_is_named_and_the_page_is_written(
     alone = dataclasses.replace(cloud, demo=dataclasses.replace(cloud.demo, samples=1))
     _registered(monkeypatch, {"cloud": alone})
     with pytest.raises(GeovisionError, match=r"cloud \(ccsn: 1 group.*index\.html"):
-        demo.run(tmp_path, progress=False)
+        demo.run_demo(tmp_path, progress=False)
     assert "This part failed: ccsn: 1 group" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder of photos"):
-        demo.run(tmp_path / "demo", photos=tmp_path / "nowhere", progress=False)
+        demo.run_demo(tmp_path / "demo", photos=tmp_path / "nowhere", progress=False)
     assert not (tmp_path / "demo").exists()
 
 
 def test_a_page_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match=r"file: no folder can be made there \(File exists\); choose"):
-        demo.run(tmp_path / "file", progress=False)
+        demo.run_demo(tmp_path / "file", progress=False)
 
 
 def test_a_mistyped_task_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownTaskError, match="cloud"):
-        demo.run(tmp_path, tasks=["clouds"], progress=False)
+        demo.run_demo(tmp_path, tasks=["clouds"], progress=False)

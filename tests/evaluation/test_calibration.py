@@ -17,9 +17,9 @@ import geovision
 from geovision import metrics
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import InputError
-from geovision.evaluation import Predictions, calibrate_classes, collect, fit_temperature
-from geovision.evaluation.calibration import LIMITS
-from geovision.evaluation.cross_validation import calibrated
+from geovision.evaluation import Predictions, calibrate_classes, collect_predictions, fit_temperature
+from geovision.evaluation.calibration import TEMPERATURE_BOUNDS
+from geovision.evaluation.cross_validation import calibrate_folds
 
 
 def sample(n: int, temperature: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,14 +50,16 @@ def test_no_other_temperature_is_better(seed: int, temperature: float, n: int) -
         rows = log_softmax(logits.double().numpy() / np.exp(log_temperature), axis=1)
         return -rows[np.arange(n), labels.numpy()].mean()
 
-    best = minimize_scalar(loss, bounds=tuple(np.log(LIMITS)), method="bounded", options={"xatol": 1e-8})
+    best = minimize_scalar(
+        loss, bounds=tuple(np.log(TEMPERATURE_BOUNDS)), method="bounded", options={"xatol": 1e-8}
+    )
     assert loss(np.log(fit_temperature(logits, labels))) <= best.fun + 1e-7
 
 
 def test_answers_that_are_all_right_take_it_to_its_limit() -> None:
     logits = torch.eye(11)
-    assert fit_temperature(logits, torch.arange(11)) == LIMITS[0]
-    assert fit_temperature(-logits, torch.arange(11)) == LIMITS[1]
+    assert fit_temperature(logits, torch.arange(11)) == TEMPERATURE_BOUNDS[0]
+    assert fit_temperature(-logits, torch.arange(11)) == TEMPERATURE_BOUNDS[1]
 
 
 def test_calibrating_a_model_sets_its_temperature_and_lowers_the_error() -> None:
@@ -95,8 +97,10 @@ def test_a_dataset_calibrates_a_model_and_is_recorded(tmp_path: Path) -> None:
         "groups": 6,
         "temperature": found["temperature"],
     }
-    labels = collect(model, data).labels
-    assert found["temperature"] == pytest.approx(fit_temperature(collect(model, data).logits, labels))
+    labels = collect_predictions(model, data).labels
+    assert found["temperature"] == pytest.approx(
+        fit_temperature(collect_predictions(model, data).logits, labels)
+    )
 
 
 def test_only_logits_of_the_models_classes_serve() -> None:
@@ -108,9 +112,9 @@ def test_only_logits_of_the_models_classes_serve() -> None:
 def test_no_sample_has_a_part_in_its_own_calibration() -> None:
     logits, labels = sample(300, 2.0)
     folds = torch.arange(300) % 3
-    _, before = calibrated(record(logits, labels, folds))
+    _, before = calibrate_folds(record(logits, labels, folds))
     labels = torch.where(folds == 1, (labels + 1) % 11, labels)
-    after, temperatures = calibrated(record(logits, labels, folds))
+    after, temperatures = calibrate_folds(record(logits, labels, folds))
     assert temperatures[1] == before[1]
     assert temperatures[0] != before[0]
     own = folds == 1

@@ -12,7 +12,7 @@ import geovision
 from geovision.cli import main
 from geovision.datasets.hail_samples import HailSamples
 from geovision.errors import InputError
-from geovision.evaluation import answers, calibrate, calibrate_mask, fit_platt
+from geovision.evaluation import calibrate, calibrate_mask, fit_platt, predict_batches
 from geovision.metrics import create
 
 
@@ -33,11 +33,11 @@ def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -
     data = HailSamples(HailSamples.synthetic(tmp_path / "hail", 12, seed=7, size=(16, 16), windows=2))
     torch.manual_seed(0)
     model = geovision.create("hail-tiny", model_args={"width": 4, "unet_width": 4})
-    truth_rate = float(torch.cat([each.truth for each in answers(model, data)]).nanmean())
+    truth_rate = float(torch.cat([each.truth for each in predict_batches(model, data)]).nanmean())
     assert truth_rate > 0
     temperature, offset = calibrate_mask(model, data, batch_size=4)
-    said = torch.cat([each.prediction for each in answers(model, data)])
-    truth = torch.cat([each.truth for each in answers(model, data)])
+    said = torch.cat([each.prediction for each in predict_batches(model, data)])
+    truth = torch.cat([each.truth for each in predict_batches(model, data)])
     # The maximum of the likelihood says the event as often as it happens.
     assert float(said.nanmean()) == pytest.approx(truth_rate, rel=0.02)
     assert float(create("brier_skill", model.target)(said, truth)) > -0.01
@@ -76,8 +76,8 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     whole = geovision.load(run / "model")
     assert whole.training_record["calibration"]["samples"] == len(HailSamples(root)) == 24
     assert float(whole.head.offset) != float(model.head.offset)
-    said = torch.cat([each.prediction for each in answers(whole, HailSamples(root))])
-    truth = torch.cat([each.truth for each in answers(whole, HailSamples(root))])
+    said = torch.cat([each.prediction for each in predict_batches(whole, HailSamples(root))])
+    truth = torch.cat([each.truth for each in predict_batches(whole, HailSamples(root))])
     assert float(said.nanmean()) == pytest.approx(float(truth.nanmean()), rel=0.02)
 
 

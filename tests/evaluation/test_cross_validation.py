@@ -22,7 +22,7 @@ from geovision.datasets.ccsn import CCSN
 from geovision.datasets.hail_samples import HailSamples
 from geovision.datasets.rain_grids import CoarseRain
 from geovision.errors import DatasetError, OptionError
-from geovision.evaluation import Report, answers, collect, cross_validate
+from geovision.evaluation import Report, collect_predictions, cross_validate, predict_batches
 from geovision.evaluation.cross_validation import _notes, fold_numbers
 from geovision.spec import Recipe, Stage
 
@@ -72,7 +72,7 @@ def test_every_sample_is_judged_once_by_a_model_that_did_not_see_it(
         own = answers.take(answers.folds == number)
         model = geovision.load(out / f"fold-{number}" / "training" / "model")
         assert model.training_record["samples"] == 18 - len(own)
-        again = collect(model, data.subset(own.positions.tolist()))
+        again = collect_predictions(model, data.subset(own.positions.tolist()))
         torch.testing.assert_close(again.logits, own.logits, atol=1e-4, rtol=1e-4)
 
 
@@ -201,7 +201,7 @@ def test_gridded_models_are_cross_validated_on_the_grids_of_the_data(tmp_path: P
         assert model.config.predictors == data.channels[1:]
         part = data.subset(np.flatnonzero(fold == number).tolist())
         assert model.training_record["samples"] == len(data) - len(part)
-        for batch in answers(model, part):
+        for batch in predict_batches(model, part):
             truth.append(batch.truth)
             error.append((batch.prediction - batch.truth).flatten())
     every = torch.cat(error)
@@ -224,7 +224,7 @@ def test_gridded_models_are_cross_validated_on_the_grids_of_the_data(tmp_path: P
 def test_a_model_without_gradient_takes_the_channels_that_it_uses(tmp_path: Path) -> None:
     data = CoarseRain(CoarseRain.synthetic(tmp_path / "rain", 30, seed=3))
     report = geovision.cross_validate(
-        "downscale-quantile-mapping", data, out=tmp_path / "cv", folds=2, bootstrap=0, progress=False
+        "downscale-quantile-mapping", data, out=tmp_path / "cv", folds=2, n_bootstrap=0, progress=False
     )
     model = geovision.load(tmp_path / "cv" / "fold-0" / "training" / "model")
     assert model.config.predictors == ()
@@ -238,7 +238,7 @@ def test_masks_are_cross_validated_as_trained(tmp_path: Path) -> None:
         HailSamples(root),
         out=tmp_path / "cv",
         folds=2,
-        bootstrap=0,
+        n_bootstrap=0,
         progress=False,
         recipe=Recipe(stages=(Stage(epochs=1, batch_size=4),)),
         model_args={"width": 4, "unet_width": 4},

@@ -18,11 +18,11 @@ import geovision
 from geovision.datasets.base import collate
 from geovision.datasets.ccsn import CCSN
 from geovision.errors import DatasetError, InputError, StorageError
-from geovision.evaluation import Predictions, collect, evaluate, score
-from geovision.evaluation.classification import as_picture
+from geovision.evaluation import Predictions, collect_predictions, evaluate, score_classes
+from geovision.evaluation.classification import to_image
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import weights_digest
-from geovision.provenance import commit, data_digest
+from geovision.provenance import data_digest, git_commit
 from geovision.spec import ClassMapping, ClassTarget
 
 CLASSES = ("Ac", "Cb", "Ci", "Cu", "St")
@@ -66,7 +66,7 @@ def model(data: CCSN) -> GeoModel:
 
 @pytest.fixture(scope="module")
 def predictions(model: GeoModel, data: CCSN) -> Predictions:
-    return collect(model, data, batch_size=7, features=True)
+    return collect_predictions(model, data, batch_size=7, features=True)
 
 
 # --- collecting ---------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_asking_leaves_the_model_as_it_was(model: GeoModel, data: CCSN) -> None:
     before = weights_digest(model)
     model.train()
     try:
-        collect(model, data.subset([0, 1]))
+        collect_predictions(model, data.subset([0, 1]))
         assert model.training
         assert weights_digest(model) == before  # running statistics did not move
     finally:
@@ -101,7 +101,7 @@ def test_asking_leaves_the_model_as_it_was(model: GeoModel, data: CCSN) -> None:
 
 
 def test_the_size_is_the_models(model: GeoModel, root: Path, predictions: Predictions) -> None:
-    other = collect(model, CCSN(root, size=(64, 64)))
+    other = collect_predictions(model, CCSN(root, size=(64, 64)))
     torch.testing.assert_close(other.logits, predictions.logits)
 
 
@@ -129,7 +129,7 @@ class _Merged(CCSN):
 def test_some_of_the_models_classes_are_found_by_name(
     model: GeoModel, root: Path, predictions: Predictions
 ) -> None:
-    some = collect(model, _Some(root, size=(32, 32)))
+    some = collect_predictions(model, _Some(root, size=(32, 32)))
     assert some.classes == model.target.classes
     assert some.labels.tolist() == predictions.labels.tolist()
     torch.testing.assert_close(some.probabilities, predictions.probabilities)
@@ -137,7 +137,7 @@ def test_some_of_the_models_classes_are_found_by_name(
 
 def test_coarser_classes_are_scored_by_sums(model: GeoModel, root: Path, predictions: Predictions) -> None:
     data = _Merged(root, size=(32, 32))
-    report = evaluate(model, data, bootstrap=0)
+    report = evaluate(model, data, n_bootstrap=0)
     found = report.predictions
     assert found.classes == ("heap", "veil")
     assert len(found) == 18  # Ac and St have no counterpart
@@ -157,12 +157,12 @@ def test_coarser_classes_are_scored_by_sums(model: GeoModel, root: Path, predict
 def test_classes_that_do_not_match_are_an_error(root: Path, data: CCSN) -> None:
     other = geovision.create("cloud-tiny", classes=["cat", "dog"], size=(32, 32))
     with pytest.raises(DatasetError, match=r"ccsn: its classes \(Ac, .*\) are not the model's \(cat, dog\)"):
-        collect(other, data)
+        collect_predictions(other, data)
 
 
 def test_nothing_to_ask_about_is_an_error(model: GeoModel, data: CCSN) -> None:
     with pytest.raises(DatasetError, match="ccsn: holds no samples"):
-        collect(model, data.subset([]))
+        collect_predictions(model, data.subset([]))
 
 
 # --- the record ---------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_a_record_that_contradicts_itself_is_an_error(predictions: Predictions, 
 
 @pytest.fixture(scope="module")
 def report(model: GeoModel, data: CCSN):
-    return evaluate(model, data, bootstrap=50, seed=4)
+    return evaluate(model, data, n_bootstrap=50, seed=4)
 
 
 def test_the_report_holds_the_tasks_metrics(report, predictions: Predictions) -> None:
@@ -290,16 +290,19 @@ def test_the_result_names_what_gives_it_again(report, model: GeoModel, data: CCS
     assert (facts["data"], facts["seed"], facts["bootstrap"]) == ("ccsn", 4, 50)
     assert facts["geovision"] == geovision.__version__
     assert facts["command"]
-    again = evaluate(model, data, bootstrap=50, seed=4)
+    again = evaluate(model, data, n_bootstrap=50, seed=4)
     assert again.as_dict() == report.as_dict()
-    assert evaluate(model, data, bootstrap=50, seed=5).metrics["accuracy"] != report.metrics["accuracy"]
+    assert evaluate(model, data, n_bootstrap=50, seed=5).metrics["accuracy"] != report.metrics["accuracy"]
 
 
 def test_without_mistakes_there_is_no_sheet_of_them(report, data: CCSN) -> None:
     assert "mistakes" in report.figures()
     right = report.predictions.take(report.predictions.correct)
     assert 0 < len(right) < 30
-    assert "mistakes" not in score(right, data, facts={"model": "cloud-tiny"}, resamples=0).figures()
+    assert (
+        "mistakes"
+        not in score_classes(right, data, provenance={"model": "cloud-tiny"}, n_bootstrap=0).figures()
+    )
 
 
 def test_the_sheet_shows_the_surest_mistakes_first(report, data: CCSN) -> None:
@@ -317,7 +320,7 @@ def test_the_sheet_shows_the_surest_mistakes_first(report, data: CCSN) -> None:
 
 def test_a_field_is_shown_by_its_first_channel() -> None:
     field = torch.tensor([[[-5.0, math.nan], [0.0, 5.0]], [[9.0, 9.0], [9.0, 9.0]]])
-    picture = as_picture({"inputs": {"rain": field}})
+    picture = to_image({"inputs": {"rain": field}})
     assert picture.shape == (2, 2, 3)
     assert picture[..., 0].tolist() == [[0.0, 0.0], [0.5, 1.0]]
 
@@ -348,5 +351,5 @@ def test_the_digest_of_weights_follows_every_value(model: GeoModel) -> None:
 
 
 def test_the_commit_is_that_of_the_source() -> None:
-    found = commit()
+    found = git_commit()
     assert found is None or len(found.removesuffix("-dirty")) == 40

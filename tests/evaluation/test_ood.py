@@ -14,7 +14,7 @@ from sklearn.preprocessing import normalize
 
 import geovision
 from geovision.errors import InputError
-from geovision.evaluation.ood import auroc, fit_outlier_score, outlier_auroc
+from geovision.evaluation.ood import auroc, fit_ood_score, ood_auroc
 from geovision.heads.ood import FeatureDistance
 
 
@@ -133,10 +133,10 @@ def test_a_model_flags_what_is_strange_in_its_tasks_words(tmp_path: Path) -> Non
         features, strange = model.features(ordinary), model.features(stripes)
     assert model.predict(stripes)[0].outlier_score is None
     with pytest.raises(InputError, match="cloud-tiny is not fitted"):
-        outlier_auroc(model, features, {"stripes": strange})
-    flagged = fit_outlier_score(model, features[:150], held_out=features[150:], quantile=0.9)
+        ood_auroc(model, features, {"stripes": strange})
+    flagged = fit_ood_score(model, features[:150], held_out=features[150:], quantile=0.9)
     assert flagged == pytest.approx(0.1)
-    assert outlier_auroc(model, features[150:], {"stripes": strange}) == pytest.approx(
+    assert ood_auroc(model, features[150:], {"stripes": strange}) == pytest.approx(
         {"stripes": 1.0, "all": 1.0}
     )
     back = geovision.load(model.save(tmp_path / "model", fp16=True))

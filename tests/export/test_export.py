@@ -20,10 +20,10 @@ import geovision
 from geovision import registry
 from geovision.cli import main
 from geovision.errors import ExportError, InputError, OptionError
-from geovision.export import METADATA_KEY, calibration_inputs, describe, shrink
-from geovision.export.onnx_file import onnx_of, run
-from geovision.export.quantize import quantise
-from geovision.export.tracing import MAP, graph_inputs
+from geovision.export import METADATA_KEY, build_metadata, calibration_inputs, shrink
+from geovision.export.onnx_file import build_onnx, run_onnx
+from geovision.export.quantize import quantize
+from geovision.export.tracing import MAP_OUTPUT, graph_input_names
 from geovision.heads.classification import NormalisedHead
 from geovision.models.example_inputs import random_inputs
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
@@ -58,7 +58,7 @@ def exported(name: str) -> tuple[GeoModel, onnx.ModelProto]:
         features = model.features(inputs_of(model, 8, seed=2))
     if hasattr(model.head, "outlier"):
         model.head.outlier.fit(features)
-    return model, onnx_of(model, axes=axes_of(model))
+    return model, build_onnx(model, axes=axes_of(model))
 
 
 def axes_of(model: GeoModel) -> dict[str, int]:
@@ -76,7 +76,7 @@ def feed(model: GeoModel, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarr
     """A batch as the graph takes it, nothing missing."""
     return {
         name: inputs[name].numpy() if name in inputs else np.ones(inputs[name[: -len("_valid")]].shape, bool)
-        for name in graph_inputs(model)
+        for name in graph_input_names(model)
     }
 
 
@@ -88,7 +88,7 @@ def test_onnx_runtime_answers_as_torch(spec: ModelSpec, count: int):
     with torch.no_grad():
         values = model(inputs).values
         expected = model.head.answers(values, model.features(inputs))
-    found = run(written, feed(model, inputs))
+    found = run_onnx(written, feed(model, inputs))
     (first, *_) = expected
     np.testing.assert_allclose(found[first], values.numpy(), atol=1e-4, rtol=0)
     for name, each in expected.items():
@@ -104,7 +104,7 @@ def test_what_cannot_be_exported_says_why(spec: ModelSpec):
         with pytest.raises(
             ExportError, match=f"{spec.name} cannot be exported: {spec.not_exportable_reason}"
         ):
-            onnx_of(tiny(spec))
+            build_onnx(tiny(spec))
 
 
 # The other forms' last stage is one cell at this size.
@@ -115,10 +115,10 @@ WITH_MAPS = ("cloud-mobilenetv2", "cloud-vit", "polarlow-xception")
 def test_the_map_of_the_graph_is_that_of_explain(name: str):
     model, written = exported(name)
     inputs = inputs_of(model, 2, seed=4)
-    found = run(written, feed(model, inputs))[MAP]
+    found = run_onnx(written, feed(model, inputs))[MAP_OUTPUT]
     for index, cells in enumerate(found):
         sample = {given: values[index] for given, values in inputs.items()}
-        expected = geovision.explain(model, sample, method="gradcam").first.values
+        expected = geovision.explain(model, sample, method="gradcam").first_input.values
         assert cells.shape == expected.shape
         assert cells.max() > 0
         np.testing.assert_allclose(cells, expected, atol=1e-3 * expected.max())
@@ -132,20 +132,20 @@ def test_missing_values_are_told_to_the_graph():
     with torch.no_grad():
         expected = model(inputs, valid={"image": there}).values.numpy()
     given = feed(model, inputs) | {"image_valid": there.numpy()}
-    np.testing.assert_allclose(run(written, given)["logits"], expected, atol=1e-4)
+    np.testing.assert_allclose(run_onnx(written, given)["logits"], expected, atol=1e-4)
 
 
 def test_measurements_beside_a_photo_may_be_missing():
     model = tiny(registry.find_model("cloud-tiny"), scalars=("cloud_base_height",))
-    written = onnx_of(model)
+    written = build_onnx(model)
     photos = inputs_of(model, 2)
     given = feed(model, photos)
     assert list(given) == ["image", "scalars", "scalars_valid"]
     with torch.no_grad():
         there, absent = model(photos).values, model({"image": photos["image"]}).values
-    np.testing.assert_allclose(run(written, given)["logits"], there.numpy(), atol=1e-4)
+    np.testing.assert_allclose(run_onnx(written, given)["logits"], there.numpy(), atol=1e-4)
     given["scalars_valid"] = np.zeros_like(given["scalars_valid"])
-    np.testing.assert_allclose(run(written, given)["logits"], absent.numpy(), atol=1e-4)
+    np.testing.assert_allclose(run_onnx(written, given)["logits"], absent.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("time", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -155,7 +155,7 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet(time: int):
     arch = spec.tiny_args | {"sources": ["radar", "dem"]}
     model = build_model(spec, registry.find_task("hail"), ModelConfig(model_args=arch)).eval()
     axes = {"time": time, "y": 16, "x": 16}
-    written = onnx_of(model, axes=axes)
+    written = build_onnx(model, axes=axes)
     for count in (1, 3):
         inputs = random_inputs(model.inputs, count, axes=axes, seed=4)
         assert inputs is not None
@@ -168,7 +168,7 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet(time: int):
             output = model(inputs, valid=valid)
             without = model(there, valid={"radar": valid["radar"]}).values
             whole = model(inputs).values
-        found = run(written, given)
+        found = run_onnx(written, given)
         np.testing.assert_allclose(found["values"], output.values.numpy(), atol=1e-4, rtol=0)
         np.testing.assert_allclose(found["values"], without.numpy(), atol=1e-4, rtol=0)
         assert np.abs(found["values"] - whole.numpy()).max() > 1e-4
@@ -180,14 +180,14 @@ def test_maps_and_sequences_say_where_they_mean_something(kind: str):
     torch.manual_seed(0)
     model = build_model(maps.MODELS[kind], maps.TASKS[kind], ModelConfig()).eval()
     axes = {"y": maps.SIDE, "x": maps.SIDE} | ({"time": maps.TIMES} if kind == "mask" else {})
-    written = onnx_of(model, axes=axes)
+    written = build_onnx(model, axes=axes)
     inputs = random_inputs(model.inputs, 3, axes=axes, seed=1)
     assert inputs is not None
     valid = {name: torch.rand(values.shape) < 0.6 for name, values in inputs.items()}
     with torch.no_grad():
         output = model(inputs, valid=valid)
         expected = model.head.answers(output.values, output.values)
-    found = run(
+    found = run_onnx(
         written, {n: v.numpy() for n, v in (inputs | {f"{n}_valid": v for n, v in valid.items()}).items()}
     )
     for name, each in expected.items():
@@ -201,8 +201,8 @@ def test_maps_and_sequences_say_where_they_mean_something(kind: str):
 def test_the_file_tells_what_it_is(tmp_path: Path):
     model, written = exported("cloud-mobilenetv2")
     (told,) = [json.loads(each.value) for each in written.metadata_props if each.key == METADATA_KEY]
-    assert told == json.loads(json.dumps(describe(model))) | {"outputs": told["outputs"]}
-    assert told["outputs"] == ["logits", "probabilities", "outlier_score", MAP]
+    assert told == json.loads(json.dumps(build_metadata(model))) | {"outputs": told["outputs"]}
+    assert told["outputs"] == ["logits", "probabilities", "outlier_score", MAP_OUTPUT]
     assert told["target"]["classes"] == list(model.target.classes)
     assert told["target"]["cards"][0]["name"] == {"en": "Altocumulus", "zh": "高积云"}
     assert [c["valid_range"] for c in told["inputs"][0]["channels"]] == [[0.0, 1.0]] * 3
@@ -212,8 +212,8 @@ def test_the_file_tells_what_it_is(tmp_path: Path):
 
 def test_the_shipped_weights_bring_their_card_and_licence():
     model = geovision.create("cloud-mobilenetv2", pretrained=True)
-    told = describe(model)
-    assert told["licence"] == "Apache-2.0"
+    told = build_metadata(model)
+    assert told["license"] == "Apache-2.0"
     assert "doi:10.7910/DVN/CADDPD" in told["trained_on"]
     assert "## What it is bad at" in told["card"]
     assert told["temperature"] == pytest.approx(1.0961, abs=1e-4)
@@ -237,16 +237,16 @@ def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
         spec, registry.find_task("cloud"), ModelConfig(model_args=spec.model_args, size=(64, 64))
     ).eval()
     whole, small = tmp_path / "whole.onnx", tmp_path / "small.onnx"
-    written = onnx_of(model)
+    written = build_onnx(model)
     onnx.save(written, whole)
     ranges = calibration_inputs(model, count=22)
-    onnx.save(quantise(written, ranges), small)  # which alters what it is given
+    onnx.save(quantize(written, ranges), small)  # which alters what it is given
     assert small.stat().st_size < 0.28 * whole.stat().st_size
     pictures = {name: values[:8] for name, values in ranges.items()}
-    answers = [run(onnx.load(path), pictures) for path in (whole, small)]
+    answers = [run_onnx(onnx.load(path), pictures) for path in (whole, small)]
     spread = answers[0]["logits"].std(0).max()
     assert np.abs(answers[0]["logits"] - answers[1]["logits"]).max() < 0.5 * spread
-    assert answers[1][MAP].shape == answers[0][MAP].shape
+    assert answers[1][MAP_OUTPUT].shape == answers[0][MAP_OUTPUT].shape
     metadata = [onnx.load(path).metadata_props[0].value for path in (whole, small)]
     assert metadata[0] == metadata[1]
 
@@ -257,13 +257,13 @@ def test_the_shipped_model_in_eight_bits_keeps_its_map_and_its_outlier_score(shi
     noise = np.random.default_rng(0).random((4, 3, 256, 256), np.float32)
     pictures = {"image": np.concatenate([ranges["image"], noise])}
     whole = onnx.load(shipped_onnx)
-    expected, size = run(whole, pictures), whole.ByteSize()
-    small = quantise(whole, ranges)  # which alters what it is given
+    expected, size = run_onnx(whole, pictures), whole.ByteSize()
+    small = quantize(whole, ranges)  # which alters what it is given
     assert small.ByteSize() < 0.27 * size
     onnx.checker.check_model(small, full_check=True)
-    found = run(small, pictures)
-    assert np.isfinite(found[MAP]).all()
-    for one, other in zip(found[MAP][:4], expected[MAP], strict=False):
+    found = run_onnx(small, pictures)
+    assert np.isfinite(found[MAP_OUTPUT]).all()
+    for one, other in zip(found[MAP_OUTPUT][:4], expected[MAP_OUTPUT], strict=False):
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.5
     # Noise lies outside all that the ranges were taken from, and is cut off there.
     assert found["outlier_score"][4:].min() > 2
@@ -331,7 +331,7 @@ def test_tables_are_kept_narrow_and_read_as_they_were():
     kinds_kept = {str(each.dtype) for each in constants(written).values() if each.size > 2000}
     assert kinds_kept == {"int8", "float16", "uint16"}
     shrink.shorten_names(written)
-    found = run(written, given)
+    found = run_onnx(written, given)
     np.testing.assert_array_equal(found["placed"], places)
     np.testing.assert_allclose(found["scaled"], 2 * others, rtol=1e-3, atol=1e-5)
     error = np.abs(found["product"] - table).max(1)
@@ -359,7 +359,7 @@ def test_axes_that_nobody_knows_are_asked_for():
     ).eval()
     model.inputs = tuple(given.with_size(None) for given in model.inputs)
     with pytest.raises(OptionError, match=r"not all are known of image \(channel y x\); give their lengths"):
-        onnx_of(model)
+        build_onnx(model)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_axes_that_nobody_knows_are_asked_for():
 )
 def test_axes_that_are_others_are_refused(axes: dict[str, int], message: str):
     with pytest.raises(OptionError, match=message):
-        onnx_of(tiny(registry.find_model("cloud-tiny")), axes=axes)
+        build_onnx(tiny(registry.find_model("cloud-tiny")), axes=axes)
 
 
 @pytest.mark.parametrize("command", [["export", "--out", "it.onnx"], ["serve"]])

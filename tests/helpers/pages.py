@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import geovision
-from geovision.web.browser_runtime import FILES
+from geovision.web.browser_runtime import RUNTIME_FILES
 from helpers.served import Server
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ OWN = Path(geovision.__file__).parent / "web" / "ort"
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install Debian's package")
 on_the_device = pytest.mark.skipif(
-    not all((OWN / name).is_file() for name in FILES),
+    not all((OWN / name).is_file() for name in RUNTIME_FILES),
     reason="the browser's runtime is not here; make install",
 )
 both_ways = pytest.mark.parametrize("mode", ["server", pytest.param("device", marks=on_the_device)])

@@ -14,11 +14,11 @@ from typing import Any
 
 import uvicorn
 
-from geovision.serve.app import build
+from geovision.serve.app import build_app
 from geovision.serve.limits import ServerLimits
 from geovision.serve.predictor import BatchPredictor
-from geovision.serve.server import ServerAddress, configured
-from geovision.web import Mode, lay_out
+from geovision.serve.server import ServerAddress, uvicorn_config
+from geovision.web import Mode, write_site
 
 __all__ = ["Reply", "Server", "serving"]
 
@@ -75,12 +75,12 @@ def serving(
         folder: For the page's files.
         answer_all: In place of the model's own.
     """
-    limits = limits or ServerLimits(rate=0)
+    limits = limits or ServerLimits(rate_limit=0)
     answers = BatchPredictor(file, limits)
-    site = lay_out(folder, answers.about, mode, file)
-    app = build(answers.about, answer_all or answers.answer_all, site, limits)
+    site = write_site(folder, answers.metadata, mode, file)
+    app = build_app(answers.metadata, answer_all or answers.predict_batch, site, limits)
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = uvicorn.Server(configured(app, limits, ServerAddress()))
+    server = uvicorn.Server(uvicorn_config(app, limits, ServerAddress()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -24,13 +24,13 @@ from geovision.datasets.downloads import RemoteFile
 from geovision.datasets.synthetic.sky import write
 from geovision.errors import DownloadError, StorageError, UnknownDatasetError
 from geovision.hub import download, http, unzip
-from geovision.hub.download import RECEIPT
+from geovision.hub.download import RECEIPT_NAME
 from geovision.hub.http import RetryPolicy
 
 DOI = "doi:10.7910/DVN/CADDPD"
 RECORD = "/api/datasets/:persistentId/"
 FILE = "/api/access/datafile/17"
-HASTY = RetryPolicy(attempts=3, pause=0.01, timeout=5)
+HASTY = RetryPolicy(max_attempts=3, backoff=0.01, timeout=5)
 
 
 class Server(ThreadingHTTPServer):
@@ -138,7 +138,7 @@ def serve_record(server: Server, body: bytes, *, name: str = "CCSN_v2.zip", **ch
 
 
 def fetch_ccsn(server: Server, root: Path, **more: object) -> Path:
-    return download.download("ccsn", root, server=server.address, patience=HASTY, **more)
+    return download.download("ccsn", root, server=server.address, retry_policy=HASTY, **more)
 
 
 def leftovers(root: Path) -> list[str]:
@@ -162,7 +162,7 @@ def test_a_data_set_comes_whole_and_its_adapter_reads_it(server, pictures, tmp_p
     )
     assert told[-1][0] == "unpacking CCSN_v2.zip"
     assert told[-1][1] == told[-1][2]
-    receipt = json.loads((root / RECEIPT).read_text())
+    receipt = json.loads((root / RECEIPT_NAME).read_text())
     assert (receipt["source"], receipt["version"], receipt["terms"]) == (
         "https://doi.org/10.7910/DVN/CADDPD",
         "2.0",
@@ -256,9 +256,9 @@ def test_another_version_under_the_same_address_begins_anew(server, tmp_path):
     server.files[FILE] = b"a" * 9000
     server.break_after = [4000, 0, 0, 0]
     with pytest.raises(DownloadError):
-        http.fetch(file, tmp_path / "table.csv", patience=HASTY)
+        http.fetch(file, tmp_path / "table.csv", retry_policy=HASTY)
     server.files[FILE], server.etag = b"b" * 7000, '"two"'
-    http.fetch(file, tmp_path / "table.csv", patience=HASTY)
+    http.fetch(file, tmp_path / "table.csv", retry_policy=HASTY)
     assert server.asked_for(FILE)[-1] == ("bytes=4000-", 200)
     assert (tmp_path / "table.csv").read_bytes() == b"b" * 7000
 
@@ -269,11 +269,11 @@ def test_a_wrong_seam_is_found_by_the_checksum_and_fetched_again(server, tmp_pat
     server.files[FILE] = body
     server.break_after = [4000, 0, 0, 0]
     with pytest.raises(DownloadError):
-        http.fetch(file, tmp_path / "a.bin", patience=HASTY)
+        http.fetch(file, tmp_path / "a.bin", retry_policy=HASTY)
     part = tmp_path / "a.bin.part"
     part.write_bytes(b"\0" * 4000)  # a disk or proxy that spoilt it
     server.requests.clear()
-    http.fetch(file, tmp_path / "a.bin", patience=HASTY)
+    http.fetch(file, tmp_path / "a.bin", retry_policy=HASTY)
     assert server.asked_for(FILE) == [("bytes=4000-", 206), (None, 200)]
     assert (tmp_path / "a.bin").read_bytes() == body
     assert not part.exists()
@@ -336,7 +336,7 @@ def test_a_dead_server_is_given_up_in_one_line(tmp_path):
     with pytest.raises(
         DownloadError, match="refused; check the network and run the same command again"
     ) as told:
-        download.download("ccsn", tmp_path / "new", server=address, patience=HASTY)
+        download.download("ccsn", tmp_path / "new", server=address, retry_policy=HASTY)
     assert "\n" not in str(told.value)
     assert not (tmp_path / "new").exists()
 
@@ -347,7 +347,7 @@ def test_a_silent_server_is_given_up(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(DownloadError, match="no answer in time"):
-            download.download("ccsn", tmp_path, server=address, patience=RetryPolicy(2, 0.01, 0.1))
+            download.download("ccsn", tmp_path, server=address, retry_policy=RetryPolicy(2, 0.01, 0.1))
 
 
 def test_a_login_page_instead_of_the_record(server, tmp_path):
@@ -398,10 +398,10 @@ def test_a_mirror_with_pinned_files(server, pictures, tmp_path, monkeypatch):
         "https://example.org/data/ccsn.zip",
         len(body),
         f"sha256:{hashlib.sha256(body).hexdigest()}",
-        strip_top=True,
+        strip_top_level=True,
     )
     monkeypatch.setattr(CCSN, "downloads", (pinned,))
-    download.download("ccsn", tmp_path, server=f"{server.address}/mirror", patience=HASTY)
+    download.download("ccsn", tmp_path, server=f"{server.address}/mirror", retry_policy=HASTY)
     assert len(CCSN(tmp_path)) == 22
 
 

@@ -23,10 +23,10 @@ from geovision.errors import (
     WeightsCorruptError,
     WeightsNotAvailableError,
 )
-from geovision.hub.golden import GOLDEN
+from geovision.hub.golden import GOLDEN_NAME
 from geovision.hub.pull import pull
 from geovision.hub.push import LeaderboardEntry, push
-from geovision.hub.repo_card import CardInfo, statement_of
+from geovision.hub.repo_card import CardInfo, build_card_info
 from geovision.hub.repo_id import RepoId
 from geovision.models.geomodel import GeoModel
 from geovision.models.serialization import CARD, CONFIG, WEIGHTS
@@ -36,12 +36,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationW
 
 REPO = "sky/clouds"
 STATEMENT = CardInfo(
-    licence="CC-BY-4.0",
+    license="CC-BY-4.0",
     data="90 photos of the sky over Graz",
-    data_licence="CC0-1.0",
+    data_license="CC0-1.0",
     split="by day, so that no day stands on both sides",
     metrics={"macro_f1": (0.61234, 0.58, 0.65), "accuracy": (0.7, 0.66, 0.74)},
-    limits="It has seen no night.",
+    limitations="It has seen no night.",
     citation="Us 2026, doi:10.0/0",
 )
 
@@ -88,8 +88,8 @@ def same(one: GeoModel, other: GeoModel) -> bool:
 
 
 def test_a_model_comes_back_as_it_was_pushed(hub: Hub, model: GeoModel, published: RepoId):
-    assert published.pinned
-    assert set(files(hub, published)) == {WEIGHTS, CONFIG, CARD, GOLDEN}
+    assert published.is_pinned
+    assert set(files(hub, published)) == {WEIGHTS, CONFIG, CARD, GOLDEN_NAME}
     for address in (str(published), f"hf:{REPO}", f"hf:{REPO}@main"):
         again = geovision.create(address)
         assert same(again, model)
@@ -102,7 +102,7 @@ def test_a_model_comes_back_as_it_was_pushed(hub: Hub, model: GeoModel, publishe
 
 
 def test_a_model_in_half_precision_has_its_own_golden_answer(hub: Hub, model: GeoModel):
-    address = push(model, REPO, STATEMENT, half=True)
+    address = push(model, REPO, STATEMENT, fp16=True)
     assert len(files(hub, address)[WEIGHTS]) < 0.6 * 4 * model.num_parameters()
     assert not same(geovision.create(str(address)), model)
 
@@ -247,7 +247,7 @@ def test_weights_that_were_changed_with_their_digest_fail_the_golden_answer(
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", b"\x80\x04\x95 a pickle"])
 def test_a_golden_answer_that_is_none_is_refused(hub: Hub, published: RepoId, content: bytes):
-    files(hub, published)[GOLDEN] = content
+    files(hub, published)[GOLDEN_NAME] = content
     with pytest.raises(WeightsCorruptError, match="no golden answer"):
         pull(published)
 
@@ -266,10 +266,10 @@ def test_nothing_but_four_files_is_fetched_and_nothing_is_run(
         }
     )
     folder = pull(published)
-    assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD, GOLDEN}
+    assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD, GOLDEN_NAME}
     assert not (tmp_path / "ran").exists()
     asked = {path.rpartition("/")[2] for method, path in hub.requests if "/resolve/" in path}
-    assert asked == {WEIGHTS, CONFIG, CARD, GOLDEN}
+    assert asked == {WEIGHTS, CONFIG, CARD, GOLDEN_NAME}
     outside = [path for path in tmp_path.rglob("*") if path.name == "outside"]
     assert outside == []
 
@@ -362,17 +362,17 @@ def test_a_figure_for_a_leaderboard_is_written_as_the_hub_reads_it(hub: Hub, mod
 
 def test_the_shipped_model_knows_what_its_card_has_to_say():
     shipped = geovision.create("cloud-mobilenetv2", pretrained=True)
-    told = statement_of(shipped)
-    assert told.licence == "Apache-2.0"
-    assert told.data_licence == "see its Dataverse record; the authors of the photos are not named"
+    told = build_card_info(shipped)
+    assert told.license == "Apache-2.0"
+    assert told.data_license == "see its Dataverse record; the authors of the photos are not named"
     assert told.metrics["macro_f1"] == (0.5534, 0.5304, 0.5727)
     assert told.split.startswith("by near-duplicate group")
-    assert told.limits == "A single photo gives no height."
+    assert told.limitations == "A single photo gives no height."
 
 
 def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path: Path):
     with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --license TEXT"):
-        statement_of(model)
+        build_card_info(model)
     (tmp_path / "metrics.json").write_text(
         json.dumps(
             {
@@ -383,10 +383,10 @@ def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path:
             }
         )
     )
-    told = statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path)
+    told = build_card_info(model, license="MIT", data_license="CC0-1.0", split="none", report=tmp_path)
     assert told.metrics == {"accuracy": (0.5, 0.4, 0.6)}
     with pytest.raises(GeovisionError, match="no report with intervals"):
-        statement_of(model, licence="MIT", data_licence="CC0-1.0", split="none", report=tmp_path / "no")
+        build_card_info(model, license="MIT", data_license="CC0-1.0", split="none", report=tmp_path / "no")
 
 
 # --- names and commands -------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def test_the_command_line_pushes_and_pulls(
     saved = model.save(tmp_path / "saved")
     run("push", saved, REPO, "--license", "MIT", "--data-license", "CC0-1.0", "--split", "none", "--private")
     address = capsys.readouterr().out.strip()
-    assert RepoId.parse(address).pinned
+    assert RepoId.parse(address).is_pinned
     assert hub.repositories[REPO].private
     run("pull", address, "--out", tmp_path / "mine")
     assert capsys.readouterr().out.strip() == str(tmp_path / "mine")
@@ -442,9 +442,9 @@ def test_lengths_of_open_axes_come_by_the_command(
     assert "train it before it is published" in capsys.readouterr().err
     run("push", saved, REPO, *about, *lengths)
     folder = pull(capsys.readouterr().out.strip())  # compares the answer
-    (values,) = (v for name, v in load_file(folder / GOLDEN).items() if name.startswith("input."))
+    (values,) = (v for name, v in load_file(folder / GOLDEN_NAME).items() if name.startswith("input."))
     assert values.shape[-2:] == (16, 24)
-    assert torch.isfinite(load_file(folder / GOLDEN)["output"]).all()
+    assert torch.isfinite(load_file(folder / GOLDEN_NAME)["output"]).all()
 
 
 def run(*arguments: object) -> None:

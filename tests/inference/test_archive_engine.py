@@ -80,7 +80,7 @@ def arrays(tmp_path: Path) -> Path:
 
 
 def run(model: GeoModel, source: Path, out: Path, rows: RowProducer, **options) -> pa.Table:
-    run_archive(model, source, out, rows, workers=ExecutorConfig(0), **options)
+    run_archive(model, source, out, rows, executor_config=ExecutorConfig(0), **options)
     return read_table(out)
 
 
@@ -109,8 +109,8 @@ def test_columns_and_flags_are_those_of_the_producer(model: GeoModel, arrays: Pa
 
 def test_a_row_with_an_error_marks_its_file_as_bad(model: GeoModel, arrays: Path, tmp_path: Path):
     (arrays / "3.npy").write_bytes(b"no array")
-    summary = run_archive(model, arrays, tmp_path / "out", ArrayRows(), workers=ExecutorConfig(0))
-    assert list(summary.bad) == [str(arrays / "3.npy")]
+    summary = run_archive(model, arrays, tmp_path / "out", ArrayRows(), executor_config=ExecutorConfig(0))
+    assert list(summary.unreadable_files) == [str(arrays / "3.npy")]
     assert summary.frames == 7
 
 
@@ -119,7 +119,7 @@ def test_a_failed_trial_ends_the_run_before_anything_is_written(model: GeoModel,
     (tmp_path / "in" / "a.csv").write_text("1")
     with pytest.raises(InputError, match="none of 1 files is an array"):
         run(model, tmp_path / "in", tmp_path / "out", ArrayRows())
-    assert not ArchiveTable(tmp_path / "out").begun()
+    assert not ArchiveTable(tmp_path / "out").exists()
 
 
 def test_a_producer_with_another_description_is_refused(model: GeoModel, arrays: Path, tmp_path: Path):

@@ -165,7 +165,7 @@ if __name__ == "__main__":
     )
     assert done.returncode == 0, done.stderr
     (reason,) = json.loads(done.stdout).values()
-    assert reason.startswith(f"{bad}: its worker died {executor.DEATHS} times, for want of memory")
+    assert reason.startswith(f"{bad}: its worker died {executor.MAX_WORKER_DEATHS} times, for want of memory")
     assert geovision.read_table(tmp_path / "out").equals(geovision.read_table(tmp_path / "serial"))
 
 
@@ -222,8 +222,8 @@ def test_a_scheduler_that_is_there_is_used_until_it_goes(
 ):
     address, process = scheduler
     summary, table = run(model_folder, streams, tmp_path / "whole", ExecutorConfig(scheduler=address))
-    assert summary.failed == {}
-    assert list(summary.bad) == [str(broken(streams))]
+    assert summary.failed_shards == {}
+    assert list(summary.unreadable_files) == [str(broken(streams))]
     assert table.equals(serial)
 
     def kill(progress) -> None:
@@ -247,9 +247,9 @@ def test_a_scheduler_that_is_not_there_is_told(
 
 def test_too_little_memory_for_any_worker_is_refused(model_folder: Path, streams: Path, tmp_path: Path):
     with pytest.raises(OptionError, match="100 MB is too little memory for a worker, which takes"):
-        run(model_folder, streams, tmp_path, ExecutorConfig(1, memory="100 MB"))
+        run(model_folder, streams, tmp_path, ExecutorConfig(1, memory_limit="100 MB"))
     with pytest.raises(OptionError, match="memory 'much' is no amount"):
-        run(model_folder, streams, tmp_path, ExecutorConfig(1, memory="much"))
+        run(model_folder, streams, tmp_path, ExecutorConfig(1, memory_limit="much"))
 
 
 # --- the engine by itself -----------------------------------------------------------------------
@@ -260,7 +260,7 @@ def inverse(number: int) -> float:
 
 
 def test_a_piece_that_fails_is_told_and_the_others_are_done():
-    done = {each.piece: each for each in executor.run(inverse, iter([1, 0, 2]), ExecutorConfig(0))}
+    done = {each.item: each for each in executor.run(inverse, iter([1, 0, 2]), ExecutorConfig(0))}
     assert (done[1].result, done[2].result) == (1.0, 0.5)
     assert done[0].error == "ZeroDivisionError: division by zero"
 

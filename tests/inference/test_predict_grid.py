@@ -27,7 +27,7 @@ def coarse(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
 
 @pytest.fixture(scope="module")
 def bilinear(coarse: CoarseRain) -> GeoModel:
-    return geovision.create("downscale-bilinear", **coarse.options())
+    return geovision.create("downscale-bilinear", **coarse.model_kwargs())
 
 
 def fine(path: Path) -> xr.DataArray:
@@ -38,8 +38,8 @@ def fine(path: Path) -> xr.DataArray:
 def test_what_comes_out_is_what_the_model_says_day_by_day(
     suffix: str, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
-    model = geovision.create("downscale-tiny", **coarse.options())
+    monkeypatch.setattr(engine, "_CHUNK_BYTES", 7 * 4 * (8 * 12 + 32 * 48))
+    model = geovision.create("downscale-tiny", **coarse.model_kwargs())
     fit_statistics(model, coarse)
     seen: list[tuple[int, int]] = []
     summary = predict_grid(
@@ -94,7 +94,7 @@ def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
 
 def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp_path: Path) -> None:
     quantiles = geovision.create(
-        "downscale-tiny", head="quantiles", head_args={"quantiles": [0.1, 0.5, 0.9]}, **coarse.options()
+        "downscale-tiny", head="quantiles", head_args={"quantiles": [0.1, 0.5, 0.9]}, **coarse.model_kwargs()
     )
     fit_statistics(quantiles, coarse)
     given = {"pr": coarse.root / "rain_coarse.nc"}
@@ -104,14 +104,14 @@ def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp
     assert bool(
         (found["quantile_0.1"] <= found["quantile_0.9"]).where(found["precipitation"].notnull(), True).all()
     )
-    gamma = geovision.create("downscale-tiny", head="bernoulli-gamma", **coarse.options())
+    gamma = geovision.create("downscale-tiny", head="bernoulli-gamma", **coarse.model_kwargs())
     fit_statistics(gamma, coarse)
     predict_grid(gamma, given, tmp_path / "members.nc", members=3, seed=2)
     drawn = fine(tmp_path / "members.nc")
     assert drawn.sizes["member"] == 3
     there = drawn.notnull().all("member")
     assert bool((drawn.std("member").where(there, 1) > 0).any())
-    plain = geovision.create("downscale-tiny", **coarse.options())
+    plain = geovision.create("downscale-tiny", **coarse.model_kwargs())
     fit_statistics(plain, coarse)
     with pytest.raises(OptionError, match="the model has no dropout"):
         predict_grid(plain, given, tmp_path / "none.nc", members=3)
@@ -122,11 +122,11 @@ def test_members_by_dropout_do_not_depend_on_pieces(
     coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)  # some networks that nobody trained are dry everywhere, and so are their members
-    model = geovision.create("downscale-tiny", model_args={"dropout": 0.3}, **coarse.options())
+    model = geovision.create("downscale-tiny", model_args={"dropout": 0.3}, **coarse.model_kwargs())
     fit_statistics(model, coarse)
     given = {"pr": coarse.root / "rain_coarse.nc"}
     predict_grid(model, given, tmp_path / "whole.nc", members=2)
-    monkeypatch.setattr(engine, "_PIECE", 13 * 4 * (8 * 12 + 32 * 48 * 2))
+    monkeypatch.setattr(engine, "_CHUNK_BYTES", 13 * 4 * (8 * 12 + 32 * 48 * 2))
     predict_grid(model, given, tmp_path / "pieces.nc", members=2, batch_size=5)
     whole, pieces = fine(tmp_path / "whole.nc"), fine(tmp_path / "pieces.nc")
     assert np.allclose(whole, pieces, atol=1e-4, equal_nan=True)
@@ -137,8 +137,8 @@ def test_members_by_dropout_do_not_depend_on_pieces(
 def test_large_fields_are_few_at_a_time(
     cells: int, most: int, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_CELLS", cells)
-    model = geovision.create("downscale-tiny", **coarse.options())
+    monkeypatch.setattr(engine, "_MAX_BATCH_CELLS", cells)
+    model = geovision.create("downscale-tiny", **coarse.model_kwargs())
     fit_statistics(model, coarse)
     seen: list[int] = []
     model.network.register_forward_hook(lambda _, given, answer: seen.append(len(answer)))
@@ -149,7 +149,7 @@ def test_large_fields_are_few_at_a_time(
 
 def test_quantile_delta_takes_the_period_of_the_file(tmp_path: Path) -> None:
     data = BiasedRain(BiasedRain.synthetic(tmp_path / "biased", 80, seed=3))
-    model = geovision.create("biascorrect-quantile-delta", **data.options())
+    model = geovision.create("biascorrect-quantile-delta", **data.model_kwargs())
     geovision.train(model, data, progress=False)
     predict_grid(model, {"pr": data.root / "rain_model.nc"}, tmp_path / "out.nc")
     given = open_grid(data.root / "rain_model.nc", "precipitation")
@@ -163,11 +163,11 @@ def test_pieces_at_once_are_those_one_after_another(
     threads: int, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = geovision.train(
-        geovision.create("downscale-quantile-mapping", **coarse.options()), coarse, progress=False
+        geovision.create("downscale-quantile-mapping", **coarse.model_kwargs()), coarse, progress=False
     )
     given = {"pr": coarse.root / "rain_coarse.nc"}
     predict_grid(model, given, tmp_path / "whole.zarr")
-    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
+    monkeypatch.setattr(engine, "_CHUNK_BYTES", 7 * 4 * (8 * 12 + 32 * 48))
     seen: list[int] = []
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -183,8 +183,8 @@ def test_pieces_at_once_are_those_one_after_another(
 def test_a_bad_value_in_the_last_piece_leaves_an_earlier_result(
     coarse: CoarseRain, bilinear: GeoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_IN_MEMORY", 4096)
-    monkeypatch.setattr(engine, "_PIECE", 7 * 4 * (8 * 12 + 32 * 48))
+    monkeypatch.setattr(reader, "_CHUNK_THRESHOLD", 4096)
+    monkeypatch.setattr(engine, "_CHUNK_BYTES", 7 * 4 * (8 * 12 + 32 * 48))
     out = tmp_path / "fine.zarr"
     predict_grid(bilinear, {"pr": coarse.root / "rain_coarse.nc"}, out)
     earlier = fine(out).load()

@@ -17,15 +17,15 @@ from geovision import registry
 from geovision.errors import OptionError
 from geovision.inference import ArraySource, ExecutorConfig, predict_raster
 from geovision.inference.sliding_window import (
-    RUN,
+    MAX_RUN_LENGTH,
     WindowPredictions,
     WindowTask,
-    answer_run,
     blend,
+    predict_run,
     sliding_window_predict,
 )
 from geovision.inference.tiling import WindowGrid
-from geovision.inference.window_predictor import asking, scratch_beside
+from geovision.inference.window_predictor import make_predict_fn, temporary_sibling_dir
 from geovision.models.geomodel import GeoModel
 from geovision.readers.sar import MapGrid
 from geovision.spec import Grid as LatLon
@@ -93,18 +93,18 @@ def test_neither_batches_nor_the_order_of_windows_can_be_seen(
         found = predict_raster(model, source(model), tmp_path / "a", size=size, batch_size=batch_size)
         assert found.windows > 2 * (found.grid.shape[0] // (size[0] * FINER[name]))
         maps.append(bands(found.files)[0])
-    with scratch_beside(tmp_path) as scratch:
+    with temporary_sibling_dir(tmp_path) as scratch:
         windows = WindowGrid(SHAPE, size, 0.5)
-        job = WindowTask(source(model), windows, asking(model, "auto", None, scratch), batch_size=3)
+        job = WindowTask(source(model), windows, make_predict_fn(model, "auto", None, scratch), batch_size=3)
         ordered = sliding_window_predict(job, scratch, ExecutorConfig(), lambda done, whole: None)
         shape = tuple(FINER[name] * side for side in SHAPE)
         expected, _ = blend(ordered, 0, 0, shape)
-    with scratch_beside(tmp_path) as scratch:
+    with temporary_sibling_dir(tmp_path) as scratch:
         shuffled, pieces = WindowPredictions(windows, scratch), list(windows.runs(2))
-        assert len(pieces) > len(list(windows.runs(RUN)))
+        assert len(pieces) > len(list(windows.runs(MAX_RUN_LENGTH)))
         random.Random(1).shuffle(pieces)
         for piece in pieces:
-            shuffled.put(answer_run(job, piece))
+            shuffled.add(predict_run(job, piece))
         reordered, _ = blend(shuffled, 0, 0, shape)
     np.testing.assert_allclose(reordered, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(maps[0], maps[1], rtol=1e-4, atol=1e-6)

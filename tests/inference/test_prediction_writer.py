@@ -175,9 +175,9 @@ def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
 
 
 def test_one_source_of_a_sample_is_what_stands_in_the_whole(samples):
-    whole = hail_samples.arrays(hail_samples.read_sample(samples[0]))
+    whole = hail_samples.to_arrays(hail_samples.read_sample(samples[0]))
     for spec in find_task("hail").inputs:
         values, missing = whole[spec.name]
-        alone = hail_samples.read(samples[0], spec)
+        alone = hail_samples.read_input(samples[0], spec)
         assert_array_equal(alone.mask, missing)
         assert_array_equal(alone.data, values)

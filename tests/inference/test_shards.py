@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geovision.errors import InputError
-from geovision.inference.inventory import ArchiveFile, inventory
+from geovision.inference.inventory import ArchiveFile, list_archive_files
 from geovision.inference.shards import Shard, ShardPlan
 
 
@@ -17,7 +17,7 @@ def test_a_list_in_a_list_is_refused(tmp_path: Path):
     (tmp_path / "a.txt").write_text(str(tmp_path / "b.txt"))
     (tmp_path / "b.txt").write_text(str(tmp_path))
     with pytest.raises(InputError, match="a list in a list"):
-        list(inventory(tmp_path / "a.txt"))
+        list(list_archive_files(tmp_path / "a.txt"))
 
 
 @st.composite
@@ -45,4 +45,4 @@ def test_whatever_comes_and_goes_a_file_is_in_one_shard(history: list[tuple[dict
     proceed(files, 2, None)
     finished = {file.path: file.size for shard in done.values() for file in shard.files}
     assert {path: finished[path] for path in files} == files
-    assert proceed(files, 2, None).files_to_do() == 0
+    assert proceed(files, 2, None).num_pending_files() == 0

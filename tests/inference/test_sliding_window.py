@@ -27,11 +27,11 @@ from geovision.inference.sliding_window import (
     Patch,
     WindowPredictions,
     WindowTask,
-    answer_run,
     blend,
+    predict_run,
     sliding_window_predict,
 )
-from geovision.inference.tiling import WindowGrid, starts, weight
+from geovision.inference.tiling import WindowGrid, window_starts, window_weight
 from geovision.models.geomodel import GeoModel, ModelConfig
 from geovision.readers.sar import MapGrid
 from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpec
@@ -59,7 +59,7 @@ class Field:
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
         part = self.read(0, 0, self.grid.shape)
-        return part.inputs["a"][0], part.seen
+        return part.inputs["a"][0], part.any_valid
 
 
 Given = Mapping[str, Tensor]
@@ -108,7 +108,7 @@ def run(
 
 @given(st.integers(1, 3000), st.integers(1, 600), st.floats(0, 0.95))
 def test_windows_cover_an_axis_and_overlap_enough(extent: int, size: int, overlap: float):
-    places = starts(extent, size, overlap)
+    places = window_starts(extent, size, overlap)
     if extent <= size:
         (only,) = places
         assert abs((size - extent) - 2 * -only) <= 1
@@ -121,7 +121,7 @@ def test_windows_cover_an_axis_and_overlap_enough(extent: int, size: int, overla
 
 
 def test_weights_fall_off_to_the_edge_and_add_up():
-    own = weight(64)
+    own = window_weight(64)
     assert (np.diff(own[:32]) > 0).all()
     np.testing.assert_allclose(own, own[::-1])
     assert own.min() > 0
@@ -137,7 +137,7 @@ def test_an_overlap_is_a_fraction(overlap: float):
 def test_runs_hold_every_window_once():
     windows = WindowGrid((70, 95), (24, 32), 0.5)
     found = [(run.row, column) for run in windows.runs(2) for column in range(run.first, run.last)]
-    assert found == list(itertools.product(range(len(windows.tops)), range(len(windows.lefts))))
+    assert found == list(itertools.product(range(len(windows.row_starts)), range(len(windows.column_starts))))
 
 
 # --- merging --------------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
     found, count = run(work, tmp_path)
     expected, weights, windows = np.zeros(MAP.shape), np.zeros(MAP.shape), np.zeros(MAP.shape, int)
     values = work.source.whole()[0].astype(np.float64)
-    kernel = np.outer(weight(24), weight(32))
-    for top, left in itertools.product(work.windows.tops, work.windows.lefts):
+    kernel = np.outer(window_weight(24), window_weight(32))
+    for top, left in itertools.product(work.windows.row_starts, work.windows.column_starts):
         part = (slice(top, top + 24), slice(left, left + 32))
         expected[part] += kernel * np.float32(values[part].mean())
         weights[part] += kernel
@@ -186,9 +186,12 @@ def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path)
     work = job(mean_of_window, source=Field(hole=hole), min_valid=0.5)
     answers = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
     valid = Field(hole=hole).whole()[1]
-    shares = [[valid[t : t + 24, c : c + 32].mean() for c in work.windows.lefts] for t in work.windows.tops]
-    assert np.array_equal(answers.asked, np.array(shares) >= 0.5)
-    assert 0 < answers.asked.sum() < answers.asked.size
+    shares = [
+        [valid[t : t + 24, c : c + 32].mean() for c in work.windows.column_starts]
+        for t in work.windows.row_starts
+    ]
+    assert np.array_equal(answers.selected, np.array(shares) >= 0.5)
+    assert 0 < answers.selected.sum() < answers.selected.size
     found, count = blend(answers, 0, 0, MAP.shape)
     assert np.array_equal(np.isnan(found[0]), count == 0)
     assert (count[:, 0] == 0).all()
@@ -215,7 +218,7 @@ def test_batches_and_order_cannot_be_seen(tmp_path: Path, ask, monkeypatch: pyte
     pieces = list(job(ask).windows.runs(2))
     random.Random(0).shuffle(pieces)
     for piece in pieces:
-        shuffled.put(answer_run(job(ask, batch_size=2), piece))
+        shuffled.add(predict_run(job(ask, batch_size=2), piece))
     results.append(blend(shuffled, 0, 0, MAP.shape))
     (mean, count), *others = results
     for other_mean, other_count in others:

@@ -11,7 +11,7 @@ from torchmetrics import MaxMetric
 
 from geovision import metrics
 from geovision.errors import OptionError
-from geovision.metrics.bootstrap import _draws, bootstrap
+from geovision.metrics.bootstrap import _resample_counts, bootstrap
 from geovision.spec import ClassTarget
 
 TARGET = ClassTarget(("a", "b", "c"))
@@ -39,7 +39,7 @@ def test_a_resample_is_the_metric_over_the_samples_of_the_drawn_units(name: str)
     found = estimate(name, probabilities, labels, units, resamples=30, seed=3)
     order = list(dict.fromkeys(units))
     slow = []
-    for draw in _draws(len(order), 30, 3).tolist():
+    for draw in _resample_counts(len(order), 30, 3).tolist():
         rows = [i for i, unit in enumerate(units) for _ in range(draw[order.index(unit)])]
         slow.append(metrics.create(name, TARGET)(probabilities[rows], labels[rows]).numpy())
     low, high = np.nanpercentile(np.stack(slow), [2.5, 97.5], axis=0)
@@ -99,7 +99,7 @@ def test_a_class_that_some_resamples_lack_is_judged_on_the_others() -> None:
 def test_no_resamples_give_no_interval_and_leave_the_metric_empty() -> None:
     probabilities, labels, units = sample()
     metric = metrics.create("accuracy", TARGET)
-    found = bootstrap({"accuracy": metric}, probabilities, labels, units, resamples=0)["accuracy"]
+    found = bootstrap({"accuracy": metric}, probabilities, labels, units, n_bootstrap=0)["accuracy"]
     assert torch.isfinite(found.value)
     assert torch.isnan(found.low)
     assert torch.isnan(found.high)

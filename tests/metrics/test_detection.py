@@ -127,7 +127,7 @@ def test_intervals_are_drawn_by_pass() -> None:
     probabilities, labels = sample(60, 3)
     units = [f"pass {index // 6}" for index in range(60)]
     found = bootstrap(
-        metrics.applicable((*SCORES, *COUNTS), TARGET), probabilities, labels, units, resamples=200, seed=0
+        metrics.applicable((*SCORES, *COUNTS), TARGET), probabilities, labels, units, n_bootstrap=200, seed=0
     )
     rng, values = np.random.default_rng(0), []
     for _ in range(2000):

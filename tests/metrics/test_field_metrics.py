@@ -358,7 +358,7 @@ def test_fss_lies_between_none_and_all(seed: int, scale: int) -> None:
     p, t = pair(3, 12, 14, seed=seed, gaps=0.1)
     assert 0 <= float(neighborhood.fss(p, t, 5.0, scale)) <= 1
     assert float(neighborhood.fss(t, t, 5.0, scale)) == 1
-    shares = neighborhood.fractions(t >= 5, scale)
+    shares = neighborhood.neighborhood_fractions(t >= 5, scale)
     assert shares.shape == t.shape
     assert 0 <= float(shares.min()) <= float(shares.max()) <= 1
 
@@ -370,7 +370,7 @@ def test_fss_by_hand() -> None:
     assert float(neighborhood.fss(p, t, 5.0, 1)) == 0
     assert float(neighborhood.fss(p, t, 5.0, 3)) == pytest.approx(1 - 6 / 18)
     assert math.isnan(float(neighborhood.fss(p * 0, t * 0, 5.0, 3)))
-    assert float(neighborhood.fss_target(t, 5.0)) == pytest.approx(0.5 + 0.5 / 81)
+    assert float(neighborhood.useful_fss(t, 5.0)) == pytest.approx(0.5 + 0.5 / 81)
 
 
 @pytest.mark.parametrize("side", [32, 33])
@@ -484,10 +484,10 @@ def test_reliability_is_that_of_scikit_learn() -> None:
     observed, forecast = calibration_curve(
         (truth >= 4).numpy(), (members[:9] >= 4).double().mean(0).numpy(), n_bins=7
     )
-    some = found.cases > 0
+    some = found.counts > 0
     np.testing.assert_allclose(found.observed[some], observed)
     np.testing.assert_allclose(found.forecast[some], forecast)
-    assert int(found.cases.sum()) == 3000
+    assert int(found.counts.sum()) == 3000
 
 
 def test_pinball_is_that_of_scikit_learn_and_least_at_the_quantile() -> None:
@@ -549,7 +549,7 @@ def test_scores_of_fields_have_intervals_by_unit() -> None:
     p, t = pair(24, 5, 5)
     winters = [f"winter {n // 6}" for n in range(24)]
     built = {name: build(TARGET) for name, (build, _) in SUMMED.items()}
-    for name, estimate in bootstrap(built, p, t, winters, resamples=200).items():
+    for name, estimate in bootstrap(built, p, t, winters, n_bootstrap=200).items():
         assert float(estimate.low) < float(estimate.value) < float(estimate.high), name
         assert float(estimate.value) == pytest.approx(float(SUMMED[name][1](p, t)))
 

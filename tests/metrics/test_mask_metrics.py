@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from geovision.metrics import METRICS, NotApplicable, create, parse
 from geovision.metrics.bootstrap import bootstrap
-from geovision.metrics.functional.objects import ObjectCounts, object_hits
-from geovision.metrics.mask_metrics import TENTHS, reliability_curve
+from geovision.metrics.functional.objects import ObjectCounts, match_objects
+from geovision.metrics.mask_metrics import RELIABILITY_BINS, reliability_curve
 from geovision.spec import ClassTarget, MaskTarget
 
 TARGET = MaskTarget("hail", threshold=0.4)
@@ -119,13 +119,13 @@ def test_reliability_is_that_of_scikit_learn_with_its_counts() -> None:
     calibration = pytest.importorskip("sklearn.calibration")
     probability, truth = _fields()
     there = ~torch.isnan(truth)
-    happened, said = calibration.calibration_curve(truth[there], probability[there], n_bins=TENTHS)
+    happened, said = calibration.calibration_curve(truth[there], probability[there], n_bins=RELIABILITY_BINS)
     found = reliability_curve(probability, truth)
-    filled = found.cells > 0
-    np.testing.assert_allclose(found.happened[filled], happened, rtol=1e-9)
-    np.testing.assert_allclose(found.said[filled], said, rtol=1e-9)
-    assert float(found.cells.sum()) == float(there.sum())
-    error = (found.cells * (found.happened - found.said).abs()).nansum() / found.cells.sum()
+    filled = found.counts > 0
+    np.testing.assert_allclose(found.observed[filled], happened, rtol=1e-9)
+    np.testing.assert_allclose(found.forecast[filled], said, rtol=1e-9)
+    assert float(found.counts.sum()) == float(there.sum())
+    error = (found.counts * (found.observed - found.forecast).abs()).nansum() / found.counts.sum()
     assert float(create("calibration_error", TARGET)(probability, truth)) == pytest.approx(float(error))
 
 
@@ -135,10 +135,10 @@ def test_objects_are_found_within_reach_and_counted_once() -> None:
     seen[15:17, 15:17] = True
     said[2:4, 8:10] = True  # 4 cells beside the corner of the first: (3, 8) to (4, 4) is sqrt(17)
     said[0, 19] = True
-    assert object_hits(said, seen, reach=5) == ObjectCounts(2, 1, 2, 1, pytest.approx(17**0.5))
-    assert object_hits(said, seen, reach=4) == ObjectCounts(2, 0, 2, 2, 0.0)
-    assert object_hits(seen, seen, reach=0) == ObjectCounts(2, 2, 2, 0, 0.0)
-    assert object_hits(np.zeros_like(seen), seen, reach=99) == ObjectCounts(2, 0, 0, 0, 0.0)
+    assert match_objects(said, seen, max_distance=5) == ObjectCounts(2, 1, 2, 1, pytest.approx(17**0.5))
+    assert match_objects(said, seen, max_distance=4) == ObjectCounts(2, 0, 2, 2, 0.0)
+    assert match_objects(seen, seen, max_distance=0) == ObjectCounts(2, 2, 2, 0, 0.0)
+    assert match_objects(np.zeros_like(seen), seen, max_distance=99) == ObjectCounts(2, 0, 0, 0, 0.0)
     batch = (
         torch.tensor(np.stack([said, seen])[:, None]).double(),
         torch.tensor(np.stack([seen, seen])[:, None]).double(),
@@ -154,7 +154,7 @@ def test_objects_are_those_of_a_slow_search(seed: int) -> None:
     measure = pytest.importorskip("skimage.measure")
     rng = np.random.default_rng(seed)
     said, seen = rng.random((2, 12, 12)) < 0.06
-    hits = object_hits(said, seen, reach=2)
+    hits = match_objects(said, seen, max_distance=2)
     distances = []
     areas, number = measure.label(seen, connectivity=2, return_num=True)
     for area in range(1, number + 1):
@@ -164,7 +164,7 @@ def test_objects_are_those_of_a_slow_search(seed: int) -> None:
         )
         distances.append(apart.min())
     found = [distance for distance in distances if distance <= 2]
-    assert (hits.seen, hits.found) == (number, len(found))
+    assert (hits.observed, hits.hits) == (number, len(found))
     assert hits.distance == pytest.approx(sum(found))
 
 
@@ -185,7 +185,7 @@ def test_intervals_are_over_days_and_states_add_up() -> None:
     probability, truth = _fields(samples=8, side=24)
     metrics = {name: create(name, TARGET) for name in NAMES}
     days = ["a", "a", "b", "b", "c", "c", "d", "d"]
-    found = bootstrap(metrics, probability, truth, days, resamples=50, seed=1)
+    found = bootstrap(metrics, probability, truth, days, n_bootstrap=50, seed=1)
     for name, estimate in found.items():
         whole = create(name, TARGET)
         for part in range(0, 8, 2):

@@ -18,10 +18,10 @@ from torch import Tensor
 
 import geovision
 from geovision import metrics
-from geovision.datasets.rain_grids import TABLE, CoarseRain
+from geovision.datasets.rain_grids import GRIDS_FILE, CoarseRain
 from geovision.datasets.synthetic import rain
 from geovision.errors import OptionError
-from geovision.evaluation import DenseReport, EnsembleConfig, answers
+from geovision.evaluation import DenseReport, EnsembleConfig, predict_batches
 from geovision.heads.field import BernoulliGammaHead, QuantileHead
 from geovision.metrics.ensemble import crps, spread, spread_error_ratio
 from geovision.metrics.functional import extremes
@@ -49,7 +49,7 @@ def winters(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
         if name == "fine":
             field[3:5, :4, :4] = np.nan
         write_grid(field, root / f"{name}.nc")
-    (root / TABLE).write_text('[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\n')
+    (root / GRIDS_FILE).write_text('[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\n')
     return CoarseRain(root)
 
 
@@ -76,20 +76,20 @@ def by_hand(field: np.ndarray, there: np.ndarray, dates: pd.DatetimeIndex, *, we
 
 
 def test_a_day_follows_the_one_before_it_in_its_winter(winters: CoarseRain) -> None:
-    assert winters.follows is not None
-    broken = [n for n, follows in enumerate(winters.follows) if not follows]
+    assert winters.is_consecutive is not None
+    broken = [n for n, follows in enumerate(winters.is_consecutive) if not follows]
     assert [winters.dates[n] for n in broken] == ["2000-12-25", "2001-12-25", "2002-01-02", "2002-12-25"]
-    shuffled = winters.subset([5, 6, 4, 30, 31, 2]).follows
+    shuffled = winters.subset([5, 6, 4, 30, 31, 2]).is_consecutive
     assert shuffled == [False, True, False, False, True, False]
 
 
 @pytest.mark.parametrize(("name", "wet"), [("cdd_bias", False), ("cwd_bias", True)])
 def test_spells_end_with_the_winter_and_at_a_missing_day(winters: CoarseRain, name: str, wet: bool) -> None:
-    model = geovision.create("downscale-bilinear", **winters.options())
+    model = geovision.create("downscale-bilinear", **winters.model_kwargs())
     report = geovision.evaluate(model, winters, n_bootstrap=0)
     assert isinstance(report, DenseReport)
-    assert report.kept is not None
-    prediction, truth = (each[:, 0].numpy() for each in report.kept)
+    assert report.predictions is not None
+    prediction, truth = (each[:, 0].numpy() for each in report.predictions)
     there, dates = np.isfinite(truth) & np.isfinite(prediction), pd.DatetimeIndex(winters.dates)
     assert not there.all()
     said, seen = (by_hand(field, there, dates, wet=wet) for field in (prediction, truth))
@@ -114,7 +114,7 @@ def test_where_samples_are_no_days_spells_are_not_scored(
 ) -> None:
     monkeypatch.setattr(CoarseRain, "follows", None)
     report = geovision.evaluate(
-        geovision.create("downscale-bilinear", **winters.options()), winters, n_bootstrap=0
+        geovision.create("downscale-bilinear", **winters.model_kwargs()), winters, n_bootstrap=0
     )
     assert not {"cdd_bias", "cwd_bias"} & set(report.metrics)
     assert "Not scored, for the samples are no days: cdd_bias, cwd_bias" in report.notes
@@ -125,8 +125,10 @@ def test_fields_of_hours_have_no_spells_of_days(tmp_path: Path) -> None:
     hours = np.datetime64("2001-01-01", "ns") + np.arange(12) * np.timedelta64(6, "h")
     for name, field in (("coarse", coarse), ("fine", fine)):
         write_grid(field.assign_coords(time=hours), tmp_path / f"{name}.nc")
-    (tmp_path / TABLE).write_text('[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\n')
-    assert CoarseRain(tmp_path).follows is None
+    (tmp_path / GRIDS_FILE).write_text(
+        '[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\n'
+    )
+    assert CoarseRain(tmp_path).is_consecutive is None
 
 
 # --- ensembles -----------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ def test_draws_of_a_distribution_score_as_the_distribution() -> None:
 def made(data: CoarseRain, **options) -> GeoModel:
     torch.manual_seed(0)
     arch = {"network": "maunet", "widths": [4, 6, 8]} | options.pop("model_args", {})
-    model = geovision.create("downscale-tiny", model_args=arch, **data.options(), **options)
+    model = geovision.create("downscale-tiny", model_args=arch, **data.model_kwargs(), **options)
     fit_statistics(model, data)
     return model
 
@@ -219,7 +221,7 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
 ) -> None:
     model = made(winters, head=head)
     report = geovision.evaluate(model, winters, n_bootstrap=30)
-    asked = list(answers(model, winters, batch_size=7, several=EnsembleConfig()))
+    asked = list(predict_batches(model, winters, batch_size=7, ensemble=EnsembleConfig()))
     assert all(each.members is not None for each in asked)
     drawn = torch.cat([each.members.fields for each in asked])  # type: ignore[union-attr]
     assert drawn.shape[:2] == (59, 20)
@@ -261,7 +263,7 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
     torch.manual_seed(0)
     model = geovision.create(
         "downscale-maunet-ensemble",
-        **winters.options(),
+        **winters.model_kwargs(),
         model_args={
             "members": 3,
             "widths": [4, 6, 8],
@@ -272,7 +274,7 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
         head_args={"members": 3},
     )
     fit_statistics(model, winters)
-    asked = next(iter(answers(model, winters, several=EnsembleConfig())))
+    asked = next(iter(predict_batches(model, winters, ensemble=EnsembleConfig())))
     assert asked.members is not None
     assert asked.members.fields.shape[1] == 3
     report = geovision.evaluate(model, winters, n_bootstrap=0)
@@ -288,11 +290,13 @@ def test_members_are_of_fields_alone() -> None:
 def test_without_common_days_there_is_no_score_of_errors(winters: CoarseRain, tmp_path: Path) -> None:
     for name in ("coarse.nc", "fine.nc"):
         (tmp_path / name).symlink_to(winters.root / name)
-    (tmp_path / TABLE).write_text(
+    (tmp_path / GRIDS_FILE).write_text(
         '[target]\nfile = "fine.nc"\n[given.precipitation]\nfile = "coarse.nc"\nsynchronous = false\n'
     )
     free = CoarseRain(tmp_path, synchronous=False)
-    report = geovision.evaluate(geovision.create("downscale-bilinear", **free.options()), free, n_bootstrap=0)
+    report = geovision.evaluate(
+        geovision.create("downscale-bilinear", **free.model_kwargs()), free, n_bootstrap=0
+    )
     assert {"cdd_bias", "cwd_bias"} < set(report.metrics)
     assert "crps" not in report.metrics
     assert "taylor" not in report.figures()
@@ -303,14 +307,14 @@ def test_without_common_days_there_is_no_score_of_errors(winters: CoarseRain, tm
 
 def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(winters: CoarseRain) -> None:
     report = geovision.evaluate(
-        geovision.create("downscale-bilinear", **winters.options()), winters, n_bootstrap=0
+        geovision.create("downscale-bilinear", **winters.model_kwargs()), winters, n_bootstrap=0
     )
     assert isinstance(report, DenseReport)
-    assert report.kept is not None
+    assert report.predictions is not None
     (axes,) = report.figures()["taylor"].axes
     drawn = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o*"}
     assert list(drawn) == ["truth", "all", "winter 2001", "winter 2002", "winter 2003"]
-    prediction, truth = (each.numpy() for each in report.kept)
+    prediction, truth = (each.numpy() for each in report.predictions)
     there = np.isfinite(truth) & np.isfinite(prediction)
     angle, radius = drawn["all"]
     assert radius == pytest.approx(prediction[there].std() / truth[there].std(), rel=1e-5)

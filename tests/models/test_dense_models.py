@@ -20,12 +20,12 @@ import geovision
 from geovision import registry
 from geovision.datasets.base import GeoDataset
 from geovision.errors import InputError, OptionError
-from geovision.evaluation import DenseReport, answers
+from geovision.evaluation import DenseReport, predict_batches
 from geovision.heads.mask import IdentityMaskHead, MaskHead, dice_loss, focal_loss
 from geovision.heads.prediction import FieldPrediction, MaskPrediction
 from geovision.metrics import NotApplicable, create
 from geovision.metrics.bootstrap import GroupedMetrics, bootstrap
-from geovision.metrics.mask_metrics import BINS
+from geovision.metrics.mask_metrics import PROBABILITY_BINS
 from geovision.models.geomodel import GeoModel
 from geovision.spec import ClassTarget, MaskTarget, Stage
 from geovision.training.data_statistics import fit_statistics
@@ -252,7 +252,9 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
     error = report.metrics["rmse"]
     assert error.low < error.value < error.high
     assert math.isnan(report.metrics["quantile_bias(q=0.99)"].low)
-    pairs = [(batch.prediction, batch.truth) for batch in answers(downscaler, fields[1], batch_size=5)]
+    pairs = [
+        (batch.prediction, batch.truth) for batch in predict_batches(downscaler, fields[1], batch_size=5)
+    ]
     p, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     there = torch.isfinite(t)
     assert error.value == pytest.approx(float((p - t)[there].double().square().mean().sqrt()), rel=1e-6)
@@ -284,7 +286,7 @@ def test_what_does_not_fit_into_memory_is_scored_all_the_same(
     downscaler: GeoModel, fields, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = geovision.evaluate(downscaler, fields[1], n_bootstrap=0, batch_size=4)
-    monkeypatch.setattr("geovision.evaluation.dense.MOST_KEPT", 10_000)
+    monkeypatch.setattr("geovision.evaluation.dense.MAX_BUFFER_BYTES", 10_000)
     report = geovision.evaluate(downscaler, fields[1], n_bootstrap=0, batch_size=4)
     assert report.metrics["rmse"] == pytest.approx(whole.metrics["rmse"], nan_ok=True)
     assert "quantile_bias(q=0.99)" not in report.metrics
@@ -298,11 +300,11 @@ def test_states_of_units_give_what_the_bootstrap_gives() -> None:
     units = [f"{n // 3}" for n in range(20)]
     target = maps.TARGETS["field"]
     metrics = {name: create(name, target) for name in ("rmse", "correlation", "csi(threshold=1)")}
-    found = bootstrap(metrics, p, t, units, resamples=40, seed=1)
+    found = bootstrap(metrics, p, t, units, n_bootstrap=40, seed=1)
     states = GroupedMetrics(metrics)
     for begin in range(0, 20, 7):
         states.update(p[begin : begin + 7], t[begin : begin + 7], units[begin : begin + 7])
-    for name, estimate in states.estimates(resamples=40, seed=1).items():
+    for name, estimate in states.estimates(n_bootstrap=40, seed=1).items():
         for mine, other in zip(estimate, found[name], strict=True):
             assert float(mine) == pytest.approx(float(other), rel=1e-6, nan_ok=True), name
 
@@ -331,8 +333,8 @@ def test_scores_of_masks_are_those_of_scikit_learn(said_and_seen) -> None:
 def test_tables_of_masks(said_and_seen) -> None:
     said, truth, there = said_and_seen
     table = create("probability_histogram", HAIL)(said, truth.where(there, torch.nan))
-    assert int(table[: 2 * BINS].sum()) == int(there.sum()) == int(table[-1])
-    assert int(table[BINS : 2 * BINS].sum()) == int(truth[there].sum())
+    assert int(table[: 2 * PROBABILITY_BINS].sum()) == int(there.sum()) == int(table[-1])
+    assert int(table[PROBABILITY_BINS : 2 * PROBABILITY_BINS].sum()) == int(truth[there].sum())
 
 
 def test_metrics_know_their_kind() -> None:

@@ -155,13 +155,13 @@ def drawn(figure) -> bytes:
 def test_figures_show_what_they_are_given() -> None:
     pytest.importorskip("matplotlib")
     fine, _, model = (each.values for each in rain.fields(20, seed=2, size=(16, 20)))
-    figure = figures.maps(
+    figure = figures.plot_fields(
         model[3],
         fine[4],
         fine[3],
         extent=(0, 5, 40, 44),
         coarse_extent=(0, 5, 40, 44),
-        heading="a day",
+        suptitle="a day",
         unit="mm day-1",
         levels=(0.1, 1, 10, 100),
     )
@@ -172,12 +172,12 @@ def test_figures_show_what_they_are_given() -> None:
     assert len(drawn(figure)) > 5000
     truth = torch.tensor(fine)
     quantiles = [each.numpy() for each in regression.quantile_pairs(2 * truth, truth)]
-    figure = figures.quantile_quantile({"twice": tuple(quantiles)}, unit="mm day-1")
+    figure = figures.plot_quantile_quantile({"twice": tuple(quantiles)}, unit="mm day-1")
     line = figure.axes[0].lines[1]
     np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata(), rtol=1e-6)
     assert len(drawn(figure)) > 3000
     power = [each.numpy() for each in spectra.spectrum(truth.nan_to_num(), spacing=25.0)]
-    figure = figures.spectra({"truth": tuple(power), "twice": (power[0], 4 * power[1])}, unit="km")
+    figure = figures.plot_spectra({"truth": tuple(power), "twice": (power[0], 4 * power[1])}, unit="km")
     assert figure.axes[0].get_xlabel() == "wavelength, km"
     assert len(drawn(figure)) > 3000
 
@@ -185,7 +185,7 @@ def test_figures_show_what_they_are_given() -> None:
 @pytest.mark.parametrize("correlation", [0.8, -0.4])
 def test_the_diagram_of_taylor_has_each_model_in_its_place(correlation: float) -> None:
     pytest.importorskip("matplotlib")
-    figure = figures.taylor({"a model": (0.7, correlation)})
+    figure = figures.plot_taylor_diagram({"a model": (0.7, correlation)})
     point = next(line for line in figure.axes[0].lines if line.get_label() == "a model")
     assert float(np.cos(point.get_xdata()[0])) == pytest.approx(correlation)
     assert float(point.get_ydata()[0]) == 0.7

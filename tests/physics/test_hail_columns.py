@@ -192,7 +192,7 @@ def test_no_echo_and_not_covered_are_told_apart():
         columns.probability_of_severe_hail(index, 20.0)[0],
         columns.maximum_expected_size(index)[0],
         columns.vertically_integrated_liquid(volume, levels)[0],
-        columns.covered_share(volume, levels, freezing_level=2000)[0] - [1, 0],
+        columns.covered_fraction(volume, levels, freezing_level=2000)[0] - [1, 0],
     ):
         assert silent == 0
         assert math.isnan(unseen) or unseen == 0
@@ -214,7 +214,7 @@ def test_what_is_not_covered_adds_nothing():
     liquid = columns.vertically_integrated_liquid(part, levels, cap_dbz=None)
     assert liquid.item() == pytest.approx(3.44e-6 * 10 ** (5.5 * 4 / 7) * 2000, rel=1e-5)
     # From the freezing level up 2, 2 and 1 km; the topmost is not covered.
-    assert columns.covered_share(part, levels, freezing_level=2000).item() == pytest.approx(4 / 5)
+    assert columns.covered_fraction(part, levels, freezing_level=2000).item() == pytest.approx(4 / 5)
 
 
 def test_a_radar_that_sees_only_below_the_freezing_level_knows_nothing_of_hail():

@@ -8,8 +8,8 @@ import xarray as xr
 
 from geovision.errors import InputError
 from geovision.physics import hail
-from geovision.physics.hail.cells import find_cells, overlaps
-from geovision.physics.hail.labels import ColumnFields, follow_cells, posh_label
+from geovision.physics.hail.cells import find_cells, overlapping_cells
+from geovision.physics.hail.labels import ColumnFields, posh_label, track_cells
 
 ALOFT, GROUND = 7500.0, 1500.0
 
@@ -43,7 +43,7 @@ def test_cells_are_connected_areas_of_some_size():
     dbz[3, 3] = 50  # touches by a corner
     dbz[6, 6] = 70  # too small
     dbz[7, 0] = np.nan
-    cells = find_cells(dbz, threshold_dbz=50, minimum_pixels=2)
+    cells = find_cells(dbz, threshold_dbz=50, min_pixels=2)
     assert np.array_equal(cells > 0, np.isfinite(dbz) & (dbz < 70))
     assert cells.max() == 1
 
@@ -52,15 +52,15 @@ def test_cells_that_share_ground_are_found_largest_share_first():
     before, after = np.zeros((2, 3, 8), np.int32)
     before[:, 0:5], before[:, 6:] = 1, 2
     after[:, 1:3], after[:, 4:7] = 1, 2
-    assert overlaps(before, after) == [(1, 1, 6), (1, 2, 3), (2, 2, 3)]
-    assert overlaps(before, np.zeros_like(after)) == []
+    assert overlapping_cells(before, after) == [(1, 1, 6), (1, 2, 3), (2, 2, 3)]
+    assert overlapping_cells(before, np.zeros_like(after)) == []
 
 
 # --- two stages ---------------------------------------------------------------------------------
 
 
 def test_a_cell_is_armed_aloft_followed_and_labelled_when_it_comes_down():
-    history = follow_cells(
+    history = track_cells(
         minutes(0, 6, 12, 18),
         [fields(cell(2, ALOFT)), fields(cell(4, 4000)), fields(cell(6, GROUND)), fields()],
     )
@@ -74,18 +74,18 @@ def test_a_cell_is_armed_aloft_followed_and_labelled_when_it_comes_down():
     "aloft", [fields(cell(2, ALOFT), posh=50), fields(cell(2, ALOFT), vil=50), fields(cell(2, 6000))]
 )
 def test_each_test_must_be_exceeded(aloft: ColumnFields):
-    history = follow_cells(minutes(0, 6), [aloft, fields(cell(3, GROUND))])
+    history = track_cells(minutes(0, 6), [aloft, fields(cell(3, GROUND))])
     assert not history.armed.any()
     assert not (history.label == 1).any()
 
 
 def test_heavy_rain_near_the_ground_is_no_hail():
-    history = follow_cells(minutes(0, 6), [fields(cell(2, GROUND)), fields(cell(2, GROUND))])
+    history = track_cells(minutes(0, 6), [fields(cell(2, GROUND)), fields(cell(2, GROUND))])
     assert not (history.label == 1).any()
 
 
 def test_a_cell_elsewhere_is_another():
-    history = follow_cells(minutes(0, 6), [fields(cell(2, ALOFT)), fields(cell(20, GROUND))])
+    history = track_cells(minutes(0, 6), [fields(cell(2, ALOFT)), fields(cell(20, GROUND))])
     assert history.cell[1].max() == 2
     assert not (history.label == 1).any()
 
@@ -93,7 +93,7 @@ def test_a_cell_elsewhere_is_another():
 def test_both_parts_of_a_split_are_armed_and_the_larger_keeps_the_number():
     whole = fields((slice(2, 12), slice(2, 8), ALOFT))
     parts = fields((slice(2, 8), slice(2, 8), GROUND), (slice(9, 12), slice(2, 8), GROUND))
-    history = follow_cells(minutes(0, 6), [whole, parts])
+    history = track_cells(minutes(0, 6), [whole, parts])
     assert history.cell[1][3, 3] == 1
     assert history.cell[1][10, 3] == 2
     assert (history.label[1] == 1).sum() == 6 * 6 + 3 * 6
@@ -101,7 +101,7 @@ def test_both_parts_of_a_split_are_armed_and_the_larger_keeps_the_number():
 
 def test_what_merges_is_armed_if_one_was():
     two = fields((slice(2, 4), slice(2, 8), ALOFT), (slice(6, 14), slice(2, 8), 4000))
-    history = follow_cells(minutes(0, 6), [two, fields((slice(2, 14), slice(2, 8), GROUND))])
+    history = track_cells(minutes(0, 6), [two, fields((slice(2, 14), slice(2, 8), GROUND))])
     assert np.unique(history.cell[1][history.cell[1] > 0]).tolist() == [2]  # of the larger share
     assert (history.label[1] == 1).sum() == 12 * 6
 
@@ -109,21 +109,21 @@ def test_what_merges_is_armed_if_one_was():
 def test_arming_ends_after_a_while():
     series = [fields(cell(2, ALOFT)), *[fields(cell(2, 4000))] * 3, fields(cell(2, GROUND))]
     times = minutes(0, 10, 20, 30, 40)
-    assert not (follow_cells(times, series).label == 1).any()
-    assert (follow_cells(times, series, hail.TwoStageRule(armed_for=2400)).label[4] == 1).any()
+    assert not (track_cells(times, series).label == 1).any()
+    assert (track_cells(times, series, hail.TwoStageRule(armed_duration=2400)).label[4] == 1).any()
 
 
 def test_cells_are_not_followed_across_a_gap():
     series = [fields(cell(2, ALOFT)), fields(cell(2, GROUND))]
-    assert (follow_cells(minutes(0, 15), series).label == 1).any()
-    history = follow_cells(minutes(0, 16), series)
+    assert (track_cells(minutes(0, 15), series).label == 1).any()
+    history = track_cells(minutes(0, 16), series)
     assert not (history.label == 1).any()
     assert history.cell[1].max() == 2
 
 
 def test_far_from_the_radar_what_is_armed_has_not_come_down():
     far = fields(cell(2, ALOFT), lowest=7000)
-    history = follow_cells(minutes(0, 6), [far, far])
+    history = track_cells(minutes(0, 6), [far, far])
     assert history.armed.all(axis=0).any()
     assert not (history.label == 1).any()
 
@@ -132,7 +132,7 @@ def test_labels_tell_where_nothing_is_known():
     aloft, down = fields(cell(2, ALOFT)), fields(cell(2, GROUND))
     for each in (aloft, down):
         each.probability_of_severe_hail[0, 0] = np.nan
-    assert follow_cells(minutes(0, 6), [aloft, down]).label[:, 0, 0].tolist() == [-1, -1]
+    assert track_cells(minutes(0, 6), [aloft, down]).label[:, 0, 0].tolist() == [-1, -1]
     assert posh_label(np.array([np.nan, 50.0, 50.1])).tolist() == [-1, 0, 1]
 
 
@@ -140,7 +140,7 @@ def test_volumes_out_of_order_are_told():
     series = [fields(cell(2, ALOFT)), fields(cell(2, GROUND))]
     for times in (minutes(6, 0), minutes(6, 6)):
         with pytest.raises(InputError, match="not in the order of their times, or two have the same; sort"):
-            follow_cells(times, series)
+            track_cells(times, series)
 
 
 # --- xarray in and out --------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from helpers.paths import DATA
 
 from geovision.errors import InputError
-from geovision.physics.terrain import aspect, curvature, flow_direction, gradient, slope, spacing
+from geovision.physics.terrain import aspect, curvature, flow_direction, gradient, grid_spacing, slope
 
 DEM = DATA / "dem"
 
@@ -61,13 +61,13 @@ def test_curvature_of_a_quadratic_is_its_own() -> None:
 def test_steps_of_degrees_are_those_of_the_ellipsoid() -> None:
     pyproj = pytest.importorskip("pyproj")
     latitude, longitude = np.arange(30.0, 30.05, 0.01), np.arange(112.0, 112.05, 0.01)
-    dx, dy = spacing(latitude, longitude)
+    dx, dy = grid_spacing(latitude, longitude)
     ball = pyproj.Geod(ellps="WGS84")
     for row, north in enumerate(latitude):
         east = ball.inv(112.0, north, 112.01, north)[2]
         up = ball.inv(112.0, north - 0.005, 112.0, north + 0.005)[2]
         np.testing.assert_allclose((dx[row, 0], dy[row, 0]), (east, up), rtol=1e-6)
-    assert (spacing(latitude[::-1], longitude)[1] < 0).all()
+    assert (grid_spacing(latitude[::-1], longitude)[1] < 0).all()
 
 
 def test_flow_goes_down_the_steepest_of_eight_slow_comparisons() -> None:
@@ -110,7 +110,7 @@ def test_what_is_no_grid_is_refused() -> None:
     with pytest.raises(InputError, match="dx=0"):
         slope(np.zeros((3, 3)), 0, 1)
     with pytest.raises(InputError, match="latitude: expected two or more values in even steps"):
-        spacing([1.0, 2.0, 4.0], [0.0, 1.0])
+        grid_spacing([1.0, 2.0, 4.0], [0.0, 1.0])
 
 
 @pytest.mark.real_data
@@ -122,7 +122,7 @@ def test_a_volcano_falls_away_to_all_sides() -> None:
 
     ground = read_elevation(tiles[0])
     heights = ground.values
-    dx, dy = spacing(ground["latitude"].values, ground["longitude"].values)
+    dx, dy = grid_spacing(ground["latitude"].values, ground["longitude"].values)
     steep = slope(heights, dx, dy)
     assert 10 < np.nanquantile(steep[heights > 10], 0.9) < 60
     east, north = gradient(heights, dx, dy)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from geovision.errors import InputError, UnreadableFileError
-from geovision.readers.elevation import elevation_on, read_elevation
+from geovision.readers.elevation import elevation_on_grid, read_elevation
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -61,7 +61,7 @@ def test_tiles_plain_and_zipped_give_the_same_heights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["average", "nearest"])
 def test_heights_lie_where_the_grid_says(tmp_path: Path, method: str) -> None:
-    found = elevation_on(_hgt(tmp_path), LATITUDE, LONGITUDE, method=method)  # type: ignore[arg-type]
+    found = elevation_on_grid(_hgt(tmp_path), LATITUDE, LONGITUDE, method=method)  # type: ignore[arg-type]
     expected = _hill(LATITUDE[:, None], LONGITUDE[None, :])
     np.testing.assert_allclose(found, expected, atol=12 if method == "average" else 25)
 
@@ -74,7 +74,7 @@ def test_projected_grids_are_brought_to_degrees(tmp_path: Path) -> None:
     heights = _hill(np.array(north), np.array(east)).reshape(x.shape).astype("float32")
     path = _tiff(tmp_path / "utm.tif", heights, "EPSG:32626", (200, 0, 349_900, 0, -200, 4_310_100))
     latitude, longitude = np.arange(38.35, 38.65, 0.01), np.arange(-28.55, -28.25, 0.01)
-    found = elevation_on(path, latitude, longitude)
+    found = elevation_on_grid(path, latitude, longitude)
     np.testing.assert_allclose(found, _hill(latitude[:, None], longitude[None, :]), atol=8)
     with pytest.raises(InputError, match="not in degrees"):
         read_elevation(path)
@@ -88,10 +88,10 @@ def test_several_files_fill_one_another(tmp_path: Path) -> None:
         tmp_path / "e.tif", np.full((100, 50), 200, "float32"), "EPSG:4326", (0.01, 0, 10.5, 0, -0.01, 51)
     )
     latitude, longitude = 50.005 + 0.01 * np.arange(100), 10.005 + 0.01 * np.arange(100)
-    both = elevation_on([west, east], latitude, longitude)
+    both = elevation_on_grid([west, east], latitude, longitude)
     np.testing.assert_array_equal(both[:, :50], 100)
     np.testing.assert_array_equal(both[:, 50:], 200)
-    assert np.isnan(elevation_on(west, latitude, longitude)).mean() == pytest.approx(0.5)
+    assert np.isnan(elevation_on_grid(west, latitude, longitude)).mean() == pytest.approx(0.5)
 
 
 def test_what_are_no_heights_is_refused(tmp_path: Path) -> None:
@@ -99,13 +99,13 @@ def test_what_are_no_heights_is_refused(tmp_path: Path) -> None:
     where = np.arange(50.2, 50.5, 0.01), np.arange(10.2, 10.5, 0.01)
     centimetres = _tiff(tmp_path / "cm.tif", np.full((100, 100), 52_000, "float32"), "EPSG:4326", degrees)
     with pytest.raises(InputError, match="expected m above mean sea level"):
-        elevation_on(centimetres, *where)
+        elevation_on_grid(centimetres, *where)
     nowhere = _tiff(tmp_path / "no.tif", np.full((100, 100), 52, "float32"), None, degrees)
     with pytest.raises(InputError, match="does not say where on earth"):
-        elevation_on(nowhere, *where)
+        elevation_on_grid(nowhere, *where)
     far = _tiff(tmp_path / "far.tif", np.full((100, 100), 52, "float32"), "EPSG:4326", degrees)
     with pytest.raises(InputError, match="no height within"):
-        elevation_on(far, where[0] + 20, where[1])
+        elevation_on_grid(far, where[0] + 20, where[1])
     (tmp_path / "bad.tif").write_bytes(b"II*\0 not a tiff")
     with pytest.raises(UnreadableFileError, match="cannot be read"):
         read_elevation(tmp_path / "bad.tif")

@@ -24,7 +24,7 @@ from geovision.readers.grids import (
     split_groups,
     write_grid,
 )
-from geovision.readers.grids.units import conversion
+from geovision.readers.grids.units import unit_conversion
 
 _few = settings(max_examples=15, deadline=None)
 
@@ -82,15 +82,15 @@ def without_leap_days(start: str, steps: int) -> xr.CFTimeIndex:
     ],
 )
 def test_units_of_files(unit: str, to: str, factor: float, offset: float) -> None:
-    assert conversion(unit, to) == pytest.approx((factor, offset))
+    assert unit_conversion(unit, to) == pytest.approx((factor, offset))
 
 
 def test_an_amount_is_what_fell_in_one_step() -> None:
-    assert conversion("mm", "mm day-1", step_days=1.0) == (1.0, 0.0)
-    assert conversion("m", "mm day-1", step_days=1 / 24) == pytest.approx((24_000, 0))
-    assert conversion("kg m-2", "mm day-1", step_days=1.0) == (1.0, 0.0)
+    assert unit_conversion("mm", "mm day-1", step_days=1.0) == (1.0, 0.0)
+    assert unit_conversion("m", "mm day-1", step_days=1 / 24) == pytest.approx((24_000, 0))
+    assert unit_conversion("kg m-2", "mm day-1", step_days=1.0) == (1.0, 0.0)
     with pytest.raises(InputError, match="'mm' is an amount"):
-        conversion("mm", "mm day-1")
+        unit_conversion("mm", "mm day-1")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_an_amount_is_what_fell_in_one_step() -> None:
 )
 def test_a_unit_of_something_else_is_refused(unit: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        conversion(unit, "mm day-1")
+        unit_conversion(unit, "mm day-1")
 
 
 def test_the_unit_of_the_file_counts(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_time_without_units_is_refused(tmp_path: Path) -> None:
 def test_a_large_field_is_read_in_pieces_along_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_grid(written(rain(200), tmp_path / "a.nc"), "precipitation")
     assert whole.chunks is None
-    monkeypatch.setattr(reader, "_IN_MEMORY", 2000)
+    monkeypatch.setattr(reader, "_CHUNK_THRESHOLD", 2000)
     pieces = open_grid(tmp_path / "a.nc", "precipitation")
     assert pieces.chunks is not None
     assert len(pieces.chunks[0]) > 5
@@ -398,7 +398,7 @@ def test_pieces_of_any_size_are_written(tmp_path: Path, monkeypatch: pytest.Monk
     field = rain(70)
     for number, part in enumerate((field[:30], field[30:45], field[45:])):
         written(part, tmp_path / f"{number}.nc")
-    monkeypatch.setattr(reader, "_IN_MEMORY", 2000)
+    monkeypatch.setattr(reader, "_CHUNK_THRESHOLD", 2000)
     found = open_grid(tmp_path, "precipitation")
     assert len(set(found.chunks[0])) > 1
     np.testing.assert_allclose(open_grid(write_grid(found, tmp_path / "out" / name), "precipitation"), field)

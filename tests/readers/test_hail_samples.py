@@ -105,7 +105,7 @@ def test_splits_keep_storm_days_and_years_together(data: HailSamples, folder: Pa
 def test_a_storm_day_does_not_end_at_midnight() -> None:
     def day(time: str, longitude: int) -> str:
         east = "E" if longitude >= 0 else "W"
-        return SampleName.of(Path(f"hail_{time}_N3000_{east}{abs(longitude) * 100:05d}.nc")).storm_day
+        return SampleName.from_path(Path(f"hail_{time}_N3000_{east}{abs(longitude) * 100:05d}.nc")).storm_day
 
     assert day("20230617T153000", 120) == day("20230617T163000", 120) == "2023-06-17"  # local midnight
     assert day("20230617T215900", 120) == "2023-06-17"  # 5:59 in the morning
@@ -117,7 +117,7 @@ def test_terrain_is_told_apart(data: HailSamples) -> None:
     kinds = data.terrain
     assert set(kinds) == {"plain", "complex"}
     for kind in ("plain", "complex"):
-        part = data.in_terrain(kind)  # type: ignore[arg-type]
+        part = data.filter_terrain(kind)  # type: ignore[arg-type]
         assert part.terrain == [kind] * len(part)
         spans = [np.ptp(np.nanquantile(part.read(i).dem[0], [0.05, 0.95])) for i in range(len(part))]
         assert all((span >= 400) == (kind == "complex") for span in spans)
@@ -158,14 +158,14 @@ def test_predict_reads_each_input_of_a_file(folder: Path, data: HailSamples) -> 
     )
     files = hail_samples.expand(folder)
     assert files == data.paths == hail_samples.expand(str(folder / "hail_*.nc"))
-    found = hail_samples.read(files[2], spec)
+    found = hail_samples.read_input(files[2], spec)
     torch.testing.assert_close(torch.from_numpy(found.data), data[2]["inputs"]["radar"])
     np.testing.assert_array_equal(~np.ma.getmaskarray(found), data[2]["valid"]["radar"].numpy())
-    assert hail_samples.read(files[2], spec, (16, 16)).shape == (4, 21, 16, 16)
+    assert hail_samples.read_input(files[2], spec, (16, 16)).shape == (4, 21, 16, 16)
     with pytest.raises(InputError, match="no source 'snow'"):
-        hail_samples.read(files[2], dataclasses.replace(spec, name="snow"))
+        hail_samples.read_input(files[2], dataclasses.replace(spec, name="snow"))
     with pytest.raises(InputError, match="32 x 24 points; the model takes 64 x 64"):
-        hail_samples.read(files[2], spec, (64, 64))
+        hail_samples.read_input(files[2], spec, (64, 64))
     with pytest.raises(UnreadableFileError, match="no samples of hail"):
         hail_samples.expand(folder / "nothing")
 

@@ -14,7 +14,7 @@ from helpers import odim
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.physics import hail
-from geovision.readers.radar import RadarGrid, beam_height, read_volume, slant_range, to_levels
+from geovision.readers.radar import RadarGrid, beam_height, grid_volume, read_volume, slant_range
 
 GRID = RadarGrid(1000, 40_000, tuple(np.arange(1000.0, 12_001, 1000)))
 
@@ -111,7 +111,7 @@ def test_the_beam_is_where_xradar_puts_it(elevation: float):
 
 def test_a_storm_stands_where_it_is(tmp_path):
     volume = read_volume(odim.write(tmp_path / "a.h5", odim.storm(20_000, -10_000, aloft=4500)))
-    levels = to_levels(volume, GRID)
+    levels = grid_volume(volume, GRID)
     top = levels.max("level")
     y, x = np.unravel_index(np.nanargmax(top.values), top.shape)
     assert abs(float(levels.x[x]) - 20_000) <= 1500
@@ -126,7 +126,7 @@ def test_a_storm_stands_where_it_is(tmp_path):
 
 def test_between_two_sweeps_dbz_is_interpolated_in_height(tmp_path):
     path = odim.write(tmp_path / "a.h5", lambda a, r, e: np.float64(10 * e), elevations=(1.0, 5.0))
-    levels = to_levels(read_volume(path), RadarGrid(1000, 40_000, (1500.0, 2000.0)))
+    levels = grid_volume(read_volume(path), RadarGrid(1000, 40_000, (1500.0, 2000.0)))
     found = levels.sel(x=30_000, y=0).values
     low, high = (beam_height(np.array(30_000.0), each, 500) for each in (1.0, 5.0))
     assert found == pytest.approx(10 + 40 * (levels.level.values - low) / (high - low), abs=0.1)
@@ -136,7 +136,7 @@ def test_an_echo_is_not_drawn_out_into_silence(tmp_path):
     path = odim.write(
         tmp_path / "a.h5", lambda a, r, e: np.float64(50 if e == 1 else -np.inf), elevations=(1.0, 5.0)
     )
-    near_low, near_high = to_levels(read_volume(path), RadarGrid(1000, 40_000, (1500.0, 3000.0))).sel(
+    near_low, near_high = grid_volume(read_volume(path), RadarGrid(1000, 40_000, (1500.0, 3000.0))).sel(
         x=30_000, y=0
     )
     assert near_low == 50
@@ -145,12 +145,12 @@ def test_an_echo_is_not_drawn_out_into_silence(tmp_path):
 
 def test_only_what_the_beams_reach_is_covered(tmp_path):
     path = odim.write(tmp_path / "a.h5", steady(-np.inf), gates=60)  # 30 km along the beam
-    levels = to_levels(read_volume(path), GRID)
+    levels = grid_volume(read_volume(path), GRID)
     assert np.isnan(levels.sel(x=35_000, y=0)).all()  # beyond the range
     over_radar = levels.sel(x=2000, y=0)
     assert np.isneginf(over_radar.sel(level=1000))
     assert np.isnan(over_radar.sel(level=8000))  # the cone of silence
-    far = to_levels(read_volume(path), RadarGrid(1000, 28_000, (200.0, 700.0, 3000.0))).sel(x=28_000, y=0)
+    far = grid_volume(read_volume(path), RadarGrid(1000, 28_000, (200.0, 700.0, 3000.0))).sel(x=28_000, y=0)
     assert np.isnan(far.values).tolist() == [True, False, False]  # below the lowest beam
     assert np.isneginf(far.values[1:]).all()
 
@@ -162,7 +162,7 @@ def test_a_sector_that_was_not_scanned_is_not_covered(tmp_path):
         type(each)(each.elevation, each.azimuth[:180], each.range, each.reflectivity[:180])
         for each in volume.sweeps
     ]
-    levels = to_levels(type(volume)(path, volume.time, 47.0, 11.0, 500.0, tuple(half)), GRID)
+    levels = grid_volume(type(volume)(path, volume.time, 47.0, 11.0, 500.0, tuple(half)), GRID)
     assert float(levels.sel(x=20_000, y=0, level=3000)) == 20
     assert np.isnan(levels.sel(x=-20_000, y=0, level=3000))
 
@@ -302,7 +302,7 @@ def test_the_storm_of_captains_flat(shared_data):
     volume = read_volume(shared_data / "radar" / "40_20181220_060630.pvol.h5")
     assert len(volume.sweeps) == 14
     assert np.nanmax(volume.sweeps[7].reflectivity) == 71.5
-    products = hail.hail_products(to_levels(volume), freezing_level=3200, minus20_level=6300)
+    products = hail.hail_products(grid_volume(volume), freezing_level=3200, minus20_level=6300)
     storm = products.sel(x=slice(20_000, 45_000), y=slice(-5000, 15_000))
     assert float(storm["maximum_reflectivity"].max()) > 68
     assert float(storm["probability_of_severe_hail"].max()) == 100

@@ -13,17 +13,17 @@ from helpers.scenes import CHANNELS, CORNER, UTM, places, quiet, save, save_sphe
 from rasterio.control import GroundControlPoint
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.physics.backscatter import OUR_LIMITS, DecibelRange
+from geovision.physics.backscatter import DEFAULT_DB_RANGES, DecibelRange
 from geovision.readers.sar import (
     MapGrid,
-    averaged,
+    average_to_grid,
     check_pixels,
     model_grid,
     open_scene,
     warp,
     write_counts,
 )
-from geovision.readers.sar.geotiff import time_of
+from geovision.readers.sar.geotiff import acquisition_time
 
 SIDE = 100  # pixels of 40 m
 
@@ -39,8 +39,8 @@ def own_grid(scene, pixel_size: float) -> MapGrid:
 
 
 def means(scene, grid: MapGrid) -> tuple[np.ndarray, np.ndarray]:
-    with scene.reading() as reader:
-        return averaged(reader, grid, 0, 0, grid.shape)
+    with scene.open_reader() as reader:
+        return average_to_grid(reader, grid, 0, 0, grid.shape)
 
 
 # --- what is averaged -----------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def test_averages_are_of_linear_power_whatever_the_file_holds(tmp_path: Path, qu
     power = sea()
     stored = {"power": power, "db": 10 * np.log10(power), "amplitude": np.sqrt(power)}[quantity]
     scene = open_scene(save(tmp_path / "a.tif", stored), CHANNELS, quantity=quantity)
-    scene.check()
+    scene.check_values()
     mean, fraction = means(scene, own_grid(scene, 400.0))
     expected = power.reshape(2, 10, 10, 10, 10).mean((2, 4))
     np.testing.assert_allclose(mean, expected, rtol=2e-5)
@@ -78,10 +78,12 @@ def test_cells_count_pixels_by_how_much_of_them_lies_in_the_cell(tmp_path: Path)
 def test_tiles_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scene = open_scene(save(tmp_path / "a.tif", sea(shape=(300, 200))), CHANNELS, quantity="power")
     grid = model_grid(scene.grid, 130.0, "EPSG:3995")
-    whole = write_counts(scene, grid, OUR_LIMITS, tmp_path / "whole.tif").read(0, 0, grid.shape)[0]
-    monkeypatch.setattr(warp, "MOST_PIXELS", 3000)
-    assert len(list(warp.tiles(scene, grid))) > 4
-    parts = write_counts(scene, grid, OUR_LIMITS, tmp_path / "parts.tif", threads=2).read(0, 0, grid.shape)[0]
+    whole = write_counts(scene, grid, DEFAULT_DB_RANGES, tmp_path / "whole.tif").read(0, 0, grid.shape)[0]
+    monkeypatch.setattr(warp, "MAX_BLOCK_PIXELS", 3000)
+    assert len(list(warp.iter_tiles(scene, grid))) > 4
+    parts = write_counts(scene, grid, DEFAULT_DB_RANGES, tmp_path / "parts.tif", threads=2).read(
+        0, 0, grid.shape
+    )[0]
     assert (whole > 0).any()
     # The warper places cells to an eighth of a pixel, by nodes that differ from tile to tile.
     assert np.abs(whole.astype(int) - parts)[(whole > 0) & (parts > 0)].max() <= 3
@@ -124,7 +126,7 @@ def test_no_data_in_all_its_forms(tmp_path: Path, how: str):
         with rasterio.open(path, "r+") as dataset:
             dataset.write_mask(~hole)
     scene = open_scene(path, CHANNELS, quantity="db", nodata=-9999.0 if how == "told" else None)
-    scene.check()
+    scene.check_values()
     mean, fraction = means(scene, own_grid(scene, 400.0))
     expected = np.ones((10, 10))
     expected[:2, :3] = 0
@@ -157,7 +159,7 @@ def test_scale_and_offset_that_the_file_declares_are_applied(tmp_path: Path):
     with rasterio.open(path, "r+") as dataset:
         dataset.scales = (0.01, 0.01)
     scene = open_scene(path, CHANNELS, quantity="db")
-    scene.check()
+    scene.check_values()
     mean, _ = means(scene, own_grid(scene, 40.0))
     np.testing.assert_allclose(10 * np.log10(mean), decibels / 100, atol=1e-3)
 
@@ -195,7 +197,7 @@ def test_every_cell_shows_its_own_place(tmp_path: Path, name: str):
     if crs == "EPSG:4326":
         middle = place.c + place.a * shape[1] / 2
         x = (x - middle + 180) % 360 - 180 + middle
-    rows, columns = scene.grid.cells(x, y)
+    rows, columns = scene.grid.rowcol(x, y)
     inside = (columns > 0) & (columns < shape[1]) & (rows > 0) & (rows < shape[0])
     assert (inside != (fraction >= 0.5)).mean() < 5e-4
 
@@ -210,7 +212,7 @@ def test_grids_of_neighbouring_scenes_share_their_cells(tmp_path: Path):
 def test_parts_beyond_the_scene_have_no_data(tmp_path: Path):
     power = sea()
     scene = open_scene(save(tmp_path / "a.tif", power), CHANNELS, quantity="power")
-    with scene.reading() as reader:
+    with scene.open_reader() as reader:
         values, valid = reader.read(-5, SIDE - 3, (10, 10))
         nothing = reader.read(SIDE + 5, 0, (4, 4))[1]
     assert np.array_equal(values[:, 5:, :3], power[:, :5, -3:])
@@ -221,21 +223,23 @@ def test_parts_beyond_the_scene_have_no_data(tmp_path: Path):
 
 def test_time_by_tag_by_name_or_not_at_all():
     told = {"datetime": "2021-07-21T08:40:10.000000000"}
-    assert time_of(told, "x.tif") == datetime.datetime(2021, 7, 21, 8, 40, 10, tzinfo=datetime.UTC)
+    assert acquisition_time(told, "x.tif") == datetime.datetime(2021, 7, 21, 8, 40, 10, tzinfo=datetime.UTC)
     name = "S1A_EW_GRDM_1SDH_20191012T084028_20191012T084212_029437_0359D9_4B5C.tif"
-    assert time_of({}, f"/a/{name}") == datetime.datetime(2019, 10, 12, 8, 40, 28, tzinfo=datetime.UTC)
+    assert acquisition_time({}, f"/a/{name}") == datetime.datetime(
+        2019, 10, 12, 8, 40, 28, tzinfo=datetime.UTC
+    )
     # When it was processed is not when it was taken.
-    assert time_of({"TIFFTAG_DATETIME": "2021:07:21 08:40:10"}, "scene_20191399T084028.tif") is None
+    assert acquisition_time({"TIFFTAG_DATETIME": "2021:07:21 08:40:10"}, "scene_20191399T084028.tif") is None
 
 
 @pytest.mark.real_data
 def test_real_backscatter_of_sentinel_1(shared_data: Path):
     for path in sorted((shared_data / "sentinel1" / "S1RTC").glob("*.tif")):
         scene = open_scene(path, CHANNELS, quantity="db", bands={"co_pol": 1, "cross_pol": 2})
-        cross, co = scene.check()
+        cross, co = scene.check_values()
         assert -26 < cross.median < co.median < -8
         assert scene.time is not None
-        assert scene.grid.ground() == pytest.approx((10, 10), rel=0.01)
+        assert scene.grid.ground_cell_size() == pytest.approx((10, 10), rel=0.01)
         mean, fraction = means(scene, own_grid(scene, 100.0))
         with rasterio.open(path) as dataset:
             power = 10 ** (dataset.read()[::-1, :220, :220] / 10)
@@ -245,7 +249,7 @@ def test_real_backscatter_of_sentinel_1(shared_data: Path):
         assert fraction[22, 22] == pytest.approx(0.16)  # four of ten pixels, down and across
         for wrong in ("power", "amplitude"):
             with pytest.raises(InputError, match=r"declared as .* its median is -.* looks like decibels"):
-                open_scene(path, CHANNELS, quantity=wrong, bands={"co_pol": 1, "cross_pol": 2}).check()
+                open_scene(path, CHANNELS, quantity=wrong, bands={"co_pol": 1, "cross_pol": 2}).check_values()
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -315,7 +319,7 @@ BAD = {
 
 def brought_to_500_m(path: Path, quantity: str) -> None:
     scene = open_scene(path, CHANNELS, quantity=quantity)
-    scene.check()
+    scene.check_values()
     check_pixels(scene, 500.0)
     means(scene, model_grid(scene.grid, 500.0, where=scene.path))
 

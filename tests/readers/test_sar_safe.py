@@ -22,7 +22,7 @@ from rasterio.warp import transform
 import geovision
 from geovision.cli import main
 from geovision.errors import InputError, MissingExtraError, OptionError, UnreadableFileError
-from geovision.physics.backscatter import OUR_LIMITS
+from geovision.physics.backscatter import DEFAULT_DB_RANGES
 from geovision.readers.sar import is_safe, open_scene, safe, write_map
 from geovision.sar import SceneConfig, predict_scene
 
@@ -109,7 +109,7 @@ def test_bands_time_and_what_has_no_data(tmp_path: Path):
     covered = np.isfinite(values).sum(axis=(1, 2)) * CELL**2 / (501 * 301 * 40**2)
     np.testing.assert_allclose(covered, 1, atol=0.04)
     given = open_scene(tmp_path / "map.tif", CHANNELS, quantity="power")
-    given.check()
+    given.check_values()
     assert given.time == datetime.datetime(2020, 1, 10, 5, 6, 7, 123456, datetime.UTC)
 
 
@@ -282,7 +282,7 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
         model,
         wide,
         tmp_path / "maps" / "a",
-        SceneConfig(db_range=OUR_LIMITS),
+        SceneConfig(db_range=DEFAULT_DB_RANGES),
         min_valid=0.1,
         progress=lambda what, done, whole: told.append(what),
     )

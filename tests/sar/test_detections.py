@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geovision.sar.detections import peaks
+from geovision.sar.detections import find_peaks
 
 
 def bump(rows: float, columns: float, radius: float, height: float) -> np.ndarray:
@@ -16,7 +16,7 @@ def bump(rows: float, columns: float, radius: float, height: float) -> np.ndarra
 def test_each_bump_is_one_place_in_its_middle():
     probability = np.maximum(bump(20.3, 15.8, 6, 0.95), bump(41.0, 60.2, 4, 0.7))
     probability[:5] = np.nan
-    found = peaks(probability, threshold=0.4, separation=10)
+    found = find_peaks(probability, threshold=0.4, separation=10)
     assert [place[3] for place in found] == pytest.approx([0.95, 0.7], abs=0.02)
     for place, truth in zip(found, ((20.3, 15.8), (41.0, 60.2)), strict=True):
         assert place[:2] == pytest.approx(truth, abs=0.15)
@@ -27,20 +27,20 @@ def test_each_bump_is_one_place_in_its_middle():
 def test_a_plateau_is_one_place_in_its_middle():
     probability = np.zeros((60, 80))
     probability[10:30, 20:44] = 1.0
-    ((row, column, radius, height),) = peaks(probability, threshold=0.5, separation=30)
+    ((row, column, radius, height),) = find_peaks(probability, threshold=0.5, separation=30)
     assert (row, column, height) == pytest.approx((20.0, 32.0, 1.0))
     assert radius == pytest.approx(np.sqrt(20 * 24 / np.pi))
 
 
 def test_two_places_are_apart_by_the_separation():
     probability = bump(30, 30, 5, 0.9) + bump(30, 42, 5, 0.8)
-    assert len(peaks(probability, threshold=0.5, separation=6)) == 2
+    assert len(find_peaks(probability, threshold=0.5, separation=6)) == 2
     # Smoothed together they are highest between them, where neither reaches the threshold.
-    ((_, column, _, height),) = peaks(probability, threshold=0.5, separation=30)
+    ((_, column, _, height),) = find_peaks(probability, threshold=0.5, separation=30)
     assert 34 < column < 39
     assert height == pytest.approx(0.9, abs=0.02)
 
 
 def test_where_nothing_reaches_the_threshold_there_is_no_place():
-    assert peaks(np.full((5, 5), 0.4), threshold=0.5, separation=3) == []
-    assert peaks(np.full((5, 5), np.nan), threshold=0.5, separation=3) == []
+    assert find_peaks(np.full((5, 5), 0.4), threshold=0.5, separation=3) == []
+    assert find_peaks(np.full((5, 5), np.nan), threshold=0.5, separation=3) == []

@@ -25,7 +25,7 @@ from geovision.datasets.synthetic import sar_scene
 from geovision.errors import InputError, OptionError, UnreadableFileError
 from geovision.inference import ExecutorConfig
 from geovision.models.geomodel import GeoModel
-from geovision.physics.backscatter import OUR_LIMITS, DecibelRange
+from geovision.physics.backscatter import DEFAULT_DB_RANGES, DecibelRange
 from geovision.readers.sar import MapGrid, model_grid, open_scene, write_counts
 from geovision.sar import SceneConfig, predict_scene
 from geovision.sar.quicklook import graticule
@@ -87,7 +87,7 @@ def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
     x, y = MapGrid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
         np.array([one.latitude]), np.array([one.longitude]), UTM
     )
-    row, column = grid.cells(x, y)
+    row, column = grid.rowcol(x, y)
     assert np.hypot(row - 650, column - 850)[0] * 800 < 32 * 2000 / 2  # half of what windows are apart
     assert one.probability > 0.7
     assert one.valid == 1.0
@@ -186,7 +186,7 @@ def test_decibels_power_and_counts_of_one_scene_answer_alike(tiny: GeoModel, tmp
     for quantity in ("db", "power", "counts"):
         path = tmp_path / f"{quantity}.tif"
         sar_scene.write(path, ("front",), seed=4, pixel_size=2000.0, quantity=quantity)
-        limits = {} if quantity == "counts" else dict(OUR_LIMITS)
+        limits = {} if quantity == "counts" else dict(DEFAULT_DB_RANGES)
         found = predict_scene(
             tiny, path, tmp_path / quantity, SceneConfig(quantity, db_range=limits, crs="scene")
         )
@@ -201,12 +201,12 @@ def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_pa
     scene_40 = open_scene(tmp_path / "a.tif", CHANNELS, quantity="db")
     assert scene_40.grid.shape == (10_000, 10_000)
     grid = model_grid(scene_40.grid, 2000.0)
-    counts, valid = write_counts(scene_40, grid, OUR_LIMITS, tmp_path / "c.tif").read(0, 0, grid.shape)
+    counts, valid = write_counts(scene_40, grid, DEFAULT_DB_RANGES, tmp_path / "c.tif").read(0, 0, grid.shape)
     x, y = MapGrid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(
         np.array([low.latitude]), np.array([low.longitude]), grid.crs
     )
     rows, columns = np.indices(grid.shape) + 0.5
-    row, column = grid.cells(x, y)
+    row, column = grid.rowcol(x, y)
     away = np.hypot(rows - row, columns - column) * 2000
     eye = counts[1][valid & (away < 0.6 * low.radius)].mean()
     ring = counts[1][valid & (away > 1.5 * low.radius) & (away < 3 * low.radius)].mean()
@@ -215,7 +215,7 @@ def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_pa
 
 def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
-    declared = SceneConfig("db", db_range=dict(OUR_LIMITS))
+    declared = SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES))
     maps = []
     for number, (batch_size, workers) in enumerate(((16, None), (1, None), (16, ExecutorConfig(1)))):
         found = predict_scene(
@@ -225,7 +225,7 @@ def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_
             declared,
             batch_size=batch_size,
             precision="float32",
-            workers=workers,
+            executor_config=workers,
         )
         maps.append([rasterio.open(found.files[kind]).read(1) for kind in ("probability", "count")])
     for probability, count in maps[1:]:
@@ -257,8 +257,8 @@ def test_masks_say_how_much_they_cover(bright: GeoModel, tmp_path: Path):
         masks={"land": tmp_path / "land.tif", "ice": tmp_path / "ice.tif"},
     )
     (one,) = found.detections
-    assert one.cover["land"] == pytest.approx(0.5, abs=0.2)
-    assert one.cover["ice"] is None
+    assert one.mask_fractions["land"] == pytest.approx(0.5, abs=0.2)
+    assert one.mask_fractions["ice"] is None
     (feature,) = json.loads(found.files["detections"].read_text(encoding="utf-8"))["features"]
     assert feature["properties"]["ice_fraction"] is None
 
@@ -303,7 +303,7 @@ def test_limits_are_stored_with_a_model(tmp_path: Path):
     with pytest.raises(
         OptionError, match=r"was made for the limits cross_pol=-40:-5,co_pol=-30:0; leave out"
     ):
-        predict_scene(model, path, tmp_path / "b", SceneConfig("db", db_range=dict(OUR_LIMITS)))
+        predict_scene(model, path, tmp_path / "b", SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES)))
 
 
 def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp_path: Path):
@@ -401,7 +401,7 @@ except StorageError as error:
 def test_a_full_disk_leaves_what_was_there(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
     found = predict_scene(
-        tiny, tmp_path / "a.tif", tmp_path / "out" / "a", SceneConfig("db", db_range=dict(OUR_LIMITS))
+        tiny, tmp_path / "a.tif", tmp_path / "out" / "a", SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES))
     )
     before = {path: path.read_bytes() for path in found.files.values()}
     # The counts do not fit; the merged map does not.
@@ -427,7 +427,7 @@ def command(capsys: pytest.CaptureFixture[str]):
 
 
 def test_the_command_line(command, tmp_path: Path):
-    limits = {name: (each.low, each.high) for name, each in OUR_LIMITS.items()}
+    limits = {name: (each.low, each.high) for name, each in DEFAULT_DB_RANGES.items()}
     torch.manual_seed(0)
     model = geovision.create("polarlow-tiny", db_range=limits).save(tmp_path / "model")
     sar_scene.write(tmp_path / "a.tif", ("polar-low",), seed=3, pixel_size=2000.0)
@@ -475,7 +475,7 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
         asked.append(window)
         return Figure(figsize=(2, 2))
 
-    found = predict_scene(bright, planted(tmp_path), tmp_path / "out" / "a", DB, overlap=0.75, why=why)
+    found = predict_scene(bright, planted(tmp_path), tmp_path / "out" / "a", DB, overlap=0.75, explain_fn=why)
     assert len(asked) == len(found.detections) == 1
     assert found.files["why_1"].name == "a_why_1.png"
     (window,) = asked
@@ -483,7 +483,7 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
     middle = window[:, rows // 2 - 5 : rows // 2 + 5, columns // 2 - 5 : columns // 2 + 5]
     assert (middle.mean((1, 2)) > window.mean((1, 2)) + 20).all()  # the disc lies there
     explanation = geovision.explain(bright, window, method="occlusion", window=8, stride=8)
-    assert np.isfinite(explanation.map).any()
+    assert np.isfinite(explanation.heatmap).any()
 
 
 @pytest.mark.parametrize(

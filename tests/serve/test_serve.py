@@ -296,7 +296,7 @@ def test_paths_do_not_lead_out_of_the_page(server: Server, path: str):
 
 
 def test_a_slow_upload_is_ended(exported: Path, tmp_path: Path):
-    with serving(exported, tmp_path, limits=ServerLimits(rate=0, upload_seconds=0.3)) as server:
+    with serving(exported, tmp_path, limits=ServerLimits(rate_limit=0, upload_timeout=0.3)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nabc")
             answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes
@@ -312,7 +312,7 @@ HALF = b"POST /api/predict HTTP/1.1\r\nHost:"
 def test_a_connection_that_says_nothing_is_ended(
     exported: Path, tmp_path: Path, begun: bytes, after_another: bool
 ):
-    with serving(exported, tmp_path, limits=ServerLimits(rate=0, upload_seconds=0.3)) as server:
+    with serving(exported, tmp_path, limits=ServerLimits(rate_limit=0, upload_timeout=0.3)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
             if after_another:
                 connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -325,7 +325,7 @@ def test_a_connection_that_says_nothing_is_ended(
 
 
 def test_one_address_is_slowed_down(exported: Path, tmp_path: Path):
-    with serving(exported, tmp_path, limits=ServerLimits(rate=3)) as server:
+    with serving(exported, tmp_path, limits=ServerLimits(rate_limit=3)) as server:
         replies = [server.predict(picture()) for _ in range(5)]
         assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
         assert 1 <= int(replies[-1].headers["retry-after"]) <= 60
@@ -345,8 +345,8 @@ def test_a_crowd_is_shed_and_everyone_is_told(exported: Path, tmp_path: Path):
 
     from geovision.serve.predictor import BatchPredictor
 
-    limits = ServerLimits(rate=0, waiting=4, workers=1, batch=2)
-    real = BatchPredictor(exported, limits).answer_all
+    limits = ServerLimits(rate_limit=0, max_queue_size=4, num_threads=1, max_batch_size=2)
+    real = BatchPredictor(exported, limits).predict_batch
     with serving(exported, tmp_path, limits=limits, answer_all=slow) as server:
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
             asked = [pool.submit(server.predict, picture()) for _ in range(24)]
@@ -368,7 +368,7 @@ def test_who_waits_too_long_is_told(exported: Path, tmp_path: Path):
         free.wait(20)
         return [ValueError("late")] * len(questions)
 
-    limits = ServerLimits(rate=0, workers=1, answer_seconds=0.3)
+    limits = ServerLimits(rate_limit=0, num_threads=1, prediction_timeout=0.3)
     with serving(exported, tmp_path, limits=limits, answer_all=stuck) as server:
         reply = server.predict(picture())
         free.set()
@@ -389,7 +389,9 @@ def test_an_error_inside_is_told_without_its_reasons(exported: Path, tmp_path: P
 
 
 def test_a_thousand_connections_at_once(exported: Path, tmp_path: Path):
-    with serving(exported, tmp_path, limits=ServerLimits(rate=0, connections=64, waiting=16)) as server:
+    with serving(
+        exported, tmp_path, limits=ServerLimits(rate_limit=0, max_connections=64, max_queue_size=16)
+    ) as server:
         body = picture()
         head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(1000)]
@@ -448,23 +450,23 @@ def test_the_server_keeps_to_its_document(server: Server):
 
 def test_the_quick_graph_answers_like_the_whole_one(model: GeoModel, tmp_path: Path):
     from geovision.serve.batching import PredictionRequest
-    from geovision.serve.exported_models import make_graphs
+    from geovision.serve.exported_models import export_models
     from geovision.serve.predictor import BatchPredictor
 
     folder = model.save(tmp_path / "model")
-    graphs = make_graphs(tmp_path, partial(geovision.load, folder))
-    answers = BatchPredictor(graphs.whole, ServerLimits(), graphs.quick)
-    with_map, without = answers.answer_all(
+    graphs = export_models(tmp_path, partial(geovision.load, folder))
+    answers = BatchPredictor(graphs.with_map, ServerLimits(), graphs.without_map)
+    with_map, without = answers.predict_batch(
         [PredictionRequest(picture(), with_map=True), PredictionRequest(picture())]
     )
     assert with_map["class_activation_map"] is not None
     assert with_map | {"class_activation_map": None} == without
-    assert graphs.quick.stat().st_size <= graphs.whole.stat().st_size
+    assert graphs.without_map.stat().st_size <= graphs.with_map.stat().st_size
 
 
 def test_limits_that_make_no_sense_are_refused():
     with pytest.raises(OptionError, match="limit waiting=0: expected"):
-        ServerLimits(waiting=0)
+        ServerLimits(max_queue_size=0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 import geovision
 from geovision import registry
 from geovision.attribution.ablation import source_ablation
-from geovision.attribution.target import baseline
+from geovision.attribution.target import baseline_input
 from geovision.cli import main
 from geovision.errors import InputError, OptionError, UnknownModelError
 from geovision.tasks.hail import CAVEATS, DEM, ERA5, FY4B, LEVELS, NO_ECHO, PUBLISHED_SCORES, RADAR
@@ -65,7 +65,7 @@ def test_what_an_explanation_takes_away_is_an_absence_and_no_extreme():
     put = {}
     inputs = batch()
     for spec in (RADAR, FY4B, ERA5, DEM):
-        first = baseline(spec, inputs[spec.name]).movedim(1 + spec.channel_axis, 0).flatten(1)[:, 0]
+        first = baseline_input(spec, inputs[spec.name]).movedim(1 + spec.channel_axis, 0).flatten(1)[:, 0]
         put |= {channel.name: float(value) for channel, value in zip(spec.channels, first, strict=True)}
     means = {channel.name: channel.mean for spec in (FY4B, ERA5, DEM) for channel in spec.channels}
     assert {put[f"reflectivity_{level}m"] for level in LEVELS} == {NO_ECHO}
@@ -193,7 +193,7 @@ def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
 
 def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
-    from geovision.evaluation import answers
+    from geovision.evaluation import predict_batches
 
     torch.manual_seed(0)
     model = geovision.create("hail-hinet", model_args=TINY)
@@ -208,7 +208,9 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
     assert any("those with per_sample=True are means over the samples" in note for note in told["notes"])
     said, truth = (
         torch.cat(each).double().numpy()
-        for each in zip(*((b.prediction, b.truth) for b in answers(model, HailSamples(root))), strict=True)
+        for each in zip(
+            *((b.prediction, b.truth) for b in predict_batches(model, HailSamples(root))), strict=True
+        )
     )
     there = np.isfinite(said) & np.isfinite(truth)
     yes, seen = said[there] >= 0.5, truth[there] >= 0.5
@@ -240,7 +242,7 @@ def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
     model.eval()
     sample = {name: each[0] for name, each in batch().items()}
     found = geovision.explain(model, sample, method="deeplift")  # the layer whose channels have names
-    assert found.settings.layer == "mdffm"
+    assert found.config.layer == "mdffm"
     (joint,) = found.contributions.values()
     assert list(joint) == [" ".join(pair) for pair in model.network.fused_channels]
     assert found.completeness.relative_error < 1e-2
@@ -249,11 +251,11 @@ def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
         whole = model(batch()).values.mean()
         for name in ("radar", "fy4b", "era5", "dem"):
             without = model({key: each for key, each in batch().items() if key != name}).values.mean()
-            assert found.left_out[name] == pytest.approx(float(whole - without), abs=1e-6)
-    assert found.as_dict()["left_out"] == found.left_out
+            assert found.ablation[name] == pytest.approx(float(whole - without), abs=1e-6)
+    assert found.as_dict()["ablation"] == found.ablation
     bars = {axes.get_title(): axes for figure in found.plot().subfigs for axes in figure.axes}
     lengths = [bar.get_width() for bar in bars["what each adds to the logit"].patches]
     assert lengths == pytest.approx(list(joint.values()))
     assert [each.get_text() for each in bars["what is lost without each"].get_yticklabels()] == list(
-        found.left_out
+        found.ablation
     )

@@ -18,10 +18,10 @@ from geovision import registry
 from geovision._atomic_io import write_text
 from geovision.datasets.iberia import IberiaCorrection, IberiaWinters
 from geovision.datasets.paired_grids import PairedGrids
-from geovision.datasets.rain_grids import TABLE, BiasedRain, CoarseRain
+from geovision.datasets.rain_grids import GRIDS_FILE, BiasedRain, CoarseRain
 from geovision.datasets.synthetic import rain
 from geovision.errors import DatasetError, InputError, OptionError
-from geovision.evaluation import answers
+from geovision.evaluation import predict_batches
 from geovision.models.geomodel import GeoModel
 from geovision.models.layers.regrid import Regrid, axis_weights, coarsen_grid
 from geovision.readers.grids import regrid
@@ -71,7 +71,7 @@ def test_a_sample_is_the_files_day(coarse: CoarseRain) -> None:
     rain = sample["inputs"]["fields"]
     assert rain.shape == (1, 8, 12)
     assert np.allclose(rain[0].numpy(), given.sel(time=coarse.dates[17]).values * 86400, rtol=1e-5)
-    assert coarse.options()["grids"].target.size == (32, 48)
+    assert coarse.model_kwargs()["grids"].target.size == (32, 48)
 
 
 def test_splits_are_whole_years(coarse: CoarseRain) -> None:
@@ -97,10 +97,10 @@ def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
     )
     few = data.with_predictors(["specific_humidity_850"])
     assert torch.equal(few[3]["inputs"]["fields"], data[3]["inputs"]["fields"][[0, 4]])
-    assert few.options()["predictors"] == ("specific_humidity_850",)
+    assert few.model_kwargs()["predictors"] == ("specific_humidity_850",)
     with pytest.raises(OptionError, match="has no 'wind'"):
         data.with_predictors(["wind"])
-    model = geovision.create("downscale-tiny", **few.options())
+    model = geovision.create("downscale-tiny", **few.model_kwargs())
     model.validate_inputs({"fields": few[0]["inputs"]["fields"][None]})
     assert [channel.unit for channel in model.inputs[0].channels] == ["mm day-1", "1"]
 
@@ -116,9 +116,9 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
         CoarseRain(tmp_path)
     free = CoarseRain(tmp_path, synchronous=False)
     with pytest.raises(OptionError, match=r"trained on pairs\. These need none: downscale-climatology"):
-        geovision.train(geovision.create("downscale-tiny", **free.options()), free)
+        geovision.train(geovision.create("downscale-tiny", **free.model_kwargs()), free)
     model = geovision.train(
-        geovision.create("downscale-quantile-mapping", **free.options()), free, progress=False
+        geovision.create("downscale-quantile-mapping", **free.model_kwargs()), free, progress=False
     )
     report = geovision.evaluate(model, free, n_bootstrap=0)
     assert "rmse" not in report.metrics
@@ -174,7 +174,7 @@ def test_climate_models_of_the_real_files_are_corrected_by_their_distribution(or
     with pytest.raises(DatasetError, match=f"{origin}.pr.*runs freely"):
         IberiaCorrection(REAL, origin=origin)
     data = IberiaCorrection(REAL, origin=origin, synchronous=False).with_predictors([])
-    model = geovision.create("biascorrect-quantile-mapping", **data.options())
+    model = geovision.create("biascorrect-quantile-mapping", **data.model_kwargs())
     report = geovision.evaluate(geovision.train(model, data, progress=False), data, n_bootstrap=0)
     assert abs(report.metrics["quantile_bias(q=0.99)"].value) < 1.5
 
@@ -239,7 +239,7 @@ def scores(coarse: CoarseRain) -> dict[str, dict[str, float]]:
     found = {}
     for name in (*BASELINES, "tiny"):
         torch.manual_seed(0)
-        model = geovision.create(f"downscale-{name}", **training.options())
+        model = geovision.create(f"downscale-{name}", **training.model_kwargs())
         recipe = dataclasses.replace(
             model.task.demo.recipe, stages=(Stage(epochs=12, batch_size=16, lr=4e-3),)
         )
@@ -272,7 +272,7 @@ def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
     training, held = (BiasedRain(biased.root, split=years) for years in ("2001-2006", "2007-2008"))
     rows = {}
     for name in ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta"):
-        model = geovision.create(f"biascorrect-{name}", **training.options())
+        model = geovision.create(f"biascorrect-{name}", **training.model_kwargs())
         geovision.train(model, training, progress=False)
         rows[name] = geovision.evaluate(model, held, n_bootstrap=0).metrics["rmse"].value
     assert rows["quantile-mapping"] < 0.6 * rows["bilinear"]
@@ -281,11 +281,11 @@ def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
 
 def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) -> None:
     model = geovision.train(
-        geovision.create("biascorrect-quantile-delta", **biased.options()), biased, progress=False
+        geovision.create("biascorrect-quantile-delta", **biased.model_kwargs()), biased, progress=False
     )
     some = biased.subset(range(0, len(biased), 3))
-    parts = [batch.prediction for batch in answers(model, some, batch_size=7)]
-    whole = next(iter(answers(model, some, batch_size=len(some)))).prediction
+    parts = [batch.prediction for batch in predict_batches(model, some, batch_size=7)]
+    whole = next(iter(predict_batches(model, some, batch_size=len(some)))).prediction
     torch.testing.assert_close(torch.cat(parts), whole, equal_nan=True)
     fields = torch.stack([some[n]["inputs"]["fields"][0] for n in range(len(some))])
     torch.testing.assert_close(
@@ -297,7 +297,7 @@ def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) ->
 
 
 def test_nothing_is_answered_over_sea_and_on_empty_days(coarse: CoarseRain) -> None:
-    model = geovision.create("downscale-tiny", **coarse.options())
+    model = geovision.create("downscale-tiny", **coarse.model_kwargs())
     fit_statistics(model, coarse)
     sea = ~torch.stack([coarse[n]["valid"]["target"][0] for n in range(3)]).any(0).numpy()
     (answer,) = model.predict(coarse[0]["inputs"]["fields"])
@@ -312,7 +312,7 @@ def test_nothing_is_answered_over_sea_and_on_empty_days(coarse: CoarseRain) -> N
 )
 def test_baselines_come_back_from_disk(name: str, coarse: CoarseRain, tmp_path: Path) -> None:
     model = geovision.train(
-        geovision.create(f"downscale-{name}", **coarse.options()), coarse, out=tmp_path, progress=False
+        geovision.create(f"downscale-{name}", **coarse.model_kwargs()), coarse, out=tmp_path, progress=False
     )
     again = geovision.load(tmp_path / "model")
     field = coarse[5]["inputs"]["fields"]
@@ -331,7 +331,7 @@ def test_the_light_network_has_about_sixty_percent_of_the_parameters() -> None:
 
 @pytest.mark.parametrize("head", ["value", "quantiles", "bernoulli-gamma"])
 def test_every_head_trains_and_gives_no_negative_rain(head: str, coarse: CoarseRain) -> None:
-    model = geovision.create("downscale-tiny", head=head, **coarse.options())
+    model = geovision.create("downscale-tiny", head=head, **coarse.model_kwargs())
     recipe = dataclasses.replace(model.recipe, stages=(Stage(epochs=1, batch_size=16),), ema=0.0)
     geovision.train(model, coarse, recipe=recipe, progress=False)
     (answer,) = model.predict(coarse[0]["inputs"]["fields"])
@@ -344,10 +344,11 @@ def test_every_head_trains_and_gives_no_negative_rain(head: str, coarse: CoarseR
 def test_fine_grids_of_two_and_of_eight_cells_a_side(factor: int, tmp_path: Path) -> None:
     rain.write_years(tmp_path, 24, seed=0, size=(32, 48), factor=factor)
     write_text(
-        tmp_path / TABLE, '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_coarse.nc"\n'
+        tmp_path / GRIDS_FILE,
+        '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_coarse.nc"\n',
     )
     data = CoarseRain(tmp_path)
-    model = geovision.create("downscale-tiny", **data.options(), model_args={"factor": factor})
+    model = geovision.create("downscale-tiny", **data.model_kwargs(), model_args={"factor": factor})
     assert one_step(model, data) == (32, 48)
 
 
@@ -355,11 +356,12 @@ def test_a_network_corrects_and_refines_at_once(biased: BiasedRain, tmp_path: Pa
     for name in ("rain_model.nc", "rain_fine.nc"):
         shutil.copy(biased.root / name, tmp_path)
     write_text(
-        tmp_path / TABLE, '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_model.nc"\n'
+        tmp_path / GRIDS_FILE,
+        '[target]\nfile = "rain_fine.nc"\n[given.precipitation]\nfile = "rain_model.nc"\n',
     )
     data = BiasedRain(tmp_path)
     assert data[0]["inputs"]["fields"].shape[-2:] == (8, 12)
-    model = geovision.create("biascorrect-tiny", **data.options(), model_args={"factor": 4})
+    model = geovision.create("biascorrect-tiny", **data.model_kwargs(), model_args={"factor": 4})
     assert one_step(model, data) == (32, 48)
 
 
@@ -389,4 +391,4 @@ def test_a_channel_that_does_not_vary_is_told_by_name(iberia: Path) -> None:
     data: PairedGrids = IberiaWinters(iberia)
     data._arrays[0][:, 2] = 101_000.0
     with pytest.raises(InputError, match="air_pressure_at_mean_sea_level: does not vary"):
-        fit_statistics(geovision.create("downscale-tiny", **data.options()), data)
+        fit_statistics(geovision.create("downscale-tiny", **data.model_kwargs()), data)

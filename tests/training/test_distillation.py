@@ -17,7 +17,7 @@ from geovision.cli import main
 from geovision.datasets.iberia import IberiaWinters
 from geovision.datasets.rain_grids import CoarseRain
 from geovision.errors import OptionError
-from geovision.evaluation.dense_predictions import answers
+from geovision.evaluation.dense_predictions import predict_batches
 from geovision.metrics.functional import regression
 from geovision.models.geomodel import GeoModel
 from geovision.training.teacher_targets import TeacherTargets, attention
@@ -39,7 +39,7 @@ def fresh() -> GeoModel:
 
 
 def said(model: GeoModel, data: maps.Fields) -> torch.Tensor:
-    return torch.cat([each.prediction for each in answers(model, data)])
+    return torch.cat([each.prediction for each in predict_batches(model, data)])
 
 
 def test_the_loss_is_of_truth_and_teacher() -> None:

@@ -12,14 +12,14 @@ from PIL import Image
 import geovision
 from geovision import registry
 from geovision.datasets.ccsn import CCSN
-from geovision.datasets.image_folder import PhotoFolder
+from geovision.datasets.image_folder import ImageFolderDataset
 from geovision.datasets.rain_grids import CoarseRain
 from geovision.errors import DatasetError, OptionError
 from geovision.spec import Recipe, Stage
 from geovision.training import create_for, hold_back, needs_validation, select_recipe
 
 
-def photos(root: Path, *classes: str, count: int = 4) -> PhotoFolder:
+def photos(root: Path, *classes: str, count: int = 4) -> ImageFolderDataset:
     """Write pictures of random blocks, a folder per class, and open them."""
     random = np.random.default_rng(0)
     for name in classes:
@@ -27,7 +27,7 @@ def photos(root: Path, *classes: str, count: int = 4) -> PhotoFolder:
         for number in range(count):
             coarse = Image.fromarray(random.integers(0, 255, (5, 5, 3), dtype=np.uint8))
             coarse.resize((40, 40), Image.Resampling.BICUBIC).save(root / name / f"{number}.png")
-    return PhotoFolder(root)
+    return ImageFolderDataset(root)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def rain(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
 
 def test_a_model_gets_the_classes_of_the_data_and_the_data_its_size(tmp_path: Path) -> None:
     data = photos(tmp_path, "fog", "haze")
-    assert data.options() == {"classes": ("fog", "haze")}
+    assert data.model_kwargs() == {"classes": ("fog", "haze")}
     model, adapted = create_for(
         "cloud-tiny", data, size=(32, 48), scalars=["cloud_base_height"], drop_rate=0.2
     )
@@ -51,7 +51,7 @@ def test_a_model_gets_the_classes_of_the_data_and_the_data_its_size(tmp_path: Pa
 
 def test_classes_of_the_task_need_no_option(tmp_path: Path) -> None:
     photos(tmp_path, "Ci", "Cu")
-    assert CCSN(tmp_path).options() == {}
+    assert CCSN(tmp_path).model_kwargs() == {}
 
 
 def test_own_class_names_become_those_of_the_model(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_the_official_split_is_adapted_and_may_be_missing(tmp_path: Path) -> Non
     for split in ("train", "val"):
         photos(tmp_path / split, "Ci", "Cu")
 
-    def official(name: str = "val") -> PhotoFolder:
-        return PhotoFolder(tmp_path, split=name)
+    def official(name: str = "val") -> ImageFolderDataset:
+        return ImageFolderDataset(tmp_path, split=name)
 
-    model, data = create_for("cloud-tiny", PhotoFolder(tmp_path, split="train"), size=(32, 32))
+    model, data = create_for("cloud-tiny", ImageFolderDataset(tmp_path, split="train"), size=(32, 32))
     training, validation = hold_back(data, model, official=official)
     assert training is data
     assert len(validation) == 8

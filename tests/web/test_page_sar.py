@@ -23,11 +23,11 @@ import geovision
 from geovision import onnx_runtime, registry
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import InputError, OptionError
-from geovision.export import calibration_inputs, describe, export_onnx
+from geovision.export import build_metadata, calibration_inputs, export_onnx
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import iter_input_items
-from geovision.readers.sar_png import write_picture
-from geovision.web import check_page
+from geovision.readers.sar_png import write_image
+from geovision.web import validate_page_metadata
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -40,18 +40,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures that a model of 2 km pixels takes, of other shapes and pixels, and what it does not take."""
     folder = tmp_path_factory.mktemp("pictures")
     for index in range(6):
-        _, scene = sar_sea.picture(index, seed=2, pixel_size=2000)
-        write_picture(folder / f"sea{index}.png", scene.counts, 2000.0)
+        _, scene = sar_sea.image_at(index, seed=2, pixel_size=2000)
+        write_image(folder / f"sea{index}.png", scene.counts, 2000.0)
     blocks = np.kron(RNG.integers(0, 256, (2, 120, 90), np.uint8), np.ones((1, 7, 7), np.uint8))
     noise = RNG.integers(1, 256, blocks.shape, np.uint8)
     fine = np.where(blocks < 60, 0, np.where(blocks < 120, noise, blocks))[:, :803, :599]
-    write_picture(folder / "fine.png", fine)
-    write_picture(folder / "small.png", fine[:, 100:131, 80:180], 2000.0)
+    write_image(folder / "fine.png", fine)
+    write_image(folder / "small.png", fine[:, 100:131, 80:180], 2000.0)
     Image.fromarray(noise[[0, 1, 1], :90, :120].transpose(1, 2, 0)).save(folder / "photo.png")
     Image.open(folder / "sea0.png").save(folder / "compressed.jpg")
     Image.fromarray(noise[0]).save(folder / "grey.png")
     (folder / "deep.png").write_bytes(sixteen_bits(noise[0].astype(np.uint16) * 257))
-    write_picture(folder / "coarse.png", fine[:, :200, :200], 3000.0)
+    write_image(folder / "coarse.png", fine[:, :200, :200], 3000.0)
     return folder
 
 
@@ -142,7 +142,7 @@ def test_an_array_is_windowed_and_checked(alone: onnx_runtime.OnnxModel, model: 
 
 def test_answers_are_those_of_predict(alone: onnx_runtime.OnnxModel, model: GeoModel, files: Path):
     paths = [files / f"{name}.png" for name in ("sea0", "sea1", "sea2", "sea3", "sea4", "sea5", *TAKEN)]
-    answers = alone.ask([alone.read(path) for path in paths])
+    answers = alone.predict([alone.read(path) for path in paths])
     for answer, expected in zip(answers, model.predict(paths, precision="float32"), strict=True):
         assert answer["label"] == expected.label
         assert answer["flags"] == list(expected.flags)
@@ -196,7 +196,7 @@ def mended(png: bytes) -> bytes:
 def test_eight_bits_take_masks_too(model: GeoModel, files: Path, tmp_path: Path):
     ranges = calibration_inputs(model, [files / f"sea{n}.png" for n in range(6)])
     small = onnx_runtime.OnnxModel(export_onnx(model, tmp_path / "small.onnx", calibration=ranges))
-    (answer,) = small.ask([small.read(files / "sea0.png")])
+    (answer,) = small.predict([small.read(files / "sea0.png")])
     (expected,) = model.predict(files / "sea0.png")
     assert answer["label"] == expected.label
 
@@ -210,12 +210,12 @@ def test_fields_and_masks_have_no_page(name: str):
     with pytest.raises(
         OptionError, match=f"{name} has no page: that is for one picture, answered by a class"
     ):
-        check_page(describe(tiny(known)))
+        validate_page_metadata(build_metadata(tiny(known)))
 
 
 @pytest.mark.parametrize("name", ["cloud-tiny", "aurora-resnet18", "polarlow-xception", "polarlow-resnet18"])
 def test_models_of_pictures_have_one(name: str):
-    check_page(describe(tiny(registry.find_model(name))))
+    validate_page_metadata(build_metadata(tiny(registry.find_model(name))))
 
 
 # --- the page -----------------------------------------------------------------------------------

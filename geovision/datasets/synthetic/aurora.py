@@ -20,12 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geovision.datasets.synthetic.night_sky import SkyView, at, background, compose_night, develop, look
-from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
-from geovision.datasets.synthetic.parallel import each
+from geovision.datasets.synthetic.night_sky import (
+    SkyView,
+    background,
+    compose_night,
+    frame_time,
+    lines_of_sight,
+    simulate_camera,
+)
+from geovision.datasets.synthetic.noise import Field, cells, fractal, interpolate_periodic, smoothstep
+from geovision.datasets.synthetic.parallel import parallel_for
 from geovision.errors import OptionError, StorageError
 
-__all__ = ["FORMS", "GENERATOR_VERSION", "NIGHT", "render", "write"]
+__all__ = ["FORMS", "FRAMES_PER_NIGHT", "GENERATOR_VERSION", "render", "write"]
 
 # Figures of models that were trained or scored on these frames can be compared only within one
 # version. It was frozen before the first training and is not tuned to a training's results (what
@@ -34,7 +41,7 @@ __all__ = ["FORMS", "GENERATOR_VERSION", "NIGHT", "render", "write"]
 GENERATOR_VERSION = 1
 
 _DISPLAYS, _FRAMES = 4, 2  # displays in a night, frames of a display
-NIGHT = _DISPLAYS * _FRAMES
+FRAMES_PER_NIGHT = _DISPLAYS * _FRAMES
 """Frames of one night."""
 
 _LAYERS = np.array([95, 99, 103, 108, 114, 122, 133, 148, 168, 192, 219, 250, 290], np.float32)
@@ -51,7 +58,7 @@ _CRIMSON = np.array([1.00, 0.22, 0.55], np.float32)  # first positive bands of n
 
 
 @dataclass(frozen=True)
-class _Light:
+class _EmissionSpectrum:
     """How much of each line an aurora emits, relative to the green one, and where the green one
     peaks and how far up it reaches, km."""
 
@@ -82,7 +89,7 @@ class _Light:
 
 
 @dataclass(frozen=True)
-class _Field:
+class _SkyCoordinates:
     """The sky over the camera as the forms see it: magnetic east and north of the foot of the field
     line in each layer, km, ``(layer, y, x)``."""
 
@@ -90,15 +97,15 @@ class _Field:
     north: Field
     minutes: float
 
-    def turned(self, angle: float) -> _Field:
+    def rotated(self, angle: float) -> _SkyCoordinates:
         cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-        return _Field(
+        return _SkyCoordinates(
             self.east * cosine + self.north * sine, self.north * cosine - self.east * sine, self.minutes
         )
 
-    def moved(self, east: float, north: float) -> _Field:
+    def translated(self, east: float, north: float) -> _SkyCoordinates:
         """Axes whose origin lies so far to the east and north."""
-        return _Field(self.east - np.float32(east), self.north - np.float32(north), self.minutes)
+        return _SkyCoordinates(self.east - np.float32(east), self.north - np.float32(north), self.minutes)
 
 
 def render(form: str, rng: np.random.Generator, size: tuple[int, int] = (128, 128)) -> NDArray[np.uint8]:
@@ -115,17 +122,17 @@ def render(form: str, rng: np.random.Generator, size: tuple[int, int] = (128, 12
     Raises:
         OptionError: No such form.
     """
-    if form not in _PAINTERS:
-        raise OptionError(f"no form {form!r} can be drawn; known: {', '.join(_PAINTERS)}")
-    view = look(compose_night(rng, int(rng.integers(1000))), size)
+    if form not in _RENDERERS:
+        raise OptionError(f"no form {form!r} can be drawn; known: {', '.join(_RENDERERS)}")
+    view = lines_of_sight(compose_night(rng, int(rng.integers(1000))), size)
     return _frame(form, view, rng, rng, hours=rng.uniform(0, 12), minutes=0.0)
 
 
 def write(root: Path, n: int, *, seed: int, size: tuple[int, int] = (128, 128)) -> Path:
     """Write frames in the published layout, ``TrainingImages/20050915_201500_class_3.png``.
 
-    A night holds `NIGHT` frames of four displays, two of each, a minute or so apart; the forms take
-    turns. Every fourth night goes to ``TestImages``. The name begins with the time in UTC. Frame i
+    A night holds `FRAMES_PER_NIGHT` frames of four displays, two of each, a minute or so apart; the forms
+    take turns. Every fourth night goes to ``TestImages``. The name begins with the time in UTC. Frame i
     depends on `seed` and i alone, not on `n`. Files of the same names are replaced.
 
     Args:
@@ -139,20 +146,20 @@ def write(root: Path, n: int, *, seed: int, size: tuple[int, int] = (128, 128)) 
     Raises:
         StorageError: A file could not be written.
     """
-    each(partial(_write_night, root, n, seed, size), math.ceil(n / NIGHT), pictures=n)
+    parallel_for(partial(_write_night, root, n, seed, size), math.ceil(n / FRAMES_PER_NIGHT), num_images=n)
     return root
 
 
 def _write_night(root: Path, n: int, seed: int, size: tuple[int, int], number: int) -> None:
     night = compose_night(np.random.default_rng([seed, 0, number]), number)
     folder = root / ("TestImages" if number % 4 == 1 else "TrainingImages")
-    view = look(night, size)
-    for index in range(number * NIGHT, min(n, (number + 1) * NIGHT)):
-        label, hours, picture = _in_night(view, index, seed)
-        _save(folder / f"{at(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", picture)
+    view = lines_of_sight(night, size)
+    for index in range(number * FRAMES_PER_NIGHT, min(n, (number + 1) * FRAMES_PER_NIGHT)):
+        label, hours, picture = _render_frame_of_night(view, index, seed)
+        _save(folder / f"{frame_time(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", picture)
 
 
-def _in_night(view: SkyView, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:
+def _render_frame_of_night(view: SkyView, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:
     """(class, hours since the beginning of the night, frame) of one frame of a data set."""
     display, repeat = divmod(index, _FRAMES)
     label = display % len(FORMS)
@@ -173,16 +180,16 @@ def _frame(
     minutes: float,
 ) -> NDArray[np.uint8]:
     """One frame: what the form draws from `display` is the same in all frames of a display."""
-    east, north, path = view.meets(_LAYERS)
-    flux, light = _PAINTERS[form](display, _Field(east, north, minutes))
+    east, north, path = view.intersect_shells(_LAYERS)
+    flux, light = _RENDERERS[form](display, _SkyCoordinates(east, north, minutes))
     aurora = np.einsum("lyx,lyx,lc->yxc", flux, path, light.profile(), optimize=True)
     image = background(view, hours=hours + minutes / 60) + aurora * view.transmission
-    return develop(view, image, noise)
+    return simulate_camera(view, image, noise)
 
 
-def _save(path: Path, picture: NDArray[np.uint8]) -> None:
+def _save(path: Path, image: NDArray[np.uint8]) -> None:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
+    Image.fromarray(image).save(stream, "PNG")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(stream.getvalue())
@@ -195,9 +202,9 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
 # --- what the forms are made of -----------------------------------------------------------------
 
 
-def _ordinary(rng: np.random.Generator, *, reach: float) -> _Light:
+def _green_emission(rng: np.random.Generator, *, reach: float) -> _EmissionSpectrum:
     """Green, with a little of the other lines."""
-    return _Light(
+    return _EmissionSpectrum(
         rng.uniform(0, 0.14), rng.uniform(0.03, 0.18), rng.uniform(0, 0.08), rng.uniform(103, 114), reach
     )
 
@@ -220,17 +227,21 @@ def _along(rng: np.random.Generator, east: Field, *, scale: float, depth: float)
     return np.maximum(1 + np.float32(depth) * here, 0)
 
 
-def _bands(rng: np.random.Generator, sky: _Field, *, count: int, spread: tuple[float, float]) -> Field:
+def _bands(
+    rng: np.random.Generator, sky: _SkyCoordinates, *, count: int, spread: tuple[float, float]
+) -> Field:
     """Curtains from one horizon to the other, close to parallel, somewhere between two distances
     north of the camera, km."""
-    sky = sky.turned(rng.normal(0, 0.14)).moved(0, rng.normal(0, 4) * sky.minutes)
+    sky = sky.rotated(rng.normal(0, 0.14)).translated(0, rng.normal(0, 4) * sky.minutes)
     texture = fractal(rng, 128, slope=2.2, coarsest=2)
     bend = rng.uniform(-0.18, 0.18) / 1000
     meander = rng.uniform(2, 26)
     flux = np.zeros_like(sky.east)
     places = np.sort(rng.uniform(*spread, count))
     for place in places:
-        wave = lookup(texture, sky.east * np.float32(0.10) + place, np.full_like(sky.east, place / 7))
+        wave = interpolate_periodic(
+            texture, sky.east * np.float32(0.10) + place, np.full_like(sky.east, place / 7)
+        )
         line = np.float32(place) + np.float32(bend) * sky.east**2 + np.float32(meander) * wave
         width, strength = rng.uniform(6, 17), rng.uniform(0.45, 1.0)
         lit = _along(rng, sky.east, scale=rng.uniform(90, 260), depth=rng.uniform(0.1, 0.35))
@@ -238,19 +249,19 @@ def _bands(rng: np.random.Generator, sky: _Field, *, count: int, spread: tuple[f
     return flux
 
 
-def _filaments(rng: np.random.Generator, sky: _Field, *, count: int) -> Field:
+def _filaments(rng: np.random.Generator, sky: _SkyCoordinates, *, count: int) -> Field:
     """Short pieces of curtains with rays, folds and curls, here and there within 250 km."""
     flux = np.zeros_like(sky.east)
     common = rng.normal(0, 0.35)
     for _ in range(count):
         away, towards = rng.uniform(0, 1) ** 0.6 * 230, rng.uniform(-math.pi, math.pi)
         drift = rng.normal(0, 9, 2) * sky.minutes
-        here = sky.moved(away * math.sin(towards) + drift[0], away * math.cos(towards) + drift[1])
-        _add_filament(rng, flux, here.turned(common + rng.normal(0, 0.45)))
+        here = sky.translated(away * math.sin(towards) + drift[0], away * math.cos(towards) + drift[1])
+        _add_filament(rng, flux, here.rotated(common + rng.normal(0, 0.45)))
     return flux
 
 
-def _add_filament(rng: np.random.Generator, flux: Field, here: _Field) -> None:
+def _add_filament(rng: np.random.Generator, flux: Field, here: _SkyCoordinates) -> None:
     length, width = rng.uniform(22, 75), rng.uniform(3.5, 7)
     curl = rng.uniform(0.3, 1.1) * float(rng.choice([-1, 1]))
     waves, strength = rng.uniform(1.2, 2.6), rng.uniform(0.5, 1.1)
@@ -265,40 +276,40 @@ def _add_filament(rng: np.random.Generator, flux: Field, here: _Field) -> None:
     flux[near] += np.float32(strength) * ends * rays * _curtain(north - fold, width, widening)
 
 
-def _chaos(rng: np.random.Generator, sky: _Field, *, fill: float) -> Field:
+def _folded_curtains(rng: np.random.Generator, sky: _SkyCoordinates, *, fill: float) -> Field:
     """Curtains folded over and over each other, over most of the sky, in diffuse light."""
-    sky = sky.turned(rng.normal(0, 0.3)).moved(*(rng.normal(0, 25, 2) * sky.minutes))
+    sky = sky.rotated(rng.normal(0, 0.3)).translated(*(rng.normal(0, 25, 2) * sky.minutes))
     wide = fractal(rng, 128, slope=2.4, coarsest=2)
     fine = fractal(rng, 128, slope=1.7, coarsest=5)
     # 128 texels are about 1000 km of the wide texture and 500 km of the fine one.
     x, y = sky.east * np.float32(0.128), sky.north * np.float32(0.128)
-    eddy = np.float32(rng.uniform(55, 110)) * lookup(wide, x, y)
-    curl = np.float32(rng.uniform(12, 28)) * lookup(fine, 2 * x + 40, 2 * y)
+    eddy = np.float32(rng.uniform(55, 110)) * interpolate_periodic(wide, x, y)
+    curl = np.float32(rng.uniform(12, 28)) * interpolate_periodic(fine, 2 * x + 40, 2 * y)
     across = sky.north + eddy + curl
-    along = sky.east + np.float32(70) * lookup(wide, x + 64, y + 31)
+    along = sky.east + np.float32(70) * interpolate_periodic(wide, x + 64, y + 31)
     spacing, width = rng.uniform(75, 150), rng.uniform(8, 16)
     nearest = (across + np.float32(spacing / 2)) % np.float32(spacing) - np.float32(spacing / 2)
     rays = _along(rng, along, scale=rng.uniform(9, 22), depth=rng.uniform(0.3, 0.6))
-    surges = np.clip(0.7 + 0.7 * lookup(wide, x + 20, y + 90), 0.1, 2.2)
-    veil = np.clip(0.5 + 0.5 * lookup(wide, x + 90, y + 20), 0, 1.5)
+    surges = np.clip(0.7 + 0.7 * interpolate_periodic(wide, x + 20, y + 90), 0.1, 2.2)
+    veil = np.clip(0.5 + 0.5 * interpolate_periodic(wide, x + 90, y + 20), 0, 1.5)
     middle = rng.normal(0, 110 * fill**2, 2)
     distance = np.hypot(sky.east - np.float32(middle[0]), sky.north - np.float32(middle[1]))
     cover = smoothstep(rng.uniform(620, 900) * fill, 240 * fill, distance)
     return cover * (surges * rays * _curtain(nearest, width) + np.float32(rng.uniform(0.16, 0.34)) * veil)
 
 
-def _patches(rng: np.random.Generator, sky: _Field) -> Field:
+def _patches(rng: np.random.Generator, sky: _SkyCoordinates) -> Field:
     """Separate blobs with diffuse edges; each is bright or dim at its own time."""
-    sky = sky.turned(rng.uniform(-0.5, 0.5)).moved(rng.normal(0, 20) * sky.minutes, 0)
+    sky = sky.rotated(rng.uniform(-0.5, 0.5)).translated(rng.normal(0, 20) * sky.minutes, 0)
     spacing = rng.uniform(70, 150)
     # 16 texels a patch.
     texture = cells(rng, 256, spacing=16, spread=rng.uniform(0.3, 0.5), stretch=rng.uniform(1.0, 1.7))
     x, y = sky.east * np.float32(16 / spacing), sky.north * np.float32(16 / spacing)
     low = rng.uniform(0.1, 0.7)
-    blobs = smoothstep(low, low + rng.uniform(0.9, 1.5), lookup(texture, x, y))
+    blobs = smoothstep(low, low + rng.uniform(0.9, 1.5), interpolate_periodic(texture, x, y))
     pulse = fractal(rng, 128, slope=1.6, coarsest=3)
     phase = np.float32(17.0 * sky.minutes)
-    bright = np.clip(0.75 + 0.45 * lookup(pulse, 0.4 * x + phase, 0.4 * y), 0.1, 1.6)
+    bright = np.clip(0.75 + 0.45 * interpolate_periodic(pulse, 0.4 * x + phase, 0.4 * y), 0.1, 1.6)
     where = rng.normal(0, 150, 2)
     distance = np.hypot(sky.east - np.float32(where[0]), sky.north - np.float32(where[1]))
     cover = smoothstep(rng.uniform(480, 800), rng.uniform(180, 320), distance)
@@ -308,47 +319,47 @@ def _patches(rng: np.random.Generator, sky: _Field) -> Field:
 # --- the forms ----------------------------------------------------------------------------------
 
 
-def _level(rng: np.random.Generator, low: float, high: float) -> np.float32:
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> np.float32:
     """A radiance between two, as often below their geometric mean as above."""
     return np.float32(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
-def _arcs_bands(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+def _arcs_bands(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
     count = int(rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]))
     flux = _bands(rng, sky, count=count, spread=(-150, 170))
-    return flux * _level(rng, 0.30, 1.2), _ordinary(rng, reach=rng.uniform(10, 26))
+    return flux * _log_uniform(rng, 0.30, 1.2), _green_emission(rng, reach=rng.uniform(10, 26))
 
 
-def _breakup(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
-    light = _Light(
+def _breakup(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
+    light = _EmissionSpectrum(
         rng.uniform(0, 0.14),
         rng.uniform(0.05, 0.22),
         rng.uniform(0.02, 0.22),
         rng.uniform(99, 108),
         rng.uniform(16, 34),
     )
-    return _chaos(rng, sky, fill=1.0) * _level(rng, 0.5, 1.5), light
+    return _folded_curtains(rng, sky, fill=1.0) * _log_uniform(rng, 0.5, 1.5), light
 
 
-def _colored(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+def _colored(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
     """Any shape, in other colours than green."""
     kind = rng.choice(["red above", "violet rays", "crimson border"], p=[0.45, 0.3, 0.25])
     light = {
-        "red above": _Light(
+        "red above": _EmissionSpectrum(
             rng.uniform(0.9, 2.4),
             rng.uniform(0.05, 0.3),
             rng.uniform(0, 0.1),
             rng.uniform(106, 118),
             rng.uniform(22, 45),
         ),
-        "violet rays": _Light(
+        "violet rays": _EmissionSpectrum(
             rng.uniform(0.1, 0.6),
             rng.uniform(0.8, 1.8),
             rng.uniform(0.05, 0.3),
             rng.uniform(104, 114),
             rng.uniform(25, 60),
         ),
-        "crimson border": _Light(
+        "crimson border": _EmissionSpectrum(
             rng.uniform(0.05, 0.4),
             rng.uniform(0.2, 0.7),
             rng.uniform(0.8, 1.6),
@@ -362,49 +373,55 @@ def _colored(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
     elif shape < 0.7:
         flux = _filaments(rng, sky, count=int(rng.integers(5, 11)))
     else:
-        flux = 0.8 * _chaos(rng, sky, fill=rng.uniform(0.5, 0.9))
-    return flux * _level(rng, 0.3, 1.2), light
+        flux = 0.8 * _folded_curtains(rng, sky, fill=rng.uniform(0.5, 0.9))
+    return flux * _log_uniform(rng, 0.3, 1.2), light
 
 
-def _discrete(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+def _discrete(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
     flux = _filaments(rng, sky, count=int(rng.integers(3, 10)))
-    return flux * _level(rng, 0.45, 1.6), _ordinary(rng, reach=rng.uniform(20, 45))
+    return flux * _log_uniform(rng, 0.45, 1.6), _green_emission(rng, reach=rng.uniform(20, 45))
 
 
-def _edge(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+def _edge(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
     """Whatever form, beyond the edge of what can be seen well: low above one side of the horizon."""
     towards = rng.normal(0, 0.5) + (math.pi if rng.random() < 0.25 else 0.0)
-    there = sky.turned(-towards)
+    there = sky.rotated(-towards)
     distance = rng.uniform(230, 400)
     if rng.random() < 0.6:
         flux = _bands(rng, there, count=int(rng.integers(1, 4)), spread=(distance, distance + 150))
     else:
-        flux = _chaos(rng, there.moved(0, distance + 260), fill=rng.uniform(0.35, 0.5))
-    return flux * _level(rng, 0.60, 1.8), _ordinary(rng, reach=rng.uniform(12, 40))
+        flux = _folded_curtains(rng, there.translated(0, distance + 260), fill=rng.uniform(0.35, 0.5))
+    return flux * _log_uniform(rng, 0.60, 1.8), _green_emission(rng, reach=rng.uniform(12, 40))
 
 
-def _clear_faint(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
+def _clear_faint(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
     """Nothing, or next to nothing: a veil or an arc hardly brighter than the airglow."""
-    light, level = _ordinary(rng, reach=rng.uniform(12, 26)), np.float32(rng.uniform(0, 1) ** 1.5)
+    light, level = _green_emission(rng, reach=rng.uniform(12, 26)), np.float32(rng.uniform(0, 1) ** 1.5)
     if rng.random() < 0.5:
         return np.float32(0.10) * level * _bands(rng, sky, count=1, spread=(-250, 450)), light
     wide = fractal(rng, 128, slope=2.6, coarsest=1)
-    veil = np.clip(0.6 + 0.5 * lookup(wide, sky.east * np.float32(0.05), sky.north * np.float32(0.05)), 0, 2)
+    veil = np.clip(
+        0.6 + 0.5 * interpolate_periodic(wide, sky.east * np.float32(0.05), sky.north * np.float32(0.05)),
+        0,
+        2,
+    )
     return np.float32(0.07) * level * veil, light
 
 
-def _patchy(rng: np.random.Generator, sky: _Field) -> tuple[Field, _Light]:
-    light = _Light(
+def _patchy(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
+    light = _EmissionSpectrum(
         rng.uniform(0, 0.08),
         rng.uniform(0.08, 0.26),
         rng.uniform(0.02, 0.10),
         rng.uniform(97, 104),
         rng.uniform(7, 12),
     )
-    return _patches(rng, sky) * _level(rng, 0.20, 0.80), light
+    return _patches(rng, sky) * _log_uniform(rng, 0.20, 0.80), light
 
 
-_PAINTERS: Mapping[str, Callable[[np.random.Generator, _Field], tuple[Field, _Light]]] = {
+_RENDERERS: Mapping[
+    str, Callable[[np.random.Generator, _SkyCoordinates], tuple[Field, _EmissionSpectrum]]
+] = {
     "arcs-bands": _arcs_bands,
     "breakup": _breakup,
     "colored": _colored,
@@ -413,5 +430,5 @@ _PAINTERS: Mapping[str, Callable[[np.random.Generator, _Field], tuple[Field, _Li
     "clear-faint": _clear_faint,
     "patchy": _patchy,
 }
-FORMS = tuple(_PAINTERS)
+FORMS = tuple(_RENDERERS)
 """What can be drawn, in the order of the classes ``class_0`` to ``class_6``."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
+from geovision.datasets.synthetic.noise import Field, fractal, interpolate_periodic, smoothstep
 from geovision.datasets.synthetic.sky_scene import Color, SkyScene
 
-__all__ = ["CumulusCloud", "paint_heap", "roughness"]
+__all__ = ["CumulusCloud", "render_cumulus", "roughness_texture"]
 
 
 class CumulusCloud:
@@ -64,35 +64,41 @@ class CumulusCloud:
         self.radius = np.concatenate([self.radius, radius.ravel()]).astype(np.float32)
 
 
-def paint_heap(
-    scene: SkyScene, image: Field, heap: CumulusCloud, *, rough: Field, shade: float = 0.55, far: float = 0.0
+def render_cumulus(
+    scene: SkyScene,
+    image: Field,
+    cloud: CumulusCloud,
+    *,
+    texture: Field,
+    shade: float = 0.55,
+    haze_fraction: float = 0.0,
 ) -> None:
     """Paint one cloud into `image`.
 
     Args:
-        rough: Fractal texture that frays the domes.
+        texture: Fractal texture that frays the domes.
         shade: How dark the base is, 0-1.
-        far: 0 near, 1 lost in the haze.
+        haze_fraction: 0 near, 1 lost in the haze.
     """
-    pad = 0.12 * heap.width + 3
-    top = min(heap.base - heap.height, (heap.y - heap.radius).min())
-    rows = slice(*np.clip([int(top - pad), int(heap.base + pad / 2)], 0, image.shape[0]))
-    left, right = (heap.x - heap.radius).min() - pad, (heap.x + heap.radius).max() + pad
+    pad = 0.12 * cloud.width + 3
+    top = min(cloud.base - cloud.height, (cloud.y - cloud.radius).min())
+    rows = slice(*np.clip([int(top - pad), int(cloud.base + pad / 2)], 0, image.shape[0]))
+    left, right = (cloud.x - cloud.radius).min() - pad, (cloud.x + cloud.radius).max() + pad
     columns = slice(*np.clip([int(left), int(right)], 0, image.shape[1]))
     if rows.stop - rows.start < 2 or columns.stop - columns.start < 2:
         return
     y, x = np.mgrid[rows, columns].astype(np.float32)
     offset = float(scene.rng.uniform(0, 999))
-    step = 26 / heap.width
-    fray = lookup(rough, x * step + offset, y * step)
-    crumbs = lookup(rough, x * step * 4, y * step * 4 + offset)
-    warp = (fray * 0.045 + crumbs * 0.014) * min(heap.width, 2 * heap.height)
-    depth = _depth(heap, x, y, warp)
-    floor = heap.base + 0.012 * heap.height * fray
-    soft = max(1.2, 0.012 * heap.width)
+    step = 26 / cloud.width
+    fray = interpolate_periodic(texture, x * step + offset, y * step)
+    crumbs = interpolate_periodic(texture, x * step * 4, y * step * 4 + offset)
+    warp = (fray * 0.045 + crumbs * 0.014) * min(cloud.width, 2 * cloud.height)
+    depth = _depth(cloud, x, y, warp)
+    floor = cloud.base + 0.012 * cloud.height * fray
+    soft = max(1.2, 0.012 * cloud.width)
     opacity = smoothstep(0.0, soft * 1.6, depth) * smoothstep(floor + soft, floor - soft, y)
-    colour = _lit(scene, heap, depth, crumbs, y, shade)
-    colour = colour + (scene.horizon - colour) * np.float32(far)
+    colour = _shade_surface(scene, cloud, depth, crumbs, y, shade)
+    colour = colour + (scene.horizon - colour) * np.float32(haze_fraction)
     image[rows, columns] += (colour - image[rows, columns]) * opacity[..., None]
 
 
@@ -113,7 +119,9 @@ def _depth(heap: CumulusCloud, x: Field, y: Field, warp: Field) -> Field:
     return depth
 
 
-def _lit(scene: SkyScene, heap: CumulusCloud, depth: Field, crumbs: Field, y: Field, shade: float) -> Field:
+def _shade_surface(
+    scene: SkyScene, heap: CumulusCloud, depth: Field, crumbs: Field, y: Field, shade: float
+) -> Field:
     """Colour of the cloud's surface: sunlight on its slopes, skylight, and a base in shadow."""
     slope_y, slope_x = np.gradient(depth + 0.012 * heap.width * crumbs)
     length = np.sqrt(1 + slope_x**2 + slope_y**2)
@@ -124,9 +132,9 @@ def _lit(scene: SkyScene, heap: CumulusCloud, depth: Field, crumbs: Field, y: Fi
     skylit = 0.9 - 0.5 * shade * (1 - above)
     # Cloud scatters what it is lit by almost white: the blue of the sky survives only in part.
     ambient: Color = 0.55 * scene.ambient + 0.45 * scene.ambient.mean()
-    return 1.05 * sunlit[..., None] * scene.sun_colour + 0.75 * skylit[..., None] * ambient
+    return 1.05 * sunlit[..., None] * scene.sun_color + 0.75 * skylit[..., None] * ambient
 
 
-def roughness(rng: np.random.Generator) -> Field:
+def roughness_texture(rng: np.random.Generator) -> Field:
     """The texture that frays heaps."""
     return fractal(rng, 128, slope=1.7, coarsest=3)

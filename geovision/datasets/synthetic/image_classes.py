@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geovision.datasets.synthetic.sky import render
-from geovision.datasets.synthetic.sky_scene import compose, develop, ground, sky
+from geovision.datasets.synthetic.sky_scene import clear_sky, compose_scene, ground, simulate_camera
 from geovision.errors import StorageError
 
-__all__ = ["Place", "paint", "write"]
+__all__ = ["ClassFolder", "render_kind", "write"]
 
 ImageGeometry = Literal["photo", "all_sky", "patch"]
 
@@ -31,7 +31,7 @@ _LOW = ("Cu", "Sc", "Cb")
 
 
 @dataclass(frozen=True)
-class Place:
+class ClassFolder:
     """Where pictures of one class go.
 
     Args:
@@ -43,15 +43,15 @@ class Place:
     kinds: tuple[str, ...]
 
 
-def paint(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
+def render_kind(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
     """One picture of a genus, ``"clear"`` or ``"mixed"``.
 
     Returns:
         ``(height, width, 3)`` of uint8, sRGB.
     """
     if kind == "clear":
-        scene = compose(rng, size, horizon=0.4)
-        return develop(scene, ground(scene, sky(scene)))
+        scene = compose_scene(rng, size, horizon=0.4)
+        return simulate_camera(scene, ground(scene, clear_sky(scene)))
     if kind == "mixed":
         above, below = render(str(rng.choice(_HIGH)), rng, size), render(str(rng.choice(_LOW)), rng, size)
         seam = np.linspace(-1, 1, size[0])[:, None, None] - rng.uniform(-0.3, 0.3)
@@ -63,7 +63,7 @@ def paint(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> NDArray
 def write(
     root: Path,
     n: int,
-    places: Sequence[Place],
+    class_folders: Sequence[ClassFolder],
     *,
     seed: int,
     size: tuple[int, int],
@@ -84,10 +84,10 @@ def write(
         StorageError: A file could not be written.
     """
     for index in range(n):
-        place = places[index % len(places)]
+        place = class_folders[index % len(class_folders)]
         rng = np.random.default_rng([seed, index])
         picture = _framed(str(rng.choice(place.kinds)), rng, size, frame)
-        _save(root / place.path.format(index // len(places) + 1), picture)
+        _save(root / place.path.format(index // len(class_folders) + 1), picture)
     return root
 
 
@@ -97,8 +97,8 @@ def _framed(
     height, width = size
     if frame == "patch":
         left = int(rng.integers(width + 1))
-        return paint(kind, rng, (2 * height, 2 * width))[:height, left : left + width]
-    picture = paint(kind, rng, size)
+        return render_kind(kind, rng, (2 * height, 2 * width))[:height, left : left + width]
+    picture = render_kind(kind, rng, size)
     if frame == "all_sky":
         y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         picture = picture * (x**2 + y**2 <= 1)[..., None]

@@ -14,9 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
+from geovision.datasets.synthetic.noise import Field, fractal, interpolate_periodic, smoothstep
 
-__all__ = ["CameraNight", "Moon", "SkyView", "at", "background", "compose_night", "develop", "look"]
+__all__ = [
+    "CameraNight",
+    "Moon",
+    "SkyView",
+    "background",
+    "compose_night",
+    "frame_time",
+    "lines_of_sight",
+    "simulate_camera",
+]
 
 EARTH_RADIUS = 6371.0
 
@@ -47,12 +56,12 @@ class CameraNight:
     Attributes:
         date: Of its evening.
         radius: Of the sky's circle, as a fraction of half the picture.
-        centre: (x, y) of the circle, as a fraction of half the picture.
-        edge: Zenith angle at the edge of the circle.
-        turn: Direction of north in the picture.
+        center: (x, y) of the circle, as a fraction of half the picture.
+        edge_zenith_angle: Zenith angle at the edge of the circle.
+        rotation: Direction of north in the picture.
         airglow: Radiance of the airglow at the zenith, red, green, blue.
         extinction: Optical depth at the zenith, red, green, blue.
-        town: Azimuth, width and radiance of the nearest lights.
+        city_light: Azimuth, width and radiance of the nearest lights.
         gain, balance: Exposure, and that of red, green, blue relative to it.
         noise: Standard deviation of a dark pixel, and factor of the shot noise.
         blur: Standard deviation of the lens's spot, pixels of a picture 128 wide.
@@ -65,12 +74,12 @@ class CameraNight:
 
     date: datetime.date
     radius: float
-    centre: tuple[float, float]
-    edge: float
-    turn: float
+    center: tuple[float, float]
+    edge_zenith_angle: float
+    rotation: float
     airglow: Field
     extinction: Field
-    town: tuple[float, float, float]
+    city_light: tuple[float, float, float]
     gain: float
     balance: Field
     noise: tuple[float, float]
@@ -94,12 +103,12 @@ def compose_night(rng: np.random.Generator, number: int, *, moonlit: float = 0.2
     return CameraNight(
         date=_date(number),
         radius=rng.uniform(0.90, 1.0),
-        centre=(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
-        edge=math.radians(rng.uniform(82, 89)),
-        turn=rng.uniform(-math.pi, math.pi),
+        center=(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
+        edge_zenith_angle=math.radians(rng.uniform(82, 89)),
+        rotation=rng.uniform(-math.pi, math.pi),
         airglow=_float(np.array([0.75, 1.0, 0.55]) * rng.uniform(0.6, 1.4, 3) * rng.uniform(0.010, 0.055)),
         extinction=_float(np.array([0.08, 0.13, 0.22]) * rng.uniform(0.7, 2.2)),
-        town=(rng.uniform(-math.pi, math.pi), rng.uniform(0.25, 0.7), rng.uniform(0, 0.35) ** 1.5),
+        city_light=(rng.uniform(-math.pi, math.pi), rng.uniform(0.25, 0.7), rng.uniform(0, 0.35) ** 1.5),
         gain=math.exp(rng.normal(0, 0.30)),
         balance=_float(np.exp(rng.normal(0, 0.10, 3))),
         noise=(rng.uniform(0.005, 0.024), rng.uniform(0.02, 0.05)),
@@ -161,7 +170,7 @@ class SkyView:
         night: Whose camera.
         zenith_angle, azimuth: Of each pixel ``(y, x)``; the azimuth from north over east.
         east, north, up: Unit vector of the line of sight.
-        inside: 1 within the circle and above the skyline, 0 outside, smooth between.
+        in_circle: 1 within the circle and above the skyline, 0 outside, smooth between.
         transmission: What the air lets through ``(y, x, 3)``.
     """
 
@@ -171,14 +180,14 @@ class SkyView:
     east: Field
     north: Field
     up: Field
-    inside: Field
+    in_circle: Field
     transmission: Field
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.up.shape  # type: ignore[return-value]
 
-    def meets(self, height: Field) -> tuple[Field, Field, Field]:
+    def intersect_shells(self, height: Field) -> tuple[Field, Field, Field]:
         """Where the lines of sight meet shells around the Earth, followed down the magnetic field to
         100 km.
 
@@ -199,7 +208,7 @@ class SkyView:
         return distance * np.sin(self.azimuth), distance * np.cos(self.azimuth) + foot, path
 
 
-def look(night: CameraNight, size: tuple[int, int]) -> SkyView:
+def lines_of_sight(night: CameraNight, size: tuple[int, int]) -> SkyView:
     """The lines of sight of a night's camera: an equidistant fisheye, zenith angle proportional to
     the distance from the centre.
 
@@ -208,17 +217,17 @@ def look(night: CameraNight, size: tuple[int, int]) -> SkyView:
     """
     height, width = size
     half = min(height, width) / 2
-    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5 - width / 2) / half - night.centre[0]
-    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - height / 2) / half - night.centre[1]
+    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5 - width / 2) / half - night.center[0]
+    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - height / 2) / half - night.center[1]
     reach = np.hypot(x, y) / night.radius
-    zenith_angle = np.minimum(reach, 1.0).astype(np.float32) * np.float32(night.edge)
+    zenith_angle = np.minimum(reach, 1.0).astype(np.float32) * np.float32(night.edge_zenith_angle)
     # Seen from below, east is to the left of north.
-    azimuth = np.arctan2(-x, -y).astype(np.float32) - np.float32(night.turn)
+    azimuth = np.arctan2(-x, -y).astype(np.float32) - np.float32(night.rotation)
     elevation = np.float32(math.pi / 2) - zenith_angle
     direction = (azimuth / np.float32(2 * math.pi) * 64).astype(np.float32)
     ring = np.tile(night.skyline, (64, 1))
-    skyline = lookup(ring, direction, np.zeros_like(direction))
-    pixel = night.edge / (half * night.radius)
+    skyline = interpolate_periodic(ring, direction, np.zeros_like(direction))
+    pixel = night.edge_zenith_angle / (half * night.radius)
     inside = smoothstep(1.0 + 0.5 / half, 1.0 - 0.5 / half, reach)
     inside = inside * smoothstep(skyline - pixel / 2, skyline + pixel / 2, elevation)
     air_mass = 1 / (np.cos(zenith_angle) + 0.025 * np.exp(-11 * np.cos(zenith_angle)))  # Rozenberg 1966
@@ -248,7 +257,7 @@ def background(view: SkyView, *, hours: float) -> Field:
     shell = EARTH_RADIUS / (EARTH_RADIUS + 95.0)  # the height of the green airglow, km
     path = 1 / np.sqrt(1 - (shell * np.sin(view.zenith_angle)) ** 2)
     image = path[..., None] * night.airglow
-    image = image + _galaxy(view, hours)[..., None] * np.array([1.0, 0.95, 0.95], dtype=np.float32)
+    image = image + _milky_way(view, hours)[..., None] * np.array([1.0, 0.95, 0.95], dtype=np.float32)
     image = image * view.transmission + _lights(view)
     if night.moon is not None:
         image = image + _moonlight(view, night.moon)
@@ -256,7 +265,7 @@ def background(view: SkyView, *, hours: float) -> Field:
     return (image + stars * view.transmission).astype(np.float32)
 
 
-def _turned(vectors: Field, hours: float) -> Field:
+def _rotate_sky(vectors: Field, hours: float) -> Field:
     """Directions ``(n, 3)``, east, north and up, after so many hours: the sky turns about the
     celestial pole so that what is in the east rises."""
     angle = -hours * 2 * math.pi / 23.93
@@ -266,9 +275,9 @@ def _turned(vectors: Field, hours: float) -> Field:
     return along + (vectors - along) * math.cos(angle) + across * math.sin(angle)
 
 
-def _galaxy(view: SkyView, hours: float) -> Field:
+def _milky_way(view: SkyView, hours: float) -> Field:
     pole, radiance = view.night.milky_way
-    east, north, up = _turned(pole[None], hours)[0]
+    east, north, up = _rotate_sky(pole[None], hours)[0]
     from_plane = view.east * east + view.north * north + view.up * up
     return np.float32(radiance) * np.exp(-((from_plane / 0.16) ** 2))
 
@@ -276,14 +285,14 @@ def _galaxy(view: SkyView, hours: float) -> Field:
 def _star_field(view: SkyView, hours: float) -> Field:
     """The stars as points, each spread over the four pixels around it."""
     night, (height, width) = view.night, view.shape
-    vectors = _turned(night.stars[:, :3], hours)
-    seen = vectors[:, 2] > math.cos(night.edge)
+    vectors = _rotate_sky(night.stars[:, :3], hours)
+    seen = vectors[:, 2] > math.cos(night.edge_zenith_angle)
     east, north, up = vectors[seen].T
     half = min(height, width) / 2
-    reach = np.arccos(np.clip(up, -1, 1)) / night.edge * night.radius
-    azimuth = np.arctan2(east, north) + night.turn
-    column = (night.centre[0] - reach * np.sin(azimuth)) * half + width / 2 - 0.5
-    row = (night.centre[1] - reach * np.cos(azimuth)) * half + height / 2 - 0.5
+    reach = np.arccos(np.clip(up, -1, 1)) / night.edge_zenith_angle * night.radius
+    azimuth = np.arctan2(east, north) + night.rotation
+    column = (night.center[0] - reach * np.sin(azimuth)) * half + width / 2 - 0.5
+    row = (night.center[1] - reach * np.cos(azimuth)) * half + height / 2 - 0.5
     field = np.zeros((height, width), dtype=np.float32)
     left, top = np.floor(column).astype(int), np.floor(row).astype(int)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -295,7 +304,7 @@ def _star_field(view: SkyView, hours: float) -> Field:
 
 
 def _lights(view: SkyView) -> Field:
-    azimuth, wide, radiance = view.night.town
+    azimuth, wide, radiance = view.night.city_light
     away = np.abs((view.azimuth - azimuth + math.pi) % (2 * math.pi) - math.pi)
     low = np.exp(-np.maximum(math.pi / 2 - view.zenith_angle, 0) / 0.13)
     dome = np.float32(radiance) * np.exp(-((away / wide) ** 2)) * low
@@ -319,14 +328,14 @@ def _moonlight(view: SkyView, moon: Moon) -> Field:
 # --- the camera ---------------------------------------------------------------------------------
 
 
-def develop(view: SkyView, image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
+def simulate_camera(view: SkyView, image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What the camera makes of radiances ``(y, x, 3)``: the lens's blur, exposure, noise, counts.
 
     The exposure is the night's, changed a little from frame to frame; highlights saturate softly.
     """
     night = view.night
-    image = image * view.inside[..., None]
-    image = _blurred(image, night.blur * min(view.shape) / 128)
+    image = image * view.in_circle[..., None]
+    image = _gaussian_blur(image, night.blur * min(view.shape) / 128)
     image = image * night.balance * np.float32(night.gain * math.exp(rng.normal(0, 0.05)))
     _add_hot_pixels(image, night.hot_pixels)
     dark, shot = night.noise
@@ -334,12 +343,12 @@ def develop(view: SkyView, image: Field, rng: np.random.Generator) -> NDArray[np
     image = image + spread * rng.standard_normal(image.shape, dtype=np.float32)
     image = 1 - np.exp(np.float32(-1.6) * np.maximum(image, 0))
     image = image ** np.float32(night.gamma)
-    outside = view.zenith_angle >= np.float32(night.edge) * np.float32(1 - 1e-6)
+    outside = view.zenith_angle >= np.float32(night.edge_zenith_angle) * np.float32(1 - 1e-6)
     image[outside] = 0.0  # masked by the camera's program, as archives do
     return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def _blurred(image: Field, sigma: float) -> Field:
+def _gaussian_blur(image: Field, sigma: float) -> Field:
     """A Gaussian blur along both axes; nothing is there beyond the edges."""
     reach = max(1, math.ceil(3 * sigma))
     offsets = np.arange(-reach, reach + 1)
@@ -362,7 +371,7 @@ def _add_hot_pixels(image: Field, hot: Field) -> None:
         image[int(y * height), int(x * width), int(100 * radiance) % 3] += radiance
 
 
-def at(night: CameraNight, hours: float) -> datetime.datetime:
+def frame_time(night: CameraNight, hours: float) -> datetime.datetime:
     """The time so many hours after 17 UTC of the evening of a night."""
     evening = datetime.datetime.combine(night.date, datetime.time(17))
     return evening + datetime.timedelta(seconds=round(3600 * hours))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Field", "cells", "fractal", "lookup", "smoothstep"]
+__all__ = ["Field", "cells", "fractal", "interpolate_periodic", "smoothstep"]
 
 Field = NDArray[np.floating]
 
@@ -26,7 +26,7 @@ def fractal(
     """
     wavenumber = _wavenumber(size, stretch)
     amplitude = np.maximum(wavenumber, coarsest) ** np.float32(-slope) * (wavenumber >= 0.75 * coarsest)
-    return _synthesise(rng, size, amplitude)
+    return _synthesize(rng, size, amplitude)
 
 
 def cells(
@@ -44,7 +44,7 @@ def cells(
     """
     relative = _wavenumber(size, stretch) * np.float32(spacing / size)
     amplitude = np.exp(np.float32(-0.5) * ((relative - 1) / np.float32(spread)) ** 2)
-    return _synthesise(rng, size, amplitude)
+    return _synthesize(rng, size, amplitude)
 
 
 def _wavenumber(size: int, stretch: float) -> Field:
@@ -53,7 +53,7 @@ def _wavenumber(size: int, stretch: float) -> Field:
     return np.hypot(along_y, along_x * stretch).astype(np.float32)
 
 
-def _synthesise(rng: np.random.Generator, size: int, amplitude: Field) -> Field:
+def _synthesize(rng: np.random.Generator, size: int, amplitude: Field) -> Field:
     parts = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
     parts *= amplitude[..., None]
     parts[0, 0] = 0
@@ -62,7 +62,7 @@ def _synthesise(rng: np.random.Generator, size: int, amplitude: Field) -> Field:
     return (field / field.std()).astype(np.float32)
 
 
-def lookup(texture: Field, x: Field, y: Field) -> Field:
+def interpolate_periodic(texture: Field, x: Field, y: Field) -> Field:
     """Values of a periodic texture at fractional texel coordinates, bilinear.
 
     Args:

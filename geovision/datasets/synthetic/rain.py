@@ -35,7 +35,7 @@ __all__ = [
     "FILES",
     "GENERATOR_VERSION",
     "RainBias",
-    "days",
+    "daily_fields",
     "fields",
     "january_days",
     "write",
@@ -50,8 +50,8 @@ FILES = {"fine": "rain_fine.nc", "coarse": "rain_coarse.nc", "model": "rain_mode
 _HURST = 0.55  # how much weaker each octave is than the one before
 _SPREAD = 0.92  # of the logarithm: heavier tails above
 _SCALE = 3.6  # mm/day
-_LEVEL = 0.3055  # below which it is dry: 0.62 of a normal distribution
-_MEMORY = 2.5  # days in which the coarsest octave is renewed
+_DRY_THRESHOLD = 0.3055  # below which it is dry: 0.62 of a normal distribution
+_RENEWAL_DAYS = 2.5  # days in which the coarsest octave is renewed
 _RELIEF = 0.45  # of the logarithm
 
 
@@ -176,7 +176,7 @@ def fields(
             f"n={n}, sea={sea}, size={size}: expected a day or more, a part below 1, and two "
             f"coarse cells of {factor} along each side"
         )
-    values = np.stack(list(days(n, seed=seed, size=size)))
+    values = np.stack(list(daily_fields(n, seed=seed, size=size)))
     rain = xr.DataArray(
         values,
         dims=("time", "lat", "lon"),
@@ -192,7 +192,7 @@ def fields(
     return rain.where(~_sea(seed, size, sea)), coarse, BIAS.apply(coarse).assign_attrs(coarse.attrs)
 
 
-def days(n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Iterator[NDArray[np.float32]]:
+def daily_fields(n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Iterator[NDArray[np.float32]]:
     """`n` fields of rain ``(lat, lon)``, mm/day, one after the other."""
     side = 1 << (2 * max(size) - 1).bit_length()  # textures are periodic, and wider than what is seen of them
     levels = side.bit_length() - 3  # down to two cells
@@ -206,7 +206,7 @@ def days(n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Iterator
         log_intensity = sum(
             weight * _window(each, size) for weight, each in zip(weights, textures, strict=True)
         )
-        level = _LEVEL - 0.55 * weather
+        level = _DRY_THRESHOLD - 0.55 * weather
         rain = _SCALE * np.expm1(_SPREAD * np.maximum(log_intensity - level, 0)) * np.exp(_RELIEF * relief)
         yield rain.astype(np.float32)
         wind = 0.8 * wind + 0.6 * rng.normal(0, 1, 2)
@@ -214,7 +214,7 @@ def days(n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Iterator
         # From the west, some ten cells a day.
         shift = np.rint(np.array([3.0, 7.0]) * wind + [0.0, 9.0]).astype(int)
         for number, texture in enumerate(textures):
-            kept = np.exp(-(2.0 ** (0.75 * number)) / _MEMORY)
+            kept = np.exp(-(2.0 ** (0.75 * number)) / _RENEWAL_DAYS)
             moved = np.roll(texture, tuple(shift), axis=(0, 1))
             textures[number] = kept * moved + np.sqrt(1 - kept**2) * _octave(rng, side, number)
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from geovision.datasets.synthetic.sar_sea import EXTENT, compose_pass, render
 from geovision.errors import OptionError
-from geovision.physics.backscatter import OUR_LIMITS, to_decibels, to_power
+from geovision.physics.backscatter import DEFAULT_DB_RANGES, counts_to_db, db_to_power
 from geovision.readers.sar import MapGrid, rasterio_module
 
 __all__ = ["SyntheticPolarLow", "write"]
 
-_DRAWN = 400.0  # metres: finer pixels are copies of these, as finer ones take long to draw
+_RENDER_PIXEL_SIZE = 400.0  # metres: finer pixels are copies of these, as finer ones take long to draw
 _NAMES = {"cross_pol": "VH", "co_pol": "VV"}
 
 
@@ -61,7 +61,7 @@ def write(
     if quantity not in ("db", "power", "counts"):
         raise OptionError(f"scenes are written in db, power or counts, not in {quantity!r}")
     rasterio = rasterio_module()
-    copies = max(round(_DRAWN / pixel_size), 1)
+    copies = max(round(_RENDER_PIXEL_SIZE / pixel_size), 1)
     side = round(EXTENT / (pixel_size * copies)) * copies
     shape = (side * len(kinds), side)
     grid = MapGrid(crs, (pixel_size, 0.0, corner[0], 0.0, -pixel_size, corner[1]), shape)
@@ -110,6 +110,6 @@ def _strips(counts: NDArray[np.uint8], quantity: str) -> Iterator[tuple[int, NDA
             yield row, part
             continue
         decibels = np.stack(
-            [to_decibels(own, OUR_LIMITS[name]) for name, own in zip(_NAMES, part, strict=True)]
+            [counts_to_db(own, DEFAULT_DB_RANGES[name]) for name, own in zip(_NAMES, part, strict=True)]
         )
-        yield row, decibels if quantity == "db" else to_power(decibels)
+        yield row, decibels if quantity == "db" else db_to_power(decibels)

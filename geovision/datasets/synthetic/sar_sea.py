@@ -21,25 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
-from geovision.datasets.synthetic.parallel import each
+from geovision.datasets.synthetic.noise import Field, cells, fractal, interpolate_periodic, smoothstep
+from geovision.datasets.synthetic.parallel import parallel_for
 from geovision.errors import OptionError
-from geovision.physics.backscatter import OUR_LIMITS, decibels, to_counts, to_power
-from geovision.readers.sar_png import write_picture
+from geovision.physics.backscatter import DEFAULT_DB_RANGES, db_to_counts, db_to_power, to_db
+from geovision.readers.sar_png import write_image
 
 __all__ = [
     "EXTENT",
     "GENERATOR_VERSION",
+    "IMAGES_PER_PASS",
     "KINDS",
-    "PASS",
     "PIXEL_SIZE",
     "Eye",
     "SatellitePass",
     "SyntheticScene",
     "compose_pass",
-    "paint",
-    "picture",
+    "image_at",
     "render",
+    "render_single",
     "write",
 ]
 
@@ -54,11 +54,11 @@ EXTENT = 400_000.0
 PIXEL_SIZE = 500.0
 """Metres, as published: 800 pixels a side."""
 
-PASS = 6
+IMAGES_PER_PASS = 6
 """Pictures of one pass of the satellite: two with a polar low, four without, one of each look-alike."""
 
-_IN_A_PASS = ("polar-low", "front", "rain", "polar-low", "slicks", "open-sea")
-_EVERY = 5  # of so many passes one is for tests
+_PASS_KINDS = ("polar-low", "front", "rain", "polar-low", "slicks", "open-sea")
+_TEST_PASS_INTERVAL = 5  # of so many passes one is for tests
 _FIRST_DAY = datetime.datetime(2014, 11, 1)
 _SEASON = 200  # days with polar lows, from the first of November on
 _SWATH = 205.0  # half of the swath's width, km
@@ -74,32 +74,32 @@ class SatellitePass:
 
     Attributes:
         start: Of its first picture, UTC.
-        look: Direction in which the range grows, radians anticlockwise from east.
-        wind: Mean speed, m/s.
-        wind_from: Direction of the mean wind, radians anticlockwise from east.
+        look_direction: Direction in which the range grows, radians anticlockwise from east.
+        mean_wind_speed: Mean speed, m/s.
+        wind_direction: Direction of the mean wind, radians anticlockwise from east.
         noise_db: Noise of the cross-polarised channel in each sub-swath, dB.
-        noise_left: Fraction of it that the processing leaves in.
-        looks: Equivalent number of looks of a pixel of `PIXEL_SIZE`.
+        residual_noise_fraction: Fraction of it that the processing leaves in.
+        num_looks: Equivalent number of looks of a pixel of `PIXEL_SIZE`.
         gain_db: Error of calibration, cross and co, dB.
         seam_db: Step of each sub-swath, co, dB.
-        icy, coastal: Probabilities of ice and of land in a picture.
+        ice_probability, land_probability: Probabilities of ice and of land in a picture.
         convection: Depth of cells and rolls, as a fraction of the wind.
-        southern: Whether it is over the southern hemisphere, where vortices turn the other way.
+        southern_hemisphere: Whether it is over the southern hemisphere, where vortices turn the other way.
     """
 
     start: datetime.datetime
-    look: float
-    wind: float
-    wind_from: float
+    look_direction: float
+    mean_wind_speed: float
+    wind_direction: float
     noise_db: Field
-    noise_left: float
-    looks: float
+    residual_noise_fraction: float
+    num_looks: float
     gain_db: tuple[float, float]
     seam_db: Field
-    icy: float
-    coastal: float
+    ice_probability: float
+    land_probability: float
     convection: float
-    southern: bool
+    southern_hemisphere: bool
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ class SyntheticScene:
     Attributes:
         counts: uint8 ``(2, y, x)``: cross-polarised, co-polarised; 0 is no data.
         eye: None where there is no polar low.
-        seen, land, ice: bool ``(y, x)``: inside the swath; what covers the sea.
+        valid, land, ice: bool ``(y, x)``: inside the swath; what covers the sea.
     """
 
     counts: NDArray[np.uint8]
     eye: Eye | None
-    seen: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
     land: NDArray[np.bool_]
     ice: NDArray[np.bool_]
 
@@ -139,18 +139,18 @@ def compose_pass(rng: np.random.Generator, number: int) -> SatellitePass:
     look = math.radians(rng.normal(-15, 18)) if ascending else math.radians(180 + rng.normal(15, 18))
     return SatellitePass(
         start=_date(number) + datetime.timedelta(minutes=float(rng.uniform(0, 1440))),
-        look=look,
-        wind=rng.uniform(6.0, 12.5),
-        wind_from=rng.uniform(-math.pi, math.pi),
+        look_direction=look,
+        mean_wind_speed=rng.uniform(6.0, 12.5),
+        wind_direction=rng.uniform(-math.pi, math.pi),
         noise_db=_float(np.array([-26.5, -28.8, -29.3, -29.8, -29.6]) + rng.normal(0, 0.5, 5)),
-        noise_left=rng.uniform(0.1, 0.65),
-        looks=rng.uniform(45, 160),
+        residual_noise_fraction=rng.uniform(0.1, 0.65),
+        num_looks=rng.uniform(45, 160),
         gain_db=(rng.normal(0, 0.4), rng.normal(0, 0.4)),
         seam_db=_float(rng.normal(0, 0.22, 5)),
-        icy=float(rng.choice([0.1, 0.7])),
-        coastal=float(rng.choice([0.15, 0.7])),
+        ice_probability=float(rng.choice([0.1, 0.7])),
+        land_probability=float(rng.choice([0.15, 0.7])),
         convection=rng.uniform(0.05, 0.2),
-        southern=rng.random() < 0.2,
+        southern_hemisphere=rng.random() < 0.2,
     )
 
 
@@ -163,13 +163,13 @@ def _float(values: NDArray[np.floating]) -> Field:
     return values.astype(np.float32)
 
 
-def paint(kind: str, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> SyntheticScene:
+def render_single(kind: str, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> SyntheticScene:
     """One picture of a pass of its own. See `render`."""
     return render(kind, compose_pass(rng, int(rng.integers(1000))), rng, pixel_size=pixel_size)
 
 
 def render(
-    kind: str, over: SatellitePass, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE
+    kind: str, satellite_pass: SatellitePass, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE
 ) -> SyntheticScene:
     """One picture of a pass.
 
@@ -184,15 +184,15 @@ def render(
     """
     if kind not in _WINDS:
         raise OptionError(f"no {kind!r} can be drawn; known: {', '.join(_WINDS)}")
-    ground = _Ground.of(over, rng, pixel_size)
-    sky = _Sky(ground, over, rng)
+    ground = _ImageGrid.create(satellite_pass, rng, pixel_size)
+    sky = _Weather(ground, satellite_pass, rng)
     wind, slick_db = _WINDS[kind](sky)
     power = _sea(sky, np.maximum(wind, np.float32(0.4)), slick_db)
     ice, land = _ice(sky), _land(sky)
-    power = _covered(sky, power, ice, land)
-    counts = _received(sky, power)
+    power = _add_ice_and_land(sky, power, ice, land)
+    counts = _simulate_counts(sky, power)
     return SyntheticScene(
-        counts, ground.eye_in_pixels(sky.low), ground.seen, land > 0.5, (ice > 0.5) & (land <= 0.5)
+        counts, ground.eye_in_pixels(sky.low), ground.valid, land > 0.5, (ice > 0.5) & (land <= 0.5)
     )
 
 
@@ -200,7 +200,7 @@ def render(
 
 
 @dataclass(frozen=True)
-class _Ground:
+class _ImageGrid:
     """The grid: km east and north of the middle of the picture, and across the swath.
 
     `range` runs from -1 at the near edge of the swath to 1 at the far edge.
@@ -210,17 +210,17 @@ class _Ground:
     north: Field
     range: Field
     pixel: float
-    seen: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, over: SatellitePass, rng: np.random.Generator, pixel_size: float) -> _Ground:
+    def create(cls, over: SatellitePass, rng: np.random.Generator, pixel_size: float) -> _ImageGrid:
         count = round(EXTENT / pixel_size)
         pixel = EXTENT / count / 1000
         along = (np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) * np.float32(pixel)
         east, north = np.broadcast_arrays(along[None, :], -along[:, None])
         # The middle of the picture lies somewhere in the swath; often enough its edge is in view.
         middle = rng.uniform(-1, 1) * _SWATH * (0.65 if rng.random() < 0.4 else 0.15)
-        c, s = np.float32(math.cos(over.look)), np.float32(math.sin(over.look))
+        c, s = np.float32(math.cos(over.look_direction)), np.float32(math.sin(over.look_direction))
         across = (east * c + north * s + np.float32(middle)) / np.float32(_SWATH)
         follows = north * c - east * s
         # Now and then the pass begins or ends within the picture.
@@ -232,7 +232,7 @@ class _Ground:
     def shape(self) -> tuple[int, int]:
         return self.east.shape  # type: ignore[return-value]
 
-    def eye_in_pixels(self, low: _Low | None) -> Eye | None:
+    def eye_in_pixels(self, low: _PolarLow | None) -> Eye | None:
         if low is None:
             return None
         middle = (self.shape[0] - 1) / 2
@@ -240,7 +240,7 @@ class _Ground:
 
 
 @dataclass(frozen=True)
-class _Low:
+class _PolarLow:
     """A polar low: centre and radius of the eye, km, and how it turns (1 is anticlockwise)."""
 
     east: float
@@ -249,18 +249,18 @@ class _Low:
     turns: int
 
 
-class _Sky:
+class _Weather:
     """The weather over one picture: what all its parts draw from."""
 
-    def __init__(self, ground: _Ground, over: SatellitePass, rng: np.random.Generator) -> None:
-        self.ground, self.over, self.rng = ground, over, rng
-        self.low: _Low | None = None
+    def __init__(self, ground: _ImageGrid, over: SatellitePass, rng: np.random.Generator) -> None:
+        self.ground, self.satellite_pass, self.rng = ground, over, rng
+        self.low: _PolarLow | None = None
         # Nothing in the weather is as straight or as round as a formula.
         amount = rng.uniform(4, 9)
         self.east = ground.east + np.float32(amount) * self.smooth(slope=1.7, coarsest=4)
         self.north = ground.north + np.float32(amount) * self.smooth(slope=1.7, coarsest=4)
-        self.wind_from = over.wind_from + rng.normal(0, 0.15)
-        self.mean = over.wind * math.exp(rng.normal(0, 0.10))
+        self.wind_from = over.wind_direction + rng.normal(0, 0.15)
+        self.mean = over.mean_wind_speed * math.exp(rng.normal(0, 0.10))
 
     def smooth(self, *, slope: float, coarsest: float = 1.0) -> Field:
         """A random field over the picture, mean 0 and standard deviation 1 before it is cut out."""
@@ -275,7 +275,7 @@ class _Sky:
         picture = Image.fromarray(np.ascontiguousarray(texture, dtype=np.float32))
         return np.asarray(picture.resize(self.ground.shape[::-1], Image.Resampling.BICUBIC))
 
-    def turned(self, angle: float) -> tuple[Field, Field]:
+    def rotated(self, angle: float) -> tuple[Field, Field]:
         """(along, across) a direction, km, of the crooked grid."""
         c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         return self.east * c + self.north * s, self.north * c - self.east * s
@@ -284,9 +284,9 @@ class _Sky:
 # --- wind -----------------------------------------------------------------------------------------
 
 
-def _background(sky: _Sky) -> Field:
+def _background(sky: _Weather) -> Field:
     """Mean wind, gusts, rolls along the wind and cells of convection, m/s."""
-    rng, depth = sky.rng, sky.over.convection
+    rng, depth = sky.rng, sky.satellite_pass.convection
     wind = np.float32(sky.mean) * np.exp(np.float32(0.15) * sky.smooth(slope=1.6))
     wind *= 1 + np.float32(0.07) * sky.smooth(slope=0.9, coarsest=8)
     if rng.random() < 0.6:  # open cells: narrow strong rims around weak middles
@@ -300,43 +300,43 @@ def _background(sky: _Sky) -> Field:
     return wind
 
 
-def _rolls(sky: _Sky) -> Field:
+def _rolls(sky: _Weather) -> Field:
     """Streaks along the wind, a few km apart."""
-    along, across = sky.turned(sky.wind_from)
+    along, across = sky.rotated(sky.wind_from)
     texels = 10 / sky.rng.uniform(3, 6)  # a texel is a tenth of the distance between streaks
     texture = cells(sky.rng, _TEXTURE, spacing=10, spread=0.35, stretch=6.0)
-    rolls = lookup(texture, along * np.float32(texels), across * np.float32(texels))
+    rolls = interpolate_periodic(texture, along * np.float32(texels), across * np.float32(texels))
     return rolls * smoothstep(-1.0, 0.6, sky.smooth(slope=2.4))
 
 
-def _step(across: Field, width: float, decay: float) -> Field:
+def _front_profile(across: Field, width: float, decay: float) -> Field:
     """A front: wind jumps within `width` km at 0, is strong behind it and falls off over `decay` km."""
     sharp = 1 / (1 + np.exp(np.clip(-across / np.float32(width), -30, 30)))
     return sharp * np.exp(-np.maximum(across, 0) / np.float32(decay))
 
 
-def _line(across: Field, width: float) -> Field:
+def _front_line(across: Field, width: float) -> Field:
     """The narrow rough line of a front itself."""
     return np.exp(-((across / np.float32(width)) ** 2))
 
 
-def _beads(sky: _Sky) -> Field:
+def _shower_modulation(sky: _Weather) -> Field:
     """Showers along a front: a factor around 1."""
     return np.maximum(1 + np.float32(0.75) * sky.smooth(slope=1.1, coarsest=10), 0)
 
 
-def _polar_low(sky: _Sky) -> tuple[Field, Field | None]:
+def _polar_low(sky: _Weather) -> tuple[Field, Field | None]:
     """A vortex: weak wind in the eye, fronts that spiral into it, the strongest wind where the mean
     wind adds to the turning."""
     rng = sky.rng
     wind = _background(sky)
     if rng.random() < 0.4:
         wind = _with_rain(sky, wind, count=int(rng.integers(1, 6)))
-    low = _placed(sky)
+    low = _place_low(sky)
     sky.low = low
-    away, angle, near = _polar(sky, low)
+    away, angle, near = _polar_coordinates(sky, low)
     scale = rng.uniform(80, 150)
-    turning = _turning(away, rng.uniform(6.0, 10.5), low.eye)
+    turning = _tangential_wind(away, rng.uniform(6.0, 10.5), low.eye)
     ux, uy = -math.cos(sky.wind_from), -math.sin(sky.wind_from)
     flow = np.float32(rng.uniform(0.5, 0.8)) * wind
     sine, cosine = np.sin(angle), np.cos(angle)
@@ -344,14 +344,14 @@ def _polar_low(sky: _Sky) -> tuple[Field, Field | None]:
     inside = np.exp(-((away / np.float32(1.9 * scale)) ** 2))
     vortex = np.hypot(flow * np.float32(ux) - turned * sine, flow * np.float32(uy) + turned * cosine)
     wind = wind + inside * (vortex - wind)
-    for start in _arms(rng):
+    for start in _arm_angles(rng):
         wind = _with_arm(sky, wind, low, away, angle, start=start, scale=scale)
     calm = rng.uniform(1.6, 3.6)
     eye = smoothstep(0.70, 1.15, near)
     return np.float32(calm) + (wind - np.float32(calm)) * eye, None
 
 
-def _placed(sky: _Sky) -> _Low:
+def _place_low(sky: _Weather) -> _PolarLow:
     """A low whose eye is seen, within 75 km of the middle."""
     rng, ground = sky.rng, sky.ground
     eye = math.exp(rng.uniform(math.log(8), math.log(22)))
@@ -360,12 +360,12 @@ def _placed(sky: _Sky) -> _Low:
         east, north = away * math.cos(towards), away * math.sin(towards)
         row = int((ground.shape[0] - 1) / 2 - north / ground.pixel)
         column = int((ground.shape[1] - 1) / 2 + east / ground.pixel)
-        if abs(float(ground.range[row, column])) * _SWATH < _SWATH - 1.5 * eye and ground.seen[row, column]:
+        if abs(float(ground.range[row, column])) * _SWATH < _SWATH - 1.5 * eye and ground.valid[row, column]:
             break
-    return _Low(east, north, eye, -1 if sky.over.southern else 1)
+    return _PolarLow(east, north, eye, -1 if sky.satellite_pass.southern_hemisphere else 1)
 
 
-def _polar(sky: _Sky, low: _Low) -> tuple[Field, Field, Field]:
+def _polar_coordinates(sky: _Weather, low: _PolarLow) -> tuple[Field, Field, Field]:
     """Distance from the low, km; direction from it; distance in radii of the eye."""
     rng = sky.rng
     # The middle of the eye stays where it is planted: there the grid is hardly crooked.
@@ -381,7 +381,7 @@ def _polar(sky: _Sky, low: _Low) -> tuple[Field, Field, Field]:
     return away, np.arctan2(north, east), away * ragged / np.float32(low.eye)
 
 
-def _turning(away: Field, strongest: float, eye: float) -> Field:
+def _tangential_wind(away: Field, strongest: float, eye: float) -> Field:
     """Speed of the turning wind: rises to its peak just outside the eye, falls off slowly."""
     relative = away / np.float32(1.5 * eye)
     return np.float32(strongest) * np.where(
@@ -389,7 +389,7 @@ def _turning(away: Field, strongest: float, eye: float) -> Field:
     )
 
 
-def _arms(rng: np.random.Generator) -> list[float]:
+def _arm_angles(rng: np.random.Generator) -> list[float]:
     """Where the fronts of a low begin at its eye, radians: one or two, rarely three."""
     count = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.10]))
     first = rng.uniform(-math.pi, math.pi)
@@ -397,9 +397,9 @@ def _arms(rng: np.random.Generator) -> list[float]:
 
 
 def _with_arm(
-    sky: _Sky,
+    sky: _Weather,
     wind: Field,
-    low: _Low,
+    low: _PolarLow,
     away: Field,
     angle: Field,
     *,
@@ -423,13 +423,17 @@ def _with_arm(
     # Around the eye the spiral closes upon itself.
     strength, width = rng.uniform(3.5, 7.0), rng.uniform(0.6, 1.8)
     wind = wind + fades * np.float32(strength) * (
-        _step(across, width, rng.uniform(14, 45)) - np.float32(0.18)
+        _front_profile(across, width, rng.uniform(14, 45)) - np.float32(0.18)
     )
-    rough = rng.uniform(0.8, 2.6) * _beads(sky) * _line(across - np.float32(1.0), rng.uniform(1.2, 2.8))
+    rough = (
+        rng.uniform(0.8, 2.6)
+        * _shower_modulation(sky)
+        * _front_line(across - np.float32(1.0), rng.uniform(1.2, 2.8))
+    )
     return wind + fades * rough
 
 
-def _front(sky: _Sky) -> tuple[Field, Field | None]:
+def _front(sky: _Weather) -> tuple[Field, Field | None]:
     """One to three fronts or shear lines that cross the picture or bend in it; nothing closes."""
     rng = sky.rng
     wind = _background(sky)
@@ -440,40 +444,46 @@ def _front(sky: _Sky) -> tuple[Field, Field | None]:
     return wind, None
 
 
-def _with_front(sky: _Sky, wind: Field) -> Field:
+def _with_front(sky: _Weather, wind: Field) -> Field:
     """A front from edge to edge, bent with a radius of hundreds of km, often with waves on it."""
     rng = sky.rng
-    along, across = sky.turned(rng.uniform(-math.pi, math.pi))
+    along, across = sky.rotated(rng.uniform(-math.pi, math.pi))
     across = across + np.float32(rng.uniform(-110, 110)) + along**2 * np.float32(rng.uniform(-1, 1) / 700)
     if rng.random() < 0.5:
         length, height = rng.uniform(45, 130), rng.uniform(3, 10)
         phase = np.float32(rng.uniform(0, 6)) + sky.smooth(slope=2.2)
         across = across + np.float32(height) * np.sin(along * np.float32(2 * math.pi / length) + phase)
     strength, width = rng.uniform(3.5, 7.0), rng.uniform(0.6, 1.8)
-    wind = wind + np.float32(strength) * (_step(across, width, rng.uniform(20, 90)) - np.float32(0.15))
-    rough = rng.uniform(0.8, 2.6) * _beads(sky) * _line(across - np.float32(1.0), rng.uniform(1.2, 2.8))
+    wind = wind + np.float32(strength) * (
+        _front_profile(across, width, rng.uniform(20, 90)) - np.float32(0.15)
+    )
+    rough = (
+        rng.uniform(0.8, 2.6)
+        * _shower_modulation(sky)
+        * _front_line(across - np.float32(1.0), rng.uniform(1.2, 2.8))
+    )
     return wind + rough
 
 
-def _with_hook(sky: _Sky, wind: Field) -> Field:
+def _with_hook(sky: _Weather, wind: Field) -> Field:
     """A bent piece of a front, as of a low's arm, whose centre is far off or holds nothing."""
     rng = sky.rng
     towards, away = rng.uniform(-math.pi, math.pi), rng.uniform(60, 190)
-    low = _Low(
+    low = _PolarLow(
         away * math.cos(towards), away * math.sin(towards), rng.uniform(15, 30), int(rng.choice([-1, 1]))
     )
-    distance, angle, _ = _polar(sky, low)
+    distance, angle, _ = _polar_coordinates(sky, low)
     start, scale = rng.uniform(-math.pi, math.pi), rng.uniform(90, 170)
     return _with_arm(sky, wind, low, distance, angle, start=start, scale=scale, begins=rng.uniform(70, 100))
 
 
-def _rain(sky: _Sky) -> tuple[Field, Field | None]:
+def _rain(sky: _Weather) -> tuple[Field, Field | None]:
     rng = sky.rng
     wind = _with_rain(sky, _background(sky), count=int(rng.integers(4, 14)))
     return (_with_front(sky, wind) if rng.random() < 0.3 else wind), None
 
 
-def _with_rain(sky: _Sky, wind: Field, *, count: int) -> Field:
+def _with_rain(sky: _Weather, wind: Field, *, count: int) -> Field:
     """Showers: a rough core, a calm patch and the rim of the gust front, stronger downwind."""
     rng, wind = sky.rng, wind.copy()
     for _ in range(count):
@@ -505,7 +515,7 @@ def _with_rain(sky: _Sky, wind: Field, *, count: int) -> Field:
     return wind
 
 
-def _slicks(sky: _Sky) -> tuple[Field, Field | None]:
+def _slicks(sky: _Weather) -> tuple[Field, Field | None]:
     """Weak wind, films that damp the waves in filaments and eddies, calm patches as dark as an eye."""
     rng = sky.rng
     wind = _background(sky) * np.float32(rng.uniform(0.5, 0.75))
@@ -525,15 +535,15 @@ def _slicks(sky: _Sky) -> tuple[Field, Field | None]:
     return wind, np.float32(-rng.uniform(3, 8)) * where * filaments
 
 
-def _open_sea(sky: _Sky) -> tuple[Field, Field | None]:
+def _open_sea(sky: _Weather) -> tuple[Field, Field | None]:
     wind = _background(sky)
     if sky.rng.random() < 0.35:  # a gradient of wind through the picture, without an edge
-        along, _ = sky.turned(sky.rng.uniform(-math.pi, math.pi))
+        along, _ = sky.rotated(sky.rng.uniform(-math.pi, math.pi))
         wind = wind * (1 + np.float32(0.45) * np.tanh(along / np.float32(120)))
     return wind, None
 
 
-_WINDS: Mapping[str, Callable[[_Sky], tuple[Field, Field | None]]] = {
+_WINDS: Mapping[str, Callable[[_Weather], tuple[Field, Field | None]]] = {
     "polar-low": _polar_low,
     "front": _front,
     "rain": _rain,
@@ -547,12 +557,12 @@ KINDS = tuple(_WINDS)
 # --- what scatters --------------------------------------------------------------------------------
 
 
-def _incidence(ground: _Ground) -> Field:
+def _incidence(ground: _ImageGrid) -> Field:
     """Angle of incidence, degrees."""
     return np.float32(_NEAR) + np.float32((_FAR - _NEAR) / 2) * (ground.range + 1)
 
 
-def _sea(sky: _Sky, wind: Field, slick_db: Field | None) -> Field:
+def _sea(sky: _Weather, wind: Field, slick_db: Field | None) -> Field:
     """Linear power ``(2, y, x)`` of the sea, cross and co.
 
     Rounded from what is measured at C band: the co-polarised backscatter falls with the angle of
@@ -560,22 +570,22 @@ def _sea(sky: _Sky, wind: Field, slick_db: Field | None) -> Field:
     by about 0.6 dB for each m/s and hardly knows an angle.
     """
     angle = _incidence(sky.ground)
-    azimuth = 2 * (sky.wind_from - sky.over.look)
+    azimuth = 2 * (sky.wind_from - sky.satellite_pass.look_direction)
     steep = angle - 33
     co = np.float32(-13.4 + 0.9 * math.cos(azimuth)) - np.float32(0.44) * steep + np.float32(0.006) * steep**2
     growth = np.float32(1.25) + np.float32(0.025) * steep
     co = co + 10 * growth * np.log10(wind / 10)
     cross = np.float32(-35.4) + np.float32(0.58) * wind + 4 * np.log10(np.minimum(wind, 5) / 5)
     both = np.stack([cross, co])
-    return to_power(both if slick_db is None else both + np.stack([slick_db / 2, slick_db]))
+    return db_to_power(both if slick_db is None else both + np.stack([slick_db / 2, slick_db]))
 
 
-def _ice(sky: _Sky) -> Field:
+def _ice(sky: _Weather) -> Field:
     """Cover of sea ice, 0-1: from one side of the picture, with eddies along its edge."""
     rng = sky.rng
-    if rng.random() > sky.over.icy:
+    if rng.random() > sky.satellite_pass.ice_probability:
         return np.zeros_like(sky.east)
-    along, across = sky.turned(rng.uniform(-math.pi, math.pi))
+    along, across = sky.rotated(rng.uniform(-math.pi, math.pi))
     curls = np.float32(rng.uniform(6, 16)) * sky.smooth(slope=1.6, coarsest=5)
     edge = rng.uniform(25, 175)
     if sky.low is not None:
@@ -584,7 +594,7 @@ def _ice(sky: _Sky) -> Field:
     return smoothstep(edge - 1.5, edge + 1.5, across + curls)
 
 
-def _direction_of(along: Field, across: Field, sky: _Sky) -> tuple[float, float]:
+def _direction_of(along: Field, across: Field, sky: _Weather) -> tuple[float, float]:
     """Unit vector (east, north) along which `across` grows, from how it changes over the grid."""
     middle, last = sky.ground.shape[0] // 2, sky.ground.shape[0] - 1
     span = last * sky.ground.pixel
@@ -594,13 +604,13 @@ def _direction_of(along: Field, across: Field, sky: _Sky) -> tuple[float, float]
     return east / length, north / length
 
 
-def _land(sky: _Sky) -> Field:
+def _land(sky: _Weather) -> Field:
     """Cover of land, 0-1: a coast with inlets, and islands."""
     rng = sky.rng
-    if rng.random() > sky.over.coastal:
+    if rng.random() > sky.satellite_pass.land_probability:
         return np.zeros_like(sky.east)
     rugged = sky.smooth(slope=1.5, coarsest=2)
-    along, _ = sky.turned(rng.uniform(-math.pi, math.pi))
+    along, _ = sky.rotated(rng.uniform(-math.pi, math.pi))
     height = rugged + (along - np.float32(rng.uniform(60, 230))) / np.float32(55)
     if rng.random() < 0.4:
         height = np.maximum(height, sky.smooth(slope=1.8, coarsest=5) - np.float32(rng.uniform(1.7, 2.4)))
@@ -612,54 +622,54 @@ def _land(sky: _Sky) -> Field:
     return smoothstep(-0.02, 0.02, height)
 
 
-def _covered(sky: _Sky, power: Field, ice: Field, land: Field) -> Field:
+def _add_ice_and_land(sky: _Weather, power: Field, ice: Field, land: Field) -> Field:
     if ice.any():
         floes = sky.smooth(slope=1.0, coarsest=12)
         age = sky.smooth(slope=2.0, coarsest=2)
         leads = np.exp(-((sky.smooth(slope=1.5, coarsest=6) / np.float32(0.05)) ** 2))
         steep = _incidence(sky.ground) - 33
         texture = np.float32(1.1) * floes + np.float32(1.6) * age - 5 * leads
-        scattered = to_power(
+        scattered = db_to_power(
             np.stack([np.float32(-24.5) + texture, -15 - np.float32(0.22) * steep + texture])
         )
         power = power + ice * (scattered - power)
     if land.any():
         relief = sky.smooth(slope=1.2, coarsest=8)
         # Slopes that face the radar are bright.
-        slope = np.gradient(relief, axis=1) * np.float32(math.cos(sky.over.look)) - np.gradient(
-            relief, axis=0
-        ) * np.float32(math.sin(sky.over.look))
+        slope = np.gradient(relief, axis=1) * np.float32(
+            math.cos(sky.satellite_pass.look_direction)
+        ) - np.gradient(relief, axis=0) * np.float32(math.sin(sky.satellite_pass.look_direction))
         bright = (
             np.float32(2.2) * np.tanh(-2 * slope / np.float32(max(float(slope.std()), 1e-6)))
             + np.float32(1.2) * relief
         )
-        power = power + land * (to_power(np.stack([-17.5 + bright, -9 + bright])) - power)
+        power = power + land * (db_to_power(np.stack([-17.5 + bright, -9 + bright])) - power)
     return power
 
 
 # --- what the radar makes of it -----------------------------------------------------------------
 
 
-def _received(sky: _Sky, power: Field) -> NDArray[np.uint8]:
+def _simulate_counts(sky: _Weather, power: Field) -> NDArray[np.uint8]:
     """Counts ``(2, y, x)``: speckle, noise, calibration, seams, and nothing outside the swath."""
-    rng, over, ground = sky.rng, sky.over, sky.ground
+    rng, over, ground = sky.rng, sky.satellite_pass, sky.ground
     # A coarser pixel holds more looks.
-    looks = over.looks * (ground.pixel * 1000 / PIXEL_SIZE) ** 2
+    looks = over.num_looks * (ground.pixel * 1000 / PIXEL_SIZE) ** 2
     speckle = 1 + rng.standard_normal(power.shape, dtype=np.float32) / np.float32(math.sqrt(looks))
     swath, place = _sub_swath(ground.range)
     # The antenna of each sub-swath sees its middle best: noise is highest at the seams.
     shape = np.float32(1.5) * (place**2) - np.float32(0.5)
-    noise = to_power(over.noise_db[swath] + shape) * np.float32(over.noise_left)
+    noise = db_to_power(over.noise_db[swath] + shape) * np.float32(over.residual_noise_fraction)
     received = np.stack([power[0] + noise, power[1] + np.float32(0.1) * noise]) * np.maximum(
         speckle, np.float32(0.05)
     )
-    sigma0 = decibels(received)
+    sigma0 = to_db(received)
     sigma0[0] += np.float32(over.gain_db[0])
     sigma0[1] += np.float32(over.gain_db[1]) + over.seam_db[swath]
     names = ("cross_pol", "co_pol")
     return np.stack(
         [
-            to_counts(channel, OUR_LIMITS[name], valid=ground.seen)
+            db_to_counts(channel, DEFAULT_DB_RANGES[name], valid=ground.valid)
             for name, channel in zip(names, sigma0, strict=True)
         ]
     )
@@ -680,8 +690,8 @@ def _sub_swath(position: Field) -> tuple[NDArray[np.int64], Field]:
 def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> Path:
     """Write pictures in the published layout, ``train/pos/cffe42_20191012T084028_…_mos_rgb.png``.
 
-    A pass holds `PASS` pictures within some minutes, two of them with a polar low. Every fifth pass
-    goes to ``test``. Red and green are the cross-polarised channel, blue is the co-polarised. Picture
+    A pass holds `IMAGES_PER_PASS` pictures within some minutes, two of them with a polar low. Every fifth
+    pass goes to ``test``. Red and green are the cross-polarised channel, blue is the co-polarised. Picture
     i depends on `seed` and i alone, not on `n`. Files of the same names are replaced.
 
     Args:
@@ -695,26 +705,26 @@ def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> P
     Raises:
         StorageError: A file could not be written.
     """
-    each(partial(_write_picture, root, seed, pixel_size), n, pictures=n)
+    parallel_for(partial(_write_image, root, seed, pixel_size), n, num_images=n)
     return root
 
 
-def picture(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, SyntheticScene]:
+def image_at(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, SyntheticScene]:
     """Path below the root, and content, of picture `index` of `write`: what the files do not tell."""
-    number, place = divmod(index, PASS)
+    number, place = divmod(index, IMAGES_PER_PASS)
     over = compose_pass(np.random.default_rng([seed, 0, number]), number)
-    kind = _IN_A_PASS[place]
+    kind = _PASS_KINDS[place]
     scene = render(kind, over, np.random.default_rng([seed, 1, index]), pixel_size=pixel_size)
-    split = "test" if number % _EVERY == 1 else "train"
-    return f"{split}/{'pos' if scene.eye else 'neg'}/{_name(over, place, seed, index)}", scene
+    split = "test" if number % _TEST_PASS_INTERVAL == 1 else "train"
+    return f"{split}/{'pos' if scene.eye else 'neg'}/{_filename(over, place, seed, index)}", scene
 
 
-def _write_picture(root: Path, seed: int, pixel_size: float, index: int) -> None:
-    path, scene = picture(index, seed=seed, pixel_size=pixel_size)
-    write_picture(root / path, scene.counts, pixel_size)
+def _write_image(root: Path, seed: int, pixel_size: float, index: int) -> None:
+    path, scene = image_at(index, seed=seed, pixel_size=pixel_size)
+    write_image(root / path, scene.counts, pixel_size)
 
 
-def _name(over: SatellitePass, place: int, seed: int, index: int) -> str:
+def _filename(over: SatellitePass, place: int, seed: int, index: int) -> str:
     start = over.start + datetime.timedelta(seconds=75 * place)
     stop = start + datetime.timedelta(seconds=64 + 20 * (place % 3))
     code = np.random.default_rng([seed, 2, index]).integers(16**6)

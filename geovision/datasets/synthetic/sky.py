@@ -18,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geovision.datasets.synthetic.cumulus import CumulusCloud, paint_heap, roughness
-from geovision.datasets.synthetic.noise import Field, cells, fractal, lookup, smoothstep
-from geovision.datasets.synthetic.parallel import each
+from geovision.datasets.synthetic.cumulus import CumulusCloud, render_cumulus, roughness_texture
+from geovision.datasets.synthetic.noise import Field, cells, fractal, interpolate_periodic, smoothstep
+from geovision.datasets.synthetic.parallel import parallel_for
 from geovision.datasets.synthetic.sky_scene import (
     SkyScene,
     blend,
-    clouded,
-    compose,
-    develop,
+    clear_sky,
+    compose_scene,
     ground,
     haze,
-    sky,
+    overcast,
+    simulate_camera,
     sun_disc,
 )
 from geovision.errors import OptionError, StorageError
@@ -56,9 +56,9 @@ def render(genus: str, rng: np.random.Generator, size: tuple[int, int] = (256, 2
     Raises:
         OptionError: No such genus.
     """
-    if genus not in _PAINTERS:
-        raise OptionError(f"no genus {genus!r} can be drawn; known: {', '.join(_PAINTERS)}")
-    return _PAINTERS[genus](rng, size)
+    if genus not in _RENDERERS:
+        raise OptionError(f"no genus {genus!r} can be drawn; known: {', '.join(_RENDERERS)}")
+    return _RENDERERS[genus](rng, size)
 
 
 def write(
@@ -81,7 +81,7 @@ def write(
     Raises:
         StorageError: A file could not be written.
     """
-    each(partial(_write_picture, root, seed, size), n, pictures=n)
+    parallel_for(partial(_write_image, root, seed, size), n, num_images=n)
     counts = Counter(GENERA[index % len(GENERA)] for index in range(n))
     for copy in range(round(duplicates * n)):
         rng = np.random.default_rng([seed, 1, copy])
@@ -91,11 +91,11 @@ def write(
         if copy % 3 == 2:
             genus = str(rng.choice([other for other in GENERA if other != genus]))
         counts[genus] += 1
-        _save(root, genus, counts[genus], _copied(rng, picture), int(rng.integers(55, 90)))
+        _save(root, genus, counts[genus], _near_duplicate(rng, picture), int(rng.integers(55, 90)))
     return root
 
 
-def _write_picture(root: Path, seed: int, size: tuple[int, int], index: int) -> None:
+def _write_image(root: Path, seed: int, size: tuple[int, int], index: int) -> None:
     rng = np.random.default_rng([seed, index])
     genus = GENERA[index % len(GENERA)]
     _save(root, genus, index // len(GENERA) + 1, render(genus, rng, size), int(rng.integers(72, 96)))
@@ -105,7 +105,7 @@ def _save(root: Path, genus: str, number: int, picture: NDArray[np.uint8], quali
     _write_jpeg(root / genus / f"{genus}-N{number:03d}.jpg", picture, quality)
 
 
-def _copied(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _near_duplicate(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture as it comes back from the internet: a little cut, scaled, brightened."""
     height, width = picture.shape[:2]
     left, top = rng.uniform(0, 0.012, 2) * (width, height)
@@ -155,37 +155,39 @@ def _element_layer(
     pattern = cells(rng, 256, spacing=texels, spread=spread, stretch=rolls)
     broken = fractal(rng, 128, slope=1.5, coarsest=4)
     wide = fractal(rng, 128, slope=1.6)
-    x, y = scene.on_layer(turn=float(rng.uniform(0, np.pi)))
+    x, y = scene.intersect_layer(turn=float(rng.uniform(0, np.pi)))
     # An element fills about 0.55 of the spacing; on a slanted layer it looks shorter.
-    element = math.radians(degrees) / max(math.sin(scene.middle()), 0.3)
+    element = math.radians(degrees) / max(math.sin(scene.center_elevation()), 0.3)
     scale = np.float32(0.55 * texels / element)
     x, y = x * scale, y * scale
-    drift = 0.25 * texels * lookup(wide, x / texels * 0.7, y / texels * 0.7)
+    drift = 0.25 * texels * interpolate_periodic(wide, x / texels * 0.7, y / texels * 0.7)
     # Where one pixel spans many texels the pattern averages out instead of flickering.
     texels_per_pixel = scale * math.radians(scene.degrees_per_pixel) / np.maximum(scene.up, 0.035) ** 2
     sharp = np.clip(0.8 * texels / texels_per_pixel / 2.2, 0, 1)
-    relief = lookup(pattern, x + drift, y - drift)
-    detail = lookup(broken, x * (30 / texels), y * (30 / texels))
-    patches = lookup(wide, x / texels * 1.9 + 40, y / texels * 1.9)
+    relief = interpolate_periodic(pattern, x + drift, y - drift)
+    detail = interpolate_periodic(broken, x * (30 / texels), y * (30 / texels))
+    patches = interpolate_periodic(wide, x / texels * 1.9 + 40, y / texels * 1.9)
     density = (relief + 0.38 * detail) * sharp
     threshold = 1.35 * (0.5 - cover) * 2 - 0.75 * patches
     amount = smoothstep(threshold - 0.55, threshold + 1.5, density)
     opacity = 1 - np.exp(-thickness * 1.6 * amount)
     step = 0.14 * texels
-    sunward = lookup(pattern, x + drift + step * scene.sun_east, y - drift + step * scene.sun_north)
-    lit = np.clip(1 - shading * amount**1.3 - 0.35 * shading * (sunward - relief) * sharp, 0.12, 1.3)
-    lining = np.exp(-scene.from_sun / 0.35) * (1 - amount) * 0.9
-    colour = (
-        lit[..., None] * (0.9 * scene.sun_colour + 0.5 * scene.ambient) + lining[..., None] * scene.sun_colour
+    sunward = interpolate_periodic(
+        pattern, x + drift + step * scene.sun_east, y - drift + step * scene.sun_north
     )
-    clear = scene.clearness()
+    lit = np.clip(1 - shading * amount**1.3 - 0.35 * shading * (sunward - relief) * sharp, 0.12, 1.3)
+    lining = np.exp(-scene.sun_angle / 0.35) * (1 - amount) * 0.9
+    colour = (
+        lit[..., None] * (0.9 * scene.sun_color + 0.5 * scene.ambient) + lining[..., None] * scene.sun_color
+    )
+    clear = scene.transmittance()
     colour = scene.horizon + (colour - scene.horizon) * clear[..., None]
     return blend(image, colour, opacity * np.clip(clear * 3, 0, 1))
 
 
 def _cirrocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.35, bottom_degrees=(8, 40))
-    image = _company(scene, sky(scene), fibres=0.3)
+    scene = compose_scene(rng, size, horizon=0.35, bottom_degrees=(8, 40))
+    image = _background_cirrus(scene, clear_sky(scene), fibres=0.3)
     image = _element_layer(
         scene,
         image,
@@ -195,12 +197,12 @@ def _cirrocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
         shading=0.04,
         spread=0.3,
     )
-    return develop(scene, ground(scene, image))
+    return simulate_camera(scene, ground(scene, image))
 
 
 def _altocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.45)
-    image = _company(scene, sky(scene), fibres=0.2)
+    scene = compose_scene(rng, size, horizon=0.45)
+    image = _background_cirrus(scene, clear_sky(scene), fibres=0.2)
     image = _element_layer(
         scene,
         image,
@@ -209,12 +211,12 @@ def _altocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.
         thickness=rng.uniform(1.2, 3.0),
         shading=rng.uniform(0.3, 0.6),
     )
-    return develop(scene, ground(scene, image))
+    return simulate_camera(scene, ground(scene, image))
 
 
 def _stratocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.6, sun_shown=0.15)
-    image = sky(scene)
+    scene = compose_scene(rng, size, horizon=0.6, sun_visible=0.15)
+    image = clear_sky(scene)
     image = _element_layer(
         scene,
         image,
@@ -224,45 +226,45 @@ def _stratocumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[n
         shading=rng.uniform(0.4, 0.66),
         spread=0.45,
     )
-    return develop(scene, ground(scene, haze(scene, image, 0.03, scene.horizon * 0.8)))
+    return simulate_camera(scene, ground(scene, haze(scene, image, 0.03, scene.horizon * 0.8)))
 
 
 # --- ice: Ci, Cs, Ct ----------------------------------------------------------------------------
 
 
-def _fibres(scene: SkyScene, *, cover: float, scale: float = 1.0) -> Field:
+def _fibers(scene: SkyScene, *, cover: float, scale: float = 1.0) -> Field:
     """Opacity of fibres that the wind has drawn out, hooked where it shears, in separate tufts."""
     rng = scene.rng
     threads = fractal(rng, 512, slope=1.25, stretch=float(rng.uniform(7, 14)), coarsest=5)
     wide = fractal(rng, 128, slope=1.9)
-    x, y = scene.on_layer(turn=float(rng.uniform(0, np.pi)))
+    x, y = scene.intersect_layer(turn=float(rng.uniform(0, np.pi)))
     x, y = x * np.float32(110 * scale), y * np.float32(110 * scale)
-    bend = lookup(wide, x * 0.13, y * 0.13)
-    curl = lookup(wide, x * 0.32 + 50, y * 0.32)
+    bend = interpolate_periodic(wide, x * 0.13, y * 0.13)
+    curl = interpolate_periodic(wide, x * 0.32 + 50, y * 0.32)
     y = y + np.float32(rng.uniform(8, 26)) * bend + 3 * curl
-    fibre = lookup(threads, x, y * 2.0)
-    tufts = lookup(wide, x * 0.16 + 20, y * 0.22 + 70)
+    fibre = interpolate_periodic(threads, x, y * 2.0)
+    tufts = interpolate_periodic(wide, x * 0.16 + 20, y * 0.22 + 70)
     amount = np.clip(0.55 * fibre + 0.95 * tufts + 2.6 * (cover - 0.55), 0, None)
-    return (1 - np.exp(-0.75 * amount**1.4)) * scene.clearness(0.12)
+    return (1 - np.exp(-0.75 * amount**1.4)) * scene.transmittance(0.12)
 
 
-def _ice_colour(scene: SkyScene) -> Field:
+def _ice_color(scene: SkyScene) -> Field:
     """Thin ice glows near the sun and is white elsewhere."""
-    forward = 0.35 * np.exp(-scene.from_sun / 0.35)
-    return (0.72 + forward)[..., None] * scene.sun_colour + 0.42 * scene.ambient
+    forward = 0.35 * np.exp(-scene.sun_angle / 0.35)
+    return (0.72 + forward)[..., None] * scene.sun_color + 0.42 * scene.ambient
 
 
 def _cirrus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.4)
-    image = sky(scene)
-    opacity = _fibres(scene, cover=rng.uniform(0.42, 0.72), scale=rng.uniform(0.7, 1.5))
-    image = blend(image, _ice_colour(scene), opacity * np.float32(rng.uniform(0.75, 0.95)))
-    return develop(scene, ground(scene, image))
+    scene = compose_scene(rng, size, horizon=0.4)
+    image = clear_sky(scene)
+    opacity = _fibers(scene, cover=rng.uniform(0.42, 0.72), scale=rng.uniform(0.7, 1.5))
+    image = blend(image, _ice_color(scene), opacity * np.float32(rng.uniform(0.75, 0.95)))
+    return simulate_camera(scene, ground(scene, image))
 
 
 def _halo(scene: SkyScene, strength: float) -> Field:
     """The 22-degree ring: dark inside, a red inner edge, fading outwards; ``(y, x, 3)``."""
-    from_sun = np.degrees(scene.from_sun)[..., None]
+    from_sun = np.degrees(scene.sun_angle)[..., None]
     inner = np.array([21.5, 21.9, 22.3], dtype=np.float32)  # red is bent least
     ring = smoothstep(inner - 0.7, inner + 0.3, from_sun) * np.exp(-np.maximum(from_sun - inner, 0) / 2.2)
     inside = smoothstep(22.0, 19.0, from_sun) * 0.2
@@ -270,19 +272,19 @@ def _halo(scene: SkyScene, strength: float) -> Field:
 
 
 def _cirrostratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.4, sun_shown=0.75, dusk=0.1)
-    image = sky(scene, disc=False)
-    streaks = lookup(fractal(rng, 256, slope=1.7, stretch=4.0), *_scaled(scene, rng, 45))
-    veil = np.clip(rng.uniform(0.3, 0.75) + 0.10 * streaks, 0.1, 0.95) * scene.clearness(0.10)
-    image = blend(image, _ice_colour(scene), veil)
+    scene = compose_scene(rng, size, horizon=0.4, sun_visible=0.75, dusk=0.1)
+    image = clear_sky(scene, disc=False)
+    streaks = interpolate_periodic(fractal(rng, 256, slope=1.7, stretch=4.0), *_scaled(scene, rng, 45))
+    veil = np.clip(rng.uniform(0.3, 0.75) + 0.10 * streaks, 0.1, 0.95) * scene.transmittance(0.10)
+    image = blend(image, _ice_color(scene), veil)
     if rng.random() < 0.7:
-        image = image + _halo(scene, rng.uniform(0.12, 0.34)) * scene.sun_colour
-    image = image + (sun_disc(scene) + 0.25 * np.exp(-scene.from_sun / 0.12))[..., None] * scene.sun_colour
-    return develop(scene, ground(scene, image))
+        image = image + _halo(scene, rng.uniform(0.12, 0.34)) * scene.sun_color
+    image = image + (sun_disc(scene) + 0.25 * np.exp(-scene.sun_angle / 0.12))[..., None] * scene.sun_color
+    return simulate_camera(scene, ground(scene, image))
 
 
 def _scaled(scene: SkyScene, rng: np.random.Generator, scale: float) -> tuple[Field, Field]:
-    x, y = scene.on_layer(turn=float(rng.uniform(0, np.pi)))
+    x, y = scene.intersect_layer(turn=float(rng.uniform(0, np.pi)))
     return x * np.float32(scale), y * np.float32(scale)
 
 
@@ -290,17 +292,17 @@ def _trail(scene: SkyScene, rough: Field, turn: float) -> Field:
     """Opacity of one trail: a straight line over the layer, narrow and double while it is young,
     wide and frayed when it is old."""
     rng = scene.rng
-    centre_x, centre_y = scene.on_layer(turn=turn)
+    centre_x, centre_y = scene.intersect_layer(turn=turn)
     height, width = scene.shape
     row, column = int(rng.uniform(0.1, 0.7) * height), int(rng.uniform(0.1, 0.9) * width)
     along, across = centre_x - centre_x[row, column], centre_y - centre_y[row, column]
-    pixel = math.radians(scene.degrees_per_pixel) / max(math.sin(scene.middle()), 0.2)
+    pixel = math.radians(scene.degrees_per_pixel) / max(math.sin(scene.center_elevation()), 0.2)
     age = float(rng.uniform(0, 1)) ** 1.5
     from_head = np.ones_like(along)
     if rng.random() < 0.35:  # the aeroplane itself is in the picture
         from_head = np.clip(along * float(rng.choice([-1, 1])) + 0.2, 0, None)
     spread = math.radians(0.25 + 1.6 * age) * (0.35 + 0.65 * np.minimum(from_head, 1.6)) + 0.5 * pixel
-    scallop = lookup(rough, along * np.float32(70), across * np.float32(70))
+    scallop = interpolate_periodic(rough, along * np.float32(70), across * np.float32(70))
     across = across + spread * np.float32(0.15 + 0.45 * age) * scallop
     profile = np.exp(-((across / spread) ** 2))
     if age < 0.3:  # the two engines' trails have not merged yet
@@ -308,25 +310,25 @@ def _trail(scene: SkyScene, rough: Field, turn: float) -> Field:
         profile = sum(np.exp(-2 * ((across + side * gap) / spread) ** 2) for side in (-1, 1))
     head = smoothstep(0.0, 0.01, from_head)
     solid = np.float32(0.95 - 0.5 * age) * (1 + 0.25 * age * scallop)
-    return np.clip(profile * head * solid, 0, 1) * scene.clearness(0.05)
+    return np.clip(profile * head * solid, 0, 1) * scene.transmittance(0.05)
 
 
 def _contrail(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.25, bottom_degrees=(8, 40), sun_shown=0.15)
-    image = _company(scene, sky(scene), fibres=0.3)
+    scene = compose_scene(rng, size, horizon=0.25, bottom_degrees=(8, 40), sun_visible=0.15)
+    image = _background_cirrus(scene, clear_sky(scene), fibres=0.3)
     rough = fractal(rng, 256, slope=1.1, coarsest=3)
     turn = rng.uniform(0, np.pi)
     for _ in range(int(rng.choice([1, 2, 3, 5], p=[0.45, 0.25, 0.2, 0.1]))):
         crossing = rng.uniform(0, np.pi) if rng.random() < 0.25 else rng.normal(0, 0.15)
-        image = blend(image, _ice_colour(scene), _trail(scene, rough, turn + crossing))
-    return develop(scene, ground(scene, image))
+        image = blend(image, _ice_color(scene), _trail(scene, rough, turn + crossing))
+    return simulate_camera(scene, ground(scene, image))
 
 
-def _company(scene: SkyScene, image: Field, *, fibres: float) -> Field:
+def _background_cirrus(scene: SkyScene, image: Field, *, fibres: float) -> Field:
     """At times thin cirrus behind the main cloud, with probability `fibres`."""
     if scene.rng.random() >= fibres:
         return image
-    return blend(image, _ice_colour(scene), 0.4 * _fibres(scene, cover=0.45))
+    return blend(image, _ice_color(scene), 0.4 * _fibers(scene, cover=0.45))
 
 
 # --- sheets: As, Ns, St -------------------------------------------------------------------------
@@ -336,37 +338,37 @@ def _sheet(scene: SkyScene, *, scale: float, stretch: float, slope: float) -> Fi
     """Relative thickness of a sheet: mean 0, standard deviation about 1, flat at the horizon."""
     texture = fractal(scene.rng, 256, slope=slope, stretch=stretch, coarsest=2)
     x, y = _scaled(scene, scene.rng, scale)
-    return lookup(texture, x, y) * scene.clearness(0.15)
+    return interpolate_periodic(texture, x, y) * scene.transmittance(0.15)
 
 
 def _altostratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.5, sun_shown=0.7, dusk=0.12)
+    scene = compose_scene(rng, size, horizon=0.5, sun_visible=0.7, dusk=0.12)
     grey = np.float32(rng.uniform(0.22, 0.42)) * (scene.ambient * 0.5 + scene.ambient.mean() * 0.7 + 0.12)
     thick = _sheet(scene, scale=rng.uniform(18, 45), stretch=rng.uniform(2, 5), slope=1.7)
-    light = np.exp(-rng.uniform(0.10, 0.26) * thick) * (0.85 + 0.3 * scene.clearness(0.4))
+    light = np.exp(-rng.uniform(0.10, 0.26) * thick) * (0.85 + 0.3 * scene.transmittance(0.4))
     image = light[..., None] * grey
-    if scene.sun_shown:
+    if scene.sun_visible:
         # As through ground glass: a bright place without an edge, and no ring.
         width = math.radians(rng.uniform(1.3, 3.2))
-        through = rng.uniform(0.5, 1.8) * np.exp(-((scene.from_sun / width) ** 2)) + 0.35 * np.exp(
-            -scene.from_sun / math.radians(9)
+        through = rng.uniform(0.5, 1.8) * np.exp(-((scene.sun_angle / width) ** 2)) + 0.35 * np.exp(
+            -scene.sun_angle / math.radians(9)
         )
-        image = image + (through * np.exp(-0.3 * thick))[..., None] * scene.sun_colour * (2.2 * grey.mean())
-    return develop(scene, ground(clouded(scene, grey=float(grey.mean())), image))
+        image = image + (through * np.exp(-0.3 * thick))[..., None] * scene.sun_color * (2.2 * grey.mean())
+    return simulate_camera(scene, ground(overcast(scene, gray=float(grey.mean())), image))
 
 
 def _nimbostratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.7, sun_shown=0, dusk=0)
+    scene = compose_scene(rng, size, horizon=0.7, sun_visible=0, dusk=0)
     level = float(rng.uniform(0.06, 0.15))
-    scene = clouded(scene, grey=level, blue=float(rng.uniform(0.3, 1.5)))
+    scene = overcast(scene, gray=level, blue=float(rng.uniform(0.3, 1.5)))
     thick = _sheet(scene, scale=rng.uniform(6, 14), stretch=rng.uniform(1, 2), slope=2.3)
-    darker_above = 1.15 - 0.35 * scene.clearness(0.5) * rng.uniform(0.3, 1.2)
+    darker_above = 1.15 - 0.35 * scene.transmittance(0.5) * rng.uniform(0.3, 1.2)
     image = (np.exp(-rng.uniform(0.05, 0.15) * thick) * darker_above)[..., None] * scene.ambient
     image = _rain(scene, image, strength=rng.uniform(0.15, 0.6))
     if rng.random() < 0.6:
         image = _scud(scene, image, cover=rng.uniform(0.2, 0.45), dark=rng.uniform(0.35, 0.6))
     image = haze(scene, image, rng.uniform(0.03, 0.09), scene.ambient * np.float32(rng.uniform(0.8, 1.3)))
-    return develop(scene, ground(scene, image, mist=rng.uniform(0.2, 0.7)))
+    return simulate_camera(scene, ground(scene, image, mist=rng.uniform(0.2, 0.7)))
 
 
 def _rain(scene: SkyScene, image: Field, *, strength: float) -> Field:
@@ -375,7 +377,7 @@ def _rain(scene: SkyScene, image: Field, *, strength: float) -> Field:
     threads = fractal(rng, 256, slope=1.3, stretch=14, coarsest=4).T
     azimuth = np.arctan2(scene.east, np.maximum(scene.north, 0.05))
     slant = azimuth + np.float32(rng.uniform(-0.7, 0.7)) * scene.elevation
-    curtain = lookup(np.ascontiguousarray(threads), slant * 90, scene.elevation * 90)
+    curtain = interpolate_periodic(np.ascontiguousarray(threads), slant * 90, scene.elevation * 90)
     low = np.exp(-np.maximum(scene.elevation, 0) / 0.22)
     return image * np.exp(np.float32(-0.5 * strength) * np.clip(curtain + 0.4, -0.6, 2.5) * low)[..., None]
 
@@ -383,29 +385,29 @@ def _rain(scene: SkyScene, image: Field, *, strength: float) -> Field:
 def _scud(scene: SkyScene, image: Field, *, cover: float, dark: float) -> Field:
     """Ragged dark shreds below a sheet."""
     ragged = fractal(scene.rng, 256, slope=1.5, stretch=1.8, coarsest=2)
-    x, y = scene.on_layer()
-    shreds = lookup(ragged, x * np.float32(26), y * np.float32(26))
-    opacity = smoothstep(1.3 - 2 * cover, 2.6 - 2 * cover, shreds) * scene.clearness(0.06)
+    x, y = scene.intersect_layer()
+    shreds = interpolate_periodic(ragged, x * np.float32(26), y * np.float32(26))
+    opacity = smoothstep(1.3 - 2 * cover, 2.6 - 2 * cover, shreds) * scene.transmittance(0.06)
     return blend(image, scene.ambient * np.float32(1 - dark), opacity * 0.8)
 
 
 def _stratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.7, sun_shown=0.15, dusk=0)
-    shown = scene.sun_shown
-    scene = clouded(scene, grey=float(rng.uniform(0.15, 0.4)), blue=float(rng.uniform(-0.4, 1.0)))
+    scene = compose_scene(rng, size, horizon=0.7, sun_visible=0.15, dusk=0)
+    shown = scene.sun_visible
+    scene = overcast(scene, gray=float(rng.uniform(0.15, 0.4)), blue=float(rng.uniform(-0.4, 1.0)))
     thick = _sheet(scene, scale=rng.uniform(14, 30), stretch=rng.uniform(1, 1.8), slope=2.0)
-    even = np.exp(-rng.uniform(0.015, 0.07) * thick) * (0.93 + 0.12 * scene.clearness(0.5))
+    even = np.exp(-rng.uniform(0.015, 0.07) * thick) * (0.93 + 0.12 * scene.transmittance(0.5))
     image = even[..., None] * scene.ambient
     if shown:  # through thin stratus the sun keeps its outline
-        disc = smoothstep(math.radians(0.55), math.radians(0.4), scene.from_sun)
-        image = image + (disc * 1.5 + 0.15 * np.exp(-scene.from_sun / 0.1))[..., None] * scene.ambient
+        disc = smoothstep(math.radians(0.55), math.radians(0.4), scene.sun_angle)
+        image = image + (disc * 1.5 + 0.15 * np.exp(-scene.sun_angle / 0.1))[..., None] * scene.ambient
     if rng.random() < 0.25:
         image = _scud(scene, image, cover=rng.uniform(0.1, 0.3), dark=rng.uniform(0.12, 0.3))
     image = ground(scene, image, mist=rng.uniform(0.2, 0.9))
     # The base is low: it hides what stands far off.
     fog = smoothstep(rng.uniform(-0.12, 0.0), rng.uniform(0.02, 0.10), scene.elevation)
     image = blend(image, scene.ambient * np.float32(0.97), fog * np.float32(rng.uniform(0.3, 1.0)))
-    return develop(scene, image)
+    return simulate_camera(scene, image)
 
 
 # --- heaps: Cu, Cb ------------------------------------------------------------------------------
@@ -421,9 +423,9 @@ def _row(scene: SkyScene, elevation: float) -> float:
 
 
 def _cumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.65, bottom_degrees=(2, 18), sun_shown=0.1)
-    image = _company(scene, sky(scene), fibres=0.25)
-    rough = roughness(rng)
+    scene = compose_scene(rng, size, horizon=0.65, bottom_degrees=(2, 18), sun_visible=0.1)
+    image = _background_cirrus(scene, clear_sky(scene), fibres=0.25)
+    rough = roughness_texture(rng)
     growth = rng.uniform(0.3, 0.85)
     elevations = sorted(math.radians(degrees) for degrees in rng.uniform(3, 34, int(rng.integers(4, 11))))
     pixel = math.radians(scene.degrees_per_pixel)
@@ -436,28 +438,28 @@ def _cumulus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint
             width=wide,
             height=wide * growth * rng.uniform(0.7, 1.2),
         )
-        paint_heap(
+        render_cumulus(
             scene,
             image,
             heap,
-            rough=rough,
+            texture=rough,
             shade=rng.uniform(0.45, 0.7),
-            far=0.75 * math.exp(-elevation / 0.10),
+            haze_fraction=0.75 * math.exp(-elevation / 0.10),
         )
-    return develop(scene, ground(scene, haze(scene, image, 0.025, scene.horizon)))
+    return simulate_camera(scene, ground(scene, haze(scene, image, 0.025, scene.horizon)))
 
 
 def _cumulonimbus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    scene = compose(rng, size, horizon=0.95, bottom_degrees=(1, 3), sun_shown=0.05, dusk=0.2)
-    image = _company(scene, sky(scene), fibres=0.2)
-    rough = roughness(rng)
+    scene = compose_scene(rng, size, horizon=0.95, bottom_degrees=(1, 3), sun_visible=0.05, dusk=0.2)
+    image = _background_cirrus(scene, clear_sky(scene), fibres=0.2)
+    rough = roughness_texture(rng)
     height, width = size
     base = _row(scene, math.radians(rng.uniform(3, 8)))
     tall = base - height * rng.uniform(0.02, 0.2)
     wide = width * rng.uniform(0.4, 0.8)
     centre = width * rng.uniform(0.3, 0.7)
     tower = CumulusCloud(rng, left_right=centre, base=base, width=wide, height=tall * 0.95, tower=1.0)
-    paint_heap(scene, image, tower, rough=rough, shade=rng.uniform(0.6, 0.85), far=0.12)
+    render_cumulus(scene, image, tower, texture=rough, shade=rng.uniform(0.6, 0.85), haze_fraction=0.12)
     if rng.random() < 0.85:
         image = _anvil(scene, image, centre=centre, top=base - tall, tower=wide, base=base)
     for side in rng.uniform(-1.0, 1.0, int(rng.integers(1, 4))).tolist():
@@ -468,9 +470,9 @@ def _cumulonimbus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
             width=wide * rng.uniform(0.4, 0.8),
             height=tall * rng.uniform(0.2, 0.45),
         )
-        paint_heap(scene, image, low, rough=rough, shade=0.75, far=0.1)
+        render_cumulus(scene, image, low, texture=rough, shade=0.75, haze_fraction=0.1)
     image = _shaft(scene, image, centre=centre, width=wide, base=base)
-    return develop(scene, ground(scene, haze(scene, image, 0.03, scene.horizon * 0.85)))
+    return simulate_camera(scene, ground(scene, haze(scene, image, 0.03, scene.horizon * 0.85)))
 
 
 def _anvil(scene: SkyScene, image: Field, *, centre: float, top: float, tower: float, base: float) -> Field:
@@ -480,8 +482,8 @@ def _anvil(scene: SkyScene, image: Field, *, centre: float, top: float, tower: f
     left, right = (tower * rng.uniform(0.6, 1.4) for _ in range(2))
     thick = (base - top) * rng.uniform(0.16, 0.28)
     away = np.where(x < centre, (centre - x) / left, (x - centre) / right)
-    fibre = lookup(fractal(rng, 256, slope=1.3, stretch=8, coarsest=3), x * 0.7, y * 1.3)
-    wide = lookup(fractal(rng, 128, slope=1.8), x * 0.3, y * 0.3)
+    fibre = interpolate_periodic(fractal(rng, 256, slope=1.3, stretch=8, coarsest=3), x * 0.7, y * 1.3)
+    wide = interpolate_periodic(fractal(rng, 128, slope=1.8), x * 0.3, y * 0.3)
     edge = np.clip(1 - away - 0.16 * wide - 0.10 * fibre, 0, 1)
     lower = top + thick * edge**0.7 + 0.05 * thick * fibre
     upper = top + 0.06 * thick * wide + 0.10 * thick * away
@@ -491,7 +493,7 @@ def _anvil(scene: SkyScene, image: Field, *, centre: float, top: float, tower: f
     below = np.clip((y - top) / thick, 0, 1)
     facing = 0.55 + 0.45 * float(np.clip(scene.sun[2], -0.6, 1))
     lit = (1.0 - 0.45 * below + 0.05 * fibre) * facing
-    colour = lit[..., None] * scene.sun_colour + 0.5 * scene.ambient
+    colour = lit[..., None] * scene.sun_color + 0.5 * scene.ambient
     return blend(image, colour, np.clip(opacity, 0, 1))
 
 
@@ -500,14 +502,14 @@ def _shaft(scene: SkyScene, image: Field, *, centre: float, width: float, base: 
     rng = scene.rng
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     threads = np.ascontiguousarray(fractal(rng, 128, slope=1.3, stretch=10, coarsest=3).T)
-    streak = lookup(threads, x * 0.5 + y * np.float32(rng.uniform(-0.2, 0.2)), y * 0.5)
+    streak = interpolate_periodic(threads, x * 0.5 + y * np.float32(rng.uniform(-0.2, 0.2)), y * 0.5)
     inside = smoothstep(1.15, 0.6, np.abs(x - centre) / (0.55 * width) + 0.12 * streak)
     under = smoothstep(base - 0.16 * width, base + 0.01 * width, y)
     dark = (0.45 * scene.ambient + 0.15 * scene.ambient.mean()) * np.float32(rng.uniform(0.45, 0.9))
     return blend(image, dark, inside * under * np.float32(rng.uniform(0.7, 0.95)) * (1 + 0.05 * streak))
 
 
-_PAINTERS: Mapping[str, Callable[[np.random.Generator, tuple[int, int]], NDArray[np.uint8]]] = {
+_RENDERERS: Mapping[str, Callable[[np.random.Generator, tuple[int, int]], NDArray[np.uint8]]] = {
     "Ac": _altocumulus,
     "As": _altostratus,
     "Cb": _cumulonimbus,
@@ -520,5 +522,5 @@ _PAINTERS: Mapping[str, Callable[[np.random.Generator, tuple[int, int]], NDArray
     "Sc": _stratocumulus,
     "St": _stratus,
 }
-GENERA = tuple(_PAINTERS)
+GENERA = tuple(_RENDERERS)
 """Codes of what can be drawn, in CCSN's order."""

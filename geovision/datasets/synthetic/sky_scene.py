@@ -13,9 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.datasets.synthetic.noise import Field, fractal, lookup, smoothstep
+from geovision.datasets.synthetic.noise import Field, fractal, interpolate_periodic, smoothstep
 
-__all__ = ["SkyScene", "blend", "clouded", "compose", "develop", "ground", "haze", "sky", "sun_disc"]
+__all__ = [
+    "SkyScene",
+    "blend",
+    "clear_sky",
+    "compose_scene",
+    "ground",
+    "haze",
+    "overcast",
+    "simulate_camera",
+    "sun_disc",
+]
 
 Color = NDArray[np.floating]
 
@@ -27,13 +37,13 @@ class SkyScene:
     Attributes:
         east, north, up: Unit vector of each pixel's line of sight; the camera looks north.
         elevation: Of each pixel.
-        from_sun: Angle between each pixel and the sun.
+        sun_angle: Angle between each pixel and the sun.
         degrees_per_pixel: At the centre.
         sun: Unit vector to the sun, in the camera's axes: right, up, towards the viewer.
         sun_east, sun_north: Direction of the sun over the ground.
-        sun_colour, ambient: Light on clouds: direct, and from the rest of the sky.
+        sun_color, ambient: Light on clouds: direct, and from the rest of the sky.
         low_sun: 0 by day, 1 when the sun stands on the horizon.
-        sun_shown: The sun stands in the picture and the sky around it is bright.
+        sun_visible: The sun stands in the picture and the sky around it is bright.
     """
 
     rng: np.random.Generator
@@ -41,45 +51,45 @@ class SkyScene:
     north: Field
     up: Field
     elevation: Field
-    from_sun: Field
+    sun_angle: Field
     degrees_per_pixel: float
     sun: Color
     sun_east: float
     sun_north: float
-    sun_colour: Color
+    sun_color: Color
     ambient: Color
     zenith: Color
     horizon: Color
     low_sun: float
-    sun_shown: bool
+    sun_visible: bool
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.up.shape  # type: ignore[return-value]
 
-    def on_layer(self, *, turn: float = 0.0) -> tuple[Field, Field]:
+    def intersect_layer(self, *, turn: float = 0.0) -> tuple[Field, Field]:
         """Where each line of sight meets a flat layer, in units of the layer's height, the axes
         turned by `turn`. Below the horizon the layer is continued as just above it."""
         height = np.maximum(self.up, 0.035)
         x, y = self.east / height, self.north / height
         return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
 
-    def clearness(self, reach: float = 0.07) -> Field:
+    def transmittance(self, reach: float = 0.07) -> Field:
         """How little of the air's haze stands before a layer: 0 at the horizon, 1 high up."""
         return 1 - np.exp(-np.maximum(self.elevation, 0) / reach)
 
-    def middle(self) -> float:
+    def center_elevation(self) -> float:
         """Elevation of the picture's centre."""
         height, width = self.shape
         return float(self.elevation[height // 2, width // 2])
 
 
-def compose(
+def compose_scene(
     rng: np.random.Generator,
     size: tuple[int, int],
     *,
     horizon: float = 0.5,
-    sun_shown: float = 0.25,
+    sun_visible: float = 0.25,
     bottom_degrees: tuple[float, float] = (3.0, 32.0),
     dusk: float = 0.15,
 ) -> SkyScene:
@@ -88,7 +98,7 @@ def compose(
     Args:
         size: (height, width) in pixels.
         horizon: Probability that the horizon is in the picture.
-        sun_shown: Probability that the sun is.
+        sun_visible: Probability that the sun is.
         bottom_degrees: Range of the elevation of the lower edge where the horizon is not in it.
         dusk: Probability of a sun near the horizon.
     """
@@ -105,7 +115,7 @@ def compose(
     up = (math.sin(pitch) + above * math.cos(pitch)) / length
 
     low_sun = float(rng.uniform(0.4, 1.0)) if rng.random() < dusk else float(rng.uniform(0, 0.25))
-    shown = bool(rng.random() < sun_shown)
+    shown = bool(rng.random() < sun_visible)
     sun_east, sun_north, sun_up = _sun(rng, pitch, field_of_view, low_sun, shown)
     cosine = east * sun_east + north * sun_north + up * sun_up
     toward_east_north = math.hypot(sun_east, sun_north)
@@ -172,32 +182,34 @@ def _light(rng: np.random.Generator, low_sun: float) -> tuple[Color, Color, Colo
     return tuple(np.float32(each) for each in (zenith, band, sun, ambient))  # type: ignore[return-value]
 
 
-def blend(image: Field, colour: Field, opacity: Field) -> Field:
+def blend(image: Field, color: Field, opacity: Field) -> Field:
     """A layer of `colour`, ``(3,)`` or ``(y, x, 3)``, of opacity ``(y, x)`` over an image."""
-    return image + (colour - image) * opacity[..., None]
+    return image + (color - image) * opacity[..., None]
 
 
-def sky(scene: SkyScene, *, disc: bool = True) -> Field:
+def clear_sky(scene: SkyScene, *, disc: bool = True) -> Field:
     """The clear sky ``(y, x, 3)``, with the sun and its glow; `disc` False leaves the sun itself out."""
     low = np.exp(-np.maximum(scene.elevation, 0) / 0.28)
     if scene.low_sun > 0.3:  # dusk colours the sky around the sun, not all of the horizon
-        low = low * (0.45 + 0.55 * np.exp(-scene.from_sun / 0.9))
+        low = low * (0.45 + 0.55 * np.exp(-scene.sun_angle / 0.9))
     image = scene.zenith + (scene.horizon - scene.zenith) * low[..., None]
-    glow = 0.45 * np.exp(-scene.from_sun / 0.30) + 0.55 * np.exp(-scene.from_sun / 0.08)
+    glow = 0.45 * np.exp(-scene.sun_angle / 0.30) + 0.55 * np.exp(-scene.sun_angle / 0.08)
     if disc:
         glow = glow + sun_disc(scene)
-    return image + glow[..., None] * scene.sun_colour
+    return image + glow[..., None] * scene.sun_color
 
 
 def sun_disc(scene: SkyScene) -> Field:
     """Radiance of the sun itself and of its glare in the lens."""
     radius = math.radians(max(0.35, scene.degrees_per_pixel))
-    return 9 * smoothstep(radius * 1.6, radius * 0.7, scene.from_sun) + 2.2 * np.exp(-scene.from_sun / 0.022)
+    return 9 * smoothstep(radius * 1.6, radius * 0.7, scene.sun_angle) + 2.2 * np.exp(
+        -scene.sun_angle / 0.022
+    )
 
 
-def haze(scene: SkyScene, image: Field, depth: float, colour: Color) -> Field:
+def haze(scene: SkyScene, image: Field, depth: float, color: Color) -> Field:
     """Air of a colour in front of what is low and therefore far; `depth` is its angle."""
-    return blend(image, colour, np.exp(-np.maximum(scene.elevation, 0) / depth) * 0.85)
+    return blend(image, color, np.exp(-np.maximum(scene.elevation, 0) / depth) * 0.85)
 
 
 # Meadow, lit meadow, wet stone, dry grass, and a land against the light.
@@ -222,7 +234,7 @@ def ground(scene: SkyScene, image: Field, *, mist: float = 0.0) -> Field:
     height, width = scene.shape
     rough = fractal(rng, 128, slope=1.2)
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    texture = 1 + 0.3 * lookup(rough, x * 96 / width, y * 400 / height)
+    texture = 1 + 0.3 * interpolate_periodic(rough, x * 96 / width, y * 400 / height)
     light = 0.5 + scene.ambient.mean()
     colour = tint * np.maximum(texture, 0.1)[..., None] * light
     far = image[np.argmax(land > 0.5, axis=0).clip(1) - 1, np.arange(width)].mean(0)
@@ -235,12 +247,14 @@ def _skyline(scene: SkyScene) -> Field:
     rng, width = scene.rng, scene.shape[1]
     azimuth = np.arctan2(scene.east[-1], scene.north[-1])
     columns = (azimuth * 180).astype(np.float32)
-    hills = lookup(fractal(rng, 128, slope=2.2), columns * 0.35, np.full_like(columns, 7.0))
+    hills = interpolate_periodic(fractal(rng, 128, slope=2.2), columns * 0.35, np.full_like(columns, 7.0))
     edge = np.float32(rng.uniform(0.0, 0.03)) + np.float32(rng.uniform(0.004, 0.025)) * hills
     edge = edge + np.maximum(scene.elevation[-1], 0)
     kind = rng.choice(["bare", "trees", "houses", "mast"], p=[0.4, 0.3, 0.2, 0.1])
     if kind == "trees":
-        crowns = lookup(fractal(rng, 256, slope=1.1), columns * 2.5, np.full_like(columns, 11.0))
+        crowns = interpolate_periodic(
+            fractal(rng, 256, slope=1.1), columns * 2.5, np.full_like(columns, 11.0)
+        )
         edge = edge + np.float32(0.02) * np.maximum(crowns + rng.uniform(-0.5, 1.2), 0)
     elif kind == "houses":
         for _ in range(rng.integers(2, 9)):
@@ -254,7 +268,7 @@ def _skyline(scene: SkyScene) -> Field:
     return edge.astype(np.float32)
 
 
-def develop(scene: SkyScene, image: Field) -> NDArray[np.uint8]:
+def simulate_camera(scene: SkyScene, image: Field) -> NDArray[np.uint8]:
     """What a camera makes of radiances: exposure, white balance, contrast, vignette, noise.
 
     Exposure follows the picture's own brightness most of the way, as automatic exposure does, so
@@ -279,8 +293,8 @@ def develop(scene: SkyScene, image: Field) -> NDArray[np.uint8]:
     return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def clouded(scene: SkyScene, *, grey: float, blue: float = 0.0) -> SkyScene:
+def overcast(scene: SkyScene, *, gray: float, blue: float = 0.0) -> SkyScene:
     """The same view under an overcast sky: light from everywhere, `grey` in brightness."""
     tint = [1 - 0.09 * blue, 1 - 0.02 * blue, 1 + 0.08 * blue]
-    colour = np.float32(grey) * np.array(tint, dtype=np.float32)
+    colour = np.float32(gray) * np.array(tint, dtype=np.float32)
     return dataclasses.replace(scene, ambient=colour, horizon=colour, zenith=colour)

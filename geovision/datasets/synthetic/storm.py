@@ -23,24 +23,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.datasets.synthetic import storm_cells, storm_views
-from geovision.datasets.synthetic.parallel import each
+from geovision.datasets.synthetic.parallel import parallel_for
 from geovision.datasets.synthetic.storm_cells import Storm, TerrainKind
 from geovision.errors import OptionError
 from geovision.physics import terrain
 from geovision.physics.hail import columns
-from geovision.physics.hail.labels import ColumnFields, TwoStageRule, follow_cells
+from geovision.physics.hail.labels import ColumnFields, TwoStageRule, track_cells
 from geovision.readers.hail_samples import LEVELS, HailSample, TimedSource, write_sample
 
-__all__ = ["GENERATOR_VERSION", "PER_DAY", "WINDOW", "Truth", "generate", "truth", "write"]
+__all__ = ["GENERATOR_VERSION", "SAMPLES_PER_DAY", "WINDOW_MINUTES", "Truth", "generate", "truth", "write"]
 
 # Figures of models that were trained or scored on these storms can be compared only within one version. It
 # was frozen before the first training and is not tuned to a training's results: a change is a new version.
 GENERATOR_VERSION = 1
 
-WINDOW = 6.0
+WINDOW_MINUTES = 6.0
 """Minutes from one window to the next, as published."""
 
-PER_DAY = 4
+SAMPLES_PER_DAY = 4
 """Samples of a storm day: two over a plain, two over ridges."""
 
 _LEVELS = np.array(LEVELS, float)
@@ -71,24 +71,26 @@ class Truth:
         """``(y, x)``, 0 or 1 at the last window; with `EMBRYOS` everywhere what the oracle says."""
         begin = np.datetime64("2022-01-01T00:00:00", "ns")
         clock = begin + (60e9 * (self.times - self.times[0])).astype("timedelta64[ns]")
-        factors = self.embryos if embryos else np.full_like(self.embryos, storm_cells.EMBRYOS)
+        factors = self.embryos if embryos else np.full_like(self.embryos, storm_cells.MEDIAN_HAIL_FRACTION)
         volumes = [_columns(self.storm, *both) for both in zip(self.reflectivity, factors, strict=True)]
-        return np.maximum(follow_cells(clock, volumes, _RULE).label[-1], 0)
+        return np.maximum(track_cells(clock, volumes, _RULE).label[-1], 0)
 
 
 def truth(number: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), windows: int = 20) -> Truth:
     """The storm of a sample, as it really is.
 
     Args:
-        number: Of the sample; `PER_DAY` in a row are of one day.
+        number: Of the sample; `SAMPLES_PER_DAY` in a row are of one day.
         seed: Of the series.
         size: (y, x), points of 0.01 degree, taken as 1 km.
         windows: That a sample keeps.
     """
-    day = storm_cells.compose_day(np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY]))
+    day = storm_cells.compose_day(np.random.default_rng([seed, GENERATOR_VERSION, number // SAMPLES_PER_DAY]))
     kinds: tuple[TerrainKind, TerrainKind] = ("plain", "complex")
-    times = WINDOW * np.arange(1 - max(windows, _HISTORY), 1, dtype=float)
-    rng = np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY, number % PER_DAY])
+    times = WINDOW_MINUTES * np.arange(1 - max(windows, _HISTORY), 1, dtype=float)
+    rng = np.random.default_rng(
+        [seed, GENERATOR_VERSION, number // SAMPLES_PER_DAY, number % SAMPLES_PER_DAY]
+    )
     storm = storm_cells.compose_storm(rng, day, kinds[number % 2], size, float(times[0]))
     seen = [storm_cells.reflectivity(storm, float(time), _LEVELS) for time in times]
     return Truth(storm, times, np.stack([each[0] for each in seen]), np.stack([each[1] for each in seen]))
@@ -107,8 +109,12 @@ def generate(
             f"{windows} windows of {size[0]} x {size[1]} points; expected 1 or more, of 16 or more"
         )
     real = truth(number, seed=seed, size=size, windows=windows)
-    rng = np.random.default_rng([seed, GENERATOR_VERSION, number // PER_DAY, number % PER_DAY, 1])
-    latitude, longitude, when = _place_and_time(rng, number // PER_DAY, number % PER_DAY, size)
+    rng = np.random.default_rng(
+        [seed, GENERATOR_VERSION, number // SAMPLES_PER_DAY, number % SAMPLES_PER_DAY, 1]
+    )
+    latitude, longitude, when = _place_and_time(
+        rng, number // SAMPLES_PER_DAY, number % SAMPLES_PER_DAY, size
+    )
     minutes = real.times[-windows:]
     # Minutes since the last full hour: the clocks of satellite and reanalysis.
     clock = when.minute + minutes
@@ -144,7 +150,7 @@ def write(
     """
     if n < 1:
         raise OptionError(f"n={n}: expected one sample or more")
-    each(functools.partial(_write_one, Path(root), seed, size, windows), n, pictures=n)
+    parallel_for(functools.partial(_write_one, Path(root), seed, size, windows), n, num_images=n)
     return Path(root)
 
 
@@ -174,9 +180,9 @@ def _columns(storm: Storm, volume: NDArray[np.floating], factor: NDArray[np.floa
 
 
 def _radar(rng: np.random.Generator, real: Truth, windows: int) -> TimedSource:
-    seen = storm_views.visible(real.storm, storm_views.radar_site(rng, real.storm), _LEVELS)
+    seen = storm_views.radar_coverage(real.storm, storm_views.radar_site(rng, real.storm), _LEVELS)
     volumes = np.stack(
-        [storm_views.seen_by_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]]
+        [storm_views.simulate_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]]
     )
     lost = rng.random(windows) < _LOST_VOLUMES
     if rng.random() < _OUTAGE:  # some volumes in a row, as power fails in storms
@@ -192,16 +198,16 @@ def _satellite(
     age = clock % 15
     scans = {scan: storm_views.brightness_temperatures(rng, storm, scan) for scan in np.unique(minutes - age)}
     values = np.stack([scans[scan] for scan in minutes - age])
-    return _perhaps_missing(rng, values, age, _NO_SATELLITE)
+    return _drop_randomly(rng, values, age, _NO_SATELLITE)
 
 
 def _reanalysis(rng: np.random.Generator, storm: Storm, clock: NDArray[np.floating]) -> TimedSource:
     hours, which = np.unique(np.floor(clock / 60), return_inverse=True)
     values = storm_views.environment(rng, storm, len(hours))[which]
-    return _perhaps_missing(rng, values, clock % 60, _NO_REANALYSIS)
+    return _drop_randomly(rng, values, clock % 60, _NO_REANALYSIS)
 
 
-def _perhaps_missing(
+def _drop_randomly(
     rng: np.random.Generator, values: NDArray[np.floating], age: NDArray[np.floating], probability: float
 ) -> TimedSource:
     missing = rng.random() < probability
@@ -212,7 +218,7 @@ def _ground(
     storm: Storm, latitude: NDArray[np.floating], longitude: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     height = storm.elevation
-    dx, dy = terrain.spacing(latitude, longitude)
+    dx, dy = terrain.grid_spacing(latitude, longitude)
     return np.stack(
         [
             height,
@@ -230,7 +236,9 @@ def _place_and_time(
     year = 2023 if day % 3 == 2 else 2022
     first = datetime.date.fromisoformat(_FIRST_DAYS[year])
     date = first + datetime.timedelta(days=day // 3 * 2 + day % 3 % 2)
-    minute = int(rng.integers(100)) * int(WINDOW)  # from 6 to 16 UTC, an afternoon and evening in China
+    minute = int(rng.integers(100)) * int(
+        WINDOW_MINUTES
+    )  # from 6 to 16 UTC, an afternoon and evening in China
     # The four samples of a day lie apart, each in its own quarter of the country.
     south, west = 26 + 4 * (sample // 2) + 2 * rng.random(), 106 + 9 * (sample % 2) + 7 * rng.random()
     corner = np.round(south, 2), np.round(west, 2)

@@ -19,10 +19,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.datasets.synthetic.noise import fractal, lookup, smoothstep
+from geovision.datasets.synthetic.noise import fractal, interpolate_periodic, smoothstep
 
 __all__ = [
-    "EMBRYOS",
+    "MEDIAN_HAIL_FRACTION",
     "Landscape",
     "Storm",
     "StormCell",
@@ -35,11 +35,11 @@ __all__ = [
 Field = NDArray[np.floating]
 TerrainKind = Literal["plain", "complex"]
 
-EMBRYOS = 0.5
+MEDIAN_HAIL_FRACTION = 0.5
 """Median share of the severe hail index that is hail: as much as there are embryos for."""
 
 _TEXTURE = 256  # texels of a texture
-_SILENT = -60.0  # dBZ, below all that is an echo
+_NO_ECHO_DBZ = -60.0  # dBZ, below all that is an echo
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Landscape:
     def height(self, x: Field, y: Field) -> Field:
         """m above mean sea level."""
         x, y = np.broadcast_arrays(x, y)
-        return lookup(self.texture, x, y)
+        return interpolate_periodic(self.texture, x, y)
 
 
 @dataclass(frozen=True)
@@ -90,43 +90,53 @@ class StormCell:
 
     Attributes:
         x, y: Where its core is at time 0, the last window, km.
-        born: Minutes, before the last window negative.
-        grow, hold, fall, stay: Minutes of the four parts of its life.
+        onset: Minutes, before the last window negative.
+        growth_minutes, mature_minutes, descent_minutes, touchdown_minutes: Minutes of the four parts of
+            its life.
         updraft: m s-1.
-        strength: Reflectivity of the core at its best, dBZ.
-        summit: Height to which the core is lifted, m.
+        core_dbz: Reflectivity of the core at its best, dBZ.
+        core_top: Height to which the core is lifted, m.
         radius: km within which the reflectivity falls by 12 dB.
         depth: km upward within which it falls by 4 dB.
         rain: How much weaker the rain below the core is, dB.
-        embryos: Share of the severe hail index that is hail, which no instrument sees.
+        hail_fraction: Share of the severe hail index that is hail, which no instrument sees.
     """
 
     x: float
     y: float
-    born: float
-    grow: float
-    hold: float
-    fall: float
-    stay: float
+    onset: float
+    growth_minutes: float
+    mature_minutes: float
+    descent_minutes: float
+    touchdown_minutes: float
     updraft: float
-    strength: float
-    summit: float
+    core_dbz: float
+    core_top: float
     radius: float
     depth: float
     rain: float
-    embryos: float
+    hail_fraction: float
 
-    def parts(self, time: float) -> tuple[float, float, float, float]:
+    def phase_fractions(self, time: float) -> tuple[float, float, float, float]:
         """How much of each part of its life is over, 0-1."""
-        age = time - self.born
+        age = time - self.onset
         gone = []
-        for length in (self.grow, self.hold, self.fall, self.stay):
+        for length in (
+            self.growth_minutes,
+            self.mature_minutes,
+            self.descent_minutes,
+            self.touchdown_minutes,
+        ):
             gone.append(min(max(age / length, 0.0), 1.0))
             age -= length
         return gone[0], gone[1], gone[2], gone[3]
 
-    def alive(self, time: float) -> bool:
-        return 0 < time - self.born < self.grow + self.hold + self.fall + self.stay
+    def is_active(self, time: float) -> bool:
+        return (
+            0
+            < time - self.onset
+            < self.growth_minutes + self.mature_minutes + self.descent_minutes + self.touchdown_minutes
+        )
 
 
 @dataclass(frozen=True)
@@ -138,8 +148,8 @@ class Storm:
     origin: tuple[float, float]
     shape: tuple[int, int]
     cells: tuple[StormCell, ...]
-    patches: Field
-    shield: Field
+    echo_texture: Field
+    cloud_texture: Field
 
     @property
     def axes(self) -> tuple[Field, Field]:
@@ -152,7 +162,7 @@ class Storm:
         x, y = self.axes
         return self.ground.height(self.origin[0] + x[None, :], self.origin[1] + y[:, None])
 
-    def where(self, cell: StormCell, time: float) -> tuple[float, float]:
+    def cell_position(self, cell: StormCell, time: float) -> tuple[float, float]:
         """x and y of a cell, km."""
         return cell.x + time * self.day.motion[0], cell.y + time * self.day.motion[1]
 
@@ -232,8 +242,8 @@ def compose_storm(
         origin,
         shape,
         tuple(cells),
-        patches=fractal(rng, _TEXTURE, slope=1.6, coarsest=6.0),
-        shield=fractal(rng, _TEXTURE, slope=2.2, coarsest=2.0, stretch=2.0),
+        echo_texture=fractal(rng, _TEXTURE, slope=1.6, coarsest=6.0),
+        cloud_texture=fractal(rng, _TEXTURE, slope=2.2, coarsest=2.0, stretch=2.0),
     )
 
 
@@ -266,12 +276,12 @@ def _cell(
         fall,
         stay,
         updraft,
-        strength=float(np.clip(55.3 + 0.24 * updraft + rng.normal(0, 1.6), 46, 66)),
-        summit=float(np.clip(5700 + 65 * updraft + rng.normal(0, 500), 4500, 9500)),
+        core_dbz=float(np.clip(55.3 + 0.24 * updraft + rng.normal(0, 1.6), 46, 66)),
+        core_top=float(np.clip(5700 + 65 * updraft + rng.normal(0, 500), 4500, 9500)),
         radius=float(rng.uniform(5.0, 9.0)),
         depth=float(rng.uniform(0.55, 1.0)),
         rain=float(rng.uniform(0.0, 0.8)),
-        embryos=float(EMBRYOS * np.exp(rng.normal(0, 0.3))),
+        hail_fraction=float(MEDIAN_HAIL_FRACTION * np.exp(rng.normal(0, 0.3))),
     )
 
 
@@ -287,15 +297,15 @@ def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field
 
     Returns:
         dBZ ``(level, y, x)``, ``-inf`` without echo and NaN below the ground; and the `embryos` of the
-        strongest cell of each column ``(y, x)``, `EMBRYOS` without one.
+        strongest cell of each column ``(y, x)``, `MEDIAN_HAIL_FRACTION` without one.
     """
     levels = levels.astype(np.float32)
     volume = _rain(storm, time, levels)
-    embryos, best = np.full(storm.shape, EMBRYOS), np.full(storm.shape, _SILENT, np.float32)
+    embryos, best = np.full(storm.shape, MEDIAN_HAIL_FRACTION), np.full(storm.shape, _NO_ECHO_DBZ, np.float32)
     for cell in storm.cells:
-        if not cell.alive(time):
+        if not cell.is_active(time):
             continue
-        rows, columns = _box(storm, cell, time)
+        rows, columns = _cell_window(storm, cell, time)
         if rows.start >= rows.stop or columns.start >= columns.stop:
             continue
         echo = _echo(storm, cell, time, levels, rows, columns)
@@ -304,7 +314,7 @@ def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field
         column = echo.max(0)
         stronger = column > best[rows, columns]
         best[rows, columns][stronger] = column[stronger]
-        embryos[rows, columns][stronger] = cell.embryos
+        embryos[rows, columns][stronger] = cell.hail_fraction
     volume[volume < 0] = -np.inf
     volume[levels[:, None, None] < storm.elevation] = np.nan
     return volume, embryos
@@ -312,20 +322,20 @@ def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field
 
 def core(cell: StormCell, ground: float, time: float) -> tuple[float, float]:
     """Height of the core, m, and its reflectivity, dBZ."""
-    grown, _, fallen, faded = cell.parts(time)
+    grown, _, fallen, faded = cell.phase_fractions(time)
     low = max(4300.0, ground + 1500)
-    height = low + (max(cell.summit, low) - low) * grown**1.3
+    height = low + (max(cell.core_top, low) - low) * grown**1.3
     height += (ground + 200 - height) * fallen
-    strength = 22 + (cell.strength - 22) * grown**0.55
+    strength = 22 + (cell.core_dbz - 22) * grown**0.55
     return height, strength - 2.5 * fallen - 14 * faded**1.5
 
 
 def _echo(storm: Storm, cell: StormCell, time: float, levels: Field, rows: slice, columns: slice) -> Field:
     x, y = (axis[part] for axis, part in zip(storm.axes, (columns, rows), strict=True))
-    east, north = storm.where(cell, time)
+    east, north = storm.cell_position(cell, time)
     ground = float(storm.ground.height(np.array(storm.origin[0] + east), np.array(storm.origin[1] + north)))
     height, strength = core(cell, ground, time)
-    grown, _, fallen, _ = cell.parts(time)
+    grown, _, fallen, _ = cell.phase_fractions(time)
     apart = (levels - height) / 1000 / np.where(levels > height, cell.depth, 2.0)
     rain = np.where(levels > height, np.inf, cell.rain + 22 * (1 - grown**2))
     profile = strength - np.minimum(4 * apart**2, rain)
@@ -335,7 +345,9 @@ def _echo(storm: Storm, cell: StormCell, time: float, levels: Field, rows: slice
     dx = x[None, None, :] - east - lean[:, None, None] * storm.day.motion[0] / motion
     dy = y[None, :, None] - north - lean[:, None, None] * storm.day.motion[1] / motion
     radius = (
-        cell.radius * (0.55 + 0.45 * grown) * (1 + 0.22 * _moving(storm, storm.patches, time, rows, columns))
+        cell.radius
+        * (0.55 + 0.45 * grown)
+        * (1 + 0.22 * _advected(storm, storm.echo_texture, time, rows, columns))
     )
     return profile[:, None, None] - 12 * (dx**2 + dy**2) / np.maximum(radius, 1.5) ** 2
 
@@ -343,23 +355,23 @@ def _echo(storm: Storm, cell: StormCell, time: float, levels: Field, rows: slice
 def _rain(storm: Storm, time: float, levels: Field) -> Field:
     """Rain of no interest, in patches, up to about the height of -20 degrees."""
     everywhere = (slice(0, storm.shape[0]), slice(0, storm.shape[1]))
-    texture = _moving(storm, storm.patches, time, *everywhere)
+    texture = _advected(storm, storm.echo_texture, time, *everywhere)
     ground = 18 + 11 * texture
     top = storm.day.freezing_level + 1800 * (texture - 0.3)
     fading = np.maximum(levels[:, None, None] - top, 0) / 1000 * 9
-    return np.where(texture > 0.2, ground - fading, _SILENT)
+    return np.where(texture > 0.2, ground - fading, _NO_ECHO_DBZ)
 
 
-def _moving(storm: Storm, texture: Field, time: float, rows: slice, columns: slice) -> Field:
+def _advected(storm: Storm, texture: Field, time: float, rows: slice, columns: slice) -> Field:
     x, y = storm.axes
     moved = storm.day.motion[0] * time, storm.day.motion[1] * time
     grid = np.meshgrid(x[columns] - moved[0], y[rows] - moved[1])
-    return lookup(texture, *grid)
+    return interpolate_periodic(texture, *grid)
 
 
-def _box(storm: Storm, cell: StormCell, time: float) -> tuple[slice, slice]:
+def _cell_window(storm: Storm, cell: StormCell, time: float) -> tuple[slice, slice]:
     """Where a cell can be seen, tilt included."""
-    east, north = storm.where(cell, time)
+    east, north = storm.cell_position(cell, time)
     reach = 2.6 * cell.radius + 0.5 * storm.day.shear
     bounds = [
         slice(max(int(middle - reach), 0), max(min(int(middle + reach) + 1, size), 0))

@@ -17,10 +17,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geovision.datasets.synthetic.noise import lookup, smoothstep
+from geovision.datasets.synthetic.noise import interpolate_periodic, smoothstep
 from geovision.datasets.synthetic.storm_cells import Storm, StormCell
 
-__all__ = ["brightness_temperatures", "environment", "radar_site", "seen_by_radar", "visible"]
+__all__ = ["brightness_temperatures", "environment", "radar_coverage", "radar_site", "simulate_radar"]
 
 Field = NDArray[np.floating]
 
@@ -43,7 +43,7 @@ def radar_site(rng: np.random.Generator, storm: Storm) -> tuple[float, float, fl
     return float(x[lowest]), float(y[lowest]), float(ground[lowest]) + 30
 
 
-def visible(storm: Storm, site: tuple[float, float, float], levels: Field) -> NDArray[np.bool_]:
+def radar_coverage(storm: Storm, site: tuple[float, float, float], levels: Field) -> NDArray[np.bool_]:
     """``(level, y, x)``: above ground, between the lowest and the highest beam, and not behind a ridge."""
     x, y = np.meshgrid(*storm.axes)
     distance = np.hypot(x - site[0], y - site[1])
@@ -63,18 +63,20 @@ def _angle(height: Field, distance: Field, antenna: float) -> Field:
     return np.degrees(np.arctan((height - antenna) / 1000 / distance - distance / (2 * _EARTH)))
 
 
-def seen_by_radar(rng: np.random.Generator, storm: Storm, truth: Field, seen: NDArray[np.bool_]) -> Field:
+def simulate_radar(
+    rng: np.random.Generator, storm: Storm, truth: Field, coverage: NDArray[np.bool_]
+) -> Field:
     """One volume as measured: noise of 1 dB, steps of half a dB, nothing below 5 dBZ.
 
     Args:
         truth: ``(level, y, x)``, dBZ.
-        seen: The same shape, from `visible`.
+        coverage: The same shape, from `radar_coverage`.
     """
     noise = rng.standard_normal(truth.shape, dtype=np.float32) + np.float32(storm.day.calibration)
     measured = np.round((truth + noise) * 2) / 2
     measured[measured < 5] = -np.inf
     measured[np.isneginf(truth)] = -np.inf
-    measured[~seen] = np.nan
+    measured[~coverage] = np.nan
     return measured
 
 
@@ -85,16 +87,16 @@ def brightness_temperatures(rng: np.random.Generator, storm: Storm, time: float,
     """``(channel, y, x)``, K, at 6.25, 6.95, 8.55, 10.8 and 12.0 um, in pixels of 4 km."""
     ground = _ground_temperature(storm)
     top = _cloud_tops(storm, time)
-    thin = smoothstep(0.5, 1.8, _drifting(storm, time))
+    thin = smoothstep(0.5, 1.8, _advected_cloud_texture(storm, time))
     window = np.minimum(ground, _temperature(storm, top))
     window = window - thin * 0.45 * np.maximum(window - 228, 0)
     # Vapour hides what is low; above the anvil the stratosphere is warmer and adds to it.
     above = np.maximum(top - storm.day.tropopause, 0) / 1000
-    upper = _hidden(window, 238.0) + 1.8 * above
-    middle = _hidden(window, 248.0) + 1.2 * above
+    upper = _water_vapor_temperature(window, 238.0) + 1.8 * above
+    middle = _water_vapor_temperature(window, 248.0) + 1.2 * above
     clear = smoothstep(230, 290, window)
     channels = np.stack([upper, middle, window - 1.5 + 1.0 * clear, window, window - 0.4 - 1.6 * clear])
-    coarse = _blocks(channels, pixel)
+    coarse = _block_mean(channels, pixel)
     coarse += rng.normal(0, 0.4, coarse.shape)
     height, width = storm.shape
     return np.repeat(np.repeat(coarse, pixel, 1), pixel, 2)[:, :height, :width]
@@ -108,10 +110,11 @@ def _temperature(storm: Storm, height: Field) -> Field:
     return 273.15 - (height - storm.day.freezing_level) * storm.day.lapse
 
 
-def _drifting(storm: Storm, time: float) -> Field:
+def _advected_cloud_texture(storm: Storm, time: float) -> Field:
     x, y = storm.axes
-    return lookup(
-        storm.shield, *np.meshgrid(x - 1.4 * storm.day.motion[0] * time, y - 1.4 * storm.day.motion[1] * time)
+    return interpolate_periodic(
+        storm.cloud_texture,
+        *np.meshgrid(x - 1.4 * storm.day.motion[0] * time, y - 1.4 * storm.day.motion[1] * time),
     )
 
 
@@ -121,9 +124,9 @@ def _cloud_tops(storm: Storm, time: float) -> Field:
     tops = np.zeros(storm.shape)
     motion = storm.day.motion / np.hypot(*storm.day.motion)
     for cell in storm.cells:
-        if not -8 < time - cell.born < 110:
+        if not -8 < time - cell.onset < 110:
             continue
-        east, north = storm.where(cell, time)
+        east, north = storm.cell_position(cell, time)
         tower, spread, dome, faded = _cloud(cell, storm, time)
         reach = spread / 2
         lean = 0.035 * storm.day.shear * tower / 1000 * 0.6
@@ -140,23 +143,23 @@ def _cloud_tops(storm: Storm, time: float) -> Field:
 
 def _cloud(cell: StormCell, storm: Storm, time: float) -> tuple[float, float, float, float]:
     """Height of the tower, m; spread of the anvil, km; height of the overshoot, m; how much it has faded."""
-    age = time - cell.born + 8  # the cloud is there before the echo
-    grown = min(max(age / (cell.grow + 4), 0.0), 1.0)
-    _, _, fallen, faded = cell.parts(time)
-    anvil = min(storm.day.tropopause, cell.summit + 4500)
-    spread = max(time - cell.born - 0.8 * cell.grow, 0.0) * 0.35
+    age = time - cell.onset + 8  # the cloud is there before the echo
+    grown = min(max(age / (cell.growth_minutes + 4), 0.0), 1.0)
+    _, _, fallen, faded = cell.phase_fractions(time)
+    anvil = min(storm.day.tropopause, cell.core_top + 4500)
+    spread = max(time - cell.onset - 0.8 * cell.growth_minutes, 0.0) * 0.35
     vigour = smoothstep(0.65, 0.95, np.array(grown)) * (1 - smoothstep(0.1, 0.7, np.array(fallen)))
     dome = 62.0 * max(cell.updraft - 12, 0) * float(vigour)
     tower = (4500 + (anvil - 4500) * grown) * (1 - 0.12 * faded)
     return tower, spread, dome, faded
 
 
-def _hidden(window: Field, vapour: float) -> Field:
+def _water_vapor_temperature(window: Field, vapour: float) -> Field:
     """What a channel of vapour sees: cloud tops where they are colder than the vapour."""
     return np.minimum(window + 0.8, vapour - 0.12 * np.maximum(vapour - window, 0))
 
 
-def _blocks(channels: Field, pixel: int) -> Field:
+def _block_mean(channels: Field, pixel: int) -> Field:
     """Means over squares; at the far edges over what is there."""
     _, height, width = channels.shape
     grow = ((0, 0), (0, -height % pixel), (0, -width % pixel))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geovision.metrics._masked import paired
+from geovision.metrics._masked import mask_pair
 
-__all__ = ["Contingency", "contingency", "contingency_of_events"]
+__all__ = ["Contingency", "contingency", "event_contingency"]
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def contingency(
     >>> float(contingency(rain, torch.tensor([0.0, 6.0, 0.0, 9.0]), 5.0).critical_success_index)
     0.3333333333333333
     """
-    p, t, there = paired(prediction, truth, valid)
-    return contingency_of_events(p >= threshold, t >= threshold, there)
+    p, t, there = mask_pair(prediction, truth, valid)
+    return event_contingency(p >= threshold, t >= threshold, there)
 
 
-def contingency_of_events(forecast: Tensor, observed: Tensor, valid: Tensor | None = None) -> Contingency:
+def event_contingency(forecast: Tensor, observed: Tensor, valid: Tensor | None = None) -> Contingency:
     """Counts of an event that is said and seen, bool of one shape."""
     there = torch.ones_like(forecast) if valid is None else valid
 

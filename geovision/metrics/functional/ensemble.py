@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from geovision.errors import InputError
-from geovision.metrics._masked import mean_over
+from geovision.metrics._masked import masked_mean
 
 __all__ = [
     "EnsembleReliability",
-    "checked_members",
     "crps",
-    "crps_of_cells",
+    "crps_per_cell",
     "pinball",
     "rank_histogram",
     "reliability",
     "spread",
     "spread_skill_ratio",
+    "validate_members",
 ]
 
 
-def checked_members(
+def validate_members(
     members: Tensor, truth: Tensor, valid: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As float64, 0 where they do not count; a cell counts where all members and the truth are numbers."""
@@ -49,11 +49,11 @@ def crps(members: Tensor, truth: Tensor, valid: Tensor | None = None, *, fair: b
             (Ferro 2014, doi:10.1002/qj.2270); else over all pairs, that of the empirical distribution.
             One member gives the mean absolute error.
     """
-    x, y, there = checked_members(members, truth, valid)
-    return mean_over(crps_of_cells(x, y, fair=fair), there, range(y.ndim))
+    x, y, there = validate_members(members, truth, valid)
+    return masked_mean(crps_per_cell(x, y, fair=fair), there, range(y.ndim))
 
 
-def crps_of_cells(x: Tensor, y: Tensor, *, fair: bool = True) -> Tensor:
+def crps_per_cell(x: Tensor, y: Tensor, *, fair: bool = True) -> Tensor:
     """`crps` of every cell ``(…)`` by itself."""
     count = len(x)
     near = (x - y).abs().mean(0)
@@ -66,8 +66,8 @@ def crps_of_cells(x: Tensor, y: Tensor, *, fair: bool = True) -> Tensor:
 
 def spread(members: Tensor, valid: Tensor | None = None) -> Tensor:
     """Root of the mean variance of the members about their mean, in the unit of the field; unbiased."""
-    x, _, there = checked_members(members, members[0], valid)
-    return mean_over(x.var(0), there, range(x.ndim - 1)).sqrt()
+    x, _, there = validate_members(members, members[0], valid)
+    return masked_mean(x.var(0), there, range(x.ndim - 1)).sqrt()
 
 
 def spread_skill_ratio(members: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -76,8 +76,8 @@ def spread_skill_ratio(members: Tensor, truth: Tensor, valid: Tensor | None = No
     ``sqrt((m + 1) / m) spread / RMSE`` for m members (Fortin et al. 2014, doi:10.1175/JHM-D-14-0008.1);
     below 1 the ensemble is too sure.
     """
-    x, y, there = checked_members(members, truth, valid)
-    error = mean_over((x.mean(0) - y).square(), there, range(y.ndim)).sqrt()
+    x, y, there = validate_members(members, truth, valid)
+    error = masked_mean((x.mean(0) - y).square(), there, range(y.ndim)).sqrt()
     return ((len(x) + 1) / len(x)) ** 0.5 * spread(members, there) / error
 
 
@@ -86,7 +86,7 @@ def rank_histogram(members: Tensor, truth: Tensor, valid: Tensor | None = None, 
 
     Equal values, as of dry days, are ranked at random (Hamill 2001).
     """
-    x, y, there = checked_members(members, truth, valid)
+    x, y, there = validate_members(members, truth, valid)
     below, equal = (x < y).sum(0)[there], (x == y).sum(0)[there]
     generator = torch.Generator().manual_seed(seed)
     share = torch.rand(below.shape, generator=generator, dtype=torch.float64).to(x.device)
@@ -100,14 +100,14 @@ class EnsembleReliability(NamedTuple):
 
     forecast: Tensor
     observed: Tensor
-    cases: Tensor
+    counts: Tensor
 
 
 def reliability(
     members: Tensor, truth: Tensor, threshold: float, valid: Tensor | None = None, *, bins: int = 10
 ) -> EnsembleReliability:
     """How often the truth reaches a threshold where a given part of the members do."""
-    x, y, there = checked_members(members, truth, valid)
+    x, y, there = validate_members(members, truth, valid)
     probability = (x >= threshold).double().mean(0)[there]
     happened = (y >= threshold)[there].double()
     index = (probability * bins).long().clamp_max(bins - 1)
@@ -126,7 +126,7 @@ def pinball(predicted: Tensor, truth: Tensor, quantiles: Tensor, valid: Tensor |
         predicted: ``(quantile, …)``; truth ``(…)``.
         quantiles: ``(quantile,)``, 0-1.
     """
-    x, y, there = checked_members(predicted, truth, valid)
+    x, y, there = validate_members(predicted, truth, valid)
     q = quantiles.to(x).view(-1, *[1] * y.ndim)
     loss = torch.maximum(q * (y - x), (q - 1) * (y - x))
-    return mean_over(loss, there.expand_as(loss), range(1, loss.ndim))
+    return masked_mean(loss, there.expand_as(loss), range(1, loss.ndim))

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from geovision.metrics._masked import mean_over, paired, present
+from geovision.metrics._masked import mask_field, mask_pair, masked_mean
 
 __all__ = [
     "WET_DAY",
@@ -34,7 +34,7 @@ WET_DAY = 1.0
 
 def quantile(field: Tensor, q: float, valid: Tensor | None = None) -> Tensor:
     """The quantile over all days of each cell, mm/day, linear between values; wet and dry days count."""
-    values, there = present(field, valid)
+    values, there = mask_field(field, valid)
     # By hand: torch.nanquantile refuses more than 16 million values.
     ordered = torch.where(there, values, torch.full_like(values, torch.inf)).sort(0).values
     count = there.sum(0, keepdim=True)
@@ -53,19 +53,19 @@ def quantile_bias(prediction: Tensor, truth: Tensor, q: float, valid: Tensor | N
 
 def r01(field: Tensor, valid: Tensor | None = None, *, threshold: float = WET_DAY) -> Tensor:
     """Return the fraction of wet days (R01 for 1 mm), 0 to 1."""
-    values, there = present(field, valid)
-    return mean_over((values >= threshold).double(), there, (0,))
+    values, there = mask_field(field, valid)
+    return masked_mean((values >= threshold).double(), there, (0,))
 
 
 def sdii(field: Tensor, valid: Tensor | None = None, *, threshold: float = WET_DAY) -> Tensor:
     """Return the simple daily intensity index: mean over wet days; NaN without any."""
-    values, there = present(field, valid)
-    return mean_over(values, there & (values >= threshold), (0,))
+    values, there = mask_field(field, valid)
+    return masked_mean(values, there & (values >= threshold), (0,))
 
 
 def rx1day(field: Tensor, valid: Tensor | None = None) -> Tensor:
     """Rain of the wettest day, mm/day."""
-    values, there = present(field, valid)
+    values, there = mask_field(field, valid)
     most = torch.where(there, values, torch.full_like(values, -torch.inf)).amax(0)
     return torch.where(there.any(0), most, torch.full_like(most, torch.nan))
 
@@ -81,19 +81,19 @@ def cdd(
         threshold: Least value of a wet day, in the unit of the field.
         begins: Days that do not follow the day before, bool, shape (time,); a spell ends before them.
     """
-    values, there = present(field, valid)
-    return _longest(there & (values < threshold), there, begins)
+    values, there = mask_field(field, valid)
+    return _longest_spell(there & (values < threshold), there, begins)
 
 
 def cwd(
     field: Tensor, valid: Tensor | None = None, *, threshold: float = WET_DAY, begins: Tensor | None = None
 ) -> Tensor:
     """Consecutive wet days: length of the longest spell of wet days, days. `begins` as for `cdd`."""
-    values, there = present(field, valid)
-    return _longest(there & (values >= threshold), there, begins)
+    values, there = mask_field(field, valid)
+    return _longest_spell(there & (values >= threshold), there, begins)
 
 
-def _longest(days: Tensor, there: Tensor, begins: Tensor | None) -> Tensor:
+def _longest_spell(days: Tensor, valid: Tensor, begins: Tensor | None) -> Tensor:
     run = torch.zeros_like(days[0], dtype=torch.float64)
     most = run
     for number, day in enumerate(days):
@@ -101,7 +101,7 @@ def _longest(days: Tensor, there: Tensor, begins: Tensor | None) -> Tensor:
             run = torch.zeros_like(run)
         run = torch.where(day, run + 1, torch.zeros_like(run))
         most = torch.maximum(most, run)
-    return torch.where(there.any(0), most, torch.full_like(most, torch.nan))
+    return torch.where(valid.any(0), most, torch.full_like(most, torch.nan))
 
 
 def index_bias(
@@ -116,7 +116,7 @@ def index_bias(
     >>> float(index_bias(rx1day, field * 2, field))
     5.0
     """
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     return (index(p, there) - index(t, there)).nanmean()
 
 
@@ -141,6 +141,6 @@ def spell_bias(
     for group in dict.fromkeys(groups):
         days = torch.tensor([number for number, each in enumerate(groups) if each == group])
         of_group = partial(index, begins=begins[days])
-        p, t, there = paired(prediction[days], truth[days], None if valid is None else valid[days])
+        p, t, there = mask_pair(prediction[days], truth[days], None if valid is None else valid[days])
         biases.append(of_group(p, there) - of_group(t, there))
     return torch.stack(biases).nanmean()

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geovision.errors import InputError
-from geovision.metrics._masked import paired
+from geovision.metrics._masked import mask_pair
 
-__all__ = ["fractions", "fss", "fss_target"]
+__all__ = ["fss", "neighborhood_fractions", "useful_fss"]
 
 
 def fss(
@@ -26,13 +26,13 @@ def fss(
         scale: Cells along each side of the window.
         valid: Cells that count, broadcastable.
     """
-    p, t, there = paired(prediction, truth, valid)
-    said = fractions((p >= threshold) & there, scale)
-    seen = fractions((t >= threshold) & there, scale)
+    p, t, there = mask_pair(prediction, truth, valid)
+    said = neighborhood_fractions((p >= threshold) & there, scale)
+    seen = neighborhood_fractions((t >= threshold) & there, scale)
     return 1 - (said - seen).square().sum() / (said.square().sum() + seen.square().sum())
 
 
-def fractions(events: Tensor, scale: int) -> Tensor:
+def neighborhood_fractions(events: Tensor, scale: int) -> Tensor:
     """The fraction of the cells around each one that are events.
 
     Args:
@@ -49,8 +49,8 @@ def fractions(events: Tensor, scale: int) -> Tensor:
     return F.avg_pool2d(F.pad(planes, (before, after, before, after)), scale, stride=1).view(events.shape)
 
 
-def fss_target(truth: Tensor, threshold: float, valid: Tensor | None = None) -> Tensor:
+def useful_fss(truth: Tensor, threshold: float, valid: Tensor | None = None) -> Tensor:
     """The score from which a scale is called useful, ``0.5 + f / 2`` with the frequency f of the event
     (Roberts and Lean 2008)."""
-    _, t, there = paired(truth, truth, valid)
+    _, t, there = mask_pair(truth, truth, valid)
     return 0.5 + ((t >= threshold) & there).sum() / there.sum() / 2

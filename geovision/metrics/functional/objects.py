@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from geovision.errors import MissingExtraError
 
-__all__ = ["ObjectCounts", "object_hits"]
+__all__ = ["ObjectCounts", "match_objects"]
 
 
 @dataclass(frozen=True)
@@ -17,27 +17,29 @@ class ObjectCounts:
     """Counts of objects; those of parts of the data add up.
 
     Attributes:
-        seen: Objects that were there; `found`: those of them with something said within reach.
-        said: Objects that were said; `false`: those of them with nothing there within reach.
+        observed: Objects that were there; `found`: those of them with something said within reach.
+        predicted: Objects that were said; `false_alarms`: those of them with nothing there within reach.
         distance: Sum over those found of the least distance to what was said, cells; 0 where they overlap.
     """
 
-    seen: int
-    found: int
-    said: int
-    false: int
+    observed: int
+    hits: int
+    predicted: int
+    false_alarms: int
     distance: float
 
 
-def object_hits(said: NDArray[np.bool_], seen: NDArray[np.bool_], reach: float) -> ObjectCounts:
+def match_objects(
+    predicted: NDArray[np.bool_], observed: NDArray[np.bool_], max_distance: float
+) -> ObjectCounts:
     """Objects of one mask ``(y, x)`` that meet those of another.
 
-    An object is a connected area, corners included. It is met where the other mask has a cell within `reach`
-    of one of its own, middle to middle, so objects need no partner of their own.
+    An object is a connected area, corners included. It is met where the other mask has a cell within
+    `max_distance` of one of its own, middle to middle, so objects need no partner of their own.
 
     Args:
-        said, seen: What was said and what was there.
-        reach: Cells.
+        predicted, observed: What was said and what was there.
+        max_distance: Cells.
 
     Raises:
         MissingExtraError: scipy is not installed.
@@ -47,18 +49,18 @@ def object_hits(said: NDArray[np.bool_], seen: NDArray[np.bool_], reach: float) 
     >>> object_hits(said, seen, reach=2)
     ObjectCounts(seen=1, found=1, said=2, false=1, distance=2.0)
     """
-    to_said, to_seen = _least_distances(seen, said), _least_distances(said, seen)
-    found = to_said <= reach
+    to_said, to_seen = _min_distances(observed, predicted), _min_distances(predicted, observed)
+    found = to_said <= max_distance
     return ObjectCounts(
         len(to_said),
         int(found.sum()),
         len(to_seen),
-        int((to_seen > reach).sum()),
+        int((to_seen > max_distance).sum()),
         float(to_said[found].sum()),
     )
 
 
-def _least_distances(objects: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.floating]:
+def _min_distances(objects: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.floating]:
     """Of each object the least distance to a cell of another mask, infinite where that is empty."""
     try:
         from scipy import ndimage

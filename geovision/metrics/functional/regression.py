@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geovision.errors import InputError
-from geovision.metrics._masked import mean_over, paired
+from geovision.metrics._masked import mask_pair, masked_mean
 
 __all__ = [
     "Over",
     "bias",
     "correlation",
-    "deviation_ratio",
     "mae",
     "multiscale_ssim",
     "psnr",
@@ -29,6 +28,7 @@ __all__ = [
     "relative_bias",
     "rmse",
     "ssim",
+    "std_ratio",
     "wasserstein",
 ]
 
@@ -47,29 +47,29 @@ def _axes(field: Tensor, over: Over) -> tuple[int, ...]:
 
 def rmse(prediction: Tensor, truth: Tensor, valid: Tensor | None = None, *, over: Over = "all") -> Tensor:
     """Root of the mean squared difference, in the unit of the field."""
-    p, t, there = paired(prediction, truth, valid)
-    return mean_over((p - t) ** 2, there, _axes(p, over)).sqrt()
+    p, t, there = mask_pair(prediction, truth, valid)
+    return masked_mean((p - t) ** 2, there, _axes(p, over)).sqrt()
 
 
 def mae(prediction: Tensor, truth: Tensor, valid: Tensor | None = None, *, over: Over = "all") -> Tensor:
     """Mean absolute difference, in the unit of the field."""
-    p, t, there = paired(prediction, truth, valid)
-    return mean_over((p - t).abs(), there, _axes(p, over))
+    p, t, there = mask_pair(prediction, truth, valid)
+    return masked_mean((p - t).abs(), there, _axes(p, over))
 
 
 def bias(prediction: Tensor, truth: Tensor, valid: Tensor | None = None, *, over: Over = "all") -> Tensor:
     """Mean difference, in the unit of the field; above 0 the prediction is too high."""
-    p, t, there = paired(prediction, truth, valid)
-    return mean_over(p - t, there, _axes(p, over))
+    p, t, there = mask_pair(prediction, truth, valid)
+    return masked_mean(p - t, there, _axes(p, over))
 
 
 def relative_bias(
     prediction: Tensor, truth: Tensor, valid: Tensor | None = None, *, over: Over = "all"
 ) -> Tensor:
     """`bias` as a fraction of the mean of the truth."""
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     axes = _axes(p, over)
-    return mean_over(p - t, there, axes) / mean_over(t, there, axes)
+    return masked_mean(p - t, there, axes) / masked_mean(t, there, axes)
 
 
 def correlation(
@@ -80,11 +80,11 @@ def correlation(
     In time (``over="time"``) of each cell, in space (``over="space"``) of each time step, or of all
     values together.
     """
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     axes = _axes(p, over)
 
     def centred(field: Tensor) -> Tensor:
-        mean = mean_over(field, there, axes)
+        mean = masked_mean(field, there, axes)
         for axis in sorted(axis % field.ndim for axis in axes):
             mean = mean.unsqueeze(axis)
         return torch.where(there, field - mean, torch.zeros_like(field))
@@ -97,15 +97,15 @@ def correlation(
     return torch.where(spread > 1e-12 * scale, found, torch.full_like(found, torch.nan))
 
 
-def deviation_ratio(
+def std_ratio(
     prediction: Tensor, truth: Tensor, valid: Tensor | None = None, *, over: Over = "all"
 ) -> Tensor:
     """Standard deviation over that of the truth, over the cells that both have; 1 where they vary alike."""
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     axes = _axes(p, over)
 
     def variance(field: Tensor) -> Tensor:
-        return mean_over(field * field, there, axes) - mean_over(field, there, axes) ** 2
+        return masked_mean(field * field, there, axes) - masked_mean(field, there, axes) ** 2
 
     return (variance(p).clamp_min(0) / variance(t).clamp_min(0)).sqrt()
 
@@ -118,10 +118,10 @@ def psnr(
     Args:
         data_range: Of the field, in its unit; one number for all that is compared.
     """
-    return 20 * torch.log10(_positive(data_range) / rmse(prediction, truth, valid, over=over))
+    return 20 * torch.log10(_check_data_range(data_range) / rmse(prediction, truth, valid, over=over))
 
 
-def _positive(data_range: float) -> float:
+def _check_data_range(data_range: float) -> float:
     if not data_range > 0:
         raise InputError(f"data_range={data_range}: expected the range of the field in its unit, above 0")
     return data_range
@@ -147,8 +147,8 @@ def ssim(
     Raises:
         InputError: A field smaller than the window.
     """
-    similarity, _, counts = _similarity(prediction, truth, valid, data_range, window)
-    return mean_over(similarity, counts, range(similarity.ndim))
+    similarity, _, counts = _ssim_map(prediction, truth, valid, data_range, window)
+    return masked_mean(similarity, counts, range(similarity.ndim))
 
 
 def multiscale_ssim(
@@ -179,38 +179,38 @@ def multiscale_ssim(
             f"a side of {side} cells is too small for {scales} scales of a window of {window}; "
             f"take fewer scales or a smaller window"
         )
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     # All five as published, though rounding makes their sum 1.0001.
     total = 1.0 if scales == len(MS_SSIM_WEIGHTS) else sum(MS_SSIM_WEIGHTS[:scales])
     weights = [weight / total for weight in MS_SSIM_WEIGHTS[:scales]]
     product = torch.ones(p.shape[:-2], dtype=p.dtype, device=p.device)
     for scale, weight in enumerate(weights):
         if scale:
-            p, t, there = _halved(p, t, there)
-        whole, structure, counts = _similarity(p, t, there, data_range, window)
-        each = mean_over(whole if scale == scales - 1 else structure, counts, (-2, -1))
+            p, t, there = _downsample(p, t, there)
+        whole, structure, counts = _ssim_map(p, t, there, data_range, window)
+        each = masked_mean(whole if scale == scales - 1 else structure, counts, (-2, -1))
         product = product * each.clamp_min(0) ** weight
     return product.nanmean()
 
 
-def _halved(p: Tensor, t: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    share = F.avg_pool2d(_planes(there.double()), 2)
-    means = [F.avg_pool2d(_planes(field), 2) / share.clamp_min(1e-9) for field in (p, t)]
+def _downsample(p: Tensor, t: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    share = F.avg_pool2d(_flatten_planes(valid.double()), 2)
+    means = [F.avg_pool2d(_flatten_planes(field), 2) / share.clamp_min(1e-9) for field in (p, t)]
     shape = (*p.shape[:-2], *share.shape[-2:])
     enough = (share >= 0.5).view(shape)
     return means[0].view(shape), means[1].view(shape), enough
 
 
-def _planes(field: Tensor) -> Tensor:
+def _flatten_planes(field: Tensor) -> Tensor:
     return field.reshape(-1, 1, *field.shape[-2:])
 
 
-def _similarity(
+def _ssim_map(
     prediction: Tensor, truth: Tensor, valid: Tensor | None, data_range: float, window: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The index and its part without luminance ``(…, y - window + 1, x - window + 1)``, and where they
     count."""
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     if min(p.shape[-2:]) < window or window % 2 == 0:
         raise InputError(
             f"fields of {p.shape[-2]} x {p.shape[-1]} cells and a window of {window}; the "
@@ -219,15 +219,15 @@ def _similarity(
     at = torch.arange(window, dtype=p.dtype, device=p.device) - window // 2
     line = torch.exp(-0.5 * (at / 1.5) ** 2)
     line = line / line.sum()
-    weight = _blurred(there.double(), line)
+    weight = _gaussian_filter(there.double(), line)
 
     def local(field: Tensor) -> Tensor:
-        return _blurred(field, line) / weight.clamp_min(1e-9)
+        return _gaussian_filter(field, line) / weight.clamp_min(1e-9)
 
     mean_p, mean_t = local(p), local(t)
     var_p, var_t = local(p * p) - mean_p**2, local(t * t) - mean_t**2
     covariance = local(p * t) - mean_p * mean_t
-    c1, c2 = (0.01 * _positive(data_range)) ** 2, (0.03 * data_range) ** 2
+    c1, c2 = (0.01 * _check_data_range(data_range)) ** 2, (0.03 * data_range) ** 2
     structure = (2 * covariance + c2) / (var_p + var_t + c2)
     luminance = (2 * mean_p * mean_t + c1) / (mean_p**2 + mean_t**2 + c1)
     edge = window // 2
@@ -235,9 +235,9 @@ def _similarity(
     return luminance * structure, structure, inside & (weight >= 0.5)
 
 
-def _blurred(field: Tensor, line: Tensor) -> Tensor:
-    planes = F.conv2d(_planes(field), line.view(1, 1, -1, 1))
-    planes = F.conv2d(planes, line.view(1, 1, 1, -1))
+def _gaussian_filter(field: Tensor, kernel: Tensor) -> Tensor:
+    planes = F.conv2d(_flatten_planes(field), kernel.view(1, 1, -1, 1))
+    planes = F.conv2d(planes, kernel.view(1, 1, 1, -1))
     return planes.view(*field.shape[:-2], *planes.shape[-2:])
 
 
@@ -247,7 +247,7 @@ def _blurred(field: Tensor, line: Tensor) -> Tensor:
 def wasserstein(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
     """Distance between the distributions of all values, in the unit of the field: the mean absolute
     difference of the sorted values (Wasserstein-1 in one dimension; Villani 2003, section 2.2)."""
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     return (p[there].sort().values - t[there].sort().values).abs().mean()
 
 
@@ -259,7 +259,7 @@ def quantile_pairs(
     Args:
         quantiles: 0-1; where None, the percentiles, and finer ones up to 0.9999.
     """
-    p, t, there = paired(prediction, truth, valid)
+    p, t, there = mask_pair(prediction, truth, valid)
     if quantiles is None:
         percent = torch.arange(1, 100, dtype=torch.float64) / 100
         quantiles = torch.cat([percent, 1 - torch.logspace(-2.2, -4, 10, dtype=torch.float64)])

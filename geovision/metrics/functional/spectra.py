@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geovision.metrics._masked import paired
+from geovision.metrics._masked import mask_pair
 
 __all__ = ["ralsd", "spectrum"]
 
@@ -48,7 +48,7 @@ def ralsd(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> Ten
     Args:
         prediction, truth: ``(time, …, y, x)``.
     """
-    p, t, _ = paired(prediction, truth, valid)
+    p, t, _ = mask_pair(prediction, truth, valid)
     (_, own), (_, wanted) = spectrum(p), spectrum(t)
     tiny = torch.finfo(torch.float64).tiny
     decibels = 10 * torch.log10(wanted[1:].clamp_min(tiny) / own[1:].clamp_min(tiny))

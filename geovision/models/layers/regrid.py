@@ -36,7 +36,7 @@ def axis_weights(source: _Floats, target: _Floats, method: Method = "bilinear") 
     Bicubic is the convolution of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with a = -1/2.
 
     Args:
-        given, target: Middles of cells, ascending; the given ones, for ``"bicubic"``, about evenly spaced.
+        source, target: Middles of cells, ascending; the given ones, for ``"bicubic"``, about evenly spaced.
 
     >>> axis_weights(np.array([0.0, 1.0]), np.array([0.25, 1.5, 9.0])).tolist()
     [[0.75, 0.25], [0.0, 1.0], [0.0, 0.0]]

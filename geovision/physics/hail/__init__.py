@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from geovision.physics.hail.columns import (
     Calibration,
-    covered_share,
+    covered_fraction,
     echo_top,
     height_of_maximum,
     kinetic_energy_flux,
@@ -23,7 +23,7 @@ __all__ = [
     "Calibration",
     "PoshRule",
     "TwoStageRule",
-    "covered_share",
+    "covered_fraction",
     "echo_top",
     "hail_labels",
     "hail_products",

@@ -7,18 +7,18 @@ from numpy.typing import NDArray
 
 from geovision.errors import MissingExtraError
 
-__all__ = ["find_cells", "overlaps"]
+__all__ = ["find_cells", "overlapping_cells"]
 
 
 def find_cells(
-    maximum_reflectivity: NDArray[np.floating], *, threshold_dbz: float = 50.0, minimum_pixels: int = 5
+    maximum_reflectivity: NDArray[np.floating], *, threshold_dbz: float = 50.0, min_pixels: int = 5
 ) -> NDArray[np.int32]:
     """Connected areas, corners included, in which the column maximum reaches a threshold.
 
     Args:
         maximum_reflectivity: ``(y, x)``, dBZ; ``-inf`` and NaN belong to no cell.
         threshold_dbz: 50 dBZ is where the hail algorithm of Witt et al. (1998) counts all as hail.
-        minimum_pixels: Smaller areas are no cells.
+        min_pixels: Smaller areas are no cells.
 
     Returns:
         ``(y, x)``: 1, 2, … by cell, 0 outside.
@@ -31,13 +31,13 @@ def find_cells(
     except ImportError as error:
         raise MissingExtraError("scipy", "geo") from error
     areas, _ = ndimage.label(maximum_reflectivity >= threshold_dbz, structure=np.ones((3, 3)))
-    large = np.bincount(areas.ravel()) >= minimum_pixels
+    large = np.bincount(areas.ravel()) >= min_pixels
     large[0] = False
     number = np.where(large, np.cumsum(large), 0).astype(np.int32)
     return number[areas]
 
 
-def overlaps(before: NDArray[np.int32], after: NDArray[np.int32]) -> list[tuple[int, int, int]]:
+def overlapping_cells(before: NDArray[np.int32], after: NDArray[np.int32]) -> list[tuple[int, int, int]]:
     """Which cells of two volumes share ground: (cell before, cell after, pixels), most pixels first.
 
     >>> overlaps(np.array([[1, 1, 0, 2]]), np.array([[0, 1, 1, 1]]))

@@ -9,8 +9,8 @@ from geovision.errors import InputError
 
 __all__ = ["check_heights", "check_levels", "check_volume"]
 
-_LARGEST_DBZ = 80.0  # the largest hail gives some 75 dBZ
-_LARGEST_SHARE = 1e-3  # of the echoes; single gates with clutter or interference may lie above
+_MAX_DBZ = 80.0  # the largest hail gives some 75 dBZ
+_MAX_OUTLIER_FRACTION = 1e-3  # of the echoes; single gates with clutter or interference may lie above
 
 
 def check_volume(reflectivity: NDArray[np.floating], levels: NDArray[np.floating], where: str) -> None:
@@ -35,10 +35,10 @@ def check_volume(reflectivity: NDArray[np.floating], levels: NDArray[np.floating
     largest = float(np.fmax.reduce(reflectivity, axis=None))
     if largest == np.inf:
         raise InputError(f"{where}: values of +inf; NaN is what is not covered, -inf no echo")
-    high = int(np.count_nonzero(reflectivity > _LARGEST_DBZ))
-    if high and high > _LARGEST_SHARE * np.count_nonzero(reflectivity > -np.inf):
+    high = int(np.count_nonzero(reflectivity > _MAX_DBZ))
+    if high and high > _MAX_OUTLIER_FRACTION * np.count_nonzero(reflectivity > -np.inf):
         raise InputError(
-            f"{where}: the 99.9th percentile of the echoes lies above {_LARGEST_DBZ:g} dBZ and the largest "
+            f"{where}: the 99.9th percentile of the echoes lies above {_MAX_DBZ:g} dBZ and the largest "
             f"is {largest:.3g}; it looks like Z in mm6 m-3, which 10 * log10(Z) brings to dBZ"
         )
 
@@ -51,14 +51,16 @@ def check_levels(levels: NDArray[np.floating], where: str) -> None:
     """
     steps = np.diff(levels)
     if len(levels) < 2 or not np.isfinite(levels).all():
-        raise InputError(f"{where}: levels {_some(levels)}; expected two or more heights in m")
+        raise InputError(f"{where}: levels {_format_levels(levels)}; expected two or more heights in m")
     if (steps < 0).all():
         raise InputError(
             f"{where}: levels stand upside down, from {levels[0]:g} to {levels[-1]:g} m; turn levels and "
             "reflectivity, lowest first, as with volume.sortby('level')"
         )
     if not (steps > 0).all():
-        raise InputError(f"{where}: levels do not ascend: {_some(levels)}; sort them, each height once")
+        raise InputError(
+            f"{where}: levels do not ascend: {_format_levels(levels)}; sort them, each height once"
+        )
     if levels[-1] < 100:
         raise InputError(f"{where}: the highest level is at {levels[-1]:g} m; it looks like km, expected m")
 
@@ -97,6 +99,6 @@ def check_heights(
         )
 
 
-def _some(levels: NDArray[np.floating]) -> str:
+def _format_levels(levels: NDArray[np.floating]) -> str:
     shown = ", ".join(f"{height:g}" for height in levels[:6])
     return f"{shown}{', …' if len(levels) > 6 else ''} m"

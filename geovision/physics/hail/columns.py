@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Calibration",
-    "covered_share",
+    "covered_fraction",
     "echo_top",
     "height_of_maximum",
     "kinetic_energy_flux",
@@ -158,10 +158,10 @@ def vertically_integrated_liquid(
     Returns:
         ``(y, x)``, 0 and more. NaN where no layer is covered.
     """
-    below = _linear(reflectivity[0].ravel(), cap_dbz)
+    below = _linear_reflectivity(reflectivity[0].ravel(), cap_dbz)
     total, seen = np.zeros(below.shape), np.zeros(below.shape, bool)
     for thick, plane in zip(np.diff(levels), reflectivity[1:], strict=True):
-        above = _linear(plane.ravel(), cap_dbz)
+        above = _linear_reflectivity(plane.ravel(), cap_dbz)
         mean = (below + above) / 2
         seen |= ~np.isnan(mean)
         wet = np.flatnonzero(mean > 0)  # most of a volume is without echo, and a power is slow
@@ -215,7 +215,7 @@ def lowest_covered(reflectivity: Volume, levels: Heights) -> Field:
     return np.where(covered.any(axis=0), np.asarray(levels, np.float64)[covered.argmax(axis=0)], np.nan)
 
 
-def covered_share(reflectivity: Volume, levels: Heights, *, freezing_level: Field | float) -> Field:
+def covered_fraction(reflectivity: Volume, levels: Heights, *, freezing_level: Field | float) -> Field:
     """The share, 0 to 1, of the depth from the freezing level to the highest level that is covered.
 
     Below 1 the severe hail index is a lower bound: above the highest beam, as over the radar itself.
@@ -240,7 +240,7 @@ def _field(value: Field | float, reflectivity: Volume) -> Field:
     return np.broadcast_to(np.asarray(value, np.float64), reflectivity.shape[1:])
 
 
-def _linear(dbz: Field, cap_dbz: float | None) -> Field:
+def _linear_reflectivity(dbz: Field, cap_dbz: float | None) -> Field:
     """Z in mm6 m-3; 0 without echo."""
     capped = dbz if cap_dbz is None else np.minimum(dbz, dbz.dtype.type(cap_dbz))
     return np.exp(capped * dbz.dtype.type(np.log(10) / 10))

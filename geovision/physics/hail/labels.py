@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError
-from geovision.physics.hail.cells import find_cells, overlaps
+from geovision.physics.hail.cells import find_cells, overlapping_cells
 
 __all__ = [
     "HAIL",
@@ -25,8 +25,8 @@ __all__ = [
     "ColumnFields",
     "PoshRule",
     "TwoStageRule",
-    "follow_cells",
     "posh_label",
+    "track_cells",
 ]
 
 NOT_COVERED, NO_HAIL, HAIL = -1, 0, 1
@@ -52,9 +52,9 @@ class TwoStageRule:
         height: and the height of its largest reflectivity this, m above mean sea level.
         touchdown_depth: It has touched down where that height is at most so far above the lowest level
             that the radar covers there, m, and no longer above `height`.
-        cell_dbz, minimum_pixels: What a cell is; see `find_cells`.
-        armed_for: Seconds that a cell stays armed after it met all three tests last.
-        longest_gap: Seconds between two volumes beyond which no cell is followed.
+        cell_dbz, min_pixels: What a cell is; see `find_cells`.
+        armed_duration: Seconds that a cell stays armed after it met all three tests last.
+        max_gap: Seconds between two volumes beyond which no cell is followed.
     """
 
     posh: float = 50.0
@@ -62,9 +62,9 @@ class TwoStageRule:
     height: float = 6000.0
     touchdown_depth: float = 1000.0
     cell_dbz: float = 50.0
-    minimum_pixels: int = 5
-    armed_for: float = 1800.0
-    longest_gap: float = 900.0
+    min_pixels: int = 5
+    armed_duration: float = 1800.0
+    max_gap: float = 900.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def posh_label(probability_of_severe_hail: Field, rule: PoshRule | None = None) 
     ).astype(np.int8)
 
 
-def follow_cells(
+def track_cells(
     times: NDArray[np.datetime64], volumes: Sequence[ColumnFields], rule: TwoStageRule | None = None
 ) -> CellHistory:
     """Cells of a series of volumes by the two-stage rule.
@@ -134,12 +134,14 @@ def follow_cells(
         )
     states: list[_Volume] = []
     for time, fields in zip(times, volumes, strict=True):
-        before = states[-1] if states and time - states[-1].time <= _duration(rule.longest_gap) else None
+        before = states[-1] if states and time - states[-1].time <= _duration(rule.max_gap) else None
         taken = max((max(state.tracks, default=0) for state in states), default=0)
         states.append(_next_volume(time, fields, rule, before, taken))
     return CellHistory(
-        cell=np.stack([_painted(state, state.tracks, np.int32) for state in states]),
-        armed=np.stack([_painted(state, [t is not None for t in state.armed], np.bool_) for state in states]),
+        cell=np.stack([_cells_to_grid(state, state.tracks, np.int32) for state in states]),
+        armed=np.stack(
+            [_cells_to_grid(state, [t is not None for t in state.armed], np.bool_) for state in states]
+        ),
         label=np.stack([_label(state, fields) for state, fields in zip(states, volumes, strict=True)]),
     )
 
@@ -152,39 +154,37 @@ class _Volume:
     areas: NDArray[np.int32]
     tracks: list[int]
     armed: list[np.datetime64 | None]  # when it met the tests last
-    down: list[bool]
+    touched_down: list[bool]
 
 
 def _next_volume(
     time: np.datetime64, fields: ColumnFields, rule: TwoStageRule, before: _Volume | None, taken: int
 ) -> _Volume:
-    areas = find_cells(
-        fields.maximum_reflectivity, threshold_dbz=rule.cell_dbz, minimum_pixels=rule.minimum_pixels
-    )
+    areas = find_cells(fields.maximum_reflectivity, threshold_dbz=rule.cell_dbz, min_pixels=rule.min_pixels)
     number = int(areas.max(initial=0))
-    tracks, armed = _inherited(before, areas, number)
+    tracks, armed = _inherit_tracks(before, areas, number)
     down = [False] * number
     for cell in range(number):
         inside = np.nonzero(areas == cell + 1)
         if tracks[cell] == 0:
             tracks[cell] = taken = taken + 1
-        if _meets_tests(fields, inside, rule):
+        if _meets_criteria(fields, inside, rule):
             armed[cell] = time
         since = armed[cell]
-        if since is not None and time - since > _duration(rule.armed_for):
+        if since is not None and time - since > _duration(rule.armed_duration):
             armed[cell] = None
         down[cell] = _touched_down(fields, inside, rule)
     return _Volume(time, areas, tracks, armed, down)
 
 
-def _inherited(
+def _inherit_tracks(
     before: _Volume | None, areas: NDArray[np.int32], number: int
 ) -> tuple[list[int], list[np.datetime64 | None]]:
     """Numbers, 0 for a new cell, and times of arming that cells have from those they overlap."""
     tracks, armed = [0] * number, list[np.datetime64 | None]([None] * number)
     if before is None:
         return tracks, armed
-    for old, new, _ in overlaps(before.areas, areas):
+    for old, new, _ in overlapping_cells(before.areas, areas):
         track, since = before.tracks[old - 1], before.armed[old - 1]
         if tracks[new - 1] == 0 and track not in tracks:
             tracks[new - 1] = track
@@ -194,7 +194,7 @@ def _inherited(
     return tracks, armed
 
 
-def _meets_tests(fields: ColumnFields, inside: tuple[NDArray[np.intp], ...], rule: TwoStageRule) -> bool:
+def _meets_criteria(fields: ColumnFields, inside: tuple[NDArray[np.intp], ...], rule: TwoStageRule) -> bool:
     posh = np.fmax.reduce(fields.probability_of_severe_hail[inside])
     vil = np.fmax.reduce(fields.vertically_integrated_liquid[inside])
     height, _ = _peak(fields, inside)
@@ -214,14 +214,14 @@ def _peak(fields: ColumnFields, inside: tuple[NDArray[np.intp], ...]) -> tuple[f
 
 
 def _label(state: _Volume, fields: ColumnFields) -> NDArray[np.int8]:
-    hit = [since is not None and down for since, down in zip(state.armed, state.down, strict=True)]
-    label = _painted(state, hit, np.int8)
+    hit = [since is not None and down for since, down in zip(state.armed, state.touched_down, strict=True)]
+    label = _cells_to_grid(state, hit, np.int8)
     return np.where(
         np.isnan(fields.probability_of_severe_hail) & (label == NO_HAIL), np.int8(NOT_COVERED), label
     )
 
 
-def _painted(state: _Volume, values: Sequence[int | bool], kind: type) -> NDArray:
+def _cells_to_grid(state: _Volume, values: Sequence[int | bool], kind: type) -> NDArray:
     """A value for each cell, 0 outside."""
     return np.array([0, *values], kind)[state.areas]
 

@@ -19,8 +19,8 @@ from geovision.physics.hail.labels import (
     ColumnFields,
     PoshRule,
     TwoStageRule,
-    follow_cells,
     posh_label,
+    track_cells,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def hail_products(
     where = _name_of(reflectivity)
     volume, levels = _as_volume(reflectivity, where)
     check_heights(_values(freezing_level), _values(minus20_level), where)
-    freezing, cold = (_on_grid(height, reflectivity, where) for height in (freezing_level, minus20_level))
+    freezing, cold = (
+        _broadcast_height(height, reflectivity, where) for height in (freezing_level, minus20_level)
+    )
     index = columns.severe_hail_index(volume, levels, freezing_level=freezing, minus20_level=cold)
     threshold = columns.warning_threshold(freezing, radar_altitude=_altitude(reflectivity, radar_altitude))
     fields = {
@@ -104,7 +106,7 @@ def hail_products(
         "vertically_integrated_liquid": columns.vertically_integrated_liquid(volume, levels, cap_dbz=cap_dbz),
         "echo_top": columns.echo_top(volume, levels, threshold_dbz=echo_top_dbz),
         "lowest_covered_level": columns.lowest_covered(volume, levels),
-        "covered_share": columns.covered_share(volume, levels, freezing_level=freezing),
+        "covered_share": columns.covered_fraction(volume, levels, freezing_level=freezing),
     }
     products = _dataset(reflectivity, fields)
     products["maximum_expected_size_of_hail"].attrs["calibration"] = str(Calibration(calibration))
@@ -155,10 +157,10 @@ def hail_labels(products: Dataset, rule: TwoStageRule | PoshRule | None = None) 
         labelled = products.assign(hail=(posh.dims, posh_label(posh.values, rule)))
     else:
         volumes = [
-            ColumnFields(**{ours: products[name].values[k] for ours, name in _LOOKED_AT.items()})
+            ColumnFields(**{ours: products[name].values[k] for ours, name in _RULE_FIELDS.items()})
             for k in range(products.sizes["time"])
         ]
-        history = follow_cells(products["time"].values, volumes, rule)
+        history = track_cells(products["time"].values, volumes, rule)
         labelled = products.assign(
             hail=(posh.dims, history.label),
             cell=(posh.dims, history.cell),
@@ -181,7 +183,7 @@ def hail_labels(products: Dataset, rule: TwoStageRule | PoshRule | None = None) 
     return labelled
 
 
-_LOOKED_AT = {
+_RULE_FIELDS = {
     "maximum_reflectivity": "maximum_reflectivity",
     "height_of_maximum": "height_of_maximum_reflectivity",
     "probability_of_severe_hail": "probability_of_severe_hail",
@@ -234,7 +236,7 @@ def _values(height: DataArray | float | None) -> np.ndarray | float | None:
     return height if height is None or isinstance(height, float | int) else height.values
 
 
-def _on_grid(height: DataArray | float, reflectivity: DataArray, where: str) -> np.ndarray:
+def _broadcast_height(height: DataArray | float, reflectivity: DataArray, where: str) -> np.ndarray:
     """A temperature level as one number or ``(y, x)``."""
     field, grid = _xarray().DataArray(height), reflectivity.isel(level=0, drop=True)
     if set(field.dims) not in (set(), set(grid.dims)):

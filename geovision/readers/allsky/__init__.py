@@ -22,7 +22,7 @@ from types import ModuleType
 
 from geovision.errors import UnreadableFileError
 from geovision.readers.allsky import fits, image_files, pgm
-from geovision.readers.allsky.byte_source import ByteSource, PathOrStream, opened
+from geovision.readers.allsky.byte_source import ByteSource, PathOrStream, open_bytes
 from geovision.readers.allsky.circle import Circle, circle_mask, find_circle
 from geovision.readers.allsky.filename_pattern import NamePattern
 from geovision.readers.allsky.frame import Frame, clock_jumps
@@ -45,7 +45,7 @@ __all__ = [
     "write_pgm",
 ]
 
-_REFUSED = {
+_UNSUPPORTED_FORMATS = {
     b"P2": "a PGM in decimal text (P2); convert it to binary PGM (P5)",
     b"\x89HDF": "HDF5, which this reader does not take; for TREx use the PGM or PNG streams",
 }
@@ -77,7 +77,7 @@ def frames(source: PathOrStream, *, pattern: str | None = None, name: str = "") 
 
 
 def _frames(origin: PathOrStream, pattern: NamePattern | None, name: str) -> Iterator[Frame]:
-    with opened(origin, name) as source:
+    with open_bytes(origin, name) as source:
         yield from _format(source).read(source, pattern)
 
 
@@ -91,7 +91,7 @@ def count_frames(source: PathOrStream, *, name: str = "") -> int:
         UnreadableFileError: As `frames`: a file that breaks off has no number of frames.
         MissingExtraError: A FITS file without astropy.
     """
-    with opened(source, name) as unpacked:
+    with open_bytes(source, name) as unpacked:
         return _format(unpacked).count(unpacked)
 
 
@@ -100,9 +100,9 @@ def _format(source: ByteSource) -> ModuleType:
     head = source.peek(9)
     if not head:
         raise UnreadableFileError(
-            f"{source.name}: {source.damage or 'an empty file (0 bytes)'}; copy it again from its source"
+            f"{source.name}: {source.read_error or 'an empty file (0 bytes)'}; copy it again from its source"
         )
-    for magic, reason in _REFUSED.items():
+    for magic, reason in _UNSUPPORTED_FORMATS.items():
         if head.startswith(magic):
             raise UnreadableFileError(f"{source.name}: {reason}")
     if head.startswith(b"P5"):

@@ -13,13 +13,13 @@ from geovision.readers.allsky.frame import Frame
 
 __all__ = ["Circle", "circle_mask", "find_circle"]
 
-_MOST_FRAMES = 100  # more would not make the mean image better
+_MAX_FRAMES = 100  # more would not make the mean image better
 _RAYS = 360
-_LEAST_RAYS = 120  # a third of the rim: with less the fit is a guess
-_AGREED = 0.6  # of the rays: 0.8 on THEMIS frames with trees and reflections, 0.5 on a rectangle
+_MIN_RAYS = 120  # a third of the rim: with less the fit is a guess
+_MIN_INLIER_FRACTION = 0.6  # of the rays: 0.8 on THEMIS frames with trees and reflections, 0.5 on a rectangle
 _RIM = 0.3  # share of the lit level that is still taken as lit: vignetting leaves little at the rim
 _NOISE = 5.0  # standard deviations above the dark corners that count as lit
-_TRIALS = 400
+_NUM_TRIALS = 400
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def find_circle(frames: Iterable[Frame | np.ndarray]) -> Circle:
     y, x = np.nonzero(image > threshold)
     centre = float(x.mean()), float(y.mean())
     for _ in range(2):  # again from the middle that was found, where the rays cross the rim squarely
-        circle = _fit(_rim(image, centre, threshold), tolerance=max(1.5, min(image.shape) / 128))
+        circle = _fit(_rim_points(image, centre, threshold), tolerance=max(1.5, min(image.shape) / 128))
         centre = circle.x, circle.y
     return circle
 
@@ -82,7 +82,7 @@ def find_circle(frames: Iterable[Frame | np.ndarray]) -> Circle:
 def _mean(frames: Iterable[Frame | np.ndarray]) -> np.ndarray:
     total: np.ndarray | None = None
     number = 0
-    for frame in itertools.islice(frames, _MOST_FRAMES):
+    for frame in itertools.islice(frames, _MAX_FRAMES):
         pixels = np.asarray(frame.pixels if isinstance(frame, Frame) else frame, np.float64)
         grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
         if total is not None and grey.shape != total.shape:
@@ -113,7 +113,7 @@ def _levels(image: np.ndarray) -> tuple[float, float]:
     return dark, float(np.median(lit))
 
 
-def _rim(image: np.ndarray, centre: tuple[float, float], threshold: float) -> np.ndarray:
+def _rim_points(image: np.ndarray, centre: tuple[float, float], threshold: float) -> np.ndarray:
     """Where rays from the centre leave the sky: ``(ray, 2)`` of x and y, without rays that do not."""
     radii = np.arange(min(image.shape) / 8, np.hypot(*image.shape), 0.5)
     angles = np.linspace(0, 2 * np.pi, _RAYS, endpoint=False)[:, None]
@@ -123,11 +123,13 @@ def _rim(image: np.ndarray, centre: tuple[float, float], threshold: float) -> np
     ended = (values[:, :-1] < threshold) & (values[:, 1:] < threshold)
     rays = np.flatnonzero(ended.any(axis=1))
     ends = ended[rays].argmax(axis=1)
-    at = radii[0] + 0.5 * np.array([_half(values[ray], end) for ray, end in zip(rays, ends, strict=True)])
+    at = radii[0] + 0.5 * np.array(
+        [_half_maximum_index(values[ray], end) for ray, end in zip(rays, ends, strict=True)]
+    )
     return np.stack([centre[0] + at * np.cos(angles[rays, 0]), centre[1] + at * np.sin(angles[rays, 0])], 1)
 
 
-def _half(values: np.ndarray, end: int) -> float:
+def _half_maximum_index(values: np.ndarray, end: int) -> float:
     """Sample, with its fraction, where a ray falls to half of what it held just inside its end."""
     inside = float(np.median(values[max(0, end - 12) : max(1, end - 3)]))
     outside = float(np.nanmin(values[end : end + 8]))
@@ -153,9 +155,9 @@ def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _fit(points: np.ndarray, tolerance: float) -> Circle:
     """The circle that most points lie on, fitted to these."""
-    if len(points) < _LEAST_RAYS:
+    if len(points) < _MIN_RAYS:
         raise InputError(f"the rim of the disk shows in {len(points)} of {_RAYS} directions; give the circle")
-    triples = np.random.default_rng(0).integers(len(points), size=(_TRIALS, 3))
+    triples = np.random.default_rng(0).integers(len(points), size=(_NUM_TRIALS, 3))
     triples = triples[(np.diff(np.sort(triples), axis=1) > len(points) // 12).all(axis=1)]
     candidates = [_least_squares(points[triple]) for triple in triples]
     on = [_distance(points, candidate) < tolerance for candidate in candidates]
@@ -164,7 +166,7 @@ def _fit(points: np.ndarray, tolerance: float) -> Circle:
         x, y, radius = _least_squares(points[agreed])
         agreed = _distance(points, (x, y, radius)) < tolerance
     number = np.count_nonzero(agreed)
-    if number < max(_LEAST_RAYS, _AGREED * len(points)):
+    if number < max(_MIN_RAYS, _MIN_INLIER_FRACTION * len(points)):
         raise InputError(f"the rim is round in {number} of {len(points)} directions only; give the circle")
     return Circle(x, y, radius)
 

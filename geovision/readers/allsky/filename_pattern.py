@@ -25,7 +25,7 @@ _DIRECTIVES = {
 _FIELDS = ("station", "device")
 _TOKEN = re.compile(r"%(.)|\{(\w*)\}|(\*)|(.)", re.DOTALL)
 # What together makes a time that is not made up: strptime takes midnight and January for the rest.
-_FULL = (("Y", "m", "d", "H"), ("Y", "b", "d", "H"), ("Y", "j", "H"))
+_COMPLETE_TIMES = (("Y", "m", "d", "H"), ("Y", "b", "d", "H"), ("Y", "j", "H"))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class NamePattern:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_regex", re.compile(_expression(self.text), re.DOTALL))
         held = {"Y" if key == "y" else key for key in self._regex.groupindex}
-        if not any(held.issuperset(full) for full in _FULL):
+        if not any(held.issuperset(full) for full in _COMPLETE_TIMES):
             raise OptionError(
                 f"pattern {self.text!r} holds no full time; it needs year, day and hour, as in "
                 '"{station}_%Y%m%d_%H%M%S.jpg"'

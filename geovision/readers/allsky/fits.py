@@ -13,7 +13,7 @@ import numpy as np
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.readers.allsky.byte_source import MAX_PIXELS, ByteSource
 from geovision.readers.allsky.filename_pattern import FilenameInfo, NamePattern
-from geovision.readers.allsky.frame import Frame, degrees, utc
+from geovision.readers.allsky.frame import Frame, parse_degrees, parse_utc
 
 __all__ = ["count", "read"]
 
@@ -149,8 +149,8 @@ def _frame(path: str, index: int, pixels: np.ndarray, image: _Image, named: File
         exposure=_exposure(header),
         path=path,
         index=index,
-        latitude=degrees(_first(header, _LATITUDE), 90),
-        longitude=degrees(_first(header, _LONGITUDE), 180),
+        latitude=parse_degrees(_first(header, _LATITUDE), 90),
+        longitude=parse_degrees(_first(header, _LONGITUDE), 180),
         notes=tuple(notes),
         header={key: str(value) for key, value in header.items()},
     )
@@ -178,7 +178,7 @@ def _time(image: _Image, index: int) -> tuple[datetime.datetime | None, str]:
         return None, "no DATE-OBS in the header"
     if len(text) == 10 and (clock := _first(header, ("TIME-OBS",))):
         text = f"{text}T{clock}"
-    start = utc(text)
+    start = parse_utc(text)
     if start is None:
         return None, f"DATE-OBS {text!r} in the header is no full time"
     step = header.get("CDELT3")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Frame", "clock_jumps", "degrees", "utc"]
+__all__ = ["Frame", "clock_jumps", "parse_degrees", "parse_utc"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def clock_jumps(times: Iterable[datetime.datetime | None]) -> np.ndarray:
     return np.array(jumps, dtype=bool)
 
 
-def utc(text: str) -> datetime.datetime | None:
+def parse_utc(text: str) -> datetime.datetime | None:
     """The time that a header states in ISO 8601, with or without ``UTC``; None where it is none.
 
     A time without a zone is UTC, as these headers have it. A date alone is none.
@@ -85,7 +85,7 @@ def utc(text: str) -> datetime.datetime | None:
     return time.astimezone(datetime.UTC)
 
 
-def degrees(text: object, limit: int) -> float | None:
+def parse_degrees(text: object, limit: int) -> float | None:
     """An angle of a header, in -90 to 90 or -180 to 180; None where it is none.
 
     >>> degrees("265.3443", 180)

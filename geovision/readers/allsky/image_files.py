@@ -17,7 +17,7 @@ from geovision.spec import InputSpec
 
 __all__ = ["count", "read"]
 
-_AS_IT_IS = InputSpec("frame", ())  # resize "none"
+_NATIVE_SPEC = InputSpec("frame", ())  # resize "none"
 
 
 def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
@@ -49,7 +49,7 @@ def _pixels(image: Image.Image, where: str) -> np.ndarray:
     if deep or image.mode == "L":
         upright = np.asarray(ImageOps.exif_transpose(image))
         return upright.astype(np.uint16 if deep else np.uint8)
-    return np.ascontiguousarray(rgb_counts(image, _AS_IT_IS, where=where).transpose(1, 2, 0))
+    return np.ascontiguousarray(rgb_counts(image, _NATIVE_SPEC, where=where).transpose(1, 2, 0))
 
 
 def _exposure(image: Image.Image) -> float | None:

@@ -33,12 +33,14 @@ import numpy as np
 from geovision.errors import InputError, StorageError, UnreadableFileError
 from geovision.readers.allsky.byte_source import MAX_PIXELS, ByteSource
 from geovision.readers.allsky.filename_pattern import CALGARY, FilenameInfo, NamePattern
-from geovision.readers.allsky.frame import Frame, degrees, utc
+from geovision.readers.allsky.frame import Frame, parse_degrees, parse_utc
 
 __all__ = ["count", "read", "write_pgm"]
 
-_GAP = rb"((?:\s|#[^\n\r]*[\n\r])+)"
-_HEADER = re.compile(rb"\s*P5" + _GAP + rb"(\d{1,12})" + _GAP + rb"(\d{1,12})" + _GAP + rb"(\d{1,12})\s")
+_SEPARATOR = rb"((?:\s|#[^\n\r]*[\n\r])+)"
+_HEADER = re.compile(
+    rb"\s*P5" + _SEPARATOR + rb"(\d{1,12})" + _SEPARATOR + rb"(\d{1,12})" + _SEPARATOR + rb"(\d{1,12})\s"
+)
 # "key" value, key: value, or a key before a date; lengths bounded, for a line may be long and senseless
 _COMMENT = re.compile(r'#\s*(?:"([^"]*)"|([A-Za-z][\w ]{0,40}?)(?:\s{0,8}[:=]|\s(?=\s{0,8}\d{4}-)))(.*)')
 _HEADER_SIZES = (1 << 11, 1 << 13, 1 << 16)  # bytes; the last is more than any camera writes
@@ -72,7 +74,7 @@ class _Header:
 
 
 @dataclass(frozen=True)
-class _Camera:
+class _CameraInfo:
     """What one header says and the next ones leave out."""
 
     station: str | None = None
@@ -87,11 +89,11 @@ class _Camera:
 def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
     """The frames of a stream. See `geovision.readers.allsky.frames`."""
     named = _named(source.name, pattern or CALGARY)
-    camera = _Camera()
+    camera = _CameraInfo()
     seen: set[_Form] = set()
     for index, header in _headers(source):
         pixels = _pixels(source, header, index)
-        _check_what_follows(source, header, index, seen)
+        _check_trailing_bytes(source, header, index, seen)
         camera = _camera(header) or camera
         yield _frame(source.name, index, pixels, header, camera, named)
 
@@ -102,8 +104,8 @@ def count(source: ByteSource) -> int:
     seen: set[_Form] = set()
     for index, header in _headers(source):
         if not source.skip(header.size):
-            raise _broken(source, index, "the file ends inside it")
-        _check_what_follows(source, header, index, seen)
+            raise _damaged_frame_error(source, index, "the file ends inside it")
+        _check_trailing_bytes(source, header, index, seen)
         number = index + 1
     return number
 
@@ -114,8 +116,10 @@ def _headers(source: ByteSource) -> Iterator[tuple[int, _Header]]:
     while source.peek(_HEADER_SIZES[0]).strip():
         yield index, _header(source, index)
         index += 1
-    if source.damage:
-        raise UnreadableFileError(f"{source.name}: {source.damage} ({_so_far(index)}); {_REMEDY}")
+    if source.read_error:
+        raise UnreadableFileError(
+            f"{source.name}: {source.read_error} ({_frames_read_text(index)}); {_ADVICE}"
+        )
 
 
 def _header(source: ByteSource, index: int) -> _Header:
@@ -126,16 +130,18 @@ def _header(source: ByteSource, index: int) -> _Header:
             break
     if not match:
         cut = len(block) < _HEADER_SIZES[-1] and b"P5".startswith(block.lstrip()[:2])
-        raise _broken(
+        raise _damaged_frame_error(
             source, index, "the file ends inside its header" if cut else "no header of a binary PGM (P5)"
         )
     source.skip(match.end())
     width, height, maxval = (int(match[group]) for group in (2, 4, 6))
     if not width or not height or width * height > MAX_PIXELS:
         limit = f"1 to {MAX_PIXELS // 10**6} million pixels"
-        raise _lie(source, index, f"{width} columns and {height} rows, where a frame has {limit}")
+        raise _size_mismatch_error(
+            source, index, f"{width} columns and {height} rows, where a frame has {limit}"
+        )
     if not 0 < maxval <= 65535:
-        raise _lie(source, index, f"counts up to {maxval}, where PGM has 1 to 65535")
+        raise _size_mismatch_error(source, index, f"counts up to {maxval}, where PGM has 1 to 65535")
     return _Header(width, height, maxval, _comments(match[1] + match[3] + match[5]))
 
 
@@ -148,16 +154,20 @@ def _comments(text: bytes) -> dict[str, str]:
 def _pixels(source: ByteSource, header: _Header, index: int) -> np.ndarray:
     content = source.read(header.size)
     if len(content) < header.size:
-        raise _broken(source, index, f"the file ends inside it, {len(content)} of {header.size} bytes")
+        raise _damaged_frame_error(
+            source, index, f"the file ends inside it, {len(content)} of {header.size} bytes"
+        )
     counts = np.frombuffer(content, header.dtype).reshape(header.height, header.width)
     pixels = counts.astype(header.dtype.newbyteorder("="))
     # A full maxval cannot be exceeded; the others are rare enough to look.
     if header.maxval not in (255, 65535) and pixels.max() > header.maxval:
-        raise _lie(source, index, f"counts up to {header.maxval}, but there are {pixels.max()}")
+        raise _size_mismatch_error(
+            source, index, f"counts up to {header.maxval}, but there are {pixels.max()}"
+        )
     return pixels
 
 
-def _check_what_follows(source: ByteSource, header: _Header, index: int, seen: set[_Form]) -> None:
+def _check_trailing_bytes(source: ByteSource, header: _Header, index: int, seen: set[_Form]) -> None:
     """A header with the wrong size or depth shows in what stands after its pixels.
 
     But if frames of this form ended rightly before, what stands there is damaged, and not this frame.
@@ -167,7 +177,7 @@ def _check_what_follows(source: ByteSource, header: _Header, index: int, seen: s
     if following == b"P5":
         seen.add(form)
     elif following and not b"P5".startswith(following) and form not in seen:
-        raise _lie(
+        raise _size_mismatch_error(
             source,
             index,
             f"{header.width} columns, {header.height} rows and counts up to {header.maxval}, "
@@ -179,14 +189,14 @@ def _check_what_follows(source: ByteSource, header: _Header, index: int, seen: s
 
 
 def _frame(
-    path: str, index: int, pixels: np.ndarray, header: _Header, camera: _Camera, named: FilenameInfo
+    path: str, index: int, pixels: np.ndarray, header: _Header, camera: _CameraInfo, named: FilenameInfo
 ) -> Frame:
     notes: list[str] = []
     return Frame(
         pixels=pixels,
         time=_time(header, named, notes),
-        station=_code("station", camera.station, named.station, notes),
-        device=_code("device", camera.device, named.device, notes),
+        station=_site_code("station", camera.station, named.station, notes),
+        device=_site_code("device", camera.device, named.device, notes),
         exposure=_exposure(header),
         path=path,
         index=index,
@@ -204,27 +214,27 @@ def _named(name: str, pattern: NamePattern) -> FilenameInfo:
         return FilenameInfo()
 
 
-def _camera(header: _Header) -> _Camera | None:
+def _camera(header: _Header) -> _CameraInfo | None:
     """Whose frame it is: all of it anew where a header says any of it, for it may be another camera."""
-    camera = _Camera(
+    camera = _CameraInfo(
         header.first("siteuniqueid") or None,
         header.first("imageruniqueid") or None,
-        degrees(header.first("geodeticlatitude", "geographiclatitude"), 90),
-        degrees(header.first("geodeticlongitude", "geographiclongitude"), 180),
+        parse_degrees(header.first("geodeticlatitude", "geographiclatitude"), 90),
+        parse_degrees(header.first("geodeticlongitude", "geographiclongitude"), 180),
     )
-    return camera if camera != _Camera() else None
+    return camera if camera != _CameraInfo() else None
 
 
 def _time(header: _Header, named: FilenameInfo, notes: list[str]) -> datetime.datetime | None:
     text = header.first(*_TIMES)
-    time = utc(text) if text else None
+    time = parse_utc(text) if text else None
     if time is None:
         problem = f"time {text!r} in the header not understood" if text else "no time in the header"
         notes.append(f"{problem}; {'that of the file name' if named.time else 'none in the file name'}")
     return time or named.time
 
 
-def _code(kind: str, stated: str | None, named: str | None, notes: list[str]) -> str | None:
+def _site_code(kind: str, stated: str | None, named: str | None, notes: list[str]) -> str | None:
     if stated is None:
         notes.append(f"no {kind} in the header; {'that of' if named else 'none in'} the file name")
     return stated or named
@@ -240,21 +250,21 @@ def _exposure(header: _Header) -> float | None:
 
 # --- what is wrong ------------------------------------------------------------------------------
 
-_REMEDY = "copy it again from its source"
+_ADVICE = "copy it again from its source"
 
 
-def _so_far(index: int) -> str:
+def _frames_read_text(index: int) -> str:
     return f"after {index} whole frame{'' if index == 1 else 's'}"
 
 
-def _broken(source: ByteSource, index: int, problem: str) -> UnreadableFileError:
-    why = source.damage or f"{problem}: truncated, still being written, or wrong in its header"
-    return UnreadableFileError(f"{source.name}: frame {index}: {why} ({_so_far(index)}); {_REMEDY}")
+def _damaged_frame_error(source: ByteSource, index: int, problem: str) -> UnreadableFileError:
+    why = source.read_error or f"{problem}: truncated, still being written, or wrong in its header"
+    return UnreadableFileError(f"{source.name}: frame {index}: {why} ({_frames_read_text(index)}); {_ADVICE}")
 
 
-def _lie(source: ByteSource, index: int, promise: str) -> UnreadableFileError:
+def _size_mismatch_error(source: ByteSource, index: int, promise: str) -> UnreadableFileError:
     return UnreadableFileError(
-        f"{source.name}: frame {index}: the header promises {promise} ({_so_far(index)}); {_REMEDY}"
+        f"{source.name}: frame {index}: the header promises {promise} ({_frames_read_text(index)}); {_ADVICE}"
     )
 
 
@@ -316,7 +326,7 @@ def _write(stream: gzip.GzipFile | BinaryIO, frames: Iterable[Frame], extra: Map
         if identity != camera:
             camera = identity
             comments |= identity
-        stream.write(_header_text(comments | _moment(frame), frame.pixels))
+        stream.write(_header_text(comments | _format_time(frame), frame.pixels))
         stream.write(frame.pixels.astype(frame.pixels.dtype.newbyteorder(">")).tobytes())
 
 
@@ -326,7 +336,7 @@ def _identity(frame: Frame) -> dict[str, str]:
     return {key: str(value) for key, value in (codes | place).items() if value is not None}
 
 
-def _moment(frame: Frame) -> dict[str, str]:
+def _format_time(frame: Frame) -> dict[str, str]:
     comments = {}
     if frame.exposure is not None:
         height, width = frame.pixels.shape

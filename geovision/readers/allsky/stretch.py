@@ -86,7 +86,7 @@ def estimate_stretch(
     seen: set[tuple[str, int]] = set()
     kind: tuple[str, ...] | None = None
     for frame in frames:
-        kind = _same_kind(kind, frame)
+        kind = _check_same_camera(kind, frame)
         seen.add((frame.path, frame.index))
         inside = frame.pixels[circle_mask(frame.pixels.shape[:2], circle)] if circle else frame.pixels
         histogram += np.bincount(inside.ravel(), minlength=len(histogram))
@@ -103,7 +103,7 @@ def estimate_stretch(
     return Stretch(black, white, gamma)
 
 
-def _same_kind(kind: tuple[str, ...] | None, frame: Frame) -> tuple[str, ...]:
+def _check_same_camera(kind: tuple[str, ...] | None, frame: Frame) -> tuple[str, ...]:
     if frame.pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"{frame.path}: {frame.pixels.dtype} counts; percentiles are of 8 or 16 bits. Declare a Stretch"
@@ -158,17 +158,17 @@ def to_rgb(
 
 def _brightness(pixels: np.ndarray, stretch: Stretch, where: str) -> np.ndarray:
     if pixels.dtype in (np.uint8, np.uint16):
-        return _table(stretch)[pixels]
+        return _lookup_table(stretch)[pixels]
     if not np.isfinite(pixels).all():
         raise InputError(f"{where}: counts that are not finite; fill or leave out such frames")
-    return _eight_bits(stretch(pixels))
+    return _to_uint8(stretch(pixels))
 
 
 @lru_cache(maxsize=16)
-def _table(stretch: Stretch) -> np.ndarray:
+def _lookup_table(stretch: Stretch) -> np.ndarray:
     # Looked up, a frame takes a tenth of the time that the powers of its pixels would.
-    return _eight_bits(stretch(np.arange(1 << 16)))
+    return _to_uint8(stretch(np.arange(1 << 16)))
 
 
-def _eight_bits(brightness: np.ndarray) -> np.ndarray:
+def _to_uint8(brightness: np.ndarray) -> np.ndarray:
     return np.rint(brightness * 255).astype(np.uint8)

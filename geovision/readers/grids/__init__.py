@@ -8,7 +8,7 @@ the quantiles over the whole file says when what it was told cannot be.
 
 from geovision.readers.grids.alignment import Alignment, align, check_finer
 from geovision.readers.grids.grid_source import GridSource, open_paired, open_source
-from geovision.readers.grids.reader import files_of, open_grid
+from geovision.readers.grids.reader import expand_paths, open_grid
 from geovision.readers.grids.regridding import check_overlap, coarsen, regrid, regrid_auto
 from geovision.readers.grids.times import split_groups
 from geovision.readers.grids.variables import VARIABLES, GridVariable
@@ -23,7 +23,7 @@ __all__ = [
     "check_finer",
     "check_overlap",
     "coarsen",
-    "files_of",
+    "expand_paths",
     "open_grid",
     "open_paired",
     "open_source",

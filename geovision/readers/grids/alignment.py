@@ -31,7 +31,7 @@ class Alignment:
 
     def __str__(self) -> str:
         steps = next(field.sizes["time"] for field in self.fields.values() if "time" in field.dims)
-        parts = [f"{name} lost {_told(dates)}" for name, dates in self.dropped.items() if dates]
+        parts = [f"{name} lost {_format_dates(dates)}" for name, dates in self.dropped.items() if dates]
         return f"{steps} dates in common" + (f"; {'; '.join(parts)}" if parts else "; nothing fell out")
 
 
@@ -54,11 +54,11 @@ def align(fields: Mapping[str, xr.DataArray]) -> Alignment:
     if len(fields) == 1:
         return Alignment(every, dict.fromkeys(every, ()))
     daily = all((step_days(field) or 1.0) >= 1 for field in fields.values())
-    keys = {name: _keys(field, daily) for name, field in fields.items()}
+    keys = {name: _date_keys(field, daily) for name, field in fields.items()}
     for name, key in keys.items():
         if len(set(key)) != len(key):
-            raise InputError(f"{name}: several times of one date, {_first_double(key)}")
-    here = {name: set(np.array(keys[name])[_present(field)]) for name, field in fields.items()}
+            raise InputError(f"{name}: several times of one date, {_first_duplicate(key)}")
+    here = {name: set(np.array(keys[name])[_valid_steps(field)]) for name, field in fields.items()}
     common = set.intersection(*here.values())
     if not common:
         spans = "; ".join(f"{name} {key[0]} to {key[-1]}" for name, key in keys.items())
@@ -87,21 +87,21 @@ def check_finer(coarse: xr.DataArray, fine: xr.DataArray) -> None:
         )
 
 
-def _keys(field: xr.DataArray, daily: bool) -> list[str]:
+def _date_keys(field: xr.DataArray, daily: bool) -> list[str]:
     index: Any = field.indexes["time"]
     return [str(text) for text in index.strftime("%Y-%m-%d" if daily else "%Y-%m-%dT%H:%M")]
 
 
-def _present(field: xr.DataArray) -> np.ndarray:
+def _valid_steps(field: xr.DataArray) -> np.ndarray:
     """The steps on which anything is there."""
     return np.asarray(field.notnull().any([axis for axis in field.dims if axis != "time"]).values)
 
 
-def _first_double(keys: list[str]) -> str:
+def _first_duplicate(keys: list[str]) -> str:
     seen: set[str] = set()
     return next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
 
 
-def _told(dates: tuple[str, ...]) -> str:
+def _format_dates(dates: tuple[str, ...]) -> str:
     shown = ", ".join(dates[:3])
     return f"{len(dates)} ({shown}{', …' if len(dates) > 3 else ''})"

@@ -13,7 +13,7 @@ from geovision.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["rotated_to_geographic", "with_known_axes"]
+__all__ = ["rotated_to_geographic", "standardize_axes"]
 
 _NAMES = {
     "time": ("time", "t", "valid_time", "date", "Time"),
@@ -33,7 +33,7 @@ _STANDARD = {
 }
 
 
-def with_known_axes(
+def standardize_axes(
     dataset: xr.Dataset,
     field: xr.DataArray,
     select: Mapping[str, float],
@@ -58,15 +58,15 @@ def with_known_axes(
             )
         field = field.sel({axis: value}, method="nearest")
     field = field.rename(_renamed(field))
-    field = _without_single(field)
+    field = _squeeze_extra_axes(field)
     if static:
-        field = _without_time(field, where)
+        field = _drop_time(field, where)
     elif "time" not in field.dims:
         raise InputError(
             f"{where}: {field.name!r} has no axis of time; a field that changes from day to day "
             "needs the days that it is of"
         )
-    pole = pole or _pole_of(dataset, field)
+    pole = pole or _find_pole(dataset, field)
     if pole and {"lat", "lon"} <= set(field.dims):
         field = field.rename(lat="y", lon="x")
     horizontal = ("lat", "lon") if {"lat", "lon"} <= set(field.dims) else ("y", "x")
@@ -78,7 +78,7 @@ def with_known_axes(
         )
     field = field.transpose(*leading, *horizontal)
     if horizontal == ("y", "x"):
-        field = _geographic(field, pole, where)
+        field = _add_geographic_coordinates(field, pole, where)
     keep = {*leading, "lat", "lon", "y", "x"}
     field = field.drop_vars([name for name in field.coords if name not in keep])
     return _ascending(field, where)
@@ -96,13 +96,13 @@ def _renamed(field: xr.DataArray) -> dict[Any, str]:
     return {name: meant for name, meant in known.items() if name != meant}
 
 
-def _without_single(field: xr.DataArray) -> xr.DataArray:
+def _squeeze_extra_axes(field: xr.DataArray) -> xr.DataArray:
     """Without the further axes that have one value, such as a height of 2 m."""
     single = [axis for axis in field.dims if axis not in _NAMES and field.sizes[axis] == 1]
     return field.squeeze(single, drop=True)
 
 
-def _without_time(field: xr.DataArray, where: str) -> xr.DataArray:
+def _drop_time(field: xr.DataArray, where: str) -> xr.DataArray:
     """A field that is the same at all times, once."""
     if "time" not in field.dims:
         return field
@@ -116,7 +116,7 @@ def _without_time(field: xr.DataArray, where: str) -> xr.DataArray:
 
 def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:
     if field.dims[-1] == "lon":
-        field = _in_one_piece(field)
+        field = _unwrap_longitudes(field)
     for axis in field.dims[-2:]:
         if axis in ("lat", "lon"):
             values = np.asarray(field[axis].values, dtype=float)
@@ -131,7 +131,7 @@ def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:
     return field
 
 
-def _in_one_piece(field: xr.DataArray) -> xr.DataArray:
+def _unwrap_longitudes(field: xr.DataArray) -> xr.DataArray:
     """A region over the meridian at which the file's longitudes begin, with its halves beside each other."""
     lon = np.asarray(field["lon"].values, dtype=float)
     if len(lon) < 3 or not np.isfinite(lon).all() or np.abs(lon).max() > 540:
@@ -153,7 +153,7 @@ def _in_one_piece(field: xr.DataArray) -> xr.DataArray:
 # --- rotated grids ------------------------------------------------------------------------------
 
 
-def _pole_of(dataset: xr.Dataset, field: xr.DataArray) -> tuple[float, float] | None:
+def _find_pole(dataset: xr.Dataset, field: xr.DataArray) -> tuple[float, float] | None:
     """What the file says of the pole of its grid."""
     mapping = field.attrs.get("grid_mapping", field.encoding.get("grid_mapping", ""))
     attributes = dataset[mapping].attrs if mapping in dataset.variables else {}
@@ -162,7 +162,9 @@ def _pole_of(dataset: xr.Dataset, field: xr.DataArray) -> tuple[float, float] | 
     return float(attributes["grid_north_pole_latitude"]), float(attributes["grid_north_pole_longitude"])
 
 
-def _geographic(field: xr.DataArray, pole: tuple[float, float] | None, where: str) -> xr.DataArray:
+def _add_geographic_coordinates(
+    field: xr.DataArray, pole: tuple[float, float] | None, where: str
+) -> xr.DataArray:
     """With two-dimensional latitude and longitude on ``(y, x)``."""
     if {"lat", "lon"} <= set(field.coords) and field["lat"].ndim == 2 and pole is None:
         return field

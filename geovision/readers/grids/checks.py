@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geovision.errors import InputError
-from geovision.readers.grids.units import compatible, conversion
+from geovision.readers.grids.units import are_compatible, unit_conversion
 from geovision.readers.grids.variables import GridVariable
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["checked"]
+__all__ = ["check_values"]
 
 _SAMPLE = 4_000_000
 """Values that quantiles are taken of, from steps evenly spaced over the file."""
 
-_CODES = (99.9, 999, 999.9, 9999, 99999, 32767, 32768)
+_FILL_VALUES = (99.9, 999, 999.9, 9999, 99999, 32767, 32768)
 """That stand for missing cells in files without a _FillValue, with either sign."""
 
-_CONSTANT = 30
+_MIN_CONSTANT_STEPS = 30
 """Steps over which no real field stays the same everywhere."""
 
 
-def checked(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
+def check_values(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
     """The field, with negatives that are rounding taken as 0.
 
     Reads all values once.
@@ -38,7 +38,7 @@ def checked(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
     found = _statistics(field)
     if not found.count:
         raise InputError(f"{where} is missing everywhere")
-    floor = _floor(variable, field.encoding["source_units"])
+    floor = _rounding_floor(variable, field.encoding["source_units"])
     low, high = variable.channel.valid_range
     unit = "" if variable.unit == "1" else f" {variable.unit}"
     slack = 1e-6 * max(abs(low), abs(high))
@@ -46,9 +46,9 @@ def checked(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
     if beyond or not np.isfinite(found.high - found.low):
         raise InputError(
             f"{where} from {found.low:.4g} to {found.high:.4g}{unit}, expected {low:g} to "
-            f"{high:g}{_advice(field, variable, found)}"
+            f"{high:g}{_unit_hint(field, variable, found)}"
         )
-    if found.low == found.high and field.sizes.get("time", 1) >= _CONSTANT:
+    if found.low == found.high and field.sizes.get("time", 1) >= _MIN_CONSTANT_STEPS:
         raise InputError(
             f"{where} is {found.low:g}{unit} in every cell of all {field.sizes['time']} "
             "steps; an empty or another variable"
@@ -58,7 +58,7 @@ def checked(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
         if found.high > 0 and not quantile.low <= value <= quantile.high:
             raise InputError(
                 f"{where}: the {quantile.q:.1%} quantile over the file is {value:.3g}{unit}, expected "
-                f"{quantile.low:g} to {quantile.high:g}{_advice(field, variable, found)}"
+                f"{quantile.low:g} to {quantile.high:g}{_unit_hint(field, variable, found)}"
             )
     if floor is None or found.low >= 0:
         return field
@@ -69,28 +69,28 @@ def checked(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
+class _Statistics:
     low: float
     high: float
     count: int
     sample: np.ndarray
 
 
-def _statistics(field: xr.DataArray) -> _Found:
+def _statistics(field: xr.DataArray) -> _Statistics:
     """Piece by piece, so that a field that is larger than memory is read once and never whole."""
     every = max(1, -(-field.size // _SAMPLE))
     if not field.chunks:
-        return _of_piece(field.values, 0, every)
+        return _block_statistics(field.values, 0, every)
     import dask
 
     data = field.data.rechunk(dict.fromkeys(range(1, field.ndim), -1))
     begins = np.concatenate([[0], np.cumsum(data.chunks[0])[:-1]])
     pieces = [
-        dask.delayed(_of_piece)(piece, int(begin), every)
+        dask.delayed(_block_statistics)(piece, int(begin), every)
         for piece, begin in zip(data.to_delayed().ravel(), begins, strict=True)
     ]
     found = dask.compute(*pieces)
-    return _Found(
+    return _Statistics(
         float(np.fmin.reduce([each.low for each in found])),
         float(np.fmax.reduce([each.high for each in found])),
         sum(each.count for each in found),
@@ -98,9 +98,9 @@ def _statistics(field: xr.DataArray) -> _Found:
     )
 
 
-def _of_piece(values: np.ndarray, begin: int, every: int) -> _Found:
+def _block_statistics(values: np.ndarray, begin: int, every: int) -> _Statistics:
     """Of the steps from `begin` on; the sample is each `every`-th of all."""
-    return _Found(
+    return _Statistics(
         float(np.fmin.reduce(values, axis=None)),
         float(np.fmax.reduce(values, axis=None)),
         values.size - int(np.count_nonzero(np.isnan(values))),
@@ -108,33 +108,33 @@ def _of_piece(values: np.ndarray, begin: int, every: int) -> _Found:
     )
 
 
-def _floor(variable: GridVariable, source_unit: str) -> float | None:
+def _rounding_floor(variable: GridVariable, source_unit: str) -> float | None:
     """The lowest value that is still rounding, in the variable's unit; None: it may be negative."""
-    if not variable.zero_below:
+    if not variable.rounding_tolerance:
         return None
-    for unit, depth in variable.zero_below.items():
-        if compatible(unit, source_unit):
-            return -depth * conversion(unit, variable.unit)[0] * 1.000001
-    return -next(iter(variable.zero_below.values()))
+    for unit, depth in variable.rounding_tolerance.items():
+        if are_compatible(unit, source_unit):
+            return -depth * unit_conversion(unit, variable.unit)[0] * 1.000001
+    return -next(iter(variable.rounding_tolerance.values()))
 
 
-def _advice(field: xr.DataArray, variable: GridVariable, found: _Found) -> str:
+def _unit_hint(field: xr.DataArray, variable: GridVariable, found: _Statistics) -> str:
     """The likeliest slip, in words."""
     if not np.isfinite(found.high - found.low):
         return " (infinite values)"
     source = field.encoding["source_units"]
-    factor, offset = conversion(source, variable.unit, step_days=1.0)
+    factor, offset = unit_conversion(source, variable.unit, step_days=1.0)
     raw, ends = (found.sample - offset) / factor, [(end - offset) / factor for end in (found.low, found.high)]
-    codes = [end for end in ends if abs(round(end, 2)) in _CODES or abs(end) > 1e15]
+    codes = [end for end in ends if abs(round(end, 2)) in _FILL_VALUES or abs(end) > 1e15]
     if codes:
         return f" ({codes[0]:.6g} looks like a code of missing cells; declare it as _FillValue in the file)"
-    if variable.zero_below and found.low < 0 and _fits(found.sample.clip(0), variable, source):
+    if variable.rounding_tolerance and found.low < 0 and _fits(found.sample.clip(0), variable, source):
         return f" (negative {variable.name}: anomalies, or a damaged file)"
     for unit in (variable.unit, *variable.other_units):
-        times, plus = conversion(unit, variable.unit)
+        times, plus = unit_conversion(unit, variable.unit)
         if unit != source and _fits(raw * times + plus, variable, unit):
             return f" (the file was read as {source!r}; its values would be plausible in {unit!r})"
-    if variable.zero_below and found.low < 0:
+    if variable.rounding_tolerance and found.low < 0:
         return f" (negative {variable.name}: anomalies, or a damaged file)"
     return f" (the file was read as {source!r})"
 
@@ -142,7 +142,7 @@ def _advice(field: xr.DataArray, variable: GridVariable, found: _Found) -> str:
 def _fits(values: np.ndarray, variable: GridVariable, unit: str) -> bool:
     """Whether values that came in a unit, converted from it, are plausible."""
     low, high = variable.channel.valid_range
-    floor = min(_floor(variable, unit) or low, low)
+    floor = min(_rounding_floor(variable, unit) or low, low)
     inside = floor <= np.nanmin(values) and np.nanmax(values) <= high
     return bool(
         inside

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.grids.axes import with_known_axes
-from geovision.readers.grids.checks import checked
+from geovision.readers.grids.axes import standardize_axes
+from geovision.readers.grids.checks import check_values
 from geovision.readers.grids.times import check_times, step_days
-from geovision.readers.grids.units import conversion
-from geovision.readers.grids.variables import OF_FILES, GridVariable, variable
+from geovision.readers.grids.units import unit_conversion
+from geovision.readers.grids.variables import GLOBAL_ATTRIBUTES, GridVariable, find_variable
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["files_of", "open_grid"]
+__all__ = ["expand_paths", "open_grid"]
 
-_IN_MEMORY = 64 * 1024**2
+_CHUNK_THRESHOLD = 64 * 1024**2
 """Bytes of a field above which it is read in pieces, where dask is there."""
 
 
@@ -56,21 +56,21 @@ def open_grid(
             cannot be in that unit, with the unit that they may be in.
         MissingExtraError: xarray or what it reads with is not installed.
     """
-    wanted = field if isinstance(field, GridVariable) else variable(field)
-    parts = [_one(path, wanted, name, units, select or {}, pole) for path in files_of(paths)]
+    wanted = field if isinstance(field, GridVariable) else find_variable(field)
+    parts = [_open_one(path, wanted, name, units, select or {}, pole) for path in expand_paths(paths)]
     if wanted.static and len(parts) > 1:
         raise InputError(
             f"{parts[1].encoding['source']}: {wanted.name} is the same on all days, and "
             f"{parts[0].encoding['source']} has it already; give one file"
         )
-    joined = parts[0] if len(parts) == 1 else _joined(parts)
-    return checked(joined.compute() if joined.nbytes <= _IN_MEMORY else joined, wanted)
+    joined = parts[0] if len(parts) == 1 else _concatenate(parts)
+    return check_values(joined.compute() if joined.nbytes <= _CHUNK_THRESHOLD else joined, wanted)
 
 
 # --- files --------------------------------------------------------------------------------------
 
 
-def files_of(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+def expand_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files and stores that `open_grid` takes for these.
 
     Raises:
@@ -126,7 +126,7 @@ def _engine(path: Path) -> Any:
 # --- one file -----------------------------------------------------------------------------------
 
 
-def _one(
+def _open_one(
     path: Path,
     wanted: GridVariable,
     name: str,
@@ -137,21 +137,23 @@ def _one(
     import xarray as xr
 
     dataset = _opened(path)
-    field = dataset[_name_in(dataset, wanted, name, path)]
-    field = with_known_axes(dataset, field, select, pole, static=wanted.static, where=str(path))
+    field = dataset[_find_name(dataset, wanted, name, path)]
+    field = standardize_axes(dataset, field, select, pole, static=wanted.static, where=str(path))
     step = None
     if not wanted.static:
         check_times(field, where=str(path))
-        field, step = _in_pieces(field), step_days(field)
+        field, step = _chunk(field), step_days(field)
     unit = _unit_of(field, wanted, units, where=str(path))
     try:
-        factor, offset = conversion(unit, wanted.unit, step_days=step)
+        factor, offset = unit_conversion(unit, wanted.unit, step_days=step)
     except InputError as error:
         raise InputError(f"{path}: {field.name!r}: {error}") from error
-    attributes = {name: dataset.attrs[name] for name in OF_FILES if name in dataset.attrs} | dict(field.attrs)
+    attributes = {name: dataset.attrs[name] for name in GLOBAL_ATTRIBUTES if name in dataset.attrs} | dict(
+        field.attrs
+    )
     if (factor, offset) != (1.0, 0.0):
         field = xr.apply_ufunc(
-            _converted,
+            _convert,
             field,
             kwargs={"factor": factor, "offset": offset},
             dask="parallelized",
@@ -163,7 +165,7 @@ def _one(
     return field
 
 
-def _converted(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
+def _convert(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
     """In double precision, so that a conversion there and back gives the same floats."""
     if offset:
         return (values.astype(np.float64) * factor + offset).astype(np.float32)
@@ -171,7 +173,7 @@ def _converted(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
     return np.multiply(values, factor, out=found, dtype=np.float64, casting="same_kind")
 
 
-def _name_in(dataset: xr.Dataset, wanted: GridVariable, name: str, path: Path) -> str:
+def _find_name(dataset: xr.Dataset, wanted: GridVariable, name: str, path: Path) -> str:
     gridded = [str(each) for each in dataset.data_vars if dataset[each].ndim >= 2]
     if name:
         if name in gridded:
@@ -200,7 +202,8 @@ def _unit_of(field: xr.DataArray, wanted: GridVariable, declared: str, where: st
     if (
         said
         and declared
-        and conversion(said, wanted.unit, step_days=1.0) != conversion(declared, wanted.unit, step_days=1.0)
+        and unit_conversion(said, wanted.unit, step_days=1.0)
+        != unit_conversion(declared, wanted.unit, step_days=1.0)
     ):
         raise InputError(
             f"{where}: {field.name!r} says {said!r} and was declared {declared!r}; if the "
@@ -209,17 +212,17 @@ def _unit_of(field: xr.DataArray, wanted: GridVariable, declared: str, where: st
     return said or declared
 
 
-def _in_pieces(field: xr.DataArray) -> xr.DataArray:
+def _chunk(field: xr.DataArray) -> xr.DataArray:
     """As a dask array along time; as it is where there is no dask."""
     try:
         import dask  # noqa: F401
     except ImportError:
         return field
     each = max(field.nbytes / field.sizes["time"], 1)
-    return field.chunk({"time": max(1, int(_IN_MEMORY / 4 / each))})
+    return field.chunk({"time": max(1, int(_CHUNK_THRESHOLD / 4 / each))})
 
 
-def _joined(parts: list[xr.DataArray]) -> xr.DataArray:
+def _concatenate(parts: list[xr.DataArray]) -> xr.DataArray:
     import xarray as xr
 
     parts = sorted(parts, key=lambda part: part.indexes["time"][0])

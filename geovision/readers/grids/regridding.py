@@ -59,10 +59,14 @@ def regrid(
             "take 'bilinear' or 'nearest'"
         )
     check_overlap(field, target)
-    weights = _regular(field, target, method) if _is_regular(field) else _scattered(field, target, method)
+    weights = (
+        _separable_weights(field, target, method)
+        if _is_regular(field)
+        else _scattered_weights(field, target, method)
+    )
     onto = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
     coordinates = {name: target[name] for name in ("lat", "lon", *onto) if name in target.coords}
-    return _applied(field, weights, onto, coordinates, min_valid)
+    return _apply_weights(field, weights, onto, coordinates, min_valid)
 
 
 def regrid_auto(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
@@ -78,13 +82,13 @@ def regrid_auto(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.Da
     own, wanted = ([np.asarray(grid[axis], float) for axis in ("lat", "lon")] for grid in (field, target))
     if all(map(np.array_equal, own, wanted)):
         return field
-    if all(map(_same, own, wanted)):  # xarray joins axes by their exact values
+    if all(map(_same_axis, own, wanted)):  # xarray joins axes by their exact values
         return field.assign_coords(lat=target["lat"], lon=target["lon"])
     finer = all(2 * _width(a) <= _width(b) * 1.001 for a, b in zip(own, wanted, strict=True))
     return regrid(field, target, "conservative" if finer else "bilinear")
 
 
-def _same(centres: _Floats, others: _Floats) -> bool:
+def _same_axis(centres: _Floats, others: _Floats) -> bool:
     """Within a hundredth of a cell: files round their axes."""
     if len(centres) != len(others):
         return False
@@ -127,25 +131,25 @@ def coarsen(field: xr.DataArray, factor: int, *, min_valid: float = 0.5) -> xr.D
             edges = np.append(edges, edges[-1] + step * np.arange(1, factor - size % factor + 1))
         blocks = edges[::factor]
         ends = _sines if axis == "lat" else _ends
-        by_axis.append(_overlap(*ends(edges), *ends(blocks))[:, :size])
+        by_axis.append(_overlap_weights(*ends(edges), *ends(blocks))[:, :size])
         middles = (blocks[:-1] + blocks[1:]) / 2
         coordinates[axis] = xr.DataArray(middles, dims=axis, attrs=field[axis].attrs)
     weights = sparse.kron(*by_axis, format="csr")
-    return _applied(field, weights, ["lat", "lon"], coordinates, min_valid, whole=1.0)
+    return _apply_weights(field, weights, ["lat", "lon"], coordinates, min_valid, whole=1.0)
 
 
-def cell_edges(centres: _Floats) -> _Floats:
+def cell_edges(centers: _Floats) -> _Floats:
     """Ends of cells halfway between their centres, ``(n + 1,)``, the outer ones as far out as in.
 
     >>> cell_edges(np.array([0.0, 1.0, 2.0])).tolist()
     [-0.5, 0.5, 1.5, 2.5]
     """
-    if len(centres) < 2:
+    if len(centers) < 2:
         raise InputError(
             "a grid of one cell along an axis says nothing about its size; two or more are needed"
         )
-    between = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[2 * centres[0] - between[0]], between, [2 * centres[-1] - between[-1]]])
+    between = (centers[1:] + centers[:-1]) / 2
+    return np.concatenate([[2 * centers[0] - between[0]], between, [2 * centers[-1] - between[-1]]])
 
 
 # --- weights ------------------------------------------------------------------------------------
@@ -163,20 +167,20 @@ def _scipy_sparse() -> Any:
     return sparse
 
 
-def _regular(field: xr.DataArray, target: Any, method: Method) -> csr_array:
+def _separable_weights(field: xr.DataArray, target: Any, method: Method) -> csr_array:
     """From a grid with one-dimensional axes: weights along each, multiplied."""
     sparse = _scipy_sparse()
     lat, lon = np.asarray(field["lat"], float), np.asarray(field["lon"], float)
     to_lat, to_lon = np.asarray(target["lat"], float), np.asarray(target["lon"], float)
-    turned = _near(to_lon, lon)
-    lon, column = _around_the_globe(lon)
+    turned = _shift_longitudes(to_lon, lon)
+    lon, column = _pad_global_longitudes(lon)
     if method == "conservative":
-        by_lat = _overlap(*_sines(cell_edges(lat)), *_sines(cell_edges(to_lat)))
+        by_lat = _overlap_weights(*_sines(cell_edges(lat)), *_sines(cell_edges(to_lat)))
         edges = cell_edges(to_lon)  # of neighbours as they stand: turned, they may lie a whole turn apart
         east, west = edges[1:] + (turned - to_lon), edges[:-1] + (turned - to_lon)
-        by_lon = _overlap(*_ends(cell_edges(lon)), west, east)
+        by_lon = _overlap_weights(*_ends(cell_edges(lon)), west, east)
     else:
-        between = _linear if method == "bilinear" else _closest
+        between = _linear_weights if method == "bilinear" else _nearest_weights
         by_lat, by_lon = between(lat, to_lat.ravel()), between(lon, turned.ravel())
     by_lon = sparse.csr_array(by_lon @ column)
     if _is_regular(target):
@@ -188,13 +192,13 @@ def _regular(field: xr.DataArray, target: Any, method: Method) -> csr_array:
     return sparse.csr_array(along.multiply(across))
 
 
-def _near(lon: _Floats, around: _Floats) -> _Floats:
+def _shift_longitudes(lon: _Floats, around: _Floats) -> _Floats:
     """Longitudes shifted by whole turns to lie about the middle of others."""
     middle = (around.min() + around.max()) / 2
     return lon - 360 * np.round((lon - middle) / 360)
 
 
-def _around_the_globe(lon: _Floats) -> tuple[_Floats, csr_array]:
+def _pad_global_longitudes(lon: _Floats) -> tuple[_Floats, csr_array]:
     """Longitudes of a grid that goes around, with its last column before the first and its first after
     the last; and the matrix from its columns to these."""
     sparse = _scipy_sparse()
@@ -207,7 +211,7 @@ def _around_the_globe(lon: _Floats) -> tuple[_Floats, csr_array]:
     return np.concatenate([[lon[-1] - 360], lon, [lon[0] + 360]]), column
 
 
-def _linear(source: _Floats, target: _Floats) -> csr_array:
+def _linear_weights(source: _Floats, target: _Floats) -> csr_array:
     """Linear between centres; from the last centre to the edge of its cell, the last value."""
     inside = _within_edges(source, target)
     at = np.clip(target, source[0], source[-1])
@@ -222,7 +226,7 @@ def _linear(source: _Floats, target: _Floats) -> csr_array:
     )
 
 
-def _closest(source: _Floats, target: _Floats) -> csr_array:
+def _nearest_weights(source: _Floats, target: _Floats) -> csr_array:
     rows = np.flatnonzero(_within_edges(source, target))
     columns = np.abs(source[None, :] - target[rows, None]).argmin(1)
     return _matrix(rows, columns, np.ones(len(rows)), (len(target), len(source)))
@@ -243,7 +247,7 @@ def _sines(edges: _Floats) -> tuple[_Floats, _Floats]:
     return _ends(np.sin(np.radians(np.clip(edges, -90, 90))))
 
 
-def _overlap(low: _Floats, high: _Floats, to_low: _Floats, to_high: _Floats) -> csr_array:
+def _overlap_weights(low: _Floats, high: _Floats, to_low: _Floats, to_high: _Floats) -> csr_array:
     """Part of each target cell that each source cell covers, from the ends of both."""
     covered = np.minimum(high[None], to_high[:, None]) - np.maximum(low[None], to_low[:, None])
     share = np.maximum(covered, 0) / np.maximum(to_high - to_low, 1e-12)[:, None]
@@ -255,14 +259,14 @@ def _matrix(rows: NDArray, columns: NDArray, values: _Floats, shape: tuple[int, 
     return _scipy_sparse().coo_array((values, (rows, columns)), shape=shape).tocsr()
 
 
-def _scattered(field: xr.DataArray, target: Any, method: Method) -> csr_array:
+def _scattered_weights(field: xr.DataArray, target: Any, method: Method) -> csr_array:
     """From a grid with two-dimensional coordinates, by its points on a tangent plane: the nearest one, or
     the triangle around."""
-    points = _plane(field["lat"].values, field["lon"].values, field)
+    points = _stereographic(field["lat"].values, field["lon"].values, field)
     lat, lon = target["lat"].values, target["lon"].values
     if _is_regular(target):
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
-    wanted = _plane(lat, lon, field)
+    wanted = _stereographic(lat, lon, field)
     shape = (len(wanted), len(points))
     corners, shares = _triangles(points, wanted)
     rows = np.flatnonzero(corners[:, 0] >= 0)  # within the hull of the points
@@ -285,7 +289,7 @@ def _triangles(points: _Floats, wanted: _Floats) -> tuple[NDArray[np.integer], _
     return np.where(found[:, None] >= 0, mesh.simplices[found], -1), shares
 
 
-def _plane(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
+def _stereographic(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
     """Points on the plane that touches the sphere in the middle of the field, ``(n, 2)``; stereographic, so
     that neighbours stay neighbours."""
     middle = np.radians(float(field["lat"].mean()))
@@ -305,10 +309,10 @@ def _plane(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
 # --- use ----------------------------------------------------------------------------------------
 
 
-def _applied(
+def _apply_weights(
     field: xr.DataArray,
     weights: csr_array,
-    onto: list[str],
+    target: list[str],
     coordinates: dict[str, Any],
     min_valid: float,
     *,
@@ -316,7 +320,7 @@ def _applied(
 ) -> xr.DataArray:
     import xarray as xr
 
-    shape = tuple(len(coordinates[a]) if a in coordinates else coordinates["lat"].sizes[a] for a in onto)
+    shape = tuple(len(coordinates[a]) if a in coordinates else coordinates["lat"].sizes[a] for a in target)
     # Where all cells are there the share is 1, but for blocks that reach beyond the grid.
     full = np.asarray(weights.sum(axis=1)).ravel() if whole is None else np.full(weights.shape[0], whole)
     inner = ["_y", "_x"]
@@ -331,7 +335,7 @@ def _applied(
         dask_gufunc_kwargs={"output_sizes": dict(zip(inner, shape, strict=True))},
     )
     found = found.drop_vars([name for name in ("lat", "lon") if name in found.coords])
-    found = found.rename(dict(zip(inner, onto, strict=True))).assign_coords(coordinates)
+    found = found.rename(dict(zip(inner, target, strict=True))).assign_coords(coordinates)
     found.encoding = dict(field.encoding)
     return found
 
@@ -363,7 +367,7 @@ def check_overlap(field: Any, target: Any) -> None:
 
     (low, high), (to_low, to_high) = ends(field, "lat"), ends(target, "lat")
     west, east = ends(field, "lon")
-    shifted = _near(np.asarray(target["lon"], float), np.array([west, east]))
+    shifted = _shift_longitudes(np.asarray(target["lon"], float), np.array([west, east]))
     to_west, to_east = float(shifted.min()), float(shifted.max())
     if low <= to_high and to_low <= high and west <= to_east and to_west <= east:
         return

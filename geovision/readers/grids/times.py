@@ -52,12 +52,12 @@ def step_days(field: xr.DataArray) -> float | None:
     return min(steps) / 86400 if steps else None
 
 
-def split_groups(field: xr.DataArray, by: Literal["year", "winter"] = "year") -> list[str]:
+def split_groups(field: xr.DataArray, group_by: Literal["year", "winter"] = "year") -> list[str]:
     """What a split must not cut, of every step: its year, or its winter by the year of its January.
 
     A winter is that of the north and goes from July to June, so that no cold season is cut.
     """
     years, months = field["time"].dt.year.values, field["time"].dt.month.values
-    if by == "year":
+    if group_by == "year":
         return [str(year) for year in years]
     return [f"winter {year + (month >= 7)}" for year, month in zip(years, months, strict=True)]

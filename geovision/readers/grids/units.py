@@ -11,7 +11,7 @@ from typing import Any
 
 from geovision.errors import InputError, MissingExtraError
 
-__all__ = ["compatible", "conversion"]
+__all__ = ["are_compatible", "unit_conversion"]
 
 _SPELLINGS = {
     "mb": "millibar",  # to pint a millibarn
@@ -32,11 +32,11 @@ _SPELLINGS = {
     "mm per day": "mm/day",
 }
 
-_WATER = 1000.0  # kg m-3, by which a flux of its mass is a rate of its depth
+_WATER_DENSITY = 1000.0  # kg m-3, by which a flux of its mass is a rate of its depth
 
 
 @lru_cache(maxsize=256)
-def conversion(unit: str, to: str, *, step_days: float | None = None) -> tuple[float, float]:
+def unit_conversion(unit: str, to: str, *, step_days: float | None = None) -> tuple[float, float]:
     """(factor, offset) such that ``value * factor + offset`` is in the unit `to`.
 
     A mass of water over an area is its depth. An amount without a time, as ``mm``, is what fell in one
@@ -60,7 +60,7 @@ def conversion(unit: str, to: str, *, step_days: float | None = None) -> tuple[f
     registry = _registry()
     scale = registry.Quantity(1, source)
     if scale.check("[mass]/[length]**2") or scale.check("[mass]/[length]**2/[time]"):
-        scale = scale / registry.Quantity(_WATER, _parsed("kg m-3"))
+        scale = scale / registry.Quantity(_WATER_DENSITY, _parsed("kg m-3"))
     rate = registry.Quantity(1, target).check("[length]/[time]")
     if rate and scale.check("[length]"):
         if step_days is None:
@@ -76,7 +76,7 @@ def conversion(unit: str, to: str, *, step_days: float | None = None) -> tuple[f
     return _rounded(one - zero), _rounded(zero)
 
 
-def compatible(unit: str, to: str) -> bool:
+def are_compatible(unit: str, to: str) -> bool:
     """Whether two units measure the same, a mass of water being no depth.
 
     >>> compatible("kg m-2 s-1", "mm day-1")

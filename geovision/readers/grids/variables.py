@@ -15,10 +15,10 @@ from geovision.grid_channels import (
 )
 from geovision.spec import Channel
 
-__all__ = ["OF_FILES", "VARIABLES", "GridVariable", "variable"]
+__all__ = ["GLOBAL_ATTRIBUTES", "VARIABLES", "GridVariable", "find_variable"]
 
 
-OF_FILES = (
+GLOBAL_ATTRIBUTES = (
     # CF-1.11, 2.6.2
     "title",
     "institution",
@@ -84,8 +84,8 @@ class GridVariable:
         standard_names: Of CF, the one that is written first.
         names: In files, where no standard name tells.
         other_units: That files of it come in; a hint names the one that would make the values plausible.
-        zero_below: A negative value of a quantity that has none is rounding down to this much below 0, by
-            the unit of the file; what is lower is an error.
+        rounding_tolerance: A negative value of a quantity that has none is rounding down to this much
+            below 0, by the unit of the file; what is lower is an error.
         static: It is the same on all days, so that its file needs no axis of time, and its field has none.
     """
 
@@ -93,7 +93,7 @@ class GridVariable:
     standard_names: tuple[str, ...]
     names: tuple[str, ...]
     other_units: tuple[str, ...] = ()
-    zero_below: Mapping[str, float] = field(default_factory=dict)
+    rounding_tolerance: Mapping[str, float] = field(default_factory=dict)
     static: bool = False
 
     @property
@@ -150,7 +150,7 @@ VARIABLES: Mapping[str, GridVariable] = {each.name: each for each in _ALL}
 """By name."""
 
 
-def variable(name: str) -> GridVariable:
+def find_variable(name: str) -> GridVariable:
     """A variable by its name here.
 
     Raises:

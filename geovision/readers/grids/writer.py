@@ -12,8 +12,8 @@ import numpy as np
 
 from geovision._atomic_io import write_files
 from geovision.errors import MissingExtraError, OptionError, StorageError
-from geovision.readers.grids.units import conversion
-from geovision.readers.grids.variables import OF_FILES, VARIABLES
+from geovision.readers.grids.units import unit_conversion
+from geovision.readers.grids.variables import GLOBAL_ATTRIBUTES, VARIABLES
 from geovision.readers.netcdf import write_netcdf
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def write_grids(
                 each |= {"zlib": True, "complevel": 4, "shuffle": True}
             write_files(place.parent, {place.name: lambda part: write_netcdf(dataset, part, encoding)})
         elif place.suffix == ".zarr":
-            _zarr(dataset, place, encoding)
+            _write_zarr(dataset, place, encoding)
         else:
             raise OptionError(f"{place}: fields are written as .nc or .zarr")
     except ModuleNotFoundError as error:
@@ -91,10 +91,10 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
     own = str(field.attrs["units"])
     attributes = dict(field.attrs)
     if units and units != own:
-        factor, offset = conversion(units, own)
+        factor, offset = unit_conversion(units, own)
         field = (field.astype(np.float64) - offset) / factor
         attributes |= {"units": units}
-        if field.name == "precipitation" and conversion(units, own) != (1.0, 0.0) and "kg" in units:
+        if field.name == "precipitation" and unit_conversion(units, own) != (1.0, 0.0) and "kg" in units:
             attributes |= {"standard_name": "precipitation_flux"}  # a mass has another name than a depth
     attributes.setdefault("long_name", str(field.name).replace("_", " "))
     if field.name in VARIABLES:
@@ -113,12 +113,12 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
             }
     dataset = field.to_dataset()
     own_attributes = dataset[field.name].attrs
-    of_file = {key: own_attributes.pop(key) for key in OF_FILES if key in own_attributes}
+    of_file = {key: own_attributes.pop(key) for key in GLOBAL_ATTRIBUTES if key in own_attributes}
     dataset.attrs = {"Conventions": "CF-1.11", **of_file, **({"title": title} if title else {})}
     return dataset
 
 
-def _zarr(dataset: xr.Dataset, place: Path, encoding: Any) -> None:
+def _write_zarr(dataset: xr.Dataset, place: Path, encoding: Any) -> None:
     part = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

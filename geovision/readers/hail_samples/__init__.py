@@ -6,12 +6,19 @@ Names say when and where, ``hail_20230617T083000_N3050_E11200.nc``: the time of 
 middle of the grid in hundredths of a degree.
 """
 
-from geovision.readers.hail_samples.reader import arrays, expand, read, read_context, read_header, read_sample
+from geovision.readers.hail_samples.reader import (
+    expand,
+    read_context,
+    read_header,
+    read_input,
+    read_sample,
+    to_arrays,
+)
 from geovision.readers.hail_samples.schema import (
     CHANNELS,
     LEVELS,
     NO_ECHO_DBZ,
-    TIMED,
+    TIMED_SOURCES,
     HailSample,
     SampleName,
     TimedSource,
@@ -25,18 +32,18 @@ __all__ = [
     "CHANNELS",
     "LEVELS",
     "NO_ECHO_DBZ",
-    "TIMED",
+    "TIMED_SOURCES",
     "HailSample",
     "SampleName",
     "TimedSource",
-    "arrays",
     "check_shapes",
     "expand",
-    "read",
     "read_context",
     "read_header",
+    "read_input",
     "read_sample",
     "sample_files",
     "terrain_class",
+    "to_arrays",
     "write_sample",
 ]

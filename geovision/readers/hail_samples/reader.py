@@ -14,16 +14,16 @@ from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.readers.hail_samples.schema import (
     CHANNELS,
     NO_ECHO_DBZ,
-    TIMED,
+    TIMED_SOURCES,
     HailSample,
     TimedSource,
-    check_times,
+    check_windows,
     sample_files,
 )
 from geovision.readers.hail_samples.writer import TIME_UNITS
 from geovision.spec import InputSpec, SampleContext
 
-__all__ = ["arrays", "expand", "read", "read_context", "read_header", "read_sample"]
+__all__ = ["expand", "read_context", "read_header", "read_input", "read_sample", "to_arrays"]
 
 
 def read_sample(path: str | Path) -> HailSample:
@@ -33,13 +33,13 @@ def read_sample(path: str | Path) -> HailSample:
         UnreadableFileError: It cannot be read.
         InputError: It is no sample of hail, or of other channels.
     """
-    held = _held(Path(path))
-    own = {*CHANNELS, *_NEEDED}
+    held = _load(Path(path))
+    own = {*CHANNELS, *_REQUIRED_VARIABLES}
     return HailSample(
         time=held.values["time"].astype("datetime64[ns]"),
         latitude=held.values["latitude"],
         longitude=held.values["longitude"],
-        sources={name: TimedSource(held.values[name], held.values[f"{name}_age"]) for name in TIMED},
+        sources={name: TimedSource(held.values[name], held.values[f"{name}_age"]) for name in TIMED_SOURCES},
         dem=held.values["dem"],
         label=held.values["hail"].astype(np.int8),
         extra={name: values for name, values in held.values.items() if name not in own},
@@ -54,7 +54,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         UnreadableFileError: It cannot be read.
         InputError: It is no sample of hail.
     """
-    held = _held(Path(path), ("time", "hail"))
+    held = _load(Path(path), ("time", "hail"))
     sizes = (*held.values["time"].shape, *held.values["hail"].shape)
     return {**held.attributes, "sizes": dict(zip(("time", "y", "x"), sizes, strict=True))}
 
@@ -66,11 +66,11 @@ def read_context(path: str | Path) -> SampleContext:
         UnreadableFileError: It cannot be read.
         InputError: It is no sample of hail.
     """
-    held = _held(Path(path), ("time", "latitude", "longitude")).values
+    held = _load(Path(path), ("time", "latitude", "longitude")).values
     return SampleContext(held["latitude"], held["longitude"], held["time"][-1])
 
 
-def arrays(sample: HailSample) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+def to_arrays(sample: HailSample) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """By source, values as models take them and where they are missing: 0 where missing, and in the radar
     `NO_ECHO_DBZ` where there is no echo."""
     found = {name: _without_gaps(source.values) for name, source in sample.sources.items()}
@@ -83,7 +83,7 @@ def _without_gaps(values: NDArray[np.floating]) -> tuple[NDArray[np.float32], ND
     return np.where(np.isneginf(plain), np.float32(NO_ECHO_DBZ), plain), missing
 
 
-def read(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None) -> np.ma.MaskedArray:
+def read_input(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None) -> np.ma.MaskedArray:
     """One input of a sample, as `predict` asks for it.
 
     Args:
@@ -100,7 +100,7 @@ def read(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None)
     """
     if spec.name not in CHANNELS:
         raise InputError(f"{path}: no source {spec.name!r}; a sample has {', '.join(CHANNELS)}")
-    values, missing = _without_gaps(_held(Path(path), (spec.name, "time")).values[spec.name])
+    values, missing = _without_gaps(_load(Path(path), (spec.name, "time")).values[spec.name])
     taken = np.ma.MaskedArray(values, missing)
     if size is None:
         return taken
@@ -134,19 +134,19 @@ def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 # --- files --------------------------------------------------------------------------------------
 
-_NEEDED = (*(f"{name}_age" for name in TIMED), "hail", "time", "latitude", "longitude")
+_REQUIRED_VARIABLES = (*(f"{name}_age" for name in TIMED_SOURCES), "hail", "time", "latitude", "longitude")
 
 
 @dataclass(frozen=True)
-class _Held:
+class _RawSample:
     """Of a file, values of variables, attributes of all of them, and of the whole."""
 
     values: dict[str, NDArray]
-    about: dict[str, dict[str, Any]]
+    variable_attributes: dict[str, dict[str, Any]]
     attributes: dict[str, Any]
 
 
-def _held(path: Path, names: Sequence[str] = ()) -> _Held:
+def _load(path: Path, names: Sequence[str] = ()) -> _RawSample:
     """The values of the variables that are named, or of all, checked."""
     if not path.exists():
         raise UnreadableFileError(f"{path}: does not exist")
@@ -155,23 +155,23 @@ def _held(path: Path, names: Sequence[str] = ()) -> _Held:
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UnreadableFileError(f"{path}: cannot be read as a sample of hail ({reason})") from error
-    _check(held, path)
+    _check_variables(held, path)
     if "time" in held.values:
-        check_times(held.values["time"], str(path))
+        check_windows(held.values["time"], str(path))
     if "radar" in held.values:
         radar = held.values["radar"]
         radar[np.abs(radar - NO_ECHO_DBZ) < 0.01] = -np.inf
     return held
 
 
-def _check(held: _Held, path: Path) -> None:
-    lacking = [name for name in (*CHANNELS, *_NEEDED) if name not in held.about]
+def _check_variables(held: _RawSample, path: Path) -> None:
+    lacking = [name for name in (*CHANNELS, *_REQUIRED_VARIABLES) if name not in held.variable_attributes]
     if lacking:
         raise InputError(
             f"{path}: no {lacking[0]!r} in it; expected a sample as `geovision hail-samples` writes it"
         )
     for name, channels in CHANNELS.items():
-        said = str(held.about[name].get("channels", "")).split()
+        said = str(held.variable_attributes[name].get("channels", "")).split()
         if said != list(channels):
             other = next((each for each in said if each not in channels), "another order")
             raise InputError(
@@ -179,7 +179,7 @@ def _check(held: _Held, path: Path) -> None:
             )
 
 
-def _from_hdf5(path: Path, names: Sequence[str]) -> _Held:
+def _from_hdf5(path: Path, names: Sequence[str]) -> _RawSample:
     # Not by way of xarray, which takes ten times as long to open a file as its values take to be read.
     try:
         import h5py
@@ -193,18 +193,18 @@ def _from_hdf5(path: Path, names: Sequence[str]) -> _Held:
             name for name, own in about.items() if str(own.get("NAME", "")).startswith("This is a netCDF dim")
         }
         values = {
-            name: _unpacked(each[()], about[name])
+            name: _decode(each[()], about[name])
             for name, each in found.items()
             if name not in bare and (not names or name in names)
         }
-        return _Held(values, about, _attributes(file))
+        return _RawSample(values, about, _attributes(file))
 
 
-def _attributes(holder: Any) -> dict[str, Any]:
+def _attributes(node: Any) -> dict[str, Any]:
     """Attributes as text and numbers; the links between variables are left out, and what the writing program
     notes about itself."""
     spare = ("DIMENSION_LIST", "REFERENCE_LIST", "_NCProperties")
-    plain = {name: holder.attrs[name] for name in holder.attrs if name not in spare}
+    plain = {name: node.attrs[name] for name in node.attrs if name not in spare}
     return {name: _plain(each) for name, each in plain.items()}
 
 
@@ -214,18 +214,18 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
 
 
-def _unpacked(values: NDArray, about: Mapping[str, Any]) -> NDArray:
+def _decode(values: NDArray, attributes: Mapping[str, Any]) -> NDArray:
     """Numbers as they are meant: times, and what has a scale, an offset and a number for what is missing."""
-    if about.get("units") == TIME_UNITS:
+    if attributes.get("units") == TIME_UNITS:
         return np.datetime64(0, "s") + values.astype("timedelta64[s]")
-    if "scale_factor" not in about:
+    if "scale_factor" not in attributes:
         return values
-    plain = values * np.float32(about["scale_factor"]) + np.float32(about.get("add_offset", 0.0))
-    plain[values == about.get("_FillValue")] = np.nan
+    plain = values * np.float32(attributes["scale_factor"]) + np.float32(attributes.get("add_offset", 0.0))
+    plain[values == attributes.get("_FillValue")] = np.nan
     return plain
 
 
-def _from_zarr(path: Path, names: Sequence[str]) -> _Held:
+def _from_zarr(path: Path, names: Sequence[str]) -> _RawSample:
     try:
         import xarray
     except ImportError as error:
@@ -233,4 +233,6 @@ def _from_zarr(path: Path, names: Sequence[str]) -> _Held:
     with xarray.open_zarr(path, consolidated=False) as dataset:
         found = {str(name): dataset[name] for name in dataset.variables}
         values = {name: np.array(each.values) for name, each in found.items() if not names or name in names}
-        return _Held(values, {name: dict(each.attrs) for name, each in found.items()}, dict(dataset.attrs))
+        return _RawSample(
+            values, {name: dict(each.attrs) for name, each in found.items()}, dict(dataset.attrs)
+        )

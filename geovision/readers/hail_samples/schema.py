@@ -18,7 +18,7 @@ __all__ = [
     "CHANNELS",
     "LEVELS",
     "NO_ECHO_DBZ",
-    "TIMED",
+    "TIMED_SOURCES",
     "HailSample",
     "SampleName",
     "TimedSource",
@@ -75,10 +75,10 @@ CHANNELS: dict[str, dict[str, str]] = {
 NO_ECHO_DBZ = -33.0
 """What stands for no echo where a number has to: in files and in tensors. Reflectivity is above it."""
 
-TIMED = ("radar", "fy4b", "era5")
+TIMED_SOURCES = ("radar", "fy4b", "era5")
 """Sources with a value in every window."""
 
-_RELIEF = 400.0  # m
+_COMPLEX_RELIEF = 400.0  # m
 _NAME = re.compile(r"^hail_(\d{8}T\d{6})_([NS])(\d{4})_([EW])(\d{5})$")
 
 
@@ -141,7 +141,7 @@ class SampleName:
         )
 
     @classmethod
-    def of(cls, path: Path) -> SampleName:
+    def from_path(cls, path: Path) -> SampleName:
         """The name of a file.
 
         Raises:
@@ -175,7 +175,7 @@ def terrain_class(elevation: NDArray[np.floating]) -> Literal["plain", "complex"
     if np.isnan(elevation).all():
         return "unknown"
     low, high = np.nanquantile(elevation, [0.05, 0.95])
-    return "complex" if high - low >= _RELIEF else "plain"
+    return "complex" if high - low >= _COMPLEX_RELIEF else "plain"
 
 
 def sample_files(root: Path) -> list[Path]:
@@ -183,7 +183,7 @@ def sample_files(root: Path) -> list[Path]:
     return sorted(path for path in Path(root).glob("hail_*") if path.suffix in (".nc", ".zarr"))
 
 
-def check_times(time: NDArray[np.datetime64], where: str) -> None:
+def check_windows(time: NDArray[np.datetime64], where: str) -> None:
     """Refuse windows that are not ascending, or between which one was left out.
 
     Raises:
@@ -204,13 +204,16 @@ def check_shapes(sample: HailSample) -> None:
     Raises:
         InputError: Times that are no even steps, a source that is not there, shapes that differ.
     """
-    check_times(sample.time, "the sample")
+    check_windows(sample.time, "the sample")
     windows, grid = len(sample.time), (len(sample.latitude), len(sample.longitude))
-    if sorted(sample.sources) != sorted(TIMED):
+    if sorted(sample.sources) != sorted(TIMED_SOURCES):
         raise InputError(
-            f"sources {', '.join(sample.sources)}; expected {', '.join(TIMED)}, of NaN where one is missing"
+            f"sources {', '.join(sample.sources)}; expected {', '.join(TIMED_SOURCES)}, "
+            "with NaN where one is missing"
         )
-    expected: dict[str, tuple[int, ...]] = {name: (windows, len(CHANNELS[name]), *grid) for name in TIMED}
+    expected: dict[str, tuple[int, ...]] = {
+        name: (windows, len(CHANNELS[name]), *grid) for name in TIMED_SOURCES
+    }
     found: dict[str, tuple[int, ...]] = {name: source.values.shape for name, source in sample.sources.items()}
     found |= {"dem": sample.dem.shape, "label": sample.label.shape}
     expected |= {"dem": (len(CHANNELS["dem"]), *grid), "label": grid}

@@ -67,7 +67,7 @@ def _dataset(sample: HailSample) -> Dataset:
         values = source.values.astype(np.float32)
         if name == "radar":
             values = np.where(np.isneginf(values), np.float32(NO_ECHO_DBZ), values)
-        variables[name] = (("time", f"{name}_channel", "y", "x"), values, _about(name))
+        variables[name] = (("time", f"{name}_channel", "y", "x"), values, _source_attributes(name))
         variables[f"{name}_age"] = (
             "time",
             source.age.astype(np.float32),
@@ -76,7 +76,7 @@ def _dataset(sample: HailSample) -> Dataset:
                 "units": "minutes",
             },
         )
-    variables["dem"] = (("dem_channel", "y", "x"), sample.dem.astype(np.float32), _about("dem"))
+    variables["dem"] = (("dem_channel", "y", "x"), sample.dem.astype(np.float32), _source_attributes("dem"))
     variables["hail"] = (
         ("y", "x"),
         sample.label.astype(np.int8),
@@ -104,7 +104,7 @@ def _dataset(sample: HailSample) -> Dataset:
     return _xarray().Dataset(variables, coordinates, about | dict(sample.attributes))
 
 
-def _about(name: str) -> dict[str, str]:
+def _source_attributes(name: str) -> dict[str, str]:
     """Attributes of a source; its channels are named there, since text is no array in Zarr."""
     channels, units = CHANNELS[name], sorted(set(CHANNELS[name].values()))
     about = {

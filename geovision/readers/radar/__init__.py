@@ -8,7 +8,7 @@ Extra ``[radar]``. No echo and not covered are told apart: ``-inf`` dBZ and NaN.
 
 from __future__ import annotations
 
-from geovision.readers.radar.gridding import DEFAULT_LEVELS, RadarGrid, beam_height, slant_range, to_levels
+from geovision.readers.radar.gridding import DEFAULT_LEVELS, RadarGrid, beam_height, grid_volume, slant_range
 from geovision.readers.radar.volume import RadarVolume, Sweep, read_volume
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "RadarVolume",
     "Sweep",
     "beam_height",
+    "grid_volume",
     "read_volume",
     "slant_range",
-    "to_levels",
 ]

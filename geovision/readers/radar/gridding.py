@@ -14,7 +14,7 @@ from geovision.readers.radar.volume import RadarVolume, Sweep
 if TYPE_CHECKING:
     from xarray import DataArray
 
-__all__ = ["DEFAULT_LEVELS", "RadarGrid", "beam_height", "slant_range", "to_levels"]
+__all__ = ["DEFAULT_LEVELS", "RadarGrid", "beam_height", "grid_volume", "slant_range"]
 
 EFFECTIVE_RADIUS = 4 / 3 * 6_371_000.0
 """m: a beam in the standard atmosphere is straight over an earth of this radius (Doviak and Zrnic 1993)."""
@@ -29,7 +29,7 @@ class RadarGrid:
 
     Args:
         resolution: m between points.
-        reach: m from the radar to the outermost points, eastward and northward.
+        half_width: m from the radar to the outermost points, eastward and northward.
         levels: m above mean sea level, ascending.
 
     Raises:
@@ -37,16 +37,16 @@ class RadarGrid:
     """
 
     resolution: float = 1000.0
-    reach: float = 150_000.0
+    half_width: float = 150_000.0
     levels: tuple[float, ...] = DEFAULT_LEVELS
 
     def __post_init__(self) -> None:
-        if not 0 < self.resolution <= self.reach:
-            raise OptionError(f"a resolution of {self.resolution:g} m for a range of {self.reach:g} m")
-        if self.reach / self.resolution > 2000:
+        if not 0 < self.resolution <= self.half_width:
+            raise OptionError(f"a resolution of {self.resolution:g} m for a range of {self.half_width:g} m")
+        if self.half_width / self.resolution > 2000:
             raise OptionError(
-                f"a resolution of {self.resolution:g} m over {self.reach:g} m makes more than 4000 points "
-                "a side; take a coarser one"
+                f"a resolution of {self.resolution:g} m over {self.half_width:g} m makes more than 4000 "
+                "points a side; take a coarser one"
             )
         if len(self.levels) < 2 or not (np.diff(self.levels) > 0).all():
             raise OptionError("levels: expected two or more heights in m, ascending")
@@ -56,7 +56,7 @@ class RadarGrid:
     @property
     def axis(self) -> NDArray[np.float64]:
         """x, and y, of the points: m, ascending, 0 at the radar."""
-        steps = int(self.reach // self.resolution)
+        steps = int(self.half_width // self.resolution)
         return self.resolution * np.arange(-steps, steps + 1, dtype=np.float64)
 
 
@@ -78,7 +78,7 @@ def slant_range(distance: NDArray[np.floating], elevation: float, altitude: floa
     return (EFFECTIVE_RADIUS + altitude) * np.sin(angle) / np.cos(tilt + angle)
 
 
-def to_levels(volume: RadarVolume, grid: RadarGrid | None = None, *, beam_width: float = 1.0) -> DataArray:
+def grid_volume(volume: RadarVolume, grid: RadarGrid | None = None, *, beam_width: float = 1.0) -> DataArray:
     """Reflectivity on levels of constant height.
 
     Each sweep gives its nearest gate to every point; between two sweeps dBZ is interpolated linearly in
@@ -105,7 +105,7 @@ def to_levels(volume: RadarVolume, grid: RadarGrid | None = None, *, beam_width:
     heights = np.stack([beam_height(distance, sweep.elevation, volume.altitude) for sweep in volume.sweeps])
     margin = np.radians(beam_width / 2) * distance
     levels = np.stack([_at_height(level, planes, heights, margin) for level in grid.levels])
-    return _labelled(levels, volume, grid)
+    return _to_dataset(levels, volume, grid)
 
 
 def _nearest(
@@ -139,7 +139,7 @@ def _at_height(
     for lower, upper, low, high in zip(planes, planes[1:], heights, heights[1:], strict=False):
         inside = np.nonzero((low <= level) & (level < high))
         share = (level - low[inside]) / (high[inside] - low[inside])
-        found[inside] = _between(lower[inside], upper[inside], share)
+        found[inside] = _interpolate(lower[inside], upper[inside], share)
     for plane, height, sign in ((planes[0], heights[0], 1), (planes[-1], heights[-1], -1)):
         beyond = sign * (height - level)
         near = (beyond >= 0) & (beyond <= margin) & np.isnan(found)
@@ -147,7 +147,7 @@ def _at_height(
     return found
 
 
-def _between(
+def _interpolate(
     lower: NDArray[np.float32], upper: NDArray[np.float32], share: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     with np.errstate(invalid="ignore"):  # -inf less -inf; those are replaced below
@@ -158,7 +158,7 @@ def _between(
     return np.where(unknown, np.nan, np.where(silent, nearer, mixed))
 
 
-def _labelled(levels: NDArray[np.float32], volume: RadarVolume, grid: RadarGrid) -> DataArray:
+def _to_dataset(levels: NDArray[np.float32], volume: RadarVolume, grid: RadarGrid) -> DataArray:
     try:
         import pyproj
         import xarray

@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
 from geovision.physics.hail.checks import check_volume
 from geovision.readers.nearest_neighbor import NearestNeighborIndex
-from geovision.readers.radar.gridding import RadarGrid, to_levels
+from geovision.readers.radar.gridding import RadarGrid, grid_volume
 from geovision.readers.radar.volume import read_volume
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-__all__ = ["VolumeReference", "list_radar", "read_radar"]
+__all__ = ["VolumeReference", "list_volumes", "read_reflectivity"]
 
-_APART = 500.0  # m that a level may lie from the one that is asked for
+_MAX_LEVEL_OFFSET = 500.0  # m that a level may lie from the one that is asked for
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class VolumeReference:
     """Along the time of a grid's file; None: the file is one volume."""
 
 
-def list_radar(
-    paths: Sequence[str | Path], *, told: Callable[[str], None] | None = None
+def list_volumes(
+    paths: Sequence[str | Path], *, on_skip: Callable[[str], None] | None = None
 ) -> list[VolumeReference]:
     """The volumes of files, in the order of their times, however they came.
 
     Args:
         paths: Files.
-        told: Called with what is wrong with a file, which is left out; None: that is an error.
+        on_skip: Called with what is wrong with a file, which is left out; None: that is an error.
 
     Raises:
         UnreadableFileError: A file cannot be read.
@@ -50,31 +50,31 @@ def list_radar(
     found: dict[np.datetime64, VolumeReference] = {}
     for path in map(Path, paths):
         try:
-            new = _new(path, found)
+            new = _unlisted_volumes(path, found)
         except InputError as error:
-            if told is None:
+            if on_skip is None:
                 raise
-            told(str(error))
+            on_skip(str(error))
         else:
             found |= new
     return [found[time] for time in sorted(found)]
 
 
-def read_radar(
+def read_reflectivity(
     volume: VolumeReference,
     levels: Sequence[float],
     latitude: ArrayLike,
     longitude: ArrayLike,
     *,
-    reach: float = 150_000.0,
+    max_range: float = 150_000.0,
 ) -> NDArray[np.float32]:
     """Reflectivity at the nearest point and level.
 
     Args:
-        volume: Of `list_radar`.
+        volume: Of `list_volumes`.
         levels: m above mean sea level, ascending.
         latitude, longitude: ``(y,)`` and ``(x,)``, degrees.
-        reach: m from the radar within which volumes are gridded.
+        max_range: m from the radar within which volumes are gridded.
 
     Returns:
         ``(level, y, x)``, dBZ; ``-inf`` is no echo, NaN not covered, as where no level of a grid is within
@@ -86,23 +86,25 @@ def read_radar(
             of the grid is covered.
     """
     if volume.position is None:
-        field = to_levels(read_volume(volume.path), RadarGrid(reach=reach, levels=tuple(levels)))
+        field = grid_volume(read_volume(volume.path), RadarGrid(half_width=max_range, levels=tuple(levels)))
     else:
         with _grid(volume.path) as dataset:
             field = _reflectivity(dataset, volume.path).isel(time=volume.position).load()
     heights, values = _checked(field, volume.path)
     north, east = _coordinates(field, volume.path)
-    near = NearestNeighborIndex.of(north, east, latitude, longitude, where=str(volume.path))
+    near = NearestNeighborIndex.build(north, east, latitude, longitude, where=str(volume.path))
     closest = np.abs(heights[None, :] - np.asarray(levels, float)[:, None])
     chosen = near.take(values[closest.argmin(1)])
-    chosen[closest.min(1) > _APART] = np.nan
+    chosen[closest.min(1) > _MAX_LEVEL_OFFSET] = np.nan
     return chosen.astype(np.float32)
 
 
-def _new(path: Path, known: Mapping[np.datetime64, VolumeReference]) -> dict[np.datetime64, VolumeReference]:
+def _unlisted_volumes(
+    path: Path, known: Mapping[np.datetime64, VolumeReference]
+) -> dict[np.datetime64, VolumeReference]:
     """The volumes of a file by their times, none of which is known."""
     found: dict[np.datetime64, VolumeReference] = {}
-    for each in _listed(path):
+    for each in _list_file(path):
         before = known.get(each.time) or found.get(each.time)
         if before:
             raise InputError(f"{before.path} and {path} are both of {each.time}; give each volume once")
@@ -110,7 +112,7 @@ def _new(path: Path, known: Mapping[np.datetime64, VolumeReference]) -> dict[np.
     return found
 
 
-def _listed(path: Path) -> list[VolumeReference]:
+def _list_file(path: Path) -> list[VolumeReference]:
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     if path.suffix not in (".nc", ".nc4", ".zarr"):

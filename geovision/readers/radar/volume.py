@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RadarVolume", "Sweep", "read_volume"]
 
-_UPWARD = 80.0  # degrees; what looks straight up covers no area
-_SAME_SWEEP = 0.1  # degrees; a cut that is measured twice has about the same elevation
+_MAX_ELEVATION = 80.0  # degrees; what looks straight up covers no area
+_ELEVATION_TOLERANCE = 0.1  # degrees; a cut that is measured twice has about the same elevation
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _volume(path: Path, tree: DataTree, format_: str, quantity: str) -> RadarVol
         known = sorted({str(name) for node in nodes for name in node if node[name].ndim == 2})
         raise InputError(f"{path}: no quantity {quantity!r}; it holds {', '.join(known) or 'none'}")
     sweeps = [_sweep(node, quantity, format_) for node in having]
-    chosen = _each_elevation_once([sweep for sweep in sweeps if sweep.elevation < _UPWARD])
+    chosen = _unique_elevations([sweep for sweep in sweeps if sweep.elevation < _MAX_ELEVATION])
     if len(chosen) < 2:
         raise InputError(f"{path}: {len(chosen)} elevation; a volume has two or more: give the whole volume")
     start = str(tree["time_coverage_start"].values).rstrip("Z")
@@ -151,7 +151,7 @@ def _volume(path: Path, tree: DataTree, format_: str, quantity: str) -> RadarVol
 
 def _sweep(node: Any, quantity: str, format_: str) -> Sweep:
     measured = node[quantity]
-    values = _without_echo(measured, format_).astype(np.float32)
+    values = _decode_no_echo(measured, format_).astype(np.float32)
     azimuth = np.asarray(node["azimuth"].values, np.float64) % 360
     order = np.argsort(azimuth, kind="stable")
     return Sweep(
@@ -162,7 +162,7 @@ def _sweep(node: Any, quantity: str, format_: str) -> Sweep:
     )
 
 
-def _without_echo(measured: DataArray, format_: str) -> NDArray[np.floating]:
+def _decode_no_echo(measured: DataArray, format_: str) -> NDArray[np.floating]:
     """dBZ with ``-inf`` for no echo, by the codes that the file stores for it."""
     values = np.array(measured.transpose("azimuth", "range").values)
     scale, offset = (float(measured.encoding.get(key, 1 - k)) for k, key in enumerate(_PACKING))
@@ -189,11 +189,11 @@ def _without_echo(measured: DataArray, format_: str) -> NDArray[np.floating]:
 _PACKING = ("scale_factor", "add_offset")
 
 
-def _each_elevation_once(sweeps: list[Sweep]) -> tuple[Sweep, ...]:
+def _unique_elevations(sweeps: list[Sweep]) -> tuple[Sweep, ...]:
     """Lowest first; of nearly equal elevations the one that reaches farthest."""
     chosen: list[Sweep] = []
     for sweep in sorted(sweeps, key=lambda sweep: sweep.elevation):
-        if chosen and sweep.elevation - chosen[-1].elevation < _SAME_SWEEP:
+        if chosen and sweep.elevation - chosen[-1].elevation < _ELEVATION_TOLERANCE:
             if sweep.range[-1] > chosen[-1].range[-1]:
                 chosen[-1] = sweep
         else:

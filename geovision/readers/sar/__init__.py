@@ -4,15 +4,21 @@ from geovision.readers.sar.geotiff import RadarScene, open_scene
 from geovision.readers.sar.map_grid import MapGrid, model_grid, rasterio_module
 from geovision.readers.sar.quantities import QUANTITIES
 from geovision.readers.sar.safe import is_safe, write_map
-from geovision.readers.sar.warp import CountsRaster, averaged, check_limits, check_pixels, write_counts
+from geovision.readers.sar.warp import (
+    CountsRaster,
+    average_to_grid,
+    check_db_range,
+    check_pixels,
+    write_counts,
+)
 
 __all__ = [
     "QUANTITIES",
     "CountsRaster",
     "MapGrid",
     "RadarScene",
-    "averaged",
-    "check_limits",
+    "average_to_grid",
+    "check_db_range",
     "check_pixels",
     "is_safe",
     "model_grid",

@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError, UnreadableFileError
-from geovision.readers.sar.map_grid import MapGrid, quiet, rasterio_module
-from geovision.readers.sar.quantities import BandQuantiles, check_median, check_range, quantity
+from geovision.readers.sar.map_grid import MapGrid, rasterio_module, suppress_georeference_warning
+from geovision.readers.sar.quantities import BandQuantiles, check_median, check_range, find_quantity
 
-__all__ = ["POLARISATIONS", "RadarScene", "open_scene", "time_of"]
+__all__ = ["POLARIZATIONS", "RadarScene", "acquisition_time", "open_scene"]
 
-POLARISATIONS: Mapping[str, tuple[str, ...]] = {"co_pol": ("vv", "hh"), "cross_pol": ("vh", "hv")}
+POLARIZATIONS: Mapping[str, tuple[str, ...]] = {"co_pol": ("vv", "hh"), "cross_pol": ("vh", "hv")}
 """What is sent and received, vertical or horizontal, by the channel that it is."""
 
 _SAMPLES, _SIDE = 16, 64  # so many windows along each side, of so many pixels
-_ROUND = 350.0  # degrees of longitude
+_MAX_LONGITUDE_SPAN = 350.0  # degrees of longitude
 _TIME_TAGS = ("datetime", "DATETIME", "ACQUISITION_DATETIME", "acquisition_time", "start_time")
 _TIME_IN_NAME = re.compile(r"(?<!\d)(\d{8}T\d{6})(?!\d)")
 
@@ -55,20 +55,20 @@ class RadarScene:
     time: datetime.datetime | None = None
 
     @contextmanager
-    def reading(self) -> Iterator[SceneReader]:
+    def open_reader(self) -> Iterator[SceneReader]:
         """Open the file, for reads of one thread."""
         with _opened(self.path) as dataset:
             yield SceneReader(self, dataset)
 
-    def check(self) -> tuple[BandQuantiles, ...]:
+    def check_values(self) -> tuple[BandQuantiles, ...]:
         """Raise where the numbers cannot be what they are declared to be, by their quantiles over a
         sample of the whole scene; return what was seen, band by band.
 
         Raises:
             InputError: Nothing but missing data, or numbers of another quantity.
         """
-        with self.reading() as reader:
-            values, valid = reader.sample()
+        with self.open_reader() as reader:
+            values, valid = reader.read_samples()
         if not valid.any():
             raise InputError(f"{self.path}: no data in {valid.size:,} pixels all over it; check --nodata")
         found = tuple(
@@ -145,7 +145,7 @@ class SceneReader:
         valid &= np.isfinite(values).all(axis=0)
         return np.where(valid, values, np.float32(0)), valid
 
-    def sample(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def read_samples(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Small windows all over the scene: values ``(channel, pixel)`` and whether there are data."""
         shape = self.scene.grid.shape
         side = (min(_SIDE, shape[0]), min(_SIDE, shape[1]))
@@ -189,19 +189,19 @@ def open_scene(
         OptionError: A band that the file does not have, or a quantity that is not known.
     """
     where = str(path)
-    _known(quantity)
-    with quiet(), _opened(where) as dataset:
-        _refuse(dataset, where)
+    _check_quantity(quantity)
+    with suppress_georeference_warning(), _opened(where) as dataset:
+        _check_supported(dataset, where)
         numbers = _bands(dataset, tuple(channels), bands, where)
         if quantity == "counts" and any(dataset.dtypes[band - 1] != "uint8" for band in numbers):
             raise InputError(f"{where}: counts are 8-bit integers, not {dataset.dtypes[numbers[0] - 1]}")
         grid = MapGrid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], (dataset.height, dataset.width))
-        taken = time if time is not None else time_of(dataset.tags(), where)
+        taken = time if time is not None else acquisition_time(dataset.tags(), where)
     return RadarScene(where, tuple(channels), numbers, quantity, grid, nodata, taken)
 
 
-def _known(name: str) -> None:
-    quantity(name)
+def _check_quantity(name: str) -> None:
+    find_quantity(name)
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _opened(path: str) -> Iterator[Any]:
         yield dataset
 
 
-def _refuse(dataset: Any, where: str) -> None:
+def _check_supported(dataset: Any, where: str) -> None:
     if dataset.crs is None or dataset.transform.is_identity:
         points = (
             " but ground control points, through which one affine errs by kilometres"
@@ -230,7 +230,7 @@ def _refuse(dataset: Any, where: str) -> None:
         )
     if not dataset.transform.determinant:
         raise InputError(f"{where}: its pixels have no extent on the map; check its transform")
-    if dataset.crs.is_geographic and dataset.bounds.right - dataset.bounds.left > _ROUND:
+    if dataset.crs.is_geographic and dataset.bounds.right - dataset.bounds.left > _MAX_LONGITUDE_SPAN:
         raise InputError(
             f"{where}: reaches around the whole globe, and cells would be averaged across its seam; a scene "
             "over the antimeridian or the pole is warped first: gdalwarp -t_srs EPSG:3995 -r average"
@@ -243,7 +243,7 @@ def _bands(
     dataset: Any, channels: tuple[str, ...], given: Mapping[str, int] | None, where: str
 ) -> tuple[int, ...]:
     if given is None:
-        return tuple(_described(dataset, channel, channels, where) for channel in channels)
+        return tuple(_band_by_description(dataset, channel, channels, where) for channel in channels)
     if set(given) != set(channels):
         raise OptionError(
             f"bands are needed for {', '.join(channels)}, and told for {', '.join(given) or 'none'}"
@@ -256,9 +256,9 @@ def _bands(
     return tuple(given[channel] for channel in channels)
 
 
-def _described(dataset: Any, channel: str, channels: tuple[str, ...], where: str) -> int:
+def _band_by_description(dataset: Any, channel: str, channels: tuple[str, ...], where: str) -> int:
     """The one band whose description names a polarisation of this channel."""
-    wanted = POLARISATIONS.get(channel, (channel,))
+    wanted = POLARIZATIONS.get(channel, (channel,))
     words = [
         set(re.split(r"[^a-z]+", (text or "").lower())) | {(text or "").lower()}
         for text in dataset.descriptions
@@ -281,21 +281,21 @@ def _described(dataset: Any, channel: str, channels: tuple[str, ...], where: str
     )
 
 
-def time_of(tags: Mapping[str, str], name: str) -> datetime.datetime | None:
+def acquisition_time(tags: Mapping[str, str], name: str) -> datetime.datetime | None:
     """When a scene was taken, UTC, by its tags or by the first time in its name; None: nobody says.
 
     >>> time_of({}, "S1A_EW_GRDM_1SDH_20191012T084028_20191012T084212_029437_0359D9_4B5C.tif").hour
     8
     """
     for tag in _TIME_TAGS:
-        with_zone = _parsed(tags.get(tag, ""))
+        with_zone = _parse_time(tags.get(tag, ""))
         if with_zone is not None:
             return with_zone
     found = _TIME_IN_NAME.search(Path(name).name)
-    return _parsed(found[1]) if found else None
+    return _parse_time(found[1]) if found else None
 
 
-def _parsed(text: str) -> datetime.datetime | None:
+def _parse_time(text: str) -> datetime.datetime | None:
     # Nanoseconds are more than Python reads.
     text = re.sub(r"(\.\d{6})\d+", r"\1", text.strip())
     try:

@@ -20,10 +20,10 @@ __all__ = [
     "POLEWARD",
     "MapGrid",
     "model_grid",
-    "quiet",
     "rasterio_module",
+    "suppress_georeference_warning",
     "swath_grid",
-    "transformed",
+    "transform_points",
 ]
 
 ARCTIC, ANTARCTIC = "EPSG:3995", "EPSG:3031"
@@ -34,7 +34,7 @@ POLEWARD = 60.0
 """Degrees of latitude from which a scene is brought to a polar stereographic projection."""
 
 _SCALE_ERROR = 0.05
-_MOST_CELLS = 2**32
+_MAX_CELLS = 2**32
 _EARTH = 6_371_000.0  # mean radius, metres
 
 
@@ -56,7 +56,7 @@ def rasterio_module() -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_georeference_warning() -> Iterator[None]:
     """Without rasterio's warning of a raster that has no place on a map.
 
     A scene without one is an error here. And rasterio makes such rasters itself, in memory, with the
@@ -87,29 +87,29 @@ class MapGrid:
         return rasterio_module().Affine(*self.transform)
 
     @property
-    def reference(self) -> Any:
+    def rasterio_crs(self) -> Any:
         """The coordinate reference system as rasterio's object."""
         return rasterio_module().crs.CRS.from_user_input(self.crs)
 
     @property
-    def cell(self) -> tuple[float, float]:
+    def cell_size(self) -> tuple[float, float]:
         """(height, width) of a cell in the unit of `crs`."""
         a, b, _, d, e, _ = self.transform
         return math.hypot(b, e), math.hypot(a, d)
 
-    def part(self, row: int, column: int, shape: tuple[int, int]) -> MapGrid:
+    def window(self, row: int, column: int, shape: tuple[int, int]) -> MapGrid:
         """A grid of the same cells that begins at a cell of this one, or outside of it."""
         a, b, c, d, e, f = self.transform
         corner = (a * column + b * row + c, d * column + e * row + f)
         return MapGrid(self.crs, (a, b, corner[0], d, e, corner[1]), shape)
 
-    def finer(self, factor: int) -> MapGrid:
+    def refine(self, factor: int) -> MapGrid:
         """The same ground in cells of which so many lie along the side of one."""
         a, b, c, d, e, f = self.transform
         transform = (a / factor, b / factor, c, d / factor, e / factor, f)
         return MapGrid(self.crs, transform, (self.shape[0] * factor, self.shape[1] * factor))
 
-    def cells(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def rowcol(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Rows and columns of places in `crs`, numbers or arrays, from the outer corner of the first cell."""
         a, b, c, d, e, f = self.transform
         determinant = a * e - b * d
@@ -126,14 +126,14 @@ class MapGrid:
         """
         a, b, c, d, e, f = self.transform
         x, y = a * columns + b * rows + c, d * columns + e * rows + f
-        return transformed(self.crs, crs, x, y)
+        return transform_points(self.crs, crs, x, y)
 
     def lonlat(self, row: float, column: float) -> tuple[float, float]:
         """Longitude (-180 to 180) and latitude (WGS84) of a place, degrees; rows as for `points`."""
         x, y = self.points(np.array([row]), np.array([column]), "EPSG:4326")
         return (float(x[0]) + 180) % 360 - 180, float(y[0])
 
-    def ground(self) -> tuple[float, float]:
+    def ground_cell_size(self) -> tuple[float, float]:
         """Metres on the ground that a cell in the middle is high and wide, to about half a percent."""
         middle = (self.shape[0] / 2, self.shape[1] / 2)
         longitude, latitude = self.points(
@@ -141,10 +141,10 @@ class MapGrid:
             np.array([middle[1], middle[1], middle[1] - 0.5, middle[1] + 0.5]),
             "EPSG:4326",
         )
-        return _apart(longitude[:2], latitude[:2]), _apart(longitude[2:], latitude[2:])
+        return _haversine(longitude[:2], latitude[:2]), _haversine(longitude[2:], latitude[2:])
 
 
-def transformed(source: str, target: str, x: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def transform_points(source: str, target: str, x: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Places of one coordinate reference system in another; infinite where they have no image."""
     warp = rasterio_module().warp
     shape = np.shape(x)
@@ -152,7 +152,7 @@ def transformed(source: str, target: str, x: Any, y: Any) -> tuple[NDArray[Any],
     return np.asarray(found[0]).reshape(shape), np.asarray(found[1]).reshape(shape)
 
 
-def _apart(longitude: NDArray[Any], latitude: NDArray[Any]) -> float:
+def _haversine(longitude: NDArray[Any], latitude: NDArray[Any]) -> float:
     """Metres between two places, by the haversine formula."""
     (east, west), (north, south) = np.radians(longitude), np.radians(latitude)
     half = math.sin((north - south) / 2) ** 2
@@ -163,7 +163,9 @@ def _apart(longitude: NDArray[Any], latitude: NDArray[Any]) -> float:
 # --- the grid of a model ------------------------------------------------------------------------
 
 
-def model_grid(own: MapGrid, pixel_size: float, crs: str | None = None, *, where: str = "scene") -> MapGrid:
+def model_grid(
+    source: MapGrid, pixel_size: float, crs: str | None = None, *, where: str = "scene"
+) -> MapGrid:
     """A grid of square cells over all of another one.
 
     It is polar stereographic from 60 degrees on, `ARCTIC` or `ANTARCTIC`; a scene that is in any
@@ -171,7 +173,7 @@ def model_grid(own: MapGrid, pixel_size: float, crs: str | None = None, *, where
     projection if that is true to scale to 5 %, or goes to the UTM zone of its middle.
 
     Args:
-        own: Of the scene.
+        source: Of the scene.
         pixel_size: Metres, in the projection.
         crs: Another projection, in metres; ``"scene"``: the scene's own.
         where: Names the scene in errors.
@@ -180,9 +182,11 @@ def model_grid(own: MapGrid, pixel_size: float, crs: str | None = None, *, where
         OptionError: `crs` is not known, or not in metres.
         InputError: The scene has no place in this projection, or is larger than any real one.
     """
-    chosen = _chosen(own, crs, where)
+    chosen = _choose_crs(source, crs, where)
     # On whole multiples of the cell, so that scenes of one region share their cells.
-    return _covering(_bounds(own, chosen, where), chosen, pixel_size, snapped=chosen != own.crs, where=where)
+    return _covering_grid(
+        _bounds(source, chosen, where), chosen, pixel_size, snap=chosen != source.crs, where=where
+    )
 
 
 def swath_grid(
@@ -211,23 +215,23 @@ def swath_grid(
     if crs == "scene":
         raise OptionError(f"{where}: has no projection of its own; name one, such as {ARCTIC}")
     middle = (longitude.shape[0] // 2, longitude.shape[1] // 2)
-    chosen = _regional(longitude[middle], latitude[middle]) if crs is None else _declared(crs)
-    x, y = transformed("EPSG:4326", chosen, longitude, latitude)
+    chosen = _default_crs(longitude[middle], latitude[middle]) if crs is None else _parse_crs(crs)
+    x, y = transform_points("EPSG:4326", chosen, longitude, latitude)
     left, bottom, right, top = _extent(x, y, chosen, where)
     spare = margin * pixel_size
     bounds = (left - spare, bottom - spare, right + spare, top + spare)
-    return _covering(bounds, chosen, pixel_size, snapped=True, where=where)
+    return _covering_grid(bounds, chosen, pixel_size, snap=True, where=where)
 
 
-def _covering(
-    bounds: tuple[float, float, float, float], crs: str, pixel_size: float, *, snapped: bool, where: str
+def _covering_grid(
+    bounds: tuple[float, float, float, float], crs: str, pixel_size: float, *, snap: bool, where: str
 ) -> MapGrid:
     left, bottom, right, top = bounds
-    if snapped:
+    if snap:
         left, top = math.floor(left / pixel_size) * pixel_size, math.ceil(top / pixel_size) * pixel_size
     # A rounding error is not worth another row.
     rows, columns = (math.ceil(round(side / pixel_size, 6)) for side in (top - bottom, right - left))
-    if rows * columns > _MOST_CELLS:
+    if rows * columns > _MAX_CELLS:
         raise InputError(
             f"{where}: {rows} x {columns} cells of {pixel_size:g} m would cover it; check its coordinates, "
             "or cut out a part"
@@ -235,23 +239,27 @@ def _covering(
     return MapGrid(crs, (pixel_size, 0.0, left, 0.0, -pixel_size, top), (max(rows, 1), max(columns, 1)))
 
 
-def _chosen(own: MapGrid, crs: str | None, where: str) -> str:
+def _choose_crs(own: MapGrid, crs: str | None, where: str) -> str:
     if crs == "scene":
-        if not _in_metres(own.reference):
+        if not _is_metric(own.rasterio_crs):
             raise OptionError(f"{where}: its own projection is not in metres; name one, such as {ARCTIC}")
         return own.crs
     if crs is not None:
-        return _declared(crs)
+        return _parse_crs(crs)
     longitude, latitude = own.lonlat(own.shape[0] / 2, own.shape[1] / 2)
     if not (math.isfinite(longitude) and math.isfinite(latitude)):
         raise InputError(f"{where}: its middle is nowhere on the globe; check its coordinates")
     poleward = abs(latitude) >= POLEWARD
-    if _polar_stereographic(own.reference) if poleward else _in_metres(own.reference) and _true_to_scale(own):
+    if (
+        _is_polar_stereographic(own.rasterio_crs)
+        if poleward
+        else _is_metric(own.rasterio_crs) and _preserves_scale(own)
+    ):
         return own.crs
-    return _regional(longitude, latitude)
+    return _default_crs(longitude, latitude)
 
 
-def _regional(longitude: float, latitude: float) -> str:
+def _default_crs(longitude: float, latitude: float) -> str:
     """The projection of a place that has none of its own."""
     if abs(latitude) >= POLEWARD:
         return (ARCTIC, ANTARCTIC)[bool(latitude < 0)]
@@ -259,36 +267,36 @@ def _regional(longitude: float, latitude: float) -> str:
     return f"EPSG:{(32600, 32700)[bool(latitude < 0)] + zone}"
 
 
-def _declared(crs: str) -> str:
+def _parse_crs(crs: str) -> str:
     rasterio = rasterio_module()
     try:
         reference = rasterio.crs.CRS.from_user_input(crs)
     except rasterio.errors.CRSError as error:
         raise OptionError(f"{crs!r} is no coordinate reference system; write it as {ARCTIC}") from error
-    if not _in_metres(reference):
+    if not _is_metric(reference):
         raise OptionError(f"{crs} is not in metres; take a projection that is, such as {ARCTIC}")
     return crs
 
 
-def _in_metres(reference: Any) -> bool:
+def _is_metric(reference: Any) -> bool:
     return bool(reference.is_projected) and abs(reference.linear_units_factor[1] - 1) < 1e-9
 
 
-def _polar_stereographic(reference: Any) -> bool:
+def _is_polar_stereographic(reference: Any) -> bool:
     parts = reference.to_dict()
-    return _in_metres(reference) and parts.get("proj") == "stere" and abs(parts.get("lat_0", 0)) == 90
+    return _is_metric(reference) and parts.get("proj") == "stere" and abs(parts.get("lat_0", 0)) == 90
 
 
-def _true_to_scale(own: MapGrid) -> bool:
+def _preserves_scale(own: MapGrid) -> bool:
     return all(
         abs(on_ground / side - 1) < _SCALE_ERROR
-        for on_ground, side in zip(own.ground(), own.cell, strict=True)
+        for on_ground, side in zip(own.ground_cell_size(), own.cell_size, strict=True)
     )
 
 
 def _bounds(own: MapGrid, crs: str, where: str) -> tuple[float, float, float, float]:
     """(left, bottom, right, top) of a grid in another projection."""
-    rows, columns = lattice(own.shape)
+    rows, columns = sample_points(own.shape)
     return _extent(*own.points(rows, columns, crs), crs, where)
 
 
@@ -298,7 +306,7 @@ def _extent(x: NDArray[Any], y: NDArray[Any], crs: str, where: str) -> tuple[flo
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
-def lattice(shape: tuple[int, int]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def sample_points(shape: tuple[int, int]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Places all over a grid and all along its edges, as rows and columns."""
     rows, columns = (np.linspace(0, side, 33) for side in shape)
     inner = np.meshgrid(rows, columns, indexing="ij")

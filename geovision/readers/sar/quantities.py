@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError
-from geovision.physics.backscatter import to_power
+from geovision.physics.backscatter import db_to_power
 from geovision.spec import Channel, QuantileRange, UnitHint
 
-__all__ = ["QUANTITIES", "averageable", "check_median", "check_range", "quantity"]
+__all__ = ["QUANTITIES", "check_median", "check_range", "find_quantity", "to_averageable"]
 
-_COUNTS = "looks like counts or uncalibrated digital numbers: calibrate to sigma0 first"
+_COUNTS_HINT = "looks like counts or uncalibrated digital numbers: calibrate to sigma0 first"
 
 QUANTITIES: Mapping[str, Channel] = {
     "db": Channel(
@@ -27,7 +27,7 @@ QUANTITIES: Mapping[str, Channel] = {
         expected_quantiles=(QuantileRange(0.5, -250.0, -1.0),),
         unit_hints=(
             UnitHint(-1.0, 3.0, "looks like linear power or amplitude: --quantity power, or amplitude"),
-            UnitHint(3.0, np.inf, _COUNTS),
+            UnitHint(3.0, np.inf, _COUNTS_HINT),
         ),
     ),
     # Noise that is subtracted leaves powers below zero.
@@ -38,7 +38,7 @@ QUANTITIES: Mapping[str, Channel] = {
         expected_quantiles=(QuantileRange(0.5, -0.01, 3.0),),
         unit_hints=(
             UnitHint(-np.inf, -0.01, "looks like decibels: --quantity db"),
-            UnitHint(3.0, np.inf, _COUNTS),
+            UnitHint(3.0, np.inf, _COUNTS_HINT),
         ),
     ),
     "amplitude": Channel(
@@ -48,7 +48,7 @@ QUANTITIES: Mapping[str, Channel] = {
         expected_quantiles=(QuantileRange(0.5, 0.0, 2.0),),
         unit_hints=(
             UnitHint(-np.inf, 0.0, "looks like decibels: --quantity db"),
-            UnitHint(2.0, np.inf, _COUNTS),
+            UnitHint(2.0, np.inf, _COUNTS_HINT),
         ),
     ),
     "counts": Channel("scaled sigma0", "scaled_1", (0.0, 255.0)),
@@ -66,7 +66,7 @@ class BandQuantiles:
     high: float
 
 
-def quantity(name: str) -> Channel:
+def find_quantity(name: str) -> Channel:
     """What a declared name stands for.
 
     Raises:
@@ -77,21 +77,21 @@ def quantity(name: str) -> Channel:
     return QUANTITIES[name]
 
 
-def check_median(name: str, sampled: BandQuantiles, *, where: str) -> None:
+def check_median(name: str, quantiles: BandQuantiles, *, where: str) -> None:
     """Raise where the numbers of a band cannot be what they are declared to be.
 
     Raises:
         InputError: With the quantiles that were seen, and the likely slip.
     """
-    channel = quantity(name)
+    channel = find_quantity(name)
     for plausible in channel.expected_quantiles:
-        if plausible.low <= sampled.median <= plausible.high:
+        if plausible.low <= quantiles.median <= plausible.high:
             continue
-        slip = next((s.hint for s in channel.unit_hints if s.above < sampled.median <= s.upto), "")
+        slip = next((s.hint for s in channel.unit_hints if s.above < quantiles.median <= s.upto), "")
         unit = "" if channel.unit == "1" else f" {channel.unit}"
         raise InputError(
-            f"{where}: band {sampled.band} is declared as {name}, but its median is {sampled.median:.3g} "
-            f"(1 % to 99 %: {sampled.low:.3g} to {sampled.high:.3g}), expected {plausible.low:g} to "
+            f"{where}: band {quantiles.band} is declared as {name}, but its median is {quantiles.median:.3g} "
+            f"(1 % to 99 %: {quantiles.low:.3g} to {quantiles.high:.3g}), expected {plausible.low:g} to "
             f"{plausible.high:g}{unit}" + (f"; it {slip}" if slip else "")
         )
 
@@ -102,7 +102,7 @@ def check_range(name: str, values: NDArray[np.floating], *, where: str) -> None:
     Raises:
         InputError: With the value, which is likely to stand for no data.
     """
-    low, high = quantity(name).valid_range
+    low, high = find_quantity(name).valid_range
     if not values.size:
         return
     least, most = float(values.min()), float(values.max())
@@ -114,11 +114,11 @@ def check_range(name: str, values: NDArray[np.floating], *, where: str) -> None:
         )
 
 
-def averageable(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+def to_averageable(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """What an average over an area is taken of: linear power, or the counts as they are."""
     match name:
         case "db":
-            return to_power(values)
+            return db_to_power(values)
         case "amplitude":
             return np.square(values)
         case _:

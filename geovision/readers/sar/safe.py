@@ -23,24 +23,24 @@ from numpy.typing import NDArray
 
 from geovision._logging import suppress_logging
 from geovision.errors import InputError, MissingExtraError, UnreadableFileError
-from geovision.readers.sar.geotiff import POLARISATIONS, time_of
-from geovision.readers.sar.map_grid import MapGrid, rasterio_module, swath_grid, transformed
+from geovision.readers.sar.geotiff import POLARIZATIONS, acquisition_time
+from geovision.readers.sar.map_grid import MapGrid, rasterio_module, swath_grid, transform_points
 
 __all__ = ["is_safe", "write_map"]
 
 # Of digital numbers in a strip of lines: a million pixels, about 100 MB with all that is made of them.
 _STRIP = "2MiB"
 _BLOCKS = 4  # along the side of a cell, at least
-_LEAST = 0.5  # of a cell that has to have data
+_MIN_VALID_FRACTION = 0.5  # of a cell that has to have data
 _MARGIN = 2.0  # cells: what splines may bulge beyond the tie points
-_PARTS = (
+_REQUIRED_FILES = (
     "measurement/{}.tiff",
     "annotation/{}.xml",
     "annotation/calibration/calibration-{}.xml",
     "annotation/calibration/noise-{}.xml",
 )
 # What satpy and its libraries raise over files that are damaged or not as they should be; SyntaxError is XML.
-_BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SyntaxError)
+_READ_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SyntaxError)
 
 
 def is_safe(path: str | Path) -> bool:
@@ -85,10 +85,10 @@ def write_map(
     folder = source.parent if source.name == "manifest.safe" else source
     taken = _time(folder)
     stems = [_stem(folder, channel) for channel in channels]
-    grid, side = _grid(folder, folder / _PARTS[0].format(stems[0]), pixel_size, crs)
-    names = [_polarisation(stem) for stem in stems]
-    with _reading(folder):
-        power, longitude, latitude = _loaded(satpy, folder, stems, names)
+    grid, side = _grid(folder, folder / _REQUIRED_FILES[0].format(stems[0]), pixel_size, crs)
+    names = [_polarization(stem) for stem in stems]
+    with _convert_errors(folder):
+        power, longitude, latitude = _load_power(satpy, folder, stems, names)
     # Odd: the middle of a block is a pixel.
     factor = max(int(pixel_size / side / _BLOCKS - 1) // 2 * 2 + 1, 1)
     total = np.zeros((len(names), *grid.shape))
@@ -96,7 +96,7 @@ def write_map(
     for number, whole, strip in _strips(folder, power, longitude, latitude, factor, threads):
         _add(total, count, grid, *strip)
         progress(number, whole)
-    count[count * side**2 < _LEAST * pixel_size**2] = 0
+    count[count * side**2 < _MIN_VALID_FRACTION * pixel_size**2] = 0
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     _write(path, mean.astype(np.float32), grid, names, taken)
 
@@ -120,9 +120,9 @@ def _time(folder: Path) -> datetime.datetime:
     manifest = folder / "manifest.safe"
     if not manifest.is_file():
         raise UnreadableFileError(f"{folder}: no SAFE folder with a manifest.safe; check the path")
-    with _reading(manifest):
+    with _convert_errors(manifest):
         text = ElementTree.parse(manifest).findtext(".//{*}startTime", "")
-    taken = time_of({"start_time": text}, "")
+    taken = acquisition_time({"start_time": text}, "")
     if taken is None:
         raise UnreadableFileError(f"{manifest}: no startTime; copy the folder again from its source")
     return taken
@@ -142,15 +142,15 @@ def _stem(folder: Path, channel: str) -> str:
         raise InputError(
             f"{folder.name}: a SAFE of COGs, which satpy does not read; take the same pass as plain SAFE"
         )
-    stems = [image.stem for image in images if _polarisation(image.stem) in POLARISATIONS[channel]]
+    stems = [image.stem for image in images if _polarization(image.stem) in POLARIZATIONS[channel]]
     if len(stems) != 1:
-        has = ", ".join(_polarisation(image.stem).upper() for image in images)
-        wants = " or ".join(each.upper() for each in POLARISATIONS[channel])
+        has = ", ".join(_polarization(image.stem).upper() for image in images)
+        wants = " or ".join(each.upper() for each in POLARIZATIONS[channel])
         raise InputError(
             f"{folder.name}: one measurement of {channel} ({wants}) is needed, and it has {has}; take a pass "
             "of two polarisations (1SDH, 1SDV)"
         )
-    for part in _PARTS:
+    for part in _REQUIRED_FILES:
         if not (folder / part.format(stems[0])).is_file():
             raise UnreadableFileError(
                 f"{folder}: no {part.format(stems[0])}; copy the folder again from its source"
@@ -158,14 +158,14 @@ def _stem(folder: Path, channel: str) -> str:
     return stems[0]
 
 
-def _polarisation(stem: str) -> str:
+def _polarization(stem: str) -> str:
     """``"hv"`` of ``s1a-ew-grd-hv-20200110t050607-…``."""
     return "".join(stem.split("-")[3:4])
 
 
 def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tuple[MapGrid, float]:
     """Cells over all of an image, and the side of a pixel in their projection, in metres."""
-    with _reading(folder), rasterio_module().open(image) as dataset:
+    with _convert_errors(folder), rasterio_module().open(image) as dataset:
         points = sorted((point.row, point.col, point.x, point.y) for point in dataset.gcps[0])
     rows, columns = ({point[axis] for point in points} for axis in (0, 1))
     if min(len(rows), len(columns)) < 3 or len(points) != len(rows) * len(columns):
@@ -173,7 +173,7 @@ def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tupl
     lattice = np.reshape(points, (len(rows), len(columns), 4))
     longitude, latitude = lattice[..., 2], lattice[..., 3]
     grid = swath_grid(longitude, latitude, pixel_size, crs, margin=_MARGIN, where=folder.name)
-    x, y = transformed("EPSG:4326", grid.crs, _outline(longitude), _outline(latitude))
+    x, y = transform_points("EPSG:4326", grid.crs, _outline(longitude), _outline(latitude))
     area = abs(np.dot(x - x[0], np.roll(y, -1) - np.roll(y, 1))) / 2
     side = math.sqrt(area / ((max(rows) - min(rows)) * (max(columns) - min(columns))))
     if side > pixel_size / 2:
@@ -192,11 +192,11 @@ def _outline(values: NDArray[np.floating]) -> NDArray[np.floating]:
 # --- what satpy makes of it -----------------------------------------------------------------------
 
 
-def _loaded(satpy: Any, folder: Path, stems: Sequence[str], names: Sequence[str]) -> tuple[Any, Any, Any]:
+def _load_power(satpy: Any, folder: Path, stems: Sequence[str], names: Sequence[str]) -> tuple[Any, Any, Any]:
     """Power by polarisation, longitude and latitude, as dask arrays of whole lines."""
     import dask
 
-    files = [str(folder.absolute() / part.format(stem)) for stem in stems for part in _PARTS]
+    files = [str(folder.absolute() / part.format(stem)) for stem in stems for part in _REQUIRED_FILES]
     wanted = [
         satpy.DataQuery(name="measurement", polarization=name, calibration="sigma_nought", quantity="natural")
         for name in names
@@ -217,12 +217,12 @@ def _strips(
 
     heights = power[0].chunks[0]
     columns = np.arange(0, power[0].shape[1], factor)
-    middle = _middles(columns, power[0].shape[1])
+    middle = _block_centers(columns, power[0].shape[1])
     first = 0
     for number, height in enumerate(heights, 1):
         lines = slice(first, first + height)
         rows = np.arange(0, height, factor)
-        with _reading(folder):
+        with _convert_errors(folder):
             *bands, east, north = dask.compute(
                 *(band[lines] for band in power),
                 longitude[lines],
@@ -233,12 +233,12 @@ def _strips(
         values = np.stack(bands)
         valid = np.isfinite(values).all(axis=0)
         summed = _blocks(np.where(valid, values, 0), rows, columns)
-        places = np.ix_(_middles(rows, height), middle)
+        places = np.ix_(_block_centers(rows, height), middle)
         yield number, len(heights), (summed, _blocks(valid, rows, columns), east[places], north[places])
         first += height
 
 
-def _middles(starts: NDArray[np.integer], end: int) -> NDArray[np.integer]:
+def _block_centers(starts: NDArray[np.integer], end: int) -> NDArray[np.integer]:
     return (starts + np.append(starts[1:], end) - 1) // 2
 
 
@@ -248,13 +248,13 @@ def _blocks(values: NDArray[Any], rows: NDArray[np.integer], columns: NDArray[np
 
 
 @contextmanager
-def _reading(where: Path) -> Iterator[None]:
+def _convert_errors(where: Path) -> Iterator[None]:
     """What goes wrong with the files, in one line; without what satpy tells of its own ways."""
     try:
         with suppress_logging("satpy", below=logging.ERROR), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except _BROKEN as error:
+    except _READ_ERRORS as error:
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".") or type(error).__name__
         raise UnreadableFileError(
             f"{where}: cannot be read as Sentinel-1 GRD ({reason}); copy it again from its source"
@@ -274,8 +274,8 @@ def _add(
     latitude: NDArray[Any],
 ) -> None:
     """Add blocks to the cells in which their middles lie."""
-    x, y = transformed("EPSG:4326", grid.crs, longitude, latitude)
-    rows, columns = (np.floor(place).astype(np.int64) for place in grid.cells(x, y))
+    x, y = transform_points("EPSG:4326", grid.crs, longitude, latitude)
+    rows, columns = (np.floor(place).astype(np.int64) for place in grid.rowcol(x, y))
     inside = (rows >= 0) & (rows < grid.shape[0]) & (columns >= 0) & (columns < grid.shape[1])
     cells = rows[inside] * grid.shape[1] + columns[inside]
     for layer, values in zip((*total, count), (*power, pixels), strict=True):
@@ -291,7 +291,7 @@ def _write(
         "count": len(values),
         "height": grid.shape[0],
         "width": grid.shape[1],
-        "crs": grid.reference,
+        "crs": grid.rasterio_crs,
         "transform": grid.affine,
         "nodata": math.nan,
         "tiled": True,

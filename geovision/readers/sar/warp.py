@@ -20,20 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geovision.errors import InputError, OptionError
-from geovision.physics.backscatter import NO_DATA, DecibelRange, decibels, to_counts
+from geovision.physics.backscatter import NO_DATA, DecibelRange, db_to_counts, to_db
 from geovision.readers.sar.geotiff import RadarScene, SceneReader
-from geovision.readers.sar.map_grid import MapGrid, lattice, quiet, rasterio_module
-from geovision.readers.sar.quantities import averageable
+from geovision.readers.sar.map_grid import (
+    MapGrid,
+    rasterio_module,
+    sample_points,
+    suppress_georeference_warning,
+)
+from geovision.readers.sar.quantities import to_averageable
 
-__all__ = ["CountsRaster", "averaged", "check_limits", "check_pixels", "write_counts"]
+__all__ = ["CountsRaster", "average_to_grid", "check_db_range", "check_pixels", "write_counts"]
 
-MOST_PIXELS = 1_500_000
+MAX_BLOCK_PIXELS = 1_500_000
 """Of the scene, that are in memory for one tile: about 100 MB with all that is made of them."""
 
 _TILE = 1024
-_TOO_MANY = 40 * MOST_PIXELS
-_COARSER = 1.2  # a projection's scale, and no more
-_SPARE = 1 / 32  # of a part of the scene, read beyond what the edges of a tile show
+_MAX_SOURCE_PIXELS = 40 * MAX_BLOCK_PIXELS
+_SCALE_TOLERANCE = 1.2  # a projection's scale, and no more
+_EDGE_MARGIN = 1 / 32  # of a part of the scene, read beyond what the edges of a tile show
 
 
 # --- averages -----------------------------------------------------------------------------------
@@ -45,17 +50,17 @@ def check_pixels(scene: RadarScene, pixel_size: float) -> None:
     Raises:
         InputError: With both sizes.
     """
-    coarse = max(scene.grid.ground())
+    coarse = max(scene.grid.ground_cell_size())
     if not math.isfinite(coarse):
         raise InputError(f"{scene.path}: its middle is nowhere on the globe; check its coordinates")
-    if coarse > _COARSER * pixel_size:
+    if coarse > _SCALE_TOLERANCE * pixel_size:
         raise InputError(
             f"{scene.path}: pixels of {coarse:.4g} m are coarser than the {pixel_size:g} m that the model "
             "takes; take a finer scene, or a model of coarser pixels"
         )
 
 
-def averaged(
+def average_to_grid(
     reader: SceneReader, grid: MapGrid, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Averages of a scene over the cells of a part of a grid.
@@ -69,14 +74,14 @@ def averaged(
         float32 ``(channel, y, x)``: mean linear power (or mean counts) of what has data, and float32
         ``(y, x)``: the fraction of each cell that has.
     """
-    part = grid.part(row, column, shape)
-    top, left, size = _needed(reader.scene, part)
+    part = grid.window(row, column, shape)
+    top, left, size = _source_window(reader.scene, part)
     mean = np.zeros((len(reader.scene.bands), *shape), np.float32)
     if size[0] * size[1] == 0:
         return mean, np.zeros(shape, np.float32)
-    if size[0] * size[1] > 4 * MOST_PIXELS and min(shape) > 1:
-        return _in_quarters(reader, grid, row, column, shape)
-    if size[0] * size[1] > _TOO_MANY:
+    if size[0] * size[1] > 4 * MAX_BLOCK_PIXELS and min(shape) > 1:
+        return _average_quadrants(reader, grid, row, column, shape)
+    if size[0] * size[1] > _MAX_SOURCE_PIXELS:
         raise InputError(
             f"{reader.scene.path}: one cell of the map covers {size[0]} x {size[1]} pixels; make its pixels "
             "coarser first, for instance gdalwarp -t_srs EPSG:3995 -tr 40 40 -r average"
@@ -84,11 +89,13 @@ def averaged(
     values, valid = reader.read(top, left, size)
     if not valid.any():
         return mean, np.zeros(shape, np.float32)
-    power = np.where(valid, averageable(reader.scene.quantity, values), np.float32(0))
-    if _aligned(reader.scene.grid, part) is not None:
+    power = np.where(valid, to_averageable(reader.scene.quantity, values), np.float32(0))
+    if _aligned_origin(reader.scene.grid, part) is not None:
         return power, valid.astype(np.float32)
-    summed = _warped(
-        np.concatenate([power, valid[None].astype(np.float32)]), reader.scene.grid.part(top, left, size), part
+    summed = _warp(
+        np.concatenate([power, valid[None].astype(np.float32)]),
+        reader.scene.grid.window(top, left, size),
+        part,
     )
     fraction = summed[-1]
     # Where there is nothing, nothing is divided.
@@ -96,63 +103,65 @@ def averaged(
     return summed[:-1], fraction
 
 
-def _in_quarters(
+def _average_quadrants(
     reader: SceneReader, grid: MapGrid, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     mean = np.zeros((len(reader.scene.bands), *shape), np.float32)
     fraction = np.zeros(shape, np.float32)
-    for r, height in _halves(shape[0]):
-        for c, width in _halves(shape[1]):
-            found = averaged(reader, grid, row + r, column + c, (height, width))
+    for r, height in _split_half(shape[0]):
+        for c, width in _split_half(shape[1]):
+            found = average_to_grid(reader, grid, row + r, column + c, (height, width))
             mean[:, r : r + height, c : c + width], fraction[r : r + height, c : c + width] = found
     return mean, fraction
 
 
-def _halves(side: int) -> list[tuple[int, int]]:
+def _split_half(side: int) -> list[tuple[int, int]]:
     half = side // 2
     return [(0, half), (half, side - half)] if half else [(0, side)]
 
 
-def _needed(scene: RadarScene, part: MapGrid) -> tuple[int, int, tuple[int, int]]:
+def _source_window(scene: RadarScene, part: MapGrid) -> tuple[int, int, tuple[int, int]]:
     """First row, first column and shape of the pixels that lie in a part of another grid."""
     own = scene.grid
-    if (aligned := _aligned(own, part)) is not None:
-        return (*aligned, part.shape) if _meets(aligned, part.shape, own.shape) else (0, 0, (0, 0))
-    x, y = part.points(*lattice(part.shape), own.crs)
+    if (aligned := _aligned_origin(own, part)) is not None:
+        return (*aligned, part.shape) if _intersects(aligned, part.shape, own.shape) else (0, 0, (0, 0))
+    x, y = part.points(*sample_points(part.shape), own.crs)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         x, y = x[np.isfinite(x) & np.isfinite(y)], y[np.isfinite(x) & np.isfinite(y)]
         if not x.size:
             return 0, 0, (0, 0)
-    if own.reference.is_geographic:
+    if own.rasterio_crs.is_geographic:
         middle = own.transform[2] + own.transform[0] * own.shape[1] / 2 + own.transform[1] * own.shape[0] / 2
         x = (x - middle + 180) % 360 - 180 + middle
-    rows, columns = own.cells(x, y)
+    rows, columns = own.rowcol(x, y)
     begin, end = [], []
     for places, most in ((rows, own.shape[0]), (columns, own.shape[1])):
         low, high = float(places.min()), float(places.max())
-        spare = 2 + _SPARE * (high - low)
+        spare = 2 + _EDGE_MARGIN * (high - low)
         begin.append(math.floor(max(low - spare, -spare - 2)))
         end.append(math.ceil(min(high + spare, most + spare + 2)))
     size = (end[0] - begin[0], end[1] - begin[1])
-    return (begin[0], begin[1], size) if _meets((begin[0], begin[1]), size, own.shape) else (0, 0, (0, 0))
+    return (
+        (begin[0], begin[1], size) if _intersects((begin[0], begin[1]), size, own.shape) else (0, 0, (0, 0))
+    )
 
 
-def _meets(corner: tuple[int, int], size: tuple[int, int], shape: tuple[int, int]) -> bool:
+def _intersects(corner: tuple[int, int], size: tuple[int, int], shape: tuple[int, int]) -> bool:
     return all(c < whole and c + n > 0 for c, n, whole in zip(corner, size, shape, strict=True))
 
 
-def _aligned(own: MapGrid, part: MapGrid) -> tuple[int, int] | None:
+def _aligned_origin(own: MapGrid, part: MapGrid) -> tuple[int, int] | None:
     """Row and column of the scene at which a part begins whose cells are the scene's own pixels."""
     if own.crs != part.crs or not np.allclose(
         np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
     ):
         return None
-    row, column = own.cells(part.transform[2], part.transform[5])
+    row, column = own.rowcol(part.transform[2], part.transform[5])
     near = round(row), round(column)
     return near if max(abs(row - near[0]), abs(column - near[1])) < 1e-3 else None
 
 
-def _warped(values: NDArray[np.float32], own: MapGrid, part: MapGrid) -> NDArray[np.float32]:
+def _warp(values: NDArray[np.float32], own: MapGrid, part: MapGrid) -> NDArray[np.float32]:
     """Means over the cells of a part of another grid, what lies beyond the pixels left out."""
     rasterio = rasterio_module()
     found = np.zeros((len(values), *part.shape), np.float32)
@@ -160,9 +169,9 @@ def _warped(values: NDArray[np.float32], own: MapGrid, part: MapGrid) -> NDArray
         values,
         found,
         src_transform=own.affine,
-        src_crs=own.reference,
+        src_crs=own.rasterio_crs,
         dst_transform=part.affine,
-        dst_crs=part.reference,
+        dst_crs=part.rasterio_crs,
         resampling=rasterio.enums.Resampling.average,
     )
     return found
@@ -227,7 +236,7 @@ def write_counts(
         OptionError: `db_range` is missing, or given for counts.
         UnreadableFileError: The scene is damaged.
     """
-    check_limits(scene.path, scene.channels, scene.quantity, db_range)
+    check_db_range(scene.path, scene.channels, scene.quantity, db_range)
     rasterio = rasterio_module()
     profile = {
         "driver": "GTiff",
@@ -235,7 +244,7 @@ def write_counts(
         "count": len(scene.channels),
         "height": grid.shape[0],
         "width": grid.shape[1],
-        "crs": grid.reference,
+        "crs": grid.rasterio_crs,
         "transform": grid.affine,
         "nodata": NO_DATA,
         "tiled": True,
@@ -245,9 +254,15 @@ def write_counts(
         "SPARSE_OK": True,
         "BIGTIFF": "IF_SAFER",
     }
-    places = list(tiles(scene, grid))
-    with quiet(), rasterio.open(path, "w", **profile) as raster, ThreadPoolExecutor(threads) as pool:
-        found = _in_order(pool, partial(_tile, scene, grid, db_range), places, ahead=threads + 2)
+    places = list(iter_tiles(scene, grid))
+    with (
+        suppress_georeference_warning(),
+        rasterio.open(path, "w", **profile) as raster,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        found = _map_ordered(
+            pool, partial(_tile_counts, scene, grid, db_range), places, max_pending=threads + 2
+        )
         for number, ((row, column, shape), counts) in enumerate(found, 1):
             if counts is not None:
                 raster.write(counts, window=rasterio.windows.Window(column, row, shape[1], shape[0]))
@@ -255,25 +270,25 @@ def write_counts(
     return CountsRaster(str(path), grid, scene.channels)
 
 
-def _in_order(
+def _map_ordered(
     pool: ThreadPoolExecutor,
     work: Callable[..., Any],
-    places: list[tuple[int, int, tuple[int, int]]],
+    windows: list[tuple[int, int, tuple[int, int]]],
     *,
-    ahead: int,
+    max_pending: int,
 ) -> Iterator[tuple[tuple[int, int, tuple[int, int]], Any]]:
     """Each place with what came of it, a few of them under way."""
     waiting: deque[tuple[tuple[int, int, tuple[int, int]], Future[Any]]] = deque()
-    for place in places:
+    for place in windows:
         waiting.append((place, pool.submit(work, *place)))
-        if len(waiting) >= ahead:
+        if len(waiting) >= max_pending:
             done, future = waiting.popleft()
             yield done, future.result()
     for done, future in waiting:
         yield done, future.result()
 
 
-def check_limits(
+def check_db_range(
     where: str, channels: Sequence[str], quantity: str, db_range: Mapping[str, DecibelRange] | None
 ) -> None:
     """Raise where decibels of counts are needed and not told, or told and not needed.
@@ -294,17 +309,19 @@ def check_limits(
         )
 
 
-def tiles(scene: RadarScene, grid: MapGrid) -> Iterator[tuple[int, int, tuple[int, int]]]:
+def iter_tiles(scene: RadarScene, grid: MapGrid) -> Iterator[tuple[int, int, tuple[int, int]]]:
     """Row, column and shape of parts of a grid, each of about as many pixels as may be in memory."""
-    finer = [cell / own for cell, own in zip(grid.ground(), scene.grid.ground(), strict=True)]
-    side = math.isqrt(int(MOST_PIXELS / max(finer[0] * finer[1], 1.0)))
+    finer = [
+        cell / own for cell, own in zip(grid.ground_cell_size(), scene.grid.ground_cell_size(), strict=True)
+    ]
+    side = math.isqrt(int(MAX_BLOCK_PIXELS / max(finer[0] * finer[1], 1.0)))
     side = max(min(side, _TILE) // 8 * 8, 8)
     for row in range(0, grid.shape[0], side):
         for column in range(0, grid.shape[1], side):
             yield row, column, (min(side, grid.shape[0] - row), min(side, grid.shape[1] - column))
 
 
-def _tile(
+def _tile_counts(
     scene: RadarScene,
     grid: MapGrid,
     db_range: Mapping[str, DecibelRange] | None,
@@ -313,15 +330,15 @@ def _tile(
     shape: tuple[int, int],
 ) -> NDArray[np.uint8] | None:
     """Counts of one tile; None where there is no data."""
-    with scene.reading() as reader:
-        mean, fraction = averaged(reader, grid, row, column, shape)
+    with scene.open_reader() as reader:
+        mean, fraction = average_to_grid(reader, grid, row, column, shape)
     valid = fraction >= 0.5
     if not valid.any():
         return None
     if db_range is None or scene.quantity == "counts":
         return np.where(valid, np.maximum(np.rint(mean), 1), NO_DATA).astype(np.uint8)
     scaled = [
-        to_counts(decibels(own), db_range[name], valid=valid)
+        db_to_counts(to_db(own), db_range[name], valid=valid)
         for name, own in zip(scene.channels, mean, strict=True)
     ]
     return np.stack(scaled)

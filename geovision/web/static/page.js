@@ -38,7 +38,7 @@ function show() {
   by("model").textContent = word("model") + about.model;
   by("terms").textContent = [
     about.trained_on && word("trained") + about.trained_on,
-    about.licence && word("licence") + about.licence,
+    about.license && word("license") + about.license,
   ].filter(Boolean).join(" · ");
   showState();
   if (state.answer) showAnswer(state.answer);

@@ -14,7 +14,7 @@ from helpers.paths import GOLDEN
 from PIL import Image
 
 from geovision import registry
-from geovision.datasets.kvammen import CLASS_ORDER, KvammenAurora, night_of_name
+from geovision.datasets.kvammen import CLASS_ORDER, KvammenAurora, parse_night
 from geovision.datasets.oath import OATH
 from geovision.datasets.synthetic import aurora, night_sky, oath
 from geovision.errors import OptionError, StorageError
@@ -93,12 +93,14 @@ def test_the_adapter_reads_back_what_is_written(tmp_path: Path) -> None:
         assert frame.size == (128, 128)
     counts = Counter(data.groups)
     assert len(counts) == 13
-    assert set(counts.values()) == {aurora.NIGHT, 2}
+    assert set(counts.values()) == {aurora.FRAMES_PER_NIGHT, 2}
 
 
 def test_a_night_has_one_camera_and_another_night_another(tmp_path: Path) -> None:
     """The edge of the circle is where the frames of a night are black, all alike."""
-    data = KvammenAurora(aurora.write(tmp_path, 4 * aurora.NIGHT, seed=3, size=(64, 64)), size=(64, 64))
+    data = KvammenAurora(
+        aurora.write(tmp_path, 4 * aurora.FRAMES_PER_NIGHT, seed=3, size=(64, 64)), size=(64, 64)
+    )
     lit: dict[str, np.ndarray] = {}
     for index, unit in enumerate(data.groups):
         lit[unit] = lit.get(unit, False) | data.pixels(index).any(0)
@@ -108,11 +110,11 @@ def test_a_night_has_one_camera_and_another_night_another(tmp_path: Path) -> Non
 
 
 def test_nights_run_over_midnight_and_frames_of_a_display_follow_each_other(tmp_path: Path) -> None:
-    root = aurora.write(tmp_path, 3 * aurora.NIGHT, seed=0, size=SMALL)
+    root = aurora.write(tmp_path, 3 * aurora.FRAMES_PER_NIGHT, seed=0, size=SMALL)
     names = sorted(path.stem for path in root.rglob("*.png"))
     times: dict[str, list[datetime.datetime]] = defaultdict(list)
     for name in names:
-        times[night_of_name(name)].append(datetime.datetime.strptime(name[:15], "%Y%m%d_%H%M%S"))
+        times[parse_night(name)].append(datetime.datetime.strptime(name[:15], "%Y%m%d_%H%M%S"))
     assert list(times) == ["2005-09-15", "2005-09-16", "2005-09-17"]
     for night in times.values():
         assert night[0].date() < night[-1].date()
@@ -135,8 +137,8 @@ def test_brightness_and_colour_alone_do_not_tell_the_form(tmp_path: Path) -> Non
 def test_a_line_of_sight_meets_the_shell_where_geometry_says() -> None:
     """At 10 degrees of elevation a shell at 110 km is about 500 km away; overhead it is straight up."""
     night = night_sky.compose_night(np.random.default_rng(0), 0)
-    view = night_sky.look(night, (128, 128))
-    east, north, path = view.meets(np.array([100.0, 110.0], np.float32))
+    view = night_sky.lines_of_sight(night, (128, 128))
+    east, north, path = view.intersect_shells(np.array([100.0, 110.0], np.float32))
     low = np.abs(view.zenith_angle - np.radians(80)) < np.radians(0.7)
     high = view.zenith_angle < np.radians(2)
     away = np.hypot(east, north)
@@ -150,7 +152,7 @@ def test_a_line_of_sight_meets_the_shell_where_geometry_says() -> None:
 
 def test_stars_turn_about_the_pole() -> None:
     vectors = np.array([[0.0, np.cos(np.radians(67.8)), np.sin(np.radians(67.8))], [1.0, 0.0, 0.0]])
-    turned = night_sky._turned(vectors, 23.93 / 4)
+    turned = night_sky._rotate_sky(vectors, 23.93 / 4)
     np.testing.assert_allclose(turned[0], vectors[0], atol=1e-12)
     assert turned[1] @ vectors[1] == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(np.linalg.norm(turned, axis=1), 1)

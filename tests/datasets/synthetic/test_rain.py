@@ -22,12 +22,12 @@ FROZEN = GOLDEN / f"rain_generator_v{rain.GENERATOR_VERSION}.json"
 @pytest.fixture(scope="module")
 def year() -> np.ndarray:
     """365 days without sea ``(time, 48, 64)``."""
-    return np.stack(list(rain.days(365, seed=3)))
+    return np.stack(list(rain.daily_fields(365, seed=3)))
 
 
 def _blocks(seed: int) -> np.ndarray:
     """Means of 12 days in blocks ``(12, 4, 4)``, mm/day."""
-    values = np.stack(list(rain.days(12, seed=seed, size=(32, 32))))
+    values = np.stack(list(rain.daily_fields(12, seed=seed, size=(32, 32))))
     return values.reshape(12, 4, 8, 4, 8).mean((2, 4), dtype=float)
 
 
@@ -40,9 +40,9 @@ def test_the_generator_is_frozen() -> None:
 
 
 def test_the_same_seed_gives_the_same_rain_and_a_longer_series_begins_with_it() -> None:
-    few, many = (np.stack(list(rain.days(n, seed=1, size=(16, 16)))) for n in (5, 9))
+    few, many = (np.stack(list(rain.daily_fields(n, seed=1, size=(16, 16)))) for n in (5, 9))
     np.testing.assert_array_equal(few, many[:5])
-    assert not np.array_equal(few, np.stack(list(rain.days(5, seed=2, size=(16, 16)))))
+    assert not np.array_equal(few, np.stack(list(rain.daily_fields(5, seed=2, size=(16, 16)))))
 
 
 def test_the_rain_is_like_rain(year: np.ndarray) -> None:

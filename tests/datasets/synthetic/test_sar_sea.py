@@ -13,7 +13,7 @@ from helpers.paths import GOLDEN
 from geovision.datasets.polar_lows import PolarLows
 from geovision.datasets.synthetic import sar_sea
 from geovision.errors import OptionError, StorageError
-from geovision.physics.backscatter import OUR_LIMITS, to_decibels
+from geovision.physics.backscatter import DEFAULT_DB_RANGES, counts_to_db
 
 COARSE = 4000.0  # metres: 100 pixels a side
 FROZEN = GOLDEN / f"sar_sea_generator_v{sar_sea.GENERATOR_VERSION}.json"
@@ -26,7 +26,7 @@ def _digests(root: Path) -> dict[str, str]:
 
 def _blocks(kind: str, number: int) -> np.ndarray:
     """Mean counts of one picture in 5 x 5 blocks ``(2, 5, 5)``."""
-    scene = sar_sea.paint(kind, np.random.default_rng([2022, number]), pixel_size=COARSE)
+    scene = sar_sea.render_single(kind, np.random.default_rng([2022, number]), pixel_size=COARSE)
     return scene.counts.reshape(2, 5, 20, 5, 20).mean((2, 4))
 
 
@@ -57,16 +57,17 @@ def test_a_picture_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", sar_sea.KINDS)
 def test_a_picture_has_sea_in_both_polarisations(kind: str) -> None:
     for index in range(4):
-        scene = sar_sea.paint(kind, np.random.default_rng([9, index]), pixel_size=COARSE)
+        scene = sar_sea.render_single(kind, np.random.default_rng([9, index]), pixel_size=COARSE)
         assert scene.counts.shape == (2, 100, 100)
         assert scene.counts.dtype == np.uint8
         # Nothing outside the swath, something everywhere inside.
-        assert not scene.counts[:, ~scene.seen].any()
-        assert scene.counts[:, scene.seen].all()
-        assert scene.seen.mean() > 0.3
-        sea = scene.seen & ~scene.land & ~scene.ice
+        assert not scene.counts[:, ~scene.valid].any()
+        assert scene.counts[:, scene.valid].all()
+        assert scene.valid.mean() > 0.3
+        sea = scene.valid & ~scene.land & ~scene.ice
         cross, co = (
-            to_decibels(c, limits) for c, limits in zip(scene.counts, OUR_LIMITS.values(), strict=True)
+            counts_to_db(c, limits)
+            for c, limits in zip(scene.counts, DEFAULT_DB_RANGES.values(), strict=True)
         )
         if sea.sum() > 500:
             assert -36 <= np.median(cross[sea]) < -24
@@ -77,21 +78,21 @@ def test_a_picture_has_sea_in_both_polarisations(kind: str) -> None:
 
 def _ring(scene: sar_sea.SyntheticScene, inner: float, outer: float) -> np.ndarray:
     assert scene.eye is not None
-    row, column = np.mgrid[: scene.seen.shape[0], : scene.seen.shape[1]]
+    row, column = np.mgrid[: scene.valid.shape[0], : scene.valid.shape[1]]
     away = np.hypot(row - scene.eye.row, column - scene.eye.column) / scene.eye.radius
-    return (away >= inner) & (away < outer) & scene.seen & ~scene.land & ~scene.ice
+    return (away >= inner) & (away < outer) & scene.valid & ~scene.land & ~scene.ice
 
 
 def test_the_eye_is_where_it_is_said_to_be() -> None:
     """Darker than what turns around it, and in the part that a model sees."""
     darker = []
     for index in range(30):
-        scene = sar_sea.paint("polar-low", np.random.default_rng([11, index]), pixel_size=2000.0)
+        scene = sar_sea.render_single("polar-low", np.random.default_rng([11, index]), pixel_size=2000.0)
         eye = scene.eye
         assert eye is not None
         assert abs(eye.row - 99.5) < 64
         assert abs(eye.column - 99.5) < 64
-        assert scene.seen[round(eye.row), round(eye.column)]
+        assert scene.valid[round(eye.row), round(eye.column)]
         assert not scene.land[round(eye.row), round(eye.column)]
         assert not scene.ice[round(eye.row), round(eye.column)]
         within, around = _ring(scene, 0, 0.5), _ring(scene, 1.3, 2.5)
@@ -104,10 +105,10 @@ def test_lows_turn_the_other_way_in_the_south() -> None:
     """What the two hemispheres draw from one state of chance differs; nothing else of the pass does."""
     import dataclasses
 
-    over = dataclasses.replace(sar_sea.compose_pass(np.random.default_rng(0), 0), southern=False)
+    over = dataclasses.replace(sar_sea.compose_pass(np.random.default_rng(0), 0), southern_hemisphere=False)
     pictures = [
         sar_sea.render("polar-low", each, np.random.default_rng(2), pixel_size=COARSE)
-        for each in (over, dataclasses.replace(over, southern=True))
+        for each in (over, dataclasses.replace(over, southern_hemisphere=True))
     ]
     assert pictures[0].eye == pictures[1].eye
     assert (pictures[0].counts != pictures[1].counts).any()
@@ -116,7 +117,7 @@ def test_lows_turn_the_other_way_in_the_south() -> None:
 def test_coarser_pixels_are_of_the_same_sea() -> None:
     """Means over the fine picture are near the coarse one."""
     fine, coarse = (
-        sar_sea.paint("front", np.random.default_rng(5), pixel_size=size).counts.astype(float)
+        sar_sea.render_single("front", np.random.default_rng(5), pixel_size=size).counts.astype(float)
         for size in (2000.0, 4000.0)
     )
     means = fine.reshape(2, 100, 2, 100, 2).mean((2, 4))
@@ -126,7 +127,7 @@ def test_coarser_pixels_are_of_the_same_sea() -> None:
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
     with pytest.raises(OptionError, match=r"'hurricane'.*polar-low, front, rain"):
-        sar_sea.paint("hurricane", np.random.default_rng(0))
+        sar_sea.render_single("hurricane", np.random.default_rng(0))
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PolarLows:
 def test_pictures_of_a_pass_share_its_time_and_a_third_shows_a_low(data: PolarLows) -> None:
     units, counts = np.unique(data.groups, return_counts=True)
     assert len(units) == 40
-    assert set(counts) == {sar_sea.PASS}
+    assert set(counts) == {sar_sea.IMAGES_PER_PASS}
     assert np.bincount(data.labels).tolist() == [160, 80]
     for unit in units[:5]:
         own = [i for i, each in enumerate(data.groups) if each == unit]

@@ -105,6 +105,6 @@ def test_cells_repeat_at_their_spacing() -> None:
 def test_lookup_interpolates_and_wraps() -> None:
     texture = np.arange(16, dtype=np.float32).reshape(4, 4)
     x = np.array([0.0, 0.5, 3.5, -1.0, 4.0], dtype=np.float32)
-    np.testing.assert_allclose(noise.lookup(texture, x, np.zeros_like(x)), [0, 0.5, 1.5, 3, 0])
+    np.testing.assert_allclose(noise.interpolate_periodic(texture, x, np.zeros_like(x)), [0, 0.5, 1.5, 3, 0])
     y = np.array([0.25, 3.5], dtype=np.float32)
-    np.testing.assert_allclose(noise.lookup(texture, np.zeros_like(y), y), [1, 6])
+    np.testing.assert_allclose(noise.interpolate_periodic(texture, np.zeros_like(y), y), [1, 6])

@@ -12,11 +12,11 @@ import pytest
 from helpers.paths import GOLDEN
 
 from geovision.datasets.synthetic import storm
-from geovision.datasets.synthetic.storm_cells import EMBRYOS, StormCell, core
+from geovision.datasets.synthetic.storm_cells import MEDIAN_HAIL_FRACTION, StormCell, core
 from geovision.datasets.synthetic.storm_views import brightness_temperatures
 from geovision.errors import OptionError
 from geovision.physics.hail import TwoStageRule, hail_labels, hail_products, join_volumes
-from geovision.physics.terrain import slope, spacing
+from geovision.physics.terrain import grid_spacing, slope
 from geovision.readers.hail_samples import LEVELS, HailSample
 
 FROZEN = GOLDEN / f"storm_generator_v{storm.GENERATOR_VERSION}.json"
@@ -107,18 +107,18 @@ def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
     cell = StormCell(
         0,
         0,
-        born=-40,
-        grow=15,
-        hold=10,
-        fall=12,
-        stay=15,
+        onset=-40,
+        growth_minutes=15,
+        mature_minutes=10,
+        descent_minutes=12,
+        touchdown_minutes=15,
         updraft=30,
-        strength=60,
-        summit=8000,
+        core_dbz=60,
+        core_top=8000,
         radius=6,
         depth=1.5,
         rain=2,
-        embryos=1,
+        hail_fraction=1,
     )
     heights = [core(cell, 500.0, time)[0] for time in np.arange(-39.0, 12)]
     top = int(np.argmax(heights))
@@ -127,8 +127,8 @@ def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
     assert (np.diff(heights[top:]) <= 0).all()
     assert heights[-1] == 700
     assert core(cell, 500.0, -20)[1] == 60
-    assert not cell.alive(-40)
-    assert not cell.alive(12.1)
+    assert not cell.is_active(-40)
+    assert not cell.is_active(12.1)
 
 
 def test_each_source_has_gaps_of_its_own(several: list[HailSample]) -> None:
@@ -181,18 +181,18 @@ def test_the_imager_tells_strong_updrafts_from_weak_ones() -> None:
         cell = StormCell(
             24,
             24,
-            born=-30,
-            grow=15,
-            hold=20,
-            fall=12,
-            stay=15,
+            onset=-30,
+            growth_minutes=15,
+            mature_minutes=20,
+            descent_minutes=12,
+            touchdown_minutes=15,
             updraft=updraft,
-            strength=60,
-            summit=9000,
+            core_dbz=60,
+            core_top=9000,
             radius=7,
             depth=1.0,
             rain=1,
-            embryos=0.5,
+            hail_fraction=0.5,
         )
         for time in (0.0, 14.0):
             alone = dataclasses.replace(real, cells=(cell,))
@@ -207,7 +207,7 @@ def test_the_ground_is_described_by_the_terrain_code_and_stands_in_two_kinds(
     several: list[HailSample],
 ) -> None:
     for sample in several[:4]:
-        dx, dy = spacing(sample.latitude, sample.longitude)
+        dx, dy = grid_spacing(sample.latitude, sample.longitude)
         np.testing.assert_allclose(sample.dem[1], slope(sample.dem[0], dx, dy), rtol=1e-5)
     span = [np.ptp(sample.dem[0]) for sample in several]
     assert max(span[::2]) < 400 < np.median(span[1::2])
@@ -217,7 +217,7 @@ def test_the_oracle_lacks_one_thing_alone() -> None:
     """Of 29 cells in 480 samples it is wrong; in these of them, and in these not."""
     for number, right in ((17, False), (61, False), (1, True), (5, True)):
         real = storm.truth(number, seed=7, size=(64, 64), windows=1)
-        known = dataclasses.replace(real, embryos=np.full_like(real.embryos, EMBRYOS))
+        known = dataclasses.replace(real, embryos=np.full_like(real.embryos, MEDIAN_HAIL_FRACTION))
         np.testing.assert_array_equal(known.label(), real.label(embryos=False))
         assert (real.label() == real.label(embryos=False)).all() == right
 
