@@ -107,8 +107,8 @@ def _members(opened: zipfile.ZipFile, archive: Path, strip_top: bool) -> dict[Pu
 def _check_disk_space(archive: Path, root: Path, total: int) -> None:
     if total > MAX_COMPRESSION_RATIO * archive.stat().st_size:
         raise DownloadError(
-            f"{archive}: would grow to {total} bytes, more than {MAX_COMPRESSION_RATIO} times its size; refused "
-            "as a decompression bomb, nothing was unpacked"
+            f"{archive}: would grow to {total} bytes, more than "
+            f"{MAX_COMPRESSION_RATIO} times its size; refused as a decompression bomb, nothing was unpacked"
         )
     free = shutil.disk_usage(root).free
     if total > free:

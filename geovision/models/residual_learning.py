@@ -107,7 +107,7 @@ def build(
 
     Args:
         model_args: ``members``; ``base``: ``"ridge"``, of ``components`` and with a ``penalty``, or a
-            method of interpolation; the others are options of each network. None is as if an option were not given.
+            method of interpolation; the others are options of each network.
     """
     options = {name: value for name, value in model_args.items() if value is not None}
     members, kind = int(options.pop("members", 1)), options.pop("base", "ridge")
