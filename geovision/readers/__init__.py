@@ -1,1 +1,1 @@
-"""File formats to arrays: one module a family of formats, shared by data sets and prediction."""
+"""Readers of file formats, one module per format, shared by datasets and prediction."""
