@@ -122,7 +122,7 @@ def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, t
 
 
 @pytest.mark.parametrize(
-    ("order", "message"), [([2, 0, 1], "times are out of order"), ([0, 1, 1], "1 times stand twice")]
+    ("order", "message"), [([2, 0, 1], "times are out of order"), ([0, 1, 1], "1 duplicated times")]
 )
 def test_times_that_are_shuffled_or_double(
     order: list[int],
