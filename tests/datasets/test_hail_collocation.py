@@ -342,14 +342,14 @@ def test_volumes_out_of_order_are_sorted_and_double_ones_refused(tmp_path: Path)
         paths.append(tmp_path / f"{minute}.nc")
         hail_files.radar_grid(_at(minute), LEVELS[:3]).to_netcdf(paths[-1], engine="h5netcdf")
     assert [each.time for each in list_volumes(paths)] == list(_at(0, 6, 12))
-    with pytest.raises(InputError, match="are both of 2023-06-17T08:06:00; give each volume once"):
+    with pytest.raises(InputError, match="both have 2023-06-17T08:06:00; give each volume once"):
         list_volumes([*paths, paths[0]])
 
 
 def test_grids_without_coordinates_times_or_reach(tmp_path: Path) -> None:
     good = hail_files.radar_grid(_at(0), LEVELS)
     bare = list_volumes([_written(tmp_path, good.drop_vars(["latitude", "longitude"]))])[0]
-    with pytest.raises(InputError, match="no latitude and longitude; write them as coordinates"):
+    with pytest.raises(InputError, match="no latitude and longitude; add them as coordinates"):
         read_reflectivity(bare, LEVELS, *GRID.axes)
     with pytest.raises(InputError, match="no coordinate 'time'"):
         list_volumes([_written(tmp_path, good.isel(time=0, drop=True))])

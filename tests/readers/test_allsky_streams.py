@@ -396,7 +396,7 @@ def test_whatever_is_damaged_there_is_one_kind_of_error(tmp_path: Path, name: st
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     assert message(frames(tmp_path / "a.pgm"))[1] == f"{tmp_path}/a.pgm: no such file; check the path"
-    assert message(frames(tmp_path))[1] == f"{tmp_path}: a folder, not a file; name a file in it"
+    assert message(frames(tmp_path))[1] == f"{tmp_path}: a folder, not a file; give a file in it"
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def _open(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path}: no such file; check the path") from error
     except IsADirectoryError as error:
-        raise UnreadableFileError(f"{path}: a folder, not a file; name a file in it") from error
+        raise UnreadableFileError(f"{path}: a folder, not a file; give a file in it") from error
     except PermissionError as error:
         raise UnreadableFileError(f"{path}: no read permission; change its permissions") from error
     except OSError as error:
