@@ -367,7 +367,7 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
     assert "NaN" in answers[3].error
     assert answers[1].label == ""
     assert answers[4].label in model.target.classes
-    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not a picture"):
+    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not an image"):
         model.predict(given)
 
 
