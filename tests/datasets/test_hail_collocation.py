@@ -359,7 +359,7 @@ def test_grids_without_coordinates_times_or_reach(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no point of the requested grid"):
         read_reflectivity(far, LEVELS, *SampleGrid(45.0, 112.0, (16, 16)).axes)
     (tmp_path / "broken.nc").write_bytes(b"\x89HDF\r\n\x1a\n broken")
-    with pytest.raises(UnreadableFileError, match="not readable as a grid of radar"):
+    with pytest.raises(UnreadableFileError, match="not readable as a radar grid"):
         list_volumes([tmp_path / "broken.nc"])
 
 
