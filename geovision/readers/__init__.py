@@ -1,1 +1,1 @@
-"""Readers of file formats, one module per format, shared by datasets and prediction."""
+"""Readers of file formats, shared by datasets and prediction."""

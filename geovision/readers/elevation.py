@@ -65,7 +65,7 @@ def elevation_on_grid(
     *,
     method: Literal["average", "nearest"] = "average",
 ) -> NDArray[np.float32]:
-    """Resample terrain heights of one or several files to a grid in degrees.
+    """Resample terrain heights of files to a grid in degrees.
 
     The files may have any projection.
 
@@ -132,7 +132,7 @@ def _opened(path: Path) -> Any:
 
 
 def _gdal_path(path: Path) -> str:
-    """Return the path of a file for GDAL, or of the only tile of a zip archive."""
+    """Return the path for GDAL of a file or zipped tile."""
     if path.suffix.lower() != ".zip":
         return str(path)
     with zipfile.ZipFile(path) as archive:

@@ -1,7 +1,8 @@
-"""ERA5 fields for hail from NetCDF, with names before and since August 2024, and from GRIB.
+"""Reader of the ERA5 fields for hail, from NetCDF or GRIB.
 
-`time` and `level` of older files are `valid_time` and `pressure_level` in newer ones. Variables may be in
-several files: pressure levels in one, single levels in another, and hours in any number of files.
+NetCDF files may have the variable names before or since August 2024. `time` and `level` of older files are
+`valid_time` and `pressure_level` in newer ones. Variables may be in several files: pressure levels in one,
+single levels in another, and hours in any number of files.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Era5", "height_of_temperature", "open_era5"]
 
-_GRAVITY = 9.80665  # m s-2, the value with which ERA5 defines the geopotential
+_GRAVITY = 9.80665  # m s-2; the ERA5 geopotential divided by it is a height
 _NAMES = {
     "valid_time": "time",
     "pressure_level": "level",
@@ -75,9 +76,13 @@ class Era5:
     ) -> NDArray[np.float32]:
         """Return the hail environment of one hour at the nearest grid points.
 
-        The channels are: height of the freezing level and of the level of -20 degrees Celsius, in m above
-        mean sea level; CAPE, in J kg-1; magnitude of the wind difference between 6 km above the ground and
-        10 m, in m s-1; dewpoint at 2 m, in K.
+        The channels are:
+
+        - height of the freezing level, in m above mean sea level
+        - height of the level of -20 degrees Celsius, in m above mean sea level
+        - CAPE, in J kg-1
+        - magnitude of the wind difference between 6 km above the ground and 10 m, in m s-1
+        - dewpoint at 2 m, in K
 
         Args:
             time: Hour, one of `times`.
@@ -221,7 +226,10 @@ def _load_fields(path: Path) -> list[tuple[str, DataArray]]:
 
 
 def _datasets(path: Path) -> list[Dataset]:
-    """Open the datasets of a file under the older names; GRIB is split into several."""
+    """Open the datasets of a file, with the older names.
+
+    GRIB files are split into several datasets.
+    """
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     try:

@@ -1,7 +1,7 @@
-"""Brightness temperatures of AGRI on FY-4B, full disk of level 1, read by satpy (``agri_fy4b_l1``).
+"""Reader of brightness temperatures of AGRI on FY-4B.
 
-This reader has not been tested on a real file. The format is that of satpy's reader, and the tests write a
-file that satpy reads.
+Full disks of level 1 are read by satpy (``agri_fy4b_l1``). This reader has not been tested on a real file.
+The format is that of satpy's reader, and the tests write a file that satpy reads.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class AgriScan:
 
 
 def scan_time(path: str | Path) -> np.datetime64:
-    """Return the start of a scan from the name of its file, UTC.
+    """Return the UTC start of a scan from its file name.
 
     Args:
         path: Path of the file.
 
     Raises:
-        InputError: The name does not follow the National Satellite Meteorological Center.
+        InputError: The name does not follow the convention of the National Satellite Meteorological Center.
     """
     return _parse_name(Path(path))[1]
 
@@ -131,7 +131,7 @@ def _scene(path: Path) -> Any:
 
 @contextmanager
 def _suppress_warnings() -> Iterator[None]:
-    """Suppress warnings of PROJ about projections, and tracebacks that satpy logs with its errors."""
+    """Suppress PROJ warnings and the tracebacks that satpy logs."""
     with suppress_logging("satpy", below=logging.CRITICAL + 1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -140,7 +140,7 @@ def _suppress_warnings() -> Iterator[None]:
 def _pixels(
     area: Any, latitude: ArrayLike, longitude: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
-    """Return row and column of the pixel of each point, and whether the pixel exists."""
+    """Return row, column and existence of the pixel of each point."""
     import pyproj
 
     north, east = np.meshgrid(np.asarray(latitude, float), np.asarray(longitude, float), indexing="ij")

@@ -1,4 +1,6 @@
-"""Images as red, green and blue counts: any format of Pillow, upright, at one size.
+"""Reader of images as red, green and blue counts.
+
+Any format of Pillow is read, upright, at one size.
 
 The interpretation of a file follows from its format, never from its values:
 
@@ -75,7 +77,9 @@ def read_rgb(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = N
 def rgb_counts(
     image: Image.Image, spec: InputSpec, size: tuple[int, int] | None = None, *, where: str = "image"
 ) -> np.ndarray:
-    """Return the red, green and blue counts of a Pillow image; see `read_rgb`.
+    """Convert a Pillow image to red, green and blue counts.
+
+    The conversion is that of `read_rgb`.
 
     Args:
         image: Image of Pillow.
@@ -167,7 +171,7 @@ def _rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image
 
 @contextlib.contextmanager
 def _convert_decode_errors(path: str | Path) -> Iterator[None]:
-    """Convert any exception of a decoder into an error with a one-line message."""
+    """Convert exceptions of decoders to errors with a one-line message."""
     try:
         yield
     except InputError:
@@ -203,8 +207,8 @@ def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Expand files, folders and glob patterns to a list of files.
 
     A file is included whatever its name. A folder is expanded to all files below it with the extension
-    of an image format, and a glob (``**`` for any depth) to all matching files. Both are in natural
-    order (``img2`` before ``img10``), without hidden files.
+    of an image format. A glob pattern (``**`` for any depth) is expanded to all matching files. Both are in
+    natural order (``img2`` before ``img10``), without hidden files.
 
     Args:
         paths: One or several files, folders or glob patterns.

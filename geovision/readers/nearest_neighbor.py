@@ -37,7 +37,7 @@ class NearestNeighborIndex:
         *,
         where: str = "the source",
     ) -> NearestNeighborIndex:
-        """Find the nearest source point for each point of a grid in degrees.
+        """Find the nearest source point of each target point.
 
         The distance is the chord between the points.
 
@@ -84,7 +84,7 @@ class NearestNeighborIndex:
         return cls(index.reshape(target[0].shape), valid)
 
     def take(self, values: NDArray) -> NDArray:
-        """Return source values on the target grid; NaN where the source does not cover it.
+        """Return source values on the target grid; NaN if not covered.
 
         Args:
             values: Values of the source, shape ``(…, y, x)``.

@@ -56,7 +56,7 @@ class _DeferredErrorFile(io.RawIOBase):
         self._file = file
 
     def abort_on_error(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return the same data, with blocks that raise instead of being computed after an error.
+        """Return the same data with blocks that raise after an error.
 
         Computing the remaining blocks may take hours.
         """

@@ -1,8 +1,9 @@
-"""SAR images as counts in two polarizations, in the published layout of polar lows.
+"""Reader and writer of SAR images of polar lows.
 
-An image is an 8-bit RGB file. Red and green both contain the cross-polarized channel, and blue the
-co-polarized channel; 0 in all three means no data. A published file does not contain its pixel size,
-which is 500 m. A PNG text entry ``pixel_size``, in meters, overrides it.
+They contain counts in two polarizations, in the published layout. An image is an 8-bit RGB file. Red and
+green both contain the cross-polarized channel, and blue the co-polarized channel; 0 in all three means no
+data. A published file does not contain its pixel size, which is 500 m. A PNG text entry ``pixel_size``, in
+meters, overrides it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ _PIXEL_SIZE_KEY = "pixel_size"
 
 
 def read_counts(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Read cross- and co-polarized counts of one file at the pixel size of `spec`.
+    """Read cross- and co-polarized counts of one file.
+
+    They are averaged to the pixel size of `spec`.
 
     Args:
         path: Path of the file.
@@ -60,7 +63,9 @@ def read_counts(path: str | Path, spec: InputSpec, size: tuple[int, int] | None 
 
 
 def read_pixel_size(path: str | Path) -> float:
-    """Return the pixel size of a file in m, from its text entry or as published.
+    """Return the pixel size of a file, in m.
+
+    It is read from the text entry of the file; otherwise the published size is returned.
 
     Args:
         path: Path of the file.
@@ -82,7 +87,10 @@ def read_pixel_size(path: str | Path) -> float:
 
 
 def _check_depth(path: str | Path) -> None:
-    """Raise if an image has more than the 8 bits that remain after reading it as RGB."""
+    """Raise if an image has more than 8 bits per color.
+
+    Reading it as RGB keeps only 8 bits.
+    """
     with Image.open(path) as image:  # Pillow reports the depth before it loads the pixels
         if image.mode[0] in "IF" or any(";16" in repr(tile.args) for tile in image.tile):
             raise InputError(
@@ -103,7 +111,7 @@ def _polarizations(rgb: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
 
 
 def _factor(own: float, requested: float | None, where: str) -> int:
-    """Return the number of pixels of a file per requested pixel, along each side."""
+    """Return the number of file pixels per requested pixel, per side."""
     if requested is None:
         return 1
     factor = round(requested / own)

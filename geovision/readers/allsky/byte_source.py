@@ -1,4 +1,4 @@
-"""Sequential bytes of one file: from a path or a stream, decompressed from gzip."""
+"""Sequential bytes of one file or stream, decompressed from gzip."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ class ByteSource:
         return True
 
     def file(self) -> BinaryIO:
-        """Return the whole file as a seekable stream, for decoders with random access.
+        """Return the whole file as a seekable stream.
 
-        Call it before any other method than `peek`.
+        Some decoders need random access. Call it before any other method than `peek`.
 
         Raises:
             UnreadableFileError: The stream cannot seek, and is damaged or larger than 1 GiB.
@@ -143,7 +143,10 @@ class ByteSource:
 
 
 class _PrefixedStream(io.RawIOBase):
-    """A stream with the bytes restored that were read to detect its format."""
+    """Stream with the bytes restored that were read to detect its format.
+
+    The decoder then reads the stream from its beginning.
+    """
 
     def __init__(self, head: bytes, stream: BinaryIO) -> None:
         self._head, self._stream = head, stream
@@ -156,7 +159,10 @@ class _PrefixedStream(io.RawIOBase):
 
 
 class _NonClosingStream(io.RawIOBase):
-    """A stream from its original position that stays open when a decoder closes it."""
+    """Stream that stays open when a decoder closes it.
+
+    Positions are relative to the original position of the stream.
+    """
 
     def __init__(self, stream: BinaryIO, start: int) -> None:
         self._stream, self._start = stream, start

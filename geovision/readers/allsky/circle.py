@@ -1,4 +1,4 @@
-"""Disk that a fisheye lens illuminates on the sensor, detected in frames or given."""
+"""Illuminated disk of a fisheye lens, detected in frames or given."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ _MAX_FRAMES = 100  # more frames do not improve the mean image
 _RAYS = 360
 _MIN_RAYS = 120  # a third of the rim; a fit to fewer points is unreliable
 _MIN_INLIER_FRACTION = 0.6  # of the rays: 0.8 on THEMIS frames with trees and reflections, 0.5 on a rectangle
-_RIM = 0.3  # fraction of the illuminated level at the rim: vignetting darkens the rim
+_RIM = 0.3  # fraction of the illuminated level that still counts: vignetting darkens the rim
 _NOISE = 5.0  # standard deviations above the dark corners that count as illuminated
 _NUM_TRIALS = 400
 
 
 @dataclass(frozen=True)
 class Circle:
-    """Circle in an image, in pixels; the center of the first pixel is (0, 0).
+    """Circle in an image, in pixels.
+
+    The center of the first pixel is at (0, 0).
 
     Args:
         x: Column of the center, in pixels.
@@ -61,11 +63,12 @@ def circle_mask(shape: tuple[int, ...], circle: Circle) -> np.ndarray:
 
 
 def find_circle(frames: Iterable[Frame | np.ndarray]) -> Circle:
-    """Find the illuminated disk in the mean of several frames of one camera.
+    """Find the illuminated disk in several frames of one camera.
 
-    The corners of the image must be dark. Rays start at the center of the brighter pixels and end where
-    the sky ends. The circle that agrees with most of the ray ends is fitted to them. It is therefore
-    robust to the moon, trees, a reflecting ring around the lens, and a rim partly outside the sensor.
+    The disk is found in the mean of the frames. The corners of the image must be dark. Rays start at the
+    center of the brighter pixels and end where the sky ends. The circle that agrees with most of the ray ends
+    is fitted to them. It is therefore robust to the moon, trees, a reflecting ring around the lens, and a rim
+    partly outside the sensor.
 
     Args:
         frames: Some tens of frames, spread over time; at most the first 100 are read. Pixels have shape
@@ -107,7 +110,7 @@ def _mean(frames: Iterable[Frame | np.ndarray]) -> np.ndarray:
 
 
 def _levels(image: np.ndarray) -> tuple[float, float]:
-    """Return the counts of the dark corners and the median of the illuminated pixels."""
+    """Return the median counts of dark corners and of illuminated pixels."""
     side = max(2, min(image.shape) // 24)
     ends = (slice(None, side), slice(-side, None))
     corners = np.concatenate([image[rows, columns].ravel() for rows in ends for columns in ends])
@@ -123,9 +126,9 @@ def _levels(image: np.ndarray) -> tuple[float, float]:
 
 
 def _rim_points(image: np.ndarray, center: tuple[float, float], threshold: float) -> np.ndarray:
-    """Return x and y where rays from the center leave the sky, shape ``(ray, 2)``.
+    """Return x and y of the ends of rays, shape ``(ray, 2)``.
 
-    Rays that do not leave the sky are omitted.
+    A ray starts at the center and ends where it leaves the sky. Rays that do not leave the sky are omitted.
     """
     radii = np.arange(min(image.shape) / 8, np.hypot(*image.shape), 0.5)
     angles = np.linspace(0, 2 * np.pi, _RAYS, endpoint=False)[:, None]
@@ -142,7 +145,7 @@ def _rim_points(image: np.ndarray, center: tuple[float, float], threshold: float
 
 
 def _half_maximum_index(values: np.ndarray, end: int) -> float:
-    """Return the fractional sample at which a ray falls to half of its level inside."""
+    """Return the fractional sample of half the level inside a ray."""
     inside = float(np.median(values[max(0, end - 12) : max(1, end - 3)]))
     outside = float(np.nanmin(values[end : end + 8]))
     half = (inside + outside) / 2
@@ -186,7 +189,10 @@ def _fit(points: np.ndarray, tolerance: float) -> Circle:
 
 
 def _least_squares(points: np.ndarray) -> tuple[float, float, float]:
-    """Fit a circle by Kasa's method: x² + y² = 2 a x + 2 b y + c is linear in the center (a, b)."""
+    """Fit a circle by Kasa's method.
+
+    The equation x² + y² = 2 a x + 2 b y + c is linear in the center (a, b).
+    """
     design = np.column_stack([2 * points, np.ones(len(points))])
     (x, y, rest), *_ = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)
     return float(x), float(y), float(np.sqrt(max(rest + x**2 + y**2, 1e-12)))

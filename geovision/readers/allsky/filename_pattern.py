@@ -45,11 +45,11 @@ class FilenameInfo:
 
 @dataclass(frozen=True)
 class NamePattern:
-    """Pattern of file names with a UTC time and, optionally, station and camera.
+    """Pattern of file names with UTC time, station and camera.
 
-    ``%Y %y %m %b %d %j %H %M %S %f`` have the meaning of `datetime.strptime`, with all their digits.
-    ``{station}`` and ``{device}`` match the codes, and ``*`` matches anything. A pattern with ``/`` is
-    compared with the same number of folders of the path.
+    Station and camera are optional. ``%Y %y %m %b %d %j %H %M %S %f`` have the meaning of
+    `datetime.strptime`, with all their digits. ``{station}`` and ``{device}`` match the codes, and ``*``
+    matches anything. A pattern with ``/`` is compared with the same number of folders of the path.
 
     >>> NamePattern("{station}_%Y%m%d_%H%M%S*.jpg").parse("sky/kiruna_20140310_060203.4.jpg").station
     'kiruna'

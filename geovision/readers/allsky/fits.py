@@ -1,4 +1,7 @@
-"""FITS files of all-sky cameras: the first image of a file, or a cube of colors or of frames."""
+"""FITS files of all-sky cameras.
+
+The first image of a file is read. It may be a single frame, or a cube of colors or of frames.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ class _Image:
         return self.shape[0] if len(self.shape) == 3 and self.color_axis is None else 1
 
     def plane(self, index: int) -> np.ndarray:
-        """Return one frame, shape ``(y, x)`` or ``(y, x, 3)``, in native byte order."""
+        """Return one frame in native byte order.
+
+        The shape is ``(y, x)`` or, for color, ``(y, x, 3)``.
+        """
         # A section reads only what is needed; `data` would load a whole cube into memory.
         counts = self.hdu.section[index] if self.number > 1 else self.hdu.section[...]
         if self.color_axis == 0:
@@ -185,7 +191,7 @@ def _first(header: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def _time(image: _Image, index: int) -> tuple[datetime.datetime | None, str]:
-    """Return the start of a frame, or the reason why it is missing."""
+    """Return the start of a frame, or the reason for its absence."""
     header = image.header
     scale = str(header.get("TIMESYS", "UTC")).strip().upper()
     if scale not in ("UTC", "UT", ""):

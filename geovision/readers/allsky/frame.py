@@ -68,7 +68,7 @@ def clock_jumps(times: Iterable[datetime.datetime | None]) -> np.ndarray:
 
 
 def parse_utc(text: str) -> datetime.datetime | None:
-    """Parse the time of a header in ISO 8601, with or without ``UTC``.
+    """Parse an ISO 8601 time of a header, with or without ``UTC``.
 
     A time without a zone is UTC, as in these headers. A date alone is not a time.
 

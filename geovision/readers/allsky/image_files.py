@@ -1,4 +1,7 @@
-"""All-sky image files, gray or color, in any format of Pillow; the time is in the file name."""
+"""All-sky image files, gray or color, in any format of Pillow.
+
+The time is in the file name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""PGM streams: concatenated binary PGM frames, with comments that contain time and station.
+"""PGM streams: concatenated binary PGM frames with comments.
+
+The comments contain time and station.
 
 The header of a frame, as THEMIS writes it (followed by 16-bit counts, high byte first)::
 
@@ -65,7 +67,7 @@ class _Header:
         return self.width * self.height * self.dtype.itemsize
 
     def first(self, *keys: str) -> str:
-        """Return the value of the first of these keys present, ignoring case and spaces."""
+        """Return the first value of these keys, ignoring case and spaces."""
         return next((self._plain[key] for key in keys if self._plain.get(key)), "")
 
     @cached_property
@@ -129,7 +131,10 @@ def count(source: ByteSource) -> int:
 
 
 def _headers(source: ByteSource) -> Iterator[tuple[int, _Header]]:
-    """Yield each header with the source at its pixels; the caller moves it past them."""
+    """Yield each header with the source at its pixels.
+
+    The caller moves the source past the pixels.
+    """
     index = 0
     while source.peek(_HEADER_SIZES[0]).strip():
         yield index, _header(source, index)
@@ -186,9 +191,10 @@ def _pixels(source: ByteSource, header: _Header, index: int) -> np.ndarray:
 
 
 def _check_trailing_bytes(source: ByteSource, header: _Header, index: int, seen: set[_Form]) -> None:
-    """Raise if no frame follows the pixels, which indicates a wrong size or depth in the header.
+    """Raise unless a frame or the end follows the pixels.
 
-    If earlier frames of this form ended correctly, the following bytes are damaged, not this frame.
+    Other bytes indicate a wrong size or depth in the header. If earlier frames of this form ended correctly,
+    the following bytes are damaged, not this frame.
     """
     form = header.width, header.height, header.maxval
     following = source.peek(64).lstrip()[:2]
@@ -233,7 +239,7 @@ def _named(name: str, pattern: NamePattern) -> FilenameInfo:
 
 
 def _camera(header: _Header) -> _CameraInfo | None:
-    """Return the camera of a header, or None if the header has no camera metadata.
+    """Return the camera of a header; None without camera metadata.
 
     A header with some of the metadata replaces all of them, because it may be from another camera.
     """

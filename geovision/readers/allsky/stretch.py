@@ -70,7 +70,7 @@ def estimate_stretch(
     gamma: float = 1.0,
     circle: Circle | None = None,
 ) -> Stretch:
-    """Estimate the stretch of a camera from percentiles over many of its frames.
+    """Estimate the stretch of a camera from percentiles of many frames.
 
     Use frames from many nights, bright and dark: frames of one minute contain only one sky. Frames are
     read once and not kept in memory.
@@ -128,7 +128,9 @@ def _check_same_camera(kind: tuple[str, ...] | None, frame: Frame) -> tuple[str,
 def to_rgb(
     frame: Frame, stretch: Stretch | None = None, channels: Literal["grey"] | None = None
 ) -> np.ndarray:
-    """Return the red, green and blue counts of a frame, for models of color images.
+    """Convert a frame to red, green and blue counts.
+
+    The counts are the input of models of color images.
 
     Args:
         frame: Frame of an all-sky camera.

@@ -1,9 +1,11 @@
-"""Readers and writers of gridded fields in CF NetCDF or Zarr, in the unit of each variable.
+"""Readers and writers of gridded fields in CF NetCDF or Zarr.
 
-`open_grid` returns an `xarray.DataArray` with dimensions ``(time, [member,] lat, lon)``, or ``(…, y, x)`` if
-latitude and longitude are two-dimensional. Missing cells are NaN, and the first cell is in the southwest.
-Nothing is guessed from values: the units of a file without units, or the pole of rotated coordinates, must
-be declared. Quantiles over the whole file are compared with the declared variable, and an implausible
+Values are in the unit of each variable. `open_grid` returns an `xarray.DataArray` with dimensions
+``(time, [member,] lat, lon)``, or ``(…, y, x)`` if latitude and longitude are two-dimensional. Missing cells
+are NaN, and the first cell is in the southwest.
+
+Nothing is guessed from values: the units of a file without units, or the pole of rotated coordinates, must be
+declared. Quantiles over the whole file are compared with the declared variable, and an implausible
 declaration raises an error.
 """
 

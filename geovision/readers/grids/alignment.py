@@ -23,8 +23,8 @@ class Alignment:
 
     Attributes:
         fields: Fields by name, with the time axis of the last field given; static fields are unchanged.
-        dropped: Dropped dates by name, ISO 8601: dates that are missing in another field, or without
-            valid values there.
+        dropped: Dropped dates of each field by name, ISO 8601. Another field lacks these dates, or a field
+            has no valid values on them.
     """
 
     fields: Mapping[str, xr.DataArray]

@@ -95,7 +95,7 @@ def standardize_axes(
 
 
 def _renamed(field: xr.DataArray) -> dict[Any, str]:
-    """Map the names of axes and coordinates in the file to standard names."""
+    """Map the names of axes and coordinates to standard names."""
     standard: dict[Any, str] = {}
     for name in dict.fromkeys([*field.dims, *field.coords]):
         attributes = field[name].attrs if name in field.coords else {}
@@ -107,7 +107,7 @@ def _renamed(field: xr.DataArray) -> dict[Any, str]:
 
 
 def _squeeze_extra_axes(field: xr.DataArray) -> xr.DataArray:
-    """Remove further axes with a single value, such as a height of 2 m."""
+    """Remove further axes of length 1, such as a 2 m height."""
     single = [axis for axis in field.dims if axis not in _NAMES and field.sizes[axis] == 1]
     return field.squeeze(single, drop=True)
 
@@ -144,7 +144,7 @@ def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:
 
 
 def _unwrap_longitudes(field: xr.DataArray) -> xr.DataArray:
-    """Join the two halves of a region that crosses the first meridian of the file."""
+    """Join the halves of a region that crosses the first meridian."""
     lon = np.asarray(field["lon"].values, dtype=float)
     if len(lon) < 3 or not np.isfinite(lon).all() or np.abs(lon).max() > 540:
         return field
@@ -196,7 +196,7 @@ def rotated_to_geographic(
     """Return the geographic coordinates of points of a rotated grid.
 
     A point of the sphere is rotated about the y axis by the tilt of the pole, and then about the axis of
-    the earth (CF conventions, appendix F, rotated pole).
+    the earth. The definition is that of the CF conventions, appendix F, rotated pole.
 
     >>> lat, lon = rotated_to_geographic(np.array(0.0), np.array(0.0), (39.25, -162.0))
     >>> float(lat), float(lon)

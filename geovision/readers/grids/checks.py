@@ -1,4 +1,4 @@
-"""Plausibility checks of a field over a whole file, with tolerances for rounding."""
+"""Plausibility checks of a whole field, with tolerances for rounding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MIN_CONSTANT_STEPS = 30
 
 
 def check_values(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
-    """Check the values of a field and set negative rounding errors to 0.
+    """Check a field and set negative rounding errors to 0.
 
     All values are read once.
 
@@ -84,7 +84,10 @@ class _Statistics:
 
 
 def _statistics(field: xr.DataArray) -> _Statistics:
-    """Compute statistics block by block, so that a large field is read once and never as a whole."""
+    """Compute statistics block by block.
+
+    A large field is read once, and never as a whole.
+    """
     every = max(1, -(-field.size // _SAMPLE))
     if not field.chunks:
         return _block_statistics(field.values, 0, every)
@@ -106,7 +109,10 @@ def _statistics(field: xr.DataArray) -> _Statistics:
 
 
 def _block_statistics(values: np.ndarray, begin: int, every: int) -> _Statistics:
-    """Compute statistics of the steps from `begin` on; the sample is each `every`-th step of all."""
+    """Compute statistics of the steps from `begin` on.
+
+    The sample is each `every`-th step of the whole field.
+    """
     return _Statistics(
         float(np.fmin.reduce(values, axis=None)),
         float(np.fmax.reduce(values, axis=None)),
@@ -116,7 +122,10 @@ def _block_statistics(values: np.ndarray, begin: int, every: int) -> _Statistics
 
 
 def _rounding_floor(variable: GridVariable, source_unit: str) -> float | None:
-    """Return the lowest value due to rounding, in the variable's unit; None if it may be negative."""
+    """Return the lowest value due to rounding, in the variable's unit.
+
+    None means that the variable may be negative.
+    """
     if not variable.rounding_tolerance:
         return None
     for unit, depth in variable.rounding_tolerance.items():

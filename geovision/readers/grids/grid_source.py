@@ -1,4 +1,4 @@
-"""Declarations of the grids of a dataset, and pairing of grids by date."""
+"""Declarations of grids of a dataset, and pairing by date."""
 
 from __future__ import annotations
 

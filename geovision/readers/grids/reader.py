@@ -1,4 +1,7 @@
-"""Reader of files to one field, in the unit of its variable and with standard axes."""
+"""Reader of one gridded field from files.
+
+The field has the unit of its variable and standard axes.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,9 @@ def open_grid(
 
 
 def expand_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Expand files, folders and patterns to the files and stores that `open_grid` reads.
+    """Expand files, folders and patterns to files and stores.
+
+    `open_grid` reads the same files.
 
     Args:
         paths: File, store, folder or glob pattern, or a list of these.
@@ -122,7 +127,10 @@ def _open_dataset(path: Path) -> xr.Dataset:
 
 
 def _engine(path: Path) -> Any:
-    """Return the engine for the format of a file, since engines conflict on one HDF5 library."""
+    """Return the engine for the format of a file.
+
+    The format is detected, because the engines conflict on one HDF5 library.
+    """
     if path.is_dir():
         return "zarr"
     with path.open("rb") as stream:
@@ -177,7 +185,10 @@ def _open_one(
 
 
 def _convert(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
-    """Convert in double precision, so that a conversion and its inverse give the same floats."""
+    """Convert values in double precision.
+
+    A conversion and its inverse then give the same floats.
+    """
     if offset:
         return (values.astype(np.float64) * factor + offset).astype(np.float32)
     found = np.empty(values.shape, np.float32)

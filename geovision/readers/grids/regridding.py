@@ -1,8 +1,8 @@
-"""Regridding by one sparse matrix of weights, in which missing cells have no weight.
+"""Regridding by one sparse matrix of weights.
 
-A value is ``sum(w x) / sum(w)`` over the valid source cells. It is missing if they have less than
-`min_valid` of the weight. Bilinear interpolation, nearest neighbor, area means and coarsening differ only in
-the weights.
+Missing cells have no weight. A value is ``sum(w x) / sum(w)`` over the valid source cells. It is missing if
+they have less than `min_valid` of the weight. Bilinear interpolation, nearest neighbor, area means and
+coarsening differ only in the weights.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def regrid(
 
 
 def regrid_auto(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """Regrid a field to the grid of `target` by the method that suits both grids.
+    """Regrid a field by the method that suits both grids.
 
-    On equal grids, values are unchanged. If the cells of the field are at most half as wide as those of the
-    target, area means are used, so that no cell is lost. Otherwise interpolation is bilinear.
+    On equal grids, values are unchanged. Area means are used if the cells of the field are at most half as
+    wide as those of the target, so that no cell is lost. Otherwise interpolation is bilinear.
 
     Args:
         field: Field with coordinates ``lat`` and ``lon``.
@@ -98,7 +98,10 @@ def regrid_auto(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.Da
 
 
 def _same_axis(centers: _Floats, others: _Floats) -> bool:
-    """Return whether two axes agree within 0.01 cells, since files round their axes."""
+    """Return whether two axes agree within 0.01 cells.
+
+    Files round their axes.
+    """
     if len(centers) != len(others):
         return False
     cell = _width(centers) if len(centers) > 1 else 1.0
@@ -192,7 +195,10 @@ def _scipy_sparse() -> Any:
 
 
 def _separable_weights(field: xr.DataArray, target: Any, method: Method) -> csr_array:
-    """Return weights from a grid with one-dimensional axes: the product of weights along each axis."""
+    """Return weights from a grid with one-dimensional axes.
+
+    The weights along each axis are multiplied.
+    """
     sparse = _scipy_sparse()
     lat, lon = np.asarray(field["lat"], float), np.asarray(field["lon"], float)
     to_lat, to_lon = np.asarray(target["lat"], float), np.asarray(target["lon"], float)
@@ -223,7 +229,7 @@ def _shift_longitudes(lon: _Floats, around: _Floats) -> _Floats:
 
 
 def _pad_global_longitudes(lon: _Floats) -> tuple[_Floats, csr_array]:
-    """Pad the longitudes of a global grid by one column on each side.
+    """Pad the longitudes of a global grid by one column per side.
 
     The padding is the last column before the first and the first after the last. Also return the matrix
     from the columns of the grid to the padded columns.
@@ -239,7 +245,10 @@ def _pad_global_longitudes(lon: _Floats) -> tuple[_Floats, csr_array]:
 
 
 def _linear_weights(source: _Floats, target: _Floats) -> csr_array:
-    """Interpolate linearly between centers; constant from the last center to the cell edge."""
+    """Return weights of linear interpolation between centers.
+
+    Values are constant from the last center to the edge of its cell.
+    """
     inside = _within_edges(source, target)
     at = np.clip(target, source[0], source[-1])
     right = np.clip(np.searchsorted(source, at), 1, len(source) - 1)
@@ -270,12 +279,12 @@ def _ends(edges: _Floats) -> tuple[_Floats, _Floats]:
 
 
 def _sines(edges: _Floats) -> tuple[_Floats, _Floats]:
-    """Return cell edges along the axis on which areas of the sphere are uniform."""
+    """Return cell edges as sines of latitude, proportional to area."""
     return _ends(np.sin(np.radians(np.clip(edges, -90, 90))))
 
 
 def _overlap_weights(low: _Floats, high: _Floats, to_low: _Floats, to_high: _Floats) -> csr_array:
-    """Return the fraction of each target cell that each source cell covers, from cell edges."""
+    """Return the fraction of target cells that source cells cover."""
     covered = np.minimum(high[None], to_high[:, None]) - np.maximum(low[None], to_low[:, None])
     fraction = np.maximum(covered, 0) / np.maximum(to_high - to_low, 1e-12)[:, None]
     fraction[fraction < 1e-9] = 0  # adjacent edges that differ by rounding
@@ -308,7 +317,10 @@ def _scattered_weights(field: xr.DataArray, target: Any, method: Method) -> csr_
 
 
 def _triangles(points: _Floats, requested: _Floats) -> tuple[NDArray[np.integer], _Floats]:
-    """Return the corners of the triangle around each point, -1 outside, and barycentric weights."""
+    """Return the triangle around each point, with barycentric weights.
+
+    The corners are -1 outside of all triangles.
+    """
     from scipy.spatial import Delaunay
 
     mesh = Delaunay(points)
@@ -320,9 +332,10 @@ def _triangles(points: _Floats, requested: _Floats) -> tuple[NDArray[np.integer]
 
 
 def _stereographic(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
-    """Project points to the plane tangent to the center of the field, shape ``(n, 2)``.
+    """Project points to the tangent plane of the field, shape ``(n, 2)``.
 
-    The stereographic projection keeps neighbors together.
+    The plane touches the sphere at the center of the field. The stereographic projection keeps neighbors
+    together.
     """
     center = np.radians(float(field["lat"].mean()))
     at = field["lon"].values

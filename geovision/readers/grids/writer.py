@@ -1,4 +1,4 @@
-"""Writer of fields to CF NetCDF or Zarr, completely or not at all."""
+"""Atomic writer of fields to CF NetCDF or Zarr."""
 
 from __future__ import annotations
 

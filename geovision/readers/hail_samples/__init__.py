@@ -1,9 +1,9 @@
-"""Hail samples: one NetCDF file or Zarr store per sample, with all sources on one grid and clock.
+"""Reader and writer of hail samples in NetCDF or Zarr.
 
-`write_sample` and `read_sample` write and read complete samples. `read_header` and `read_context` read the
-metadata, time and position without the arrays. The file name contains time and position, as in
-``hail_20230617T083000_N3050_E11200.nc``: the time of the last window, and the center of the grid in
-hundredths of a degree.
+A file or store contains one sample, with all sources on one grid and clock. `write_sample` and `read_sample`
+write and read complete samples. `read_header` and `read_context` read the metadata, time and position without
+the arrays. The file name contains time and position, as in ``hail_20230617T083000_N3050_E11200.nc``: the time
+of the last window, and the center of the grid in hundredths of a degree.
 """
 
 from geovision.readers.hail_samples.reader import (

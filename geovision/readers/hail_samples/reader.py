@@ -1,4 +1,7 @@
-"""Reader of hail samples from NetCDF or Zarr: complete, one input of a model, or metadata."""
+"""Reader of hail samples from NetCDF or Zarr.
+
+It reads complete samples, single inputs of a model, or metadata.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def read_context(path: str | Path) -> SampleContext:
-    """Read the coordinates of a sample and the time of its last window.
+    """Read the coordinates and the last time of a sample.
 
     Label and prediction are for the last window.
 
@@ -141,7 +144,7 @@ def read_input(path: str | Path, spec: InputSpec, size: tuple[int, int] | None =
 
 
 def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Expand samples, folders of samples and glob patterns to a list of samples.
+    """Expand samples, folders and glob patterns to a list of samples.
 
     Args:
         paths: One or several samples, folders or glob patterns.
@@ -174,7 +177,7 @@ _REQUIRED_VARIABLES = (*(f"{name}_age" for name in TIMED_SOURCES), "hail", "time
 
 @dataclass(frozen=True)
 class _RawSample:
-    """Values of variables, attributes of all variables, and global attributes of a file."""
+    """Values, attributes of variables, and global attributes of a file."""
 
     values: dict[str, NDArray]
     variable_attributes: dict[str, dict[str, Any]]
@@ -237,7 +240,10 @@ def _from_hdf5(path: Path, names: Sequence[str]) -> _RawSample:
 
 
 def _attributes(node: Any) -> dict[str, Any]:
-    """Return attributes as text and numbers, without links between variables and library versions."""
+    """Return attributes as text and numbers.
+
+    Links between variables and library versions are omitted.
+    """
     excluded = ("DIMENSION_LIST", "REFERENCE_LIST", "_NCProperties")
     attributes = {name: node.attrs[name] for name in node.attrs if name not in excluded}
     return {name: _to_python(each) for name, each in attributes.items()}

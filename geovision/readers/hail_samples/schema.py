@@ -124,7 +124,7 @@ class HailSample:
 
     @property
     def name(self) -> SampleName:
-        """Name with the time of the last window and the center of the grid."""
+        """Name with last time and grid center."""
         when = self.time[-1].astype("datetime64[s]").astype(datetime.datetime)
         return SampleName(when, float(self.latitude.mean()), float(self.longitude.mean()))
 
@@ -179,7 +179,7 @@ class SampleName:
 
     @property
     def storm_day(self) -> str:
-        """Day of the storm, from 6 to 6 hours of local solar time.
+        """Day of the storm, from 6 to 6 h local solar time.
 
         Evening storms continue past midnight, local time or UTC, so calendar days would divide them.
         """

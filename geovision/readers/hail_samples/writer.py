@@ -1,4 +1,4 @@
-"""Writer of hail samples to NetCDF or Zarr, completely or not at all."""
+"""Atomic writer of hail samples to NetCDF or Zarr."""
 
 from __future__ import annotations
 
@@ -113,7 +113,10 @@ def _dataset(sample: HailSample) -> Dataset:
 
 
 def _source_attributes(name: str) -> dict[str, str]:
-    """Return the attributes of a source; they list its channels, since Zarr has no text arrays."""
+    """Return the attributes of a source, with its channels.
+
+    The channels are attributes because Zarr has no text arrays.
+    """
     channels, units = CHANNELS[name], sorted(set(CHANNELS[name].values()))
     about = {
         "long_name": _LONG_NAMES[name],

@@ -1,4 +1,6 @@
-"""Readers of weather radar volumes (ODIM_H5, NEXRAD level 2), and gridding to constant heights.
+"""Reader of weather radar volumes, and gridding to constant heights.
+
+The formats are ODIM_H5 and NEXRAD level 2.
 
     >>> from geovision.readers.radar import grid_volume, read_volume
     >>> grid_volume(read_volume("40_20181220_060630.pvol.h5"))  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Gridding of radar sweeps to levels of constant height on a Cartesian grid."""
+"""Gridding of radar sweeps to levels of constant height."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ The spacing, chosen here, is about the width of a one-degree beam at 30 km.
 
 @dataclass(frozen=True)
 class RadarGrid:
-    """Square grid around a radar, in an azimuthal equidistant projection centered on it.
+    """Square grid centered on a radar.
+
+    The projection is azimuthal equidistant.
 
     Args:
         resolution: Distance between points, in m. Default: 1000.0.
@@ -62,13 +64,15 @@ class RadarGrid:
 
     @property
     def axis(self) -> NDArray[np.float64]:
-        """Coordinates of the points along x and y, in m, ascending, 0 at the radar."""
+        """Ascending coordinates of x and y in m, 0 at the radar."""
         steps = int(self.half_width // self.resolution)
         return self.resolution * np.arange(-steps, steps + 1, dtype=np.float64)
 
 
 def beam_height(distance: NDArray[np.floating], elevation: float, altitude: float) -> NDArray[np.floating]:
-    """Return the height of the beam axis above mean sea level, in m, by the 4/3 earth model.
+    """Return the height of the beam axis by the 4/3 earth model.
+
+    The height is in m above mean sea level.
 
     Args:
         distance: Distance from the radar along the ground, in m.
@@ -80,7 +84,7 @@ def beam_height(distance: NDArray[np.floating], elevation: float, altitude: floa
 
 
 def slant_range(distance: NDArray[np.floating], elevation: float, altitude: float) -> NDArray[np.floating]:
-    """Return the distance along the beam for a distance along the ground, in m.
+    """Return the distance along the beam, in m.
 
     Args:
         distance: Distance from the radar along the ground, in m.
@@ -125,7 +129,10 @@ def grid_volume(volume: RadarVolume, grid: RadarGrid | None = None, *, beam_widt
 def _nearest(
     sweep: Sweep, distance: NDArray[np.floating], azimuth: NDArray[np.floating], altitude: float
 ) -> NDArray[np.float32]:
-    """Return the nearest gate of a sweep at each point; NaN beyond its rays and gates."""
+    """Return the nearest gate of a sweep at each point.
+
+    Points beyond its rays and gates are NaN.
+    """
     step = sweep.range[1] - sweep.range[0]
     gate = np.rint((slant_range(distance, sweep.elevation, altitude) - sweep.range[0]) / step).astype(int)
     ray, apart = _nearest_ray(sweep.azimuth, azimuth)
@@ -138,7 +145,10 @@ def _nearest(
 def _nearest_ray(
     rays: NDArray[np.floating], azimuth: NDArray[np.floating]
 ) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-    """Return the index of the nearest ray and the angle to it in degrees, periodic at north."""
+    """Return the index of the nearest ray, and its angular distance.
+
+    The angle is in degrees, and periodic at north.
+    """
     circle = np.concatenate([rays[-1:] - 360, rays, rays[:1] + 360])
     after = np.clip(np.searchsorted(circle, azimuth), 1, len(circle) - 1)
     nearer = np.where(azimuth - circle[after - 1] < circle[after] - azimuth, after - 1, after)

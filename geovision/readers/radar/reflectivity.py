@@ -1,4 +1,7 @@
-"""Reflectivity on the levels of hail samples, from radar volumes or from grids in NetCDF or Zarr."""
+"""Reflectivity on the levels of hail samples.
+
+The data are radar volumes, or grids in NetCDF or Zarr.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,7 @@ def read_reflectivity(
 def _unlisted_volumes(
     path: Path, known: Mapping[np.datetime64, VolumeReference]
 ) -> dict[np.datetime64, VolumeReference]:
-    """Return the volumes of a file by time; raise if one is already listed."""
+    """Return volumes of a file by time; raise if already listed."""
     found: dict[np.datetime64, VolumeReference] = {}
     for each in _list_file(path):
         before = known.get(each.time) or found.get(each.time)

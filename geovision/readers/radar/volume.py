@@ -1,4 +1,7 @@
-"""Reader of weather radar volumes in ODIM_H5 and NEXRAD level 2, based on xradar."""
+"""Reader of radar volumes in ODIM_H5 and NEXRAD level 2.
+
+The files are decoded by xradar.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +68,8 @@ class RadarVolume:
 def read_volume(path: str | Path, *, quantity: str = "DBZH") -> RadarVolume:
     """Read the reflectivity of one volume.
 
-    The format is detected from the first bytes. If several sweeps have one elevation, such as the split cuts
-    of NEXRAD, the one with the longest range is used, and the first of equal ones. A vertical sweep is
+    The format is detected from the first bytes. Several sweeps may have one elevation, such as the split cuts
+    of NEXRAD. The one with the longest range is used, and the first of equal ones. A vertical sweep is
     omitted.
 
     - ODIM_H5: ``undetect`` is no echo, ``nodata`` is not measured. If a file uses one number for both, it
@@ -170,7 +173,10 @@ def _sweep(node: Any, quantity: str, format_: str) -> Sweep:
 
 
 def _decode_no_echo(measured: DataArray, format_: str) -> NDArray[np.floating]:
-    """Return reflectivity in dBZ with ``-inf`` for the codes of no echo in the file."""
+    """Return reflectivity in dBZ, with ``-inf`` for no echo.
+
+    The codes of no echo are those stored in the file.
+    """
     values = np.array(measured.transpose("azimuth", "range").values)
     scale, offset = (float(measured.encoding.get(key, 1 - k)) for k, key in enumerate(_PACKING))
     if not np.isfinite([scale, offset]).all():
@@ -197,7 +203,10 @@ _PACKING = ("scale_factor", "add_offset")
 
 
 def _unique_elevations(sweeps: list[Sweep]) -> tuple[Sweep, ...]:
-    """Return sweeps, lowest first; of nearly equal elevations the one with the longest range."""
+    """Return one sweep per elevation, lowest first.
+
+    Of nearly equal elevations, the sweep with the longest range is used.
+    """
     chosen: list[Sweep] = []
     for sweep in sorted(sweeps, key=lambda sweep: sweep.elevation):
         if chosen and sweep.elevation - chosen[-1].elevation < _ELEVATION_TOLERANCE:

@@ -1,4 +1,7 @@
-"""Readers of SAR scenes in GeoTIFF or SAFE, with averages of linear power on the grid of a model."""
+"""Readers of SAR scenes in GeoTIFF or SAFE.
+
+Scenes are averaged in linear power to the grid of a model.
+"""
 
 from geovision.readers.sar.geotiff import RadarScene, open_scene
 from geovision.readers.sar.map_grid import MapGrid, model_grid, rasterio_module

@@ -1,7 +1,8 @@
-"""SAR scenes in GeoTIFF or COG, read by window, with two polarizations and a declared quantity.
+"""Reader of windows of SAR scenes in GeoTIFF or COG.
 
-Pixels without data are those with the declared value, those of the mask or alpha band, NaN, infinity, and
-exactly 0 in every polarization. The last is the padding of scenes, in any quantity.
+Scenes have two polarizations and a declared quantity. Pixels without data are those with the declared value,
+those of the mask or alpha band, NaN, infinity, and exactly 0 in every polarization. The last is the padding
+of scenes, in any quantity.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class RadarScene:
             yield SceneReader(self, dataset)
 
     def check_values(self) -> tuple[BandQuantiles, ...]:
-        """Check by quantiles over a sample of the scene that values fit the declared quantity.
+        """Check that values fit the declared quantity.
+
+        Quantiles of a sample over the whole scene are compared with the quantity.
 
         Returns:
             Quantiles of each band.
@@ -105,7 +108,9 @@ class SceneReader:
     def read(
         self, row: int, column: int, shape: tuple[int, int]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read a window of the scene; there are no data beyond its edges.
+        """Read a window of the scene.
+
+        There are no data beyond the edges of the scene.
 
         Args:
             row: First row of the window.
@@ -306,7 +311,9 @@ def _band_by_description(dataset: Any, channel: str, channels: tuple[str, ...], 
 
 
 def acquisition_time(tags: Mapping[str, str], name: str) -> datetime.datetime | None:
-    """Return the acquisition time of a scene, UTC, from its tags or the first time in its name.
+    """Return the UTC acquisition time from tags or file name.
+
+    The tags take precedence; of the name, the first time is used.
 
     >>> acquisition_time({}, "S1A_EW_GRDM_1SDH_20191012T084028_20191012T084212_029437_0359D9_4B5C.tif").hour
     8

@@ -74,7 +74,9 @@ def suppress_georeference_warning() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class MapGrid:
-    """Grid of cells on a map; row 0 and column 0 are the first of the file.
+    """Grid of cells on a map.
+
+    Row 0 and column 0 are the first of the file.
 
     Args:
         crs: Coordinate reference system, as WKT or ``"EPSG:3995"``.
@@ -104,7 +106,9 @@ class MapGrid:
         return math.hypot(b, e), math.hypot(a, d)
 
     def window(self, row: int, column: int, shape: tuple[int, int]) -> MapGrid:
-        """Return a grid of the same cells from another first cell, which may be outside.
+        """Return a grid of the same cells with another origin.
+
+        The first cell may be outside of this grid.
 
         Args:
             row: First row.
@@ -126,7 +130,9 @@ class MapGrid:
         return MapGrid(self.crs, transform, (self.shape[0] * factor, self.shape[1] * factor))
 
     def rowcol(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Return fractional rows and columns of points, from the outer corner of the first cell.
+        """Return fractional rows and columns of points.
+
+        They are counted from the outer corner of the first cell.
 
         Args:
             x: First coordinates in `crs`, a number or an array.
@@ -152,7 +158,9 @@ class MapGrid:
         return transform_points(self.crs, crs, x, y)
 
     def lonlat(self, row: float, column: float) -> tuple[float, float]:
-        """Return longitude (-180 to 180) and latitude of a point, in degrees (WGS84).
+        """Return longitude and latitude of a point, in degrees (WGS84).
+
+        The longitude is between -180 and 180.
 
         Args:
             row: Fractional row, as in `points`.
@@ -162,7 +170,10 @@ class MapGrid:
         return (float(x[0]) + 180) % 360 - 180, float(y[0])
 
     def ground_cell_size(self) -> tuple[float, float]:
-        """Return the height and width of the central cell on the ground, in m, to about 0.5 %."""
+        """Return height and width of the central cell, in m.
+
+        They are sizes on the ground, accurate to about 0.5 %.
+        """
         center = (self.shape[0] / 2, self.shape[1] / 2)
         longitude, latitude = self.points(
             np.array([center[0] - 0.5, center[0] + 0.5, center[0], center[0]]),
@@ -359,7 +370,7 @@ def _extent(x: NDArray[Any], y: NDArray[Any], crs: str, where: str) -> tuple[flo
 
 
 def sample_points(shape: tuple[int, int]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return rows and columns of points all over a grid and along its edges.
+    """Return points over a grid and along its edges.
 
     Args:
         shape: Number of rows and columns of the grid.

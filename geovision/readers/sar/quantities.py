@@ -1,6 +1,7 @@
-"""Quantities of a SAR scene: decibels, linear power, amplitude, or counts; declared, never guessed.
+"""Declared quantities of a SAR scene.
 
-A wrong declaration usually passes every hard limit; the median over a whole scene detects it.
+They are decibels, linear power, amplitude, or counts, and are never guessed. A wrong declaration usually
+passes every hard limit; the median over a whole scene detects it.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def find_quantity(name: str) -> Channel:
 
 
 def check_median(name: str, quantiles: BandQuantiles, *, where: str) -> None:
-    """Raise if the median of a band does not fit its declared quantity.
+    """Raise if the median of a band is implausible.
 
     Args:
         name: Name of the quantity.
@@ -112,7 +113,9 @@ def check_median(name: str, quantiles: BandQuantiles, *, where: str) -> None:
 
 
 def check_range(name: str, values: NDArray[np.floating], *, where: str) -> None:
-    """Raise if a value is outside the range of the quantity; 0 marks missing data and is in every range.
+    """Raise if a value is outside the range of the quantity.
+
+    The value 0 marks missing data and is in every range.
 
     Args:
         name: Name of the quantity.
@@ -135,7 +138,9 @@ def check_range(name: str, values: NDArray[np.floating], *, where: str) -> None:
 
 
 def to_averageable(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convert values to the quantity of which averages are computed: linear power, or counts.
+    """Convert values to a quantity that can be averaged.
+
+    Decibels and amplitude are converted to linear power; other values are unchanged.
 
     Args:
         name: Name of the quantity.

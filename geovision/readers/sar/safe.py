@@ -1,9 +1,9 @@
-"""Sentinel-1 GRD in SAFE folders, calibrated and denoised by satpy, and projected to a map.
+"""Projection of Sentinel-1 GRD in SAFE folders to a map.
 
-A GRD image has no map projection: its lines follow the track of the satellite. satpy computes the
-longitude and latitude of each pixel by splines through the tie points in three dimensions, so they are
-continuous at the pole and at the antimeridian. Linear power is summed over small blocks of pixels, and the
-blocks over the cells that contain their centers.
+satpy calibrates the data and subtracts the noise. A GRD image has no map projection: its lines follow the
+track of the satellite. satpy computes the longitude and latitude of each pixel by splines through the tie
+points. The splines are in three dimensions, so they are continuous at the pole and at the antimeridian.
+Linear power is summed over small blocks of pixels, and the blocks over the cells that contain their centers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _READ_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, Ari
 
 
 def is_safe(path: str | Path) -> bool:
-    """Return whether a path is a SAFE folder or the manifest of one.
+    """Return whether a path is a SAFE folder or its manifest.
 
     Args:
         path: Path.
@@ -62,11 +62,13 @@ def write_map(
     threads: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Project a SAFE folder to a map, as a GeoTIFF of sigma0 in linear power.
+    """Project a SAFE folder to a GeoTIFF of sigma0.
 
-    Each polarization is one named float32 band, NaN where less than half of a cell has data. The time is
-    that of the manifest. satpy calibrates a pixel as ``(DN^2 - noise + 1) / sigmaNought^2``, and sets
-    negative results to 0. The 1 is the calibration constant of the files, about -50 dB.
+    The values are linear power on a map. Each polarization is one named float32 band, NaN where less than
+    half of a cell has data. The time is that of the manifest.
+
+    satpy calibrates a pixel as ``(DN^2 - noise + 1) / sigmaNought^2``, and sets negative results to 0. The 1
+    is the calibration constant of the files, about -50 dB.
 
     Args:
         source: SAFE folder, or its ``manifest.safe``.
@@ -169,7 +171,10 @@ def _polarization(stem: str) -> str:
 
 
 def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tuple[MapGrid, float]:
-    """Return a grid over the whole image, and the pixel side in its projection, in m."""
+    """Return a grid over the image, and its pixel side.
+
+    The side is in m, in the projection of the grid.
+    """
     with _convert_errors(folder), rasterio_module().open(image) as dataset:
         points = sorted((point.row, point.col, point.x, point.y) for point in dataset.gcps[0])
     rows, columns = ({point[axis] for point in points} for axis in (0, 1))
@@ -201,7 +206,10 @@ def _outline(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _load_power(satpy: Any, folder: Path, stems: Sequence[str], names: Sequence[str]) -> tuple[Any, Any, Any]:
-    """Load power by polarization, longitude and latitude as dask arrays of whole lines."""
+    """Load power, longitude and latitude as dask arrays.
+
+    The chunks are whole lines.
+    """
     import dask
 
     files = [str(folder.absolute() / part.format(stem)) for stem in stems for part in _REQUIRED_FILES]
@@ -219,7 +227,7 @@ def _load_power(satpy: Any, folder: Path, stems: Sequence[str], names: Sequence[
 def _strips(
     folder: Path, power: Sequence[Any], longitude: Any, latitude: Any, factor: int, threads: int
 ) -> Iterator[tuple[int, int, tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]]]:
-    """Yield the blocks of each strip, with its number and the number of strips.
+    """Yield the number of each strip, the total, and its blocks.
 
     The blocks are sums of power ``(band, y, x)``, numbers of pixels ``(y, x)``, and the longitude and
     latitude of the block centers.
@@ -260,7 +268,7 @@ def _blocks(values: NDArray[Any], rows: NDArray[np.integer], columns: NDArray[np
 
 @contextmanager
 def _convert_errors(where: Path) -> Iterator[None]:
-    """Convert errors of the files to a one-line message, and suppress log messages of satpy."""
+    """Convert file errors to one line, and suppress logs of satpy."""
     try:
         with suppress_logging("satpy", below=logging.ERROR), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,8 +1,8 @@
-"""Warping of a scene to the grid of a model, as 8-bit counts.
+"""Warping of scenes to the grid of a model, as counts.
 
-Area averages are computed in linear power, and each pixel is weighted by its area in the cell. A cell has
-data if at least half of it has. The scene is read once, tile by tile, whatever its size. Its counts are
-written to a raster, from which windows are read.
+The counts have 8 bits. Area averages are computed in linear power, and each pixel is weighted by its area in
+the cell. A cell has data if at least half of it has. The scene is read once, tile by tile, whatever its size.
+Its counts are written to a raster, from which windows are read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _EDGE_MARGIN = 1 / 32  # fraction of a window of the scene, read beyond the edge
 
 
 def check_pixels(scene: RadarScene, pixel_size: float) -> None:
-    """Raise if the pixels of a scene are larger than those of a model.
+    """Raise if the pixels of a scene are too coarse.
 
     Args:
         scene: Scene on disk.
@@ -131,7 +131,10 @@ def _split_half(side: int) -> list[tuple[int, int]]:
 
 
 def _source_window(scene: RadarScene, part: MapGrid) -> tuple[int, int, tuple[int, int]]:
-    """Return first row, first column and shape of the pixels in a window of another grid."""
+    """Return the window of the scene that covers another grid.
+
+    It is given as first row, first column and shape.
+    """
     own = scene.grid
     if (aligned := _aligned_origin(own, part)) is not None:
         return (*aligned, part.shape) if _intersects(aligned, part.shape, own.shape) else (0, 0, (0, 0))
@@ -161,7 +164,10 @@ def _intersects(corner: tuple[int, int], size: tuple[int, int], shape: tuple[int
 
 
 def _aligned_origin(own: MapGrid, part: MapGrid) -> tuple[int, int] | None:
-    """Return the first row and column of a window whose cells are the scene's pixels, or None."""
+    """Return the offset of an aligned window in the scene, or None.
+
+    The cells of an aligned window are pixels of the scene.
+    """
     if own.crs != part.crs or not np.allclose(
         np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
     ):
@@ -172,7 +178,7 @@ def _aligned_origin(own: MapGrid, part: MapGrid) -> tuple[int, int] | None:
 
 
 def _warp(values: NDArray[np.float32], own: MapGrid, part: MapGrid) -> NDArray[np.float32]:
-    """Average over the cells of a window of another grid, without data beyond the pixels."""
+    """Average values over the cells of another grid."""
     rasterio = rasterio_module()
     found = np.zeros((len(values), *part.shape), np.float32)
     rasterio.warp.reproject(
@@ -224,7 +230,9 @@ class CountsRaster:
         return counts, counts[0] != NO_DATA
 
     def overview(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """Read the whole raster with fewer cells, as means of the cells with data.
+        """Read the whole raster at a lower resolution.
+
+        Values are means of the cells with data.
 
         Args:
             shape: Number of rows and columns.
@@ -306,7 +314,10 @@ def _map_ordered(
     *,
     max_pending: int,
 ) -> Iterator[tuple[tuple[int, int, tuple[int, int]], Any]]:
-    """Yield each window with its result, in order, with a limited number of pending windows."""
+    """Yield each window with its result, in order.
+
+    The number of pending windows is limited.
+    """
     pending: deque[tuple[tuple[int, int, tuple[int, int]], Future[Any]]] = deque()
     for window in windows:
         pending.append((window, pool.submit(work, *window)))
@@ -320,7 +331,7 @@ def _map_ordered(
 def check_db_range(
     where: str, channels: Sequence[str], quantity: str, db_range: Mapping[str, DecibelRange] | None
 ) -> None:
-    """Raise if the decibels of the counts are missing, or given for a scene in counts.
+    """Raise if the decibel range is missing, or given for counts.
 
     Args:
         where: Name of the scene in error messages.
@@ -345,7 +356,9 @@ def check_db_range(
 
 
 def iter_tiles(scene: RadarScene, grid: MapGrid) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """Yield row, column and shape of the tiles of a grid, limited by the pixels in memory.
+    """Yield row, column and shape of the tiles of a grid.
+
+    Their size is limited by the scene pixels in memory.
 
     Args:
         scene: Scene on disk.
