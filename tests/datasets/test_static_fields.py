@@ -111,9 +111,7 @@ def test_a_time_that_changes_nothing_is_left_out(root: Path, tmp_path: Path, tim
 def test_what_changes_from_day_to_day_needs_its_days(tmp_path: Path, root: Path) -> None:
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.isel(time=0, drop=True).to_netcdf(tmp_path / "day.nc", engine="h5netcdf")
-    with pytest.raises(
-        InputError, match=r"day\.nc: 'precipitation' has no time axis; expected the dates"
-    ):
+    with pytest.raises(InputError, match=r"day\.nc: 'precipitation' has no time axis; expected the dates"):
         open_grid(tmp_path / "day.nc", "precipitation")
 
 

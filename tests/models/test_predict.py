@@ -361,7 +361,9 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
     answers = model.predict(given, skip_errors=True, batch_size=2)
     assert [answer.flags for answer in answers] == [(), *[("unreadable",)] * 3, ()]
     assert answers[1].source == str(bad)
-    assert answers[1].error == f"{bad}: not an image in a format of Pillow, whatever its name"
+    assert answers[1].error == (
+        f"{bad}: not an image in a format of Pillow, whatever its name; convert or remove it"
+    )
     assert answers[2].source == str(tmp_path / "missing.jpg")
     assert "no such file" in answers[2].error
     assert "NaN" in answers[3].error

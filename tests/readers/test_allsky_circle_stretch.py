@@ -70,7 +70,10 @@ def test_dark_counts_of_zero_are_no_trouble() -> None:
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
-        (np.full((64, 64), 3500, np.uint16), "no illuminated disk: corners of 3500 counts, and 0 of 4096 pixels"),
+        (
+            np.full((64, 64), 3500, np.uint16),
+            "no illuminated disk: corners of 3500 counts, and 0 of 4096 pixels",
+        ),
         (np.random.default_rng(0).normal(3500, 20, (64, 64)), "no illuminated disk"),
         (np.tile(np.arange(3000, 3256), (256, 1)), "give the circle"),
         (np.pad(np.full((30, 120), 4000), 60), "the rim is circular in"),

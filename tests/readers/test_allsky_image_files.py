@@ -98,7 +98,10 @@ def test_patterns_find_station_and_time(pattern: str, name: str, station: str | 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ski-20140310.jpg", r"does not match the pattern '\{station\}_%Y%m%d_%H%M%S.jpg'; change the pattern"),
+        (
+            "ski-20140310.jpg",
+            r"does not match the pattern '\{station\}_%Y%m%d_%H%M%S.jpg'; change the pattern",
+        ),
         ("ski_20140230_060203.jpg", r"invalid time for the pattern .* \(day is out of range for month\)"),
         ("ski_20140310_0602031.jpg", "does not match"),
     ],

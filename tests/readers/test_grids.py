@@ -170,9 +170,7 @@ def test_negative_rain_is_rounding_or_an_error(tmp_path: Path, low: float, unit:
 def test_a_code_of_missing_cells_is_named(tmp_path: Path) -> None:
     field = rain()
     field[:, 0, 0] = -9999.0
-    with pytest.raises(
-        InputError, match=r"-9999 may be a code of missing cells; declare it as _FillValue"
-    ):
+    with pytest.raises(InputError, match=r"-9999 may be a code of missing cells; declare it as _FillValue"):
         open_grid(written(field, tmp_path / "m.nc"), "precipitation")
     coded = written(field, tmp_path / "c.nc", encoding={"pr": {"_FillValue": -9999.0}})
     assert bool(open_grid(coded, "precipitation")[:, 0, 0].isnull().all())

@@ -313,7 +313,11 @@ BAD = {
     "a damaged strip": (cut, "power", r"a\.tif: damaged in rows \d+ to \d+ \(.*\); copy it again"),
     "cut off": (short, "power", r"a\.tif: (damaged in rows|not a raster that rasterio can read)"),
     "around the globe": (saved(sea(), **GLOBE), "power", r"extends around the whole globe, .* gdalwarp"),
-    "coarse": (saved(sea(), place=Affine.scale(900, -900)), "power", r"pixels of 9\d\d\.\d m; the model expects at most 500 m"),
+    "coarse": (
+        saved(sea(), place=Affine.scale(900, -900)),
+        "power",
+        r"pixels of 9\d\d\.\d m; the model expects at most 500 m",
+    ),
 }
 
 
@@ -342,7 +346,10 @@ OPTIONS = {
         "quantity 'dB' is unknown; declare one of db, power, amplitude, counts",
     ),
     "no such band": ({"bands": {"co_pol": 1, "cross_pol": 3}}, "no band 3 for cross_pol; the file has 2"),
-    "one band twice": ({"bands": {"co_pol": 1, "cross_pol": 1}}, "one band is given for co_pol and cross_pol"),
+    "one band twice": (
+        {"bands": {"co_pol": 1, "cross_pol": 1}},
+        "one band is given for co_pol and cross_pol",
+    ),
     "half": ({"bands": {"co_pol": 1}}, "bands are given for co_pol; the model needs cross_pol, co_pol"),
 }
 

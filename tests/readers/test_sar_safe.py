@@ -213,7 +213,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "one polarisation": (single, InputError, r"cross_pol \(VH or HV\), found HH; choose a pass"),
     "not detected": (as_slc, InputError, "SLC instead of GRD"),
     "of COGs": (as_cog, InputError, "a SAFE folder of COGs, which satpy does not read; use the same"),
-    "no manifest": (lambda f: (f / "manifest.safe").unlink(), UnreadableFileError, "not a SAFE folder with a m"),
+    "no manifest": (
+        lambda f: (f / "manifest.safe").unlink(),
+        UnreadableFileError,
+        "not a SAFE folder with a m",
+    ),
     "no time": (no_time, UnreadableFileError, "manifest.safe: no startTime; copy"),
     "half a manifest": (lambda f: cut(f / "manifest.safe"), UnreadableFileError, "manifest.safe: cannot be"),
     "no noise": (

@@ -99,7 +99,7 @@ class TimedSource:
 
 @dataclass(frozen=True)
 class HailSample:
-    """Content of one file.
+    """Hail sample, the content of one file.
 
     Args:
         time: Times of the windows, UTC, shape ``(time,)``, ascending in even steps; the label is for the

@@ -205,7 +205,7 @@ _PACKING = ("scale_factor", "add_offset")
 def _unique_elevations(sweeps: list[Sweep]) -> tuple[Sweep, ...]:
     """Return one sweep per elevation, lowest first.
 
-    Of nearly equal elevations, the sweep with the longest range is used.
+    The sweep with the longest range is used for nearly equal elevations.
     """
     chosen: list[Sweep] = []
     for sweep in sorted(sweeps, key=lambda sweep: sweep.elevation):

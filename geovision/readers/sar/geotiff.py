@@ -313,7 +313,7 @@ def _band_by_description(dataset: Any, channel: str, channels: tuple[str, ...], 
 def acquisition_time(tags: Mapping[str, str], name: str) -> datetime.datetime | None:
     """Return the UTC acquisition time from tags or file name.
 
-    The tags take precedence; of the name, the first time is used.
+    The tags take precedence; otherwise the first time in the name is used.
 
     >>> acquisition_time({}, "S1A_EW_GRDM_1SDH_20191012T084028_20191012T084212_029437_0359D9_4B5C.tif").hour
     8
