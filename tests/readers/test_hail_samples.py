@@ -177,7 +177,7 @@ def test_a_gap_in_the_sequence_is_refused_and_a_missing_window_is_not(
     tmp_path: Path, sample: HailSample
 ) -> None:
     gap = dataclasses.replace(sample, time=sample.time[[0, 1, 2]] + np.array([0, 0, 360], "timedelta64[s]"))
-    with pytest.raises(InputError, match="expected even steps, ascending. Fill missing windows with NaN"):
+    with pytest.raises(InputError, match=r"expected even steps, ascending\. Fill missing windows with NaN"):
         hail_samples.write_sample(gap, tmp_path)
     with pytest.raises(InputError, match="expected even steps"):
         hail_samples.write_sample(dataclasses.replace(sample, time=sample.time[::-1]), tmp_path)
