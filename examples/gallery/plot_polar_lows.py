@@ -3,8 +3,8 @@ See polar lows in radar images
 ==============================
 
 Sentinel-1 measures the roughness of the sea, so a polar low shows as a spiral of wind around a calm eye. This
-example renders generated images of each kind of scene. Red and green show the cross-polarized channel, blue the
-co-polarized one, as in the published data set of Grahn and Bianchi (2022).
+example renders generated images of each kind of scene. Red and green show the cross-polarized channel, blue
+the co-polarized one, as in the published data set of Grahn and Bianchi (2022).
 """
 
 # %%
