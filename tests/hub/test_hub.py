@@ -401,10 +401,10 @@ def test_what_is_no_address_is_refused(text: str):
 
 
 def test_an_address_brings_its_own_options(hub: Hub, published: RepoId):
-    with pytest.raises(OptionError, match="has its options; give its address alone"):
+    with pytest.raises(OptionError, match="is a trained model with fixed options"):
         geovision.create(str(published), num_classes=3)
     assert geovision.create("cloud-tiny", pretrained=str(published)).spec.name == "cloud-tiny"
-    with pytest.raises(OptionError, match="cloud-vit was asked for, and these are weights of cloud-tiny"):
+    with pytest.raises(OptionError, match="the weights belong to cloud-tiny, not to cloud-vit"):
         geovision.create("cloud-vit", pretrained=str(published))
 
 
