@@ -254,8 +254,8 @@ def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
             assert found.ablation[name] == pytest.approx(float(whole - without), abs=1e-6)
     assert found.as_dict()["ablation"] == found.ablation
     bars = {axes.get_title(): axes for figure in found.plot().subfigs for axes in figure.axes}
-    lengths = [bar.get_width() for bar in bars["what each adds to the logit"].patches]
+    lengths = [bar.get_width() for bar in bars["contribution to the logit"].patches]
     assert lengths == pytest.approx(list(joint.values()))
-    assert [each.get_text() for each in bars["what is lost without each"].get_yticklabels()] == list(
+    assert [each.get_text() for each in bars["drop of the score without each source"].get_yticklabels()] == list(
         found.ablation
     )
