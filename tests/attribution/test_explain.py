@@ -687,7 +687,7 @@ def test_the_command_refuses_in_one_line(trained, photos: Path, capsys):
     for wrong, word in [
         (["--target", "cirrus"], "no class 'cirrus'"),
         (["--layer", "stage9"], "no layer 'stage9'"),
-        (["--stride", "4"], "stride is for occlusion"),
+        (["--stride", "4"], "stride applies to occlusion"),
     ]:
         code, text, said = ran(capsys, "explain", trained, photos / "one", "--out", photos / "why", *wrong)
         assert code == 2
