@@ -36,8 +36,8 @@ def integrated_gradients(
     """Compute the contribution of each input value (Sundararajan et al. 2017, arXiv:1703.01365).
 
     With x the input, b its baseline and S the logit, the contribution is ``(x - b)`` times the mean of
-    ``dS/dx`` along the straight line from b to x, by the trapezoidal rule. All contributions add up to ``S(x)
-    - S(b)``, except for the error of the rule and for jumps of S, which have no derivative.
+    ``dS/dx`` along the straight line from b to x, by the trapezoidal rule. All contributions add up to
+    ``S(x) - S(b)``, except for the error of the rule and for jumps of S, which have no derivative.
 
     Args:
         target: Sample and score to explain.
