@@ -1,4 +1,4 @@
-"""Detection of the number formats that the processor computes fast, and denormal numbers."""
+"""Detection of fast number formats, and treatment of denormal numbers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def flush_denormals() -> Iterator[None]:
 
 
 def _bfloat16_speedup() -> float:
-    """Return the time of a matrix product in float32 divided by that in bfloat16.
+    """Return the speedup of a matrix product by bfloat16 over float32.
 
     One thread computes both in turns. The best of six CPU times of that thread is used, so that other load
     affects neither.

@@ -28,7 +28,7 @@ __all__ = ["ConvActivation", "PackedWeights", "fuse_layers", "model_device"]
 
 
 def model_device(model: BaseModel) -> torch.device:
-    """Return the device of a model's parameters; the CPU if it has none.
+    """Return the device of a model; the CPU without parameters.
 
     Args:
         model: Model to inspect.
@@ -52,7 +52,7 @@ class _LayerCall:
 
 
 def _record_calls(network: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[_LayerCall], Tensor]:
-    """Return all calls of fusible layers in one forward pass, and the output of the pass."""
+    """Return all calls of fusible layers, and the network's output."""
     calls: list[_LayerCall] = []
 
     def record(layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
@@ -140,7 +140,7 @@ def fuse_layers(model: BaseModel, *, operator: bool = True) -> nn.Module:
 def _fuse_convolution(
     convolution: nn.Conv2d, followers: Mapping[nn.Module, nn.Module], *, fuse: bool
 ) -> dict[nn.Module, nn.Module]:
-    """Return the replacements of a convolution and of the layers fused with it."""
+    """Return the replacements of a convolution and its fused layers."""
     norm: Any = followers.get(convolution)
     if type(norm) not in _NORMS or not norm.track_running_stats:
         norm = None
@@ -160,11 +160,11 @@ def _fuse_convolution(
 
 
 class ConvActivation(nn.Module):
-    """Convolution whose activation is computed while its result is still in the cache.
+    """Convolution with a fused activation.
 
-    "Same" padding as in TensorFlow can add one cell more at the end than at the start. A row and a column of
-    zeros before the kernel make the padding symmetric, so that the operator pads by itself. Separate padding
-    would copy the whole feature map.
+    The activation is computed while the result is still in the cache. "Same" padding as in TensorFlow can add
+    one cell more at the end than at the start. A row and a column of zeros before the kernel make the padding
+    symmetric, so that the operator pads by itself. Separate padding would copy the whole feature map.
 
     Args:
         convolution: Convolution to run.
@@ -181,14 +181,14 @@ class ConvActivation(nn.Module):
         self.packed_weights: PackedWeights | None = None
 
     def pack(self) -> None:
-        """Keep the weights in the memory layout of the kernel from now on.
+        """Keep the weights in the memory layout of the kernel.
 
         The weights must not change afterwards.
         """
         self.packed_weights = PackedWeights()
 
     def _weight(self, x: Tensor, padding: list[int], *, pad_kernel: bool) -> Tensor:
-        """Return the weights in the memory layout of the kernel for this input shape.
+        """Return the weights in the kernel's layout for this input shape.
 
         In any other layout they would be reordered at each call, which takes longer than the convolution of a
         few samples.
@@ -231,7 +231,10 @@ class ConvActivation(nn.Module):
 
 
 class PackedWeights:
-    """Cache of a layer's weights in the memory layout of the kernel, for the last input shapes."""
+    """Cache of a layer's weights in the memory layout of the kernel.
+
+    It holds the layouts for the last input shapes.
+    """
 
     _MAX_SHAPES = 2  # shape of a full chunk of a batch, and shape of the last chunk
 
@@ -259,12 +262,12 @@ class PackedWeights:
 
 
 def _total_padding(size: int, kernel: int, stride: int, dilation: int) -> int:
-    """Return the total padding for which the result has ``ceil(size / stride)`` cells."""
+    """Return the padding for a result of ``ceil(size / stride)`` cells."""
     return max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
 
 
 def _activation_operator(activation: nn.Module | None) -> tuple[str, list[float]]:
-    """Return the name and parameters of an activation for the operator of oneDNN."""
+    """Return name and parameters of an activation for the oneDNN operator."""
     match activation:
         case None:
             return "none", []

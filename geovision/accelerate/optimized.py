@@ -1,4 +1,4 @@
-"""Optimized copy of a model for inference, created once and kept until the weights change.
+"""Optimized copy of a model, kept until the weights change.
 
 The optimizations, measured by ``benchmarks/predict_speed.py``, are:
 
@@ -173,7 +173,10 @@ def _to_channels_last(values: Tensor) -> Tensor:
 
 
 def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return the network in another precision; batch normalization that is not folded stays in float32."""
+    """Return the network in another precision.
+
+    Batch normalization that is not folded keeps float32.
+    """
     if dtype == torch.float32:
         return network
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -185,7 +188,7 @@ def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def _largest_feature_map(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
-    """Return the size in bytes of the largest layer output for a batch."""
+    """Return the size of the largest layer output, in bytes."""
     largest = 0
 
     def record(layer: nn.Module, args: Any, result: Any) -> None:
@@ -243,7 +246,10 @@ def _build(model: BaseModel, precision: str) -> OptimizedModel:
 
 
 def _build_auto(model: BaseModel) -> OptimizedModel:
-    """Return a copy in bfloat16 if that is faster and accurate enough, else in float32."""
+    """Return a copy in bfloat16 or float32.
+
+    It uses bfloat16 if that is faster on this machine and accurate enough.
+    """
     network = fuse_layers(model)
     exact = OptimizedModel(model, torch.float32, network)
     probe = model.probe_inputs(count=4)
@@ -306,7 +312,10 @@ def _relative_error(values: Tensor, approximate: Tensor) -> float:
 
 
 def _weights_version(model: BaseModel) -> tuple:
-    """Return a key that changes when a parameter or buffer is written, replaced or moved."""
+    """Return a key that changes with every change of the weights.
+
+    A parameter or buffer changes when it is written, replaced or moved.
+    """
     return tuple(
         (name, value.data_ptr(), value.dtype, value.device, -1 if value.is_inference() else value._version)
         for name, value in model.state_dict(keep_vars=True).items()

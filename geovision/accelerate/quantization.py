@@ -34,7 +34,7 @@ _SIGNED, _SIGN = -128, 128  # signed integer that represents level 0, and the si
 
 
 def quantizable_fraction(network: nn.Module) -> float:
-    """Return the share of a network's weights that `quantize_int8` stores in 8 bits.
+    """Return the share of the weights that `quantize_int8` quantizes.
 
     Args:
         network: Network from `fuse_layers`.
@@ -48,7 +48,7 @@ def quantizable_fraction(network: nn.Module) -> float:
 
 @contextmanager
 def record_ranges(network: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
-    """Record the range of the inputs of each quantizable convolution inside a context.
+    """Record the input range of each quantizable convolution in a context.
 
     Every range includes 0, the value of padding.
 
@@ -113,7 +113,9 @@ def _quantizable_layers(network: nn.Module) -> dict[str, ConvActivation]:
 
 
 class QuantizationParams:
-    """Mapping of floats to the integers 0 to 255: ``value = step * (integer - zero)``.
+    """Mapping of floats to the integers 0 to 255.
+
+    The value of an integer is ``value = step * (integer - zero)``.
 
     Args:
         step: Difference of values between consecutive integers.
@@ -125,7 +127,9 @@ class QuantizationParams:
 
     @classmethod
     def between(cls, least: float, largest: float) -> QuantizationParams:
-        """Return the parameters for a range that includes 0, which is represented exactly.
+        """Return the parameters for a range that includes 0.
+
+        The value 0 is represented exactly.
 
         Args:
             least: Smallest value, at most 0.
@@ -182,7 +186,7 @@ class QuantizedConv2d(nn.Module):
         self.packed_weights = PackedWeights()
 
     def _weight(self, shape: torch.Size) -> Tensor:
-        """Return the weights in the memory layout of the kernel for this input shape."""
+        """Return the weights in the kernel's layout for this input shape."""
         return self.packed_weights.get(
             tuple(shape),
             lambda: torch.ops.onednn.qconv_prepack(

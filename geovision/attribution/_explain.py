@@ -173,7 +173,7 @@ def _attribute_layer(
 def _attribute_inputs(
     target: AttributionTarget, config: AttributionConfig
 ) -> tuple[AttributionConfig, list[Tensor]]:
-    """Return the configuration that was used and one contribution per value of each input."""
+    """Return the used configuration and the contributions of each input."""
     if config.method == "integrated-gradients":
         parts, steps = integrated_gradients(target, steps=config.steps, batch_size=config.samples_per_pass)
         return dataclasses.replace(config, steps=steps), parts
@@ -188,7 +188,7 @@ def _attribute_inputs(
 def _make_input_map(
     item: InputItem, spec: InputSpec, values: Tensor, axes: str, channels: tuple[str, ...] = ()
 ) -> InputMap:
-    """Return the map of one input with its position in the original image."""
+    """Return the map of one input, placed on its original image."""
     placement = locate_input(item.values[spec.name], spec, where=item.name)
     array = values.detach().cpu().float().numpy()
     return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.image, channels)

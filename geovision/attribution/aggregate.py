@@ -31,7 +31,7 @@ _HATCHES = ("", "///", "...", "xxx")
 
 
 class AttributionSummary:
-    """Mean contributions over the samples of one or more groups, such as kinds of terrain.
+    """Mean contributions of one or more groups, such as kinds of terrain.
 
     Explanations are added one by one, and only their numbers are kept. An explanation whose contributions
     miss the explained difference by more than 5 % is counted but excluded from the means.
@@ -76,9 +76,9 @@ class AttributionSummary:
 
         ``mean`` is the mean contribution, in units of the logit or of the field. ``mean_size`` is the mean
         absolute contribution, in which positive and negative contributions do not cancel. ``samples`` is the
-        number of samples in the means, ``asked`` the number of all samples, ``incomplete`` the number of
-        excluded ones, and ``largest_error`` the largest relative error of completeness. A source is counted
-        only in samples that contain it.
+        number of samples in the means, and ``asked`` the number of all samples. ``incomplete`` is the number
+        of excluded samples, and ``largest_error`` the largest relative error of completeness. A source is
+        counted only in samples that contain it.
 
         Returns:
             The rows, sorted by group and method. Both means are None if no sample is complete.

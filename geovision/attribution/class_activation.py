@@ -1,4 +1,4 @@
-"""Class activation maps: feature maps of one layer, weighted by the gradient of the score.
+"""Class activation maps: feature maps weighted by the gradient of the score.
 
 With A the feature maps of the layer and S the logit of the class:
 
@@ -59,7 +59,7 @@ def class_activation(target: AttributionTarget, layer: str, method: str) -> Tens
 
 
 def _activations_and_gradients(target: AttributionTarget, layer: str) -> list[tuple[Tensor, Tensor]]:
-    """Return the output of the layer and the gradient of the score, for each run of the layer."""
+    """Return output and gradient of the layer, for each of its runs."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _given: Any, result: Any) -> Tensor:
@@ -130,7 +130,10 @@ def merge_flipped_passes(passages: Tensor, flip_axes: Sequence[tuple[int, ...]])
 
 
 def _merge_orientations(maps: Tensor, target: AttributionTarget) -> Tensor:
-    """Return the sum of the maps of all orientations, turned back to the orientation of the sample."""
+    """Return the sum of the maps of all orientations.
+
+    The maps are turned back to the orientation of the sample.
+    """
     turns = target.orientations
     if len(maps) != len(turns):
         raise OptionError(

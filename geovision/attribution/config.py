@@ -80,7 +80,7 @@ class AttributionConfig:
         return max(1, self.batch_size // self.orientations)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the options that were chosen or used, without those that do not apply."""
+        """Return the options that were chosen or used."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 

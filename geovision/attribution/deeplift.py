@@ -1,4 +1,7 @@
-"""Contribution of each channel of one layer, computed by captum: DeepLIFT with the rescale rule."""
+"""Contributions of the values of one layer: DeepLIFT with the rescale rule.
+
+Captum computes them.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ __all__ = ["deeplift"]
 
 
 def deeplift(target: AttributionTarget, layer: str) -> Tensor:
-    """Compute the contribution of each value of a layer (Shrikumar et al. 2017, arXiv:1704.02685).
+    """Compute the contribution of each value of a layer.
 
-    Differences from the baseline are propagated from the layer to the score. Layers before it only run
-    forward. The contributions add up to the difference of the scores under two conditions: every later
-    operation is linear, or is a ReLU, a pooling or a similar function; and each such function is a module of
-    its own that runs once. Gates and products are linearized at the sample, so check `completeness`.
+    The method is that of Shrikumar et al. (2017, arXiv:1704.02685). Differences from the baseline are
+    propagated from the layer to the score. Layers before it only run forward. The contributions add up to the
+    difference of the scores under two conditions: every later operation is linear, or is a ReLU, a pooling or
+    a similar function; and each such function is a module of its own that runs once. Gates and products are
+    linearized at the sample, so check `completeness`.
 
     Args:
         target: Sample and score to explain.
@@ -80,7 +84,7 @@ def _count_calls(target: AttributionTarget, layer: str) -> int:
 
 
 class _TargetModule(nn.Module):
-    """Module that returns the score of a target, for libraries that attach hooks to modules."""
+    """Score of a target as a module, for libraries that use hooks."""
 
     def __init__(self, target: AttributionTarget) -> None:
         super().__init__()

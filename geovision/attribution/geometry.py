@@ -1,4 +1,4 @@
-"""Position of a network's input in the original image, and resampling of maps to it.
+"""Position of a network's input in the original image.
 
 Coordinates are pixels of the original, upright image. Row 0 is the upper edge of the first row, so the center
 of the first pixel is (0.5, 0.5).
@@ -24,9 +24,9 @@ __all__ = ["InputPlacement", "InputWindow", "locate_input"]
 
 @dataclass(frozen=True)
 class InputWindow:
-    """Part of an image that became the input of the network, in pixels.
+    """Part of an image that became the input of the network.
 
-    It may extend beyond the image.
+    Coordinates are in pixels. The window may extend beyond the image.
 
     Attributes:
         top: Row of the upper edge.
@@ -77,7 +77,7 @@ class InputWindow:
 
 @dataclass(frozen=True)
 class _Interpolation:
-    """Neighboring cells and weights of the pixels of one axis that are inside the window."""
+    """Neighboring cells and weights of the pixels inside the window."""
 
     inside: slice
     low: NDArray[np.int64]
@@ -153,7 +153,7 @@ def locate_input(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacem
 
 
 def _input_window(shape: tuple[int, int], spec: InputSpec) -> InputWindow:
-    """Return the part of a grid that is resized to the input's size."""
+    """Return the part of a grid that becomes the input."""
     height, width = shape
     if spec.size is not None and spec.resize == "window":
         above, below, left, right = window_margins(shape, spec.size)

@@ -1,4 +1,4 @@
-"""Contribution of each input value, computed by captum: integrated gradients and occlusion."""
+"""Contribution of each input value: integrated gradients and occlusion by captum."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ TOLERANCE = 0.01
 def integrated_gradients(
     target: AttributionTarget, *, steps: int | None, batch_size: int
 ) -> tuple[list[Tensor], int]:
-    """Compute the contribution of each input value (Sundararajan et al. 2017, arXiv:1703.01365).
+    """Compute the contribution of each input value by integrated gradients.
+
+    The method is that of Sundararajan et al. (2017, arXiv:1703.01365).
 
     With x the input, b its baseline and S the logit, the contribution is ``(x - b)`` times the mean of
     ``dS/dx`` along the straight line from b to x, by the trapezoidal rule. All contributions add up to
@@ -99,10 +101,11 @@ def completeness(target: AttributionTarget, parts: list[Tensor]) -> Completeness
 def occlusion(
     target: AttributionTarget, *, window: int | None, stride: int | None, batch_size: int
 ) -> list[Tensor]:
-    """Compute the drop of the score without each patch (Zeiler and Fergus 2014, arXiv:1311.2901).
+    """Compute the drop of the score without each patch.
 
-    A patch covers all channels and is set to the baseline. The value of a cell is the mean over the patches
-    that cover it. Scalar measurements are removed one by one.
+    The method is that of Zeiler and Fergus (2014, arXiv:1311.2901). A patch covers all channels and is set to
+    the baseline. The value of a cell is the mean over the patches that cover it. Scalar measurements are
+    removed one by one.
 
     Args:
         target: Sample and score to explain.
@@ -143,7 +146,7 @@ def occlusion(
 def patch_and_stride(
     spec: InputSpec, tensor: Tensor, window: int | None, stride: int | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the size of a patch and of its stride along each axis of an input.
+    """Return sides and strides of a patch along each axis.
 
     A patch covers all channels and one time step.
 

@@ -1,4 +1,4 @@
-"""Layers of a network that return maps, and the choice of the layer to explain.
+"""Layers that return maps, and the choice of the layer to explain.
 
 A network may declare four optional attributes; without them, one forward pass finds the layers:
 
@@ -86,7 +86,7 @@ def default_layer(network: nn.Module) -> str | None:
 
 
 def spatial_layers(target: AttributionTarget) -> list[str]:
-    """Return the names of the layers that return maps of more than one cell.
+    """Return the names of the layers with maps of several cells.
 
     Args:
         target: Sample with which the network runs once.
@@ -163,7 +163,10 @@ def flip_axes(network: nn.Module) -> tuple[tuple[int, ...], ...]:
 
 
 def _layer_channels(network: nn.Module) -> tuple[str, Mapping[str, Sequence[str]]]:
-    """Return the name of the outermost module with channel names, and these names by layer."""
+    """Return the outermost module with channel names, and these names.
+
+    The module is given by name, the channel names by layer.
+    """
     for name, module in network.named_modules():
         if isinstance(module, HasLayerChannels):
             return name, module.layer_channels
@@ -171,7 +174,7 @@ def _layer_channels(network: nn.Module) -> tuple[str, Mapping[str, Sequence[str]
 
 
 def _format_names(names: list[str]) -> str:
-    """Return the names as text; if there are too many, only the outer ones."""
+    """Return the names as text; only the outer ones of many."""
     depth = max((name.count(".") for name in names), default=0)
     shown = names
     while len(shown) > _MAX_NAMES and depth > 0:

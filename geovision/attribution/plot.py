@@ -1,4 +1,4 @@
-"""Figure of an explanation: images, maps over the network's window, and bars of sources."""
+"""Figure of an explanation: images, maps, and bars of sources."""
 
 from __future__ import annotations
 
@@ -156,7 +156,10 @@ def _ensure_time_axis(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _to_rgb(image: NDArray[Any], max_pixels: int) -> NDArray[np.floating]:
-    """Convert an image to RGB from 0 to 1; without exactly three channels, to their mean in gray."""
+    """Convert an image to RGB from 0 to 1.
+
+    An image without exactly three channels is drawn as the mean of its channels, in gray.
+    """
     step = max(1, max(image.shape[-2:]) // max_pixels)
     few = np.asarray(image[..., ::step, ::step], np.float32)
     if few.ndim == 2:

@@ -1,4 +1,4 @@
-"""Result of an explanation: the explained class, one map per input, and completeness."""
+"""Result of an explanation: explained class, one map per input, and completeness."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Completeness", "Explanation", "InputMap"]
 
 @dataclass(frozen=True)
 class Completeness:
-    """Sum of the contributions and the difference that they should add up to.
+    """Sum of contributions, and the difference that it should equal.
 
     Attributes:
         total: Sum of the contributions of all values of all inputs.
@@ -77,7 +77,7 @@ class InputMap:
 
     @property
     def channel_sums(self) -> dict[str, float]:
-        """Sum of `values` by channel, over all other axes; empty without a channel axis."""
+        """Sum of `values` by channel; empty without a channel axis."""
         axes = self.axes.split()
         if "channel" not in axes:
             return {}
@@ -86,9 +86,9 @@ class InputMap:
 
     @property
     def heatmap(self) -> NDArray[np.float32]:
-        """`cells` on the pixels of the image, shape (y, x) or (time, y, x).
+        """`cells` on the pixels of the image.
 
-        Pixels outside the network's window are NaN.
+        The shape is (y, x) or (time, y, x). Pixels outside the network's window are NaN.
         """
         return self.window.resample(self.cells, self.shape)
 
@@ -147,7 +147,10 @@ class Explanation:
 
     @property
     def heatmap(self) -> NDArray[np.float32]:
-        """Map of the first input on the pixels of its image; NaN outside the network's window."""
+        """Map of the first input on the pixels of its image.
+
+        Pixels outside the network's window are NaN.
+        """
         return self.first_input.heatmap
 
     @property
@@ -202,7 +205,7 @@ class Explanation:
         }
 
     def plot(self) -> Figure:
-        """Draw each image with its map over the window that the network received.
+        """Draw each image with the map of its input.
 
         Returns:
             The figure.

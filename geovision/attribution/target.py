@@ -121,7 +121,7 @@ ORIENTATIONS = (
 
 
 def is_spatial(spec: InputSpec) -> bool:
-    """Return whether an input is on a grid, so that its axes end in y, x.
+    """Return whether the axes of an input end in y, x.
 
     Args:
         spec: Specification of the input.
@@ -134,7 +134,9 @@ def is_spatial(spec: InputSpec) -> bool:
 
 @contextmanager
 def eval_mode(model: GeoModel) -> Iterator[None]:
-    """Set a model to evaluation mode and restore the mode of each module on exit.
+    """Set a model to evaluation mode inside a context.
+
+    On exit each module returns to its former mode.
 
     Args:
         model: Model to set.
@@ -257,7 +259,10 @@ class AttributionTarget:
         return self.model(inputs, valid=valid or None)
 
     def _orient(self, spec: InputSpec, values: Tensor) -> Tensor:
-        """Return a batch in all orientations, one after the other; scalars repeat unchanged."""
+        """Return a batch in all orientations, one after the other.
+
+        Scalars are repeated unchanged.
+        """
         spatial = is_spatial(spec)
         return torch.cat([each.apply(values) if spatial else values for each in self.orientations])
 

@@ -1,10 +1,10 @@
-"""Synthetic all-sky frames of the seven auroral forms, drawn by formula from a seeded generator.
+"""Synthetic all-sky frames of the seven auroral forms, drawn by formula.
 
-They are not photographs. Light is emitted on curtains and patches above the Earth, along the magnetic field,
-in the lines of oxygen and nitrogen. A fisheye lens maps it to the frame. The forms differ in the location and
-structure of the light, and one of them in its color. Nights differ in camera, exposure, airglow, air, moon
-and direction of north, in the same way for all forms. Frames of one night are similar, and two frames of one
-display are nearly the same.
+A seeded generator draws them; they are not photographs. Light is emitted on curtains and patches above the
+Earth, along the magnetic field, in the lines of oxygen and nitrogen. A fisheye lens maps it to the frame. The
+forms differ in the location and structure of the light, and one of them in its color. Nights differ in
+camera, exposure, airglow, air, moon and direction of north, in the same way for all forms. Frames of one
+night are similar, and two frames of one display are nearly the same.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _CRIMSON = np.array([1.00, 0.22, 0.55], np.float32)  # first positive bands of n
 
 @dataclass(frozen=True)
 class _EmissionSpectrum:
-    """Relative strength of the emission lines of an aurora, and height of the green line.
+    """Relative strength of emission lines, and height of the green line.
 
     Attributes:
         red: Strength of the red line, relative to the green one.
@@ -76,9 +76,9 @@ class _EmissionSpectrum:
     reach: float
 
     def profile(self) -> Field:
-        """Return the emission of each layer in red, green and blue, shape (layer, 3).
+        """Return the emission of each layer in red, green and blue.
 
-        The green line sums to 1.
+        The shape is (layer, 3). The green line sums to 1.
         """
         below = np.minimum(_LAYERS - self.peak, 0)
         above = np.maximum(_LAYERS - self.peak, 0)
@@ -113,14 +113,29 @@ class _SkyCoordinates:
     minutes: float
 
     def rotated(self, angle: float) -> _SkyCoordinates:
-        """Return the coordinates in axes that are rotated counterclockwise by an angle in radians."""
+        """Return the coordinates in rotated axes.
+
+        Args:
+            angle: Counterclockwise rotation of the axes, in radians.
+
+        Returns:
+            The rotated coordinates.
+        """
         cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         return _SkyCoordinates(
             self.east * cosine + self.north * sine, self.north * cosine - self.east * sine, self.minutes
         )
 
     def translated(self, east: float, north: float) -> _SkyCoordinates:
-        """Return the coordinates relative to an origin that is shifted to the east and north, in km."""
+        """Return the coordinates relative to a shifted origin.
+
+        Args:
+            east: Eastward shift of the origin, in km.
+            north: Northward shift of the origin, in km.
+
+        Returns:
+            The shifted coordinates.
+        """
         return _SkyCoordinates(self.east - np.float32(east), self.north - np.float32(north), self.minutes)
 
 
@@ -177,7 +192,10 @@ def _write_night(root: Path, n: int, seed: int, size: tuple[int, int], number: i
 
 
 def _render_frame_of_night(view: SkyView, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:
-    """Return class, hours since the beginning of the night, and image of one frame of a data set."""
+    """Return class, hours and image of one frame of a data set.
+
+    The hours count from the beginning of the night.
+    """
     display, repeat = divmod(index, _FRAMES)
     label = display % len(FORMS)
     begin, step = np.random.default_rng([seed, 1, display]).uniform([0.2, 0.4], [2.6, 2.0])
@@ -196,7 +214,10 @@ def _frame(
     hours: float,
     minutes: float,
 ) -> NDArray[np.uint8]:
-    """Draw one frame; what the form draws from `display` is the same in all frames of a display."""
+    """Draw one frame of a display.
+
+    Whatever the form draws from `display` is the same in all frames of a display.
+    """
     east, north, path = view.intersect_shells(_LAYERS)
     flux, light = _RENDERERS[form](display, _SkyCoordinates(east, north, minutes))
     aurora = np.einsum("lyx,lyx,lc->yxc", flux, path, light.profile(), optimize=True)
@@ -237,7 +258,10 @@ def _curtain(across: Field, width: float, widening: Field = _WIDENING) -> Field:
 
 
 def _along(rng: np.random.Generator, east: Field, *, scale: float, depth: float) -> Field:
-    """Return the brightness along a curtain: 1 on average, with variations of `depth` over `scale` km."""
+    """Return the brightness along a curtain.
+
+    It is 1 on average and varies by about `depth` over `scale` km.
+    """
     texture = fractal(rng, 128, slope=1.2, coarsest=4)[9]
     position = east * np.float32(128 / (4 * scale))
     left = np.floor(position)
@@ -272,7 +296,7 @@ def _bands(
 
 
 def _filaments(rng: np.random.Generator, sky: _SkyCoordinates, *, count: int) -> Field:
-    """Draw short pieces of curtains with rays, folds and curls, at random places within 250 km."""
+    """Draw short curtains with rays, folds and curls within 250 km."""
     flux = np.zeros_like(sky.east)
     common = rng.normal(0, 0.35)
     for _ in range(count):
@@ -299,7 +323,7 @@ def _add_filament(rng: np.random.Generator, flux: Field, here: _SkyCoordinates) 
 
 
 def _folded_curtains(rng: np.random.Generator, sky: _SkyCoordinates, *, fill: float) -> Field:
-    """Draw curtains that are folded over each other across most of the sky, in diffuse light."""
+    """Draw folded curtains across most of the sky, in diffuse light."""
     sky = sky.rotated(rng.normal(0, 0.3)).translated(*(rng.normal(0, 25, 2) * sky.minutes))
     wide = fractal(rng, 128, slope=2.4, coarsest=2)
     fine = fractal(rng, 128, slope=1.7, coarsest=5)
@@ -321,7 +345,7 @@ def _folded_curtains(rng: np.random.Generator, sky: _SkyCoordinates, *, fill: fl
 
 
 def _patches(rng: np.random.Generator, sky: _SkyCoordinates) -> Field:
-    """Draw separate blobs with diffuse edges; each is bright or dim at its own time."""
+    """Draw separate diffuse blobs, each bright at its own time."""
     sky = sky.rotated(rng.uniform(-0.5, 0.5)).translated(rng.normal(0, 20) * sky.minutes, 0)
     spacing = rng.uniform(70, 150)
     # 16 texels per patch.
@@ -405,7 +429,10 @@ def _discrete(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _E
 
 
 def _edge(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
-    """Draw any form at the edge of the visible range: low above one side of the horizon."""
+    """Draw any form low above one side of the horizon.
+
+    It is at the edge of the range in which forms are visible.
+    """
     towards = rng.normal(0, 0.5) + (math.pi if rng.random() < 0.25 else 0.0)
     turned = sky.rotated(-towards)
     distance = rng.uniform(230, 400)
@@ -417,7 +444,10 @@ def _edge(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _Emiss
 
 
 def _clear_faint(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
-    """Draw nothing, or a veil or an arc that is hardly brighter than the airglow."""
+    """Draw nothing, or a veil or an arc like the airglow.
+
+    The veil or the arc is hardly brighter than the airglow.
+    """
     light, level = _green_emission(rng, reach=rng.uniform(12, 26)), np.float32(rng.uniform(0, 1) ** 1.5)
     if rng.random() < 0.5:
         return np.float32(0.10) * level * _bands(rng, sky, count=1, spread=(-250, 450)), light

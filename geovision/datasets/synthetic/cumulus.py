@@ -108,7 +108,10 @@ def render_cumulus(
 
 
 def _depth(cloud: CumulusCloud, x: Field, y: Field, warp: Field) -> Field:
-    """Return the height of the cloud's surface towards the viewer, in pixels; 0 outside the cloud."""
+    """Return the height of the surface towards the viewer, in pixels.
+
+    It is 0 outside the cloud.
+    """
     depth = np.zeros_like(x)
     x0, y0 = x[0, 0], y[0, 0]
     x, y = x + warp, y + warp[::-1]
@@ -127,7 +130,10 @@ def _depth(cloud: CumulusCloud, x: Field, y: Field, warp: Field) -> Field:
 def _shade_surface(
     scene: SkyScene, cloud: CumulusCloud, depth: Field, crumbs: Field, y: Field, shade: float
 ) -> Field:
-    """Return the color of the cloud's surface: sunlit slopes, skylight and a base in shadow."""
+    """Return the color of the cloud's surface.
+
+    It results from sunlit slopes, skylight and a base in shadow.
+    """
     slope_y, slope_x = np.gradient(depth + 0.012 * cloud.width * crumbs)
     length = np.sqrt(1 + slope_x**2 + slope_y**2)
     facing = (-slope_x * scene.sun[0] + slope_y * scene.sun[1] + scene.sun[2]) / length

@@ -1,6 +1,7 @@
-"""Synthetic photos for classes other than cloud genera, in the folder layout of any data set.
+"""Synthetic photos for classes other than cloud genera.
 
-A class is a choice of kinds: genera of `geovision.datasets.synthetic.sky`, or one of
+They are stored in the folder layout of any data set. A class is a choice of kinds: genera of
+`geovision.datasets.synthetic.sky`, or one of
 
 - ``"clear"``: the same sky without clouds,
 - ``"mixed"``: two genera, the higher one above the lower one.

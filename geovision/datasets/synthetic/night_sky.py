@@ -1,7 +1,7 @@
-"""Night sky of an all-sky camera: lens, stars, airglow, moon, horizon and sensor.
+"""Night sky of an all-sky camera.
 
-Radiances are linear; 1 is about an auroral arc of ordinary brightness. Heights and distances are in
-kilometers, angles in radians.
+It includes lens, stars, airglow, moon, horizon and sensor. Radiances are linear; 1 is about an auroral arc of
+ordinary brightness. Heights and distances are in kilometers, angles in radians.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Moon:
 
 @dataclass(frozen=True)
 class CameraNight:
-    """Properties that all frames of one night share: camera, air, moon, and sky behind the aurora.
+    """Properties that all frames of one night share.
+
+    These are camera, air, moon, and the sky behind the aurora.
 
     Attributes:
         date: Date of the evening.
@@ -200,7 +202,7 @@ class SkyView:
         return self.up.shape  # type: ignore[return-value]
 
     def intersect_shells(self, height: Field) -> tuple[Field, Field, Field]:
-        """Return the intersections of the lines of sight with shells around the Earth.
+        """Intersect the lines of sight with shells around the Earth.
 
         Each intersection is projected along the magnetic field line down to 100 km.
 

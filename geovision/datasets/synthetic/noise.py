@@ -13,7 +13,9 @@ Field = NDArray[np.floating]
 def fractal(
     rng: np.random.Generator, size: int, *, slope: float = 2.0, stretch: float = 1.0, coarsest: float = 1.0
 ) -> Field:
-    """Return scale-free noise whose amplitude falls with wavenumber to the power of ``-slope``.
+    """Return scale-free noise with a power-law spectrum.
+
+    The amplitude falls with wavenumber to the power of ``-slope``.
 
     Args:
         rng: Random generator for the noise.

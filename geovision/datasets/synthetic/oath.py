@@ -1,7 +1,7 @@
-"""Synthetic frames in OATH's layout: green all-sky frames with the label and split files.
+"""Synthetic frames in OATH's layout, with the label and split files.
 
-Arc, diffuse, discrete and clear use the most similar forms of `geovision.datasets.synthetic.aurora`. Clouds
-and moon are drawn here.
+The all-sky frames contain green light only. Arc, diffuse, discrete and clear use the most similar forms of
+`geovision.datasets.synthetic.aurora`. Clouds and moon are drawn here.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def write(root: Path, n: int, *, seed: int, size: tuple[int, int] = (256, 256)) 
 
 
 def _clouds(view: SkyView, image: Field, rng: np.random.Generator) -> Field:
-    """Draw a layer of clouds in front of the stars, lit from below."""
+    """Draw clouds in front of the stars, lit from below."""
     thick = fractal(rng, 128, slope=1.8, coarsest=1)
     # The layer is flat, so the distance along it grows with the tangent of the zenith angle.
     reach = np.tan(np.minimum(view.zenith_angle, math.radians(80)))

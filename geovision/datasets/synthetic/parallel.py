@@ -1,4 +1,7 @@
-"""Parallel generation of images, each of which depends on its own seed only."""
+"""Parallel generation of images.
+
+Each image depends on its own seed only.
+"""
 
 from __future__ import annotations
 

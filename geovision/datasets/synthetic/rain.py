@@ -62,7 +62,9 @@ _RELIEF = 0.45  # factor of the relief in the logarithm
 
 @dataclass(frozen=True)
 class RainBias:
-    """Bias ``drizzle + scale rain^power`` in mm/day: too frequent, too weak, and with a wrong mean.
+    """Bias of rain, ``drizzle + scale rain^power``, in mm/day.
+
+    Biased rain is too frequent, too weak, and wrong in the mean.
 
     Attributes:
         scale: Factor of rain. Default: 1.35.
@@ -187,7 +189,9 @@ def write_years(
 
 
 def january_days(n: int, years: int) -> NDArray[np.datetime64]:
-    """Return dates in the Januaries of several years from 2001, divided as evenly as possible.
+    """Return dates in the Januaries of several years from 2001.
+
+    They are divided as evenly as possible.
 
     Args:
         n: Number of dates.

@@ -49,10 +49,10 @@ def write(
     corner: tuple[float, float] = (300_000.0, 8_300_000.0),
     quantity: str = "db",
 ) -> list[SyntheticPolarLow]:
-    """Write one scene that is 400 km wide, and 400 km long per kind.
+    """Write one scene of the given kinds.
 
-    The GeoTIFF is tiled and compressed, with bands named VH and VV. Its data type is float32, with NaN where
-    the radar has no data; for counts uint8, with 0.
+    The scene is 400 km wide, and 400 km long per kind. The GeoTIFF is tiled and compressed, with bands named
+    VH and VV. Its data type is float32, with NaN where the radar has no data; for counts uint8, with 0.
 
     Args:
         path: Path of the GeoTIFF.
@@ -115,7 +115,10 @@ def write(
 
 
 def _strips(counts: NDArray[np.uint8], quantity: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield blocks of rows in the requested quantity, with the number of their first row."""
+    """Yield blocks of rows with the number of their first row.
+
+    The values are in the requested quantity.
+    """
     for row in range(0, counts.shape[1], 64):
         part = counts[:, row : row + 64]
         if quantity == "counts":

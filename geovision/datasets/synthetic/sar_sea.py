@@ -1,11 +1,11 @@
-"""Synthetic radar images of polar seas, with and without a polar low, drawn by formula.
+"""Synthetic radar images of polar seas, with and without polar lows.
 
-They are not radar images. First a wind over the sea is composed: its mean, gusts, rolls and cells of
-convection, fronts, rain, a vortex. The backscatter of the sea follows from the wind and from the angle of
-incidence, in two polarizations. Land, sea ice and slicks have backscatter of their own. The radar adds noise,
-the seams of its sub-swaths and the edge of its swath. Only the vortex distinguishes a polar low: an eye of
-weak wind, and fronts that spiral into it. Everything else occurs in images with and without a polar low.
-Images of one pass are similar: they share geometry, noise, wind and season.
+A seeded generator draws them; they are not radar images. First a wind over the sea is composed: its mean,
+gusts, rolls and cells of convection, fronts, rain, a vortex. The backscatter of the sea follows from the wind
+and from the angle of incidence, in two polarizations. Land, sea ice and slicks have backscatter of their own.
+The radar adds noise, the seams of its sub-swaths and the edge of its swath. Only the vortex distinguishes a
+polar low: an eye of weak wind, and fronts that spiral into it. Everything else occurs in images with and
+without a polar low. Images of one pass are similar: they share geometry, noise, wind and season.
 """
 
 from __future__ import annotations
@@ -228,9 +228,10 @@ def render(
 
 @dataclass(frozen=True)
 class _ImageGrid:
-    """Pixel coordinates: km east and north of the center of the image, and position across the swath.
+    """Pixel coordinates of an image.
 
-    `range` increases from -1 at the near edge of the swath to 1 at the far edge.
+    These are km east and north of the center of the image, and the position across the swath. `range`
+    increases from -1 at the near edge of the swath to 1 at the far edge.
     """
 
     east: Field
@@ -241,7 +242,16 @@ class _ImageGrid:
 
     @classmethod
     def create(cls, over: SatellitePass, rng: np.random.Generator, pixel_size: float) -> _ImageGrid:
-        """Return the grid of an image at a random position in the swath."""
+        """Return the grid at a random position in the swath.
+
+        Args:
+            over: Pass of the image.
+            rng: Random generator for the position.
+            pixel_size: Pixel size, in m.
+
+        Returns:
+            The grid.
+        """
         count = round(EXTENT / pixel_size)
         pixel = EXTENT / count / 1000
         along = (np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) * np.float32(pixel)
@@ -262,7 +272,14 @@ class _ImageGrid:
         return self.east.shape  # type: ignore[return-value]
 
     def eye_in_pixels(self, low: _PolarLow | None) -> Eye | None:
-        """Return the eye of a polar low in pixels; None without a polar low."""
+        """Return the eye of a polar low in pixels.
+
+        Args:
+            low: Polar low, or None.
+
+        Returns:
+            The eye; None without a polar low.
+        """
         if low is None:
             return None
         middle = (self.shape[0] - 1) / 2
@@ -271,7 +288,10 @@ class _ImageGrid:
 
 @dataclass(frozen=True)
 class _PolarLow:
-    """Polar low: center and radius of the eye, in km, and sense of rotation (1 is counterclockwise)."""
+    """Polar low.
+
+    Center and radius of the eye are in km. `turns` is 1 for counterclockwise rotation, otherwise -1.
+    """
 
     east: float
     north: float
@@ -295,12 +315,25 @@ class _Weather:
     def smooth(self, *, slope: float, coarsest: float = 1.0) -> Field:
         """Return a random field over the image.
 
-        Before it is cropped it has mean 0 and standard deviation 1.
+        Args:
+            slope: Exponent of the spectrum.
+            coarsest: Smallest wavenumber of the texture. Default: 1.
+
+        Returns:
+            Field, shape (y, x), cropped from one with mean 0 and standard deviation 1.
         """
         return self._enlarged(fractal(self.rng, _TEXTURE, slope=slope, coarsest=coarsest)[:128, :128])
 
     def cellular(self, spacing: float, spread: float) -> Field:
-        """Return a field of cells about every `spacing` km."""
+        """Return a field of cells.
+
+        Args:
+            spacing: Distance between cells, in km.
+            spread: Relative width of the spectrum.
+
+        Returns:
+            Field, shape (y, x), cropped from one with mean 0 and standard deviation 1.
+        """
         texels = max(spacing * 128 / 400, 2.0)
         return self._enlarged(cells(self.rng, _TEXTURE, spacing=texels, spread=spread)[:128, :128])
 
@@ -309,7 +342,14 @@ class _Weather:
         return np.asarray(image.resize(self.ground.shape[::-1], Image.Resampling.BICUBIC))
 
     def rotated(self, angle: float) -> tuple[Field, Field]:
-        """Return the distorted coordinates along and across a direction, in km."""
+        """Return distorted coordinates along and across a direction, in km.
+
+        Args:
+            angle: Direction, in radians counterclockwise from east.
+
+        Returns:
+            Coordinates along and across the direction, shape (y, x) each.
+        """
         c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         return self.east * c + self.north * s, self.north * c - self.east * s
 
@@ -318,7 +358,10 @@ class _Weather:
 
 
 def _background(sky: _Weather) -> Field:
-    """Return the wind speed of mean wind, gusts, rolls along the wind and cells of convection, in m/s."""
+    """Return the background wind speed, in m/s.
+
+    It consists of mean wind, gusts, rolls along the wind and cells of convection.
+    """
     rng, depth = sky.rng, sky.satellite_pass.convection
     wind = np.float32(sky.mean) * np.exp(np.float32(0.15) * sky.smooth(slope=1.6))
     wind *= 1 + np.float32(0.07) * sky.smooth(slope=0.9, coarsest=8)
@@ -357,7 +400,7 @@ def _front_line(across: Field, width: float) -> Field:
 
 
 def _shower_modulation(sky: _Weather) -> Field:
-    """Return the modulation of a front by showers, as a factor around 1."""
+    """Return the modulation of a front by showers, around 1."""
     return np.maximum(1 + np.float32(0.75) * sky.smooth(slope=1.1, coarsest=10), 0)
 
 
@@ -391,7 +434,10 @@ def _polar_low(sky: _Weather) -> tuple[Field, Field | None]:
 
 
 def _place_low(sky: _Weather) -> _PolarLow:
-    """Return a polar low with a visible eye, within 75 km of the center of the image."""
+    """Return a polar low with a visible eye.
+
+    It is within 75 km of the center of the image.
+    """
     rng, ground = sky.rng, sky.ground
     eye = math.exp(rng.uniform(math.log(8), math.log(22)))
     for _ in range(200):
@@ -405,7 +451,10 @@ def _place_low(sky: _Weather) -> _PolarLow:
 
 
 def _polar_coordinates(sky: _Weather, low: _PolarLow) -> tuple[Field, Field, Field]:
-    """Return distance from the low in km, direction from it, and distance in radii of the eye."""
+    """Return polar coordinates around the low.
+
+    These are the distance in km, the direction, and the distance in radii of the eye.
+    """
     rng = sky.rng
     # The distortion is reduced near the eye, so that its center keeps its position.
     straight = np.hypot(sky.ground.east - np.float32(low.east), sky.ground.north - np.float32(low.north))
@@ -421,7 +470,10 @@ def _polar_coordinates(sky: _Weather, low: _PolarLow) -> tuple[Field, Field, Fie
 
 
 def _tangential_wind(away: Field, strongest: float, eye: float) -> Field:
-    """Return the tangential wind speed, which peaks just outside the eye and decreases slowly."""
+    """Return the tangential wind speed.
+
+    It peaks just outside the eye and decreases slowly.
+    """
     relative = away / np.float32(1.5 * eye)
     return np.float32(strongest) * np.where(
         relative < 1, relative, np.power(np.maximum(relative, 1), np.float32(-0.45))
@@ -429,7 +481,7 @@ def _tangential_wind(away: Field, strongest: float, eye: float) -> Field:
 
 
 def _arm_angles(rng: np.random.Generator) -> list[float]:
-    """Return the directions in which the fronts of a low begin at its eye, in radians.
+    """Return the directions of the fronts at the eye, in radians.
 
     There are one or two fronts, rarely three.
     """
@@ -449,7 +501,10 @@ def _with_arm(
     scale: float,
     begins: float = 0.0,
 ) -> Field:
-    """Add a front along a logarithmic spiral around the low, which fades over about `scale` km."""
+    """Add a spiral front around the low.
+
+    The front follows a logarithmic spiral and fades over about `scale` km.
+    """
     rng = sky.rng
     pitch = math.radians(rng.uniform(14, 26))
     # With distance from the eye the fronts lag behind the rotation.
@@ -476,7 +531,10 @@ def _with_arm(
 
 
 def _front(sky: _Weather) -> tuple[Field, Field | None]:
-    """Return the wind of one to three fronts or shear lines across the image, none of them closed."""
+    """Return the wind of one to three fronts or shear lines.
+
+    They cross the image or bend in it; none of them is closed.
+    """
     rng = sky.rng
     wind = _background(sky)
     for _ in range(int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))):
@@ -511,7 +569,10 @@ def _with_front(sky: _Weather, wind: Field) -> Field:
 
 
 def _with_hook(sky: _Weather, wind: Field) -> Field:
-    """Add a bent part of a front like an arm of a low, with a distant or empty center."""
+    """Add a bent part of a front, like an arm of a low.
+
+    Its center is distant or empty.
+    """
     rng = sky.rng
     towards, away = rng.uniform(-math.pi, math.pi), rng.uniform(60, 190)
     low = _PolarLow(
@@ -529,7 +590,10 @@ def _rain(sky: _Weather) -> tuple[Field, Field | None]:
 
 
 def _with_rain(sky: _Weather, wind: Field, *, count: int) -> Field:
-    """Add showers: a rough core, a calm area and the rim of the gust front, which is stronger downwind."""
+    """Add showers.
+
+    A shower has a rough core, a calm area and the rim of the gust front, which is stronger downwind.
+    """
     rng, wind = sky.rng, wind.copy()
     for _ in range(count):
         east, north = rng.uniform(-190, 190, 2)
@@ -611,11 +675,12 @@ def _incidence(ground: _ImageGrid) -> Field:
 
 
 def _sea(sky: _Weather, wind: Field, slick_db: Field | None) -> Field:
-    """Return the backscatter of the sea as linear power, shape (2, y, x), cross and co.
+    """Return the backscatter of the sea as linear power.
 
-    The coefficients are rounded from C-band measurements. The co-polarized backscatter decreases with the
-    angle of incidence, rises as a power of the wind and is weaker across the wind. The cross-polarized
-    backscatter rises by about 0.6 dB per m/s and hardly depends on the angle.
+    The shape is (2, y, x), cross- and co-polarized. The coefficients are rounded from C-band measurements.
+    The co-polarized backscatter decreases with the angle of incidence, rises as a power of the wind and is
+    weaker across the wind. The cross-polarized backscatter rises by about 0.6 dB per m/s and hardly depends
+    on the angle.
     """
     angle = _incidence(sky.ground)
     azimuth = 2 * (sky.wind_from - sky.satellite_pass.look_direction)
@@ -629,7 +694,10 @@ def _sea(sky: _Weather, wind: Field, slick_db: Field | None) -> Field:
 
 
 def _ice(sky: _Weather) -> Field:
-    """Return the sea ice cover, 0 to 1: from one side of the image, with eddies along its edge."""
+    """Return the sea ice cover, 0 to 1.
+
+    The ice extends from one side of the image and has eddies along its edge.
+    """
     rng = sky.rng
     if rng.random() > sky.satellite_pass.ice_probability:
         return np.zeros_like(sky.east)
@@ -656,7 +724,10 @@ def _direction_of(along: Field, across: Field, sky: _Weather) -> tuple[float, fl
 
 
 def _land(sky: _Weather) -> Field:
-    """Return the land cover, 0 to 1: a coast with inlets, and islands."""
+    """Return the land cover, 0 to 1.
+
+    It has a coast with inlets, and islands.
+    """
     rng = sky.rng
     if rng.random() > sky.satellite_pass.land_probability:
         return np.zeros_like(sky.east)
@@ -702,7 +773,10 @@ def _add_ice_and_land(sky: _Weather, power: Field, ice: Field, land: Field) -> F
 
 
 def _simulate_counts(sky: _Weather, power: Field) -> NDArray[np.uint8]:
-    """Return counts, shape (2, y, x): speckle, noise, calibration and seams; 0 outside the swath."""
+    """Return the measured counts, shape (2, y, x).
+
+    They contain speckle, noise, calibration errors and seams, and are 0 outside the swath.
+    """
     rng, over, ground = sky.rng, sky.satellite_pass, sky.ground
     # A coarser pixel averages more looks.
     looks = over.num_looks * (ground.pixel * 1000 / PIXEL_SIZE) ** 2
@@ -727,7 +801,7 @@ def _simulate_counts(sky: _Weather, power: Field) -> NDArray[np.uint8]:
 
 
 def _sub_swath(position: Field) -> tuple[NDArray[np.int64], Field]:
-    """Return the number of the sub-swath and the position in it, from -1 to 1."""
+    """Return number of the sub-swath and position in it, -1 to 1."""
     share = np.clip((position + 1) / 2, 0, np.float32(0.9999))
     edges = np.array(_SEAMS, np.float32)
     number = np.clip(np.searchsorted(edges, share, side="right") - 1, 0, len(_SEAMS) - 2)
@@ -763,7 +837,9 @@ def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> P
 
 
 def image_at(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, SyntheticScene]:
-    """Return path and contents of one image of `write`, including what the files do not contain.
+    """Return path and contents of one image of `write`.
+
+    The contents include what the files do not contain.
 
     Args:
         index: Number of the image, from 0.

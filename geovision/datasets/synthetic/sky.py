@@ -1,8 +1,9 @@
-"""Synthetic photos of the ten cloud genera and the contrail, drawn by formula.
+"""Synthetic photos of ten cloud genera and contrails, drawn by formula.
 
-They are not photographs. They contain what distinguishes the genera: element size, fibers, veil and halo, a
-sun as through ground glass, gray sheets, flat-based cumulus, anvil, straight trails. Light, view, exposure
-and noise vary in the same way for all genera. As in real skies, some images resemble another genus.
+A seeded generator draws them; they are not photographs. They contain what distinguishes the genera: element
+size, fibers, veil and halo, a sun as through ground glass, gray sheets, flat-based cumulus, anvil, straight
+trails. Light, view, exposure and noise vary in the same way for all genera. As in real skies, some images
+resemble another genus.
 """
 
 from __future__ import annotations
@@ -108,7 +109,10 @@ def _save(root: Path, genus: str, number: int, image: NDArray[np.uint8], quality
 
 
 def _near_duplicate(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a slightly cropped, resampled and brightened or darkened copy, as found on the internet."""
+    """Return a near-duplicate as found on the internet.
+
+    It is slightly cropped, resampled, and brightened or darkened.
+    """
     height, width = image.shape[:2]
     left, top = rng.uniform(0, 0.012, 2) * (width, height)
     right, bottom = (width, height) - rng.uniform(0, 0.012, 2) * (width, height)
@@ -257,7 +261,10 @@ def _fibers(scene: SkyScene, *, cover: float, scale: float = 1.0) -> Field:
 
 
 def _ice_color(scene: SkyScene) -> Field:
-    """Return the color of thin ice clouds, which are bright near the sun and white elsewhere."""
+    """Return the color of thin ice clouds.
+
+    They are bright near the sun and white elsewhere.
+    """
     forward = 0.35 * np.exp(-scene.sun_angle / 0.35)
     return (0.72 + forward)[..., None] * scene.sun_color + 0.42 * scene.ambient
 
@@ -300,7 +307,7 @@ def _scaled(scene: SkyScene, rng: np.random.Generator, scale: float) -> tuple[Fi
 
 
 def _trail(scene: SkyScene, rough: Field, turn: float) -> Field:
-    """Return the opacity of one contrail along a straight line over the layer.
+    """Return the opacity of one straight contrail over the layer.
 
     A young trail is narrow and double, an old one is wide and frayed.
     """
@@ -348,7 +355,10 @@ def _background_cirrus(scene: SkyScene, image: Field, *, probability: float) -> 
 
 
 def _sheet(scene: SkyScene, *, scale: float, stretch: float, slope: float) -> Field:
-    """Return the relative thickness of a sheet: mean 0, standard deviation about 1, 0 at the horizon."""
+    """Return the relative thickness of a sheet.
+
+    The mean is 0 and the standard deviation about 1; it is 0 at the horizon.
+    """
     texture = fractal(scene.rng, 256, slope=slope, stretch=stretch, coarsest=2)
     x, y = _scaled(scene, scene.rng, scale)
     return interpolate_periodic(texture, x, y) * scene.transmittance(0.15)
@@ -385,7 +395,10 @@ def _nimbostratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
 
 
 def _rain(scene: SkyScene, image: Field, *, strength: float) -> Field:
-    """Draw curtains of falling rain, slanted by the wind and densest at low elevation."""
+    """Draw curtains of rain, slanted by the wind.
+
+    They are densest at low elevation.
+    """
     rng = scene.rng
     threads = fractal(rng, 256, slope=1.3, stretch=14, coarsest=4).T
     azimuth = np.arctan2(scene.east, np.maximum(scene.north, 0.05))
@@ -427,7 +440,10 @@ def _stratus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint
 
 
 def _row(scene: SkyScene, elevation: float) -> float:
-    """Return the row of an elevation in the middle column, which may be outside the image."""
+    """Return the row of an elevation in the middle column.
+
+    The row may be outside the image.
+    """
     column = scene.elevation[:, scene.shape[1] // 2]
     step = math.radians(scene.degrees_per_pixel)
     if elevation < column[-1]:
@@ -489,7 +505,10 @@ def _cumulonimbus(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np
 
 
 def _anvil(scene: SkyScene, image: Field, *, center: float, top: float, tower: float, base: float) -> Field:
-    """Draw the spreading icy top: flat above, fibrous, and thinner towards both sides."""
+    """Draw the spreading icy top of a cumulonimbus.
+
+    It is flat above, fibrous, and thinner towards both sides.
+    """
     rng = scene.rng
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     left, right = (tower * rng.uniform(0.6, 1.4) for _ in range(2))

@@ -1,6 +1,7 @@
-"""Elements that all synthetic sky photos share: camera, sun, clear sky, ground and exposure.
+"""Elements that all synthetic sky photos share.
 
-Radiances are linear, about 1 for a sunlit cloud. Angles are in radians unless a name contains "degrees".
+These are camera, sun, clear sky, ground and exposure. Radiances are linear, about 1 for a sunlit cloud.
+Angles are in radians unless a name contains "degrees".
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class SkyScene:
         return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
 
     def transmittance(self, reach: float = 0.07) -> Field:
-        """Return the transmittance of the haze before a layer, 0 at the horizon and 1 high above it.
+        """Return the transmittance of the haze before a layer.
+
+        It is 0 at the horizon and 1 high above it.
 
         Args:
             reach: Elevation at which the transmittance is ``1 - 1 / e``, in radians. Default: 0.07.
@@ -177,7 +180,10 @@ def compose_scene(
 def _sun(
     rng: np.random.Generator, pitch: float, field_of_view: float, low_sun: float, shown: bool
 ) -> tuple[float, float, float]:
-    """Return the unit vector to the sun, in the image or well outside of it."""
+    """Return the unit vector to the sun.
+
+    The sun is in the image or well outside of it.
+    """
     if shown:
         azimuth = rng.uniform(-0.4, 0.4) * field_of_view
         elevation = max(pitch + rng.uniform(-0.25, 0.35) * field_of_view, math.radians(4))
@@ -194,7 +200,7 @@ def _sun(
 
 
 def _light(rng: np.random.Generator, low_sun: float) -> tuple[Color, Color, Color, Color]:
-    """Return the colors of the zenith, the horizon, the sun and the light from the rest of the sky."""
+    """Return the colors of zenith, horizon, sun and ambient light."""
     turbid = rng.uniform(0, 1)
     zenith = np.array([0.045, 0.13, 0.40]) * (1 - turbid) + np.array([0.16, 0.30, 0.52]) * turbid
     band = np.array([0.34, 0.52, 0.76]) * (1 - turbid) + np.array([0.62, 0.68, 0.74]) * turbid
@@ -224,7 +230,7 @@ def blend(image: Field, color: Field, opacity: Field) -> Field:
 
 
 def clear_sky(scene: SkyScene, *, disc: bool = True) -> Field:
-    """Return the radiance of the clear sky with the sun and its glow.
+    """Return the radiance of the clear sky with sun and glow.
 
     Args:
         scene: Scene with the sun and the colors of the sky.
@@ -244,7 +250,7 @@ def clear_sky(scene: SkyScene, *, disc: bool = True) -> Field:
 
 
 def sun_disc(scene: SkyScene) -> Field:
-    """Return the radiance of the sun's disc and of its glare in the lens.
+    """Return the radiance of the sun's disc and its glare.
 
     Args:
         scene: Scene with the sun.
@@ -259,7 +265,7 @@ def sun_disc(scene: SkyScene) -> Field:
 
 
 def haze(scene: SkyScene, image: Field, depth: float, color: Color) -> Field:
-    """Draw haze in front of objects at low elevation, which are far away.
+    """Draw haze in front of distant objects, at low elevation.
 
     Args:
         scene: Scene with the elevation of each pixel.
@@ -281,7 +287,9 @@ _LANDS = np.array(
 
 
 def ground(scene: SkyScene, image: Field, *, mist: float = 0.0) -> Field:
-    """Draw the land below the horizon: hills, and sometimes trees, houses or a mast.
+    """Draw the land below the horizon.
+
+    It consists of hills, and sometimes trees, houses or a mast.
 
     Args:
         scene: Scene with the light and the random generator.
@@ -309,7 +317,7 @@ def ground(scene: SkyScene, image: Field, *, mist: float = 0.0) -> Field:
 
 
 def _skyline(scene: SkyScene) -> Field:
-    """Return the elevation of the edge of the land in each column, shape (x,)."""
+    """Return the elevation of the land's edge in each column."""
     rng, width = scene.rng, scene.shape[1]
     azimuth = np.arctan2(scene.east[-1], scene.north[-1])
     columns = (azimuth * 180).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Synthetic hail samples in the layout of the hail store: storms, their observations and labels.
+"""Synthetic hail samples: storms, their observations and labels.
 
-The labels are those of `geovision.physics.hail` on the true reflectivity, which no source observes. Cells are
-armed aloft and labeled at touchdown, with the published thresholds and without a cap on the liquid. The
-warning threshold uses the height of freezing above the ground of each column, so less hail melts over high
-ground.
+They are stored in the layout of the hail store. The labels are those of `geovision.physics.hail` on the true
+reflectivity, which no source observes. Cells are armed aloft and labeled at touchdown, with the published
+thresholds and without a cap on the liquid. The warning threshold uses the height of freezing above the ground
+of each column, so less hail melts over high ground.
 
 One quantity is not observed by any source: the fraction of a cell's severe hail index that is hail. It is
 log-normal around one half with a deviation of 0.3. The oracle knows everything except this fraction, which it
@@ -56,7 +56,9 @@ _FIRST_DAYS = {2022: "2022-04-10", 2023: "2023-04-10"}
 
 @dataclass(frozen=True)
 class Truth:
-    """True state in all windows of the history; the last window is that of the label.
+    """True state in all windows of the history.
+
+    The last window is that of the label.
 
     Attributes:
         storm: Cells, ground and day.

@@ -137,7 +137,7 @@ class StormCell:
     hail_fraction: float
 
     def phase_fractions(self, time: float) -> tuple[float, float, float, float]:
-        """Return the completed fraction of each of the four phases, 0 to 1.
+        """Return the completed fraction of each phase, 0 to 1.
 
         Args:
             time: Time, in minutes; 0 is the last window.
@@ -197,7 +197,10 @@ class Storm:
 
     @property
     def axes(self) -> tuple[Field, Field]:
-        """Coordinates x, shape (x,), and y, shape (y,), of the tile in km from its corner, 1 km apart."""
+        """Coordinates x and y of the tile, in km from its corner.
+
+        The shapes are (x,) and (y,), and points are 1 km apart.
+        """
         return np.arange(self.shape[1], dtype=np.float32), np.arange(self.shape[0], dtype=np.float32)
 
     @property
@@ -400,7 +403,7 @@ def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field
 
 
 def core(cell: StormCell, ground: float, time: float) -> tuple[float, float]:
-    """Return the height of the core, in m, and its reflectivity, in dBZ.
+    """Return height, in m, and reflectivity, in dBZ, of the core.
 
     Args:
         cell: Storm cell.
@@ -441,7 +444,10 @@ def _echo(storm: Storm, cell: StormCell, time: float, levels: Field, rows: slice
 
 
 def _rain(storm: Storm, time: float, levels: Field) -> Field:
-    """Return background rain in patches, up to about the height of -20 degrees Celsius."""
+    """Return background rain in patches.
+
+    It extends to about the height of -20 degrees Celsius.
+    """
     everywhere = (slice(0, storm.shape[0]), slice(0, storm.shape[1]))
     texture = _advected(storm, storm.echo_texture, time, *everywhere)
     ground = 18 + 11 * texture
@@ -458,7 +464,7 @@ def _advected(storm: Storm, texture: Field, time: float, rows: slice, columns: s
 
 
 def _cell_window(storm: Storm, cell: StormCell, time: float) -> tuple[slice, slice]:
-    """Return the rows and columns in which a cell can have an echo, including its tilt."""
+    """Return the rows and columns of a cell, including its tilt."""
     east, north = storm.cell_position(cell, time)
     reach = 2.6 * cell.radius + 0.5 * storm.day.shear
     bounds = [

@@ -1,4 +1,6 @@
-"""Synthetic observations of a storm by radar, satellite and reanalysis, each with its own gaps.
+"""Synthetic observations of a storm, each with its own gaps.
+
+The sources are radar, satellite, reanalysis and terrain:
 
 - The radar is located in the plain or in a valley. It has no data behind ridges, below its lowest beam or
   directly above itself. Some volumes are missing, sometimes several in a row.
@@ -33,7 +35,9 @@ _RAY = 40  # points along a beam at which the ground is sampled
 
 
 def radar_site(rng: np.random.Generator, storm: Storm) -> tuple[float, float, float]:
-    """Return the position of the radar: the lowest of some random places around the tile.
+    """Return the position of the radar.
+
+    The radar is at the lowest of some random places around the tile.
 
     Args:
         rng: Random generator for the places.
@@ -77,14 +81,19 @@ def radar_coverage(storm: Storm, site: tuple[float, float, float], levels: Field
 
 
 def _angle(height: Field, distance: Field, antenna: float) -> Field:
-    """Return the elevation angle of a height in m at a distance in km, in degrees."""
+    """Return the elevation angle of a height, in degrees.
+
+    The height is in m and the distance in km.
+    """
     return np.degrees(np.arctan((height - antenna) / 1000 / distance - distance / (2 * _EARTH)))
 
 
 def simulate_radar(
     rng: np.random.Generator, storm: Storm, truth: Field, coverage: NDArray[np.bool_]
 ) -> Field:
-    """Return one measured volume: noise of 1 dB, steps of 0.5 dB, nothing below 5 dBZ.
+    """Return one measured volume.
+
+    It has noise of 1 dB, steps of 0.5 dB, and nothing below 5 dBZ.
 
     Args:
         rng: Random generator for the noise.
@@ -192,12 +201,18 @@ def _cloud(cell: StormCell, storm: Storm, time: float) -> tuple[float, float, fl
 
 
 def _water_vapor_temperature(window: Field, vapor: float) -> Field:
-    """Return the temperature in a water vapor channel: cloud tops where they are colder than the vapor."""
+    """Return the temperature in a water vapor channel.
+
+    It is that of cloud tops where they are colder than the vapor.
+    """
     return np.minimum(window + 0.8, vapor - 0.12 * np.maximum(vapor - window, 0))
 
 
 def _block_mean(channels: Field, pixel: int) -> Field:
-    """Return means over square blocks; incomplete blocks are filled with the values at the edge."""
+    """Return means over square blocks.
+
+    Incomplete blocks are filled with the values at the edge.
+    """
     _, height, width = channels.shape
     grow = ((0, 0), (0, -height % pixel), (0, -width % pixel))
     whole = np.pad(channels, grow, mode="edge")
@@ -208,7 +223,9 @@ def _block_mean(channels: Field, pixel: int) -> Field:
 
 
 def environment(rng: np.random.Generator, storm: Storm, hours: int, pixel: int = 25) -> Field:
-    """Return the reanalysis: freezing level, level of -20 degrees Celsius, CAPE, shear and dewpoint.
+    """Return the reanalysis of a storm.
+
+    Its channels are freezing level, level of -20 degrees Celsius, CAPE, shear and dewpoint.
 
     Args:
         rng: Random generator for the errors.
