@@ -1,4 +1,4 @@
-"""Example inputs of a model: random fields, and samples of the task's generator."""
+"""Example inputs of a model: random fields and samples of the task's generator."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ __all__ = ["probe_inputs", "random_inputs", "sample_shape", "synthetic_inputs", 
 
 
 def sample_shape(spec: InputSpec, axes: Mapping[str, int] | None = None) -> tuple[int, ...] | None:
-    """Lengths of the axes of one sample; None where one of them is not known.
+    """Return the lengths of the axes of one sample.
 
     Args:
-        axes: Lengths by name, for those that the specification leaves open, and instead of its own.
+        spec: Specification of the input.
+        axes: Lengths by name of the axis. They replace those of the specification. Default: none.
+
+    Returns:
+        Shape of a sample. None if the length of an axis is unknown.
     """
     known = dict(zip(("y", "x"), spec.size, strict=True)) if spec.size else {}
     known |= {"channel": len(spec.channels)} | dict(axes or {}) | {"channel": len(spec.channels)}
@@ -33,13 +37,19 @@ def sample_shape(spec: InputSpec, axes: Mapping[str, int] | None = None) -> tupl
 def random_inputs(
     specs: Sequence[InputSpec], count: int, *, axes: Mapping[str, int] | None = None, seed: int = 0
 ) -> dict[str, Tensor] | None:
-    """A batch in physical units; None where the sizes are not known.
+    """Return a batch of random inputs in physical units.
 
-    Structure at every scale, as in a sky: noise whose amplitude falls with the wave number, about the
-    mean of each channel and within its hard range.
+    The fields have structure at every scale, like an image of the sky. They are noise with an amplitude that
+    decreases with the wave number, centered on the mean of each channel and within its valid range.
 
     Args:
-        axes: As for `sample_shape`.
+        specs: Specifications of the inputs.
+        count: Number of samples.
+        axes: Lengths by name of the axis, as for `sample_shape`. Default: none.
+        seed: Seed of the generator. Default: 0.
+
+    Returns:
+        Inputs by name. None if the size of an input is unknown.
     """
     generator = torch.Generator().manual_seed(seed)
     inputs = {}
@@ -49,8 +59,9 @@ def random_inputs(
             return None
         values = torch.randn((count, *shape), generator=generator)
         if spec.layout.split()[-2:] == ["y", "x"]:
-            falls = torch.hypot(torch.fft.fftfreq(shape[-2])[:, None], torch.fft.rfftfreq(shape[-1])) + 1e-2
-            values = torch.fft.irfft2(torch.fft.rfft2(values) / falls**1.5, s=shape[-2:])
+            rows, columns = torch.fft.fftfreq(shape[-2])[:, None], torch.fft.rfftfreq(shape[-1])
+            wave_number = torch.hypot(rows, columns) + 1e-2
+            values = torch.fft.irfft2(torch.fft.rfft2(values) / wave_number**1.5, s=shape[-2:])
             values = values / values.std((-2, -1), keepdim=True)
         along = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
         mean, std, low, high = (
@@ -62,16 +73,19 @@ def random_inputs(
 
 
 def probe_inputs(model: BaseModel, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
-    """Return random inputs for tracing a network; None if the sizes of the inputs are open.
+    """Return random inputs for tracing a network.
 
     Args:
         model: Model whose inputs are vectors or images.
         count: Number of samples.
-        small: Shrink inputs to at most 96 cells if the network takes any size.
+        small: Reduce inputs to at most 96 cells per axis if the network accepts any size. Default: False.
+
+    Returns:
+        Inputs by name. None if the size of an input is unknown, or if an input has another layout.
     """
     if any(spec.layout not in ("channel", "channel y x") for spec in model.inputs):
         return None
-    # Layers follow each other at any size alike, so where a network takes any, a small one is quicker.
+    # The order of the layers does not depend on the size, and small inputs are faster.
     small = small and "any_size" in model.spec.capabilities
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     inputs: dict[str, Tensor] = {}
@@ -85,7 +99,13 @@ def probe_inputs(model: BaseModel, *, count: int, small: bool = False) -> dict[s
 
 
 def synthetic_samples(model: BaseModel, count: int, *, seed: int = 0) -> Iterator[InputSample]:
-    """Yield generated samples of the task, as the adapter of its main dataset reads them."""
+    """Yield generated samples of the task, as read by the adapter of its main dataset.
+
+    Args:
+        model: Model of the task. Its first input defines the size of the samples.
+        count: Number of samples.
+        seed: Seed of the generator. Default: 0.
+    """
     adapter = resolve(model.task.datasets[model.task.dataset])
     for sample in adapter.synthetic_samples(count, seed=seed, size=model.inputs[0].size):
         yield InputSample(sample["inputs"], sample["valid"])
@@ -94,7 +114,16 @@ def synthetic_samples(model: BaseModel, count: int, *, seed: int = 0) -> Iterato
 def synthetic_inputs(
     model: BaseModel, count: int, *, seed: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return a batch of `synthetic_samples` in physical units, and its masks."""
+    """Return a batch of `synthetic_samples` in physical units, and its masks.
+
+    Args:
+        model: Model of the task.
+        count: Number of samples.
+        seed: Seed of the generator. Default: 0.
+
+    Returns:
+        Inputs and masks, each by input name.
+    """
     inputs, valid = stack_samples(list(synthetic_samples(model, count, seed=seed)), model.inputs)
     specs = {spec.name: spec for spec in model.inputs}
     return {name: to_physical(values, specs[name]) for name, values in inputs.items()}, valid

@@ -390,5 +390,5 @@ def test_options_of_networks_that_are_none() -> None:
 def test_a_channel_that_does_not_vary_is_told_by_name(iberia: Path) -> None:
     data: PairedGrids = IberiaWinters(iberia)
     data._arrays[0][:, 2] = 101_000.0
-    with pytest.raises(InputError, match="air_pressure_at_mean_sea_level: does not vary"):
+    with pytest.raises(InputError, match="air_pressure_at_mean_sea_level: is constant"):
         fit_statistics(geovision.create("downscale-tiny", **data.model_kwargs()), data)
