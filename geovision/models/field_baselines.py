@@ -1,7 +1,7 @@
-"""What statistics say of a field on a finer grid, or of a biased one: entries of the registry like networks.
+"""Statistical baselines for downscaling and bias correction of fields.
 
-Each takes the first channel, precipitation, but for the ridge regression, which takes all. What is fitted is
-fitted on the training data alone and stored like weights.
+They are registry entries like networks. Each uses the first channel, precipitation; the ridge regression uses
+all channels. Their parameters are fitted to the training data alone and stored like weights.
 """
 
 from __future__ import annotations
@@ -25,19 +25,23 @@ if TYPE_CHECKING:
 __all__ = ["BiasCorrection", "Climatology", "Interpolation", "RidgeRegression", "build"]
 
 _MAX_BYTES = 256 * 2**20
-"""Of fields of a period, evenly spaced days, that ranks are taken in."""
+"""Largest size of the fields of a period for the computation of ranks, in bytes.
+
+The fields of a longer period are those of equidistant days.
+"""
 
 
 class Interpolation(nn.Module):
-    """The field on the grid of the answer, by nearest, bilinear or bicubic interpolation.
+    """Interpolation of the first channel to the target grid.
 
     Args:
-        given: The input; its first channel is taken.
-        factor: How many times finer the answer is, where there are no grids.
-        grids: Of the input and of the answer; None: bound to none.
+        given: Specification of the input, whose first channel is used.
+        factor: Number of target cells per input cell along each side. It is used without `grids`. Default: 1.
+        grids: Input grid and target grid. Default: the model is not bound to a grid.
+        method: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``. Default: ``"bilinear"``.
 
     Shape:
-        ``(batch, channel, y, x)`` -> ``(batch, 1, y, x)`` on the grid of the answer, in its unit.
+        ``(batch, channel, y, x)`` -> ``(batch, 1, y, x)`` on the target grid, in the unit of the target.
     """
 
     num_features = 1
@@ -52,10 +56,18 @@ class Interpolation(nn.Module):
     def on_target(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """The interpolated field ``(batch, 1, y, x)``, and where it is there."""
+        """Interpolate the first channel and its mask to the target grid.
+
+        Args:
+            inputs: Inputs by name, each of shape (batch, channel, y, x).
+            valid: Valid values by input name, bool. None: all values.
+
+        Returns:
+            Field and mask of valid cells, shape (batch, 1, y, x) each.
+        """
         field = inputs[self.given.name][:, :1]
-        there = (valid or {}).get(self.given.name)
-        mask = torch.ones_like(field, dtype=torch.bool) if there is None else there[:, :1]
+        present = (valid or {}).get(self.given.name)
+        mask = torch.ones_like(field, dtype=torch.bool) if present is None else present[:, :1]
         return self.onto(field, mask)
 
     def valid_mask(
@@ -74,30 +86,39 @@ class Interpolation(nn.Module):
 
 
 class _FittedBaseline(Interpolation):
-    """The base of what is fitted to pairs of the interpolated field and the truth."""
+    """Base class of baselines that are fitted to pairs of the interpolated field and the target."""
 
     def fit(self, data: Dataset[Sample]) -> None:
-        """From a training set."""
+        """Fit the baseline to a training set.
+
+        Args:
+            data: Training samples.
+        """
         given, truth = _collect_pairs(self, data)
         self.fit_fields(given, truth)
 
     def fit_fields(self, given: Tensor, truth: Tensor) -> None:
-        """From fields ``(time, y, x)``, NaN where missing."""
+        """Fit the baseline to pairs of fields.
+
+        Args:
+            given: Interpolated fields, shape (time, y, x), NaN where missing.
+            truth: Targets, in the same shape, NaN where missing.
+        """
         raise NotImplementedError
 
 
 def _collect_pairs(network: Interpolation, data: Dataset[Sample]) -> tuple[Tensor, Tensor]:
-    """The interpolated input and the truth of all samples ``(time, y, x)``, NaN where missing."""
+    """Return the interpolated inputs and the targets, shape (time, y, x) each, NaN where missing."""
     given, truth = [], []
     for sample in _iter_samples(data):
         inputs = {network.given.name: sample["inputs"][network.given.name].unsqueeze(0)}
         valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
-        field, there = network.on_target(inputs, valid)
-        given.append(field.where(there, torch.nan)[0, 0])
+        field, present = network.on_target(inputs, valid)
+        given.append(field.where(present, torch.nan)[0, 0])
         truth.append(_target_or_nan(sample)[0])
     if given[0].shape != truth[0].shape:
         raise InputError(
-            f"the input comes to a grid of {tuple(given[0].shape)} cells, and the truth is on one of "
+            f"the interpolated input has {tuple(given[0].shape)} cells, the target has "
             f"{tuple(truth[0].shape)}; create the model with the factor or the grids of the data"
         )
     return torch.stack(given), torch.stack(truth)
@@ -108,12 +129,17 @@ def _iter_samples(data: Any) -> Iterator[Sample]:
 
 
 def _target_or_nan(sample: Sample) -> Tensor:
-    there = sample["valid"].get("target")
-    return sample["target"] if there is None else sample["target"].where(there, torch.nan)
+    present = sample["valid"].get("target")
+    return sample["target"] if present is None else sample["target"].where(present, torch.nan)
 
 
 class Climatology(_FittedBaseline):
-    """The mean of the truth of the training data, in each cell, whatever goes in."""
+    """Mean target of the training data in each cell, independent of the input.
+
+    Args:
+        input_spec: Specification of the input.
+        **options: Options of `Interpolation`.
+    """
 
     usual: Tensor
 
@@ -144,10 +170,17 @@ class Climatology(_FittedBaseline):
 
 
 class BiasCorrection(_FittedBaseline):
-    """The interpolated field, corrected cell by cell: see `geovision.models.quantile_mapping`.
+    """Interpolated field with a bias correction in each cell.
+
+    The corrections are described in `geovision.models.quantile_mapping`.
 
     Args:
-        by: ``"linear-scaling"``, ``"quantile-mapping"`` or ``"quantile-delta"``.
+        given: Specification of the input, whose first channel is used.
+        by: Correction, ``"linear-scaling"``, ``"quantile-mapping"`` or ``"quantile-delta"``.
+        **options: Options of `Interpolation`.
+
+    Raises:
+        OptionError: The correction is unknown.
     """
 
     CORRECTIONS: Mapping[str, type[nn.Module]] = {
@@ -159,7 +192,7 @@ class BiasCorrection(_FittedBaseline):
     def __init__(self, given: InputSpec, *, by: str, **options: Any) -> None:
         super().__init__(given, **options)
         if by not in self.CORRECTIONS:
-            raise OptionError(f"by={by!r}; known: {', '.join(self.CORRECTIONS)}")
+            raise OptionError(f"by={by!r} is unknown; choose one of {', '.join(self.CORRECTIONS)}")
         self.correction = self.CORRECTIONS[by]()
         self._period: Tensor | None = None
 
@@ -179,10 +212,10 @@ class BiasCorrection(_FittedBaseline):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
-        field, there = self.on_target(inputs, valid)
-        field = field.where(there, torch.nan)[:, 0]
+        field, present = self.on_target(inputs, valid)
+        field = field.where(present, torch.nan)[:, 0]
         if isinstance(self.correction, QuantileDeltaMapping):
-            # Ranks are those in the period at hand; where nobody told it, in the one that was fitted.
+            # Ranks refer to the current period, or to the training period if no period is set.
             period = self.correction.modelled if self._period is None else self._period
             corrected = self.correction(field, period)
         else:
@@ -192,21 +225,24 @@ class BiasCorrection(_FittedBaseline):
     @contextmanager
     def period(
         self,
-        ask: Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]],
+        read_days: Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]],
         days: int,
     ) -> Iterator[None]:
-        """Within this, ranks are those in a period of so many days, or of evenly spaced ones of them.
+        """Return a context in which ranks refer to a period of days.
+
+        If the period is long, the ranks refer to equidistant days of it.
 
         Args:
-            ask: Gives inputs and masks of days by their numbers, one by one, each ``(1, …)``.
+            read_days: Function of day numbers that yields the inputs and masks of each day, shape (1, …).
+            days: Number of days in the period.
         """
         if isinstance(self.correction, QuantileDeltaMapping):
             most = max(2, _MAX_BYTES // (4 * self.correction.observed[0].numel()))  # type: ignore[union-attr, operator, index]
             chosen = torch.linspace(0, days - 1, min(days, most)).round().long().tolist()
             fields = []
-            for inputs, valid in ask(chosen):
-                field, there = self.on_target(inputs, valid)
-                fields.append(field.where(there, torch.nan)[0, 0])
+            for inputs, valid in read_days(chosen):
+                field, present = self.on_target(inputs, valid)
+                fields.append(field.where(present, torch.nan)[0, 0])
             self._period = self.correction.compute_quantiles(torch.stack(fields))
         try:
             yield
@@ -215,16 +251,20 @@ class BiasCorrection(_FittedBaseline):
 
 
 class RidgeRegression(nn.Module):
-    """Ridge regression of each cell of the answer on principal components of all channels and cells of the
-    input. Missing values are those of a mean day.
+    """Ridge regression of each target cell on principal components of the input.
+
+    The principal components are those of all channels and cells of the input. Missing values are replaced by
+    their mean.
 
     Args:
-        given: The input, all of whose channels are taken.
-        components: Principal components, fewer where the data have fewer.
-        penalty: Of the squared coefficients.
+        given: Specification of the input, all of whose channels are used.
+        factor: Number of target cells per input cell along each side, for information. Default: 1.
+        grids: Ignored, because the grids are those of the training data. Default: None.
+        components: Number of principal components; fewer if the data have fewer. Default: 60.
+        penalty: Weight of the squared coefficients. Default: 1.
 
     Shape:
-        ``(batch, channel, y, x)`` -> ``(batch, 1, y, x)`` on the grid of the truth, in its unit.
+        ``(batch, channel, y, x)`` -> ``(batch, 1, y, x)`` on the target grid, in the unit of the target.
     """
 
     num_features = 1
@@ -245,7 +285,14 @@ class RidgeRegression(nn.Module):
             self.register_buffer(name, torch.full((1,), torch.nan))
 
     def fit(self, data: Dataset[Sample]) -> None:
-        """From a training set, all of whose samples are on one grid."""
+        """Fit the regression to a training set.
+
+        Args:
+            data: Training samples, all on the same grid.
+
+        Raises:
+            MissingExtraError: Scikit-learn is not installed.
+        """
         try:
             from sklearn.decomposition import PCA
             from sklearn.linear_model import Ridge as Regression
@@ -253,14 +300,14 @@ class RidgeRegression(nn.Module):
             raise MissingExtraError("scikit-learn", "train") from error
         columns, truths = [], []
         for sample in _iter_samples(data):
-            there = sample["valid"].get(self.given.name)
+            present = sample["valid"].get(self.given.name)
             fields = sample["inputs"][self.given.name]
-            columns.append(fields if there is None else fields.where(there, torch.nan))
+            columns.append(fields if present is None else fields.where(present, torch.nan))
             truths.append(_target_or_nan(sample)[0])
         x, truth = torch.stack(columns).flatten(1), torch.stack(truths)
         self.centre = x.nanmean(0).nan_to_num(0.0)
         spread = (x - self.centre).nan_to_num(0.0).square().mean(0).sqrt()
-        self.spread = torch.where(spread > 1e-9, spread, torch.inf)  # what does not vary says nothing
+        self.spread = torch.where(spread > 1e-9, spread, torch.inf)  # constant inputs are ignored
         scaled = ((x - self.centre) / self.spread).nan_to_num(0.0)
         usual = truth.nanmean(0)
         filled = torch.where(torch.isfinite(truth), truth, usual).nan_to_num(0.0)
@@ -284,8 +331,8 @@ class RidgeRegression(nn.Module):
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
         known = torch.isfinite(self.offset)[None, None]
-        there = (valid or {}).get(self.given.name)
-        return known if there is None else known & there.flatten(1).any(1).view(-1, 1, 1, 1)
+        present = (valid or {}).get(self.given.name)
+        return known if present is None else known & present.flatten(1).any(1).view(-1, 1, 1, 1)
 
     def forward(
         self,
@@ -297,13 +344,13 @@ class RidgeRegression(nn.Module):
         fields = inputs[self.given.name].flatten(1)
         if fields.shape[1] != len(self.centre):
             raise InputError(
-                f"this regression was fitted on {len(self.centre)} numbers a sample, got {fields.shape[1]}; "
-                "the grid and the predictors are those of its training data"
+                f"a sample has {fields.shape[1]} values; this regression was fitted to {len(self.centre)}. "
+                "Use the grid and the predictors of its training data."
             )
         scaled = (fields - self.centre) / self.spread
-        there = (valid or {}).get(self.given.name)
-        if there is not None:
-            scaled = torch.where(there.flatten(1), scaled, 0.0)
+        present = (valid or {}).get(self.given.name)
+        if present is not None:
+            scaled = torch.where(present.flatten(1), scaled, 0.0)
         scores = scaled @ self.axes.T
         return (self.offset.nan_to_num(0.0) + torch.tensordot(scores, self.slope, dims=1))[:, None]
 
@@ -313,7 +360,7 @@ class RidgeRegression(nn.Module):
 
 
 def _resize_buffers(module: nn.Module, names: Sequence[str], state_dict: Any, prefix: str) -> None:
-    """Room for arrays that are as large as the data were."""
+    """Resize buffers to the arrays of a state dict, whose size depends on the training data."""
     for name in names:
         if prefix + name in state_dict:
             setattr(module, name, torch.empty_like(state_dict[prefix + name]))
@@ -334,16 +381,22 @@ def build(
     size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
 ) -> nn.Module:
-    """A baseline.
+    """Build a baseline.
 
     Args:
-        model_args: ``kind``, one of interpolated, climatology, corrected and ridge, and its options.
-        size: Any will do.
+        model_args: ``kind``, one of interpolated, climatology, corrected and ridge, and the options of its
+            class.
+        inputs: Input specifications. The first one is used.
+        size: Size of the input; ignored, because every size is supported.
+        grids: Input grid and target grid. Default: the model is not bound to a grid.
+
+    Raises:
+        OptionError: The kind or an option is unknown.
     """
     options = dict(model_args)
     kind = options.pop("kind")
     if kind not in _BASELINES:
-        raise OptionError(f"kind={kind!r}; known: {', '.join(_BASELINES)}")
+        raise OptionError(f"kind={kind!r} is unknown; choose one of {', '.join(_BASELINES)}")
     try:
         return _BASELINES[kind](inputs[0], grids=grids, **options)
     except TypeError as error:

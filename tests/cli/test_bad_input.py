@@ -58,7 +58,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
     "zero bytes": (lambda f: written(f / "a.jpg", b""), UnreadableFileError, r"a\.jpg: an empty file"),
     "text": (lambda f: written(f / "a.jpg", b"hello"), UnreadableFileError, r"a\.jpg: not a picture in any"),
     "bomb": (bomb, UnreadableFileError, r"bomb\.bmp: too many pixels, perhaps a decompression bomb"),
-    "1x1": (dot, InputError, r"dot\.png: 1x1 pixels; each side needs 8 or more"),
+    "1x1": (dot, InputError, r"dot\.png: 1x1 pixels; a picture needs 8 or more a side"),
     "missing": (
         lambda f: f / "no.jpg",
         UnreadableFileError,
