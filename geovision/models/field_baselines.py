@@ -73,6 +73,16 @@ class Interpolation(nn.Module):
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
+        """Return the cells with a valid prediction.
+
+        Args:
+            inputs: Inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. None: all values.
+            shape: Shape of the output.
+
+        Returns:
+            Valid cells, bool, broadcastable to `shape`.
+        """
         return self.on_target(inputs, valid)[1]
 
     def forward(
@@ -82,6 +92,16 @@ class Interpolation(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the predicted field of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Field, shape (batch, 1, y, x), in the unit of the target.
+        """
         return self.on_target(inputs, valid)[0]
 
 
@@ -148,11 +168,27 @@ class Climatology(_FittedBaseline):
         self.register_buffer("usual", torch.full((1, 1), torch.nan))
 
     def fit_fields(self, modeled: Tensor, truth: Tensor) -> None:
+        """Compute the mean of the targets in each cell.
+
+        Args:
+            modeled: Interpolated fields, shape (time, y, x), NaN where missing.
+            truth: Targets, in the same shape, NaN where missing.
+        """
         self.usual = truth.nanmean(0)
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
+        """Return the cells with a valid prediction.
+
+        Args:
+            inputs: Inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. None: all values.
+            shape: Shape of the output.
+
+        Returns:
+            Valid cells, bool, broadcastable to `shape`.
+        """
         return torch.isfinite(self.usual)[None, None]
 
     def forward(
@@ -162,6 +198,16 @@ class Climatology(_FittedBaseline):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the predicted field of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Field, shape (batch, 1, y, x), in the unit of the target.
+        """
         return self.usual.nan_to_num(0.0).expand(len(inputs[self.given.name]), 1, -1, -1)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
@@ -197,11 +243,27 @@ class BiasCorrection(_FittedBaseline):
         self._period: Tensor | None = None
 
     def fit_fields(self, modeled: Tensor, truth: Tensor) -> None:
+        """Fit the correction.
+
+        Args:
+            modeled: Interpolated fields, shape (time, y, x), NaN where missing.
+            truth: Targets, in the same shape, NaN where missing.
+        """
         self.correction.fit(modeled, truth)  # type: ignore[operator]
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
+        """Return the cells with a valid prediction.
+
+        Args:
+            inputs: Inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. None: all values.
+            shape: Shape of the output.
+
+        Returns:
+            Valid cells, bool, broadcastable to `shape`.
+        """
         known = next(each for name, each in self.correction.named_buffers() if name != "levels")
         return self.on_target(inputs, valid)[1] & torch.isfinite(known.reshape(-1, *known.shape[-2:])[:1])
 
@@ -212,6 +274,16 @@ class BiasCorrection(_FittedBaseline):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the predicted field of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Field, shape (batch, 1, y, x), in the unit of the target.
+        """
         field, present = self.on_target(inputs, valid)
         field = field.where(present, torch.nan)[:, 0]
         if isinstance(self.correction, QuantileDeltaMapping):
@@ -330,6 +402,16 @@ class RidgeRegression(nn.Module):
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
+        """Return the cells with a valid prediction.
+
+        Args:
+            inputs: Inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. None: all values.
+            shape: Shape of the output.
+
+        Returns:
+            Valid cells, bool, broadcastable to `shape`.
+        """
         known = torch.isfinite(self.offset)[None, None]
         present = (valid or {}).get(self.given.name)
         return known if present is None else known & present.flatten(1).any(1).view(-1, 1, 1, 1)
@@ -341,6 +423,16 @@ class RidgeRegression(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the predicted field of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Field, shape (batch, 1, y, x), in the unit of the target.
+        """
         fields = inputs[self.given.name].flatten(1)
         if fields.shape[1] != len(self.centre):
             raise InputError(

@@ -133,6 +133,16 @@ class FieldNetwork(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features, y, x), on the output grid.
+        """
         fields, mask = self._input_and_mask(inputs, valid)
         parts = [each(fields[:, i : i + 1]) for i, each in enumerate(self._chains())]
         regridded, present = self.regrid(torch.cat(parts, 1), mask)

@@ -73,6 +73,7 @@ class MaxAverageUnit(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled maps."""
         return (F.max_pool2d(x, 2) + F.avg_pool2d(x, 2)) / 2
 
 
@@ -104,6 +105,7 @@ class UpSamplerUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the upsampled maps."""
         ways = []
         if self.transposed is not None:
             ways.append(self.transposed(x))

@@ -98,6 +98,16 @@ class ResidualNetwork(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features, y, x), the last of which is the field of the base.
+        """
         features = [member(inputs, valid=valid, context=context) for member in self.members]
         return torch.cat([*features, self.base(inputs, valid=valid)], dim=1)
 
@@ -194,6 +204,7 @@ class ResidualHead(FieldHead):
             self.register_buffer(name, torch.empty(0, 0, 0))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Add the correction of each member to the field of the base, in units of `scale`."""
         return super().forward(features[:, :-1]) + features[:, -1:] / self.scale
 
     def loss(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -216,12 +227,14 @@ class ResidualHead(FieldHead):
         return self._clip(parameters * self.scale)
 
     def field(self, parameters: Tensor) -> Tensor:
+        """Return the mean of the members, with the share of the quantile mapping."""
         mean = self.members(parameters).mean(1, keepdim=True)
         if not self.modelled.numel():
             return mean
         return self._clip(mean + self.mapping_weight * (self._apply_mapping(mean) - mean))
 
     def auxiliary_fields(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Return the standard deviation of the members, if there are several."""
         members = self.members(parameters)
         return {} if members.shape[1] == 1 else {"spread": members.std(1, keepdim=True)}
 

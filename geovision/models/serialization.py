@@ -1,6 +1,6 @@
 """Saved form of a model: ``model.safetensors``, ``config.json`` and ``README.md``.
 
-The folder contains neither pickled objects nor code. The configuration names a registry entry and its
+The folder contains no pickled objects and no code. The configuration names a registry entry and its
 options. Arrays that do not match it exactly are rejected.
 """
 

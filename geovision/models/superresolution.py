@@ -111,6 +111,7 @@ class _ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output of the block."""
         return x + self.scale * self.body(x)
 
 

@@ -279,7 +279,7 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: RepoI
     config = json.loads(held[CONFIG])
     config["config"]["model_args"] = {"backbone": "hf-hub:evil/net"}
     held[CONFIG] = json.dumps(config).encode()
-    with pytest.raises(WeightsCorruptError, match="timm registers no network called"):
+    with pytest.raises(WeightsCorruptError, match="timm has no network named"):
         pull(published)
 
 

@@ -60,6 +60,16 @@ class ScalarFusion(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features).
+        """
         features = self.backbone(inputs, valid=valid, context=context)
         values = inputs.get(SCALAR_INPUT_NAME)
         if values is None:
