@@ -114,34 +114,33 @@ class _FittedBaseline(Interpolation):
         Args:
             data: Training samples.
         """
-        given, truth = _collect_pairs(self, data)
-        self.fit_fields(given, truth)
+        self.fit_fields(*_collect_pairs(self, data))
 
-    def fit_fields(self, given: Tensor, truth: Tensor) -> None:
+    def fit_fields(self, modeled: Tensor, target: Tensor) -> None:
         """Fit the baseline to pairs of fields.
 
         Args:
-            given: Interpolated fields, shape (time, y, x), NaN where missing.
-            truth: Targets, in the same shape, NaN where missing.
+            modeled: Interpolated fields, shape (time, y, x), NaN where missing.
+            target: Targets, in the same shape, NaN where missing.
         """
         raise NotImplementedError
 
 
 def _collect_pairs(network: Interpolation, data: Dataset[Sample]) -> tuple[Tensor, Tensor]:
     """Return the interpolated inputs and the targets, shape (time, y, x) each, NaN where missing."""
-    given, truth = [], []
+    modeled, targets = [], []
     for sample in _iter_samples(data):
         inputs = {network.given.name: sample["inputs"][network.given.name].unsqueeze(0)}
         valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
         field, present = network.on_target(inputs, valid)
-        given.append(field.where(present, torch.nan)[0, 0])
-        truth.append(_target_or_nan(sample)[0])
-    if given[0].shape != truth[0].shape:
+        modeled.append(field.where(present, torch.nan)[0, 0])
+        targets.append(_target_or_nan(sample)[0])
+    if modeled[0].shape != targets[0].shape:
         raise InputError(
-            f"the interpolated input has {tuple(given[0].shape)} cells, the target has "
-            f"{tuple(truth[0].shape)}; create the model with the factor or the grids of the data"
+            f"the interpolated input has {tuple(modeled[0].shape)} cells, the target has "
+            f"{tuple(targets[0].shape)}; create the model with the factor or the grids of the data"
         )
-    return torch.stack(given), torch.stack(truth)
+    return torch.stack(modeled), torch.stack(targets)
 
 
 def _iter_samples(data: Any) -> Iterator[Sample]:
@@ -167,14 +166,14 @@ class Climatology(_FittedBaseline):
         super().__init__(input_spec, **options)
         self.register_buffer("usual", torch.full((1, 1), torch.nan))
 
-    def fit_fields(self, modeled: Tensor, truth: Tensor) -> None:
+    def fit_fields(self, modeled: Tensor, target: Tensor) -> None:
         """Compute the mean of the targets in each cell.
 
         Args:
             modeled: Interpolated fields, shape (time, y, x), NaN where missing.
-            truth: Targets, in the same shape, NaN where missing.
+            target: Targets, in the same shape, NaN where missing.
         """
-        self.usual = truth.nanmean(0)
+        self.usual = target.nanmean(0)
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
@@ -242,14 +241,14 @@ class BiasCorrection(_FittedBaseline):
         self.correction = self.CORRECTIONS[by]()
         self._period: Tensor | None = None
 
-    def fit_fields(self, modeled: Tensor, truth: Tensor) -> None:
+    def fit_fields(self, modeled: Tensor, target: Tensor) -> None:
         """Fit the correction.
 
         Args:
             modeled: Interpolated fields, shape (time, y, x), NaN where missing.
-            truth: Targets, in the same shape, NaN where missing.
+            target: Targets, in the same shape, NaN where missing.
         """
-        self.correction.fit(modeled, truth)  # type: ignore[operator]
+        self.correction.fit(modeled, target)  # type: ignore[operator]
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
@@ -370,19 +369,19 @@ class RidgeRegression(nn.Module):
             from sklearn.linear_model import Ridge as Regression
         except ImportError as error:
             raise MissingExtraError("scikit-learn", "train") from error
-        columns, truths = [], []
+        columns, targets = [], []
         for sample in _iter_samples(data):
             present = sample["valid"].get(self.given.name)
             fields = sample["inputs"][self.given.name]
             columns.append(fields if present is None else fields.where(present, torch.nan))
-            truths.append(_target_or_nan(sample)[0])
-        x, truth = torch.stack(columns).flatten(1), torch.stack(truths)
+            targets.append(_target_or_nan(sample)[0])
+        x, target = torch.stack(columns).flatten(1), torch.stack(targets)
         self.centre = x.nanmean(0).nan_to_num(0.0)
         spread = (x - self.centre).nan_to_num(0.0).square().mean(0).sqrt()
         self.spread = torch.where(spread > 1e-9, spread, torch.inf)  # constant inputs are ignored
         scaled = ((x - self.centre) / self.spread).nan_to_num(0.0)
-        usual = truth.nanmean(0)
-        filled = torch.where(torch.isfinite(truth), truth, usual).nan_to_num(0.0)
+        usual = target.nanmean(0)
+        filled = torch.where(torch.isfinite(target), target, usual).nan_to_num(0.0)
         count = min(self.components, len(scaled) - 1, scaled.shape[1])
         components: Any = PCA(count, random_state=0).fit(scaled.numpy())
         regression = Regression(self.penalty).fit(

@@ -283,7 +283,7 @@ def _named_channels(value: Mapping[str, Any], spec: InputSpec, where: str) -> tu
         raise InputError(f"{where}: {spec.name!r} has no {unknown[0]!r}; known: {known}")
     present = torch.tensor([value.get(name) is not None for name in known])
     try:
-        numbers = [float(value[name]) if there else 0.0 for name, there in zip(known, present, strict=True)]
+        numbers = [float(value[name]) if given else 0.0 for name, given in zip(known, present, strict=True)]
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: expected one number per measurement of {spec.name!r}: {error}") from error
     sample = torch.tensor(numbers)
