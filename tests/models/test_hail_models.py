@@ -390,7 +390,7 @@ def test_checkpointing_gives_the_same_answer_and_the_same_gradients():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modules": "unet"}, "choose stlstm, tmc, tmc-mdffm, all"),
+        ({"modules": "unet"}, "choose one of stlstm, tmc, tmc-mdffm, all"),
         ({"attention": "dot"}, "choose sdp or opa"),
         ({"ucm": "same"}, "choose strided or valid"),
         ({"retention": 1.5}, "above 0 and at most 1"),
