@@ -88,6 +88,8 @@ class ModelConfig:
 class BaseModel(nn.Module):
     """Normalization, network and head of a model.
 
+    All parameters except `options` are attributes of the same name.
+
     Args:
         spec: Registry entry.
         task: Task of the entry.
@@ -151,7 +153,7 @@ class BaseModel(nn.Module):
         The inputs are not validated here; `validate_inputs` does this.
 
         Args:
-            inputs: Inputs by name, float, each of shape (batch, *layout); or the first input as a tensor.
+            inputs: Inputs by name, float, each of shape ``(batch, *layout)``; or the first input as a tensor.
             valid: Valid values by input name, bool, in the shape of the input. Default: all values.
             context: Location and time of the samples, for models that need them. Default: None.
 
@@ -171,7 +173,7 @@ class BaseModel(nn.Module):
         Network and head restrict the cells by their `HasValidMask` hooks.
 
         Args:
-            inputs: Inputs by name, each of shape (batch, *layout).
+            inputs: Inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name. None: all values.
             values: Output of the head.
 
@@ -210,7 +212,7 @@ class BaseModel(nn.Module):
         """Compute the input of the head from inputs in physical units.
 
         Args:
-            inputs: Inputs by name, float, each of shape (batch, *layout); or the first input as a tensor.
+            inputs: Inputs by name, float, each of shape ``(batch, *layout)``; or the first input as a tensor.
             valid: Valid values by input name, bool, in the shape of the input. Default: all values.
             context: Location and time of the samples, for models that need them. Default: None.
 
@@ -226,7 +228,7 @@ class BaseModel(nn.Module):
         """Raise an error if a batch does not match the input specifications.
 
         Args:
-            inputs: Inputs by name, each of shape (batch, *layout); or the first input as a tensor.
+            inputs: Inputs by name, each of shape ``(batch, *layout)``; or the first input as a tensor.
             valid: Valid values by input name, bool. Invalid values are not validated. Default: all values.
 
         Raises:

@@ -95,7 +95,7 @@ class BilinearPoolingBackbone(nn.Module):
         """Compute the features of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 

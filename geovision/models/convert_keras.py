@@ -4,7 +4,7 @@ The file is read by h5py as data. Keras is not needed, and no code in the file i
 of Keras 2: ``model_weights/LAYER/LAYER/WEIGHT:0``, with the layers listed in the attribute ``layer_names``.
 The group ``model_weights`` is absent if only the weights were saved.
 
-Axes in Keras and here, for k x k kernels with ``i`` input and ``o`` output channels:
+Axes in Keras and here, for k x k kernels with ``i`` input and ``o`` output channels::
 
     convolution    kernel (k, k, i, o)             -> (o, i, k, k)
     separable      depthwise_kernel (k, k, i, 1)   -> (i, 1, k, k)

@@ -48,7 +48,7 @@ def predict_ensemble(
 
     Args:
         model: Model of fields.
-        inputs: Inputs by name in physical units, each of shape (batch, *layout).
+        inputs: Inputs by name in physical units, each of shape ``(batch, *layout)``.
         valid: Valid values by input name, bool.
         values: Output of the head for these inputs, ``Output.values``.
         count: Number of draws from the distribution of the head, or of predictions with Monte Carlo dropout.

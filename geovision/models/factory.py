@@ -41,8 +41,8 @@ def create_model(
         num_classes: Number of classes, if it differs from the task's. The classes are named ``"0"``,
             ``"1"``, … Default: the task's classes.
         classes: Class names that replace those of the task. Default: the task's classes.
-        backbone_weights: Path of a ``.safetensors`` file with weights of the backbone. The head keeps its
-            initial parameters. Default: None.
+        backbone_weights: ``"imagenet"``, a timm tag, or the path of a ``.safetensors`` file with weights of
+            the backbone alone. The head keeps its initial parameters. Default: None.
         scalars: Names of scalar measurements that the model takes in addition to the image, such as
             ``["cloud_base_height"]``. Default: none.
         size: Height and width that images are resized to, in pixels. Default: the registry's.

@@ -27,7 +27,7 @@ __all__ = ["BiasCorrection", "Climatology", "Interpolation", "RidgeRegression", 
 _MAX_BYTES = 256 * 2**20
 """Largest size of the fields of a period for the computation of ranks, in bytes.
 
-The fields of a longer period are those of equidistant days.
+If the fields of a period are larger, equidistant days are used.
 """
 
 
@@ -76,7 +76,7 @@ class Interpolation(nn.Module):
         """Return the cells with a valid prediction.
 
         Args:
-            inputs: Inputs by name, each of shape (batch, *layout).
+            inputs: Inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. None: all values.
             shape: Shape of the output.
 
@@ -95,7 +95,7 @@ class Interpolation(nn.Module):
         """Compute the predicted field of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 
@@ -181,7 +181,7 @@ class Climatology(_FittedBaseline):
         """Return the cells with a valid prediction.
 
         Args:
-            inputs: Inputs by name, each of shape (batch, *layout).
+            inputs: Inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. None: all values.
             shape: Shape of the output.
 
@@ -200,7 +200,7 @@ class Climatology(_FittedBaseline):
         """Compute the predicted field of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 
@@ -256,7 +256,7 @@ class BiasCorrection(_FittedBaseline):
         """Return the cells with a valid prediction.
 
         Args:
-            inputs: Inputs by name, each of shape (batch, *layout).
+            inputs: Inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. None: all values.
             shape: Shape of the output.
 
@@ -276,7 +276,7 @@ class BiasCorrection(_FittedBaseline):
         """Compute the predicted field of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 
@@ -329,7 +329,8 @@ class RidgeRegression(nn.Module):
 
     Args:
         given: Specification of the input, all of whose channels are used.
-        factor: Number of target cells per input cell along each side, for information. Default: 1.
+        factor: Number of target cells per input cell along each side; not used by the regression.
+            Default: 1.
         grids: Ignored, because the grids are those of the training data. Default: None.
         components: Number of principal components; fewer if the data have fewer. Default: 60.
         penalty: Weight of the squared coefficients. Default: 1.
@@ -404,7 +405,7 @@ class RidgeRegression(nn.Module):
         """Return the cells with a valid prediction.
 
         Args:
-            inputs: Inputs by name, each of shape (batch, *layout).
+            inputs: Inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. None: all values.
             shape: Shape of the output.
 
@@ -425,7 +426,7 @@ class RidgeRegression(nn.Module):
         """Compute the predicted field of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 

@@ -1,5 +1,7 @@
 """Transforms, masks and grids of networks of fields.
 
+Inputs are processed in the following order::
+
     fields ──▶ transform of each channel ──▶ working grid ──▶ network ──▶ features
     masks  ───────────────────────────────▶ presence, one channel ──┘
 
@@ -136,7 +138,7 @@ class FieldNetwork(nn.Module):
         """Compute the features of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 

@@ -1,6 +1,6 @@
 """HINet (Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002) for hail.
 
-The sources are radar, satellite, a numerical model and terrain.
+The sources are radar, satellite, a numerical model and terrain. The structure is::
 
     for each source that changes with time:
         H = TMC-STLSTM, two layers (pixel_unshuffle_4 [X_1 .. X_T])       last hidden state of the top layer
@@ -14,7 +14,7 @@ becomes one map, so its residual refers to the largest reflectivity in the colum
 of the source and the fraction of valid channels.
 
 The option `modules` selects a variant of the published ablation. The replacement of a missing module is our
-reading:
+reading::
 
     "stlstm"     ST-LSTM over all sources in one stack -> 16 maps, from which the head computes the logit
     "tmc"        the same with TMC-STLSTM
@@ -211,7 +211,7 @@ class HINet(MultiSourceNetwork):
         """Compute the features of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 

@@ -3,7 +3,7 @@
 Published: a U-Net whose encoder replaces pooling by the mean of maximum pooling and average pooling, and
 whose decoder averages two methods of upsampling. One architecture serves for downscaling and for bias
 correction of rain. A light version has about 60 % of the parameters. Depth, widths and rates are not
-published. Our reconstruction:
+published. Our reconstruction::
 
     MAU(x)  = (MaxPool 2x2 (x) + AvgPool 2x2 (x)) / 2                         as published, in words
     USU(x)  = (ConvTranspose 2x2, stride 2 (x) + Conv 3x3 (Bilinear x2 (x))) / 2

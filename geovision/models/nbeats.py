@@ -1,5 +1,7 @@
 """N-BEATS (Oreshkin et al. 2020, arXiv:1905.10437) on the time series of each cell of a map.
 
+Block l computes::
+
     h_l = FC_4 (x_l)          x_{l+1} = x_l - Wb h_l         y = sum over l of Wf h_l
 
 x_0 is the history of all channels, and FC_4 consists of four layers with ReLU. This is the generic basis with

@@ -90,7 +90,7 @@ class HasInputStatistics(Protocol):
         """Compute the statistics from the normalized inputs of all samples.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (sample, *layout).
+            inputs: Normalized inputs by name, each of shape ``(sample, *layout)``.
             valid: Valid values by input name, bool.
         """
 
@@ -117,7 +117,7 @@ class HasBaseModel(Protocol):
         """Fit the simpler model to all training samples.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (sample, *layout).
+            inputs: Normalized inputs by name, each of shape ``(sample, *layout)``.
             valid: Valid values by input name, bool.
             truth: Targets, shape (sample, 1, y, x), in the unit of the target.
             there: Valid targets, bool, in the same shape. None: all finite targets.

@@ -1,5 +1,7 @@
 """Networks that predict the residual of a simpler model, and a head that restores the tail.
 
+The prediction is computed in three steps::
+
     prediction_m = base(x) + head_m(network_m(x))                            m = 1 ... members
     prediction   = mean over m, set to 0 where negative
     prediction  <- (1 - share) prediction + share mapping(prediction)        after the training
@@ -59,7 +61,7 @@ class ResidualNetwork(nn.Module):
         """Compute the input statistics of each member.
 
         Args:
-            inputs: Normalized training inputs by name, each of shape (sample, *layout).
+            inputs: Normalized training inputs by name, each of shape ``(sample, *layout)``.
             valid: Valid values by input name, bool.
         """
         for member in self.members:
@@ -72,7 +74,7 @@ class ResidualNetwork(nn.Module):
         """Fit the base to the training samples if it is a regression.
 
         Args:
-            inputs: Normalized training inputs by name, each of shape (sample, *layout).
+            inputs: Normalized training inputs by name, each of shape ``(sample, *layout)``.
             valid: Valid values by input name, bool.
             truth: Targets, shape (sample, 1, y, x), in the unit of the target.
             there: Valid targets, bool, in the same shape. None: all finite targets.
@@ -101,7 +103,7 @@ class ResidualNetwork(nn.Module):
         """Compute the features of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 

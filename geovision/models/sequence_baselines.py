@@ -2,7 +2,7 @@
 
 The stack has 36 channels (21 radar levels and 5 channels of each other source), and one map per source of the
 fraction of valid channels, over 20 times. Networks for videos or time series take such an input. The head
-computes the logit from the last hidden state, or from the single frame that is predicted.
+computes the logit from the last hidden state, or from the single frame that is predicted. The networks are::
 
     convlstm, st-lstm, causal-lstm   layers over patches of 4 x 4 cells, `geovision.models.st_lstm`
     simvp                            `geovision.models.simvp`
@@ -107,7 +107,7 @@ class RecurrentBaseline(MultiSourceNetwork):
         """Compute the features of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 
@@ -168,7 +168,7 @@ class SequenceBaseline(MultiSourceNetwork):
         """Compute the features of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 

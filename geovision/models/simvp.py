@@ -1,5 +1,7 @@
 """SimVP (Gao et al. 2022, arXiv:2206.05099), a convolutional video network, with one output frame.
 
+The structure is::
+
     encoder     ConvSC x 4 on each frame, stride 2 in every second one:  enc1, .., z
     translator  all frames as channels: Inception x N down and N up, with skip connections
     decoder     ConvSC x 4, transposed where the encoder has a stride; the input of the last is [d, enc1]

@@ -4,12 +4,12 @@
 H its hidden state, and C its memory from one time to the next. M is the memory that passes through the layers
 of one time from bottom to top and continues at the bottom of the next time: M_t^0 = M_{t-1}^L.
 
-ConvLSTM (Shi et al. 2015, arXiv:1506.04214, without peepholes):
+ConvLSTM (Shi et al. 2015, arXiv:1506.04214, without peepholes)::
 
     g = tanh(Wxg*X + Whg*H)   i = s(Wxi*X + Whi*H)   f = s(Wxf*X + Whf*H + 1)   o = s(Wxo*X + Who*H)
     C_t = f.C_{t-1} + i.g     H_t = o.tanh(C_t)
 
-ST-LSTM (Wang et al. 2017, PredRNN; arXiv:2103.09504):
+ST-LSTM (Wang et al. 2017, PredRNN; arXiv:2103.09504)::
 
     g  = tanh(Wxg*X + Whg*H)    i  = s(Wxi*X + Whi*H)    f  = s(Wxf*X + Whf*H + 1)
     g' = tanh(W'xg*X + Wmg*M)   i' = s(W'xi*X + Wmi*M)   f' = s(W'xf*X + Wmf*M + 1)
@@ -17,13 +17,13 @@ ST-LSTM (Wang et al. 2017, PredRNN; arXiv:2103.09504):
     o = s(Wxo*X + Who*H + Wo*[C_t, M_t])                 H_t = o.tanh(W1x1*[C_t, M_t])
 
 Causal LSTM (Wang et al. 2018, PredRNN++, arXiv:1804.06300), whose memories are updated in sequence instead of
-in parallel:
+in parallel::
 
     g, i, f    from [X, H, C_{t-1}]                      C_t = f.C_{t-1} + i.g
     g', i', f' from [X, C_t, M^{l-1}]                    M_t^l = f'.tanh(W3*M^{l-1}) + i'.g'
     o = tanh(W4*[X, C_t, M_t])                           H_t = o.tanh(W5*[C_t, M_t])
 
-Gradient highway unit, between the first and the second layer of the Causal LSTM:
+Gradient highway unit, between the first and the second layer of the Causal LSTM::
 
     P = tanh(Wpx*X + Wpz*Z_{t-1})   S = s(Wsx*X + Wsz*Z_{t-1})   Z_t = S.P + (1-S).Z_{t-1}
 

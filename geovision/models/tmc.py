@@ -2,7 +2,7 @@
 
 The published formulas name the parts. The descriptions and symbols are those of the two-memory model of Le,
 Tran and Venkatesh 2020 (Self-Attentive Associative Memory, arXiv:2002.03519), from which the rest is adopted.
-The following is our reconstruction. At one time, with Z = [X_t, H_{t-1}] and the width d of the cell:
+The following is our reconstruction. At one time, with Z = [X_t, H_{t-1}] and the width d of the cell::
 
     U = tanh(Wu Z)    V = tanh(Wv Z)                            two sets of d maps, convolutions 1x1
     f1 = mean of U over space,  f2 = mean of V,  f3 = W3 mean of Z

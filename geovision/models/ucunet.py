@@ -2,7 +2,7 @@
 
 Published: three connection modules (UCM) of depth 7, 5 and 3, which consist of [Conv 3x3, BN, ReLU] followed
 by [ConvTranspose 3x3, BN, ReLU], "k3, s1, L = 3"; an input of 16 x 128 x 128 and an output of 1 x 128 x 128.
-The rest is our reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2:
+The rest is our reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2::
 
     stage = [Conv 3x3, BN, ReLU] x 2
     up    = ConvTranspose 3x3, stride 2, BN, ReLU

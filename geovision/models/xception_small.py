@@ -1,6 +1,6 @@
 """Small Xception of Grahn and Bianchi 2022, trained from scratch on polar lows.
 
-Published in IEEE TGRS, arXiv:2203.16401. With ``f`` filters in each convolution and "same" padding:
+Published in IEEE TGRS, arXiv:2203.16401. With ``f`` filters in each convolution and "same" padding::
 
     x = ReLU(BN(Conv 3x3, stride 2, 8 (x)))
     for f in 8, 16, 32, 64, 128, 256, 512:
@@ -170,7 +170,7 @@ class XceptionSmall(nn.Module):
         """Compute the features of a batch.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
             context: Location and time of the samples; not used. Default: None.
 

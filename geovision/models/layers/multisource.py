@@ -95,7 +95,7 @@ class SourceSelector(nn.Module):
         """Return all chosen sources, including missing ones.
 
         Args:
-            inputs: Normalized inputs by name, each of shape (batch, *layout).
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
 
         Raises:

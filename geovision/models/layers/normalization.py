@@ -147,7 +147,7 @@ class Normalize(nn.Module):
         """Normalize a batch.
 
         Args:
-            inputs: Inputs by name in physical units, each of shape (batch, *layout).
+            inputs: Inputs by name in physical units, each of shape ``(batch, *layout)``.
             valid: Valid values by input name, bool. Default: all values.
 
         Returns:

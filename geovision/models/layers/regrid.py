@@ -1,6 +1,6 @@
 """Differentiable regridding from the grid of an input to the grid of a network.
 
-Both grids have one-dimensional axes. The weights along the axes are therefore two small matrices A and B:
+Both grids have one-dimensional axes. The weights along the axes are therefore two small matrices A and B::
 
     y = A x B^T / A m B^T,  where m is 1 in valid cells and 0 in others, in which x is 0
 
