@@ -295,7 +295,7 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: RepoI
         (("config", "drop_rate"), 5, "options that cloud-tiny does not support: dropout probability has to be"),
         (("config",), [], r"not a geovision configuration .*config is \[\]"),
         (("model",), {}, "not a geovision configuration .*model is {}"),
-        (("training",), 5, "not a geovision configuration .*training is no record"),
+        (("training",), 5, "not a geovision configuration .*training is not a mapping"),
     ],
 )
 def test_a_configuration_that_is_none_is_told_in_one_line(

@@ -374,7 +374,7 @@ def of_another_kind(layers: Layers) -> Layers:
         (without("batch_normalization"), r"15 layers of kind batch normalization; the network has 16"),
         (twice, r"2 layers of kind dense; the network has 1"),
         (reshaped, r"layer 'dense_7' for dense 1: 'kernel' has shape \(2, 1024\)"),
-        (of_another_kind, r"layer 'lstm' holds \['kernel', 'recurrent_kernel'\]; no layer"),
+        (of_another_kind, r"layer 'lstm' has the arrays \['kernel', 'recurrent_kernel'\]"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(

@@ -381,7 +381,7 @@ def test_options_of_networks_that_are_none() -> None:
         geovision.create("downscale-maunet", model_args={"network": "maunett"})
     with pytest.raises(OptionError, match="maunet has no option 'depth'; known: widths, dropout"):
         geovision.create("downscale-maunet", model_args={"depth": 3})
-    with pytest.raises(OptionError, match="local=2 fields stand on the grid of the answer"):
+    with pytest.raises(OptionError, match="local=2: local fields need a target grid"):
         geovision.create("downscale-maunet", model_args={"local": 2})
     with pytest.raises(OptionError, match="by='scaling' is unknown; choose"):
         geovision.create("biascorrect-linear-scaling", model_args={"by": "scaling"})
