@@ -183,7 +183,9 @@ class BaseModel(nn.Module):
         return combined_valid_mask((self.network, self.head), inputs, valid, values)
 
     def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the training loss, defined by the head or else by the task.
+        """Return the training loss.
+
+        It is defined by the head, or else by the task.
 
         Args:
             values: Output of `forward`.

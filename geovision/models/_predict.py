@@ -60,11 +60,11 @@ def iter_predict(
     precision: str = "auto",
     skip_errors: bool = False,
 ) -> Iterator[Prediction]:
-    """Yield predictions in the order of the inputs, while later inputs are read.
+    """Yield predictions in the order of the inputs.
 
-    The inputs may exceed the memory: `inputs` may be a generator, of which a few batches are in memory at a
-    time. Each worker thread processes a complete batch, from the file to the prediction. All cores are
-    therefore busy with either decoding or the network.
+    Later inputs are read at the same time. The inputs may exceed the memory: `inputs` may be a generator, of
+    which a few batches are in memory at a time. Each worker thread processes a complete batch, from the file
+    to the prediction. All cores are therefore busy with either decoding or the network.
 
     Args:
         model: Model that predicts.
@@ -90,7 +90,10 @@ def iter_predict(
 def _predict_parallel(
     model: BaseModel, sources: Iterator[InputItem], batch_size: int, precision: str, skip_errors: bool
 ) -> Iterator[Prediction]:
-    """Yield predictions from a pool of threads, or from this thread if one batch is enough."""
+    """Yield predictions from a pool of threads.
+
+    A single batch is predicted in the calling thread.
+    """
     from geovision.accelerate.optimized import optimize_model
 
     threads = torch.get_num_threads()
@@ -178,7 +181,10 @@ def _predict_batch(
 
 
 def _add_coordinates(prediction: Prediction, context: SampleContext) -> Prediction:
-    """Add the time to a dense prediction, and the grid of its sample if the model has no grid."""
+    """Add time and grid of the sample to a dense prediction.
+
+    The grid of the model takes precedence.
+    """
     if not isinstance(prediction, DensePrediction) or prediction.error:
         return prediction
     if prediction.grid is None and context.lat is not None:

@@ -82,7 +82,7 @@ class BilinearPoolingBackbone(nn.Module):
 
     @property
     def views(self) -> tuple[tuple[int, ...], ...]:
-        """Axes along which each copy of an image in one batch is mirrored."""
+        """Axes along which each copy of an image is mirrored."""
         return ((), (-1,)) if self.mirrored else ((),)
 
     def forward(

@@ -1,8 +1,9 @@
-"""Conversion of Keras weights (``.h5``) of the small Xception, as written by its authors' code.
+"""Conversion of Keras weights (``.h5``) of the small Xception.
 
-The file is read by h5py as data. Keras is not needed, and no code in the file is executed. The layout is that
-of Keras 2: ``model_weights/LAYER/LAYER/WEIGHT:0``, with the layers listed in the attribute ``layer_names``.
-The group ``model_weights`` is absent if only the weights were saved.
+The files are those that the code of its authors writes. The file is read by h5py as data. Keras is not
+needed, and no code in the file is executed. The layout is that of Keras 2:
+``model_weights/LAYER/LAYER/WEIGHT:0``, with the layers listed in the attribute ``layer_names``. The group
+``model_weights`` is absent if only the weights were saved.
 
 Axes in Keras and here, for k x k kernels with ``i`` input and ``o`` output channels::
 
@@ -116,7 +117,10 @@ def _decode_name(name: Any) -> str:
 
 
 def _arrays(group: Any, kind: type) -> dict[str, np.ndarray]:
-    """Return all arrays below the group of a layer, by the last part of their names without ``:0``."""
+    """Return all arrays below the group of a layer.
+
+    The keys are the last parts of their names, without ``:0``.
+    """
     arrays: dict[str, np.ndarray] = {}
 
     def visit(name: str, node: Any) -> None:
@@ -137,7 +141,10 @@ def _layer_kind(layer: str, arrays: Arrays, path: Path) -> str:
 
 
 def _expected_layers(modules: list[nn.Module]) -> dict[str, list[tuple[str, nn.Module]]]:
-    """Return the layers of the network by kind, in their order, with a label for messages."""
+    """Return the layers of the network by kind, in their order.
+
+    Each layer has a label for messages.
+    """
     wanted: dict[str, list[tuple[str, nn.Module]]] = {"dense": [], **{kind: [] for kind in _LAYER_KINDS}}
     inner = {
         id(part) for m in modules if isinstance(m, SeparableConv2d) for part in (m.depthwise, m.pointwise)
@@ -162,7 +169,7 @@ def _iter_kinds(modules: list[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _convert_arrays(kind: str, module: nn.Module, arrays: Arrays, *, where: str) -> dict[str, Tensor]:
-    """Convert the arrays of a layer to the names and axes of a module."""
+    """Convert the arrays of a layer to the form of a module."""
     state = module.state_dict()
     converted = {}
     for key, (name, axes) in _WEIGHT_NAMES[kind].items():

@@ -32,7 +32,7 @@ def create_model(
     head: str = "",
     head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:
-    """Build a model by name, with new weights or those of a backbone.
+    """Build a model by name, with new or backbone weights.
 
     This is `geovision.create` without trained weights.
 

@@ -106,7 +106,10 @@ class Interpolation(nn.Module):
 
 
 class _FittedBaseline(Interpolation):
-    """Base class of baselines that are fitted to pairs of the interpolated field and the target."""
+    """Base class of baselines that are fitted to pairs of fields.
+
+    A pair consists of the interpolated field and the target.
+    """
 
     def fit(self, data: Dataset[Sample]) -> None:
         """Fit the baseline to a training set.
@@ -127,7 +130,10 @@ class _FittedBaseline(Interpolation):
 
 
 def _collect_pairs(network: Interpolation, data: Dataset[Sample]) -> tuple[Tensor, Tensor]:
-    """Return the interpolated inputs and the targets, shape (time, y, x) each, NaN where missing."""
+    """Return the interpolated inputs and the targets of a dataset.
+
+    Each has the shape (time, y, x), with NaN where values are missing.
+    """
     modeled, targets = [], []
     for sample in _iter_samples(data):
         inputs = {network.given.name: sample["inputs"][network.given.name].unsqueeze(0)}
@@ -153,7 +159,9 @@ def _target_or_nan(sample: Sample) -> Tensor:
 
 
 class Climatology(_FittedBaseline):
-    """Mean target of the training data in each cell, independent of the input.
+    """Mean target of the training data in each cell.
+
+    It does not depend on the input.
 
     Args:
         input_spec: Specification of the input.
@@ -452,7 +460,10 @@ class RidgeRegression(nn.Module):
 
 
 def _resize_buffers(module: nn.Module, names: Sequence[str], state_dict: Any, prefix: str) -> None:
-    """Resize buffers to the arrays of a state dict, whose size depends on the training data."""
+    """Resize buffers to the arrays of a state dict.
+
+    Their sizes depend on the training data.
+    """
     for name in names:
         if prefix + name in state_dict:
             setattr(module, name, torch.empty_like(state_dict[prefix + name]))

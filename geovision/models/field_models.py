@@ -114,7 +114,7 @@ class FieldNetwork(nn.Module):
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
-        """Return the samples with at least one valid input value, shape (batch, 1, 1, 1).
+        """Return the samples with at least one valid input value.
 
         Args:
             inputs: Inputs by name.
@@ -122,7 +122,7 @@ class FieldNetwork(nn.Module):
             shape: Shape of the output.
 
         Returns:
-            Valid samples, bool. None: all samples.
+            Valid samples, bool, shape (batch, 1, 1, 1). None: all samples.
         """
         if valid is None or self.input_spec.name not in valid:
             return None

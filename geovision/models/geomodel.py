@@ -133,7 +133,7 @@ def build_model(spec: ModelSpec, task: Task, config: ModelConfig) -> GeoModel:
 
 
 def _resize_inputs(inputs: Sequence[InputSpec], size: tuple[int, int]) -> list[InputSpec]:
-    """Return the inputs with a new size for the first input and for others on its grid."""
+    """Set the size of the first input and others on its grid."""
     grid = (inputs[0].size, inputs[0].pixel_size)
     return [
         each.with_size(size) if each.layout.endswith("y x") and (each.size, each.pixel_size) == grid else each

@@ -53,7 +53,9 @@ _PATCH_SIZE = 4
 
 
 class RecurrentEncoder(nn.Module):
-    """Recurrent encoder of a sequence of maps, over patches of 4 x 4 cells.
+    """Recurrent encoder of a sequence of maps.
+
+    It works on patches of 4 x 4 cells.
 
     Args:
         stack: Recurrent stack, with 16 input channels per channel of the sequence.
@@ -75,10 +77,10 @@ class RecurrentEncoder(nn.Module):
 
 
 class MDFFM(nn.Module):
-    """Multi-source data feature fusion (MDFFM), a concatenation of the maps of all sources.
+    """Multi-source data feature fusion (MDFFM).
 
-    In cells in which a source is never valid, each of its maps has a learned value. A missing value therefore
-    differs from an average value.
+    The maps of all sources are concatenated. In cells in which a source is never valid, each of its maps has
+    a learned value. A missing value therefore differs from an average value.
 
     Args:
         channels: Number of maps of each source, in order.
@@ -240,7 +242,7 @@ class HINet(MultiSourceNetwork):
         )
 
     def _encode_source(self, source: SourceMaps) -> Tensor:
-        """Encode one source to maps without a time axis, shape (batch, channel, y, x)."""
+        """Encode one source to maps, shape (batch, channel, y, x)."""
         if not _has_time(source.spec):
             return source.values[:, 0]
         correction = self.branches[source.spec.name](stack_sources([source]))
@@ -257,7 +259,10 @@ def _has_time(spec: InputSpec) -> bool:
 
 
 def _fused_channels(spec: InputSpec) -> list[tuple[str, str]]:
-    """Return source and channel of the maps of a source, which is one map for radar levels."""
+    """Return source and channel of each map of a source.
+
+    Radar levels become one map.
+    """
     units = {channel.unit for channel in spec.channels}
     if _has_time(spec) and units == {"dBZ"}:
         return [(spec.name, "maximum_reflectivity")]
@@ -265,7 +270,10 @@ def _fused_channels(spec: InputSpec) -> list[tuple[str, str]]:
 
 
 def _masked_max(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the largest valid value of all channels, shape (batch, 1, y, x); 0 where none is valid."""
+    """Return the largest valid value of all channels.
+
+    The result has the shape (batch, 1, y, x). It is 0 in cells without a valid value.
+    """
     lowest = torch.finfo(values.dtype).min
     largest = torch.where(valid, values, lowest).amax(1, keepdim=True)
     return torch.where(valid.any(1, keepdim=True), largest, 0.0)

@@ -85,7 +85,9 @@ class InputItem:
 
 
 def read_attribute(source: InputItem, name: str, spec: InputSpec) -> str:
-    """Read an attribute of a sample's file, such as its terrain, without its values.
+    """Read an attribute of a file, such as its terrain.
+
+    The values of the file are not read.
 
     Args:
         source: Sample, whose name is the path of the file.
@@ -112,14 +114,15 @@ def read_attribute(source: InputItem, name: str, spec: InputSpec) -> str:
 def stack_samples(
     samples: Sequence[InputSample], specs: Sequence[InputSpec]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Stack the inputs and masks of several samples along a new first axis.
+    """Stack the inputs and masks of several samples.
 
     Args:
         samples: Samples with the same inputs and shapes.
         specs: Input specifications of the model.
 
     Returns:
-        Inputs and masks, each by input name. An input without invalid values has no mask.
+        Inputs and masks, each by input name, with a new first axis. An input without invalid values has no
+        mask.
     """
     inputs, valid = {}, {}
     for spec in specs:
@@ -191,7 +194,7 @@ def _expand_files(path: str | Path, spec: InputSpec) -> list[Path]:
 
 
 def _reader_function(spec: InputSpec, name: str) -> Callable[..., Any] | None:
-    """Return another function of the module that contains the reader of an input, or None.
+    """Return another function of the reader's module, or None.
 
     ``expand`` lists the files of a folder. ``read_header`` and ``read_context`` exist if the files contain
     attributes or coordinates.
@@ -204,12 +207,18 @@ def _reader_function(spec: InputSpec, name: str) -> Callable[..., Any] | None:
 
 
 def _split_array(values: Any, spec: InputSpec) -> Iterable[Any]:
-    """Split a batch, which has one more axis than a sample; other shapes are validated later."""
+    """Split a batch, which has one more axis than a sample.
+
+    Other shapes are validated later.
+    """
     return values if values.ndim == len(spec.layout.split()) + 1 else [values]
 
 
 def _split_mapping(given: Mapping[str, Any], specs: tuple[InputSpec, ...]) -> Iterator[Mapping[str, Any]]:
-    """Yield the samples of a mapping, which is one sample or a batch of arrays of equal length."""
+    """Yield the samples of a mapping.
+
+    The mapping is one sample, or a batch of arrays of equal length.
+    """
     axes = {spec.name: len(spec.layout.split()) for spec in specs}
     batched = {
         name: value
@@ -234,7 +243,10 @@ def _split_mapping(given: Mapping[str, Any], specs: tuple[InputSpec, ...]) -> It
 
 
 def _load_input(value: Any, spec: InputSpec, where: str) -> tuple[Tensor, Tensor | None]:
-    """Return one input as a tensor, and its mask of valid values; None: all values."""
+    """Return one input as a tensor, and its valid mask.
+
+    A mask of None means that all values are valid.
+    """
     if isinstance(value, str | Path | Image.Image):
         value = _read_values(value, spec, where)
         if spec.integers == "fraction" and value.dtype == np.uint8 and value.ndim == 3:
@@ -274,7 +286,10 @@ def _read_values(value: str | Path | Image.Image, spec: InputSpec, where: str) -
 
 
 def _named_channels(value: Mapping[str, Any], spec: InputSpec, where: str) -> tuple[Tensor, Tensor]:
-    """Return measurements given by name, and their mask; omitted ones and None are missing."""
+    """Return measurements given by name, and their mask.
+
+    Omitted measurements and None are missing.
+    """
     known = [channel.name for channel in spec.channels]
     if spec.layout != "channel":
         raise InputError(f"{where}: input {spec.name!r} is an array ({spec.layout}), not a mapping")
@@ -292,7 +307,7 @@ def _named_channels(value: Mapping[str, Any], spec: InputSpec, where: str) -> tu
 
 
 def _reject_channels_last(value: Any, spec: InputSpec, where: str) -> None:
-    """Raise an error if the last axis of a value has the length of the channel axis."""
+    """Raise an error if the channels are on the last axis."""
     shape, axis, count = tuple(getattr(value, "shape", ())), spec.channel_axis, len(spec.channels)
     if len(shape) == len(spec.layout.split()) > axis + 1 and shape[axis] != count == shape[-1]:
         order = (*range(axis), len(shape) - 1, *range(axis, len(shape) - 1))
@@ -303,7 +318,7 @@ def _reject_channels_last(value: Any, spec: InputSpec, where: str) -> None:
 
 
 def _to_native(value: Any, spec: InputSpec, where: str) -> Any:
-    """Return the values as a tensor, or as an array with a memory layout that torch supports."""
+    """Convert values to a form that torch supports."""
     if isinstance(value, Tensor):
         return value.detach()
     array = np.asarray(value)
@@ -315,7 +330,10 @@ def _to_native(value: Any, spec: InputSpec, where: str) -> Any:
 def _center_crop_or_pad(
     sample: Tensor, valid: Tensor | None, spec: InputSpec
 ) -> tuple[Tensor, Tensor | None]:
-    """Crop or pad a sample to the size of the input; padded cells are invalid."""
+    """Crop or pad a sample to the size of the input.
+
+    Padded cells are invalid.
+    """
     if spec.size is None or tuple(sample.shape[-2:]) == tuple(spec.size):
         return sample, valid
     above, below, left, right = window_margins((sample.shape[-2], sample.shape[-1]), spec.size)
@@ -326,7 +344,10 @@ def _center_crop_or_pad(
 
 
 def _resize(sample: Tensor, spec: InputSpec, where: str) -> Tensor:
-    """Resize a sample to the size of the input, by the same rule as for files."""
+    """Resize a sample to the size of the input.
+
+    The rule is the same as for files.
+    """
     size = spec.size
     if size is None or tuple(sample.shape[-2:]) == tuple(size):
         return sample

@@ -62,7 +62,7 @@ def read(folder: Path) -> GeoModel:
 
 
 def _card(path: Path) -> str:
-    """Return the text of the model card, or an empty string; no computation depends on it."""
+    """Return the text of the model card, on which no computation depends."""
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
@@ -85,7 +85,7 @@ def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value of a JSON file matches the type of an option."""
+    """Return whether a JSON value matches the type of an option."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind in (Union, UnionType):
         return any(_fits(value, each) for each in parts)

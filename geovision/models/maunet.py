@@ -204,7 +204,7 @@ class MAUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Compute features on a grid `factor` times as fine, or on a grid of a given size.
+        """Compute features on the output grid.
 
         Args:
             x: Fields, shape (batch, in_channels, y, x).
@@ -235,6 +235,6 @@ class MAUNet(nn.Module):
 
 
 def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until the size is a multiple of `multiple`."""
+    """Repeat the last row and column up to a multiple."""
     below, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x

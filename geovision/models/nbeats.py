@@ -1,4 +1,4 @@
-"""N-BEATS (Oreshkin et al. 2020, arXiv:1905.10437) on the time series of each cell of a map.
+"""N-BEATS (Oreshkin et al. 2020, arXiv:1905.10437) for each cell of a map.
 
 Block l computes::
 

@@ -73,7 +73,7 @@ class HasOODFeatures(Protocol):
 
 @runtime_checkable
 class HasFactor(Protocol):
-    """Network of fields whose output grid is finer than its input grid by a factor.
+    """Network of fields with a refinement factor.
 
     Attributes:
         factor: Number of output cells per input cell along each side.
@@ -130,7 +130,10 @@ ReadDays = Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mappin
 
 @runtime_checkable
 class HasReferencePeriod(Protocol):
-    """Network that needs the inputs of a complete period to predict one of its days."""
+    """Network that needs the inputs of a complete period.
+
+    They are required to predict any day of the period.
+    """
 
     def period(self, read_days: ReadDays, days: int) -> AbstractContextManager[None]:
         """Return a context manager in which predictions refer to this period.
@@ -176,7 +179,7 @@ class HasLayerChannels(Protocol):
 
     @property
     def layer_channels(self) -> Mapping[str, Sequence[str]]:
-        """Names of the channels, by the name of the layer within the module."""
+        """Names of the channels, by the name of the layer."""
 
 
 @runtime_checkable

@@ -22,7 +22,10 @@ _MAX_RATIO = 10.0
 
 
 class _Correction(nn.Module):
-    """Base class of corrections, whose buffers have the size of the training grid."""
+    """Base class of corrections.
+
+    The buffers have the size of the training grid.
+    """
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         for name in self._buffers:
@@ -64,12 +67,12 @@ class LinearScaling(_Correction):
 
 
 class EmpiricalQuantileMapping(_Correction):
-    """Empirical quantile mapping, which replaces each value by the observed value of equal rank.
+    """Empirical quantile mapping.
 
-    The mapping is fitted in each cell (Panofsky and Brier 1968; Gudmundsson et al. 2012,
-    doi:10.5194/hess-16-3383-2012). It is linear between quantiles. Above the highest quantile, values are
-    multiplied by the ratio at this quantile, which limits the extrapolation. If the model has more dry days
-    than the observations, its dry days remain dry.
+    Each value is replaced by the observed value of equal rank. The mapping is fitted in each cell (Panofsky
+    and Brier 1968; Gudmundsson et al. 2012, doi:10.5194/hess-16-3383-2012). It is linear between quantiles.
+    Above the highest quantile, values are multiplied by the ratio at this quantile, which limits the
+    extrapolation. If the model has more dry days than the observations, its dry days remain dry.
 
     Args:
         num_quantiles: Number of quantiles. Default: 100.
@@ -217,7 +220,7 @@ class _CachedLines(NamedTuple):
 
 
 def _fit_lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _PiecewiseLinear:
-    """Return the piecewise linear functions that map one set of nodes to another.
+    """Return the piecewise linear functions through given nodes.
 
     Args:
         given: Positions of the nodes, shape (node, y, x).
@@ -241,7 +244,7 @@ def _fit_lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _
 
 
 def _evaluate_lines(field: Tensor, lines: _PiecewiseLinear) -> Tensor:
-    """Evaluate the function of each cell, shape (time, y, x); NaN remains NaN.
+    """Evaluate the function of each cell; NaN remains NaN.
 
     If several nodes are equal, as for dry days, the lowest one applies.
     """

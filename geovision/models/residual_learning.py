@@ -1,6 +1,6 @@
-"""Networks that predict the residual of a simpler model, and a head that restores the tail.
+"""Networks that predict the residual of a simpler model.
 
-The prediction is computed in three steps::
+The head restores the tail of the distribution. The prediction is computed in three steps::
 
     prediction_m = base(x) + head_m(network_m(x))                            m = 1 ... members
     prediction   = mean over m, set to 0 where negative
@@ -35,7 +35,9 @@ __all__ = ["ResidualHead", "ResidualNetwork", "build"]
 
 
 class ResidualNetwork(nn.Module):
-    """Features of one or more networks of the same input, and the field of a baseline.
+    """Features of networks, and the field of a baseline.
+
+    All networks have the same input.
 
     Args:
         members: Networks of fields, all of one kind.
@@ -159,7 +161,9 @@ def build(
 
 
 class ResidualHead(FieldHead):
-    """Head with one value per cell and member, whose prediction is the mean of the members.
+    """Head with one value per cell and member.
+
+    The prediction is the mean of the members.
 
     Args:
         num_features: Number of features of all members, plus 1 for the field that they correct.
@@ -206,11 +210,16 @@ class ResidualHead(FieldHead):
             self.register_buffer(name, torch.empty(0, 0, 0))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add the correction of each member to the field of the base, in units of `scale`."""
+        """Add the correction of each member to the base.
+
+        The result is in units of `scale`.
+        """
         return super().forward(features[:, :-1]) + features[:, -1:] / self.scale
 
     def loss(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the mean error over members and valid cells, so that members are trained independently.
+        """Return the mean error over members and valid cells.
+
+        Members are trained independently.
 
         Args:
             parameters: Output of `forward`, shape (batch, member, y, x).
@@ -221,7 +230,7 @@ class ResidualHead(FieldHead):
         return masked_mean(self.losses(parameters, truth.expand_as(parameters)), present)
 
     def members(self, parameters: Tensor) -> Tensor:
-        """Return the field of each member in the unit of the target, without quantile mapping.
+        """Return the field of each member, without quantile mapping.
 
         Args:
             parameters: Output of `forward`, shape (batch, member, y, x).
@@ -229,7 +238,7 @@ class ResidualHead(FieldHead):
         return self._clip(parameters * self.scale)
 
     def field(self, parameters: Tensor) -> Tensor:
-        """Return the mean of the members, with the share of the quantile mapping."""
+        """Return the mean of the members, with quantile mapping."""
         mean = self.members(parameters).mean(1, keepdim=True)
         if not self.modelled.numel():
             return mean
@@ -242,7 +251,9 @@ class ResidualHead(FieldHead):
 
     @torch.no_grad()
     def fit_answers(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
-        """Fit the quantile mapping to the predictions of the training days, after the training.
+        """Fit the quantile mapping to the predictions of the training days.
+
+        It is fitted after the training.
 
         Args:
             parameters: Output of `forward` for all training samples, shape (sample, member, y, x).

@@ -1,8 +1,9 @@
-"""Sequence networks for comparison with HINet, which take all sources as one stack of channels.
+"""Sequence networks for comparison with HINet.
 
-The stack has 36 channels (21 radar levels and 5 channels of each other source), and one map per source of the
-fraction of valid channels, over 20 times. Networks for videos or time series take such an input. The head
-computes the logit from the last hidden state, or from the single frame that is predicted. The networks are::
+They take all sources as one stack of channels. The stack covers 20 times. It has 36 channels (21 radar levels
+and 5 channels of each other source), and one map per source of the fraction of valid channels. Networks for
+videos or time series take such an input. The head computes the logit from the last hidden state, or from the
+single frame that is predicted. The networks are::
 
     convlstm, st-lstm, causal-lstm   layers over patches of 4 x 4 cells, `geovision.models.st_lstm`
     simvp                            `geovision.models.simvp`

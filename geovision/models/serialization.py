@@ -142,7 +142,7 @@ _RENAMED = {
 
 
 def _upgrade(config: Any) -> Any:
-    """Return a configuration of format version 1 with the names of version 2."""
+    """Convert a configuration of format version 1 to version 2."""
     if not isinstance(config, dict):
         return config
     renamed = {key: value for key, value in config.items() if key != "options"}
@@ -179,7 +179,9 @@ def _merge_transforms(model_args: Any) -> Any:
 
 
 def weights_digest(model: BaseModel) -> str:
-    """Return the SHA-256 digest of the names and values of all parameters and buffers.
+    """Return the SHA-256 digest of the state of a model.
+
+    It covers the names and values of all parameters and buffers.
 
     Args:
         model: Model whose state is hashed.

@@ -1,6 +1,6 @@
-"""SimVP (Gao et al. 2022, arXiv:2206.05099), a convolutional video network, with one output frame.
+"""SimVP (Gao et al. 2022, arXiv:2206.05099) with one output frame.
 
-The structure is::
+SimVP is a convolutional network for videos. The structure is::
 
     encoder     ConvSC x 4 on each frame, stride 2 in every second one:  enc1, .., z
     translator  all frames as channels: Inception x N down and N up, with skip connections
@@ -51,7 +51,9 @@ class ConvSC(nn.Sequential):
 
 
 class Inception(nn.Module):
-    """Inception block: a 1x1 convolution, then a sum of grouped convolutions of several sizes.
+    """Inception block.
+
+    A 1x1 convolution is followed by a sum of grouped convolutions of several sizes.
 
     Args:
         in_channels: Number of input channels.
@@ -82,7 +84,9 @@ class Inception(nn.Module):
 
 
 class Translator(nn.Module):
-    """Sequence of Inception blocks with skip connections from its first to its second half.
+    """Translator, a sequence of Inception blocks with skip connections.
+
+    The outputs of its first half are concatenated with the inputs of its second half.
 
     Args:
         in_channels: Number of input channels.

@@ -29,7 +29,9 @@ _NETWORK_KWARGS: dict[str, dict[str, Any]] = {"dpt": {"dynamic_img_size": True}}
 
 
 class SmpNetwork(MultiSourceNetwork):
-    """Network of smp over all sources, whose last convolution is replaced by the head.
+    """Network of smp over all sources.
+
+    Its last convolution is replaced by the head.
 
     Args:
         inputs: Input specifications of the model.
@@ -121,7 +123,7 @@ class SmpNetwork(MultiSourceNetwork):
         return self.model(stack)
 
     def _stack_channels(self, source: SourceMaps) -> list[Tensor]:
-        """Return the values of a source and their presence, with times as channels."""
+        """Return the values and presence of a source, times as channels."""
         parts = [source.values, source.valid_fraction] if self.add_indicator else [source.values]
         times = self.seq_len if "time" in source.spec.layout.split() else 1
         return [rearrange(last_time_steps(part, times), "b t c y x -> b (t c) y x") for part in parts]

@@ -1,4 +1,6 @@
-"""Recurrent cells on maps: ConvLSTM, ST-LSTM, Causal LSTM with gradient highway, and their stack.
+"""Recurrent cells on maps: ConvLSTM, ST-LSTM and Causal LSTM.
+
+The module also contains the gradient highway and the stack of cells.
 
 ``*`` is a convolution, ``.`` the elementwise product, ``s`` the logistic function. X is the input of a layer,
 H its hidden state, and C its memory from one time to the next. M is the memory that passes through the layers
@@ -126,7 +128,9 @@ class ConvLSTMCell(RecurrentCell):
 
 
 class ForgetGates(nn.Module):
-    """Forget gates f and f' of the ST-LSTM, which another module can replace.
+    """Forget gates f and f' of the ST-LSTM.
+
+    Another module can replace them.
 
     Args:
         in_channels: Number of channels of the input X.
@@ -189,7 +193,7 @@ class STLSTMCell(RecurrentCell):
         self.forget = forget or ForgetGates(in_channels, hidden_channels, kernel_size)
 
     def initial_state(self, x: Tensor) -> States:
-        """Return the initial H and C, which are 0, and the initial memories of the gates."""
+        """Return the initial H, C and memories of the gates."""
         own: ForgetGates = self.forget  # type: ignore[assignment]
         return *super().initial_state(x), *own.initial_state(x)
 
@@ -262,14 +266,21 @@ class GradientHighway(nn.Module):
         self.z_gates = conv2d_same(hidden_channels, 2 * hidden_channels, kernel_size, bias=False)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return the new state Z from the input X and the previous Z."""
+        """Return the new Z from X and the previous Z.
+
+        Args:
+            x: Input maps X, shape (batch, hidden_channels, y, x).
+            z: Previous state Z, in the same shape.
+        """
         p, s = (self.x_gates(x) + self.z_gates(z)).chunk(2, dim=1)
         s = s.sigmoid()
         return s * p.tanh() + (1 - s) * z
 
 
 class RecurrentStack(nn.Module):
-    """Stack of recurrent layers, from a sequence of maps to the last hidden state of the top layer.
+    """Stack of recurrent layers.
+
+    The output is the last hidden state of the top layer.
 
     Args:
         cells: Cells from bottom to top, all of the same width.
@@ -330,7 +341,7 @@ class RecurrentStack(nn.Module):
         return now, m, z
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """Return the last hidden state of the top layer for a sequence of maps."""
+        """Return the last hidden state of the top layer."""
         states, m, z = self.initial_state(sequence[:, 0])
         for x in sequence.unbind(1):
             if self.grad_checkpointing and torch.is_grad_enabled():

@@ -80,7 +80,7 @@ class SRCNN(nn.Module):
         )
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Compute features on a grid `factor` times as fine, or on a grid of a given size.
+        """Compute features on the output grid.
 
         Args:
             x: Fields, shape (batch, in_channels, y, x).
@@ -163,7 +163,7 @@ class _ResidualTrunk(nn.Module):
         self.num_features = now
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Compute features on a grid `factor` times as fine, or on a grid of a given size.
+        """Compute features on the output grid.
 
         Args:
             x: Fields, shape (batch, in_channels, y, x).

@@ -330,10 +330,10 @@ def _load_state(backbone: TimmBackbone, state: dict[str, Tensor], origin: str) -
 
 
 def _convert_input_kernels(backbone: TimmBackbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert kernels of red, green and blue to kernels of the channels that represent these colors.
+    """Convert kernels of colors to kernels of the channels.
 
-    The kernel of a channel that represents two colors is the sum of their kernels. The result is that of a
-    photo that contains the channel twice.
+    Each channel represents one or more of red, green and blue. The kernel of a channel that represents two
+    colors is the sum of their kernels. The result is that of a photo that contains the channel twice.
     """
     if not backbone.colors:
         return state

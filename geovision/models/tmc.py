@@ -1,8 +1,9 @@
-"""Two memory cells (TMC) of HINet (Zhang et al. 2024), and an ST-LSTM with their forget gates.
+"""Two memory cells (TMC) of HINet (Zhang et al. 2024).
 
-The published formulas name the parts. The descriptions and symbols are those of the two-memory model of Le,
-Tran and Venkatesh 2020 (Self-Attentive Associative Memory, arXiv:2002.03519), from which the rest is adopted.
-The following is our reconstruction. At one time, with Z = [X_t, H_{t-1}] and the width d of the cell::
+The module also contains an ST-LSTM with their forget gates. The published formulas name the parts. The
+descriptions and symbols are those of the two-memory model of Le, Tran and Venkatesh 2020 (Self-Attentive
+Associative Memory, arXiv:2002.03519), from which the rest is adopted. The following is our reconstruction. At
+one time, with Z = [X_t, H_{t-1}] and the width d of the cell::
 
     U = tanh(Wu Z)    V = tanh(Wv Z)                            two sets of d maps, convolutions 1x1
     f1 = mean of U over space,  f2 = mean of V,  f3 = W3 mean of Z
@@ -20,7 +21,7 @@ The following is our reconstruction. At one time, with Z = [X_t, H_{t-1}] and th
     f  = s(Wi (Mi_t C_{t-1}(p)) + 1)        f' = s(Wr [Mr_{t,n} M_t^{l-1}(p)]_n + 1)     at every cell p
 
 Here s is the logistic function, "." the elementwise product, (x) the outer product and ' the transpose.
-Tokens are channels (the "elements" of the paper), and space is pooled, so the size of the memories does not
+Tokens are channels (the "elements" of the paper). Space is pooled, so the size of the memories does not
 depend on the size of the map. The tanh of U, V and G1 are ours and bound Mi. With a retention l of 1, as
 published, Mr grows at most linearly with time, because the rows of the input of SA are normalized; l < 1
 bounds it as well. With Wi = Wr = 0, the cell is an ST-LSTM with constant forget gates, s(1).
@@ -211,7 +212,10 @@ class TMCForgetGates(nn.Module):
 
 
 def _matmul_per_pixel(matrix: Tensor, maps: Tensor) -> Tensor:
-    """Multiply matrices, shape (batch, d, d), by the channels of each cell, shape (batch, d, y, x)."""
+    """Multiply matrices by the channels of each cell.
+
+    The shapes are (batch, d, d) and (batch, d, y, x).
+    """
     return einsum(matrix, maps, "b i j, b j y x -> b i y x")
 
 

@@ -1,8 +1,10 @@
-"""UCUNet of HINet (Zhang et al. 2024), a U-Net with small U-Nets in its skip connections.
+"""UCUNet of HINet (Zhang et al. 2024).
 
-Published: three connection modules (UCM) of depth 7, 5 and 3, which consist of [Conv 3x3, BN, ReLU] followed
-by [ConvTranspose 3x3, BN, ReLU], "k3, s1, L = 3"; an input of 16 x 128 x 128 and an output of 1 x 128 x 128.
-The rest is our reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2::
+UCUNet is a U-Net with small U-Nets in its skip connections.
+
+Published: three connection modules (UCM) of depth 7, 5 and 3, with "k3, s1, L = 3". They consist of
+[Conv 3x3, BN, ReLU], followed by [ConvTranspose 3x3, BN, ReLU]. The input has the shape 16 x 128 x 128, the
+output 1 x 128 x 128. The rest is our reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2::
 
     stage = [Conv 3x3, BN, ReLU] x 2
     up    = ConvTranspose 3x3, stride 2, BN, ReLU
@@ -14,9 +16,9 @@ The rest is our reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2
     s_0 = x;  s_j = down_j(s_{j-1});  y_L = bottom(s_L);  y_{j-1} = up_j(y_j) + s_{j-1};  UCM(x) = y_0
 
 The deepest UCM processes the largest map. There are two readings of "stride 1", with equal numbers of
-parameters. ``"strided"`` (default): down and up have stride 2, so the lowest level of all three UCMs has the
-resolution of the lowest level of the U-Net, 16 x 16 for 128 x 128. ``"valid"``: stride 1 without padding; the
-map loses a border of L cells, which the transposed convolutions restore.
+parameters. ``"strided"`` (default): down and up have stride 2. The lowest level of all three UCMs then has
+the resolution of the lowest level of the U-Net, 16 x 16 for 128 x 128. ``"valid"``: stride 1 without padding.
+The map loses a border of L cells, which the transposed convolutions restore.
 
 A 1x1 convolution to the logit belongs to the head. With it and 16 input channels, the network has 2,841,633
 parameters, of which 693,984 belong to the UCMs.
@@ -92,7 +94,7 @@ class UCM(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the maps of a skip connection, in the shape of the input."""
+        """Return the maps of a skip connection."""
         skips = []
         for down in self.down:
             skips.append(x)

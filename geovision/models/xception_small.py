@@ -1,6 +1,7 @@
-"""Small Xception of Grahn and Bianchi 2022, trained from scratch on polar lows.
+"""Small Xception of Grahn and Bianchi 2022 for polar lows.
 
-Published in IEEE TGRS, arXiv:2203.16401. With ``f`` filters in each convolution and "same" padding::
+The authors train it from scratch. Published in IEEE TGRS, arXiv:2203.16401. With ``f`` filters in each
+convolution and "same" padding::
 
     x = ReLU(BN(Conv 3x3, stride 2, 8 (x)))
     for f in 8, 16, 32, 64, 128, 256, 512:
@@ -45,9 +46,10 @@ def _batch_normalization(channels: int) -> nn.BatchNorm2d:
 
 
 class SeparableConv2d(nn.Module):
-    """Depthwise 3 x 3 convolution without bias, followed by a 1 x 1 convolution with bias.
+    """Depthwise separable convolution.
 
-    There is no activation between the two.
+    A depthwise 3 x 3 convolution without bias is followed by a 1 x 1 convolution with bias. There is no
+    activation between the two.
 
     Args:
         in_channels: Number of input channels.
@@ -68,7 +70,9 @@ class SeparableConv2d(nn.Module):
 
 
 class XceptionBlock(nn.Module):
-    """Two separable convolutions and a pooling, with a 1 x 1 convolution as the shortcut.
+    """Residual block of two separable convolutions and a pooling.
+
+    The shortcut is a 1 x 1 convolution.
 
     Args:
         in_channels: Number of input channels.
@@ -99,10 +103,11 @@ class XceptionBlock(nn.Module):
 
 
 def max_pooling_same(x: Tensor) -> Tensor:
-    """Compute the maximum of 3 x 3 cells with stride 2 and the "same" padding of Keras.
+    """Compute the maximum of 3 x 3 cells with stride 2.
 
-    Padded cells are minus infinity. On an even size, the last window extends one cell beyond the end. On an
-    odd size, the first and the last window extend one cell beyond the ends.
+    The padding is "same", as in Keras. Padded cells are minus infinity. On an even size, the last window
+    extends one cell beyond the end. On an odd size, the first and the last window extend one cell beyond the
+    ends.
 
     Args:
         x: Maps, shape (batch, channel, y, x).

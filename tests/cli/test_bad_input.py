@@ -138,7 +138,7 @@ def test_arrays(model: GeoModel, kind: str) -> None:
 @pytest.mark.parametrize("given", [3, 2.5, None, object(), [1, 2]])
 def test_things_that_are_no_input(model: GeoModel, given: object) -> None:
     with pytest.raises(
-        InputError, match="unsupported input of type .*; pass a path, an array, a tensor, a Pillow"
+        InputError, match=r"unsupported input of type .*; pass a path, an array, a tensor, a Pillow"
     ):
         model.predict(given)
 

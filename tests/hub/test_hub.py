@@ -292,7 +292,7 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: RepoI
         (("config", "model_args"), [1], r"model_args has an invalid value, \[1\]"),
         (("config", "db_range"), None, "db_range has an invalid value, None"),
         (("config", "mean"), "x", "mean has an invalid value, 'x'"),
-        (("config", "drop_rate"), 5, "options that cloud-tiny does not support: dropout probability has to be"),
+        (("config", "drop_rate"), 5, "cloud-tiny does not support: dropout probability has to be"),
         (("config",), [], r"not a geovision configuration .*config is \[\]"),
         (("model",), {}, "not a geovision configuration .*model is {}"),
         (("training",), 5, "not a geovision configuration .*training is not a mapping"),

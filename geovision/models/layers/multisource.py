@@ -1,4 +1,6 @@
-"""Maps of several sources and times with missing values, as inputs of hail networks.
+"""Maps of several sources and times with missing values.
+
+They are the inputs of networks for hail.
 
 A source that changes with time has the shape (batch, time, channel, y, x), a constant source (batch, channel,
 y, x). All sources have the same grid and the same number of times. Missing values are 0 after normalization,
@@ -52,11 +54,14 @@ class SourceMaps:
 
     @property
     def any_valid(self) -> Tensor:
-        """Cells with a valid value in any channel at any time, shape (batch, 1, y, x)."""
+        """Cells with any valid value, shape (batch, 1, y, x)."""
         return reduce(self.valid, "b t c y x -> b 1 y x", "any")
 
     def latest_valid(self) -> tuple[Tensor, Tensor]:
-        """Return the latest valid value of each cell and its mask, shape (batch, channel, y, x) each."""
+        """Return the latest valid value of each cell and its mask.
+
+        Both have the shape (batch, channel, y, x).
+        """
         values, valid = self.values[:, 0], self.valid[:, 0]
         for value, present in zip(self.values.unbind(1)[1:], self.valid.unbind(1)[1:], strict=True):
             values, valid = torch.where(present, value, values), valid | present
@@ -64,7 +69,9 @@ class SourceMaps:
 
 
 class SourceSelector(nn.Module):
-    """Conversion of the inputs of a model to `SourceMaps`, in the order of the specifications.
+    """Conversion of the inputs of a model to `SourceMaps`.
+
+    The order is that of the specifications.
 
     Args:
         inputs: Specifications of all inputs of the model.
@@ -142,9 +149,9 @@ class MultiSourceNetwork(nn.Module):
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
-        """Return the cells with a valid value in any source that changes with time.
+        """Return the cells with a valid value in any variable source.
 
-        If no source changes with time, all sources count.
+        A variable source is one that changes with time. If no source changes with time, all sources count.
 
         Args:
             inputs: Inputs by name.
@@ -173,7 +180,10 @@ def _with_time(values: Tensor, spec: InputSpec) -> Tensor:
 
 
 def _reference_source(given: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the source with the most times, after a check that all sources have the same grid and times."""
+    """Return the source with the most times.
+
+    It is an error if the sources have different grids or numbers of times.
+    """
     if not given:
         raise InputError(f"none of the sources of this model is given; got {', '.join(inputs) or 'no input'}")
     name, like = max(given.items(), key=lambda each: each[1].shape[1])
@@ -192,7 +202,9 @@ def _reference_source(given: Mapping[str, Tensor], inputs: Mapping[str, Tensor])
 
 
 def stack_sources(sources: Sequence[SourceMaps], *, presence: bool = True) -> Tensor:
-    """Concatenate all sources along the channel axis, with constant ones repeated at every time.
+    """Concatenate all sources along the channel axis.
+
+    Constant sources are repeated at every time.
 
     Args:
         sources: Sources, in order.
@@ -209,7 +221,7 @@ def stack_sources(sources: Sequence[SourceMaps], *, presence: bool = True) -> Te
 
 
 def check_size(maps: Tensor, divisor: int, name: str) -> None:
-    """Raise an error if height or width is not a multiple of `divisor`.
+    """Raise an error if a side is not a multiple of `divisor`.
 
     Args:
         maps: Maps, shape (…, y, x).
@@ -228,7 +240,9 @@ def check_size(maps: Tensor, divisor: int, name: str) -> None:
 
 
 def check_options(network: type[nn.Module], model_args: Mapping[str, Any], name: str) -> None:
-    """Raise an error if an option is not a keyword-only argument of a network.
+    """Raise an error if a network does not have an option.
+
+    The options of a network are its keyword-only arguments.
 
     Args:
         network: Class of the network.
@@ -245,7 +259,9 @@ def check_options(network: type[nn.Module], model_args: Mapping[str, Any], name:
 
 
 def last_time_steps(sequence: Tensor, times: int) -> Tensor:
-    """Return the last time steps of a sequence, padded with zeros at its start.
+    """Return the last time steps of a sequence.
+
+    A shorter sequence is padded with zeros at its start.
 
     Args:
         sequence: Maps, shape (batch, time, channel, y, x).

@@ -19,7 +19,7 @@ __all__ = ["Normalize", "check_sample", "to_physical"]
 
 
 def to_physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = "") -> Tensor:
-    """Convert a sample or batch to a float32 tensor in the units of an input.
+    """Convert a sample or batch to float32 in physical units.
 
     If the input accepts integers, they are counts, and the full scale of their type corresponds to 1
     (uint8: 255). The scale depends on the type alone; it is never guessed from values.
@@ -47,7 +47,7 @@ def to_physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = ""
 
 
 def check_sample(sample: Tensor, spec: InputSpec, *, where: str = "", valid: Tensor | None = None) -> None:
-    """Raise an error if a sample does not match the specification of its input.
+    """Raise an error if a sample does not match its specification.
 
     Args:
         sample: One sample in physical units, with the axes of ``spec.layout``.

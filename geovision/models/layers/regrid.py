@@ -1,4 +1,4 @@
-"""Differentiable regridding from the grid of an input to the grid of a network.
+"""Differentiable regridding between an input and a network.
 
 Both grids have one-dimensional axes. The weights along the axes are therefore two small matrices A and B::
 
@@ -30,7 +30,7 @@ _MIN_VALID_WEIGHT = 0.5
 
 
 def axis_weights(source: _Floats, target: _Floats, method: Method = "bilinear") -> _Floats:
-    """Compute the interpolation weights from the cells of one axis to those of another.
+    """Compute the interpolation weights from one axis to another.
 
     Between the outermost center and the edge of its cell, the value is constant. Beyond the edge, the row of
     weights is 0. ``"bicubic"`` is the convolution of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with
@@ -170,7 +170,9 @@ class Regrid(nn.Module):
 
 
 def refine_grid(grid: Grid, factor: int) -> Grid:
-    """Return the grid in the same area with cells `factor` times as fine.
+    """Return a grid with cells `factor` times as fine.
+
+    The area is the same.
 
     Args:
         grid: Coarse grid.

@@ -18,7 +18,9 @@ SCALAR_INPUT_NAME = "scalars"
 
 
 def scalar_input(channels: tuple[Channel, ...]) -> InputSpec:
-    """Return the specification of an input of scalar measurements, any of which may be missing.
+    """Return the specification of an input of scalar measurements.
+
+    Any of the measurements may be missing.
 
     Args:
         channels: Measurements, one value each.

@@ -58,7 +58,10 @@ class Scaler(nn.Module):
 
 
 class Log1pScaler(Scaler):
-    """Transform ``log(1 + x)``, which shortens the tail of precipitation; x > -1."""
+    """Transform ``log(1 + x)`` of values above -1.
+
+    It shortens the tail of precipitation.
+    """
 
     def forward(self, field: Tensor) -> Tensor:
         """Return ``log(1 + field)``."""
@@ -124,9 +127,9 @@ class StandardScaler(_LinearScaler):
 
 
 class MinMaxScaler(_LinearScaler):
-    """Scaling of each channel from its minimum and maximum to 0 and 1.
+    """Scaling of each channel to the range 0 to 1.
 
-    New data may exceed this range.
+    The minimum becomes 0, the maximum 1. New data may exceed this range.
 
     Args:
         channels: Number of channels. Default: 1.
@@ -140,7 +143,9 @@ class MinMaxScaler(_LinearScaler):
 
 
 class ScalerChain(Scaler):
-    """Sequence of scalers, each of which is fitted to the output of the previous one.
+    """Sequence of scalers.
+
+    Each scaler is fitted to the output of the previous one.
 
     Args:
         *transforms: Scalers, in the order of application.
