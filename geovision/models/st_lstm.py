@@ -185,9 +185,13 @@ class STLSTMCell(RecurrentCell):
         self, in_channels: int, hidden_channels: int, kernel_size: int, *, forget: nn.Module | None = None
     ) -> None:
         super().__init__(in_channels, hidden_channels, kernel_size)
-        self.x_gates = conv2d_same(in_channels, 5 * hidden_channels, kernel_size)  # of g i g' i' o
-        self.h_gates = conv2d_same(hidden_channels, 3 * hidden_channels, kernel_size, bias=False)  # of g i o
-        self.m_gates = conv2d_same(hidden_channels, 2 * hidden_channels, kernel_size, bias=False)  # of g' i'
+        self.x_gates = conv2d_same(in_channels, 5 * hidden_channels, kernel_size)  # gates g i g' i' o
+        self.h_gates = conv2d_same(
+            hidden_channels, 3 * hidden_channels, kernel_size, bias=False
+        )  # gates g i o
+        self.m_gates = conv2d_same(
+            hidden_channels, 2 * hidden_channels, kernel_size, bias=False
+        )  # gates g' i'
         self.o_gate = conv2d_same(2 * hidden_channels, hidden_channels, kernel_size, bias=False)
         self.mix = nn.Conv2d(2 * hidden_channels, hidden_channels, 1)
         self.forget = forget or ForgetGates(in_channels, hidden_channels, kernel_size)
@@ -222,17 +226,21 @@ class CausalLSTMCell(RecurrentCell):
 
     def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, hidden_channels, kernel_size)
-        self.x_gates = conv2d_same(in_channels, 7 * hidden_channels, kernel_size)  # of g i f g' i' f' o
-        self.h_gates = conv2d_same(hidden_channels, 3 * hidden_channels, kernel_size, bias=False)  # of g i f
-        self.c_gates = conv2d_same(hidden_channels, 3 * hidden_channels, kernel_size, bias=False)  # of g i f
+        self.x_gates = conv2d_same(in_channels, 7 * hidden_channels, kernel_size)  # gates g i f g' i' f' o
+        self.h_gates = conv2d_same(
+            hidden_channels, 3 * hidden_channels, kernel_size, bias=False
+        )  # gates g i f
+        self.c_gates = conv2d_same(
+            hidden_channels, 3 * hidden_channels, kernel_size, bias=False
+        )  # gates g i f
         self.new_c_gates = conv2d_same(
             hidden_channels, 4 * hidden_channels, kernel_size, bias=False
-        )  # of g' i' f' o
+        )  # gates g' i' f' o
         self.m_gates = conv2d_same(
             hidden_channels, 3 * hidden_channels, kernel_size, bias=False
-        )  # of g' i' f'
+        )  # gates g' i' f'
         self.keep = conv2d_same(hidden_channels, hidden_channels, kernel_size)  # W3
-        self.new_m_gate = conv2d_same(hidden_channels, hidden_channels, kernel_size, bias=False)  # of o
+        self.new_m_gate = conv2d_same(hidden_channels, hidden_channels, kernel_size, bias=False)  # gate o
         self.mix = nn.Conv2d(2 * hidden_channels, hidden_channels, 1)  # W5
 
     def forward(self, x: Tensor, states: States, m: Tensor) -> tuple[States, Tensor]:
