@@ -236,7 +236,7 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     assert found.value == pytest.approx(float(theirs), rel=1e-5)
     assert found.low < found.value < found.high
     assert report.metrics["spread"].value > 0
-    assert any("of 20 draws of the distribution" in note for note in report.notes)
+    assert any("of 20 draws from the distribution" in note for note in report.notes)
     none = geovision.evaluate(model, winters, n_bootstrap=0, members=0)
     assert not {"crps", "spread", "spread_error_ratio"} & set(none.metrics)
 
