@@ -199,9 +199,9 @@ def test_measurements_beside_the_photo(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("scalars", "line"),
     [
-        ({"cloud_base": 2.1}, r"'scalars' has no 'cloud_base'; the model takes \['cloud_base_height'\]"),
+        ({"cloud_base": 2.1}, r"'scalars' has no 'cloud_base'; known: \['cloud_base_height'\]"),
         ({"cloud_base_height": 2100}, "channel 'cloud_base_height': .*looks like metres; expects km"),
-        ({"cloud_base_height": "low"}, "'scalars' takes one number each"),
+        ({"cloud_base_height": "low"}, "expected one number per measurement of 'scalars'"),
         (torch.rand(2), r"has 1 channels \(cloud_base_height\)"),
     ],
 )
@@ -378,17 +378,17 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
 
 def test_unknown_options(model: GeoModel) -> None:
     with pytest.raises(
-        OptionError, match="precision 'half' is not known; choose one of auto, float32, bfloat16, int8"
+        OptionError, match="precision='half' is unknown; choose one of auto, float32, bfloat16, int8"
     ):
         model.predict([], precision="half")
-    with pytest.raises(OptionError, match="batch_size must be 1 or more, not 0"):
+    with pytest.raises(OptionError, match="batch_size=0: expected 1 or more"):
         model.predict([], batch_size=0)
 
 
 def test_a_model_without_a_reader_says_that_it_takes_arrays(model: GeoModel, folder: Path) -> None:
     specs = (dataclasses.replace(model.inputs[0], reader=""),)
     (source,) = iter_input_items(str(folder / "0.jpg"), specs)
-    with pytest.raises(InputError, match=r"0\.jpg: input 'image' is not read from files; give arrays"):
+    with pytest.raises(InputError, match=r"0\.jpg: input 'image' is not read from files; pass arrays"):
         source.load(specs)
 
 

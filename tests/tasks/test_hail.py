@@ -167,7 +167,7 @@ def test_the_command_says_how_much_of_a_mask_is_yes_and_goes_on_after_a_wrong_si
     assert (row["name"], int(row["cells"]), int(row["valid_cells"])) == ("hail", int(answer.mask.sum()), 256)
     assert float(row["highest"]) == pytest.approx(float(answer.probability.max()), abs=1e-4)
     [odd_file] = odd.glob("*.nc")
-    assert f"{odd_file}: HINet takes heights and widths divisible by 8, not 20 x 16" in printed.err
+    assert f"{odd_file}: HINet needs a height and width divisible by 8, not 20 x 16" in printed.err
 
 
 def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
