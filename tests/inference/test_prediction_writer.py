@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
     kept = before.read_bytes()
     left = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(bytes(left - 4096))
-    with pytest.raises(StorageError, match="what stood there is untouched"):
+    with pytest.raises(StorageError, match="existing files are unchanged"):
         files.save(answer, "answer")
     assert before.read_bytes() == kept
 
