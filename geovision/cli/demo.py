@@ -13,6 +13,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `demo` to the application."""
     app.command(
         "demo",
         epilog=examples_epilog(

@@ -17,6 +17,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `distill` to the application."""
     app.command(
         "distill",
         epilog=examples_epilog(
@@ -27,8 +28,8 @@ def register(app: typer.Typer) -> None:
 
 
 def distill(
-    teacher: Annotated[str, typer.Argument(help="A folder with a trained model, or a name with weights.")],
-    student: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    teacher: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    student: Annotated[str, typer.Argument(help="Name of a model, as printed by `geovision list`.")],
     data: Annotated[Path, typer.Option(help="Folder of the data.")],
     dataset: Annotated[
         str | None, typer.Option(help="Whose layout the data has, such as iberia; your own if absent.")
@@ -46,16 +47,18 @@ def distill(
     factor: Annotated[
         int | None, typer.Option(min=1, help="How many times finer the student makes its grid.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="In all, instead of the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Total number of epochs. Default: those of the recipe.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="By name; the student's own if absent.")] = None,
     validation: Annotated[
         float | None,
         typer.Option(min=0, max=0.9, help="Fraction held back to watch, whole groups; 0.1 if absent."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. Default: the seed of the recipe.")] = None,
     precision: Annotated[TrainingPrecision, typer.Option(help="Arithmetic.")] = TrainingPrecision.recipe,
 ) -> None:
     """Train a small model of fields on the truth and on what a large one says of the same samples.

@@ -105,6 +105,7 @@ class RequirementSpec:
 
 
 def register(app: typer.Typer) -> None:
+    """Add `doctor` to the application."""
     app.command("doctor", epilog=examples_epilog("geovision doctor", "geovision doctor || echo broken"))(
         doctor
     )

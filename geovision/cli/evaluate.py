@@ -16,6 +16,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `evaluate` to the application."""
     app.command(
         "evaluate",
         epilog=examples_epilog(
@@ -26,16 +27,19 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
     split: Annotated[str | None, typer.Option(help="Split to score; everything if absent.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder of the report and its figures.")] = None,
     n_bootstrap: Annotated[
         int, typer.Option(min=0, help="Number of bootstrap resamples of the intervals; 0: no intervals.")
     ] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of samples per forward pass.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the resampling, and of members.")] = 0,
     members: Annotated[
         int | None,
@@ -46,7 +50,7 @@ def evaluate(
         ),
     ] = None,
     output_format: Annotated[
-        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+        DocumentFormat, typer.Option("--format", help="Format of the printed report.")
     ] = DocumentFormat.table,
 ) -> None:
     """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""

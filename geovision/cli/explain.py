@@ -33,6 +33,7 @@ _ERROR = "completeness_error"
 
 
 def register(app: typer.Typer) -> None:
+    """Add `explain` to the application."""
     app.command(
         "explain",
         epilog=examples_epilog(
@@ -46,8 +47,8 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.", metavar="INPUT...")],
     method: Annotated[
         Method,
         typer.Option(
@@ -76,13 +77,16 @@ def explain(
     orientations: Annotated[
         int, typer.Option(help="Averaged: 1 as it is, 2 also mirrored, 8 also turned by quarters.")
     ] = 1,
-    batch_size: Annotated[int, typer.Option(help="Changed inputs a forward pass.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Number of modified inputs per forward pass.")] = 8,
     group_by: Annotated[
         str | None, typer.Option(help="Attribute of the files that groups their means, such as terrain.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the rows.")
+        TableFormat, typer.Option("--format", help="Format of the output.")
     ] = TableFormat.table,
 ) -> None:
     """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.

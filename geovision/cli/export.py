@@ -31,6 +31,7 @@ class ExportFormat(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
+    """Add `export` to the application."""
     app.command(
         "export",
         epilog=examples_epilog(
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     out: Annotated[Path, typer.Option(help="The file to write; for web the folder.")],
     export_format: Annotated[
         ExportFormat,
@@ -63,7 +64,10 @@ def export(
     with_runtime: Annotated[
         bool, typer.Option("--with-runtime", help="Lay runtime.py beside it, which needs no geovision.")
     ] = False,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
 ) -> None:
     """Write a model as one ONNX file: units in, calibrated answers out, what it is in its metadata.
 

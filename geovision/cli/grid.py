@@ -17,6 +17,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `grid` to the application."""
     app.command(
         "grid",
         epilog=examples_epilog(
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def grid(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     source: Annotated[
         str,
         typer.Argument(help="File, store, folder or pattern of the model's first field.", metavar="INPUT"),
@@ -66,7 +67,10 @@ def grid(
     ] = "",
     members: Annotated[int, typer.Option(min=0, help="Number of ensemble members; 0: one prediction.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the members.")] = 0,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Number of fields in a forward pass. Default: chosen by the model."),

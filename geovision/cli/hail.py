@@ -36,6 +36,7 @@ class LabelRule(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
+    """Add `hail-labels` to the application."""
     app.command(
         "hail-labels",
         epilog=examples_epilog(

@@ -33,6 +33,7 @@ class StoreFormat(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
+    """Add `hail-samples` to the application."""
     app.command(
         "hail-samples",
         epilog=examples_epilog(

@@ -16,6 +16,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `push` and `pull` to the application."""
     app.command(
         "push",
         epilog=examples_epilog(
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def push(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     repo: Annotated[str, typer.Argument(help="owner/repo, with @branch for another than main.")],
     license: Annotated[str, typer.Option(help="License of the weights, an SPDX name.")] = "",
     data_license: Annotated[str, typer.Option(help="License of the training data.")] = "",
@@ -53,7 +54,10 @@ def push(
     fp16: Annotated[bool, typer.Option("--fp16", help="Store parameters in half precision.")] = False,
     message: Annotated[str, typer.Option(help="Of the commit.")] = "",
     axis: AxisOption = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
 ) -> None:
     """Publish a model on the Hugging Face Hub, in one commit: weights, configuration, card, golden answer.
 

@@ -44,6 +44,7 @@ class EastSide(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
+    """Add `keogram` to the application."""
     app.command(
         "keogram",
         epilog=examples_epilog(

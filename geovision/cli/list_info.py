@@ -37,6 +37,7 @@ _COLUMNS = ("model", "parameters", "weights", "note")
 
 
 def register(app: typer.Typer) -> None:
+    """Add `list` and `info` to the application."""
     app.command(
         "list",
         epilog=examples_epilog(
@@ -65,7 +66,7 @@ def list_models(
         bool, typer.Option("--backbones", help="Also every backbone that a task takes by its name.")
     ] = False,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the rows.")
+        TableFormat, typer.Option("--format", help="Format of the output.")
     ] = TableFormat.table,
 ) -> None:
     """List the models: name, trainable parameters, weights, note."""
@@ -89,9 +90,9 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    name: Annotated[str, typer.Argument(help="Name of a model, as printed by `geovision list`.")],
     output_format: Annotated[
-        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+        DocumentFormat, typer.Option("--format", help="Format of the printed report.")
     ] = DocumentFormat.table,
 ) -> None:
     """Show one model: question, inputs with units, classes, recipe, weights, what others published."""

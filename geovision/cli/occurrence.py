@@ -35,6 +35,7 @@ _HINTS = {"twilight": "; give --site"}
 
 
 def register(app: typer.Typer) -> None:
+    """Add `occurrence` to the application."""
     app.command(
         "occurrence",
         epilog=examples_epilog(

@@ -17,6 +17,7 @@ _COLUMNS = ["picture", "folder", "scene", "latitude", "longitude", "track", "min
 
 
 def register(app: typer.Typer) -> None:
+    """Add `polarlow-samples` to the application."""
     app.command(
         "polarlow-samples",
         epilog=examples_epilog(
@@ -54,7 +55,7 @@ def polar_low_samples(
         float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image.")
     ] = 0.3,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the list.")
+        TableFormat, typer.Option("--format", help="Format of the list.")
     ] = TableFormat.table,
 ) -> None:
     """Cut pictures around tracked polar lows out of radar scenes, in the layout of the published data set.

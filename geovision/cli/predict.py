@@ -54,6 +54,7 @@ PrecisionOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    """Add `predict` to the application."""
     app.command(
         "predict",
         epilog=examples_epilog(
@@ -66,13 +67,16 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.", metavar="INPUT...")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the rows.")
+        TableFormat, typer.Option("--format", help="Format of the output.")
     ] = TableFormat.table,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of inputs per forward pass.")] = 32,
     precision: PrecisionOption = InferencePrecision.auto,
     top_k: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
     lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,

@@ -24,6 +24,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `scene` to the application."""
     app.command(
         "scene",
         epilog=examples_epilog(
@@ -37,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def scene(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     source: Annotated[
         Path,
         typer.Argument(help="GeoTIFF of both polarisations, or a Sentinel-1 SAFE folder.", metavar="INPUT"),
@@ -46,7 +47,10 @@ def scene(
     quantity: Annotated[
         Quantity | None, typer.Option(help="What its numbers are; never guessed. A SAFE folder says it.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     db_range: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +90,7 @@ def scene(
     ] = None,
     land: Annotated[Path | None, typer.Option(help="A raster that is not 0 over land.")] = None,
     ice: Annotated[Path | None, typer.Option(help="A raster that is not 0 over sea ice.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows a forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of windows per forward pass.")] = 16,
     precision: PrecisionOption = InferencePrecision.auto,
     workers: Annotated[int, typer.Option(min=0, help="Dask worker processes; 0: none.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
@@ -97,7 +101,7 @@ def scene(
         ),
     ] = None,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the detections.")
+        TableFormat, typer.Option("--format", help="Format of the detections.")
     ] = TableFormat.table,
 ) -> None:
     """Ask a model about a whole radar scene, window by window: a map of probabilities, how many windows

@@ -40,6 +40,7 @@ class TrainingPrecision(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
+    """Add `train` to the application."""
     app.command(
         "train",
         epilog=examples_epilog(
@@ -51,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    model: Annotated[str, typer.Argument(help="Name of a model, as printed by `geovision list`.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
     split: Annotated[
@@ -61,7 +62,9 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the trained model; runs/MODEL if absent.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="In all, instead of the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Total number of epochs. Default: those of the recipe.")
+    ] = None,
     backbone_weights: Annotated[
         str | None, typer.Option(help="`imagenet`, a timm tag, or a .safetensors file to begin from.")
     ] = None,
@@ -98,9 +101,9 @@ def train(
         bool, typer.Option("--calibrate", help="In the end, fit the probabilities to what was held back.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. Default: the seed of the recipe.")] = None,
     precision: Annotated[TrainingPrecision, typer.Option(help="Arithmetic.")] = TrainingPrecision.recipe,
     devices: Annotated[str, typer.Option(help="`auto` or a number.")] = "auto",
     num_workers: Annotated[
