@@ -28,7 +28,7 @@ def open_model(name: str, weights: str | None) -> GeoModel:
 
     Raises:
         OptionError: If both a trained model and `weights` are given.
-        UnknownModelError: If `name` is neither a folder nor a registry name.
+        UnknownModelError: If there is no such folder and no such registry name.
         WeightsNotAvailableError: If the path does not exist, or the name has no weights.
     """
     folder = Path(name)
@@ -74,7 +74,7 @@ def find_entry(name: str) -> ModelSpec | None:
         Registry entry, or None for a path.
 
     Raises:
-        UnknownModelError: If `name` is neither a path nor a registry name.
+        UnknownModelError: If `name` is not a path and not a registry name.
     """
     return None if Path(name).is_dir() or _is_path(name) else registry.find_model(name)
 
