@@ -101,7 +101,7 @@ def archive(
     code is 1. After an interruption, a kill or a completed run, the same command continues the table.
     """
     find_entry(model)
-    executor = _executor_config(workers, scheduler, memory)
+    executor_config = _executor_config(workers, scheduler, memory)
     frame_config = parse_frame_config(pattern, channels, stretch, circle, site)
     opened = open_model(model, weights)
     frame_config = resolve_frame_config(frame_config, source, out, stretch, circle)
@@ -112,7 +112,7 @@ def archive(
                 source,
                 out,
                 frame_config=frame_config,
-                executor=executor,
+                executor_config=executor_config,
                 shard_size=shard_size,
                 batch_size=batch_size,
                 precision=precision.value,
