@@ -234,8 +234,8 @@ def test_a_browser_reads_the_same_numbers(
             const file = new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))]);
             const { measure } = await import("./measurements.js");
             const [input] = (await (await fetch("page.json")).json()).inputs;
-            const { pixels, there } = await measure(file, input);
-            return [[...pixels.map((value) => Math.round(255 * value))], [...there]];
+            const { pixels, valid } = await measure(file, input);
+            return [[...pixels.map((value) => Math.round(255 * value))], [...valid]];
         }""",
         base64.b64encode(path.read_bytes()).decode(),
     )
