@@ -110,8 +110,11 @@ def _license_texts() -> dict[str, bytes]:
     return {wanted[str(file)]: Path(str(file.locate())).read_bytes() for file in files if str(file) in wanted}
 
 
-def _bytes_writer(data: bytes) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(data)
+def _bytes_writer(data: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
 
 
 def _is_complete(folder: Path) -> bool:

@@ -134,9 +134,15 @@ def _copy_runtime(runtime: Path, folder: Path) -> None:
     write_files(folder, {path.name: _copy_writer(path) for path in sorted(runtime.iterdir())})
 
 
-def _copy_writer(source: Path) -> Callable[[Path], object]:
-    return lambda path: shutil.copyfile(source, path)
+def _copy_writer(source: Path) -> Callable[[Path], None]:
+    def copy(path: Path) -> None:
+        shutil.copyfile(source, path)
+
+    return copy
 
 
-def _bytes_writer(data: bytes) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(data)
+def _bytes_writer(data: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
