@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
             "geovision archive runs/aurora photos/ --pattern '{station}_%Y%m%d_%H%M%S.jpg' --out winter",
             "geovision archive runs/aurora themis/2014 --out winter --channels grey --stretch estimate "
             "--circle find --site gill=56.38,-94.64",
-            "the same command continues after an interruption and adds new frames",
+            "# The same command continues after an interruption and adds new frames.",
             "geovision archive runs/aurora list.txt --out winter --scheduler tcp://10.0.0.1:8786",
         ),
     )(archive)
@@ -97,8 +97,9 @@ def archive(
 ) -> None:
     """Predict every frame of an archive and write a Parquet table by station and date.
 
-    Unreadable frames become rows without a class. Their files are listed on standard error, and the exit
-    code is 1. After an interruption, a kill or a completed run, the same command continues the table.
+    Unreadable frames become rows without a class. Their files are listed on standard error, and
+    the exit code is 1. After an interruption, a kill or a completed run, the same command
+    continues the table.
     """
     find_entry(model)
     executor_config = _executor_config(workers, scheduler, memory)

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         "download",
         epilog=examples_epilog(
             "geovision download ccsn CCSN_v2",
-            "the same command continues an interrupted download",
+            "# The same command continues an interrupted download.",
         ),
     )(download)
 

@@ -80,7 +80,8 @@ def distill(
 ) -> None:
     """Train a small field model on the targets and on the predictions of a large model.
 
-    Checkpoints, logs and the trained model are written to --out. The path of the model is printed.
+    Checkpoints, logs and the trained model are written to --out. The path of the model is
+    printed.
     """
     spec = registry.find_model(student)
     dataset = dataset or default_layout(spec.task)

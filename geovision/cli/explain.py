@@ -103,10 +103,10 @@ def explain(
 ) -> None:
     """Explain predictions with attribution maps, written as figures and arrays.
 
-    The map is aligned with the input of the network. Unreadable files are listed on standard error, the
-    others are explained, and the exit code is 1. For several inputs and a method with additive
-    contributions, means.METHOD.csv and .png contain the mean contribution of each channel and the loss
-    without each source.
+    The map is aligned with the input of the network. Unreadable files are listed on standard
+    error, the others are explained, and the exit code is 1. For several inputs and a method with
+    additive contributions, means.METHOD.csv and .png contain the mean contribution of each
+    channel and the loss without each source.
     """
     from geovision.attribution import (
         COMPLETE_METHODS,

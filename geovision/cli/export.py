@@ -73,10 +73,11 @@ def export(
 ) -> None:
     """Export a model as one ONNX file or as a static web page.
 
-    The file reads physical units, returns calibrated predictions and contains the description of the model as
-    metadata. Its predictions are compared with those of the model before the file is written.
-    `python runtime.py FILE.onnx PHOTO` predicts with onnxruntime, numpy and Pillow only. --format web writes
-    a folder of static files for any web server; the page predicts images on the phone.
+    The file reads physical units, returns calibrated predictions and contains the description of
+    the model as metadata. Its predictions are compared with those of the model before the file is
+    written. `python runtime.py FILE.onnx PHOTO` predicts with onnxruntime, numpy and Pillow only.
+    --format web writes a folder of static files for any web server; the page predicts images on
+    the phone.
     """
     int8 = precision is ExportPrecision.int8
     if calibration and not int8:

@@ -82,8 +82,8 @@ def grid(
 ) -> None:
     """Predict every field of a file, such as downscaled precipitation, and write one file.
 
-    Coordinates, calendar, attributes and members are kept. Files are read and written in pieces and may be
-    larger than memory. Days without valid cells remain missing.
+    Coordinates, calendar, attributes and members are kept. Files are read and written in pieces
+    and may be larger than memory. Days without valid cells remain missing.
     """
     from geovision.inference._predict_grid import predict_grid
 

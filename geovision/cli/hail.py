@@ -97,8 +97,9 @@ def hail_labels(
 ) -> None:
     """Label hail in radar volumes and write hail products, storm cells and labels.
 
-    Volumes are sorted by time, and cells are tracked between volumes. Unreadable volumes are listed on
-    standard error, the others are labeled, and the exit code is 1. One row per volume is printed.
+    Volumes are sorted by time, and cells are tracked between volumes. Unreadable volumes are
+    listed on standard error, the others are labeled, and the exit code is 1. One row per volume
+    is printed.
     """
     from geovision.physics import hail
     from geovision.readers.radar import RadarGrid, grid_volume, read_volume

@@ -106,9 +106,9 @@ def hail_samples(
 ) -> None:
     """Build hail samples: radar, satellite, reanalysis and terrain on one grid and time axis.
 
-    One sample per label time is written. A source without files is missing in every sample. Unusable files
-    are listed on standard error and treated as missing. Times without any data are listed and skipped. In
-    both cases the exit code is 1. One row per sample is printed.
+    One sample per label time is written. A source without files is missing in every sample.
+    Unusable files are listed on standard error and treated as missing. Times without any data are
+    listed and skipped. In both cases the exit code is 1. One row per sample is printed.
     """
     from geovision.cli._output import align_columns
     from geovision.datasets.hail_collocation import HailSources, SampleGrid, build_sample

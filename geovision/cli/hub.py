@@ -70,8 +70,8 @@ def push(
 ) -> None:
     """Publish a model on the Hugging Face Hub in one commit.
 
-    The commit contains weights, configuration, card and golden prediction. Its URL is printed. Log in first
-    with `hf auth login`, or set HF_TOKEN.
+    The commit contains weights, configuration, card and golden prediction. Its name,
+    hf:owner/repo@commit, is printed. Log in first with `hf auth login`, or set HF_TOKEN.
     """
     leaderboard = _parse_benchmark(benchmark) if benchmark else None
     axes = parse_axis_lengths(axis or [])

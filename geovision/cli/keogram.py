@@ -94,8 +94,8 @@ def keogram(
 ) -> None:
     """Plot one slice of each frame over time, with the classes stored in a table.
 
-    Frames of a table are read with the options stored in the table. The paths of the figure and of its
-    CSV file are printed.
+    Frames of a table are read with the options stored in the table. The paths of the figure and
+    of its CSV file are printed.
     """
     from geovision.allsky._keogram import Meridian
     from geovision.allsky._keogram import keogram as collect

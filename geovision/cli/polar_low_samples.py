@@ -71,8 +71,8 @@ def polar_low_samples(
 ) -> None:
     """Extract images of tracked polar lows from radar scenes, in the layout of the published dataset.
 
-    Images without a label are written to OUT/unsorted. Inspect them and move them to OUT/train/pos and
-    OUT/train/neg.
+    Images without a label are written to OUT/unsorted. Inspect them and move them to
+    OUT/train/pos and OUT/train/neg.
     """
     from geovision.datasets.polar_low_collocation import collocate, read_tracks, write_samples
     from geovision.readers.images import expand

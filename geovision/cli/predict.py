@@ -88,13 +88,14 @@ def predict(
         Path | None, typer.Option(help="Output folder of a NetCDF file and a figure of each mask or field.")
     ] = None,
 ) -> None:
-    """Predict photos or other files.
+    """Predict classes, masks or fields of photos or other files.
 
-    Classes: the most probable classes with calibrated probabilities, and flags of doubtful inputs. Masks: the
-    number of positive cells, the number of valid cells and the highest probability. With --out, the mask
-    itself is written, with the grid and time of its input.
+    Classes: the most probable classes with calibrated probabilities, and flags of doubtful
+    inputs. Masks: the number of positive cells, the number of valid cells and the highest
+    probability. With --out, the mask itself is written, with the grid and time of its input.
 
-    Unreadable files are listed on standard error, the others are predicted, and the exit code is 1.
+    Unreadable files are listed on standard error, the others are predicted, and the exit code is
+    1.
     """
     from geovision.models._predict import iter_predict
 

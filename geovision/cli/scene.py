@@ -116,8 +116,8 @@ def scene(
 ) -> None:
     """Predict a radar scene with a sliding window and list detections.
 
-    The output files are a probability map, the number of windows per pixel, the detections and a figure.
-    The detections are also printed. Memory use does not depend on the size of the scene.
+    The output files are a probability map, the number of windows per pixel, the detections and a
+    figure. The detections are also printed. Memory use does not depend on the size of the scene.
     """
     opened = open_model(model, weights)
     from geovision.inference import ExecutorConfig

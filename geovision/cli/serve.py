@@ -63,8 +63,8 @@ def serve(
 ) -> None:
     """Serve a page that predicts photos, and a JSON API.
 
-    Images are processed in memory; they are not written to disk and not logged. /openapi.json describes the
-    API.
+    Images are processed in memory; they are not written to disk and not logged. /openapi.json
+    describes the API.
     """
     from geovision.serve import ServerAddress, ServerLimits, run_server
 

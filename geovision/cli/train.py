@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples_epilog(
             "geovision train cloud-mobilenetv2 --data my_folder",
             "geovision train cloud-vit --dataset ccsn --data CCSN --backbone-weights imagenet --out runs/vit",
-            "the same with --resume after an interruption",
+            "# After an interruption, add --resume to the same command.",
         ),
     )(train)
 
@@ -131,8 +131,8 @@ def train(
 ) -> None:
     """Train a model on a public dataset or on your data.
 
-    Your data define their own classes. Checkpoints, logs and the trained model are written to --out. The path
-    of the model is printed.
+    Your data define their own classes. Checkpoints, logs and the trained model are written to
+    --out. The path of the model is printed.
     """
     spec = registry.find_model(model)
     dataset = dataset or default_layout(spec.task)
