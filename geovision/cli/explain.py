@@ -150,7 +150,7 @@ def explain(
         table, bars = summary.save(out, f"means.{method.value}")
         print_status(f"means over {summary.num_samples} files: {table}, {bars}")
     if unreadable:
-        print_status(f"{len(unreadable)} unreadable")
+        print_status(f"unreadable files: {len(unreadable)}")
         raise typer.Exit(1)
 
 

@@ -99,7 +99,7 @@ def grid(
             files,
             out,
             units=parse_key_values(unit or (), "--unit", "NAME=UNIT", str),
-            select=parse_key_values(select or (), "--select", "NAME=AXIS:NUMBER", _parse_selection),
+            select=parse_key_values(select or (), "--select", "NAME=AXIS:VALUE", _parse_selection),
             variables=parse_key_values(variable or (), "--variable", "NAME=VARIABLE", str),
             poles=parse_key_values(pole or (), "--pole", "NAME=LAT,LON", _parse_pole),
             out_units=out_units,

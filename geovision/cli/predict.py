@@ -48,7 +48,7 @@ class InferencePrecision(enum.StrEnum):
 PrecisionOption = Annotated[
     InferencePrecision,
     typer.Option(
-        help="Numeric precision. auto: bfloat16 if it is faster and gives the same predictions. "
+        help="Numeric precision. auto: bfloat16 if it is faster and accurate enough, else float32. "
         "int8: convolutions in 8-bit integers."
     ),
 ]
@@ -129,7 +129,7 @@ def predict(
     if output_format is TableFormat.table:
         print("\n".join(_format_cards(cards)), end="")
     if unreadable:
-        print_status(f"{len(unreadable)} unreadable")
+        print_status(f"unreadable files: {len(unreadable)}")
         raise typer.Exit(1)
 
 

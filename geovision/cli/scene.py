@@ -78,7 +78,8 @@ def scene(
         str | None,
         typer.Option(
             help="Projection of the output with units of meters, such as EPSG:3413, or scene: the projection "
-            "of the scene. Default: polar stereographic poleward of 60 degrees."
+            "of the scene. Default: polar stereographic poleward of 60 degrees, otherwise the projection of "
+            "the scene or UTM."
         ),
     ] = None,
     overlap: Annotated[

@@ -469,14 +469,18 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--circle", "1,2"],
             2,
-            "--circle '1,2' is not understood",
+            "--circle '1,2' is invalid",
         ),
-        (["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"], 2, "latitudes are -90 to 90"),
+        (
+            ["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"],
+            2,
+            "expected a latitude of -90 to 90",
+        ),
         (["archive", "aurora-tiny", "x", "--out", "o", "--pattern", "a.jpg"], 2, "holds no full time"),
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--scheduler", "tcp://a", "--workers", "2"],
             2,
-            "of its own",
+            "uses its own workers",
         ),
         (["archive", "aurora-tinny", "x", "--out", "o"], 2, "Did you mean 'aurora-tiny'"),
         (["keogram", "x", "--out", "o", "--date", "yesterday"], 2, "--date 'yesterday' is no time"),
@@ -505,7 +509,7 @@ def test_slips_on_the_command_line_are_told_in_one_line(
 def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest.CaptureFixture[str]):
     code, _, messages = ran(capsys, "keogram", table, "--out", "x", "--stretch", "1:2")
     assert code == 2
-    assert "says how its frames are read" in messages
+    assert "is a table with stored frame options" in messages
 
 
 # --- real frames --------------------------------------------------------------------------------

@@ -172,10 +172,12 @@ def test_private_and_gated_repositories_say_what_to_do(
     monkeypatch.delenv("HF_TOKEN")
     repository = hub.repositories[REPO]
     repository.private = True
-    with pytest.raises(WeightsNotAvailableError, match=r"or a private one.*`hf auth login` or set HF_TOKEN"):
+    with pytest.raises(
+        WeightsNotAvailableError, match=r"does not exist or is private.*`hf auth login` or set HF_TOKEN"
+    ):
         pull(published)
     repository.private, repository.gated = False, True
-    with pytest.raises(WeightsNotAvailableError, match=f"access is given on request.*huggingface.co/{REPO}"):
+    with pytest.raises(WeightsNotAvailableError, match=f"request access at .*huggingface.co/{REPO}"):
         pull(published)
     assert pull(published, token=hub.token).is_dir()
 
@@ -190,7 +192,7 @@ def test_without_a_login_nothing_is_pushed(hub: Hub, model: GeoModel, monkeypatc
 def test_a_server_that_fails_is_told(hub: Hub, published: RepoId, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     hub.close()
-    with pytest.raises(GeovisionError, match="not in the cache, and the Hub is not reached"):
+    with pytest.raises(GeovisionError, match="not in the cache, and the Hub is not reachable"):
         pull(published)
 
 
@@ -241,14 +243,14 @@ def test_weights_that_were_changed_with_their_digest_fail_the_golden_answer(
     config = json.loads(held[CONFIG])
     config["sha256"] = sha256(tmp_path / "weights.safetensors")
     held[CONFIG] = json.dumps(config).encode()
-    with pytest.raises(WeightsCorruptError, match="does not answer as it did when it was published, by"):
+    with pytest.raises(WeightsCorruptError, match=r"differs by .* from its published golden prediction"):
         pull(published)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", b"\x80\x04\x95 a pickle"])
 def test_a_golden_answer_that_is_none_is_refused(hub: Hub, published: RepoId, content: bytes):
     files(hub, published)[GOLDEN_NAME] = content
-    with pytest.raises(WeightsCorruptError, match="no golden answer"):
+    with pytest.raises(WeightsCorruptError, match="not a golden prediction"):
         pull(published)
 
 
@@ -286,7 +288,11 @@ def test_a_configuration_from_elsewhere_names_no_code(hub: Hub, published: RepoI
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("config", "size"), [1_000_000, 1_000_000], r"no golden answer .*size of another"),
+        (
+            ("config", "size"),
+            [1_000_000, 1_000_000],
+            r"not a golden prediction .*size that the model does not accept",
+        ),
         (("config", "size"), [-1, 32], "expected a height and a width of 1 or more"),
         (("config", "size"), "big", "size is 'big', which it cannot be"),
         (("config", "model_args"), [1], r"model_args is \[1\], which it cannot be"),
@@ -385,7 +391,7 @@ def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path:
     )
     told = build_card_info(model, license="MIT", data_license="CC0-1.0", split="none", report=tmp_path)
     assert told.metrics == {"accuracy": (0.5, 0.4, 0.6)}
-    with pytest.raises(GeovisionError, match="no report with intervals"):
+    with pytest.raises(GeovisionError, match="not a report with intervals"):
         build_card_info(model, license="MIT", data_license="CC0-1.0", split="none", report=tmp_path / "no")
 
 
@@ -394,9 +400,9 @@ def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path:
 
 @pytest.mark.parametrize("text", ["hf:clouds", "hf:sky/../clouds", "hf:/sky/clouds", "hf:sky/clouds@", "hf:"])
 def test_what_is_no_address_is_refused(text: str):
-    with pytest.raises(OptionError, match="is no address of a model; expected hf:owner/repo@revision"):
+    with pytest.raises(OptionError, match="is not a model on the Hub; expected hf:owner/repo@revision"):
         RepoId.parse(text)
-    with pytest.raises(OptionError, match="is no address of a model"):
+    with pytest.raises(OptionError, match="is not a model on the Hub"):
         geovision.create(text)
 
 
@@ -435,11 +441,11 @@ def test_lengths_of_open_axes_come_by_the_command(
     with pytest.raises(SystemExit) as left:
         main(["push", str(saved), REPO, *about])
     assert left.value.code == 2
-    assert "a golden answer needs an input, and not all lengths of its axes" in capsys.readouterr().err
+    assert "the golden prediction requires the lengths of all input axes" in capsys.readouterr().err
     lengths = ("--axis", "y=16", "--axis", "x=24")
     with pytest.raises(SystemExit):
         main(["push", str(untrained), REPO, *about, *lengths])
-    assert "train it before it is published" in capsys.readouterr().err
+    assert "train it before publishing" in capsys.readouterr().err
     run("push", saved, REPO, *about, *lengths)
     folder = pull(capsys.readouterr().out.strip())  # compares the answer
     (values,) = (v for name, v in load_file(folder / GOLDEN_NAME).items() if name.startswith("input."))
@@ -457,7 +463,7 @@ def test_a_benchmark_that_is_not_understood_is_told(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as left:
         main(["push", "cloud-tiny", REPO, "--benchmark", "sky/genera"])
     assert left.value.code == 2
-    assert "give OWNER/DATASET:TASK:METRIC" in capsys.readouterr().err
+    assert "expected OWNER/DATASET:TASK:METRIC" in capsys.readouterr().err
 
 
 def test_download_errors_are_told_in_one_line(hub: Hub, published: RepoId, tmp_path: Path):
