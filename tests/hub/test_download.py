@@ -282,7 +282,9 @@ def test_a_wrong_seam_is_found_by_the_checksum_and_fetched_again(server, tmp_pat
 def test_a_wrong_checksum_is_an_error_and_the_file_kept_aside(server, pictures, tmp_path):
     body = zipped(pictures)
     serve_record(server, body, checksum={"type": "MD5", "value": "0" * 32})
-    with pytest.raises(DownloadError, match=r"gave md5:\w{32}, its record says md5:0+; kept as .*rejected"):
+    with pytest.raises(
+        DownloadError, match=r"has the digest md5:\w{32}, expected md5:0+; kept as .*rejected"
+    ):
         fetch_ccsn(server, tmp_path)
     (rejected,) = tmp_path.rglob("*.rejected")
     assert rejected.read_bytes() == body
@@ -358,7 +360,9 @@ def test_a_login_page_instead_of_the_record(server, tmp_path):
 
 def test_a_record_without_what_is_wanted_says_what_it_holds(server, tmp_path):
     serve_record(server, b"abc", name="CCSN.rar")
-    with pytest.raises(DownloadError, match=r"no file matches .*\.zip.*; it holds CCSN.rar, notes.txt"):
+    with pytest.raises(
+        DownloadError, match=r"no file matches .*\.zip.*; the record contains CCSN.rar, notes.txt"
+    ):
         fetch_ccsn(server, tmp_path)
 
 
@@ -435,7 +439,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, mo
         written(stream, chunk)
 
     monkeypatch.setattr(http, "_write_all", full)
-    with pytest.raises(StorageError, match=r"CCSN_v2.zip.part: could not be written \(No space left"):
+    with pytest.raises(StorageError, match=r"CCSN_v2.zip.part: cannot be written \(No space left"):
         fetch_ccsn(server, tmp_path)
     monkeypatch.undo()
     server.requests.clear()
@@ -455,7 +459,9 @@ def test_a_file_of_the_users_own_is_not_overwritten(server, pictures, tmp_path):
     own = tmp_path / "Ac" / "Ac-N001.jpg"
     own.parent.mkdir()
     own.write_bytes(b"mine")
-    with pytest.raises(StorageError, match=r"Ac-N001.jpg: another file of this name stands there already"):
+    with pytest.raises(
+        StorageError, match=r"Ac-N001.jpg: a different file with this name exists and is not overwritten"
+    ):
         fetch_ccsn(server, tmp_path)
     assert own.read_bytes() == b"mine"
     assert list(tmp_path.rglob("*.jpg")) == [own]  # judged before the first byte was unpacked

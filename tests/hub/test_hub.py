@@ -156,7 +156,7 @@ def test_a_connection_that_drops_within_a_file_is_taken_up_again(
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("hf:sky/nothing", "no such repository, or a private one; check the name, or log in"),
+        ("hf:sky/nothing", "the repository does not exist or is private; check the name, or log in"),
         (f"hf:{REPO}@v9", "the repository has no such revision"),
         (f"hf:{REPO}@{'0' * 40}", "the repository has no such revision"),
     ],
@@ -198,7 +198,7 @@ def test_a_server_that_fails_is_told(hub: Hub, published: RepoId, monkeypatch: p
 
 def test_another_repository_is_no_model(hub: Hub, published: RepoId):
     del hub.repositories[REPO].commits[published.revision][CONFIG]
-    with pytest.raises(WeightsNotAvailableError, match=r"holds no config.json, so it is no model"):
+    with pytest.raises(WeightsNotAvailableError, match=r"contains no config.json; expected a model"):
         pull(published)
 
 
@@ -362,7 +362,7 @@ def test_a_figure_for_a_leaderboard_is_written_as_the_hub_reads_it(hub: Hub, mod
     (entry,) = parse_eval_result_entries(content)
     assert (entry.dataset_id, entry.task_id, entry.value) == ("sky/genera", "default", 0.61234)
     assert "0.58 to 0.65" in entry.notes
-    with pytest.raises(OptionError, match="no figure is called 'mood'; there are macro_f1, accuracy"):
+    with pytest.raises(OptionError, match="unknown metric 'mood'; known: macro_f1, accuracy"):
         push(model, REPO, STATEMENT, benchmark=LeaderboardEntry("sky/genera", "default", "mood"))
 
 
@@ -377,7 +377,7 @@ def test_the_shipped_model_knows_what_its_card_has_to_say():
 
 
 def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path: Path):
-    with pytest.raises(OptionError, match="cloud-tiny has to say its license; give --license TEXT"):
+    with pytest.raises(OptionError, match="cloud-tiny requires license; pass --license TEXT"):
         build_card_info(model)
     (tmp_path / "metrics.json").write_text(
         json.dumps(
