@@ -89,7 +89,7 @@ def test_what_is_missing_or_too_old_says_how_to_get_it():
     assert missing.status == "fail"
     assert 'missing: pip install "no-such-library>=2"' in missing.message
     assert old.status == "fail"
-    assert 'needs >=9999: pip install -U "packaging>=9999"' in old.message
+    assert 'requires >=9999: pip install -U "packaging>=9999"' in old.message
     assert fine.status == "ok"
 
 
@@ -103,7 +103,7 @@ def test_a_missing_extra_is_a_warning_with_its_command():
     whole, half, old = doctor.check_extras(groups)
     assert (whole.status, whole.subject) == ("ok", "extra [whole]")
     assert half.status == "warn"
-    assert 'lacks nothing; only where wanted: pip install -U "geovision[half]"' in half.message
+    assert 'missing nothing; if needed: pip install -U "geovision[half]"' in half.message
     assert old.status == "warn"
     assert 'needs >=9999): pip install -U "geovision[old]"' in old.message
 
@@ -143,6 +143,6 @@ def test_fewer_threads_than_cores_are_told(monkeypatch: pytest.MonkeyPatch):
 def test_working_offline_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "HF_HUB_OFFLINE set: nothing is fetched" in doctor.check_network().message
+    assert "HF_HUB_OFFLINE set: downloads are disabled" in doctor.check_network().message
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert "used only by commands that download" in doctor.check_network().message
