@@ -105,7 +105,7 @@ def test_a_missing_extra_is_a_warning_with_its_command():
     assert half.status == "warn"
     assert 'missing nothing; if needed: pip install -U "geovision[half]"' in half.message
     assert old.status == "warn"
-    assert 'needs >=9999): pip install -U "geovision[old]"' in old.message
+    assert 'requires >=9999): pip install -U "geovision[old]"' in old.message
 
 
 def test_shipped_weights_that_changed_are_named(tmp_path: Path):
