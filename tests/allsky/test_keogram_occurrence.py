@@ -397,7 +397,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     (folder / "kiruna_20140310_999999.jpg").write_bytes(b"no picture")
     archive = ["archive", model, folder, "--out", out, "--pattern", PICTURES.pattern, "--workers", "0"]
     code, summary, messages = ran(capsys, *archive, "--site", "67.84,20.41", "--format", "csv")
-    assert code == 1, "for the file whose name is no time"
+    assert code == 1, "for the file whose name is not a time"
     assert "kiruna_20140310_999999.jpg" in messages
     header, row = csv.reader(summary.splitlines())
     assert dict(zip(header, row, strict=True)).items() >= {"frames": "21", "bad_files": "1"}.items()
@@ -422,7 +422,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     )
     assert code == 0
     assert (tmp_path / "mlt.png").exists()
-    assert "1 frames left out: unreadable" in messages
+    assert "1 frames excluded: unreadable" in messages
     stated = {row["mlt"] for row in csv.DictReader((tmp_path / "mlt.csv").read_text().splitlines())}
     assert {row["mlt"] for row in csv.DictReader(rows.splitlines())} == stated
 
@@ -444,7 +444,7 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
     ]
     code, _, messages = ran(capsys, *archive)
     assert code == 0
-    assert "surveyed 20 frames of gill/themis19" in messages
+    assert "calibrated gill/themis19 from 20 frames" in messages
     told = next(line for line in messages.splitlines() if "--stretch gill/themis19=" in line)
     minutes(tmp_path / "in", 8)
     code, summary, messages = ran(capsys, *archive, "--format", "csv")
@@ -464,22 +464,26 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--stretch", "gill=5"],
             2,
-            "give LOW:HIGH or NAME=LOW:HIGH",
+            "expected LOW:HIGH or NAME=LOW:HIGH",
         ),
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--circle", "1,2"],
             2,
-            "--circle '1,2' is not understood",
+            "--circle '1,2' is invalid",
         ),
-        (["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"], 2, "latitudes are -90 to 90"),
+        (
+            ["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"],
+            2,
+            "expected a latitude of -90 to 90",
+        ),
         (["archive", "aurora-tiny", "x", "--out", "o", "--pattern", "a.jpg"], 2, "has no complete time"),
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--scheduler", "tcp://a", "--workers", "2"],
             2,
-            "of its own",
+            "uses its own workers",
         ),
         (["archive", "aurora-tinny", "x", "--out", "o"], 2, "Did you mean 'aurora-tiny'"),
-        (["keogram", "x", "--out", "o", "--date", "yesterday"], 2, "--date 'yesterday' is no time"),
+        (["keogram", "x", "--out", "o", "--date", "yesterday"], 2, "--date 'yesterday' is not a time"),
         (["keogram", "x", "--out", "o", "--from", "2014-03-02", "--to", "2014-03-01"], 2, "is not before"),
         (["keogram", "x", "--out", "o", "--date", "2014-03-02", "--to", "2014-03-01"], 2, "a whole day"),
         (["keogram", "nowhere", "--out", "o"], 1, "nowhere: no such file or folder"),
@@ -505,7 +509,7 @@ def test_slips_on_the_command_line_are_told_in_one_line(
 def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest.CaptureFixture[str]):
     code, _, messages = ran(capsys, "keogram", table, "--out", "x", "--stretch", "1:2")
     assert code == 2
-    assert "says how its frames are read" in messages
+    assert "is a table with stored frame options" in messages
 
 
 # --- real frames --------------------------------------------------------------------------------

@@ -257,8 +257,8 @@ def test_options_of_the_command(
 ) -> None:
     rain = coarse.root / "rain_coarse.nc"
     for options, message in (
-        (("--unit", "pr"), "--unit 'pr' is not understood; give NAME=UNIT"),
-        (("--select", "pr=plev"), "--select 'pr=plev' is not understood; give NAME=AXIS:NUMBER"),
+        (("--unit", "pr"), "--unit 'pr' is invalid; expected NAME=UNIT"),
+        (("--select", "pr=plev"), "--select 'pr=plev' is invalid; expected NAME=AXIS:VALUE"),
         (("--out-units", "K"), "cannot be converted"),
     ):
         assert run("grid", saved, rain, "--out", tmp_path / "out.nc", *options) != 0

@@ -90,7 +90,7 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
     ):
         assert message in told
     np.testing.assert_array_equal(read_sample(made[1]).sources["radar"].age, [np.nan, 0, 0])
-    with pytest.raises(InputError, match="none of its 1 times gave a sample; nothing was written"):
+    with pytest.raises(InputError, match="no sample at any of its 1 times; nothing was written"):
         _made(tmp_path, _labels(tmp_path, 600), *radar)
 
 

@@ -217,4 +217,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
     (line,) = csv.DictReader(printed.out.splitlines())
     counts = read_counts(tmp_path / "mine" / line["folder"] / line["picture"], SAR.with_pixel_size(PIXEL))
     assert counts.shape == (2, 150, 150), "300 km"
-    assert "1 meetings within 90 minutes" in printed.err
+    assert "1 matches within 90 minutes" in printed.err

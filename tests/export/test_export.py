@@ -358,15 +358,15 @@ def test_axes_that_nobody_knows_are_asked_for():
         spec, registry.find_task("cloud"), ModelConfig(model_args=spec.tiny_args, size=SIZE)
     ).eval()
     model.inputs = tuple(given.with_size(None) for given in model.inputs)
-    with pytest.raises(OptionError, match=r"not all are known of image \(channel y x\); give their lengths"):
+    with pytest.raises(OptionError, match=r"some lengths are unknown in image \(channel y x\); pass them"):
         build_onnx(model)
 
 
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"y": 999}, "cloud-tiny: y=999, but y of image is 32; leave it out"),
-        ({"time": 3}, "cloud-tiny: no input has an axis 'time'; those that are open are none"),
+        ({"y": 999}, "cloud-tiny: y=999, but y of image is 32; omit it"),
+        ({"time": 3}, "cloud-tiny: no input has an axis 'time'; axes of variable length: none"),
     ],
 )
 def test_axes_that_are_others_are_refused(axes: dict[str, int], message: str):
@@ -386,8 +386,8 @@ def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: 
     ("options", "message"),
     [
         (["--calibration", "photos"], "--calibration has no effect with --precision float32"),
-        (["--axis", "time"], "--axis 'time' is not understood; give NAME=LENGTH"),
-        (["--format", "web", "--with-runtime"], "--axis and --with-runtime are for --format onnx"),
+        (["--axis", "time"], "--axis 'time' is invalid; expected NAME=LENGTH"),
+        (["--format", "web", "--with-runtime"], "--axis and --with-runtime require --format onnx"),
     ],
 )
 def test_options_that_make_no_sense_are_told(options: list[str], message: str, capsys, tmp_path: Path):

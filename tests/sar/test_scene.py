@@ -491,9 +491,9 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
     ("options", "code", "line"),
     [
         (("--quantity", "db", "--db-range", "co_pol=-2:-28,cross_pol=-36:-14"), 2, "from -2.0 to -28.0 dB"),
-        (("--quantity", "db", "--db-range", "co_pol"), 2, "--db-range 'co_pol' is not understood; give"),
+        (("--quantity", "db", "--db-range", "co_pol"), 2, "--db-range 'co_pol' is invalid; expected"),
         (("--quantity", "power", "--db-range", "cross_pol=-36:-14,co_pol=-28:-2"), 1, "its median is -"),
-        (("--quantity", "db", "--bands", "co_pol=x"), 2, "--bands 'co_pol=x' is not understood; give CHAN"),
+        (("--quantity", "db", "--bands", "co_pol=x"), 2, "--bands 'co_pol=x' is invalid; expected CHAN"),
         (("--quantity", "db"), 2, "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
         ((), 2, "--quantity"),
     ],

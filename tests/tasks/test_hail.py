@@ -182,7 +182,7 @@ def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
     printed = capsys.readouterr()
     [row] = csv.DictReader(printed.out.splitlines())
     assert float(row["completeness_error"]) > 0.05
-    assert "after 1 steps the contributions miss " in printed.err
+    assert "from the explained difference after 1 steps" in printed.err
     with pytest.raises(SystemExit):
         main([*arguments, "--method", "deeplift"])
     printed = capsys.readouterr()
