@@ -345,8 +345,8 @@ def test_windows_that_a_model_cannot_have(tmp_path: Path):
     head = IdentityMaskHead(1, MaskTarget("hail"))
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
-    with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
+    with pytest.raises(OptionError, match="accepts any size; set the size of a window with size="):
         predict_raster(model, ArraySource(MAP, nothing), tmp_path / "a")
-    with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
+    with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of its cells, on a map"):
         predict_raster(model, ArraySource(MAP, nothing), tmp_path / "a", size=(24, 32))
     assert list(tmp_path.iterdir()) == []
