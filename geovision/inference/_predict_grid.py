@@ -89,28 +89,28 @@ def predict_grid(
     The file contains the predicted quantity. Heads with more outputs, such as quantiles or probabilities, add
     one variable for each output.
 
-    If the model is bound to a grid, all inputs are regridded to it: by area means if a file is finer, otherwise
-    bilinearly. If not, all channels are regridded to the grid of the first channel.
+    If the model is bound to a grid, all inputs are regridded to it: by area means if a file is finer,
+    otherwise bilinearly. If not, all channels are regridded to the grid of the first channel.
 
     Args:
         model: Model of fields.
         files: File, store, folder or pattern of each channel. Keys are channel names of the model, such as
             ``"precipitation"``, or common names in files, such as ``"pr"``. A static channel, such as
             ``"orog"``, needs no time axis.
-        out: Path of the result, ending in ``.nc`` or ``.zarr``. An existing file is replaced after the new one
-            is complete.
+        out: Path of the result, ending in ``.nc`` or ``.zarr``. An existing file is replaced after the new
+            one is complete.
         units: Units by channel, for files without units. Default: the units in the files.
         select: Coordinate values by dimension, such as a level, for each channel. Default: no selection.
         variables: Variable name in the file, by channel, for files with several candidates.
-        poles: (latitude, longitude) of the rotated north pole in degrees, by channel, for rotated grids without
-            this metadata.
+        poles: (latitude, longitude) of the rotated north pole in degrees, by channel, for rotated grids
+            without this metadata.
         out_units: Units of the predictions. Default: the unit of the target.
         members: Number of ensemble members along a new dimension ``member``. They are samples of the head's
             distribution, or predictions with dropout enabled. Default: 0, one prediction without this
             dimension.
         seed: Random seed of the members. Default: 0.
-        batch_size: Number of fields in a forward pass. Default: at most 32 for networks, fewer for large fields;
-            128 for closed-form models.
+        batch_size: Number of fields in a forward pass. Default: at most 32 for networks, fewer for large
+            fields; 128 for closed-form models.
         progress: Function that is called after each chunk with the number of predicted fields and the number
             of all fields.
 
@@ -118,8 +118,8 @@ def predict_grid(
         Path of the file, number of fields and names of the variables.
 
     Raises:
-        OptionError: If the model does not predict fields, if `out` is one of the input files, or if `members` is
-            used with a file that has members already or with a model that cannot generate them.
+        OptionError: If the model does not predict fields, if `out` is one of the input files, or if `members`
+            is used with a file that has members already or with a model that cannot generate them.
         InputError: If a channel is missing or unknown, or if the model does not accept the grid.
         UnreadableFileError: If a file is missing or contains no grid.
         StorageError: If the result cannot be written; an existing file is kept unchanged.
@@ -324,8 +324,8 @@ class _GridPredictor:
     def max_parallel_chunks(self) -> int:
         """Return the number of chunks that may be processed in parallel.
 
-        Closed-form models are so fast that they would wait for reading and writing. A network uses all cores by
-        itself, and ensemble members need one consistent dropout state.
+        Closed-form models are so fast that they would wait for reading and writing. A network uses all cores
+        by itself, and ensemble members need one consistent dropout state.
         """
         if self.model.spec.fit == "gradient" or self.members:
             return 1

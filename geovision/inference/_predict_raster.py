@@ -57,8 +57,8 @@ def predict_raster(
 ) -> RasterSummary:
     """Predict all windows of a raster and write the merged map.
 
-    The function writes two cloud-optimized GeoTIFF files. ``OUT_answer.tif`` contains the predictions: in each
-    cell, the mean of all windows that cover it, with larger weights near the middle of a window.
+    The function writes two cloud-optimized GeoTIFF files. ``OUT_answer.tif`` contains the predictions: in
+    each cell, the mean of all windows that cover it, with larger weights near the middle of a window.
     ``OUT_count.tif`` contains the number of these windows. A band of the predictions is the probability of a
     class or a mask, or a field in its unit; cells without a prediction are NaN.
 

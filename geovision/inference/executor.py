@@ -250,7 +250,9 @@ def _parse_memory_limit(memory_limit: str | None) -> int:
     try:
         limit = parse_bytes(memory_limit)
     except ValueError as error:
-        raise OptionError(f"memory {memory_limit!r} is not a size; use a number and a unit, as in '4 GiB'") from error
+        raise OptionError(
+            f"memory {memory_limit!r} is not a size; use a number and a unit, as in '4 GiB'"
+        ) from error
     # A worker loads the same libraries as this process.
     least = int(1.25 * psutil.Process().memory_info().rss)
     if limit < least:

@@ -38,8 +38,8 @@ class ArchiveFile:
 def list_archive_files(source: ArchiveSource) -> Iterator[ArchiveFile]:
     """Yield the files of an archive in no particular order.
 
-    A file that the source contains twice is yielded twice. Hidden files in folders and names that start with an
-    underscore are skipped. Only the list of one folder is in memory at a time.
+    A file that the source contains twice is yielded twice. Hidden files in folders and names that start with
+    an underscore are skipped. Only the list of one folder is in memory at a time.
 
     Args:
         source: Folder, file, pattern, list file, or a list of these; see `ArchiveSource`. An example of an

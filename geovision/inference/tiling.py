@@ -115,8 +115,8 @@ def window_starts(extent: int, size: int, overlap: float) -> list[int]:
 def window_weight(size: int) -> NDArray[np.float64]:
     """Return the blending weights of the cells along one side of a window.
 
-    The weights form a Hann window, ``sin^2(pi (i + 1/2) / size)``: 1 in the middle and near 0 at the edges. At
-    an overlap of one half, the weights of all windows add up to 1 almost everywhere.
+    The weights form a Hann window, ``sin^2(pi (i + 1/2) / size)``: 1 in the middle and near 0 at the edges.
+    At an overlap of one half, the weights of all windows add up to 1 almost everywhere.
 
     Args:
         size: Length of the window, in cells.
