@@ -53,8 +53,8 @@ COLUMNS: Mapping[str, str] = {
 """Columns of a table of frames in addition to those of every archive, with their Arrow types."""
 
 MAX_BATCH_PIXELS = 2**18
-"""Number of pixels of all frames in a forward pass. On one thread, larger batches do not fit into the processor
-cache, and smaller ones are dominated by call overhead."""
+"""Number of pixels of all frames in a forward pass. On one thread, larger batches do not fit into the
+processor's cache, and smaller ones are dominated by call overhead."""
 
 TWILIGHT_ELEVATION = -12.0
 """Solar elevation in degrees above which the cameras detect sunlight in a clear sky."""
@@ -63,7 +63,7 @@ MAX_SATURATED_FRACTION = 0.02
 """Fraction of sky pixels at full scale from which a frame counts as saturated."""
 
 DARK, LIGHT = 3, 0.01
-"""Thresholds of dark frames: a frame is dark if less than this fraction of its sky pixels reaches 3 of 255."""
+"""A frame is dark if less than this fraction (1 %) of its sky pixels reaches 3 of 255."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class FrameConfig:
             InputError: If counts have no stretch, if a gray frame is not declared as such, if a color frame
                 is declared as gray, or if the circle is outside the frame.
         """
-        image = to_rgb(frame, self.lookup(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type:
-        ignore[arg-type] circle = self.lookup(self.circles, frame)
+        image = to_rgb(frame, self.lookup(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type: ignore[arg-type]
+        circle = self.lookup(self.circles, frame)
         sky = _sky_mask(image.shape[:2], circle)
         if circle is None:
             return image, sky
