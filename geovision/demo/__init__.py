@@ -1,4 +1,4 @@
-"""The demonstration: every task of the registry, from generated files to one local page."""
+"""Demonstration of every task in the registry, from generated files to one local page."""
 
 from geovision.demo.runner import run_demo
 

@@ -192,12 +192,12 @@ def resolve_db_range(model: GeoModel, scene_config: SceneConfig) -> Mapping[str,
     if stored and scene_config.db_range and dict(scene_config.db_range) != stored:
         ranges = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
         raise OptionError(
-            f"{model.spec.name} was trained with the decibel range {ranges}; leave out --db-range"
+            f"{model.spec.name} expects the decibel range {ranges}, which is stored with it; leave out --db-range"
         )
     known = {channel.name for channel in model.inputs[0].channels}
     if strange := [name for name in scene_config.db_range if name not in known]:
         raise OptionError(
-            f"unknown channel {strange[0]!r} in the decibel range; the channels are {', '.join(sorted(known))}"
+            f"unknown channel {strange[0]!r} in the decibel range; choose from {', '.join(sorted(known))}"
         )
     if scene_config.quantity == "counts":
         return dict(scene_config.db_range) or None

@@ -119,7 +119,7 @@ def test_the_table_holds_what_was_measured(written: Path) -> None:
             assert f'<td class="number">{shown}</td>' in row
             if figure["low"] is not None:
                 assert f"{figure['low']:.3f} to {figure['high']:.3f}" in row
-        assert f"<b>{measured['samples']}</b><span>held back and scored" in section
+        assert f"<b>{measured['samples']}</b><span>validation samples" in section
 
 
 def test_the_page_says_what_is_generated(written: Path) -> None:
