@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 __all__ = ["MetricRow", "Section", "build_metric_rows", "figure_position", "write_page"]
 
 CAPTIONS = {
-    "confusion": "Confusion matrix, with true classes in rows and predicted classes in columns: counts and row "
-    "fractions.",
+    "confusion": "Confusion matrix, with true classes in rows and predicted classes in columns: counts and "
+    "row fractions.",
     "reliability": "Reliability diagram: fraction of correct predictions by predicted probability.",
     "mistakes": "Wrong predictions with the highest confidence.",
     "maps": "Input, prediction and target of the sample with the largest mean target.",
-    "quantiles": "Quantiles of the predictions against those of the targets. Below the line, the predicted tail "
-    "is too weak.",
+    "quantiles": "Quantiles of the predictions against those of the targets. Below the line, the predicted "
+    "tail is too weak.",
     "spectra": "Power by wavelength. If the prediction is below the target, it is too smooth.",
     "errors": "Bias and error of every cell over all validation samples.",
     "taylor": "Taylor diagram of all days and of each year or winter: correlation as the angle, normalized "
     "standard deviation as the radius. A perfect prediction is at 1 on the axis.",
     "mask_reliability": "Reliability diagram: observed frequency by predicted probability, and the number of "
     "predictions.",
-    "performance": "Performance diagram: probability of detection against success ratio, for every threshold, "
-    "with lines of equal critical success index.",
+    "performance": "Performance diagram: probability of detection against success ratio, for every "
+    "threshold, with lines of equal critical success index.",
 }
 """Captions by figure name; figures without an entry have no caption."""
 

@@ -1,8 +1,8 @@
-"""Demonstration of every task: generated files, dataset adapter, short training, scores, predictions and page.
+"""Demonstration of every task, from generated files to scores, predictions and a page.
 
-The module contains no code for particular tasks. The content of a section depends on the registry entry of
-the
-task: `Task.demo`, its adapter, its metrics and their figures.
+Each task uses its real dataset adapter and a short training. The module contains no code for particular
+tasks. The content of a section depends on the registry entry of the task: `Task.demo`, its adapter, its
+metrics and their figures.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _predict_photos(
 
 @dataclass
 class _ConsoleProgress:
-    """Progress output on stderr: a bar and the duration of each step; one line per step without a terminal."""
+    """Progress output on stderr: a bar for each step, or one line per step without a terminal."""
 
     show: bool
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))

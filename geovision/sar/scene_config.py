@@ -192,7 +192,7 @@ def resolve_db_range(model: GeoModel, scene_config: SceneConfig) -> Mapping[str,
     if stored and scene_config.db_range and dict(scene_config.db_range) != stored:
         ranges = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
         raise OptionError(
-            f"{model.spec.name} expects the decibel range {ranges}, which is stored with it; leave out --db-range"
+            f"{model.spec.name} expects its stored decibel range {ranges}; leave out --db-range"
         )
     known = {channel.name for channel in model.inputs[0].channels}
     if strange := [name for name in scene_config.db_range if name not in known]:

@@ -130,7 +130,7 @@ def test_a_producer_with_another_description_is_refused(model: GeoModel, arrays:
 
 @pytest.mark.parametrize("options", [{"shard_size": 0}, {"batch_size": 0}])
 def test_sizes_below_one_are_refused(model: GeoModel, arrays: Path, tmp_path: Path, options: dict[str, int]):
-    with pytest.raises(OptionError, match="both have to be 1 or more"):
+    with pytest.raises(OptionError, match="both must be at least 1"):
         run(model, arrays, tmp_path / "out", ArrayRows(), **options)
 
 

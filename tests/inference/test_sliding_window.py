@@ -130,7 +130,7 @@ def test_weights_fall_off_to_the_edge_and_add_up():
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0, 2.0])
 def test_an_overlap_is_a_fraction(overlap: float):
-    with pytest.raises(OptionError, match="expected a fraction of a window, from 0 to below 1"):
+    with pytest.raises(OptionError, match="expected a fraction of the window, at least 0 and below 1"):
         WindowGrid((10, 10), (4, 4), overlap)
 
 
@@ -236,7 +236,7 @@ def test_workers_cannot_be_seen(tmp_path: Path):
 
 def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
     with pytest.raises(
-        GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
+        GeovisionError, match=r"prediction of windows 0 to 4 of row 0 failed: .*no such kernel"
     ):
         sliding_window_predict(job(dies), tmp_path, executor.ExecutorConfig(), lambda done, whole: None)
 
