@@ -132,7 +132,7 @@ def occurrence(
     manifest = ArchiveTable(Path(folder)).read_manifest()
     sites = {**FrameConfig.from_dict(manifest["reading"]).sites, **(sites or {})}
     if group_by == "mlt" and not sites:
-        raise OptionError("magnetic local time requires the sites of the stations; pass sites=")
+        raise OptionError("magnetic local time requires the site of each station; pass the sites")
     counted = _OccurrenceCounter(group_by, tuple(manifest["classes"]), sites, tuple(exclude))
     columns = ["time", "station", "label", *exclude]
     for batch in open_table(folder).to_batches(columns=columns, filter=where):

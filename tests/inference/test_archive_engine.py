@@ -124,7 +124,7 @@ def test_a_failed_trial_ends_the_run_before_anything_is_written(model: GeoModel,
 
 def test_a_producer_with_another_description_is_refused(model: GeoModel, arrays: Path, tmp_path: Path):
     run(model, arrays, tmp_path / "out", ArrayRows())
-    with pytest.raises(OptionError, match=r"was begun with scale 1\.0 and not 0\.5"):
+    with pytest.raises(OptionError, match=r"was started with scale 1\.0 instead of 0\.5"):
         run(model, arrays, tmp_path / "out", ArrayRows(0.5))
 
 
