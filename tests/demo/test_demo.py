@@ -202,7 +202,7 @@ def test_a_task_that_fails_is_named_and_the_page_is_written(
     _registered(monkeypatch, {"cloud": alone})
     with pytest.raises(GeovisionError, match=r"cloud \(ccsn: 1 group.*index\.html"):
         demo.run_demo(tmp_path, progress=False)
-    assert "This part failed: ccsn: 1 group" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "This task failed: ccsn: 1 group" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: Path) -> None:
