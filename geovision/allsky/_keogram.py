@@ -1,4 +1,4 @@
-"""Keograms: one slice of each frame, arranged over time, with the predictions of a model."""
+"""Keograms: one slice of each frame, arranged over time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class Meridian:
     east: Literal["left", "right"] = "left"
 
     def angle(self, site: tuple[float, float] | None, year: float) -> float:
-        """Return the direction of the northern end of the slice, in degrees clockwise from the top.
+        """Return the direction of the northern end of the slice.
+
+        The direction is in degrees clockwise from the top of the frame.
 
         Args:
             site: (latitude, longitude) of the camera, in degrees; None if not known.
@@ -69,7 +71,7 @@ class Meridian:
         return self.north + (bearing if self.east == "right" else -bearing)
 
     def end_labels(self) -> tuple[str, str]:
-        """Return the names of the first and the last sample of a slice."""
+        """Return the names of the first and last sample."""
         if self.north is None:
             return "top", "bottom"
         return ("magnetic N", "magnetic S") if self.kind == "magnetic" else ("N", "S")
@@ -92,7 +94,9 @@ class FrameSelection:
     end: datetime.datetime | None = None
 
     def matches(self, frame: Frame) -> bool:
-        """Return whether a frame is selected; a frame without a time never is.
+        """Return whether a frame is selected.
+
+        A frame without a time is never selected.
 
         Args:
             frame: Frame with its metadata.
@@ -106,7 +110,9 @@ class FrameSelection:
         )
 
     def to_filter(self, *, readable_only: bool = True) -> Any:
-        """Return the selection as an expression of `pyarrow.dataset`, or None for all rows.
+        """Return the selection as an expression of `pyarrow.dataset`.
+
+        The result is None if all rows are selected.
 
         Args:
             readable_only: Whether to select only readable rows with a time. Default: True.
@@ -190,7 +196,9 @@ def keogram(
     num_samples: int = DEFAULT_NUM_SAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Keogram:
-    """Compute the keogram of one camera, with predictions if a table is given.
+    """Compute the keogram of one camera.
+
+    The keogram contains predictions if `source` is a table.
 
     Args:
         source: Folder of a table that `predict_archive` wrote, whose frame files have not moved; or frames,
@@ -315,7 +323,10 @@ class _KeogramBuilder:
 
 
 def _extract_slice(frame: Frame, frame_config: FrameConfig, angle: float, samples: int) -> np.ndarray:
-    """Return bilinearly interpolated values (sample, 3) along a line through the center of the sky."""
+    """Return interpolated values (sample, 3) along the slice.
+
+    The slice passes through the center of the sky; the interpolation is bilinear.
+    """
     image, _ = frame_config.image(frame)
     height, width = image.shape[:2]
     circle = frame_config.lookup(frame_config.circles, frame)

@@ -1,8 +1,8 @@
-"""Occurrence rates of classes by hour, magnetic local time, month or station, from a table.
+"""Occurrence rates of classes in a table of predictions.
 
-The frames of one night are strongly correlated, so a thousand of them carry little more information than a
-few. Intervals are therefore computed by resampling whole nights with replacement (cluster bootstrap, Davison
-& Hinkley 1997, section 3.8).
+Frames are grouped by hour, magnetic local time, month or station. The frames of one night are strongly
+correlated, so a thousand of them carry little more information than a few. Intervals are therefore computed
+by resampling whole nights with replacement (cluster bootstrap, Davison & Hinkley 1997, section 3.8).
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class Occurrence:
         group_by: Variable that the frames are grouped by.
         classes: Class names in the order of the table.
         groups: Values of the group variable in order.
-        rows: One row for each group and class. The keys are the name in `group_by` (the group), ``label``,
-            ``share`` (0-1), the interval limits ``low`` and ``high`` (None with fewer than two nights),
-            ``frames`` (frames of the class), ``of`` (frames of the group) and ``nights`` (of the group).
+        rows: One row for each group and class. The group has the name in `group_by` as key. The class is
+            ``label``; its ``share`` (0-1) has the interval limits ``low`` and ``high``, which are None with
+            fewer than two nights. ``frames`` counts the frames of the class, ``of`` those of the group, and
+            ``nights`` the nights of the group.
         frames: Number of counted frames.
         excluded_frames: Number of excluded frames by reason.
         unknown_flags: Number of counted frames whose flag is not known, by flag.
@@ -263,7 +264,10 @@ def _group_keys(group_by: GroupBy, times: np.ndarray, site: tuple[float, float] 
 
 
 def _night_numbers(times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
-    """Return the date of the evening before each frame, in days since 1970; -1 without a time."""
+    """Return the night of each frame in days since 1970.
+
+    A night has the date of its evening; frames without a time get -1.
+    """
     east = np.timedelta64(round((site[1] if site else 0.0) * 240), "s")  # 4 minutes per degree
     days = (times + east - np.timedelta64(12, "h")).astype("M8[D]").astype(np.int64)
     return np.where(np.isnat(times), -1, days)

@@ -1,4 +1,4 @@
-"""Calibration of all-sky cameras: brightness stretches and sky circles, estimated from an archive."""
+"""Estimation of brightness stretches and sky circles of all-sky cameras."""
 
 from __future__ import annotations
 
@@ -112,7 +112,10 @@ def _sample_frames(
 
 
 def _sample_file_frames(path: str, pattern: str | None, num_frames: int) -> Iterator[Frame]:
-    """Yield frames spread evenly over a file; the first frame if one is enough."""
+    """Yield frames spread evenly over a file.
+
+    If one frame is enough, it is the first.
+    """
     step = 1
     if num_frames > 1:
         step = max(sum(1 for _ in read_frames(path, pattern)) // num_frames, 1)
@@ -120,7 +123,10 @@ def _sample_file_frames(path: str, pattern: str | None, num_frames: int) -> Iter
 
 
 def _reread_frames(positions: list[tuple[str, int]], pattern: str | None) -> Iterator[Frame]:
-    """Yield the frames a second time, one by one, since together they may not fit into memory."""
+    """Yield the frames a second time, one by one.
+
+    Together, the frames may not fit into memory.
+    """
     for path, own in itertools.groupby(positions, key=lambda place: place[0]):
         wanted = {index for _, index in own}
         for frame in itertools.islice(read_frames(path, pattern), max(wanted) + 1):

@@ -89,7 +89,9 @@ class FrameConfig:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> FrameConfig:
-        """Create a configuration from the result of `dataclasses.asdict`, also if read from JSON.
+        """Create a configuration from a dictionary.
+
+        The dictionary is the result of `dataclasses.asdict`, possibly converted to JSON and back.
 
         Args:
             stored: Fields by name.
@@ -112,7 +114,9 @@ class FrameConfig:
         return "/".join(name for name in (frame.station, frame.device) if name)
 
     def lookup(self, table: Mapping[str, Any], frame: Frame) -> Any:
-        """Return the entry of a frame's camera, station, or of all cameras, whichever is found first.
+        """Return the most specific entry of a table for a frame.
+
+        The order is camera, device, station and all frames.
 
         Args:
             table: Entries by camera, device, station or ``""``.
@@ -127,7 +131,7 @@ class FrameConfig:
         return None
 
     def image(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-        """Return a frame as a color image, and the mask of its sky pixels.
+        """Return a frame as a color image with its sky mask.
 
         Args:
             frame: Frame to convert.
@@ -136,8 +140,8 @@ class FrameConfig:
             Image, uint8, shape (y, x, 3), black outside the circle; and mask, bool, shape (y, x).
 
         Raises:
-            InputError: If counts have no stretch, if a gray frame is not declared as such, if a color frame
-                is declared as gray, or if the circle is outside the frame.
+            InputError: If counts have no stretch, or if the circle is outside the frame. Also if a gray frame
+                is not declared as gray, or a color frame is.
         """
         image = to_rgb(frame, self.lookup(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type: ignore[arg-type]
         circle = self.lookup(self.circles, frame)
@@ -156,14 +160,17 @@ class FrameConfig:
 
 @lru_cache(maxsize=16)
 def _sky_mask(shape: tuple[int, int], circle: Circle | None) -> np.ndarray:
-    """Return the read-only mask of sky pixels, which all frames of a camera share."""
+    """Return the read-only mask of sky pixels.
+
+    All frames of a camera share this array.
+    """
     sky = np.ones(shape, bool) if circle is None else circle_mask(shape, circle)
     sky.setflags(write=False)
     return sky
 
 
 def batch_size_for(model: GeoModel) -> int:
-    """Return the fastest batch size on one thread for the input size of a model.
+    """Return the fastest batch size of a model on one thread.
 
     It is 16 for frames of 128 x 128 pixels. Measured with ResNet-18 and MobileNetV2 at 128 and 224 pixels:
     the speed of ResNet-18 is constant from 8 frames on. MobileNetV2 has larger feature maps and takes a fifth
@@ -327,7 +334,10 @@ class _Batch:
         self._pending: list[tuple[Row, np.ndarray, bool]] = []
 
     def add(self, row: Row, image: np.ndarray, *, is_gray: bool) -> None:
-        """Add an image (y, x, 3) at its original size; its row is filled by `predict`."""
+        """Add an image (y, x, 3) at its original size.
+
+        The row is filled by `predict`.
+        """
         spec = self._optimized.specs[0]
         counts = rgb_counts(Image.fromarray(image), spec, spec.size, where=row["path"])
         if self._pending and self._pending[0][1].shape != counts.shape:
@@ -353,7 +363,10 @@ class _Batch:
 
 
 def _fill_prediction(row: Row, target: ClassTarget, probabilities: torch.Tensor, is_gray: bool) -> None:
-    """Fill label and probabilities; color-dependent classes of a gray frame get probability 0."""
+    """Set label and probabilities of a row.
+
+    Color-dependent classes of a gray frame get the probability 0.
+    """
     if is_gray and target.color_dependent:
         excluded = [target.classes.index(name) for name in target.color_dependent]
         probabilities = probabilities.clone()
@@ -366,7 +379,7 @@ def _fill_prediction(row: Row, target: ClassTarget, probabilities: torch.Tensor,
 
 
 def _prepare_image(frame: Frame, frame_config: FrameConfig, row: Row) -> np.ndarray:
-    """Return the image (y, x, 3) for the model, and set the exposure flags of the row."""
+    """Return the model's image (y, x, 3) and set exposure flags."""
     image, sky = frame_config.image(frame)
     row["dark"] = _fraction(image >= DARK, sky) < LIGHT
     full = np.iinfo(frame.pixels.dtype).max if frame.pixels.dtype.kind == "u" else np.inf
@@ -375,7 +388,10 @@ def _prepare_image(frame: Frame, frame_config: FrameConfig, row: Row) -> np.ndar
 
 
 def _fraction(condition: np.ndarray, sky_mask: np.ndarray) -> float:
-    """Return the fraction of sky pixels where a condition (y, x[, color]) is true in any color."""
+    """Return the fraction of sky pixels where a condition is true.
+
+    The condition has the shape (y, x) or (y, x, color). In the second case it has to be true in any color.
+    """
     if condition.ndim == 3:
         # NumPy is several times slower when it reduces along an axis of length three.
         condition = np.logical_or.reduce([condition[..., channel] for channel in range(condition.shape[2])])
@@ -416,7 +432,10 @@ def _metadata_row(frame: Frame, target: ClassTarget) -> Row:
 
 
 def _flag_clock_jumps(rows: list[Row]) -> None:
-    """Set the flag of frames at which the clock of a camera jumped back within a file."""
+    """Set the clock flag of frames after a backward jump.
+
+    Jumps are detected within one file, separately for each camera.
+    """
     cameras: dict[Any, list[Row]] = {}
     for row in rows:
         if row["time"] is not None:
@@ -427,7 +446,7 @@ def _flag_clock_jumps(rows: list[Row]) -> None:
 
 
 def _add_sun_and_moon(rows: list[Row], frame_config: FrameConfig) -> None:
-    """Set the elevations of sun and moon for rows with a known place."""
+    """Set solar and lunar elevations of rows with a known place."""
     places: dict[tuple[float, float], list[Row]] = {}
     for row in rows:
         place = row["place"] or frame_config.sites.get(row["station"] or "", frame_config.sites.get(""))

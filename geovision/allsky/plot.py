@@ -1,4 +1,7 @@
-"""Figures of keograms and occurrence rates, in colors that color-blind readers can distinguish."""
+"""Figures of keograms and occurrence rates.
+
+The colors can be distinguished by color-blind readers.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ def plot_keogram(keogram: Keogram, *, caption: str = "") -> Figure:
 
 
 class _TimeColumns:
-    """Evenly spaced time columns of a figure, and the assignment of frames to columns."""
+    """Evenly spaced time columns of a figure with their frames."""
 
     def __init__(self, times: np.ndarray) -> None:
         seconds = (times - times[0]) / np.timedelta64(1, "s")
@@ -100,9 +103,10 @@ class _TimeColumns:
         self._seconds, self._first = seconds, times[0]
 
     def column_sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum values of shape (frame, …) over the frames of each column, to shape (column, …).
+        """Sum values over the frames of each column.
 
-        A column without a frame, between two frames of normal cadence, gets the value of the earlier one.
+        The shape changes from (frame, …) to (column, …). A column without a frame, between two frames of
+        normal cadence, gets the value of the earlier one.
         """
         total = np.zeros((self.num_columns, *values.shape[1:]))
         np.add.at(total, self.column_of_frame, values)
@@ -113,7 +117,7 @@ class _TimeColumns:
         return total
 
     def extent(self) -> tuple[float, float]:
-        """Return the start of the first and the end of the last column, as matplotlib dates."""
+        """Return start and end of the time axis as matplotlib dates."""
         from matplotlib.dates import date2num
 
         last = self._first + np.timedelta64(int(self.num_columns * self._step * 1e6), "us")
@@ -187,9 +191,10 @@ def _draw_legend(figure: Figure, keogram: Keogram) -> None:
 
 
 def plot_occurrence(occurrence: Occurrence) -> Figure:
-    """Plot the share of each class in each group, with its interval, and the number of nights.
+    """Plot the share of each class in each group.
 
-    The figure has one panel for each class. The last panel shows the number of nights in each group.
+    The figure has one panel for each class, with the intervals of the shares. The last panel shows the number
+    of nights in each group.
 
     Args:
         occurrence: Occurrence rates to plot.
@@ -244,7 +249,10 @@ def _draw_fractions(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str,
 
 
 def _axis_position(occurrence: Occurrence, group: Any) -> float:
-    """Return the position of a group on the axis; magnetic midnight is in the middle."""
+    """Return the position of a group on the axis.
+
+    Magnetic midnight is in the middle.
+    """
     match occurrence.group_by:
         case "station":
             return float(occurrence.groups.index(group))

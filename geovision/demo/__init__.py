@@ -1,4 +1,4 @@
-"""Demonstration of every task in the registry, from generated files to one local page."""
+"""Demonstration of all tasks, from generated files to a local page."""
 
 from geovision.demo.runner import run_demo
 

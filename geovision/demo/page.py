@@ -1,4 +1,7 @@
-"""HTML page of the demonstration: one file with inline style and local figures, without network requests."""
+"""HTML page of the demonstration.
+
+The page is one file with inline style and local figures. It sends no network requests.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ class MetricRow(NamedTuple):
 
 
 def build_metric_rows(report: Report) -> list[MetricRow]:
-    """Return the rows of the metric table in the order of the report.
+    """Return the rows of the metric table in report order.
 
     Args:
         report: Evaluation report.
@@ -147,7 +150,9 @@ def _interval_bar(figure: MetricValue) -> tuple[float, float, float] | None:
 
 
 def figure_position(path: Path) -> tuple[int, str]:
-    """Return the sort key of a figure: the order of `CAPTIONS`, then the name.
+    """Return the sort key of a figure.
+
+    Figures have the order of `CAPTIONS`; others follow in the order of their names.
 
     Args:
         path: Path of the figure.

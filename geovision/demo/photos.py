@@ -56,7 +56,9 @@ class PhotoPredictions:
 
 
 def predict_photos(model: GeoModel, folder: Path, out: Path) -> PhotoPredictions:
-    """Predict every photo below a folder and list the files that cannot be read.
+    """Predict every photo below a folder.
+
+    Files that cannot be read are listed in the result.
 
     Args:
         model: Classifier of images.

@@ -1,4 +1,4 @@
-"""Demonstration of every task, from generated files to scores, predictions and a page.
+"""Demonstration of all tasks, from generated files to a page.
 
 Each task uses its real dataset adapter and a short training. The module contains no code for particular
 tasks. The content of a section depends on the registry entry of the task: `Task.demo`, its adapter, its
@@ -96,7 +96,7 @@ def _single_thread() -> Iterator[None]:
 
 
 def _section(task: Task, folder: Path, progress: _ConsoleProgress) -> page.Section:
-    """Return the section of one task, with the error if the task failed."""
+    """Return the section of one task, or its error."""
     progress.heading(task)
     try:
         return _run_task(task, folder, progress)
@@ -147,7 +147,7 @@ def _create_model(task: Task, data: GeoDataset) -> GeoModel:
 
 
 def _report_figures(report: Any, folder: Path) -> list[Path]:
-    """Write the tables and figures of a report and return the paths of the figures."""
+    """Write a report and return the paths of its figures."""
     for stale in folder.glob("*.png"):  # an earlier run may have drawn more figures
         stale.unlink()
     report.save(folder)
@@ -168,7 +168,7 @@ def _prediction_figures(model: GeoModel, data: GeoDataset, folder: Path) -> list
 
 
 def _model_inputs(sample: Sample, model: GeoModel) -> dict[str, Any]:
-    """Return the inputs of a sample that the model uses, with missing values masked."""
+    """Return the model's inputs of a sample, with missing values masked."""
     import numpy as np
 
     known = [spec.name for spec in model.inputs if spec.name in sample["inputs"]]
@@ -204,7 +204,10 @@ def _predict_photos(
 
 @dataclass
 class _ConsoleProgress:
-    """Progress output on stderr: a bar for each step, or one line per step without a terminal."""
+    """Progress output on stderr.
+
+    A terminal shows a bar for each step; otherwise each step is one line.
+    """
 
     show: bool
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))

@@ -1,7 +1,7 @@
-"""Prediction of fields for every time step of NetCDF or Zarr files, chunk by chunk.
+"""Prediction of fields for every time step of gridded files.
 
-A few time steps are read, predicted and written at a time, so memory does not grow with the file.
-Coordinates, calendar, attributes and ensemble members of the input are kept.
+The files are NetCDF or Zarr. A few time steps are read, predicted and written at a time, so memory does not
+grow with the file. Coordinates, calendar, attributes and ensemble members of the input are kept.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def predict_grid(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GridSummary:
-    """Predict every time step of a file and write the predictions to one file.
+    """Predict every time step of a file and write the result.
 
     The file contains the predicted quantity. Heads with more outputs, such as quantiles or probabilities, add
     one variable for each output.
@@ -118,8 +118,8 @@ def predict_grid(
         Path of the file, number of fields and names of the variables.
 
     Raises:
-        OptionError: If the model does not predict fields, if `out` is one of the input files, or if `members`
-            is used with a file that has members already or with a model that cannot generate them.
+        OptionError: If the model does not predict fields, or if `out` is one of the input files. Also if
+            `members` is used and the file already has members, or the model cannot generate them.
         InputError: If a channel is missing or unknown, or if the model does not accept the grid.
         UnreadableFileError: If a file is missing or contains no grid.
         StorageError: If the result cannot be written; an existing file is kept unchanged.
@@ -203,7 +203,10 @@ def _check_output_path(sources: Mapping[str, GridSource], out: Path) -> None:
 
 
 def _stack_channels(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.DataArray, str]:
-    """Return all channels (time, [member,] channel, lat, lon) and a note on how they were aligned."""
+    """Return all channels in one array, and a note on their alignment.
+
+    The dimensions are (time, [member,] channel, lat, lon).
+    """
     import xarray as xr
 
     fields = {name: open_source("", source) for name, source in sources.items()}
@@ -233,7 +236,10 @@ def _stack_channels(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple
 
 
 def _coverage(field: xr.DataArray, grid: Any) -> float:
-    """Return the fraction of the cells of `grid` inside the grid of `field`, regardless of missing values."""
+    """Return the fraction of the cells of `grid` that `field` covers.
+
+    Missing values of the field count as covered.
+    """
     day = field.isel(dict.fromkeys(field.dims[:-2], 0), drop=True)
     return float(regrid_auto(day.copy(data=np.ones(day.shape, np.float32)), grid).notnull().mean())
 
@@ -356,7 +362,10 @@ class _GridPredictor:
         return da.concatenate(pieces, axis=1)
 
     def _predict_chunk(self, values: NDArray[np.floating], begin: int = 0) -> NDArray[np.float32]:
-        """Predict a chunk (time, [member,] channel, y, x); return (layer, time, [member,] y, x)."""
+        """Predict a chunk (time, [member,] channel, y, x).
+
+        The result has the dimensions (layer, time, [member,] y, x).
+        """
         lead, flat = values.shape[:-3], values.reshape(-1, *values.shape[-3:])
         parts = [
             self._predict_batch(np.asarray(flat[n : n + self.batch_size], np.float32), begin + n)
@@ -369,7 +378,10 @@ class _GridPredictor:
 
     @torch.no_grad()
     def _predict_batch(self, values: NDArray[np.float32], begin: int) -> dict[str, NDArray[np.float32]]:
-        """Return the outputs (field, [member,] y, x) by name; cells without a prediction are NaN."""
+        """Return the outputs (field, [member,] y, x) by name.
+
+        Cells without a prediction are NaN.
+        """
         model = self.model
         name = model.inputs[0].name
         device = next((each.device for each in model.parameters()), torch.device("cpu"))
@@ -392,7 +404,7 @@ class _GridPredictor:
         return {key: _to_numpy(each, output.valid, members=bool(self.members)) for key, each in found.items()}
 
     def _with_attributes(self, field: xr.DataArray, name: str) -> xr.DataArray:
-        """Return a field with the attributes of the input file, and its own name and unit."""
+        """Return a field with its name, unit and the input's attributes."""
         target = self.model.target
         assert isinstance(target, FieldTarget)
         keep = (*GLOBAL_ATTRIBUTES, "cell_methods")
@@ -404,7 +416,7 @@ class _GridPredictor:
 
     @contextlib.contextmanager
     def reference_period(self) -> Iterator[None]:
-        """Fit a model that depends on the whole period to the period of the file."""
+        """Fit a period-dependent model to the period of the file."""
         network = self.model.network
         if not isinstance(network, HasReferencePeriod) or "whole_period" not in self.model.spec.capabilities:
             yield

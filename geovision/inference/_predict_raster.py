@@ -1,4 +1,4 @@
-"""Prediction of rasters of any size, with overlapping windows merged to one map on disk."""
+"""Prediction of rasters of any size with overlapping windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predict an archive of files of any size and write a table of the predictions.
+"""Prediction of file archives of any size to a table.
 
 A `RowProducer` turns files into rows. The engine distributes shards of files over processes, writes the rows
 and continues interrupted runs.
@@ -88,7 +88,10 @@ class ArchiveProgress:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Estimated remaining time in s, from the speed of this run; None before its first shard."""
+        """Estimated remaining time in s; None before the first shard.
+
+        It is computed from the number of files per second in this run.
+        """
         if not self.new_files:
             return None
         return (self.total_files - self.files) * self.seconds / self.new_files
@@ -118,12 +121,12 @@ class ArchiveSummary:
 
 
 class RowProducer(Protocol):
-    """Turn files into rows of a table. Instances are pickled and sent to the workers.
+    """Converter of files to rows of a table.
 
-    Every row has the keys ``path``, ``frame`` (position in the file), ``station`` and ``time`` (UTC or None).
-    The keys ``label``, ``confidence``, ``p_CLASS`` and ``outlier_score`` contain the prediction. The key
-    ``error`` contains the reason why a file could not be read. Further keys are those of `columns`
-    and `flags`.
+    Instances are pickled and sent to the workers. Every row has the keys ``path``, ``frame`` (position in the
+    file), ``station`` and ``time`` (UTC or None). The keys ``label``, ``confidence``, ``p_CLASS`` and
+    ``outlier_score`` contain the prediction. The key ``error`` contains the reason why a file could not be
+    read. Further keys are those of `columns` and `flags`.
     """
 
     @property
@@ -133,7 +136,7 @@ class RowProducer(Protocol):
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Names of the boolean columns that are true where a row is not reliable."""
+        """Names of the boolean columns that mark unreliable rows."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
@@ -279,7 +282,7 @@ def _format_shard(shard: Shard) -> str:
 
 
 def _save_model(model: GeoModel, folder: Path) -> None:
-    """Save the model in the folder of the table, unless the folder contains it already."""
+    """Save the model, unless the folder contains it already."""
     try:
         kept = read(folder)
         if (weights_digest(kept), kept.inputs) == (weights_digest(model), model.inputs):
@@ -319,7 +322,10 @@ def _load_model(folder: str, manifest_digest: str) -> GeoModel:
 
 @contextmanager
 def _preserve_num_threads() -> Iterator[None]:
-    """Restore the number of threads on exit, in case the shards are predicted in this process."""
+    """Restore the number of threads on exit.
+
+    Shards that are predicted in this process change it.
+    """
     before = torch.get_num_threads()
     try:
         yield
@@ -349,19 +355,22 @@ def _validate(model: GeoModel, out: str | Path, precision: str, shard_size: int,
 
 
 def _is_inside(file: ArchiveFile, folder: Path) -> bool:
-    """Return whether a file is part of the table, whose folder may be inside the archive."""
+    """Return whether a file is part of the table.
+
+    The folder of the table may be inside the archive.
+    """
     return file.path.startswith(f"{folder}/")
 
 
 def _resolve_precision(model: GeoModel, precision: str, table: ArchiveTable) -> str:
-    """Resolve "auto" once in the main process, since workers may have different processors."""
+    """Resolve "auto" once, since workers may have different processors."""
     if precision == "auto" and table.exists():
         return table.read_manifest().get("precision", "float32")
     return str(optimize_model(model, precision).dtype).removeprefix("torch.")
 
 
 def _build_manifest(model: GeoModel, producer: RowProducer, precision: str) -> dict[str, Any]:
-    """Return the settings that are the same for all rows of a table."""
+    """Return the settings that all rows of a table share."""
     return {
         "model": model.spec.name,
         "weights": weights_digest(model),

@@ -24,7 +24,10 @@ Block = tuple[int, int, tuple[int, int]]
 
 @contextmanager
 def limited_gdal_cache() -> Iterator[None]:
-    """Limit the raster cache of GDAL to a fixed size that does not depend on the machine."""
+    """Limit the raster cache of GDAL to a fixed size.
+
+    The default of GDAL depends on the memory of the machine.
+    """
     with rasterio_module().Env(GDAL_CACHEMAX=_GDAL_CACHE_MB):
         yield
 
@@ -61,7 +64,7 @@ def _find_os_error() -> Iterator[None]:
 
 
 class RasterWriter:
-    """Writer of a raster, block by block, with verification of the final copy.
+    """Block-wise writer of a raster that verifies the final copy.
 
     Args:
         path: Path of a new GeoTIFF without compression; `write_cog` creates the final file from it.

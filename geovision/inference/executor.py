@@ -1,7 +1,8 @@
-"""Fault-tolerant execution of many independent items of work, in this process or with Dask.
+"""Fault-tolerant execution of independent items of work.
 
-The module is independent of the kind of work: a caller passes the items and a function of one item. An item
-may be repeated after a worker crashed, so repeating it has to leave the same result.
+The items run in this process or with Dask. The module is independent of the kind of work: a caller passes the
+items and a function of one item. An item may be repeated after a worker crashed, so repeating it has to leave
+the same result.
 """
 
 from __future__ import annotations
@@ -70,10 +71,11 @@ class ItemResult(Generic[Item]):
 def run(
     work: Callable[[Any], Any], items: Iterable[Item], config: ExecutorConfig
 ) -> Iterator[ItemResult[Item]]:
-    """Execute a function for every item and yield each result when it is finished.
+    """Execute a function for every item and yield the results.
 
-    `items` may be a generator of any length: a worker has at most one item. If several items waited on one
-    worker, Dask would attribute a crash of the worker to all of them.
+    Each result is yielded when it is finished. `items` may be a generator of any length: a worker has at most
+    one item. If several items waited on one worker, Dask would attribute a crash of the worker to all of
+    them.
 
     Args:
         work: Function of one item that the workers can import by its name. A `GeovisionError` ends the run.
@@ -178,7 +180,7 @@ _DASK_CONFIG = {
 
 @contextmanager
 def _client(config: ExecutorConfig) -> Iterator[tuple[Any, int]]:
-    """Yield a client and the number of items that its workers execute at the same time."""
+    """Yield a client and the number of items executed in parallel."""
     try:
         import dask
         import distributed
@@ -238,7 +240,7 @@ def _connection_lost_error() -> Iterator[None]:
 
 
 def _parse_memory_limit(memory_limit: str | None) -> int:
-    """Return the memory limit of each worker in bytes; 0 if there is no limit.
+    """Return the memory limit per worker in bytes; 0 for none.
 
     A limit below the size of an idle worker is an error, since workers would be restarted endlessly.
     """
@@ -264,9 +266,9 @@ def _parse_memory_limit(memory_limit: str | None) -> int:
 
 
 def dask_setup(_worker: Any) -> None:
-    """Ignore interrupts in a local worker; the main process handles them and stops its workers.
+    """Ignore interrupts in a local worker.
 
-    Dask calls this function when a worker starts.
+    The main process handles interrupts and stops its workers. Dask calls this function when a worker starts.
 
     Args:
         _worker: Dask worker; not used.
@@ -277,7 +279,10 @@ def dask_setup(_worker: Any) -> None:
 
 @contextmanager
 def _suppress_cluster_logs() -> Iterator[None]:
-    """Suppress the log messages of the cluster; the result of an item contains its error."""
+    """Suppress the log messages of the cluster.
+
+    The result of an item contains its error.
+    """
     # Each logger of Dask sets its own level.
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
     with suppress_logging(*known, below=logging.CRITICAL):

@@ -1,4 +1,4 @@
-"""Listing of the files of an archive, local or remote, without holding the list in memory."""
+"""Streaming listing of the files of a local or remote archive."""
 
 from __future__ import annotations
 
@@ -81,7 +81,10 @@ def _expand(source: str, *, nested: bool = False) -> Iterator[ArchiveFile]:
 
 
 def _read_path_list(system: Any, path: str) -> Iterator[ArchiveFile]:
-    """Yield the files of the sources in a text file, line by line, since it may not fit into memory."""
+    """Yield the files of the sources in a text file.
+
+    The file is read line by line, since it may not fit into memory.
+    """
     number = 0
     with system.open(path, "r", encoding="utf-8") as stream:
         for line in map(str.strip, stream):

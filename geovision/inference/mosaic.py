@@ -23,7 +23,7 @@ _MAX_REDUCED_CELLS = 4_000_000  # maximum number of cells of the reduced map
 
 @dataclass
 class Mosaic:
-    """Merged maps on disk, with a reduced copy of the first layer in memory.
+    """Merged maps on disk and a reduced copy in memory.
 
     The reduced copy is for functions that need the whole map at once, such as the search for detections.
 
@@ -113,7 +113,7 @@ def _reduction_factor(predictions: WindowPredictions, grid: MapGrid) -> int:
 
 
 def _block_means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Return the means of the finite cells in blocks of ``factor x factor`` cells."""
+    """Return the means of finite cells in square blocks."""
     rows, columns = values.shape
     padded = np.pad(values, ((0, -rows % factor), (0, -columns % factor)), constant_values=np.nan)
     blocks = padded.reshape(padded.shape[0] // factor, factor, -1, factor)

@@ -1,4 +1,7 @@
-"""Files of predicted masks and fields: NetCDF with coordinates, readable in a GIS, and a PNG image."""
+"""Files of predicted masks and fields: NetCDF and PNG.
+
+The NetCDF files have coordinates and can be opened in a GIS.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,10 @@ class PredictionWriter:
 
 
 def _variables(prediction: DensePrediction) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
-    """Return values (y, x) and attributes by name; the first variable is the one in the image."""
+    """Return values (y, x) and attributes by name.
+
+    The first variable is the one in the image.
+    """
     match prediction:
         case MaskPrediction():
             mask = np.where(prediction.valid, prediction.mask, -1).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Plan of the shards of an archive that have to be predicted, given the finished ones."""
+"""Plan of the unfinished shards of an archive."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ShardPlan:
         return self._count("SELECT count(*) FROM files")
 
     def num_pending_files(self) -> int:
-        """Return the number of files that are new, or in a shard with a changed file."""
+        """Return the number of files in new or changed shards."""
         changed = (
             f"SELECT count(*) FROM files JOIN done USING (path) WHERE shard IN ({_CHANGED_SHARDS_QUERY})"
         )
@@ -80,7 +80,7 @@ class ShardPlan:
             yield Shard(_shard_key(files), files)
 
     def sample_files(self, number: int) -> list[ArchiveFile]:
-        """Return files spread evenly over the archive, in the order of their paths.
+        """Return evenly spaced files in the order of their paths.
 
         Args:
             number: Number of files; all are returned if the archive has fewer.

@@ -1,8 +1,8 @@
-"""Sliding-window prediction on grids of any size, independent of the kind of data.
+"""Sliding-window prediction on grids of any size.
 
-A source returns the inputs of the model and their valid masks for any rectangle of its grid. A prediction
-function returns one value per layer for each window, or one value per cell, on the same cells or on finer
-ones.
+The module is independent of the kind of data. A source returns the inputs of the model and their valid masks
+for any rectangle of its grid. A prediction function returns one value per layer for each window, or one value
+per cell, on the same cells or on finer ones.
 
 Predictions are kept by window and merged block by block in the order of the windows. So the result does not
 depend on the order of the predictions, the batch size or the number of workers. Memory holds one batch and
@@ -60,13 +60,16 @@ class Patch:
 
     @property
     def any_valid(self) -> NDArray[np.bool_]:
-        """Mask of the cells where any input is valid at any time, bool, shape (y, x)."""
+        """Cells with any valid input, bool, shape (y, x)."""
         masks = [mask.reshape(-1, *mask.shape[-2:]) for mask in self.valid.values()]
         return np.any(np.concatenate(masks), axis=0)
 
 
 class PatchSource(Protocol):
-    """Source of the windows. Instances are pickled and sent to workers, which read them in parallel."""
+    """Source of the windows.
+
+    Instances are pickled and sent to workers, which read them in parallel.
+    """
 
     @property
     def grid(self) -> MapGrid:
@@ -194,7 +197,7 @@ class RunPredictions:
 
 
 def predict_run(task: WindowTask, run: WindowRun) -> RunPredictions:
-    """Read and predict one run of windows. This function runs on the workers.
+    """Read and predict one run of windows on a worker.
 
     Args:
         task: Source, windows and prediction function.
@@ -232,7 +235,10 @@ def _make_batch(patch: Patch, slices: list[slice]) -> tuple[dict[str, Tensor], d
 
 
 def _read_padded(source: PatchSource, row: int, column: int, shape: tuple[int, int]) -> Patch:
-    """Return a patch that may extend beyond the grid; cells outside are not valid."""
+    """Return a patch that may extend beyond the grid.
+
+    Cells outside of the grid are not valid.
+    """
     rows, columns = source.grid.shape
     top, left = max(row, 0), max(column, 0)
     bottom, right = min(row + shape[0], rows), min(column + shape[1], columns)
@@ -271,7 +277,7 @@ class WindowPredictions:
         self._scalars: NDArray[np.float32] | None = None
 
     def add(self, run_predictions: RunPredictions) -> None:
-        """Add the predictions of one run; the order of the runs does not matter.
+        """Add the predictions of one run, in any order.
 
         Args:
             run_predictions: Predictions of one run.
@@ -370,7 +376,7 @@ def sliding_window_predict(
 def blend(
     predictions: WindowPredictions, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """Return the weighted mean of all windows in a block of the grid.
+    """Return the weighted mean of all windows in a block.
 
     The weights of the cells of a window are those of `window_weight`. The cells are those of the predictions,
     `WindowPredictions.scale_factor` times as fine as those of the source. Sums are computed in float64, in
@@ -418,7 +424,10 @@ def blend(
 def _overlaps(
     starts_along_axis: list[int], size: int, begin: int, extent: int
 ) -> list[tuple[int, slice, slice]]:
-    """Return the windows that overlap a block along one axis: index, cells of the block and the window."""
+    """Return the windows that overlap a block along one axis.
+
+    Each item contains the index of the window, the cells of the block and the cells of the window.
+    """
     first, last = (
         bisect_right(starts_along_axis, begin - size),
         bisect_left(starts_along_axis, begin + extent),

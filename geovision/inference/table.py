@@ -1,4 +1,6 @@
-"""Table of an archive on disk, partitioned by station and date, with a record for each finished shard.
+"""Table of an archive on disk, partitioned by station and date.
+
+The table contains a record for each finished shard.
 
 ::
 
@@ -160,7 +162,10 @@ class ArchiveTable:
         return _atomic_io.sha256(self.folder / MANIFEST)
 
     def remove_unfinished(self) -> None:
-        """Remove unfinished parts of an interrupted run. The caller needs the lock of the table."""
+        """Remove unfinished parts of an interrupted run.
+
+        The caller needs the lock of the table.
+        """
         whole = {mark["key"] for mark in self.shard_records()}
         for part in self.folder.glob("station=*/date=*/*"):
             if part.suffix != ".parquet" or part.stem not in whole:
@@ -251,7 +256,7 @@ def schema(manifest: Mapping[str, Any]) -> pyarrow.Schema:
 
 
 def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
-    """Open a table of predictions lazily, for tables that do not fit into memory.
+    """Open a table of predictions without reading it into memory.
 
     The columns are those of `read_table`. The rows have no particular order.
 
@@ -317,7 +322,7 @@ def _partition_path(row: Mapping[str, Any]) -> str:
 
 
 def _flatten_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the manifest with the entries of ``reading`` at the top level, so that they can be compared."""
+    """Return the manifest with the entries of ``reading`` at the top level."""
     rest = {key: value for key, value in manifest.items() if key != "reading"}
     return rest | dict(manifest.get("reading", {}))
 

@@ -1,4 +1,4 @@
-"""Positions of windows on a grid, and the weights for blending overlapping windows."""
+"""Positions and blending weights of overlapping windows on a grid."""
 
 from __future__ import annotations
 
@@ -55,17 +55,26 @@ class WindowGrid:
 
     @property
     def row_starts(self) -> list[int]:
-        """First grid row of each row of windows; negative if a window is larger than the grid."""
+        """First grid row of each row of windows.
+
+        It is negative if a window is larger than the grid.
+        """
         return window_starts(self.shape[0], self.size[0], self.overlap)
 
     @property
     def column_starts(self) -> list[int]:
-        """First grid column of each column of windows; negative if a window is larger than the grid."""
+        """First grid column of each column of windows.
+
+        It is negative if a window is larger than the grid.
+        """
         return window_starts(self.shape[1], self.size[1], self.overlap)
 
     @property
     def stride(self) -> tuple[float, float]:
-        """Mean distance of neighboring windows in cells, (y, x); the size of the window if there is one."""
+        """Mean distance of neighboring windows in cells, (y, x).
+
+        It is the size of the window along an axis with a single window.
+        """
         return tuple(
             (places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else float(side)
             for places, side in zip((self.row_starts, self.column_starts), self.size, strict=True)
@@ -113,7 +122,7 @@ def window_starts(extent: int, size: int, overlap: float) -> list[int]:
 
 
 def window_weight(size: int) -> NDArray[np.float64]:
-    """Return the blending weights of the cells along one side of a window.
+    """Return the blending weights along one side of a window.
 
     The weights form a Hann window, ``sin^2(pi (i + 1/2) / size)``: 1 in the middle and near 0 at the edges.
     At an overlap of one half, the weights of all windows add up to 1 almost everywhere.

@@ -1,4 +1,7 @@
-"""Prediction functions for windows, in this process or on workers that load the model from a folder."""
+"""Prediction functions for windows, in this process or on workers.
+
+Workers load the model from a folder.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ __all__ = ["LocalPredictor", "make_predict_fn", "output_names", "temporary_sibli
 
 
 def output_names(target: Target) -> tuple[str, ...]:
-    """Return the names of the layers that a model predicts for a window.
+    """Return the names of the layers that a model predicts.
 
     The layers are probabilities for classes and masks, and values in the unit of the target for fields.
 
@@ -85,7 +88,7 @@ class LocalPredictor:
 
 @dataclass(frozen=True)
 class _WorkerPredictor:
-    """Prediction function that loads a model from a folder that the workers share."""
+    """Prediction function that loads a model from a shared folder."""
 
     folder: str
     precision: str
@@ -103,7 +106,7 @@ def _load_model(folder: str) -> GeoModel:
 
 
 def _predict(optimized: OptimizedModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
-    """Return (window, layer) for classes, (window, 1, y, x) for masks and fields; see `output_names`."""
+    """Predict a batch of windows; see `LocalPredictor.__call__`."""
     # A mask without missing values would only cost time.
     masks = {name: _match_memory_format(mask) for name, mask in valid.items() if not mask.all()}
     values, _ = optimized(inputs, masks)
@@ -123,7 +126,9 @@ def _match_memory_format(mask: Tensor) -> Tensor:
 
 @contextmanager
 def temporary_sibling_dir(folder: Path) -> Iterator[Path]:
-    """Create a temporary folder inside `folder` and remove it on exit, also after an error.
+    """Create a temporary folder and remove it on exit.
+
+    It is created inside `folder`, on the same disk as the results, and is also removed after an error.
 
     Args:
         folder: Folder of the results. It is created if it does not exist.

@@ -1,4 +1,4 @@
-"""Detections: local maxima of a probability map with center and radius, and their GeoJSON form."""
+"""Detections in a probability map, with center, radius and GeoJSON output."""
 
 from __future__ import annotations
 
@@ -51,12 +51,13 @@ class Detection:
 def find_peaks(
     probability: NDArray[np.floating], *, threshold: float, separation: float
 ) -> list[tuple[float, float, float, float]]:
-    """Find the peaks of a probability map, in descending order of the smoothed probability.
+    """Find the peaks of a probability map.
 
-    Probabilities that reach the threshold are smoothed over half the separation, so that the peak of a
-    plateau is in its center. A peak is the maximum within the separation. Each cell that reaches the
-    threshold is assigned to the nearest peak within the separation. The position of a peak is the centroid of
-    its cells, weighted by their excess over the threshold.
+    The peaks are in descending order of the smoothed probability. Probabilities that reach the threshold are
+    smoothed over half the separation, so that the peak of a plateau is in its center. A peak is the maximum
+    within the separation. Each cell that reaches the threshold is assigned to the nearest peak within the
+    separation. The position of a peak is the centroid of its cells, weighted by their excess over the
+    threshold.
 
     Args:
         probability: Probabilities, shape (y, x), NaN in cells without a prediction.
@@ -123,7 +124,7 @@ def _peak_candidates(
 def detection_fractions(
     detection: Detection, source: PatchSource, masks: Mapping[str, str | Path]
 ) -> tuple[float, dict[str, float | None]]:
-    """Return the valid fraction of a detection's disk, and the fraction that each mask covers.
+    """Return the valid and the masked fractions of a detection's disk.
 
     Args:
         detection: Detection on the grid of the source.
@@ -144,7 +145,10 @@ def detection_fractions(
 
 
 def _disk(detection: Detection, grid: MapGrid) -> tuple[int, int, NDArray[np.bool_]]:
-    """Return the first row and column of a box around a detection, and the mask of its disk in this box."""
+    """Return the box around a detection and the mask of its disk.
+
+    The box is given by its first row and column, and by the shape of the mask.
+    """
     radius = max(1000 * detection.radius / grid.cell_size[0], 0.5)
     begin = [max(math.floor(place - radius), 0) for place in (detection.row, detection.column)]
     end = [
@@ -240,7 +244,9 @@ def to_geojson(
 def find_detections(
     mosaic: Mosaic, source: PatchSource, threshold: float, separation: float, masks: Mapping[str, str | Path]
 ) -> list[Detection]:
-    """Return the detections in the first layer of a mosaic; none if it has several layers.
+    """Return the detections in a mosaic with a single layer.
+
+    The list is empty if the mosaic has several layers.
 
     Args:
         mosaic: Merged predictions of one class.

@@ -140,7 +140,10 @@ def graticule(grid: MapGrid) -> list[tuple[str, NDArray[np.floating], NDArray[np
 
 
 def _longitude_arc(longitude: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the shortest arc that contains all longitudes; its end may be above 180."""
+    """Return the shortest arc that contains all longitudes.
+
+    The end of the arc may be above 180 degrees.
+    """
     ordered = np.sort(longitude % 360)
     gaps = np.diff(np.append(ordered, ordered[0] + 360))
     widest = int(gaps.argmax())

@@ -95,7 +95,7 @@ def predict_scene(
     progress: SceneProgress | None = None,
     explain_fn: ExplainFn | None = None,
 ) -> SceneSummary:
-    """Predict all windows of a radar scene and write a probability map and detections.
+    """Predict a radar scene and write a probability map and detections.
 
     The function writes all of these files, or none:
 
@@ -292,7 +292,10 @@ def _write_results(
 
 
 def _centered_window(counts: CountsRaster, detection: Detection, windows: WindowGrid) -> NDArray[np.uint8]:
-    """Return the window centered on a detection, shifted if it would extend beyond the map."""
+    """Return the window around a detection.
+
+    The detection is in the center, unless the window would extend beyond the map.
+    """
     first = [
         int(np.clip(round(center - side / 2), 0, max(extent - side, 0)))
         for center, side, extent in zip(
@@ -306,7 +309,10 @@ def _centered_window(counts: CountsRaster, detection: Detection, windows: Window
 
 
 def _quicklook_image(counts: CountsRaster) -> NDArray[np.float32]:
-    """Return the last channel of the whole map at low resolution, NaN in cells without data."""
+    """Return the last channel of the map at low resolution.
+
+    Cells without data are NaN.
+    """
     rows, columns = counts.grid.shape
     factor = max(math.ceil(max(rows, columns) / _MAX_QUICKLOOK_SIZE), 1)
     shape = (math.ceil(rows / factor), math.ceil(columns / factor))

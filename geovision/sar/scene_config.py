@@ -34,7 +34,7 @@ __all__ = ["SceneConfig", "open_scene_windows", "resolve_db_range", "scene_input
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Properties of a scene that its file does not contain, or that override the file.
+    """Declared properties of a scene, which complete or override its file.
 
     None of these values is guessed.
 
@@ -152,7 +152,7 @@ def open_scene_windows(
 
 
 def scene_input(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
-    """Return the radar input of a model and the names of its output layers.
+    """Return the radar input and the output layers of a model.
 
     Args:
         model: Classifier of radar counts.
