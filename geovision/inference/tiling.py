@@ -98,7 +98,7 @@ class WindowGrid:
 def window_starts(extent: int, size: int, overlap: float) -> list[int]:
     """Return the evenly spaced start positions of windows along an axis.
 
-    The last window ends with the axis, so all windows lie inside the grid. A window larger than the axis is
+    The last window ends with the axis, so all windows are inside the grid. A window larger than the axis is
     centered and extends beyond both ends.
 
     Args:
