@@ -107,7 +107,7 @@ def test_a_magnetic_meridian_turns_towards_the_pole():
     assert bearing > 5, "the pole lies east of north of Gillam"
     assert Meridian(10, "magnetic", "right").angle(SITES["gill"], 2014) == pytest.approx(10 + bearing)
     assert Meridian(10, "magnetic", "left").angle(SITES["gill"], 2014) == pytest.approx(10 - bearing)
-    with pytest.raises(OptionError, match="needs the site"):
+    with pytest.raises(OptionError, match="requires the site"):
         Meridian(10, "magnetic").angle(None, 2014)
 
 
@@ -134,9 +134,11 @@ def test_only_the_chosen_times_are_drawn(table: Path, streams: Path):
 
 
 def test_frames_of_two_cameras_are_not_mixed(table: Path, streams: Path):
-    with pytest.raises(OptionError, match=r"frames of fsmi themis10, gill themis19; .*choose station"):
+    with pytest.raises(
+        OptionError, match=r"several cameras \(fsmi themis10, gill themis19\).* Select the station"
+    ):
         keogram(table)
-    with pytest.raises(OptionError, match="a keogram is of one camera"):
+    with pytest.raises(OptionError, match="a keogram shows one"):
         keogram(streams, frame_config=GREY)
 
 
@@ -156,15 +158,15 @@ def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
 
 
 def test_what_is_not_there_cannot_be_drawn(table: Path, streams: Path):
-    with pytest.raises(InputError, match="no such frames"):
+    with pytest.raises(InputError, match="no readable frame matches the selection"):
         keogram(table, selection=FrameSelection("kiruna"))
-    with pytest.raises(InputError, match="nothing to draw: no frame of this camera and time"):
+    with pytest.raises(InputError, match="nothing to draw: no frame with a time matches the selection"):
         keogram(streams, selection=FrameSelection("kiruna"), frame_config=GREY)
 
 
 def test_a_night_that_is_too_long_is_refused(streams: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("geovision.allsky._keogram.MAX_FRAMES", 12)
-    with pytest.raises(OptionError, match="13 frames or more; a keogram has at most 12: choose a date"):
+    with pytest.raises(OptionError, match=r"at least 13 frames; a keogram has at most 12\. Select a date"):
         keogram(streams / "gill", frame_config=GREY)
 
 
@@ -357,16 +359,16 @@ def test_what_does_not_count_is_told(tmp_path: Path):
 
 def test_an_occurrence_of_nothing_says_why(tmp_path: Path):
     row = {"time": datetime.datetime(2014, 1, 5), "station": "gill", "label": None, "unreadable": True}
-    with pytest.raises(InputError, match=r"no frame that counts \(2 unreadable\)"):
+    with pytest.raises(InputError, match=r"no frame is left to count \(excluded: 2 unreadable\)"):
         occurrence(written(tmp_path / "a", [row, row]))
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"group_by": "moon"}, "group_by 'moon' is not known; choose hour, mlt, month, station"),
-        ({"exclude": ["cloudy"]}, "no flag 'cloudy'; known: unreadable"),
-        ({"group_by": "mlt"}, "needs the sites of the stations"),
+        ({"group_by": "moon"}, "unknown group_by 'moon'; choose one of hour, mlt, month, station"),
+        ({"exclude": ["cloudy"]}, "unknown flag 'cloudy'; choose from unreadable"),
+        ({"group_by": "mlt"}, "requires the site of each station"),
         ({"confidence_level": 95}, "between 0 and 1"),
     ],
 )
@@ -487,7 +489,7 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
         (["keogram", "x", "--out", "o", "--from", "2014-03-02", "--to", "2014-03-01"], 2, "is not before"),
         (["keogram", "x", "--out", "o", "--date", "2014-03-02", "--to", "2014-03-01"], 2, "a whole day"),
         (["keogram", "nowhere", "--out", "o"], 1, "nowhere: no such file or folder"),
-        (["occurrence", "nowhere"], 1, "not a folder that `geovision archive` wrote"),
+        (["occurrence", "nowhere"], 1, "expected a folder written by `geovision archive`"),
     ],
 )
 def test_slips_on_the_command_line_are_told_in_one_line(

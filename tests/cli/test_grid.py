@@ -144,12 +144,12 @@ def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseR
     model = geovision.load(saved)
     with pytest.raises(InputError, match=r"south\.nc: grids do not overlap: one has latitudes -43\.5 to"):
         predict_grid(model, {"pr": tmp_path / "south.nc"}, tmp_path / "out.nc")
-    with pytest.raises(InputError, match="takes no 'psl'; it takes precipitation"):
+    with pytest.raises(InputError, match="has no channel 'psl'; its channels are precipitation"):
         predict_grid(model, {"psl": tmp_path / "south.nc"}, tmp_path / "out.nc")
     both = geovision.create("downscale-tiny", predictors=["specific_humidity_850"], grids=coarse.grids)
     with pytest.raises(InputError, match="needs specific_humidity_850; give each as NAME=FILE"):
         predict_grid(both, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
-    with pytest.raises(OptionError, match="answers with a class, not with a field"):
+    with pytest.raises(OptionError, match="predicts a class, not a field"):
         predict_grid(geovision.create("cloud-tiny"), {}, tmp_path / "out.nc")
 
 
@@ -161,7 +161,7 @@ def test_what_is_read_is_not_written_over(
     rain.write_bytes((coarse.root / "rain_coarse.nc").read_bytes())
     for given in (rain, tmp_path / "r*.nc"):
         assert run("grid", saved, given, "--out", tmp_path / "sub" / ".." / "rain.nc") != 0
-        assert "rain.nc: this file is read, and would be lost" in capsys.readouterr().err
+        assert "rain.nc: is an input file and would be overwritten" in capsys.readouterr().err
     assert rain.read_bytes() == (coarse.root / "rain_coarse.nc").read_bytes()
 
 
