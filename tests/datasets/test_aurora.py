@@ -206,7 +206,7 @@ def _beyond(root: Path) -> None:
         (_loose, "frames without a folder"),
         (_strange, "no TrainingImages or TestImages among cats"),
         (_both, "TestImages and TestingImages could both be the test split"),
-        (_hollow, "holds no image"),
+        (_hollow, "contains no image"),
         (_unnamed, r"20190113_2\.png: the name does not end in class_0 to class_6"),
         (_beyond, r"a_class_7\.png: there is no class 7; the names end in class_0 to class_6"),
     ],

@@ -68,7 +68,7 @@ def _hollow(root: Path) -> None:
         (_deeper, r"one folder further down, give .*CCSN_v2"),
         (_loose, "photos without class folders"),
         (_strange, "no class folder among cats"),
-        (_hollow, "holds no image"),
+        (_hollow, "contains no image"),
     ],
     ids=["missing", "file", "empty", "deeper", "loose", "strange", "hollow"],
 )

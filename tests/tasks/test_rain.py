@@ -135,9 +135,9 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
         ("[target]\nfile='x.nc'\n[given.precipitation]\nfile='y.nc'\nunit='K'", "has no 'unit'; it takes"),
         (
             "[target]\nfile='x.nc'\n[given.precipitation]\nfile='y'\n[given.wind]\nfile='z'\nfield='precipitation'",
-            "is no predictor of downscale",
+            "is not a predictor of downscale",
         ),
-        ("[target", "not readable"),
+        ("[target", "cannot be read"),
     ],
 )
 def test_tables_that_are_wrong(table: str, message: str, tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_tables_that_are_wrong(table: str, message: str, tmp_path: Path) -> None
 
 
 def test_what_is_not_there(tmp_path: Path, iberia: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no grids.toml is there"):
+    with pytest.raises(DatasetError, match=r"no grids.toml found"):
         CoarseRain(tmp_path)
     with pytest.raises(DatasetError, match=r"NCEP_Iberia_pr.nc is missing"):
         IberiaWinters(tmp_path)
-    with pytest.raises(OptionError, match="origin 'nsep'; known: ncep, cmip5, cordex; did you mean 'ncep'"):
+    with pytest.raises(OptionError, match="origin 'nsep' is unknown; choose from ncep, cmip5, cordex; did you mean 'ncep'"):
         IberiaWinters(iberia, origin="nsep")
     with pytest.raises(OptionError, match="keep the grid"):
         IberiaWinters(iberia, size=(8, 8))
