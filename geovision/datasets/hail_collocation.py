@@ -108,8 +108,8 @@ class SampleGrid:
     def __post_init__(self) -> None:
         if min(self.size) < 2 or not self.step > 0:
             raise OptionError(
-                f"a grid of {self.size[0]} x {self.size[1]} points in steps of {self.step:g} degrees; expected two "
-                "points or more in each direction and a step above 0"
+                f"a grid of {self.size[0]} x {self.size[1]} points in steps of {self.step:g} degrees; "
+                "expected two points or more in each direction and a step above 0"
             )
         if not (abs(self.latitude) <= 85 and abs(self.longitude) <= 180):
             raise OptionError(
@@ -298,7 +298,7 @@ def build_sample(
     """
     if windows < 1 or not step > 0:
         raise OptionError(
-            f"{windows} windows in steps of {step:g} minutes; expected one window or more and a step above 0"
+            f"{windows} windows in steps of {step:g} minutes; expected one or more, step above 0"
         )
     offsets = (60 * step * np.arange(1 - windows, 1)).astype("timedelta64[s]")
     clock = np.asarray(time).astype("datetime64[s]") + offsets

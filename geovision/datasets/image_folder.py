@@ -72,8 +72,8 @@ class ImageFolderDataset(ImageDataset):
         layout="one folder for each class, the same below train, val and test, or "
         f"{LABELS_FILE} with columns path, label",
         caveats=(
-            "Frames of one camera minutes apart are almost the same picture. Name the day or the station in "
-            "the column `group`, or they stand on both sides of a split.",
+            "Frames of one camera minutes apart are almost the same image. Put the day or the station in "
+            "the column `group`; otherwise both parts of a split contain such frames.",
         ),
     )
     task: ClassVar[str] = "cloud"

@@ -71,14 +71,15 @@ class KvammenAurora(ImageDataset):
         layout="TrainingImages and TestImages (or TestingImages) with PNG files whose names end in class_0 "
         "to class_6",
         caveats=(
-            "The class of each number was found in one third-party program only. `plot_class_order` plots one "
-            "frame of each number; pass `class_order=` for another order.",
+            "The class of each number was found in one third-party program only. `plot_class_order` plots "
+            "one frame of each number; pass `class_order=` for another order.",
             "Frames minutes apart show the same aurora. It is not documented that the published test frames "
             "are from other nights than the training frames, so scores on them may be too high.",
             "Clean frames only: no moon, no twilight, no clouds, no ambiguous forms. Archives contain many "
             "such frames, which a model trained on this dataset has never encountered.",
-            "One camera in Kiruna: a model also learns its colors, its lens and its horizon. Frames of a gray "
-            "or 16-bit camera are out of distribution, and the class colored cannot be recognized in them.",
+            "One camera in Kiruna: a model also learns its colors, its lens and its horizon. Frames of a "
+            "gray or 16-bit camera are out of distribution, and the class colored cannot be recognized in "
+            "them.",
             "The authors stress that there is no consensus on the forms and on the criteria of the classes.",
             "The layout, the order of the numbers and the size of the files (128 pixels) are inferred from "
             "third-party programs, not documented.",
@@ -211,7 +212,7 @@ def _validate_order(order: tuple[str, ...], task: str) -> tuple[str, ...]:
     assert isinstance(target, ClassTarget)
     if sorted(order) != sorted(target.classes):
         raise OptionError(
-            f"class_order contains {', '.join(order)}; it must contain each of {', '.join(target.classes)} once"
+            f"class_order is {', '.join(order)}; it must contain each of {', '.join(target.classes)} once"
         )
     return order
 

@@ -84,14 +84,14 @@ class OATH(ImageDataset):
         split_group="near-duplicate group; the published split does not keep it together",
         layout=_LAYOUT,
         caveats=(
-            "Six classes that describe what dominates a frame, not the seven forms. A model of the forms cannot "
-            "be evaluated here, because no sum of them is one of the six classes.",
+            "Six classes that describe what dominates a frame, not the seven forms. A model of the forms "
+            "cannot be evaluated here, because no sum of them is one of the six classes.",
             "The published split is random by frame, repeated five times, so training and test contain "
             "frames of the same display. Scores are comparable with the published 0.82, but too high.",
             "The label file starts with comment lines, whose number differs between copies. The reader "
             "therefore searches for the header.",
-            "The cameras record no color. The files contain the counts as green, with red and blue 0 (checked "
-            "in ten files). Green therefore contains no information about the oxygen line.",
+            "The cameras record no color. The files contain the counts as green, with red and blue 0 "
+            "(checked in ten files). Green therefore contains no information about the oxygen line.",
             "Numbers in the split file count the lines of the label file from 0; the names of the frames "
             "count from 1.",
             "The column rotAng is the angle by which the authors rotated each frame before they extracted "
