@@ -298,7 +298,7 @@ def build_sample(
     """
     if windows < 1 or not step > 0:
         raise OptionError(
-            f"{windows} windows in steps of {step:g} minutes; expected one or more, step above 0"
+            f"{windows} windows in steps of {step:g} minutes; expected one or more and a step above 0"
         )
     offsets = (60 * step * np.arange(1 - windows, 1)).astype("timedelta64[s]")
     clock = np.asarray(time).astype("datetime64[s]") + offsets
@@ -307,8 +307,8 @@ def build_sample(
     }
     if all(np.isnan(each.age).all() for each in stacks.values()):
         raise InputError(
-            f"{str(time)[:19]}: no value of radar, satellite or reanalysis in any of {windows} windows; check "
-            "the times of the files and the maximum ages"
+            f"{str(time)[:19]}: no value of radar, satellite or reanalysis in any of {windows} windows; "
+            "check the times of the files and the maximum ages"
         )
     axes = sources.grid.axes
     neighbors = NearestNeighborIndex.build(label_latitude, label_longitude, *axes, where="the label")

@@ -55,10 +55,11 @@ class PairedGrids(GeoDataset):
     shape ``(1, y, x)``, the unit of the target of the task, and the valid mask ``valid["target"]``. Rows
     start in the south and columns in the west.
 
-    All fields are interpolated to the grid of the first source. Fields without a time axis, such as
-    ``surface_altitude``, are repeated for every day. ``NAME_day_before`` and ``NAME_day_after`` are
-    predictors of the adjacent days; they are missing if that day is missing or in another group. Moisture
-    fluxes are computed from pressure and humidity.
+    All fields are regridded to the grid of the first source, or to that of the target if the first source has
+    two-dimensional latitudes. Fields without a time axis, such as ``surface_altitude``, are repeated for
+    every day. ``NAME_day_before`` and ``NAME_day_after`` are predictors of the adjacent days; they are
+    missing if that day is missing or in another group. Moisture fluxes are computed from pressure and
+    humidity.
 
     Args:
         root: Folder of the files.

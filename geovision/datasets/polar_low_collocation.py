@@ -152,8 +152,8 @@ def collocate(
     for scene in scenes:
         if scene.time is None:
             raise InputError(
-                f"{scene.path} has no time; rename the file to contain a time such as 20191012T084028, or add "
-                "a tag DATETIME"
+                f"{scene.path} has no time; rename the file to contain a time such as 20191012T084028, or "
+                "add a tag DATETIME"
             )
         when = scene.time.replace(tzinfo=None)
         for track in tracks.values():

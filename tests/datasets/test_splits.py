@@ -95,7 +95,7 @@ def test_a_fold_file_reads_back_as_written(file: FoldFile, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("version=1", "version=9"), "of version 9; this geovision reads 1"),
+        (lambda text: text.replace("version=1", "version=9"), "of version 9; this version of geovision reads version 1"),
         (lambda text: text.replace("dataset=ccsn", ""), "is not a geovision fold file"),
         (lambda text: text[:-30], "is not a geovision fold file"),
         (lambda text: "", "is not a geovision fold file"),
@@ -183,5 +183,5 @@ def test_a_newcomer_that_cannot_be_read_is_named(file: FoldFile, data: CCSN, tmp
     (tmp_path / "bad.jpg").write_text("no picture")
     with pytest.raises(DatasetError, match=r"1 of 1 files cannot be read: .*bad\.jpg"):
         file.assign([tmp_path / "bad.jpg"], ["bad.jpg"], data.input_spec)
-    with pytest.raises(DatasetError, match=r"gone\.jpg: cannot be read"):
+    with pytest.raises(DatasetError, match=r"gone\.jpg cannot be read"):
         file.assign([tmp_path / "gone.jpg"], ["gone.jpg"], data.input_spec)

@@ -151,7 +151,9 @@ def test_what_is_not_there(tmp_path: Path, iberia: Path) -> None:
         CoarseRain(tmp_path)
     with pytest.raises(DatasetError, match=r"NCEP_Iberia_pr.nc is missing"):
         IberiaWinters(tmp_path)
-    with pytest.raises(OptionError, match="origin 'nsep' is unknown; choose from ncep, cmip5, cordex; did you mean 'ncep'"):
+    with pytest.raises(
+        OptionError, match="origin 'nsep' is unknown; choose from ncep, cmip5, cordex; did you mean 'ncep'"
+    ):
         IberiaWinters(iberia, origin="nsep")
     with pytest.raises(OptionError, match="keep the grid"):
         IberiaWinters(iberia, size=(8, 8))
