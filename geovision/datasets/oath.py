@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 class OATH(ImageDataset):
     """5824 white-light frames of 256x256 pixels, stored as green in RGB, in six or two classes.
 
-    The folder may contain only some of the frames; a warning reports the number of missing ones.
+    The folder may contain only some of the frames; a warning then reports their number.
 
     Args:
         root: Folder that contains ``classifications`` and ``images``.
@@ -97,7 +97,7 @@ class OATH(ImageDataset):
             "The column rotAng is the angle by which the authors rotated each frame before they extracted "
             "features; the frames themselves are not rotated.",
             "Station and time of each frame are in images/files_origin.csv of the whole archive. This file "
-            "is not read, because it was not available when the reader was written.",
+            "is not read: the sample of the archive used to write the reader does not contain it.",
         ),
         class_counts={
             "class6": dict(

@@ -95,7 +95,10 @@ def test_a_fold_file_reads_back_as_written(file: FoldFile, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("version=1", "version=9"), "of version 9; this version of geovision reads version 1"),
+        (
+            lambda text: text.replace("version=1", "version=9"),
+            "of version 9; this version of geovision reads version 1",
+        ),
         (lambda text: text.replace("dataset=ccsn", ""), "is not a geovision fold file"),
         (lambda text: text[:-30], "is not a geovision fold file"),
         (lambda text: "", "is not a geovision fold file"),

@@ -433,7 +433,7 @@ def test_a_source_that_runs_freely_is_not_paired_by_day(tmp_path: Path) -> None:
     assert str(paired).startswith("37 dates in common; seen lost 3 (2001-01-01, ")
     assert list(paired.fields) == ["reanalysis", "seen"]
     free = dataclasses.replace(reanalysis, name="gcm", synchronous=False)
-    with pytest.raises(DatasetError, match=r"gcm: a free-running model .* QuantileDeltaMapping"):
+    with pytest.raises(DatasetError, match=r"gcm: a model that runs freely, .* QuantileDeltaMapping"):
         open_paired(tmp_path, [free], seen)
     with pytest.raises(UnreadableFileError, match=r"c\.nc: no NetCDF"):
         open_paired(tmp_path, [dataclasses.replace(reanalysis, file="c.nc")], seen)

@@ -112,7 +112,7 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
         '[target]\nfile = "rain_fine.nc"\n'
         '[given.precipitation]\nfile = "rain_coarse.nc"\nsynchronous = false\n'
     )
-    with pytest.raises(DatasetError, match=r"runs freely.*downscale-quantile-mapping.*reanalysis"):
+    with pytest.raises(DatasetError, match=r"free-running.*downscale-quantile-mapping.*reanalysis"):
         CoarseRain(tmp_path)
     free = CoarseRain(tmp_path, synchronous=False)
     with pytest.raises(OptionError, match=r"trained on pairs\. These need none: downscale-climatology"):
@@ -173,7 +173,7 @@ def test_exchanged_grids_are_told(coarse: CoarseRain, tmp_path: Path) -> None:
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
 @pytest.mark.parametrize("origin", ["cmip5", "cordex"])
 def test_climate_models_of_the_real_files_are_corrected_by_their_distribution(origin: str) -> None:
-    with pytest.raises(DatasetError, match=f"{origin}.pr.*runs freely"):
+    with pytest.raises(DatasetError, match=f"{origin}.pr.*free-running"):
         IberiaCorrection(REAL, origin=origin)
     data = IberiaCorrection(REAL, origin=origin, synchronous=False).with_predictors([])
     model = geovision.create("biascorrect-quantile-mapping", **data.model_kwargs())
