@@ -43,7 +43,7 @@ class Sample(TypedDict):
     Attributes:
         inputs: Tensors by input name, in physical units. The axes are those of the `InputSpec.layout`.
         valid: Valid masks by input name (bool, shape of the input). The key "target" contains the valid mask
-            of the target (shape of the target). A mask that is missing means that all values are valid.
+            of the target (shape of the target). Without a mask, all values are valid.
         target: Class index (int64 scalar), or mask or field, shape ``(channel, y, x)``.
         group: Name of the group that a split keeps together: near-duplicate group, night, pass, storm day or
             winter.

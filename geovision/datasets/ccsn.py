@@ -63,7 +63,7 @@ class CCSN(ImageDataset):
             "photo tests on photos that were used for training.",
             "Label conflicts: about one photo in ten has a near-duplicate with the label of another genus. "
             "Scores close to 1 are therefore not plausible.",
-            "No official split: published accuracies, 0.57 to 0.98, each use a different split.",
+            "No official split: published accuracies, 0.57 to 0.98, are each based on a different split.",
             "Image size as a shortcut: the record states 256x256, most files in circulation are 400x400 and "
             "211 are 256x256. Resize all photos to one size before training.",
             "Contrail (Ct) is not a WMO genus; the WMO name of a persistent one is Cirrus homogenitus.",

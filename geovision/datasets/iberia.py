@@ -169,11 +169,11 @@ class IberiaWinters(PairedGrids):
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        """Write generated winters; see `geovision.datasets.synthetic.iberia`.
+        """Write generated winter days; see `geovision.datasets.synthetic.iberia`.
 
         Args:
             root: Folder to write to.
-            n: Number of winters.
+            n: Number of days, in eight Januaries.
             seed: Seed of the generator. Default: 0.
         """
         return resolve("geovision.datasets.synthetic.iberia:write")(Path(root), n, seed=seed)

@@ -92,7 +92,7 @@ class CoarseRain(PairedGrids):
 
         Args:
             root: Folder to write to.
-            n: Number of days.
+            n: Number of days, in eight Januaries.
             seed: Seed of the generator. Default: 0.
         """
         # Several years, so that a split has several groups.
