@@ -56,9 +56,9 @@ def dot(folder: Path) -> Path:
 FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
     "truncated": (truncated, UnreadableFileError, r"cut\.jpg: damaged \(image file is truncated"),
     "zero bytes": (lambda f: written(f / "a.jpg", b""), UnreadableFileError, r"a\.jpg: an empty file"),
-    "text": (lambda f: written(f / "a.jpg", b"hello"), UnreadableFileError, r"a\.jpg: not a picture in any"),
+    "text": (lambda f: written(f / "a.jpg", b"hello"), UnreadableFileError, r"a\.jpg: not an image in a"),
     "bomb": (bomb, UnreadableFileError, r"bomb\.bmp: too many pixels, perhaps a decompression bomb"),
-    "1x1": (dot, InputError, r"dot\.png: 1x1 pixels; a picture needs 8 or more a side"),
+    "1x1": (dot, InputError, r"dot\.png: 1x1 pixels; an image needs at least 8 on each side"),
     "missing": (
         lambda f: f / "no.jpg",
         UnreadableFileError,
@@ -67,7 +67,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
     "empty folder": (
         lambda f: f,
         UnreadableFileError,
-        "no pictures in this folder; name one that holds some",
+        "no images in this folder; choose a folder with images",
     ),
     "pattern": (lambda f: f / "*.jpg", UnreadableFileError, r"\*\.jpg: no file matches this pattern"),
 }

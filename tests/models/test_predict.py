@@ -361,13 +361,15 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
     answers = model.predict(given, skip_errors=True, batch_size=2)
     assert [answer.flags for answer in answers] == [(), *[("unreadable",)] * 3, ()]
     assert answers[1].source == str(bad)
-    assert answers[1].error == f"{bad}: not a picture in any format that Pillow reads, whatever its name says"
+    assert answers[1].error == (
+        f"{bad}: not an image in a format of Pillow, whatever its name; convert or remove it"
+    )
     assert answers[2].source == str(tmp_path / "missing.jpg")
     assert "no such file" in answers[2].error
     assert "NaN" in answers[3].error
     assert answers[1].label == ""
     assert answers[4].label in model.target.classes
-    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not a picture"):
+    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not an image"):
         model.predict(given)
 
 

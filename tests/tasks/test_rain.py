@@ -165,7 +165,7 @@ def test_exchanged_grids_are_told(coarse: CoarseRain, tmp_path: Path) -> None:
     (tmp_path / "grids.toml").write_text(
         '[target]\nfile = "rain_coarse.nc"\n[given.precipitation]\nfile = "rain_fine.nc"\n'
     )
-    with pytest.raises(InputError, match="they may have been exchanged"):
+    with pytest.raises(InputError, match="check whether they are swapped"):
         CoarseRain(tmp_path)
 
 
