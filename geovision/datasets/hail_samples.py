@@ -75,8 +75,8 @@ class HailSamples(GeoDataset):
             "With the published matching, 'nearest', a window contains values from up to 30 minutes later "
             "(ERA5) and 7.5 minutes later (FY-4B). Use 'backward' for forecasts.",
             "FY-4B moved from 133 E to 105 E in February 2024: viewing angles before and after differ.",
-            "The published strata of plain and complex terrain are not defined; here, they are defined by the "
-            "range of heights.",
+            "The published strata of plain and complex terrain are not defined; here, they are defined by "
+            "the range of heights.",
         ),
     )
     task: ClassVar[str] = "hail"

@@ -137,7 +137,7 @@ def test_a_coarser_model_sees_the_same_ground() -> None:
         assert given.pixel_size == pixel_size
     with pytest.raises(OptionError, match="no pixel size"):
         geovision.create("cloud-tiny", pixel_size=500.0)
-    with pytest.raises(OptionError, match="expected meters, above 0"):
+    with pytest.raises(OptionError, match="expected metres, above 0"):
         geovision.create("polarlow-tiny", pixel_size=0.0)
 
 

@@ -155,7 +155,7 @@ def test_what_is_not_there(tmp_path: Path, iberia: Path) -> None:
         OptionError, match="origin 'nsep' is unknown; choose from ncep, cmip5, cordex; did you mean 'ncep'"
     ):
         IberiaWinters(iberia, origin="nsep")
-    with pytest.raises(OptionError, match="keep the grid"):
+    with pytest.raises(OptionError, match="keep their grid"):
         IberiaWinters(iberia, size=(8, 8))
 
 
