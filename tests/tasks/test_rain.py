@@ -98,7 +98,7 @@ def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
     few = data.with_predictors(["specific_humidity_850"])
     assert torch.equal(few[3]["inputs"]["fields"], data[3]["inputs"]["fields"][[0, 4]])
     assert few.model_kwargs()["predictors"] == ("specific_humidity_850",)
-    with pytest.raises(OptionError, match="has no 'wind'"):
+    with pytest.raises(OptionError, match="has no predictor 'wind'"):
         data.with_predictors(["wind"])
     model = geovision.create("downscale-tiny", **few.model_kwargs())
     model.validate_inputs({"fields": few[0]["inputs"]["fields"][None]})
