@@ -86,7 +86,7 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
         f"{tmp_path / 'timeless.nc'}: no coordinate 'time'",
         f"{tmp_path / 'broken.nc'}: not readable as a radar grid",
         f"{tmp_path / 'scan.HDF'}: not named like FY4B",
-        "2023-06-17T18:00:00: nothing of radar, satellite and reanalysis in any of 3 windows",
+        "2023-06-17T18:00:00: no value of radar, satellite or reanalysis in any of 3 windows",
     ):
         assert message in told
     np.testing.assert_array_equal(read_sample(made[1]).sources["radar"].age, [np.nan, 0, 0])
