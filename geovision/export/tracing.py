@@ -180,7 +180,7 @@ class _ExportModule(nn.Module):
             features = self.model.features(inputs, valid=valid or None)
             values = self.model.head(features)
         head: Any = self.model.head
-        answers = head.answers(values, features)
+        answers = head.export_outputs(values, features)
         there = self.model.valid_mask(inputs, valid or None, values)
         if there is not None:
             answers["valid"] = there.expand_as(values)

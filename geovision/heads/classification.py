@@ -30,7 +30,7 @@ class ClassScoreHead(nn.Module, HasTemperature):
         scores ``(batch, class)`` -> the same, taken as logits.
     """
 
-    answer = ClassPrediction
+    prediction_type = ClassPrediction
     """What `decode` gives."""
 
     temperature: Tensor
@@ -50,7 +50,7 @@ class ClassScoreHead(nn.Module, HasTemperature):
         (Guo et al. 2017, arXiv:1706.04599)."""
         return (logits.float() / self.temperature).softmax(dim=-1)
 
-    def answers(self, logits: Tensor, features: Tensor) -> dict[str, Tensor]:
+    def export_outputs(self, logits: Tensor, features: Tensor) -> dict[str, Tensor]:
         """What an exported graph answers with; a score that is not fitted is NaN."""
         return {
             "logits": logits,

@@ -65,12 +65,12 @@ class DenseHead(nn.Module):
     """A head whose answer is a map.
 
     Attributes:
-        answer: What `decode` gives.
+        prediction_type: What `decode` gives.
         grid: Middles of the cells of the answer; None where they are not known.
         seen: On that grid, where the training data ever had a truth; empty where none is known.
     """
 
-    answer: type[FieldPrediction] | type[MaskPrediction]
+    prediction_type: type[FieldPrediction] | type[MaskPrediction]
     seen: Tensor
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class DenseHead(nn.Module):
         """What is scored ``(batch, 1, y, x)``: the field in its unit, or the probability."""
         raise NotImplementedError
 
-    def answers(self, values: Tensor, features: Tensor) -> dict[str, Tensor]:
+    def export_outputs(self, values: Tensor, features: Tensor) -> dict[str, Tensor]:
         """What an exported graph answers with."""
         return {"values": values, "estimate": self.estimate(values)}
 

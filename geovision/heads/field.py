@@ -98,7 +98,7 @@ class GivenField(DenseHead):
 
     def export_outputs(self, parameters: Tensor, features: Tensor) -> dict[str, Tensor]:
         """What an exported graph answers with, the layers each by its name."""
-        return super().answers(parameters, features) | self.auxiliary_fields(parameters)
+        return super().export_outputs(parameters, features) | self.auxiliary_fields(parameters)
 
     def _to_prediction(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> FieldPrediction:
         layers = {

@@ -37,7 +37,7 @@ class IdentityMaskHead(DenseHead, HasTemperature):
             order of the cells as it is.
     """
 
-    answer = MaskPrediction
+    prediction_type = MaskPrediction
     temperature: Tensor
     offset: Tensor
 

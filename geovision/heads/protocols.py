@@ -45,7 +45,7 @@ class HasTargetStatistics(Protocol):
 class HasPostprocessing(Protocol):
     """A head that is fitted to the predictions of the training data after the last step."""
 
-    def fit_answers(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
+    def fit_postprocessing(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
         """Fit to the values of the head, shape (sample, channel, y, x), and their targets."""
 
 

@@ -130,7 +130,9 @@ def _predict_batch(
         except InputError as error:
             if not skip_errors:
                 raise
-            answers[index] = prepared.head.answer(source=source.name, flags=("unreadable",), error=str(error))
+            answers[index] = prepared.head.prediction_type(
+                source=source.name, flags=("unreadable",), error=str(error)
+            )
             continue
         # Samples on grids of their own, or with other inputs, cannot share a forward pass.
         shape = tuple((name, value.shape) for name, value in loaded.inputs.items())
@@ -143,7 +145,7 @@ def _predict_batch(
             if not skip_errors:
                 raise
             decoded = [
-                prepared.head.answer(source=name, flags=("unreadable",), error=f"{name}: {error}")
+                prepared.head.prediction_type(source=name, flags=("unreadable",), error=f"{name}: {error}")
                 for name in names
             ]
         for (index, loaded), answer in zip(group, decoded, strict=True):

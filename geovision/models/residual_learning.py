@@ -187,7 +187,7 @@ class ResidualHead(FieldHead):
         return {} if members.shape[1] == 1 else {"spread": members.std(1, keepdim=True)}
 
     @torch.no_grad()
-    def fit_answers(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
+    def fit_postprocessing(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
         """Fit the mapping on the answers to the training days, once they are what they will be."""
         if not self.mapping_weight:
             return

@@ -78,7 +78,7 @@ def fit_postprocessing(model: GeoModel, data: GeoDataset | InMemoryDataset) -> N
         given = {name: each[rows].to(device) for name, each in inputs.items()}
         masks = {name: each[rows].to(device) for name, each in valid.items()}
         values.append(model(given, valid=masks or None).values.float())
-    head.fit_answers(torch.cat(values), target.to(device), None if there is None else there.to(device))
+    head.fit_postprocessing(torch.cat(values), target.to(device), None if there is None else there.to(device))
     model.train(before)
 
 
