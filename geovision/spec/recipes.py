@@ -189,8 +189,8 @@ class Recipe:
         Args:
             epochs: Number of epochs of all stages together.
 
-        >>> Recipe((Stage(epochs=5), Stage(epochs=15))).with_epochs(8).stages[1].epochs
-        6
+        >>> Recipe((Stage(epochs=5), Stage(epochs=15))).with_epochs(12).stages[1].epochs
+        9
         """
         stages = self.stages[-epochs:]
         whole, spare = sum(stage.epochs for stage in stages), epochs - len(stages)
