@@ -147,7 +147,7 @@ def test_missing_truth_teaches_nothing(fields) -> None:
 def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
     model = fresh("field", model_args={"factor": 3})
     with pytest.raises(
-        InputError, match=r"answers on a grid of \(18, 18\) cells, and the rain .* \(12, 12\)"
+        InputError, match=r"predicts on a grid of \(18, 18\) cells, but the rain .* \(12, 12\)"
     ):
         geovision.train(model, fields[0], progress=False)
 
