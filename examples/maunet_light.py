@@ -68,7 +68,7 @@ def one(kind: str, seed: int, training: Any, test: Any, options: Any) -> dict[st
     name = kind.split(",")[0]
     torch.manual_seed(seed)
     arch = {"widths": WIDTHS[name], "factor": 2, "dropout": 0.0}
-    model = geovision.create(f"downscale-{name}", **training.options(), model_args=arch)
+    model = geovision.create(f"downscale-{name}", **training.model_kwargs(), model_args=arch)
     recipe = dataclasses.replace(SMALL.with_epochs(options.epochs), seed=seed)
     begun = time.perf_counter()
     if "refined" in kind:

@@ -34,7 +34,7 @@ def test_every_data_set_has_a_row_with_its_licence_and_its_traps():
     assert set(registry.list_datasets()) <= rows(page)
     for name in registry.list_datasets():
         card = from_the_code.card_of(name)
-        assert card.licence in page
+        assert card.license in page
         assert all(trap in page for trap in card.caveats)
 
 

@@ -37,6 +37,8 @@ with tempfile.TemporaryDirectory() as folder:
     geovision.train(model, frames, recipe=demo.recipe)
     reading = FrameConfig(channels="grey", sites=SITE)
     reading = calibrate_cameras(source, reading, stretch=True, circle=True).merge_into(reading)
-    geovision.predict_archive(model, source, root / "table", frame_config=reading, executor=ExecutorConfig(0))
+    geovision.predict_archive(
+        model, source, root / "table", frame_config=reading, executor_config=ExecutorConfig(0)
+    )
     png, _ = keogram(root / "table").save(root / "keogram", caption=NOTE)
     Path(__file__).with_name("aurora_keogram_themis.png").write_bytes(png.read_bytes())
