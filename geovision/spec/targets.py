@@ -128,7 +128,7 @@ class ClassMapping:
     def __post_init__(self) -> None:
         parts = [part for several in self.merged.values() for part in several]
         if len(set(parts)) != len(parts):
-            raise ValueError(f"a model class is merged twice in {sorted(parts)}; merge each into one class only")
+            raise ValueError(f"a model class is merged twice in {sorted(parts)}; merge each only once")
         if both := self.merged.keys() & self.excluded.keys():
             raise ValueError(f"classes {sorted(both)} are both merged and excluded; remove them from one")
         if empty := [name for name, several in self.merged.items() if not several]:
