@@ -19,7 +19,9 @@ __all__ = ["ClassScoreHead", "ClassificationHead", "NormalisedHead", "cross_entr
 
 
 class ClassScoreHead(nn.Module, HasTemperature):
-    """Head of a network whose features are class scores, and base class of the others.
+    """Head of a network whose features are class scores.
+
+    It is the base class of the other classification heads.
 
     Args:
         num_features: Length of the feature vector; here the number of classes.
@@ -76,7 +78,7 @@ class ClassScoreHead(nn.Module, HasTemperature):
         }
 
     def scored(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the probabilities and labels of the labeled samples, the inputs of metrics.
+        """Return the probabilities and labels of labeled samples for metrics.
 
         Args:
             logits: Logits, shape ``(batch, class)``.
@@ -180,7 +182,7 @@ class NormalisedHead(ClassificationHead):
 
     @torch.no_grad()
     def joined(self) -> NormalisedHead:
-        """Return a copy for inference with the normalization merged into the linear layer.
+        """Return an inference copy with the normalization merged into the linear layer.
 
         The linear layer contains the scale of the normalization; a shift by the mean remains.
         """

@@ -18,7 +18,9 @@ __all__ = ["DenseHead", "combined_valid_mask", "masked_mean", "zero_invalid"]
 
 
 def masked_mean(losses: Tensor, valid: Tensor | None) -> Tensor:
-    """Return the mean over the valid cells, a scalar; 0 if no cell is valid.
+    """Return the mean over the valid cells, a scalar.
+
+    The mean is 0 if no cell is valid.
 
     Args:
         losses: Losses of any shape; invalid cells may be NaN.
@@ -31,7 +33,7 @@ def masked_mean(losses: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def zero_invalid(truth: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the target with 0 in invalid cells, and the mask of valid cells.
+    """Return the target with 0 in invalid cells, and its mask.
 
     A cell is valid if its target is finite and `valid` is true. NaN must be replaced because it would pass
     through a mask into the gradient.
@@ -118,7 +120,7 @@ class DenseHead(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def estimate(self, values: Tensor) -> Tensor:
-        """Return the field in its unit or the probability, shape ``(batch, 1, y, x)``.
+        """Return the predicted field or probability, shape ``(batch, 1, y, x)``.
 
         Args:
             values: Output of `forward`.
@@ -173,7 +175,7 @@ class DenseHead(nn.Module):
         raise NotImplementedError
 
     def _matching_grid(self, values: Tensor) -> Grid | None:
-        """Return the grid of the predictions, or None if its size differs from that of the values."""
+        """Return the grid if its size is that of the values."""
         fits = self.grid is not None and self.grid.size == tuple(values.shape[-2:])
         return self.grid if fits else None
 

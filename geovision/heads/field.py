@@ -1,4 +1,4 @@
-"""Heads for physical fields: one value, quantiles, or a distribution in every cell.
+"""Heads for physical fields: values, quantiles or distributions of every cell.
 
 Every head returns parameters of shape ``(batch, parameter, y, x)``. `field` converts them to a prediction in
 the unit of the target, and `loss` compares them with the target. Two limits apply to every prediction: a
@@ -34,7 +34,9 @@ __all__ = [
 
 
 class GivenField(DenseHead):
-    """Head of a network whose features are the field in the unit of the target.
+    """Head of a network whose features are the field.
+
+    The field is in the unit of the target.
 
     Args:
         num_features: Number of features per cell; here 1.
@@ -64,7 +66,7 @@ class GivenField(DenseHead):
 
     @torch.no_grad()
     def fit_statistics(self, truth: Tensor, valid: Tensor | None = None, *, multiple: float = 1.5) -> None:
-        """Fit the upper limit of the predictions to the targets of the training set.
+        """Fit the upper limit of the predictions to the training targets.
 
         A second fit to other data can only raise the limit.
 
@@ -88,7 +90,7 @@ class GivenField(DenseHead):
         self.limit.copy_(torch.maximum(limit, self.limit) if torch.isfinite(self.limit) else limit)
 
     def _fit_scale(self, values: Tensor) -> None:
-        """Leave the scale at 1, because the features are in the unit of the target."""
+        """Leave the scale at 1; features have the unit of the target."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features unchanged.
@@ -99,7 +101,7 @@ class GivenField(DenseHead):
         return features
 
     def field(self, parameters: Tensor) -> Tensor:
-        """Return the predicted field, shape ``(batch, 1, y, x)``, in the unit of the target.
+        """Return the predicted field in its unit, shape ``(batch, 1, y, x)``.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
@@ -107,7 +109,7 @@ class GivenField(DenseHead):
         return self._clip(parameters * self.scale)
 
     def estimate(self, values: Tensor) -> Tensor:
-        """Return the predicted field, shape ``(batch, 1, y, x)``, in the unit of the target.
+        """Return the predicted field in its unit, shape ``(batch, 1, y, x)``.
 
         Args:
             values: Output of `forward`.
@@ -115,7 +117,7 @@ class GivenField(DenseHead):
         return self.field(values)
 
     def auxiliary_fields(self, parameters: Tensor) -> dict[str, Tensor]:
-        """Return additional predictions of every cell by name, shape ``(batch, 1, y, x)`` each.
+        """Return auxiliary fields by name, shape ``(batch, 1, y, x)`` each.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
@@ -123,7 +125,7 @@ class GivenField(DenseHead):
         return {}
 
     def export_outputs(self, parameters: Tensor, features: Tensor) -> dict[str, Tensor]:
-        """Return the outputs of an exported graph by name, with the auxiliary fields.
+        """Return the outputs and auxiliary fields of an exported graph by name.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
@@ -196,7 +198,7 @@ class FieldHead(GivenField):
         return self.convolution(self.dropout(features))
 
     def loss(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the mean loss over valid cells with a finite target, a scalar.
+        """Return the mean loss over valid cells, a scalar.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
@@ -207,13 +209,16 @@ class FieldHead(GivenField):
         return masked_mean(self.losses(parameters, truth), mask)
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
-        """Return the error of every cell, shape ``(batch, 1, y, x)``, in units of `scale`.
+        """Return the error of every cell in units of `scale`.
 
         A negative parameter has no error if the target is 0, because the prediction is then 0.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
             truth: Target, shape ``(batch, 1, y, x)``, finite, in the unit of the target.
+
+        Returns:
+            Errors, shape ``(batch, 1, y, x)``.
         """
         over = self._censored(parameters, truth) - truth / self.scale
         return over.square() if self.loss_name == "squared" else over.abs()
@@ -278,7 +283,7 @@ class QuantileHead(FieldHead):
         return self.quantile_fields(parameters)[:, at : at + 1]
 
     def quantile_fields(self, parameters: Tensor) -> Tensor:
-        """Return all quantiles, shape ``(batch, quantile, y, x)``, in the unit of the target.
+        """Return all quantiles in their unit, shape ``(batch, quantile, y, x)``.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
@@ -295,10 +300,10 @@ class QuantileHead(FieldHead):
         return {f"quantile_{q:g}": fields[:, n : n + 1] for n, q in enumerate(self._quantile_levels)}
 
     def sample(self, parameters: Tensor, *, num_members: int, seed: int = 0) -> Tensor:
-        """Draw fields cell by cell, shape ``(member, batch, 1, y, x)``, in the unit of the target.
+        """Draw fields cell by cell, shape ``(member, batch, 1, y, x)``.
 
-        Values are interpolated linearly between the quantiles, and constant outside the lowest and the
-        highest.
+        Values are in the unit of the target. They are interpolated linearly between the quantiles, and
+        constant below the lowest and above the highest.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, quantile, y, x)``.
@@ -316,13 +321,16 @@ class QuantileHead(FieldHead):
         return lower + (level - q[below]) / (q[above] - q[below]).clamp_min(1e-9) * (upper - lower)
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
-        """Return the pinball loss of every quantile and cell, in units of `scale`.
+        """Return the pinball loss of every quantile in units of `scale`.
 
         See Koenker and Bassett 1978.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, quantile, y, x)``.
             truth: Target, shape ``(batch, 1, y, x)``, finite, in the unit of the target.
+
+        Returns:
+            Losses of every quantile and cell, shape ``(batch, quantile, y, x)``.
         """
         over = truth / self.scale - self._censored(parameters, truth)
         q = self.quantiles.view(1, -1, 1, 1)
@@ -333,8 +341,8 @@ class BernoulliGammaHead(FieldHead):
     """Head with a Bernoulli-gamma distribution of the precipitation in every cell.
 
     See Williams 1998 and Cannon 2008, doi:10.1175/2008JHM960.1. A Bernoulli distribution describes the
-    occurrence, a gamma distribution the amount above `wet`. The mean is ``p (wet + a b)``, with the
-    probability p of a wet cell and the shape a and the scale b of the gamma distribution.
+    occurrence, a gamma distribution the amount above `wet`. The mean is ``p (wet + a b)``, where p is the
+    probability of a wet cell, and a and b are shape and scale of the gamma distribution.
 
     Args:
         num_features: Number of features per cell.
@@ -361,9 +369,10 @@ class BernoulliGammaHead(FieldHead):
         self.wet_threshold = wet
 
     def distribution(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the probability of a wet cell, and the shape and scale of the gamma distribution.
+        """Return the parameters of the distribution of every cell.
 
-        The gamma distribution describes the amount above `wet`.
+        They are the probability of a wet cell, and the shape and scale of the gamma distribution of the
+        amount above `wet`.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, 3, y, x)``.
@@ -380,7 +389,7 @@ class BernoulliGammaHead(FieldHead):
         )
 
     def field(self, parameters: Tensor) -> Tensor:
-        """Return the mean of the distribution, shape ``(batch, 1, y, x)``, in the unit of the target.
+        """Return the mean in its unit, shape ``(batch, 1, y, x)``.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
@@ -389,7 +398,7 @@ class BernoulliGammaHead(FieldHead):
         return self._clip(p * (self.wet_threshold + shape * scale))
 
     def auxiliary_fields(self, parameters: Tensor) -> dict[str, Tensor]:
-        """Return the probability of a wet cell by name, shape ``(batch, 1, y, x)``.
+        """Return the wet-cell probability by name, shape ``(batch, 1, y, x)``.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, parameter, y, x)``.
@@ -397,9 +406,9 @@ class BernoulliGammaHead(FieldHead):
         return {f"probability_of_{self.wet_threshold:g}": self.distribution(parameters)[0]}
 
     def sample(self, parameters: Tensor, *, num_members: int, seed: int = 0) -> Tensor:
-        """Draw fields cell by cell, shape ``(member, batch, 1, y, x)``, in the unit of the target.
+        """Draw fields cell by cell, shape ``(member, batch, 1, y, x)``.
 
-        Neighboring cells are independent, given the parameters.
+        Values are in the unit of the target. Neighboring cells are independent, given the parameters.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, 3, y, x)``.
@@ -415,11 +424,16 @@ class BernoulliGammaHead(FieldHead):
         return self._clip(torch.where(rains, self.wet_threshold + amount, torch.zeros_like(amount)))
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
-        """Return the negative log-likelihood of every cell, with amounts in units of `scale`.
+        """Return the negative log-likelihood of every cell.
+
+        Amounts are in units of `scale`.
 
         Args:
             parameters: Output of `forward`, shape ``(batch, 3, y, x)``.
             truth: Target, shape ``(batch, 1, y, x)``, finite, in the unit of the target.
+
+        Returns:
+            Losses, shape ``(batch, 1, y, x)``.
         """
         logit = parameters[:, :1].float()
         _, shape, scale = self.distribution(parameters)
@@ -435,7 +449,7 @@ class BernoulliGammaHead(FieldHead):
 
 
 def _soft_clip(values: Tensor, bound: float) -> Tensor:
-    """Limit values smoothly to plus or minus a bound, nearly unchanged around 0."""
+    """Limit values smoothly to a symmetric range."""
     return bound * torch.tanh(values / bound)
 
 

@@ -134,7 +134,7 @@ class MaskHead(IdentityMaskHead):
 
     @torch.no_grad()
     def fit_statistics(self, truth: Tensor, valid: Tensor | None = None) -> None:
-        """Fit the weight of positive cells and the initial bias to the training targets.
+        """Fit the positive weight and the initial bias to training targets.
 
         The weight is fitted if it is ``"balanced"``. The bias is fitted before the first training only; it is
         set to the weighted frequency of positive cells.
@@ -161,7 +161,7 @@ class MaskHead(IdentityMaskHead):
         self.fitted.fill_(True)
 
     def loss(self, logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the mean loss over valid cells with a finite target, a scalar.
+        """Return the mean loss over valid cells, a scalar.
 
         Args:
             logits: Logits, shape ``(batch, 1, y, x)``.
@@ -183,7 +183,7 @@ class MaskHead(IdentityMaskHead):
 
 
 def focal_loss(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """Return the focal loss of every cell, in the shape of the logits.
+    """Return the focal loss of every cell.
 
     The loss is ``-(1 - p_t)^gamma log p_t`` (Lin et al. 2017, arXiv:1708.02002). p_t is the probability of
     the target class, so easily classified cells have little weight.
@@ -201,7 +201,7 @@ def focal_loss(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return the Dice loss over all valid cells of a batch, a scalar.
+    """Return the Dice loss over the valid cells of a batch.
 
     The loss is ``1 - (2 sum(p t) + 1) / (sum p + sum t + 1)`` (Milletari et al. 2016, arXiv:1606.04797). The
     added 1 defines the loss of an empty mask.

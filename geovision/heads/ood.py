@@ -18,7 +18,7 @@ _NUM_FOLDS = 5
 
 
 class FeatureDistance(nn.Module):
-    """Outlier score from the residual of a feature vector outside a principal subspace.
+    """Outlier score from the residual of features outside a principal subspace.
 
     The feature vector is scaled to length 1. The score is the length of its residual outside the leading
     principal components of the training set (Wang et al. 2022, arXiv:2203.10807, on normalized features).
@@ -59,7 +59,7 @@ class FeatureDistance(nn.Module):
         return bool(torch.isfinite(self.threshold))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the score of each sample in units of the threshold, shape ``(batch,)``.
+        """Return the score of each sample in units of the threshold.
 
         Args:
             features: Features, shape ``(batch, num_features)``.

@@ -178,7 +178,7 @@ class FieldPrediction(DensePrediction):
         return np.isfinite(self.values)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return summary statistics and all values as plain data for JSON; NaN becomes None."""
+        """Return statistics and all values for JSON; NaN becomes None."""
         valid_values = self.values[self.valid]
         return {
             "source": self.source,
@@ -226,7 +226,7 @@ class MaskPrediction(DensePrediction):
         return self.probability >= self.threshold
 
     def as_dict(self) -> dict[str, Any]:
-        """Return summary statistics and all probabilities as plain data for JSON; NaN becomes None."""
+        """Return statistics and all probabilities for JSON; NaN becomes None."""
         valid_values = self.probability[self.valid]
         return {
             "source": self.source,

@@ -30,7 +30,9 @@ class HasValidMask(Protocol):
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
-        """Return the valid cells, bool, broadcastable to `shape`, or None if all are valid.
+        """Return the mask of valid cells, or None if all are valid.
+
+        The mask is bool and broadcastable to `shape`.
 
         Args:
             inputs: Inputs by name, shape ``(batch, *layout)``.
@@ -41,7 +43,7 @@ class HasValidMask(Protocol):
 
 @runtime_checkable
 class HasTargetStatistics(Protocol):
-    """A head that needs statistics of the training targets before the first step."""
+    """A head that needs target statistics before the first training step."""
 
     def fit_statistics(self, truth: Tensor, valid: Tensor | None = None) -> None:
         """Compute the statistics of all training targets.
@@ -54,7 +56,7 @@ class HasTargetStatistics(Protocol):
 
 @runtime_checkable
 class HasPostprocessing(Protocol):
-    """A head that is fitted to the predictions of the training data after the last step."""
+    """A head that is fitted to training predictions after the last step."""
 
     def fit_postprocessing(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
         """Fit the head to its outputs and their targets.
@@ -81,7 +83,7 @@ class HasFeatureFit(Protocol):
 
 @runtime_checkable
 class HasLoss(Protocol):
-    """A head with a loss of its own, which replaces the loss of the task."""
+    """A head whose own loss replaces that of the task."""
 
     def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None, /) -> Tensor:
         """Return the mean loss over valid targets, a scalar.

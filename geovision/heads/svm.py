@@ -129,9 +129,9 @@ class SupportVectors(ClassScoreHead):
         return torch.stack(pairs, dim=1) + self.offsets
 
     def _votes(self, decisions: Tensor) -> Tensor:
-        """Return votes plus less than a third of a vote for ties, shape ``(batch, known class)``.
+        """Return the votes for each class of the training set.
 
-        The fraction of a vote increases with the sum of the decisions.
+        A fraction of less than a third of a vote breaks ties; it increases with the sum of the decisions.
         """
         count = len(self.known)
         votes = decisions.new_zeros(len(decisions), count)

@@ -112,13 +112,15 @@ class Channel:
 
     @property
     def rgb_bands(self) -> tuple[str, ...]:
-        """Colors of an image file that contain this channel, all with the same values."""
+        """Colors of an image file that contain this channel."""
         return self.colours or tuple(color for color in COLORS if color == self.name)
 
 
 @dataclass(frozen=True)
 class ImageFileSpec:
-    """Form of an input as an image file, with the channels in their `Channel.rgb_bands`.
+    """Form of an input as an image file.
+
+    Each channel is stored in the colors `Channel.rgb_bands`.
 
     A file with a pixel size contains measurements instead of a photo. It has 8 bits per color, is averaged
     and cut but never resampled, and 0 in all channels means no data.
@@ -189,7 +191,9 @@ class InputSpec:
         return self.layout.split().index("channel")
 
     def validate_encoded_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """Validate that ranges are given for exactly the channels that encode a quantity.
+        """Validate the ranges of channels that encode a quantity.
+
+        Ranges must be given for exactly these channels.
 
         Args:
             ranges: Values of the lowest and the highest count in the encoded unit, by channel name;

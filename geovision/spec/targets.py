@@ -98,7 +98,7 @@ class ClassTarget:
         return tuple(card.level for card in self.cards) if self.cards else ()
 
     def card(self, code: str) -> ClassCard | None:
-        """Return the card of a class, or None if it has no card.
+        """Return the card of a class, or None if missing.
 
         Args:
             code: Code of the class.
@@ -108,7 +108,7 @@ class ClassTarget:
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """Mapping from the classes of a model to coarser classes of a data set.
+    """Mapping from model classes to coarser classes of a data set.
 
     A model class outside `merged` has no counterpart in the data set. Its probability is dropped, and the
     others are rescaled to a sum of 1. If `merged` is empty, the data set cannot score the model.

@@ -132,7 +132,7 @@ class ModelSpec:
         return self.name.removeprefix(f"{self.task}-")
 
     def find_weights(self, tag: str) -> WeightSpec | None:
-        """Return the weights with a tag, or None if there are none.
+        """Return the weights with a tag, or None if missing.
 
         Args:
             tag: Tag of the weights.
@@ -142,7 +142,9 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Demonstration of a task by `geovision demo`: seeded data, small model, short training.
+    """Settings of the demonstration of a task by `geovision demo`.
+
+    It trains a small model on seeded synthetic data for a short time.
 
     Args:
         model: Name of the model in the registry.

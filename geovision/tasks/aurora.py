@@ -1,4 +1,6 @@
-"""Auroral form of an all-sky frame: seven classes of color images from Kiruna.
+"""Auroral form of an all-sky frame.
+
+The frames are color images from Kiruna with seven classes.
 
 The question, the classes and the published score are those of Kvammen et al. 2020,
 doi:10.1029/2020JA027808; frames and labels are their data set, doi:10.18710/SSA38J. The authors name only

@@ -1,4 +1,4 @@
-"""Cloud genus from a photo of the sky: ten WMO genera and the contrail.
+"""Cloud genus from a photo: ten WMO genera and the contrail.
 
 The question, the architectures and the published scores are those of Ji et al. 2025,
 doi:10.13878/j.cnki.dqkxxb.20250306001. The data set of that paper is unknown; ours is CCSN

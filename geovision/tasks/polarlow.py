@@ -96,7 +96,7 @@ _PAPER = "Grahn and Bianchi 2022, arXiv:2203.16401"
 
 
 def _augment(center_fraction: float) -> Augment:
-    """Return the published augmentation with crops of a fraction of the width and height.
+    """Return the published augmentation with crops of a given size.
 
     Rotations and flips are valid, because a polar low has no preferred orientation and rotates the other way
     in the other hemisphere.

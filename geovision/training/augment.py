@@ -113,7 +113,7 @@ class Augmentation:
     # --- color ------------------------------------------------------------------------------------
 
     def _jitter_color(self, values: Tensor) -> Tensor:
-        """Change the colors of each sample, clipped to the valid range of each channel."""
+        """Change the colors of each sample within the valid range."""
         augment, shape = self.augment, (len(values), 1, 1, 1)
 
         def factor(largest_change: float) -> Tensor:
@@ -144,9 +144,10 @@ def _sample_flips(augment: Augment, count: int, device: torch.device) -> tuple[T
 
 
 def _sample_affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
-    """Return crop, mirroring and rotation as one affine map per sample, shape ``(batch, 2, 3)``.
+    """Return one random affine map per sample, shape ``(batch, 2, 3)``.
 
-    The map converts positions in the result to positions in the sample, both from -1 to 1 across the grid.
+    The map combines crop, mirroring and rotation. It converts positions in the result to positions in the
+    sample, both from -1 to 1 across the grid.
     """
     count, device = len(like), like.device
     height, width = like.shape[-2:]
@@ -171,7 +172,7 @@ def _sample_affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
 def _crop_centers(
     augment: Augment, wide: tuple[Tensor, int], high: tuple[Tensor, int]
 ) -> tuple[Tensor, Tensor]:
-    """Return the centers of the crops, from -1 to 1 across the image."""
+    """Return the centers of crops, from -1 to 1."""
     if augment.translate is None:
         return _random_center(*wide), _random_center(*high)
     # The coordinates span 2, so a fraction of the image is twice as much in coordinates.
@@ -180,7 +181,7 @@ def _crop_centers(
 
 
 def _random_center(extent: Tensor, cells: int) -> Tensor:
-    """Return random centers, from -1 to 1, of windows with these fractions of the cells.
+    """Return random centers of windows, from -1 to 1.
 
     Windows start at whole cells. A window that is not scaled or rotated is therefore not blurred, and its
     texture is the same in training and inference.
@@ -240,7 +241,7 @@ class _Flip(_SpatialTransform):
 def _transform_masked(
     move: _SpatialTransform, values: Tensor, mask: Tensor | None, size: tuple[int, ...], *, smooth: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Transform values of any layout ending in ``y x`` and return them with their valid mask.
+    """Transform values with a layout ending in ``y x``, and their mask.
 
     A cell between valid and missing ones is the mean of the valid ones with the weights of the interpolation.
     It is valid if these have at least half of the weight. The mask is None if `mask` is None.
@@ -260,7 +261,9 @@ def _transform_masked(
 
 
 def mix_samples(batch: Batch, augment: Augment) -> Batch:
-    """Mix each sample with its neighbor in the batch, with one weight for the whole batch.
+    """Mix each sample with its neighbor in the batch.
+
+    All samples of the batch have the same weight.
 
     Mixup (Zhang et al. 2018, arXiv:1710.09412) adds both samples, ``x = a x1 + (1 - a) x2``, with a from
     Beta(mixup, mixup). CutMix (Yun et al. 2019, arXiv:1905.04899) inserts a rectangle of the other sample
@@ -290,7 +293,10 @@ def mix_samples(batch: Batch, augment: Augment) -> Batch:
 
 
 def _cutmix_box(image: Tensor, share: float) -> tuple[tuple[slice, slice], float]:
-    """Return a rectangle of about 1 - `share` of the image area, and the exact remaining fraction."""
+    """Return a random rectangle, and the remaining fraction of the image area.
+
+    The remaining fraction is about `share`, up to whole cells.
+    """
     height, width = image.shape[-2:]
     side = math.sqrt(1 - share)
     tall, wide = round(height * side), round(width * side)

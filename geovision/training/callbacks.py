@@ -51,7 +51,7 @@ def _ema_update(decay: float, average: list[Tensor], current: list[Tensor], coun
 
 
 class Best(Callback):
-    """Callback that restores the weights of the epoch with the lowest validation loss.
+    """Callback that restores the weights with the lowest validation loss.
 
     It must precede `EMAWeights` in the list of callbacks: at the end of validation, the model still contains
     the averaged weights.
@@ -83,7 +83,7 @@ class Best(Callback):
 
 
 class Plateau(Callback):
-    """Callback that halves the learning rate after some epochs without a lower loss.
+    """Callback that halves the learning rate when the loss stagnates.
 
     The changed rates belong to the state of the optimizer and the scheduler, and are saved with them.
 
@@ -97,7 +97,7 @@ class Plateau(Callback):
         self.loss, self.waited = float("inf"), 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
-        """Update the lowest loss, or halve the learning rate after too many epochs without a lower one."""
+        """Halve the learning rate if the loss stagnates."""
         # Lightning runs validation before this hook.
         loss = pl_module.training_loss if self.monitor == "train_loss" else pl_module.validation_loss
         if trainer.world_size > 1:

@@ -1,4 +1,4 @@
-"""Training of closed-form models, such as nearest neighbors, support vectors and quantile mapping.
+"""Training of closed-form models, such as nearest neighbors or quantile mapping.
 
 Either the network has a method ``fit(data)``, or the head has a method ``fit(features, labels)``. A network
 receives the normalized training samples, as in its forward pass, and its head the statistics of the targets

@@ -115,7 +115,7 @@ def load_into_memory(
 
 
 def _total_memory() -> int:
-    """Return the memory of the machine in bytes, or 4 GiB if the system does not report it."""
+    """Return the memory in bytes; 4 GiB if not reported."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
@@ -145,7 +145,7 @@ def _concatenate(parts: list[Tensor]) -> Tensor:
 
 
 def _concatenate_masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Concatenate the masks of all parts; a part without a mask is complete."""
+    """Concatenate masks; a part without a mask is complete."""
     names = {name: mask for part in parts for name, mask in part["valid"].items()}
     return {
         name: torch.cat(
@@ -187,7 +187,7 @@ def _collate_indexed(pairs: Sequence[tuple[int, Sample]]) -> Batch:
 
 
 class _BatchSampler(Sampler[list[int]]):
-    """Sampler of batches; every process of a training receives its share of each batch."""
+    """Sampler that gives every process its share of each batch."""
 
     def __init__(
         self, size: int, batch_size: int, seed: tuple[int, ...] | None, balance: Tensor | None = None
@@ -219,8 +219,9 @@ class _BatchSampler(Sampler[list[int]]):
 
 
 def _balanced_order(labels: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Return the sample indices of an epoch whose batches have equally many samples of each class.
+    """Return the sample indices of an epoch with balanced batches.
 
+    Every batch has the same number of samples of each class.
     Each class has a random order, and a new one after all of its samples were used.
     """
     classes, counts = _count_classes(labels)
@@ -242,7 +243,7 @@ def _count_classes(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rank_and_world_size() -> tuple[int, int]:
-    """Return the rank of this process and the number of processes of the training."""
+    """Return the rank of this process and the number of processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1

@@ -1,4 +1,4 @@
-"""Statistics of the training data that a model needs before the first or after the last step.
+"""Statistics of the training data that a model needs.
 
 Before the first step, these are the scales of inputs and the limits of predictions; after the last step, the
 distribution of predictions. Validation and test data are never used.
@@ -25,7 +25,7 @@ _BATCH_SIZE = 64
 
 
 def fit_statistics(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
-    """Fit the statistics of the network and the head of a model, in place.
+    """Fit the statistics of network and head of a model, in place.
 
     The hooks are `HasInputStatistics` and `HasBaseModel` of the network, and `HasTargetStatistics` of the
     head.
@@ -52,7 +52,7 @@ def fit_statistics(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
 
 
 def needs_statistics(model: GeoModel) -> bool:
-    """Return whether a model needs statistics of its training data before the first step.
+    """Return whether a model needs training statistics before the first step.
 
     Args:
         model: Model.
@@ -63,7 +63,7 @@ def needs_statistics(model: GeoModel) -> bool:
 
 
 def has_postprocessing(model: GeoModel) -> bool:
-    """Return whether the head is fitted to predictions of the training data after the last step.
+    """Return whether the head is fitted to training predictions.
 
     Args:
         model: Model.
@@ -97,7 +97,7 @@ def fit_postprocessing(model: GeoModel, data: GeoDataset | InMemoryDataset) -> N
 
 
 def _load_samples(data: GeoDataset | InMemoryDataset) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Return inputs, masks and targets of all samples, or of evenly spaced ones."""
+    """Return inputs, masks and targets, evenly subsampled if too large."""
     if isinstance(data, InMemoryDataset):
         inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in data.inputs.items()}
         return inputs, dict(data.valid), data.target

@@ -1,6 +1,6 @@
-"""Knowledge refinement: training of a small field model on targets and on predictions of a teacher.
+"""Training of a field model on targets and predictions of a teacher.
 
-See `geovision.training.teacher_targets` for the loss.
+This is knowledge refinement. See `geovision.training.teacher_targets` for the loss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def distill(
     num_workers: int = 0,
     progress: bool = True,
 ) -> GeoModel:
-    """Train a student in place on targets and on the predictions of a teacher.
+    """Train a student on targets and predictions of a teacher, in place.
 
     `geovision.distill` is the public form of this function.
 
@@ -104,7 +104,7 @@ def distill(
 def _teacher_outputs(
     teacher: GeoModel, data: GeoDataset, *, with_attention: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return predictions ``(sample, 1, y, x)`` and optionally attention maps ``(sample, y, x)``."""
+    """Return predictions and optionally attention maps of the teacher."""
     head: Any = teacher.head
     device = next((each.device for each in teacher.parameters()), torch.device("cpu"))
     known = {spec.name for spec in teacher.inputs}

@@ -24,7 +24,7 @@ Fewer samples do not determine the 98th percentile; larger data sets are subsamp
 def fit_outlier_score(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, *, progress: bool = True
 ) -> None:
-    """Fit the outlier score of the head of a trained model, in place.
+    """Fit the outlier score of a trained model, in place.
 
     A head without such a score is unchanged, as is any head if there are fewer than `LEAST` samples. If
     `validation` has at least `LEAST` samples, it determines the threshold, because the distances of training
@@ -48,7 +48,7 @@ def fit_outlier_score(
 def extract_features(
     model: GeoModel, data: GeoDataset, *, most: int | None = None, progress: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return the features and the classes of all labeled samples, on the CPU.
+    """Return features and classes of all labeled samples, on the CPU.
 
     Args:
         model: Model whose network computes the features.

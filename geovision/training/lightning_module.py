@@ -231,14 +231,14 @@ class StageModule(L.LightningModule):
         return self._seconds + time.perf_counter() - self._started
 
     def metric_values(self) -> dict[str, float]:
-        """Return the scalar metrics of the validation samples of this epoch by name."""
+        """Return the scalar validation metrics of this epoch by name."""
         found = {name: metric.compute() for name, metric in self._metrics["all"].items()}
         return {name: float(value) for name, value in found.items() if value.numel() == 1}
 
     # --- parts of a step --------------------------------------------------------------------------
 
     def _to_float(self, batch: Batch) -> Batch:
-        """Convert bytes to fractions of 255 and missing labels to the first class.
+        """Convert bytes to fractions, and missing labels to the first class.
 
         See `InMemoryDataset` for the bytes. The mask excludes missing labels from the loss.
         """

@@ -13,7 +13,7 @@ __all__ = ["adjust_logits", "class_counts", "has_class_bias"]
 
 
 def has_class_bias(model: GeoModel) -> bool:
-    """Return whether the last layer of a model has a bias for each class.
+    """Return whether the last layer has a bias for each class.
 
     Args:
         model: Model.

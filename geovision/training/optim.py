@@ -35,7 +35,7 @@ def find_backbone(model: GeoModel) -> nn.Module:
 
 
 def _layer_indices(network: nn.Module, *, coarse: bool) -> dict[str, int]:
-    """Return the layer index of each parameter of a backbone by name, from 0."""
+    """Return the layer index of each parameter by name, from 0."""
     if not isinstance(network, HasParameterLayers):
         return {}
     return timm.models.group_parameters(network, network.group_matcher(coarse=coarse), reverse=True)
@@ -76,8 +76,8 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
     """Group the trainable parameters by learning rate and weight decay.
 
     Biases, normalization layers and the parameters that the network excludes (position embeddings, class
-    tokens) have no weight decay. With `layer_decay`, the rate of the last layer of the backbone is `lr`, and
-    that of each layer is `layer_decay` times that of the next one (Clark et al. 2020, arXiv:2003.10555).
+    tokens) have no weight decay. With `layer_decay`, the last layer of the backbone has the rate `lr`. Each
+    other layer has `layer_decay` times the rate of the next one (Clark et al. 2020, arXiv:2003.10555).
 
     Args:
         model: Model.
@@ -145,7 +145,7 @@ def build_optimizer(
 
 
 def _decay_by_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Divide the weight decay by the learning rate, since AdamW in torch multiplies both."""
+    """Divide the weight decay by the learning rate, which AdamW multiplies."""
     for group in optimizer.param_groups:
         rate = float(group["lr"])
         group["weight_decay"] = group[STEP_DECAY] / rate if rate > 0 else 0.0

@@ -24,7 +24,7 @@ FRACTION = 0.1
 def create_for(
     name: str, data: GeoDataset, *, predictors: Sequence[str] | None = None, **options: Any
 ) -> tuple[GeoModel, GeoDataset]:
-    """Create a model that fits a dataset, and adapt the dataset to it.
+    """Create a model for a dataset, and adapt the dataset to it.
 
     Args:
         name: Name of the model, as for `geovision.create`.

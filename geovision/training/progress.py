@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, else one line per epoch."""
+"""Progress of a training, as a bar or one line per epoch."""
 
 from __future__ import annotations
 

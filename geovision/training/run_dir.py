@@ -48,7 +48,7 @@ class RunDir:
         return (self.model / "config.json").is_file()
 
     def open(self, run: dict[str, Any], *, resume: bool) -> None:
-        """Create the folder for a training, or reopen it to resume the same training.
+        """Create the folder of a training, or reopen it to resume.
 
         Args:
             run: Description of the training, see `describe_run`.
@@ -123,7 +123,9 @@ def describe_run(
 
 
 def to_json_types(value: Any) -> Any:
-    """Return a value as a JSON file would return it, with lists instead of tuples.
+    """Return a value as it is read from JSON.
+
+    Tuples become lists.
 
     Args:
         value: Value of types that JSON supports.

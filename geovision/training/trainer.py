@@ -1,4 +1,4 @@
-"""Training by gradient descent, with one Lightning trainer per stage of a recipe."""
+"""Training by gradient descent, with one Lightning trainer per stage."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ class TrainingRun:
 
 
 def fit_gradient(job: TrainingRun) -> None:
-    """Train the model in place, from the checkpoint in the folder if there is one.
+    """Train the model in place.
+
+    The training continues from the checkpoint in the folder if there is one.
 
     Args:
         job: Training run.
@@ -191,7 +193,7 @@ def _epoch_steps(job: TrainingRun, stage: Stage) -> int:
 
 
 class _StageData:
-    """Samples of a training at the size of each stage, in memory if they fit."""
+    """Samples of each stage, in memory if they fit."""
 
     def __init__(self, job: TrainingRun) -> None:
         self.job = job
@@ -201,7 +203,7 @@ class _StageData:
             self.soft = torch.from_numpy(np.asarray(job.data.soft_targets(), dtype=np.float32))  # type: ignore[attr-defined]
 
     def size(self, stage: Stage) -> Size | None:
-        """Return the size of the first input in a stage; None is its native grid."""
+        """Return the size of the first input; None for the native grid."""
         return stage.size or self.job.model.inputs[0].size
 
     def first(self) -> GeoDataset | InMemoryDataset:
@@ -239,7 +241,7 @@ class _StageData:
         return EpochBatches(data, batch_size=stage.batch_size, workers=job.workers)
 
     def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | InMemoryDataset:
-        """Return the samples at a size and at the pixel size of the model.
+        """Return the samples at a size and the model's pixel size.
 
         If the data set does not support resizing, its samples are unchanged and the batches are resized.
         """
@@ -260,7 +262,7 @@ class _StageData:
 def _run_stage(
     job: TrainingRun, number: int, samples: _StageData, bar: ProgressBar, progress: Mapping[str, Any] | None
 ) -> None:
-    """Train one stage, from its start or from the progress in the checkpoint."""
+    """Train one stage, from its start or from the checkpoint."""
     stage = job.recipe.stages[number]
     batches, validation = samples.training(number), samples.validation(number)
     module = StageModule(
