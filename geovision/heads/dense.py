@@ -147,10 +147,10 @@ class DenseHead(nn.Module):
         Returns:
             Two float tensors of shape ``(batch, 1, y, x)``; the target is NaN in invalid cells.
         """
-        truth = target.float()
+        observed = target.float()
         if valid is not None:
-            truth = truth.where(valid.expand_as(truth), torch.nan)
-        return self.estimate(values), truth
+            observed = observed.where(valid.expand_as(observed), torch.nan)
+        return self.estimate(values), observed
 
     def decode(
         self, values: Tensor, features: Tensor, sources: Sequence[str], *, valid: Tensor | None = None

@@ -341,8 +341,8 @@ class BernoulliGammaHead(FieldHead):
     """Head with a Bernoulli-gamma distribution of the precipitation in every cell.
 
     See Williams 1998 and Cannon 2008, doi:10.1175/2008JHM960.1. A Bernoulli distribution describes the
-    occurrence, a gamma distribution the amount above `wet`. The mean is ``p (wet + a b)``, where p is the
-    probability of a wet cell, and a and b are shape and scale of the gamma distribution.
+    occurrence, a gamma distribution the amount above `wet`. The mean is ``p (wet + a b)``. Here, p is
+    the probability of a wet cell; a and b are shape and scale of the gamma distribution.
 
     Args:
         num_features: Number of features per cell.

@@ -221,8 +221,8 @@ class _BatchSampler(Sampler[list[int]]):
 def _balanced_order(labels: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
     """Return the sample indices of an epoch with balanced batches.
 
-    Every batch has the same number of samples of each class.
-    Each class has a random order, and a new one after all of its samples were used.
+    Every batch has the same number of samples of each class. Each class has a random order, and a new one
+    after all of its samples were used.
     """
     classes, counts = _count_classes(labels)
     share, batches = batch_size // len(classes), balanced_batch_count(labels, batch_size)

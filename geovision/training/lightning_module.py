@@ -178,14 +178,14 @@ class StageModule(L.LightningModule):
         batch = self._resize(self._to_float(batch))
         values, target, valid = self._predict(batch)
         head: Any = self.model.head
-        prediction, truth = head.scored(values, target, valid)
+        prediction, observed = head.scored(values, target, valid)
         # Missing predictions and targets are excluded from loss and metrics.
-        count = int(torch.isfinite(truth).sum()) if truth.is_floating_point() else len(truth)
+        count = int(torch.isfinite(observed).sum()) if observed.is_floating_point() else len(observed)
         loss = float(self.model.loss(values, target, valid))
         self._validation += torch.tensor([loss * count, count], dtype=torch.float64)
         if count:
             for metric in self._metrics["all"].values():
-                metric.update(prediction, truth)
+                metric.update(prediction, observed)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss for early stopping."""
