@@ -147,7 +147,9 @@ if __name__ == "__main__":
     model = geovision.load({str(model_folder)!r})
     folder, vast = {str(folder)!r}, {str(bad)!r}
     alone = ExecutorConfig(0)
-    geovision.predict_archive(model, folder, {str(tmp_path / "serial")!r}, frame_config=GREY, executor_config=alone)
+    geovision.predict_archive(
+        model, folder, {str(tmp_path / "serial")!r}, frame_config=GREY, executor_config=alone
+    )
     memory = str(int(1.3 * psutil.Process().memory_info().rss))
     summary = geovision.predict_archive(
         model, [folder, vast], {str(tmp_path / "out")!r}, frame_config=GREY,

@@ -392,7 +392,8 @@ raster.write(0, 0, np.random.default_rng(0).random((1, 600, 600), np.float32))
 raster.close()
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
 try:
-    _atomic_io.write_files(folder / "out", {"copy.tif": lambda path: raster.write_cog(path, overviews="average")})
+    write = lambda path: raster.write_cog(path, overviews="average")
+    _atomic_io.write_files(folder / "out", {"copy.tif": write})
 except StorageError as error:
     print(error)
 """
