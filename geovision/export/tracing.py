@@ -205,7 +205,7 @@ class _ExportModule(nn.Module):
             features = self.model.features(inputs, valid=valid or None)
             values = self.model.head(features)
         head: Any = self.model.head
-        outputs = head.answers(values, features)
+        outputs = head.export_outputs(values, features)
         valid_cells = self.model.valid_mask(inputs, valid or None, values)
         if valid_cells is not None:
             outputs["valid"] = valid_cells.expand_as(values)

@@ -219,7 +219,7 @@ def test_what_runs_freely_is_corrected_by_the_command(
     (tmp_path / "grids.toml").write_text(table + "synchronous = false\n")
     assert run("train", "downscale-tiny", "--data", tmp_path, "--out", tmp_path / "net") != 0
     told = capsys.readouterr().err
-    assert "its inputs run freely" in told
+    assert "are not paired with its targets" in told
     assert "downscale-quantile-mapping" in told
     assert run("train", "downscale-quantile-delta", "--data", tmp_path, "--out", tmp_path / "qdm") == 0
     assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--n-bootstrap", 0) == 0

@@ -87,7 +87,7 @@ def test_onnx_runtime_answers_as_torch(spec: ModelSpec, count: int):
     inputs = inputs_of(model, count, seed=3)
     with torch.no_grad():
         values = model(inputs).values
-        expected = model.head.answers(values, model.features(inputs))
+        expected = model.head.export_outputs(values, model.features(inputs))
     found = run_onnx(written, feed(model, inputs))
     (first, *_) = expected
     np.testing.assert_allclose(found[first], values.numpy(), atol=1e-4, rtol=0)
@@ -186,7 +186,7 @@ def test_maps_and_sequences_say_where_they_mean_something(kind: str):
     valid = {name: torch.rand(values.shape) < 0.6 for name, values in inputs.items()}
     with torch.no_grad():
         output = model(inputs, valid=valid)
-        expected = model.head.answers(output.values, output.values)
+        expected = model.head.export_outputs(output.values, output.values)
     found = run_onnx(
         written, {n: v.numpy() for n, v in (inputs | {f"{n}_valid": v for n, v in valid.items()}).items()}
     )

@@ -259,7 +259,7 @@ def test_the_page_answers_as_the_library(
 ):
     page = opened(browser, servers[mode], size)
     assert page.is_hidden("#camera")
-    assert "Choose a radar picture" in page.inner_text("#ask")
+    assert "Choose a radar image" in page.inner_text("#ask")
     assert "cross-polarised in red and green" in page.inner_text("#hint")
     for name in TAKEN:
         choose(page, files / f"{name}.png")
@@ -300,7 +300,7 @@ def test_what_looks_strange_is_told(
     assert expected.flags == ("outside_training_domain",)
     page = opened(browser, servers[mode], PHONE)
     choose(page, files / "fine.png")
-    assert "does not look like a radar picture of the sea" in page.inner_text("#notices")
+    assert "does not look like a radar image of the sea" in page.inner_text("#notices")
     page.context.close()
 
 
