@@ -88,7 +88,9 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
         "rows": best(answered, count, turns),
     }
     with tempfile.TemporaryDirectory() as folder:
-        geovision.predict_archive(model, files, folder, frame_config=reading, executor=ExecutorConfig(0))
+        geovision.predict_archive(
+            model, files, folder, frame_config=reading, executor_config=ExecutorConfig(0)
+        )
         written = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / count
     return {
         "date": datetime.date.today().isoformat(),

@@ -189,7 +189,7 @@ def run(
     out = root / "table"
     shutil.rmtree(out, ignore_errors=True)
     summary = geovision.predict_archive(
-        model, source, out, frame_config=READING, executor=workers, precision=precision
+        model, source, out, frame_config=READING, executor_config=workers, precision=precision
     )
     assert not summary.unreadable_files
     assert not summary.failed_shards

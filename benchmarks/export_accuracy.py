@@ -4,11 +4,11 @@ makers, on photos of CCSN that it did not see, and on pictures that are no skies
     python benchmarks/export_accuracy.py --data CCSN --others PHOTOS --cross-validation FOLDER --strange DATA
 
 Both are exported files. CCSN's photos are those that the shipped weights were trained on, so their scores
-are no measure of that model; what counts is the difference. Others are labelled photos in one folder, called
-like ``Ac_anything.jpg``. FOLDER holds the folds of `examples/cloud_shipped_weights.py`, the finished ones of
-which are each asked about the photos that they did not see, and scored together. Pictures that are no skies
-are those that `not_skies` makes of the folder of all data sets: they have no class, and what counts is if the
-outlier score notices.
+are no measure of that model; what counts is the difference. Others are labelled photos in one folder,
+called like ``Ac_anything.jpg``. FOLDER holds the folds of `examples/studies/cloud_shipped_weights.py`, the
+finished ones of which are each asked about the photos that they did not see, and scored together. Pictures
+that are no skies are those that `not_skies` makes of the folder of all data sets: they have no class, and
+what counts is if the outlier score notices.
 """
 
 from __future__ import annotations

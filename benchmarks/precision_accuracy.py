@@ -4,7 +4,7 @@
     python benchmarks/precision_accuracy.py --comparison RUNS
 
 The first asks the shipped cloud model what `export_accuracy` asks, the second the models that
-`examples/aurora_comparison.py` trained, about the test frames that it generated. Appends rows to
+`examples/studies/aurora_comparison.py` trained, about the test frames that it generated. Appends rows to
 ``precision_accuracy.csv`` beside this file. Needs a processor with VNNI.
 """
 

@@ -459,7 +459,7 @@ def predict_archive(
     out: str | Path,
     *,
     frame_config: FrameConfig | None = None,
-    executor: ExecutorConfig | None = None,
+    executor_config: ExecutorConfig | None = None,
     shard_size: int = 128,
     batch_size: int | None = None,
     precision: str = "auto",
@@ -473,7 +473,7 @@ def predict_archive(
         source: Folder, pattern, text file of paths, fsspec address, or a list of these.
         out: Folder of the table.
         frame_config: How frames are read, `geovision.allsky.FrameConfig`.
-        executor: Processes that run it, `geovision.inference.ExecutorConfig`; None: a process for each
+        executor_config: Processes that run it, `geovision.inference.ExecutorConfig`; None: a process for each
             processor.
         shard_size: Files that are answered, written and marked together.
         batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
@@ -485,7 +485,7 @@ def predict_archive(
         source,
         out,
         frame_config=frame_config,
-        workers=executor,
+        executor_config=executor_config,
         shard_size=shard_size,
         batch_size=batch_size,
         precision=precision,

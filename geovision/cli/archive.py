@@ -107,7 +107,7 @@ def archive(
                 source,
                 out,
                 frame_config=reading,
-                executor=who,
+                executor_config=who,
                 shard_size=shard_size,
                 batch_size=batch_size,
                 precision=precision.value,

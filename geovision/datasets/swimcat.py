@@ -75,7 +75,7 @@ class SWIMCAT(ImageDataset):
     def scan(self) -> Sequence[ImageRecord]:
         return labeled_images(self.root, _FOLDERS, expected=_LAYOUT)
 
-    def classes_of(self, records: Sequence[ImageRecord]) -> ClassTarget:
+    def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
         return ClassTarget(_TYPES, _CARDS, order_source="letters of the folder names")
 
     @classmethod

@@ -38,5 +38,5 @@ def evaluate(
         )
     more = {} if members is None else {"members": members}
     return _EVALUATORS[kind](
-        model, data, batch_size=batch_size, resamples=n_bootstrap, seed=seed, progress=progress, **more
+        model, data, batch_size=batch_size, n_bootstrap=n_bootstrap, seed=seed, progress=progress, **more
     )

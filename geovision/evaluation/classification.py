@@ -186,7 +186,9 @@ def score_classes(
         },
         confusion=confusion.numpy(),
         predictions=predictions,
-        provenance=build_provenance(data, predictions.sources, provenance, resamples=n_bootstrap, seed=seed),
+        provenance=build_provenance(
+            data, predictions.sources, provenance, n_bootstrap=n_bootstrap, seed=seed
+        ),
         groups=predictions.groups,
         notes=tuple(notes),
         get_image=lambda position: to_image(data[position]),

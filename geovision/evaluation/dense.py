@@ -343,7 +343,7 @@ def score_dense(
     return DenseReport(
         task=model.task,
         metrics={name: scores[name] for name in found if name in scores},
-        provenance=build_provenance(data, sources, provenance, resamples=n_bootstrap, seed=seed),
+        provenance=build_provenance(data, sources, provenance, n_bootstrap=n_bootstrap, seed=seed),
         groups=groups,
         notes=notes,
         target=model.target,

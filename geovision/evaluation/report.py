@@ -177,7 +177,7 @@ def build_provenance(
     sources: Sequence[str],
     model_provenance: Mapping[str, Any],
     *,
-    resamples: int,
+    n_bootstrap: int,
     seed: int,
 ) -> dict[str, Any]:
     """What gives a result again, beside the `model_provenance` of the model."""
@@ -185,7 +185,7 @@ def build_provenance(
         **model_provenance,
         "data": data.card.name,
         "data_digest": data_digest(sources),
-        "bootstrap": resamples,
+        "bootstrap": n_bootstrap,
         "seed": seed,
         **run_provenance(),
     }

@@ -40,7 +40,9 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table(streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tables") / "table"
-    geovision.predict_archive(small_model(), streams, out, frame_config=GREY, executor=ExecutorConfig(0))
+    geovision.predict_archive(
+        small_model(), streams, out, frame_config=GREY, executor_config=ExecutorConfig(0)
+    )
     return out
 
 
@@ -141,7 +143,7 @@ def test_frames_of_two_cameras_are_not_mixed(table: Path, streams: Path):
 def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
     own = minutes(tmp_path / "in", 3)
     geovision.predict_archive(
-        small_model(), own, tmp_path / "out", frame_config=GREY, executor=ExecutorConfig(0)
+        small_model(), own, tmp_path / "out", frame_config=GREY, executor_config=ExecutorConfig(0)
     )
     gone = own / "gill" / minute_name("gill", START)
     gone.unlink()
@@ -365,7 +367,7 @@ def test_an_occurrence_of_nothing_says_why(tmp_path: Path):
         ({"group_by": "moon"}, "group_by 'moon' is not known; choose hour, mlt, month, station"),
         ({"exclude": ["cloudy"]}, "no flag 'cloudy'; known: unreadable"),
         ({"group_by": "mlt"}, "needs the sites of the stations"),
-        ({"level": 95}, "between 0 and 1"),
+        ({"confidence_level": 95}, "between 0 and 1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict, reason: str):

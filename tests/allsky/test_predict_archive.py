@@ -61,7 +61,7 @@ def own(streams: Path, tmp_path: Path) -> Path:
 
 
 def run(model: GeoModel, source, out: Path, reading: FrameConfig = GREY, **options) -> pa.Table:
-    geovision.predict_archive(model, source, out, frame_config=reading, executor=HERE, **options)
+    geovision.predict_archive(model, source, out, frame_config=reading, executor_config=HERE, **options)
     return geovision.read_table(out)
 
 
@@ -153,7 +153,7 @@ def test_without_a_site_the_sun_is_not_known(model: GeoModel, streams: Path, tmp
 def test_a_broken_gzip_keeps_its_whole_frames(model: GeoModel, own: Path, tmp_path: Path):
     bad = own / "gill" / minute_name("gill", START)
     break_off(bad)
-    summary = geovision.predict_archive(model, own, tmp_path / "out", frame_config=GREY, executor=HERE)
+    summary = geovision.predict_archive(model, own, tmp_path / "out", frame_config=GREY, executor_config=HERE)
     rows = geovision.read_table(tmp_path / "out", where=field("path") == str(bad)).to_pylist()
     assert list(summary.unreadable_files) == [str(bad)]
     assert "truncated" in summary.unreadable_files[str(bad)]
@@ -326,14 +326,14 @@ def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, o
     late = own / "fsmi"
     late.rename(tmp_path / "later")
     first = geovision.predict_archive(
-        model, own, tmp_path / "out", frame_config=GREY, executor=HERE, shard_size=3
+        model, own, tmp_path / "out", frame_config=GREY, executor_config=HERE, shard_size=3
     )
     again = geovision.predict_archive(
-        model, own, tmp_path / "out", frame_config=GREY, executor=HERE, shard_size=3
+        model, own, tmp_path / "out", frame_config=GREY, executor_config=HERE, shard_size=3
     )
     (tmp_path / "later").rename(late)
     last = geovision.predict_archive(
-        model, own, tmp_path / "out", frame_config=GREY, executor=HERE, shard_size=3
+        model, own, tmp_path / "out", frame_config=GREY, executor_config=HERE, shard_size=3
     )
     assert [(each.new_frames, each.frames) for each in (first, again, last)] == [(20, 20), (0, 20), (20, 40)]
     assert alike(geovision.read_table(tmp_path / "out"), run(model, own, tmp_path / "at once"))

@@ -74,8 +74,8 @@ def test_files_are_written_and_can_be_read(mixed: Path, tmp_path: Path):
         "audit.json",
         "audit.txt",
         "classes.png",
-        "label_conflicts.png",
         "groups.csv",
+        "label_conflicts.png",
         "sizes.png",
     ]
     assert json.loads((out / "audit.json").read_text()) == report.to_dict()

@@ -397,7 +397,7 @@ def test_a_model_of_the_seven_forms_cannot_be_scored_on_oath(tmp_path: Path):
 def test_cards_are_complete(adapter):
     card = adapter.card
     assert registry.dataset_reference(card.name)[0].name == "aurora"
-    assert all((card.title, card.source, card.licence, card.citation, card.split_group, card.layout))
+    assert all((card.title, card.source, card.license, card.citation, card.split_group, card.layout))
     assert len(card.caveats) >= 3
 
 

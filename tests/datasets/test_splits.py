@@ -138,7 +138,7 @@ def _without(file: FoldFile, names: set[str]) -> FoldFile:
         field: tuple(getattr(file, field)[row] for row in rows)
         for field in ("paths", "digests", "labels", "groups")
     }
-    return dataclasses.replace(file, **columns, prints=file.hashes.take(rows), folds=file.folds[rows])
+    return dataclasses.replace(file, **columns, hashes=file.hashes.take(rows), folds=file.folds[rows])
 
 
 def test_newcomers_join_a_known_near_duplicate_or_each_other(file: FoldFile, data: CCSN):

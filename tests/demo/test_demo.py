@@ -179,7 +179,7 @@ def test_a_flag_is_explained(tmp_path: Path, folder_of_photos: Path) -> None:
     model = geovision.create("cloud-tiny", size=(64, 64))
     answered = predict_photos(model, folder_of_photos / "Ac", tmp_path)
     flagged = [
-        dataclasses.replace(photo, answer=dataclasses.replace(photo.prediction, flags=("outlier",)))
+        dataclasses.replace(photo, prediction=dataclasses.replace(photo.prediction, flags=("outlier",)))
         for photo in answered.photos
     ]
     page.write_page(tmp_path, [], [dataclasses.replace(answered, photos=flagged)])

@@ -47,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> CCSN:
 
 
 def run(data: CCSN, out: Path, **changes) -> Report:
-    options = {"folds": 2, "recipe": RECIPE, "size": SIZE, "bootstrap": 20, "progress": False} | changes
+    options = {"folds": 2, "recipe": RECIPE, "size": SIZE, "n_bootstrap": 20, "progress": False} | changes
     return cross_validate("cloud-tiny", data, out=out, **options)
 
 
@@ -191,7 +191,7 @@ def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Pat
 
 def test_gridded_models_are_cross_validated_on_the_grids_of_the_data(tmp_path: Path) -> None:
     data = CoarseRain(CoarseRain.synthetic(tmp_path / "rain", 40, seed=3))
-    options = {"folds": 2, "recipe": RECIPE, "bootstrap": 10, "progress": False}
+    options = {"folds": 2, "recipe": RECIPE, "n_bootstrap": 10, "progress": False}
     report = geovision.cross_validate("downscale-tiny", data, out=tmp_path / "cv", **options)
     fold = fold_numbers(data, 2)
     truth, error = [], []

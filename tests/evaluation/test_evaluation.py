@@ -108,17 +108,19 @@ def test_the_size_is_the_models(model: GeoModel, root: Path, predictions: Predic
 class _Some(CCSN):
     """The same files, with only their own classes, in another order."""
 
-    def classes_of(self, records) -> ClassTarget:
+    def build_target(self, records) -> ClassTarget:
         return ClassTarget(("St", "Cu", "Ci", "Cb", "Ac"))
 
 
 class _Merged(CCSN):
     """The same files, under coarser names."""
 
-    merging: ClassVar = ClassMapping({"heap": ("Cu", "Cb"), "veil": ("Ci", "Cs")}, {"other": "mixed skies"})
+    class_mapping: ClassVar = ClassMapping(
+        {"heap": ("Cu", "Cb"), "veil": ("Ci", "Cs")}, {"other": "mixed skies"}
+    )
     _COARSE: ClassVar = {"Cu": "heap", "Cb": "heap", "Ci": "veil"}
 
-    def classes_of(self, records) -> ClassTarget:
+    def build_target(self, records) -> ClassTarget:
         return ClassTarget(("heap", "veil", "other"))
 
     def _label_indices(self) -> np.ndarray:
@@ -306,12 +308,12 @@ def test_without_mistakes_there_is_no_sheet_of_them(report, data: CCSN) -> None:
 
 
 def test_the_sheet_shows_the_surest_mistakes_first(report, data: CCSN) -> None:
-    wrong = report._surest_mistakes()
+    wrong = report._most_confident_errors()
     assert wrong.confidence.tolist() == sorted(wrong.confidence.tolist(), reverse=True)
     assert not wrong.correct.any()
     everything = report.predictions
     assert float(wrong.confidence[0]) == float(everything.confidence[~everything.correct].max())
-    shown = report.picture(int(wrong.positions[0]))
+    shown = report.get_image(int(wrong.positions[0]))
     assert shown.shape == (32, 32, 3)
     with Image.open(wrong.sources[0]) as file:
         reduced = np.asarray(file.resize((32, 32), Image.Resampling.BILINEAR)) / 255

@@ -237,7 +237,7 @@ class Fields(Maps):
     task: ClassVar[str] = "afield"
     target = TARGETS["field"]
 
-    def options(self) -> Mapping[str, Any]:
+    def model_kwargs(self) -> Mapping[str, Any]:
         return {"grids": GRIDS}
 
     def read_sample(self, index: int) -> Sample:

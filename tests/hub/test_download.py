@@ -352,9 +352,7 @@ def test_a_silent_server_is_given_up(tmp_path):
 
 def test_a_login_page_instead_of_the_record(server, tmp_path):
     server.files[RECORD] = b"<html>Please log in</html>"
-    with pytest.raises(
-        DownloadError, match=r"does not answer with a Dataverse record; look at https://doi.org/"
-    ):
+    with pytest.raises(DownloadError, match=r"does not return a Dataverse record; open https://doi.org/"):
         fetch_ccsn(server, tmp_path)
 
 

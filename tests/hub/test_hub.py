@@ -371,7 +371,7 @@ def test_the_shipped_model_knows_what_its_card_has_to_say():
 
 
 def test_a_card_that_would_lack_something_asks_for_it(model: GeoModel, tmp_path: Path):
-    with pytest.raises(OptionError, match="cloud-tiny has to say its licence; give --license TEXT"):
+    with pytest.raises(OptionError, match="cloud-tiny has to say its license; give --license TEXT"):
         build_card_info(model)
     (tmp_path / "metrics.json").write_text(
         json.dumps(

@@ -33,7 +33,7 @@ class ArrayRows:
     def describe(self) -> Mapping[str, Any]:
         return {"scale": self.scale}
 
-    def try_files(self, paths: Sequence[str]) -> None:
+    def check_files(self, paths: Sequence[str]) -> None:
         if not any(path.endswith(".npy") for path in paths):
             raise InputError(f"none of {len(paths)} files is an array")
 

@@ -63,7 +63,7 @@ def run(
         source,
         out,
         frame_config=GREY,
-        executor=workers,
+        executor_config=workers,
         shard_size=1,
         **options,
     )
@@ -147,13 +147,15 @@ if __name__ == "__main__":
     model = geovision.load({str(model_folder)!r})
     folder, vast = {str(folder)!r}, {str(bad)!r}
     alone = ExecutorConfig(0)
-    geovision.predict_archive(model, folder, {str(tmp_path / "serial")!r}, frame_config=GREY, executor=alone)
+    geovision.predict_archive(
+        model, folder, {str(tmp_path / "serial")!r}, frame_config=GREY, executor_config=alone
+    )
     memory = str(int(1.3 * psutil.Process().memory_info().rss))
     summary = geovision.predict_archive(
         model, [folder, vast], {str(tmp_path / "out")!r}, frame_config=GREY,
-        executor=ExecutorConfig(1, memory=memory), shard_size=6,
+        executor_config=ExecutorConfig(1, memory_limit=memory), shard_size=6,
     )
-    print(json.dumps(summary.failed))
+    print(json.dumps(summary.failed_shards))
 """)
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -240,7 +242,7 @@ def test_a_scheduler_that_is_there_is_used_until_it_goes(
 def test_a_scheduler_that_is_not_there_is_told(
     model_folder: Path, streams: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(executor, "CONNECTING", 1)
+    monkeypatch.setattr(executor, "CONNECT_TIMEOUT", 1)
     with pytest.raises(OptionError, match=f"no Dask scheduler answers at {address}.*--scheduler"):
         run(model_folder, streams, tmp_path, ExecutorConfig(scheduler=address))
 

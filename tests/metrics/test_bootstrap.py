@@ -36,7 +36,7 @@ def estimate(name: str, probabilities: Tensor, labels: Tensor, units: list[str],
 def test_a_resample_is_the_metric_over_the_samples_of_the_drawn_units(name: str) -> None:
     """Summed states (macro_f1), gathered ones (calibration_error), means, and a value per class."""
     probabilities, labels, units = sample()
-    found = estimate(name, probabilities, labels, units, resamples=30, seed=3)
+    found = estimate(name, probabilities, labels, units, n_bootstrap=30, seed=3)
     order = list(dict.fromkeys(units))
     slow = []
     for draw in _resample_counts(len(order), 30, 3).tolist():
@@ -51,7 +51,7 @@ def test_a_resample_is_the_metric_over_the_samples_of_the_drawn_units(name: str)
 
 def test_against_an_implementation_that_shares_nothing() -> None:
     probabilities, labels, units = sample(400)
-    found = estimate("macro_f1", probabilities, labels, units, resamples=2000)
+    found = estimate("macro_f1", probabilities, labels, units, n_bootstrap=2000)
     random = np.random.default_rng(5)
     rows = {unit: np.flatnonzero(np.array(units) == unit) for unit in set(units)}
     scores = []

@@ -112,7 +112,7 @@ def test_a_unit_without_a_value_in_a_cell_says_nothing_of_it() -> None:
 def test_where_samples_are_no_days_spells_are_not_scored(
     winters: CoarseRain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CoarseRain, "follows", None)
+    monkeypatch.setattr(CoarseRain, "is_consecutive", None)
     report = geovision.evaluate(
         geovision.create("downscale-bilinear", **winters.model_kwargs()), winters, n_bootstrap=0
     )

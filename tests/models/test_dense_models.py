@@ -62,7 +62,7 @@ def masks() -> tuple[GeoDataset, GeoDataset]:
 @pytest.fixture(scope="module")
 def downscaler(fields) -> GeoModel:
     training, held = fields
-    model = fresh("field", **training.options())
+    model = fresh("field", **training.model_kwargs())
     return geovision.train(model, training, validation=held, progress=False)
 
 
@@ -207,7 +207,7 @@ def test_a_mask_says_where_and_how_surely(detector: GeoModel, masks) -> None:
 @pytest.mark.parametrize("kind", ["field", "mask", "none", "closed"])
 def test_what_is_saved_comes_back_with_its_grid(kind: str, fields, masks, tmp_path: Path) -> None:
     data = (masks if kind == "mask" else fields)[0]
-    model = fresh(kind, **data.options())
+    model = fresh(kind, **data.model_kwargs())
     fit_statistics(model, data)
     again = geovision.load(model.save(tmp_path))
     assert again.config.grids == model.config.grids
@@ -275,9 +275,9 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
 
 def test_reports_of_masks(detector: GeoModel, masks, tmp_path: Path) -> None:
     report = geovision.evaluate(detector, masks[1], n_bootstrap=20)
-    assert report.table is not None
+    assert report.probability_histogram is not None
     covered = 32 * (36 - 6 - 1)  # without the last row and the cell that is never seen
-    assert int(report.table.sum()) == covered
+    assert int(report.probability_histogram.sum()) == covered
     files = {path.name for path in report.save(tmp_path).iterdir()}
     assert {"maps.png", "mask_reliability.png", "performance.png"} <= files
 

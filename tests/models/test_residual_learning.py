@@ -54,7 +54,7 @@ def data():
 def trained(data) -> GeoModel:
     torch.manual_seed(0)
     training, held = data
-    model = geovision.create(SPEC.name, **training.options())
+    model = geovision.create(SPEC.name, **training.model_kwargs())
     return geovision.train(model, training, validation=held, progress=False)
 
 

@@ -222,7 +222,7 @@ def test_a_source_that_is_missing_altogether_is_told(tmp_path: Path, sample: Hai
     assert not taken["valid"]["fy4b"].any()
     assert (taken["inputs"]["fy4b"] == 0).all()
     assert taken["valid"]["era5"].all()
-    with pytest.raises(InputError, match="of NaN where one is missing"):
+    with pytest.raises(InputError, match="with NaN where one is missing"):
         hail_samples.write_sample(dataclasses.replace(sample, sources={"radar": nothing}), tmp_path)
 
 

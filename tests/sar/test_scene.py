@@ -369,11 +369,11 @@ import geovision
 from geovision import _atomic_io
 from geovision.errors import StorageError
 from geovision.sar import SceneConfig, predict_scene
-from geovision.inference.cog import Raster
-from geovision.physics.backscatter import OUR_LIMITS
-from geovision.readers.sar import Grid
+from geovision.inference.cog import RasterWriter
+from geovision.physics.backscatter import DEFAULT_DB_RANGES
+from geovision.readers.sar import MapGrid
 
-GRID = Grid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (600, 600))
+GRID = MapGrid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (600, 600))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = Path(sys.argv[1])
 torch.manual_seed(0)
@@ -381,18 +381,19 @@ model = geovision.create("polarlow-tiny")
 for limit in sys.argv[2:]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     try:
-        config = SceneConfig("db", db_range=dict(OUR_LIMITS))
+        config = SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES))
         predict_scene(model, folder / "a.tif", folder / "out" / "a", config)
     except StorageError as error:
         print(error)
 # The same when the map is there and its copy does not fit.
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-raster = Raster(folder / "raw.tif", GRID, ["a"], dtype="float32", nodata=-1.0, tags={})
+raster = RasterWriter(folder / "raw.tif", GRID, ["a"], dtype="float32", nodata=-1.0, tags={})
 raster.write(0, 0, np.random.default_rng(0).random((1, 600, 600), np.float32))
 raster.close()
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
 try:
-    _atomic_io.write_files(folder / "out", {"copy.tif": lambda path: raster.cog(path, overviews="average")})
+    write = lambda path: raster.write_cog(path, overviews="average")
+    _atomic_io.write_files(folder / "out", {"copy.tif": write})
 except StorageError as error:
     print(error)
 """

@@ -465,7 +465,7 @@ def test_the_quick_graph_answers_like_the_whole_one(model: GeoModel, tmp_path: P
 
 
 def test_limits_that_make_no_sense_are_refused():
-    with pytest.raises(OptionError, match="limit waiting=0: expected"):
+    with pytest.raises(OptionError, match="limit max_queue_size=0: expected"):
         ServerLimits(max_queue_size=0)
 
 

@@ -35,7 +35,7 @@ def registered() -> Iterator[None]:
 
 def fresh() -> GeoModel:
     torch.manual_seed(1)
-    return geovision.create("afield-tiny", **maps.Fields(8).options())
+    return geovision.create("afield-tiny", **maps.Fields(8).model_kwargs())
 
 
 def said(model: GeoModel, data: maps.Fields) -> torch.Tensor:
@@ -97,7 +97,7 @@ def test_the_feature_term_brings_maps_where_the_teachers_are() -> None:
         return float((own - its).square().sum((1, 2)).mean())
 
     torch.manual_seed(7)
-    student = geovision.create("afield-tiny", **data.options())
+    student = geovision.create("afield-tiny", **data.model_kwargs())
     alone, taught = copy.deepcopy(student), copy.deepcopy(student)
     geovision.distill(teacher, alone, data, progress=False)
     geovision.distill(teacher, taught, data, feature_weight=3.0, progress=False)
@@ -110,7 +110,7 @@ def test_what_cannot_be_taught() -> None:
         geovision.distill(fresh(), fresh(), data, feature_weight=-1.0)
     with pytest.raises(OptionError, match="alpha=1"):
         geovision.distill(fresh(), fresh(), data, alpha=1.0)
-    nearest = geovision.create("afield-nearest", **data.options())
+    nearest = geovision.create("afield-nearest", **data.model_kwargs())
     with pytest.raises(OptionError, match="has no maps to compare"):
         geovision.distill(nearest, fresh(), data, feature_weight=1.0)
     with pytest.raises(OptionError, match="not trained by steps"):
