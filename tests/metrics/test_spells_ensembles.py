@@ -313,7 +313,7 @@ def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(win
     assert report.predictions is not None
     (axes,) = report.figures()["taylor"].axes
     drawn = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o*"}
-    assert list(drawn) == ["truth", "all", "winter 2001", "winter 2002", "winter 2003"]
+    assert list(drawn) == ["target", "all", "winter 2001", "winter 2002", "winter 2003"]
     prediction, truth = (each.numpy() for each in report.predictions)
     there = np.isfinite(truth) & np.isfinite(prediction)
     angle, radius = drawn["all"]
