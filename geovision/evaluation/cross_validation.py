@@ -146,7 +146,7 @@ def calibrate_folds(predictions: Predictions) -> tuple[Predictions, dict[int, fl
     return predictions.at_temperature(scale), found
 
 
-# --- trainings ------------------------------------------------------------------------------------
+# --- trainings ----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _resolve_recipe(name: str) -> Recipe:
     return spec.recipe or registry.find_task(spec.task).recipe
 
 
-# --- reports --------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------
 
 
 def _class_report(run: _CrossValidation, n_bootstrap: int, seed: int) -> Report:

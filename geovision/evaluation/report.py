@@ -165,7 +165,7 @@ class Report:
         lines += [f"- {key}: `{value}`" for key, value in self.provenance.items()]
         return "\n".join(lines) + "\n"
 
-    # --- hooks of subclasses ------------------------------------------------------------------------
+    # --- hooks of subclasses ----------------------------------------------------------------------
 
     def _extra_text(self) -> list[str]:
         return []

@@ -61,7 +61,7 @@ def _count(target: Target, metric: str) -> int:
     return len(class_target(target, metric).classes)
 
 
-# --- averages ---------------------------------------------------------------------------------
+# --- averages -----------------------------------------------------------------------------------
 
 
 def macro_f1(target: Target) -> Metric:
@@ -185,7 +185,7 @@ def level_accuracy(target: Target) -> Metric:
     return LevelAccuracy(levels)
 
 
-# --- scores per class --------------------------------------------------------------------
+# --- scores per class ---------------------------------------------------------------------------
 
 # torchmetrics replaces an undefined ratio by any number, but its argument check allows only 0 and 1.
 # Neither is correct for a class that does not occur, so the check is disabled and NaN is used.

@@ -60,7 +60,7 @@ DISTRIBUTIONS = frozenset(
 """Metrics that compare distributions, so that prediction and target need no common dates."""
 
 
-# --- events ---------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------
 
 
 def csi(target: Target, threshold: float) -> Metric:
@@ -167,7 +167,7 @@ def frequency_bias(target: Target, threshold: float) -> Metric:
     return event_score(target, "frequency_bias", threshold)
 
 
-# --- all fields at once ---------------------------------------------------------------------------
+# --- all fields at once -------------------------------------------------------------------------
 
 
 class FullFieldMetric(Metric):

@@ -71,7 +71,7 @@ def _threshold(target: Target, name: str, threshold: float | None = None) -> flo
     return target.threshold if threshold is None else threshold
 
 
-# --- events ---------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------
 
 
 class MaskEvent(SummedMetric):
@@ -348,7 +348,7 @@ def fss(target: Target, scale: int, threshold: float | None = None) -> Metric:
     return MaskFractionsSkillScore(_threshold(target, "fss", threshold), scale)
 
 
-# --- probabilities --------------------------------------------------------------------------------
+# --- probabilities ------------------------------------------------------------------------------
 
 
 class MaskProbabilityHistogram(SummedMetric):
@@ -557,7 +557,7 @@ def calibration_error(target: Target) -> Metric:
     return MaskCalibrationError()
 
 
-# --- objects --------------------------------------------------------------------------------------
+# --- objects ------------------------------------------------------------------------------------
 
 
 class ObjectDetectionProbability(SummedMetric):
