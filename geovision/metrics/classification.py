@@ -100,9 +100,7 @@ def macro_recall(target: Target) -> Metric:
 class BalancedAccuracy(MulticlassRecall):
     """Mean recall over the classes that occur in the labels.
 
-    Args:
-        *args: Arguments of `torchmetrics.classification.MulticlassRecall`.
-        **kwargs: Keyword arguments of the same class.
+    The constructor arguments are those of `torchmetrics.classification.MulticlassRecall`.
     """
 
     tp: Tensor
