@@ -39,10 +39,13 @@ __all__ = [
 
 
 def info(name: str) -> ModelSpec:
-    """The registry entry of a model, without building it.
+    """Return the registry entry of a model without building it.
+
+    Args:
+        name: Name of the model.
 
     Raises:
-        UnknownModelError: With the nearest names.
+        UnknownModelError: No model has this name; the message contains the nearest names.
     """
     return registry.find_model(name)
 
@@ -65,36 +68,42 @@ def create(
     head: str = "",
     head_args: Mapping[str, Any] | None = None,
 ) -> GeoModel:
-    """A model by name, in evaluation mode, on the CPU.
+    """Create a model by name, in evaluation mode, on the CPU.
 
     Args:
-        name: ``task-architecture[.tag]``; the tag chooses weights, and they are loaded only where
-            `pretrained` says so. Or ``"hf:owner/repo@revision"``, a trained model on the Hub, which brings
-            everything; it is verified, and kept in the cache (see `geovision.hub.pull`).
-        pretrained: False: freshly initialised. True: the weights of the name's tag, or the default
-            ones. A string or path: a tag, a folder that `GeoModel.save` wrote, or ``"hf:…"``.
-        num_classes: Number of classes other than the task's; they are called ``"0"``, ``"1"``, …
-        classes: Their names instead.
-        backbone_weights: ``"imagenet"``, a timm tag, or a ``.safetensors`` file for the backbone
-            alone; the head is new.
-        scalars: Measurements taken beside the image, by name, e.g. ``["cloud_base_height"]``.
-        size: (height, width) that images are brought to.
-        drop_rate: Dropout probability before the last layer, 0 to 1. Default: as in the registry.
-        pixel_size: Metres that a pixel is wide on the ground, where the task's have a size; the same
-            ground is then seen in fewer or more of them, unless `size` is given. None: the entry's.
-        db_range: Channel to the decibels of its lowest and highest 8-bit count, where the counts to be
-            trained on were made of known ones, such as `geovision.physics.backscatter.DEFAULT_DB_RANGES`.
-            They are stored with the model; without them it takes no scene in decibels.
-        predictors: Channels taken beside those of the first input, by name, where the task has some.
-        grids: The grids that a model of fields takes and answers on, as a data set's `options` has them.
-        model_args: Options of the network in place of the entry's, such as ``{"factor": 2}``.
-        head: Name of one of the task's heads, such as ``"quantiles"``; empty: the entry's.
-        head_args: Of the head, in place of the entry's.
+        name: ``task-architecture[.tag]``, where the tag selects weights for ``pretrained=True``; or
+            ``"hf:owner/repo@revision"``, a trained model on the Hub, which is verified and cached
+            (see `geovision.hub.pull`).
+        pretrained: False: random initialization. True: weights of the tag in the name, or the default
+            weights. Otherwise a tag, a folder written by `GeoModel.save`, or ``"hf:owner/repo"``. Default:
+            False.
+        num_classes: Number of classes, named ``"0"``, ``"1"`` and so on. Default: classes of the task.
+        classes: Names of the classes, instead of `num_classes`. Default: classes of the task.
+        backbone_weights: ``"imagenet"``, a timm tag, or a ``.safetensors`` file for the backbone; the head
+            is new.
+            Default: random initialization.
+        scalars: Names of measurements that are fused with the image, such as ``["cloud_base_height"]``.
+        size: Height and width of the input in pixels. Default: size of the task.
+        drop_rate: Dropout probability before the last layer, 0 to 1. Default: value of the registry.
+        pixel_size: Pixel size on the ground, in m, for tasks that have one. The extent on the ground stays
+            the same unless `size` is given. Default: value of the registry.
+        db_range: Channel name to the decibels of its lowest and highest 8-bit count, for models that are
+            trained on counts, such as `geovision.physics.backscatter.DEFAULT_DB_RANGES`. The model stores
+            it; a model without it accepts no scene in decibels. Default: None.
+        predictors: Names of additional channels of the first input, for tasks that have some.
+        grids: Input and output grid of a field model, as in `GeoDataset.model_kwargs`. Default: None.
+        model_args: Options of the network that replace those of the registry, such as ``{"factor": 2}``.
+        head: Name of one of the heads of the task, such as ``"quantiles"``. Default: head of the registry.
+        head_args: Options of the head that replace those of the registry.
+
+    Returns:
+        The model.
 
     Raises:
-        UnknownModelError: With the nearest names, before anything slow is imported.
-        WeightsNotAvailableError: There are no such weights; the message names the training command.
-        OptionError: Options that exclude each other, or that the task does not take.
+        UnknownModelError: No model has this name; the message contains the nearest names.
+        WeightsNotAvailableError: The requested weights do not exist; the message contains the training
+            command.
+        OptionError: Options exclude each other, or the task does not support one of them.
 
     >>> model = create("cloud-tiny")
     >>> model.target.classes[0]
@@ -102,7 +111,7 @@ def create(
     """
     if name.startswith(PREFIX):
         if any((pretrained, num_classes, classes, backbone_weights, scalars, size, pixel_size, db_range)):
-            raise OptionError(f"{name} is a trained model and has its options; give its address alone")
+            raise OptionError(f"{name} is a trained model with fixed options; remove the other arguments")
         return _pull_from_hub(name)
     spec = registry.find_model(name)
     if pretrained is not False:
@@ -135,8 +144,8 @@ def _load_pretrained(
 ) -> GeoModel:
     if backbone_weights or classes or num_classes:
         raise OptionError(
-            "pretrained= brings its own backbone and classes; for other classes use "
-            "backbone_weights= and train"
+            "pretrained= has its own backbone and classes. For other classes use backbone_weights= "
+            "and train the model"
         )
     if isinstance(pretrained, str) and pretrained.startswith(PREFIX):
         return _check_entry(_pull_from_hub(pretrained), spec)
@@ -147,7 +156,7 @@ def _load_pretrained(
         if not folder.is_dir():
             known = ", ".join(weight.tag for weight in spec.weights) or "none"
             raise WeightsNotAvailableError(
-                f"{spec.name} has no weights {str(pretrained)!r}: neither a tag (known: {known}) nor a folder"
+                f"{spec.name} has no weights {str(pretrained)!r}: expected a tag ({known}) or a folder"
             )
         return load(folder)
     tag = pretrained if isinstance(pretrained, str) else registry.split_name(name)[2]
@@ -164,7 +173,7 @@ def _load_pretrained(
 
 
 def _load_location(location: str) -> GeoModel:
-    """The model at a location, as `WeightSpec` has it."""
+    """Load a model from a location of `WeightSpec`."""
     kind, _, place = location.partition(":")
     if location.startswith(PREFIX):
         return _pull_from_hub(location)
@@ -178,18 +187,24 @@ def _pull_from_hub(address: str) -> GeoModel:
 
 
 def _check_entry(model: GeoModel, spec: ModelSpec) -> GeoModel:
-    """The same model, where it is one of the entry that was named."""
+    """Return the model if it belongs to the registry entry."""
     if model.spec.name != spec.name:
-        raise OptionError(f"{spec.name} was asked for, and these are weights of {model.spec.name}")
+        raise OptionError(f"the weights belong to {model.spec.name}, not to {spec.name}")
     return model
 
 
 def load(path: str | Path) -> GeoModel:
-    """A model from a folder that `GeoModel.save` wrote, on this or another machine.
+    """Load a model from a folder that `GeoModel.save` wrote.
+
+    Args:
+        path: Folder of the model.
+
+    Returns:
+        The model, in evaluation mode, on the CPU.
 
     Raises:
-        WeightsNotAvailableError: The folder is missing or holds no model.
-        WeightsCorruptError: Its content is not what its configuration says.
+        WeightsNotAvailableError: The folder is missing or contains no model.
+        WeightsCorruptError: The files differ from the digests or from the configuration.
     """
     from geovision.models.loading import read
 
@@ -211,24 +226,28 @@ def load_dataset(
     """Return a dataset by name, from its files on disk.
 
     Args:
-        name: As in `geovision.list_datasets`; ``"folder"`` for one's own, a folder a class.
-        root: Where its files lie, in the layout of its authors.
-        split: One of the adapter's splits; None: all of it.
-        size: (height, width) that images are brought to; None: the task's own.
-        task: Task that ``"folder"`` is read for. Default: the task that declares it.
-        pixel_size: Metres that a pixel is to be wide on the ground, for data sets that have pixel
-            sizes; None: the task's own.
-        synchronous: False takes sources, too, that run freely, as climate models do, so that no day of theirs
-            is one of the truth. Only what is fitted to distributions is trained on such, and only
-            distributions are scored.
-        transforms: Function of a sample that returns a sample, applied last.
-        download: Download missing files to `root` first, verified against their record.
+        name: Name of the dataset, see `geovision.list_datasets`; ``"folder"`` for your data with one folder
+            per class.
+        root: Folder with the files, in the layout of the authors.
+        split: Name of a split of the dataset. Default: all samples.
+        size: Height and width of images in pixels. Default: size of the task.
+        task: Task for which ``"folder"`` is read. Default: the task that declares it.
+        pixel_size: Pixel size on the ground, in m, for datasets that have one. Default: value of the task.
+        synchronous: Whether inputs and targets belong to the same days. False also accepts sources without
+            synchronous days, such as free-running climate models. Only methods that compare distributions can
+            be fitted to them and scored on them. Default: True.
+        transforms: Function of a sample that returns a sample, applied last. Default: None.
+        download: Whether to download missing files to `root` first; they are verified. Default: False.
+
+    Returns:
+        The dataset.
 
     Raises:
-        DownloadError: The dataset has no download, or it failed.
-        UnknownDatasetError: With the nearest names.
-        OptionError: The data set has no such split, is none of `task`, or has no pixel sizes.
-        DatasetError: The folder is missing, empty, or of another layout, or its sources run freely.
+        DownloadError: The dataset has no download, or the download failed.
+        UnknownDatasetError: No dataset has this name; the message contains the nearest names.
+        OptionError: The dataset has no such split, does not belong to `task`, or has no pixel size.
+        DatasetError: The folder is missing or empty, has another layout, or contains sources that are not
+            synchronous.
     """
     owner, reference = registry.dataset_reference(name, task)
     from geovision.datasets.base import HasPixelSize
@@ -239,7 +258,7 @@ def load_dataset(
         options["synchronous"] = False
     if pixel_size is not None:
         if not issubclass(adapter, HasPixelSize):
-            raise OptionError(f"{name!r} has no pixel sizes: its pictures have none on the ground")
+            raise OptionError(f"{name!r} has no pixel size on the ground; remove pixel_size=")
         options["pixel_size"] = pixel_size
     if name in registry.CUSTOM_DATASETS:
         options["task"] = owner.name
@@ -258,21 +277,30 @@ def train(
     num_workers: int = 0,
     progress: bool = True,
 ) -> GeoModel:
-    """Train a model in place by its recipe, by closed form, or not at all, as its entry says.
+    """Train a model in place.
+
+    Networks are trained by gradient descent with the recipe of the model; models with a closed-form solution
+    are fitted; models without parameters are returned unchanged.
 
     Args:
-        model: From `create`.
+        model: Model from `create`.
         data: Training samples.
-        validation: Samples for early stopping and the log; not trained on.
-        recipe: Instead of the registry's.
-        out: Folder for checkpoints, logs and the trained model; None keeps nothing on disk.
-        resume: Go on from the last checkpoint in `out`.
-        devices: As in lightning: ``"auto"`` or a number.
+        validation: Samples for early stopping and for the log, which are not used for training. Default:
+            None.
+        recipe: Recipe of the training. Default: recipe of the registry.
+        out: Folder for checkpoints, logs and the trained model. Default: None, nothing is written.
+        resume: Whether to continue from the last checkpoint in `out`. Default: False.
+        devices: Number of devices, or ``"auto"``, as in Lightning. Default: ``"auto"``.
         num_workers: Number of loader processes; 0 loads in this process. Default: 0.
-        progress: Show a progress bar on stderr.
+        progress: Whether to show a progress bar on stderr. Default: True.
 
     Returns:
-        The same model, trained, in evaluation mode; `training_record` says how.
+        The same model, trained, in evaluation mode. Its `training_record` describes the training.
+
+    Raises:
+        DatasetError: The samples do not fit the model.
+        OptionError: The recipe does not fit the model or the data.
+        MissingExtraError: The extra ``train`` is not installed.
     """
     return resolve("geovision.training:train")(
         model,
@@ -302,21 +330,32 @@ def distill(
     num_workers: int = 0,
     progress: bool = True,
 ) -> GeoModel:
-    """Train a small model of fields on the truth and on what a large one says of the same samples: knowledge
-    refinement (arXiv:2602.12980).
+    """Train a small field model on targets and on the predictions of a large one.
+
+    The method is the knowledge refinement of MAUNet-Light (arXiv:2602.12980).
 
     Args:
-        teacher: A trained model of the same field; it is asked once about each sample.
-        student: From `create`; trained in place.
-        data: Training samples, which both take.
-        alpha: Of the loss against the teacher, 0 up to, but not, 1: a teacher alone passes on its bias.
-        feature_weight: Of how far the student's last maps are at work elsewhere than the teacher's
-            (attention transfer, arXiv:1612.03928); 0: they are not compared.
-        validation, recipe, out, resume, devices, num_workers, progress: As of `train`.
+        teacher: Trained model of the same field; it predicts each sample once.
+        student: Model from `create`; it is trained in place.
+        data: Training samples for both models.
+        alpha: Weight of the loss against the teacher, at least 0 and below 1. A student of a teacher alone
+            inherits its bias. Default: 0.5.
+        feature_weight: Weight of the difference between the attention maps of both models (attention
+            transfer, arXiv:1612.03928). Default: 0, no comparison.
+        validation: See `train`.
+        recipe: See `train`.
+        out: See `train`.
+        resume: See `train`.
+        devices: See `train`.
+        num_workers: See `train`.
+        progress: See `train`.
+
+    Returns:
+        The student, trained, in evaluation mode.
 
     Raises:
-        OptionError: They answer different fields, the student is not trained by steps, or its recipe changes
-            samples at random.
+        OptionError: The models predict different fields, the student is a closed-form model, or the recipe
+            augments samples at random.
     """
     return resolve("geovision.training:distill")(
         teacher,
@@ -344,22 +383,25 @@ def evaluate(
     members: int | None = None,
     progress: bool = False,
 ) -> Report:
-    """Score a model on a data set by the metrics of its task, with bootstrap intervals over units.
+    """Compute the metrics of a task on a dataset, with bootstrap intervals over groups.
 
     Args:
-        n_bootstrap: Resamples; 0 gives no intervals.
-        seed: Of the resampling, and of the members.
-        members: Of an ensemble of fields that is scored beside the answer: drawn from the distribution that
-            the head gives, or answers with the dropout left on. None: what the model has of itself, its own
-            members or 20 draws of its distribution; 0: none.
-
-    Raises:
-        DatasetError: No samples, or of another task.
-        OptionError: Members of a model that answers with no field, or that has neither a distribution nor
-            dropout.
+        model: Trained model.
+        data: Samples with targets, adapted to the model with `GeoDataset.adapt_to`.
+        batch_size: Number of samples per forward pass. Default: 32.
+        n_bootstrap: Number of bootstrap resamples; 0 gives no intervals. Default: 1000.
+        seed: Seed of the resampling and of the ensemble. Default: 0.
+        members: Number of ensemble members that are scored in addition to the prediction of a field. They are
+            drawn from the distribution of the head, or predicted with dropout. 0: no ensemble. Default: None,
+            the members of the model itself or 20 draws from its distribution.
+        progress: Whether to show a progress bar on stderr. Default: False.
 
     Returns:
-        A report: metrics with intervals, the table of predictions, figures; `save` writes them.
+        Report with metrics, intervals, predictions and figures; `Report.save` writes it.
+
+    Raises:
+        DatasetError: The dataset is empty or belongs to another task.
+        OptionError: The model supports no ensemble, and `members` is given.
     """
     return resolve("geovision.evaluation:evaluate")(
         model,
@@ -377,7 +419,7 @@ def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dic
 
     Args:
         model: A trained model; its calibration is replaced in place.
-        data: Samples that are neither trained on nor scored, such as the inner part of
+        data: Samples that are used for no training and no score, such as the inner part of
             `GeoDataset.group_split`, adapted to the model with `GeoDataset.adapt_to`.
         batch_size: Samples per forward pass. Default: 32.
 
@@ -403,7 +445,7 @@ def cross_validate(
     n_bootstrap: int = 1000,
     seed: int = 0,
     devices: int | str = "auto",
-    workers: int = 0,
+    num_workers: int = 0,
     progress: bool = True,
     **options: Any,
 ) -> Report:
@@ -419,14 +461,14 @@ def cross_validate(
         out: Folder for trainings and predictions (``fold-N``) and the report (``report``).
         folds: Number of folds, drawn by group with classes spread evenly; or the fold of each sample.
             Default: 5.
-        recipe: Recipe of the training. Where it needs validation, a tenth of the training groups is used,
+        recipe: Recipe of the training. If it needs validation, a tenth of the training groups is used,
             never samples of the fold. Default: that of the registry.
         predictors: Names of additional channels of the first input. Default: all channels of the dataset, or
             none for a model that uses the first channel only.
         n_bootstrap: Number of resamples; 0 gives no intervals. Default: 1000.
         seed: Seed of folds and resampling. Default: 0.
         devices: Number of devices, or ``"auto"``. Default: ``"auto"``.
-        workers: Number of processes that load data; 0 loads in this one. Default: 0.
+        num_workers: Number of loader processes; 0 loads in this process. Default: 0.
         progress: Whether to show progress on stderr. Default: True.
         options: Further keywords of `create`, such as ``backbone_weights``, ``size`` or ``model_args``.
 
@@ -447,7 +489,7 @@ def cross_validate(
         n_bootstrap=n_bootstrap,
         seed=seed,
         devices=devices,
-        workers=workers,
+        num_workers=num_workers,
         progress=progress,
         **options,
     )
@@ -465,20 +507,29 @@ def predict_archive(
     precision: str = "auto",
     progress: Callable[[ArchiveProgress], None] | None = None,
 ) -> ArchiveSummary:
-    """Answer for every frame of an archive, and write a table with a row for each.
+    """Predict every frame of an archive and write a table with one row per frame.
 
-    See `geovision.allsky.predict_archive`. The same call again goes on where it was stopped.
+    The same call continues an interrupted run. See `geovision.allsky.predict_archive`.
 
     Args:
+        model: Trained model of images.
         source: Folder, pattern, text file of paths, fsspec address, or a list of these.
         out: Folder of the table.
-        frame_config: How frames are read, `geovision.allsky.FrameConfig`.
-        executor_config: Processes that run it, `geovision.inference.ExecutorConfig`; None: a process for each
-            processor.
-        shard_size: Files that are answered, written and marked together.
-        batch_size: Frames a forward pass; None: what suits the size of the model's pictures.
-        precision: As for `GeoModel.predict`.
-        progress: Is told after each shard.
+        frame_config: Options for reading frames, `geovision.allsky.FrameConfig`. Default: None.
+        executor_config: Processes or Dask cluster, `geovision.inference.ExecutorConfig`. Default: one
+            process per processor.
+        shard_size: Number of files that are predicted and written together. Default: 128.
+        batch_size: Number of frames per forward pass. Default: chosen by the size of the images.
+        precision: Arithmetic, see `GeoModel.predict`. Default: ``"auto"``.
+        progress: Function that is called with an `ArchiveProgress` after each shard. Default: None.
+
+    Returns:
+        Summary of the run.
+
+    Raises:
+        OptionError: The table contains another model or other options.
+        InputError: `source` contains no files, or frames that need more options.
+        StorageError: The table cannot be written; finished shards are kept.
     """
     return resolve("geovision.allsky:predict_archive")(
         model,
@@ -496,11 +547,16 @@ def predict_archive(
 def read_table(
     folder: str | Path, *, columns: Sequence[str] | None = None, where: Any = None
 ) -> pyarrow.Table:
-    """The table that `archive` wrote, or a part of it, sorted by station, time, path and frame.
+    """Read a table that `predict_archive` wrote, sorted by station, time, path and frame.
 
     Args:
-        columns: Names; None: all.
-        where: An expression of `pyarrow.dataset`, such as ``field("station") == "gill"``.
+        folder: Folder of the table.
+        columns: Names of columns. Default: all columns.
+        where: Filter expression of `pyarrow.dataset`, such as ``field("station") == "gill"``. Default: all
+            rows.
+
+    Returns:
+        The table.
     """
     return resolve("geovision.inference:read_table")(folder, columns=columns, where=where)
 
@@ -518,38 +574,42 @@ def explain(
     orientations: int = 1,
     batch_size: int = 8,
 ) -> Explanation:
-    """Show what in one sample speaks for an answer.
+    """Attribute the prediction for one sample to its inputs.
+
+    Methods: ``"gradcam"`` (Selvaraju et al. 2017, arXiv:1610.02391) and ``"layercam"`` (Jiang et al. 2021,
+    doi:10.1109/TIP.2021.3089943) weight the feature maps of a layer. ``"integrated-gradients"``
+    (Sundararajan et al. 2017, arXiv:1703.01365) computes the contribution of each input value.
+    ``"deeplift"`` (Shrikumar et al. 2017, arXiv:1704.02685) computes the contribution of each channel of a
+    layer. ``"occlusion"`` computes the decrease of the logit without each patch, and needs no gradient.
 
     Args:
-        model: From `create` or `load`; its weights, gradients and mode stay as they are.
-        source: One sample of any kind that `GeoModel.predict` takes.
-        method: ``"gradcam"`` (Selvaraju et al. 2017, arXiv:1610.02391) or ``"layercam"`` (Jiang et al.
-            2021, doi:10.1109/TIP.2021.3089943): where the maps of one layer speak for the class.
-            ``"integrated-gradients"`` (Sundararajan et al. 2017, arXiv:1703.01365): what each value
-            contributes. ``"deeplift"`` (Shrikumar et al. 2017, arXiv:1704.02685): what each channel of a
-            layer contributes. ``"occlusion"``: by how much the logit falls without each patch; it needs no
-            gradient.
-        target: The class; None: the one that the task looks for, or else the likeliest. Of an answer
-            that is a map, the mean over it is explained.
-        layer: For gradcam, layercam and deeplift, by its name in `model.network`; None: the last stage,
-            or what the network's authors read.
-        steps: For integrated gradients; None: 200, and up to 800 while the sum is not within 1 %.
-        window, stride: For occlusion, cells of the network's grid; None: an eighth of its shorter side,
-            and half of that.
-        orientations: 1: the sample as it is; 2: it and its mirror image, averaged; 8: also both turned by
-            quarters. For classes that know no direction.
-        batch_size: Changed samples a forward pass.
+        model: Model from `create` or `load`. Its weights, gradients and mode do not change.
+        source: One sample of any kind that `GeoModel.predict` accepts.
+        method: Name of the method. Default: ``"gradcam"``.
+        target: Name of the class. Default: the positive class of the task, or else the most probable class.
+            For fields and masks the mean over the prediction is attributed.
+        layer: Name of a layer in `model.network`, for gradcam, layercam and deeplift. Default: the last
+            stage, or the layer that the authors of the network use.
+        steps: Number of steps of integrated gradients. Default: 200, doubled up to 800 until the sum is
+            complete within 1 %.
+        window: Side of a patch of occlusion, in cells of the input. Default: an eighth of the shorter side.
+        stride: Distance of two patches of occlusion, in cells. Default: half of `window`.
+        orientations: Number of orientations whose attributions are averaged. 1: the sample; 2: also its
+            mirror image; 8: all rotations by 90 degrees and reflections, for classes without a direction.
+            Default: 1.
+        batch_size: Number of modified samples per forward pass. Default: 8.
 
     Returns:
-        The map in the pixels of the picture as it was given, NaN where the network saw nothing; class,
-        logit and probability; `plot` and `save`. What is taken away becomes 0 in its unit, which is no
-        data for radar pictures and black for photos.
+        The attribution on the grid of the given image, NaN where the network uses no input, with class,
+        logit and probability. Removed values become 0 in their unit: missing data of a radar image, black in
+        a photo.
 
     Raises:
-        OptionError: An option that is not known or is another method's, a class or layer that is not
-            there, or a model without gradient.
-        InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
-        MissingExtraError: captum is not installed, for integrated gradients, deeplift and occlusion.
+        OptionError: An option is unknown or belongs to another method, the class or layer does not exist, or
+            the model has no gradient.
+        InputError: The unit, range or shape of a value is wrong.
+        UnreadableFileError: A file cannot be read.
+        MissingExtraError: captum is not installed; integrated gradients, deeplift and occlusion need it.
     """
     settings = resolve("geovision.attribution:AttributionConfig")(
         method=method,

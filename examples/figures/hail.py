@@ -9,8 +9,8 @@ Run: python examples/figures/hail.py --data ../shared/data/radar
 import argparse
 from pathlib import Path
 
+from geovision.datasets.hail_label_plot import plot_hail_maps
 from geovision.physics import hail
-from geovision.plots.hail_maps import plot_hail_maps
 from geovision.readers.radar import grid_volume, read_volume
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"

@@ -1,1 +1,4 @@
-"""Optional inference optimizations: layer fusion, int8 and CPU features. Plain torch works without."""
+"""Optional inference optimizations: layer fusion, int8 and CPU features.
+
+All models work without them, in plain torch.
+"""

@@ -1,4 +1,4 @@
-"""What this machine computes in."""
+"""Detection of fast number formats, and treatment of denormal numbers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from collections.abc import Iterator
 __all__ = ["flush_denormals", "has_fast_bfloat16", "has_vnni"]
 
 _MIN_SPEEDUP = 1.3
-"""How much faster bfloat16 has to be. Processors are far from this on either side: a half to a third
-of the speed of float32 where the instruction is slow, two to eight times where it is not."""
+"""Smallest speedup from which bfloat16 is used.
+
+Measured processors are far from it: bfloat16 has a half to a third of the speed of float32 where the
+instruction is slow, and two to eight times the speed elsewhere.
+"""
 
 
 @functools.cache
 def has_fast_bfloat16(device: str = "cpu") -> bool:
-    """Whether a device multiplies bfloat16 matrices so that the format saves time.
+    """Return whether bfloat16 is faster than float32 on a device.
 
-    Elsewhere PyTorch still computes in it, by converting, and is slower than in float32. A processor
-    with matrix tiles (AMX) gains; one that has the instruction for vectors alone (AVX512-BF16) may gain
-    or lose, and is timed, once.
+    Without hardware support PyTorch converts bfloat16 and is slower than in float32. A processor with matrix
+    tiles (AMX) gains. A processor that only has the vector instruction (AVX512-BF16) may gain or lose, so its
+    speed is measured once.
 
     Args:
-        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``. Default: ``"cpu"``.
+
+    Returns:
+        True if bfloat16 saves time; always False for ``"mps"``.
     """
     import torch
 
@@ -37,10 +43,13 @@ def has_fast_bfloat16(device: str = "cpu") -> bool:
 
 
 def has_vnni() -> bool:
-    """Whether the processor multiplies 8-bit integers and sums them in 32 bits in one instruction (VNNI).
+    """Return whether the processor has instructions for 8-bit integers (VNNI).
 
-    Without it, sums of two products would have to fit into 16 bits, which those of weights and activations
-    do not.
+    They multiply 8-bit integers and sum the products in 32 bits in one instruction. Without them, sums of two
+    products would have to fit into 16 bits, which products of weights and activations do not.
+
+    Returns:
+        True if the processor and PyTorch support the instructions.
     """
     import torch
 
@@ -50,12 +59,15 @@ def has_vnni() -> bool:
 
 @contextlib.contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Within it, numbers too small for the usual precision (below 1e-38 in float32) are 0.
+    """Treat denormal numbers as 0 inside a context.
 
-    Processors are many times slower with them, and the gradients of a gate that is shut fade through them: a
-    training of recurrent networks takes several times as long, and an explanation by gradients half as long
-    again. The setting is that of this thread and of those that it begins; where the processor has none,
-    nothing changes.
+    Denormal numbers are below 1e-38 in float32. Processors are many times slower with them, and gradients
+    that vanish through a closed gate become denormal. They multiply the training time of recurrent networks
+    by several times, and lengthen explanations by gradients by half. The setting applies to this thread and
+    to the threads that it starts. Processors without the setting are not affected.
+
+    Yields:
+        None.
     """
     import torch
 
@@ -68,10 +80,10 @@ def flush_denormals() -> Iterator[None]:
 
 
 def _bfloat16_speedup() -> float:
-    """Time of a product of matrices in float32, over that in bfloat16.
+    """Return the speedup of a matrix product by bfloat16 over float32.
 
-    By one thread, in turns, and the best of several in time of that thread: what else the machine does
-    falls on neither.
+    One thread computes both in turns. The best of six CPU times of that thread is used, so that other load
+    affects neither.
     """
     import torch
 

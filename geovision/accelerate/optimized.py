@@ -1,11 +1,17 @@
-"""A copy of a model that only answers, made once and kept until the weights change.
+"""Optimized copy of a model, kept until the weights change.
 
-What makes it fast, measured by ``benchmarks/predict_speed.py``: batch normalisation is folded into
-the convolution before it; an activation that follows is computed by the convolution itself, through
-the oneDNN operator that PyTorch's compiler uses, without compiling; one-sided padding is done by the
-kernel; pixels lie channels-last; a batch is worked through in parts whose maps stay with the process;
-and the network computes in bfloat16 where that is faster and answers alike, or, where it is asked to,
-in 8-bit integers. The head stays in float32.
+The optimizations, measured by ``benchmarks/predict_speed.py``, are:
+
+- Batch normalization is folded into the convolution before it.
+- The convolution also computes the activation that follows, with the oneDNN operator that PyTorch's compiler
+  uses, but without compilation.
+- The kernel does one-sided padding.
+- Tensors are channels-last.
+- A batch is split into chunks whose feature maps stay in the memory of the process.
+- The network computes in bfloat16 where that is faster and gives nearly the same scores, or in 8-bit integers
+  on request.
+
+The head stays in float32.
 """
 
 from __future__ import annotations
@@ -34,32 +40,38 @@ __all__ = ["PRECISIONS", "TOLERANCE", "OptimizedModel", "optimize_model"]
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 TOLERANCE = 0.03
-"""Largest error of the scores, as a fraction of their spread over generated pictures, with which
-bfloat16 is taken by itself. Residual networks and transformers keep it (0.007 to 0.02 measured);
-MobileNetV2 does not (0.10 to 0.19), and changes its mind about one photo in ten."""
+"""Largest error of the scores with which ``auto`` chooses bfloat16.
+
+The error is a fraction of the spread of the scores over generated images. Residual networks and transformers
+stay below it (0.007 to 0.02 measured). MobileNetV2 does not (0.10 to 0.19); its prediction changes for about
+one photo in ten.
+"""
 
 _NUM_CALIBRATION_SAMPLES = 32
-"""Ordinary pictures whose ranges 8-bit integers span. Each has tens of thousands of values at each layer."""
+"""Number of typical images that calibrate the ranges of 8-bit integers.
+
+Each image has tens of thousands of values at each layer.
+"""
 
 _MIN_QUANTIZED_FRACTION = 0.5
-"""Of the weights in 8-bit integers, from which they save time."""
+"""Smallest share of the weights in 8-bit integers with which quantization saves time."""
 
 _MAX_INT8_ERROR = 0.3
-"""Error of the scores in 8-bit integers, as `TOLERANCE` has it, from which they are refused."""
+"""Largest accepted error of the scores in 8-bit integers, defined as for `TOLERANCE`."""
 
 _MAX_FEATURE_MAP_BYTES = 16_000_000
-"""Below what the C library takes from the system for each array apart."""
+"""Largest size of a feature map, below the size from which the C library maps each array separately."""
 
 
 class OptimizedModel:
-    """A model's normalisation, network and head, ready to answer.
+    """Normalization, network and head of a model, optimized for inference.
 
     Args:
-        model: Copied; nothing of it is changed.
-        dtype: What the network computes in: ``torch.float32``, ``torch.bfloat16``, or ``torch.int8`` for
-            its convolutions, and float32 between them.
-        network: What `joined` gave for the model, where it is known already; in integers what
-            `quantize_int8` made of that.
+        model: Model to copy; it stays unchanged.
+        dtype: Data type of the network: ``torch.float32``, ``torch.bfloat16``, or ``torch.int8`` for its
+            convolutions, with float32 between them.
+        network: Result of `fuse_layers` for the model, if it is already available; for ``torch.int8`` the
+            result of `quantize_int8`, which is required. Default: call `fuse_layers`.
     """
 
     def __init__(self, model: BaseModel, dtype: torch.dtype, network: nn.Module | None = None) -> None:
@@ -78,33 +90,38 @@ class OptimizedModel:
 
     @property
     def _float_dtype(self) -> torch.dtype:
-        """Of everything that is not an integer."""
+        """Data type of everything that is not an integer."""
         return torch.float32 if self.dtype == torch.int8 else self.dtype
 
     @torch.inference_mode()
     def _max_chunk_size(self, model: BaseModel) -> int | None:
-        """As many samples as keep every map of the network below `_MAP_BYTES`; None: any number.
+        """Return the number of samples per chunk; None: any number.
 
-        A large array is memory that the system hands out, clears and takes back at each layer, which
-        for 32 photos takes as long as MobileNetV2 computes. A small one stays with the process.
+        With this number all feature maps stay below `_MAX_FEATURE_MAP_BYTES`. The system allocates, clears
+        and frees a larger array at each layer. For 32 photos this takes as long as the computation of
+        MobileNetV2. A small array stays in the memory of the process.
         """
-        pictures = model.probe_inputs(count=1, small=True)
-        if pictures is None:
+        probe = model.probe_inputs(count=1, small=True)
+        if probe is None:
             return None
-        normalised = {name: value.to(self._float_dtype) for name, value in self.normalize(pictures).items()}
-        largest: float = _largest_feature_map(self.network, normalised)
+        normalized = {name: value.to(self._float_dtype) for name, value in self.normalize(probe).items()}
+        largest: float = _largest_feature_map(self.network, normalized)
         first = self.specs[0]
-        if first.size is not None:  # the pictures may be smaller than the model's own inputs
-            largest *= math.prod(first.size) / math.prod(pictures[first.name].shape[-2:])
+        if first.size is not None:  # probe inputs may be smaller than the model's own inputs
+            largest *= math.prod(first.size) / math.prod(probe[first.name].shape[-2:])
         return max(1, int(_MAX_FEATURE_MAP_BYTES / max(largest, 1)))
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Values and features of a batch, in float32, on the CPU.
+        """Return scores and features of a batch, in float32, on the CPU.
 
         Args:
-            inputs: By name, ``(batch, *layout)``: physical units, or counts whose full scale is 1.
-            valid: Which values are there; absent: all.
+            inputs: Inputs by name, shape (batch, *layout), in physical units or in counts whose full scale is
+                1.
+            valid: Masks of valid values by name; an input without mask is completely valid.
+
+        Returns:
+            Output of the head and features of the network, one row per sample.
         """
         count = max(map(len, inputs.values()), default=0)
         part = self.chunk_size or count
@@ -123,16 +140,27 @@ class OptimizedModel:
             for name, value in inputs.items()
         }
         masks = {name: value.to(self.device) for name, value in valid.items()}
-        normalised = {
+        normalized = {
             name: value.to(self._float_dtype) for name, value in self.normalize(batch, masks).items()
         }
-        features = self.network(normalised, valid=masks or None, context=None).float()
+        features = self.network(normalized, valid=masks or None, context=None).float()
         return self.head(features).cpu(), features.cpu()
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], values: Tensor
     ) -> Tensor | None:
-        """Where the answers to a batch mean something; None: everywhere. See `GeoModel.valid_mask`."""
+        """Return the mask of valid predictions of a batch.
+
+        See `GeoModel.valid_mask`.
+
+        Args:
+            inputs: Inputs by name, shape (batch, *layout).
+            valid: Masks of valid values by name.
+            values: Output of the head.
+
+        Returns:
+            The mask; None if all predictions are valid.
+        """
         return combined_valid_mask((self.network, self.head), inputs, valid or None, values)
 
 
@@ -145,7 +173,10 @@ def _to_channels_last(values: Tensor) -> Tensor:
 
 
 def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The network in another precision; running statistics that were not folded keep theirs."""
+    """Return the network in another precision.
+
+    Batch normalization that is not folded keeps float32.
+    """
     if dtype == torch.float32:
         return network
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -157,15 +188,15 @@ def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def _largest_feature_map(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
-    """Bytes of the largest array that a layer gives for a batch."""
+    """Return the size of the largest layer output, in bytes."""
     largest = 0
 
-    def note(layer: nn.Module, args: Any, result: Any) -> None:
+    def record(layer: nn.Module, args: Any, result: Any) -> None:
         nonlocal largest
         if isinstance(result, Tensor):
             largest = max(largest, result.numel() * result.element_size())
 
-    hooks = [layer.register_forward_hook(note) for layer in network.modules()]
+    hooks = [layer.register_forward_hook(record) for layer in network.modules()]
     try:
         network(dict(inputs), valid=None, context=None)
     finally:
@@ -174,20 +205,26 @@ def _largest_feature_map(network: nn.Module, inputs: Mapping[str, Tensor]) -> in
     return largest
 
 
-# --- kept until the weights change --------------------------------------------------------------
+# --- cache of optimized models ------------------------------------------------------------------
 
 _CACHE: weakref.WeakKeyDictionary[BaseModel, tuple[Any, OptimizedModel]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
 def optimize_model(model: BaseModel, precision: str) -> OptimizedModel:
-    """The prepared copy of a model, made anew where its weights have changed since the last.
+    """Return the optimized copy of a model.
+
+    The copy is cached and created again after a change of the weights.
 
     Args:
+        model: Model to copy.
         precision: One of `PRECISIONS`; see `GeoModel.predict`.
 
+    Returns:
+        The optimized copy.
+
     Raises:
-        OptionError: The model, or this machine, has no use for 8-bit integers.
+        OptionError: The model or this machine does not support 8-bit integers.
     """
     with _LOCK:
         state = (precision, _weights_version(model))
@@ -209,62 +246,76 @@ def _build(model: BaseModel, precision: str) -> OptimizedModel:
 
 
 def _build_auto(model: BaseModel) -> OptimizedModel:
-    """In bfloat16 where the processor computes in it and the scores survive it."""
+    """Return a copy in bfloat16 or float32.
+
+    It uses bfloat16 if that is faster on this machine and accurate enough.
+    """
     network = fuse_layers(model)
     exact = OptimizedModel(model, torch.float32, network)
-    pictures = model.probe_inputs(count=4)
-    decided = model.target.kind == "class" and model.spec.fit == "gradient"
-    if not decided or pictures is None or not has_fast_bfloat16(exact.device.type):
+    probe = model.probe_inputs(count=4)
+    is_candidate = model.target.kind == "class" and model.spec.fit == "gradient"
+    if not is_candidate or probe is None or not has_fast_bfloat16(exact.device.type):
         return exact
-    quick = OptimizedModel(model, torch.bfloat16, network)
-    scores, quick_scores = (each(pictures, {})[0] for each in (exact, quick))
-    return quick if _relative_error(scores, quick_scores) <= TOLERANCE else exact
+    fast = OptimizedModel(model, torch.bfloat16, network)
+    scores, fast_scores = (each(probe, {})[0] for each in (exact, fast))
+    return fast if _relative_error(scores, fast_scores) <= TOLERANCE else exact
 
 
 @torch.no_grad()
 def _build_int8(model: BaseModel) -> OptimizedModel:
-    """With the ranges of ordinary pictures: the same on every machine, whatever is asked of it first."""
+    """Return a copy in 8-bit integers, calibrated on typical images.
+
+    The ranges are the same on every machine and do not depend on the first inputs of the user.
+    """
     name = model.spec.name
-    pictures = model.probe_inputs(count=1, small=True)
-    if model.target.kind != "class" or pictures is None:
-        raise OptionError(f"{name} does not tell classes of pictures; 8-bit integers are for those that do")
+    probe = model.probe_inputs(count=1, small=True)
+    if model.target.kind != "class" or probe is None:
+        raise OptionError(
+            f"{name} does not classify images, so 8-bit integers are not supported; "
+            "choose auto, float32 or bfloat16"
+        )
     if model_device(model).type != "cpu" or not has_vnni():
         raise OptionError(
-            f"precision 'int8' needs a processor with instructions for it (VNNI), and {name} on it; "
+            f"precision 'int8' needs a processor with VNNI instructions and {name} on the CPU; "
             "choose auto, float32 or bfloat16"
         )
     network = fuse_layers(model)
     share = quantizable_fraction(network)
     if share < _MIN_QUANTIZED_FRACTION:
         raise OptionError(
-            f"{name}: {share:.0%} of its weights belong to convolutions, and only those are computed in "
-            "8-bit integers; choose auto, float32 or bfloat16"
+            f"{name}: only {share:.0%} of its weights are in convolutions that 8-bit integers support, "
+            f"at least {_MIN_QUANTIZED_FRACTION:.0%} are needed; choose auto, float32 or bfloat16"
         )
     exact = OptimizedModel(model, torch.float32, network)
     inputs, valid = model.typical_inputs(_NUM_CALIBRATION_SAMPLES)
     with record_ranges(exact.network) as ranges:
         scores, _ = exact(inputs, valid)
-    quick = OptimizedModel(model, torch.int8, quantize_int8(network, ranges, exact.normalize(pictures)))
-    quick_scores, _ = quick(inputs, valid)
-    noise = _relative_error(scores, quick_scores)
-    if noise > _MAX_INT8_ERROR:
+    fast = OptimizedModel(model, torch.int8, quantize_int8(network, ranges, exact.normalize(probe)))
+    fast_scores, _ = fast(inputs, valid)
+    error = _relative_error(scores, fast_scores)
+    if error > _MAX_INT8_ERROR:
         raise OptionError(
-            f"{name}: in 8-bit integers its scores differ by {noise:.0%} of what tells ordinary pictures "
-            "apart; choose auto, float32 or bfloat16"
+            f"{name}: in 8-bit integers its scores differ by {error:.0%} of their spread, at most "
+            f"{_MAX_INT8_ERROR:.0%} are accepted; choose auto, float32 or bfloat16"
         )
-    return quick
+    return fast
 
 
 def _relative_error(values: Tensor, approximate: Tensor) -> float:
-    """Error as a fraction of what tells the samples apart: an error that is small beside the values
-    can still be large beside their differences."""
+    """Return the error as a fraction of the differences between samples.
+
+    An error that is small compared with the values can be large compared with their differences.
+    """
     error = approximate - values
     spread = (values - values.mean(0)).norm()
     return float((error - error.mean(0)).norm() / spread) if spread > 0 else 0.0
 
 
 def _weights_version(model: BaseModel) -> tuple:
-    """Changes whenever a parameter or buffer is written, replaced or moved."""
+    """Return a key that changes with every change of the weights.
+
+    A parameter or buffer changes when it is written, replaced or moved.
+    """
     return tuple(
         (name, value.data_ptr(), value.dtype, value.device, -1 if value.is_inference() else value._version)
         for name, value in model.state_dict(keep_vars=True).items()

@@ -1,13 +1,14 @@
-"""Convolutions in 8-bit integers, which many processors multiply several times as fast as floats.
+"""Quantization of convolutions to 8-bit integers.
 
-A convolution takes its input in 256 equal steps between the least and the largest value that it was
-given for ordinary pictures, and its weights in 255 steps, with a step for each channel that it gives.
-Products and sums are exact; the result is a float again, or goes straight into the steps of the one
-convolution that takes it (the scheme of Jacob et al. 2018, arXiv:1712.05877). oneDNN's operator computes
-it, activation included, as it computes those of `geovision.accelerate.fusion` in floats.
+Many processors multiply 8-bit integers several times as fast as floats. The input of a convolution has 256
+equal steps between its smallest and largest value on typical images. The weights have 255 steps, with a step
+size for each output channel. Products and sums are exact. The result is a float again, or is quantized
+directly to the steps of the only convolution that uses it (the scheme of Jacob et al. 2018,
+arXiv:1712.05877). The operator of oneDNN computes it, including the activation, as it computes the float
+convolutions of `geovision.accelerate.fusion`.
 
-Everything else stays in float32: sums of branches, pooling, heads, and convolutions in groups, which
-have few products and ranges that differ from channel to channel.
+Everything else stays in float32: sums of branches, pooling, heads, and grouped convolutions, which have few
+products and ranges that differ between channels.
 """
 
 from __future__ import annotations
@@ -27,30 +28,45 @@ from geovision.accelerate.fusion import ConvActivation, PackedWeights
 
 __all__ = ["quantizable_fraction", "quantize_int8", "record_ranges"]
 
-_MAX_LEVEL = 255  # of an input, from its least value to its largest
-_MAX_WEIGHT_LEVEL = 127  # to either side of zero
-_SIGNED, _SIGN = -128, 128  # the signed integer that stands for 0, and the bit that is the sign
+_MAX_LEVEL = 255  # level of the largest input value; the smallest has level 0
+_MAX_WEIGHT_LEVEL = 127  # on either side of zero
+_SIGNED, _SIGN = -128, 128  # signed integer that represents level 0, and the sign bit
 
 
 def quantizable_fraction(network: nn.Module) -> float:
-    """The share of a network's weights that `quantize_int8` would hold in 8 bits."""
-    held = sum(layer.convolution.weight.numel() for layer in _quantizable_layers(network).values())
-    return held / max(1, sum(parameter.numel() for parameter in network.parameters()))
+    """Return the share of the weights that `quantize_int8` quantizes.
+
+    Args:
+        network: Network from `fuse_layers`.
+
+    Returns:
+        The share, 0 to 1.
+    """
+    quantizable = sum(layer.convolution.weight.numel() for layer in _quantizable_layers(network).values())
+    return quantizable / max(1, sum(parameter.numel() for parameter in network.parameters()))
 
 
 @contextmanager
 def record_ranges(network: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
-    """Within it, the least and largest value that each convolution is given, by its name; 0, of which
-    padding is made, is always between them."""
+    """Record the input range of each quantizable convolution in a context.
+
+    Every range includes 0, the value of padding.
+
+    Args:
+        network: Network from `fuse_layers`.
+
+    Yields:
+        Smallest and largest value by name of the convolution; updated at each forward pass.
+    """
     ranges: dict[str, tuple[float, float]] = {}
 
-    def note(name: str, given: Tensor) -> None:
+    def record(name: str, given: Tensor) -> None:
         low, high = (float(value) for value in torch.aminmax(given))
         least, largest = ranges.get(name, (0.0, 0.0))
         ranges[name] = min(least, low), max(largest, high)
 
     hooks = [
-        layer.register_forward_pre_hook(lambda _layer, given, name=name: note(name, given[0]))
+        layer.register_forward_pre_hook(lambda _layer, given, name=name: record(name, given[0]))
         for name, layer in _quantizable_layers(network).items()
     ]
     try:
@@ -63,12 +79,15 @@ def record_ranges(network: nn.Module) -> Iterator[dict[str, tuple[float, float]]
 def quantize_int8(
     network: nn.Module, ranges: Mapping[str, tuple[float, float]], example: Mapping[str, Tensor]
 ) -> nn.Module:
-    """A copy of a network, as of `joined`, whose convolutions compute in 8-bit integers.
+    """Return a copy of a network whose convolutions compute in 8-bit integers.
 
     Args:
-        network: In float32, on a CPU whose PyTorch has oneDNN.
-        ranges: As of `ranges_seen`.
-        example: A batch of normalised inputs, to see with which convolution follows which.
+        network: Network from `fuse_layers`, in float32, on a CPU whose PyTorch has oneDNN.
+        ranges: Ranges of the inputs by name of the convolution, from `record_ranges`.
+        example: Batch of normalized inputs, with which the order of the convolutions is found.
+
+    Returns:
+        The quantized copy.
     """
     followers = _sole_consumers(network, example)
     network = copy.deepcopy(network)
@@ -86,30 +105,53 @@ def _quantizable_layers(network: nn.Module) -> dict[str, ConvActivation]:
     return {
         name: layer
         for name, layer in network.named_modules()
-        if isinstance(layer, ConvActivation) and layer.convolution.groups == 1 and layer.lopsided is None
+        if isinstance(layer, ConvActivation) and layer.convolution.groups == 1 and layer.padded_weight is None
     }
 
 
-# --- one convolution ----------------------------------------------------------------------------
+# --- quantized convolution ----------------------------------------------------------------------
 
 
 class QuantizationParams:
-    """Floats as the integers 0 to 255: ``value = step * (integer - zero)``."""
+    """Mapping of floats to the integers 0 to 255.
+
+    The value of an integer is ``value = step * (integer - zero)``.
+
+    Args:
+        step: Difference of values between consecutive integers.
+        zero: Integer of the value 0.
+    """
 
     def __init__(self, step: float, zero: int) -> None:
         self.step, self.zero = step, zero
 
     @classmethod
     def between(cls, least: float, largest: float) -> QuantizationParams:
-        """The grid over a range that holds 0, which is one of its points."""
+        """Return the parameters for a range that includes 0.
+
+        The value 0 is represented exactly.
+
+        Args:
+            least: Smallest value, at most 0.
+            largest: Largest value, at least 0.
+
+        Returns:
+            The parameters of 256 equal steps.
+        """
         step = (largest - least) / _MAX_LEVEL or 1.0
         return cls(step, round(-least / step))
 
     def integers(self, values: Tensor) -> Tensor:
-        """The nearest points; values beyond the grid become its ends.
+        """Return the nearest integers; values outside the range are clipped.
 
-        By way of signed integers, into which PyTorch brings floats three times as fast as into unsigned
-        ones; the sign bit turns one into the other.
+        PyTorch converts floats to signed integers three times as fast as to unsigned ones. Flipping the sign
+        bit converts one into the other.
+
+        Args:
+            values: Values to quantize.
+
+        Returns:
+            Integers of the same shape, dtype uint8.
         """
         lowest = torch.tensor(float(self.zero + _SIGNED))
         nearest = (
@@ -119,12 +161,12 @@ class QuantizationParams:
 
 
 class QuantizedConv2d(nn.Module):
-    """A convolution and its activation, with weights and input in 8 bits.
+    """Convolution and its activation with weights and input in 8 bits.
 
     Args:
-        layer: The same in floats.
-        takes: The grid of its input. Integers are taken to be on it already.
-        gives: The grid of its result; None: floats.
+        layer: Float convolution to quantize.
+        takes: Quantization of the input. An input of dtype uint8 is already quantized.
+        gives: Quantization of the result; None: the result is float32.
     """
 
     def __init__(
@@ -141,11 +183,11 @@ class QuantizedConv2d(nn.Module):
         self.weight = (weight / step[:, None, None, None]).round().to(torch.int8)
         self.step, self.zero = step, torch.zeros(len(step), dtype=torch.int64)
         self.bias = None if convolution.bias is None else convolution.bias.detach().clone()
-        self.orders = PackedWeights()
+        self.packed_weights = PackedWeights()
 
     def _weight(self, shape: torch.Size) -> Tensor:
-        """The weights in the order that the kernel for this shape takes."""
-        return self.orders.get(
+        """Return the weights in the kernel's layout for this input shape."""
+        return self.packed_weights.get(
             tuple(shape),
             lambda: torch.ops.onednn.qconv_prepack(
                 self.weight,
@@ -161,6 +203,14 @@ class QuantizedConv2d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the activated result of the convolution.
+
+        Args:
+            x: Feature maps, shape (batch, channel, y, x), float32 or already quantized.
+
+        Returns:
+            Feature maps, shape (batch, channel, y, x), quantized if `gives` is not None.
+        """
         if x.dtype != torch.uint8:
             x = self.takes.integers(x)
         gives = self.gives or QuantizationParams(1.0, 0)
@@ -185,22 +235,25 @@ class QuantizedConv2d(nn.Module):
         )
 
 
-# --- which convolution follows which ------------------------------------------------------------
+# --- consumers of each convolution --------------------------------------------------------------
 
 
 def _sole_consumers(network: nn.Module, example: Mapping[str, Tensor]) -> dict[str, str]:
-    """For each convolution whose result is taken by one other and by no other operation: that one."""
+    """Return the only consumer of each convolution's result.
+
+    A convolution is included if exactly one other convolution and no other operation use its result.
+    """
     layers = _quantizable_layers(network)
-    took: dict[str, Tensor] = {}
-    gave: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
-    def note(name: str, given: Tensor, result: Tensor) -> None:
-        took[name], gave[name] = given, result
+    def record(name: str, given: Tensor, result: Tensor) -> None:
+        inputs[name], outputs[name] = given, result
         calls[name] += 1
 
     hooks = [
-        layer.register_forward_hook(lambda _layer, given, result, name=name: note(name, given[0], result))
+        layer.register_forward_hook(lambda _layer, given, result, name=name: record(name, given[0], result))
         for name, layer in layers.items()
     ]
     try:
@@ -209,16 +262,20 @@ def _sole_consumers(network: nn.Module, example: Mapping[str, Tensor]) -> dict[s
     finally:
         for hook in hooks:
             hook.remove()
-    takers = {id(given): name for name, given in took.items()}
+    consumers = {id(given): name for name, given in inputs.items()}
     return {
-        name: takers[id(result)]
-        for name, result in gave.items()
-        if id(result) in takers and uses.count[id(result)] == 1 == calls[name] == calls[takers[id(result)]]
+        name: consumers[id(result)]
+        for name, result in outputs.items()
+        if id(result) in consumers
+        and uses.count[id(result)] == 1 == calls[name] == calls[consumers[id(result)]]
     }
 
 
 class _UseCounter(TorchDispatchMode):
-    """How many operations take each tensor. All are kept, so that none has the number of another."""
+    """Count of the operations that use each tensor.
+
+    All tensors are kept alive, so that no two of them have the same id.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What in a picture speaks for an answer: one mechanism for every model of the registry."""
+"""Attribution maps: which parts of an input support a prediction."""
 
 from geovision.attribution._explain import explain, explain_item, validate_explanation
 from geovision.attribution.aggregate import AttributionSummary

@@ -1,4 +1,4 @@
-"""The way from a sample to its explanation, the same for every model."""
+"""Computation of an explanation from a sample, the same for every model."""
 
 from __future__ import annotations
 
@@ -32,24 +32,46 @@ __all__ = ["explain", "explain_item", "validate_explanation"]
 
 
 def explain(model: GeoModel, source: Any, *, target: str | None, config: AttributionConfig) -> Explanation:
-    """Explain the answer for one sample. See `geovision.explain`."""
+    """Explain the prediction for one sample.
+
+    See `geovision.explain` for examples and all options.
+
+    Args:
+        model: Model whose prediction is explained.
+        source: One sample: a path, an image, an array or a mapping of inputs, as for `GeoModel.predict`.
+        target: Name of the class to explain. None: the positive class of the task, or else the most probable
+            class. Always None for a field or a mask.
+        config: Method of attribution and its options.
+
+    Returns:
+        The explanation with its maps.
+
+    Raises:
+        OptionError: `source` is not exactly one sample, or `validate_explanation` rejects the options.
+        InputError: The sample cannot be read.
+    """
     validate_explanation(model, target=target, config=config)
     sources = iter_input_items(source, model.inputs)
     first = next(sources, None)
     if first is None or next(sources, None) is not None:
-        raise OptionError(f"explain takes one sample, not {'none' if first is None else 'several'}")
+        raise OptionError(f"explain expects one sample, not {'none' if first is None else 'several'}")
     return explain_item(model, first, target=target, config=config)
 
 
 def validate_explanation(model: GeoModel, *, target: str | None, config: AttributionConfig) -> None:
-    """Raise what would be wrong for any sample.
+    """Raise an error for options that fit no sample of the model.
+
+    Args:
+        model: Model whose prediction is explained.
+        target: Name of the class to explain, or None.
+        config: Method of attribution and its options.
 
     Raises:
-        OptionError: The model has no gradient and the method needs one, or it has no such class.
+        OptionError: The method needs a gradient and the model has none, or the model has no class `target`.
     """
     if config.method != "occlusion" and "differentiable" not in model.spec.capabilities:
         raise OptionError(
-            f"{model.spec.name} has no gradient, which {config.method} needs; occlusion needs none"
+            f"{model.spec.name} has no gradient, which {config.method} needs; use occlusion, which needs none"
         )
     check_target(model, target)
 
@@ -57,11 +79,20 @@ def validate_explanation(model: GeoModel, *, target: str | None, config: Attribu
 def explain_item(
     model: GeoModel, item: InputItem, *, target: str | None, config: AttributionConfig
 ) -> Explanation:
-    """Explain the answer for one sample that is not read yet.
+    """Explain the prediction for one sample that has not been read yet.
+
+    Args:
+        model: Model whose prediction is explained.
+        item: Sample to read.
+        target: Name of the class to explain. None: see `explain`.
+        config: Method of attribution and its options.
+
+    Returns:
+        The explanation with its maps.
 
     Raises:
         InputError: The sample cannot be read.
-        OptionError: No such layer, or a patch that does not fit.
+        OptionError: The layer does not exist, or the patch does not fit the input.
     """
     loaded = item.load(model.inputs)
     with eval_mode(model), flush_denormals():
@@ -106,7 +137,10 @@ def _compute_explanation(
 
 
 def _ablate_sources(target: AttributionTarget) -> dict[str, float]:
-    """What is lost without each input, of maps that are made of several."""
+    """Return the ablation of each input.
+
+    It is empty for classes and for models of one input.
+    """
     if len(target.specs) < 2 or target.class_index is not None:
         return {}
     inputs = {spec.name: tensor for spec, tensor in zip(target.specs, target.tensors, strict=True)}
@@ -117,7 +151,10 @@ def _ablate_sources(target: AttributionTarget) -> dict[str, float]:
 def _attribute_layer(
     item: InputItem, target: AttributionTarget, config: AttributionConfig
 ) -> tuple[InputMap, Completeness | None]:
-    """The maps of one layer, where the first input with a picture lies, and whether they add up."""
+    """Return the map of one layer and its completeness.
+
+    The map is placed on the first spatial input. Class activation maps have no completeness.
+    """
     layer = config.layer or ""
     spec = next(spec for spec in target.specs if is_spatial(spec))
     if config.method != "deeplift":
@@ -126,7 +163,9 @@ def _attribute_layer(
     part = deeplift(target, layer)
     maps = to_feature_maps(target.model.network, layer, part[None])
     if maps is None:
-        raise OptionError(f"layer {layer!r} gives {tuple(part.shape)}, which is no map")
+        raise OptionError(
+            f"layer {layer!r} returns shape {tuple(part.shape)}, which is not a map; choose another layer"
+        )
     names = channel_names(target.model.network, layer, maps.shape[1])
     return _make_input_map(item, spec, maps[0], "channel y x", names), completeness(target, [part])
 
@@ -134,7 +173,7 @@ def _attribute_layer(
 def _attribute_inputs(
     target: AttributionTarget, config: AttributionConfig
 ) -> tuple[AttributionConfig, list[Tensor]]:
-    """The settings that were used, and a contribution for each value of each input."""
+    """Return the used configuration and the contributions of each input."""
     if config.method == "integrated-gradients":
         parts, steps = integrated_gradients(target, steps=config.steps, batch_size=config.samples_per_pass)
         return dataclasses.replace(config, steps=steps), parts
@@ -149,7 +188,7 @@ def _attribute_inputs(
 def _make_input_map(
     item: InputItem, spec: InputSpec, values: Tensor, axes: str, channels: tuple[str, ...] = ()
 ) -> InputMap:
-    """The map of one input, where it belongs in what was given for it."""
+    """Return the map of one input, placed on its original image."""
     placement = locate_input(item.values[spec.name], spec, where=item.name)
     array = values.detach().cpu().float().numpy()
     return InputMap(np.ascontiguousarray(array), axes, placement.window, placement.image, channels)

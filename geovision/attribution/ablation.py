@@ -1,4 +1,4 @@
-"""What is lost without each source: the plain check of every other way to say what a source contributes."""
+"""Ablation of whole inputs: a simple check of every other attribution method."""
 
 from __future__ import annotations
 
@@ -24,36 +24,39 @@ def source_ablation(
     valid: Mapping[str, Tensor] | None = None,
     score: ScoreFn | None = None,
 ) -> dict[str, float]:
-    """By how much the answer falls when an input is missing, for each input of a batch that has several.
+    """Return the drop of a score when each input is missing.
 
-    The whole network is asked again, the input masked everywhere, as a sample without it would be. Inputs
-    that say the same hide each other here: each is little missed as long as the other is there.
+    The whole network runs again with the input masked everywhere, as for a sample without it. Inputs with
+    redundant information hide each other: the drop is small for each of them as long as the other is
+    available.
 
     Args:
-        inputs: Of a batch, in physical units.
-        valid: Which values are there.
-        score: What falls, one number a batch, of the answer; None: the mean of a mask's logits or of a
-            field's parameters, over the cells that mean something.
+        model: Model with several inputs.
+        inputs: Batch of inputs by name, in physical units, shape (batch, *layout) each.
+        valid: Masks of valid values by input name, shapes as in `inputs`. Default: all values are valid.
+        score: Function from the output to the score that drops, shape () or (1,). Default: the mean of the
+            logits of a mask, or of the parameters of a field, over the valid cells.
 
     Returns:
-        By input; an input that the network does not look at is 0.
+        The drop of the score by input name; 0 for an input that the network does not use.
 
     Raises:
-        OptionError: A model of one input, or of classes without a score.
+        OptionError: There is only one input, or the model predicts classes and `score` is missing.
     """
     if len(inputs) < 2:
-        raise OptionError(f"{model.spec.name} has one input here; leaving it out leaves nothing")
+        raise OptionError(f"{model.spec.name} has only one input here; source ablation needs two or more")
     if score is None and isinstance(model.target, ClassTarget):
-        raise OptionError(f"{model.spec.name} tells classes apart; say what falls with score=")
-    falls = score or _mean_score
+        raise OptionError(f"{model.spec.name} predicts classes; pass the score to compare as score=")
+    compute_score = score or _mean_score
     masks = {
         name: torch.ones_like(each, dtype=torch.bool) if valid is None or name not in valid else valid[name]
         for name, each in inputs.items()
     }
     with eval_mode(model), torch.no_grad():
-        whole = float(falls(model(inputs, valid=masks)))
+        full = float(compute_score(model(inputs, valid=masks)))
         return {
-            name: whole - float(falls(model(inputs, valid=masks | {name: torch.zeros_like(masks[name])})))
+            name: full
+            - float(compute_score(model(inputs, valid=masks | {name: torch.zeros_like(masks[name])})))
             for name in inputs
         }
 

@@ -1,4 +1,4 @@
-"""What an explanation is made by, checked before anything is computed."""
+"""Options of an explanation, validated before anything is computed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Method = Literal["gradcam", "layercam", "integrated-gradients", "deeplift", "occ
 METHODS: tuple[str, ...] = get_args(Method)
 
 LAYER_METHODS = ("gradcam", "layercam")
-"""Those that weight the maps of one layer; all others give contributions to the answer."""
+"""Methods that weight the maps of one layer; all others return contributions to the score."""
 
 COMPLETE_METHODS = ("integrated-gradients", "deeplift")
-"""Those whose contributions are to add up to what is explained."""
+"""Methods whose contributions should add up to the explained difference."""
 
 _METHODS_OF_OPTION = {
     "layer": (*LAYER_METHODS, "deeplift"),
@@ -28,23 +28,25 @@ _METHODS_OF_OPTION = {
 
 @dataclass(frozen=True)
 class AttributionConfig:
-    """How one answer is explained; None leaves a choice to the method.
+    """Options of an explanation.
 
     Args:
-        method: One of `METHODS`.
-        layer: Whose maps are read, by its name in `GeoModel.network`; of gradcam, layercam and
-            deeplift.
-        steps: Of the trapezoidal rule; of integrated gradients. None: 200, and up to 800 while
-            the sum is not within 1 %.
-        window: Cells a side of the patch that is taken away; of occlusion. None: an eighth of the
-            shorter side of the input.
-        stride: Cells from one patch to the next; None: half of `window`.
-        orientations: 1: the sample as it is. 2: it and its mirror image, left-right, averaged. 8: also
-            both turned by quarters. For classes that know no direction; what is by chance is averaged out.
-        batch_size: Changed inputs a forward pass.
+        method: One of `METHODS`. Default: ``"gradcam"``.
+        layer: Name of the layer in `GeoModel.network`; only for gradcam, layercam and deeplift. Default: for
+            deeplift the layer whose channels the network names; otherwise, or without such a layer, the one
+            that the network prefers, or else its last layer with maps.
+        steps: Number of steps of the trapezoidal rule; only for integrated-gradients. Default: 200, doubled
+            up to 800 while the sum is not within 1 %.
+        window: Side of the occluded patch, in cells; only for occlusion. Default: an eighth of the shorter
+            side of the input.
+        stride: Distance between patches, in cells; only for occlusion. Default: half of `window`.
+        batch_size: Number of changed inputs per forward pass. Default: 8.
+        orientations: Number of orientations of the sample that are averaged. 1: the sample as it is. 2: also
+            its left-right mirror image. 8: also both of them rotated by quarter turns. Only for classes that
+            do not depend on direction; chance effects are averaged out. Default: 1.
 
     Raises:
-        OptionError: No such method, an option that is another method's, or a number below 1.
+        OptionError: The method is unknown, an option belongs to another method, or a number is below 1.
     """
 
     method: str = "gradcam"
@@ -59,12 +61,12 @@ class AttributionConfig:
         if self.method not in METHODS:
             near = nearest(self.method, METHODS)
             meant = f" Did you mean {near[0]!r}?" if near else ""
-            raise OptionError(f"method {self.method!r} is not known.{meant} There are {', '.join(METHODS)}")
+            raise OptionError(f"method {self.method!r} is unknown.{meant} Available: {', '.join(METHODS)}")
         for option, methods in _METHODS_OF_OPTION.items():
             if getattr(self, option) is not None and self.method not in methods:
-                raise OptionError(f"{option} is for {_format_list(methods)}, not for {self.method}")
+                raise OptionError(f"{option} applies to {_format_list(methods)}, not to {self.method}")
         if self.method == "deeplift" and self.orientations != 1:
-            raise OptionError("deeplift follows one sample at a time, as it is; leave out orientations")
+            raise OptionError("deeplift explains a sample in one orientation only; omit orientations")
         if self.orientations not in (1, 2, 8):
             raise OptionError(f"orientations must be 1, 2 or 8, not {self.orientations}")
         for option in ("steps", "window", "stride", "batch_size"):
@@ -74,14 +76,14 @@ class AttributionConfig:
 
     @property
     def samples_per_pass(self) -> int:
-        """How many samples in all their orientations make a batch."""
+        """Number of samples per batch, each in all its orientations."""
         return max(1, self.batch_size // self.orientations)
 
     def as_dict(self) -> dict[str, Any]:
-        """What was chosen or used, without what does not apply."""
+        """Return the options that were chosen or used."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 def _format_list(names: tuple[str, ...]) -> str:
-    """``"a, b and c"``."""
+    """Return the names as ``"a, b and c"``."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

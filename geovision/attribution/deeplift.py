@@ -1,4 +1,7 @@
-"""What each channel of one layer contributes, by captum: DeepLIFT with the rescale rule."""
+"""Contributions of the values of one layer: DeepLIFT with the rescale rule.
+
+Captum computes them.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,31 @@ __all__ = ["deeplift"]
 
 
 def deeplift(target: AttributionTarget, layer: str) -> Tensor:
-    """Contribution of each value of a layer to what is explained (Shrikumar et al. 2017, arXiv:1704.02685).
+    """Compute the contribution of each value of a layer.
 
-    Differences from the baseline are followed from the layer to the answer; what lies before it is only run.
-    They add up to the difference of the answers where all that follows is linear, or a ReLU, a pooling or
-    the like that is a module of its own and runs once. Gates and products are taken as linear in the point,
-    so `completeness` is to be looked at.
+    The method is that of Shrikumar et al. (2017, arXiv:1704.02685). Differences from the baseline are
+    propagated from the layer to the score. Layers before it only run forward. The contributions add up to the
+    difference of the scores under two conditions: every later operation is linear, or is a ReLU, a pooling or
+    a similar function; and each such function is a module of its own that runs once. Gates and products are
+    linearized at the sample, so check `completeness`.
 
     Args:
-        layer: Its name in the network.
+        target: Sample and score to explain.
+        layer: Name of the layer in the network.
 
     Returns:
-        One sample of what the layer gives, ``(channel, y, x)`` or tokens, signed.
+        Signed contributions in the shape of the output of the layer for one sample: (channel, y, x) or
+            tokens.
 
     Raises:
-        OptionError: A sample passes the network several times, or the layer does not run once or gives
-            several tensors.
+        OptionError: The network runs several times per sample, or the layer does not run exactly once or
+            returns several tensors.
         MissingExtraError: captum is not installed.
     """
     if len(flip_axes(target.model.network)) > 1:
         raise OptionError(
-            f"{target.model.spec.name} looks at a sample from several sides at once, which deeplift does "
-            "not follow; try integrated-gradients"
+            f"{target.model.spec.name} runs on several views of a sample, which deeplift does not support; "
+            "try integrated-gradients"
         )
     try:
         from captum.attr import LayerDeepLift
@@ -46,25 +52,26 @@ def deeplift(target: AttributionTarget, layer: str) -> Tensor:
         raise MissingExtraError("captum", "explain") from error
     runs = _count_calls(target, layer)
     if runs != 1:
-        raise OptionError(f"layer {layer!r} runs {runs} times a sample; name one that runs once")
-    # Of a copy: what captum leaves on modules is not the model's, and nothing may work in place.
-    asked = _TargetModule(target.with_model(copy.deepcopy(target.model)))
-    asked.requires_grad_(True)  # its hooks ask for it in front of the layer, too
-    for module in asked.modules():
+        raise OptionError(f"layer {layer!r} runs {runs} times per sample; choose a layer that runs once")
+    # A copy, because captum leaves attributes on modules and no module may work in place.
+    wrapped = _TargetModule(target.with_model(copy.deepcopy(target.model)))
+    wrapped.requires_grad_(True)  # captum's hooks need gradients before the layer, too
+    for module in wrapped.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its hooks, and that answers at corners are a matter of choice
-        found: Any = LayerDeepLift(asked, asked.model.network.get_submodule(layer)).attribute(
+        # captum warns of its hooks, and that gradients at corners are a matter of convention.
+        warnings.simplefilter("ignore")
+        found: Any = LayerDeepLift(wrapped, wrapped.model.network.get_submodule(layer)).attribute(
             target.tensors, baselines=target.baselines
         )
     if not isinstance(found, Tensor):
-        raise OptionError(f"layer {layer!r} gives several tensors; name one within it")
+        raise OptionError(f"layer {layer!r} returns several tensors; choose a layer within it")
     return found.detach()[0]
 
 
 def _count_calls(target: AttributionTarget, layer: str) -> int:
-    """How often a layer runs for one sample."""
+    """Return the number of runs of a layer for one sample."""
     runs: list[None] = []
     module = target.model.network.get_submodule(layer)
     hook = module.register_forward_hook(lambda *_: runs.append(None))
@@ -77,7 +84,7 @@ def _count_calls(target: AttributionTarget, layer: str) -> int:
 
 
 class _TargetModule(nn.Module):
-    """A question as a module, for what hooks modules."""
+    """Score of a target as a module, for libraries that use hooks."""
 
     def __init__(self, target: AttributionTarget) -> None:
         super().__init__()

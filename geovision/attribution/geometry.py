@@ -1,7 +1,7 @@
-"""Where in a picture the network looked, and a map of what it saw laid there.
+"""Position of a network's input in the original image.
 
-Frame: the picture as it was given, upright, in its own pixels; row 0 is the upper edge of the first row,
-so that the middle of the first pixel lies at (0.5, 0.5).
+Coordinates are pixels of the original, upright image. Row 0 is the upper edge of the first row, so the center
+of the first pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ __all__ = ["InputPlacement", "InputWindow", "locate_input"]
 
 @dataclass(frozen=True)
 class InputWindow:
-    """The part of a picture that became the network's input, in pixels; it may reach beyond the picture.
+    """Part of an image that became the input of the network.
+
+    Coordinates are in pixels. The window may extend beyond the image.
 
     Attributes:
-        top, left: Of its upper left corner.
-        bottom, right: Of its lower right corner.
+        top: Row of the upper edge.
+        left: Column of the left edge.
+        bottom: Row of the lower edge.
+        right: Column of the right edge.
     """
 
     top: float
@@ -37,19 +41,28 @@ class InputWindow:
     right: float
 
     def scaled(self, factor: float) -> InputWindow:
+        """Return the window in pixels that are smaller by a factor.
+
+        Args:
+            factor: Factor by which all coordinates are multiplied.
+
+        Returns:
+            The scaled window.
+        """
         return InputWindow(self.top * factor, self.left * factor, self.bottom * factor, self.right * factor)
 
     def resample(self, values: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Values whose cells share out the window evenly, on the pixels of the picture.
+        """Resample a map over the window to the pixels of the image.
 
-        Linear between the middles of the cells; NaN outside the window, where nothing was seen.
+        The cells of the map divide the window evenly. Interpolation is linear between cell centers. Pixels
+        outside the window are NaN, because the network did not receive them.
 
         Args:
-            values: ``(..., cell_y, cell_x)``.
-            shape: (height, width) of the picture.
+            values: Map, shape (..., cell_y, cell_x).
+            shape: Height and width of the image, in pixels.
 
         Returns:
-            ``(..., height, width)``.
+            The map on the image, shape (..., height, width).
         """
         rows = _interpolation(self.top, self.bottom, values.shape[-2], shape[0])
         columns = _interpolation(self.left, self.right, values.shape[-1], shape[1])
@@ -64,7 +77,7 @@ class InputWindow:
 
 @dataclass(frozen=True)
 class _Interpolation:
-    """For the pixels of one side that lie in the window: the two cells each is between, and how far."""
+    """Neighboring cells and weights of the pixels inside the window."""
 
     inside: slice
     low: NDArray[np.int64]
@@ -87,11 +100,11 @@ def _interpolation(start: float, stop: float, cells: int, pixels: int) -> _Inter
 
 @dataclass(frozen=True)
 class InputPlacement:
-    """One input as it was given, and where the network looked.
+    """Original values of one input, and the window that the network received.
 
     Attributes:
-        image: Axes as in the input's layout; in its unit, or counts whose full scale is 1.
-        window: What of it became the network's input.
+        image: Values with the axes of the input's layout, in its unit or in counts whose full scale is 1.
+        window: Part of the image that became the input of the network.
     """
 
     image: NDArray[Any]
@@ -99,21 +112,24 @@ class InputPlacement:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of the picture."""
+        """Height and width of the image, in pixels."""
         height, width = self.image.shape[-2:]
         return height, width
 
 
 def locate_input(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacement:
-    """Find where in a file, picture or array the input of a network lies.
+    """Locate the input of a network in a file, image or array.
 
     Args:
-        value: What was given for the input.
-        spec: The input, whose axes end in y, x.
-        where: Names it in errors.
+        value: File path, image or array that was passed for the input.
+        spec: Specification of the input; its axes end in y, x.
+        where: Name of the sample in error messages. Default: none.
+
+    Returns:
+        The original values and the window.
 
     Raises:
-        UnreadableFileError: A file that cannot be read.
+        UnreadableFileError: The file cannot be read.
     """
     if isinstance(value, str | Path):
         reader = resolve(spec.reader)
@@ -121,7 +137,7 @@ def locate_input(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacem
         if spec.pixel_size is None:
             return InputPlacement(own, _input_window((own.shape[-2], own.shape[-1]), spec))
         height, width = np.asarray(reader(value, spec, None)).shape[-2:]
-        # Whole blocks of pixels were averaged; a last block may reach beyond the picture.
+        # The reader averaged whole blocks of pixels; the last block may extend beyond the image.
         block = round(max(own.shape[-2] / height, own.shape[-1] / width))
         return InputPlacement(own, _input_window((height, width), spec).scaled(block))
     if isinstance(value, Image.Image):
@@ -131,13 +147,13 @@ def locate_input(value: Any, spec: InputSpec, *, where: str = "") -> InputPlacem
         value = value.filled(np.nan)
     own = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     window = _input_window((own.shape[-2], own.shape[-1]), spec)
-    if spec.resize == "crop":  # of an array whole cells are taken
+    if spec.resize == "crop":  # arrays are cropped at whole cells
         window = InputWindow(*(float(round(edge)) for edge in dataclasses.astuple(window)))
     return InputPlacement(own, window)
 
 
 def _input_window(shape: tuple[int, int], spec: InputSpec) -> InputWindow:
-    """The part of a grid of this shape that is brought to the input's size, by its own rule."""
+    """Return the part of a grid that becomes the input."""
     height, width = shape
     if spec.size is not None and spec.resize == "window":
         above, below, left, right = window_margins(shape, spec.size)

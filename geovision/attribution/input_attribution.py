@@ -1,4 +1,4 @@
-"""What each value of the inputs contributes, by captum: integrated gradients and occlusion."""
+"""Contribution of each input value: integrated gradients and occlusion by captum."""
 
 from __future__ import annotations
 
@@ -22,38 +22,44 @@ __all__ = [
 ]
 
 DEFAULT_STEPS = 200
-"""Steps of integrated gradients to begin with, as published for polar lows."""
+"""Initial number of steps of integrated gradients, as published for polar lows."""
 
 MAX_STEPS = 800
 
 TOLERANCE = 0.01
-"""By what part of it the contributions may miss the difference from the baseline."""
+"""Largest relative error of the sum of contributions against the difference from the baseline."""
 
 
 def integrated_gradients(
     target: AttributionTarget, *, steps: int | None, batch_size: int
 ) -> tuple[list[Tensor], int]:
-    """Contribution of each value of each input (Sundararajan et al. 2017, arXiv:1703.01365).
+    """Compute the contribution of each input value by integrated gradients.
 
-    With x the input, b its baseline and S the logit, ``(x - b)`` times the mean of ``dS/dx`` along the
-    straight line from b to x, by the trapezoidal rule. All of them add up to ``S(x) - S(b)`` but for the
-    error of the rule, and for jumps of S, which have no derivative.
+    The method is that of Sundararajan et al. (2017, arXiv:1703.01365).
+
+    With x the input, b its baseline and S the logit, the contribution is ``(x - b)`` times the mean of
+    ``dS/dx`` along the straight line from b to x, by the trapezoidal rule. All contributions add up to
+    ``S(x) - S(b)``, except for the error of the rule and for jumps of S, which have no derivative.
 
     Args:
-        steps: Equal parts of the line. None: `DEFAULT_STEPS`, and twice as many again up to `MAX_STEPS`,
-            while the sum misses the difference by more than `TOLERANCE`.
-        batch_size: Points of the line a pass.
+        target: Sample and score to explain.
+        steps: Number of equal parts of the line. None: `DEFAULT_STEPS`, doubled up to `MAX_STEPS` while the
+            sum misses the difference by more than `TOLERANCE`.
+        batch_size: Number of points of the line per forward pass.
 
     Returns:
-        One tensor an input, in the order of the question's, of the sample's shape, signed; and the steps
-        that were taken.
+        One tensor of signed contributions per input, in the order of `AttributionTarget.specs` and in the
+        shape of the sample; and the number of steps that were used.
+
+    Raises:
+        MissingExtraError: captum is not installed.
     """
     count = steps or DEFAULT_STEPS
-    # captum gives a point the weight 1 / points, where the rule has 1 / steps.
+    # captum weights each point by 1 / points; the trapezoidal rule has 1 / steps.
     whole = (count + 1) / count
     parts = [whole * part for part in _integrate_path(target, "riemann_trapezoid", count + 1, batch_size)]
     while steps is None and count < MAX_STEPS and _is_incomplete(target, parts):
-        # At half the width the new points are the middles of the old parts.
+        # At half the step width, the new points are the midpoints of the old steps.
         middles = _integrate_path(target, "riemann_middle", count, batch_size)
         parts = [(old + new) / 2 for old, new in zip(parts, middles, strict=True)]
         count *= 2
@@ -80,29 +86,40 @@ def _is_incomplete(target: AttributionTarget, parts: list[Tensor]) -> bool:
 
 
 def completeness(target: AttributionTarget, parts: list[Tensor]) -> Completeness:
-    """How far contributions add up to the difference from the baseline."""
+    """Compare the sum of contributions with the difference from the baseline.
+
+    Args:
+        target: Sample and score that were explained.
+        parts: Contributions, one tensor per input or layer.
+
+    Returns:
+        The sum and the difference.
+    """
     return Completeness(sum(float(part.double().sum()) for part in parts), target.score_difference)
 
 
 def occlusion(
     target: AttributionTarget, *, window: int | None, stride: int | None, batch_size: int
 ) -> list[Tensor]:
-    """Fall of the score where a patch is taken away (Zeiler and Fergus 2014, arXiv:1311.2901).
+    """Compute the drop of the score without each patch.
 
-    A patch has all channels and is set to the baseline. A cell has the mean over the patches that cover
-    it. Measurements are taken away one by one.
+    The method is that of Zeiler and Fergus (2014, arXiv:1311.2901). A patch covers all channels and is set to
+    the baseline. The value of a cell is the mean over the patches that cover it. Scalar measurements are
+    removed one by one.
 
     Args:
-        window: Cells a side of a patch.
-        stride: Cells from one to the next.
-        batch_size: Patches a pass.
+        target: Sample and score to explain.
+        window: Side of a patch, in cells. None: an eighth of the shorter side of the input.
+        stride: Distance between patches, in cells. None: half of `window`.
+        batch_size: Number of patches per forward pass.
 
     Returns:
-        One tensor an input, in the order of the question's, of the sample's shape; signed, the same in
-        all channels.
+        One signed tensor per input, in the order of `AttributionTarget.specs` and in the shape of the sample;
+        the same in all channels.
 
     Raises:
-        OptionError: A patch larger than the input, or a stride larger than the patch.
+        OptionError: The patch is larger than the input, or the stride is larger than the patch.
+        MissingExtraError: captum is not installed.
     """
     captum = _import_captum()
     results = []
@@ -129,7 +146,22 @@ def occlusion(
 def patch_and_stride(
     spec: InputSpec, tensor: Tensor, window: int | None, stride: int | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sides of a patch and of the step to the next along each axis of an input: all channels, one time."""
+    """Return sides and strides of a patch along each axis.
+
+    A patch covers all channels and one time step.
+
+    Args:
+        spec: Specification of the input.
+        tensor: Batch of the input, shape (batch, *layout).
+        window: Side of a patch, in cells. None: an eighth of the shorter side.
+        stride: Distance between patches, in cells. None: half of `window`.
+
+    Returns:
+        Sides of the patch and strides, in cells, one per axis of the layout.
+
+    Raises:
+        OptionError: The patch is larger than the input, or the stride is larger than the patch.
+    """
     axes = dict(zip(spec.layout.split(), tensor.shape[1:], strict=True))
     if spec.layout == "channel":
         return (1,), (1,)
@@ -139,7 +171,7 @@ def patch_and_stride(
     if window > short:
         raise OptionError(f"window={window} is larger than input {spec.name!r} ({axes['y']} x {axes['x']})")
     if stride > window:
-        raise OptionError(f"stride={stride} is larger than window={window}: cells between would be left out")
+        raise OptionError(f"stride={stride} is larger than window={window}; cells between would be skipped")
     sides = {"y": window, "x": window, "channel": axes.get("channel", 1)}
     steps = {"y": stride, "x": stride, "channel": axes.get("channel", 1)}
     return tuple(sides.get(axis, 1) for axis in axes), tuple(steps.get(axis, 1) for axis in axes)

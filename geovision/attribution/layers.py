@@ -1,12 +1,13 @@
-"""Which layers of a network give maps, and which of them tells best where a class is.
+"""Layers that return maps, and the choice of the layer to explain.
 
-A network may say three things of itself, and whatever says nothing is found out by running it once:
+A network may declare four optional attributes; without them, one forward pass finds the layers:
 
-- `explained_layer`: name of the layer, within the module that says so.
-- `as_maps`: method that turns what a layer gives into ``(batch, channel, y, x)``, for tokens and for
+- `explained_layer`: name of the preferred layer, within the module that declares it.
+- `as_maps`: method that converts the output of a layer to ``(batch, channel, y, x)``, for tokens and for
   channels that come last.
 - `layer_channels`: mapping from a layer to the names of its channels, both as the network names them.
-- `views`: how often, and mirrored along which axes, one picture passes in one batch.
+- `views`: axes along which each copy of an image is mirrored, if the network runs on several copies in one
+  batch.
 """
 
 from __future__ import annotations
@@ -37,10 +38,19 @@ ForwardFn = Callable[[], Tensor]
 
 
 def select_layer(target: AttributionTarget, layer: str | None) -> str:
-    """Name of the layer to read: the one that is wanted, or the network's own choice.
+    """Return the name of the layer to explain.
+
+    Args:
+        target: Sample and score to explain.
+        layer: Name of the layer in the network. None: the layer that the network prefers, or else its last
+            layer with maps.
+
+    Returns:
+        The name of the layer.
 
     Raises:
-        OptionError: No such layer, or none that gives maps; with the names that there are.
+        OptionError: The layer does not exist, or the network has no layer with maps. The message lists the
+            available layers.
     """
     network = target.model.network
     if layer is None:
@@ -49,7 +59,7 @@ def select_layer(target: AttributionTarget, layer: str | None) -> str:
                 return f"{prefix}.{module.explained_layer}" if prefix else module.explained_layer
         layers = spatial_layers(target)
         if not layers:
-            raise OptionError(f"{target.model.spec.name} has no layer with maps; try occlusion")
+            raise OptionError(f"{target.model.spec.name} has no layer that returns maps; try occlusion")
         return layers[-1]
     if layer in dict(network.named_modules()) and layer:
         return layer
@@ -62,14 +72,28 @@ def select_layer(target: AttributionTarget, layer: str | None) -> str:
 
 
 def default_layer(network: nn.Module) -> str | None:
-    """The layer whose channels the network names; None where there is none."""
+    """Return the layer whose channels the network names.
+
+    Args:
+        network: Network of a model.
+
+    Returns:
+        The name of the layer; None if the network names no channels.
+    """
     prefix, names = _layer_channels(network)
     own = next(iter(names), None)
     return f"{prefix}.{own}" if prefix and own else own
 
 
 def spatial_layers(target: AttributionTarget) -> list[str]:
-    """Names of the layers that give maps of more than one cell, in the order in which they run."""
+    """Return the names of the layers with maps of several cells.
+
+    Args:
+        target: Sample with which the network runs once.
+
+    Returns:
+        The names in the order in which the layers run.
+    """
     network = target.model.network
     found: dict[str, None] = {}
 
@@ -92,7 +116,16 @@ def spatial_layers(target: AttributionTarget) -> list[str]:
 
 
 def to_feature_maps(network: nn.Module, layer: str, values: Tensor) -> Tensor | None:
-    """What a layer gave as ``(batch, channel, y, x)``; None where it is no map."""
+    """Convert the output of a layer to feature maps.
+
+    Args:
+        network: Network that contains the layer.
+        layer: Name of the layer in the network.
+        values: Output of the layer.
+
+    Returns:
+        The maps, shape (batch, channel, y, x); None if the output is not a map.
+    """
     parts = layer.split(".")
     for count in range(len(parts), -1, -1):
         owner = network.get_submodule(".".join(parts[:count]))
@@ -102,19 +135,38 @@ def to_feature_maps(network: nn.Module, layer: str, values: Tensor) -> Tensor | 
 
 
 def channel_names(network: nn.Module, layer: str, count: int) -> tuple[str, ...]:
-    """Names of the channels of a layer: those that the network says, or their numbers."""
+    """Return the names of the channels of a layer.
+
+    Args:
+        network: Network that contains the layer.
+        layer: Name of the layer in the network.
+        count: Number of channels.
+
+    Returns:
+        The names that the network declares, or else ``"LAYER.NUMBER"``.
+    """
     prefix, names = _layer_channels(network)
     own = layer.removeprefix(f"{prefix}.") if prefix else layer
     return tuple(names.get(own, [f"{layer}.{number}" for number in range(count)]))
 
 
 def flip_axes(network: nn.Module) -> tuple[tuple[int, ...], ...]:
-    """The axes along which each passage of one picture is mirrored; ``((),)``: it passes once, as it is."""
+    """Return the axes along which each view of an image is mirrored.
+
+    Args:
+        network: Network of a model.
+
+    Returns:
+        One tuple of axes per view; ``((),)`` if the network runs once on the unchanged image.
+    """
     return next((module.views for module in network.modules() if isinstance(module, HasViews)), ((),))
 
 
 def _layer_channels(network: nn.Module) -> tuple[str, Mapping[str, Sequence[str]]]:
-    """Return the name of the outermost module with channel names, and these names by layer."""
+    """Return the outermost module with channel names, and these names.
+
+    The module is given by name, the channel names by layer.
+    """
     for name, module in network.named_modules():
         if isinstance(module, HasLayerChannels):
             return name, module.layer_channels
@@ -122,7 +174,7 @@ def _layer_channels(network: nn.Module) -> tuple[str, Mapping[str, Sequence[str]
 
 
 def _format_names(names: list[str]) -> str:
-    """The names, and of very many only the outer ones."""
+    """Return the names as text; only the outer ones of many."""
     depth = max((name.count(".") for name in names), default=0)
     shown = names
     while len(shown) > _MAX_NAMES and depth > 0:

@@ -1,4 +1,4 @@
-"""A picture in grey or in its colours, the map over the window that the network saw, and bars of sources."""
+"""Figure of an explanation: images, maps, and bars of sources."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["plot_explanation"]
 
 _PANEL_SIZE = 5.0  # inches
-_MAX_PIXELS = 900  # a panel of the figure has no more
-_MAX_TIME_STEPS = 6  # of a sequence are shown
+_MAX_PIXELS = 900  # per side of a panel
+_MAX_TIME_STEPS = 6  # per sequence
 _BAR_HEIGHT = 0.22  # inches
-_CLIP_PERCENTILE = 99  # percentile: single cells would leave the rest without colour
+_CLIP_PERCENTILE = 99  # so that a few extreme cells do not take the whole color scale
 _OPACITY = 0.75
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One picture and its cells; of a sequence, one moment."""
+    """One image with its map; one time step of a sequence."""
 
     title: str
     image: NDArray[Any]
@@ -40,9 +40,16 @@ class _Panel:
 
 
 def plot_explanation(explanation: Explanation) -> Figure:
-    """One row an input; of those with a time axis a panel a moment, of many the last and some before.
+    """Draw one row per input, with one panel per time step.
 
-    Shown is what speaks for the class, up to the 99th percentile of it; the arrays have all.
+    Of long sequences the last time step and some earlier ones are drawn. The color scale covers positive
+    contributions up to their 99th percentile; the arrays of the explanation contain all values.
+
+    Args:
+        explanation: Explanation to draw.
+
+    Returns:
+        The figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -77,38 +84,41 @@ def plot_explanation(explanation: Explanation) -> Figure:
 
 
 def _title(explanation: Explanation) -> str:
-    sure = "" if explanation.probability is None else f", probability {explanation.probability:.3f}"
-    return f"{explanation.label}{sure}, by {explanation.config.method}"
+    probability = "" if explanation.probability is None else f", probability {explanation.probability:.3f}"
+    return f"{explanation.label}{probability}, by {explanation.config.method}"
 
 
 def _color_scale(explanation: Explanation) -> str:
-    return "speaks for it" if explanation.unit == "1" else "contribution to the logit"
+    return "relative importance" if explanation.unit == "1" else "contribution to the logit"
 
 
 def _bar_panels(explanation: Explanation) -> dict[str, dict[str, float]]:
-    """What each source adds and what is lost without it, of answers that are made of several."""
+    """Return contributions and ablations of each source, by panel title.
+
+    It is empty for predictions from a single source.
+    """
     if not explanation.ablation:
         return {}
     added = explanation.contributions
-    if explanation.config.method == "deeplift":  # by channels of the layer, which name their sources
+    if explanation.config.method == "deeplift":  # channels of a layer contain the name of their source
         (by_channel,) = added.values()
     else:
         by_channel = {name: sum(each.values()) for name, each in added.items()}
     panels = {
-        "what each adds to the logit": by_channel,
-        "what is lost without each": dict(explanation.ablation),
+        "contribution to the logit": by_channel,
+        "drop of the score without each source": dict(explanation.ablation),
     }
     return {title: each for title, each in panels.items() if each}
 
 
 def _draw_bars(figure: Any, panels: dict[str, dict[str, float]]) -> None:
-    """Bars, those of one source in one colour."""
+    """Draw panels of bars, with one color per source."""
     sources = list(dict.fromkeys(name.split()[0] for each in panels.values() for name in each))
     for axes, (title, each) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
-        colours = [f"C{sources.index(name.split()[0])}" for name in each]
-        axes.barh(list(each), list(each.values()), color=colours)
+        colors = [f"C{sources.index(name.split()[0])}" for name in each]
+        axes.barh(list(each), list(each.values()), color=colors)
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.invert_yaxis()
         axes.locator_params(axis="x", nbins=4)
@@ -120,18 +130,18 @@ def _draw_bars(figure: Any, panels: dict[str, dict[str, float]]) -> None:
 def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
     several = len(explanation.inputs) > 1
     for name, each in explanation.inputs.items():
-        pictures, cells = (
+        images, cells = (
             _ensure_time_axis(_to_rgb(each.image, _MAX_PIXELS)),
             _ensure_time_axis(each.cells[..., None]),
         )
         count, row = len(cells), []
         for moment in np.unique(np.linspace(count - 1, 0, min(count, _MAX_TIME_STEPS)).round().astype(int)):
-            words = [name] if several else []
-            words += [f"time {moment}"] if count > 1 else []
+            title = [name] if several else []
+            title += [f"time {moment}"] if count > 1 else []
             row.append(
                 _Panel(
-                    " ".join(words),
-                    pictures[moment if len(pictures) == count else -1],
+                    " ".join(title),
+                    images[moment if len(images) == count else -1],
                     cells[moment][..., 0],
                     each.window,
                     each.shape,
@@ -141,12 +151,15 @@ def _rows(explanation: Explanation) -> Iterator[list[_Panel]]:
 
 
 def _ensure_time_axis(values: NDArray[Any]) -> NDArray[Any]:
-    """``(time, y, x, channel)`` of ``(y, x, channel)`` too."""
+    """Add a time axis to values of shape (y, x, channel)."""
     return values if values.ndim == 4 else values[None]
 
 
 def _to_rgb(image: NDArray[Any], max_pixels: int) -> NDArray[np.floating]:
-    """Red, green and blue 0-1 of a picture, the mean of its channels where these are not three."""
+    """Convert an image to RGB from 0 to 1.
+
+    An image without exactly three channels is drawn as the mean of its channels, in gray.
+    """
     step = max(1, max(image.shape[-2:]) // max_pixels)
     few = np.asarray(image[..., ::step, ::step], np.float32)
     if few.ndim == 2:
@@ -154,10 +167,10 @@ def _to_rgb(image: NDArray[Any], max_pixels: int) -> NDArray[np.floating]:
     if few.shape[-3] == 3 and image.dtype == np.uint8:
         return np.moveaxis(few / 255, -3, -1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of moments of which nothing is there
+        warnings.simplefilter("ignore")  # numpy warns of time steps without any valid value
         low, high = np.nanpercentile(few, (1, 99), axis=(-2, -1), keepdims=True)
-    grey = ((few - low) / np.maximum(high - low, 1e-12)).clip(0, 1).mean(-3)
-    return np.repeat(np.nan_to_num(grey)[..., None], 3, -1)
+    gray = ((few - low) / np.maximum(high - low, 1e-12)).clip(0, 1).mean(-3)
+    return np.repeat(np.nan_to_num(gray)[..., None], 3, -1)
 
 
 def _draw_panel(axes: Any, panel: _Panel, color_limit: float) -> Any:

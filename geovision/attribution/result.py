@@ -1,4 +1,4 @@
-"""What comes out: the class that is explained, a map an input, and how far the sum adds up."""
+"""Result of an explanation: explained class, one map per input, and completeness."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["Completeness", "Explanation", "InputMap"]
 
 @dataclass(frozen=True)
 class Completeness:
-    """Whether contributions add up to what they explain.
+    """Sum of contributions, and the difference that it should equal.
 
     Attributes:
         total: Sum of the contributions of all values of all inputs.
-        difference: Logit of the sample less that of the baseline.
+        difference: Logit of the sample minus logit of the baseline.
     """
 
     total: float
@@ -35,23 +35,26 @@ class Completeness:
 
     @property
     def relative_error(self) -> float:
-        """By how much of the difference the sum misses it; infinite where there is no difference."""
+        """Error of the sum as a fraction of the difference.
+
+        It is infinite if the difference is 0 and the sum is not.
+        """
         miss = abs(self.total - self.difference)
         return miss / abs(self.difference) if self.difference else float("inf" if miss else 0)
 
 
 @dataclass(frozen=True)
 class InputMap:
-    """What of one input speaks for the class.
+    """Attribution map of one input.
 
     Attributes:
-        values: Signed contributions of each value on the network's grid, axes as in `axes`; of the
-            layer methods the layer's own cells. In units of the logit; of gradcam and layercam 0 or
-            above, without a unit.
-        axes: In einops spelling, e.g. ``"channel y x"``.
-        window: The part of the picture that the network saw. The cells of `values` share it out evenly.
-        image: What was given, upright, axes as in the input's layout.
-        channels: Names along the channel axis of `values`, where it has one.
+        values: Signed contribution of each value on the grid of the network, axes as in `axes`, in units of
+            the logit. For gradcam and layercam: relative importance on the cells of the layer, at least 0,
+            without unit.
+        axes: Axes of `values` in einops notation, such as ``"channel y x"``.
+        window: Part of the image that the network received. The cells of `values` divide it evenly.
+        image: Original, upright image, with the axes of the input's layout.
+        channels: Names along the channel axis of `values`; empty if it has none.
     """
 
     values: NDArray[np.floating]
@@ -62,19 +65,19 @@ class InputMap:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of the picture, pixels."""
+        """Height and width of the image, in pixels."""
         height, width = self.image.shape[-2:]
         return height, width
 
     @property
     def cells(self) -> NDArray[np.floating]:
-        """`values` summed over channels: ``(cell_y, cell_x)``, or ``(time, cell_y, cell_x)``."""
+        """`values` summed over channels, shape (cell_y, cell_x) or (time, cell_y, cell_x)."""
         axes = self.axes.split()
         return self.values.sum(axes.index("channel")) if "channel" in axes else self.values
 
     @property
     def channel_sums(self) -> dict[str, float]:
-        """Sum of `values` over all but the channels; empty where they have none."""
+        """Sum of `values` by channel; empty without a channel axis."""
         axes = self.axes.split()
         if "channel" not in axes:
             return {}
@@ -83,17 +86,21 @@ class InputMap:
 
     @property
     def heatmap(self) -> NDArray[np.float32]:
-        """`cells` on the pixels of the picture, ``(y, x)`` or ``(time, y, x)``; NaN where the network saw
-        nothing."""
+        """`cells` on the pixels of the image.
+
+        The shape is (y, x) or (time, y, x). Pixels outside the network's window are NaN.
+        """
         return self.window.resample(self.cells, self.shape)
 
     def peak(self, *, sigma: float = 1.0) -> tuple[float, float] | None:
-        """Where the map is largest, row and column of the middle of the pixel; over all times. None where
-        nothing speaks for the class.
+        """Return the location of the largest value over all time steps.
 
         Args:
-            sigma: Standard deviation, cells of `values`, of a Gaussian that the positive part is
-                smoothed with before, for single cells vary; 0: none.
+            sigma: Standard deviation of a Gaussian, in cells of `values`. It smooths the positive part first,
+                because single cells are noisy. 0 turns smoothing off. Default: 1.
+
+        Returns:
+            Row and column of the center of the pixel; None if no value is positive.
         """
         cells = _gaussian_smooth(np.maximum(self.cells, 0), sigma) if sigma else self.cells
         if not cells.max() > 0:
@@ -105,20 +112,21 @@ class InputMap:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a model answers as it does, for one sample.
+    """Explanation of one prediction.
 
     Attributes:
-        source: What was asked about, as in a prediction.
+        source: Name of the sample, as in a prediction.
         model: Name of the registry entry.
-        label: The class that is explained.
-        logit: Its value before the softmax.
-        probability: Calibrated; None where the answer is no class.
-        config: Method and what it was used with.
-        inputs: By name, a map each. A layer's map is that of the first input with a picture.
-        scalars: By name, contributions of the measurements beside it; none of the layer methods.
-        completeness: Of integrated gradients and deeplift.
-        ablation: By input, by how much the answer falls where that input is missing, whatever the method;
-            of answers that are maps and are made of several inputs. Inputs that say the same hide each other.
+        label: Class that is explained, or name of the predicted map.
+        logit: Value of the class before the softmax; for a map, the mean that is explained.
+        probability: Calibrated probability of the class; None if the prediction is not a class.
+        config: Method and the options that were used.
+        inputs: One map per input, by name. Methods of one layer have a single map, on the first spatial
+            input.
+        scalars: Contributions of the scalar measurements, by name; empty for methods of one layer.
+        completeness: Completeness of integrated gradients or deeplift; None for other methods.
+        ablation: Drop of the score when an input is missing, by input and independent of the method. Only for
+            predicted maps from several inputs. Inputs with redundant information hide each other.
     """
 
     source: str
@@ -134,35 +142,40 @@ class Explanation:
 
     @property
     def first_input(self) -> InputMap:
-        """The map of the first input."""
+        """Map of the first input."""
         return next(iter(self.inputs.values()))
 
     @property
     def heatmap(self) -> NDArray[np.float32]:
-        """Of the first input, on the pixels of its picture; NaN where the network saw nothing."""
+        """Map of the first input on the pixels of its image.
+
+        Pixels outside the network's window are NaN.
+        """
         return self.first_input.heatmap
 
     @property
     def window(self) -> InputWindow:
-        """The part of the first input's picture that the network saw."""
+        """Part of the first input's image that the network received."""
         return self.first_input.window
 
     @property
     def contributions(self) -> dict[str, dict[str, float]]:
-        """By input and channel, what all its values add to the answer; of deeplift by channel of the layer,
-        under the name of the input whose map it is. What is missing adds nothing. Empty for methods whose
-        values do not add up."""
+        """Sum of the contributions, by input and channel.
+
+        For deeplift the channels are those of the layer, under the name of the input that its map is placed
+        on. Missing values contribute 0. Empty for methods whose values do not add up.
+        """
         if self.config.method not in COMPLETE_METHODS:
             return {}
         return {name: each.channel_sums for name, each in self.inputs.items() if each.channel_sums}
 
     @property
     def unit(self) -> str:
-        """Of the maps' values."""
+        """Unit of the values of the maps."""
         return "1" if self.config.method in LAYER_METHODS else "logit"
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the arrays, as plain data."""
+        """Return everything except the arrays as plain data."""
         return {
             "source": self.source,
             "model": self.model,
@@ -192,7 +205,10 @@ class Explanation:
         }
 
     def plot(self) -> Figure:
-        """The pictures in grey or colour, each with its map over the window that the network saw.
+        """Draw each image with the map of its input.
+
+        Returns:
+            The figure.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -204,11 +220,18 @@ class Explanation:
     def save(self, folder: str | Path, name: str) -> tuple[Path, Path]:
         """Write ``NAME.png`` and ``NAME.npz``, both or neither.
 
-        The archive holds ``INPUT`` (`InputMap.values`) and ``INPUT_map`` (`InputMap.heatmap`) of each input,
-        and ``about``, the JSON text of `as_dict`.
+        The archive contains ``INPUT`` (`InputMap.values`) and ``INPUT_map`` (`InputMap.heatmap`) of each
+        input, and ``about``, the JSON text of `as_dict`.
+
+        Args:
+            folder: Folder of the two files.
+            name: Name of the files without extension.
+
+        Returns:
+            Paths of the figure and of the archive.
 
         Raises:
-            StorageError: They could not be written; what stood there is untouched.
+            StorageError: The files could not be written; existing files are unchanged.
             MissingExtraError: matplotlib is not installed.
         """
         figure, folder = self.plot(), Path(folder)
@@ -231,7 +254,7 @@ class Explanation:
 
 
 def _gaussian_smooth(cells: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
-    """Cells under a Gaussian, what lies beyond the edge counting as 0."""
+    """Smooth cells with a Gaussian; cells beyond the edge count as 0."""
     reach = int(np.ceil(3 * sigma))
     kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     kernel /= kernel.sum()

@@ -1,4 +1,4 @@
-"""One sample, and the one number of a model's answer that is explained."""
+"""One sample, and the score of a model's prediction that is explained."""
 
 from __future__ import annotations
 
@@ -29,26 +29,41 @@ __all__ = [
 
 
 def check_target(model: GeoModel, target: str | None) -> None:
-    """Raise if a model has no such class.
+    """Raise an error if a model has no such class.
+
+    Args:
+        model: Model whose prediction is explained.
+        target: Name of the class, or None.
 
     Raises:
-        OptionError: With the classes that there are.
+        OptionError: The model predicts no class of this name. The message lists the available classes.
     """
     if target is None:
         return
     if not isinstance(model.target, ClassTarget):
-        raise OptionError(f"{model.spec.name} answers with a map, which has no class {target!r} to explain")
+        raise OptionError(f"{model.spec.name} predicts a map, which has no class {target!r}; omit the target")
     classes = model.target.classes
     if target not in classes:
         near = nearest(target, classes)
         meant = f" Did you mean {near[0]!r}?" if near else ""
-        raise OptionError(f"{model.spec.name} has no class {target!r}.{meant} There are {', '.join(classes)}")
+        raise OptionError(
+            f"{model.spec.name} has no class {target!r}.{meant} Available: {', '.join(classes)}"
+        )
 
 
 def baseline_input(spec: InputSpec, reference: Tensor) -> Tensor:
-    """What stands where an input is taken away, of its shape ``(1, *layout)``: of each channel its own
-    `Channel.baseline`, or 0 where the quantity can be 0, or else its mean. For measurements beside a picture
-    always their mean, as which a missing one enters."""
+    """Return the values that replace an input when it is removed.
+
+    Each channel has its own `Channel.baseline`; without one, 0 if the quantity can be 0, or else its mean.
+    For scalar measurements next to an image it is the mean, which also replaces missing measurements.
+
+    Args:
+        spec: Specification of the input.
+        reference: Batch of the input, shape (1, *layout), in physical units.
+
+    Returns:
+        Baseline in the shape of `reference`, in physical units.
+    """
     values = [_baseline_value(channel, of_mean=spec.layout == "channel") for channel in spec.channels]
     shape = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
     return reference.new_tensor(values).view(shape).expand_as(reference)
@@ -63,18 +78,37 @@ def _baseline_value(channel: Channel, *, of_mean: bool) -> float:
 
 @dataclass(frozen=True)
 class Orientation:
-    """Quarter turns anticlockwise, and then mirrored left-right or not."""
+    """Counterclockwise quarter turns, followed by an optional left-right mirroring.
+
+    Attributes:
+        quarter_turns: Number of quarter turns, 0 to 3.
+        mirrored: Whether the turned values are mirrored.
+    """
 
     quarter_turns: int
     mirrored: bool
 
     def apply(self, values: Tensor) -> Tensor:
-        """Values ``(..., y, x)`` in this orientation."""
+        """Return values in this orientation.
+
+        Args:
+            values: Values, shape (..., y, x).
+
+        Returns:
+            The turned and mirrored values.
+        """
         turned = values.rot90(self.quarter_turns, (-2, -1)) if self.quarter_turns else values
         return turned.flip(-1) if self.mirrored else turned
 
     def invert(self, values: Tensor) -> Tensor:
-        """What was turned so, as it was."""
+        """Return values from this orientation to the original one.
+
+        Args:
+            values: Values in this orientation, shape (..., y, x).
+
+        Returns:
+            The values in their original orientation.
+        """
         straight = values.flip(-1) if self.mirrored else values
         return straight.rot90(-self.quarter_turns, (-2, -1)) if self.quarter_turns else straight
 
@@ -87,13 +121,29 @@ ORIENTATIONS = (
 
 
 def is_spatial(spec: InputSpec) -> bool:
-    """Whether an input lies on a grid: its axes end in y, x."""
+    """Return whether the axes of an input end in y, x.
+
+    Args:
+        spec: Specification of the input.
+
+    Returns:
+        True for an input on a grid, False for scalar measurements.
+    """
     return spec.layout.split()[-2:] == ["y", "x"]
 
 
 @contextmanager
 def eval_mode(model: GeoModel) -> Iterator[None]:
-    """Within it the model answers as in `predict`; behind it every part is in the mode it was in."""
+    """Set a model to evaluation mode inside a context.
+
+    On exit each module returns to its former mode.
+
+    Args:
+        model: Model to set.
+
+    Yields:
+        None.
+    """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -104,28 +154,30 @@ def eval_mode(model: GeoModel) -> Iterator[None]:
 
 
 class AttributionTarget:
-    """Why this class, for this sample?
+    """One sample, and the score of one class for it.
 
-    Of a map as an answer, the mean over its cells is explained, of those that mean something: of the logit
-    of a mask, of a field in its unit.
+    If the prediction is a map, the score is the mean over its valid cells: of the logit of a mask, or of a
+    field in its unit.
 
     Args:
-        model: In evaluation mode: see `eval_mode`.
-        sample: The sample.
-        target: The class; None: the one that the task looks for, or else the likeliest.
-        orientations: As in `Settings`. What is explained is the mean of the logit over all of them.
+        model: Model in evaluation mode; see `eval_mode`.
+        sample: Sample to explain.
+        target: Name of the class. None: the positive class of the task, or else the most probable class.
+        orientations: Number of orientations over which the logit is averaged; see `AttributionConfig`.
+            Default: 1.
 
     Attributes:
-        specs: Of the inputs that the sample has.
-        tensors: These inputs in physical units, ``(1, *layout)`` each.
-        baselines: Of the same shapes; see `baseline`.
-        label: The class, or the name of the map.
-        logit: Of the class, for the sample as it is; of a map the mean that is explained.
-        probability: Calibrated, of the class; None where the answer is no class.
-        orientations: How the sample is turned each time it is asked about.
+        specs: Specifications of the inputs that the sample contains.
+        tensors: These inputs in physical units, shape (1, *layout) each.
+        baselines: Baselines of these inputs, of the same shapes; see `baseline_input`.
+        valid: Masks of valid values by input name, for inputs that have one.
+        label: Name of the class or of the map.
+        logit: Logit of the class for the unchanged sample; for a map, the mean that is explained.
+        probability: Calibrated probability of the class; None if the prediction is not a class.
+        orientations: Orientations in which the model receives the sample.
 
     Raises:
-        OptionError: Quarter turns of an input that is not square.
+        OptionError: Quarter turns are required of an input that is not square.
     """
 
     def __init__(
@@ -141,12 +193,12 @@ class AttributionTarget:
         self.baselines = tuple(
             baseline_input(spec, each) for spec, each in zip(self.specs, given, strict=True)
         )
-        # What is missing may hold anything, and contributes nothing.
+        # Missing values may be arbitrary numbers. At the baseline they contribute 0.
         self.tensors = tuple(
-            torch.where(self.valid[spec.name].expand_as(each), each, nothing)
+            torch.where(self.valid[spec.name].expand_as(each), each, baseline)
             if spec.name in self.valid
             else each
-            for spec, each, nothing in zip(self.specs, given, self.baselines, strict=True)
+            for spec, each, baseline in zip(self.specs, given, self.baselines, strict=True)
         )
         self.orientations = ORIENTATIONS[:1]
         with torch.no_grad():
@@ -159,28 +211,41 @@ class AttributionTarget:
         self.probability = self._probability(output.values)
 
     def with_model(self, model: GeoModel) -> AttributionTarget:
-        """The same question of another model."""
+        """Return the same target for another model.
+
+        Args:
+            model: Model that replaces the current one.
+
+        Returns:
+            A shallow copy of the target.
+        """
         other = copy.copy(self)
         other.model = model
         return other
 
     @property
     def score_difference(self) -> float:
-        """What is explained, less the same of the baselines."""
+        """Score of the sample minus score of the baselines."""
         with torch.no_grad():
             return float(self.score(*self.tensors)) - float(self.score(*self.baselines))
 
     def score(self, *tensors: Tensor) -> Tensor:
-        """The number that is explained, ``(batch,)``, of changed inputs in the order of `specs`.
+        """Return the score of changed inputs.
 
-        All orientations of all samples pass in one batch, one orientation after the other.
+        All orientations of all samples are one batch, one orientation after the other.
+
+        Args:
+            *tensors: Changed inputs in the order of `specs`, shape (batch, *layout) each.
+
+        Returns:
+            The scores, shape (batch,).
         """
         scores = self.score_output(self._forward(tensors))
         return scores.view(len(self.orientations), -1).mean(0)
 
     @contextmanager
     def inputs_with_grad(self) -> Iterator[tuple[Tensor, ...]]:
-        """The inputs with a gradient, where gradients are computed."""
+        """Yield copies of the inputs that require gradients, with gradients enabled."""
         with torch.enable_grad():
             yield tuple(tensor.detach().clone().requires_grad_() for tensor in self.tensors)
 
@@ -194,21 +259,31 @@ class AttributionTarget:
         return self.model(inputs, valid=valid or None)
 
     def _orient(self, spec: InputSpec, values: Tensor) -> Tensor:
-        """A batch in all orientations, one after the other; measurements know none."""
-        is_picture = is_spatial(spec)
-        return torch.cat([each.apply(values) if is_picture else values for each in self.orientations])
+        """Return a batch in all orientations, one after the other.
+
+        Scalars are repeated unchanged.
+        """
+        spatial = is_spatial(spec)
+        return torch.cat([each.apply(values) if spatial else values for each in self.orientations])
 
     def _check_square(self) -> None:
         for spec, tensor in zip(self.specs, self.tensors, strict=True):
             height, width = tensor.shape[-2:] if is_spatial(spec) else (0, 0)
             if any(each.quarter_turns for each in self.orientations) and height != width:
                 raise OptionError(
-                    f"orientations={len(self.orientations)} turns input {spec.name!r} by quarters, and it is "
-                    f"not square ({height} x {width}); take 1 or 2"
+                    f"orientations={len(self.orientations)} rotates input {spec.name!r} by quarter turns, "
+                    f"but it is not square ({height} x {width}); choose 1 or 2"
                 )
 
     def score_output(self, output: Output) -> Tensor:
-        """The number that is explained, ``(batch,)``, of an answer."""
+        """Return the score of a model output.
+
+        Args:
+            output: Output of the model.
+
+        Returns:
+            The scores, shape (batch,).
+        """
         if self.class_index is not None:
             return output.values[:, self.class_index]
         head: Any = self.model.head
@@ -216,21 +291,21 @@ class AttributionTarget:
         values = head.estimate(output.values) if is_field else output.values
         if output.valid is None:
             return values.flatten(1).mean(1)
-        there = output.valid.expand_as(values)
-        return torch.where(there, values, 0).flatten(1).sum(1) / there.flatten(1).sum(1).clamp_min(1)
+        valid = output.valid.expand_as(values)
+        return torch.where(valid, values, 0).flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
 
     def _resolve_class_index(self, values: Tensor, target: str | None) -> int | None:
-        asked: Any = self.model.target
-        if not isinstance(asked, ClassTarget):
+        spec: Any = self.model.target
+        if not isinstance(spec, ClassTarget):
             return None
-        wanted = target or asked.positive
-        return asked.classes.index(wanted) if wanted else int(values[0].argmax())
+        name = target or spec.positive
+        return spec.classes.index(name) if name else int(values[0].argmax())
 
     def _resolve_label(self) -> str:
-        asked: Any = self.model.target
+        spec: Any = self.model.target
         if self.class_index is not None:
-            return asked.classes[self.class_index]
-        return asked.name if isinstance(asked, MaskTarget) else asked.channel.name
+            return spec.classes[self.class_index]
+        return spec.name if isinstance(spec, MaskTarget) else spec.channel.name
 
     def _probability(self, values: Tensor) -> float | None:
         head: Any = self.model.head

@@ -173,7 +173,7 @@ def _write_labels(labels: Dataset, out: Path) -> None:
 
 def _plot_labels(labels: Dataset, prefix: Path) -> None:
     from geovision._atomic_io import write_files
-    from geovision.plots.hail_maps import plot_hail_maps
+    from geovision.datasets.hail_label_plot import plot_hail_maps
 
     for k, time in enumerate(labels["time"].values):
         stamp = str(time)[:19].replace("-", "").replace(":", "")

@@ -178,7 +178,7 @@ class HailSamples(GeoDataset):
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
         """The last window of each source with the outline of the label, how the largest reflectivity came
         down over the windows, and the answer where there is one."""
-        from geovision.plots.hail_sample import plot_hail_sample
+        from geovision.datasets.hail_sample_plot import plot_hail_sample
 
         answer = cast("MaskPrediction | None", prediction)
         return plot_hail_sample(

@@ -48,7 +48,7 @@ def cross_validate(
     n_bootstrap: int = 1000,
     seed: int = 0,
     devices: int | str = "auto",
-    workers: int = 0,
+    num_workers: int = 0,
     progress: bool = True,
     **options: Any,
 ) -> Report:
@@ -83,7 +83,7 @@ def cross_validate(
         recipe or _resolve_recipe(name),
         predictors,
         options,
-        {"devices": devices, "num_workers": workers, "progress": progress},
+        {"devices": devices, "num_workers": num_workers, "progress": progress},
     )
     run.check_identity()
     done = PREDICTIONS_NAME if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"

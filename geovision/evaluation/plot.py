@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREY", "VERMILLION", "confusion_matrix", "misclassified_samples", "reliability_diagram"]
+__all__ = ["BLUE", "GREY", "VERMILION", "confusion_matrix", "misclassified_samples", "reliability_diagram"]
 
 # Colors of the palette of Okabe and Ito (2008).
-BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
 _SEQUENTIAL = "Blues"  # a single hue, readable in grayscale
 
 

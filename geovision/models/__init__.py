@@ -1,1 +1,1 @@
-"""Networks, and the model that carries one from physical units to an answer."""
+"""Networks, and the model class that maps physical inputs to predictions."""

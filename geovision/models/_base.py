@@ -1,4 +1,7 @@
-"""Forward pass, validation and loss of a model; prediction and saving are in `geovision.models.geomodel`."""
+"""Forward pass, validation and loss of a model.
+
+Prediction and saving are in `geovision.models.geomodel`.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,11 @@ __all__ = ["BaseModel", "ModelConfig", "Output"]
 
 
 class Output(NamedTuple):
-    """What `GeoModel.forward` gives for a mapping of inputs.
+    """Output of `GeoModel.forward` for a mapping of inputs.
 
     Attributes:
-        values: Logits ``(batch, class)``, or a mask or field ``(batch, channel, y, x)``.
-        valid: Where the values mean something; None: everywhere.
+        values: Logits, shape (batch, class), or a mask or field, shape (batch, channel, y, x).
+        valid: Cells with a valid prediction, bool. None: all cells.
     """
 
     values: Tensor
@@ -42,22 +45,29 @@ class Output(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """What a caller chose beyond the registry entry. Stored with the weights.
+    """Options of a model beyond its registry entry, stored with the weights.
 
     Args:
-        classes: Classes other than the task's own, in the order of the logits.
-        scalars: Names of the measurements taken beside the first input, among the task's.
-        size: (height, width) of the first input, and of others on its grid.
-        drop_rate: Dropout probability before the last layer, 0 to 1.
-        model_args: Options of the builder that replace the registry's.
-        mean, std: Statistics of the first input that the backbone was trained with.
-        pixel_size: Metres of a cell of the first input; `size` changes along unless it is given.
-        db_range: Channel to the decibels of its lowest and its highest count, where the counts that the
-            model is trained on were made of decibels that are known.
-        predictors: Names of the channels taken beside those of the first input, among the task's.
-        grids: Those that a model of fields takes and answers on; None: it is bound to none.
-        head: Name of one of the task's heads; empty: the entry's.
-        head_args: Of the head, in place of the entry's.
+        classes: Class names that replace those of the task, in the order of the logits. Default: the
+            task's classes.
+        scalars: Names of the task's scalar measurements that the model takes in addition to the first
+            input. Default: none.
+        size: Height and width of the first input, and of other inputs on the same grid, in cells.
+            Default: the registry's.
+        drop_rate: Dropout probability before the last layer, 0 to 1. Default: 0.
+        model_args: Options of the builder that replace those of the registry entry.
+        mean: Mean per channel of the first input, as used for pre-training. Default: the registry's.
+        std: Standard deviation per channel of the first input, as used for pre-training. Default: the
+            registry's.
+        pixel_size: Width of a cell of the first input, in m. It changes `size` accordingly, unless `size`
+            is given. Default: the registry's.
+        db_range: Values in dB of the lowest and the highest count, by channel name. It is set if the
+            training counts encode a known range of decibels. Default: unknown.
+        predictors: Names of the task's predictor channels that are appended to those of the first input.
+            Default: none.
+        grids: Input grid and output grid of a model of fields. Default: the model is not bound to a grid.
+        head: Name of one of the task's heads. Default: the head of the registry entry.
+        head_args: Options of the head that replace those of the registry entry.
     """
 
     classes: tuple[str, ...] = ()
@@ -76,17 +86,25 @@ class ModelConfig:
 
 
 class BaseModel(nn.Module):
-    """Normalization, network and head of a model: forward pass, validation and loss.
+    """Normalization, network and head of a model.
 
-    Attributes:
+    All parameters except `options` are attributes of the same name.
+
+    Args:
         spec: Registry entry.
         task: Task of the entry.
-        config: Options beyond the entry.
+        options: Options beyond the entry.
         inputs: Input specifications, with the statistics and size of this model.
-        target: Target; for classes, their order is the order of the logits.
-        training_record: Dataset, recipe and figures of the training; empty before it.
-        card: Text of the card that came with the weights. Default: empty.
-        weight: Entry of the weights in the registry. Default: None.
+        target: Target of the model. The order of its classes is the order of the logits.
+        network: Network, called as ``network(inputs, valid=, context=)``.
+        head: Head that maps the features of the network to logits, a mask or a field.
+
+    Attributes:
+        config: Options beyond the registry entry.
+        training_record: Dataset, recipe and results of the training. Empty before the training.
+        card: Text of the model card that was loaded with the weights. Default: empty.
+        weight: Registry entry of the weights. Default: None.
+        normalize: Normalization of the inputs.
     """
 
     def __init__(
@@ -130,15 +148,17 @@ class BaseModel(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Output | Tensor:
-        """Logits, mask or field of a batch in physical units. Nothing is checked here: see `check`.
+        """Compute logits, a mask or a field from inputs in physical units.
+
+        The inputs are not validated here; `validate_inputs` does this.
 
         Args:
-            inputs: Each input by name, ``(batch, *layout)`` float; or the first input alone.
-            valid: By input, which values are there, of the input's shape; absent: all.
-            context: Where and when, for the models that need it.
+            inputs: Inputs by name, float, each of shape ``(batch, *layout)``; or the first input as a tensor.
+            valid: Valid values by input name, bool, in the shape of the input. Default: all values.
+            context: Location and time of the samples, for models that need them. Default: None.
 
         Returns:
-            An `Output` for a mapping; the bare values for a bare tensor.
+            An `Output` if `inputs` is a mapping, otherwise the values as a tensor.
         """
         bare = isinstance(inputs, Tensor)
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
@@ -148,19 +168,32 @@ class BaseModel(nn.Module):
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, values: Tensor
     ) -> Tensor | None:
-        """Return the cells with a valid prediction, bool, broadcastable to `values`; None: all cells.
+        """Return the cells with a valid prediction.
 
-        Network and head restrict them by `HasValidMask`.
+        Network and head restrict the cells by their `HasValidMask` hooks.
+
+        Args:
+            inputs: Inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name. None: all values.
+            values: Output of the head.
+
+        Returns:
+            Valid cells, bool, broadcastable to `values`. None: all cells.
         """
         return combined_valid_mask((self.network, self.head), inputs, valid, values)
 
     def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-        """What training makes small: the head's own loss, or the task's.
+        """Return the training loss.
+
+        It is defined by the head, or else by the task.
 
         Args:
-            values: Of `forward`.
-            target: As in `geovision.datasets.base.Sample`, with a batch axis.
-            valid: Which targets count, of their shape; None: all.
+            values: Output of `forward`.
+            target: Target of `geovision.datasets.base.Sample`, with a batch axis.
+            valid: Valid targets, bool, in the shape of the target. Default: all targets.
+
+        Returns:
+            Mean loss, a scalar.
         """
         if isinstance(self.head, HasLoss):
             return self.head.loss(values, target, valid)
@@ -178,23 +211,36 @@ class BaseModel(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
-        """What the head sees: ``(batch, feature)``, or feature maps, of a batch in physical units."""
+        """Compute the input of the head from inputs in physical units.
+
+        Args:
+            inputs: Inputs by name, float, each of shape ``(batch, *layout)``; or the first input as a tensor.
+            valid: Valid values by input name, bool, in the shape of the input. Default: all values.
+            context: Location and time of the samples, for models that need them. Default: None.
+
+        Returns:
+            Features, shape (batch, feature), or feature maps, shape (batch, feature, y, x).
+        """
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
         return self._features(mapping, valid, context)
 
     def validate_inputs(
         self, inputs: Mapping[str, Tensor] | Tensor, *, valid: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Raise if a batch is not what the model takes.
+        """Raise an error if a batch does not match the input specifications.
+
+        Args:
+            inputs: Inputs by name, each of shape ``(batch, *layout)``; or the first input as a tensor.
+            valid: Valid values by input name, bool. Invalid values are not validated. Default: all values.
 
         Raises:
-            InputError: A missing or unknown input, wrong axes, channels, units or range.
+            InputError: An input is missing or unknown, or its axes, channels, units or range are wrong.
         """
         mapping = {self.inputs[0].name: inputs} if isinstance(inputs, Tensor) else inputs
         known = {spec.name: spec for spec in self.inputs}
         unknown = set(mapping) - set(known)
         if unknown:
-            raise InputError(f"{self.spec.name} has no input {sorted(unknown)}; it takes {list(known)}")
+            raise InputError(f"{self.spec.name} has no input {sorted(unknown)}; its inputs are {list(known)}")
         for name, spec in known.items():
             if name not in mapping:
                 if spec.optional:
@@ -202,19 +248,22 @@ class BaseModel(nn.Module):
                 raise InputError(f"{self.spec.name} needs input {name!r}; got {sorted(mapping)}")
             if mapping[name].ndim != len(spec.layout.split()) + 1:
                 raise InputError(
-                    f"a batch of {name!r} has axes (batch {spec.layout}), got shape "
-                    f"{tuple(mapping[name].shape)}"
+                    f"a batch of {name!r} has axes (batch {spec.layout}), "
+                    f"got shape {tuple(mapping[name].shape)}"
                 )
             for index, sample in enumerate(mapping[name]):
                 present = valid[name][index] if valid and name in valid else None
                 check_sample(sample, spec, where=f"sample {index}", valid=present)
 
     def probe_inputs(self, *, count: int, small: bool = False) -> dict[str, Tensor] | None:
-        """Return random inputs in physical units; None if the sizes of the inputs are open.
+        """Return random inputs in physical units.
 
         Args:
             count: Number of samples.
-            small: Shrink inputs to at most 96 cells if the network takes any size.
+            small: Reduce inputs to at most 96 cells per axis if the network accepts any size. Default: False.
+
+        Returns:
+            Inputs by name. None if the specifications leave the sizes of the inputs open.
         """
         return probe_inputs(self, count=count, small=small)
 
@@ -223,7 +272,10 @@ class BaseModel(nn.Module):
 
         Args:
             count: Number of samples.
-            seed: Seed of the generator.
+            seed: Seed of the generator. Default: 0.
+
+        Returns:
+            Inputs and masks, each by input name.
         """
         return synthetic_inputs(self, count, seed=seed)
 
@@ -233,8 +285,9 @@ class BaseModel(nn.Module):
         return self.spec.recipe or self.task.recipe
 
     def num_parameters(self) -> int:
-        """Trainable parameters."""
+        """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def extra_repr(self) -> str:
+        """Return the name and the number of parameters for `repr`."""
         return f"{self.spec.name}, {self.num_parameters():,} parameters"

@@ -1,4 +1,7 @@
-"""Answers for many samples: decoding and computing overlap, and answers come in their order."""
+"""Prediction for many samples, with file reading and computation in parallel.
+
+Predictions are returned in the order of the inputs.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["iter_predict", "predict"]
 
-_MAX_WORKERS = 8  # beyond, Python's own share of the work is what they wait for
+# With more threads, the speed is limited by the Python interpreter.
+_MAX_WORKERS = 8
 
 
 def predict(
@@ -34,7 +38,15 @@ def predict(
     precision: str = "auto",
     skip_errors: bool = False,
 ) -> list[Prediction]:
-    """Answers for all inputs, in their order. See `GeoModel.predict`."""
+    """Return the predictions for all inputs, in their order.
+
+    Args:
+        model: Model that predicts.
+        inputs: Files, arrays, tensors or images, as for `GeoModel.predict`.
+        batch_size: Number of samples per forward pass. Default: 32.
+        precision: Number format of the computation, as for `GeoModel.predict`. Default: ``"auto"``.
+        skip_errors: Return a flagged prediction for an unreadable input instead of an error. Default: False.
+    """
     return list(
         iter_predict(model, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors)
     )
@@ -48,18 +60,28 @@ def iter_predict(
     precision: str = "auto",
     skip_errors: bool = False,
 ) -> Iterator[Prediction]:
-    """The same one by one, while later inputs are read: for more than memory holds.
+    """Yield predictions in the order of the inputs.
 
-    Each worker thread takes a whole batch from file to answer, so that all cores are busy with
-    either decoding or the network. `inputs` may be a generator; a few batches of it are in memory
-    at a time. Arguments as for `GeoModel.predict`.
+    Later inputs are read at the same time. The inputs may exceed the memory: `inputs` may be a generator, of
+    which a few batches are in memory at a time. Each worker thread processes a complete batch, from the file
+    to the prediction. All cores are therefore busy with either decoding or the network.
+
+    Args:
+        model: Model that predicts.
+        inputs: Files, arrays, tensors or images, as for `GeoModel.predict`.
+        batch_size: Number of samples per forward pass. Default: 32.
+        precision: Number format of the computation, as for `GeoModel.predict`. Default: ``"auto"``.
+        skip_errors: Yield a flagged prediction for an unreadable input instead of an error. Default: False.
+
+    Raises:
+        OptionError: The batch size is below 1, or the precision is unknown.
     """
     from geovision.accelerate.optimized import PRECISIONS  # only prediction needs the optimizations
 
     if batch_size < 1:
-        raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
+        raise OptionError(f"batch_size={batch_size}: expected 1 or more")
     if precision not in PRECISIONS:
-        raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
+        raise OptionError(f"precision={precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
     return _predict_parallel(
         model, iter_input_items(inputs, model.inputs), batch_size, precision, skip_errors
     )
@@ -68,6 +90,10 @@ def iter_predict(
 def _predict_parallel(
     model: BaseModel, sources: Iterator[InputItem], batch_size: int, precision: str, skip_errors: bool
 ) -> Iterator[Prediction]:
+    """Yield predictions from a pool of threads.
+
+    A single batch is predicted in the calling thread.
+    """
     from geovision.accelerate.optimized import optimize_model
 
     threads = torch.get_num_threads()
@@ -75,7 +101,7 @@ def _predict_parallel(
     ahead = list(itertools.islice(sources, workers * batch_size))
     if not ahead:
         return
-    # A short list is shared out evenly.
+    # Distribute a short list evenly over the workers.
     size = max(1, min(batch_size, math.ceil(len(ahead) / workers)))
     workers = min(workers, math.ceil(len(ahead) / size))
     prepared = optimize_model(model, precision)
@@ -89,7 +115,7 @@ def _predict_parallel(
         yield from _map_ordered(pool, prepared, batches, skip_errors, most=workers + 1)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # the default of threads to come
+        torch.set_num_threads(threads)  # the setting of a worker is the default of new threads
 
 
 def _map_ordered(
@@ -100,7 +126,7 @@ def _map_ordered(
     *,
     most: int,
 ) -> Iterator[Prediction]:
-    """Answers in order, with at most this many batches under way."""
+    """Yield predictions in order, with at most `most` batches in progress."""
     waiting: deque[Future[list[Prediction]]] = deque()
     for batch in batches:
         waiting.append(pool.submit(_predict_batch, prepared, batch, skip_errors))
@@ -111,6 +137,7 @@ def _map_ordered(
 
 
 def _batches(sources: Iterator[InputItem], size: int) -> Iterator[list[InputItem]]:
+    """Yield lists of up to `size` items."""
     while batch := list(itertools.islice(sources, size)):
         yield batch
 
@@ -121,8 +148,8 @@ def _batches(sources: Iterator[InputItem], size: int) -> Iterator[list[InputItem
 def _predict_batch(
     prepared: OptimizedModel, batch: Sequence[InputItem], skip_errors: bool
 ) -> list[Prediction]:
-    """Read one batch and answer it."""
-    answers: list[Prediction | None] = [None] * len(batch)
+    """Read one batch and predict it."""
+    predictions: list[Prediction | None] = [None] * len(batch)
     groups: dict[Any, list[tuple[int, InputSample]]] = {}
     for index, source in enumerate(batch):
         try:
@@ -130,41 +157,46 @@ def _predict_batch(
         except InputError as error:
             if not skip_errors:
                 raise
-            answers[index] = prepared.head.answer(source=source.name, flags=("unreadable",), error=str(error))
+            predictions[index] = prepared.head.answer(
+                source=source.name, flags=("unreadable",), error=str(error)
+            )
             continue
-        # Samples on grids of their own, or with other inputs, cannot share a forward pass.
+        # Samples of different shapes, or with different inputs, cannot share a forward pass.
         shape = tuple((name, value.shape) for name, value in loaded.inputs.items())
         groups.setdefault(shape, []).append((index, loaded))
     for group in groups.values():
         names = [batch[index].name for index, _ in group]
         try:
             decoded = _predict_group(prepared, [loaded for _, loaded in group], names)
-        except InputError as error:  # of a size that the network does not take
+        except InputError as error:  # the network does not accept this size
             if not skip_errors:
                 raise
             decoded = [
                 prepared.head.answer(source=name, flags=("unreadable",), error=f"{name}: {error}")
                 for name in names
             ]
-        for (index, loaded), answer in zip(group, decoded, strict=True):
-            answers[index] = _add_coordinates(answer, loaded.context)
-    return [answer for answer in answers if answer is not None]
+        for (index, loaded), prediction in zip(group, decoded, strict=True):
+            predictions[index] = _add_coordinates(prediction, loaded.context)
+    return [prediction for prediction in predictions if prediction is not None]
 
 
-def _add_coordinates(answer: Prediction, context: SampleContext) -> Prediction:
-    """A map lies where its sample does, unless the model is bound to a grid; other answers lie nowhere."""
-    if not isinstance(answer, DensePrediction) or answer.error:
-        return answer
-    if answer.grid is None and context.lat is not None:
+def _add_coordinates(prediction: Prediction, context: SampleContext) -> Prediction:
+    """Add time and grid of the sample to a dense prediction.
+
+    The grid of the model takes precedence.
+    """
+    if not isinstance(prediction, DensePrediction) or prediction.error:
+        return prediction
+    if prediction.grid is None and context.lat is not None:
         grid = Grid(tuple(map(float, context.lat)), tuple(map(float, context.lon)))
-        answer = dataclasses.replace(answer, grid=grid if grid.size == answer.size else None)
-    return dataclasses.replace(answer, time=context.time)
+        prediction = dataclasses.replace(prediction, grid=grid if grid.size == prediction.size else None)
+    return dataclasses.replace(prediction, time=context.time)
 
 
 def _predict_group(
     prepared: OptimizedModel, samples: Sequence[InputSample], names: Sequence[str]
 ) -> list[Prediction]:
-    """The answers for samples of one shape."""
+    """Predict samples of the same shape in one forward pass."""
     inputs, valid = stack_samples(samples, prepared.specs)
     values, features = prepared(inputs, valid)
     return prepared.head.decode(

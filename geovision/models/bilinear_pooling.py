@@ -1,9 +1,9 @@
-"""A convolutional network read by the statistics of its maps, not by their mean alone.
+"""Bilinear pooling of the feature maps of a convolutional network.
 
-Clouds are textures: what tells Altocumulus from Stratocumulus is how its elements repeat, and the
-mean over a map forgets that. The second moments of the channels keep it (Gatys et al. 2015,
-arXiv:1505.07376; Lin et al. 2015, arXiv:1504.07889), with signed square roots against their long
-tails (Perronnin et al. 2010, doi:10.1007/978-3-642-15561-1_11).
+Clouds are textures: Altocumulus differs from Stratocumulus in the repetition of its elements. The mean over a
+map does not contain this information, but the second moments of the channels do (Gatys et al. 2015,
+arXiv:1505.07376; Lin et al. 2015, arXiv:1504.07889). Signed square roots shorten their long tails (Perronnin
+et al. 2010, doi:10.1007/978-3-642-15561-1_11).
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ __all__ = ["BilinearPoolingBackbone", "build", "second_moments"]
 
 
 class BilinearPoolingBackbone(nn.Module):
-    """A timm network whose features are statistics of its stages.
+    """Network of timm whose features are statistics of its stages.
 
     Args:
-        backbone: Any timm network with stages (`forward_intermediates`).
-        channels: Channels of each of its stages.
-        moments: Stage whose second moments are taken, from 0; fine enough to hold texture, coarse
-            enough to have few channels.
-        stages: Stages whose channels give mean and standard deviation.
-        whole: Also the network's own pooled features. Without them what lies behind the last stage
-            that is read is cut off.
-        mirrored: In answers, the mean over the picture and its mirror image, as a sky knows no left
-            and right; at twice the work.
+        backbone: Network of timm with stages (`forward_intermediates`).
+        channels: Number of channels of each stage.
+        moments: Index of the stage for the second moments, from 0. It has to be fine enough to contain
+            texture, and coarse enough to have few channels.
+        stages: Indices of the stages for the mean and standard deviation of each channel.
+        whole: Append the pooled features of the network. Otherwise, the layers after the last used stage are
+            removed.
+        mirrored: Average the predictions over the image and its mirror image outside of training, because a
+            sky has no preferred left and right. This doubles the computation.
 
     Attributes:
-        outlier_features: Which features tell a strange picture best: means and deviations of the
-            stages, before anything is learnt of the classes.
+        num_features: Number of features.
+        outlier_features: Features with the best out-of-distribution scores: means and standard deviations of
+            the stages, which do not depend on the training on the classes.
 
     Shape:
-        image ``(batch, channel, y, x)``, normalised -> features ``(batch, num_features)``: means and
-        deviations, second moments, pooled features. They differ in scale by orders of magnitude, so a
-        head for them begins by normalising.
+        Image ``(batch, channel, y, x)``, normalized -> features ``(batch, num_features)``: means and standard
+        deviations, second moments, pooled features. Their scales differ by orders of magnitude, so the head
+        has to normalize them first.
     """
 
     def __init__(
@@ -73,13 +74,15 @@ class BilinearPoolingBackbone(nn.Module):
 
     @property
     def explained_layer(self) -> str:
-        """The layer whose maps tell best where a class is: the stage of the second moments, through
-        which all that is read passes but for the statistics of earlier stages."""
+        """Preferred layer for class activation maps, the stage of the second moments.
+
+        All features depend on it, except the statistics of earlier stages.
+        """
         return f"backbone.model.{self.backbone.stage_name(self.moments)}"
 
     @property
     def views(self) -> tuple[tuple[int, ...], ...]:
-        """The axes along which each passage of a picture in one batch is mirrored."""
+        """Axes along which each copy of an image is mirrored."""
         return ((), (-1,)) if self.mirrored else ((),)
 
     def forward(
@@ -89,10 +92,20 @@ class BilinearPoolingBackbone(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features).
+        """
         image = inputs[self.input_name]
         if self.training or not self.mirrored:
             return self._statistics(image)
-        # Not chunked: how many samples there are is open in an exported graph.
+        # `chunk` cannot be used, because the number of samples is dynamic in an exported graph.
         statistics = self._statistics(torch.cat([image, image.flip(-1)]))
         one, other = rearrange(statistics, "(mirrored b) f -> mirrored b f", mirrored=2)
         return (one + other) / 2
@@ -116,19 +129,23 @@ class BilinearPoolingBackbone(nn.Module):
 
 
 def second_moments(maps: Tensor) -> Tensor:
-    """Signed square roots of the second moments of the channels over the map.
+    """Compute signed square roots of the second moments of the channels.
 
-    ``m[i, j] = mean over y, x of maps[i] * maps[j]``; the upper triangle, ``sign(m) sqrt(|m|)``.
+    The moments are ``m[i, j] = mean over y, x of maps[i] * maps[j]``. The result is ``sign(m) sqrt(|m|)`` of
+    their upper triangle.
+
+    Args:
+        maps: Feature maps.
 
     Shape:
         ``(batch, channel, y, x)`` -> ``(batch, channel * (channel + 1) / 2)``, float32.
     """
     flat = rearrange(maps.float(), "b c y x -> b c (y x)")
-    with torch.autocast(flat.device.type, enabled=False):  # sums over a map need more digits than bfloat16
+    with torch.autocast(flat.device.type, enabled=False):  # sums over a map exceed the precision of bfloat16
         moments = einsum(flat, flat, "b i p, b j p -> b i j") / flat.shape[2]
     row, column = torch.triu_indices(flat.shape[1], flat.shape[1], device=flat.device)
     upper = moments[:, row, column]
-    # The offset keeps the slope of the root finite at zero.
+    # The offset limits the slope of the root at zero.
     return upper.sign() * (upper.abs() + 1e-3).sqrt()
 
 
@@ -140,8 +157,14 @@ def _mean_and_std(maps: Tensor) -> Tensor:
 def build(
     model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> BilinearPoolingBackbone:
-    """The network that `arch` describes: as for a timm backbone, and ``moments`` (stage), ``stages``,
-    ``whole`` and ``mirrored``."""
+    """Build a network with bilinear pooling.
+
+    Args:
+        model_args: ``moments``, ``stages``, ``whole`` and ``mirrored`` of `BilinearPoolingBackbone`, and the
+            options of a timm backbone.
+        inputs: Input specifications. The first one is used.
+        size: Height and width of the input. None: that of the network.
+    """
     own = ("moments", "stages", "whole", "mirrored")
     backbone = build_backbone({k: v for k, v in model_args.items() if k not in own}, inputs=inputs, size=size)
     info: Any = backbone.model.feature_info

@@ -1,10 +1,11 @@
-"""Weights of the small Xception from a Keras file (``.h5``), as its authors' code writes them.
+"""Conversion of Keras weights (``.h5``) of the small Xception.
 
-The file is read as data, by h5py: no Keras, and nothing in it is executed. Its layout is that of
-Keras 2, ``model_weights/LAYER/LAYER/WEIGHT:0``, the layers listed in the attribute ``layer_names``, or
-the same without ``model_weights`` where the weights alone were saved.
+The files are those that the code of its authors writes. The file is read by h5py as data. Keras is not
+needed, and no code in the file is executed. The layout is that of Keras 2:
+``model_weights/LAYER/LAYER/WEIGHT:0``, with the layers listed in the attribute ``layer_names``. The group
+``model_weights`` is absent if only the weights were saved.
 
-Axes in Keras and here, for k x k kernels, ``i`` channels in and ``o`` out:
+Axes in Keras and here, for k x k kernels with ``i`` input and ``o`` output channels::
 
     convolution    kernel (k, k, i, o)             -> (o, i, k, k)
     separable      depthwise_kernel (k, k, i, 1)   -> (i, 1, k, k)
@@ -30,36 +31,36 @@ __all__ = ["load_keras_weights", "read_keras_layers"]
 
 Arrays = Mapping[str, np.ndarray]
 
-# What a layer of each kind holds; the first that fits is its kind.
+# Names of the arrays of each kind of layer; the first match is the kind of the layer.
 _LAYER_KINDS: Mapping[str, frozenset[str]] = {
     "convolution": frozenset({"kernel", "bias"}),
     "separable convolution": frozenset({"depthwise_kernel", "pointwise_kernel", "bias"}),
-    "batch normalisation": frozenset({"gamma", "beta", "moving_mean", "moving_variance"}),
+    "batch normalization": frozenset({"gamma", "beta", "moving_mean", "moving_variance"}),
 }
 
 
 def load_keras_weights(model: GeoModel, path: str | Path) -> GeoModel:
-    """Fill a ``polarlow-xception`` with the weights of a Keras file of the same architecture.
+    """Load the weights of a Keras file into a ``polarlow-xception`` model.
 
-    The layers of each kind are taken in the order in which the file lists them, which is that of the
-    network. The classes stand in the order of the last layer's units: no polar low, polar low.
+    The layers of each kind are used in the order of the file, which is that of the network. The classes have
+    the order of the units of the last layer: no polar low, polar low.
 
     Args:
-        model: Of the same channels and filters as the file's.
-        path: The ``.h5`` file.
+        model: Model with the same channels and filters as the file.
+        path: Path of the ``.h5`` file.
 
     Returns:
         The same model.
 
     Raises:
-        OptionError: The model is no small Xception.
-        WeightsCorruptError: The file cannot be read, or a layer is missing, left over or of another shape.
+        OptionError: The model is not a small Xception.
+        WeightsCorruptError: The file cannot be read, or a layer is missing, superfluous or of another shape.
         MissingExtraError: h5py is not installed.
     """
     network: Any = model.network
     head: Any = model.head
     if not isinstance(network, XceptionSmall) or not isinstance(getattr(head, "linear", None), nn.Linear):
-        raise OptionError(f"{model.spec.name} is no small Xception; Keras weights are those of one")
+        raise OptionError(f"{model.spec.name} is not a small Xception; Keras weights need polarlow-xception")
     path = Path(path)
     state: dict[nn.Module, dict[str, Tensor]] = {}
     wanted = _expected_layers([*network.modules(), head.linear])
@@ -68,11 +69,11 @@ def load_keras_weights(model: GeoModel, path: str | Path) -> GeoModel:
         own, given = wanted[kind], [layer for layer in found if layer[1] == kind]
         if len(own) != len(given):
             raise WeightsCorruptError(
-                f"{path}: {len(given)} layers of kind {kind}, the network has {len(own)}"
+                f"{path} has {len(given)} layers of kind {kind}; the network has {len(own)}"
             )
         for (name, module), (layer, _, arrays) in zip(own, given, strict=True):
             state[module] = _convert_arrays(kind, module, arrays, where=f"{path}: layer {layer!r} for {name}")
-    with torch.no_grad():  # nothing is changed before all of it fits
+    with torch.no_grad():  # the model is changed only after all layers have been validated
         for module, tensors in state.items():
             own_state = module.state_dict()
             for key, value in tensors.items():
@@ -81,10 +82,17 @@ def load_keras_weights(model: GeoModel, path: str | Path) -> GeoModel:
 
 
 def read_keras_layers(path: Path) -> list[tuple[str, str, dict[str, np.ndarray]]]:
-    """(layer, kind, arrays by weight name) of every layer with weights, in the file's order.
+    """Read all layers with weights from a Keras file.
+
+    Args:
+        path: Path of the ``.h5`` file.
+
+    Returns:
+        Name, kind and arrays by weight name of each layer, in the order of the file.
 
     Raises:
-        WeightsCorruptError: It is missing, no HDF5 file, of another layout, or has a layer of no known kind.
+        WeightsCorruptError: The file is missing or not an HDF5 file, has another layout, or has a layer of an
+            unknown kind.
         MissingExtraError: h5py is not installed.
     """
     try:
@@ -99,7 +107,7 @@ def read_keras_layers(path: Path) -> list[tuple[str, str, dict[str, np.ndarray]]
     except (OSError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0].strip("'\"") if str(error) else type(error).__name__
         raise WeightsCorruptError(
-            f"{path}: not a Keras file in the layout model_weights/LAYER/LAYER/WEIGHT:0 ({reason})"
+            f"{path} is not a Keras file with the layout model_weights/LAYER/LAYER/WEIGHT:0 ({reason})"
         ) from error
     return [(name, _layer_kind(name, arrays, path), arrays) for name, arrays in layers if arrays]
 
@@ -109,7 +117,10 @@ def _decode_name(name: Any) -> str:
 
 
 def _arrays(group: Any, kind: type) -> dict[str, np.ndarray]:
-    """Every array below a layer's group, by the last part of its name without ``:0``."""
+    """Return all arrays below the group of a layer.
+
+    The keys are the last parts of their names, without ``:0``.
+    """
     arrays: dict[str, np.ndarray] = {}
 
     def visit(name: str, node: Any) -> None:
@@ -124,13 +135,16 @@ def _layer_kind(layer: str, arrays: Arrays, path: Path) -> str:
     found = next((kind for kind, names in _LAYER_KINDS.items() if names == set(arrays)), "")
     if not found:
         raise WeightsCorruptError(
-            f"{path}: layer {layer!r} holds {sorted(arrays)}; no layer of the network does"
+            f"{path}: layer {layer!r} has the arrays {sorted(arrays)}, unlike all layers of the network"
         )
     return "dense" if found == "convolution" and arrays["kernel"].ndim == 2 else found
 
 
 def _expected_layers(modules: list[nn.Module]) -> dict[str, list[tuple[str, nn.Module]]]:
-    """The layers of the network by kind, in their order, each with a word for messages."""
+    """Return the layers of the network by kind, in their order.
+
+    Each layer has a label for messages.
+    """
     wanted: dict[str, list[tuple[str, nn.Module]]] = {"dense": [], **{kind: [] for kind in _LAYER_KINDS}}
     inner = {
         id(part) for m in modules if isinstance(m, SeparableConv2d) for part in (m.depthwise, m.pointwise)
@@ -149,13 +163,13 @@ def _iter_kinds(modules: list[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
             case nn.Conv2d():
                 yield "convolution", module
             case nn.BatchNorm2d():
-                yield "batch normalisation", module
+                yield "batch normalization", module
             case nn.Linear():
                 yield "dense", module
 
 
 def _convert_arrays(kind: str, module: nn.Module, arrays: Arrays, *, where: str) -> dict[str, Tensor]:
-    """The arrays of one layer under the names and in the axes of a module."""
+    """Convert the arrays of a layer to the form of a module."""
     state = module.state_dict()
     converted = {}
     for key, (name, axes) in _WEIGHT_NAMES[kind].items():
@@ -163,7 +177,7 @@ def _convert_arrays(kind: str, module: nn.Module, arrays: Arrays, *, where: str)
         if array.shape != tuple(state[key].shape):
             raise WeightsCorruptError(
                 f"{where}: {name!r} has shape {arrays[name].shape}, "
-                f"which is not that of {key} {tuple(state[key].shape)} here"
+                f"which does not match {key} of shape {tuple(state[key].shape)}"
             )
         converted[key] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return converted
@@ -177,7 +191,7 @@ _WEIGHT_NAMES: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] = {
         "pointwise.weight": ("pointwise_kernel", (3, 2, 0, 1)),
         "pointwise.bias": ("bias", _VECTOR),
     },
-    "batch normalisation": {
+    "batch normalization": {
         "weight": ("gamma", _VECTOR),
         "bias": ("beta", _VECTOR),
         "running_mean": ("moving_mean", _VECTOR),
@@ -185,4 +199,4 @@ _WEIGHT_NAMES: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] = {
     },
     "dense": {"weight": ("kernel", (1, 0)), "bias": ("bias", _VECTOR)},
 }
-"""By kind of layer: the module's state's name to the Keras name and the order of its axes."""
+"""Keras name and order of the axes for each parameter of a module, by kind of layer."""

@@ -1,4 +1,7 @@
-"""Several answers of one model of fields: its members, draws of its distribution, or with dropout left on."""
+"""Ensemble predictions of a model of fields.
+
+The members are those of the model, draws from its distribution, or predictions with Monte Carlo dropout.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,16 @@ from geovision.models.geomodel import GeoModel
 __all__ = ["DEFAULT_NUM_MEMBERS", "EnsembleMembers", "predict_ensemble"]
 
 DEFAULT_NUM_MEMBERS = 20
-"""Of a distribution, where nobody says how many."""
+"""Default number of draws from a distribution."""
 
 
 class EnsembleMembers(NamedTuple):
-    """Several answers ``(field, member, y, x)``, in the unit of the target, and in words what they are."""
+    """Members of an ensemble prediction.
+
+    Attributes:
+        fields: Members, shape (field, member, y, x), in the unit of the target.
+        origin: Description of the members.
+    """
 
     fields: Tensor
     origin: str
@@ -36,21 +44,24 @@ def predict_ensemble(
     seed: int = 0,
     begin: int = 0,
 ) -> EnsembleMembers | None:
-    """Several answers to each field of a batch.
+    """Predict an ensemble for each field of a batch.
 
     Args:
-        inputs, valid: What the model was asked.
-        values: What its network and head said, ``Output.values``.
-        count: Of members: drawn from the head's distribution, or answers with the dropout left on. None: what
-            the model has of itself, its own members or `DRAWS` draws.
-        seed: Of chance.
-        begin: Number of the first field of the batch: a field has the same members whatever batch it is in.
+        model: Model of fields.
+        inputs: Inputs by name in physical units, each of shape ``(batch, *layout)``.
+        valid: Valid values by input name, bool.
+        values: Output of the head for these inputs, ``Output.values``.
+        count: Number of draws from the distribution of the head, or of predictions with Monte Carlo dropout.
+            Default: the members of the model, or `DEFAULT_NUM_MEMBERS` draws.
+        seed: Seed of the draws. Default: 0.
+        begin: Index of the first field of the batch in the dataset. The members of a field depend on its
+            index, not on the batch. Default: 0.
 
     Returns:
-        None where the model has one answer and `count` is None.
+        Ensemble. None if `count` is None and the model has a single prediction.
 
     Raises:
-        OptionError: Members of a model that has neither a distribution nor dropout.
+        OptionError: A number of members is requested of a model without a distribution and without dropout.
     """
     head = model.head
     if isinstance(head, HasSamples):
@@ -59,11 +70,11 @@ def predict_ensemble(
             head.sample(values[n : n + 1], num_members=number, seed=seed + 1000 * (begin + n))[:, 0, 0]
             for n in range(len(values))
         ]
-        return EnsembleMembers(torch.stack(drawn), "draws of the distribution of every cell")
+        return EnsembleMembers(torch.stack(drawn), "draws from the distribution of each cell")
     if count is None:
         own = head.members(values) if isinstance(head, HasMembers) else values[:, :0]
-        return EnsembleMembers(own, "networks side by side") if own.shape[1] > 1 else None
-    answers = [
+        return EnsembleMembers(own, "networks of the ensemble") if own.shape[1] > 1 else None
+    members = [
         dropout_ensemble(
             model,
             partial(_estimate, model, _select_sample(inputs, n), _select_sample(valid, n)),
@@ -72,7 +83,7 @@ def predict_ensemble(
         )[:, 0, 0]
         for n in range(len(values))
     ]
-    return EnsembleMembers(torch.stack(answers), "answers with the dropout left on")
+    return EnsembleMembers(torch.stack(members), "predictions with Monte Carlo dropout")
 
 
 def _select_sample(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:

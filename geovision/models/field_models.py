@@ -1,10 +1,12 @@
-"""Networks of fields as models: what stands before them, whatever the network.
+"""Transforms, masks and grids of networks of fields.
 
-    fields ──▶ transform of each channel ──▶ onto the working grid ──▶ network ──▶ features
-    masks  ──────────────────────────────────────────▶ presence, one channel ──┘
+Inputs are processed in the following order::
 
-The working grid is that of the answer in blocks of `factor` cells, which the network refines. Without grids,
-it is that of the input, at any size.
+    fields ──▶ transform of each channel ──▶ working grid ──▶ network ──▶ features
+    masks  ───────────────────────────────▶ presence, one channel ──┘
+
+The working grid consists of blocks of `factor` x `factor` cells of the target grid, which the network
+refines. Without grids, it is the grid of the input, at any size.
 """
 
 from __future__ import annotations
@@ -33,27 +35,33 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
     "srdrn": SRDRN,
     "srcnn": SRCNN,
 }
-"""By name: called with (channels, factor=, …); `forward(x, size)` gives features."""
+"""Classes of networks by name.
+
+They are called as ``network(in_channels, factor=, …)``, and ``forward(x, size)`` returns features.
+"""
 
 
 class FieldNetwork(nn.Module):
-    """A network with transforms, masks and grids.
+    """Network of fields with transforms, masks and grids.
 
     Args:
-        network: One of `NETWORKS`, built.
-        input_spec: The input, of one layout ``channel y x``.
-        factor: How many times finer the network's answer is than the grid that it works on.
-        grids: Of the input and of the answer; None: bound to none.
+        network: Instance of one of `NETWORKS`.
+        input_spec: Specification of the input, with the layout ``channel y x``.
+        factor: Number of output cells per cell of the working grid along each side.
+        grids: Input grid and target grid. None: the model is not bound to a grid.
         transforms: Names of the transforms of a channel, by the prefix of its name. The longest prefix
             applies, ``""`` to all other channels. Default: no transform.
-        local: Learned fields of the answer's grid that stand beside the features: what is the same every
-            day, such as relief; 0: none. They need grids.
-        skip: The interpolated first channel is a feature too. The head has to learn what to make of it;
-            `geovision.models.residual_learning` begins from it.
+        local: Number of learned fields on the target grid that are appended to the features. They represent
+            properties that are the same every day, such as orography. They require `grids`. Default: 0.
+        skip: Append the interpolated first channel to the features. The head has to learn its weight;
+            `geovision.models.residual_learning` uses it as the base instead. Default: False.
 
     Shape:
-        ``(batch, channel, y, x)``, normalised -> ``(batch, num_features, factor y, factor x)``, or on the
-        grid of the answer.
+        ``(batch, channel, y, x)``, normalized -> ``(batch, num_features, factor y, factor x)``, or the size
+        of the target grid.
+
+    Raises:
+        OptionError: Local fields are requested without grids.
     """
 
     def __init__(
@@ -78,7 +86,7 @@ class FieldNetwork(nn.Module):
             for channel in input_spec.channels
         )
         if local and not grids:
-            raise OptionError(f"local={local} fields stand on the grid of the answer; give grids=")
+            raise OptionError(f"local={local}: local fields need a target grid; pass `grids`")
         self.local = nn.Parameter(torch.zeros(local, *grids.target.size)) if local and grids else None
         own: Any = network.num_features
         self.num_features: int = own + local + skip
@@ -86,22 +94,36 @@ class FieldNetwork(nn.Module):
         self.linear = StandardScaler() if skip else Scaler()
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
-        """Fit the transforms, unless they are."""
-        fields, there = self._input_and_mask(inputs, valid)
+        """Fit the transforms that have not been fitted yet.
+
+        Args:
+            inputs: Normalized training inputs by name, each of shape (sample, channel, y, x).
+            valid: Valid values by input name, bool.
+        """
+        fields, present = self._input_and_mask(inputs, valid)
         if self.interpolate is not None and not _is_fitted(self.linear):
-            self.linear.fit(fields[:, :1], there[:, :1])
+            self.linear.fit(fields[:, :1], present[:, :1])
         for index, each in enumerate(self._chains()):
             if not _is_fitted(each):
                 channel = self.input_spec.channels[index].name
                 try:
-                    each.fit(fields[:, index : index + 1], there[:, index : index + 1])
+                    each.fit(fields[:, index : index + 1], present[:, index : index + 1])
                 except InputError as error:
                     raise InputError(f"{channel}: {str(error).removeprefix('channel 0 ')}") from error
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
-        """Where something went in at all: a day that is missing everywhere has no answer."""
+        """Return the samples with at least one valid input value.
+
+        Args:
+            inputs: Inputs by name.
+            valid: Valid values by input name, bool. None: all values.
+            shape: Shape of the output.
+
+        Returns:
+            Valid samples, bool, shape (batch, 1, 1, 1). None: all samples.
+        """
         if valid is None or self.input_spec.name not in valid:
             return None
         return reduce(valid[self.input_spec.name], "b c y x -> b 1 1 1", "any")
@@ -113,18 +135,28 @@ class FieldNetwork(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
-        fields, there = self._input_and_mask(inputs, valid)
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features, y, x), on the output grid.
+        """
+        fields, mask = self._input_and_mask(inputs, valid)
         parts = [each(fields[:, i : i + 1]) for i, each in enumerate(self._chains())]
-        moved, present = self.regrid(torch.cat(parts, 1), there)
-        x = torch.cat([moved, present.to(moved).mean(1, keepdim=True)], 1)
+        regridded, present = self.regrid(torch.cat(parts, 1), mask)
+        x = torch.cat([regridded, present.to(regridded).mean(1, keepdim=True)], 1)
         features = self.network(x)
         if tuple(x.shape[-2:]) == self.working_size and self.target_size is not None:
-            height, width = self.target_size  # its last block may reach beyond
+            height, width = self.target_size  # the last block may extend beyond the target grid
             features = features[..., :height, :width]
         if self.local is not None:
             features = torch.cat([features, self.local.expand(len(features), -1, -1, -1)], 1)
         if self.interpolate is not None:
-            finer, _ = self.interpolate(self.linear(fields[:, :1]), there[:, :1])
+            finer, _ = self.interpolate(self.linear(fields[:, :1]), mask[:, :1])
             features = torch.cat([features, finer], 1)
         return features
 
@@ -132,8 +164,8 @@ class FieldNetwork(nn.Module):
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         fields = inputs[self.input_spec.name]
-        there = (valid or {}).get(self.input_spec.name)
-        return fields, torch.ones_like(fields, dtype=torch.bool) if there is None else there
+        mask = (valid or {}).get(self.input_spec.name)
+        return fields, torch.ones_like(fields, dtype=torch.bool) if mask is None else mask
 
     def _chains(self) -> list[ScalerChain]:
         return [each for each in self.transforms if isinstance(each, ScalerChain)]
@@ -146,7 +178,7 @@ def _transforms_of(channel: str, transforms: Mapping[str, Sequence[str]]) -> Seq
 
 
 def _is_fitted(transform: Scaler) -> bool:
-    """Whether every statistic is a number; a transform without any is."""
+    """Return whether all statistics are finite; a transform without statistics is fitted."""
     return all(bool(torch.isfinite(each).all()) for each in transform.buffers())
 
 
@@ -157,22 +189,24 @@ def build(
     size: tuple[int, int] | None = None,
     grids: GridPair | None = None,
 ) -> FieldNetwork:
-    """A network of `NETWORKS` as a model of fields.
+    """Build a network of fields.
 
     Args:
-        model_args: ``network`` and its options; ``factor``; ``transforms``, names by prefix of the channel;
-            ``local``; ``skip``.
-        size: Any will do.
+        model_args: ``network``, a key of `NETWORKS`, and its options; ``factor``, ``transforms``, ``local``
+            and ``skip`` of `FieldNetwork`.
+        inputs: Input specifications, exactly one.
+        size: Size of the input; ignored, because every size is supported.
+        grids: Input grid and target grid. Default: the model is not bound to a grid.
 
     Raises:
-        OptionError: A network or an option that is not known.
+        OptionError: The network or an option is unknown.
     """
     options = dict(model_args)
     name = options.pop("network")
     if name not in NETWORKS:
         near = nearest(name, NETWORKS)
         raise OptionError(
-            f"network {name!r}; known: {', '.join(NETWORKS)}"
+            f"unknown network {name!r}; known: {', '.join(NETWORKS)}"
             + (f". Did you mean {near[0]!r}?" if near else "")
         )
     (given,) = inputs
@@ -183,7 +217,7 @@ def build(
     ]
     if unknown := sorted(set(options) - set(known)):
         raise OptionError(
-            f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}, factor, transforms, local, skip"
+            f"{name} has no option {unknown[0]!r}; known: {', '.join(known)}, factor, transforms, local, skip"
         )
     network = NETWORKS[name](len(given.channels) + 1, factor=factor, **options)
     return FieldNetwork(

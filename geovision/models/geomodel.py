@@ -1,4 +1,4 @@
-"""A complete model: physical units in, network, head, labelled prediction out."""
+"""Complete model, from inputs in physical units to labeled predictions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["GeoModel", "ModelConfig", "Output", "build_model"]
 
 
 class GeoModel(BaseModel):
-    """A model with prediction from files or arrays, and saving.
+    """Model that predicts from files or arrays and can be saved.
 
-    Instances are built by `geovision.create` and `geovision.load`. The chain is ``normalize``, ``network``,
-    ``head`` and the decoding of `predict`. Attributes are those of `BaseModel`.
+    Instances are built by `geovision.create` and `geovision.load`. A prediction passes through ``normalize``,
+    ``network``, ``head`` and the decoding of the head. Parameters and attributes are those of `BaseModel`.
     """
 
     def predict(
@@ -39,49 +39,67 @@ class GeoModel(BaseModel):
         precision: str = "auto",
         skip_errors: bool = False,
     ) -> list[Prediction]:
-        """Labelled answers for files, arrays or tensors, in their order.
+        """Predict from files, arrays or tensors, in their order.
 
         Args:
-            inputs: A path (file, folder or glob), an array or tensor (one sample or a batch), a
-                Pillow image, a mapping from input names to these, or a list of any of them.
-            batch_size: Samples a forward pass.
-            precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 for classes, where the
-                processor computes in it and the scores survive it (tried on generated pictures);
-                float32 for everything else. ``"int8"``: convolutions in 8-bit integers, for classes of
-                pictures on a processor that has instructions for it. It is faster and changes some answers.
-            skip_errors: An input that cannot be read gives a `Prediction` flagged ``unreadable``
-                in its place instead of an error.
+            inputs: Path (file, folder or glob pattern), array or tensor (one sample or a batch), Pillow
+                image, mapping from input names to these, or a list of any of them.
+            batch_size: Number of samples per forward pass. Default: 32.
+            precision: ``"float32"``, ``"bfloat16"``, ``"int8"`` or ``"auto"``. ``"auto"`` selects bfloat16
+                for classes if the processor computes in it and the scores of generated images change
+                little, and float32 in all other cases. ``"int8"`` computes convolutions in 8-bit integers.
+                It requires an image classifier and a processor with 8-bit instructions. It is faster and
+                changes some predictions. Default: ``"auto"``.
+            skip_errors: Return a `Prediction` with the flag ``unreadable`` for an input that cannot be
+                read, instead of raising an error. Default: False.
+
+        Returns:
+            One prediction per sample.
 
         Raises:
-            InputError: Wrong unit, range, shape; `UnreadableFileError`: a file that cannot be read.
-            OptionError: A precision that is not known, or for which the model or the processor is not made.
+            InputError: The unit, range or shape of an input is wrong.
+            UnreadableFileError: A file cannot be read.
+            OptionError: The precision is unknown, or the model or the processor does not support it.
         """
         return predict(self, inputs, batch_size=batch_size, precision=precision, skip_errors=skip_errors)
 
     def save(self, folder: str | Path, *, fp16: bool = False, card: str = "") -> Path:
-        """Write ``model.safetensors``, ``config.json`` and ``README.md``, whole or not at all.
+        """Save the weights, the configuration and the model card.
+
+        The files are ``model.safetensors``, ``config.json`` and ``README.md``. Either all of them are
+        written or none.
 
         Args:
-            folder: Created where it is missing; a model in it is replaced.
-            fp16: Store parameters in half precision, at half the size.
-            card: Text of the card's body; written from the registry and the training record where
-                empty.
+            folder: Output folder. It is created if missing, and a model in it is replaced.
+            fp16: Store the parameters in half precision, at half the size. Default: False.
+            card: Text of the model card. Default: rendered from the registry and the training record.
+
+        Returns:
+            The output folder.
 
         Raises:
-            StorageError: It could not be written; what stood in `folder` is untouched.
+            StorageError: The files cannot be written. The previous content of `folder` is unchanged.
         """
         return write(self, Path(folder), fp16=fp16, card=card)
 
 
 def build_model(spec: ModelSpec, task: Task, config: ModelConfig) -> GeoModel:
-    """Build the model that a registry entry and a caller's options describe, freshly initialised.
+    """Build a model with initial parameters from a registry entry and options.
+
+    Args:
+        spec: Registry entry.
+        task: Task of the entry.
+        config: Options beyond the entry.
+
+    Returns:
+        The model, with random parameters.
 
     Raises:
-        OptionError: A size below 1, a measurement, predictor or head that the task does not know, classes
-            or grids where there are none, or a pixel size where cells have none.
+        OptionError: The size is below 1, or the task does not define a measurement, predictor or head of
+            this name. Also if the task has no classes, grids or pixel size, but the options set them.
     """
     if config.size is not None and min(config.size) < 1:
-        raise OptionError(f"size {config.size}: expected a height and a width of 1 or more")
+        raise OptionError(f"size={config.size}: expected a height and a width of 1 or more")
     target = _build_target(task, config.classes)
     inputs = list(spec.inputs or task.inputs)
     if config.predictors:
@@ -115,7 +133,7 @@ def build_model(spec: ModelSpec, task: Task, config: ModelConfig) -> GeoModel:
 
 
 def _resize_inputs(inputs: Sequence[InputSpec], size: tuple[int, int]) -> list[InputSpec]:
-    """The inputs with this size for the first, and for the others that lie on its grid."""
+    """Set the size of the first input and others on its grid."""
     grid = (inputs[0].size, inputs[0].pixel_size)
     return [
         each.with_size(size) if each.layout.endswith("y x") and (each.size, each.pixel_size) == grid else each
@@ -137,16 +155,16 @@ def _grid_kwargs(task: Task, grids: GridPair | None) -> dict[str, GridPair]:
     if grids is None:
         return {}
     if isinstance(task.target, ClassTarget):
-        raise OptionError(f"task {task.name!r} answers with classes, which lie on no grid")
+        raise OptionError(f"task {task.name!r} predicts classes, which have no grid; omit `grids`")
     return {"grids": grids}
 
 
 def _head_factory(spec: ModelSpec, task: Task, options: ModelConfig) -> partial[nn.Module]:
-    """The class of the head with its own options."""
+    """Return the class of the head with its options bound."""
     reference = spec.head or task.head
     if options.head:
         if options.head not in task.heads:
-            known = ", ".join(task.heads) or "none to choose"
+            known = ", ".join(task.heads) or "none"
             raise OptionError(f"task {task.name!r} has no head {options.head!r}; known: {known}")
         reference = task.heads[options.head]
     own = {} if options.head else dict(spec.head_args)
@@ -154,15 +172,15 @@ def _head_factory(spec: ModelSpec, task: Task, options: ModelConfig) -> partial[
     chosen = own | dict(options.head_args)
     taken = inspect.signature(kind).parameters
     if unknown := sorted(set(chosen) - set(taken)):
-        raise OptionError(f"{kind.__name__} has no option {unknown[0]!r}; it has {', '.join(taken)}")
+        raise OptionError(f"{kind.__name__} has no option {unknown[0]!r}; known: {', '.join(taken)}")
     return partial(kind, **chosen)
 
 
 def _with_pixel_size(given: InputSpec, pixel_size: float, task: Task) -> InputSpec:
     if given.pixel_size is None:
-        raise OptionError(f"task {task.name!r} has no pixel size: its pictures have none on the ground")
+        raise OptionError(f"task {task.name!r} has no pixel size on the ground; omit `pixel_size`")
     if not pixel_size > 0:
-        raise OptionError(f"pixel_size={pixel_size}: expected metres, above 0")
+        raise OptionError(f"pixel_size={pixel_size}: expected a size above 0, in m")
     return given.with_pixel_size(pixel_size)
 
 
@@ -170,7 +188,7 @@ def _build_target(task: Task, classes: tuple[str, ...]) -> Target:
     if not classes:
         return task.target
     if not isinstance(task.target, ClassTarget):
-        raise OptionError(f"task {task.name!r} has no classes to choose")
+        raise OptionError(f"task {task.name!r} does not predict classes; omit `classes` and `num_classes`")
     own = task.target
     if set(classes) <= set(own.classes) and own.cards:
         cards = tuple(c for code in classes if (c := own.card(code)))

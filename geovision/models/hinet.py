@@ -1,22 +1,25 @@
-"""HINet (Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002): hail from radar, satellite, model, terrain.
+"""HINet (Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002) for hail.
 
-    for every source that changes with time:
-        H = TMC-STLSTM, two layers (pixel_unshuffle_4 [X_1 .. X_T])       last hidden state of the top
-        map = latest(X) + pixel_shuffle_4 (Conv 1x1 (H))                  channel k still means variable k
+The sources are radar, satellite, a numerical model and terrain. The structure is::
+
+    for each source that changes with time:
+        H = TMC-STLSTM, two layers (pixel_unshuffle_4 [X_1 .. X_T])       last hidden state of the top layer
+        map = latest(X) + pixel_shuffle_4 (Conv 1x1 (H))                  channel k remains variable k
     fused = MDFFM [radar 1, FY4B 5, ERA5 5, DEM 5]                        16 maps, in the order of Fig. 11
-    features = UCUNet(fused);  logit = Conv 1x1 (features), the head's
+    features = UCUNet(fused);  logit = Conv 1x1 (features), part of the head
 
-Published: the chain, the modules by name and sketch, 16 maps into UCUNet. Our reconstruction: the cell
-(`geovision.models.tmc`), widths, patches of 4 x 4 cells, and the residual; for the radar, which becomes one
-map, it is of the largest reflectivity in the column. X has, beside its channels, the share of them that is
-there.
+Published: the sequence of modules, their names and sketches, and 16 maps as the input of UCUNet. Our
+reconstruction: the cell (`geovision.models.tmc`), widths, patches of 4 x 4 cells, and the residual. The radar
+becomes one map, so its residual refers to the largest reflectivity in the column. X consists of the channels
+of the source and the fraction of valid channels.
 
-The published ablation of modules, by `modules`; what takes the place of a missing module is our reading:
+The option `modules` selects a variant of the published ablation. The replacement of a missing module is our
+reading::
 
-    "stlstm"     ST-LSTM over all sources in one stack -> 16 maps, of which the head makes the logit
+    "stlstm"     ST-LSTM over all sources in one stack -> 16 maps, from which the head computes the logit
     "tmc"        the same with TMC-STLSTM
-    "tmc-mdffm"  a branch for each source, joined by MDFFM -> 16 maps
-    "all"        and UCUNet
+    "tmc-mdffm"  one branch per source, joined by MDFFM -> 16 maps
+    "all"        "tmc-mdffm" followed by UCUNet
 """
 
 from __future__ import annotations
@@ -50,11 +53,13 @@ _PATCH_SIZE = 4
 
 
 class RecurrentEncoder(nn.Module):
-    """A sequence of maps to maps without time: a recurrent stack over patches of 4 x 4 cells.
+    """Recurrent encoder of a sequence of maps.
+
+    It works on patches of 4 x 4 cells.
 
     Args:
-        stack: Over ``16 channels`` maps.
-        filters: Maps that are made.
+        stack: Recurrent stack, with 16 input channels per channel of the sequence.
+        filters: Number of output maps.
 
     Shape:
         ``(batch, time, channel, y, x)``, y and x multiples of 4 -> ``(batch, filters, y, x)``.
@@ -66,22 +71,23 @@ class RecurrentEncoder(nn.Module):
         self.project = nn.Conv2d(stack.num_features, filters * _PATCH_SIZE**2, 1)
 
     def forward(self, sequence: Tensor) -> Tensor:
+        """Encode a sequence, shape (batch, time, channel, y, x)."""
         hidden = self.stack(F.pixel_unshuffle(sequence, _PATCH_SIZE))
         return F.pixel_shuffle(self.project(hidden), _PATCH_SIZE)
 
 
 class MDFFM(nn.Module):
-    """Multi-source data feature fusion: the maps of all sources side by side.
+    """Multi-source data feature fusion (MDFFM).
 
-    Where a source was never there, its maps hold a learnt number each, so that "missing" is told and
-    "average" is not guessed.
+    The maps of all sources are concatenated. In cells in which a source is never valid, each of its maps has
+    a learned value. A missing value therefore differs from an average value.
 
     Args:
-        channels: Maps of each source, in order.
-        batch_norm: Batch normalisation of each source's maps first.
+        channels: Number of maps of each source, in order.
+        batch_norm: Normalize the maps of each source by batch normalization first. Default: False.
 
     Shape:
-        for each source ``(batch, its channels, y, x)`` and where it was seen ``(batch, 1, y, x)`` ->
+        For each source, maps ``(batch, channel, y, x)`` and valid cells ``(batch, 1, y, x)`` ->
         ``(batch, all channels, y, x)``.
     """
 
@@ -91,39 +97,49 @@ class MDFFM(nn.Module):
         self.missing = nn.ParameterList(nn.Parameter(torch.zeros(c, 1, 1)) for c in channels)
 
     def forward(self, maps: Sequence[Tensor], valid: Sequence[Tensor]) -> Tensor:
+        """Concatenate the maps of all sources.
+
+        Args:
+            maps: Maps of each source, shape (batch, channel, y, x).
+            valid: Cells in which each source is valid at any time, bool, shape (batch, 1, y, x).
+        """
         every = zip(maps, valid, self.norms, self.missing, strict=True)
-        return torch.cat([torch.where(there, norm(each), gone) for each, there, norm, gone in every], dim=1)
+        return torch.cat([torch.where(mask, norm(each), fill) for each, mask, norm, fill in every], dim=1)
 
 
 class HINet(MultiSourceNetwork):
-    """See the file.
+    """HINet, described in the module docstring.
 
     Args:
-        inputs: Of the model; the first is the radar.
-
-    Keyword Args:
-        modules: Up to which module, see the file.
-        sources: Names of the inputs that are taken; None: all.
-        width: d, of the recurrent cells.
-        layers: Of a stack.
-        kernel: Side of the recurrent convolutions.
-        attention: ``"sdp"`` or ``"opa"``, of the memories.
-        heads: Of the relational memory.
-        retention: Of the relational memory, 1 as published.
-        unet_width: Of UCUNet's first stage.
-        ucm: ``"strided"`` or ``"valid"``, reading of the connection modules.
-        normalise_sources: Batch normalisation in MDFFM.
-        source_dropout: Probability in training that a source of a sample is missing.
-        checkpointing: Of the activations of each time: less memory in training, more time.
+        inputs: Input specifications of the model. The first input is the radar.
+        modules: Variant of the ablation: ``"stlstm"``, ``"tmc"``, ``"tmc-mdffm"`` or ``"all"``. Default:
+            ``"all"``.
+        sources: Names of the inputs that the network uses. Default: all.
+        width: Width d of the recurrent cells. Default: 32.
+        layers: Number of layers of a recurrent stack. Default: 2.
+        kernel: Side of the recurrent convolutions, in patches. Default: 5.
+        attention: Attention of the memories, ``"sdp"`` or ``"opa"``. Default: ``"sdp"``.
+        heads: Number of heads of the relational memory. Default: 4.
+        retention: Retention of the relational memory, above 0 and at most 1. Default: 1, as published.
+        unet_width: Number of channels of the first stage of UCUNet. Default: 32.
+        ucm: Reading of the connection modules, ``"strided"`` or ``"valid"``. Default: ``"strided"``.
+        normalise_sources: Use batch normalization in MDFFM. Default: False.
+        source_dropout: Probability that a source of a sample is masked during training. Default: 0.
+        checkpointing: Recompute the activations of each time in the backward pass, which needs less memory
+            and more time. Default: False.
 
     Attributes:
-        num_features: `unet_width`, or 16 without UCUNet.
-        fused_channels: (source, channel) of each map that `fused` gives.
-        layer_channels: Names of the channels of the layer that gives these maps, for explanations.
+        num_features: Number of features per cell: `unet_width`, or the number of fused maps (16) without
+            UCUNet.
+        fused_channels: Source and channel of each map that `fuse` returns.
+        layer_channels: Names of the channels of the layer that returns these maps, for attributions.
 
     Shape:
-        inputs ``(batch, time, channel, y, x)`` and ``(batch, channel, y, x)``, y and x multiples of 8, any
+        Inputs ``(batch, time, channel, y, x)`` and ``(batch, channel, y, x)``, y and x multiples of 8, any
         number of times -> ``(batch, num_features, y, x)``.
+
+    Raises:
+        OptionError: The variant or another option is unknown.
     """
 
     def __init__(
@@ -146,7 +162,9 @@ class HINet(MultiSourceNetwork):
     ) -> None:
         super().__init__()
         if modules not in get_args(HINetVariant):
-            raise OptionError(f"modules={modules!r} is not known; choose {', '.join(get_args(HINetVariant))}")
+            raise OptionError(
+                f"modules={modules!r} is unknown; choose one of {', '.join(get_args(HINetVariant))}"
+            )
         self.sources = SourceSelector(inputs, sources, dropout=source_dropout)
 
         def cell(channels: int) -> RecurrentCell:
@@ -168,7 +186,7 @@ class HINet(MultiSourceNetwork):
         self.layer_channels: dict[str, tuple[str, ...]] = {}
         self.single: RecurrentEncoder | None = None
         if modules in ("stlstm", "tmc"):
-            # All sources in one stack, with a map of presence for each.
+            # All sources are in one stack, with one map of the fraction of valid channels per source.
             self.single = RecurrentEncoder(
                 stack(sum(len(spec.channels) for spec in specs) + len(specs)), count
             )
@@ -192,11 +210,29 @@ class HINet(MultiSourceNetwork):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features, y, x).
+        """
         fused = self.fuse(inputs, valid=valid)
         return fused if self.unet is None else self.unet(fused)
 
     def fuse(self, inputs: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The maps of all sources without time ``(batch, fused channel, y, x)``, from normalised inputs."""
+        """Encode all sources to maps without a time axis.
+
+        Args:
+            inputs: Normalized inputs by name.
+            valid: Valid values by input name, bool. Default: all values.
+
+        Returns:
+            Maps, shape (batch, fused channel, y, x).
+        """
         sources = self.sources(inputs, valid)
         check_size(sources[0].values, UCUNet.divisor, "HINet")
         if self.single is not None:
@@ -206,13 +242,13 @@ class HINet(MultiSourceNetwork):
         )
 
     def _encode_source(self, source: SourceMaps) -> Tensor:
-        """One source without time ``(batch, channel, y, x)``."""
+        """Encode one source to maps, shape (batch, channel, y, x)."""
         if not _has_time(source.spec):
             return source.values[:, 0]
         correction = self.branches[source.spec.name](stack_sources([source]))
-        latest, there = source.latest_valid()
+        latest, present = source.latest_valid()
         return (
-            _masked_max(latest, there) + correction
+            _masked_max(latest, present) + correction
             if len(_fused_channels(source.spec)) == 1
             else latest + correction
         )
@@ -223,23 +259,38 @@ def _has_time(spec: InputSpec) -> bool:
 
 
 def _fused_channels(spec: InputSpec) -> list[tuple[str, str]]:
-    """(source, channel) of the maps that a source becomes: its own channels, or one of radar levels."""
+    """Return source and channel of each map of a source.
+
+    Radar levels become one map.
+    """
     units = {channel.unit for channel in spec.channels}
     if _has_time(spec) and units == {"dBZ"}:
         return [(spec.name, "maximum_reflectivity")]
     return [(spec.name, channel.name) for channel in spec.channels]
 
 
-def _masked_max(values: Tensor, there: Tensor) -> Tensor:
-    """The largest value of all channels that are there ``(batch, 1, y, x)``; 0 where none is."""
+def _masked_max(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the largest valid value of all channels.
+
+    The result has the shape (batch, 1, y, x). It is 0 in cells without a valid value.
+    """
     lowest = torch.finfo(values.dtype).min
-    largest = torch.where(there, values, lowest).amax(1, keepdim=True)
-    return torch.where(there.any(1, keepdim=True), largest, 0.0)
+    largest = torch.where(valid, values, lowest).amax(1, keepdim=True)
+    return torch.where(valid.any(1, keepdim=True), largest, 0.0)
 
 
 def build(
     model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> HINet:
-    """The HINet that `arch` describes by the keywords of `HINet`; any `size` is taken."""
+    """Build HINet.
+
+    Args:
+        model_args: Keyword arguments of `HINet`.
+        inputs: Input specifications of the model.
+        size: Size of the inputs; ignored, because every size that is a multiple of 8 is supported.
+
+    Raises:
+        OptionError: An option is unknown.
+    """
     check_options(HINet, model_args, "HINet")
     return HINet(inputs, **model_args)

@@ -1,4 +1,4 @@
-"""Load a model from the folder that `geovision.models.serialization` writes."""
+"""Loading of models from folders that `geovision.models.serialization` writes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,28 @@ __all__ = ["read"]
 
 
 def read(folder: Path) -> GeoModel:
-    """Load a saved model, on the CPU and in evaluation mode. Nothing in the folder is executed.
+    """Load a saved model, on the CPU and in evaluation mode.
+
+    No code in the folder is executed.
+
+    Args:
+        folder: Folder with the weights, the configuration and the model card.
+
+    Returns:
+        The model.
 
     Raises:
-        WeightsNotAvailableError, WeightsCorruptError: As for `read_config`; also where the weights' digest
-            differs from the configuration's, or the arrays do not fit the architecture.
+        WeightsNotAvailableError: The folder, its configuration or its weights are missing.
+        WeightsCorruptError: The configuration is invalid, the digest of the weights differs from the
+            configuration, or the arrays do not match the architecture.
     """
     config = read_config(folder)
     path = folder / WEIGHTS
     if not path.is_file():
-        raise WeightsNotAvailableError(f"{folder} has no {WEIGHTS}; copy the whole folder")
+        raise WeightsNotAvailableError(f"{folder} has no {WEIGHTS}; copy the complete folder")
     if _atomic_io.sha256(path) != config["sha256"]:
         raise WeightsCorruptError(
-            f"{path} is not the file that {CONFIG} describes: its sha256 differs; copy or train it again"
+            f"{path} does not match {CONFIG}: its sha256 differs. Copy the folder or train the model again."
         )
     try:
         state = load_file(path)
@@ -46,14 +55,14 @@ def read(folder: Path) -> GeoModel:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise WeightsCorruptError(f"{path} does not fit {config['model']}: {first}") from error
+        raise WeightsCorruptError(f"{path} does not match {config['model']}: {first}") from error
     model.training_record = config.get("training", {})
     model.card = _card(folder / CARD)
     return model.eval()
 
 
 def _card(path: Path) -> str:
-    """The text beside the weights; nothing that is computed depends on it."""
+    """Return the text of the model card, on which no computation depends."""
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
@@ -62,9 +71,7 @@ def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
     stored = config["config"]
     for name, hint in get_type_hints(ModelConfig).items():
         if name in stored and not _fits(stored[name], hint):
-            raise WeightsCorruptError(
-                f"{folder / CONFIG}: {name} is {stored[name]!r:.40}, which it cannot be"
-            )
+            raise WeightsCorruptError(f"{folder / CONFIG}: {name} has an invalid value, {stored[name]!r:.40}")
     try:
         options = ModelConfig(**{name: _frozen(value) for name, value in stored.items()})
         options = dataclasses.replace(options, grids=_grids(stored.get("grids")))
@@ -73,12 +80,12 @@ def _rebuild(config: dict[str, Any], folder: Path) -> GeoModel:
     except (TypeError, KeyError, ValueError, RuntimeError, GeovisionError) as error:
         (reason, *_) = (str(error) or type(error).__name__).splitlines()
         raise WeightsCorruptError(
-            f"{folder / CONFIG}: options that {spec.name} does not take: {reason}"
+            f"{folder / CONFIG} has options that {spec.name} does not support: {reason}"
         ) from error
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of a JSON file is what an option may be."""
+    """Return whether a JSON value matches the type of an option."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind in (Union, UnionType):
         return any(_fits(value, each) for each in parts)

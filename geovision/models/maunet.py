@@ -1,8 +1,9 @@
 """MAUNet (Mishra Sharma and Mitra 2024, Neural Comput. Appl.) and MAUNet-Light (arXiv:2602.12980).
 
-What is published: a U-Net whose encoder takes the mean of a maximum and an average where others pool, and
-whose decoder averages two ways of making a field finer; one form of it for finer rain and for corrected
-rain; a light one with about 60 % of the parameters. Depth, widths and rates are not. Ours:
+Published: a U-Net whose encoder replaces pooling by the mean of maximum pooling and average pooling, and
+whose decoder averages two methods of upsampling. One architecture serves for downscaling and for bias
+correction of rain. A light version has about 60 % of the parameters. Depth, widths and rates are not
+published. Our reconstruction::
 
     MAU(x)  = (MaxPool 2x2 (x) + AvgPool 2x2 (x)) / 2                         as published, in words
     USU(x)  = (ConvTranspose 2x2, stride 2 (x) + Conv 3x3 (Bilinear x2 (x))) / 2
@@ -12,8 +13,8 @@ rain; a light one with about 60 % of the parameters. Depth, widths and rates are
     d3 = stage([USU(e4), e3]);  d2 = stage([USU(d3), e2]);  d1 = stage([USU(d2), e1])
     features = (stage(USU))^k (d1)                               for a grid 2^k times as fine
 
-With widths 64, 128, 256, 512; 1x1 convolutions to the answer are the head's. For other grids the input is
-brought to the wanted grid by interpolation first.
+The widths are 64, 128, 256 and 512. The 1x1 convolutions to the prediction belong to the head. For other
+factors, the input is first interpolated to the required grid.
 """
 
 from __future__ import annotations
@@ -41,46 +42,55 @@ __all__ = [
 ]
 
 HIDDEN_CHANNELS = (64, 128, 256, 512)
-"""Of the stages, finest first: our reconstruction."""
+"""Channels of the stages, finest first: our reconstruction."""
 
 LIGHT_HIDDEN_CHANNELS = (50, 100, 200, 400)
-"""0.78 of `WIDTHS`, so that the parameters are 0.61 of theirs: our reconstruction of "about 60 %"."""
+"""Channels of MAUNet-Light, finest first: our reconstruction of "about 60 %" of the parameters.
+
+They are 0.78 of `HIDDEN_CHANNELS`, which results in 0.61 of the parameters.
+"""
 
 MARKS: Mapping[str, EvidenceLevel] = {
-    "factor": AS_PUBLISHED,  # of 4, and of 1 for correction
+    "factor": AS_PUBLISHED,  # 4, and 1 for bias correction
     "widths": OUR_RECONSTRUCTION,
-    "dropout": OUR_RECONSTRUCTION,  # that there is some is published
-    "pooling": AS_PUBLISHED,  # in words; with what weights the two are averaged is ours
-    "upsampling": OUR_RECONSTRUCTION,  # that it averages is published
+    "dropout": OUR_RECONSTRUCTION,  # its use is published, its rate is not
+    "pooling": AS_PUBLISHED,  # in words; the weights of the average are ours
+    "upsampling": OUR_RECONSTRUCTION,  # the average of two methods is published
 }
-"""Who says each option of `MAUNet` is as it is, at its default."""
+"""Evidence of the default of each option of `MAUNet`."""
 
 Pooling = Literal["mau", "max", "average"]
 Upsampling = Literal["usu", "transposed", "interpolate"]
 
 
 class MaxAverageUnit(nn.Module):
-    """The mean of the largest and of the average of 2 x 2 cells: the first keeps peaks, the second totals.
+    """Mean of the maximum and the average of 2 x 2 cells.
+
+    The maximum preserves peaks, the average preserves totals.
 
     Shape:
         ``(batch, channel, y, x)`` -> ``(batch, channel, y // 2, x // 2)``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled maps."""
         return (F.max_pool2d(x, 2) + F.avg_pool2d(x, 2)) / 2
 
 
 class UpSamplerUnit(nn.Module):
-    """The mean of two fields twice as fine: one learnt, by a transposed convolution, and one smooth, by a
-    convolution of the interpolated field. Our reconstruction: that it averages is published.
+    """Mean of two upsampled fields with twice the resolution.
+
+    One is a transposed convolution, the other a convolution of the bilinearly interpolated field. The average
+    of two methods is published; the rest is our reconstruction.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
-        upsampling: ``"usu"`` is both; ``"transposed"`` and ``"interpolate"`` are one alone, for comparison.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        upsampling: ``"usu"`` for both methods, ``"transposed"`` or ``"interpolate"`` for one of them, for
+            comparison. Default: ``"usu"``.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, filters, 2 y, 2 x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, out_channels, 2 y, 2 x)``.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, upsampling: Upsampling = "usu") -> None:
@@ -95,18 +105,24 @@ class UpSamplerUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the upsampled maps."""
         ways = []
         if self.transposed is not None:
             ways.append(self.transposed(x))
         if self.smooth is not None:
-            # Without aligned corners, so that a cell lies where it is whatever the size of the field.
+            # Without aligned corners, the position of a cell does not depend on the size of the field.
             finer = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             ways.append(self.smooth(finer))
         return sum(ways[1:], ways[0]) / len(ways)
 
 
 class ConvBlock(nn.Sequential):
-    """Two convolutions 3x3 with ReLU, and dropout of whole channels.
+    """Two 3x3 convolutions with ReLU, and dropout of complete channels.
+
+    Args:
+        channels: Number of input channels.
+        filters: Number of output channels.
+        dropout: Dropout probability, 0 to 1.
 
     Shape:
         ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
@@ -123,26 +139,32 @@ class ConvBlock(nn.Sequential):
 
 
 class MAUNet(nn.Module):
-    """The network, up to the features of its last stage.
+    """MAUNet up to the features of its last stage.
 
-    Every argument but `channels` and `factor` is our reconstruction; the published text fixes none.
+    Every argument but `in_channels` and `factor` is our reconstruction; the published text does not specify
+    them.
 
     Args:
-        in_channels: Of the input.
-        factor: How many times finer the answer is along each side; 1 for correction on the same grid. A
-            power of two is made by as many units; any other, by interpolation before the first stage.
-        widths: Filters of the stages, finest first; one more than there are poolings.
-        dropout: Of whole channels, after every stage.
-        pooling: ``"mau"``, or ``"max"`` or ``"average"`` alone, for comparison.
-        upsampling: ``"usu"``, or one of its two ways alone.
+        in_channels: Number of input channels.
+        factor: Number of output cells per input cell along each side; 1 for bias correction on the same grid.
+            A power of two is obtained with upsampling units, any other factor by interpolation before the
+            first stage. Default: 1.
+        widths: Channels of the stages, finest first. The number of poolings is smaller by one.
+            Default: `HIDDEN_CHANNELS`.
+        dropout: Dropout probability of complete channels after each stage. Default: 0.1.
+        pooling: ``"mau"``, or ``"max"`` or ``"average"`` for comparison. Default: ``"mau"``.
+        upsampling: ``"usu"``, or one of its two methods, ``"transposed"`` or ``"interpolate"``. Default:
+            ``"usu"``.
 
     Attributes:
-        num_features: Of each cell of the answer.
+        num_features: Number of features per output cell.
 
     Shape:
-        ``(batch, channels, y, x)``, any size -> ``(batch, num_features, factor y, factor x)``, or the size
-        that is asked for, on the same ground. A grid that covers another ground is brought to it by
-        `geovision.readers.grids.regrid`.
+        ``(batch, in_channels, y, x)``, any size -> ``(batch, num_features, factor y, factor x)``, or the
+        requested size, in the same area. `geovision.readers.grids.regrid` converts grids of other areas.
+
+    Raises:
+        OptionError: The factor is below 1, or fewer than two widths are given.
     """
 
     def __init__(
@@ -158,7 +180,8 @@ class MAUNet(nn.Module):
         super().__init__()
         if factor < 1 or len(widths) < 2:
             raise OptionError(
-                f"factor={factor} and widths={tuple(widths)}: expected 1 or more, and two or more"
+                f"factor={factor} and widths={tuple(widths)}: expected a factor of 1 or more "
+                "and at least two widths"
             )
         self.factor = factor
         self.num_upsamplings = int(math.log2(factor)) if factor & (factor - 1) == 0 else 0
@@ -181,10 +204,15 @@ class MAUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Features on a grid `factor` times as fine, or of (height, width) `size`."""
+        """Compute features on the output grid.
+
+        Args:
+            x: Fields, shape (batch, in_channels, y, x).
+            size: Height and width of the output, in cells. Default: `factor` times those of the input.
+        """
         height, width = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
         if (height, width) != (x.shape[-2] * 2**self.num_upsamplings, x.shape[-1] * 2**self.num_upsamplings):
-            # Units make 2^k cells of one; what is left is interpolated before them.
+            # The units refine by 2^k; the remaining factor is applied by interpolation before them.
             before = (-(-height // 2**self.num_upsamplings), -(-width // 2**self.num_upsamplings))
             x = F.interpolate(x, before, mode="bilinear", align_corners=False)
         x = self._unet(x)
@@ -198,7 +226,7 @@ class MAUNet(nn.Module):
         skips = []
         for stage in self.encoder[:-1]:  # type: ignore[union-attr]
             x = stage(x)
-            skips.append(x)  # taken before the unit
+            skips.append(x)
             x = self.downsample(x)
         x = self.encoder[-1](x)
         for upsample, stage in zip(self.upsample, self.decoder, strict=True):
@@ -207,6 +235,6 @@ class MAUNet(nn.Module):
 
 
 def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """The field with its last row and column repeated up to a multiple of cells."""
+    """Repeat the last row and column up to a multiple."""
     below, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x

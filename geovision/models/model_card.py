@@ -1,4 +1,4 @@
-"""The card of a saved model: what it is, what it was trained on, what it is worth."""
+"""Card of a saved model: description, training data and published results."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ model.predict("FILE")
 {% if record %}{% for line in record %}
 {{ line }}
 {%- endfor %}{% else %}
-Not trained: these are the parameters as initialised.
+The model is not trained. It has its initial parameters.
 {%- endif %}
 
-## Published by others
+## Published results
 {% for r in published %}
 - {{ r.metric }} {{ r.value }} ({{ r.evidence }}; {{ r.source }}{% if r.note %}; {{ r.note }}{% endif %})
 {%- else %}
-Nothing for this architecture.
+None for this architecture.
 {%- endfor %}
 {% if task.cautions %}
-Before you compare:
+Known limitations of comparisons:
 {% for caution in task.cautions %}
 - {{ caution }}
 {%- endfor %}
@@ -70,7 +70,14 @@ Before you compare:
 
 
 def render(model: BaseModel) -> str:
-    """The card's text, from the registry and the model's training record."""
+    """Render the model card from the registry and the training record.
+
+    Args:
+        model: Model that the card describes.
+
+    Returns:
+        Text in Markdown, with YAML front matter.
+    """
     return _TEMPLATE.render(
         task=model.task,
         spec=model.spec,
@@ -82,7 +89,7 @@ def render(model: BaseModel) -> str:
 
 
 def _markdown_list(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A record as a Markdown list: what holds one thing on a line, what holds several below each other."""
+    """Yield the lines of a record as a nested Markdown list."""
     for key, value in record.items():
         if isinstance(value, Mapping) and value:
             yield f"{indent}- {key}:"

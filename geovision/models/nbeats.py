@@ -1,9 +1,12 @@
-"""N-BEATS (Oreshkin et al. 2020, arXiv:1905.10437) on the history of every cell of the map, by itself.
+"""N-BEATS (Oreshkin et al. 2020, arXiv:1905.10437) for each cell of a map.
+
+Block l computes::
 
     h_l = FC_4 (x_l)          x_{l+1} = x_l - Wb h_l         y = sum over l of Wf h_l
 
-with x_0 the history of all channels and FC_4 four layers with ReLU: the generic basis, doubly residual.
-A layer is a convolution 1x1, so that no cell knows its neighbours: what N-BEATS, a network for series, is.
+x_0 is the history of all channels, and FC_4 consists of four layers with ReLU. This is the generic basis with
+double residual connections. N-BEATS is a network for time series. Each layer is therefore a 1x1 convolution,
+and no cell uses its neighbors.
 """
 
 from __future__ import annotations
@@ -15,17 +18,20 @@ __all__ = ["NBeats"]
 
 
 class NBeats(nn.Module):
-    """See the module.
+    """N-BEATS for maps, which processes each cell independently.
 
     Args:
-        in_channels: Of one time.
-        seq_len: Length of the history.
-        width: Of the layers.
-        blocks: Of the stack.
-        features: Length of y.
+        in_channels: Number of channels per time.
+        seq_len: Length of the history, in times.
+        width: Width of the layers. Default: 128.
+        blocks: Number of blocks. Default: 6.
+        features: Length of y. Default: 32.
+
+    Attributes:
+        num_features: Number of features per cell, `features`.
 
     Shape:
-        ``(batch, times, channels, y, x)``, any size -> ``(batch, features, y, x)``.
+        ``(batch, seq_len, in_channels, y, x)``, any size -> ``(batch, features, y, x)``.
     """
 
     divisor = 1
@@ -46,17 +52,18 @@ class NBeats(nn.Module):
             )
             for _ in range(blocks)
         )
-        # What is left behind the last block is not looked at.
+        # The residual after the last block is not used, so the last block has no backcast.
         self.backcasts = nn.ModuleList(nn.Conv2d(width, length, 1) for _ in range(blocks - 1))
         self.forecasts = nn.ModuleList(nn.Conv2d(width, features, 1) for _ in range(blocks))
 
     def forward(self, sequence: Tensor) -> Tensor:
-        left = rearrange(sequence, "b t c y x -> b (t c) y x")
-        hidden = self.blocks[0](left)
-        answer = self.forecasts[0](hidden)
+        """Compute the features of a sequence, shape (batch, seq_len, in_channels, y, x)."""
+        residual = rearrange(sequence, "b t c y x -> b (t c) y x")
+        hidden = self.blocks[0](residual)
+        total = self.forecasts[0](hidden)
         following = zip(list(self.blocks)[1:], self.backcasts, list(self.forecasts)[1:], strict=True)
         for block, backcast, forecast in following:
-            left = left - backcast(hidden)
-            hidden = block(left)
-            answer = answer + forecast(hidden)
-        return answer
+            residual = residual - backcast(hidden)
+            hidden = block(residual)
+            total = total + forecast(hidden)
+        return total

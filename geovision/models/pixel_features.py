@@ -1,4 +1,4 @@
-"""No network at all: the pixels themselves are the features."""
+"""Pixels of a coarse image as features, without a network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ __all__ = ["PixelFeatures", "build"]
 
 
 class PixelFeatures(nn.Module):
-    """The first input, averaged down to a coarse grid, as one vector.
+    """First input, averaged to a coarse grid and flattened to a vector.
 
     Args:
-        input_name: The input's name.
-        channels: Its channels.
-        grid: Height and width of the coarse grid.
+        input_name: Name of the input.
+        channels: Number of channels of the input.
+        grid: Height and width of the coarse grid, in cells.
+
+    Attributes:
+        num_features: Number of features, ``channels * grid * grid``.
 
     Shape:
-        image ``(batch, channel, y, x)``, normalised -> features ``(batch, channel * grid * grid)``.
+        Image ``(batch, channel, y, x)``, normalized -> features ``(batch, channel * grid * grid)``.
     """
 
     def __init__(self, input_name: str, channels: int, grid: int) -> None:
@@ -38,20 +41,35 @@ class PixelFeatures(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, channel * grid * grid).
+        """
         return F.adaptive_avg_pool2d(inputs[self.input_name], self.grid).flatten(1)
 
 
 def build(
     model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> PixelFeatures:
-    """The features that `arch` describes: ``grid``.
+    """Build pixel features.
+
+    Args:
+        model_args: ``grid``, the height and width of the coarse grid.
+        inputs: Input specifications. The first one is used.
+        size: Size of the input; ignored, because every size is supported.
 
     Raises:
-        OptionError: Another option, or an input that is no picture.
+        OptionError: An option is unknown or missing, or the input is not an image.
     """
     if set(model_args) != {"grid"}:
-        raise OptionError(f"pixels take the option 'grid' alone, got {sorted(model_args)}")
+        raise OptionError(f"pixel features have the single option 'grid', got {sorted(model_args)}")
     first = inputs[0]
     if first.layout != "channel y x":
-        raise OptionError(f"pixels are read from (channel y x), not ({first.layout})")
+        raise OptionError(f"input {first.name!r} has axes ({first.layout}); expected (channel y x)")
     return PixelFeatures(first.name, len(first.channels), model_args["grid"])

@@ -36,7 +36,12 @@ __all__ = [
 
 @runtime_checkable
 class HasPretrainedStatistics(Protocol):
-    """A network with the input statistics of its pre-training."""
+    """Network with the input statistics of its pre-training.
+
+    Attributes:
+        mean: Mean per channel of the first input. Empty: unknown.
+        std: Standard deviation per channel of the first input. Empty: unknown.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -44,14 +49,23 @@ class HasPretrainedStatistics(Protocol):
 
 @runtime_checkable
 class HasInputSize(Protocol):
-    """A network with an input size (height, width) of its own."""
+    """Network with an input size of its own.
+
+    Attributes:
+        size: Height and width of the first input, in pixels. None: any size.
+    """
 
     size: tuple[int, int] | None
 
 
 @runtime_checkable
 class HasOODFeatures(Protocol):
-    """A network that names the features used for out-of-distribution scores."""
+    """Network that names the features used for out-of-distribution scores.
+
+    Attributes:
+        num_features: Number of all features.
+        outlier_features: Slice of the features used for the score.
+    """
 
     num_features: int
     outlier_features: slice
@@ -59,35 +73,55 @@ class HasOODFeatures(Protocol):
 
 @runtime_checkable
 class HasFactor(Protocol):
-    """A network of fields whose output grid is finer than its input grid by a factor."""
+    """Network of fields with a refinement factor.
+
+    Attributes:
+        factor: Number of output cells per input cell along each side.
+    """
 
     factor: int
 
 
 @runtime_checkable
 class HasInputStatistics(Protocol):
-    """A network that needs statistics of the training inputs before the first step."""
+    """Network that needs statistics of the training inputs before the first step."""
 
     def fit_statistics(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
-        """Compute the statistics from all normalized inputs and their masks."""
+        """Compute the statistics from the normalized inputs of all samples.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(sample, *layout)``.
+            valid: Valid values by input name, bool.
+        """
 
 
 @runtime_checkable
 class HasFit(Protocol):
-    """A closed-form network: `fit` is its complete training."""
+    """Closed-form network, whose complete training is `fit`."""
 
     def fit(self, data: Dataset[Sample]) -> None:
-        """Fit to a dataset of normalized samples."""
+        """Fit the network to a dataset.
+
+        Args:
+            data: Normalized training samples.
+        """
 
 
 @runtime_checkable
 class HasBaseModel(Protocol):
-    """A network with a simpler model that is fitted before training."""
+    """Network with a simpler model that is fitted before training."""
 
     def fit_base(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor], truth: Tensor, there: Tensor | None
     ) -> None:
-        """Fit the simpler model to normalized inputs, their masks, the targets and their mask."""
+        """Fit the simpler model to all training samples.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(sample, *layout)``.
+            valid: Valid values by input name, bool.
+            truth: Targets, shape (sample, 1, y, x), in the unit of the target.
+            there: Valid targets, bool, in the same shape. None: all finite targets.
+        """
 
 
 ReadDays = Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]]
@@ -96,31 +130,43 @@ ReadDays = Callable[[Sequence[int]], Iterator[tuple[Mapping[str, Tensor], Mappin
 
 @runtime_checkable
 class HasReferencePeriod(Protocol):
-    """A network that needs the inputs of a whole period before it predicts a day of it."""
+    """Network that needs the inputs of a complete period.
 
-    def period(self, ask: ReadDays, days: int) -> AbstractContextManager[None]:
-        """Return a context manager in which predictions refer to this period."""
+    They are required to predict any day of the period.
+    """
+
+    def period(self, read_days: ReadDays, days: int) -> AbstractContextManager[None]:
+        """Return a context manager in which predictions refer to this period.
+
+        Args:
+            read_days: Function that yields the normalized inputs and masks of days.
+            days: Number of days in the period.
+        """
 
 
 @runtime_checkable
 class HasParameterLayers(Protocol):
-    """A backbone that sorts its parameters into layers, as those of timm do."""
+    """Backbone that sorts its parameters into layers, as timm's models do."""
 
     def group_matcher(self, coarse: bool = False) -> Any:
-        """Return the patterns of the parameter names of each layer."""
+        """Return the patterns of the parameter names of each layer.
+
+        Args:
+            coarse: Group the parameters by stage instead of by block. Default: False.
+        """
 
 
 @runtime_checkable
 class HasNoWeightDecay(Protocol):
-    """A backbone with parameters that must not decay, as those of timm have."""
+    """Backbone with parameters that are excluded from weight decay, as in timm."""
 
     def no_weight_decay(self) -> Collection[str]:
-        """Return the names of these parameters."""
+        """Return the names of the parameters without weight decay."""
 
 
 @runtime_checkable
 class HasExplainedLayer(Protocol):
-    """A module with a preferred layer for class activation maps."""
+    """Module with a preferred layer for class activation maps."""
 
     @property
     def explained_layer(self) -> str:
@@ -129,24 +175,31 @@ class HasExplainedLayer(Protocol):
 
 @runtime_checkable
 class HasLayerChannels(Protocol):
-    """A module that names the channels of some of its layers."""
+    """Module that names the channels of some of its layers."""
 
     @property
     def layer_channels(self) -> Mapping[str, Sequence[str]]:
-        """Names of the channels by the name of the layer within the module."""
+        """Names of the channels, by the name of the layer."""
 
 
 @runtime_checkable
 class HasLayerMaps(Protocol):
-    """A module whose layers give tokens, or channels last, instead of maps."""
+    """Module whose layers return tokens, or maps with the channels last."""
 
     def as_maps(self, values: Tensor) -> Tensor | None:
-        """Return the values of a layer, shape (batch, channel, y, x); None if they are no maps."""
+        """Convert the output of a layer to maps.
+
+        Args:
+            values: Output of a layer: tokens, or maps with the channels first or last.
+
+        Returns:
+            Maps, shape (batch, channel, y, x). None if the output cannot be arranged as maps.
+        """
 
 
 @runtime_checkable
 class HasViews(Protocol):
-    """A module that runs on several mirrored copies of an image in one batch."""
+    """Module that processes several mirrored copies of an image in one batch."""
 
     @property
     def views(self) -> tuple[tuple[int, ...], ...]:

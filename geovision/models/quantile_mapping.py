@@ -1,8 +1,8 @@
-"""Corrections of a modelled field that are known without a network: what a network has to beat.
+"""Bias corrections of a modeled field, as baselines for networks.
 
-Each is fitted cell by cell on dates that both fields have, and then corrects any date. A correction for
-each month, season or other group is one correction a group. NaN counts nowhere and stays NaN; no
-correction makes negative values of a quantity that has none.
+Each correction is fitted in each cell, on dates that both fields contain. It then corrects any date. For
+corrections by month, season or another group, fit one correction per group. NaN is ignored in the fit and
+remains NaN. No correction produces negative values from non-negative ones.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from geovision.errors import InputError
 __all__ = ["EmpiricalQuantileMapping", "LinearScaling", "QuantileDeltaMapping"]
 
 _MAX_RATIO = 10.0
-"""Largest factor of a correction by ratios: a cell that is dry in the model says nothing about its rain."""
+"""Largest factor of a correction by ratios; a dry cell in the model has no information on its rain."""
 
 
 class _Correction(nn.Module):
-    """Buffers of the grid that it is fitted on."""
+    """Base class of corrections.
+
+    The buffers have the size of the training grid.
+    """
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         for name in self._buffers:
@@ -32,10 +35,12 @@ class _Correction(nn.Module):
 
 
 class LinearScaling(_Correction):
-    """The field times the ratio of the means, in each cell (Lenderink et al. 2007), the ratio at most 10.
+    """Linear scaling, which multiplies the field by the ratio of the means.
+
+    The ratio of observed to modeled mean is computed in each cell (Lenderink et al. 2007). It is at most 10.
 
     Shape:
-        ``(time, y, x)`` -> the same.
+        ``(time, y, x)`` -> the same shape.
     """
 
     ratio: Tensor
@@ -46,27 +51,34 @@ class LinearScaling(_Correction):
 
     @torch.no_grad()
     def fit(self, modeled: Tensor, observed: Tensor) -> None:
-        """From fields of the same dates ``(time, y, x)``."""
+        """Fit the correction to fields of the same dates.
+
+        Args:
+            modeled: Modeled fields, shape (time, y, x), NaN where missing.
+            observed: Observed fields, in the same shape and unit.
+        """
         m, o = _common(modeled, observed)
         mean, wanted = m.nanmean(0), o.nanmean(0)
         self.ratio = (wanted / mean.clamp_min(1e-9)).clamp(0, _MAX_RATIO)
 
     def forward(self, field: Tensor) -> Tensor:
+        """Return the corrected field."""
         return field * self.ratio
 
 
 class EmpiricalQuantileMapping(_Correction):
-    """Each value to the observed one of the same rank, in each cell (Panofsky and Brier 1968; Gudmundsson et
-    al. 2012, doi:10.5194/hess-16-3383-2012).
+    """Empirical quantile mapping.
 
-    Linear between `nodes` quantiles; beyond the highest one by the ratio there, which does not blow up.
-    Where the model is dry more often than the truth, its dry days stay dry.
+    Each value is replaced by the observed value of equal rank. The mapping is fitted in each cell (Panofsky
+    and Brier 1968; Gudmundsson et al. 2012, doi:10.5194/hess-16-3383-2012). It is linear between quantiles.
+    Above the highest quantile, values are multiplied by the ratio at this quantile, which limits the
+    extrapolation. If the model has more dry days than the observations, its dry days remain dry.
 
     Args:
-        num_quantiles: Quantiles kept.
+        num_quantiles: Number of quantiles. Default: 100.
 
     Shape:
-        ``(time, y, x)`` -> the same.
+        ``(time, y, x)`` -> the same shape.
     """
 
     modelled: Tensor
@@ -81,19 +93,26 @@ class EmpiricalQuantileMapping(_Correction):
 
     @torch.no_grad()
     def fit(self, modeled: Tensor, observed: Tensor) -> None:
-        """From fields of the same dates ``(time, y, x)``; ranks alone are compared, so the days need not
-        follow each other."""
+        """Fit the mapping to fields of the same dates.
+
+        Only ranks are compared, so the days need not be consecutive.
+
+        Args:
+            modeled: Modeled fields, shape (time, y, x), NaN where missing.
+            observed: Observed fields, in the same shape and unit.
+        """
         m, o = _common(modeled, observed)
         self.modelled = _quantiles(m, self.levels)  # type: ignore[arg-type]
         self.observed = _quantiles(o, self.levels)  # type: ignore[arg-type]
 
     def forward(self, field: Tensor) -> Tensor:
+        """Return the corrected field."""
         return _evaluate_lines(field, self._cached_lines())
 
     def _cached_lines(self) -> _PiecewiseLinear:
-        """The lines of the quantiles at hand, which many batches share."""
+        """Return the piecewise linear mapping, computed once per set of quantiles."""
         nodes = (self.modelled, self.observed)
-        # Tensors of inference mode do not tell when they change.
+        # Tensors created in inference mode have no version counter.
         versions = None if any(each.is_inference() for each in nodes) else [each._version for each in nodes]
         kept = self._cache
         if kept and kept.versions == versions and all(map(operator.is_, kept.nodes, nodes)):
@@ -105,19 +124,26 @@ class EmpiricalQuantileMapping(_Correction):
 
 
 class QuantileDeltaMapping(EmpiricalQuantileMapping):
-    """Quantile mapping that keeps the relative change of each quantile (Cannon et al. 2015,
-    doi:10.1175/JCLI-D-14-00754.1): a value of the period at hand is multiplied by the ratio of observed to
-    modelled quantile, in the period fitted, at its own rank in its period. The ratio is at most 10.
+    """Quantile delta mapping, which preserves the relative change of each quantile.
+
+    After Cannon et al. 2015, doi:10.1175/JCLI-D-14-00754.1. Each value has a rank in its own period. It is
+    multiplied by the ratio of observed to modeled quantile of the training period at this rank. The ratio is
+    at most 10.
+
+    Args:
+        num_quantiles: Number of quantiles. Default: 100.
 
     Shape:
-        ``(time, y, x)``, a whole period -> the same.
+        ``(time, y, x)``, a complete period -> the same shape.
     """
 
     def forward(self, field: Tensor, period: Tensor | None = None) -> Tensor:
-        """The corrected field.
+        """Return the corrected field.
 
         Args:
-            period: Quantiles of the period that it is of, from `quantiles_of`; None: `field` is all of it.
+            field: Modeled field, shape (time, y, x).
+            period: Quantiles of the period of the field, from `compute_quantiles`. Default: `field` is the
+                complete period.
         """
         levels = self.levels.view(-1, 1, 1).expand_as(self.modelled)  # type: ignore[operator]
         own = self.compute_quantiles(field) if period is None else period
@@ -129,26 +155,37 @@ class QuantileDeltaMapping(EmpiricalQuantileMapping):
         return field * (observed / modelled.clamp_min(1e-9)).clamp(0, _MAX_RATIO)
 
     def compute_quantiles(self, field: Tensor) -> Tensor:
-        """The quantiles of a period ``(time, y, x)`` that ranks are taken in, ``(node, y, x)``."""
+        """Return the quantiles of a period, to which ranks refer.
+
+        Args:
+            field: Fields of the period, shape (time, y, x).
+
+        Returns:
+            Quantiles, shape (quantile, y, x).
+        """
         return _quantiles(field, self.levels)  # type: ignore[arg-type]
 
 
-def _common(modelled: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-    if modelled.shape != observed.shape or modelled.ndim != 3:
+def _common(modeled: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both fields with NaN where either of them is missing."""
+    if modeled.shape != observed.shape or modeled.ndim != 3:
         raise InputError(
-            f"fields of shapes {tuple(modelled.shape)} and {tuple(observed.shape)}; expected "
-            "one shape (time, y, x), from geovision.readers.grids.align and regrid"
+            f"fields have shapes {tuple(modeled.shape)} and {tuple(observed.shape)}; expected one shape "
+            "(time, y, x). Use geovision.readers.grids.align and regrid."
         )
-    there = torch.isfinite(modelled) & torch.isfinite(observed)
-    gap = torch.full((), torch.nan, dtype=modelled.dtype)
-    return torch.where(there, modelled, gap), torch.where(there, observed, gap)
+    present = torch.isfinite(modeled) & torch.isfinite(observed)
+    gap = torch.full((), torch.nan, dtype=modeled.dtype)
+    return torch.where(present, modeled, gap), torch.where(present, observed, gap)
 
 
 def _quantiles(field: Tensor, levels: Tensor) -> Tensor:
-    """``(level, y, x)``, by sorting: torch.nanquantile refuses more than 16 million values."""
-    there = torch.isfinite(field)
-    ordered = torch.where(there, field, torch.inf).sort(0).values
-    count = there.sum(0, keepdim=True)
+    """Return the quantiles, shape (level, y, x), by sorting.
+
+    `torch.nanquantile` is limited to 16 million values.
+    """
+    present = torch.isfinite(field)
+    ordered = torch.where(present, field, torch.inf).sort(0).values
+    count = present.sum(0, keepdim=True)
     at = (levels.view(-1, 1, 1) * count - 0.5).clamp_min(0).minimum((count - 1).clamp_min(0))
     low = at.floor().long()
     lower, upper = ordered.gather(0, low), ordered.gather(0, (low + 1).minimum((count - 1).clamp_min(0)))
@@ -157,8 +194,16 @@ def _quantiles(field: Tensor, levels: Tensor) -> Tensor:
 
 
 class _PiecewiseLinear(NamedTuple):
-    """A broken line for each cell ``(cell, …)``: its nodes, and where each of its lines begins, how high and
-    how steep. Line k leads to node k from the one before it; lines 0 and last are those beyond the ends."""
+    """Piecewise linear function of each cell, shape (cell, …).
+
+    Segment k connects node k - 1 to node k. The first and the last segment are the extrapolations.
+
+    Attributes:
+        nodes: Positions of the nodes.
+        begins: Position at which each segment begins.
+        heights: Value of each segment at its begin.
+        slopes: Slope of each segment.
+    """
 
     nodes: Tensor
     begins: Tensor
@@ -167,7 +212,7 @@ class _PiecewiseLinear(NamedTuple):
 
 
 class _CachedLines(NamedTuple):
-    """Lines, and the quantiles that they were made of."""
+    """Piecewise linear functions, and the quantiles that they were computed from."""
 
     nodes: tuple[Tensor, Tensor]
     versions: list[int]
@@ -175,10 +220,13 @@ class _CachedLines(NamedTuple):
 
 
 def _fit_lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _PiecewiseLinear:
-    """From nodes to nodes ``(node, y, x)``; beyond the ends level.
+    """Return the piecewise linear functions through given nodes.
 
     Args:
-        beyond: What a value above the highest node is multiplied by instead, ``(y, x)``.
+        given: Positions of the nodes, shape (node, y, x).
+        wanted: Values at the nodes, in the same shape.
+        beyond: Factor of values above the highest node, shape (y, x). Default: constant extrapolation, as
+            below the lowest node.
     """
     nodes, cells = (each.flatten(1).T.contiguous() for each in (given, wanted))
     level = torch.zeros_like(nodes[:, :1])
@@ -196,8 +244,10 @@ def _fit_lines(given: Tensor, wanted: Tensor, beyond: Tensor | None = None) -> _
 
 
 def _evaluate_lines(field: Tensor, lines: _PiecewiseLinear) -> Tensor:
-    """The height of its cell's line at each value ``(time, y, x)``; NaN stays. Where several nodes are one
-    value, as those of dry days are, the lowest is taken."""
+    """Evaluate the function of each cell; NaN remains NaN.
+
+    If several nodes are equal, as for dry days, the lowest one applies.
+    """
     values = field.flatten(1).T.contiguous()
     line = torch.searchsorted(lines.nodes, values)
     begins, slopes, heights = (each.gather(1, line) for each in (lines.begins, lines.slopes, lines.heights))
@@ -205,5 +255,5 @@ def _evaluate_lines(field: Tensor, lines: _PiecewiseLinear) -> Tensor:
 
 
 def _interpolate(field: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
-    """Linear from nodes to nodes ``(node, y, x)`` in each cell; beyond the ends, the ends; NaN stays."""
+    """Interpolate linearly between nodes, shape (node, y, x), with constant extrapolation."""
     return _evaluate_lines(field, _fit_lines(given, wanted))

@@ -1,11 +1,13 @@
-"""The rivals of HINet under one adapter: all sources stacked at every time, features of every cell out.
+"""Sequence networks for comparison with HINet.
 
-36 channels (21 levels, 5 of each other source) and one map a source of what is there, over 20 times: what a
-network for videos or series takes. The last hidden state, or the one frame that is made, becomes the logit.
+They take all sources as one stack of channels. The stack covers 20 times. It has 36 channels (21 radar levels
+and 5 channels of each other source), and one map per source of the fraction of valid channels. Networks for
+videos or time series take such an input. The head computes the logit from the last hidden state, or from the
+single frame that is predicted. The networks are::
 
     convlstm, st-lstm, causal-lstm   layers over patches of 4 x 4 cells, `geovision.models.st_lstm`
     simvp                            `geovision.models.simvp`
-    nbeats                           `geovision.models.nbeats`, every cell by itself
+    nbeats                           `geovision.models.nbeats`, each cell independently
 """
 
 from __future__ import annotations
@@ -46,22 +48,26 @@ _CELLS: Mapping[str, Callable[[int, int, int], RecurrentCell]] = {
 
 
 class RecurrentBaseline(MultiSourceNetwork):
-    """A recurrent stack over all sources.
+    """Recurrent stack over all sources.
 
     Args:
-        inputs: Of the model.
+        inputs: Input specifications of the model.
+        cell: ``"convlstm"``, ``"st-lstm"`` or ``"causal-lstm"``. The last one has a gradient highway.
+        width: Number of channels of the recurrent cells. Default: 32.
+        layers: Number of layers. Default: 3.
+        kernel: Side of the recurrent convolutions, in patches. Default: 5.
+        features: Number of features per cell. Default: 16.
+        sources: Names of the inputs that the network uses. Default: all.
+        presence: Append one map per source with the fraction of its valid channels. Default: True.
+        source_dropout: Probability that a source of a sample is masked during training. Default: 0.
+        checkpointing: Recompute the activations of each time in the backward pass, which needs less memory
+            and more time. Default: False.
 
-    Keyword Args:
-        cell: ``"convlstm"``, ``"st-lstm"`` or ``"causal-lstm"``; the last with a gradient highway.
-        width, layers, kernel: Of the stack.
-        features: Of every cell of the answer.
-        sources: Names of the inputs that are taken; None: all.
-        presence: Also one map a source of what is there.
-        source_dropout: Probability in training that a source of a sample is missing.
-        checkpointing: Of the activations of each time.
+    Attributes:
+        num_features: Number of features per cell, `features`.
 
     Shape:
-        inputs ``(batch, time, channel, y, x)`` and ``(batch, channel, y, x)``, y and x multiples of 4, any
+        Inputs ``(batch, time, channel, y, x)`` and ``(batch, channel, y, x)``, y and x multiples of 4, any
         number of times -> ``(batch, features, y, x)``.
     """
 
@@ -99,26 +105,40 @@ class RecurrentBaseline(MultiSourceNetwork):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, features, y, x).
+        """
         sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)
         check_size(sequence, self.divisor, "a recurrent network over patches")
         return self.branch(sequence)
 
 
 class SequenceBaseline(MultiSourceNetwork):
-    """A network that is built for so many times, over all sources.
+    """Network for a fixed number of times, over all sources.
 
     Args:
-        inputs: Of the model.
-
-    Keyword Args:
+        inputs: Input specifications of the model.
         network: ``"simvp"`` or ``"nbeats"``.
-        windows: Times that it is built for; a shorter sequence begins with times of which nothing is known,
-            of a longer one the last are taken.
-        options: Further keywords of `geovision.models.simvp.SimVP` or `geovision.models.nbeats.NBeats`.
-        sources, presence, source_dropout: As of `RecurrentBaseline`.
+        windows: Number of times. A shorter sequence is padded with missing times at its start, and the last
+            times of a longer one are used. Default: 20.
+        options: Options of `geovision.models.simvp.SimVP` or `geovision.models.nbeats.NBeats`. Default: none.
+        sources: Names of the inputs that the network uses. Default: all.
+        presence: Append one map per source with the fraction of its valid channels. Default: True.
+        source_dropout: Probability that a source of a sample is masked during training. Default: 0.
+
+    Attributes:
+        num_features: Number of features per cell.
 
     Shape:
-        As of `RecurrentBaseline`; N-BEATS takes any y and x.
+        Inputs ``(batch, time, channel, y, x)`` and ``(batch, channel, y, x)``, y and x multiples of 4 (SimVP)
+        or any (N-BEATS) -> ``(batch, num_features, y, x)``.
     """
 
     def __init__(
@@ -146,20 +166,39 @@ class SequenceBaseline(MultiSourceNetwork):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features, y, x).
+        """
         sequence = stack_sources(self.sources(inputs, valid), presence=self.add_indicator)
         check_size(sequence, self.network.divisor, self.name)
         return self.network(last_time_steps(sequence, self.seq_len))
 
 
 def _num_channels(sources: SourceSelector, presence: bool) -> int:
-    """Maps at each time."""
+    """Return the number of maps at each time."""
     return sum(len(spec.channels) + presence for spec in sources.specs)
 
 
 def build_recurrent(
     model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> RecurrentBaseline:
-    """The network that `arch` describes by the keywords of `RecurrentBaseline`."""
+    """Build a recurrent baseline.
+
+    Args:
+        model_args: Keyword arguments of `RecurrentBaseline`.
+        inputs: Input specifications of the model.
+        size: Size of the inputs; ignored, because every size that is a multiple of 4 is supported.
+
+    Raises:
+        OptionError: An option is unknown.
+    """
     check_options(RecurrentBaseline, model_args, "a recurrent network")
     return RecurrentBaseline(inputs, **model_args)
 
@@ -167,6 +206,15 @@ def build_recurrent(
 def build_history(
     model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> SequenceBaseline:
-    """The network that `arch` describes by the keywords of `SequenceBaseline`."""
+    """Build a baseline with a fixed number of times.
+
+    Args:
+        model_args: Keyword arguments of `SequenceBaseline`.
+        inputs: Input specifications of the model.
+        size: Size of the inputs; ignored, because the network does not depend on it.
+
+    Raises:
+        OptionError: An option is unknown.
+    """
     check_options(SequenceBaseline, model_args, "a network over a history")
     return SequenceBaseline(inputs, **model_args)

@@ -1,7 +1,7 @@
-"""Write a model as a folder: ``model.safetensors``, ``config.json``, ``README.md``.
+"""Saved form of a model: ``model.safetensors``, ``config.json`` and ``README.md``.
 
-No pickle and no code: the configuration names a registry entry and its options, and the arrays fit
-it exactly or are refused.
+The folder contains no pickled objects and no code. The configuration names a registry entry and its
+options. Arrays that do not match it exactly are rejected.
 """
 
 from __future__ import annotations
@@ -27,11 +27,24 @@ if TYPE_CHECKING:
 __all__ = ["CARD", "CONFIG", "FORMAT_VERSION", "WEIGHTS", "read_config", "weights_digest", "write"]
 
 FORMAT_VERSION = 2
+"""Version of the configuration format that is written and read."""
+
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+"""Names of the files of a saved model."""
 
 
 def write(model: BaseModel, folder: Path, *, fp16: bool = False, card: str = "") -> Path:
-    """Save a model. See `GeoModel.save`."""
+    """Save a model to a folder; see `GeoModel.save`.
+
+    Args:
+        model: Model to save.
+        folder: Output folder. It is created if missing, and a model in it is replaced.
+        fp16: Store the parameters in half precision. Default: False.
+        card: Text of the model card. Default: rendered from the registry and the training record.
+
+    Returns:
+        The output folder.
+    """
     state = {name: _stored(name, value, model, fp16) for name, value in model.state_dict().items()}
     digest = ""
 
@@ -56,14 +69,15 @@ def write(model: BaseModel, folder: Path, *, fp16: bool = False, card: str = "")
 
 def _stored(name: str, value: Tensor, model: BaseModel, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
-    # Running variances of BatchNorm can lie below the smallest half; buffers are few, so they stay.
+    # Running variances of BatchNorm can be below the smallest half-precision number. One-dimensional arrays
+    # are small, so they keep their precision.
     shrinks = half and value.is_floating_point() and value.ndim > 1
     return value.half() if shrinks else value
 
 
 def _config(model: BaseModel) -> dict[str, Any]:
     options = dataclasses.asdict(model.config)
-    # The whole architecture, so that a later edit of the registry cannot change a saved model.
+    # All builder options are stored, so that a later edit of the registry cannot change a saved model.
     options["model_args"] = dict(model.spec.model_args) | dict(model.config.model_args)
     return {
         "format_version": FORMAT_VERSION,
@@ -78,11 +92,17 @@ def _config(model: BaseModel) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a saved model.
+    """Read the configuration of a saved model.
+
+    Args:
+        folder: Folder of the model.
+
+    Returns:
+        The configuration, in the current format version.
 
     Raises:
-        WeightsNotAvailableError: The folder or the file is missing.
-        WeightsCorruptError: It is not a configuration that this version reads.
+        WeightsNotAvailableError: The folder or its configuration is missing.
+        WeightsCorruptError: The configuration is invalid, or this version does not read its format.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -96,13 +116,13 @@ def read_config(folder: Path) -> dict[str, Any]:
             if not isinstance(config[name], kind):
                 raise TypeError(f"{name} is {config[name]!r:.40}")
         if not isinstance(config.get("training", {}), dict):
-            raise TypeError("training is no record")
+            raise TypeError("training is not a mapping")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsCorruptError(f"{path} is not a geovision configuration ({error!r})") from error
     if version != FORMAT_VERSION:
         raise WeightsCorruptError(
-            f"{path} has format version {version}, this geovision reads {FORMAT_VERSION}; "
-            "use the geovision that wrote it, or a newer one"
+            f"{path} has format version {version}; this version of geovision reads {FORMAT_VERSION}. "
+            "Use the version of geovision that wrote the file, or a newer one."
         )
     return config
 
@@ -118,11 +138,11 @@ _RENAMED = {
     "flatten_prior": "logit_adjustment",
     "mark": "evidence",
 }
-"""Keys of format version 1 that have another name since version 2."""
+"""Keys of format version 1, with their names in version 2."""
 
 
 def _upgrade(config: Any) -> Any:
-    """Return a configuration of format version 1 with the names of version 2."""
+    """Convert a configuration of format version 1 to version 2."""
     if not isinstance(config, dict):
         return config
     renamed = {key: value for key, value in config.items() if key != "options"}
@@ -141,13 +161,13 @@ def _upgrade_value(key: str, value: Any) -> Any:
     renamed = _rename_keys(value)
     if key != "arch" or not isinstance(value, dict):
         return renamed
-    # The networks of fields have a dropout of their own, which kept its name.
+    # Networks of fields have a builder option `dropout`, which kept its name.
     own = {"dropout": renamed.pop("drop_rate")} if "dropout" in value else {}
     return _merge_transforms(renamed | own)
 
 
 def _merge_transforms(model_args: Any) -> Any:
-    """Return builder options of version 2: transforms by prefix instead of ``rain`` and ``others``."""
+    """Replace the builder options ``rain`` and ``others`` by transforms for each prefix."""
     if not isinstance(model_args, dict) or not {"rain", "others"} & set(model_args):
         return model_args
     kept = {key: value for key, value in model_args.items() if key not in ("rain", "others")}
@@ -159,7 +179,13 @@ def _merge_transforms(model_args: Any) -> Any:
 
 
 def weights_digest(model: BaseModel) -> str:
-    """sha256 over the names and values of all parameters and buffers."""
+    """Return the SHA-256 digest of the state of a model.
+
+    It covers the names and values of all parameters and buffers.
+
+    Args:
+        model: Model whose state is hashed.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -1,14 +1,16 @@
-"""SimVP (Gao et al. 2022, arXiv:2206.05099), convolutions alone, with one frame out.
+"""SimVP (Gao et al. 2022, arXiv:2206.05099) with one output frame.
 
-    encoder     ConvSC x 4 on every frame, stride 2 in every second:  enc1, .., z
-    translator  all frames as channels: Inception x N down a ladder and up again, with skips
-    decoder     ConvSC x 4, transposed where the encoder strides; the last sees [d, enc1] too
+SimVP is a convolutional network for videos. The structure is::
+
+    encoder     ConvSC x 4 on each frame, stride 2 in every second one:  enc1, .., z
+    translator  all frames as channels: Inception x N down and N up, with skip connections
+    decoder     ConvSC x 4, transposed where the encoder has a stride; the input of the last is [d, enc1]
 
     ConvSC      Conv 3x3, GroupNorm 2, LeakyReLU 0.2
     Inception   Conv 1x1, then the sum of grouped convolutions 3, 5, 7, 11, each with GroupNorm and LeakyReLU
 
-Instead of as many frames as came in, the translator makes one, and enc1 is that of the last frame: what is
-asked for is the mask at the last time.
+The published translator returns as many frames as the input has. Here it returns one, and enc1 is that of the
+last frame, because the target is the mask at the last time.
 """
 
 from __future__ import annotations
@@ -26,7 +28,14 @@ _STRIDES = (1, 2, 1, 2)
 
 
 class ConvSC(nn.Sequential):
-    """See the module; with `stride` 2 half as large, or transposed twice as large."""
+    """ConvSC block: convolution, group normalization and LeakyReLU.
+
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels, even.
+        stride: Factor by which the size of the maps decreases, or increases if transposed. Default: 1.
+        transposed: Use a transposed convolution. Default: False.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, transposed: bool = False
@@ -42,10 +51,17 @@ class ConvSC(nn.Sequential):
 
 
 class Inception(nn.Module):
-    """See the module.
+    """Inception block.
+
+    A 1x1 convolution is followed by a sum of grouped convolutions of several sizes.
+
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels. Half of it is a multiple of `groups`.
+        groups: Number of groups of the convolutions and of their normalization.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, out_channels, y, x)``.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int) -> None:
@@ -62,15 +78,25 @@ class Inception(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output of the block."""
         x = self.squeeze(x)
         return torch.stack([branch(x) for branch in self.branches]).sum(0)
 
 
 class Translator(nn.Module):
-    """Blocks down a ladder and up again; what goes down is joined to what comes up.
+    """Translator, a sequence of Inception blocks with skip connections.
+
+    The outputs of its first half are concatenated with the inputs of its second half.
+
+    Args:
+        in_channels: Number of input channels.
+        hidden_channels: Number of channels between the blocks.
+        out_channels: Number of output channels.
+        num_blocks: Number of blocks in each half.
+        groups: Number of groups of the convolutions.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, out_channels, y, x)``.
     """
 
     def __init__(
@@ -88,6 +114,7 @@ class Translator(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Translate the stacked frames, shape (batch, in_channels, y, x)."""
         skips = []
         for block in self.down:
             x = block(x)
@@ -99,18 +126,22 @@ class Translator(nn.Module):
 
 
 class SimVP(nn.Module):
-    """See the module.
+    """SimVP up to the features of its output frame.
 
     Args:
-        in_channels: Of a frame.
-        seq_len: Frames.
-        width: Filters of encoder and decoder; even.
-        hidden: Filters of the translator.
-        blocks: Of the translator, each way.
-        groups: Of its grouped convolutions; `width` and `hidden` are multiples of twice as many.
+        in_channels: Number of channels per frame.
+        seq_len: Number of frames.
+        width: Number of channels of encoder and decoder, even. Default: 64.
+        hidden: Number of channels of the translator. Default: 256.
+        blocks: Number of blocks in each half of the translator. Default: 4.
+        groups: Number of groups of its convolutions. `width` and `hidden` are multiples of twice this number.
+            Default: 8.
+
+    Attributes:
+        num_features: Number of features per cell, `width`.
 
     Shape:
-        ``(batch, times, channels, y, x)``, y and x multiples of 4 -> ``(batch, width, y, x)``.
+        ``(batch, seq_len, in_channels, y, x)``, y and x multiples of 4 -> ``(batch, width, y, x)``.
     """
 
     divisor = 4
@@ -138,6 +169,7 @@ class SimVP(nn.Module):
         )
 
     def forward(self, sequence: Tensor) -> Tensor:
+        """Compute the features of a sequence, shape (batch, seq_len, in_channels, y, x)."""
         first = x = self.encoder[0](rearrange(sequence, "b t c y x -> (b t) c y x"))
         for block in list(self.encoder)[1:]:
             x = block(x)

@@ -1,7 +1,8 @@
-"""The networks that MAUNet is compared with, with its interface: field in, features on the wanted grid out.
+"""Super-resolution networks for comparison with MAUNet: U-Net, SRCNN, EDSR and SRDRN.
 
-A peer that was published for one factor is built for any: it refines by powers of two itself where it did
-so, and takes an interpolated field where it did that. Fields in and out cover the same ground.
+They have the interface of `geovision.models.maunet.MAUNet`, from fields to features on the output grid. A
+network that was published for one factor is built for any. It refines by powers of two or takes an
+interpolated field, as published. Input and output cover the same area.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ __all__ = ["EDSR", "SRCNN", "SRDRN", "UNet"]
 
 
 class UNet(MAUNet):
-    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) as MAUNet's like with maxima for pooling and
-    transposed convolutions alone, padded so that sizes stay.
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597).
+
+    It has the structure of `MAUNet`, with maximum pooling and transposed convolutions. Convolutions are
+    padded, so that sizes are preserved.
 
     Args:
-        in_channels, factor, widths, dropout: As of `MAUNet`.
+        in_channels: Number of input channels.
+        factor: Number of output cells per input cell along each side. Default: 1.
+        widths: Channels of the stages, finest first. Default: those of `MAUNet`.
+        dropout: Dropout probability of complete channels after each stage. Default: 0.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
     """
 
     def __init__(
@@ -45,23 +51,26 @@ class UNet(MAUNet):
 
 
 class SRCNN(nn.Module):
-    """SRCNN (Dong et al. 2014, arXiv:1501.00092): three convolutions 9-1-5 on the interpolated field, of
-    which the head is the last.
+    """SRCNN (Dong et al. 2014, arXiv:1501.00092).
+
+    Three convolutions with kernels 9, 1 and 5 are applied to the interpolated field. The head completes the
+    last one.
 
     Args:
-        in_channels: Of the input.
-        factor: How many times finer the answer is.
-        widths: Filters, 64 and 32 as published.
+        in_channels: Number of input channels.
+        factor: Number of output cells per input cell along each side. Default: 1.
+        widths: Channels of the first two convolutions. Default: 64 and 32, as published.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
     """
 
     def __init__(self, in_channels: int, *, factor: int = 1, widths: tuple[int, int] = (64, 32)) -> None:
         super().__init__()
         self.factor = factor
         self.num_features = widths[1]
-        # For one answer, 5 x 5 by channel and the head's 1 x 1 across are the published last convolution.
+        # For one output channel, this depthwise 5 x 5 convolution and the 1 x 1 convolution of the head
+        # together are equivalent to the published last convolution.
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, widths[0], 9, padding=4),
             nn.ReLU(),
@@ -71,13 +80,18 @@ class SRCNN(nn.Module):
         )
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Features on a grid `factor` times as fine, or of (height, width) `size`."""
+        """Compute features on the output grid.
+
+        Args:
+            x: Fields, shape (batch, in_channels, y, x).
+            size: Height and width of the output, in cells. Default: `factor` times those of the input.
+        """
         wanted = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
         return self.layers(_resize(x, wanted))
 
 
 class _ResidualBlock(nn.Module):
-    """``x + scale Conv(act(Conv(x)))``, with batch normalisation or without."""
+    """Residual block ``x + scale Conv(act(Conv(x)))``, with or without batch normalization."""
 
     def __init__(
         self, hidden_channels: int, *, scale: float, batch_norm: bool, activation: nn.Module
@@ -97,11 +111,12 @@ class _ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output of the block."""
         return x + self.scale * self.body(x)
 
 
 class _ResidualTrunk(nn.Module):
-    """Convolution, residual blocks, convolution, a long skip, and the steps to a finer grid."""
+    """Convolution, residual blocks, convolution, a long skip connection, and upsampling steps."""
 
     def __init__(
         self,
@@ -148,7 +163,12 @@ class _ResidualTrunk(nn.Module):
         self.num_features = now
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Features on a grid `factor` times as fine, or of (height, width) `size`."""
+        """Compute features on the output grid.
+
+        Args:
+            x: Fields, shape (batch, in_channels, y, x).
+            size: Height and width of the output, in cells. Default: `factor` times those of the input.
+        """
         height, width = size or (x.shape[-2] * self.factor, x.shape[-1] * self.factor)
         x = _resize(x, (-(-height // 2**self.num_upsamplings), -(-width // 2**self.num_upsamplings)))
         first = self.first(x)
@@ -156,17 +176,20 @@ class _ResidualTrunk(nn.Module):
 
 
 class EDSR(_ResidualTrunk):
-    """EDSR (Lim et al. 2017, arXiv:1707.02921): residual blocks without normalisation, finer by shuffled
-    channels. The baseline of the paper: 16 blocks of 64 filters, residuals as they are.
+    """EDSR (Lim et al. 2017, arXiv:1707.02921).
+
+    Residual blocks without normalization are followed by upsampling with pixel shuffle. The defaults are
+    those of the paper's baseline: 16 blocks of 64 channels, without scaling of the residuals.
 
     Args:
-        in_channels: Of the input.
-        factor: How many times finer the answer is.
-        width, blocks: Filters and residual blocks.
-        scale: Of the residuals; 0.1 for the paper's wide network.
+        in_channels: Number of input channels.
+        factor: Number of output cells per input cell along each side. Default: 1.
+        width: Number of channels. Default: 64.
+        blocks: Number of residual blocks. Default: 16.
+        scale: Factor of the residuals; 0.1 in the paper's wide network. Default: 1.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
     """
 
     def __init__(
@@ -186,18 +209,21 @@ class EDSR(_ResidualTrunk):
 
 
 class SRDRN(_ResidualTrunk):
-    """SRDRN (Wang et al. 2021, doi:10.1029/2020WR029308), made for daily rain: residual blocks with batch
-    normalisation and PReLU, finer by repeating cells and a convolution. 16 blocks of 64 filters and 256 on
-    the finer grids; the order of layers is as we read it.
+    """SRDRN for daily rain (Wang et al. 2021, doi:10.1029/2020WR029308).
+
+    Residual blocks with batch normalization and PReLU are followed by upsampling, which repeats cells and
+    applies a convolution. The defaults are 16 blocks of 64 channels, and 256 channels on the finer grids. The
+    order of the layers is our reading of the paper.
 
     Args:
-        in_channels: Of the input.
-        factor: How many times finer the answer is.
-        width, blocks: Filters and residual blocks.
-        finest: Filters on the finer grids.
+        in_channels: Number of input channels.
+        factor: Number of output cells per input cell along each side. Default: 1.
+        width: Number of channels of the residual blocks. Default: 64.
+        blocks: Number of residual blocks. Default: 16.
+        finest: Number of channels on the finer grids. Default: 256.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, num_features, factor y, factor x)``.
     """
 
     def __init__(
@@ -217,7 +243,7 @@ class SRDRN(_ResidualTrunk):
 
 
 class _NearestUpsample(nn.Module):
-    """Each cell as 2 x 2 cells."""
+    """Repetition of each cell as 2 x 2 cells."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.repeat_interleave(torch.repeat_interleave(x, 2, dim=-2), 2, dim=-1)

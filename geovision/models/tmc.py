@@ -1,28 +1,30 @@
-"""Two memory cells (TMC) and the ST-LSTM that forgets by them, of HINet (Zhang et al. 2024).
+"""Two memory cells (TMC) of HINet (Zhang et al. 2024).
 
-The published formulas name the parts; sentences and symbols are those of the two-memory model of Le, Tran
-and Venkatesh 2020 (Self-Attentive Associative Memory, arXiv:2002.03519), from which the rest is taken.
-Our reconstruction. At one time, with Z = [X_t, H_{t-1}] and d the width of the cell:
+The module also contains an ST-LSTM with their forget gates. The published formulas name the parts. The
+descriptions and symbols are those of the two-memory model of Le, Tran and Venkatesh 2020 (Self-Attentive
+Associative Memory, arXiv:2002.03519), from which the rest is adopted. The following is our reconstruction. At
+one time, with Z = [X_t, H_{t-1}] and the width d of the cell::
 
     U = tanh(Wu Z)    V = tanh(Wv Z)                            two sets of d maps, convolutions 1x1
     f1 = mean of U over space,  f2 = mean of V,  f3 = W3 mean of Z
-    x_t = U V' / (h w)                                          d x d: how the channels go together
+    x_t = U V' / (h w)                                          d x d: correlation of the channels
     F = s(Wf f1 + Yf tanh(Mi_{t-1}) + 1)   I = s(Wj f1 + Yj tanh(Mi_{t-1}))
     Mi_t = F.Mi_{t-1} + I.x_t                                   item memory
-    vr   = softmax(f3)' Mr_{t-1} f2                             what the relational memory says of it
-    Mr_t = l Mr_{t-1} + a1 SA(Mi_t + a2 vr (x) f2)              relational memory, one d x d for each head
+    vr   = softmax(f3)' Mr_{t-1} f2                             value read from the relational memory
+    Mr_t = l Mr_{t-1} + a1 SA(Mi_t + a2 vr (x) f2)              relational memory, one d x d per head
     Mi_t <- Mi_t + a3 tanh(G1 Vf(Mr_t))                         transfer; Vf flattens heads and rows
 
-    SA, "sdp": softmax(Q K' / sqrt(d)) V over the d rows, for each of the heads (as published)
-    SA, "opa": mean over rows i of tanh(q . k_i) (x) v_i, one query q a head (Le et al., who add up)
-    Q, K, V are linear in the rows, normalised each to mean 0 and deviation 1.
+    SA, "sdp": softmax(Q K' / sqrt(d)) V over the d rows, for each head (as published)
+    SA, "opa": mean over rows i of tanh(q . k_i) (x) v_i, one query q per head (Le et al., who use the sum)
+    Q, K, V are linear in the rows, each normalized to mean 0 and standard deviation 1.
 
-    f  = s(Wi (Mi_t C_{t-1}(p)) + 1)        f' = s(Wr [Mr_{t,n} M_t^{l-1}(p)]_n + 1)     at every place p
+    f  = s(Wi (Mi_t C_{t-1}(p)) + 1)        f' = s(Wr [Mr_{t,n} M_t^{l-1}(p)]_n + 1)     at every cell p
 
-Tokens are channels (the text's "elements") and space is pooled, so that the memories cost nothing per cell
-of the map. The tanh of U, V and G1 are ours and bound Mi. With a retention l of 1, as published, Mr grows at
-most linearly with the times, since SA sees normalised rows; l < 1 bounds it too. With Wi = Wr = 0 this is an
-ST-LSTM with constant forget gates, s(1).
+Here s is the logistic function, "." the elementwise product, (x) the outer product and ' the transpose.
+Tokens are channels (the "elements" of the paper). Space is pooled, so the size of the memories does not
+depend on the size of the map. The tanh of U, V and G1 are ours and bound Mi. With a retention l of 1, as
+published, Mr grows at most linearly with time, because the rows of the input of SA are normalized; l < 1
+bounds it as well. With Wi = Wr = 0, the cell is an ST-LSTM with constant forget gates, s(1).
 """
 
 from __future__ import annotations
@@ -42,27 +44,30 @@ Attention = Literal["sdp", "opa"]
 
 
 class SelfAttention(nn.Module):
-    """SA of the module.
+    """Self-attention SA over the rows of a matrix.
 
     Args:
-        hidden_channels: d, rows and columns of the matrix.
-        num_heads: n.
-        kind: ``"sdp"``, dot products, or ``"opa"``, outer products.
+        hidden_channels: Number d of rows and columns of the matrix.
+        num_heads: Number of heads.
+        kind: ``"sdp"`` for scaled dot products, ``"opa"`` for outer products.
 
     Shape:
-        ``(batch, d, d)`` -> ``(batch, heads, d, d)``.
+        ``(batch, d, d)`` -> ``(batch, num_heads, d, d)``.
+
+    Raises:
+        OptionError: The kind is unknown.
     """
 
     def __init__(self, hidden_channels: int, num_heads: int, kind: Attention) -> None:
         super().__init__()
         if kind not in ("sdp", "opa"):
-            raise OptionError(f"attention={kind!r} is not known; choose sdp or opa")
+            raise OptionError(f"attention={kind!r} is unknown; choose sdp or opa")
         self.num_heads, self.kind = num_heads, kind
         self.norm = nn.LayerNorm(hidden_channels)
         self.keys_and_values = nn.Linear(
             hidden_channels, 2 * (hidden_channels * num_heads if kind == "sdp" else hidden_channels)
         )
-        # Dot products ask with every row; outer products with one mixture of the rows for each head.
+        # Dot products have one query per row, outer products one mixture of the rows per head.
         self.queries = (
             nn.Linear(hidden_channels, hidden_channels * num_heads)
             if kind == "sdp"
@@ -70,6 +75,7 @@ class SelfAttention(nn.Module):
         )
 
     def forward(self, matrix: Tensor) -> Tensor:
+        """Return one matrix per head, shape (batch, num_heads, d, d)."""
         rows = self.norm(matrix)
         if self.kind == "sdp":
             q, k, v = (
@@ -84,17 +90,20 @@ class SelfAttention(nn.Module):
 
 
 class TwoMemoryCells(nn.Module):
-    """The item memory Mi and the relational memory Mr, written to once a time.
+    """Item memory Mi and relational memory Mr, updated once per time step.
 
     Args:
-        channels: Of Z = [X, H].
-        width: d.
-        heads: n of the relational memory.
-        attention: ``"sdp"`` or ``"opa"``.
-        retention: l, above 0 and at most 1, what is left of Mr after one time; 1 as published.
+        channels: Number of channels of Z = [X, H].
+        width: Width d of the cell.
+        heads: Number n of heads of the relational memory. Default: 4.
+        attention: ``"sdp"`` or ``"opa"``. Default: ``"sdp"``.
+        retention: Factor l of Mr per time step, above 0 and at most 1. Default: 1, as published.
 
     Shape:
         Z ``(batch, channels, y, x)``, Mi ``(batch, d, d)``, Mr ``(batch, n, d, d)`` -> Mi, Mr.
+
+    Raises:
+        OptionError: The retention is not in (0, 1].
     """
 
     def __init__(
@@ -108,7 +117,7 @@ class TwoMemoryCells(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < retention <= 1:
-            raise OptionError(f"retention={retention}: expected above 0 and at most 1")
+            raise OptionError(f"retention={retention}: expected a value above 0 and at most 1")
         self.width, self.heads, self.retention = width, heads, retention
         self.u_and_v = nn.Conv2d(channels, 2 * width, 1)  # Wu, Wv
         self.f3 = nn.Linear(channels, heads)
@@ -119,33 +128,52 @@ class TwoMemoryCells(nn.Module):
         self.a1, self.a2, self.a3 = (nn.Parameter(torch.tensor(0.1)) for _ in range(3))
 
     def initial_state(self, x: Tensor) -> States:
-        """Mi and Mr before the first time, 0."""
+        """Return the initial Mi and Mr, which are 0.
+
+        Args:
+            x: Maps with the batch size, device and data type of the input.
+        """
         d = self.width
         return x.new_zeros(x.shape[0], d, d), x.new_zeros(x.shape[0], self.heads, d, d)
 
     def forward(self, z: Tensor, mi: Tensor, mr: Tensor) -> States:
+        """Update the memories by one time step.
+
+        Args:
+            z: Concatenation of X and H, shape (batch, channels, y, x).
+            mi: Item memory, shape (batch, d, d).
+            mr: Relational memory, shape (batch, n, d, d).
+
+        Returns:
+            New item memory and relational memory.
+        """
         u, v = rearrange(self.u_and_v(z).tanh(), "b d y x -> b d (y x)").chunk(2, dim=1)
         f1, f2 = u.mean(-1), v.mean(-1)
         x = einsum(u, v, "b i p, b j p -> b i j") / u.shape[-1]
-        # What the input says is the same for every row, as with Le et al.
+        # The contribution of the input to the gates is the same for all rows, as in Le et al.
         gates = rearrange(self.gates_of_input(f1), "b g -> b 1 g") + self.gates_of_memory(mi.tanh())
         forget, write = gates.chunk(2, dim=-1)
         mi = (forget + 1).sigmoid() * mi + write.sigmoid() * x
         f3 = self.f3(reduce(z, "b c y x -> b c", "mean"))
         vr = einsum(f3.softmax(-1), mr, f2, "b n, b n i j, b j -> b i")
-        asked = mi + self.a2 * rearrange(vr, "b i -> b i 1") * rearrange(f2, "b j -> b 1 j")
-        mr = self.retention * mr + self.a1 * self.attention(asked)
-        # Vf flattens heads and rows; G1 mixes them to d rows again.
+        matrix = mi + self.a2 * rearrange(vr, "b i -> b i 1") * rearrange(f2, "b j -> b 1 j")
+        mr = self.retention * mr + self.a1 * self.attention(matrix)
+        # Vf flattens heads and rows, and G1 combines them to d rows.
         transferred = self.transfer(rearrange(mr, "b n i j -> b j (n i)"))
         return mi + self.a3 * rearrange(transferred, "b j i -> b i j").tanh(), mr
 
 
 class TMCForgetGates(nn.Module):
-    """f and f' from the two memories, in place of `geovision.models.st_lstm.ForgetGates`.
+    """Forget gates f and f' from the two memories.
+
+    They replace `geovision.models.st_lstm.ForgetGates`.
 
     Args:
-        in_channels: Of X.
-        hidden_channels, num_heads, attention, retention: As of `TwoMemoryCells`.
+        in_channels: Number of channels of X.
+        hidden_channels: Width d of the cell.
+        num_heads: Number of heads of the relational memory. Default: 4.
+        attention: ``"sdp"`` or ``"opa"``. Default: ``"sdp"``.
+        retention: Retention of the relational memory, above 0 and at most 1. Default: 1, as published.
     """
 
     def __init__(
@@ -169,29 +197,40 @@ class TMCForgetGates(nn.Module):
         self.wr = nn.Linear(num_heads * hidden_channels, hidden_channels, bias=False)
 
     def initial_state(self, x: Tensor) -> States:
+        """Return the initial memories Mi and Mr, which are 0."""
         return self.memories.initial_state(x)
 
     def forward(
         self, x: Tensor, h: Tensor, c: Tensor, m: Tensor, memories: States
     ) -> tuple[Tensor, Tensor, States]:
+        """Compute the forget gates and the memories; see `geovision.models.st_lstm.ForgetGates`."""
         mi, mr = self.memories(torch.cat([x, h], dim=1), *memories)
-        # Wi (Mi C) = (Wi Mi) C: one d x d matrix a sample, whatever the size of the map.
+        # Wi (Mi C) = (Wi Mi) C: one d x d matrix per sample, independent of the size of the map.
         f = _matmul_per_pixel(self.wi.weight @ mi, c)
         f_ = _matmul_per_pixel(self.wr.weight @ rearrange(mr, "b n i j -> b (n i) j"), m)
         return (f + 1).sigmoid(), (f_ + 1).sigmoid(), (mi, mr)
 
 
 def _matmul_per_pixel(matrix: Tensor, maps: Tensor) -> Tensor:
-    """Multiply a matrix ``(batch, d, d)`` by the channels of every cell ``(batch, d, y, x)``."""
+    """Multiply matrices by the channels of each cell.
+
+    The shapes are (batch, d, d) and (batch, d, y, x).
+    """
     return einsum(matrix, maps, "b i j, b j y x -> b i y x")
 
 
 class TMCSTLSTMCell(STLSTMCell):
-    """An ST-LSTM whose forget gates are `TMCForgetGates`; everything else is the ST-LSTM's.
+    """ST-LSTM cell with the forget gates `TMCForgetGates`.
+
+    All other parts are those of `geovision.models.st_lstm.STLSTMCell`.
 
     Args:
-        in_channels, hidden_channels, kernel_size: As of `geovision.models.st_lstm.STLSTMCell`.
-        num_heads, attention, retention: As of `TwoMemoryCells`.
+        in_channels: Number of channels of X.
+        hidden_channels: Number of channels of H and of each memory.
+        kernel_size: Side of the convolutions, odd.
+        num_heads: Number of heads of the relational memory. Default: 4.
+        attention: ``"sdp"`` or ``"opa"``. Default: ``"sdp"``.
+        retention: Retention of the relational memory, above 0 and at most 1. Default: 1, as published.
     """
 
     def __init__(

@@ -1,8 +1,10 @@
-"""UCUNet of HINet (Zhang et al. 2024): a U-Net whose skip connections pass through small U's.
+"""UCUNet of HINet (Zhang et al. 2024).
 
-Published: three connection modules (UCM) of depth 7, 5 and 3, of [Conv 3x3, BN, ReLU] and then
-[ConvTranspose 3x3, BN, ReLU], "k3, s1, L = 3"; 16 x 128 x 128 in, 1 x 128 x 128 out. The rest is our
-reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2:
+UCUNet is a U-Net with small U-Nets in its skip connections.
+
+Published: three connection modules (UCM) of depth 7, 5 and 3, with "k3, s1, L = 3". They consist of
+[Conv 3x3, BN, ReLU], followed by [ConvTranspose 3x3, BN, ReLU]. The input has the shape 16 x 128 x 128, the
+output 1 x 128 x 128. The rest is our reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2::
 
     stage = [Conv 3x3, BN, ReLU] x 2
     up    = ConvTranspose 3x3, stride 2, BN, ReLU
@@ -10,16 +12,16 @@ reconstruction. With w = 32, 64, 128, 256 and pool = MaxPool 2x2:
     e1 = stage(x);  e2 = stage(pool e1);  e3 = stage(pool e2);  e4 = stage(pool e3)
     d3 = stage[up(e4), UCM_3(e3)];  d2 = stage[up(d3), UCM_5(e2)];  features = stage[up(d2), UCM_7(e1)]
 
-    UCM, L steps down and up, depth 2L + 1, the same width throughout:
+    UCM with L steps down and L steps up, depth 2L + 1 and constant width:
     s_0 = x;  s_j = down_j(s_{j-1});  y_L = bottom(s_L);  y_{j-1} = up_j(y_j) + s_{j-1};  UCM(x) = y_0
 
-The deepest stands on the largest map. Two readings of "stride 1", with as many parameters:
-``"strided"`` (default): down and up have stride 2, so that all three bottom out where the U-Net does, 16 x 16
-for 128 x 128. ``"valid"``: stride 1 without padding; the map loses a border of L cells, which the transposed
-convolutions give back.
+The deepest UCM processes the largest map. There are two readings of "stride 1", with equal numbers of
+parameters. ``"strided"`` (default): down and up have stride 2. The lowest level of all three UCMs then has
+the resolution of the lowest level of the U-Net, 16 x 16 for 128 x 128. ``"valid"``: stride 1 without padding.
+The map loses a border of L cells, which the transposed convolutions restore.
 
-A convolution 1x1 to the logit is the head's; with it and 16 channels in: 2,841,633 parameters, 693,984 of
-them in the UCMs.
+A 1x1 convolution to the logit belongs to the head. With it and 16 input channels, the network has 2,841,633
+parameters, of which 693,984 belong to the UCMs.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def _convolution(in_channels: int, out_channels: int, *, stride: int = 1, paddin
 
 
 def _transposed(in_channels: int, out_channels: int, *, stride: int = 2, padding: int = 1) -> nn.Sequential:
-    # A stride of 2 leaves open which of two sizes the map had; it was the even one.
+    # With stride 2, two sizes of the larger map are possible; the output padding selects the even one.
     return nn.Sequential(
         nn.ConvTranspose2d(
             in_channels, out_channels, 3, stride=stride, padding=padding, output_padding=stride - 1
@@ -61,22 +63,25 @@ def _conv_block(channels: int, filters: int) -> nn.Sequential:
 
 
 class UCM(nn.Module):
-    """U-connection module, see the file.
+    """U-connection module (UCM), described in the module docstring.
 
     Args:
-        hidden_channels: Channels.
-        depth: L; the depth is 2L + 1.
-        variant: ``"strided"`` or ``"valid"``.
+        hidden_channels: Number of channels.
+        depth: Number L of steps down; the depth of the paper is 2L + 1.
+        variant: ``"strided"`` or ``"valid"``. Default: ``"strided"``.
 
     Shape:
-        ``(batch, width, y, x)`` -> the same; ``"strided"`` takes multiples of 2^L cells, ``"valid"`` more
-        than 2L.
+        ``(batch, hidden_channels, y, x)`` -> the same shape. Sizes are multiples of 2^L cells for
+        ``"strided"``, and more than 2L cells for ``"valid"``.
+
+    Raises:
+        OptionError: The variant is unknown.
     """
 
     def __init__(self, hidden_channels: int, depth: int, variant: UCMVariant = "strided") -> None:
         super().__init__()
         if variant not in ("strided", "valid"):
-            raise OptionError(f"ucm={variant!r} is not known; choose strided or valid")
+            raise OptionError(f"ucm={variant!r} is unknown; choose strided or valid")
         stride, padding = (2, 1) if variant == "strided" else (1, 0)
         self.down = nn.ModuleList(
             _convolution(hidden_channels, hidden_channels, stride=stride, padding=padding)
@@ -89,6 +94,7 @@ class UCM(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the maps of a skip connection."""
         skips = []
         for down in self.down:
             skips.append(x)
@@ -100,19 +106,20 @@ class UCM(nn.Module):
 
 
 class UCUNet(nn.Module):
-    """See the file.
+    """UCUNet up to the features of its last stage.
 
     Args:
-        in_channels: Of the input.
-        hidden_channels: Of the first stage; every later one has twice as many.
-        ucm_variant: Reading of the connection modules.
+        in_channels: Number of input channels.
+        hidden_channels: Number of channels of the first stage. Each later stage has twice as many as the one
+            before. Default: 32.
+        ucm_variant: Reading of the connection modules, ``"strided"`` or ``"valid"``. Default: ``"strided"``.
 
     Attributes:
-        num_features: Of every cell; `width`.
-        divisor: Height and width of the input are multiples of it.
+        num_features: Number of features per cell, `hidden_channels`.
+        divisor: Divisor of the height and width of the input, in cells.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, width, y, x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, hidden_channels, y, x)``.
     """
 
     divisor = 8
@@ -124,7 +131,7 @@ class UCUNet(nn.Module):
         widths = [hidden_channels * 2**level for level in range(4)]
         self.num_features = hidden_channels
         self.encoder = nn.ModuleList(_conv_block(a, b) for a, b in pairwise([in_channels, *widths]))
-        # A pool of its own after each stage: DeepLIFT takes no module twice.
+        # Each stage has its own pooling module, because DeepLIFT does not support reused modules.
         self.pool = nn.ModuleList(nn.MaxPool2d(2) for _ in widths[1:])
         self.connect = nn.ModuleList(
             UCM(width, steps, ucm_variant) for width, steps in zip(widths, (3, 2, 1), strict=False)
@@ -133,6 +140,7 @@ class UCUNet(nn.Module):
         self.decoder = nn.ModuleList(_conv_block(2 * a, a) for a in widths[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the features, shape (batch, hidden_channels, y, x)."""
         skips = []
         for stage, pool, connect in zip(self.encoder, self.pool, self.connect, strict=False):
             x = stage(x)

@@ -1,6 +1,7 @@
-"""The small Xception that Grahn and Bianchi 2022 train from scratch on polar lows.
+"""Small Xception of Grahn and Bianchi 2022 for polar lows.
 
-arXiv:2203.16401 (IEEE TGRS). With ``f`` filters in each convolution, all padded to "same":
+The authors train it from scratch. Published in IEEE TGRS, arXiv:2203.16401. With ``f`` filters in each
+convolution and "same" padding::
 
     x = ReLU(BN(Conv 3x3, stride 2, 8 (x)))
     for f in 8, 16, 32, 64, 128, 256, 512:
@@ -10,10 +11,10 @@ arXiv:2203.16401 (IEEE TGRS). With ``f`` filters in each convolution, all padded
     x = ReLU(BN(SepConv 3x3, 1024 (x)))
     features = mean of x over y, x
 
-Dropout and a dense layer follow in the head. As in Keras, in which it was published: a stride of 2 on
-an even size pads one row and column at the end and none at the start, the pooling with what is below
-every value; batch normalisation adds 1e-3 to the variance and keeps 0.99 of its statistics; weights
-begin uniform after Glorot and Bengio 2010, biases at zero.
+Dropout and a dense layer follow in the head. The details are those of Keras, in which the network was
+published. A stride of 2 on an even size pads one row and column at the end and none at the start; the pooling
+pads with minus infinity. Batch normalization adds 1e-3 to the variance and keeps 0.99 of its running
+statistics. Weights have the uniform initialization of Glorot and Bengio 2010, biases are initially 0.
 """
 
 from __future__ import annotations
@@ -32,23 +33,30 @@ from geovision.spec import InputSpec, SampleContext
 __all__ = ["HIDDEN_CHANNELS", "LAST_CHANNELS", "SeparableConv2d", "XceptionBlock", "XceptionSmall", "build"]
 
 HIDDEN_CHANNELS = (8, 16, 32, 64, 128, 256, 512)
-"""Of the residual blocks, as published; the first is also that of the first convolution."""
+"""Channels of the residual blocks, as published; the first is also that of the first convolution."""
 
 LAST_CHANNELS = 1024
-"""Filters of the last convolution, as published."""
+"""Channels of the last convolution, as published."""
 
 
 def _batch_normalization(channels: int) -> nn.BatchNorm2d:
-    # Keras counts what is kept of the running statistics, torch what is replaced: 0.99 and 0.01.
+    # The momentum of Keras is the kept fraction of the running statistics (0.99), that of torch the replaced
+    # fraction (0.01).
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 class SeparableConv2d(nn.Module):
-    """A 3 x 3 convolution of each channel by itself, without bias, and a 1 x 1 convolution across
-    them, with bias; nothing between the two.
+    """Depthwise separable convolution.
+
+    A depthwise 3 x 3 convolution without bias is followed by a 1 x 1 convolution with bias. There is no
+    activation between the two.
+
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, filters, y, x)``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, out_channels, y, x)``.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -57,14 +65,21 @@ class SeparableConv2d(nn.Module):
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output of both convolutions."""
         return self.pointwise(self.depthwise(x))
 
 
 class XceptionBlock(nn.Module):
-    """Two separable convolutions and a pooling, beside a 1 x 1 convolution of the input.
+    """Residual block of two separable convolutions and a pooling.
+
+    The shortcut is a 1 x 1 convolution.
+
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
 
     Shape:
-        ``(batch, channels, y, x)`` -> ``(batch, filters, ceil(y / 2), ceil(x / 2))``.
+        ``(batch, in_channels, y, x)`` -> ``(batch, out_channels, ceil(y / 2), ceil(x / 2))``.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -78,19 +93,24 @@ class XceptionBlock(nn.Module):
         self.residual = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the sum of the pooled convolutions and the shortcut."""
         y = self.activation_1(self.batch_normalization_1(self.separable_conv2d_1(x)))
         y = self.activation_2(self.batch_normalization_2(self.separable_conv2d_2(y)))
-        # A window of one cell and a stride of 2 miss no cell at either end: nothing is padded. The stride is
-        # taken before the convolution, since oneDNN's gradient of the strided form writes outside its memory
-        # where there are fewer than 16 channels (uxlfoundation/oneDNN#6035).
+        # A 1 x 1 convolution with stride 2 needs no padding. The stride is applied before the convolution,
+        # because oneDNN's gradient of the strided form writes outside of its memory with fewer than 16
+        # channels (uxlfoundation/oneDNN#6035).
         return max_pooling_same(y) + self.residual(x[:, :, ::2, ::2])
 
 
 def max_pooling_same(x: Tensor) -> Tensor:
-    """The largest of 3 x 3 cells at every second one, what lies outside being below every value.
+    """Compute the maximum of 3 x 3 cells with stride 2.
 
-    On an even size the last window reaches one cell beyond the end, on an odd one the first and the
-    last reach beyond by one each.
+    The padding is "same", as in Keras. Padded cells are minus infinity. On an even size, the last window
+    extends one cell beyond the end. On an odd size, the first and the last window extend one cell beyond the
+    ends.
+
+    Args:
+        x: Maps, shape (batch, channel, y, x).
 
     Shape:
         ``(batch, channel, y, x)`` -> ``(batch, channel, ceil(y / 2), ceil(x / 2))``.
@@ -100,23 +120,22 @@ def max_pooling_same(x: Tensor) -> Tensor:
 
 
 class XceptionSmall(nn.Module):
-    """The published network, or one with fewer filters, over the channels that it is told.
+    """Small Xception with the published or other numbers of filters.
 
     Args:
-        input_name: Of the input.
-        channels: Positions of the input's channels in the order in which the first convolution takes
-            them. One may stand more than once, as in the published pictures, whose red and green are
-            both the cross-polarised channel.
-        filters: Of the residual blocks.
-        last: Of the last convolution.
+        input_name: Name of the input.
+        channels: Indices of the input channels in the order of the first convolution. An index may occur
+            several times, as in the published images, in which red and green are both the cross-polarized
+            channel.
+        filters: Channels of the residual blocks. Default: `HIDDEN_CHANNELS`.
+        last: Channels of the last convolution. Default: 1024.
 
     Attributes:
-        num_features: `last`.
-        explained_layer: The layer whose maps the authors read for Grad-CAM: the last ReLU before the
-            last pooling.
+        num_features: Number of features, `last`.
+        explained_layer: Layer that the authors use for Grad-CAM, the last ReLU before the last pooling.
 
     Shape:
-        image ``(batch, channel, y, x)``, any size -> features ``(batch, last)``.
+        Image ``(batch, channel, y, x)``, any size -> features ``(batch, last)``.
     """
 
     channels: Tensor
@@ -153,6 +172,16 @@ class XceptionSmall(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples; not used. Default: None.
+
+        Returns:
+            Features, shape (batch, last).
+        """
         image = inputs[self.input_name].index_select(1, self.channels)
         x = self.activation(self.batch_normalization(self.conv2d(image)))
         x = self.blocks(x)
@@ -162,8 +191,8 @@ class XceptionSmall(nn.Module):
 
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
-        # Of a depthwise kernel too: Keras and torch count other axes for what comes in and what goes
-        # out, and come to the same sum.
+        # This includes depthwise kernels: Keras and torch count fan-in and fan-out along different axes, but
+        # their sums are equal.
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
@@ -172,23 +201,28 @@ def _initialize(module: nn.Module) -> None:
 def build(
     model_args: Mapping[str, Any], *, inputs: tuple[InputSpec, ...], size: tuple[int, int] | None
 ) -> XceptionSmall:
-    """The network that `arch` describes: ``channels`` (names of the input's channels in the order of
-    the first convolution), ``filters`` and ``last``.
+    """Build a small Xception.
+
+    Args:
+        model_args: ``channels``, the names of the input channels in the order of the first convolution, and
+            ``filters`` and ``last`` of `XceptionSmall`.
+        inputs: Input specifications. The first one is used.
+        size: Size of the input; ignored, because every size is supported.
 
     Raises:
-        OptionError: Another option, an input that is no picture, or a channel that it lacks.
+        OptionError: An option or a channel is unknown, or the input is not an image.
     """
     unknown = sorted(set(model_args) - {"channels", "filters", "last"})
     if unknown:
-        raise OptionError(f"the small Xception takes no option {unknown}; known: channels, filters, last")
+        raise OptionError(f"the small Xception has no option {unknown}; known: channels, filters, last")
     first = inputs[0]
     if first.layout != "channel y x":
-        raise OptionError(f"the small Xception reads (channel y x), not ({first.layout})")
+        raise OptionError(f"input {first.name!r} has axes ({first.layout}); expected (channel y x)")
     known = [channel.name for channel in first.channels]
     wanted = list(model_args.get("channels", known))
-    lacking = [name for name in wanted if name not in known]
-    if lacking:
-        raise OptionError(f"input {first.name!r} has no channel {lacking[0]!r}; it has {', '.join(known)}")
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise OptionError(f"input {first.name!r} has no channel {missing[0]!r}; known: {', '.join(known)}")
     return XceptionSmall(
         first.name,
         [known.index(name) for name in wanted],

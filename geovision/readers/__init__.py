@@ -1,1 +1,1 @@
-"""File formats to arrays: one module a family of formats, shared by data sets and prediction."""
+"""Readers of file formats, shared by datasets and prediction."""

@@ -1,4 +1,4 @@
-"""Heights of the ground from GeoTIFF, and from SRTM tiles (``.hgt``, plain or zipped)."""
+"""Terrain heights from GeoTIFF and from SRTM tiles (``.hgt``, plain or zipped)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["elevation_on_grid", "read_elevation"]
 
-_RANGE = (-500.0, 9000.0)  # m; what lies beyond is no height of the ground
+_RANGE = (-500.0, 9000.0)  # m; values outside are not terrain heights
 
 
 def read_elevation(path: str | Path) -> DataArray:
-    """The heights of one file in degrees.
+    """Read the terrain heights of one file in geographic coordinates.
+
+    Args:
+        path: GeoTIFF, SRTM tile (``.hgt``), or zip archive with one of them.
 
     Returns:
-        float32 ``(latitude, longitude)``, both ascending, m above mean sea level; NaN where there is none.
+        Height above mean sea level in m, float32, dimensions ``(latitude, longitude)``, both ascending;
+        NaN where missing.
 
     Raises:
-        UnreadableFileError: It cannot be read.
-        InputError: A projected grid, which `elevation_on_grid` brings to degrees, or values that are no
+        UnreadableFileError: The file cannot be read.
+        InputError: The grid is projected (use `elevation_on_grid`), or values are outside the range of
             heights.
         MissingExtraError: rasterio or xarray is not installed.
     """
@@ -39,7 +43,7 @@ def read_elevation(path: str | Path) -> DataArray:
         raise MissingExtraError("xarray", "geo") from error
     with suppress_georeference_warning(), _opened(Path(path)) as tile:
         if tile.crs is None or not tile.crs.is_geographic:
-            raise InputError(f"{path}: not in degrees but in {tile.crs}; bring it to a grid of degrees")
+            raise InputError(f"{path}: not in degrees but in {tile.crs}; reproject it to degrees")
         heights = _heights(tile, Path(path))
         step = tile.transform
         longitude = step.c + step.a * (np.arange(tile.width) + 0.5)
@@ -61,19 +65,25 @@ def elevation_on_grid(
     *,
     method: Literal["average", "nearest"] = "average",
 ) -> NDArray[np.float32]:
-    """Heights on a grid of degrees, of one or several files in any projection.
+    """Resample terrain heights of files to a grid in degrees.
+
+    The files may have any projection.
 
     Args:
-        paths: Files; where they overlap, the first that has a height counts.
-        latitude, longitude: Middles of the cells ``(y,)`` and ``(x,)``, evenly spaced, ascending.
-        method: ``"average"`` over each cell, or its ``"nearest"`` height, as published.
+        paths: One or several files. In overlaps, the first file with a height is used.
+        latitude: Latitudes of the cell centers in degrees north, shape ``(y,)``, evenly spaced, ascending.
+        longitude: Longitudes of the cell centers in degrees east, shape ``(x,)``, evenly spaced, ascending.
+        method: ``"average"`` for the mean of each cell; ``"nearest"`` for the nearest published height.
+            Default: ``"average"``.
 
     Returns:
-        ``(y, x)``, m; NaN where no file has a height.
+        Height in m, shape ``(y, x)``; NaN where no file has a height.
 
     Raises:
         UnreadableFileError: A file cannot be read.
-        InputError: Values that are no heights, a file without a projection, or none reaches the grid.
+        InputError: Values are outside the range of heights, a file has no projection, or no file covers
+            the grid.
+        MissingExtraError: rasterio is not installed.
     """
     rasterio = rasterio_module()
     from rasterio.enums import Resampling
@@ -87,7 +97,9 @@ def elevation_on_grid(
     for path in map(Path, several):
         with suppress_georeference_warning(), _opened(path) as tile:
             if tile.crs is None:
-                raise InputError(f"{path}: does not say where on earth it lies; a GeoTIFF of heights has to")
+                raise InputError(
+                    f"{path}: no coordinate reference system; assign one to the GeoTIFF of heights"
+                )
             part = np.full_like(found, np.nan)
             reproject(
                 _heights(tile, path),
@@ -104,7 +116,7 @@ def elevation_on_grid(
     if np.isnan(found).all():
         raise InputError(
             f"{', '.join(map(str, several))}: no height within {y[0]:.2f} to {y[-1]:.2f} N, {x[0]:.2f} to "
-            f"{x[-1]:.2f} E; give the files of that place"
+            f"{x[-1]:.2f} E; give files that cover this region"
         )
     return found
 
@@ -120,23 +132,23 @@ def _opened(path: Path) -> Any:
 
 
 def _gdal_path(path: Path) -> str:
-    """What GDAL calls a file, or the one tile of a zip archive."""
+    """Return the path for GDAL of a file or zipped tile."""
     if path.suffix.lower() != ".zip":
         return str(path)
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.lower().endswith((".hgt", ".tif", ".tiff"))]
     if len(names) != 1:
-        raise UnreadableFileError(f"{path}: holds {len(names)} tiles; expected one .hgt or .tif")
+        raise UnreadableFileError(f"{path}: contains {len(names)} tiles; expected one .hgt or .tif")
     return f"/vsizip/{path.absolute()}/{names[0]}"
 
 
 def _heights(tile: Any, path: Path) -> NDArray[np.float32]:
     masked = tile.read(1, masked=True)
     heights = masked.astype(np.float32).filled(np.nan)
-    known = heights[np.isfinite(heights)]
-    if known.size and not (_RANGE[0] <= known.min() and known.max() <= _RANGE[1]):
+    valid = heights[np.isfinite(heights)]
+    if valid.size and not (_RANGE[0] <= valid.min() and valid.max() <= _RANGE[1]):
         raise InputError(
-            f"{path}: heights from {known.min():g} to {known.max():g}; expected m above mean sea level, with "
-            "what is missing declared as no data"
+            f"{path}: heights from {valid.min():g} to {valid.max():g}; expected m above mean sea level, with "
+            "missing values declared as no data"
         )
     return heights

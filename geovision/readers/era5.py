@@ -1,7 +1,8 @@
-"""ERA5 from NetCDF, in the names before and since August 2024, and from GRIB: what it says of hail.
+"""Reader of the ERA5 fields for hail, from NetCDF or GRIB.
 
-`time` and `level` of older files are `valid_time` and `pressure_level` of newer ones. Variables may lie in
-several files, pressure levels in one and single levels in another, hours in as many as one likes.
+NetCDF files may have the variable names before or since August 2024. `time` and `level` of older files are
+`valid_time` and `pressure_level` in newer ones. Variables may be in several files: pressure levels in one,
+single levels in another, and hours in any number of files.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Era5", "height_of_temperature", "open_era5"]
 
-_GRAVITY = 9.80665  # m s-2, by which ERA5 divides the geopotential
+_GRAVITY = 9.80665  # m s-2; the ERA5 geopotential divided by it is a height
 _NAMES = {
     "valid_time": "time",
     "pressure_level": "level",
@@ -52,53 +53,69 @@ _EXPECTED_RANGES = {
 
 @dataclass(frozen=True)
 class Era5:
-    """Fields by name: ``t``, ``z``, ``u``, ``v`` ``(time, level, latitude, longitude)`` with levels upward,
-    ``cape``, ``d2m``, ``u10``, ``v10`` ``(time, latitude, longitude)``, in the units of ERA5."""
+    """Fields of ERA5 by name, in the units of ERA5.
+
+    Attributes:
+        fields: Fields by name: ``t``, ``z``, ``u``, ``v`` with dimensions ``(time, level, latitude,
+            longitude)``, levels upward, and ``cape``, ``d2m``, ``u10``, ``v10`` with dimensions
+            ``(time, latitude, longitude)``.
+        where: Names of the files, for messages.
+    """
 
     fields: Mapping[str, DataArray]
     where: str
 
     @property
     def times(self) -> NDArray[np.datetime64]:
-        """Hours at which all fields are there, UTC, ascending."""
+        """Hours at which all fields are present, UTC, ascending."""
         common = functools.reduce(np.intersect1d, [each["time"].values for each in self.fields.values()])
         return common.astype("datetime64[s]")
 
     def environment(
         self, time: np.datetime64, latitude: ArrayLike, longitude: ArrayLike, ground: NDArray[np.floating]
     ) -> NDArray[np.float32]:
-        """Of one hour, at the nearest point of the reanalysis: freezing level and level of -20 degrees
-        Celsius, m above mean sea level; CAPE, J kg-1; the difference of the wind at 6 km above the ground
-        from that at 10 m, m s-1; dewpoint at 2 m, K.
+        """Return the hail environment of one hour at the nearest grid points.
+
+        The channels are:
+
+        - height of the freezing level, in m above mean sea level
+        - height of the level of -20 degrees Celsius, in m above mean sea level
+        - CAPE, in J kg-1
+        - magnitude of the wind difference between 6 km above the ground and 10 m, in m s-1
+        - dewpoint at 2 m, in K
 
         Args:
-            time: One of `times`.
-            latitude, longitude: ``(y,)`` and ``(x,)``, degrees.
-            ground: Heights of the ground ``(y, x)``, m; NaN counts as 0.
+            time: Hour, one of `times`.
+            latitude: Latitudes in degrees north, shape ``(y,)``.
+            longitude: Longitudes in degrees east, shape ``(x,)``.
+            ground: Height of the ground in m, shape ``(y, x)``; NaN counts as 0.
 
         Returns:
-            ``(channel, y, x)``; NaN where the air is below that temperature at the lowest level, or where
-            the reanalysis does not reach.
+            Channels, float32, shape ``(channel, y, x)``. NaN where the lowest level is colder than the
+            temperature of the channel, or where the reanalysis does not cover the grid.
 
         Raises:
-            InputError: The files do not reach the grid.
+            InputError: The files do not cover the grid.
+            MissingExtraError: scipy is not installed.
         """
         at = {name: each.sel(time=time) for name, each in self.fields.items()}
         first = next(iter(at.values()))
         near = NearestNeighborIndex.build(
             first["latitude"], first["longitude"], latitude, longitude, where=self.where
         )
-        taken = {name: near.take(each.values) for name, each in at.items()}
-        height = taken["z"] / _GRAVITY
+        values = {name: near.take(each.values) for name, each in at.items()}
+        height = values["z"] / _GRAVITY
         aloft = 6000 + np.nan_to_num(ground)
-        wind = [interpolate_to_height(taken[name], height, aloft) - taken[f"{name}10"] for name in ("u", "v")]
+        wind = [
+            interpolate_to_height(values[name], height, aloft) - values[f"{name}10"] for name in ("u", "v")
+        ]
         return np.stack(
             [
-                height_of_temperature(taken["t"], height, 273.15),
-                height_of_temperature(taken["t"], height, 253.15),
-                taken["cape"],
+                height_of_temperature(values["t"], height, 273.15),
+                height_of_temperature(values["t"], height, 253.15),
+                values["cape"],
                 np.hypot(*wind),
-                taken["d2m"],
+                values["d2m"],
             ]
         ).astype(np.float32)
 
@@ -106,33 +123,44 @@ class Era5:
 def height_of_temperature(
     temperature: NDArray[np.floating], height: NDArray[np.floating], value: float
 ) -> NDArray[np.floating]:
-    """The highest level at which it gets colder than a temperature with height, between levels by linear
-    interpolation.
+    """Return the greatest height at which the temperature falls below a value.
+
+    Heights between levels are interpolated linearly.
 
     Args:
-        temperature, height: ``(level, y, x)``, K and m, upward.
-        value: K.
+        temperature: Temperature in K, shape ``(level, y, x)``, levels upward.
+        height: Height of the levels in m, same shape.
+        value: Temperature of the level, in K.
 
     Returns:
-        ``(y, x)``, m; NaN where no two levels have it between them.
+        Height in m, shape ``(y, x)``; NaN where no two consecutive levels enclose the value.
     """
     found = np.full(temperature.shape[1:], np.nan)
     for low, high, below, above in zip(temperature, temperature[1:], height, height[1:], strict=False):
         here = (low >= value) & (high < value)
-        share = (low[here] - value) / (low[here] - high[here])
-        found[here] = below[here] + share * (above[here] - below[here])
+        fraction = (low[here] - value) / (low[here] - high[here])
+        found[here] = below[here] + fraction * (above[here] - below[here])
     return found
 
 
 def interpolate_to_height(
     values: NDArray[np.floating], height: NDArray[np.floating], target_height: NDArray[np.floating]
 ) -> NDArray[np.floating]:
-    """Values ``(level, y, x)`` at a height ``(y, x)``, by linear interpolation; NaN beyond the levels."""
+    """Interpolate values linearly to a height; NaN outside the levels.
+
+    Args:
+        values: Values, shape ``(level, y, x)``, levels upward.
+        height: Height of the levels in m, same shape.
+        target_height: Requested height in m, shape ``(y, x)``.
+
+    Returns:
+        Interpolated values, shape ``(y, x)``.
+    """
     found = np.full(target_height.shape, np.nan)
     for low, high, below, above in zip(values, values[1:], height, height[1:], strict=False):
         here = (below <= target_height) & (target_height <= above)
-        share = (target_height[here] - below[here]) / (above[here] - below[here])
-        found[here] = low[here] + share * (high[here] - low[here])
+        fraction = (target_height[here] - below[here]) / (above[here] - below[here])
+        found[here] = low[here] + fraction * (high[here] - low[here])
     return found
 
 
@@ -140,13 +168,17 @@ def open_era5(paths: Sequence[str | Path], *, on_skip: Callable[[str], None] | N
     """Open files of ERA5, NetCDF or GRIB.
 
     Args:
-        paths: Files.
-        on_skip: Called with what is wrong with a file, which is left out; None: that is an error.
+        paths: Paths of the files.
+        on_skip: Function called with the error of an unreadable file, which is then skipped. Default:
+            None, the error is raised.
+
+    Returns:
+        Fields of all files.
 
     Raises:
         UnreadableFileError: A file cannot be read.
-        InputError: A variable is in none of them, its values cannot be in its unit, or files of it are on
-            different grids.
+        InputError: A variable is in none of the files, its values are outside the range of its unit, or
+            its files have different grids.
         MissingExtraError: xarray or cfgrib is not installed.
     """
     try:
@@ -156,13 +188,13 @@ def open_era5(paths: Sequence[str | Path], *, on_skip: Callable[[str], None] | N
     parts: dict[str, list[DataArray]] = {}
     for path in map(Path, paths):
         try:
-            held = _load_fields(path)
+            loaded = _load_fields(path)
         except InputError as error:
             if on_skip is None:
                 raise
             on_skip(str(error))
         else:
-            for name, field in held:
+            for name, field in loaded:
                 parts.setdefault(name, []).append(field)
     where = ", ".join(Path(path).name for path in paths) or "no files"
     lacking = [name for name in (*_ON_LEVELS, *_SINGLE) if name not in parts]
@@ -177,14 +209,14 @@ def open_era5(paths: Sequence[str | Path], *, on_skip: Callable[[str], None] | N
             joined = xarray.concat(several, "time", join="exact", coords="minimal", compat="override")
         except ValueError as error:
             raise InputError(
-                f"{where}: files with {name} on different grids or levels; give those of one download"
+                f"{where}: files with {name} on different grids or levels; give the files of one download"
             ) from error
         fields[name] = joined.sortby("time").drop_duplicates("time")
     return Era5(fields, where)
 
 
 def _load_fields(path: Path) -> list[tuple[str, DataArray]]:
-    """The fields of a file that are asked for, checked."""
+    """Load and check the required fields of a file."""
     return [
         (name, _checked(dataset[name], name, path))
         for dataset in _datasets(path)
@@ -194,12 +226,15 @@ def _load_fields(path: Path) -> list[tuple[str, DataArray]]:
 
 
 def _datasets(path: Path) -> list[Dataset]:
-    """What a file holds, in the newer or the older names alike; GRIB falls into several parts."""
+    """Open the datasets of a file, with the older names.
+
+    GRIB files are split into several datasets.
+    """
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
-            # Of other formats' plugins that xarray looks through; what cannot be read is an error.
+            # xarray tries the plugins of other formats; unreadable files raise an error anyway.
             warnings.simplefilter("ignore")
             found = _grib(path) if _is_grib(path) else [_netcdf(path)]
     except MissingExtraError:
@@ -229,7 +264,7 @@ def _netcdf(path: Path) -> Dataset:
 
 
 def _grib(path: Path) -> list[Dataset]:
-    # ecCodes brings a PROJ of its own: loaded first, it leaves pyproj without its database.
+    # ecCodes contains its own PROJ: if loaded first, pyproj does not find its database.
     with contextlib.suppress(ImportError):
         import pyproj  # noqa: F401
     try:
@@ -244,17 +279,17 @@ def _grib(path: Path) -> list[Dataset]:
 
 
 def _rename_legacy(dataset: Dataset) -> Dataset:
-    # GRIB has the time of the analysis beside that for which it holds.
+    # GRIB contains the time of the analysis in addition to the valid time.
     if "valid_time" in dataset.coords and "time" in dataset.coords:
-        holds = "time" if "time" in dataset.dims else "valid_time"
-        dataset = dataset.drop_vars("valid_time" if holds == "time" else "time")
+        kept = "time" if "time" in dataset.dims else "valid_time"
+        dataset = dataset.drop_vars("valid_time" if kept == "time" else "time")
     given = {old: new for old, new in _NAMES.items() if old in dataset.variables or old in dataset.dims}
     dataset = dataset.rename(given)
     spare = [name for name in dataset.coords if name not in ("time", "level", "latitude", "longitude")]
     dataset = dataset.drop_vars(spare)
     if "time" in dataset.coords and "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
-    # Pressures downward are heights upward.
+    # Descending pressure is ascending height.
     return dataset.sortby("level", ascending=False) if "level" in dataset.dims else dataset
 
 
@@ -263,12 +298,12 @@ def _checked(field: DataArray, name: str, path: Path) -> DataArray:
     if set(field.dims) != set(expected) or any(axis not in field.coords for axis in expected):
         raise InputError(
             f"{path}: {name} along {', '.join(map(str, field.dims))}; expected {', '.join(expected)}, each "
-            "with its values, on a grid of degrees as ERA5 is downloaded"
+            "with coordinates, on a grid in degrees as downloaded from ERA5"
         )
     field = field.transpose(*expected)
     low, high = _EXPECTED_RANGES[name]
     least, most = float(field.min()), float(field.max())
-    if low > least or most > high:  # what is all missing is missing
+    if low > least or most > high:  # false for NaN: a field may be missing everywhere
         raise InputError(
             f"{path}: {name} from {least:g} to {most:g}; expected {low:g} to {high:g} in the unit of ERA5"
         )

@@ -1,4 +1,4 @@
-"""Nearest neighbours on the globe: which point of one grid lies nearest to each point of another."""
+"""Nearest neighbors between two grids on the globe."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _EARTH = 6_371_008.8  # m, mean radius
 
 @dataclass(frozen=True)
 class NearestNeighborIndex:
-    """Where each point of a target finds its value.
+    """Nearest source point of each target point.
 
     Attributes:
-        index: Of the flattened source, the target's shape.
-        valid: Where the source reaches: its nearest point is no farther than one and a half of its spacings.
+        index: Index into the flattened source, shape of the target.
+        valid: Whether the source covers the point: its nearest point is at most 1.5 source spacings
+            away. Bool, shape of the target.
     """
 
     index: NDArray[np.intp]
@@ -36,16 +37,25 @@ class NearestNeighborIndex:
         *,
         where: str = "the source",
     ) -> NearestNeighborIndex:
-        """Neighbours of a grid of degrees in any other, by the chord between them.
+        """Find the nearest source point of each target point.
+
+        The distance is the chord between the points.
 
         Args:
-            latitude, longitude: Of the source, ``(y,)`` and ``(x,)``, or both ``(y, x)`` in any projection.
-            target_latitude, target_longitude: ``(y,)`` and ``(x,)``.
-            where: Names the source in the message.
+            latitude: Latitudes of the source in degrees north, shape ``(y,)``, or ``(y, x)`` in any
+                projection.
+            longitude: Longitudes of the source in degrees east, shape ``(x,)``, or ``(y, x)`` in any
+                projection.
+            target_latitude: Latitudes of the target in degrees north, shape ``(y,)``.
+            target_longitude: Longitudes of the target in degrees east, shape ``(x,)``.
+            where: Name of the source in error messages. Default: ``"the source"``.
+
+        Returns:
+            Index of the nearest neighbors.
 
         Raises:
-            InputError: Coordinates that are no degrees or all missing, or a source that does not reach the
-                target at all.
+            InputError: The coordinates are not in degrees or all missing, or the source does not cover
+                any part of the target.
             MissingExtraError: scipy is not installed.
         """
         try:
@@ -58,23 +68,30 @@ class NearestNeighborIndex:
             raise InputError(f"{where}: latitudes and longitudes are all missing")
         if np.nanmax(np.abs(source[0])) > 90.001 or np.nanmax(np.abs(source[1])) > 360.001:
             raise InputError(
-                f"{where}: latitudes and longitudes beyond 90 and 360; expected degrees, and these "
-                "may be metres of a projection"
+                f"{where}: latitudes and longitudes beyond 90 and 360; expected degrees, but these "
+                "may be meters of a projection"
             )
         spacing = np.nanmedian(np.linalg.norm(np.diff(points.reshape(*source[0].shape, 3), axis=1), axis=2))
-        # A point that lies nowhere goes to the middle of the earth, far from all others.
+        # A point without coordinates is moved to the center of the earth, far from all others.
         distance, index = KDTree(np.nan_to_num(points)).query(_unit_vectors(*target))
-        there = distance.reshape(target[0].shape) <= 1.5 * spacing
-        if not there.any():
+        valid = distance.reshape(target[0].shape) <= 1.5 * spacing
+        if not valid.any():
             south, north, west, east = (f(a) for a in source for f in (np.nanmin, np.nanmax))
             raise InputError(
-                f"{where}: covers {south:.2f} to {north:.2f} N, {west:.2f} to {east:.2f} E, nothing "
-                "of the grid that is asked for"
+                f"{where}: covers {south:.2f} to {north:.2f} N, {west:.2f} to {east:.2f} E, but no point "
+                "of the requested grid"
             )
-        return cls(index.reshape(target[0].shape), there)
+        return cls(index.reshape(target[0].shape), valid)
 
     def take(self, values: NDArray) -> NDArray:
-        """Values ``(…, y, x)`` of the source on the target, NaN where it does not reach."""
+        """Return source values on the target grid; NaN if not covered.
+
+        Args:
+            values: Values of the source, shape ``(…, y, x)``.
+
+        Returns:
+            Values, shape ``(…, y, x)`` of the target.
+        """
         flat = values.reshape(*values.shape[:-2], -1)[..., self.index]
         return np.where(self.valid, flat, np.nan)
 
@@ -85,6 +102,6 @@ def _plane(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray, NDArray]
 
 
 def _unit_vectors(latitude: NDArray, longitude: NDArray) -> NDArray:
-    """Unit vectors ``(point, 3)``."""
+    """Return unit vectors, shape ``(point, 3)``."""
     north, east = np.radians(latitude).ravel(), np.radians(longitude).ravel()
     return np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], 1)

@@ -1,4 +1,4 @@
-"""A NetCDF file, written whole or with one clear error."""
+"""Writer of NetCDF files that reports the first write error."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ _Block = TypeVar("_Block")
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Any] | None = None) -> None:
-    """Write a data set as NetCDF-4; arrays of Dask are computed and written piece by piece.
+    """Write a dataset as NetCDF-4; Dask arrays are written block by block.
 
     Args:
-        path: What stands there is overwritten; meant for `geovision._atomic_io.write_files`.
-        encoding: By variable, as xarray takes it.
+        dataset: Dataset to write.
+        path: Path of the file; an existing file is overwritten. Intended for
+            `geovision._atomic_io.write_files`.
+        encoding: Encoding by variable, as in xarray. Default: None.
 
     Raises:
-        OSError: It could not be written; nothing more is computed from then on.
+        OSError: The file could not be written; no further blocks are computed.
         ModuleNotFoundError: h5netcdf is not installed.
     """
     with _DeferredErrorFile(path.open("w+b", buffering=0)) as file:
@@ -34,18 +36,18 @@ def write_netcdf(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Any] | 
 
 
 class _DeferredErrorFile(io.RawIOBase):
-    """A file whose writes never fail while HDF5 is at work.
+    """File whose write methods do not raise while HDF5 uses it.
 
-    HDF5 cannot close a file that it could not write, and takes the process down when it tries again
-    (https://github.com/h5py/h5py/issues/914). So it is told that all is well, and the first error is raised
-    afterwards. Of what is lost nothing can be read back, which may give HDF5 an error of its own; it is the
-    consequence of the first.
+    HDF5 cannot close a file that it could not write, and crashes the process when it tries again
+    (https://github.com/h5py/h5py/issues/914). Writes therefore report success, and the first error is
+    raised afterwards. Lost data cannot be read back, which may cause an error of HDF5 itself; it is a
+    consequence of the first error.
 
     Args:
-        file: Without a buffer, for reading and writing.
+        file: Unbuffered file, open for reading and writing.
 
     Attributes:
-        error: The first; None: all has been written.
+        error: First write error; None if everything was written.
     """
 
     def __init__(self, file: io.FileIO) -> None:
@@ -54,16 +56,19 @@ class _DeferredErrorFile(io.RawIOBase):
         self._file = file
 
     def abort_on_error(self, dataset: xr.Dataset) -> xr.Dataset:
-        """The same data, of which no piece is computed once an error has come: there may be hours of them."""
+        """Return the same data with blocks that raise after an error.
 
-        def passed(block: _Block) -> _Block:
+        Computing the remaining blocks may take hours.
+        """
+
+        def checked(block: _Block) -> _Block:
             self.raise_error()
             return block
 
         def guarded(array: xr.DataArray) -> xr.DataArray:
             if array.chunks is None:
                 return array
-            return array.copy(data=array.data.map_blocks(passed, dtype=array.dtype))
+            return array.copy(data=array.data.map_blocks(checked, dtype=array.dtype))
 
         return dataset.map(guarded, keep_attrs=True)
 
@@ -73,11 +78,11 @@ class _DeferredErrorFile(io.RawIOBase):
             raise self.error
 
     def write(self, values: Any) -> int:
-        left = memoryview(values)
-        size = len(left)
+        remaining = memoryview(values)
+        size = len(remaining)
         try:
-            while len(left):
-                left = left[self._file.write(left) :]
+            while len(remaining):
+                remaining = remaining[self._file.write(remaining) :]
         except OSError as error:
             self.error = self.error or error
         return size

@@ -472,7 +472,7 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
             "--circle '1,2' is not understood",
         ),
         (["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"], 2, "latitudes are -90 to 90"),
-        (["archive", "aurora-tiny", "x", "--out", "o", "--pattern", "a.jpg"], 2, "holds no full time"),
+        (["archive", "aurora-tiny", "x", "--out", "o", "--pattern", "a.jpg"], 2, "has no complete time"),
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--scheduler", "tcp://a", "--workers", "2"],
             2,

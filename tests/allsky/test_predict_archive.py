@@ -171,7 +171,7 @@ def test_a_header_that_lies_is_a_row_with_the_reason(model: GeoModel, own: Path,
     table = run(model, own, tmp_path / "out")
     (row,) = table.filter(field("path") == str(bad)).to_pylist()
     assert row["unreadable"]
-    assert "the header promises 40 columns, 41 rows" in row["error"]
+    assert "the header declares 40 columns, 41 rows" in row["error"]
     assert row["date"] == "unknown"
     assert table.num_rows == 7 * 5 + 1
 
@@ -238,16 +238,16 @@ def test_a_file_that_is_still_written_is_done_again_when_it_is_whole(
 def test_grey_frames_that_are_not_declared_are_refused_before_anything_is_written(
     model: GeoModel, streams: Path, tmp_path: Path
 ):
-    with pytest.raises(InputError, match="grey, where colour is asked for; declare"):
+    with pytest.raises(InputError, match="gray, but the model expects color; declare"):
         run(model, streams, tmp_path / "out", FrameConfig())
-    with pytest.raises(InputError, match="no brightness of their own; declare a Stretch"):
+    with pytest.raises(InputError, match="no full scale; declare a Stretch"):
         run(model, streams, tmp_path / "out", FrameConfig(channels="grey"))
     assert run(model, streams, tmp_path / "out").num_rows == 40
 
 
 def test_an_archive_of_which_nothing_can_be_read_is_refused(model: GeoModel, tmp_path: Path):
     folder = pictures(tmp_path / "in", 3)
-    with pytest.raises(InputError, match=r"none of 3 files.*the first: .*does not fit the pattern"):
+    with pytest.raises(InputError, match=r"none of 3 files.*the first: .*does not match the pattern"):
         run(model, folder, tmp_path / "out", FrameConfig(pattern="other_%Y%m%d_%H.jpg"))
 
 

@@ -140,7 +140,7 @@ def test_an_attribute_that_no_file_has(hail, tmp_path: Path, capsys):
         capsys, "explain", model, file, "--method", "deeplift", "--group-by", "colour", "--out", tmp_path
     )
     assert code == 1
-    assert "no attribute 'colour'; there are 'Conventions', 'terrain'" in told
+    assert "no attribute 'colour'; known: 'Conventions', 'terrain'" in told
     assert not list(tmp_path.iterdir())
 
 

@@ -262,7 +262,7 @@ def test_other_weights_give_another_map(name: str, method: str):
         model = tiny(spec, seed=seed, size=size)
         model.head.linear.weight.data.abs_()  # whatever is seen speaks for a class
         if method == "deeplift" and name == "cloud-mobilenetv2":  # which passes mirrored pictures, too
-            with pytest.raises(OptionError, match="looks at a sample from several sides at once"):
+            with pytest.raises(OptionError, match="runs on several views of a sample"):
                 geovision.explain(model, sample_for(model), method=method)
             return
         found = geovision.explain(model, sample_for(model), method=method, steps=steps)
@@ -328,7 +328,9 @@ def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_i
         np.testing.assert_allclose(found.first_input.values, expected, atol=1e-2 * np.abs(expected).max())
         if found.completeness:
             assert found.completeness.relative_error < 0.01
-    with pytest.raises(OptionError, match=r"turns input 'image' by quarters, and it is not square .32 x 64"):
+    with pytest.raises(
+        OptionError, match=r"rotates input 'image' by quarter turns, but it is not square .32 x 64"
+    ):
         geovision.explain(
             tiny(registry.find_model("cloud-tiny"), size=(32, 64)), torch.rand(3, 32, 64), orientations=8
         )
@@ -505,7 +507,9 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
     frames = np.stack([with_disc(24, 32, 50, 50) for _ in range(3)])
     frames[1] = with_disc(24, 32, 9, 20)
     sample = {"image": frames, "height": np.full((1, 12, 16), 100.0, np.float32)}
-    with pytest.raises(OptionError, match="layer 'seen' runs 3 times a sample; name one that runs once"):
+    with pytest.raises(
+        OptionError, match="layer 'seen' runs 3 times per sample; choose a layer that runs once"
+    ):
         geovision.explain(model, sample, method="deeplift", target="yes")
     for method in set(METHODS) - {"deeplift"}:
         found = geovision.explain(model, sample, method=method, target="yes")
@@ -526,20 +530,23 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"method": "gradcamm"}, "method 'gradcamm' is not known. Did you mean 'gradcam'.*occlusion"),
-        ({"method": "occlusion", "layer": "x"}, "layer is for gradcam, layercam and deeplift, not for occ"),
-        ({"steps": 20}, "steps is for integrated-gradients, not for gradcam"),
+        ({"method": "gradcamm"}, "method 'gradcamm' is unknown. Did you mean 'gradcam'.*occlusion"),
+        (
+            {"method": "occlusion", "layer": "x"},
+            "layer applies to gradcam, layercam and deeplift, not to occ",
+        ),
+        ({"steps": 20}, "steps applies to integrated-gradients, not to gradcam"),
         ({"method": "integrated-gradients", "steps": 0}, "steps must be 1 or more, not 0"),
         ({"method": "occlusion", "window": 65}, "window=65 is larger than input 'image' .64 x 64"),
         ({"method": "occlusion", "window": 2, "stride": 3}, "stride=3 is larger than window=2"),
         ({"orientations": 4}, "orientations must be 1, 2 or 8, not 4"),
-        ({"target": "cirrus"}, "cloud-tiny has no class 'cirrus'. There are Ac, As"),
+        ({"target": "cirrus"}, "cloud-tiny has no class 'cirrus'. Available: Ac, As"),
         (
             {"layer": "model.layer5"},
             "no layer 'model.layer5'. Did you mean 'model.layer[0-9]'?.*model.layer1",
         ),
         ({"layer": "head"}, "no layer 'head'. Layers with maps: model.conv1"),
-        ({"layer": "model.global_pool"}, "gives .1, 96., which is no map"),
+        ({"layer": "model.global_pool"}, "returns shape .1, 96., which is not a map"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(options: dict, said: str):
@@ -573,7 +580,9 @@ def test_a_model_without_gradient_is_explained_by_occlusion_alone():
     with torch.no_grad():
         model.head.fit(model.features(pictures), torch.arange(24) % len(model.target.classes))
     for method in ("gradcam", "layercam", "integrated-gradients"):
-        with pytest.raises(OptionError, match=f"aurora-knn has no gradient, which {method} needs; occlusion"):
+        with pytest.raises(
+            OptionError, match=f"aurora-knn has no gradient, which {method} needs; use occlusion"
+        ):
             geovision.explain(model, pictures[0], method=method)
     found = geovision.explain(model, pictures[0], method="occlusion", window=16, stride=8)
     assert np.abs(found.first_input.values).max() > 0
@@ -678,7 +687,7 @@ def test_the_command_refuses_in_one_line(trained, photos: Path, capsys):
     for wrong, word in [
         (["--target", "cirrus"], "no class 'cirrus'"),
         (["--layer", "stage9"], "no layer 'stage9'"),
-        (["--stride", "4"], "stride is for occlusion"),
+        (["--stride", "4"], "stride applies to occlusion"),
     ]:
         code, text, said = ran(capsys, "explain", trained, photos / "one", "--out", photos / "why", *wrong)
         assert code == 2

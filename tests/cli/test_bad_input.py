@@ -56,9 +56,9 @@ def dot(folder: Path) -> Path:
 FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
     "truncated": (truncated, UnreadableFileError, r"cut\.jpg: damaged \(image file is truncated"),
     "zero bytes": (lambda f: written(f / "a.jpg", b""), UnreadableFileError, r"a\.jpg: an empty file"),
-    "text": (lambda f: written(f / "a.jpg", b"hello"), UnreadableFileError, r"a\.jpg: not a picture in any"),
+    "text": (lambda f: written(f / "a.jpg", b"hello"), UnreadableFileError, r"a\.jpg: not an image in a"),
     "bomb": (bomb, UnreadableFileError, r"bomb\.bmp: too many pixels, perhaps a decompression bomb"),
-    "1x1": (dot, InputError, r"dot\.png: 1x1 pixels; a picture needs 8 or more a side"),
+    "1x1": (dot, InputError, r"dot\.png: 1x1 pixels; an image needs at least 8 on each side"),
     "missing": (
         lambda f: f / "no.jpg",
         UnreadableFileError,
@@ -67,7 +67,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
     "empty folder": (
         lambda f: f,
         UnreadableFileError,
-        "no pictures in this folder; name one that holds some",
+        "no images in this folder; choose a folder with images",
     ),
     "pattern": (lambda f: f / "*.jpg", UnreadableFileError, r"\*\.jpg: no file matches this pattern"),
 }
@@ -106,18 +106,24 @@ SAMPLES: dict[str, tuple[object, str]] = {
     "normalised": (torch.full((3, *SIZE), -1.5), "channel 'red': values from -1.5 to -1.5, expected 0 to 1"),
     "one channel": (np.ones((1, *SIZE)), r"has 3 channels \(red, green, blue\) along axis 0 of .*, got 1"),
     "four channels": (np.ones((4, *SIZE)), r"has 3 channels .*, got 4 in shape \(4, 32, 32\)"),
-    "channels last": (np.ones((*SIZE, 3)), r"channels last: .* numpy\.transpose\(array, \(2, 0, 1\)\)"),
-    "batch of channels last": (np.ones((2, *SIZE, 3)), "has its channels last: transpose it"),
+    "channels last": (
+        np.ones((*SIZE, 3)),
+        r"channels of shape \(32, 32, 3\) are last\. .* numpy\.transpose\(array, \(2, 0, 1\)\)",
+    ),
+    "batch of channels last": (np.ones((2, *SIZE, 3)), "are last. Transpose the array"),
     "two axes": (np.ones(SIZE), r"has 3 axes \(channel y x\), got shape \(32, 32\)"),
     "five axes": (np.ones((1, 1, 3, *SIZE)), r"has 3 axes \(channel y x\), got shape \(1, 1, 3, 32, 32\)"),
     "empty": (np.ones((3, 0, 4)), r"is empty: shape \(3, 0, 4\)"),
-    "small": (np.ones((3, 1, 1)), "1x1 pixels; a picture needs 8 or more a side"),
-    "complex": (np.ones((3, *SIZE), complex), "takes numbers, not complex128"),
-    "truths": (np.ones((3, *SIZE), bool), "takes numbers, not torch.bool"),
-    "words": (np.array(["Ac", "As"]), "takes numbers, not <U2"),
-    "unknown name": ({"photo": torch.rand(3, *SIZE)}, r"no input is called 'photo'; .* takes \['image'\]"),
+    "small": (np.ones((3, 1, 1)), "1x1 pixels; each side needs 8 or more"),
+    "complex": (np.ones((3, *SIZE), complex), "data type complex128; expected numbers"),
+    "truths": (np.ones((3, *SIZE), bool), "data type torch.bool; expected numbers"),
+    "words": (np.array(["Ac", "As"]), "data type <U2; expected numbers"),
+    "unknown name": ({"photo": torch.rand(3, *SIZE)}, r"unknown input 'photo'; the inputs are \['image'\]"),
     "no photo": ({}, "input 'image' is missing"),
-    "unlike lengths": ({"image": torch.rand(2, 3, *SIZE), "scalars": [1]}, "of a batch need one length"),
+    "unlike lengths": (
+        {"image": torch.rand(2, 3, *SIZE), "scalars": [1]},
+        "expected equal lengths, and a batch axis for",
+    ),
 }
 
 
@@ -131,7 +137,9 @@ def test_arrays(model: GeoModel, kind: str) -> None:
 
 @pytest.mark.parametrize("given", [3, 2.5, None, object(), [1, 2]])
 def test_things_that_are_no_input(model: GeoModel, given: object) -> None:
-    with pytest.raises(InputError, match="is not an input; give a path, an array, a tensor, a Pillow image"):
+    with pytest.raises(
+        InputError, match=r"unsupported input of type .*; pass a path, an array, a tensor, a Pillow"
+    ):
         model.predict(given)
 
 

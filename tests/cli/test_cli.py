@@ -381,13 +381,13 @@ def test_audit_writes_what_it_found(run, photos: Path, tmp_path: Path):
     assert json.loads(ran.out)["photos"] == 55
     assert {"audit.txt", "groups.csv"} <= {path.name for path in (tmp_path / "audit").iterdir()}
     assert_one_line(
-        run("audit", "ccns", photos), 2, "'ccns' is not a geovision data set. Did you mean 'ccsn'"
+        run("audit", "ccns", photos), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'"
     )
 
 
 def test_download_of_an_unknown_data_set(run, tmp_path: Path):
     assert_one_line(
-        run("download", "ccns", tmp_path), 2, "'ccns' is not a geovision data set. Did you mean 'ccsn'"
+        run("download", "ccns", tmp_path), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'"
     )
 
 

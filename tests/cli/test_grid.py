@@ -79,7 +79,7 @@ def _holed(values: np.ndarray) -> np.ndarray:
 CHANGES = {
     "no units": (lambda v: v, None, (), "has no units; declare them with units=, or --unit"),
     "a flux as a rate": (lambda v: v, "mm/day", (), "would be plausible in 'kg m-2 s-1'"),
-    "an unknown unit": (lambda v: v, "furlong/fortnightly", (), "unit 'furlong/fortnightly' is not known"),
+    "an unknown unit": (lambda v: v, "furlong/fortnightly", (), "unit 'furlong/fortnightly' is unknown"),
     "another quantity": (lambda v: v, "K", (), "cannot be converted"),
     "contradicted": (lambda v: v, "kg m-2 s-1", ("--unit", "pr=mm/day"), "was declared 'mm/day'"),
     "negative": (lambda v: v - 1e-4, "kg m-2 s-1", (), "negative precipitation"),
@@ -122,7 +122,7 @@ def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, t
 
 
 @pytest.mark.parametrize(
-    ("order", "message"), [([2, 0, 1], "times are out of order"), ([0, 1, 1], "1 times stand twice")]
+    ("order", "message"), [([2, 0, 1], "times are out of order"), ([0, 1, 1], "1 duplicated times")]
 )
 def test_times_that_are_shuffled_or_double(
     order: list[int],

@@ -63,7 +63,7 @@ def test_the_text_says_it_in_words(mixed: Path):
     assert "groups whose labels disagree 1 2 photos" in lines
     assert "a 3 3 1" in lines
     assert "a b: a/1.png b/1.jpg" in lines
-    assert any("bad.jpg: not a picture" in line for line in lines)
+    assert any("bad.jpg: not an image" in line for line in lines)
     assert "several sizes" in text
 
 

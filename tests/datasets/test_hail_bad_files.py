@@ -82,9 +82,9 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
     assert code == 1
     assert [path.name[5:20] for path in made] == ["20230617T080000", "20230617T080600"]
     for message in (
-        f"{tmp_path / 'double.nc'} are both of 2023-06-17T08:06:00",
+        f"{tmp_path / 'double.nc'} both have 2023-06-17T08:06:00",
         f"{tmp_path / 'timeless.nc'}: no coordinate 'time'",
-        f"{tmp_path / 'broken.nc'}: not readable as a grid of radar",
+        f"{tmp_path / 'broken.nc'}: not readable as a radar grid",
         f"{tmp_path / 'scan.HDF'}: not named like FY4B",
         "2023-06-17T18:00:00: nothing of radar, satellite and reanalysis in any of 3 windows",
     ):

@@ -178,7 +178,7 @@ def test_what_decibels_a_count_is_must_be_said(tmp_path: Path):
     found = met(radar(tmp_path), middle_of_the_block(label="pos"))
     with pytest.raises(OptionError, match="decibels are not declared"):
         write_samples(found, tmp_path / "mine", None, pixel_size=PIXEL)
-    with pytest.raises(InputError, match="coarser than the 500 m"):
+    with pytest.raises(InputError, match="the model expects at most 500 m"):
         write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES)
     with pytest.raises(OptionError, match="choose train or test"):
         write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES, split="validation")

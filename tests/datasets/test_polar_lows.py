@@ -169,7 +169,7 @@ def test_the_reader_refuses_what_is_no_such_composite(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"photo\.png: red and green differ"):
         read_counts(tmp_path / "photo.png", SPEC)
     Image.fromarray(colours[..., 0]).save(tmp_path / "grey.png")
-    with pytest.raises(InputError, match="one polarisation is missing"):
+    with pytest.raises(InputError, match="one polarization is missing"):
         read_counts(tmp_path / "grey.png", SPEC)
     (tmp_path / "cut.png").write_bytes((tmp_path / "grey.png").read_bytes()[:60])
     with pytest.raises(UnreadableFileError):
@@ -228,7 +228,7 @@ def test_a_file_that_tells_its_pixel_size_is_believed(root: Path, tmp_path: Path
     about = PngInfo()
     about.add_text("pixel_size", "wide")
     path = save(tmp_path / "odd.png", picture(), pnginfo=about)
-    with pytest.raises(InputError, match="'wide', which is no length in metres"):
+    with pytest.raises(InputError, match="'wide'; expected a length in meters"):
         read_counts(path, SPEC)
 
 

@@ -103,7 +103,7 @@ def test_a_time_that_changes_nothing_is_left_out(root: Path, tmp_path: Path, tim
     assert found.equals(open_grid(root / "orog.nc", "surface_altitude"))
     if times > 1:
         with pytest.raises(
-            InputError, match=r"rising\.nc: 'orog' changes in time, and its quantity does not"
+            InputError, match=r"rising\.nc: 'orog' changes in time; expected a constant field"
         ):
             open_grid(tmp_path / "rising.nc", "surface_altitude")
 
@@ -111,9 +111,7 @@ def test_a_time_that_changes_nothing_is_left_out(root: Path, tmp_path: Path, tim
 def test_what_changes_from_day_to_day_needs_its_days(tmp_path: Path, root: Path) -> None:
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.isel(time=0, drop=True).to_netcdf(tmp_path / "day.nc", engine="h5netcdf")
-    with pytest.raises(
-        InputError, match=r"day\.nc: 'precipitation' has no axis of time; a field that changes"
-    ):
+    with pytest.raises(InputError, match=r"day\.nc: 'precipitation' has no time axis; expected the dates"):
         open_grid(tmp_path / "day.nc", "precipitation")
 
 
@@ -134,7 +132,7 @@ def test_units_and_values_of_orography_are_checked(tmp_path: Path, root: Path) -
         open_grid(tmp_path / "slip.nc", "surface_altitude")
     with pytest.raises(InputError, match="K"):
         open_grid(tmp_path / "other.nc", "surface_altitude")
-    with pytest.raises(InputError, match=r"is the same on all days, and .* has it already; give one file"):
+    with pytest.raises(InputError, match=r"is constant in time and already in .*; give one file"):
         open_grid([root / "orog.nc", root / "orog.nc"], "surface_altitude")
 
 
@@ -143,11 +141,11 @@ def test_beside_one_field_with_times_nothing_falls_out(root: Path) -> None:
     rain = rain.where(rain["time"] != rain["time"][4])
     relief = open_grid(root / "orog.nc", "surface_altitude")
     found = align({"rain": rain, "relief": relief})
-    assert str(found) == "80 dates in common; nothing fell out"
+    assert str(found) == "80 dates in common; no dates dropped"
     three = align({"relief": relief, "rain": rain, "same": rain})
     assert list(three.fields) == ["relief", "rain", "same"]
     assert str(three).startswith("79 dates in common; rain lost 1")
-    with pytest.raises(InputError, match="relief, again: no field with times is among them"):
+    with pytest.raises(InputError, match="relief, again: no field has a time axis"):
         align({"relief": relief, "again": relief})
 
 
@@ -230,7 +228,7 @@ def test_the_command_trains_scores_and_applies_with_it(
         assert run(*arguments) == 0, capsys.readouterr().err
     said = capsys.readouterr()
     assert "rmse" in said.out
-    assert "nothing fell out" in said.err
+    assert "no dates dropped" in said.err
     written = xr.open_dataset(tmp_path / "fine.nc", engine="h5netcdf")["precipitation"]
     opened, data = geovision.load(tmp_path / "run" / "model"), CoarseRain(root)
     (answer,) = opened.predict({"fields": data[17]["inputs"]["fields"]})
@@ -268,7 +266,7 @@ def test_pieces_of_a_file_have_the_same_orography(
     monkeypatch.setattr(reader, "_CHUNK_THRESHOLD", 4096)
     monkeypatch.setattr(engine, "_CHUNK_BYTES", 7 * 4 * (2 * 8 * 12 + 32 * 48))
     summary = predict_grid(model, files, tmp_path / "pieces.nc")
-    assert summary.alignment == "80 dates in common; nothing fell out"
+    assert summary.alignment == "80 dates in common; no dates dropped"
     whole, pieces = (
         xr.open_dataset(tmp_path / f"{name}.nc", engine="h5netcdf")["precipitation"]
         for name in ("whole", "pieces")

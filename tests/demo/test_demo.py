@@ -213,7 +213,7 @@ def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: P
 
 def test_a_page_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StorageError, match=r"file: no folder can be made there \(File exists\); choose"):
+    with pytest.raises(StorageError, match=r"file: cannot create a folder \(File exists\); choose"):
         demo.run_demo(tmp_path / "file", progress=False)
 
 

@@ -1,4 +1,4 @@
-"""Find wording in Python files and documents that `docs/style.md` rejects.
+"""Find wording in Python files and documents that `CONTRIBUTING.md` rejects.
 
 Run ``python -m helpers.wording PATH...`` from ``tests`` for a list of the findings below PATH.
 """

@@ -446,7 +446,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, mo
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"file: no folder can be made there"):
+    with pytest.raises(StorageError, match=r"file: cannot create a folder"):
         download.download("ccsn", tmp_path / "file")
 
 

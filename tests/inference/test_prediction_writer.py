@@ -117,7 +117,7 @@ def test_files_of_one_name_and_a_damaged_one(folder, samples, tmp_path, capsys):
     broken.write_bytes(samples[1].read_bytes()[:3000])
     done = ran(capsys, "predict", folder, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "masks")
     assert done.code == 1
-    assert f"{broken}: cannot be read as a sample of hail" in done.err
+    assert f"{broken}: cannot be read as a hail sample" in done.err
     names = {path.name for path in (tmp_path / "masks").glob("*.nc")}
     assert names == {samples[0].name, f"{samples[0].stem}-2.nc"}
 
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
     kept = before.read_bytes()
     left = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(bytes(left - 4096))
-    with pytest.raises(StorageError, match="what stood there is untouched"):
+    with pytest.raises(StorageError, match="existing files are unchanged"):
         files.save(answer, "answer")
     assert before.read_bytes() == kept
 

@@ -236,7 +236,7 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     assert found.value == pytest.approx(float(theirs), rel=1e-5)
     assert found.low < found.value < found.high
     assert report.metrics["spread"].value > 0
-    assert any("of 20 draws of the distribution" in note for note in report.notes)
+    assert any("of 20 draws from the distribution" in note for note in report.notes)
     none = geovision.evaluate(model, winters, n_bootstrap=0, members=0)
     assert not {"crps", "spread", "spread_error_ratio"} & set(none.metrics)
 
@@ -256,7 +256,7 @@ def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: Co
     )
     assert first.metrics["spread"].value > 0
     assert first.metrics["crps"].value == pytest.approx(second.metrics["crps"].value, rel=1e-5)
-    assert any("of 4 answers with the dropout left on" in note for note in first.notes)
+    assert any("of 4 predictions with Monte Carlo dropout" in note for note in first.notes)
 
 
 def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
@@ -279,7 +279,7 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
     assert asked.members.fields.shape[1] == 3
     report = geovision.evaluate(model, winters, n_bootstrap=0)
     assert report.metrics["spread"].value > 0
-    assert any("of 3 networks side by side" in note for note in report.notes)
+    assert any("of 3 networks of the ensemble" in note for note in report.notes)
 
 
 def test_members_are_of_fields_alone() -> None:

@@ -237,7 +237,7 @@ def test_predictors_stand_beside_the_first_input() -> None:
     assert model.predict(torch.ones(2, 4, 4))[0].values.shape == (8, 8)
     with pytest.raises(OptionError, match="has no predictor 'weight'; known: height"):
         fresh("field", predictors=["weight"])
-    with pytest.raises(OptionError, match="answers with classes, which lie on no grid"):
+    with pytest.raises(OptionError, match="predicts classes, which have no grid"):
         geovision.create("cloud-tiny", grids=maps.GRIDS)
 
 

@@ -56,7 +56,7 @@ def test_statistics_are_those_of_the_training_years_and_saved() -> None:
 
 def test_transforms_that_cannot_be_fitted() -> None:
     assert torch.isnan(StandardScaler()(torch.ones(1, 1, 2, 2))).all()
-    with pytest.raises(InputError, match="channel 0 does not vary"):
+    with pytest.raises(InputError, match="channel 0 is constant"):
         StandardScaler().fit(torch.ones(3, 1, 2, 2))
     with pytest.raises(InputError, match="channel 1 has 0 values"):
         MinMaxScaler(2).fit(torch.stack([torch.rand(4, 3, 3), torch.full((4, 3, 3), math.nan)], 1))

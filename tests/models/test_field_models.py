@@ -41,7 +41,7 @@ def test_the_longest_prefix_applies() -> None:
 
 
 def test_an_unknown_transform_is_refused() -> None:
-    with pytest.raises(OptionError, match="transform 'cube'; known: identity, log1p"):
+    with pytest.raises(OptionError, match="unknown transform 'cube'; known: identity, log1p"):
         network(transforms={"": ["cube"]})
 
 

@@ -390,7 +390,7 @@ def test_checkpointing_gives_the_same_answer_and_the_same_gradients():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modules": "unet"}, "choose stlstm, tmc, tmc-mdffm, all"),
+        ({"modules": "unet"}, "choose one of stlstm, tmc, tmc-mdffm, all"),
         ({"attention": "dot"}, "choose sdp or opa"),
         ({"ucm": "same"}, "choose strided or valid"),
         ({"retention": 1.5}, "above 0 and at most 1"),
@@ -406,11 +406,11 @@ def test_an_option_that_is_not_known_is_told_with_those_that_are(options, messag
 def test_sources_that_do_not_fit_together_are_refused():
     network = HINet(SPECS, **SMALL)
     inputs = sample()
-    with pytest.raises(InputError, match=r"divisible by 8, not 12 x 16: pad to \(16, 16\)"):
+    with pytest.raises(InputError, match=r"divisible by 8, not 12 x 16; pad to \(16, 16\)"):
         network(sample(size=(12, 16)))
-    with pytest.raises(InputError, match="'dem' has 8 x 8 cells, 'radar' has 16 x 16; bring"):
+    with pytest.raises(InputError, match="'dem' has 8 x 8 cells, 'radar' has 16 x 16; regrid"):
         network(inputs | {"dem": torch.zeros(2, 2, 8, 8)})
-    with pytest.raises(InputError, match="'era5' has 2 times, 'radar' has 3; fill the gaps"):
+    with pytest.raises(InputError, match="'era5' has 2 times, 'radar' has 3; fill gaps"):
         network(inputs | {"era5": inputs["era5"][:, 1:]})
     with pytest.raises(InputError, match="none of the sources"):
         network({})
@@ -491,7 +491,7 @@ def test_a_history_of_another_length_is_filled_or_cut_at_its_beginning():
 
 def test_a_size_that_smp_does_not_take_says_what_to_pad_to():
     network = SmpNetwork(SPECS, network="fpn", encoder="resnet18")
-    with pytest.raises(InputError, match=r"smp's fpn on resnet18 .* by 32, not 40 x 32: pad to \(64, 32\)"):
+    with pytest.raises(InputError, match=r"smp's fpn on resnet18 .* by 32, not 40 x 32; pad to \(64, 32\)"):
         network(sample(size=(40, 32)))
     with pytest.raises(OptionError, match="smp's dpt on resnet18 cannot be built"):
         SmpNetwork(SPECS, network="dpt", encoder="resnet18")
@@ -503,7 +503,7 @@ def test_a_transformer_of_smp_takes_other_sizes_than_it_was_trained_with():
     network = SmpNetwork(SPECS, network="dpt", encoder="tu-vit_tiny_patch16_224").eval()
     with torch.no_grad():
         assert network(sample(size=(32, 64))).shape[-2:] == (32, 64)
-        with pytest.raises(InputError, match=r"by 32, not 40 x 32: pad to \(64, 32\)"):
+        with pytest.raises(InputError, match=r"by 32, not 40 x 32; pad to \(64, 32\)"):
             network(sample(size=(40, 32)))
 
 

@@ -199,9 +199,9 @@ def test_measurements_beside_the_photo(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("scalars", "line"),
     [
-        ({"cloud_base": 2.1}, r"'scalars' has no 'cloud_base'; the model takes \['cloud_base_height'\]"),
+        ({"cloud_base": 2.1}, r"'scalars' has no 'cloud_base'; known: \['cloud_base_height'\]"),
         ({"cloud_base_height": 2100}, "channel 'cloud_base_height': .*looks like metres; expects km"),
-        ({"cloud_base_height": "low"}, "'scalars' takes one number each"),
+        ({"cloud_base_height": "low"}, "expected one number per measurement of 'scalars'"),
         (torch.rand(2), r"has 1 channels \(cloud_base_height\)"),
     ],
 )
@@ -361,13 +361,15 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
     answers = model.predict(given, skip_errors=True, batch_size=2)
     assert [answer.flags for answer in answers] == [(), *[("unreadable",)] * 3, ()]
     assert answers[1].source == str(bad)
-    assert answers[1].error == f"{bad}: not a picture in any format that Pillow reads, whatever its name says"
+    assert answers[1].error == (
+        f"{bad}: not an image in a format of Pillow, whatever its name; convert or remove it"
+    )
     assert answers[2].source == str(tmp_path / "missing.jpg")
     assert "no such file" in answers[2].error
     assert "NaN" in answers[3].error
     assert answers[1].label == ""
     assert answers[4].label in model.target.classes
-    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not a picture"):
+    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not an image"):
         model.predict(given)
 
 
@@ -376,17 +378,17 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
 
 def test_unknown_options(model: GeoModel) -> None:
     with pytest.raises(
-        OptionError, match="precision 'half' is not known; choose one of auto, float32, bfloat16, int8"
+        OptionError, match="precision='half' is unknown; choose one of auto, float32, bfloat16, int8"
     ):
         model.predict([], precision="half")
-    with pytest.raises(OptionError, match="batch_size must be 1 or more, not 0"):
+    with pytest.raises(OptionError, match="batch_size=0: expected 1 or more"):
         model.predict([], batch_size=0)
 
 
 def test_a_model_without_a_reader_says_that_it_takes_arrays(model: GeoModel, folder: Path) -> None:
     specs = (dataclasses.replace(model.inputs[0], reader=""),)
     (source,) = iter_input_items(str(folder / "0.jpg"), specs)
-    with pytest.raises(InputError, match=r"0\.jpg: input 'image' is not read from files; give arrays"):
+    with pytest.raises(InputError, match=r"0\.jpg: input 'image' is not read from files; pass arrays"):
         source.load(specs)
 
 

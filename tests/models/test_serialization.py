@@ -100,7 +100,9 @@ def test_no_model_there(tmp_path: Path, saved: Path) -> None:
     ):
         geovision.load(tmp_path / "nowhere")
     (saved / "model.safetensors").unlink()
-    with pytest.raises(WeightsNotAvailableError, match=r"has no model\.safetensors; copy the whole folder"):
+    with pytest.raises(
+        WeightsNotAvailableError, match=r"has no model\.safetensors; copy the complete folder"
+    ):
         geovision.load(saved)
 
 
@@ -110,7 +112,8 @@ def test_a_single_changed_byte_is_seen(saved: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(
-        WeightsCorruptError, match=r"model\.safetensors is not the file.*sha256 differs; copy or"
+        WeightsCorruptError,
+        match=r"model\.safetensors does not match config\.json: its sha256 differs\. Copy",
     ):
         geovision.load(saved)
 
@@ -152,7 +155,7 @@ def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
     save_file(state, path)
     edit(saved, sha256=_atomic_io.sha256(path))
     with pytest.raises(
-        WeightsCorruptError, match=r"does not fit cloud-tiny: .*head\.(linear\.bias|backdoor)"
+        WeightsCorruptError, match=r"does not match cloud-tiny: .*head\.(linear\.bias|backdoor)"
     ):
         geovision.load(saved)
 
@@ -228,7 +231,7 @@ def test_transforms_of_format_version_1_are_upgraded(tmp_path: Path, old: dict, 
 def test_a_newer_format_says_so(saved: Path) -> None:
     edit(saved, format_version=3)
     with pytest.raises(
-        WeightsCorruptError, match="format version 3, this geovision reads 2; use the geovision that"
+        WeightsCorruptError, match=r"format version 3; this version of geovision reads 2\. Use the version of"
     ):
         geovision.load(saved)
 
@@ -246,9 +249,7 @@ def test_a_newer_format_says_so(saved: Path) -> None:
 def test_a_configuration_cannot_name_files_or_addresses(saved: Path, arch: dict) -> None:
     config = json.loads((saved / "config.json").read_text())
     edit(saved, config=config["config"] | {"model_args": arch})
-    line = (
-        r"options that cloud-tiny does not take: (a timm backbone takes no option|timm registers no network)"
-    )
+    line = r"options that cloud-tiny does not support: (a timm backbone has no option|timm has no network)"
     with pytest.raises(WeightsCorruptError, match=line):
         geovision.load(saved)
 
@@ -256,7 +257,7 @@ def test_a_configuration_cannot_name_files_or_addresses(saved: Path, arch: dict)
 def test_an_unknown_option_of_a_configuration(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     edit(saved, config=config["config"] | {"run": "rm"})
-    with pytest.raises(WeightsCorruptError, match=r"options that cloud-tiny does not take: .*'run'"):
+    with pytest.raises(WeightsCorruptError, match=r"options that cloud-tiny does not support: .*'run'"):
         geovision.load(saved)
 
 
@@ -299,7 +300,7 @@ model.save({str(saved)!r})
     last = done.stderr.strip().splitlines()[-1]
     assert "could not be written (" in last
     assert last.count("could not be written") == 1
-    assert "what stood there is untouched" in last
+    assert "existing files are unchanged" in last
     assert digests(saved) == before
 
 

@@ -98,9 +98,12 @@ def test_patterns_find_station_and_time(pattern: str, name: str, station: str | 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ski-20140310.jpg", r"does not fit the pattern '\{station\}_%Y%m%d_%H%M%S.jpg'; change the pattern"),
-        ("ski_20140230_060203.jpg", r"no such time by the pattern .* \(day is out of range for month\)"),
-        ("ski_20140310_0602031.jpg", "does not fit"),
+        (
+            "ski-20140310.jpg",
+            r"does not match the pattern '\{station\}_%Y%m%d_%H%M%S.jpg'; change the pattern",
+        ),
+        ("ski_20140230_060203.jpg", r"invalid time for the pattern .* \(day is out of range for month\)"),
+        ("ski_20140310_0602031.jpg", "does not match"),
     ],
 )
 def test_a_name_that_does_not_fit_is_named(tmp_path: Path, name: str, reason: str) -> None:
@@ -113,10 +116,10 @@ def test_a_name_that_does_not_fit_is_named(tmp_path: Path, name: str, reason: st
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [
-        ("{station}.jpg", "holds no full time; it needs year, day and hour"),
-        ("%Y%m%d.jpg", "holds no full time"),
-        ("%Y%m%d_%H%Q.jpg", "%Q is not known; known are %Y"),
-        ("{camera}_%Y%m%d_%H.jpg", r"\{camera\} is not known; known are \{station\} and \{device\}"),
+        ("{station}.jpg", "has no complete time; it needs year, day and hour"),
+        ("%Y%m%d.jpg", "has no complete time"),
+        ("%Y%m%d_%H%Q.jpg", "unknown %Q; known are %Y"),
+        ("{camera}_%Y%m%d_%H.jpg", r"unknown \{camera\}; known are \{station\} and \{device\}"),
     ],
 )
 def test_a_wrong_pattern_is_told_at_once(pattern: str, reason: str) -> None:
@@ -146,7 +149,7 @@ def test_a_fits_axis_of_three_is_colour(tmp_path: Path, axis: int) -> None:
     path = save_fits(tmp_path / "a.fits", cube)
     (only,) = frames(path)
     np.testing.assert_array_equal(only.pixels, np.stack([GREY, GREY // 2, GREY // 4], 2))
-    assert only.notes == ("an axis of length 3 is taken as colour",)
+    assert only.notes == ("an axis of length 3 is interpreted as color",)
     assert count_frames(path) == 1
 
 
@@ -176,12 +179,12 @@ def test_a_fits_time_axis_gives_each_frame_its_time(tmp_path: Path, number: int)
 @pytest.mark.parametrize(
     ("keys", "note"),
     [
-        ({"DATE-OBS": ""}, "no DATE-OBS in the header; that of the file name"),
+        ({"DATE-OBS": ""}, "no DATE-OBS in the header; the time of the file name is used"),
         (
             {"DATE-OBS": "2014-03-10"},
-            "DATE-OBS '2014-03-10' in the header is no full time; that of the file name",
+            "DATE-OBS '2014-03-10' in the header is not a complete time; the time of the file name is used",
         ),
-        ({"TIMESYS": "TAI"}, "TIMESYS TAI in the header is not UTC; that of the file name"),
+        ({"TIMESYS": "TAI"}, "TIMESYS TAI in the header is not UTC; the time of the file name is used"),
     ],
 )
 def test_a_fits_file_without_a_time_takes_the_name(tmp_path: Path, keys: dict[str, str], note: str) -> None:
@@ -235,7 +238,7 @@ def test_a_fits_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
         content = content.replace(true, false)
     path.write_bytes(content)
     assert message(frames(path))[1] == (
-        f"{path}: the header promises a FITS image of shape (1000000, 1000000); "
+        f"{path}: the header declares a FITS image of shape (1000000, 1000000); "
         "a frame has at most 64 million pixels"
     )
 
@@ -243,7 +246,7 @@ def test_a_fits_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
 def test_a_fits_file_without_an_image(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
     fits.PrimaryHDU().writeto(path)
-    assert message(frames(path))[1] == f"{path}: a FITS file without an image; name one with an image"
+    assert message(frames(path))[1] == f"{path}: a FITS file without an image; choose one with an image"
 
 
 def test_without_astropy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def test_a_bare_header_takes_the_file_name_and_says_so(tmp_path: Path) -> None:
     assert only.time == datetime.datetime(2014, 3, 10, 6, tzinfo=datetime.UTC)
     assert (only.station, only.device) == ("gill", "themis19")
     assert only.notes == (
-        "no time in the header; that of the file name",
+        "no time in the header; the time of the file name is used",
         "no station in the header; that of the file name",
         "no device in the header; that of the file name",
     )
@@ -205,7 +205,7 @@ def test_a_connection_that_breaks_ends_in_one_line(tmp_path: Path, night: list[F
     content = write_pgm(tmp_path / "a.pgm", night).read_bytes()[: -SIZE // 2]
     number, text = message(frames(Pipe(content, then=OSError("connection reset")), name="https://x/a.pgm"))
     assert number == 5
-    assert text.startswith("https://x/a.pgm: frame 5: could not be read (connection reset) (after 5 whole")
+    assert text.startswith("https://x/a.pgm: frame 5: could not be read (connection reset) (after 5 complete")
 
 
 def test_text_streams_are_refused() -> None:
@@ -235,7 +235,7 @@ def test_whole_frames_of_a_truncated_gzip_are_given(tmp_path: Path, night: list[
     assert number == 3
     assert text == (
         f"{path}: frame 3: the gzip stream breaks off: truncated, or still being written "
-        "(after 3 whole frames); copy it again from its source"
+        "(after 3 complete frames); copy it again from its source"
     )
     with pytest.raises(UnreadableFileError, match="frame 3: the gzip stream breaks off"):
         count_frames(path)
@@ -249,8 +249,8 @@ def test_a_wrong_checksum_is_told_after_the_frames(tmp_path: Path, night: list[F
     number, text = message(frames(path))
     assert number == 6
     assert text == (
-        f"{path}: the gzip checksum does not fit: some of its frames are wrong "
-        "(after 6 whole frames); copy it again from its source"
+        f"{path}: the gzip checksum does not match: some of its frames are wrong "
+        "(after 6 complete frames); copy it again from its source"
     )
 
 
@@ -274,18 +274,18 @@ def test_a_gzip_that_holds_no_byte_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "maxval", "promise"),
+    ("size", "maxval", "declaration"),
     [
-        ("0 3", "65535", "0 columns and 3 rows, where a frame has 1 to 64 million pixels"),
-        ("1000000 1000000", "65535", "1000000 columns and 1000000 rows, where a frame has 1 to 64 million"),
-        ("4 3", "0", "counts up to 0, where PGM has 1 to 65535"),
-        ("4 3", "70000", "counts up to 70000, where PGM has 1 to 65535"),
-        ("4 3", "4095", "counts up to 4095, but there are 65535"),
+        ("0 3", "65535", "0 columns and 3 rows, but a frame has 1 to 64 million pixels"),
+        ("1000000 1000000", "65535", "1000000 columns and 1000000 rows, but a frame has 1 to 64 million"),
+        ("4 3", "0", "counts up to 0, but PGM allows 1 to 65535"),
+        ("4 3", "70000", "counts up to 70000, but PGM allows 1 to 65535"),
+        ("4 3", "4095", "counts up to 4095, but the largest count is 65535"),
         ("4 3", "255", "4 columns, 3 rows and counts up to 255, but no frame begins after these 12 bytes"),
         ("4 2", "65535", "4 columns, 2 rows and counts up to 65535, but no frame begins after these 16"),
     ],
 )
-def test_headers_that_lie_are_not_believed(tmp_path: Path, size: str, maxval: str, promise: str) -> None:
+def test_headers_that_lie_are_not_believed(tmp_path: Path, size: str, maxval: str, declaration: str) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header() + bytes(24) + header(size=size, maxval=maxval) + b"\xff" * 24)
     tracemalloc.start()
@@ -293,8 +293,8 @@ def test_headers_that_lie_are_not_believed(tmp_path: Path, size: str, maxval: st
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
     assert number == 1
-    assert text.startswith(f"{path}: frame 1: the header promises {promise}")
-    assert text.endswith("(after 1 whole frame); copy it again from its source")
+    assert text.startswith(f"{path}: frame 1: the header declares {declaration}")
+    assert text.endswith("(after 1 complete frame); copy it again from its source")
 
 
 def test_garbage_after_a_frame_of_a_known_form_costs_no_frame(tmp_path: Path, night: list[Frame]) -> None:
@@ -311,7 +311,7 @@ def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
     assert message(frames(path)) == (
         1,
         f"{path}: frame 1: the file ends inside it, 24 of 240000 bytes: truncated, still being written, "
-        "or wrong in its header (after 1 whole frame); copy it again from its source",
+        "or with a wrong header (after 1 complete frame); copy it again from its source",
     )
     with pytest.raises(UnreadableFileError, match="frame 1: the file ends inside it"):
         count_frames(path)
@@ -396,7 +396,7 @@ def test_whatever_is_damaged_there_is_one_kind_of_error(tmp_path: Path, name: st
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     assert message(frames(tmp_path / "a.pgm"))[1] == f"{tmp_path}/a.pgm: no such file; check the path"
-    assert message(frames(tmp_path))[1] == f"{tmp_path}: a folder, not a file; name a file in it"
+    assert message(frames(tmp_path))[1] == f"{tmp_path}: a folder, not a file; give a file in it"
 
 
 @pytest.mark.parametrize(
@@ -405,11 +405,11 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
         (b"P2\n2 2\n255\n1 2 3 4\n", "a PGM in decimal text (P2); convert it to binary PGM (P5)"),
         (
             b"\x89HDF\r\n\x1a\n" + bytes(9),
-            "HDF5, which this reader does not take; for TREx use the PGM or PNG",
+            "HDF5, which is not supported; for TREx use the PGM or PNG",
         ),
         (
             b"a diary of the night",
-            "neither PGM, FITS nor a picture that Pillow reads, whatever its name says",
+            "not PGM, FITS or an image in a format of Pillow, whatever its name",
         ),
     ],
 )
@@ -426,9 +426,9 @@ def test_what_pgm_cannot_hold_is_refused(tmp_path: Path, night: list[Frame]) -> 
     path = write_pgm(tmp_path / "a.pgm", night)
     before = path.read_bytes()
     for bad, comments, reason in (
-        (frame(1, (4, 4, 3)), {}, r"frame 1: uint16 \(4, 4, 3\); PGM holds grey counts"),
+        (frame(1, (4, 4, 3)), {}, r"frame 1: uint16 \(4, 4, 3\); expected gray counts"),
         (replace(night[0], pixels=np.zeros((4, 4))), {}, "frame 0: float64"),
-        (night[0], {"Imager comment": "two\nlines"}, "is no comment of a PGM"),
+        (night[0], {"Imager comment": "two\nlines"}, "is not a valid PGM comment"),
         (replace(night[1], station=None, device=None), {}, "no station and no camera"),
     ):
         with pytest.raises(InputError, match=reason):

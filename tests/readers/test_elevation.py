@@ -101,7 +101,7 @@ def test_what_are_no_heights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected m above mean sea level"):
         elevation_on_grid(centimetres, *where)
     nowhere = _tiff(tmp_path / "no.tif", np.full((100, 100), 52, "float32"), None, degrees)
-    with pytest.raises(InputError, match="does not say where on earth"):
+    with pytest.raises(InputError, match="no coordinate reference system; assign one"):
         elevation_on_grid(nowhere, *where)
     far = _tiff(tmp_path / "far.tif", np.full((100, 100), 52, "float32"), "EPSG:4326", degrees)
     with pytest.raises(InputError, match="no height within"):
@@ -111,7 +111,7 @@ def test_what_are_no_heights_is_refused(tmp_path: Path) -> None:
         read_elevation(tmp_path / "bad.tif")
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("readme.txt", "no tile")
-    with pytest.raises(UnreadableFileError, match="holds 0 tiles"):
+    with pytest.raises(UnreadableFileError, match="contains 0 tiles"):
         read_elevation(tmp_path / "two.zip")
     with pytest.raises(UnreadableFileError, match="no such file"):
         read_elevation(tmp_path / "missing.hgt")

@@ -206,7 +206,7 @@ def test_zero_bytes(jpeg: Path) -> None:
 
 def test_text_named_jpg(jpeg: Path) -> None:
     jpeg.write_text("<html>404 not found</html>")
-    with pytest.raises(UnreadableFileError, match=r"sky\.jpg: not a picture in any format that Pillow reads"):
+    with pytest.raises(UnreadableFileError, match=r"sky\.jpg: not an image in a format of Pillow"):
         read_rgb(jpeg, PHOTO)
 
 
@@ -220,12 +220,12 @@ def test_heic_names_its_plugin(tmp_path: Path) -> None:
 def test_missing_and_folder(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match=r"none\.jpg: no such file; check the path"):
         read_rgb(tmp_path / "none.jpg", PHOTO)
-    with pytest.raises(UnreadableFileError, match="a folder, not a picture; name a file in it"):
+    with pytest.raises(UnreadableFileError, match="a folder, not an image; give a file in it"):
         read_rgb(tmp_path, PHOTO)
 
 
 def test_one_pixel_has_no_content(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"dot\.png: 1x1 pixels; a picture needs 8 or more a side"):
+    with pytest.raises(InputError, match=r"dot\.png: 1x1 pixels; an image needs at least 8 on each side"):
         read_rgb(save(tmp_path / "dot.png", Image.new("RGB", (1, 1))), PHOTO, (224, 224))
     smallest = save(tmp_path / "small.png", Image.new("RGB", (MIN_SIDE, MIN_SIDE)))
     assert read_rgb(smallest, PHOTO, (224, 224)).shape == (3, 224, 224)
@@ -304,7 +304,7 @@ def test_globs_and_files(album: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="nowhere: no such file or folder; check the path"):
         expand(tmp_path / "nowhere")
-    with pytest.raises(UnreadableFileError, match="no pictures in this folder; name one that holds some"):
+    with pytest.raises(UnreadableFileError, match="no images in this folder; choose a folder with images"):
         expand(tmp_path)
     with pytest.raises(UnreadableFileError, match=r"\*\.jpg: no file matches this pattern"):
         expand(tmp_path / "*.jpg")

@@ -58,7 +58,7 @@ def test_sweeps_of_one_elevation_count_once_and_vertical_ones_not(tmp_path):
 def test_another_quantity_is_read_by_name(tmp_path):
     path = odim.write(tmp_path / "a.h5", steady(20), quantity="TH")
     assert read_volume(path, quantity="TH").sweeps[0].reflectivity.max() == 20
-    with pytest.raises(InputError, match=r"a\.h5: no quantity 'DBZH'; it holds TH"):
+    with pytest.raises(InputError, match=r"a\.h5: no quantity 'DBZH'; it contains TH"):
         read_volume(path)
 
 
@@ -72,10 +72,10 @@ def test_a_single_sweep_is_no_volume(tmp_path):
     ("content", "told"),
     [
         (b"", "an empty file"),
-        (b"\x1f\x8b\x08\x00 packed", "a packed file; unpack it first"),
-        (b"radar data, honestly", "neither ODIM_H5 nor NEXRAD level 2"),
-        (b"AR2V0006.001" + bytes(40), "damaged or no volume of this format"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(200), "damaged or no volume of this format"),
+        (b"\x1f\x8b\x08\x00 packed", "a compressed file; decompress it"),
+        (b"radar data, honestly", "its first bytes are not those of ODIM_H5"),
+        (b"AR2V0006.001" + bytes(40), "damaged or not a volume of this format"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(200), "damaged or not a volume of this format"),
     ],
 )
 def test_what_is_no_volume_is_told_in_one_line(tmp_path, content: bytes, told: str):
@@ -224,7 +224,7 @@ def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(storm
     out = tmp_path / "labels.nc"
     assert label(*storms, "--out", out, *HEIGHTS, *SMALL, "--rule", "posh", "--mesh", "mesh75") == 1
     told = capsys.readouterr().err
-    assert f"geovision: {storms[1]}: neither ODIM_H5 nor NEXRAD" in told
+    assert f"geovision: {storms[1]}: its first bytes are not those of ODIM_H5" in told
     with xr.open_dataset(out, engine="h5netcdf") as labels:
         assert labels.sizes["time"] == 2
         assert labels["maximum_expected_size_of_hail"].attrs["calibration"] == "mesh75"
@@ -237,7 +237,7 @@ def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(storm
         (("--freezing-level", 3200), 2, "Missing option '--minus20-level'"),
         ((*HEIGHTS, "--levels", "low:high"), 2, "expected first:last:step in m"),
         ((*HEIGHTS, "--levels", "5000,1000"), 2, "levels: expected two or more heights in m, ascending"),
-        ((*HEIGHTS, "--levels", "0.5:20:0.5"), 2, "levels to 20 m; it looks like km"),
+        ((*HEIGHTS, "--levels", "0.5:20:0.5"), 2, "levels to 20 m; expected m, and these may be km"),
         ((*HEIGHTS, "--vil-cap", -3), 2, "--vil-cap -3: expected dBZ above 0"),
         (("--freezing-level", "nan", "--minus20-level", 6300), 1, "no freezing level; pass its height"),
     ],

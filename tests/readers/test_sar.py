@@ -100,7 +100,7 @@ def test_counts_are_those_of_the_limits_and_refused_without(tmp_path: Path):
     assert (found[0] == 128).all()
     assert (found[1] == 1).all()
     with pytest.raises(
-        OptionError, match=r"a\.tif: in db, and the model takes counts .* --db-range cross_pol=LOW"
+        OptionError, match=r"a\.tif: in db, but the model expects counts .* --db-range cross_pol=LOW"
     ):
         write_counts(scene, grid, None, tmp_path / "c.tif")
 
@@ -149,7 +149,7 @@ def test_a_value_that_is_nobodys_is_told(tmp_path: Path):
     decibels = 10 * np.log10(sea())
     decibels[:, 3, 4] = -9999.0
     path = save(tmp_path / "a.tif", decibels)
-    with pytest.raises(InputError, match=r"a value of -9999 is no db; .* --nodata -9999"):
+    with pytest.raises(InputError, match=r"a value of -9999 is out of range for db; .* --nodata -9999"):
         means(open_scene(path, CHANNELS, quantity="db"), MapGrid(UTM, tuple(CORNER)[:6], (SIDE, SIDE)))
 
 
@@ -248,7 +248,7 @@ def test_real_backscatter_of_sentinel_1(shared_data: Path):
         )
         assert fraction[22, 22] == pytest.approx(0.16)  # four of ten pixels, down and across
         for wrong in ("power", "amplitude"):
-            with pytest.raises(InputError, match=r"declared as .* its median is -.* looks like decibels"):
+            with pytest.raises(InputError, match=r"declared as .* its median is -.* may be decibels"):
                 open_scene(path, CHANNELS, quantity=wrong, bands={"co_pol": 1, "cross_pol": 2}).check_values()
 
 
@@ -294,26 +294,30 @@ def saved(values: np.ndarray, **settings):
 DB = 10 * np.log10(sea())
 GLOBE = {"crs": "EPSG:4326", "place": Affine(3.6, 0, -180, 0, -0.3, 85)}
 BAD = {
-    "no map": (saved(sea(), crs=None, place=Affine.identity()), "power", r"a\.tif: no place on a map; warp"),
-    "no transform": (saved(sea(), place=Affine.identity()), "power", r"a\.tif: no place on a map; warp"),
-    "control points": (gcps, "power", r"no place on a map but ground control points, .* gdalwarp -tps"),
+    "no map": (saved(sea(), crs=None, place=Affine.identity()), "power", r"a\.tif: not georeferenced; warp"),
+    "no transform": (saved(sea(), place=Affine.identity()), "power", r"a\.tif: not georeferenced; warp"),
+    "control points": (gcps, "power", r"not georeferenced but with ground control points, .* gdalwarp -tps"),
     "missing": (lambda folder: folder / "a.tif", "db", r"a\.tif: no such file; check the path"),
-    "text": (text, "db", r"a\.tif: no raster that can be read"),
-    "one band": (saved(DB[:1], names=("VV",)), "db", r"1 band \(1: VV\), and the model needs cross_pol"),
-    "not named": (saved(DB, names=("a", "b")), "db", r"no band is named as cross_pol .* --bands cross"),
-    "two alike": (saved(DB[[0, 1, 1]], names=("VH", "VV", "HH")), "db", r"several bands could be co_pol"),
-    "complex": (saved(sea().astype(np.complex64)), "power", r"complex numbers; a scene holds sigma0"),
+    "text": (text, "db", r"a\.tif: not a raster that rasterio can read"),
+    "one band": (saved(DB[:1], names=("VV",)), "db", r"1 band \(1: VV\), but the model needs cross_pol"),
+    "not named": (saved(DB, names=("a", "b")), "db", r"no band matches cross_pol .* --bands cross"),
+    "two alike": (saved(DB[[0, 1, 1]], names=("VH", "VV", "HH")), "db", r"several bands match co_pol"),
+    "complex": (saved(sea().astype(np.complex64)), "power", r"complex numbers; expected sigma0"),
     "dB as power": (saved(DB), "power", r"band 1 is declared as power, but its median is -.* --quantity db"),
     "dB as amplitude": (saved(DB), "amplitude", r"declared as amplitude, but its median .* --quantity db"),
-    "power as dB": (saved(sea()), "db", r"declared as db, but its median is 0\.00.* --quantity power, or"),
-    "counts as dB": (saved(100 + 0 * sea()), "db", r"looks like counts or uncalibrated digital numbers"),
-    "digital numbers": (saved(1e4 * sea()), "power", r"looks like counts or uncalibrated digital numbers"),
-    "floats as counts": (saved(sea()), "counts", r"counts are 8-bit integers, not float32"),
-    "nothing but NaN": (saved(np.nan * DB), "db", r"no data in .* pixels all over it"),
+    "power as dB": (saved(sea()), "db", r"declared as db, but its median is 0\.00.* --quantity power or"),
+    "counts as dB": (saved(100 + 0 * sea()), "db", r"may be counts or uncalibrated digital numbers"),
+    "digital numbers": (saved(1e4 * sea()), "power", r"may be counts or uncalibrated digital numbers"),
+    "floats as counts": (saved(sea()), "counts", r"counts of type float32; expected 8-bit integers"),
+    "nothing but NaN": (saved(np.nan * DB), "db", r"no data in .* pixels sampled over the scene"),
     "a damaged strip": (cut, "power", r"a\.tif: damaged in rows \d+ to \d+ \(.*\); copy it again"),
-    "cut off": (short, "power", r"a\.tif: (damaged in rows|no raster that can be read)"),
-    "around the globe": (saved(sea(), **GLOBE), "power", r"reaches around the whole globe, .* gdalwarp"),
-    "coarse": (saved(sea(), place=Affine.scale(900, -900)), "power", r"pixels of 9\d\d\.\d m are coarser"),
+    "cut off": (short, "power", r"a\.tif: (damaged in rows|not a raster that rasterio can read)"),
+    "around the globe": (saved(sea(), **GLOBE), "power", r"extends around the whole globe, .* gdalwarp"),
+    "coarse": (
+        saved(sea(), place=Affine.scale(900, -900)),
+        "power",
+        r"pixels of 9\d\d\.\d m; the model expects at most 500 m",
+    ),
 }
 
 
@@ -339,11 +343,14 @@ def test_what_no_map_can_be_made_of_is_told_in_one_line(tmp_path: Path, name: st
 OPTIONS = {
     "quantity": (
         {"quantity": "dB"},
-        "quantity 'dB' is not known; declare one of db, power, amplitude, counts",
+        "quantity 'dB' is unknown; declare one of db, power, amplitude, counts",
     ),
-    "no such band": ({"bands": {"co_pol": 1, "cross_pol": 3}}, "no band 3 for cross_pol; it has 2"),
-    "one band twice": ({"bands": {"co_pol": 1, "cross_pol": 1}}, "one band cannot be co_pol and cross_pol"),
-    "half": ({"bands": {"co_pol": 1}}, "bands are needed for cross_pol, co_pol, and told for co_pol"),
+    "no such band": ({"bands": {"co_pol": 1, "cross_pol": 3}}, "no band 3 for cross_pol; the file has 2"),
+    "one band twice": (
+        {"bands": {"co_pol": 1, "cross_pol": 1}},
+        "one band is given for co_pol and cross_pol",
+    ),
+    "half": ({"bands": {"co_pol": 1}}, "bands are given for co_pol; the model needs cross_pol, co_pol"),
 }
 
 
@@ -357,10 +364,10 @@ def test_options_that_a_scene_does_not_take(tmp_path: Path, name: str):
 @pytest.mark.parametrize(
     ("crs", "line"),
     [
-        ("EPSG:99999", "is no coordinate reference system"),
-        ("EPSG:4326", "is not in metres"),
-        ("EPSG:2225", "is not in metres"),
-        ("nonsense", "is no coordinate reference system"),
+        ("EPSG:99999", "is not a coordinate reference system"),
+        ("EPSG:4326", "is not in meters"),
+        ("EPSG:2225", "is not in meters"),
+        ("nonsense", "is not a coordinate reference system"),
     ],
 )
 def test_projections_that_a_map_cannot_have(crs: str, line: str):
@@ -369,5 +376,5 @@ def test_projections_that_a_map_cannot_have(crs: str, line: str):
 
 
 def test_a_scene_in_degrees_has_no_projection_of_its_own():
-    with pytest.raises(OptionError, match="its own projection is not in metres"):
+    with pytest.raises(OptionError, match="its projection is not in meters"):
         model_grid(MapGrid("EPSG:4326", (0.01, 0, 10, 0, -0.01, 70), (9, 9)), 500.0, "scene")

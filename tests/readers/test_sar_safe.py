@@ -210,10 +210,14 @@ def no_time(folder: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
-    "one polarisation": (single, InputError, r"cross_pol \(VH or HV\) is needed, and it has HH; take a pass"),
-    "not detected": (as_slc, InputError, "SLC is no GRD"),
-    "of COGs": (as_cog, InputError, "a SAFE of COGs, which satpy does not read; take the same pass as pl"),
-    "no manifest": (lambda f: (f / "manifest.safe").unlink(), UnreadableFileError, "no SAFE folder with a m"),
+    "one polarisation": (single, InputError, r"cross_pol \(VH or HV\), found HH; choose a pass"),
+    "not detected": (as_slc, InputError, "SLC instead of GRD"),
+    "of COGs": (as_cog, InputError, "a SAFE folder of COGs, which satpy does not read; use the same"),
+    "no manifest": (
+        lambda f: (f / "manifest.safe").unlink(),
+        UnreadableFileError,
+        "not a SAFE folder with a m",
+    ),
     "no time": (no_time, UnreadableFileError, "manifest.safe: no startTime; copy"),
     "half a manifest": (lambda f: cut(f / "manifest.safe"), UnreadableFileError, "manifest.safe: cannot be"),
     "no noise": (
@@ -236,7 +240,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
         UnreadableFileError,
         r"no measurement/\*\.tiff",
     ),
-    "no tie points": (without_tie_points, UnreadableFileError, "0 tie points that make no lattice"),
+    "no tie points": (without_tie_points, UnreadableFileError, "0 tie points; expected a lattice"),
 }
 
 
@@ -257,7 +261,7 @@ def test_a_folder_of_another_name_and_pixels_that_are_too_coarse(tmp_path: Path)
     source = flat(tmp_path)
     with pytest.raises(InputError, match=r"pixels of 4\d(\.\d+)? m are too coarse for cells of 60 m"):
         write_map(source, tmp_path / "map.tif", CHANNELS, 60.0)
-    with pytest.raises(OptionError, match="has no projection of its own; name one"):
+    with pytest.raises(OptionError, match="has no projection of its own; choose one"):
         write_map(source, tmp_path / "map.tif", CHANNELS, CELL, crs="scene")
     renamed = source.rename(tmp_path / "pass")
     assert is_safe(renamed)

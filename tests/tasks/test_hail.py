@@ -130,7 +130,7 @@ def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
 
     peak = source_ablation(model, inputs, score=lambda output: output.values.max())
     assert peak != lost
-    with pytest.raises(OptionError, match="leaving it out leaves nothing"):
+    with pytest.raises(OptionError, match="has only one input here; source ablation needs two"):
         source_ablation(model, {"radar": inputs["radar"]})
 
 
@@ -167,7 +167,7 @@ def test_the_command_says_how_much_of_a_mask_is_yes_and_goes_on_after_a_wrong_si
     assert (row["name"], int(row["cells"]), int(row["valid_cells"])) == ("hail", int(answer.mask.sum()), 256)
     assert float(row["highest"]) == pytest.approx(float(answer.probability.max()), abs=1e-4)
     [odd_file] = odd.glob("*.nc")
-    assert f"{odd_file}: HINet takes heights and widths divisible by 8, not 20 x 16" in printed.err
+    assert f"{odd_file}: HINet needs a height and width divisible by 8, not 20 x 16" in printed.err
 
 
 def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
@@ -254,8 +254,8 @@ def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
             assert found.ablation[name] == pytest.approx(float(whole - without), abs=1e-6)
     assert found.as_dict()["ablation"] == found.ablation
     bars = {axes.get_title(): axes for figure in found.plot().subfigs for axes in figure.axes}
-    lengths = [bar.get_width() for bar in bars["what each adds to the logit"].patches]
+    lengths = [bar.get_width() for bar in bars["contribution to the logit"].patches]
     assert lengths == pytest.approx(list(joint.values()))
-    assert [each.get_text() for each in bars["what is lost without each"].get_yticklabels()] == list(
-        found.ablation
-    )
+    assert [
+        each.get_text() for each in bars["drop of the score without each source"].get_yticklabels()
+    ] == list(found.ablation)

@@ -117,7 +117,7 @@ def test_the_channels_are_taken_by_name() -> None:
     ("arch", "said"),
     [
         ({"depth": 3}, r"no option \['depth'\]; known: channels, filters, last"),
-        ({"channels": ("cross_pol", "hh")}, "no channel 'hh'; it has cross_pol, co_pol"),
+        ({"channels": ("cross_pol", "hh")}, "no channel 'hh'; known: cross_pol, co_pol"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(arch: dict, said: str) -> None:
@@ -137,7 +137,7 @@ def test_a_coarser_model_sees_the_same_ground() -> None:
         assert given.pixel_size == pixel_size
     with pytest.raises(OptionError, match="no pixel size"):
         geovision.create("cloud-tiny", pixel_size=500.0)
-    with pytest.raises(OptionError, match="expected metres, above 0"):
+    with pytest.raises(OptionError, match="expected a size above 0, in m"):
         geovision.create("polarlow-tiny", pixel_size=0.0)
 
 
@@ -370,11 +370,11 @@ def of_another_kind(layers: Layers) -> Layers:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (without("separable_conv2d"), r"14 layers of kind separable convolution, the network has 15"),
-        (without("batch_normalization"), r"15 layers of kind batch normalisation, the network has 16"),
-        (twice, r"2 layers of kind dense, the network has 1"),
+        (without("separable_conv2d"), r"14 layers of kind separable convolution; the network has 15"),
+        (without("batch_normalization"), r"15 layers of kind batch normalization; the network has 16"),
+        (twice, r"2 layers of kind dense; the network has 1"),
         (reshaped, r"layer 'dense_7' for dense 1: 'kernel' has shape \(2, 1024\)"),
-        (of_another_kind, r"layer 'lstm' holds \['kernel', 'recurrent_kernel'\]; no layer"),
+        (of_another_kind, r"layer 'lstm' has the arrays \['kernel', 'recurrent_kernel'\]"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(
@@ -400,7 +400,7 @@ def test_what_is_no_keras_file_is_one_clear_line(tmp_path: Path, content: bytes 
     path = tmp_path / "model.h5"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(WeightsCorruptError, match="not a Keras file in the layout") as caught:
+    with pytest.raises(WeightsCorruptError, match="is not a Keras file with the layout") as caught:
         load_keras_weights(geovision.create("polarlow-xception"), path)
     assert "\n" not in str(caught.value)
 
@@ -408,11 +408,11 @@ def test_what_is_no_keras_file_is_one_clear_line(tmp_path: Path, content: bytes 
 def test_hdf5_of_another_layout_is_one_clear_line(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "rain.h5", "w") as file:
         file["rain"] = np.zeros(3)
-    with pytest.raises(WeightsCorruptError, match="not a Keras file in the layout"):
+    with pytest.raises(WeightsCorruptError, match="is not a Keras file with the layout"):
         load_keras_weights(geovision.create("polarlow-xception"), tmp_path / "rain.h5")
 
 
 def test_only_a_small_xception_takes_them(file: Path) -> None:
     model: GeoModel = geovision.create("cloud-tiny")
-    with pytest.raises(OptionError, match="no small Xception"):
+    with pytest.raises(OptionError, match="not a small Xception"):
         load_keras_weights(model, file)

@@ -1,10 +1,10 @@
-"""All-sky frames of the seven auroral forms, drawn by formula from a seeded generator.
+"""Synthetic all-sky frames of the seven auroral forms, drawn by formula.
 
-They are not photographs. Light is emitted on curtains and patches above the Earth, along the
-magnetic field, in the lines of oxygen and nitrogen, and is seen through a fisheye lens; what
-distinguishes the forms is where the light is and how it is structured, and for one of them its
-colour. Nights differ in camera, exposure, airglow, air, moon and direction of north, alike for all
-forms. Frames of one night look alike, and two frames of one display nearly the same.
+A seeded generator draws them; they are not photographs. Light is emitted on curtains and patches above the
+Earth, along the magnetic field, in the lines of oxygen and nitrogen. A fisheye lens maps it to the frame. The
+forms differ in the location and structure of the light, and one of them in its color. Nights differ in
+camera, exposure, airglow, air, moon and direction of north, in the same way for all forms. Frames of one
+night are similar, and two frames of one display are nearly the same.
 """
 
 from __future__ import annotations
@@ -34,33 +34,40 @@ from geovision.errors import OptionError, StorageError
 
 __all__ = ["FORMS", "FRAMES_PER_NIGHT", "GENERATOR_VERSION", "render", "write"]
 
-# Figures of models that were trained or scored on these frames can be compared only within one
-# version. It was frozen before the first training and is not tuned to a training's results (what
-# changed once since is the sense in which the stars turn, found by a test of geometry before any
-# figure was given out): a change of any pixel is a new version.
+# Results of models that were trained or evaluated on these frames are comparable only within one
+# version: a change of any pixel needs a new version. The version was frozen before the first training
+# and is not tuned to training results. One change since then corrected the direction in which the
+# stars rotate; a test of geometry found it before any result was published.
 GENERATOR_VERSION = 1
 
 _DISPLAYS, _FRAMES = 4, 2  # displays in a night, frames of a display
 FRAMES_PER_NIGHT = _DISPLAYS * _FRAMES
-"""Frames of one night."""
+"""Number of frames of one night."""
 
 _LAYERS = np.array([95, 99, 103, 108, 114, 122, 133, 148, 168, 192, 219, 250, 290], np.float32)
 _THICKNESS = np.gradient(_LAYERS).astype(np.float32)
-# The red line lives for more than a minute high up, and what emits it drifts meanwhile: curtains
-# are wider there.
+# The excited state of the red line has a lifetime of more than a minute at great heights, and the
+# oxygen drifts meanwhile. Curtains are therefore wider there.
 _WIDENING = (0.7 * np.maximum(_THICKNESS - 6, 0))[:, None, None]
 
-# What a colour camera makes of the lines: red, green, blue.
+# Response of a color camera to each line: red, green, blue.
 _GREEN = np.array([0.36, 1.00, 0.38], np.float32)  # 557.7 nm, atomic oxygen
 _RED = np.array([1.00, 0.13, 0.20], np.float32)  # 630.0 nm, atomic oxygen
-_VIOLET = np.array([0.45, 0.22, 1.00], np.float32)  # 427.8 nm, ionised nitrogen molecules
+_VIOLET = np.array([0.45, 0.22, 1.00], np.float32)  # 427.8 nm, ionized nitrogen molecules
 _CRIMSON = np.array([1.00, 0.22, 0.55], np.float32)  # first positive bands of nitrogen molecules
 
 
 @dataclass(frozen=True)
 class _EmissionSpectrum:
-    """How much of each line an aurora emits, relative to the green one, and where the green one
-    peaks and how far up it reaches, km."""
+    """Relative strength of emission lines, and height of the green line.
+
+    Attributes:
+        red: Strength of the red line, relative to the green one.
+        violet: Strength of the violet line, relative to the green one.
+        crimson: Strength of the crimson bands, relative to the green line.
+        peak: Height of the maximum of the green line, in km.
+        reach: Upward extent of the green line above its maximum, in km.
+    """
 
     red: float
     violet: float
@@ -69,7 +76,10 @@ class _EmissionSpectrum:
     reach: float
 
     def profile(self) -> Field:
-        """Emission in each layer ``(layer, 3)``, red, green, blue; the green line sums up to 1."""
+        """Return the emission of each layer in red, green and blue.
+
+        The shape is (layer, 3). The green line sums to 1.
+        """
         below = np.minimum(_LAYERS - self.peak, 0)
         above = np.maximum(_LAYERS - self.peak, 0)
         green = np.exp(-((below / 7) ** 2) - above / self.reach)
@@ -83,47 +93,68 @@ class _EmissionSpectrum:
             (crimson, _CRIMSON, self.crimson),
         )
         return sum(
-            np.float32(amount) * (each * _THICKNESS / (each * _THICKNESS).sum())[:, None] * colour
-            for each, colour, amount in lines
+            np.float32(amount) * (each * _THICKNESS / (each * _THICKNESS).sum())[:, None] * color
+            for each, color, amount in lines
         )  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class _SkyCoordinates:
-    """The sky over the camera as the forms see it: magnetic east and north of the foot of the field
-    line in each layer, km, ``(layer, y, x)``."""
+    """Magnetic coordinates of the sky above the camera.
+
+    Attributes:
+        east: Magnetic east of the foot of the field line in each layer, shape (layer, y, x), in km.
+        north: Magnetic north of the same foot, shape (layer, y, x), in km.
+        minutes: Time since the first frame of the display, in minutes.
+    """
 
     east: Field
     north: Field
     minutes: float
 
     def rotated(self, angle: float) -> _SkyCoordinates:
+        """Return the coordinates in rotated axes.
+
+        Args:
+            angle: Counterclockwise rotation of the axes, in radians.
+
+        Returns:
+            The rotated coordinates.
+        """
         cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         return _SkyCoordinates(
             self.east * cosine + self.north * sine, self.north * cosine - self.east * sine, self.minutes
         )
 
     def translated(self, east: float, north: float) -> _SkyCoordinates:
-        """Axes whose origin lies so far to the east and north."""
+        """Return the coordinates relative to a shifted origin.
+
+        Args:
+            east: Eastward shift of the origin, in km.
+            north: Northward shift of the origin, in km.
+
+        Returns:
+            The shifted coordinates.
+        """
         return _SkyCoordinates(self.east - np.float32(east), self.north - np.float32(north), self.minutes)
 
 
 def render(form: str, rng: np.random.Generator, size: tuple[int, int] = (128, 128)) -> NDArray[np.uint8]:
-    """One frame of one form, in a night of its own.
+    """Draw one frame of one form, in a random night.
 
     Args:
         form: One of `FORMS`.
-        rng: Everything that varies is drawn from it; the same state gives the same frame.
-        size: (height, width) in pixels.
+        rng: Random generator for everything that varies; the same state gives the same frame.
+        size: Height and width, in pixels. Default: (128, 128).
 
     Returns:
-        ``(height, width, 3)`` of uint8, black outside the circle of the sky.
+        RGB frame, shape (height, width, 3), dtype uint8; black outside the circle of the sky.
 
     Raises:
-        OptionError: No such form.
+        OptionError: The form is unknown.
     """
     if form not in _RENDERERS:
-        raise OptionError(f"no form {form!r} can be drawn; known: {', '.join(_RENDERERS)}")
+        raise OptionError(f"form {form!r} is unknown; choose one of {', '.join(_RENDERERS)}")
     view = lines_of_sight(compose_night(rng, int(rng.integers(1000))), size)
     return _frame(form, view, rng, rng, hours=rng.uniform(0, 12), minutes=0.0)
 
@@ -131,14 +162,15 @@ def render(form: str, rng: np.random.Generator, size: tuple[int, int] = (128, 12
 def write(root: Path, n: int, *, seed: int, size: tuple[int, int] = (128, 128)) -> Path:
     """Write frames in the published layout, ``TrainingImages/20050915_201500_class_3.png``.
 
-    A night holds `FRAMES_PER_NIGHT` frames of four displays, two of each, a minute or so apart; the forms
-    take turns. Every fourth night goes to ``TestImages``. The name begins with the time in UTC. Frame i
-    depends on `seed` and i alone, not on `n`. Files of the same names are replaced.
+    A night has `FRAMES_PER_NIGHT` frames of four displays, two per display, about a minute apart. The forms
+    take turns. Every fourth night goes to ``TestImages``. The file name begins with the time in UTC. Frame i
+    depends only on `seed` and i, not on `n`. Files of the same names are replaced.
 
     Args:
-        root: Created where it is missing.
+        root: Folder of the data set; created if it does not exist.
         n: Number of frames.
-        size: (height, width) in pixels.
+        seed: Seed of all random numbers.
+        size: Height and width, in pixels. Default: (128, 128).
 
     Returns:
         `root`.
@@ -155,19 +187,22 @@ def _write_night(root: Path, n: int, seed: int, size: tuple[int, int], number: i
     folder = root / ("TestImages" if number % 4 == 1 else "TrainingImages")
     view = lines_of_sight(night, size)
     for index in range(number * FRAMES_PER_NIGHT, min(n, (number + 1) * FRAMES_PER_NIGHT)):
-        label, hours, picture = _render_frame_of_night(view, index, seed)
-        _save(folder / f"{frame_time(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", picture)
+        label, hours, frame = _render_frame_of_night(view, index, seed)
+        _save(folder / f"{frame_time(night, hours):%Y%m%d_%H%M%S}_class_{label}.png", frame)
 
 
 def _render_frame_of_night(view: SkyView, index: int, seed: int) -> tuple[int, float, NDArray[np.uint8]]:
-    """(class, hours since the beginning of the night, frame) of one frame of a data set."""
+    """Return class, hours and image of one frame of a data set.
+
+    The hours count from the beginning of the night.
+    """
     display, repeat = divmod(index, _FRAMES)
     label = display % len(FORMS)
     begin, step = np.random.default_rng([seed, 1, display]).uniform([0.2, 0.4], [2.6, 2.0])
     hours = 3.0 * (display % _DISPLAYS) + begin
     form, noise = np.random.default_rng([seed, 2, display]), np.random.default_rng([seed, 3, index])
-    picture = _frame(FORMS[label], view, form, noise, hours=hours, minutes=repeat * step)
-    return label, hours + repeat * step / 60, picture
+    frame = _frame(FORMS[label], view, form, noise, hours=hours, minutes=repeat * step)
+    return label, hours + repeat * step / 60, frame
 
 
 def _frame(
@@ -179,7 +214,10 @@ def _frame(
     hours: float,
     minutes: float,
 ) -> NDArray[np.uint8]:
-    """One frame: what the form draws from `display` is the same in all frames of a display."""
+    """Draw one frame of a display.
+
+    Whatever the form draws from `display` is the same in all frames of a display.
+    """
     east, north, path = view.intersect_shells(_LAYERS)
     flux, light = _RENDERERS[form](display, _SkyCoordinates(east, north, minutes))
     aurora = np.einsum("lyx,lyx,lc->yxc", flux, path, light.profile(), optimize=True)
@@ -199,25 +237,31 @@ def _save(path: Path, image: NDArray[np.uint8]) -> None:
         ) from error
 
 
-# --- what the forms are made of -----------------------------------------------------------------
+# --- parts of the forms -------------------------------------------------------------------------
 
 
 def _green_emission(rng: np.random.Generator, *, reach: float) -> _EmissionSpectrum:
-    """Green, with a little of the other lines."""
+    """Return a random spectrum that is mostly green."""
     return _EmissionSpectrum(
         rng.uniform(0, 0.14), rng.uniform(0.03, 0.18), rng.uniform(0, 0.08), rng.uniform(103, 114), reach
     )
 
 
 def _curtain(across: Field, width: float, widening: Field = _WIDENING) -> Field:
-    """Brightness across a curtain: sharp on the side of the equator, fading towards the pole."""
+    """Return the brightness across a curtain.
+
+    The edge towards the equator is sharp; brightness fades towards the pole.
+    """
     wide = np.where(across < 0, np.float32(0.55 * width), np.float32(1.35 * width)) + widening
-    # What is spread out is fainter.
+    # A wider curtain spreads the same light and is fainter.
     return np.exp(-((across / wide) ** 2)) * (np.float32(width) / (np.float32(width) + widening))
 
 
 def _along(rng: np.random.Generator, east: Field, *, scale: float, depth: float) -> Field:
-    """Brightness along a curtain: 1 on average, changing over `scale` km by about `depth`."""
+    """Return the brightness along a curtain.
+
+    It is 1 on average and varies by about `depth` over `scale` km.
+    """
     texture = fractal(rng, 128, slope=1.2, coarsest=4)[9]
     position = east * np.float32(128 / (4 * scale))
     left = np.floor(position)
@@ -230,8 +274,10 @@ def _along(rng: np.random.Generator, east: Field, *, scale: float, depth: float)
 def _bands(
     rng: np.random.Generator, sky: _SkyCoordinates, *, count: int, spread: tuple[float, float]
 ) -> Field:
-    """Curtains from one horizon to the other, close to parallel, somewhere between two distances
-    north of the camera, km."""
+    """Draw nearly parallel curtains from one horizon to the other.
+
+    Their distances north of the camera are random within `spread`, in km.
+    """
     sky = sky.rotated(rng.normal(0, 0.14)).translated(0, rng.normal(0, 4) * sky.minutes)
     texture = fractal(rng, 128, slope=2.2, coarsest=2)
     bend = rng.uniform(-0.18, 0.18) / 1000
@@ -250,7 +296,7 @@ def _bands(
 
 
 def _filaments(rng: np.random.Generator, sky: _SkyCoordinates, *, count: int) -> Field:
-    """Short pieces of curtains with rays, folds and curls, here and there within 250 km."""
+    """Draw short curtains with rays, folds and curls within 250 km."""
     flux = np.zeros_like(sky.east)
     common = rng.normal(0, 0.35)
     for _ in range(count):
@@ -266,7 +312,7 @@ def _add_filament(rng: np.random.Generator, flux: Field, here: _SkyCoordinates) 
     curl = rng.uniform(0.3, 1.1) * float(rng.choice([-1, 1]))
     waves, strength = rng.uniform(1.2, 2.6), rng.uniform(0.5, 1.1)
     scale, depth = rng.uniform(6, 13), rng.uniform(0.5, 0.9)
-    # Beyond these distances nothing of it is left.
+    # The brightness is negligible beyond these distances.
     near = (np.abs(here.east) < 1.5 * length) & (np.abs(here.north) < 0.4 * length + 80)
     east, north = here.east[near], here.north[near]
     fold = np.float32(0.35 * length * curl) * np.sin(east * np.float32(waves / length))
@@ -277,7 +323,7 @@ def _add_filament(rng: np.random.Generator, flux: Field, here: _SkyCoordinates) 
 
 
 def _folded_curtains(rng: np.random.Generator, sky: _SkyCoordinates, *, fill: float) -> Field:
-    """Curtains folded over and over each other, over most of the sky, in diffuse light."""
+    """Draw folded curtains across most of the sky, in diffuse light."""
     sky = sky.rotated(rng.normal(0, 0.3)).translated(*(rng.normal(0, 25, 2) * sky.minutes))
     wide = fractal(rng, 128, slope=2.4, coarsest=2)
     fine = fractal(rng, 128, slope=1.7, coarsest=5)
@@ -299,10 +345,10 @@ def _folded_curtains(rng: np.random.Generator, sky: _SkyCoordinates, *, fill: fl
 
 
 def _patches(rng: np.random.Generator, sky: _SkyCoordinates) -> Field:
-    """Separate blobs with diffuse edges; each is bright or dim at its own time."""
+    """Draw separate diffuse blobs, each bright at its own time."""
     sky = sky.rotated(rng.uniform(-0.5, 0.5)).translated(rng.normal(0, 20) * sky.minutes, 0)
     spacing = rng.uniform(70, 150)
-    # 16 texels a patch.
+    # 16 texels per patch.
     texture = cells(rng, 256, spacing=16, spread=rng.uniform(0.3, 0.5), stretch=rng.uniform(1.0, 1.7))
     x, y = sky.east * np.float32(16 / spacing), sky.north * np.float32(16 / spacing)
     low = rng.uniform(0.1, 0.7)
@@ -310,8 +356,8 @@ def _patches(rng: np.random.Generator, sky: _SkyCoordinates) -> Field:
     pulse = fractal(rng, 128, slope=1.6, coarsest=3)
     phase = np.float32(17.0 * sky.minutes)
     bright = np.clip(0.75 + 0.45 * interpolate_periodic(pulse, 0.4 * x + phase, 0.4 * y), 0.1, 1.6)
-    where = rng.normal(0, 150, 2)
-    distance = np.hypot(sky.east - np.float32(where[0]), sky.north - np.float32(where[1]))
+    center = rng.normal(0, 150, 2)
+    distance = np.hypot(sky.east - np.float32(center[0]), sky.north - np.float32(center[1]))
     cover = smoothstep(rng.uniform(480, 800), rng.uniform(180, 320), distance)
     return cover * (blobs * bright + np.float32(rng.uniform(0.0, 0.12)))
 
@@ -320,7 +366,7 @@ def _patches(rng: np.random.Generator, sky: _SkyCoordinates) -> Field:
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> np.float32:
-    """A radiance between two, as often below their geometric mean as above."""
+    """Return a random radiance between two, with the geometric mean as median."""
     return np.float32(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
@@ -342,7 +388,7 @@ def _breakup(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _Em
 
 
 def _colored(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
-    """Any shape, in other colours than green."""
+    """Draw any shape, in colors other than green."""
     kind = rng.choice(["red above", "violet rays", "crimson border"], p=[0.45, 0.3, 0.25])
     light = {
         "red above": _EmissionSpectrum(
@@ -383,19 +429,25 @@ def _discrete(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _E
 
 
 def _edge(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
-    """Whatever form, beyond the edge of what can be seen well: low above one side of the horizon."""
+    """Draw any form low above one side of the horizon.
+
+    It is at the edge of the range in which forms are visible.
+    """
     towards = rng.normal(0, 0.5) + (math.pi if rng.random() < 0.25 else 0.0)
-    there = sky.rotated(-towards)
+    turned = sky.rotated(-towards)
     distance = rng.uniform(230, 400)
     if rng.random() < 0.6:
-        flux = _bands(rng, there, count=int(rng.integers(1, 4)), spread=(distance, distance + 150))
+        flux = _bands(rng, turned, count=int(rng.integers(1, 4)), spread=(distance, distance + 150))
     else:
-        flux = _folded_curtains(rng, there.translated(0, distance + 260), fill=rng.uniform(0.35, 0.5))
+        flux = _folded_curtains(rng, turned.translated(0, distance + 260), fill=rng.uniform(0.35, 0.5))
     return flux * _log_uniform(rng, 0.60, 1.8), _green_emission(rng, reach=rng.uniform(12, 40))
 
 
 def _clear_faint(rng: np.random.Generator, sky: _SkyCoordinates) -> tuple[Field, _EmissionSpectrum]:
-    """Nothing, or next to nothing: a veil or an arc hardly brighter than the airglow."""
+    """Draw nothing, or a veil or an arc like the airglow.
+
+    The veil or the arc is hardly brighter than the airglow.
+    """
     light, level = _green_emission(rng, reach=rng.uniform(12, 26)), np.float32(rng.uniform(0, 1) ** 1.5)
     if rng.random() < 0.5:
         return np.float32(0.10) * level * _bands(rng, sky, count=1, spread=(-250, 450)), light
@@ -431,4 +483,4 @@ _RENDERERS: Mapping[
     "patchy": _patchy,
 }
 FORMS = tuple(_RENDERERS)
-"""What can be drawn, in the order of the classes ``class_0`` to ``class_6``."""
+"""Names of the forms, in the order of the classes ``class_0`` to ``class_6``."""

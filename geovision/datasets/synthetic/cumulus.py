@@ -1,4 +1,4 @@
-"""Heaped clouds: cauliflower of overlapping domes on a flat base, lit by the sun."""
+"""Cumulus clouds: overlapping domes on a flat base, lit by the sun."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ __all__ = ["CumulusCloud", "render_cumulus", "roughness_texture"]
 
 
 class CumulusCloud:
-    """The domes of one cloud, in pixels.
+    """Domes of one cloud, in pixels.
 
     Args:
-        left_right: Centre of the base.
+        rng: Random generator for the domes.
+        left_right: Column of the center of the base.
         base: Row of the flat base.
-        width, height: Of the whole cloud.
-        tower: 0 for a mound, 1 for a column that keeps its width upwards.
+        width: Width of the whole cloud, in pixels.
+        height: Height of the whole cloud, in pixels.
+        tower: Shape from 0 for a mound to 1 for a column with constant width. Default: 0.
     """
 
     def __init__(
@@ -37,12 +39,12 @@ class CumulusCloud:
         ceiling = (1 - (2 * np.abs(across)) ** 1.6) * (1 - 0.5 * tower)
         radius = np.minimum(width * rng.uniform(0.12, 0.22, count), 0.6 * height) * (1 + 0.3 * tower)
         rise = np.maximum(ceiling * height - radius, 0) * rng.uniform(0.25, 1.0, count)
-        # A row along the base, cut flat by it, on which the others stand.
+        # A row of domes along the flat base, below the others.
         row = np.linspace(-0.5, 0.5, count) + rng.uniform(-0.04, 0.04, count)
         across, rise = np.concatenate([across, row]), np.concatenate([rise, np.zeros(count)])
         radius = np.concatenate([radius, np.minimum(width * rng.uniform(0.08, 0.15, count), 0.5 * height)])
         if tower:
-            # A spine of large domes, close enough to hide what is behind them.
+            # A central column of large domes, dense enough to hide the background.
             spine = np.linspace(0.1, 1, int(6 + 8 * tower))
             across = np.concatenate([across, rng.uniform(-0.12, 0.12, len(spine)) * (1.1 - spine)])
             wide = width * rng.uniform(0.20, 0.28, len(spine)) * (1 - 0.25 * spine)
@@ -54,7 +56,7 @@ class CumulusCloud:
         self._bud(rng, 5 if width > 12 else 2)
 
     def _bud(self, rng: np.random.Generator, children: int) -> None:
-        """Smaller domes on the upper edges of the large ones."""
+        """Add smaller domes to the upper edges of the large ones."""
         angle = rng.uniform(0.05 * np.pi, 0.95 * np.pi, (len(self.x), children))
         radius = self.radius[:, None] * rng.uniform(0.3, 0.6, angle.shape)
         x = self.x[:, None] + np.cos(angle) * self.radius[:, None] * 0.9
@@ -73,12 +75,15 @@ def render_cumulus(
     shade: float = 0.55,
     haze_fraction: float = 0.0,
 ) -> None:
-    """Paint one cloud into `image`.
+    """Draw one cloud into an image in place.
 
     Args:
-        texture: Fractal texture that frays the domes.
-        shade: How dark the base is, 0-1.
-        haze_fraction: 0 near, 1 lost in the haze.
+        scene: Scene with the light and the random generator.
+        image: Radiances to draw into, shape (y, x, 3).
+        cloud: Cloud to draw.
+        texture: Fractal texture that roughens the domes, from `roughness_texture`.
+        shade: Darkness of the base, 0 to 1. Default: 0.55.
+        haze_fraction: Haze before the cloud, from 0 (near) to 1 (invisible). Default: 0.
     """
     pad = 0.12 * cloud.width + 3
     top = min(cloud.base - cloud.height, (cloud.y - cloud.radius).min())
@@ -97,44 +102,57 @@ def render_cumulus(
     floor = cloud.base + 0.012 * cloud.height * fray
     soft = max(1.2, 0.012 * cloud.width)
     opacity = smoothstep(0.0, soft * 1.6, depth) * smoothstep(floor + soft, floor - soft, y)
-    colour = _shade_surface(scene, cloud, depth, crumbs, y, shade)
-    colour = colour + (scene.horizon - colour) * np.float32(haze_fraction)
-    image[rows, columns] += (colour - image[rows, columns]) * opacity[..., None]
+    color = _shade_surface(scene, cloud, depth, crumbs, y, shade)
+    color = color + (scene.horizon - color) * np.float32(haze_fraction)
+    image[rows, columns] += (color - image[rows, columns]) * opacity[..., None]
 
 
-def _depth(heap: CumulusCloud, x: Field, y: Field, warp: Field) -> Field:
-    """How far the cloud's surface stands out towards the viewer, in pixels; 0 outside."""
+def _depth(cloud: CumulusCloud, x: Field, y: Field, warp: Field) -> Field:
+    """Return the height of the surface towards the viewer, in pixels.
+
+    It is 0 outside the cloud.
+    """
     depth = np.zeros_like(x)
     x0, y0 = x[0, 0], y[0, 0]
     x, y = x + warp, y + warp[::-1]
     margin = float(np.abs(warp).max())
-    for centre_x, centre_y, radius in zip(heap.x, heap.y, heap.radius, strict=True):
+    for center_x, center_y, radius in zip(cloud.x, cloud.y, cloud.radius, strict=True):
         reach = radius + margin
-        rows = slice(max(int(centre_y - reach - y0), 0), max(int(centre_y + reach - y0) + 1, 0))
-        columns = slice(max(int(centre_x - reach - x0), 0), max(int(centre_x + reach - x0) + 1, 0))
+        rows = slice(max(int(center_y - reach - y0), 0), max(int(center_y + reach - y0) + 1, 0))
+        columns = slice(max(int(center_x - reach - x0), 0), max(int(center_x + reach - x0) + 1, 0))
         part = depth[rows, columns]
         if part.size:
-            inside = radius**2 - (x[rows, columns] - centre_x) ** 2 - (y[rows, columns] - centre_y) ** 2
+            inside = radius**2 - (x[rows, columns] - center_x) ** 2 - (y[rows, columns] - center_y) ** 2
             np.maximum(part, np.sqrt(np.maximum(inside, 0)), out=part)
     return depth
 
 
 def _shade_surface(
-    scene: SkyScene, heap: CumulusCloud, depth: Field, crumbs: Field, y: Field, shade: float
+    scene: SkyScene, cloud: CumulusCloud, depth: Field, crumbs: Field, y: Field, shade: float
 ) -> Field:
-    """Colour of the cloud's surface: sunlight on its slopes, skylight, and a base in shadow."""
-    slope_y, slope_x = np.gradient(depth + 0.012 * heap.width * crumbs)
+    """Return the color of the cloud's surface.
+
+    It results from sunlit slopes, skylight and a base in shadow.
+    """
+    slope_y, slope_x = np.gradient(depth + 0.012 * cloud.width * crumbs)
     length = np.sqrt(1 + slope_x**2 + slope_y**2)
     facing = (-slope_x * scene.sun[0] + slope_y * scene.sun[1] + scene.sun[2]) / length
     sunlit = np.clip(0.5 + 0.55 * facing, 0.08, 1)
-    above = np.clip((heap.base - y) / (0.5 * heap.height + 1), 0, 1)
+    above = np.clip((cloud.base - y) / (0.5 * cloud.height + 1), 0, 1)
     sunlit = sunlit * (1 - shade * (1 - above) ** 1.5)
     skylit = 0.9 - 0.5 * shade * (1 - above)
-    # Cloud scatters what it is lit by almost white: the blue of the sky survives only in part.
+    # A cloud scatters nearly white light, so only part of the blue of the sky remains.
     ambient: Color = 0.55 * scene.ambient + 0.45 * scene.ambient.mean()
     return 1.05 * sunlit[..., None] * scene.sun_color + 0.75 * skylit[..., None] * ambient
 
 
 def roughness_texture(rng: np.random.Generator) -> Field:
-    """The texture that frays heaps."""
+    """Return the texture that roughens cumulus clouds.
+
+    Args:
+        rng: Random generator for the texture.
+
+    Returns:
+        Periodic texture, shape (128, 128), with mean 0 and standard deviation 1.
+    """
     return fractal(rng, 128, slope=1.7, coarsest=3)

@@ -1,7 +1,8 @@
-"""Generated winters in the layout of the Iberian files: no units, NCEP in kg m-2 s-1, E-OBS NaN over sea.
+"""Synthetic winters in the layout of the Iberian files.
 
-Rain is that of `geovision.datasets.synthetic.rain`; pressure, temperature and humidity follow it, so that
-they say something about it.
+The files have no units. Precipitation is in kg m-2 s-1 for NCEP; E-OBS is NaN over sea. Rain is that of
+`geovision.datasets.synthetic.rain`. Pressure, temperature and humidity are derived from it, so that they are
+informative predictors.
 """
 
 from __future__ import annotations
@@ -26,11 +27,19 @@ _SIZE, _FACTOR, _YEARS = (16, 28), 4, 8
 
 
 def write(root: Path, n: int, *, seed: int = 0) -> Path:
-    """Write `n` days in eight Januaries: ``EOBS_Iberia_pr.nc`` and five fields of NCEP.
+    """Write days in eight Januaries: ``EOBS_Iberia_pr.nc`` and five NCEP fields.
+
+    Args:
+        root: Folder of the files.
+        n: Number of days.
+        seed: Seed of all random numbers. Default: 0.
+
+    Returns:
+        `root`.
 
     Raises:
-        StorageError: They could not be written.
-        MissingExtraError: xarray or what it writes with is not installed.
+        StorageError: The files could not be written.
+        MissingExtraError: xarray or h5netcdf is not installed.
     """
     try:
         import h5netcdf  # noqa: F401

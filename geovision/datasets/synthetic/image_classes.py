@@ -1,8 +1,9 @@
-"""Generated pictures for classes that are not a genus, filed in whatever layout a data set has.
+"""Synthetic photos for classes other than cloud genera.
 
-A class is a choice of kinds: genera of `geovision.datasets.synthetic.sky`, or one of
+They are stored in the folder layout of any data set. A class is a choice of kinds: genera of
+`geovision.datasets.synthetic.sky`, or one of
 
-- ``"clear"``: the same sky without a cloud,
+- ``"clear"``: the same sky without clouds,
 - ``"mixed"``: two genera, the higher one above the lower one.
 """
 
@@ -32,11 +33,11 @@ _LOW = ("Cu", "Sc", "Cb")
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """Where pictures of one class go.
+    """Folder and contents of one class.
 
     Args:
-        path: Path under the root; ``{}`` is filled with the number of the picture, from 1.
-        kinds: What they show, one of these at random.
+        path: Path under the root; ``{}`` is replaced by the number of the image, from 1.
+        kinds: Kinds of images of the class; each image is one of them at random.
     """
 
     path: str
@@ -44,10 +45,15 @@ class ClassFolder:
 
 
 def render_kind(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """One picture of a genus, ``"clear"`` or ``"mixed"``.
+    """Draw one image of a genus, ``"clear"`` or ``"mixed"``.
+
+    Args:
+        kind: Genus of `geovision.datasets.synthetic.sky`, ``"clear"`` or ``"mixed"``.
+        rng: Random generator for everything that varies.
+        size: Height and width, in pixels.
 
     Returns:
-        ``(height, width, 3)`` of uint8, sRGB.
+        sRGB image, shape (height, width, 3), dtype uint8.
     """
     if kind == "clear":
         scene = compose_scene(rng, size, horizon=0.4)
@@ -69,13 +75,19 @@ def write(
     size: tuple[int, int],
     frame: ImageGeometry = "photo",
 ) -> Path:
-    """Write `n` pictures, the places in turn. Picture i depends on `seed` and i alone.
+    """Write images of all classes in turn.
+
+    Image i depends only on `seed` and i.
 
     Args:
-        size: (height, width) in pixels.
-        frame: ``"photo"``: as the camera sees it. ``"all_sky"``: black outside the largest circle,
-            as a fisheye lens leaves it. ``"patch"``: cut out of the upper half of a larger picture,
-            so that it seldom shows the ground.
+        root: Folder of the data set; created if it does not exist.
+        n: Number of images.
+        class_folders: Folders and contents of the classes.
+        seed: Seed of all random numbers.
+        size: Height and width, in pixels.
+        frame: ``"photo"``: the whole view of the camera. ``"all_sky"``: black outside the largest circle, as
+            with a fisheye lens. ``"patch"``: crop of the upper half of a larger image, which seldom shows the
+            ground. Default: ``"photo"``.
 
     Returns:
         `root`.
@@ -84,10 +96,10 @@ def write(
         StorageError: A file could not be written.
     """
     for index in range(n):
-        place = class_folders[index % len(class_folders)]
+        folder = class_folders[index % len(class_folders)]
         rng = np.random.default_rng([seed, index])
-        picture = _framed(str(rng.choice(place.kinds)), rng, size, frame)
-        _save(root / place.path.format(index // len(class_folders) + 1), picture)
+        image = _framed(str(rng.choice(folder.kinds)), rng, size, frame)
+        _save(root / folder.path.format(index // len(class_folders) + 1), image)
     return root
 
 
@@ -98,16 +110,16 @@ def _framed(
     if frame == "patch":
         left = int(rng.integers(width + 1))
         return render_kind(kind, rng, (2 * height, 2 * width))[:height, left : left + width]
-    picture = render_kind(kind, rng, size)
+    image = render_kind(kind, rng, size)
     if frame == "all_sky":
         y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-        picture = picture * (x**2 + y**2 <= 1)[..., None]
-    return picture
+        image = image * (x**2 + y**2 <= 1)[..., None]
+    return image
 
 
-def _save(path: Path, picture: NDArray[np.uint8]) -> None:
+def _save(path: Path, image: NDArray[np.uint8]) -> None:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG" if path.suffix == ".png" else "JPEG")
+    Image.fromarray(image).save(stream, "PNG" if path.suffix == ".png" else "JPEG")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(stream.getvalue())

@@ -1,8 +1,7 @@
-"""The night sky as an all-sky camera sees it: the lens, the stars, airglow, the moon, the horizon,
-and what the sensor makes of all that.
+"""Night sky of an all-sky camera.
 
-Radiances are linear; 1 is about an auroral arc of ordinary brightness. Heights and distances are in
-kilometres, angles in radians.
+It includes lens, stars, airglow, moon, horizon and sensor. Radiances are linear; 1 is about an auroral arc of
+ordinary brightness. Heights and distances are in kilometers, angles in radians.
 """
 
 from __future__ import annotations
@@ -32,16 +31,17 @@ EARTH_RADIUS = 6371.0
 _MAGNETIC_DIP = math.radians(77.0)  # of the field at Kiruna, 67.8 N 20.4 E
 _LATITUDE = math.radians(67.8)
 _FIRST_AUTUMN = 2005
-_SEASON = 200  # nights dark enough for a camera, from the middle of September on
+_SEASON = 200  # number of sufficiently dark nights, from the middle of September
 
 
 @dataclass(frozen=True)
 class Moon:
-    """Where the moon stands in a night; it is taken to stay there.
+    """Position of the moon in a night, which is taken as constant.
 
     Attributes:
-        azimuth, zenith_angle: Of its centre.
-        radiance: Of the moonlit sky at the zenith.
+        azimuth: Azimuth of the center, in radians.
+        zenith_angle: Zenith angle of the center, in radians.
+        radiance: Radiance of the moonlit sky at the zenith.
     """
 
     azimuth: float
@@ -51,25 +51,29 @@ class Moon:
 
 @dataclass(frozen=True)
 class CameraNight:
-    """What all frames of one night share: camera, air, moon, and the sky behind the aurora.
+    """Properties that all frames of one night share.
+
+    These are camera, air, moon, and the sky behind the aurora.
 
     Attributes:
-        date: Of its evening.
-        radius: Of the sky's circle, as a fraction of half the picture.
-        center: (x, y) of the circle, as a fraction of half the picture.
-        edge_zenith_angle: Zenith angle at the edge of the circle.
-        rotation: Direction of north in the picture.
-        airglow: Radiance of the airglow at the zenith, red, green, blue.
-        extinction: Optical depth at the zenith, red, green, blue.
-        city_light: Azimuth, width and radiance of the nearest lights.
-        gain, balance: Exposure, and that of red, green, blue relative to it.
+        date: Date of the evening.
+        radius: Radius of the sky's circle, as a fraction of half the frame.
+        center: (x, y) of the circle, as a fraction of half the frame.
+        edge_zenith_angle: Zenith angle at the edge of the circle, in radians.
+        rotation: Direction of north in the frame, in radians.
+        airglow: Radiance of the airglow at the zenith, in red, green and blue.
+        extinction: Optical depth at the zenith, in red, green and blue.
+        city_light: Azimuth, width and radiance of the nearest city lights.
+        gain: Exposure.
+        balance: Exposure of red, green and blue, relative to `gain`.
         noise: Standard deviation of a dark pixel, and factor of the shot noise.
-        blur: Standard deviation of the lens's spot, pixels of a picture 128 wide.
-        gamma: Exponent from light to counts.
-        stars: East, north, up and radiance of each star at the beginning ``(star, 4)``.
+        blur: Standard deviation of the lens's blur, in pixels of a frame that is 128 pixels wide.
+        gamma: Exponent of the conversion from light to counts.
+        stars: East, north, up and radiance of each star at the beginning of the night, shape (star, 4).
         milky_way: Pole of the galactic plane, and radiance.
-        skyline: Elevation of the horizon in each of 64 directions.
-        moon: None where it is below the horizon.
+        skyline: Elevation of the horizon in each of 64 directions, in radians.
+        hot_pixels: Relative row, relative column and radiance of each hot pixel, shape (pixel, 3).
+        moon: Moon; None if it is below the horizon.
     """
 
     date: datetime.date
@@ -93,11 +97,15 @@ class CameraNight:
 
 
 def compose_night(rng: np.random.Generator, number: int, *, moonlit: float = 0.2) -> CameraNight:
-    """One night and its camera.
+    """Draw a random night and its camera.
 
     Args:
-        number: Of the night, from 0; gives its date, in the dark season.
-        moonlit: Probability of a moon above the horizon.
+        rng: Random generator for everything that varies.
+        number: Number of the night, from 0; it determines the date, in the dark season.
+        moonlit: Probability of a moon above the horizon. Default: 0.2.
+
+    Returns:
+        The night.
     """
     count = int(rng.integers(150, 320))
     return CameraNight(
@@ -137,8 +145,10 @@ def _direction(rng: np.random.Generator) -> Field:
 
 
 def _stars(rng: np.random.Generator, count: int) -> Field:
-    """Directions over the whole sphere, and radiances: each magnitude fainter there are about three
-    times as many stars."""
+    """Return directions over the whole sphere and radiances of random stars.
+
+    With each fainter magnitude the number of stars grows about threefold.
+    """
     vectors = rng.normal(0, 1, (2 * count, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     radiance = 0.10 * rng.uniform(0.02, 1.0, 2 * count) ** -0.80
@@ -146,7 +156,7 @@ def _stars(rng: np.random.Generator, count: int) -> Field:
 
 
 def _skyline(rng: np.random.Generator) -> Field:
-    """Elevation of hills and trees in 64 directions, radians."""
+    """Return the elevation of hills and trees in 64 directions, in radians."""
     rough = fractal(rng, 64, slope=1.4)[0]
     return _float(np.maximum(math.radians(rng.uniform(0, 5)) + math.radians(2.0) * rough, 0.0))
 
@@ -164,14 +174,17 @@ def _moon(rng: np.random.Generator) -> Moon:
 
 @dataclass(frozen=True)
 class SkyView:
-    """Where each pixel of one night's camera looks.
+    """Lines of sight of one night's camera.
 
     Attributes:
-        night: Whose camera.
-        zenith_angle, azimuth: Of each pixel ``(y, x)``; the azimuth from north over east.
-        east, north, up: Unit vector of the line of sight.
-        in_circle: 1 within the circle and above the skyline, 0 outside, smooth between.
-        transmission: What the air lets through ``(y, x, 3)``.
+        night: Night and camera.
+        zenith_angle: Zenith angle of each pixel, shape (y, x), in radians.
+        azimuth: Azimuth of each pixel, from north over east, shape (y, x), in radians.
+        east: East component of the unit vector of the line of sight, shape (y, x).
+        north: North component, shape (y, x).
+        up: Upward component, shape (y, x).
+        in_circle: 1 within the circle and above the skyline, 0 outside, smooth between, shape (y, x).
+        transmission: Transmission of the air, shape (y, x, 3).
     """
 
     night: CameraNight
@@ -185,35 +198,42 @@ class SkyView:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width of the frame, in pixels."""
         return self.up.shape  # type: ignore[return-value]
 
     def intersect_shells(self, height: Field) -> tuple[Field, Field, Field]:
-        """Where the lines of sight meet shells around the Earth, followed down the magnetic field to
-        100 km.
+        """Intersect the lines of sight with shells around the Earth.
+
+        Each intersection is projected along the magnetic field line down to 100 km.
 
         Args:
-            height: Of the shells ``(layer,)``, km.
+            height: Heights of the shells, shape (layer,), in km.
 
         Returns:
-            Magnetic east and north of the camera, km, and the length of the path through a shell
-            relative to its thickness (van Rhijn 1921); each ``(layer, y, x)``.
+            Magnetic east and north of the camera, in km, and the length of the path through a shell relative
+            to its thickness (van Rhijn 1921); shape (layer, y, x) each.
         """
         layers = height.astype(np.float32)[:, None, None]
         impact = np.float32(EARTH_RADIUS) * np.sin(self.zenith_angle) / (EARTH_RADIUS + layers)
-        # The angle at the Earth's centre is what is left of the triangle camera, shell, centre.
+        # The angle at the Earth's center is the third angle of the triangle camera, shell, center.
         distance = np.float32(EARTH_RADIUS) * (self.zenith_angle - np.arcsin(impact))
         path = 1 / np.sqrt(1 - impact**2)
-        # Going up a field line leads towards the equator: its foot is farther north.
+        # Field lines lean towards the equator with height, so their foot is farther north.
         foot = (layers - np.float32(100.0)) / np.float32(math.tan(_MAGNETIC_DIP))
         return distance * np.sin(self.azimuth), distance * np.cos(self.azimuth) + foot, path
 
 
 def lines_of_sight(night: CameraNight, size: tuple[int, int]) -> SkyView:
-    """The lines of sight of a night's camera: an equidistant fisheye, zenith angle proportional to
-    the distance from the centre.
+    """Compute the lines of sight of a night's camera.
+
+    The lens is an equidistant fisheye: the zenith angle is proportional to the distance from the center.
 
     Args:
-        size: (height, width) in pixels.
+        night: Night and camera.
+        size: Height and width, in pixels.
+
+    Returns:
+        The view.
     """
     height, width = size
     half = min(height, width) / 2
@@ -221,7 +241,7 @@ def lines_of_sight(night: CameraNight, size: tuple[int, int]) -> SkyView:
     y = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - height / 2) / half - night.center[1]
     reach = np.hypot(x, y) / night.radius
     zenith_angle = np.minimum(reach, 1.0).astype(np.float32) * np.float32(night.edge_zenith_angle)
-    # Seen from below, east is to the left of north.
+    # In a view from below, east is to the left of north.
     azimuth = np.arctan2(-x, -y).astype(np.float32) - np.float32(night.rotation)
     elevation = np.float32(math.pi / 2) - zenith_angle
     direction = (azimuth / np.float32(2 * math.pi) * 64).astype(np.float32)
@@ -243,15 +263,20 @@ def lines_of_sight(night: CameraNight, size: tuple[int, int]) -> SkyView:
     )
 
 
-# --- what is there without aurora ---------------------------------------------------------------
+# --- sky without aurora -------------------------------------------------------------------------
 
 
 def background(view: SkyView, *, hours: float) -> Field:
-    """Radiance of the sky without aurora ``(y, x, 3)``: airglow, stars, the Milky Way, lights of a
-    town, the moon and what it lights.
+    """Return the radiance of the sky without aurora.
+
+    It includes airglow, stars, the Milky Way, city lights, the moon and the moonlit sky.
 
     Args:
-        hours: Since the beginning of the night; the stars turn with it.
+        view: Lines of sight of the camera.
+        hours: Time since the beginning of the night, in hours; the stars rotate with it.
+
+    Returns:
+        Radiances, shape (y, x, 3).
     """
     night = view.night
     shell = EARTH_RADIUS / (EARTH_RADIUS + 95.0)  # the height of the green airglow, km
@@ -266,8 +291,10 @@ def background(view: SkyView, *, hours: float) -> Field:
 
 
 def _rotate_sky(vectors: Field, hours: float) -> Field:
-    """Directions ``(n, 3)``, east, north and up, after so many hours: the sky turns about the
-    celestial pole so that what is in the east rises."""
+    """Return directions after some hours, shape (n, 3): east, north and up.
+
+    The sky rotates about the celestial pole so that stars in the east rise.
+    """
     angle = -hours * 2 * math.pi / 23.93
     pole = np.array([0.0, math.cos(_LATITUDE), math.sin(_LATITUDE)])
     along = (vectors @ pole)[:, None] * pole
@@ -283,11 +310,11 @@ def _milky_way(view: SkyView, hours: float) -> Field:
 
 
 def _star_field(view: SkyView, hours: float) -> Field:
-    """The stars as points, each spread over the four pixels around it."""
+    """Return the stars as points, each spread over the four nearest pixels."""
     night, (height, width) = view.night, view.shape
     vectors = _rotate_sky(night.stars[:, :3], hours)
-    seen = vectors[:, 2] > math.cos(night.edge_zenith_angle)
-    east, north, up = vectors[seen].T
+    visible = vectors[:, 2] > math.cos(night.edge_zenith_angle)
+    east, north, up = vectors[visible].T
     half = min(height, width) / 2
     reach = np.arccos(np.clip(up, -1, 1)) / night.edge_zenith_angle * night.radius
     azimuth = np.arctan2(east, north) + night.rotation
@@ -298,8 +325,8 @@ def _star_field(view: SkyView, hours: float) -> Field:
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         share = np.abs(1 - down - (row - top)) * np.abs(1 - right - (column - left))
         y, x = top + down, left + right
-        there = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        np.add.at(field, (y[there], x[there]), (share * night.stars[seen, 3])[there])
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        np.add.at(field, (y[inside], x[inside]), (share * night.stars[visible, 3])[inside])
     return field
 
 
@@ -319,7 +346,7 @@ def _moonlight(view: SkyView, moon: Moon) -> Field:
     )
     cosine = view.east * towards[0] + view.north * towards[1] + view.up * towards[2]
     apart = np.arccos(np.clip(cosine, -1, 1))
-    scattered = (0.6 + 0.4 * cosine**2) * moon.radiance  # Rayleigh's phase function, and the ground's light
+    scattered = (0.6 + 0.4 * cosine**2) * moon.radiance  # Rayleigh phase function, and light from the ground
     glare = 9.0 * np.exp(-((apart / 0.045) ** 2)) + 12 * moon.radiance * np.exp(-apart / 0.10)
     blue_sky = scattered[..., None] * np.array([0.55, 0.75, 1.0], dtype=np.float32)
     return blue_sky + glare[..., None] * np.array([1.0, 0.97, 0.90], dtype=np.float32)
@@ -329,9 +356,17 @@ def _moonlight(view: SkyView, moon: Moon) -> Field:
 
 
 def simulate_camera(view: SkyView, image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What the camera makes of radiances ``(y, x, 3)``: the lens's blur, exposure, noise, counts.
+    """Convert radiances to counts: lens blur, exposure, noise and quantization.
 
-    The exposure is the night's, changed a little from frame to frame; highlights saturate softly.
+    The exposure is that of the night and varies slightly between frames. Highlights saturate softly.
+
+    Args:
+        view: Lines of sight of the camera.
+        image: Radiances, shape (y, x, 3).
+        rng: Random generator for exposure and noise.
+
+    Returns:
+        RGB frame, shape (y, x, 3), dtype uint8.
     """
     night = view.night
     image = image * view.in_circle[..., None]
@@ -344,12 +379,12 @@ def simulate_camera(view: SkyView, image: Field, rng: np.random.Generator) -> ND
     image = 1 - np.exp(np.float32(-1.6) * np.maximum(image, 0))
     image = image ** np.float32(night.gamma)
     outside = view.zenith_angle >= np.float32(night.edge_zenith_angle) * np.float32(1 - 1e-6)
-    image[outside] = 0.0  # masked by the camera's program, as archives do
+    image[outside] = 0.0  # archives mask the area outside the circle
     return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
 def _gaussian_blur(image: Field, sigma: float) -> Field:
-    """A Gaussian blur along both axes; nothing is there beyond the edges."""
+    """Blur an image along both axes; pixels beyond the edges are 0."""
     reach = max(1, math.ceil(3 * sigma))
     offsets = np.arange(-reach, reach + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2).astype(np.float32)
@@ -372,6 +407,14 @@ def _add_hot_pixels(image: Field, hot: Field) -> None:
 
 
 def frame_time(night: CameraNight, hours: float) -> datetime.datetime:
-    """The time so many hours after 17 UTC of the evening of a night."""
+    """Return the time of a frame.
+
+    Args:
+        night: Night of the frame.
+        hours: Time after 17 UTC of the evening, in hours.
+
+    Returns:
+        The time in UTC, rounded to seconds.
+    """
     evening = datetime.datetime.combine(night.date, datetime.time(17))
     return evening + datetime.timedelta(seconds=round(3600 * hours))

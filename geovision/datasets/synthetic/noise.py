@@ -1,4 +1,4 @@
-"""Random textures: periodic Gaussian fields with a chosen spectrum, and how they are looked up."""
+"""Random textures: periodic Gaussian fields with a given spectrum, and their interpolation."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ Field = NDArray[np.floating]
 def fractal(
     rng: np.random.Generator, size: int, *, slope: float = 2.0, stretch: float = 1.0, coarsest: float = 1.0
 ) -> Field:
-    """Noise without a scale of its own: amplitude falls as wavenumber to the power of -`slope`.
+    """Return scale-free noise with a power-law spectrum.
+
+    The amplitude falls with wavenumber to the power of ``-slope``.
 
     Args:
-        size: Texels along each side; the texture is periodic.
-        slope: 1 is rough, 3 is smooth.
-        stretch: How many times longer than wide its features are, along the second axis.
-        coarsest: Waves that are longer than ``size / coarsest`` are left out.
+        rng: Random generator for the noise.
+        size: Number of texels along each side; the texture is periodic.
+        slope: Exponent of the spectrum, from 1 (rough) to 3 (smooth). Default: 2.
+        stretch: Ratio of length to width of the features, along the second axis. Default: 1.
+        coarsest: Smallest wavenumber; longer waves than ``size / coarsest`` are left out. Default: 1.
 
     Returns:
-        ``(size, size)`` with mean 0 and standard deviation 1.
+        Texture, shape (size, size), with mean 0 and standard deviation 1.
     """
     wavenumber = _wavenumber(size, stretch)
     amplitude = np.maximum(wavenumber, coarsest) ** np.float32(-slope) * (wavenumber >= 0.75 * coarsest)
@@ -32,15 +35,17 @@ def fractal(
 def cells(
     rng: np.random.Generator, size: int, *, spacing: float, spread: float = 0.3, stretch: float = 1.0
 ) -> Field:
-    """Noise of one scale: cells that repeat about every `spacing` texels.
+    """Return noise of one scale: cells that repeat about every `spacing` texels.
 
     Args:
-        size: Texels along each side; the texture is periodic.
-        spread: Relative width of the spectral ring: 0.1 is regular, 0.5 is loose.
-        stretch: 1 for round cells; larger for rolls along the second axis.
+        rng: Random generator for the noise.
+        size: Number of texels along each side; the texture is periodic.
+        spacing: Distance between cells, in texels.
+        spread: Relative width of the spectral ring, from 0.1 (regular) to 0.5 (irregular). Default: 0.3.
+        stretch: 1 for round cells, larger for rolls along the second axis. Default: 1.
 
     Returns:
-        ``(size, size)`` with mean 0 and standard deviation 1.
+        Texture, shape (size, size), with mean 0 and standard deviation 1.
     """
     relative = _wavenumber(size, stretch) * np.float32(spacing / size)
     amplitude = np.exp(np.float32(-0.5) * ((relative - 1) / np.float32(spread)) ** 2)
@@ -63,10 +68,15 @@ def _synthesize(rng: np.random.Generator, size: int, amplitude: Field) -> Field:
 
 
 def interpolate_periodic(texture: Field, x: Field, y: Field) -> Field:
-    """Values of a periodic texture at fractional texel coordinates, bilinear.
+    """Interpolate a periodic texture bilinearly at fractional texel coordinates.
 
     Args:
-        texture: ``(size, size)``; `size` is a power of two, so that wrapping is a bit mask.
+        texture: Texture, shape (size, size); `size` is a power of two, so that wrapping is a bit mask.
+        x: Coordinates along the second axis, in texels.
+        y: Coordinates along the first axis, in texels; same shape as `x`.
+
+    Returns:
+        Interpolated values, in the shape of `x`.
     """
     size = texture.shape[0]
     column, row = np.floor(x), np.floor(y)
@@ -85,6 +95,15 @@ def interpolate_periodic(texture: Field, x: Field, y: Field) -> Field:
 
 
 def smoothstep(low: float | Field, high: float | Field, values: Field) -> Field:
-    """0 below `low`, 1 above `high`, and a smooth rise between."""
+    """Return a smooth step from 0 below `low` to 1 above `high`.
+
+    Args:
+        low: Value with result 0; larger than `high` for a falling step.
+        high: Value with result 1.
+        values: Values at which the step is evaluated.
+
+    Returns:
+        Values from 0 to 1.
+    """
     t = np.clip((values - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

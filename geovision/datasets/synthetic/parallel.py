@@ -1,4 +1,7 @@
-"""Generators draw each picture from its own seed, so that pictures may be drawn side by side."""
+"""Parallel generation of images.
+
+Each image depends on its own seed only.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,22 @@ from collections.abc import Callable
 __all__ = ["parallel_for"]
 
 _MIN_PARALLEL_IMAGES = 60
-"""Pictures from which on starting processes takes less time than it saves."""
+"""Number of images from which parallel processes save more time than their start takes."""
 
 
 def parallel_for(func: Callable[[int], object], count: int, *, num_images: int) -> None:
-    """Call ``work(0)`` to ``work(count - 1)``, on all processors where there is much to draw.
+    """Call ``func(0)`` to ``func(count - 1)``, in parallel processes for many images.
 
     Args:
-        func: Can be pickled, and writes what no other call writes.
-        num_images: Drawn by all calls together.
+        func: Function of the number of the call. It can be pickled, and no two calls write the same file.
+        count: Number of calls.
+        num_images: Number of images drawn by all calls together.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if num_images >= _MIN_PARALLEL_IMAGES and processors > 1:
         try:
             from joblib import Parallel, delayed
-        except ImportError:  # it comes with scikit-learn; drawing needs neither
+        except ImportError:  # joblib is a dependency of scikit-learn; generation needs neither
             pass
         else:
             Parallel(n_jobs=min(processors, count))(delayed(func)(number) for number in range(count))

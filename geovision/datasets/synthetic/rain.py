@@ -1,16 +1,17 @@
-"""Daily rain that moves, comes and goes, with a coarse view and a bias that are known.
+"""Synthetic daily rain with a known coarse version and a known bias.
 
-A logarithm of intensity is the sum of textures of one octave each, the finer the weaker; each drifts with
-the wind of the day and is renewed, the finer the faster. It rains where the sum is above a level that
-rises and falls with the weather, by how much it is above:
+The logarithm of intensity is a sum of textures of one octave each; finer textures are weaker. Each texture
+drifts with the wind of the day and is renewed, finer ones faster. It rains where the sum exceeds a level that
+changes with the weather; the excess gives the intensity:
 
     g(t) = sum_l w_l f_l(t),  w_l ~ 2^(-H l);   f_l(t + 1) = a_l f_l(t) moved by the wind + fresh noise
     rain = c (exp(s max(g - z(t), 0)) - 1) exp(relief)
 
-So totals are log-normal in the tail, cells are dry, and the relief is what a network can learn below the
-coarse grid. `BIAS` is a monotone distortion of coarse rain with drizzle: a perfect correction exists.
+Totals are therefore log-normal in the tail, and cells can be dry. The relief is the part below the coarse
+grid that a network can learn. `BIAS` is a monotone distortion of coarse rain with drizzle, so a perfect
+correction exists.
 
-Nothing here may change without a new `GENERATOR_VERSION`.
+Any change of the formulas needs a new `GENERATOR_VERSION`.
 """
 
 from __future__ import annotations
@@ -45,30 +46,56 @@ __all__ = [
 GENERATOR_VERSION = 1
 
 FILES = {"fine": "rain_fine.nc", "coarse": "rain_coarse.nc", "model": "rain_model.nc"}
-"""What `write` leaves: rain in mm/day, NaN over sea; its area means in kg m-2 s-1; the same with `BIAS`."""
+"""File names of `write`.
 
-_HURST = 0.55  # how much weaker each octave is than the one before
-_SPREAD = 0.92  # of the logarithm: heavier tails above
-_SCALE = 3.6  # mm/day
-_DRY_THRESHOLD = 0.3055  # below which it is dry: 0.62 of a normal distribution
-_RENEWAL_DAYS = 2.5  # days in which the coarsest octave is renewed
-_RELIEF = 0.45  # of the logarithm
+``fine``: rain in mm/day, NaN over sea. ``coarse``: its area means in kg m-2 s-1. ``model``: the area means
+with `BIAS`.
+"""
+
+_HURST = 0.55  # exponent H of the weights of the octaves
+_SPREAD = 0.92  # factor s of the logarithm; larger values give heavier tails
+_SCALE = 3.6  # factor c, mm/day
+_DRY_THRESHOLD = 0.3055  # level z without weather; 0.62 of a normal distribution is below it and dry
+_RENEWAL_DAYS = 2.5  # time scale on which the coarsest octave is renewed, days
+_RELIEF = 0.45  # factor of the relief in the logarithm
 
 
 @dataclass(frozen=True)
 class RainBias:
-    """``drizzle + scale rain^power``, mm/day: too often, too weak, and wrong in the mean."""
+    """Bias of rain, ``drizzle + scale rain^power``, in mm/day.
+
+    Biased rain is too frequent, too weak, and wrong in the mean.
+
+    Attributes:
+        scale: Factor of rain. Default: 1.35.
+        power: Exponent of rain. Default: 0.8.
+        drizzle: Constant amount, in mm/day. Default: 0.3.
+    """
 
     scale: float = 1.35
     power: float = 0.8
     drizzle: float = 0.3
 
     def apply(self, rain: xr.DataArray) -> xr.DataArray:
-        """Rain as the model has it."""
+        """Return biased rain, as a climate model would simulate it.
+
+        Args:
+            rain: Rain, in mm/day.
+
+        Returns:
+            Biased rain, in mm/day.
+        """
         return self.drizzle + self.scale * rain**self.power
 
     def remove(self, biased: xr.DataArray) -> xr.DataArray:
-        """Rain as it was: the best that a correction can do."""
+        """Return rain without the bias: the best possible correction.
+
+        Args:
+            biased: Biased rain, in mm/day.
+
+        Returns:
+            Rain, in mm/day.
+        """
         return ((biased - self.drizzle).clip(min=0) / self.scale) ** (1 / self.power)
 
 
@@ -86,23 +113,27 @@ def write(
     calendar: Literal["standard", "noleap"] = "standard",
     start: str = "2001-01-01",
 ) -> Path:
-    """Write `n` days as three CF NetCDF files, named in `FILES`.
+    """Write days as three CF NetCDF files, named in `FILES`.
 
     Args:
-        root: Folder, made where it is missing.
-        seed: The same seed gives the same files, and the first days of a longer series are these.
-        size: (latitudes, longitudes) of the fine grid, cells of 0.25 degrees.
-        factor: Fine cells along each side of a coarse one.
-        sea: Part of the fine grid that is missing.
-        calendar: Of the files.
-        start: The first day.
+        root: Folder of the files; created if it does not exist.
+        n: Number of days.
+        seed: Seed of all random numbers. The same seed gives the same files; a longer series begins with the
+            same days. Default: 0.
+        size: Numbers of latitudes and longitudes of the fine grid, with cells of 0.25 degrees. Default: (48,
+            64).
+        factor: Number of fine cells along each side of a coarse cell. Default: 4.
+        sea: Fraction of the fine grid that is missing, from 0 to below 1. Default: 0.2.
+        calendar: Calendar of the files, ``"standard"`` or ``"noleap"``. Default: ``"standard"``.
+        start: First day, as an ISO date. Default: ``"2001-01-01"``.
 
     Returns:
         `root`.
 
     Raises:
-        StorageError: It could not be written.
-        MissingExtraError: xarray or what it writes with is not installed.
+        OptionError: `n`, `sea` or `size` is out of range.
+        StorageError: A file could not be written.
+        MissingExtraError: xarray or its NetCDF backend is not installed.
     """
     folder = Path(root)
     fine, coarse, model = fields(
@@ -124,17 +155,29 @@ def write_years(
     factor: int = 4,
     years: int = 8,
 ) -> Path:
-    """The same three files with their days shared out among Januaries of several years, so that a split
-    finds units. Rain goes on from the last day of one to the first of the next.
+    """Write the same three files with days in Januaries of several years.
+
+    A split by year then finds groups. The rain of the first day of a January follows that of the last day of
+    the January before.
 
     Args:
-        n: Days in all, at least one a year and at most 31.
+        root: Folder of the files; created if it does not exist.
+        n: Number of days in all years, from 1 to 31 per year.
+        seed: Seed of all random numbers. Default: 0.
+        size: Numbers of latitudes and longitudes of the fine grid. Default: (32, 48).
+        factor: Number of fine cells along each side of a coarse cell. Default: 4.
+        years: Number of years. Default: 8.
+
+    Returns:
+        `root`.
 
     Raises:
-        OptionError: Days that the Januaries do not have.
+        OptionError: The Januaries do not have this number of days.
+        StorageError: A file could not be written.
+        MissingExtraError: xarray or its NetCDF backend is not installed.
     """
     if not years <= n <= 31 * years:
-        raise OptionError(f"n={n} days in {years} Januaries: expected {years} to {31 * years}")
+        raise OptionError(f"n={n} days do not fit {years} Januaries; expected {years} to {31 * years}")
     folder = Path(root)
     dates = january_days(n, years)
     title = f"generated rain, version {GENERATOR_VERSION}, seed {seed}"
@@ -146,7 +189,17 @@ def write_years(
 
 
 def january_days(n: int, years: int) -> NDArray[np.datetime64]:
-    """`n` dates in as many Januaries, from 2001 on, as evenly shared as they can be."""
+    """Return dates in the Januaries of several years from 2001.
+
+    They are divided as evenly as possible.
+
+    Args:
+        n: Number of dates.
+        years: Number of Januaries.
+
+    Returns:
+        The dates, shape (n,).
+    """
     share = np.array_split(np.arange(n), years)
     return np.concatenate(
         [
@@ -166,15 +219,32 @@ def fields(
     calendar: Literal["standard", "noleap"] = "standard",
     start: str = "2001-01-01",
 ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """(fine, coarse, model) rain in mm/day, ``(time, lat, lon)``, as `write` puts it into files."""
+    """Return fine, coarse and biased rain, as `write` stores it.
+
+    Args:
+        n: Number of days.
+        seed: Seed of all random numbers. Default: 0.
+        size: Numbers of latitudes and longitudes of the fine grid. Default: (48, 64).
+        factor: Number of fine cells along each side of a coarse cell. Default: 4.
+        sea: Fraction of the fine grid that is missing, from 0 to below 1. Default: 0.2.
+        calendar: Calendar of the time axis. Default: ``"standard"``.
+        start: First day, as an ISO date. Default: ``"2001-01-01"``.
+
+    Returns:
+        Fine rain, its area means, and the area means with `BIAS`, shape (time, lat, lon), in mm/day.
+
+    Raises:
+        OptionError: `n`, `sea` or `size` is out of range.
+        MissingExtraError: xarray is not installed.
+    """
     try:
         import xarray as xr
     except ImportError as error:
         raise MissingExtraError("xarray", "geo") from error
     if n < 1 or not 0 <= sea < 1 or min(size) < 2 * factor:
         raise OptionError(
-            f"n={n}, sea={sea}, size={size}: expected a day or more, a part below 1, and two "
-            f"coarse cells of {factor} along each side"
+            f"n={n}, sea={sea}, size={size} is out of range; expected n of 1 or more, sea from 0 to below 1, "
+            f"and at least two coarse cells of {factor} along each side"
         )
     values = np.stack(list(daily_fields(n, seed=seed, size=size)))
     rain = xr.DataArray(
@@ -193,9 +263,18 @@ def fields(
 
 
 def daily_fields(n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Iterator[NDArray[np.float32]]:
-    """`n` fields of rain ``(lat, lon)``, mm/day, one after the other."""
-    side = 1 << (2 * max(size) - 1).bit_length()  # textures are periodic, and wider than what is seen of them
-    levels = side.bit_length() - 3  # down to two cells
+    """Yield one field of rain per day.
+
+    Args:
+        n: Number of days.
+        seed: Seed of all random numbers. Default: 0.
+        size: Numbers of latitudes and longitudes. Default: (48, 64).
+
+    Yields:
+        Rain, shape (lat, lon), in mm/day.
+    """
+    side = 1 << (2 * max(size) - 1).bit_length()  # textures are periodic and at least twice the grid
+    levels = side.bit_length() - 3  # the finest octave repeats every two cells
     weights = 2.0 ** (-_HURST * np.arange(levels))
     weights /= np.sqrt((weights**2).sum())
     relief = _window(_relief(seed, side), size)
@@ -211,7 +290,7 @@ def daily_fields(n: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> 
         yield rain.astype(np.float32)
         wind = 0.8 * wind + 0.6 * rng.normal(0, 1, 2)
         weather = 0.85 * weather + np.sqrt(1 - 0.85**2) * rng.normal()
-        # From the west, some ten cells a day.
+        # The mean wind is from the west, about ten cells per day.
         shift = np.rint(np.array([3.0, 7.0]) * wind + [0.0, 9.0]).astype(int)
         for number, texture in enumerate(textures):
             kept = np.exp(-(2.0 ** (0.75 * number)) / _RENEWAL_DAYS)
@@ -232,7 +311,7 @@ def _relief(seed: int, side: int) -> NDArray[np.floating]:
 
 
 def _sea(seed: int, size: tuple[int, int], part: float) -> NDArray[np.bool_]:
-    """The lowest part of another relief."""
+    """Return the mask of the sea: the lowest part of another relief."""
     side = 1 << (2 * max(size) - 1).bit_length()
     height = _window(fractal(np.random.default_rng([seed, 2]), side, slope=2.5, coarsest=2.0), size)
     return height < np.quantile(height, part) if part else np.zeros(size, bool)

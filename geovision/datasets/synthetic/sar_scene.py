@@ -1,5 +1,7 @@
-"""Generated radar scenes on a map: pictures of `sar_sea`, one below the other, as a GeoTIFF in decibels,
-power or counts, with the places of the polar lows that were planted."""
+"""Synthetic radar scenes on a map, with known positions of polar lows.
+
+A scene consists of images of `sar_sea`, one below the other, in one GeoTIFF in decibels, power or counts.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,19 @@ from geovision.readers.sar import MapGrid, rasterio_module
 
 __all__ = ["SyntheticPolarLow", "write"]
 
-_RENDER_PIXEL_SIZE = 400.0  # metres: finer pixels are copies of these, as finer ones take long to draw
+_RENDER_PIXEL_SIZE = 400.0  # m; finer pixels are copies of these, because drawing them is slow
 _NAMES = {"cross_pol": "VH", "co_pol": "VV"}
 
 
 @dataclass(frozen=True)
 class SyntheticPolarLow:
-    """A polar low in a scene: its eye, degrees (WGS84) and metres."""
+    """Polar low in a scene.
+
+    Attributes:
+        longitude: Longitude of the eye, in degrees (WGS84).
+        latitude: Latitude of the eye, in degrees (WGS84).
+        radius: Radius of the eye, in m.
+    """
 
     longitude: float
     latitude: float
@@ -41,25 +49,29 @@ def write(
     corner: tuple[float, float] = (300_000.0, 8_300_000.0),
     quantity: str = "db",
 ) -> list[SyntheticPolarLow]:
-    """Write one scene, 400 km wide and 400 km long for each kind.
+    """Write one scene of the given kinds.
+
+    The scene is 400 km wide, and 400 km long per kind. The GeoTIFF is tiled and compressed, with bands named
+    VH and VV. Its data type is float32, with NaN where the radar has no data; for counts uint8, with 0.
 
     Args:
-        path: Of the GeoTIFF: tiled, compressed, float32 (uint8 for counts), bands named VH and VV, NaN
-            (0 for counts) where the radar saw nothing.
-        kinds: Of `geovision.datasets.synthetic.sar_sea.KINDS`, from the upper edge on.
-        seed: Of what is drawn.
-        pixel_size: Metres, 400 or a whole fraction of it, or coarser.
-        crs, corner: Projection in metres, and x and y of the upper left corner.
-        quantity: ``"db"``, ``"power"`` or ``"counts"``.
+        path: Path of the GeoTIFF.
+        kinds: Kinds of `geovision.datasets.synthetic.sar_sea.KINDS`, from the upper edge down. Default: one
+            polar low.
+        seed: Seed of all random numbers.
+        pixel_size: Pixel size, in m: 400, an integer fraction of it, or coarser. Default: 40.
+        crs: Map projection in m. Default: ``"EPSG:32633"``.
+        corner: x and y of the upper left corner, in m. Default: (300000, 8300000).
+        quantity: ``"db"``, ``"power"`` or ``"counts"``. Default: ``"db"``.
 
     Returns:
         The polar lows, in the order of `kinds`.
 
     Raises:
-        OptionError: No such kind or quantity.
+        OptionError: The kind or the quantity is unknown.
     """
     if quantity not in ("db", "power", "counts"):
-        raise OptionError(f"scenes are written in db, power or counts, not in {quantity!r}")
+        raise OptionError(f"quantity {quantity!r} is unknown; choose db, power or counts")
     rasterio = rasterio_module()
     copies = max(round(_RENDER_PIXEL_SIZE / pixel_size), 1)
     side = round(EXTENT / (pixel_size * copies)) * copies
@@ -103,7 +115,10 @@ def write(
 
 
 def _strips(counts: NDArray[np.uint8], quantity: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Some rows at a time in the wanted quantity, with their first row."""
+    """Yield blocks of rows with the number of their first row.
+
+    The values are in the requested quantity.
+    """
     for row in range(0, counts.shape[1], 64):
         part = counts[:, row : row + 64]
         if quantity == "counts":

@@ -1,11 +1,11 @@
-"""Radar pictures of polar seas, with and without a polar low, drawn by formula from a seeded generator.
+"""Synthetic radar images of polar seas, with and without polar lows.
 
-They are not radar pictures. A wind over the sea is composed first: its mean, gusts, rolls and cells of
-convection, fronts, rain, a vortex. The sea's backscatter follows from the wind and from the angle of
-incidence, in two polarisations; land, sea ice and slicks scatter in their own way; the radar adds
-noise, the seams of its sub-swaths and the edge of its swath. What makes a polar low is the vortex: an
-eye of weak wind, and fronts that spiral into it. Everything else stands in pictures with and without.
-Pictures of one pass look alike: the same geometry, noise, wind and season.
+A seeded generator draws them; they are not radar images. First a wind over the sea is composed: its mean,
+gusts, rolls and cells of convection, fronts, rain, a vortex. The backscatter of the sea follows from the wind
+and from the angle of incidence, in two polarizations. Land, sea ice and slicks have backscatter of their own.
+The radar adds noise, the seams of its sub-swaths and the edge of its swath. Only the vortex distinguishes a
+polar low: an eye of weak wind, and fronts that spiral into it. Everything else occurs in images with and
+without a polar low. Images of one pass are similar: they share geometry, noise, wind and season.
 """
 
 from __future__ import annotations
@@ -43,48 +43,50 @@ __all__ = [
     "write",
 ]
 
-# Figures of models that were trained or scored on these pictures can be compared only within one
-# version. It was frozen before the first training and is not tuned to a training's results: a change
-# of any pixel is a new version.
+# Results of models that were trained or evaluated on these images are comparable only within one
+# version: a change of any pixel needs a new version. The version was frozen before the first training
+# and is not tuned to training results.
 GENERATOR_VERSION = 1
 
 EXTENT = 400_000.0
-"""Side of a picture, metres, as published."""
+"""Side of an image, in m, as published."""
 
 PIXEL_SIZE = 500.0
-"""Metres, as published: 800 pixels a side."""
+"""Pixel size, in m, as published: 800 pixels per side."""
 
 IMAGES_PER_PASS = 6
-"""Pictures of one pass of the satellite: two with a polar low, four without, one of each look-alike."""
+"""Number of images per satellite pass: two with a polar low, four without, one of each look-alike."""
 
 _PASS_KINDS = ("polar-low", "front", "rain", "polar-low", "slicks", "open-sea")
-_TEST_PASS_INTERVAL = 5  # of so many passes one is for tests
+_TEST_PASS_INTERVAL = 5  # one pass in five is for tests
 _FIRST_DAY = datetime.datetime(2014, 11, 1)
-_SEASON = 200  # days with polar lows, from the first of November on
+_SEASON = 200  # days of the season of polar lows, from November 1
 _SWATH = 205.0  # half of the swath's width, km
-# Where the sub-swaths of the extra-wide mode meet, as fractions of the swath from near to far range.
+# Edges of the sub-swaths of the extra-wide mode, as fractions of the swath from near to far range.
 _SEAMS = (0.0, 0.235, 0.43, 0.625, 0.82, 1.0)
 _NEAR, _FAR = 19.5, 46.5  # angles of incidence at the edges of the swath, degrees
-_TEXTURE = 256  # texels of a texture
+_TEXTURE = 256  # texels per side of a texture
 
 
 @dataclass(frozen=True)
 class SatellitePass:
-    """What all pictures of one pass share.
+    """Properties that all images of one pass share.
 
     Attributes:
-        start: Of its first picture, UTC.
-        look_direction: Direction in which the range grows, radians anticlockwise from east.
-        mean_wind_speed: Mean speed, m/s.
-        wind_direction: Direction of the mean wind, radians anticlockwise from east.
-        noise_db: Noise of the cross-polarised channel in each sub-swath, dB.
-        residual_noise_fraction: Fraction of it that the processing leaves in.
+        start: Time of the first image, UTC.
+        look_direction: Direction of increasing range, in radians counterclockwise from east.
+        mean_wind_speed: Mean wind speed, in m/s.
+        wind_direction: Direction of the mean wind, in radians counterclockwise from east.
+        noise_db: Noise of the cross-polarized channel in each sub-swath, in dB.
+        residual_noise_fraction: Fraction of the noise that remains after processing.
         num_looks: Equivalent number of looks of a pixel of `PIXEL_SIZE`.
-        gain_db: Error of calibration, cross and co, dB.
-        seam_db: Step of each sub-swath, co, dB.
-        ice_probability, land_probability: Probabilities of ice and of land in a picture.
+        gain_db: Calibration errors of the cross- and co-polarized channels, in dB.
+        seam_db: Offset of each sub-swath in the co-polarized channel, in dB.
+        ice_probability: Probability of sea ice in an image.
+        land_probability: Probability of land in an image.
         convection: Depth of cells and rolls, as a fraction of the wind.
-        southern_hemisphere: Whether it is over the southern hemisphere, where vortices turn the other way.
+        southern_hemisphere: Whether the pass is over the southern hemisphere, where vortices rotate in the
+            opposite direction.
     """
 
     start: datetime.datetime
@@ -104,7 +106,13 @@ class SatellitePass:
 
 @dataclass(frozen=True)
 class Eye:
-    """Where the eye of a polar low was planted: centre and radius in pixels, rows from the top."""
+    """Eye of a synthetic polar low, in pixels.
+
+    Attributes:
+        row: Row of the center, from the top.
+        column: Column of the center.
+        radius: Radius of the eye.
+    """
 
     row: float
     column: float
@@ -113,12 +121,14 @@ class Eye:
 
 @dataclass(frozen=True)
 class SyntheticScene:
-    """One picture and what is in it.
+    """One image and its contents.
 
     Attributes:
-        counts: uint8 ``(2, y, x)``: cross-polarised, co-polarised; 0 is no data.
-        eye: None where there is no polar low.
-        valid, land, ice: bool ``(y, x)``: inside the swath; what covers the sea.
+        counts: Cross- and co-polarized counts, shape (2, y, x), dtype uint8; 0 is no data.
+        eye: Eye of the polar low; None without a polar low.
+        valid: Mask of pixels inside the swath, shape (y, x).
+        land: Mask of land, shape (y, x).
+        ice: Mask of sea ice, shape (y, x).
     """
 
     counts: NDArray[np.uint8]
@@ -129,13 +139,17 @@ class SyntheticScene:
 
 
 def compose_pass(rng: np.random.Generator, number: int) -> SatellitePass:
-    """One pass of a satellite.
+    """Draw the random properties of a satellite pass.
 
     Args:
-        number: Of the pass, from 0; gives its date, in the season of polar lows.
+        rng: Random generator for everything that varies.
+        number: Number of the pass, from 0; it determines the date, in the season of polar lows.
+
+    Returns:
+        The pass.
     """
     ascending = rng.random() < 0.5
-    # Near the pole the meridians turn under a pass, so the headings of pictures spread.
+    # Near the pole the direction of the meridians changes along a pass, so the headings of images vary.
     look = math.radians(rng.normal(-15, 18)) if ascending else math.radians(180 + rng.normal(15, 18))
     return SatellitePass(
         start=_date(number) + datetime.timedelta(minutes=float(rng.uniform(0, 1440))),
@@ -164,26 +178,39 @@ def _float(values: NDArray[np.floating]) -> Field:
 
 
 def render_single(kind: str, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE) -> SyntheticScene:
-    """One picture of a pass of its own. See `render`."""
+    """Draw one image of a random pass; see `render`.
+
+    Args:
+        kind: One of `KINDS`.
+        rng: Random generator for everything that varies.
+        pixel_size: Pixel size, in m. Default: `PIXEL_SIZE`.
+
+    Returns:
+        The image and its contents.
+    """
     return render(kind, compose_pass(rng, int(rng.integers(1000))), rng, pixel_size=pixel_size)
 
 
 def render(
     kind: str, satellite_pass: SatellitePass, rng: np.random.Generator, *, pixel_size: float = PIXEL_SIZE
 ) -> SyntheticScene:
-    """One picture of a pass.
+    """Draw one image of a pass.
 
     Args:
         kind: One of `KINDS`.
-        rng: Everything that varies is drawn from it; the same state gives the same picture.
-        pixel_size: Metres; `EXTENT` is divided into such pixels. Coarser pictures are of the same
-            sea, and have less speckle.
+        satellite_pass: Pass with geometry, wind and noise.
+        rng: Random generator for everything that varies; the same state gives the same image.
+        pixel_size: Pixel size, in m; `EXTENT` is divided into such pixels. Coarser images show the same sea
+            with less speckle. Default: `PIXEL_SIZE`.
+
+    Returns:
+        The image and its contents.
 
     Raises:
-        OptionError: No such kind.
+        OptionError: The kind is unknown.
     """
     if kind not in _WINDS:
-        raise OptionError(f"no {kind!r} can be drawn; known: {', '.join(_WINDS)}")
+        raise OptionError(f"kind {kind!r} is unknown; choose one of {', '.join(_WINDS)}")
     ground = _ImageGrid.create(satellite_pass, rng, pixel_size)
     sky = _Weather(ground, satellite_pass, rng)
     wind, slick_db = _WINDS[kind](sky)
@@ -196,14 +223,15 @@ def render(
     )
 
 
-# --- where ----------------------------------------------------------------------------------------
+# --- grid -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _ImageGrid:
-    """The grid: km east and north of the middle of the picture, and across the swath.
+    """Pixel coordinates of an image.
 
-    `range` runs from -1 at the near edge of the swath to 1 at the far edge.
+    These are km east and north of the center of the image, and the position across the swath. `range`
+    increases from -1 at the near edge of the swath to 1 at the far edge.
     """
 
     east: Field
@@ -214,25 +242,44 @@ class _ImageGrid:
 
     @classmethod
     def create(cls, over: SatellitePass, rng: np.random.Generator, pixel_size: float) -> _ImageGrid:
+        """Return the grid at a random position in the swath.
+
+        Args:
+            over: Pass of the image.
+            rng: Random generator for the position.
+            pixel_size: Pixel size, in m.
+
+        Returns:
+            The grid.
+        """
         count = round(EXTENT / pixel_size)
         pixel = EXTENT / count / 1000
         along = (np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) * np.float32(pixel)
         east, north = np.broadcast_arrays(along[None, :], -along[:, None])
-        # The middle of the picture lies somewhere in the swath; often enough its edge is in view.
+        # The image is at a random position in the swath; in many images the edge of the swath is visible.
         middle = rng.uniform(-1, 1) * _SWATH * (0.65 if rng.random() < 0.4 else 0.15)
         c, s = np.float32(math.cos(over.look_direction)), np.float32(math.sin(over.look_direction))
         across = (east * c + north * s + np.float32(middle)) / np.float32(_SWATH)
-        follows = north * c - east * s
-        # Now and then the pass begins or ends within the picture.
+        along_track = north * c - east * s
+        # In some images the pass begins or ends.
         cut = rng.uniform(80, 190) if rng.random() < 0.15 else 1e6
-        seen = (np.abs(across) < 1) & (follows < np.float32(cut))
-        return cls(east, north, across, pixel, seen)
+        valid = (np.abs(across) < 1) & (along_track < np.float32(cut))
+        return cls(east, north, across, pixel, valid)
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width of the image, in pixels."""
         return self.east.shape  # type: ignore[return-value]
 
     def eye_in_pixels(self, low: _PolarLow | None) -> Eye | None:
+        """Return the eye of a polar low in pixels.
+
+        Args:
+            low: Polar low, or None.
+
+        Returns:
+            The eye; None without a polar low.
+        """
         if low is None:
             return None
         middle = (self.shape[0] - 1) / 2
@@ -241,7 +288,10 @@ class _ImageGrid:
 
 @dataclass(frozen=True)
 class _PolarLow:
-    """A polar low: centre and radius of the eye, km, and how it turns (1 is anticlockwise)."""
+    """Polar low.
+
+    Center and radius of the eye are in km. `turns` is 1 for counterclockwise rotation, otherwise -1.
+    """
 
     east: float
     north: float
@@ -250,12 +300,12 @@ class _PolarLow:
 
 
 class _Weather:
-    """The weather over one picture: what all its parts draw from."""
+    """Random fields and wind of one image, shared by all its parts."""
 
     def __init__(self, ground: _ImageGrid, over: SatellitePass, rng: np.random.Generator) -> None:
         self.ground, self.satellite_pass, self.rng = ground, over, rng
         self.low: _PolarLow | None = None
-        # Nothing in the weather is as straight or as round as a formula.
+        # Coordinates are distorted, because real weather has no exact lines and circles.
         amount = rng.uniform(4, 9)
         self.east = ground.east + np.float32(amount) * self.smooth(slope=1.7, coarsest=4)
         self.north = ground.north + np.float32(amount) * self.smooth(slope=1.7, coarsest=4)
@@ -263,20 +313,43 @@ class _Weather:
         self.mean = over.mean_wind_speed * math.exp(rng.normal(0, 0.10))
 
     def smooth(self, *, slope: float, coarsest: float = 1.0) -> Field:
-        """A random field over the picture, mean 0 and standard deviation 1 before it is cut out."""
+        """Return a random field over the image.
+
+        Args:
+            slope: Exponent of the spectrum.
+            coarsest: Smallest wavenumber of the texture. Default: 1.
+
+        Returns:
+            Field, shape (y, x), cropped from one with mean 0 and standard deviation 1.
+        """
         return self._enlarged(fractal(self.rng, _TEXTURE, slope=slope, coarsest=coarsest)[:128, :128])
 
     def cellular(self, spacing: float, spread: float) -> Field:
-        """A field of cells about every `spacing` km."""
+        """Return a field of cells.
+
+        Args:
+            spacing: Distance between cells, in km.
+            spread: Relative width of the spectrum.
+
+        Returns:
+            Field, shape (y, x), cropped from one with mean 0 and standard deviation 1.
+        """
         texels = max(spacing * 128 / 400, 2.0)
         return self._enlarged(cells(self.rng, _TEXTURE, spacing=texels, spread=spread)[:128, :128])
 
     def _enlarged(self, texture: Field) -> Field:
-        picture = Image.fromarray(np.ascontiguousarray(texture, dtype=np.float32))
-        return np.asarray(picture.resize(self.ground.shape[::-1], Image.Resampling.BICUBIC))
+        image = Image.fromarray(np.ascontiguousarray(texture, dtype=np.float32))
+        return np.asarray(image.resize(self.ground.shape[::-1], Image.Resampling.BICUBIC))
 
     def rotated(self, angle: float) -> tuple[Field, Field]:
-        """(along, across) a direction, km, of the crooked grid."""
+        """Return distorted coordinates along and across a direction, in km.
+
+        Args:
+            angle: Direction, in radians counterclockwise from east.
+
+        Returns:
+            Coordinates along and across the direction, shape (y, x) each.
+        """
         c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         return self.east * c + self.north * s, self.north * c - self.east * s
 
@@ -285,7 +358,10 @@ class _Weather:
 
 
 def _background(sky: _Weather) -> Field:
-    """Mean wind, gusts, rolls along the wind and cells of convection, m/s."""
+    """Return the background wind speed, in m/s.
+
+    It consists of mean wind, gusts, rolls along the wind and cells of convection.
+    """
     rng, depth = sky.rng, sky.satellite_pass.convection
     wind = np.float32(sky.mean) * np.exp(np.float32(0.15) * sky.smooth(slope=1.6))
     wind *= 1 + np.float32(0.07) * sky.smooth(slope=0.9, coarsest=8)
@@ -301,7 +377,7 @@ def _background(sky: _Weather) -> Field:
 
 
 def _rolls(sky: _Weather) -> Field:
-    """Streaks along the wind, a few km apart."""
+    """Return streaks along the wind that are a few km apart."""
     along, across = sky.rotated(sky.wind_from)
     texels = 10 / sky.rng.uniform(3, 6)  # a texel is a tenth of the distance between streaks
     texture = cells(sky.rng, _TEXTURE, spacing=10, spread=0.35, stretch=6.0)
@@ -310,24 +386,30 @@ def _rolls(sky: _Weather) -> Field:
 
 
 def _front_profile(across: Field, width: float, decay: float) -> Field:
-    """A front: wind jumps within `width` km at 0, is strong behind it and falls off over `decay` km."""
+    """Return the wind profile across a front.
+
+    The wind increases within `width` km of 0, is strong behind the front and decreases over `decay` km.
+    """
     sharp = 1 / (1 + np.exp(np.clip(-across / np.float32(width), -30, 30)))
     return sharp * np.exp(-np.maximum(across, 0) / np.float32(decay))
 
 
 def _front_line(across: Field, width: float) -> Field:
-    """The narrow rough line of a front itself."""
+    """Return the profile of the narrow rough line of a front."""
     return np.exp(-((across / np.float32(width)) ** 2))
 
 
 def _shower_modulation(sky: _Weather) -> Field:
-    """Showers along a front: a factor around 1."""
+    """Return the modulation of a front by showers, around 1."""
     return np.maximum(1 + np.float32(0.75) * sky.smooth(slope=1.1, coarsest=10), 0)
 
 
 def _polar_low(sky: _Weather) -> tuple[Field, Field | None]:
-    """A vortex: weak wind in the eye, fronts that spiral into it, the strongest wind where the mean
-    wind adds to the turning."""
+    """Return the wind of a vortex.
+
+    It has weak wind in the eye and fronts that spiral into it. The wind is strongest where the mean wind adds
+    to the rotation.
+    """
     rng = sky.rng
     wind = _background(sky)
     if rng.random() < 0.4:
@@ -352,7 +434,10 @@ def _polar_low(sky: _Weather) -> tuple[Field, Field | None]:
 
 
 def _place_low(sky: _Weather) -> _PolarLow:
-    """A low whose eye is seen, within 75 km of the middle."""
+    """Return a polar low with a visible eye.
+
+    It is within 75 km of the center of the image.
+    """
     rng, ground = sky.rng, sky.ground
     eye = math.exp(rng.uniform(math.log(8), math.log(22)))
     for _ in range(200):
@@ -366,9 +451,12 @@ def _place_low(sky: _Weather) -> _PolarLow:
 
 
 def _polar_coordinates(sky: _Weather, low: _PolarLow) -> tuple[Field, Field, Field]:
-    """Distance from the low, km; direction from it; distance in radii of the eye."""
+    """Return polar coordinates around the low.
+
+    These are the distance in km, the direction, and the distance in radii of the eye.
+    """
     rng = sky.rng
-    # The middle of the eye stays where it is planted: there the grid is hardly crooked.
+    # The distortion is reduced near the eye, so that its center keeps its position.
     straight = np.hypot(sky.ground.east - np.float32(low.east), sky.ground.north - np.float32(low.north))
     bent = smoothstep(0, 2.5 * low.eye, straight)
     east = sky.ground.east + bent * (sky.east - sky.ground.east) - np.float32(low.east)
@@ -382,7 +470,10 @@ def _polar_coordinates(sky: _Weather, low: _PolarLow) -> tuple[Field, Field, Fie
 
 
 def _tangential_wind(away: Field, strongest: float, eye: float) -> Field:
-    """Speed of the turning wind: rises to its peak just outside the eye, falls off slowly."""
+    """Return the tangential wind speed.
+
+    It peaks just outside the eye and decreases slowly.
+    """
     relative = away / np.float32(1.5 * eye)
     return np.float32(strongest) * np.where(
         relative < 1, relative, np.power(np.maximum(relative, 1), np.float32(-0.45))
@@ -390,7 +481,10 @@ def _tangential_wind(away: Field, strongest: float, eye: float) -> Field:
 
 
 def _arm_angles(rng: np.random.Generator) -> list[float]:
-    """Where the fronts of a low begin at its eye, radians: one or two, rarely three."""
+    """Return the directions of the fronts at the eye, in radians.
+
+    There are one or two fronts, rarely three.
+    """
     count = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.10]))
     first = rng.uniform(-math.pi, math.pi)
     return [first + 2 * math.pi * number / count + rng.normal(0, 0.3) for number in range(count)]
@@ -407,10 +501,13 @@ def _with_arm(
     scale: float,
     begins: float = 0.0,
 ) -> Field:
-    """A front along a logarithmic spiral about the low, over up to `scale` km and fading."""
+    """Add a spiral front around the low.
+
+    The front follows a logarithmic spiral and fades over about `scale` km.
+    """
     rng = sky.rng
     pitch = math.radians(rng.uniform(14, 26))
-    # Outwards the fronts lag behind the turning.
+    # With distance from the eye the fronts lag behind the rotation.
     phase = np.float32(low.turns) * angle + np.float32(1 / math.tan(pitch)) * np.log(
         away / np.float32(low.eye)
     )
@@ -420,7 +517,7 @@ def _with_arm(
     across = phase * away * np.float32(math.sin(pitch))
     reach = rng.uniform(1.0, 1.6) * scale
     fades = np.exp(-((away / np.float32(reach)) ** 4)) * smoothstep(begins, begins + 12, away + np.float32(6))
-    # Around the eye the spiral closes upon itself.
+    # The spiral wraps around the eye and closes there.
     strength, width = rng.uniform(3.5, 7.0), rng.uniform(0.6, 1.8)
     wind = wind + fades * np.float32(strength) * (
         _front_profile(across, width, rng.uniform(14, 45)) - np.float32(0.18)
@@ -434,7 +531,10 @@ def _with_arm(
 
 
 def _front(sky: _Weather) -> tuple[Field, Field | None]:
-    """One to three fronts or shear lines that cross the picture or bend in it; nothing closes."""
+    """Return the wind of one to three fronts or shear lines.
+
+    They cross the image or bend in it; none of them is closed.
+    """
     rng = sky.rng
     wind = _background(sky)
     for _ in range(int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))):
@@ -445,7 +545,10 @@ def _front(sky: _Weather) -> tuple[Field, Field | None]:
 
 
 def _with_front(sky: _Weather, wind: Field) -> Field:
-    """A front from edge to edge, bent with a radius of hundreds of km, often with waves on it."""
+    """Add a front from edge to edge.
+
+    It is bent with a radius of hundreds of km and often has waves.
+    """
     rng = sky.rng
     along, across = sky.rotated(rng.uniform(-math.pi, math.pi))
     across = across + np.float32(rng.uniform(-110, 110)) + along**2 * np.float32(rng.uniform(-1, 1) / 700)
@@ -466,7 +569,10 @@ def _with_front(sky: _Weather, wind: Field) -> Field:
 
 
 def _with_hook(sky: _Weather, wind: Field) -> Field:
-    """A bent piece of a front, as of a low's arm, whose centre is far off or holds nothing."""
+    """Add a bent part of a front, like an arm of a low.
+
+    Its center is distant or empty.
+    """
     rng = sky.rng
     towards, away = rng.uniform(-math.pi, math.pi), rng.uniform(60, 190)
     low = _PolarLow(
@@ -484,7 +590,10 @@ def _rain(sky: _Weather) -> tuple[Field, Field | None]:
 
 
 def _with_rain(sky: _Weather, wind: Field, *, count: int) -> Field:
-    """Showers: a rough core, a calm patch and the rim of the gust front, stronger downwind."""
+    """Add showers.
+
+    A shower has a rough core, a calm area and the rim of the gust front, which is stronger downwind.
+    """
     rng, wind = sky.rng, wind.copy()
     for _ in range(count):
         east, north = rng.uniform(-190, 190, 2)
@@ -496,7 +605,7 @@ def _with_rain(sky: _Weather, wind: Field, *, count: int) -> Field:
         )
         if not near.any():
             continue
-        # Small things are bent less than large ones.
+        # Small features are distorted less than large ones.
         dx = (sky.east + sky.ground.east)[near] / 2 - np.float32(east)
         dy = (sky.north + sky.ground.north)[near] / 2 - np.float32(north)
         away = np.maximum(np.hypot(dx, dy), np.float32(0.1))
@@ -505,7 +614,7 @@ def _with_rain(sky: _Weather, wind: Field, *, count: int) -> Field:
         )
         rim = np.exp(-(((away - np.float32(size)) / np.float32(thick)) ** 2))
         middle = np.exp(-((away / np.float32(0.75 * size)) ** 4))
-        # The core lies upwind: it is older than the rim.
+        # The core is upwind, because it is older than the rim.
         shower = np.exp(-(((dx + np.float32(0.3 * size)) ** 2 + dy**2) / np.float32((0.25 * size) ** 2)))
         wind[near] = (
             wind[near] * (1 - np.float32(stale) * middle)
@@ -516,7 +625,10 @@ def _with_rain(sky: _Weather, wind: Field, *, count: int) -> Field:
 
 
 def _slicks(sky: _Weather) -> tuple[Field, Field | None]:
-    """Weak wind, films that damp the waves in filaments and eddies, calm patches as dark as an eye."""
+    """Return weak wind and slicks.
+
+    Films damp the waves in filaments and eddies. Calm areas are as dark as an eye.
+    """
     rng = sky.rng
     wind = _background(sky) * np.float32(rng.uniform(0.5, 0.75))
     texture = sky.smooth(slope=2.3, coarsest=5)
@@ -537,7 +649,7 @@ def _slicks(sky: _Weather) -> tuple[Field, Field | None]:
 
 def _open_sea(sky: _Weather) -> tuple[Field, Field | None]:
     wind = _background(sky)
-    if sky.rng.random() < 0.35:  # a gradient of wind through the picture, without an edge
+    if sky.rng.random() < 0.35:  # a wind gradient across the image, without an edge
         along, _ = sky.rotated(sky.rng.uniform(-math.pi, math.pi))
         wind = wind * (1 + np.float32(0.45) * np.tanh(along / np.float32(120)))
     return wind, None
@@ -551,23 +663,24 @@ _WINDS: Mapping[str, Callable[[_Weather], tuple[Field, Field | None]]] = {
     "open-sea": _open_sea,
 }
 KINDS = tuple(_WINDS)
-"""What can be drawn; the first is the polar low, the others are look-alikes without one."""
+"""Kinds of images; the first is the polar low, the others are look-alikes without one."""
 
 
-# --- what scatters --------------------------------------------------------------------------------
+# --- backscatter ----------------------------------------------------------------------------------
 
 
 def _incidence(ground: _ImageGrid) -> Field:
-    """Angle of incidence, degrees."""
+    """Return the angle of incidence, in degrees."""
     return np.float32(_NEAR) + np.float32((_FAR - _NEAR) / 2) * (ground.range + 1)
 
 
 def _sea(sky: _Weather, wind: Field, slick_db: Field | None) -> Field:
-    """Linear power ``(2, y, x)`` of the sea, cross and co.
+    """Return the backscatter of the sea as linear power.
 
-    Rounded from what is measured at C band: the co-polarised backscatter falls with the angle of
-    incidence, rises as a power of the wind and is weaker across the wind; the cross-polarised rises
-    by about 0.6 dB for each m/s and hardly knows an angle.
+    The shape is (2, y, x), cross- and co-polarized. The coefficients are rounded from C-band measurements.
+    The co-polarized backscatter decreases with the angle of incidence, rises as a power of the wind and is
+    weaker across the wind. The cross-polarized backscatter rises by about 0.6 dB per m/s and hardly depends
+    on the angle.
     """
     angle = _incidence(sky.ground)
     azimuth = 2 * (sky.wind_from - sky.satellite_pass.look_direction)
@@ -581,7 +694,10 @@ def _sea(sky: _Weather, wind: Field, slick_db: Field | None) -> Field:
 
 
 def _ice(sky: _Weather) -> Field:
-    """Cover of sea ice, 0-1: from one side of the picture, with eddies along its edge."""
+    """Return the sea ice cover, 0 to 1.
+
+    The ice extends from one side of the image and has eddies along its edge.
+    """
     rng = sky.rng
     if rng.random() > sky.satellite_pass.ice_probability:
         return np.zeros_like(sky.east)
@@ -595,7 +711,10 @@ def _ice(sky: _Weather) -> Field:
 
 
 def _direction_of(along: Field, across: Field, sky: _Weather) -> tuple[float, float]:
-    """Unit vector (east, north) along which `across` grows, from how it changes over the grid."""
+    """Return the unit vector (east, north) along which `across` increases.
+
+    It is derived from the change of `across` over the grid.
+    """
     middle, last = sky.ground.shape[0] // 2, sky.ground.shape[0] - 1
     span = last * sky.ground.pixel
     east = float(across[middle, last] - across[middle, 0]) / span
@@ -605,7 +724,10 @@ def _direction_of(along: Field, across: Field, sky: _Weather) -> tuple[float, fl
 
 
 def _land(sky: _Weather) -> Field:
-    """Cover of land, 0-1: a coast with inlets, and islands."""
+    """Return the land cover, 0 to 1.
+
+    It has a coast with inlets, and islands.
+    """
     rng = sky.rng
     if rng.random() > sky.satellite_pass.land_probability:
         return np.zeros_like(sky.east)
@@ -635,7 +757,7 @@ def _add_ice_and_land(sky: _Weather, power: Field, ice: Field, land: Field) -> F
         power = power + ice * (scattered - power)
     if land.any():
         relief = sky.smooth(slope=1.2, coarsest=8)
-        # Slopes that face the radar are bright.
+        # Slopes towards the radar are bright.
         slope = np.gradient(relief, axis=1) * np.float32(
             math.cos(sky.satellite_pass.look_direction)
         ) - np.gradient(relief, axis=0) * np.float32(math.sin(sky.satellite_pass.look_direction))
@@ -647,17 +769,20 @@ def _add_ice_and_land(sky: _Weather, power: Field, ice: Field, land: Field) -> F
     return power
 
 
-# --- what the radar makes of it -----------------------------------------------------------------
+# --- measurement ----------------------------------------------------------------------------------
 
 
 def _simulate_counts(sky: _Weather, power: Field) -> NDArray[np.uint8]:
-    """Counts ``(2, y, x)``: speckle, noise, calibration, seams, and nothing outside the swath."""
+    """Return the measured counts, shape (2, y, x).
+
+    They contain speckle, noise, calibration errors and seams, and are 0 outside the swath.
+    """
     rng, over, ground = sky.rng, sky.satellite_pass, sky.ground
-    # A coarser pixel holds more looks.
+    # A coarser pixel averages more looks.
     looks = over.num_looks * (ground.pixel * 1000 / PIXEL_SIZE) ** 2
     speckle = 1 + rng.standard_normal(power.shape, dtype=np.float32) / np.float32(math.sqrt(looks))
     swath, place = _sub_swath(ground.range)
-    # The antenna of each sub-swath sees its middle best: noise is highest at the seams.
+    # The antenna gain is highest at the center of each sub-swath, so noise is highest at the seams.
     shape = np.float32(1.5) * (place**2) - np.float32(0.5)
     noise = db_to_power(over.noise_db[swath] + shape) * np.float32(over.residual_noise_fraction)
     received = np.stack([power[0] + noise, power[1] + np.float32(0.1) * noise]) * np.maximum(
@@ -676,7 +801,7 @@ def _simulate_counts(sky: _Weather, power: Field) -> NDArray[np.uint8]:
 
 
 def _sub_swath(position: Field) -> tuple[NDArray[np.int64], Field]:
-    """(number of the sub-swath, place in it from -1 to 1) of each place across the swath."""
+    """Return number of the sub-swath and position in it, -1 to 1."""
     share = np.clip((position + 1) / 2, 0, np.float32(0.9999))
     edges = np.array(_SEAMS, np.float32)
     number = np.clip(np.searchsorted(edges, share, side="right") - 1, 0, len(_SEAMS) - 2)
@@ -688,16 +813,18 @@ def _sub_swath(position: Field) -> tuple[NDArray[np.int64], Field]:
 
 
 def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> Path:
-    """Write pictures in the published layout, ``train/pos/cffe42_20191012T084028_…_mos_rgb.png``.
+    """Write images in the published layout, ``train/pos/cffe42_20191012T084028_…_mos_rgb.png``.
 
-    A pass holds `IMAGES_PER_PASS` pictures within some minutes, two of them with a polar low. Every fifth
-    pass goes to ``test``. Red and green are the cross-polarised channel, blue is the co-polarised. Picture
-    i depends on `seed` and i alone, not on `n`. Files of the same names are replaced.
+    A pass has `IMAGES_PER_PASS` images within some minutes, two of them with a polar low. Every fifth pass
+    goes to ``test``. Red and green are the cross-polarized channel, blue is the co-polarized channel. Image i
+    depends only on `seed` and i, not on `n`. Files of the same names are replaced.
 
     Args:
-        root: Created where it is missing.
-        n: Number of pictures.
-        pixel_size: Metres; other than the published 500 it is written into the files.
+        root: Folder of the data set; created if it does not exist.
+        n: Number of images.
+        seed: Seed of all random numbers.
+        pixel_size: Pixel size, in m; sizes other than the published 500 m are written into the files.
+            Default: `PIXEL_SIZE`.
 
     Returns:
         `root`.
@@ -710,7 +837,18 @@ def write(root: Path, n: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> P
 
 
 def image_at(index: int, *, seed: int, pixel_size: float = PIXEL_SIZE) -> tuple[str, SyntheticScene]:
-    """Path below the root, and content, of picture `index` of `write`: what the files do not tell."""
+    """Return path and contents of one image of `write`.
+
+    The contents include what the files do not contain.
+
+    Args:
+        index: Number of the image, from 0.
+        seed: Seed of all random numbers.
+        pixel_size: Pixel size, in m. Default: `PIXEL_SIZE`.
+
+    Returns:
+        Path below the root, and the image with its contents.
+    """
     number, place = divmod(index, IMAGES_PER_PASS)
     over = compose_pass(np.random.default_rng([seed, 0, number]), number)
     kind = _PASS_KINDS[place]

@@ -1,7 +1,7 @@
-"""What every picture of the sky shares: where the camera looks, where the sun stands, the clear sky
-behind the clouds, the ground in front of them, and what a camera makes of it.
+"""Elements that all synthetic sky photos share.
 
-Radiances are linear, about 1 for a sunlit cloud; angles are in radians unless a name says degrees.
+These are camera, sun, clear sky, ground and exposure. Radiances are linear, about 1 for a sunlit cloud.
+Angles are in radians unless a name contains "degrees".
 """
 
 from __future__ import annotations
@@ -35,15 +35,22 @@ class SkyScene:
     """One view of one sky.
 
     Attributes:
-        east, north, up: Unit vector of each pixel's line of sight; the camera looks north.
-        elevation: Of each pixel.
+        rng: Random generator for everything that varies.
+        east: East component of the unit vector of each pixel's line of sight; the camera faces north.
+        north: North component.
+        up: Upward component.
+        elevation: Elevation of each pixel.
         sun_angle: Angle between each pixel and the sun.
-        degrees_per_pixel: At the centre.
-        sun: Unit vector to the sun, in the camera's axes: right, up, towards the viewer.
-        sun_east, sun_north: Direction of the sun over the ground.
-        sun_color, ambient: Light on clouds: direct, and from the rest of the sky.
-        low_sun: 0 by day, 1 when the sun stands on the horizon.
-        sun_visible: The sun stands in the picture and the sky around it is bright.
+        degrees_per_pixel: Angle of one pixel at the center, in degrees.
+        sun: Unit vector to the sun in the axes of the camera: right, up, towards the viewer.
+        sun_east: East component of the horizontal direction of the sun.
+        sun_north: North component of the horizontal direction of the sun.
+        sun_color: Direct light on clouds, in red, green and blue.
+        ambient: Light on clouds from the rest of the sky.
+        zenith: Color of the sky at the zenith.
+        horizon: Color of the sky at the horizon.
+        low_sun: From 0 by day to 1 with the sun on the horizon.
+        sun_visible: Whether the sun is in the image and the sky around it is bright.
     """
 
     rng: np.random.Generator
@@ -65,21 +72,39 @@ class SkyScene:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width of the image, in pixels."""
         return self.up.shape  # type: ignore[return-value]
 
     def intersect_layer(self, *, turn: float = 0.0) -> tuple[Field, Field]:
-        """Where each line of sight meets a flat layer, in units of the layer's height, the axes
-        turned by `turn`. Below the horizon the layer is continued as just above it."""
+        """Return the intersection of each line of sight with a flat layer.
+
+        Below the horizon the layer continues with its values just above the horizon.
+
+        Args:
+            turn: Rotation of the axes, in radians. Default: 0.
+
+        Returns:
+            x and y of the intersections, in units of the height of the layer, shape (y, x) each.
+        """
         height = np.maximum(self.up, 0.035)
         x, y = self.east / height, self.north / height
         return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
 
     def transmittance(self, reach: float = 0.07) -> Field:
-        """How little of the air's haze stands before a layer: 0 at the horizon, 1 high up."""
+        """Return the transmittance of the haze before a layer.
+
+        It is 0 at the horizon and 1 high above it.
+
+        Args:
+            reach: Elevation at which the transmittance is ``1 - 1 / e``, in radians. Default: 0.07.
+
+        Returns:
+            Transmittance, shape (y, x).
+        """
         return 1 - np.exp(-np.maximum(self.elevation, 0) / reach)
 
     def center_elevation(self) -> float:
-        """Elevation of the picture's centre."""
+        """Return the elevation of the image center."""
         height, width = self.shape
         return float(self.elevation[height // 2, width // 2])
 
@@ -93,14 +118,19 @@ def compose_scene(
     bottom_degrees: tuple[float, float] = (3.0, 32.0),
     dusk: float = 0.15,
 ) -> SkyScene:
-    """Point a camera at a sky.
+    """Draw a random sky and camera position.
 
     Args:
-        size: (height, width) in pixels.
-        horizon: Probability that the horizon is in the picture.
-        sun_visible: Probability that the sun is.
-        bottom_degrees: Range of the elevation of the lower edge where the horizon is not in it.
-        dusk: Probability of a sun near the horizon.
+        rng: Random generator for everything that varies.
+        size: Height and width, in pixels.
+        horizon: Probability that the horizon is in the image. Default: 0.5.
+        sun_visible: Probability that the sun is in the image. Default: 0.25.
+        bottom_degrees: Range of the elevation of the lower edge if the horizon is not in the image, in
+            degrees. Default: (3, 32).
+        dusk: Probability of a sun near the horizon. Default: 0.15.
+
+    Returns:
+        The scene.
     """
     height, width = size
     field_of_view = math.radians(rng.uniform(52, 68))
@@ -119,7 +149,7 @@ def compose_scene(
     sun_east, sun_north, sun_up = _sun(rng, pitch, field_of_view, low_sun, shown)
     cosine = east * sun_east + north * sun_north + up * sun_up
     toward_east_north = math.hypot(sun_east, sun_north)
-    zenith, band, sun_colour, ambient = _light(rng, low_sun)
+    zenith, band, sun_color, ambient = _light(rng, low_sun)
     return SkyScene(
         rng,
         east,
@@ -138,7 +168,7 @@ def compose_scene(
         ),
         sun_east / toward_east_north,
         sun_north / toward_east_north,
-        sun_colour,
+        sun_color,
         ambient,
         zenith,
         band,
@@ -150,7 +180,10 @@ def compose_scene(
 def _sun(
     rng: np.random.Generator, pitch: float, field_of_view: float, low_sun: float, shown: bool
 ) -> tuple[float, float, float]:
-    """Unit vector to the sun: in the picture, or well outside of it."""
+    """Return the unit vector to the sun.
+
+    The sun is in the image or well outside of it.
+    """
     if shown:
         azimuth = rng.uniform(-0.4, 0.4) * field_of_view
         elevation = max(pitch + rng.uniform(-0.25, 0.35) * field_of_view, math.radians(4))
@@ -167,7 +200,7 @@ def _sun(
 
 
 def _light(rng: np.random.Generator, low_sun: float) -> tuple[Color, Color, Color, Color]:
-    """Colours of the zenith, the horizon, the sun and the light from the rest of the sky."""
+    """Return the colors of zenith, horizon, sun and ambient light."""
     turbid = rng.uniform(0, 1)
     zenith = np.array([0.045, 0.13, 0.40]) * (1 - turbid) + np.array([0.16, 0.30, 0.52]) * turbid
     band = np.array([0.34, 0.52, 0.76]) * (1 - turbid) + np.array([0.62, 0.68, 0.74]) * turbid
@@ -183,14 +216,31 @@ def _light(rng: np.random.Generator, low_sun: float) -> tuple[Color, Color, Colo
 
 
 def blend(image: Field, color: Field, opacity: Field) -> Field:
-    """A layer of `colour`, ``(3,)`` or ``(y, x, 3)``, of opacity ``(y, x)`` over an image."""
+    """Blend a layer over an image.
+
+    Args:
+        image: Radiances, shape (y, x, 3).
+        color: Color of the layer, shape (3,) or (y, x, 3).
+        opacity: Opacity of the layer, 0 to 1, shape (y, x).
+
+    Returns:
+        Radiances, shape (y, x, 3).
+    """
     return image + (color - image) * opacity[..., None]
 
 
 def clear_sky(scene: SkyScene, *, disc: bool = True) -> Field:
-    """The clear sky ``(y, x, 3)``, with the sun and its glow; `disc` False leaves the sun itself out."""
+    """Return the radiance of the clear sky with sun and glow.
+
+    Args:
+        scene: Scene with the sun and the colors of the sky.
+        disc: Whether the sun's disc is drawn. Default: True.
+
+    Returns:
+        Radiances, shape (y, x, 3).
+    """
     low = np.exp(-np.maximum(scene.elevation, 0) / 0.28)
-    if scene.low_sun > 0.3:  # dusk colours the sky around the sun, not all of the horizon
+    if scene.low_sun > 0.3:  # dusk colors the sky around the sun, not all of the horizon
         low = low * (0.45 + 0.55 * np.exp(-scene.sun_angle / 0.9))
     image = scene.zenith + (scene.horizon - scene.zenith) * low[..., None]
     glow = 0.45 * np.exp(-scene.sun_angle / 0.30) + 0.55 * np.exp(-scene.sun_angle / 0.08)
@@ -200,7 +250,14 @@ def clear_sky(scene: SkyScene, *, disc: bool = True) -> Field:
 
 
 def sun_disc(scene: SkyScene) -> Field:
-    """Radiance of the sun itself and of its glare in the lens."""
+    """Return the radiance of the sun's disc and its glare.
+
+    Args:
+        scene: Scene with the sun.
+
+    Returns:
+        Radiance, shape (y, x).
+    """
     radius = math.radians(max(0.35, scene.degrees_per_pixel))
     return 9 * smoothstep(radius * 1.6, radius * 0.7, scene.sun_angle) + 2.2 * np.exp(
         -scene.sun_angle / 0.022
@@ -208,11 +265,21 @@ def sun_disc(scene: SkyScene) -> Field:
 
 
 def haze(scene: SkyScene, image: Field, depth: float, color: Color) -> Field:
-    """Air of a colour in front of what is low and therefore far; `depth` is its angle."""
+    """Draw haze in front of distant objects, at low elevation.
+
+    Args:
+        scene: Scene with the elevation of each pixel.
+        image: Radiances, shape (y, x, 3).
+        depth: Elevation at which the haze has decreased to ``1 / e``, in radians.
+        color: Color of the haze, shape (3,).
+
+    Returns:
+        Radiances, shape (y, x, 3).
+    """
     return blend(image, color, np.exp(-np.maximum(scene.elevation, 0) / depth) * 0.85)
 
 
-# Meadow, lit meadow, wet stone, dry grass, and a land against the light.
+# Colors of meadow, sunlit meadow, wet stone, dry grass, and backlit land.
 _LANDS = np.array(
     [[0.05, 0.07, 0.03], [0.10, 0.13, 0.05], [0.03, 0.03, 0.035], [0.12, 0.10, 0.07], [0.012, 0.012, 0.015]],
     dtype=np.float32,
@@ -220,10 +287,17 @@ _LANDS = np.array(
 
 
 def ground(scene: SkyScene, image: Field, *, mist: float = 0.0) -> Field:
-    """The land below the horizon: hills, and at times trees, houses or wires.
+    """Draw the land below the horizon.
+
+    It consists of hills, and sometimes trees, houses or a mast.
 
     Args:
-        mist: 0 for clear air, 1 for land that vanishes in grey.
+        scene: Scene with the light and the random generator.
+        image: Radiances behind the land, shape (y, x, 3).
+        mist: Mist before the land, from 0 (clear) to 1 (land vanishes in gray). Default: 0.
+
+    Returns:
+        Radiances, shape (y, x, 3).
     """
     rng = scene.rng
     if scene.elevation[-1].max() > 0 and rng.random() < 0.75:
@@ -236,14 +310,14 @@ def ground(scene: SkyScene, image: Field, *, mist: float = 0.0) -> Field:
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     texture = 1 + 0.3 * interpolate_periodic(rough, x * 96 / width, y * 400 / height)
     light = 0.5 + scene.ambient.mean()
-    colour = tint * np.maximum(texture, 0.1)[..., None] * light
+    color = tint * np.maximum(texture, 0.1)[..., None] * light
     far = image[np.argmax(land > 0.5, axis=0).clip(1) - 1, np.arange(width)].mean(0)
-    colour = colour + (far - colour) * np.float32(0.1 * rng.random() + 0.75 * mist)
-    return blend(image, colour, land)
+    color = color + (far - color) * np.float32(0.1 * rng.random() + 0.75 * mist)
+    return blend(image, color, land)
 
 
 def _skyline(scene: SkyScene) -> Field:
-    """Elevation of the land's edge in each column ``(x,)``."""
+    """Return the elevation of the land's edge in each column."""
     rng, width = scene.rng, scene.shape[1]
     azimuth = np.arctan2(scene.east[-1], scene.north[-1])
     columns = (azimuth * 180).astype(np.float32)
@@ -269,10 +343,17 @@ def _skyline(scene: SkyScene) -> Field:
 
 
 def simulate_camera(scene: SkyScene, image: Field) -> NDArray[np.uint8]:
-    """What a camera makes of radiances: exposure, white balance, contrast, vignette, noise.
+    """Convert radiances to counts: exposure, white balance, contrast, vignette and noise.
 
-    Exposure follows the picture's own brightness most of the way, as automatic exposure does, so
-    that a dark cloud is not told by a dark picture.
+    As with automatic exposure, the exposure mostly compensates the brightness of the image. A dark cloud is
+    therefore not recognizable by a dark image.
+
+    Args:
+        scene: Scene with the random generator.
+        image: Radiances, shape (y, x, 3).
+
+    Returns:
+        sRGB image, shape (y, x, 3), dtype uint8.
     """
     rng = scene.rng
     bright = float(np.log(image.mean(-1) + 0.02).mean())
@@ -284,17 +365,26 @@ def simulate_camera(scene: SkyScene, image: Field) -> NDArray[np.uint8]:
     radius = np.hypot(np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None])
     image *= (1 - rng.uniform(0, 0.11) * radius**2).astype(np.float32)[..., None]
     image = 1 - np.exp(np.float32(-1.35) * image)  # highlights saturate softly
-    image = np.sqrt(np.maximum(image, 0))  # close to sRGB's curve, and fast
-    grey = (image @ np.full(3, 1 / 3, dtype=np.float32))[..., None]
-    image = grey + (image - grey) * np.float32(rng.uniform(0.75, 1.35))
-    centred = image - np.float32(0.5)
-    image += np.float32(rng.uniform(0.0, 0.6)) * centred * (1 - np.abs(2 * centred))
+    image = np.sqrt(np.maximum(image, 0))  # close to the sRGB curve, and fast
+    gray = (image @ np.full(3, 1 / 3, dtype=np.float32))[..., None]
+    image = gray + (image - gray) * np.float32(rng.uniform(0.75, 1.35))
+    centered = image - np.float32(0.5)
+    image += np.float32(rng.uniform(0.0, 0.6)) * centered * (1 - np.abs(2 * centered))
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.002, 0.018))
     return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
 def overcast(scene: SkyScene, *, gray: float, blue: float = 0.0) -> SkyScene:
-    """The same view under an overcast sky: light from everywhere, `grey` in brightness."""
+    """Return the same view under an overcast sky, with diffuse light only.
+
+    Args:
+        scene: Scene to change.
+        gray: Brightness of the sky.
+        blue: Blue tint of the sky; negative values are reddish. Default: 0.
+
+    Returns:
+        The changed scene.
+    """
     tint = [1 - 0.09 * blue, 1 - 0.02 * blue, 1 + 0.08 * blue]
-    colour = np.float32(gray) * np.array(tint, dtype=np.float32)
-    return dataclasses.replace(scene, ambient=colour, horizon=colour, zenith=colour)
+    color = np.float32(gray) * np.array(tint, dtype=np.float32)
+    return dataclasses.replace(scene, ambient=color, horizon=color, zenith=color)

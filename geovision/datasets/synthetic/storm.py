@@ -1,15 +1,17 @@
-"""Generated hail samples, in the store's own layout: storms, what each source sees of them, and labels.
+"""Synthetic hail samples: storms, their observations and labels.
 
-Labels are those of `geovision.physics.hail` on the true reflectivity, which no source has: cells armed
-aloft, labelled at touch-down, with the thresholds as published and no cap on the liquid. The warning
-threshold counts the height of freezing from the ground under each column, so that high ground melts less. One
-thing nobody sees: the share of a cell's severe hail index that is hail, log-normal about a half with a
-deviation of 0.3. The oracle knows all but that share, which it takes to be a half; it is the ceiling of every
-table, and stands in each file as ``oracle``.
+They are stored in the layout of the hail store. The labels are those of `geovision.physics.hail` on the true
+reflectivity, which no source observes. Cells are armed aloft and labeled at touchdown, with the published
+thresholds and without a cap on the liquid. The warning threshold uses the height of freezing above the ground
+of each column, so less hail melts over high ground.
 
-What each source alone can tell is said in `geovision.datasets.synthetic.storm_views`.
+One quantity is not observed by any source: the fraction of a cell's severe hail index that is hail. It is
+log-normal around one half with a deviation of 0.3. The oracle knows everything except this fraction, which it
+takes as one half. Its predictions are the upper limit of every table; each file contains them as ``oracle``.
 
-Nothing here may change without a new `GENERATOR_VERSION`.
+`geovision.datasets.synthetic.storm_views` describes the information in each source.
+
+Any change of the formulas needs a new `GENERATOR_VERSION`.
 """
 
 from __future__ import annotations
@@ -33,18 +35,19 @@ from geovision.readers.hail_samples import LEVELS, HailSample, TimedSource, writ
 
 __all__ = ["GENERATOR_VERSION", "SAMPLES_PER_DAY", "WINDOW_MINUTES", "Truth", "generate", "truth", "write"]
 
-# Figures of models that were trained or scored on these storms can be compared only within one version. It
-# was frozen before the first training and is not tuned to a training's results: a change is a new version.
+# Results of models that were trained or evaluated on these storms are comparable only within one version:
+# any change needs a new version. The version was frozen before the first training and is not tuned to
+# training results.
 GENERATOR_VERSION = 1
 
 WINDOW_MINUTES = 6.0
-"""Minutes from one window to the next, as published."""
+"""Interval between windows, in minutes, as published."""
 
 SAMPLES_PER_DAY = 4
-"""Samples of a storm day: two over a plain, two over ridges."""
+"""Number of samples per storm day: two over a plain, two over ridges."""
 
 _LEVELS = np.array(LEVELS, float)
-_HISTORY = 12  # windows over which cells are followed for the label, however few are kept
+_HISTORY = 12  # minimum number of windows in which cells are tracked for the label
 _RULE = TwoStageRule()
 _LOST_VOLUMES, _OUTAGE, _NO_SATELLITE, _NO_REANALYSIS = 0.03, 0.3, 0.04, 0.03
 _DEGREE = 0.01
@@ -53,13 +56,16 @@ _FIRST_DAYS = {2022: "2022-04-10", 2023: "2023-04-10"}
 
 @dataclass(frozen=True)
 class Truth:
-    """What is really so, in all windows of the history; the last is that of the label.
+    """True state in all windows of the history.
+
+    The last window is that of the label.
 
     Attributes:
-        storm: The cells, the ground and the day.
-        times: Minutes, the last is 0.
-        reflectivity: ``(time, level, y, x)``, dBZ, ``-inf`` without echo, NaN below the ground.
-        embryos: ``(time, y, x)``, the share that nobody sees.
+        storm: Cells, ground and day.
+        times: Times of the windows, in minutes; the last is 0.
+        reflectivity: Reflectivity, shape (time, level, y, x), in dBZ; ``-inf`` without echo, NaN below the
+            ground.
+        embryos: Fraction of the severe hail index that is hail, which no source observes, shape (time, y, x).
     """
 
     storm: Storm
@@ -68,7 +74,15 @@ class Truth:
     embryos: NDArray[np.floating]
 
     def label(self, *, embryos: bool = True) -> NDArray[np.int8]:
-        """``(y, x)``, 0 or 1 at the last window; with `EMBRYOS` everywhere what the oracle says."""
+        """Return the hail label of the last window.
+
+        Args:
+            embryos: Whether the true hail fraction is used. False: the median fraction everywhere, as the
+                oracle assumes. Default: True.
+
+        Returns:
+            Labels 0 or 1, shape (y, x).
+        """
         begin = np.datetime64("2022-01-01T00:00:00", "ns")
         clock = begin + (60e9 * (self.times - self.times[0])).astype("timedelta64[ns]")
         factors = self.embryos if embryos else np.full_like(self.embryos, storm_cells.MEDIAN_HAIL_FRACTION)
@@ -77,13 +91,17 @@ class Truth:
 
 
 def truth(number: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), windows: int = 20) -> Truth:
-    """The storm of a sample, as it really is.
+    """Return the true storm of a sample.
 
     Args:
-        number: Of the sample; `SAMPLES_PER_DAY` in a row are of one day.
-        seed: Of the series.
-        size: (y, x), points of 0.01 degree, taken as 1 km.
-        windows: That a sample keeps.
+        number: Number of the sample; `SAMPLES_PER_DAY` consecutive samples belong to one day.
+        seed: Seed of the series. Default: 0.
+        size: Numbers of points (y, x), with a spacing of 0.01 degree that counts as 1 km. Default: (128,
+            128).
+        windows: Number of windows of a sample. Default: 20.
+
+    Returns:
+        The true state in all windows, at least 12.
     """
     day = storm_cells.compose_day(np.random.default_rng([seed, GENERATOR_VERSION, number // SAMPLES_PER_DAY]))
     kinds: tuple[TerrainKind, TerrainKind] = ("plain", "complex")
@@ -92,21 +110,31 @@ def truth(number: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), win
         [seed, GENERATOR_VERSION, number // SAMPLES_PER_DAY, number % SAMPLES_PER_DAY]
     )
     storm = storm_cells.compose_storm(rng, day, kinds[number % 2], size, float(times[0]))
-    seen = [storm_cells.reflectivity(storm, float(time), _LEVELS) for time in times]
-    return Truth(storm, times, np.stack([each[0] for each in seen]), np.stack([each[1] for each in seen]))
+    fields = [storm_cells.reflectivity(storm, float(time), _LEVELS) for time in times]
+    return Truth(storm, times, np.stack([each[0] for each in fields]), np.stack([each[1] for each in fields]))
 
 
 def generate(
     number: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), windows: int = 20
 ) -> HailSample:
-    """One sample; the same numbers give the same sample.
+    """Generate one sample; the same arguments give the same sample.
+
+    Args:
+        number: Number of the sample.
+        seed: Seed of the series. Default: 0.
+        size: Numbers of points (y, x), with a spacing of 0.01 degree. Default: (128, 128).
+        windows: Number of windows. Default: 20.
+
+    Returns:
+        The sample.
 
     Raises:
-        OptionError: Fewer than one window, or a side of less than 16 points.
+        OptionError: There is less than one window, or a side has less than 16 points.
     """
     if windows < 1 or min(size) < 16:
         raise OptionError(
-            f"{windows} windows of {size[0]} x {size[1]} points; expected 1 or more, of 16 or more"
+            f"{windows} windows of {size[0]} x {size[1]} points are too small; "
+            "expected 1 or more, of 16 or more points per side"
         )
     real = truth(number, seed=seed, size=size, windows=windows)
     rng = np.random.default_rng(
@@ -116,7 +144,7 @@ def generate(
         rng, number // SAMPLES_PER_DAY, number % SAMPLES_PER_DAY, size
     )
     minutes = real.times[-windows:]
-    # Minutes since the last full hour: the clocks of satellite and reanalysis.
+    # Minutes after the full hour, which determine the age of satellite and reanalysis data.
     clock = when.minute + minutes
     time = np.datetime64(when.isoformat(), "ns") + (60e9 * minutes).astype("timedelta64[ns]")
     return HailSample(
@@ -141,15 +169,27 @@ def generate(
 def write(
     root: str | Path, n: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), windows: int = 20
 ) -> Path:
-    """Write `n` samples of ``n / PER_DAY`` storm days, every third of them in 2023, the others in 2022.
+    """Write samples of ``n / SAMPLES_PER_DAY`` storm days.
+
+    Every third day is in 2023, the others are in 2022.
+
+    Args:
+        root: Folder of the data set.
+        n: Number of samples.
+        seed: Seed of the series. Default: 0.
+        size: Numbers of points (y, x), with a spacing of 0.01 degree. Default: (128, 128).
+        windows: Number of windows per sample. Default: 20.
+
+    Returns:
+        `root`.
 
     Raises:
-        OptionError: No samples, or a size that is too small.
-        StorageError: They could not be written.
+        OptionError: `n` is below 1, or `size` is too small.
+        StorageError: A file could not be written.
         MissingExtraError: xarray is not installed.
     """
     if n < 1:
-        raise OptionError(f"n={n}: expected one sample or more")
+        raise OptionError(f"n={n} is too small; expected one sample or more")
     parallel_for(functools.partial(_write_one, Path(root), seed, size, windows), n, num_images=n)
     return Path(root)
 
@@ -180,12 +220,15 @@ def _columns(storm: Storm, volume: NDArray[np.floating], factor: NDArray[np.floa
 
 
 def _radar(rng: np.random.Generator, real: Truth, windows: int) -> TimedSource:
-    seen = storm_views.radar_coverage(real.storm, storm_views.radar_site(rng, real.storm), _LEVELS)
+    coverage = storm_views.radar_coverage(real.storm, storm_views.radar_site(rng, real.storm), _LEVELS)
     volumes = np.stack(
-        [storm_views.simulate_radar(rng, real.storm, volume, seen) for volume in real.reflectivity[-windows:]]
+        [
+            storm_views.simulate_radar(rng, real.storm, volume, coverage)
+            for volume in real.reflectivity[-windows:]
+        ]
     )
     lost = rng.random(windows) < _LOST_VOLUMES
-    if rng.random() < _OUTAGE:  # some volumes in a row, as power fails in storms
+    if rng.random() < _OUTAGE:  # consecutive volumes are missing, as in a power failure
         begin = int(rng.integers(windows))
         lost[begin : begin + int(rng.integers(2, 9))] = True
     volumes[lost] = np.nan
@@ -236,10 +279,9 @@ def _place_and_time(
     year = 2023 if day % 3 == 2 else 2022
     first = datetime.date.fromisoformat(_FIRST_DAYS[year])
     date = first + datetime.timedelta(days=day // 3 * 2 + day % 3 % 2)
-    minute = int(rng.integers(100)) * int(
-        WINDOW_MINUTES
-    )  # from 6 to 16 UTC, an afternoon and evening in China
-    # The four samples of a day lie apart, each in its own quarter of the country.
+    # From 6 to 16 UTC, afternoon and evening in China.
+    minute = int(rng.integers(100)) * int(WINDOW_MINUTES)
+    # The four samples of a day are far apart, each in a different quarter of the country.
     south, west = 26 + 4 * (sample // 2) + 2 * rng.random(), 106 + 9 * (sample % 2) + 7 * rng.random()
     corner = np.round(south, 2), np.round(west, 2)
     latitude, longitude = (

@@ -1,14 +1,16 @@
-"""Hailstorms that are known through and through: the day, the ground, and cells that live above it.
+"""Synthetic hailstorms with a completely known state: day, ground and cells.
 
-A day has its heights of 0 and -20 degrees, its instability and its shear. A cell has an updraft that is as
-strong as the day allows, and from it the reflectivity of its core and how high it lifts it. Its life has four
-parts: it grows, it holds its core aloft, the core falls, and it lies on the ground and fades:
+A day has heights of 0 and -20 degrees Celsius, instability and shear. The updraft of a cell is as strong as
+the day allows. It determines the reflectivity of the core and the height to which the core is lifted. A cell
+has four phases: it grows, its core is held aloft, the core falls, and the core remains at the ground and
+fades:
 
     height of the core:  4.5 km -> its summit | held | down to the ground | there
     cloud top:           ahead of the echo; overshoots the anvil while the core is held, sinks as it falls
 
-Heights are m above mean sea level, lengths km, times minutes; x goes east and y north from the south-western
-corner. Nothing here may change without a new `GENERATOR_VERSION` of `geovision.datasets.synthetic.storm`.
+Heights are in m above mean sea level, lengths in km and times in minutes. x increases to the east and y to
+the north, from the southwestern corner. Any change of the formulas needs a new `GENERATOR_VERSION` of
+`geovision.datasets.synthetic.storm`.
 """
 
 from __future__ import annotations
@@ -36,24 +38,25 @@ Field = NDArray[np.floating]
 TerrainKind = Literal["plain", "complex"]
 
 MEDIAN_HAIL_FRACTION = 0.5
-"""Median share of the severe hail index that is hail: as much as there are embryos for."""
+"""Median fraction of the severe hail index that is hail, limited by the number of hail embryos."""
 
-_TEXTURE = 256  # texels of a texture
-_NO_ECHO_DBZ = -60.0  # dBZ, below all that is an echo
+_TEXTURE = 256  # texels per side of a texture
+_NO_ECHO_DBZ = -60.0  # dBZ, below any echo
 
 
 @dataclass(frozen=True)
 class StormDay:
-    """What the air of a storm day is like.
+    """Atmospheric conditions of a storm day.
 
     Attributes:
-        freezing_level, minus20_level: Heights of 0 and -20 degrees Celsius, m.
-        cape: Convective available potential energy, J kg-1.
-        shear: Between the ground and 6 km, m s-1.
-        dewpoint: At 2 m, K.
-        tropopause: Height of the anvils, m.
-        motion: Of the storms, km per minute eastward and northward.
-        calibration: Error of the radars, dB.
+        freezing_level: Height of 0 degrees Celsius, in m.
+        minus20_level: Height of -20 degrees Celsius, in m.
+        cape: Convective available potential energy, in J kg-1.
+        shear: Wind shear between the ground and 6 km, in m s-1.
+        dewpoint: Dewpoint at 2 m, in K.
+        tropopause: Height of the anvils, in m.
+        motion: Eastward and northward motion of the storms, in km per minute.
+        calibration: Calibration error of the radars, in dB.
     """
 
     freezing_level: float
@@ -67,19 +70,32 @@ class StormDay:
 
     @property
     def lapse(self) -> float:
-        """By how much it gets colder with height above the freezing level, K m-1."""
+        """Decrease of temperature with height above the freezing level, in K m-1."""
         return 20 / (self.minus20_level - self.freezing_level)
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """A periodic landscape of 256 km; `height` may be asked anywhere."""
+    """Periodic landscape of 256 km, with heights at any position.
+
+    Attributes:
+        texture: Heights on a grid of 1 km, shape (256, 256), in m.
+        terrain: ``"plain"`` or ``"complex"``.
+    """
 
     texture: Field
     terrain: TerrainKind
 
     def height(self, x: Field, y: Field) -> Field:
-        """m above mean sea level."""
+        """Return the height of the ground, in m above mean sea level.
+
+        Args:
+            x: Eastward positions, in km.
+            y: Northward positions, in km; broadcast with `x`.
+
+        Returns:
+            Heights in the broadcast shape of `x` and `y`.
+        """
         x, y = np.broadcast_arrays(x, y)
         return interpolate_periodic(self.texture, x, y)
 
@@ -89,17 +105,20 @@ class StormCell:
     """One storm cell.
 
     Attributes:
-        x, y: Where its core is at time 0, the last window, km.
-        onset: Minutes, before the last window negative.
-        growth_minutes, mature_minutes, descent_minutes, touchdown_minutes: Minutes of the four parts of
-            its life.
-        updraft: m s-1.
-        core_dbz: Reflectivity of the core at its best, dBZ.
-        core_top: Height to which the core is lifted, m.
-        radius: km within which the reflectivity falls by 12 dB.
-        depth: km upward within which it falls by 4 dB.
-        rain: How much weaker the rain below the core is, dB.
-        hail_fraction: Share of the severe hail index that is hail, which no instrument sees.
+        x: Eastward position of the core at time 0, the last window, in km.
+        y: Northward position of the core at time 0, in km.
+        onset: Time of onset, in minutes; negative before the last window.
+        growth_minutes: Duration of growth, in minutes.
+        mature_minutes: Duration of the core aloft, in minutes.
+        descent_minutes: Duration of the descent of the core, in minutes.
+        touchdown_minutes: Duration of the core at the ground, in minutes.
+        updraft: Updraft speed, in m s-1.
+        core_dbz: Maximum reflectivity of the core, in dBZ.
+        core_top: Height to which the core is lifted, in m.
+        radius: Distance in which the reflectivity decreases by 12 dB, in km.
+        depth: Upward distance in which the reflectivity decreases by 4 dB, in km.
+        rain: Reflectivity of the core minus that of the rain below it, in dB.
+        hail_fraction: Fraction of the severe hail index that is hail, which no instrument observes.
     """
 
     x: float
@@ -118,20 +137,35 @@ class StormCell:
     hail_fraction: float
 
     def phase_fractions(self, time: float) -> tuple[float, float, float, float]:
-        """How much of each part of its life is over, 0-1."""
+        """Return the completed fraction of each phase, 0 to 1.
+
+        Args:
+            time: Time, in minutes; 0 is the last window.
+
+        Returns:
+            Fractions of growth, maturity, descent and touchdown.
+        """
         age = time - self.onset
-        gone = []
+        fractions = []
         for length in (
             self.growth_minutes,
             self.mature_minutes,
             self.descent_minutes,
             self.touchdown_minutes,
         ):
-            gone.append(min(max(age / length, 0.0), 1.0))
+            fractions.append(min(max(age / length, 0.0), 1.0))
             age -= length
-        return gone[0], gone[1], gone[2], gone[3]
+        return fractions[0], fractions[1], fractions[2], fractions[3]
 
     def is_active(self, time: float) -> bool:
+        """Return whether the cell exists at a time.
+
+        Args:
+            time: Time, in minutes; 0 is the last window.
+
+        Returns:
+            True between the onset and the end of the last phase.
+        """
         return (
             0
             < time - self.onset
@@ -141,7 +175,17 @@ class StormCell:
 
 @dataclass(frozen=True)
 class Storm:
-    """A tile of ground with all the cells that pass over it."""
+    """Tile of ground with all cells that pass over it.
+
+    Attributes:
+        day: Atmospheric conditions.
+        ground: Landscape that contains the tile.
+        origin: x and y of the corner of the tile in the landscape, in km.
+        shape: Numbers of points (y, x), 1 km apart.
+        cells: Cells, in order of creation.
+        echo_texture: Periodic texture of the echoes.
+        cloud_texture: Periodic texture of the clouds.
+    """
 
     day: StormDay
     ground: Landscape
@@ -153,25 +197,43 @@ class Storm:
 
     @property
     def axes(self) -> tuple[Field, Field]:
-        """x ``(x,)`` and y ``(y,)`` of the tile, km from its corner; cells are 1 km wide."""
+        """Coordinates x and y of the tile, in km from its corner.
+
+        The shapes are (x,) and (y,), and points are 1 km apart.
+        """
         return np.arange(self.shape[1], dtype=np.float32), np.arange(self.shape[0], dtype=np.float32)
 
     @property
     def elevation(self) -> Field:
-        """``(y, x)``, m."""
+        """Height of the ground, shape (y, x), in m."""
         x, y = self.axes
         return self.ground.height(self.origin[0] + x[None, :], self.origin[1] + y[:, None])
 
     def cell_position(self, cell: StormCell, time: float) -> tuple[float, float]:
-        """x and y of a cell, km."""
+        """Return x and y of a cell at a time, in km.
+
+        Args:
+            cell: Cell of the storm.
+            time: Time, in minutes; 0 is the last window.
+
+        Returns:
+            x and y, in km from the corner of the tile.
+        """
         return cell.x + time * self.day.motion[0], cell.y + time * self.day.motion[1]
 
 
-# --- the day, the ground, the cells -------------------------------------------------------------
+# --- day, ground and cells ----------------------------------------------------------------------
 
 
 def compose_day(rng: np.random.Generator) -> StormDay:
-    """A storm day."""
+    """Draw the random conditions of a storm day.
+
+    Args:
+        rng: Random generator for everything that varies.
+
+    Returns:
+        The day.
+    """
     freezing = float(np.clip(rng.normal(4300, 850), 2700, 5600))
     direction = rng.normal(0, 0.6)
     speed = rng.uniform(0.25, 0.7)
@@ -188,7 +250,18 @@ def compose_day(rng: np.random.Generator) -> StormDay:
 
 
 def compose_ground(rng: np.random.Generator, terrain: TerrainKind) -> Landscape:
-    """Plains of some tens of metres, or plateaus of up to two kilometres with ridges and valleys."""
+    """Draw a random landscape.
+
+    A plain varies by some tens of meters. Complex terrain has plateaus of up to two kilometers with ridges
+    and valleys.
+
+    Args:
+        rng: Random generator for the terrain.
+        terrain: ``"plain"`` or ``"complex"``.
+
+    Returns:
+        The landscape.
+    """
     rough = fractal(rng, _TEXTURE, slope=2.2, coarsest=4.0)
     if terrain == "plain":
         return Landscape(60 + 35 * rough, terrain)
@@ -200,16 +273,23 @@ def compose_ground(rng: np.random.Generator, terrain: TerrainKind) -> Landscape:
 def compose_storm(
     rng: np.random.Generator, day: StormDay, terrain: TerrainKind, shape: tuple[int, int], earliest: float
 ) -> Storm:
-    """A tile with its cells.
+    """Draw a random tile with its cells.
 
     Args:
-        shape: (y, x), km.
-        earliest: Minutes of the first window, negative.
+        rng: Random generator for everything that varies.
+        day: Atmospheric conditions.
+        terrain: ``"plain"`` or ``"complex"``.
+        shape: Numbers of points (y, x), 1 km apart.
+        earliest: Time of the first window, in minutes, negative.
+
+    Returns:
+        The storm.
     """
     ground = compose_ground(rng, terrain)
     origin = (float(rng.integers(_TEXTURE)), float(rng.integers(_TEXTURE)))
     height, width = shape
-    # One cell near the middle that may be down just now, others as many as the room allows.
+    # One cell near the center whose core may be at the ground in the last window. The number of further
+    # cells is proportional to area and time.
     cells = [
         _cell(
             rng,
@@ -258,19 +338,19 @@ def _cell(
     down: bool,
     earliest: float = 0.0,
 ) -> StormCell:
-    # Storms like high ground: of three places the higher one, more often than not.
+    # Storms form preferentially over high ground: one of three positions, weighted by height.
     places = np.array([[rng.uniform(*x), rng.uniform(*y)] for _ in range(3)])
-    liking = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 500)
-    place = places[rng.choice(3, p=liking / liking.sum())]
+    weight = np.exp(ground.height(origin[0] + places[:, 0], origin[1] + places[:, 1]) / 500)
+    place = places[rng.choice(3, p=weight / weight.sum())]
     grow, hold, fall, stay = (rng.uniform(*each) for each in ((12, 20), (8, 16), (9, 15), (10, 20)))
     into = rng.uniform(-0.1, 0.8) if down else rng.uniform(earliest - 45, 0)
-    born = -(grow + hold + fall + stay * into) if down else into
-    vigour = rng.uniform(0.85, 1.3) if down else rng.uniform(0.6, 1.25)
-    updraft = float(np.clip(0.44 * np.sqrt(2 * day.cape) * vigour + 0.25 * (day.shear - 17), 8, 60))
+    onset = -(grow + hold + fall + stay * into) if down else into
+    vigor = rng.uniform(0.85, 1.3) if down else rng.uniform(0.6, 1.25)
+    updraft = float(np.clip(0.44 * np.sqrt(2 * day.cape) * vigor + 0.25 * (day.shear - 17), 8, 60))
     return StormCell(
         float(place[0]),
         float(place[1]),
-        float(born),
+        float(onset),
         grow,
         hold,
         fall,
@@ -289,15 +369,17 @@ def _cell(
 
 
 def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field]:
-    """What a perfect radar would see.
+    """Return the true reflectivity, as a perfect radar would observe it.
 
     Args:
-        time: Minutes, 0 is the last window.
-        levels: ``(level,)``, m above mean sea level.
+        storm: Storm to observe.
+        time: Time, in minutes; 0 is the last window.
+        levels: Heights, shape (level,), in m above mean sea level.
 
     Returns:
-        dBZ ``(level, y, x)``, ``-inf`` without echo and NaN below the ground; and the `embryos` of the
-        strongest cell of each column ``(y, x)``, `MEDIAN_HAIL_FRACTION` without one.
+        Reflectivity, shape (level, y, x), in dBZ, ``-inf`` without echo and NaN below the ground; and the
+        hail fraction of the strongest cell of each column, shape (y, x), `MEDIAN_HAIL_FRACTION` without a
+        cell.
     """
     levels = levels.astype(np.float32)
     volume = _rain(storm, time, levels)
@@ -321,7 +403,16 @@ def reflectivity(storm: Storm, time: float, levels: Field) -> tuple[Field, Field
 
 
 def core(cell: StormCell, ground: float, time: float) -> tuple[float, float]:
-    """Height of the core, m, and its reflectivity, dBZ."""
+    """Return height, in m, and reflectivity, in dBZ, of the core.
+
+    Args:
+        cell: Storm cell.
+        ground: Height of the ground below the cell, in m.
+        time: Time, in minutes; 0 is the last window.
+
+    Returns:
+        Height and reflectivity.
+    """
     grown, _, fallen, faded = cell.phase_fractions(time)
     low = max(4300.0, ground + 1500)
     height = low + (max(cell.core_top, low) - low) * grown**1.3
@@ -339,7 +430,7 @@ def _echo(storm: Storm, cell: StormCell, time: float, levels: Field, rows: slice
     apart = (levels - height) / 1000 / np.where(levels > height, cell.depth, 2.0)
     rain = np.where(levels > height, np.inf, cell.rain + 22 * (1 - grown**2))
     profile = strength - np.minimum(4 * apart**2, rain)
-    # The storm leans the way that the shear goes, the more the stronger that is.
+    # The storm leans in the direction of the shear, in proportion to its strength.
     lean = (levels - ground) / 1000 * 0.035 * storm.day.shear * (1 - 0.5 * fallen)
     motion = np.hypot(*storm.day.motion)
     dx = x[None, None, :] - east - lean[:, None, None] * storm.day.motion[0] / motion
@@ -353,7 +444,10 @@ def _echo(storm: Storm, cell: StormCell, time: float, levels: Field, rows: slice
 
 
 def _rain(storm: Storm, time: float, levels: Field) -> Field:
-    """Rain of no interest, in patches, up to about the height of -20 degrees."""
+    """Return background rain in patches.
+
+    It extends to about the height of -20 degrees Celsius.
+    """
     everywhere = (slice(0, storm.shape[0]), slice(0, storm.shape[1]))
     texture = _advected(storm, storm.echo_texture, time, *everywhere)
     ground = 18 + 11 * texture
@@ -370,7 +464,7 @@ def _advected(storm: Storm, texture: Field, time: float, rows: slice, columns: s
 
 
 def _cell_window(storm: Storm, cell: StormCell, time: float) -> tuple[slice, slice]:
-    """Where a cell can be seen, tilt included."""
+    """Return the rows and columns of a cell, including its tilt."""
     east, north = storm.cell_position(cell, time)
     reach = 2.6 * cell.radius + 0.5 * storm.day.shear
     bounds = [

@@ -1,8 +1,10 @@
-"""Maps of several sources over several times, any of them missing, as networks of hail take them.
+"""Maps of several sources and times with missing values.
 
-A source that changes with time is ``(batch, time, channel, y, x)``, one that does not
-``(batch, channel, y, x)``; all lie on one grid, and all have as many times. What is missing is 0 after
-normalisation and told by a mask, value by value; a source that is not there at all is missing everywhere.
+They are the inputs of networks for hail.
+
+A source that changes with time has the shape (batch, time, channel, y, x), a constant source (batch, channel,
+y, x). All sources have the same grid and the same number of times. Missing values are 0 after normalization,
+and a mask marks each of them. A missing source is masked completely.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SourceMaps:
-    """One source.
+    """Values and mask of one source.
 
     Attributes:
-        spec: Its channels.
-        values: ``(batch, time, channel, y, x)``, normalised, 0 where missing; one time for a source that
-            does not change.
-        valid: Of bool, the same shape.
+        spec: Specification of the input.
+        values: Normalized values, shape (batch, time, channel, y, x), 0 where missing. A constant source has
+            one time.
+        valid: Valid values, bool, in the same shape.
     """
 
     spec: InputSpec
@@ -52,28 +54,33 @@ class SourceMaps:
 
     @property
     def any_valid(self) -> Tensor:
-        """Cells with a valid value in any channel at any time, shape (batch, 1, y, x)."""
+        """Cells with any valid value, shape (batch, 1, y, x)."""
         return reduce(self.valid, "b t c y x -> b 1 y x", "any")
 
     def latest_valid(self) -> tuple[Tensor, Tensor]:
-        """The last value that was there, and where there was one, ``(batch, channel, y, x)`` each."""
+        """Return the latest valid value of each cell and its mask.
+
+        Both have the shape (batch, channel, y, x).
+        """
         values, valid = self.values[:, 0], self.valid[:, 0]
-        for value, there in zip(self.values.unbind(1)[1:], self.valid.unbind(1)[1:], strict=True):
-            values, valid = torch.where(there, value, values), valid | there
+        for value, present in zip(self.values.unbind(1)[1:], self.valid.unbind(1)[1:], strict=True):
+            values, valid = torch.where(present, value, values), valid | present
         return values, valid
 
 
 class SourceSelector(nn.Module):
-    """From the inputs of a model to `SourceMaps`, in the order of the specifications.
+    """Conversion of the inputs of a model to `SourceMaps`.
+
+    The order is that of the specifications.
 
     Args:
-        inputs: All of the model.
-        chosen: Names of those that the network takes; None: all.
-        dropout: Probability in training that a source of a sample is missing; one always stays. So a
-            network learns to do without.
+        inputs: Specifications of all inputs of the model.
+        chosen: Names of the inputs that the network uses. Default: all.
+        dropout: Probability that a source of a sample is masked during training. One source always remains.
+            The network thereby learns to predict without the others. Default: 0.
 
     Raises:
-        OptionError: No such source.
+        OptionError: A source is unknown, or no source is chosen, or the probability is not in [0, 1).
     """
 
     def __init__(
@@ -92,32 +99,38 @@ class SourceSelector(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None = None
     ) -> list[SourceMaps]:
-        """All chosen sources, those that are missing too.
+        """Return all chosen sources, including missing ones.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
 
         Raises:
-            InputError: Two sources on different grids, or with different numbers of times.
+            InputError: Sources have different grids or different numbers of times, or none is given.
         """
         given = {spec.name: _with_time(inputs[spec.name], spec) for spec in self.specs if spec.name in inputs}
         like = _reference_source(given, inputs)
-        drawn = self._drawn(like)
+        kept = self._draw_sources(like)
         found = []
         for number, spec in enumerate(self.specs):
             if spec.name in given:
                 values = given[spec.name]
                 mask = (valid or {}).get(spec.name)
-                there = torch.ones_like(values, dtype=torch.bool) if mask is None else _with_time(mask, spec)
+                present = (
+                    torch.ones_like(values, dtype=torch.bool) if mask is None else _with_time(mask, spec)
+                )
             else:
                 times = like.shape[1] if "time" in spec.layout.split() else 1
                 values = like.new_zeros(len(like), times, len(spec.channels), *like.shape[-2:])
-                there = torch.zeros_like(values, dtype=torch.bool)
-            if drawn is not None:
-                there = there & rearrange(drawn[:, number], "b -> b 1 1 1 1")
-                values = torch.where(there, values, 0.0)
-            found.append(SourceMaps(spec, values, there))
+                present = torch.zeros_like(values, dtype=torch.bool)
+            if kept is not None:
+                present = present & rearrange(kept[:, number], "b -> b 1 1 1 1")
+                values = torch.where(present, values, 0.0)
+            found.append(SourceMaps(spec, values, present))
         return found
 
-    def _drawn(self, like: Tensor) -> Tensor | None:
-        """Which sources stay ``(batch, source)``; None: all."""
+    def _draw_sources(self, like: Tensor) -> Tensor | None:
+        """Draw the sources that remain, bool, shape (batch, source); None: all."""
         if not self.training or self.dropout == 0:
             return None
         draws = torch.rand(len(like), len(self.specs), device=like.device)
@@ -125,14 +138,29 @@ class SourceSelector(nn.Module):
 
 
 class MultiSourceNetwork(nn.Module):
-    """A network of several sources, which says where it knew nothing."""
+    """Network of several sources that masks cells without any observation.
+
+    Attributes:
+        sources: Selection of the inputs that the network uses.
+    """
 
     sources: SourceSelector
 
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
-        """Where any of the sources that change with time was there ``(batch, 1, y, x)``; None: everywhere."""
+        """Return the cells with a valid value in any variable source.
+
+        A variable source is one that changes with time. If no source changes with time, all sources count.
+
+        Args:
+            inputs: Inputs by name.
+            valid: Valid values by input name, bool. None: all values.
+            shape: Shape of the output.
+
+        Returns:
+            Valid cells, bool, shape (batch, 1, y, x). None: all cells.
+        """
         specs = [s for s in self.sources.specs if "time" in s.layout.split()] or list(self.sources.specs)
         masks = []
         for spec in specs:
@@ -152,32 +180,38 @@ def _with_time(values: Tensor, spec: InputSpec) -> Tensor:
 
 
 def _reference_source(given: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-    """One of the sources, that with the most times; all agree in everything but their channels."""
+    """Return the source with the most times.
+
+    It is an error if the sources have different grids or numbers of times.
+    """
     if not given:
-        raise InputError(f"none of the sources of this model is there; got {', '.join(inputs) or 'nothing'}")
+        raise InputError(f"none of the sources of this model is given; got {', '.join(inputs) or 'no input'}")
     name, like = max(given.items(), key=lambda each: each[1].shape[1])
     for other, values in given.items():
         if values.shape[-2:] != like.shape[-2:]:
             raise InputError(
                 f"input {other!r} has {values.shape[-2]} x {values.shape[-1]} cells, {name!r} has "
-                f"{like.shape[-2]} x {like.shape[-1]}; bring them to one grid"
+                f"{like.shape[-2]} x {like.shape[-1]}; regrid them to the same grid"
             )
         if values.shape[1] not in (1, like.shape[1]):
             raise InputError(
                 f"input {other!r} has {values.shape[1]} times, {name!r} has {like.shape[1]}; "
-                "fill the gaps with masked windows"
+                "fill gaps with masked time steps"
             )
     return like
 
 
 def stack_sources(sources: Sequence[SourceMaps], *, presence: bool = True) -> Tensor:
-    """All sources along one channel axis, in order, what does not change repeated at every time.
+    """Concatenate all sources along the channel axis.
+
+    Constant sources are repeated at every time.
 
     Args:
-        presence: Also one map a source, behind them all: the share of its channels that is there.
+        sources: Sources, in order.
+        presence: Append one map per source with the fraction of its valid channels. Default: True.
 
     Returns:
-        ``(batch, time, channel, y, x)``.
+        Maps, shape (batch, time, channel, y, x).
     """
     maps = [each.values for each in sources]
     if presence:
@@ -187,36 +221,54 @@ def stack_sources(sources: Sequence[SourceMaps], *, presence: bool = True) -> Te
 
 
 def check_size(maps: Tensor, divisor: int, name: str) -> None:
-    """Raise if height or width is no multiple of `divisor`.
+    """Raise an error if a side is not a multiple of `divisor`.
+
+    Args:
+        maps: Maps, shape (…, y, x).
+        divisor: Divisor of both sides, in cells.
+        name: Name of the network, quoted in the message.
 
     Raises:
-        InputError: With the size to pad to.
+        InputError: The size is not a multiple. The message contains the size to pad to.
     """
     height, width = maps.shape[-2:]
     if height % divisor or width % divisor:
         to = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         raise InputError(
-            f"{name} takes heights and widths divisible by {divisor}, not {height} x {width}: pad to {to}"
+            f"{name} needs a height and width divisible by {divisor}, not {height} x {width}; pad to {to}"
         )
 
 
 def check_options(network: type[nn.Module], model_args: Mapping[str, Any], name: str) -> None:
-    """Raise if a network has no option of one of these names: its keyword-only arguments.
+    """Raise an error if a network does not have an option.
+
+    The options of a network are its keyword-only arguments.
+
+    Args:
+        network: Class of the network.
+        model_args: Options by name.
+        name: Name of the network, quoted in the message.
 
     Raises:
-        OptionError: With those that it has.
+        OptionError: An option is unknown. The message lists the known ones.
     """
     parameters = inspect.signature(network).parameters.values()
     known = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
     if unknown := sorted(set(model_args) - set(known)):
-        raise OptionError(f"{name} takes no option {unknown[0]!r}; known: {', '.join(known)}")
+        raise OptionError(f"{name} has no option {unknown[0]!r}; known: {', '.join(known)}")
 
 
 def last_time_steps(sequence: Tensor, times: int) -> Tensor:
-    """The last `times` of a sequence ``(batch, time, channel, y, x)``; a shorter one begins with times at
-    which nothing is there."""
+    """Return the last time steps of a sequence.
+
+    A shorter sequence is padded with zeros at its start.
+
+    Args:
+        sequence: Maps, shape (batch, time, channel, y, x).
+        times: Number of time steps to return.
+    """
     short = times - sequence.shape[1]
     if short <= 0:
         return sequence[:, -times:]
-    nothing = sequence.new_zeros(sequence.shape[0], short, *sequence.shape[2:])
-    return torch.cat([nothing, sequence], dim=1)
+    padding = sequence.new_zeros(sequence.shape[0], short, *sequence.shape[2:])
+    return torch.cat([padding, sequence], dim=1)

@@ -1,7 +1,7 @@
-"""Physical units in: an eager check at the boundary, and a pure normalisation inside the model.
+"""Validation of inputs in physical units, and their normalization in the model.
 
-The two are apart on purpose. `check` looks at values and raises; `Normalise` has no branch that
-depends on data, so it is exported and compiled with the network.
+The two are separate on purpose. `check_sample` inspects values and raises errors. `Normalize` has no branch
+that depends on data, so it is exported and compiled with the network.
 """
 
 from __future__ import annotations
@@ -19,39 +19,45 @@ __all__ = ["Normalize", "check_sample", "to_physical"]
 
 
 def to_physical(values: np.ndarray | Tensor, spec: InputSpec, *, where: str = "") -> Tensor:
-    """One sample or batch as a float32 tensor in the units of `spec`.
+    """Convert a sample or batch to float32 in physical units.
 
-    Integers are counts where the input says so: full scale of their type is 1 (uint8: 255). This
-    is a rule about types; no scale is ever guessed from values. `where` names it in errors.
+    If the input accepts integers, they are counts, and the full scale of their type corresponds to 1
+    (uint8: 255). The scale depends on the type alone; it is never guessed from values.
+
+    Args:
+        values: Sample or batch.
+        spec: Specification of the input.
+        where: Path or index of the sample, quoted in errors. Default: none.
 
     Raises:
-        InputError: Integers where the input takes none, or values that are not numbers.
+        InputError: The values are integers and the input does not accept them, or they are not numbers.
     """
     place = f"{where}: " if where else ""
     tensor = torch.as_tensor(values)
     if tensor.dtype in (torch.complex64, torch.complex128, torch.bool):
-        raise InputError(f"{place}input {spec.name!r} takes numbers, not {tensor.dtype}")
+        raise InputError(f"{place}input {spec.name!r} has data type {tensor.dtype}; expected numbers")
     if tensor.is_floating_point():
         return tensor.float()
     if spec.integers == "refuse":
         raise InputError(
-            f"{place}input {spec.name!r} is in {spec.channels[0].unit}, not in counts: "
+            f"{place}input {spec.name!r} is in {spec.channels[0].unit}, not in counts; "
             f"convert {tensor.dtype} to float in that unit"
         )
     return tensor.float() / torch.iinfo(tensor.dtype).max
 
 
 def check_sample(sample: Tensor, spec: InputSpec, *, where: str = "", valid: Tensor | None = None) -> None:
-    """Raise if one sample is not what `spec` describes; return nothing otherwise.
+    """Raise an error if a sample does not match its specification.
 
     Args:
-        sample: One sample in physical units, axes as in ``spec.layout``.
-        where: Path or index, quoted in the message.
-        valid: Cells that count, broadcastable to `sample`; the rest may hold anything.
+        sample: One sample in physical units, with the axes of ``spec.layout``.
+        spec: Specification of the input.
+        where: Path or index of the sample, quoted in the message. Default: none.
+        valid: Valid cells, bool, broadcastable to `sample`. Other cells are not validated. Default: all.
 
     Raises:
-        InputError: Number of axes or channels, a value that is not finite, or out of the hard
-            range. The message has channel, unit, what was seen, and the likely slip.
+        InputError: The number of axes or channels is wrong, or a value is not finite or outside of the valid
+            range. The message contains the channel, the unit, the observed values and a probable cause.
     """
     place = f"{where}: " if where else ""
     axes = spec.layout.split()
@@ -88,24 +94,29 @@ def _check_channel(values: Tensor, channel: Channel, place: str) -> None:
         )
     low, high = (float(values.min()), float(values.max()))
     least, most = channel.valid_range
-    # A rounding step of float32 beyond the limit is not a wrong unit.
+    # Values may exceed the limits by a rounding error of float32.
     slack = 1e-6 * max(abs(least), abs(most), 1.0)
     if low >= least - slack and high <= most + slack:
         return
-    reach = max(abs(low), abs(high))
-    slip = next((s.hint for s in channel.unit_hints if s.above < reach <= s.upto), "")
+    largest = max(abs(low), abs(high))
+    hint = next((s.hint for s in channel.unit_hints if s.above < largest <= s.upto), "")
     expected = f"expected {least:g} to {most:g}{unit}"
     raise InputError(
         f"{place}channel {channel.name!r}: values from {low:.4g} to {high:.4g}, {expected}"
-        + (f" ({slip})" if slip else "")
+        + (f" ({hint})" if hint else "")
     )
 
 
 class Normalize(nn.Module):
-    """Subtract the mean and divide by the standard deviation of each channel; missing becomes 0.
+    """Standardization of each channel, with missing values set to 0.
+
+    The mean of the channel is subtracted and the result is divided by its standard deviation.
+
+    Args:
+        specs: Specifications of the inputs, with mean and standard deviation per channel.
 
     Shape:
-        each input ``(batch, *layout)`` -> the same shape.
+        Each input ``(batch, *layout)`` -> the same shape.
     """
 
     def __init__(self, specs: Sequence[InputSpec]) -> None:
@@ -116,19 +127,33 @@ class Normalize(nn.Module):
             shape = [-1 if axis == "channel" else 1 for axis in spec.layout.split()]
             mean = torch.tensor([channel.mean for channel in spec.channels]).view(shape)
             std = torch.tensor([channel.std for channel in spec.channels]).view(shape)
-            # Constants of the specification, stored there; not parameters. As scale and shift the
-            # whole normalisation is one pass over memory.
+            # The constants are stored in the specification, so the buffers are not saved. In the form of
+            # scale and shift, the normalization needs one pass over memory.
             self.register_buffer(f"{spec.name}_scale", 1 / std, persistent=False)
             self.register_buffer(f"{spec.name}_shift", -mean / std, persistent=False)
 
     def physical(self, name: str, values: Tensor) -> Tensor:
-        """Return one input in physical units, float32. See `physical`."""
+        """Return one input in physical units, float32; see `to_physical`.
+
+        Args:
+            name: Name of the input.
+            values: Sample or batch.
+        """
         return to_physical(values, self.specs[name])
 
     def forward(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        normalised = {}
+        """Normalize a batch.
+
+        Args:
+            inputs: Inputs by name in physical units, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+
+        Returns:
+            Normalized inputs by name.
+        """
+        normalized = {}
         for name in self.names:
             if name not in inputs:
                 continue
@@ -136,5 +161,5 @@ class Normalize(nn.Module):
             values = torch.addcmul(shift, inputs[name], scale)
             if valid is not None and name in valid:
                 values = torch.where(valid[name], values, 0.0)
-            normalised[name] = values
-        return normalised
+            normalized[name] = values
+        return normalized

@@ -1,10 +1,10 @@
-"""From the grid of an input to the grid that a network works on, inside the model and with a gradient.
+"""Differentiable regridding between an input and a network.
 
-Both grids have one-dimensional axes, so weights along each are two small matrices:
+Both grids have one-dimensional axes. The weights along the axes are therefore two small matrices A and B::
 
-    y = A x B^T / A m B^T,  where m is 1 for cells that are there and 0 elsewhere (x is 0 there)
+    y = A x B^T / A m B^T,  where m is 1 in valid cells and 0 in others, in which x is 0
 
-What files need beyond that, such as rotated grids, `geovision.readers.grids.regrid` does before.
+Other grids, such as rotated ones, are regridded before by `geovision.readers.grids.regrid`.
 """
 
 from __future__ import annotations
@@ -26,30 +26,39 @@ Method = Literal["nearest", "bilinear", "bicubic"]
 _Floats = NDArray[np.floating]
 
 _MIN_VALID_WEIGHT = 0.5
-"""Part of the weight that has to lie on cells that are there."""
+"""Smallest fraction of the weight on valid cells for which the result is valid."""
 
 
 def axis_weights(source: _Floats, target: _Floats, method: Method = "bilinear") -> _Floats:
-    """Weights of the cells of one axis for those of another ``(target, given)``.
+    """Compute the interpolation weights from one axis to another.
 
-    From the last middle to the edge of its cell the last value goes on; beyond is nothing, and a row is 0.
-    Bicubic is the convolution of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with a = -1/2.
+    Between the outermost center and the edge of its cell, the value is constant. Beyond the edge, the row of
+    weights is 0. ``"bicubic"`` is the convolution of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with
+    a = -1/2.
 
     Args:
-        source, target: Middles of cells, ascending; the given ones, for ``"bicubic"``, about evenly spaced.
+        source: Centers of the source cells, ascending; for ``"bicubic"``, approximately equidistant.
+        target: Centers of the target cells, ascending.
+        method: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``. Default: ``"bilinear"``.
+
+    Returns:
+        Weights, shape (target, source).
+
+    Raises:
+        OptionError: The method is unknown.
 
     >>> axis_weights(np.array([0.0, 1.0]), np.array([0.25, 1.5, 9.0])).tolist()
     [[0.75, 0.25], [0.0, 1.0], [0.0, 0.0]]
     """
     if method not in ("nearest", "bilinear", "bicubic"):
-        raise OptionError(f"method {method!r}; known: nearest, bilinear, bicubic")
+        raise OptionError(f"unknown method {method!r}; known: nearest, bilinear, bicubic")
     count = len(source)
     if count == 1:
         return np.ones((len(target), 1))
     first, last = 1.5 * source[0] - 0.5 * source[1], 1.5 * source[-1] - 0.5 * source[-2]
     slack = 1e-6 * (last - first)
     inside = (target >= first - slack) & (target <= last + slack)
-    # Where each target lies, counted in cells of the given axis.
+    # Fractional index of each target on the source axis.
     at = np.interp(target, source, np.arange(count))
     reach = {"nearest": 1, "bilinear": 1, "bicubic": 2}[method]
     weights = np.zeros((len(target), count))
@@ -72,9 +81,15 @@ def axis_weights(source: _Floats, target: _Floats, method: Method = "bilinear") 
 
 
 def coarsen_grid(grid: Grid, factor: int) -> Grid:
-    """The grid of blocks of `factor` x `factor` cells, the last reaching beyond where they do not fit.
+    """Return the grid of blocks of `factor` x `factor` cells.
 
-    >>> blocks(Grid((0.0, 1.0, 2.0), (0.0, 1.0)), 2)
+    The last block extends beyond the grid if the number of cells is not a multiple of `factor`.
+
+    Args:
+        grid: Grid of the cells.
+        factor: Number of cells per block along each axis.
+
+    >>> coarsen_grid(Grid((0.0, 1.0, 2.0), (0.0, 1.0)), 2)
     Grid(lat=(0.5, 2.5), lon=(0.5,))
     """
     return Grid(_coarsen_axis(grid.lat, factor), _coarsen_axis(grid.lon, factor))
@@ -88,15 +103,17 @@ def _coarsen_axis(axis: tuple[float, ...], factor: int) -> tuple[float, ...]:
 
 
 class Regrid(nn.Module):
-    """Fields on another grid, with what is missing.
+    """Interpolation of fields and their masks to another grid.
 
     Args:
-        grids: From which to which; None: `factor` times as fine on the same ground, at any size.
-        factor: Where there are no grids.
+        grids: Source grid and target grid. None: a grid `factor` times as fine in the same area, at any size.
+        factor: Number of target cells per source cell along each axis. It is used without `grids`.
+            Default: 1.
+        method: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``. Default: ``"bilinear"``.
 
     Shape:
-        field ``(batch, channel, y, x)`` and where it is there, of bool and the same shape -> both on the
-        other grid; 0 where nothing is there.
+        Field ``(batch, channel, y, x)`` and its mask of valid cells, bool, in the same shape -> both on the
+        target grid. The field is 0 in invalid cells.
     """
 
     def __init__(self, grids: GridPair | None, factor: int = 1, method: Method = "bilinear") -> None:
@@ -109,15 +126,24 @@ class Regrid(nn.Module):
             self.is_identity = _grids_equal(grids.given, grids.target)
 
     def forward(self, field: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Interpolate a field and its mask to the target grid.
+
+        Args:
+            field: Field, shape (batch, channel, y, x).
+            valid: Valid cells, bool, in the same shape.
+
+        Returns:
+            Field on the target grid, 0 in invalid cells, and its mask.
+        """
         if self.is_identity:
             return torch.where(valid, field, 0.0), valid
         lat, lon = (each.to(field) for each in self._weights((field.shape[-2], field.shape[-1])))
 
-        def moved(values: Tensor) -> Tensor:
+        def interpolate(values: Tensor) -> Tensor:
             return lat @ values @ lon.T
 
-        weight = moved(valid.to(field))
-        total = moved(torch.where(valid, field, 0.0))
+        weight = interpolate(valid.to(field))
+        total = interpolate(torch.where(valid, field, 0.0))
         enough = weight >= _MIN_VALID_WEIGHT - 1e-6
         return torch.where(enough, total / torch.where(enough, weight, 1.0), 0.0), enough
 
@@ -135,7 +161,7 @@ class Regrid(nn.Module):
         else:
             if size != self.grids.given.size:
                 raise InputError(
-                    f"this model takes fields on a grid of {self.grids.given.size} cells, got {size}"
+                    f"this model needs fields on a grid of {self.grids.given.size} cells, got {size}"
                 )
             own, other = self.grids.given, self.grids.target
             axes = [(np.array(own.lat), np.array(other.lat)), (np.array(own.lon), np.array(other.lon))]
@@ -144,9 +170,15 @@ class Regrid(nn.Module):
 
 
 def refine_grid(grid: Grid, factor: int) -> Grid:
-    """The grid of cells `factor` times as fine on the same ground.
+    """Return a grid with cells `factor` times as fine.
 
-    >>> refined(Grid((0.0, 1.0), (10.0, 12.0)), 2)
+    The area is the same.
+
+    Args:
+        grid: Coarse grid.
+        factor: Number of fine cells per coarse cell along each axis.
+
+    >>> refine_grid(Grid((0.0, 1.0), (10.0, 12.0)), 2)
     Grid(lat=(-0.25, 0.25, 0.75, 1.25), lon=(9.5, 10.5, 11.5, 12.5))
     """
     axes = []

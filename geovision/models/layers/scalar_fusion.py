@@ -1,4 +1,4 @@
-"""Measurements beside the first input, each with a mask that tells whether it is there."""
+"""Fusion of scalar measurements with the features of a backbone."""
 
 from __future__ import annotations
 
@@ -18,23 +18,29 @@ SCALAR_INPUT_NAME = "scalars"
 
 
 def scalar_input(channels: tuple[Channel, ...]) -> InputSpec:
-    """The input that holds these measurements, one value each, any of them missing."""
+    """Return the specification of an input of scalar measurements.
+
+    Any of the measurements may be missing.
+
+    Args:
+        channels: Measurements, one value each.
+    """
     return InputSpec(SCALAR_INPUT_NAME, channels, layout="channel", optional=True)
 
 
 class ScalarFusion(nn.Module):
-    """A backbone whose features are joined by an embedding of the measurements.
+    """Backbone whose features are concatenated with an embedding of scalar measurements.
 
-    What is missing enters as 0 (the mean, after normalisation) with a presence of 0, so that the
-    network can tell "average" from "not measured".
+    A missing measurement enters as 0, the mean after normalization, with an indicator of 0. The network can
+    therefore distinguish an average value from a missing one.
 
     Args:
-        backbone: Network with `num_features`.
+        backbone: Network with the attribute `num_features`.
         count: Number of measurements.
-        width: Length of their embedding.
+        width: Length of the embedding. Default: 32.
 
     Shape:
-        features ``(batch, backbone.num_features + width)``.
+        Inputs -> features ``(batch, backbone.num_features + width)``.
     """
 
     def __init__(self, backbone: nn.Module, count: int, *, width: int = 32) -> None:
@@ -44,7 +50,7 @@ class ScalarFusion(nn.Module):
         self.embed = nn.Sequential(nn.Linear(2 * count, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         own: Any = backbone.num_features
         self.num_features: int = own + width
-        # A strange picture is told by the picture.
+        # Out-of-distribution scores use the image alone.
         self.outlier_features = (
             backbone.outlier_features if isinstance(backbone, HasOODFeatures) else slice(0, own)
         )
@@ -56,6 +62,16 @@ class ScalarFusion(nn.Module):
         valid: Mapping[str, Tensor] | None = None,
         context: SampleContext | None = None,
     ) -> Tensor:
+        """Compute the features of a batch.
+
+        Args:
+            inputs: Normalized inputs by name, each of shape ``(batch, *layout)``.
+            valid: Valid values by input name, bool. Default: all values.
+            context: Location and time of the samples. Default: None.
+
+        Returns:
+            Features, shape (batch, num_features).
+        """
         features = self.backbone(inputs, valid=valid, context=context)
         values = inputs.get(SCALAR_INPUT_NAME)
         if values is None:

@@ -1,18 +1,18 @@
-"""What auroral all-sky cameras write, as frames with their UTC time, station and camera.
+"""Frames of auroral all-sky cameras, with UTC time, station and camera.
 
     >>> from geovision.readers.allsky import frames
     >>> for frame in frames("20140310_0600_gill_themis19_full.pgm.gz"):  # doctest: +SKIP
     ...     print(frame.time, frame.station, frame.pixels.shape)
 
-- **PGM streams** of THEMIS, TREx (blue line, near infrared, spectrograph) and their like: 8 or 16
-  bits, many frames a file, comments with times and station.
-- **FITS** (extra ``[sky]``): one image, or a cube of colours or of frames.
-- **Pictures**, grey or colour, in any format that Pillow reads, with the time in the file name.
+- **PGM streams** of THEMIS, TREx (blue line, near infrared, spectrograph) and similar cameras: 8 or 16
+  bits, many frames per file, comments with times and station.
+- **FITS** (extra ``[sky]``): one image, or a cube of colors or of frames.
+- **Image files**, gray or color, in any format that Pillow reads, with the time in the file name.
 
-The format is what the first bytes say, whatever the name says; gzip is unpacked. TREx RGB as HDF5 is
-not read. Rows and columns stay as they stand in the file: nothing is turned or mirrored.
+The format is detected from the first bytes of a file, not from its name. Gzip is decompressed. TREx RGB
+files in HDF5 are not supported. Frames keep the orientation of the file; nothing is rotated or flipped.
 
-Files are read forwards in bounded memory: one frame at a time, whatever the file's length.
+Files are read sequentially with bounded memory: one frame at a time, for any file length.
 """
 
 from __future__ import annotations
@@ -47,31 +47,35 @@ __all__ = [
 
 _UNSUPPORTED_FORMATS = {
     b"P2": "a PGM in decimal text (P2); convert it to binary PGM (P5)",
-    b"\x89HDF": "HDF5, which this reader does not take; for TREx use the PGM or PNG streams",
+    b"\x89HDF": "HDF5, which is not supported; for TREx use the PGM or PNG streams",
 }
 
 
 def frames(source: PathOrStream, *, pattern: str | None = None, name: str = "") -> Iterator[Frame]:
-    """The frames of one file, in its order, read as they are asked for.
+    """Iterate over the frames of one file, in file order.
 
-    Where a file breaks, every whole frame before the break is given, and then the error is raised.
-    In gzip a damaged byte may show only in the checksum at the very end, after frames with wrong
-    pixels were given; the error then says that some frames of the file are wrong.
+    A damaged file yields every complete frame before the damage, and then raises the error. In gzip,
+    damage may only be detected by the checksum at the end, after frames with wrong pixels were
+    returned. The error then reports that some frames of the file are wrong.
 
     Args:
-        source: A path, or a stream that is open for reading bytes, as fsspec's files are. A stream
-            is read from where it stands and left open.
-        pattern: Where a file name holds time, station and camera; see `NamePattern`. Pictures have
-            these from nowhere else. In the other formats it serves frames whose header lacks them;
-            there None means the names of THEMIS and TREx, ``20140310_0600_gill_themis19_full.pgm.gz``.
-        name: Name of a stream, where it does not know its own.
+        source: Path, or a stream opened for reading bytes, such as the files of fsspec. A stream is
+            read from its current position and left open.
+        pattern: Pattern of the file name with time, station and camera; see `NamePattern`. Image
+            files have no other source of these. In the other formats the pattern is used for frames
+            whose header lacks them. Default: None, the names of THEMIS and TREx for PGM streams,
+            ``20140310_0600_gill_themis19_full.pgm.gz``, and no pattern for the other formats.
+        name: File name of a stream that has no name of its own. Default: ``""``.
+
+    Yields:
+        Frames, decoded one by one.
 
     Raises:
-        UnreadableFileError: Missing, empty, of another format, broken, or with a header that
-            cannot be true. Raised when the frame is reached, not by this call.
-        InputError: The name of a picture does not fit the pattern.
-        OptionError: A pattern that is none, or not a time in full.
-        MissingExtraError: A FITS file without astropy.
+        UnreadableFileError: The file is missing, empty, damaged, of another format, or has an
+            impossible header. Raised when the frame is reached, not by this call.
+        InputError: The name of an image file does not match the pattern.
+        OptionError: The pattern is invalid or does not contain a complete time.
+        MissingExtraError: The file is FITS and astropy is not installed.
     """
     return _frames(source, None if pattern is None else NamePattern(pattern), name)
 
@@ -82,21 +86,28 @@ def _frames(origin: PathOrStream, pattern: NamePattern | None, name: str) -> Ite
 
 
 def count_frames(source: PathOrStream, *, name: str = "") -> int:
-    """The number of frames in one file, without decoding a pixel.
+    """Return the number of frames in one file without decoding pixels.
 
-    A file that is not packed is read at its headers only; gzip has to be unpacked. A stream is left
-    somewhere after where it stood.
+    Only the headers of an uncompressed file are read; gzip has to be decompressed. A stream is not
+    returned to its original position.
+
+    Args:
+        source: Path, or a stream opened for reading bytes.
+        name: File name of a stream that has no name of its own. Default: ``""``.
+
+    Returns:
+        Number of frames.
 
     Raises:
-        UnreadableFileError: As `frames`: a file that breaks off has no number of frames.
-        MissingExtraError: A FITS file without astropy.
+        UnreadableFileError: The errors of `frames`; a truncated file has no number of frames.
+        MissingExtraError: The file is FITS and astropy is not installed.
     """
     with open_bytes(source, name) as unpacked:
         return _format(unpacked).count(unpacked)
 
 
 def _format(source: ByteSource) -> ModuleType:
-    """The module that reads this file: it has `read(source, pattern)` and `count(source)`."""
+    """Return the module with `read(source, pattern)` and `count(source)` for this file."""
     head = source.peek(9)
     if not head:
         raise UnreadableFileError(

@@ -1,4 +1,4 @@
-"""The bytes of one file, forwards: from a path or a stream, unpacked from gzip."""
+"""Sequential bytes of one file or stream, decompressed from gzip."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ from geovision.errors import InputError, UnreadableFileError
 __all__ = ["MAX_PIXELS", "ByteSource", "PathOrStream", "open_bytes"]
 
 PathOrStream: TypeAlias = str | os.PathLike[str] | BinaryIO
-"""A path, or a stream that is open for reading bytes."""
+"""A path, or a stream opened for reading bytes."""
 
 MAX_PIXELS = 64_000_000
-"""Of one frame. No all-sky camera has as many; a header that promises more is not believed."""
+"""Maximum number of pixels of one frame; no all-sky camera has more. Larger headers are rejected."""
 
 _CHUNK, _LARGEST_CHUNK = 1 << 16, 1 << 22
-_MAX_BUFFER_SIZE = 1 << 30  # bytes of a packed file of a format that has to be read to and fro
+_MAX_BUFFER_SIZE = 1 << 30  # bytes of a compressed file whose format needs random access
 _GZIP = b"\x1f\x8b"
 
 
 class ByteSource:
-    """The bytes of one file, unpacked where they are packed.
+    """Bytes of one file, decompressed if necessary.
 
-    Where the file breaks, what stands before the break can still be read: it then looks like the
-    end, and `read_error` says what happened.
+    The bytes before damage can still be read. The damage then appears as the end of the file, and
+    `read_error` describes it.
 
     Args:
-        stream: Read from where it stands, forwards.
-        name: For messages.
+        stream: Binary stream, read forward from its current position.
+        name: File name for messages.
+
+    Attributes:
+        name: File name for messages.
+        read_error: Description of the first read error; empty if there was none.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
@@ -49,47 +53,63 @@ class ByteSource:
             self._buffer = b""
 
     def peek(self, size: int) -> bytes:
-        """The next bytes, without going on; fewer at the end."""
+        """Return the next bytes without consuming them; fewer at the end.
+
+        Args:
+            size: Number of bytes.
+        """
         self._fill(size)
         return self._buffer[self._offset : self._offset + size]
 
     def read(self, size: int) -> bytes:
-        """The next bytes; fewer at the end."""
+        """Consume and return the next bytes; fewer at the end.
+
+        Args:
+            size: Number of bytes.
+        """
         self._fill(size)
-        taken = self._buffer[self._offset : self._offset + size]
-        self._offset += len(taken)
-        return taken
+        content = self._buffer[self._offset : self._offset + size]
+        self._offset += len(content)
+        return content
 
     def skip(self, size: int) -> bool:
-        """Go on by so many bytes; whether there were as many."""
-        held = len(self._buffer) - self._offset
-        if size > held and self._gzip_file is None and self._start is not None:
+        """Skip bytes and return whether all of them exist.
+
+        Args:
+            size: Number of bytes.
+        """
+        buffered = len(self._buffer) - self._offset
+        if size > buffered and self._gzip_file is None and self._start is not None:
             with contextlib.suppress(OSError, ValueError):
-                # Only a byte that was read is known to be there: one can seek behind any end.
-                self._stream.seek(size - held - 1, os.SEEK_CUR)
+                # Seeking beyond the end does not fail, so the last byte is read to check that it exists.
+                self._stream.seek(size - buffered - 1, os.SEEK_CUR)
                 self._buffer, self._offset = b"", 0
                 return len(self.read(1)) == 1
         while size:
-            gone = len(self.read(min(size, _CHUNK)))
-            if not gone:
+            skipped = len(self.read(min(size, _CHUNK)))
+            if not skipped:
                 return False
-            size -= gone
+            size -= skipped
         return True
 
     def file(self) -> BinaryIO:
-        """The whole file as one that can seek, for decoders that read to and fro.
+        """Return the whole file as a seekable stream.
 
-        To be called before anything but `peek`.
+        Some decoders need random access. Call it before any other method than `peek`.
+
+        Raises:
+            UnreadableFileError: The stream cannot seek, and is damaged or larger than 1 GiB.
         """
         if self._start is not None:
-            with contextlib.suppress(OSError, ValueError):  # streams over HTTP only say that they seek
+            # Streams over HTTP report that they can seek, and may fail to do so.
+            with contextlib.suppress(OSError, ValueError):
                 self._stream.seek(self._start)
-                lent = cast(BinaryIO, _NonClosingStream(self._stream, self._start))
-                return cast(BinaryIO, gzip.GzipFile(fileobj=lent)) if self._gzip_file else lent
+                wrapped = cast(BinaryIO, _NonClosingStream(self._stream, self._start))
+                return cast(BinaryIO, gzip.GzipFile(fileobj=wrapped)) if self._gzip_file else wrapped
         content = self.read(_MAX_BUFFER_SIZE + 1)
         if len(content) > _MAX_BUFFER_SIZE:
             raise UnreadableFileError(
-                f"{self.name}: more than 1 GiB in a stream that cannot seek; save it first"
+                f"{self.name}: more than 1 GiB in a stream that cannot seek; save it to a file first"
             )
         if self.read_error:
             raise UnreadableFileError(f"{self.name}: {self.read_error}; copy it again from its source")
@@ -100,7 +120,7 @@ class ByteSource:
         if missing <= 0:
             return
         parts = [self._buffer[self._offset :]]
-        # Not all at once: what a header promises is not allocated before it is there.
+        # Read in chunks: the size in a header may be wrong, and must not be allocated at once.
         while missing > 0 and (part := self._pull(min(max(missing, _CHUNK), _LARGEST_CHUNK))):
             parts.append(part)
             missing -= len(part)
@@ -110,7 +130,7 @@ class ByteSource:
         if self.read_error:
             return b""
         try:
-            # read1, because read would throw away what it had unpacked before it met the break.
+            # read1, because read discards the data that it decompressed before the damage.
             part = self._gzip_file.read1(size) if self._gzip_file else self._stream.read(size)
         except MemoryError:
             raise
@@ -123,7 +143,10 @@ class ByteSource:
 
 
 class _PrefixedStream(io.RawIOBase):
-    """A stream with the bytes put back that were read from it to recognise it."""
+    """Stream with the bytes restored that were read to detect its format.
+
+    The decoder then reads the stream from its beginning.
+    """
 
     def __init__(self, head: bytes, stream: BinaryIO) -> None:
         self._head, self._stream = head, stream
@@ -136,7 +159,10 @@ class _PrefixedStream(io.RawIOBase):
 
 
 class _NonClosingStream(io.RawIOBase):
-    """A stream from where it stood, which a decoder may close without closing it for its owner."""
+    """Stream that stays open when a decoder closes it.
+
+    Positions are relative to the original position of the stream.
+    """
 
     def __init__(self, stream: BinaryIO, start: int) -> None:
         self._stream, self._start = stream, start
@@ -161,7 +187,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, EOFError):
         return "the gzip stream breaks off: truncated, or still being written"
     if isinstance(error, gzip.BadGzipFile) and "CRC" in str(error):
-        return "the gzip checksum does not fit: some of its frames are wrong"
+        return "the gzip checksum does not match: some of its frames are wrong"
     if isinstance(error, gzip.BadGzipFile | zlib.error):
         return f"damaged gzip ({error})"
     return f"could not be read ({getattr(error, 'strerror', None) or error or type(error).__name__})"
@@ -176,10 +202,19 @@ def _position(stream: Any) -> int | None:
 
 @contextlib.contextmanager
 def open_bytes(source: PathOrStream, name: str = "") -> Iterator[ByteSource]:
-    """The bytes of a path, closed afterwards, or of a stream, left open.
+    """Open a path or a stream as a `ByteSource`.
+
+    A path is closed afterwards; a stream stays open.
+
+    Args:
+        source: Path, or a stream opened for reading bytes.
+        name: File name for messages. Default: ``""``, the path or the name of the stream.
+
+    Yields:
+        Bytes of the file.
 
     Raises:
-        UnreadableFileError: A path that is missing, a folder, or may not be read.
+        UnreadableFileError: The path is missing, a folder, or not readable.
     """
     if not isinstance(source, str | os.PathLike):
         yield ByteSource(source, name or _stream_name(source))
@@ -194,9 +229,9 @@ def _open(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path}: no such file; check the path") from error
     except IsADirectoryError as error:
-        raise UnreadableFileError(f"{path}: a folder, not a file; name a file in it") from error
+        raise UnreadableFileError(f"{path}: a folder, not a file; give a file in it") from error
     except PermissionError as error:
-        raise UnreadableFileError(f"{path}: may not be read; change its permissions") from error
+        raise UnreadableFileError(f"{path}: no read permission; change its permissions") from error
     except OSError as error:
         raise UnreadableFileError(
             f"{path}: could not be opened ({error.strerror}); check the path"

@@ -24,13 +24,19 @@ _DIRECTIVES = {
 }
 _FIELDS = ("station", "device")
 _TOKEN = re.compile(r"%(.)|\{(\w*)\}|(\*)|(.)", re.DOTALL)
-# What together makes a time that is not made up: strptime takes midnight and January for the rest.
+# Directives that make a complete time; strptime sets missing parts to January and midnight.
 _COMPLETE_TIMES = (("Y", "m", "d", "H"), ("Y", "b", "d", "H"), ("Y", "j", "H"))
 
 
 @dataclass(frozen=True)
 class FilenameInfo:
-    """What a file name says."""
+    """Time, station and camera of a file name.
+
+    Attributes:
+        time: Time, with the time zone UTC; None if the name has none.
+        station: Code of the station; None if the name has none.
+        device: Code of the camera; None if the name has none.
+    """
 
     time: datetime.datetime | None = None
     station: str | None = None
@@ -39,17 +45,20 @@ class FilenameInfo:
 
 @dataclass(frozen=True)
 class NamePattern:
-    """Where the names of a camera's files hold the time, as UTC, and perhaps station and camera.
+    """Pattern of file names with UTC time, station and camera.
 
-    ``%Y %y %m %b %d %j %H %M %S %f`` as in `datetime.strptime`, with all their digits; ``{station}``
-    and ``{device}`` for the codes; ``*`` for anything. A pattern with ``/`` is held against as many
-    folders of the path.
+    Station and camera are optional. ``%Y %y %m %b %d %j %H %M %S %f`` have the meaning of
+    `datetime.strptime`, with all their digits. ``{station}`` and ``{device}`` match the codes, and ``*``
+    matches anything. A pattern with ``/`` is compared with the same number of folders of the path.
 
     >>> NamePattern("{station}_%Y%m%d_%H%M%S*.jpg").parse("sky/kiruna_20140310_060203.4.jpg").station
     'kiruna'
 
+    Args:
+        text: Pattern.
+
     Raises:
-        OptionError: An unknown directive or field, or no date with its hour.
+        OptionError: A directive or field is unknown, or the pattern lacks a date with its hour.
     """
 
     text: str
@@ -57,24 +66,30 @@ class NamePattern:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_regex", re.compile(_expression(self.text), re.DOTALL))
-        held = {"Y" if key == "y" else key for key in self._regex.groupindex}
-        if not any(held.issuperset(full) for full in _COMPLETE_TIMES):
+        directives = {"Y" if key == "y" else key for key in self._regex.groupindex}
+        if not any(directives.issuperset(full) for full in _COMPLETE_TIMES):
             raise OptionError(
-                f"pattern {self.text!r} holds no full time; it needs year, day and hour, as in "
+                f"pattern {self.text!r} has no complete time; it needs year, day and hour, as in "
                 '"{station}_%Y%m%d_%H%M%S.jpg"'
             )
 
     def parse(self, path: str) -> FilenameInfo:
-        """What the name of this file says.
+        """Parse the name of a file.
+
+        Args:
+            path: Path of the file.
+
+        Returns:
+            Time, station and camera.
 
         Raises:
-            InputError: It does not fit, or names a day or hour that does not exist.
+            InputError: The name does not match, or its date or time does not exist.
         """
         parts = path.replace("\\", "/").split("/")
         name = "/".join(parts[-1 - self.text.count("/") :])
         match = self._regex.fullmatch(name)
         if not match:
-            raise InputError(f"{path}: the name does not fit the pattern {self.text!r}; change the pattern")
+            raise InputError(f"{path}: the name does not match the pattern {self.text!r}; change the pattern")
         found = match.groupdict()
         keys = [key for key in found if key not in _FIELDS]
         try:
@@ -82,7 +97,7 @@ class NamePattern:
                 " ".join(found[key] for key in keys), " ".join(f"%{key}" for key in keys)
             )
         except ValueError as error:
-            raise InputError(f"{path}: no such time by the pattern {self.text!r} ({error})") from error
+            raise InputError(f"{path}: invalid time for the pattern {self.text!r} ({error})") from error
         return FilenameInfo(time.replace(tzinfo=datetime.UTC), found.get("station"), found.get("device"))
 
 
@@ -101,11 +116,11 @@ def _expression(text: str) -> str:
 
 def _group(text: str, directive: str, name: str, seen: set[str]) -> str:
     if directive and directive not in _DIRECTIVES:
-        raise OptionError(f"pattern {text!r}: %{directive} is not known; known are %{' %'.join(_DIRECTIVES)}")
+        raise OptionError(f"pattern {text!r}: unknown %{directive}; known are %{' %'.join(_DIRECTIVES)}")
     if not directive and name not in _FIELDS:
-        raise OptionError(f"pattern {text!r}: {{{name}}} is not known; known are {{station}} and {{device}}")
+        raise OptionError(f"pattern {text!r}: unknown {{{name}}}; known are {{station}} and {{device}}")
     key = directive or name
-    if key in seen:  # the same year in the folder and in the name
+    if key in seen:  # for example the same year in the folder and in the name
         return f"(?P={key})"
     seen.add(key)
     return f"(?P<{key}>{_DIRECTIVES.get(directive, '[^/]+?')})"

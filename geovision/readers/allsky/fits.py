@@ -1,4 +1,7 @@
-"""FITS of all-sky cameras: the first image of a file, or a cube of colours or of frames."""
+"""FITS files of all-sky cameras.
+
+The first image of a file is read. It may be a single frame, or a cube of colors or of frames.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,25 @@ _LATITUDE, _LONGITUDE = ("OBSGEO-B", "SITELAT"), ("OBSGEO-L", "SITELONG")
 
 
 def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
-    """The frames of a FITS file. See `geovision.readers.allsky.frames`.
+    """Read the frames of a FITS file; see `geovision.readers.allsky.frames`.
 
-    The first extension with an image counts. A third axis of length 3 is colour, with a note, and
-    any other is frames, as is that where ``CTYPE3`` says ``TIME``. Frames after the first have a time
-    of their own only where the axis is a time in seconds.
+    The first extension with an image is used. A third axis of length 3 is interpreted as color, with a
+    note. Any other third axis is interpreted as frames, and so is an axis whose ``CTYPE3`` is ``TIME``.
+    Frames after the first have their own time only if the axis is a time in seconds.
+
+    Args:
+        source: Bytes of the file.
+        pattern: Pattern of the file name; None if the name has no time.
+
+    Yields:
+        Frames, in file order.
 
     Raises:
         MissingExtraError: astropy is not installed.
+        UnreadableFileError: The file is damaged, or its image has an unsupported shape.
     """
     named = _named(source.name, pattern)
-    with _opened(source) as image:
+    with _open_image(source) as image:
         for index in range(image.number):
             with _decoding(source.name, index):
                 pixels = image.plane(index)
@@ -42,39 +53,46 @@ def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
 
 
 def count(source: ByteSource) -> int:
-    """The number of frames of a FITS file, from its header."""
-    with _opened(source) as image:
+    """Return the number of frames of a FITS file, from its header.
+
+    Args:
+        source: Bytes of the file.
+    """
+    with _open_image(source) as image:
         return image.number
 
 
 class _Image:
-    """An image extension, read plane by plane."""
+    """Image extension, read plane by plane."""
 
     def __init__(self, hdu: Any, primary: Any) -> None:
         self.hdu = hdu
         self.shape = tuple(hdu.shape)
-        # What belongs to all extensions may stand in the primary header only.
+        # Keywords of all extensions may be in the primary header only.
         self.header = {**_values(primary.header), **_values(hdu.header)}
         axis = str(self.header.get("CTYPE3", "")).upper()
         self.timed = axis.startswith("TIME") and str(self.header.get("CUNIT3", "s")).strip() == "s"
-        self.colour_axis = None if axis.startswith("TIME") else _colour_axis(self.shape)
+        self.color_axis = None if axis.startswith("TIME") else _color_axis(self.shape)
 
     @property
     def number(self) -> int:
-        return self.shape[0] if len(self.shape) == 3 and self.colour_axis is None else 1
+        return self.shape[0] if len(self.shape) == 3 and self.color_axis is None else 1
 
     def plane(self, index: int) -> np.ndarray:
-        """``(y, x)`` or ``(y, x, 3)``, in the byte order of this machine."""
-        # A section reads what it needs; `data` would take a whole cube into memory.
+        """Return one frame in native byte order.
+
+        The shape is ``(y, x)`` or, for color, ``(y, x, 3)``.
+        """
+        # A section reads only what is needed; `data` would load a whole cube into memory.
         counts = self.hdu.section[index] if self.number > 1 else self.hdu.section[...]
-        if self.colour_axis == 0:
+        if self.color_axis == 0:
             counts = np.moveaxis(counts, 0, -1)
-        elif self.number == 1 and counts.ndim == 3 and self.colour_axis is None:
+        elif self.number == 1 and counts.ndim == 3 and self.color_axis is None:
             counts = counts[0]
         return np.ascontiguousarray(counts, dtype=counts.dtype.newbyteorder("="))
 
 
-def _colour_axis(shape: tuple[int, ...]) -> int | None:
+def _color_axis(shape: tuple[int, ...]) -> int | None:
     return next((axis for axis in (0, 2) if len(shape) == 3 and shape[axis] == 3), None)
 
 
@@ -82,13 +100,13 @@ def _values(header: Any) -> dict[str, Any]:
     values = {}
     for key in header:
         if key and key not in ("COMMENT", "HISTORY"):
-            with contextlib.suppress(Exception):  # a card that cannot be read says nothing
+            with contextlib.suppress(Exception):  # an unreadable card is treated as missing
                 values[key] = header[key]
     return values
 
 
 @contextlib.contextmanager
-def _opened(source: ByteSource) -> Iterator[_Image]:
+def _open_image(source: ByteSource) -> Iterator[_Image]:
     try:
         from astropy.io import fits
     except ImportError as error:
@@ -99,7 +117,9 @@ def _opened(source: ByteSource) -> Iterator[_Image]:
         with _decoding(source.name, 0):
             image = next((_Image(hdu, hdus[0]) for hdu in hdus if hdu.is_image and len(hdu.shape) > 1), None)
         if image is None:
-            raise UnreadableFileError(f"{source.name}: a FITS file without an image; name one with an image")
+            raise UnreadableFileError(
+                f"{source.name}: a FITS file without an image; choose one with an image"
+            )
         _check_shape(image, source.name)
         yield image
 
@@ -107,11 +127,12 @@ def _opened(source: ByteSource) -> Iterator[_Image]:
 def _check_shape(image: _Image, where: str) -> None:
     if len(image.shape) > 3 or 0 in image.shape:
         raise UnreadableFileError(
-            f"{where}: a FITS image of shape {image.shape}; a frame has two axes, and a colour or frame axis"
+            f"{where}: a FITS image of shape {image.shape}; expected two axes, or three "
+            "with one of color or frames"
         )
     if np.prod(image.shape, dtype=float) / image.number > 3 * MAX_PIXELS:
         raise UnreadableFileError(
-            f"{where}: the header promises a FITS image of shape {image.shape}; a frame has at most "
+            f"{where}: the header declares a FITS image of shape {image.shape}; a frame has at most "
             f"{MAX_PIXELS // 10**6} million pixels"
         )
 
@@ -120,7 +141,7 @@ def _check_shape(image: _Image, where: str) -> None:
 def _decoding(where: str, index: int) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            # astropy warns of each card that is not by the book; what cannot be read is an error.
+            # astropy warns about each nonstandard card; unreadable content raises an error anyway.
             warnings.simplefilter("ignore")
             yield
     except (InputError, MemoryError):
@@ -132,15 +153,17 @@ def _decoding(where: str, index: int) -> Iterator[None]:
         ) from error
 
 
-# --- what a header means ------------------------------------------------------------------------
+# --- header keywords ----------------------------------------------------------------------------
 
 
 def _frame(path: str, index: int, pixels: np.ndarray, image: _Image, named: FilenameInfo) -> Frame:
-    notes = ["an axis of length 3 is taken as colour"] if image.colour_axis is not None else []
+    notes = ["an axis of length 3 is interpreted as color"] if image.color_axis is not None else []
     header = image.header
     time, problem = _time(image, index)
     if time is None:
-        notes.append(f"{problem}; {'that of the file name' if named.time else 'none in the file name'}")
+        notes.append(
+            f"{problem}; {'the time of the file name is used' if named.time else 'none in the file name'}"
+        )
     return Frame(
         pixels=pixels,
         time=time or named.time,
@@ -168,7 +191,7 @@ def _first(header: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def _time(image: _Image, index: int) -> tuple[datetime.datetime | None, str]:
-    """Start of a frame, or why there is none."""
+    """Return the start of a frame, or the reason for its absence."""
     header = image.header
     scale = str(header.get("TIMESYS", "UTC")).strip().upper()
     if scale not in ("UTC", "UT", ""):
@@ -180,7 +203,7 @@ def _time(image: _Image, index: int) -> tuple[datetime.datetime | None, str]:
         text = f"{text}T{clock}"
     start = parse_utc(text)
     if start is None:
-        return None, f"DATE-OBS {text!r} in the header is no full time"
+        return None, f"DATE-OBS {text!r} in the header is not a complete time"
     step = header.get("CDELT3")
     if index and not (image.timed and isinstance(step, int | float)):
         return None, "the header has the time of the first frame only"

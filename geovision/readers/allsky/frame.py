@@ -1,4 +1,4 @@
-"""One frame of an all-sky camera, and when it was taken."""
+"""Frame of an all-sky camera, with its time."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ __all__ = ["Frame", "clock_jumps", "parse_degrees", "parse_utc"]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame, as it stands in its file.
+    """Frame of an all-sky camera, as stored in its file.
 
     Args:
-        pixels: Counts, ``(y, x)`` or in colour ``(y, x, 3)``, uint8 or uint16, not stretched; FITS
-            may hold other types.
-        time: Start of the exposure, with the time zone UTC; None where it is not known.
-        station: Code of the place, as in the file (``"gill"``); None where it is not known.
-        device: Code of the camera (``"themis19"``); None where it is not known.
-        exposure: Seconds; None where it is not known.
-        path: The file.
+        pixels: Counts, shape ``(y, x)`` or for color ``(y, x, 3)``, uint8 or uint16, not stretched. FITS
+            may contain other types.
+        time: Start of the exposure, with the time zone UTC; None if unknown.
+        station: Code of the station, as in the file (``"gill"``); None if unknown.
+        device: Code of the camera (``"themis19"``); None if unknown.
+        exposure: Exposure time, in s; None if unknown.
+        path: Path of the file.
         index: Position in the file, from 0.
-        latitude: Of the station, degrees north; None where the file does not say.
-        longitude: Degrees east, -180 to 180; None where the file does not say.
-        notes: What is missing or comes from elsewhere than the header, one line each.
-        header: The comments or keywords of this frame, as they stand. THEMIS states what does not
-            change in the first frame of a file only.
+        latitude: Latitude of the station, in degrees north; None if the file has none. Default: None.
+        longitude: Longitude of the station, in degrees east, -180 to 180; None if the file has none.
+            Default: None.
+        notes: Notes on metadata that are missing or not from the header, one line each. Default: ``()``.
+        header: Comments or keywords of this frame, as in the file. THEMIS writes constant metadata in
+            the first frame of a file only. Default: ``{}``.
     """
 
     pixels: np.ndarray
@@ -46,16 +47,17 @@ class Frame:
 
 
 def clock_jumps(times: Iterable[datetime.datetime | None]) -> np.ndarray:
-    """Where the clock of a camera jumped back: frames that are earlier than the one before.
+    """Flag the frames at which the clock of a camera jumped back.
 
-    Only the jump is flagged, not what follows it on the new clock. A frame without a time is never
-    flagged, and is passed over. Two cameras have two clocks: ask for each of them.
+    Flagged frames are earlier than the frame before. Only the jump is flagged, not the frames that
+    follow on the new clock. A frame without a time is never flagged, and is skipped. Two cameras have
+    two clocks: call this function once per camera.
 
     Args:
-        times: Of one camera, in the order of the files.
+        times: Times of one camera, in the order of the files.
 
     Returns:
-        bool ``(frame,)``.
+        True at each jump, bool, shape ``(frame,)``.
     """
     jumps: list[bool] = []
     last: datetime.datetime | None = None
@@ -66,12 +68,18 @@ def clock_jumps(times: Iterable[datetime.datetime | None]) -> np.ndarray:
 
 
 def parse_utc(text: str) -> datetime.datetime | None:
-    """The time that a header states in ISO 8601, with or without ``UTC``; None where it is none.
+    """Parse an ISO 8601 time of a header, with or without ``UTC``.
 
-    A time without a zone is UTC, as these headers have it. A date alone is none.
+    A time without a zone is UTC, as in these headers. A date alone is not a time.
 
-    >>> utc("2014-03-10 06:02:00.048845 UTC")
+    >>> parse_utc("2014-03-10 06:02:00.048845 UTC")
     datetime.datetime(2014, 3, 10, 6, 2, 0, 48845, tzinfo=datetime.timezone.utc)
+
+    Args:
+        text: Text of the header.
+
+    Returns:
+        Time, with the time zone UTC; None if the text is not a time.
     """
     bare = re.sub(r"\s*UTC?$", "", text.strip(), flags=re.IGNORECASE)
     try:
@@ -86,10 +94,18 @@ def parse_utc(text: str) -> datetime.datetime | None:
 
 
 def parse_degrees(text: object, limit: int) -> float | None:
-    """An angle of a header, in -90 to 90 or -180 to 180; None where it is none.
+    """Parse an angle of a header.
 
-    >>> degrees("265.3443", 180)
+    >>> parse_degrees("265.3443", 180)
     -94.6557
+
+    Args:
+        text: Value of the header.
+        limit: Largest absolute value, in degrees: 90 for latitudes, 180 for longitudes. Longitudes up to
+            360 are converted.
+
+    Returns:
+        Angle in degrees, in -90 to 90 or -180 to 180; None if the text is not such an angle.
     """
     try:
         angle = float(str(text))

@@ -1,4 +1,7 @@
-"""All-sky pictures, grey or colour, in any format that Pillow reads; the time is in the file name."""
+"""All-sky image files, gray or color, in any format of Pillow.
+
+The time is in the file name.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,21 @@ _NATIVE_SPEC = InputSpec("frame", ())  # resize "none"
 
 
 def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
-    """The one frame of a picture file. See `geovision.readers.allsky.frames`.
+    """Read the single frame of an image file; see `geovision.readers.allsky.frames`.
 
-    Grey pictures stay grey, with 8 or 16 bits; all others become 8-bit RGB as in
-    `geovision.readers.images`. Of an animation the first frame counts.
+    Gray images stay gray, with 8 or 16 bits. All others become 8-bit RGB as in
+    `geovision.readers.images`. The first frame of an animation is used.
+
+    Args:
+        source: Bytes of the file.
+        pattern: Pattern of the file name; None if the name has no time.
+
+    Yields:
+        One frame.
+
+    Raises:
+        InputError: The name does not match the pattern.
+        UnreadableFileError: The file is damaged, too large, or not an image.
     """
     named = pattern.parse(source.name) if pattern else FilenameInfo()
     with _decoding(source), Image.open(source.file()) as image:
@@ -39,7 +53,11 @@ def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
 
 
 def count(source: ByteSource) -> int:
-    """1, for what Pillow recognises."""
+    """Return 1 for a file that Pillow recognizes.
+
+    Args:
+        source: Bytes of the file.
+    """
     with _decoding(source), Image.open(source.file()):
         return 1
 
@@ -53,7 +71,7 @@ def _pixels(image: Image.Image, where: str) -> np.ndarray:
 
 
 def _exposure(image: Image.Image) -> float | None:
-    with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing; the pixels still count
+    with contextlib.suppress(Exception):  # unreadable EXIF is ignored; the pixels are still valid
         exposure = float(image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime])
         return exposure if 0 < exposure < float("inf") else None
     return None
@@ -74,7 +92,8 @@ def _decoding(source: ByteSource) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableFileError(
-            f"{source.name}: neither PGM, FITS nor a picture that Pillow reads, whatever its name says"
+            f"{source.name}: not PGM, FITS or an image in a format of Pillow, whatever its name; "
+            "convert or remove it"
         ) from error
     except Exception as error:  # a damaged file makes decoders raise anything
         reason = str(error) or type(error).__name__

@@ -1,6 +1,8 @@
-"""PGM streams: binary PGM frames one after the other, with comments that say when and where.
+"""PGM streams: concatenated binary PGM frames with comments.
 
-The header of a frame, as THEMIS writes it (16-bit counts follow, the high byte first)::
+The comments contain time and station.
+
+The header of a frame, as THEMIS writes it (followed by 16-bit counts, high byte first)::
 
     P5
     #"Site unique ID" gill
@@ -10,9 +12,9 @@ The header of a frame, as THEMIS writes it (16-bit counts follow, the high byte 
     256 256
     65535
 
-THEMIS names site and imager in the first frame of a file only, TREx in each; names of keys differ in
-case and spaces. The exposure is ``Effective image exposure`` where it is stated, else the requested
-``MSEC``; ``Exposure plus readout`` holds the readout too and is not taken for it.
+THEMIS names site and imager in the first frame of a file only, TREx in each frame. Key names differ in
+case and spaces. The exposure is ``Effective image exposure`` if present, otherwise the requested
+``MSEC``. ``Exposure plus readout`` includes the readout and is not used.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ _SEPARATOR = rb"((?:\s|#[^\n\r]*[\n\r])+)"
 _HEADER = re.compile(
     rb"\s*P5" + _SEPARATOR + rb"(\d{1,12})" + _SEPARATOR + rb"(\d{1,12})" + _SEPARATOR + rb"(\d{1,12})\s"
 )
-# "key" value, key: value, or a key before a date; lengths bounded, for a line may be long and senseless
+# "key" value, key: value, or a key before a date. Lengths are bounded, as a corrupt line may be long.
 _COMMENT = re.compile(r'#\s*(?:"([^"]*)"|([A-Za-z][\w ]{0,40}?)(?:\s{0,8}[:=]|\s(?=\s{0,8}\d{4}-)))(.*)')
-_HEADER_SIZES = (1 << 11, 1 << 13, 1 << 16)  # bytes; the last is more than any camera writes
+_HEADER_SIZES = (1 << 11, 1 << 13, 1 << 16)  # bytes; the last is larger than the header of any camera
 _Form: TypeAlias = tuple[int, int, int]  # columns, rows, maxval
 _TIMES = ("imagerequeststart", "exposurestarttime", "time")
 
@@ -61,11 +63,11 @@ class _Header:
 
     @property
     def size(self) -> int:
-        """Bytes of the pixels."""
+        """Size of the pixels, in bytes."""
         return self.width * self.height * self.dtype.itemsize
 
     def first(self, *keys: str) -> str:
-        """The value of the first of these keys that is there, case and spaces aside."""
+        """Return the first value of these keys, ignoring case and spaces."""
         return next((self._plain[key] for key in keys if self._plain.get(key)), "")
 
     @cached_property
@@ -75,7 +77,7 @@ class _Header:
 
 @dataclass(frozen=True)
 class _CameraInfo:
-    """What one header says and the next ones leave out."""
+    """Camera metadata of one header, which applies to following headers without them."""
 
     station: str | None = None
     device: str | None = None
@@ -87,7 +89,18 @@ class _CameraInfo:
 
 
 def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
-    """The frames of a stream. See `geovision.readers.allsky.frames`."""
+    """Read the frames of a stream; see `geovision.readers.allsky.frames`.
+
+    Args:
+        source: Bytes of the file.
+        pattern: Pattern of the file name; None means the names of THEMIS and TREx.
+
+    Yields:
+        Frames, in file order.
+
+    Raises:
+        UnreadableFileError: The file is damaged or truncated.
+    """
     named = _named(source.name, pattern or CALGARY)
     camera = _CameraInfo()
     seen: set[_Form] = set()
@@ -99,7 +112,14 @@ def read(source: ByteSource, pattern: NamePattern | None) -> Iterator[Frame]:
 
 
 def count(source: ByteSource) -> int:
-    """The number of frames of a stream, from its headers."""
+    """Return the number of frames of a stream, from its headers.
+
+    Args:
+        source: Bytes of the file.
+
+    Raises:
+        UnreadableFileError: The file is damaged or truncated.
+    """
     number = 0
     seen: set[_Form] = set()
     for index, header in _headers(source):
@@ -111,7 +131,10 @@ def count(source: ByteSource) -> int:
 
 
 def _headers(source: ByteSource) -> Iterator[tuple[int, _Header]]:
-    """Each header, with the source standing at its pixels; whoever asks moves it past them."""
+    """Yield each header with the source at its pixels.
+
+    The caller moves the source past the pixels.
+    """
     index = 0
     while source.peek(_HEADER_SIZES[0]).strip():
         yield index, _header(source, index)
@@ -138,10 +161,10 @@ def _header(source: ByteSource, index: int) -> _Header:
     if not width or not height or width * height > MAX_PIXELS:
         limit = f"1 to {MAX_PIXELS // 10**6} million pixels"
         raise _size_mismatch_error(
-            source, index, f"{width} columns and {height} rows, where a frame has {limit}"
+            source, index, f"{width} columns and {height} rows, but a frame has {limit}"
         )
     if not 0 < maxval <= 65535:
-        raise _size_mismatch_error(source, index, f"counts up to {maxval}, where PGM has 1 to 65535")
+        raise _size_mismatch_error(source, index, f"counts up to {maxval}, but PGM allows 1 to 65535")
     return _Header(width, height, maxval, _comments(match[1] + match[3] + match[5]))
 
 
@@ -159,18 +182,19 @@ def _pixels(source: ByteSource, header: _Header, index: int) -> np.ndarray:
         )
     counts = np.frombuffer(content, header.dtype).reshape(header.height, header.width)
     pixels = counts.astype(header.dtype.newbyteorder("="))
-    # A full maxval cannot be exceeded; the others are rare enough to look.
+    # A maximum of 255 or 65535 cannot be exceeded; others are rare, so the check costs little.
     if header.maxval not in (255, 65535) and pixels.max() > header.maxval:
         raise _size_mismatch_error(
-            source, index, f"counts up to {header.maxval}, but there are {pixels.max()}"
+            source, index, f"counts up to {header.maxval}, but the largest count is {pixels.max()}"
         )
     return pixels
 
 
 def _check_trailing_bytes(source: ByteSource, header: _Header, index: int, seen: set[_Form]) -> None:
-    """A header with the wrong size or depth shows in what stands after its pixels.
+    """Raise unless a frame or the end follows the pixels.
 
-    But if frames of this form ended rightly before, what stands there is damaged, and not this frame.
+    Other bytes indicate a wrong size or depth in the header. If earlier frames of this form ended correctly,
+    the following bytes are damaged, not this frame.
     """
     form = header.width, header.height, header.maxval
     following = source.peek(64).lstrip()[:2]
@@ -185,7 +209,7 @@ def _check_trailing_bytes(source: ByteSource, header: _Header, index: int, seen:
         )
 
 
-# --- what a header means ------------------------------------------------------------------------
+# --- header comments ----------------------------------------------------------------------------
 
 
 def _frame(
@@ -215,7 +239,10 @@ def _named(name: str, pattern: NamePattern) -> FilenameInfo:
 
 
 def _camera(header: _Header) -> _CameraInfo | None:
-    """Whose frame it is: all of it anew where a header says any of it, for it may be another camera."""
+    """Return the camera of a header; None without camera metadata.
+
+    A header with some of the metadata replaces all of them, because it may be from another camera.
+    """
     camera = _CameraInfo(
         header.first("siteuniqueid") or None,
         header.first("imageruniqueid") or None,
@@ -230,41 +257,44 @@ def _time(header: _Header, named: FilenameInfo, notes: list[str]) -> datetime.da
     time = parse_utc(text) if text else None
     if time is None:
         problem = f"time {text!r} in the header not understood" if text else "no time in the header"
-        notes.append(f"{problem}; {'that of the file name' if named.time else 'none in the file name'}")
+        notes.append(
+            f"{problem}; {'the time of the file name is used' if named.time else 'none in the file name'}"
+        )
     return time or named.time
 
 
-def _site_code(kind: str, stated: str | None, named: str | None, notes: list[str]) -> str | None:
-    if stated is None:
+def _site_code(kind: str, code: str | None, named: str | None, notes: list[str]) -> str | None:
+    if code is None:
         notes.append(f"no {kind} in the header; {'that of' if named else 'none in'} the file name")
-    return stated or named
+    return code or named
 
 
 def _exposure(header: _Header) -> float | None:
-    stated = re.match(r"([\d.]+)\s*ms\b", header.first("effectiveimageexposure"))
-    match = stated or re.search(r"\bMSEC=([\d.]+)", header.first("exposureoptions"))
+    effective = re.match(r"([\d.]+)\s*ms\b", header.first("effectiveimageexposure"))
+    match = effective or re.search(r"\bMSEC=([\d.]+)", header.first("exposureoptions"))
     with contextlib.suppress(ValueError):
         return float(match[1]) / 1000 or None if match else None
     return None
 
 
-# --- what is wrong ------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------
 
 _ADVICE = "copy it again from its source"
 
 
 def _frames_read_text(index: int) -> str:
-    return f"after {index} whole frame{'' if index == 1 else 's'}"
+    return f"after {index} complete frame{'' if index == 1 else 's'}"
 
 
 def _damaged_frame_error(source: ByteSource, index: int, problem: str) -> UnreadableFileError:
-    why = source.read_error or f"{problem}: truncated, still being written, or wrong in its header"
+    why = source.read_error or f"{problem}: truncated, still being written, or with a wrong header"
     return UnreadableFileError(f"{source.name}: frame {index}: {why} ({_frames_read_text(index)}); {_ADVICE}")
 
 
-def _size_mismatch_error(source: ByteSource, index: int, promise: str) -> UnreadableFileError:
+def _size_mismatch_error(source: ByteSource, index: int, declared: str) -> UnreadableFileError:
     return UnreadableFileError(
-        f"{source.name}: frame {index}: the header promises {promise} ({_frames_read_text(index)}); {_ADVICE}"
+        f"{source.name}: frame {index}: the header declares {declared} "
+        f"({_frames_read_text(index)}); {_ADVICE}"
     )
 
 
@@ -272,27 +302,31 @@ def _size_mismatch_error(source: ByteSource, index: int, promise: str) -> Unread
 
 
 def write_pgm(path: str | Path, frames: Iterable[Frame], *, header: Mapping[str, str] | None = None) -> Path:
-    """Write frames as a PGM stream in the layout of THEMIS, packed where the name ends in ``.gz``.
+    """Write frames as a PGM stream in the layout of THEMIS.
 
-    Site, imager and place stand in the first header and where they change; time and exposure in
-    each. What `frames` reads back is equal, the exposure to a microsecond. The same frames give the
-    same bytes.
+    The file is compressed if its name ends in ``.gz``. Site, imager and position are written in the
+    first header and wherever they change; time and exposure in each header. `frames` reads equal frames
+    back, with the exposure to a microsecond. Equal frames give equal bytes.
 
     Args:
-        path: Written whole or not at all.
-        frames: Grey, uint8 or uint16. Only their pixels, time, station, device, exposure, latitude
+        path: Path of the file, written completely or not at all.
+        frames: Gray frames, uint8 or uint16. Only their pixels, time, station, device, exposure, latitude
             and longitude are written.
-        header: More comments for the first header, as ``{"Project unique ID": "THEMIS"}``.
+        header: Additional comments for the first header, as ``{"Project unique ID": "THEMIS"}``.
+            Default: None.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        InputError: A frame of another type, or a comment that is more than a line.
+        InputError: A frame has another type or lacks a camera, or a comment is longer than one line.
         StorageError: The file could not be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as stream:
-            if path.suffix == ".gz":  # without name and time, so that the same frames give the same bytes
+            if path.suffix == ".gz":  # without name and time, so that equal frames give equal bytes
                 with gzip.GzipFile("", "wb", 6, stream, mtime=0) as packed:
                     _write(packed, frames, header or {})
             else:
@@ -301,7 +335,7 @@ def write_pgm(path: str | Path, frames: Iterable[Frame], *, header: Mapping[str,
     except OSError as error:
         raise StorageError(
             f"{path}: could not be written ({error.strerror or error}); "
-            "free some space or choose another folder"
+            "free some disk space or choose another folder"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -314,14 +348,15 @@ def _write(stream: gzip.GzipFile | BinaryIO, frames: Iterable[Frame], extra: Map
     for frame in frames:
         if frame.pixels.ndim != 2 or frame.pixels.dtype not in (np.uint8, np.uint16):
             raise InputError(
-                f"frame {frame.index}: {frame.pixels.dtype} {frame.pixels.shape}; PGM holds grey counts "
-                "(y, x) of 8 or 16 bits"
+                f"frame {frame.index}: {frame.pixels.dtype} {frame.pixels.shape}; expected gray "
+                "counts (y, x) of 8 or 16 bits"
             )
         comments = dict(extra) if camera is None else {}
         identity = _identity(frame)
         if camera and not identity:
             raise InputError(
-                f"frame {frame.index}: no station and no camera after one that has; it would read as that"
+                f"frame {frame.index}: no station and no camera after a frame that has them; "
+                "it would be read back with those"
             )
         if identity != camera:
             camera = identity
@@ -353,7 +388,7 @@ def _header_text(comments: Mapping[str, str], pixels: np.ndarray) -> bytes:
     lines = [f'#"{key}" {value}' for key, value in comments.items()]
     wrong = next((line for line in lines if re.search(r"[\n\r]", line) or line.count('"') != 2), None)
     if wrong is not None:
-        raise InputError(f"{wrong!r} is no comment of a PGM: it may hold no line break and no quotation mark")
+        raise InputError(f"{wrong!r} is not a valid PGM comment; remove line breaks and quotation marks")
     height, width = pixels.shape
     maxval = np.iinfo(pixels.dtype).max
     return ("\n".join(["P5", *lines, f"{width} {height}", str(maxval)]) + "\n").encode("utf-8")

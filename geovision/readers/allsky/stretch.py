@@ -1,4 +1,4 @@
-"""From counts to brightness, by a scale that is declared and the same for a whole archive."""
+"""Stretch from counts to brightness, declared once for a whole archive."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from geovision.readers.allsky.frame import Frame
 __all__ = ["MIN_FRAMES", "Stretch", "estimate_stretch", "to_rgb"]
 
 MIN_FRAMES = 10
-"""No stretch is estimated from fewer frames."""
+"""Minimum number of frames for the estimate of a stretch."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Counts to brightness in 0 to 1: ``((counts - low) / (high - low)) ** gamma``, clipped.
+    """Stretch from counts to brightness in 0 to 1.
 
-    One stretch holds for all frames of a camera. A stretch of its own for each frame would make a
-    dark sky as bright as an arc.
+    The brightness is ``((counts - low) / (high - low)) ** gamma``, clipped. One stretch is used for all
+    frames of a camera. A separate stretch for each frame would make a dark sky as bright as an arc.
 
     Args:
-        low: Counts that are black.
-        high: Counts that are white.
-        gamma: Below 1 it lifts the faint forms.
+        low: Counts displayed as black.
+        high: Counts displayed as white.
+        gamma: Exponent; values below 1 brighten faint structures. Default: 1.0.
 
     Raises:
-        OptionError: `high` is not above `low`, or `gamma` not above 0.
+        OptionError: `high` is not above `low`, or `gamma` is not above 0.
     """
 
     low: float
@@ -47,10 +47,16 @@ class Stretch:
             raise OptionError(f"a stretch with gamma {self.gamma}; it must be above 0")
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """Brightness, float32 of the same shape, 0 to 1; NaN stays NaN.
+        """Convert counts to brightness.
 
         >>> Stretch(3000, 5000)(np.array([2000, 4000, 65535])).tolist()
         [0.0, 0.5, 1.0]
+
+        Args:
+            counts: Counts, any shape.
+
+        Returns:
+            Brightness, float32, same shape, 0 to 1; NaN stays NaN.
         """
         fraction = (np.asarray(counts, np.float32) - self.low) / (self.high - self.low)
         return (np.clip(fraction, 0, 1) ** self.gamma).astype(np.float32)
@@ -64,21 +70,24 @@ def estimate_stretch(
     gamma: float = 1.0,
     circle: Circle | None = None,
 ) -> Stretch:
-    """The stretch of a camera, from percentiles over many of its frames.
+    """Estimate the stretch of a camera from percentiles of many frames.
 
-    Take frames from many nights, bright and dark: those of one minute know one sky only. They are
-    read once and not kept.
+    Use frames from many nights, bright and dark: frames of one minute contain only one sky. Frames are
+    read once and not kept in memory.
 
     Args:
-        frames: Of one camera, `MIN_FRAMES` or more different ones, 8 or 16 bits.
-        low: Percentile of the counts that becomes black.
-        high: Percentile that becomes white.
-        gamma: Of the stretch.
-        circle: Only pixels inside it count.
+        frames: At least `MIN_FRAMES` different frames of one camera, 8 or 16 bits.
+        low: Percentile of the counts that becomes black, 0 to 100. Default: 1.0.
+        high: Percentile of the counts that becomes white, 0 to 100. Default: 99.5.
+        gamma: Exponent of the stretch. Default: 1.0.
+        circle: Circle whose pixels are used. Default: None, all pixels.
+
+    Returns:
+        Stretch for all frames of the camera.
 
     Raises:
-        InputError: Too few frames, frames of two cameras or of two types, or no contrast.
-        OptionError: Percentiles that are not in order.
+        InputError: There are too few frames, two cameras or two types of counts, or no contrast.
+        OptionError: The percentiles are not in order.
     """
     if not 0 <= low < high <= 100:
         raise OptionError(f"percentiles {low} and {high}; give 0 <= low < high <= 100")
@@ -92,7 +101,7 @@ def estimate_stretch(
         histogram += np.bincount(inside.ravel(), minlength=len(histogram))
     if len(seen) < MIN_FRAMES:
         raise InputError(
-            f"{len(seen)} different frames; a stretch is estimated from {MIN_FRAMES} or more of one camera"
+            f"{len(seen)} different frames; a stretch needs at least {MIN_FRAMES} frames of one camera"
         )
     levels = np.searchsorted(np.cumsum(histogram), np.array([low, high]) / 100 * histogram.sum())
     black, white = (float(level) for level in levels)
@@ -106,12 +115,12 @@ def estimate_stretch(
 def _check_same_camera(kind: tuple[str, ...] | None, frame: Frame) -> tuple[str, ...]:
     if frame.pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(
-            f"{frame.path}: {frame.pixels.dtype} counts; percentiles are of 8 or 16 bits. Declare a Stretch"
+            f"{frame.path}: {frame.pixels.dtype} counts; percentiles need 8 or 16 bits. Declare a Stretch"
         )
     this = (str(frame.station), str(frame.device), str(frame.pixels.dtype))
     if kind and this != kind:
         raise InputError(
-            f"{frame.path}: {' '.join(this)} among frames of {' '.join(kind)}; one stretch is of one camera"
+            f"{frame.path}: {' '.join(this)} among frames of {' '.join(kind)}; a stretch is for one camera"
         )
     return this
 
@@ -119,40 +128,43 @@ def _check_same_camera(kind: tuple[str, ...] | None, frame: Frame) -> tuple[str,
 def to_rgb(
     frame: Frame, stretch: Stretch | None = None, channels: Literal["grey"] | None = None
 ) -> np.ndarray:
-    """The red, green and blue counts of a frame, for models of colour pictures.
+    """Convert a frame to red, green and blue counts.
+
+    The counts are the input of models of color images.
 
     Args:
-        stretch: Needed for all but 8-bit counts, which have a full scale of their own.
-        channels: ``"grey"`` declares that the three channels of a grey frame are to be equal. A
-            model of colour pictures is then outside what it was trained on.
+        frame: Frame of an all-sky camera.
+        stretch: Stretch to brightness; required except for 8-bit counts, which have a full scale.
+            Default: None.
+        channels: Declaration of gray frames: ``"grey"`` copies a gray frame to all three channels. A
+            model of color images is then used outside its training distribution. Default: None.
 
     Returns:
-        uint8 ``(3, y, x)``, 0-255.
+        Counts, uint8, shape ``(3, y, x)``, 0-255.
 
     Raises:
-        InputError: A grey frame that is not declared, a colour one that is, counts without a
-            stretch, or counts that are not numbers.
+        InputError: A gray frame is not declared, a color frame is declared as gray, counts need a
+            stretch, or counts are not finite.
     """
-    grey = frame.pixels.ndim == 2
+    gray = frame.pixels.ndim == 2
     where = f"{frame.path}: frame {frame.index}"
-    if grey and channels != "grey":
+    if gray and channels != "grey":
         raise InputError(
-            f'{where}: grey, where colour is asked for; declare channels="grey" to take it as such '
-            "(--channels grey)"
+            f'{where}: gray, but the model expects color; declare channels="grey" (--channels grey) to copy '
+            "it to three channels"
         )
-    if not grey and channels == "grey":
-        raise InputError(f"{where}: in colour; leave out the declaration of grey channels")
+    if not gray and channels == "grey":
+        raise InputError(f"{where}: in color; remove the declaration of gray channels")
     if stretch is None and frame.pixels.dtype != np.uint8:
         raise InputError(
-            f"{where}: {frame.pixels.dtype} counts have no brightness of their own; declare a Stretch "
-            "(--stretch)"
+            f"{where}: {frame.pixels.dtype} counts have no full scale; declare a Stretch (--stretch)"
         )
     counts = frame.pixels if stretch is None else _brightness(frame.pixels, stretch, where)
-    # The colours of a pixel lie side by side, as pictures are resized and written; plane by plane, since
-    # along an axis of three NumPy takes five times as long.
+    # Channels are the last axis in memory, as for resizing and writing. They are copied one by one, because
+    # NumPy takes five times as long along an axis of length 3.
     rgb = np.empty((*counts.shape[:2], 3), np.uint8)
-    for colour in range(3):
-        rgb[..., colour] = counts if grey else counts[..., colour]
+    for channel in range(3):
+        rgb[..., channel] = counts if gray else counts[..., channel]
     return rgb.transpose(2, 0, 1)
 
 
@@ -160,13 +172,13 @@ def _brightness(pixels: np.ndarray, stretch: Stretch, where: str) -> np.ndarray:
     if pixels.dtype in (np.uint8, np.uint16):
         return _lookup_table(stretch)[pixels]
     if not np.isfinite(pixels).all():
-        raise InputError(f"{where}: counts that are not finite; fill or leave out such frames")
+        raise InputError(f"{where}: counts that are not finite; fill or remove such frames")
     return _to_uint8(stretch(pixels))
 
 
 @lru_cache(maxsize=16)
 def _lookup_table(stretch: Stretch) -> np.ndarray:
-    # Looked up, a frame takes a tenth of the time that the powers of its pixels would.
+    # A lookup table takes a tenth of the time of one power per pixel.
     return _to_uint8(stretch(np.arange(1 << 16)))
 
 

@@ -1,9 +1,12 @@
-"""Gridded fields as CF NetCDF or Zarr, in and out, each in the unit of its variable.
+"""Readers and writers of gridded fields in CF NetCDF or Zarr.
 
-`open_grid` gives an `xarray.DataArray` with axes ``(time, [member,] lat, lon)``, or ``(…, y, x)`` where
-latitude and longitude are two-dimensional; missing cells are NaN; south and west come first. Nothing is
-guessed from values: a file without units, or in rotated coordinates, needs to be told so, and a look at
-the quantiles over the whole file says when what it was told cannot be.
+Values are in the unit of each variable. `open_grid` returns an `xarray.DataArray` with dimensions
+``(time, [member,] lat, lon)``, or ``(…, y, x)`` if latitude and longitude are two-dimensional. Missing cells
+are NaN, and the first cell is in the southwest.
+
+Nothing is guessed from values: the units of a file without units, or the pole of rotated coordinates, must be
+declared. Quantiles over the whole file are compared with the declared variable, and an implausible
+declaration raises an error.
 """
 
 from geovision.readers.grids.alignment import Alignment, align, check_finer

@@ -1,4 +1,4 @@
-"""Fields brought together by date, with word of what fell out."""
+"""Alignment of fields by date, with a report of the dropped dates."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ __all__ = ["Alignment", "align", "check_finer"]
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """Fields with the same dates, and what each lost to get there.
+    """Fields with the same dates, and the dates that each field lost.
 
     Attributes:
-        fields: By name, with one time axis, that of the last field given; static ones as they are.
-        dropped: By name, the dates that only that field had, or had values on; ISO 8601.
+        fields: Fields by name, with the time axis of the last field given; static fields are unchanged.
+        dropped: Dropped dates of each field by name, ISO 8601. Another field lacks these dates, or a field
+            has no valid values on them.
     """
 
     fields: Mapping[str, xr.DataArray]
@@ -32,34 +33,43 @@ class Alignment:
     def __str__(self) -> str:
         steps = next(field.sizes["time"] for field in self.fields.values() if "time" in field.dims)
         parts = [f"{name} lost {_format_dates(dates)}" for name, dates in self.dropped.items() if dates]
-        return f"{steps} dates in common" + (f"; {'; '.join(parts)}" if parts else "; nothing fell out")
+        return f"{steps} dates in common" + (f"; {'; '.join(parts)}" if parts else "; no dates dropped")
 
 
 def align(fields: Mapping[str, xr.DataArray]) -> Alignment:
-    """Fields on the dates that all have, whatever their calendars.
+    """Align fields to their common dates, for any calendars.
 
-    Where every field has a step of a day or more, times of one date belong together, at whatever hour they
-    are filed; elsewhere they agree to the minute. A date that one calendar does not have, such as
-    29 February, falls out, and so does one on which a field is missing everywhere. A field without an axis of
-    time belongs to every date; beside such fields alone nothing falls out of another.
+    If every field has a step of a day or more, times match by date, whatever their hour. Otherwise they
+    match to the minute. A date that a calendar lacks, such as 29 February, is dropped, and so is a date on
+    which a field is missing everywhere. A field without a time axis matches every date. If only one field
+    has a time axis, no dates are dropped.
+
+    Args:
+        fields: At least two fields by name.
+
+    Returns:
+        Aligned fields and dropped dates.
 
     Raises:
-        InputError: Fewer than two fields, none with times, or no date in common.
+        InputError: There are fewer than two fields, no field has times, a field has several times of one
+            date, or no date is common to all.
     """
     if len(fields) < 2:
-        raise InputError("two or more fields are needed to be aligned")
-    every, fields = fields, {name: field for name, field in fields.items() if "time" in field.dims}
+        raise InputError("fewer than two fields; alignment needs at least two")
+    given, fields = fields, {name: field for name, field in fields.items() if "time" in field.dims}
     if not fields:
-        raise InputError(f"{', '.join(every)}: no field with times is among them")
+        raise InputError(f"{', '.join(given)}: no field has a time axis; at least one is required")
     if len(fields) == 1:
-        return Alignment(every, dict.fromkeys(every, ()))
+        return Alignment(given, dict.fromkeys(given, ()))
     daily = all((step_days(field) or 1.0) >= 1 for field in fields.values())
     keys = {name: _date_keys(field, daily) for name, field in fields.items()}
     for name, key in keys.items():
         if len(set(key)) != len(key):
-            raise InputError(f"{name}: several times of one date, {_first_duplicate(key)}")
-    here = {name: set(np.array(keys[name])[_valid_steps(field)]) for name, field in fields.items()}
-    common = set.intersection(*here.values())
+            raise InputError(
+                f"{name}: several times of one date, {_first_duplicate(key)}; keep one time per date"
+            )
+    valid = {name: set(np.array(keys[name])[_valid_steps(field)]) for name, field in fields.items()}
+    common = set.intersection(*valid.values())
     if not common:
         spans = "; ".join(f"{name} {key[0]} to {key[-1]}" for name, key in keys.items())
         raise InputError(f"no date in common: {spans}")
@@ -70,20 +80,24 @@ def align(fields: Mapping[str, xr.DataArray]) -> Alignment:
     *_, last = picked.values()
     dropped = {name: tuple(key for key in keys[name] if key not in common) for name in fields}
     timed = {name: field.assign_coords(time=last["time"]) for name, field in picked.items()}
-    return Alignment({name: timed.get(name, field) for name, field in every.items()}, dropped)
+    return Alignment({name: timed.get(name, field) for name, field in given.items()}, dropped)
 
 
 def check_finer(coarse: xr.DataArray, fine: xr.DataArray) -> None:
-    """Raise where the coarse grid has smaller cells than the fine one.
+    """Raise if the coarse grid has smaller cells than the fine grid.
+
+    Args:
+        coarse: Field on the coarse grid.
+        fine: Field on the fine grid.
 
     Raises:
-        InputError: With both sizes.
+        InputError: The cells of the coarse grid are smaller; the message has both sizes.
     """
     sizes = [float(np.median(np.abs(np.diff(grid["lat"].values, axis=0)))) for grid in (coarse, fine)]
     if sizes[0] < sizes[1] * 0.999:
         raise InputError(
             f"the coarse grid has cells of {sizes[0]:.3g} degrees of latitude and the fine one of "
-            f"{sizes[1]:.3g}; they may have been exchanged"
+            f"{sizes[1]:.3g}; check whether they are swapped"
         )
 
 
@@ -93,7 +107,7 @@ def _date_keys(field: xr.DataArray, daily: bool) -> list[str]:
 
 
 def _valid_steps(field: xr.DataArray) -> np.ndarray:
-    """The steps on which anything is there."""
+    """Return the mask of time steps with any valid value."""
     return np.asarray(field.notnull().any([axis for axis in field.dims if axis != "time"]).values)
 
 

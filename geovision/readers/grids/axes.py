@@ -1,4 +1,4 @@
-"""Axes of files under known names and in known order."""
+"""Standard names and order for the axes of files."""
 
 from __future__ import annotations
 
@@ -42,14 +42,24 @@ def standardize_axes(
     static: bool = False,
     where: str,
 ) -> xr.DataArray:
-    """The field on ``(time, [member,] lat, lon)`` or ``(time, [member,] y, x)``, south and west first.
+    """Rename and order the axes of a field, south and west first.
+
+    The result has dimensions ``(time, [member,] lat, lon)`` or ``(time, [member,] y, x)``.
 
     Args:
-        static: The field is the same at all times: it has no axis of time afterwards, whether or not the file
-            has one.
+        dataset: Dataset of the file, with the grid mapping.
+        field: Field of the dataset.
+        select: Value of each further axis; the nearest value is selected.
+        pole: Latitude and longitude of the north pole of a rotated grid, in degrees; None uses the grid
+            mapping of the file.
+        static: Whether the field is constant in time. Its time axis is removed. Default: False.
+        where: Name of the file in error messages.
+
+    Returns:
+        Field with standard axes.
 
     Raises:
-        InputError: An axis that is missing, not known, or without values; a static field that changes.
+        InputError: An axis is missing, unknown, or without values, or a static field changes in time.
     """
     for axis, value in select.items():
         if axis not in field.dims:
@@ -63,8 +73,8 @@ def standardize_axes(
         field = _drop_time(field, where)
     elif "time" not in field.dims:
         raise InputError(
-            f"{where}: {field.name!r} has no axis of time; a field that changes from day to day "
-            "needs the days that it is of"
+            f"{where}: {field.name!r} has no time axis; expected the dates of a field that changes in "
+            "time. Add a time coordinate to the file"
         )
     pole = pole or _find_pole(dataset, field)
     if pole and {"lat", "lon"} <= set(field.dims):
@@ -73,8 +83,8 @@ def standardize_axes(
     leading = [axis for axis in ("time", "member") if axis in field.dims]
     if set(field.dims) != {*leading, *horizontal}:
         raise InputError(
-            f"{where}: {field.name!r} has axes {', '.join(map(str, field.dims))}; of time, "
-            "member, latitude and longitude choose one of any other with select="
+            f"{where}: {field.name!r} has axes {', '.join(map(str, field.dims))}; expected time, "
+            "member, latitude and longitude. Select one value of any other axis with select="
         )
     field = field.transpose(*leading, *horizontal)
     if horizontal == ("y", "x"):
@@ -85,31 +95,31 @@ def standardize_axes(
 
 
 def _renamed(field: xr.DataArray) -> dict[Any, str]:
-    """Names in the file to those that are known, of axes and of coordinates."""
-    known: dict[Any, str] = {}
+    """Map the names of axes and coordinates to standard names."""
+    standard: dict[Any, str] = {}
     for name in dict.fromkeys([*field.dims, *field.coords]):
         attributes = field[name].attrs if name in field.coords else {}
-        meant = _STANDARD.get(str(attributes.get("standard_name", "")))
-        meant = meant or next((own for own, names in _NAMES.items() if name in names), None)
-        if meant and meant not in known.values():
-            known[name] = meant
-    return {name: meant for name, meant in known.items() if name != meant}
+        match = _STANDARD.get(str(attributes.get("standard_name", "")))
+        match = match or next((own for own, names in _NAMES.items() if name in names), None)
+        if match and match not in standard.values():
+            standard[name] = match
+    return {name: match for name, match in standard.items() if name != match}
 
 
 def _squeeze_extra_axes(field: xr.DataArray) -> xr.DataArray:
-    """Without the further axes that have one value, such as a height of 2 m."""
+    """Remove further axes of length 1, such as a 2 m height."""
     single = [axis for axis in field.dims if axis not in _NAMES and field.sizes[axis] == 1]
     return field.squeeze(single, drop=True)
 
 
 def _drop_time(field: xr.DataArray, where: str) -> xr.DataArray:
-    """A field that is the same at all times, once."""
+    """Remove the time axis of a field that is constant in time."""
     if "time" not in field.dims:
         return field
     first = field.isel(time=0, drop=True)
     if field.sizes["time"] > 1 and not bool(((field == first) | field.isnull()).all()):
         raise InputError(
-            f"{where}: {field.name!r} changes in time, and its quantity does not; choose one time of the file"
+            f"{where}: {field.name!r} changes in time; expected a constant field. Choose one time of the file"
         )
     return first
 
@@ -122,17 +132,19 @@ def _ascending(field: xr.DataArray, where: str) -> xr.DataArray:
             values = np.asarray(field[axis].values, dtype=float)
             limit = 90 if axis == "lat" else 540
             if not np.isfinite(values).all() or np.abs(values).max() > limit + 1e-6:
-                raise InputError(f"{where}: {axis} from {values.min():g} to {values.max():g} are no degrees")
+                raise InputError(
+                    f"{where}: {axis} from {values.min():g} to {values.max():g}; expected degrees"
+                )
             steps = np.diff(values)
             if len(values) > 1 and not (steps > 0).all() and not (steps < 0).all():
-                raise InputError(f"{where}: {axis} goes up and down; sort the file along it")
+                raise InputError(f"{where}: {axis} is not monotonic; sort the file along it")
             if len(values) > 1 and steps[0] < 0:
                 field = field.isel({axis: slice(None, None, -1)})
     return field
 
 
 def _unwrap_longitudes(field: xr.DataArray) -> xr.DataArray:
-    """A region over the meridian at which the file's longitudes begin, with its halves beside each other."""
+    """Join the halves of a region that crosses the first meridian."""
     lon = np.asarray(field["lon"].values, dtype=float)
     if len(lon) < 3 or not np.isfinite(lon).all() or np.abs(lon).max() > 540:
         return field
@@ -154,7 +166,7 @@ def _unwrap_longitudes(field: xr.DataArray) -> xr.DataArray:
 
 
 def _find_pole(dataset: xr.Dataset, field: xr.DataArray) -> tuple[float, float] | None:
-    """What the file says of the pole of its grid."""
+    """Return the pole of the grid mapping in the file, or None."""
     mapping = field.attrs.get("grid_mapping", field.encoding.get("grid_mapping", ""))
     attributes = dataset[mapping].attrs if mapping in dataset.variables else {}
     if "grid_north_pole_latitude" not in attributes:
@@ -165,13 +177,13 @@ def _find_pole(dataset: xr.Dataset, field: xr.DataArray) -> tuple[float, float] 
 def _add_geographic_coordinates(
     field: xr.DataArray, pole: tuple[float, float] | None, where: str
 ) -> xr.DataArray:
-    """With two-dimensional latitude and longitude on ``(y, x)``."""
+    """Add two-dimensional latitude and longitude on ``(y, x)``."""
     if {"lat", "lon"} <= set(field.coords) and field["lat"].ndim == 2 and pole is None:
         return field
     if pole is None or not {"y", "x"} <= set(field.coords):
         raise InputError(
-            f"{where}: {field.name!r} is on axes y and x without latitudes and longitudes; for "
-            "a rotated grid give pole=(latitude, longitude) of its north pole"
+            f"{where}: {field.name!r} is on axes y and x without latitudes and longitudes; for a rotated "
+            "grid give pole=(latitude, longitude) of its north pole"
         )
     y, x = np.meshgrid(field["y"].values, field["x"].values, indexing="ij")
     lat, lon = rotated_to_geographic(y, x, pole)
@@ -181,14 +193,22 @@ def _add_geographic_coordinates(
 def rotated_to_geographic(
     lat: NDArray[np.floating], lon: NDArray[np.floating], pole: tuple[float, float]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Geographic latitude and longitude of points of a rotated grid, all in degrees.
+    """Return the geographic coordinates of points of a rotated grid.
 
-    A point of the sphere is turned about the y axis by the tilt of the pole and then about the Earth's
-    axis (CF conventions, appendix F, rotated pole).
+    A point of the sphere is rotated about the y axis by the tilt of the pole, and then about the axis of
+    the earth. The definition is that of the CF conventions, appendix F, rotated pole.
 
     >>> lat, lon = rotated_to_geographic(np.array(0.0), np.array(0.0), (39.25, -162.0))
     >>> float(lat), float(lon)
     (50.75, 18.0)
+
+    Args:
+        lat: Latitudes on the rotated grid, in degrees.
+        lon: Longitudes on the rotated grid, in degrees.
+        pole: Latitude and longitude of the north pole of the grid, in degrees.
+
+    Returns:
+        Geographic latitudes and longitudes, in degrees.
     """
     y, x = np.radians(lat), np.radians(lon)
     tilt = np.radians(90 - pole[0])

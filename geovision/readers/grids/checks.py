@@ -1,4 +1,4 @@
-"""What a field of a whole file must keep, and what is rounding."""
+"""Plausibility checks of a whole field, with tolerances for rounding."""
 
 from __future__ import annotations
 
@@ -17,27 +17,34 @@ if TYPE_CHECKING:
 __all__ = ["check_values"]
 
 _SAMPLE = 4_000_000
-"""Values that quantiles are taken of, from steps evenly spaced over the file."""
+"""Number of values for quantiles, from time steps evenly spaced over the file."""
 
 _FILL_VALUES = (99.9, 999, 999.9, 9999, 99999, 32767, 32768)
-"""That stand for missing cells in files without a _FillValue, with either sign."""
+"""Absolute values that mark missing cells in files without a _FillValue."""
 
 _MIN_CONSTANT_STEPS = 30
-"""Steps over which no real field stays the same everywhere."""
+"""Minimum number of time steps over which a constant field is rejected."""
 
 
 def check_values(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
-    """The field, with negatives that are rounding taken as 0.
+    """Check a field and set negative rounding errors to 0.
 
-    Reads all values once.
+    All values are read once.
+
+    Args:
+        field: Field in the unit of the variable.
+        variable: Variable with valid range and expected quantiles.
+
+    Returns:
+        Field without negative rounding errors.
 
     Raises:
-        InputError: Values, or quantiles over the file, that the variable cannot have.
+        InputError: Values, or quantiles over the file, are outside the range of the variable.
     """
     where = f"{field.encoding['source']}: {field.name}"
     found = _statistics(field)
     if not found.count:
-        raise InputError(f"{where} is missing everywhere")
+        raise InputError(f"{where} is missing everywhere; choose another file or variable")
     floor = _rounding_floor(variable, field.encoding["source_units"])
     low, high = variable.channel.valid_range
     unit = "" if variable.unit == "1" else f" {variable.unit}"
@@ -51,7 +58,7 @@ def check_values(field: xr.DataArray, variable: GridVariable) -> xr.DataArray:
     if found.low == found.high and field.sizes.get("time", 1) >= _MIN_CONSTANT_STEPS:
         raise InputError(
             f"{where} is {found.low:g}{unit} in every cell of all {field.sizes['time']} "
-            "steps; an empty or another variable"
+            "steps; it may be empty, or another variable"
         )
     for quantile in variable.channel.expected_quantiles:
         value = np.nanquantile(found.sample, quantile.q)
@@ -77,7 +84,10 @@ class _Statistics:
 
 
 def _statistics(field: xr.DataArray) -> _Statistics:
-    """Piece by piece, so that a field that is larger than memory is read once and never whole."""
+    """Compute statistics block by block.
+
+    A large field is read once, and never as a whole.
+    """
     every = max(1, -(-field.size // _SAMPLE))
     if not field.chunks:
         return _block_statistics(field.values, 0, every)
@@ -99,7 +109,10 @@ def _statistics(field: xr.DataArray) -> _Statistics:
 
 
 def _block_statistics(values: np.ndarray, begin: int, every: int) -> _Statistics:
-    """Of the steps from `begin` on; the sample is each `every`-th of all."""
+    """Compute statistics of the steps from `begin` on.
+
+    The sample is each `every`-th step of the whole field.
+    """
     return _Statistics(
         float(np.fmin.reduce(values, axis=None)),
         float(np.fmax.reduce(values, axis=None)),
@@ -109,7 +122,10 @@ def _block_statistics(values: np.ndarray, begin: int, every: int) -> _Statistics
 
 
 def _rounding_floor(variable: GridVariable, source_unit: str) -> float | None:
-    """The lowest value that is still rounding, in the variable's unit; None: it may be negative."""
+    """Return the lowest value due to rounding, in the variable's unit.
+
+    None means that the variable may be negative.
+    """
     if not variable.rounding_tolerance:
         return None
     for unit, depth in variable.rounding_tolerance.items():
@@ -119,15 +135,18 @@ def _rounding_floor(variable: GridVariable, source_unit: str) -> float | None:
 
 
 def _unit_hint(field: xr.DataArray, variable: GridVariable, found: _Statistics) -> str:
-    """The likeliest slip, in words."""
+    """Return the most probable mistake about the unit, as text."""
     if not np.isfinite(found.high - found.low):
         return " (infinite values)"
     source = field.encoding["source_units"]
     factor, offset = unit_conversion(source, variable.unit, step_days=1.0)
-    raw, ends = (found.sample - offset) / factor, [(end - offset) / factor for end in (found.low, found.high)]
-    codes = [end for end in ends if abs(round(end, 2)) in _FILL_VALUES or abs(end) > 1e15]
+    raw, extremes = (
+        (found.sample - offset) / factor,
+        [(extreme - offset) / factor for extreme in (found.low, found.high)],
+    )
+    codes = [value for value in extremes if abs(round(value, 2)) in _FILL_VALUES or abs(value) > 1e15]
     if codes:
-        return f" ({codes[0]:.6g} looks like a code of missing cells; declare it as _FillValue in the file)"
+        return f" ({codes[0]:.6g} may be a code of missing cells; declare it as _FillValue in the file)"
     if variable.rounding_tolerance and found.low < 0 and _fits(found.sample.clip(0), variable, source):
         return f" (negative {variable.name}: anomalies, or a damaged file)"
     for unit in (variable.unit, *variable.other_units):
@@ -140,7 +159,7 @@ def _unit_hint(field: xr.DataArray, variable: GridVariable, found: _Statistics) 
 
 
 def _fits(values: np.ndarray, variable: GridVariable, unit: str) -> bool:
-    """Whether values that came in a unit, converted from it, are plausible."""
+    """Return whether values converted from a unit are plausible for the variable."""
     low, high = variable.channel.valid_range
     floor = min(_rounding_floor(variable, unit) or low, low)
     inside = floor <= np.nanmin(values) and np.nanmax(values) <= high

@@ -1,4 +1,4 @@
-"""What a data set declares of its grids where their files do not say it, and whether they may be paired."""
+"""Declarations of grids of a dataset, and pairing by date."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ __all__ = ["GridSource", "open_paired", "open_source"]
 
 @dataclass(frozen=True)
 class GridSource:
-    """One field of a data set.
+    """Declaration of one field of a dataset.
 
     Args:
-        name: How it is called among the others, e.g. ``"ncep.psl"``.
-        file: Below the root of the data set; a file, store, folder or pattern.
-        field: Of `geovision.readers.grids.VARIABLES`.
-        units: Where the file does not say; see `open_grid`, as for `pole`, `variable` and `select`.
-        synchronous: Its days are those of the reference, as a reanalysis has them. A climate model that
-            runs freely has the climate of its days and no more.
+        name: Name among the fields of the dataset, such as ``"ncep.psl"``.
+        file: Path relative to the root of the dataset: a file, store, folder or pattern.
+        field: Name of a variable in `geovision.readers.grids.VARIABLES`.
+        units: Unit of a file without units; see `open_grid`. Default: ``""``.
+        synchronous: Whether the days are those of the reference, as in a reanalysis. A free-running
+            climate model reproduces only the climate of its days. Default: True.
+        pole: Latitude and longitude of the north pole of a rotated grid, in degrees; see `open_grid`.
+            Default: None.
+        variable: Name of the variable in the file; see `open_grid`. Default: ``""``.
+        select: Values of further axes; see `open_grid`. Default: ``{}``.
     """
 
     name: str
@@ -42,7 +46,19 @@ class GridSource:
 
 
 def open_source(root: str | Path, source: GridSource) -> xr.DataArray:
-    """The field of a source. Raises as `open_grid` does."""
+    """Open the field of a source.
+
+    Args:
+        root: Root folder of the dataset.
+        source: Declaration of the field.
+
+    Returns:
+        Field as returned by `open_grid`.
+
+    Raises:
+        UnreadableFileError: A file is missing or damaged; see `open_grid`.
+        InputError: The field is not as declared; see `open_grid`.
+    """
     return open_grid(
         Path(root) / source.file,
         source.field,
@@ -54,16 +70,26 @@ def open_source(root: str | Path, source: GridSource) -> xr.DataArray:
 
 
 def open_paired(root: str | Path, predictors: Sequence[GridSource], reference: GridSource) -> Alignment:
-    """Predictors and reference on their common dates, each on its own grid, the reference last.
+    """Open predictors and reference on their common dates.
+
+    Each field keeps its own grid. The reference is the last field.
+
+    Args:
+        root: Root folder of the dataset.
+        predictors: Declarations of the predictors.
+        reference: Declaration of the reference.
+
+    Returns:
+        Aligned fields and dropped dates.
 
     Raises:
-        DatasetError: A source whose days are not those of the reference.
-        InputError: As `open_grid` and `align` do.
+        DatasetError: The days of a source are not those of the reference.
+        InputError: A field cannot be opened or aligned; see `open_grid` and `align`.
     """
     for source in (*predictors, reference):
         if not source.synchronous:
             raise DatasetError(
-                f"{source.name}: a model that runs freely, whose days are not those of {reference.name}; it "
+                f"{source.name}: a free-running model, whose days are not those of {reference.name}, so it "
                 "cannot be paired day by day. Correct its distribution (LinearScaling, "
                 "EmpiricalQuantileMapping, QuantileDeltaMapping), or train on a reanalysis and "
                 "apply the model to it"

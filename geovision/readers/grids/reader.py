@@ -1,4 +1,7 @@
-"""From files to one field in the unit of its variable, on axes of known names and order."""
+"""Reader of one gridded field from files.
+
+The field has the unit of its variable and standard axes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["expand_paths", "open_grid"]
 
 _CHUNK_THRESHOLD = 64 * 1024**2
-"""Bytes of a field above which it is read in pieces, where dask is there."""
+"""Size of a field in bytes above which it is read in chunks, if dask is installed."""
 
 
 def open_grid(
@@ -37,49 +40,62 @@ def open_grid(
     """Open one field of NetCDF files or Zarr stores.
 
     Args:
-        paths: A file, a store, a folder or pattern of them, or a list; several follow each other in time.
-        field: A `GridVariable`, or the name of one in `VARIABLES`.
-        name: Of the variable in the file; found by its standard name or its usual names where empty.
-        units: In which the file is, where it does not say; what it says is an error to contradict.
-        select: Values of further axes, such as ``{"plev": 85000}``; the nearest that is there is taken.
-        pole: (latitude, longitude) of the north pole of a rotated grid, degrees, for a file whose axes are
-            rotated and which does not say so.
+        paths: File, store, folder or glob pattern, or a list of these; several files are concatenated in
+            time.
+        field: Variable, or its name in `VARIABLES`.
+        name: Name of the variable in the file. Default: ``""``, found by its standard name or its usual
+            names.
+        units: Unit of a file without units. A different unit in the file raises an error. Default:
+            ``""``, the unit of the file.
+        select: Values of further axes, such as ``{"plev": 85000}``; the nearest value is selected.
+            Default: None.
+        pole: Latitude and longitude of the north pole of a rotated grid, in degrees, for a file without
+            this information. Default: None.
 
     Returns:
-        float32 ``(time, [member,] lat, lon)`` or ``(…, y, x)`` with two-dimensional ``lat`` and ``lon``,
-        in the unit of the variable, NaN where missing, axes ascending, attributes kept; without ``time``
-        where the variable is static. Large fields are dask arrays in pieces along time.
+        Field in the unit of the variable, float32, dimensions ``(time, [member,] lat, lon)``, or
+        ``(…, y, x)`` with two-dimensional ``lat`` and ``lon``. Missing values are NaN, axes are ascending,
+        and attributes are kept. A static variable has no ``time``. Large fields are dask arrays with
+        chunks along time.
 
     Raises:
-        UnreadableFileError: No such file, or not NetCDF or Zarr.
-        InputError: No such variable, axes or units; times that are double or out of order; values that
-            cannot be in that unit, with the unit that they may be in.
-        MissingExtraError: xarray or what it reads with is not installed.
+        UnreadableFileError: A file is missing, or not NetCDF or Zarr.
+        InputError: The variable, its axes or its units are missing, times are duplicated or out of order,
+            or values are outside the range of the unit. The message then names a plausible unit.
+        MissingExtraError: xarray or the library of the format is not installed.
     """
-    wanted = field if isinstance(field, GridVariable) else find_variable(field)
-    parts = [_open_one(path, wanted, name, units, select or {}, pole) for path in expand_paths(paths)]
-    if wanted.static and len(parts) > 1:
+    variable = field if isinstance(field, GridVariable) else find_variable(field)
+    parts = [_open_one(path, variable, name, units, select or {}, pole) for path in expand_paths(paths)]
+    if variable.static and len(parts) > 1:
         raise InputError(
-            f"{parts[1].encoding['source']}: {wanted.name} is the same on all days, and "
-            f"{parts[0].encoding['source']} has it already; give one file"
+            f"{parts[1].encoding['source']}: {variable.name} is constant in time and already in "
+            f"{parts[0].encoding['source']}; give one file"
         )
     joined = parts[0] if len(parts) == 1 else _concatenate(parts)
-    return check_values(joined.compute() if joined.nbytes <= _CHUNK_THRESHOLD else joined, wanted)
+    return check_values(joined.compute() if joined.nbytes <= _CHUNK_THRESHOLD else joined, variable)
 
 
 # --- files --------------------------------------------------------------------------------------
 
 
 def expand_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files and stores that `open_grid` takes for these.
+    """Expand files, folders and patterns to files and stores.
+
+    `open_grid` reads the same files.
+
+    Args:
+        paths: File, store, folder or glob pattern, or a list of these.
+
+    Returns:
+        Paths of files and stores.
 
     Raises:
-        UnreadableFileError: There are none.
+        UnreadableFileError: No file or store is found.
     """
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     found = [path for each in several for path in _expanded(Path(each))]
     if not found:
-        raise UnreadableFileError("no files of grids were given")
+        raise UnreadableFileError("no grid files were given; give at least one")
     return found
 
 
@@ -91,11 +107,11 @@ def _expanded(path: Path) -> list[Path]:
     else:
         matches = sorted(Path(each) for each in glob.glob(str(path))) or ([path] if path.exists() else [])  # noqa: PTH207
     if not matches:
-        raise UnreadableFileError(f"{path}: no NetCDF file and no Zarr store is there")
+        raise UnreadableFileError(f"{path}: no NetCDF file or Zarr store; check the path")
     return matches
 
 
-def _opened(path: Path) -> xr.Dataset:
+def _open_dataset(path: Path) -> xr.Dataset:
     try:
         import xarray as xr
     except ImportError as error:
@@ -111,7 +127,10 @@ def _opened(path: Path) -> xr.Dataset:
 
 
 def _engine(path: Path) -> Any:
-    """By what the file is, since the engines do not share one HDF5 library well."""
+    """Return the engine for the format of a file.
+
+    The format is detected, because the engines conflict on one HDF5 library.
+    """
     if path.is_dir():
         return "zarr"
     with path.open("rb") as stream:
@@ -120,7 +139,7 @@ def _engine(path: Path) -> Any:
         return "scipy"
     if start.startswith(b"\x89HDF"):
         return "h5netcdf"
-    raise UnreadableFileError(f"{path}: neither NetCDF nor Zarr: it begins with {start!r}")
+    raise UnreadableFileError(f"{path}: not NetCDF or Zarr; its first bytes are {start!r}")
 
 
 # --- one file -----------------------------------------------------------------------------------
@@ -128,7 +147,7 @@ def _engine(path: Path) -> Any:
 
 def _open_one(
     path: Path,
-    wanted: GridVariable,
+    variable: GridVariable,
     name: str,
     units: str,
     select: Mapping[str, float],
@@ -136,16 +155,16 @@ def _open_one(
 ) -> xr.DataArray:
     import xarray as xr
 
-    dataset = _opened(path)
-    field = dataset[_find_name(dataset, wanted, name, path)]
-    field = standardize_axes(dataset, field, select, pole, static=wanted.static, where=str(path))
+    dataset = _open_dataset(path)
+    field = dataset[_find_name(dataset, variable, name, path)]
+    field = standardize_axes(dataset, field, select, pole, static=variable.static, where=str(path))
     step = None
-    if not wanted.static:
+    if not variable.static:
         check_times(field, where=str(path))
         field, step = _chunk(field), step_days(field)
-    unit = _unit_of(field, wanted, units, where=str(path))
+    unit = _unit_of(field, variable, units, where=str(path))
     try:
-        factor, offset = unit_conversion(unit, wanted.unit, step_days=step)
+        factor, offset = unit_conversion(unit, variable.unit, step_days=step)
     except InputError as error:
         raise InputError(f"{path}: {field.name!r}: {error}") from error
     attributes = {name: dataset.attrs[name] for name in GLOBAL_ATTRIBUTES if name in dataset.attrs} | dict(
@@ -159,61 +178,66 @@ def _open_one(
             dask="parallelized",
             output_dtypes=[np.float32],
         )
-    field = field.astype(np.float32).rename(wanted.name)
-    field.attrs = {**attributes, "standard_name": wanted.standard_names[0], "units": wanted.unit}
+    field = field.astype(np.float32).rename(variable.name)
+    field.attrs = {**attributes, "standard_name": variable.standard_names[0], "units": variable.unit}
     field.encoding = {"source": str(path), "source_units": unit}
     return field
 
 
 def _convert(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
-    """In double precision, so that a conversion there and back gives the same floats."""
+    """Convert values in double precision.
+
+    A conversion and its inverse then give the same floats.
+    """
     if offset:
         return (values.astype(np.float64) * factor + offset).astype(np.float32)
     found = np.empty(values.shape, np.float32)
     return np.multiply(values, factor, out=found, dtype=np.float64, casting="same_kind")
 
 
-def _find_name(dataset: xr.Dataset, wanted: GridVariable, name: str, path: Path) -> str:
+def _find_name(dataset: xr.Dataset, variable: GridVariable, name: str, path: Path) -> str:
     gridded = [str(each) for each in dataset.data_vars if dataset[each].ndim >= 2]
     if name:
         if name in gridded:
             return name
-        raise InputError(f"{path}: no variable {name!r}; it has {', '.join(gridded) or 'no gridded one'}")
-    by_standard = [v for v in gridded if dataset[v].attrs.get("standard_name") in wanted.standard_names]
-    by_name = [v for v in gridded if v in wanted.names or v == wanted.name]
+        raise InputError(
+            f"{path}: no variable {name!r}; it has {', '.join(gridded) or 'no gridded variable'}"
+        )
+    by_standard = [v for v in gridded if dataset[v].attrs.get("standard_name") in variable.standard_names]
+    by_name = [v for v in gridded if v in variable.names or v == variable.name]
     found = by_standard or by_name
     if len(found) == 1:
         return found[0]
-    what = "none of them is surely" if not found else f"{' and '.join(found)} may each be"
+    problem = "none is identified as" if not found else f"{' and '.join(found)} may each be"
     raise InputError(
-        f"{path}: it has {', '.join(gridded) or 'no gridded variable'}; {what} {wanted.name}; "
-        "say which with name=, or --variable"
+        f"{path}: it has {', '.join(gridded) or 'no gridded variable'}; {problem} {variable.name}. "
+        "Choose one with name= or --variable"
     )
 
 
-def _unit_of(field: xr.DataArray, wanted: GridVariable, declared: str, where: str) -> str:
-    said = str(field.attrs.get("units", "")).strip()
-    if not said and not declared:
-        choices = ", ".join(repr(unit) for unit in (wanted.unit, *wanted.other_units))
+def _unit_of(field: xr.DataArray, variable: GridVariable, declared: str, where: str) -> str:
+    stored = str(field.attrs.get("units", "")).strip()
+    if not stored and not declared:
+        choices = ", ".join(repr(unit) for unit in (variable.unit, *variable.other_units))
         raise InputError(
-            f"{where}: {field.name!r} has no units; declare them with units=, or "
-            f"--unit, for instance {choices}"
+            f"{where}: {field.name!r} has no units; declare them with units=, or --unit, for instance "
+            f"{choices}"
         )
     if (
-        said
+        stored
         and declared
-        and unit_conversion(said, wanted.unit, step_days=1.0)
-        != unit_conversion(declared, wanted.unit, step_days=1.0)
+        and unit_conversion(stored, variable.unit, step_days=1.0)
+        != unit_conversion(declared, variable.unit, step_days=1.0)
     ):
         raise InputError(
-            f"{where}: {field.name!r} says {said!r} and was declared {declared!r}; if the "
+            f"{where}: {field.name!r} has units {stored!r} but was declared {declared!r}; if the "
             "file is wrong, correct its units attribute"
         )
-    return said or declared
+    return stored or declared
 
 
 def _chunk(field: xr.DataArray) -> xr.DataArray:
-    """As a dask array along time; as it is where there is no dask."""
+    """Split into dask chunks along time; unchanged without dask."""
     try:
         import dask  # noqa: F401
     except ImportError:
@@ -231,11 +255,14 @@ def _concatenate(parts: list[xr.DataArray]) -> xr.DataArray:
         for axis in ("lat", "lon"):
             if not np.array_equal(part[axis], first[axis]):
                 raise InputError(
-                    f"{part.encoding['source']}: its {axis} is not that of "
-                    f"{first.encoding['source']}; files of one field have one grid"
+                    f"{part.encoding['source']}: its {axis} differs from that of "
+                    f"{first.encoding['source']}; all files of a field must have the same grid"
                 )
         if part.indexes["time"].dtype != first.indexes["time"].dtype:
-            raise InputError(f"{part.encoding['source']}: another calendar than {first.encoding['source']}")
+            raise InputError(
+                f"{part.encoding['source']}: its calendar differs from that of {first.encoding['source']}; "
+                "convert one of them"
+            )
     joined = xr.concat(parts, dim="time", join="exact", combine_attrs="drop_conflicts")
     where = f"{first.encoding['source']} and {len(parts) - 1} more"
     check_times(joined, where=where)

@@ -1,8 +1,8 @@
-"""From one grid to another: every way is one sparse matrix of weights, and missing cells have none.
+"""Regridding by one sparse matrix of weights.
 
-A value is ``sum(w x) / sum(w)`` over the source cells that are there; it is missing where they carry
-less than `min_valid` of the weight. Bilinear, nearest, means over areas and coarsening differ in the
-weights alone.
+Missing cells have no weight. A value is ``sum(w x) / sum(w)`` over the valid source cells. It is missing if
+they have less than `min_valid` of the weight. Bilinear interpolation, nearest neighbor, area means and
+coarsening differ only in the weights.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ def regrid(
     *,
     min_valid: float = 0.5,
 ) -> xr.DataArray:
-    """The field on the grid of `target`.
+    """Regrid a field to the grid of `target`.
 
     Args:
-        field: ``(…, lat, lon)`` or ``(…, y, x)`` with two-dimensional ``lat`` and ``lon``; in pieces along
-            the other axes at most.
-        target: Anything with coordinates ``lat`` and ``lon``, one- or two-dimensional.
-        method: ``"bilinear"``; ``"nearest"``; ``"conservative"``: means over the areas of the target's
-            cells, for grids with one-dimensional axes. Beyond the outer edge of the source's cells is
-            nothing.
-        min_valid: Part of the weight, 0-1, that has to lie on cells that are there.
+        field: Field with dimensions ``(…, lat, lon)``, or ``(…, y, x)`` with two-dimensional ``lat`` and
+            ``lon``. Dask chunks are supported along the other dimensions only.
+        target: Object with coordinates ``lat`` and ``lon``, one- or two-dimensional.
+        method: ``"bilinear"``, ``"nearest"``, or ``"conservative"`` for means over the areas of the
+            target's cells (grids with one-dimensional axes only). Values beyond the outer edge of the
+            source's cells are missing. Default: ``"bilinear"``.
+        min_valid: Minimum fraction of the weight on valid cells, 0-1. Default: 0.5.
 
     Returns:
-        The field with the target's coordinates; other axes, name and attributes are kept.
+        Field with the target's coordinates; other dimensions, name and attributes are kept.
 
     Raises:
         InputError: The grids do not overlap.
-        OptionError: Means over areas of grids without one-dimensional axes; an unknown method.
+        OptionError: The method is unknown, or area means are requested without one-dimensional axes.
         MissingExtraError: scipy is not installed.
     """
     if method not in ("bilinear", "nearest", "conservative"):
@@ -55,8 +55,8 @@ def regrid(
     flat = _is_regular(field) and _is_regular(target)
     if method == "conservative" and not flat:
         raise OptionError(
-            "means over areas need one-dimensional latitudes and longitudes on both grids; "
-            "take 'bilinear' or 'nearest'"
+            "conservative regridding needs one-dimensional latitudes and longitudes on both grids; "
+            "use 'bilinear' or 'nearest'"
         )
     check_overlap(field, target)
     weights = (
@@ -64,14 +64,23 @@ def regrid(
         if _is_regular(field)
         else _scattered_weights(field, target, method)
     )
-    onto = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
-    coordinates = {name: target[name] for name in ("lat", "lon", *onto) if name in target.coords}
-    return _apply_weights(field, weights, onto, coordinates, min_valid)
+    dims = ["lat", "lon"] if _is_regular(target) else [str(axis) for axis in target["lat"].dims]
+    coordinates = {name: target[name] for name in ("lat", "lon", *dims) if name in target.coords}
+    return _apply_weights(field, weights, dims, coordinates, min_valid)
 
 
 def regrid_auto(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """The field on the grid of `target`, as suits the two grids: its values as they are where it lies on it;
-    as means over areas where its cells are at most half as wide, so that none of them is lost; else bilinear.
+    """Regrid a field by the method that suits both grids.
+
+    On equal grids, values are unchanged. Area means are used if the cells of the field are at most half as
+    wide as those of the target, so that no cell is lost. Otherwise interpolation is bilinear.
+
+    Args:
+        field: Field with coordinates ``lat`` and ``lon``.
+        target: Object with coordinates ``lat`` and ``lon``.
+
+    Returns:
+        Field on the grid of `target`.
 
     Raises:
         InputError: The grids do not overlap.
@@ -79,46 +88,53 @@ def regrid_auto(field: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.Da
     """
     if not (_is_regular(field) and _is_regular(target)):
         return regrid(field, target)
-    own, wanted = ([np.asarray(grid[axis], float) for axis in ("lat", "lon")] for grid in (field, target))
-    if all(map(np.array_equal, own, wanted)):
+    own, requested = ([np.asarray(grid[axis], float) for axis in ("lat", "lon")] for grid in (field, target))
+    if all(map(np.array_equal, own, requested)):
         return field
-    if all(map(_same_axis, own, wanted)):  # xarray joins axes by their exact values
+    if all(map(_same_axis, own, requested)):  # xarray joins axes by their exact values
         return field.assign_coords(lat=target["lat"], lon=target["lon"])
-    finer = all(2 * _width(a) <= _width(b) * 1.001 for a, b in zip(own, wanted, strict=True))
+    finer = all(2 * _width(a) <= _width(b) * 1.001 for a, b in zip(own, requested, strict=True))
     return regrid(field, target, "conservative" if finer else "bilinear")
 
 
-def _same_axis(centres: _Floats, others: _Floats) -> bool:
-    """Within a hundredth of a cell: files round their axes."""
-    if len(centres) != len(others):
+def _same_axis(centers: _Floats, others: _Floats) -> bool:
+    """Return whether two axes agree within 0.01 cells.
+
+    Files round their axes.
+    """
+    if len(centers) != len(others):
         return False
-    cell = _width(centres) if len(centres) > 1 else 1.0
-    return bool(np.allclose(centres, others, rtol=0, atol=0.01 * cell))
+    cell = _width(centers) if len(centers) > 1 else 1.0
+    return bool(np.allclose(centers, others, rtol=0, atol=0.01 * cell))
 
 
-def _width(centres: _Floats) -> float:
-    return float(np.median(np.abs(np.diff(centres)))) if len(centres) > 1 else np.inf
+def _width(centers: _Floats) -> float:
+    return float(np.median(np.abs(np.diff(centers)))) if len(centers) > 1 else np.inf
 
 
 def coarsen(field: xr.DataArray, factor: int, *, min_valid: float = 0.5) -> xr.DataArray:
-    """Means over blocks of `factor` x `factor` cells, weighted by their areas.
+    """Average a field over blocks of cells, weighted by cell area.
 
-    A block is missing where less than `min_valid` of its area is there. Where the size is no multiple of
-    the factor, the last block reaches beyond the grid, and what lies there is missing.
+    A block is missing if less than `min_valid` of its area is valid. If the size is not a multiple of the
+    factor, the last block extends beyond the grid, and its cells outside count as missing.
 
     Args:
-        field: ``(…, lat, lon)``.
+        field: Field with dimensions ``(…, lat, lon)``.
+        factor: Number of cells per block along each axis, 1 or more.
+        min_valid: Minimum fraction of the area with valid cells, 0-1. Default: 0.5.
 
     Returns:
-        ``(…, ceil(lat / factor), ceil(lon / factor))`` with the middles of the blocks as coordinates.
+        Field with shape ``(…, ceil(lat / factor), ceil(lon / factor))`` and the centers of the blocks as
+        coordinates.
 
     Raises:
         OptionError: The factor is below 1, or the grid has no one-dimensional axes.
+        MissingExtraError: scipy is not installed.
     """
     import xarray as xr
 
     if factor < 1:
-        raise OptionError(f"factor={factor}: expected a whole number, 1 or more")
+        raise OptionError(f"factor={factor}; expected an integer, 1 or more")
     if not _is_regular(field):
         raise OptionError("coarsening needs one-dimensional latitudes and longitudes")
     sparse = _scipy_sparse()
@@ -126,27 +142,38 @@ def coarsen(field: xr.DataArray, factor: int, *, min_valid: float = 0.5) -> xr.D
     for axis in ("lat", "lon"):
         edges = cell_edges(field[axis].values)
         size = field.sizes[axis]
-        if size % factor:  # the last block as long as the others
+        if size % factor:  # complete the last block
             step = edges[-1] - edges[-2]
             edges = np.append(edges, edges[-1] + step * np.arange(1, factor - size % factor + 1))
         blocks = edges[::factor]
         ends = _sines if axis == "lat" else _ends
         by_axis.append(_overlap_weights(*ends(edges), *ends(blocks))[:, :size])
-        middles = (blocks[:-1] + blocks[1:]) / 2
-        coordinates[axis] = xr.DataArray(middles, dims=axis, attrs=field[axis].attrs)
+        centers = (blocks[:-1] + blocks[1:]) / 2
+        coordinates[axis] = xr.DataArray(centers, dims=axis, attrs=field[axis].attrs)
     weights = sparse.kron(*by_axis, format="csr")
-    return _apply_weights(field, weights, ["lat", "lon"], coordinates, min_valid, whole=1.0)
+    return _apply_weights(field, weights, ["lat", "lon"], coordinates, min_valid, full_weight=1.0)
 
 
 def cell_edges(centers: _Floats) -> _Floats:
-    """Ends of cells halfway between their centres, ``(n + 1,)``, the outer ones as far out as in.
+    """Return the edges of cells, halfway between their centers.
+
+    The outer cells are symmetric about their centers.
 
     >>> cell_edges(np.array([0.0, 1.0, 2.0])).tolist()
     [-0.5, 0.5, 1.5, 2.5]
+
+    Args:
+        centers: Centers of the cells, shape ``(n,)``, two or more.
+
+    Returns:
+        Edges, shape ``(n + 1,)``.
+
+    Raises:
+        InputError: There are fewer than two cells.
     """
     if len(centers) < 2:
         raise InputError(
-            "a grid of one cell along an axis says nothing about its size; two or more are needed"
+            "the size of the cells is undefined for one cell along an axis; two or more are needed"
         )
     between = (centers[1:] + centers[:-1]) / 2
     return np.concatenate([[2 * centers[0] - between[0]], between, [2 * centers[-1] - between[-1]]])
@@ -168,24 +195,27 @@ def _scipy_sparse() -> Any:
 
 
 def _separable_weights(field: xr.DataArray, target: Any, method: Method) -> csr_array:
-    """From a grid with one-dimensional axes: weights along each, multiplied."""
+    """Return weights from a grid with one-dimensional axes.
+
+    The weights along each axis are multiplied.
+    """
     sparse = _scipy_sparse()
     lat, lon = np.asarray(field["lat"], float), np.asarray(field["lon"], float)
     to_lat, to_lon = np.asarray(target["lat"], float), np.asarray(target["lon"], float)
-    turned = _shift_longitudes(to_lon, lon)
+    shifted = _shift_longitudes(to_lon, lon)
     lon, column = _pad_global_longitudes(lon)
     if method == "conservative":
         by_lat = _overlap_weights(*_sines(cell_edges(lat)), *_sines(cell_edges(to_lat)))
-        edges = cell_edges(to_lon)  # of neighbours as they stand: turned, they may lie a whole turn apart
-        east, west = edges[1:] + (turned - to_lon), edges[:-1] + (turned - to_lon)
+        edges = cell_edges(to_lon)  # before the shift, which may separate neighbors by 360 degrees
+        east, west = edges[1:] + (shifted - to_lon), edges[:-1] + (shifted - to_lon)
         by_lon = _overlap_weights(*_ends(cell_edges(lon)), west, east)
     else:
-        between = _linear_weights if method == "bilinear" else _nearest_weights
-        by_lat, by_lon = between(lat, to_lat.ravel()), between(lon, turned.ravel())
+        axis_weights = _linear_weights if method == "bilinear" else _nearest_weights
+        by_lat, by_lon = axis_weights(lat, to_lat.ravel()), axis_weights(lon, shifted.ravel())
     by_lon = sparse.csr_array(by_lon @ column)
     if _is_regular(target):
         return sparse.kron(by_lat, by_lon, format="csr")
-    # Each point of the target has weights of its own along both axes: the product, row by row.
+    # Each target point has its own weights along both axes; they are multiplied row by row.
     rows, columns = (sparse.eye_array(each.shape[1]) for each in (by_lat, by_lon))
     along = by_lat @ sparse.kron(rows, np.ones((1, columns.shape[0])), format="csr")
     across = by_lon @ sparse.kron(np.ones((1, rows.shape[0])), columns, format="csr")
@@ -193,14 +223,17 @@ def _separable_weights(field: xr.DataArray, target: Any, method: Method) -> csr_
 
 
 def _shift_longitudes(lon: _Floats, around: _Floats) -> _Floats:
-    """Longitudes shifted by whole turns to lie about the middle of others."""
+    """Shift longitudes by multiples of 360 degrees to the center of others."""
     middle = (around.min() + around.max()) / 2
     return lon - 360 * np.round((lon - middle) / 360)
 
 
 def _pad_global_longitudes(lon: _Floats) -> tuple[_Floats, csr_array]:
-    """Longitudes of a grid that goes around, with its last column before the first and its first after
-    the last; and the matrix from its columns to these."""
+    """Pad the longitudes of a global grid by one column per side.
+
+    The padding is the last column before the first and the first after the last. Also return the matrix
+    from the columns of the grid to the padded columns.
+    """
     sparse = _scipy_sparse()
     size = len(lon)
     step = (lon[-1] - lon[0]) / (size - 1) if size > 1 else 0.0
@@ -212,16 +245,19 @@ def _pad_global_longitudes(lon: _Floats) -> tuple[_Floats, csr_array]:
 
 
 def _linear_weights(source: _Floats, target: _Floats) -> csr_array:
-    """Linear between centres; from the last centre to the edge of its cell, the last value."""
+    """Return weights of linear interpolation between centers.
+
+    Values are constant from the last center to the edge of its cell.
+    """
     inside = _within_edges(source, target)
     at = np.clip(target, source[0], source[-1])
     right = np.clip(np.searchsorted(source, at), 1, len(source) - 1)
-    share = (at - source[right - 1]) / (source[right] - source[right - 1])
+    fraction = (at - source[right - 1]) / (source[right] - source[right - 1])
     rows = np.flatnonzero(inside)
     return _matrix(
         np.concatenate([rows, rows]),
         np.concatenate([right[rows] - 1, right[rows]]),
-        np.concatenate([1 - share[rows], share[rows]]),
+        np.concatenate([1 - fraction[rows], fraction[rows]]),
         (len(target), len(source)),
     )
 
@@ -243,16 +279,16 @@ def _ends(edges: _Floats) -> tuple[_Floats, _Floats]:
 
 
 def _sines(edges: _Floats) -> tuple[_Floats, _Floats]:
-    """Ends of cells along the axis on which areas of the sphere are even."""
+    """Return cell edges as sines of latitude, proportional to area."""
     return _ends(np.sin(np.radians(np.clip(edges, -90, 90))))
 
 
 def _overlap_weights(low: _Floats, high: _Floats, to_low: _Floats, to_high: _Floats) -> csr_array:
-    """Part of each target cell that each source cell covers, from the ends of both."""
+    """Return the fraction of target cells that source cells cover."""
     covered = np.minimum(high[None], to_high[:, None]) - np.maximum(low[None], to_low[:, None])
-    share = np.maximum(covered, 0) / np.maximum(to_high - to_low, 1e-12)[:, None]
-    share[share < 1e-9] = 0  # edges that meet but for rounding
-    return _scipy_sparse().csr_array(share)
+    fraction = np.maximum(covered, 0) / np.maximum(to_high - to_low, 1e-12)[:, None]
+    fraction[fraction < 1e-9] = 0  # adjacent edges that differ by rounding
+    return _scipy_sparse().csr_array(fraction)
 
 
 def _matrix(rows: NDArray, columns: NDArray, values: _Floats, shape: tuple[int, int]) -> csr_array:
@@ -260,53 +296,62 @@ def _matrix(rows: NDArray, columns: NDArray, values: _Floats, shape: tuple[int, 
 
 
 def _scattered_weights(field: xr.DataArray, target: Any, method: Method) -> csr_array:
-    """From a grid with two-dimensional coordinates, by its points on a tangent plane: the nearest one, or
-    the triangle around."""
+    """Return weights from a grid with two-dimensional coordinates.
+
+    Points are projected to a tangent plane. The weights are those of the nearest point, or of the
+    surrounding triangle.
+    """
     points = _stereographic(field["lat"].values, field["lon"].values, field)
     lat, lon = target["lat"].values, target["lon"].values
     if _is_regular(target):
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
-    wanted = _stereographic(lat, lon, field)
-    shape = (len(wanted), len(points))
-    corners, shares = _triangles(points, wanted)
-    rows = np.flatnonzero(corners[:, 0] >= 0)  # within the hull of the points
+    requested = _stereographic(lat, lon, field)
+    shape = (len(requested), len(points))
+    corners, fractions = _triangles(points, requested)
+    rows = np.flatnonzero(corners[:, 0] >= 0)  # within the convex hull of the points
     if method == "nearest":
         from scipy.spatial import KDTree
 
-        return _matrix(rows, KDTree(points).query(wanted[rows])[1], np.ones(len(rows)), shape)
-    return _matrix(np.repeat(rows, 3), corners[rows].ravel(), shares[rows].ravel(), shape)
+        return _matrix(rows, KDTree(points).query(requested[rows])[1], np.ones(len(rows)), shape)
+    return _matrix(np.repeat(rows, 3), corners[rows].ravel(), fractions[rows].ravel(), shape)
 
 
-def _triangles(points: _Floats, wanted: _Floats) -> tuple[NDArray[np.integer], _Floats]:
-    """Corners of the triangle that holds each point, -1 outside all, and their barycentric weights."""
+def _triangles(points: _Floats, requested: _Floats) -> tuple[NDArray[np.integer], _Floats]:
+    """Return the triangle around each point, with barycentric weights.
+
+    The corners are -1 outside of all triangles.
+    """
     from scipy.spatial import Delaunay
 
     mesh = Delaunay(points)
-    found = mesh.find_simplex(wanted)
+    found = mesh.find_simplex(requested)
     affine = mesh.transform[found]
-    partial = np.einsum("nij,nj->ni", affine[:, :2], wanted - affine[:, 2])
-    shares = np.clip(np.concatenate([partial, 1 - partial.sum(1, keepdims=True)], axis=1), 0, 1)
-    return np.where(found[:, None] >= 0, mesh.simplices[found], -1), shares
+    partial = np.einsum("nij,nj->ni", affine[:, :2], requested - affine[:, 2])
+    fractions = np.clip(np.concatenate([partial, 1 - partial.sum(1, keepdims=True)], axis=1), 0, 1)
+    return np.where(found[:, None] >= 0, mesh.simplices[found], -1), fractions
 
 
 def _stereographic(lat: _Floats, lon: _Floats, field: xr.DataArray) -> _Floats:
-    """Points on the plane that touches the sphere in the middle of the field, ``(n, 2)``; stereographic, so
-    that neighbours stay neighbours."""
-    middle = np.radians(float(field["lat"].mean()))
+    """Project points to the tangent plane of the field, shape ``(n, 2)``.
+
+    The plane touches the sphere at the center of the field. The stereographic projection keeps neighbors
+    together.
+    """
+    center = np.radians(float(field["lat"].mean()))
     at = field["lon"].values
-    turn = np.radians(float(np.median(at[at.shape[0] // 2])))
-    y, x = np.radians(lat).ravel(), np.radians(lon).ravel() - turn
-    scale = 2 / np.maximum(1 + np.sin(middle) * np.sin(y) + np.cos(middle) * np.cos(y) * np.cos(x), 1e-9)
+    central_longitude = np.radians(float(np.median(at[at.shape[0] // 2])))
+    y, x = np.radians(lat).ravel(), np.radians(lon).ravel() - central_longitude
+    scale = 2 / np.maximum(1 + np.sin(center) * np.sin(y) + np.cos(center) * np.cos(y) * np.cos(x), 1e-9)
     return np.stack(
         [
             scale * np.cos(y) * np.sin(x),
-            scale * (np.cos(middle) * np.sin(y) - np.sin(middle) * np.cos(y) * np.cos(x)),
+            scale * (np.cos(center) * np.sin(y) - np.sin(center) * np.cos(y) * np.cos(x)),
         ],
         axis=1,
     )
 
 
-# --- use ----------------------------------------------------------------------------------------
+# --- application --------------------------------------------------------------------------------
 
 
 def _apply_weights(
@@ -316,16 +361,20 @@ def _apply_weights(
     coordinates: dict[str, Any],
     min_valid: float,
     *,
-    whole: float | None = None,
+    full_weight: float | None = None,
 ) -> xr.DataArray:
     import xarray as xr
 
     shape = tuple(len(coordinates[a]) if a in coordinates else coordinates["lat"].sizes[a] for a in target)
-    # Where all cells are there the share is 1, but for blocks that reach beyond the grid.
-    full = np.asarray(weights.sum(axis=1)).ravel() if whole is None else np.full(weights.shape[0], whole)
+    # Weight of a row if all of its cells are valid: 1 for coarsening, as blocks may extend beyond the grid.
+    full = (
+        np.asarray(weights.sum(axis=1)).ravel()
+        if full_weight is None
+        else np.full(weights.shape[0], full_weight)
+    )
     inner = ["_y", "_x"]
     found = xr.apply_ufunc(
-        lambda values: _weighted(values, weights, full, shape, min_valid),
+        lambda values: _weighted_mean(values, weights, full, shape, min_valid),
         field,
         input_core_dims=[list(field.dims[-2:])],
         output_core_dims=[inner],
@@ -340,25 +389,30 @@ def _apply_weights(
     return found
 
 
-def _weighted(
+def _weighted_mean(
     values: NDArray, weights: csr_array, full: _Floats, shape: tuple[int, ...], min_valid: float
 ) -> NDArray:
     leading = values.shape[:-2]
     flat = values.reshape(-1, values.shape[-2] * values.shape[-1]).T.astype(float)
-    there = np.isfinite(flat)
-    total = weights @ np.where(there, flat, 0.0)
-    share = weights @ there.astype(float)
-    enough = (share >= min_valid * full[:, None] - 1e-9) & (share > 1e-9)
+    valid = np.isfinite(flat)
+    total = weights @ np.where(valid, flat, 0.0)
+    weight = weights @ valid.astype(float)
+    enough = (weight >= min_valid * full[:, None] - 1e-9) & (weight > 1e-9)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(enough, total / share, np.nan)
+        mean = np.where(enough, total / weight, np.nan)
     return mean.T.reshape(*leading, *shape).astype(values.dtype)
 
 
 def check_overlap(field: Any, target: Any) -> None:
-    """Raise where two grids have no ground in common.
+    """Raise if two grids do not overlap.
+
+    Args:
+        field: Field with coordinates ``lat`` and ``lon``.
+        target: Object with coordinates ``lat`` and ``lon``.
 
     Raises:
-        InputError: With the extents of both, and the file of the first where it is known.
+        InputError: The grids do not overlap. The message has both extents, and the file of the first if
+            known.
     """
 
     def ends(grid: Any, axis: str) -> tuple[float, float]:

@@ -1,7 +1,7 @@
-"""Units of files, read as UDUNITS spells them, and converted.
+"""Parsing and conversion of the units of files, in UDUNITS spelling.
 
-pint does the arithmetic and cf-xarray its spelling. Here stand only the spellings of files that neither
-knows, and what a mass of water is as a depth.
+pint computes conversions, and cf-xarray parses the spelling. This module adds spellings of files that
+neither supports, and the conversion of a mass of water to a depth.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from geovision.errors import InputError, MissingExtraError
 __all__ = ["are_compatible", "unit_conversion"]
 
 _SPELLINGS = {
-    "mb": "millibar",  # to pint a millibarn
+    "mb": "millibar",  # a millibarn in pint
     "deg C": "degC",
     "deg_C": "degC",
     "degrees_celsius": "degC",
@@ -32,29 +32,32 @@ _SPELLINGS = {
     "mm per day": "mm/day",
 }
 
-_WATER_DENSITY = 1000.0  # kg m-3, by which a flux of its mass is a rate of its depth
+_WATER_DENSITY = 1000.0  # kg m-3, converts a mass flux of water to a rate of depth
 
 
 @lru_cache(maxsize=256)
 def unit_conversion(unit: str, to: str, *, step_days: float | None = None) -> tuple[float, float]:
-    """(factor, offset) such that ``value * factor + offset`` is in the unit `to`.
+    """Return factor and offset of the conversion between two units.
 
-    A mass of water over an area is its depth. An amount without a time, as ``mm``, is what fell in one
-    step.
+    ``value * factor + offset`` is in the unit `to`. A mass of water over an area is converted to its depth.
+    An amount without a time, such as ``mm``, is the sum over one time step.
+
+    >>> unit_conversion("[kg m-2 s-1]", "mm day-1")
+    (86400.0, 0.0)
+    >>> unit_conversion("degC", "K")
+    (1.0, 273.15)
 
     Args:
-        unit: As a file spells it; brackets around it do not matter.
-        to: What it is converted to.
-        step_days: Length of a time step; None: a rate cannot be made of an amount.
+        unit: Unit in the spelling of a file; brackets around it are ignored.
+        to: Unit of the result.
+        step_days: Length of a time step, in days. Default: None, amounts cannot be converted to rates.
+
+    Returns:
+        Factor and offset.
 
     Raises:
-        InputError: A spelling that is not known, or a unit of something else.
+        InputError: The spelling is unknown, or the units have different dimensions.
         MissingExtraError: pint or cf-xarray is not installed.
-
-    >>> conversion("[kg m-2 s-1]", "mm day-1")
-    (86400.0, 0.0)
-    >>> conversion("degC", "K")
-    (1.0, 273.15)
     """
     source, target = _parsed(unit), _parsed(to)
     registry = _registry()
@@ -65,22 +68,29 @@ def unit_conversion(unit: str, to: str, *, step_days: float | None = None) -> tu
     if rate and scale.check("[length]"):
         if step_days is None:
             raise InputError(
-                f"unit {unit!r} is an amount and the file has one time alone, so no step to make {to!r} of it"
+                f"unit {unit!r} is an amount, and the file has a single time, so its step is unknown. "
+                f"Convert the file to {to!r}"
             )
         scale = scale / registry.Quantity(step_days, "day")
     if scale.dimensionality != registry.Quantity(1, target).dimensionality:
         raise InputError(f"unit {unit!r} cannot be converted to {to!r}")
-    if scale.units != source:  # divided by something: a ratio, without an offset
+    if scale.units != source:  # divided by a quantity: a ratio, without an offset
         return _rounded(scale.to(target).magnitude), 0.0
     zero, one = (registry.Quantity(value, source).to(target).magnitude for value in (0.0, 1.0))
     return _rounded(one - zero), _rounded(zero)
 
 
 def are_compatible(unit: str, to: str) -> bool:
-    """Whether two units measure the same, a mass of water being no depth.
+    """Return whether two units have the same dimension.
 
-    >>> compatible("kg m-2 s-1", "mm day-1")
+    A mass of water is not a depth.
+
+    >>> are_compatible("kg m-2 s-1", "mm day-1")
     False
+
+    Args:
+        unit: First unit.
+        to: Second unit.
     """
     return _parsed(unit).dimensionality == _parsed(to).dimensionality
 
@@ -94,9 +104,10 @@ def _parsed(unit: str) -> Any:
     text = unit.strip().strip("[]()").strip()
     try:
         return _registry().Unit(_SPELLINGS.get(text, text))
-    except Exception as error:  # pint raises many kinds, some of tokenisers
+    except Exception as error:  # pint raises many exceptions, some from tokenizers
         raise InputError(
-            f"unit {unit!r} is not known; UDUNITS spellings are, such as 'kg m-2 s-1', 'mm day-1', 'K', 'Pa'"
+            f"unit {unit!r} is unknown; expected a UDUNITS spelling, such as 'kg m-2 s-1', 'mm day-1', 'K' "
+            "or 'Pa'"
         ) from error
 
 

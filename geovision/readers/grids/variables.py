@@ -1,4 +1,4 @@
-"""What a gridded field can be: its names in files, its unit, and what values are plausible."""
+"""Variables of gridded fields: names in files, units and plausible values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GLOBAL_ATTRIBUTES = (
     "history",
     "references",
     "comment",
-    # Attribute Convention for Data Discovery 1.3: who made it, and on what terms
+    # Attribute Convention for Data Discovery 1.3: authors and terms of use
     "summary",
     "keywords",
     "license",
@@ -43,7 +43,7 @@ GLOBAL_ATTRIBUTES = (
     "publisher_email",
     "publisher_url",
     "product_version",
-    # CMIP5, CMIP6 and CORDEX: which run of which model
+    # CMIP5, CMIP6 and CORDEX: model and run
     "contact",
     "institute_id",
     "institution_id",
@@ -71,22 +71,27 @@ GLOBAL_ATTRIBUTES = (
     "rcm_version_id",
     "further_info_url",
 )
-"""Attributes of a whole file that its field keeps, and that are the file's again where it is written. Those
-that tell of its grid, its period or its identity are not among them: they are no longer true."""
+"""Global attributes that a field keeps, and that become global again when it is written.
+
+Attributes of the grid, the period and the identity of the file are excluded, as they may no longer apply.
+"""
 
 
 @dataclass(frozen=True)
 class GridVariable:
-    """One physical field.
+    """Variable of a gridded field.
 
     Args:
-        channel: Name, unit that it is brought to, hard range, and quantiles that a whole file keeps.
-        standard_names: Of CF, the one that is written first.
-        names: In files, where no standard name tells.
-        other_units: That files of it come in; a hint names the one that would make the values plausible.
-        rounding_tolerance: A negative value of a quantity that has none is rounding down to this much
-            below 0, by the unit of the file; what is lower is an error.
-        static: It is the same on all days, so that its file needs no axis of time, and its field has none.
+        channel: Channel with name, unit after conversion, valid range, and expected quantiles over a
+            whole file.
+        standard_names: CF standard names; the first is written to files.
+        names: Usual names in files without a standard name.
+        other_units: Other units of files with this variable; a hint names the unit that makes the values
+            plausible. Default: ``()``.
+        rounding_tolerance: Largest negative rounding error of a nonnegative quantity, by the unit of the
+            file; lower values raise an error. Default: ``{}``.
+        static: Whether the field is constant in time, so that its file may lack a time axis and the
+            opened field has none. Default: False.
     """
 
     channel: Channel
@@ -98,10 +103,12 @@ class GridVariable:
 
     @property
     def name(self) -> str:
+        """Name of the variable."""
         return self.channel.name
 
     @property
     def unit(self) -> str:
+        """Unit of the variable after conversion."""
         return self.channel.unit
 
 
@@ -147,20 +154,23 @@ _ALL = (
 )
 
 VARIABLES: Mapping[str, GridVariable] = {each.name: each for each in _ALL}
-"""By name."""
+"""Variables by name."""
 
 
 def find_variable(name: str) -> GridVariable:
-    """A variable by its name here.
+    """Return a variable by its name in `VARIABLES`.
+
+    >>> find_variable("precipitation").unit
+    'mm day-1'
+
+    Args:
+        name: Name of the variable.
 
     Raises:
-        OptionError: There is none of this name.
-
-    >>> variable("precipitation").unit
-    'mm day-1'
+        OptionError: The name is unknown.
     """
     if name not in VARIABLES:
         near = nearest(name, VARIABLES)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(VARIABLES)}."
-        raise OptionError(f"{name!r} is not a field that is known here. {hint}")
+        raise OptionError(f"{name!r} is not a known field. {hint}")
     return VARIABLES[name]

@@ -1,4 +1,4 @@
-"""Fields back to CF NetCDF or Zarr, whole or not at all."""
+"""Atomic writer of fields to CF NetCDF or Zarr."""
 
 from __future__ import annotations
 
@@ -35,16 +35,19 @@ def write_grid(
     """Write one field as CF NetCDF-4 (``.nc``) or Zarr (``.zarr``).
 
     Args:
-        field: As `open_grid` gives it; a dask array is computed and written piece by piece.
-        path: What stands there is replaced once the new file is whole.
-        units: Convert to these; the field's own where empty.
-        title: Of the file.
-        north_first: Latitudes from north to south.
+        field: Field as returned by `open_grid`; a dask array is computed and written chunk by chunk.
+        path: Path of the file; an existing file is replaced once the new file is complete.
+        units: Unit in the file. Default: ``""``, the unit of the field.
+        title: Title of the file. Default: ``""``.
+        north_first: Whether latitudes run from north to south. Default: False.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        OptionError: Another ending.
-        StorageError: It could not be written; what stood there is untouched.
-        MissingExtraError: xarray or what it writes with is not installed.
+        OptionError: The suffix is not ``.nc`` or ``.zarr``.
+        StorageError: The file could not be written; an existing file is unchanged.
+        MissingExtraError: xarray or the library of the format is not installed.
     """
     return write_grids([field], path, units=units, title=title, north_first=north_first)
 
@@ -57,8 +60,26 @@ def write_grids(
     title: str = "",
     north_first: bool = False,
 ) -> Path:
-    """The same with several fields on one grid, as variables of one file; `units` are those of the fields
-    that are no fractions. A field of integers, such as a mask, stays one. Raises as `write_grid` does."""
+    """Write several fields on one grid as variables of one file.
+
+    A field of integers, such as a mask, keeps its type.
+
+    Args:
+        fields: Fields as returned by `open_grid`, on one grid.
+        path: Path of the file; an existing file is replaced once the new file is complete.
+        units: Unit in the file, except for fields that are fractions. Default: ``""``, the units of the
+            fields.
+        title: Title of the file. Default: ``""``.
+        north_first: Whether latitudes run from north to south. Default: False.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        OptionError: The suffix is not ``.nc`` or ``.zarr``.
+        StorageError: The file could not be written; an existing file is unchanged.
+        MissingExtraError: xarray or the library of the format is not installed.
+    """
     place = Path(path)
     parts = [
         _as_cf(field, units if field.attrs["units"] != "1" else "", title, north_first) for field in fields
@@ -75,7 +96,7 @@ def write_grids(
         elif place.suffix == ".zarr":
             _write_zarr(dataset, place, encoding)
         else:
-            raise OptionError(f"{place}: fields are written as .nc or .zarr")
+            raise OptionError(f"{place}: fields are written as .nc or .zarr; change the suffix")
     except ModuleNotFoundError as error:
         raise MissingExtraError("h5netcdf or zarr", "geo") from error
     return place
@@ -95,12 +116,14 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
         field = (field.astype(np.float64) - offset) / factor
         attributes |= {"units": units}
         if field.name == "precipitation" and unit_conversion(units, own) != (1.0, 0.0) and "kg" in units:
-            attributes |= {"standard_name": "precipitation_flux"}  # a mass has another name than a depth
+            attributes |= {"standard_name": "precipitation_flux"}  # CF has another name for a mass flux
     attributes.setdefault("long_name", str(field.name).replace("_", " "))
     if field.name in VARIABLES:
         attributes.setdefault("standard_name", VARIABLES[str(field.name)].standard_names[0])
     field = (field if field.dtype.kind in "iu" else field.astype(np.float32)).assign_attrs(attributes)
-    if field.chunks is not None:  # Zarr has pieces of one size alone, and files end in smaller ones
+    if (
+        field.chunks is not None
+    ):  # Zarr needs chunks of equal size, but concatenated files end in smaller ones
         field = field.chunk({axis: max(pieces) for axis, pieces in field.chunksizes.items()})
     field.encoding = {}
     if north_first and field["lat"].ndim == 1:
@@ -113,8 +136,8 @@ def _as_cf(field: xr.DataArray, units: str, title: str, north_first: bool) -> xr
             }
     dataset = field.to_dataset()
     own_attributes = dataset[field.name].attrs
-    of_file = {key: own_attributes.pop(key) for key in GLOBAL_ATTRIBUTES if key in own_attributes}
-    dataset.attrs = {"Conventions": "CF-1.11", **of_file, **({"title": title} if title else {})}
+    global_attributes = {key: own_attributes.pop(key) for key in GLOBAL_ATTRIBUTES if key in own_attributes}
+    dataset.attrs = {"Conventions": "CF-1.11", **global_attributes, **({"title": title} if title else {})}
     return dataset
 
 
@@ -122,12 +145,15 @@ def _write_zarr(dataset: xr.Dataset, place: Path, encoding: Any) -> None:
     part = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        # Version 2 is what every reader of Zarr knows, and consolidated metadata belong to it.
+        # Version 2 is supported by every Zarr reader and includes consolidated metadata.
         dataset.to_zarr(part, mode="w", encoding=encoding, zarr_format=2, consolidated=True)
         if place.exists():
             shutil.rmtree(place) if place.is_dir() else place.unlink()
         part.rename(place)
     except OSError as error:
-        raise StorageError(f"{place}: could not be written ({error.strerror or error})") from error
+        raise StorageError(
+            f"{place}: could not be written ({error.strerror or error}); free some disk space or choose "
+            "another folder"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""The store of hail samples: one NetCDF or Zarr a sample, every source on one grid and one clock.
+"""Reader and writer of hail samples in NetCDF or Zarr.
 
-`write_sample` and `read_sample` are the two ends; `read_header` and `read_context` tell what a sample is, and
-where and when, without its arrays.
-Names say when and where, ``hail_20230617T083000_N3050_E11200.nc``: the time of the last window, and the
-middle of the grid in hundredths of a degree.
+A file or store contains one sample, with all sources on one grid and clock. `write_sample` and `read_sample`
+write and read complete samples. `read_header` and `read_context` read the metadata, time and position without
+the arrays. The file name contains time and position, as in ``hail_20230617T083000_N3050_E11200.nc``: the time
+of the last window, and the center of the grid in hundredths of a degree.
 """
 
 from geovision.readers.hail_samples.reader import (

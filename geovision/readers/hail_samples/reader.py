@@ -1,4 +1,7 @@
-"""Hail samples from NetCDF or Zarr: whole, in part for a model, or what stands at their head."""
+"""Reader of hail samples from NetCDF or Zarr.
+
+It reads complete samples, single inputs of a model, or metadata.
+"""
 
 from __future__ import annotations
 
@@ -27,95 +30,130 @@ __all__ = ["expand", "read_context", "read_header", "read_input", "read_sample",
 
 
 def read_sample(path: str | Path) -> HailSample:
-    """Read one sample whole.
+    """Read one complete sample.
+
+    Args:
+        path: Path of the sample.
+
+    Returns:
+        Sample.
 
     Raises:
-        UnreadableFileError: It cannot be read.
-        InputError: It is no sample of hail, or of other channels.
+        UnreadableFileError: The file cannot be read.
+        InputError: The file is not a hail sample, or has other channels.
     """
-    held = _load(Path(path))
+    content = _load(Path(path))
     own = {*CHANNELS, *_REQUIRED_VARIABLES}
     return HailSample(
-        time=held.values["time"].astype("datetime64[ns]"),
-        latitude=held.values["latitude"],
-        longitude=held.values["longitude"],
-        sources={name: TimedSource(held.values[name], held.values[f"{name}_age"]) for name in TIMED_SOURCES},
-        dem=held.values["dem"],
-        label=held.values["hail"].astype(np.int8),
-        extra={name: values for name, values in held.values.items() if name not in own},
-        attributes=held.attributes,
+        time=content.values["time"].astype("datetime64[ns]"),
+        latitude=content.values["latitude"],
+        longitude=content.values["longitude"],
+        sources={
+            name: TimedSource(content.values[name], content.values[f"{name}_age"]) for name in TIMED_SOURCES
+        },
+        dem=content.values["dem"],
+        label=content.values["hail"].astype(np.int8),
+        extra={name: values for name, values in content.values.items() if name not in own},
+        attributes=content.attributes,
     )
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """Attributes of a sample, and under ``"sizes"`` how many windows, rows and columns it has.
+    """Read the attributes and sizes of a sample.
+
+    Args:
+        path: Path of the sample.
+
+    Returns:
+        Attributes of the file; ``"sizes"`` contains the number of windows, rows and columns.
 
     Raises:
-        UnreadableFileError: It cannot be read.
-        InputError: It is no sample of hail.
+        UnreadableFileError: The file cannot be read.
+        InputError: The file is not a hail sample.
     """
-    held = _load(Path(path), ("time", "hail"))
-    sizes = (*held.values["time"].shape, *held.values["hail"].shape)
-    return {**held.attributes, "sizes": dict(zip(("time", "y", "x"), sizes, strict=True))}
+    content = _load(Path(path), ("time", "hail"))
+    sizes = (*content.values["time"].shape, *content.values["hail"].shape)
+    return {**content.attributes, "sizes": dict(zip(("time", "y", "x"), sizes, strict=True))}
 
 
 def read_context(path: str | Path) -> SampleContext:
-    """Where the cells of a sample lie and when its last window is, which its label and an answer are of.
+    """Read the coordinates and the last time of a sample.
+
+    Label and prediction are for the last window.
+
+    Args:
+        path: Path of the sample.
+
+    Returns:
+        Latitudes, longitudes and time.
 
     Raises:
-        UnreadableFileError: It cannot be read.
-        InputError: It is no sample of hail.
+        UnreadableFileError: The file cannot be read.
+        InputError: The file is not a hail sample.
     """
-    held = _load(Path(path), ("time", "latitude", "longitude")).values
-    return SampleContext(held["latitude"], held["longitude"], held["time"][-1])
+    values = _load(Path(path), ("time", "latitude", "longitude")).values
+    return SampleContext(values["latitude"], values["longitude"], values["time"][-1])
 
 
 def to_arrays(sample: HailSample) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """By source, values as models take them and where they are missing: 0 where missing, and in the radar
-    `NO_ECHO_DBZ` where there is no echo."""
+    """Convert a sample to the arrays of a model.
+
+    Args:
+        sample: Hail sample.
+
+    Returns:
+        Values and mask of missing values by source. Values are 0 where missing; the radar has
+        `NO_ECHO_DBZ` where there is no echo.
+    """
     found = {name: _without_gaps(source.values) for name, source in sample.sources.items()}
     return found | {"dem": _without_gaps(sample.dem)}
 
 
 def _without_gaps(values: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     missing = np.isnan(values)
-    plain = np.where(missing, np.float32(0), values.astype(np.float32))
-    return np.where(np.isneginf(plain), np.float32(NO_ECHO_DBZ), plain), missing
+    filled = np.where(missing, np.float32(0), values.astype(np.float32))
+    return np.where(np.isneginf(filled), np.float32(NO_ECHO_DBZ), filled), missing
 
 
 def read_input(path: str | Path, spec: InputSpec, size: tuple[int, int] | None = None) -> np.ma.MaskedArray:
-    """One input of a sample, as `predict` asks for it.
+    """Read one input of a sample, for `predict`.
 
     Args:
-        path: Of a sample.
-        spec: The input: its name is the source.
-        size: (height, width) of the middle part; None: all of it.
+        path: Path of the sample.
+        spec: Specification of the input; its name is the source.
+        size: Height and width of the central window, in points. Default: None, the whole sample.
 
     Returns:
-        float32, axes as in the input's layout; what is missing is masked.
+        Values, float32, axes as in the layout of the input; missing values are masked.
 
     Raises:
-        UnreadableFileError: It cannot be read.
-        InputError: It is no sample, smaller than `size`, or has no such source.
+        UnreadableFileError: The file cannot be read.
+        InputError: The file is not a hail sample, is smaller than `size`, or has no such source.
     """
     if spec.name not in CHANNELS:
         raise InputError(f"{path}: no source {spec.name!r}; a sample has {', '.join(CHANNELS)}")
     values, missing = _without_gaps(_load(Path(path), (spec.name, "time")).values[spec.name])
-    taken = np.ma.MaskedArray(values, missing)
+    found = np.ma.MaskedArray(values, missing)
     if size is None:
-        return taken
+        return found
     height, width = values.shape[-2:]
     if height < size[0] or width < size[1]:
-        raise InputError(f"{path}: {height} x {width} points; the model takes {size[0]} x {size[1]}")
+        raise InputError(f"{path}: {height} x {width} points; the model expects {size[0]} x {size[1]}")
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    return taken[..., top : top + size[0], left : left + size[1]]
+    return found[..., top : top + size[0], left : left + size[1]]
 
 
 def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Samples, folders of samples and globs as a list of samples.
+    """Expand samples, folders and glob patterns to a list of samples.
+
+    Args:
+        paths: One or several samples, folders or glob patterns.
+
+    Returns:
+        Paths of samples.
 
     Raises:
-        UnreadableFileError: Something that is named is not there, or holds no samples.
+        UnreadableFileError: A path does not exist or contains no samples.
     """
     given = [paths] if isinstance(paths, str | Path) else paths
     found: list[Path] = []
@@ -126,7 +164,7 @@ def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         inside = sample_files(path) if path.is_dir() else sorted(path.parent.glob(path.name))
         if not inside:
             raise UnreadableFileError(
-                f"{path}: no samples of hail, which are named like hail_20230617T083000_N3050_E11200.nc"
+                f"{path}: no hail samples; expected names such as hail_20230617T083000_N3050_E11200.nc"
             )
         found += inside
     return found
@@ -139,7 +177,7 @@ _REQUIRED_VARIABLES = (*(f"{name}_age" for name in TIMED_SOURCES), "hail", "time
 
 @dataclass(frozen=True)
 class _RawSample:
-    """Of a file, values of variables, attributes of all of them, and of the whole."""
+    """Values, attributes of variables, and global attributes of a file."""
 
     values: dict[str, NDArray]
     variable_attributes: dict[str, dict[str, Any]]
@@ -147,40 +185,41 @@ class _RawSample:
 
 
 def _load(path: Path, names: Sequence[str] = ()) -> _RawSample:
-    """The values of the variables that are named, or of all, checked."""
+    """Load and check the requested variables of a file, or all."""
     if not path.exists():
-        raise UnreadableFileError(f"{path}: does not exist")
+        raise UnreadableFileError(f"{path}: does not exist; check the path")
     try:
-        held = (_from_zarr if path.suffix == ".zarr" else _from_hdf5)(path, names)
+        content = (_from_zarr if path.suffix == ".zarr" else _from_hdf5)(path, names)
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise UnreadableFileError(f"{path}: cannot be read as a sample of hail ({reason})") from error
-    _check_variables(held, path)
-    if "time" in held.values:
-        check_windows(held.values["time"], str(path))
-    if "radar" in held.values:
-        radar = held.values["radar"]
+        raise UnreadableFileError(f"{path}: cannot be read as a hail sample ({reason})") from error
+    _check_variables(content, path)
+    if "time" in content.values:
+        check_windows(content.values["time"], str(path))
+    if "radar" in content.values:
+        radar = content.values["radar"]
         radar[np.abs(radar - NO_ECHO_DBZ) < 0.01] = -np.inf
-    return held
+    return content
 
 
-def _check_variables(held: _RawSample, path: Path) -> None:
-    lacking = [name for name in (*CHANNELS, *_REQUIRED_VARIABLES) if name not in held.variable_attributes]
+def _check_variables(content: _RawSample, path: Path) -> None:
+    lacking = [name for name in (*CHANNELS, *_REQUIRED_VARIABLES) if name not in content.variable_attributes]
     if lacking:
         raise InputError(
-            f"{path}: no {lacking[0]!r} in it; expected a sample as `geovision hail-samples` writes it"
+            f"{path}: no variable {lacking[0]!r}; expected a sample written by `geovision hail-samples`"
         )
     for name, channels in CHANNELS.items():
-        said = str(held.variable_attributes[name].get("channels", "")).split()
-        if said != list(channels):
-            other = next((each for each in said if each not in channels), "another order")
+        found = str(content.variable_attributes[name].get("channels", "")).split()
+        if found != list(channels):
+            other = next((each for each in found if each not in channels), "another order")
             raise InputError(
-                f"{path}: {name} has {len(said)} channels, among them {other}; expected {', '.join(channels)}"
+                f"{path}: {name} has {len(found)} channels, among them {other}; expected "
+                f"{', '.join(channels)}"
             )
 
 
 def _from_hdf5(path: Path, names: Sequence[str]) -> _RawSample:
-    # Not by way of xarray, which takes ten times as long to open a file as its values take to be read.
+    # h5py instead of xarray, which takes ten times as long to open a file as to read its values.
     try:
         import h5py
     except ImportError as error:
@@ -188,41 +227,43 @@ def _from_hdf5(path: Path, names: Sequence[str]) -> _RawSample:
     with h5py.File(path) as file:
         found = {str(name): each for name, each in file.items()}
         about = {name: _attributes(each) for name, each in found.items()}
-        # A dimension without values of its own is a variable to HDF5, and says so.
-        bare = {
+        # HDF5 stores a dimension without coordinates as a variable with this name.
+        dimensions = {
             name for name, own in about.items() if str(own.get("NAME", "")).startswith("This is a netCDF dim")
         }
         values = {
             name: _decode(each[()], about[name])
             for name, each in found.items()
-            if name not in bare and (not names or name in names)
+            if name not in dimensions and (not names or name in names)
         }
         return _RawSample(values, about, _attributes(file))
 
 
 def _attributes(node: Any) -> dict[str, Any]:
-    """Attributes as text and numbers; the links between variables are left out, and what the writing program
-    notes about itself."""
-    spare = ("DIMENSION_LIST", "REFERENCE_LIST", "_NCProperties")
-    plain = {name: node.attrs[name] for name in node.attrs if name not in spare}
-    return {name: _plain(each) for name, each in plain.items()}
+    """Return attributes as text and numbers.
+
+    Links between variables and library versions are omitted.
+    """
+    excluded = ("DIMENSION_LIST", "REFERENCE_LIST", "_NCProperties")
+    attributes = {name: node.attrs[name] for name in node.attrs if name not in excluded}
+    return {name: _to_python(each) for name, each in attributes.items()}
 
 
-def _plain(value: Any) -> Any:
+def _to_python(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
 
 
 def _decode(values: NDArray, attributes: Mapping[str, Any]) -> NDArray:
-    """Numbers as they are meant: times, and what has a scale, an offset and a number for what is missing."""
+    """Decode times and packed values with scale, offset and fill value."""
     if attributes.get("units") == TIME_UNITS:
         return np.datetime64(0, "s") + values.astype("timedelta64[s]")
     if "scale_factor" not in attributes:
         return values
-    plain = values * np.float32(attributes["scale_factor"]) + np.float32(attributes.get("add_offset", 0.0))
-    plain[values == attributes.get("_FillValue")] = np.nan
-    return plain
+    decoded = values * np.float32(attributes["scale_factor"]) + np.float32(attributes.get("add_offset", 0.0))
+    decoded[values == attributes.get("_FillValue")] = np.nan
+    return decoded
 
 
 def _from_zarr(path: Path, names: Sequence[str]) -> _RawSample:

@@ -1,4 +1,4 @@
-"""What a hail sample is: its channels, its windows, its name."""
+"""Schema of hail samples: channels, windows and names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ LEVELS = (
     17000,
     19000,
 )
-"""Heights of the 21 levels of reflectivity, m above mean sea level."""
+"""Heights of the 21 reflectivity levels, in m above mean sea level."""
 
 CHANNELS: dict[str, dict[str, str]] = {
     "radar": {f"reflectivity_{level}m": "dBZ" for level in LEVELS},
@@ -73,10 +73,10 @@ CHANNELS: dict[str, dict[str, str]] = {
 """Channels of each source, in order, with their units."""
 
 NO_ECHO_DBZ = -33.0
-"""What stands for no echo where a number has to: in files and in tensors. Reflectivity is above it."""
+"""Value for no echo in files and tensors, in dBZ. Reflectivity is above it."""
 
 TIMED_SOURCES = ("radar", "fy4b", "era5")
-"""Sources with a value in every window."""
+"""Sources with values in every window."""
 
 _COMPLEX_RELIEF = 400.0  # m
 _NAME = re.compile(r"^hail_(\d{8}T\d{6})_([NS])(\d{4})_([EW])(\d{5})$")
@@ -84,12 +84,13 @@ _NAME = re.compile(r"^hail_(\d{8}T\d{6})_([NS])(\d{4})_([EW])(\d{5})$")
 
 @dataclass(frozen=True)
 class TimedSource:
-    """One source in every window.
+    """Values of one source in every window.
 
     Args:
-        values: ``(time, channel, y, x)``; NaN is missing. Of radar NaN is not covered, ``-inf`` no echo.
-        age: ``(time,)``, minutes by which the window is later than what stands in it (negative: earlier);
-            NaN where it is missing.
+        values: Values, shape ``(time, channel, y, x)``; NaN is missing. For radar, NaN is not covered and
+            ``-inf`` is no echo.
+        age: Time from the measurement to the window in minutes, shape ``(time,)``; negative if the
+            measurement is later, NaN if it is missing.
     """
 
     values: NDArray[np.floating]
@@ -98,16 +99,18 @@ class TimedSource:
 
 @dataclass(frozen=True)
 class HailSample:
-    """What stands in one file.
+    """Hail sample, the content of one file.
 
     Args:
-        time: ``(time,)``, of the windows, UTC, ascending in even steps; the label is of the last.
-        latitude, longitude: ``(y,)`` and ``(x,)``, degrees, ascending.
-        sources: ``"radar"``, ``"fy4b"``, ``"era5"``.
-        dem: ``(channel, y, x)``; NaN is missing, as an aspect where it is level.
-        label: int8 ``(y, x)``: 1 hail, 0 none, -1 not known.
-        extra: Other fields ``(y, x)`` by name, such as the answer of an oracle.
-        attributes: Where it comes from, and how it was matched.
+        time: Times of the windows, UTC, shape ``(time,)``, ascending in even steps; the label is for the
+            last.
+        latitude: Latitudes in degrees north, shape ``(y,)``, ascending.
+        longitude: Longitudes in degrees east, shape ``(x,)``, ascending.
+        sources: Values of ``"radar"``, ``"fy4b"`` and ``"era5"``.
+        dem: Terrain, shape ``(channel, y, x)``; NaN is missing, such as the aspect of level ground.
+        label: Label, int8, shape ``(y, x)``: 1 hail, 0 no hail, -1 unknown.
+        extra: Other fields by name, shape ``(y, x)``, such as the prediction of an oracle. Default: ``{}``.
+        attributes: Origin of the data and parameters of the collocation. Default: ``{}``.
     """
 
     time: NDArray[np.datetime64]
@@ -121,13 +124,20 @@ class HailSample:
 
     @property
     def name(self) -> SampleName:
+        """Name with last time and grid center."""
         when = self.time[-1].astype("datetime64[s]").astype(datetime.datetime)
         return SampleName(when, float(self.latitude.mean()), float(self.longitude.mean()))
 
 
 @dataclass(frozen=True)
 class SampleName:
-    """When and where a sample is: the last window, UTC, and the middle of its grid, degrees."""
+    """Time and position of a sample.
+
+    Args:
+        time: Time of the last window, UTC.
+        latitude: Latitude of the center of the grid, in degrees north.
+        longitude: Longitude of the center of the grid, in degrees east.
+    """
 
     time: datetime.datetime
     latitude: float
@@ -142,19 +152,25 @@ class SampleName:
 
     @classmethod
     def from_path(cls, path: Path) -> SampleName:
-        """The name of a file.
+        """Parse the name of a file.
+
+        >>> SampleName.from_path(Path("hail_20230617T083000_N3050_E11200.nc")).storm_day
+        '2023-06-17'
+
+        Args:
+            path: Path of the sample.
+
+        Returns:
+            Time and position of the sample.
 
         Raises:
-            InputError: It is not named so.
-
-        >>> SampleName.of(Path("hail_20230617T083000_N3050_E11200.nc")).storm_day
-        '2023-06-17'
+            InputError: The name does not follow the pattern.
         """
         found = _NAME.match(path.stem)
         if not found:
             raise InputError(
-                f"{path}: not named like hail_20230617T083000_N3050_E11200.nc, which says when "
-                "and where it is"
+                f"{path}: not named like hail_20230617T083000_N3050_E11200.nc, with time and position; "
+                "restore the original name"
             )
         when, south, north, west, east = found.groups()
         latitude = int(north) / (-100 if south == "S" else 100)
@@ -163,15 +179,26 @@ class SampleName:
 
     @property
     def storm_day(self) -> str:
-        """The day of the storm: from 6 to 6 hours of local solar time, since storms of the evening live on
-        past midnight, local or Greenwich's."""
+        """Day of the storm, from 6 to 6 h local solar time.
+
+        Evening storms continue past midnight, local time or UTC, so calendar days would divide them.
+        """
         local = self.time + datetime.timedelta(hours=self.longitude / 15 - 6)
         return f"{local:%Y-%m-%d}"
 
 
 def terrain_class(elevation: NDArray[np.floating]) -> Literal["plain", "complex", "unknown"]:
-    """``"complex"`` where the heights, without the lowest and highest 5 %, span 400 m or more. Our choice:
-    the published strata are not defined. ``"unknown"`` where no height is known."""
+    """Return the class of the terrain by its range of heights.
+
+    ``"complex"`` means that the heights span 400 m or more without the lowest and highest 5 %. This is a
+    definition of this package: the published strata are not defined.
+
+    Args:
+        elevation: Heights in m, any shape; NaN is missing.
+
+    Returns:
+        ``"plain"`` or ``"complex"``; ``"unknown"`` if all heights are missing.
+    """
     if np.isnan(elevation).all():
         return "unknown"
     low, high = np.nanquantile(elevation, [0.05, 0.95])
@@ -179,30 +206,41 @@ def terrain_class(elevation: NDArray[np.floating]) -> Literal["plain", "complex"
 
 
 def sample_files(root: Path) -> list[Path]:
-    """The samples of a folder, by name."""
+    """Return the samples of a folder, sorted by name.
+
+    Args:
+        root: Folder.
+    """
     return sorted(path for path in Path(root).glob("hail_*") if path.suffix in (".nc", ".zarr"))
 
 
 def check_windows(time: NDArray[np.datetime64], where: str) -> None:
-    """Refuse windows that are not ascending, or between which one was left out.
+    """Raise unless the windows are ascending in even steps.
+
+    Args:
+        time: Times of the windows, shape ``(time,)``.
+        where: Name of the sample in error messages.
 
     Raises:
-        InputError: With `where`, what the times belong to.
+        InputError: The windows are not ascending, or one is omitted.
     """
     steps = np.diff(time.astype("datetime64[s]").astype(np.int64))
     if len(time) < 1 or (len(steps) and (steps[0] <= 0 or (steps != steps[0]).any())):
         minutes = ", ".join(f"{step / 60:g}" for step in steps[:8])
         raise InputError(
-            f"{where}: {len(time)} windows {minutes or 'no'} minutes apart; expected even steps, ascending; "
-            "what is missing is NaN, not left out"
+            f"{where}: {len(time)} windows {minutes or 'no'} minutes apart; expected even steps, ascending. "
+            "Fill missing windows with NaN instead of omitting them"
         )
 
 
 def check_shapes(sample: HailSample) -> None:
-    """Refuse what does not fit together.
+    """Raise unless the parts of a sample are consistent.
+
+    Args:
+        sample: Hail sample.
 
     Raises:
-        InputError: Times that are no even steps, a source that is not there, shapes that differ.
+        InputError: The time steps are uneven, a source is missing, or shapes differ.
     """
     check_windows(sample.time, "the sample")
     windows, grid = len(sample.time), (len(sample.latitude), len(sample.longitude))

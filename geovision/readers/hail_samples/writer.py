@@ -1,4 +1,4 @@
-"""A hail sample to NetCDF or Zarr, whole or not at all."""
+"""Atomic writer of hail samples to NetCDF or Zarr."""
 
 from __future__ import annotations
 
@@ -42,13 +42,21 @@ _PACKED: dict[str, dict[str, Any]] = {
 
 
 def write_sample(sample: HailSample, folder: Path, *, kind: Literal["nc", "zarr"] = "nc") -> Path:
-    """Write one sample, whole or not at all, under its name.
+    """Write one sample under its name, completely or not at all.
 
-    Reflectivity is packed in tenths of a dB, temperatures of the satellite in hundredths of a kelvin.
+    Reflectivity is packed in steps of 0.1 dB, and satellite temperatures in steps of 0.01 K.
+
+    Args:
+        sample: Hail sample.
+        folder: Folder of the file.
+        kind: ``"nc"`` for a NetCDF file; ``"zarr"`` for a Zarr store. Default: ``"nc"``.
+
+    Returns:
+        Path of the file or store.
 
     Raises:
-        InputError: Shapes that do not fit one another, or times that are no even steps.
-        StorageError: It could not be written.
+        InputError: Shapes are inconsistent, or time steps are uneven.
+        StorageError: The sample could not be written.
         MissingExtraError: xarray is not installed.
     """
     dataset = _dataset(sample)
@@ -105,7 +113,10 @@ def _dataset(sample: HailSample) -> Dataset:
 
 
 def _source_attributes(name: str) -> dict[str, str]:
-    """Attributes of a source; its channels are named there, since text is no array in Zarr."""
+    """Return the attributes of a source, with its channels.
+
+    The channels are attributes because Zarr has no text arrays.
+    """
     channels, units = CHANNELS[name], sorted(set(CHANNELS[name].values()))
     about = {
         "long_name": _LONG_NAMES[name],
@@ -138,7 +149,10 @@ def _write_zarr(dataset: Dataset, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
         partial.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror or error}); free some disk space or choose "
+            "another folder"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,9 +1,11 @@
-"""Weather radar: volumes of ODIM_H5 and NEXRAD level 2, and their levels on a Cartesian grid.
+"""Reader of weather radar volumes, and gridding to constant heights.
 
-    >>> from geovision.readers.radar import read_volume, to_levels
-    >>> to_levels(read_volume("40_20181220_060630.pvol.h5"))  # doctest: +SKIP
+The formats are ODIM_H5 and NEXRAD level 2.
 
-Extra ``[radar]``. No echo and not covered are told apart: ``-inf`` dBZ and NaN.
+    >>> from geovision.readers.radar import grid_volume, read_volume
+    >>> grid_volume(read_volume("40_20181220_060630.pvol.h5"))  # doctest: +SKIP
+
+Requires the extra ``[radar]``. No echo is ``-inf`` dBZ, and not covered is NaN.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reflectivity on the levels of hail samples, from volumes of a radar or from grids in NetCDF or Zarr."""
+"""Reflectivity on the levels of hail samples.
+
+The data are radar volumes, or grids in NetCDF or Zarr.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +24,40 @@ if TYPE_CHECKING:
 
 __all__ = ["VolumeReference", "list_volumes", "read_reflectivity"]
 
-_MAX_LEVEL_OFFSET = 500.0  # m that a level may lie from the one that is asked for
+_MAX_LEVEL_OFFSET = 500.0  # m, largest distance of a level from the requested one
 
 
 @dataclass(frozen=True)
 class VolumeReference:
-    """One volume: where it lies, and when it began, UTC."""
+    """Reference to one volume.
+
+    Attributes:
+        path: Path of the file.
+        time: Start of the volume, UTC.
+        position: Index along the time axis of a gridded file; None if the file is one volume.
+    """
 
     path: Path
     time: np.datetime64
     position: int | None = None
-    """Along the time of a grid's file; None: the file is one volume."""
 
 
 def list_volumes(
     paths: Sequence[str | Path], *, on_skip: Callable[[str], None] | None = None
 ) -> list[VolumeReference]:
-    """The volumes of files, in the order of their times, however they came.
+    """List the volumes of files in the order of their times.
 
     Args:
-        paths: Files.
-        on_skip: Called with what is wrong with a file, which is left out; None: that is an error.
+        paths: Paths of the files, in any order.
+        on_skip: Function called with the error of an unusable file, which is then skipped. Default: None,
+            the error is raised.
+
+    Returns:
+        References to the volumes.
 
     Raises:
         UnreadableFileError: A file cannot be read.
-        InputError: Two volumes of one time, or a grid without times.
+        InputError: Two volumes have the same time, or a grid has no times.
     """
     found: dict[np.datetime64, VolumeReference] = {}
     for path in map(Path, paths):
@@ -68,22 +80,23 @@ def read_reflectivity(
     *,
     max_range: float = 150_000.0,
 ) -> NDArray[np.float32]:
-    """Reflectivity at the nearest point and level.
+    """Read reflectivity at the nearest point and level.
 
     Args:
-        volume: Of `list_volumes`.
-        levels: m above mean sea level, ascending.
-        latitude, longitude: ``(y,)`` and ``(x,)``, degrees.
-        max_range: m from the radar within which volumes are gridded.
+        volume: Reference from `list_volumes`.
+        levels: Heights in m above mean sea level, ascending.
+        latitude: Latitudes in degrees north, shape ``(y,)``.
+        longitude: Longitudes in degrees east, shape ``(x,)``.
+        max_range: Distance from the radar to which volumes are gridded, in m. Default: 150000.0.
 
     Returns:
-        ``(level, y, x)``, dBZ; ``-inf`` is no echo, NaN not covered, as where no level of a grid is within
-        500 m.
+        Reflectivity in dBZ, shape ``(level, y, x)``. ``-inf`` is no echo; NaN is not covered, or no level
+        of a grid is within 500 m.
 
     Raises:
-        UnreadableFileError: It cannot be read.
-        InputError: No reflectivity in dBZ, levels that do not ascend, no coordinates in degrees, or nothing
-            of the grid is covered.
+        UnreadableFileError: The file cannot be read.
+        InputError: There is no reflectivity in dBZ, levels do not ascend, coordinates are not in degrees,
+            or no point of the grid is covered.
     """
     if volume.position is None:
         field = grid_volume(read_volume(volume.path), RadarGrid(half_width=max_range, levels=tuple(levels)))
@@ -94,20 +107,20 @@ def read_reflectivity(
     north, east = _coordinates(field, volume.path)
     near = NearestNeighborIndex.build(north, east, latitude, longitude, where=str(volume.path))
     closest = np.abs(heights[None, :] - np.asarray(levels, float)[:, None])
-    chosen = near.take(values[closest.argmin(1)])
-    chosen[closest.min(1) > _MAX_LEVEL_OFFSET] = np.nan
-    return chosen.astype(np.float32)
+    selected = near.take(values[closest.argmin(1)])
+    selected[closest.min(1) > _MAX_LEVEL_OFFSET] = np.nan
+    return selected.astype(np.float32)
 
 
 def _unlisted_volumes(
     path: Path, known: Mapping[np.datetime64, VolumeReference]
 ) -> dict[np.datetime64, VolumeReference]:
-    """The volumes of a file by their times, none of which is known."""
+    """Return volumes of a file by time; raise if already listed."""
     found: dict[np.datetime64, VolumeReference] = {}
     for each in _list_file(path):
         before = known.get(each.time) or found.get(each.time)
         if before:
-            raise InputError(f"{before.path} and {path} are both of {each.time}; give each volume once")
+            raise InputError(f"{before.path} and {path} both have {each.time}; give each volume once")
         found[each.time] = each
     return found
 
@@ -132,12 +145,12 @@ def _grid(path: Path) -> Dataset:
         return xarray.open_dataset(path, engine=engine)
     except (OSError, ValueError) as error:
         raise UnreadableFileError(
-            f"{path}: not readable as a grid of radar ({str(error).partition(chr(10))[0]})"
+            f"{path}: not readable as a radar grid ({str(error).partition(chr(10))[0]})"
         ) from error
 
 
 def _reflectivity(dataset: Dataset, path: Path) -> DataArray:
-    """The one field with levels, with an axis of time."""
+    """Return the only field with levels, with a time axis."""
     fields = [dataset[name] for name in dataset.data_vars if "level" in dataset[name].dims]
     named = [each for each in fields if each.name == "reflectivity"] or fields
     if len(named) != 1:
@@ -146,7 +159,7 @@ def _reflectivity(dataset: Dataset, path: Path) -> DataArray:
         )
     field = named[0]
     if "time" not in field.coords:
-        raise InputError(f"{path}: no coordinate 'time'; a volume has to say when it began")
+        raise InputError(f"{path}: no coordinate 'time'; add the start of the volume")
     return field if "time" in field.dims else field.expand_dims("time")
 
 
@@ -164,6 +177,5 @@ def _coordinates(field: DataArray, path: Path) -> tuple[NDArray, NDArray]:
         if north in field.coords and east in field.coords:
             return field[north].values, field[east].values
     raise InputError(
-        f"{path}: no latitude and longitude; write them as coordinates (y, x), in whatever projection "
-        "the grid is"
+        f"{path}: no latitude and longitude; add them as coordinates (y, x), for any projection of the grid"
     )

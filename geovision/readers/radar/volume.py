@@ -1,4 +1,7 @@
-"""Volumes of one weather radar: ODIM_H5 and NEXRAD level 2, read by xradar."""
+"""Reader of radar volumes in ODIM_H5 and NEXRAD level 2.
+
+The files are decoded by xradar.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RadarVolume", "Sweep", "read_volume"]
 
-_MAX_ELEVATION = 80.0  # degrees; what looks straight up covers no area
-_ELEVATION_TOLERANCE = 0.1  # degrees; a cut that is measured twice has about the same elevation
+_MAX_ELEVATION = 80.0  # degrees; a vertical sweep covers no area
+_ELEVATION_TOLERANCE = 0.1  # degrees; the elevations of repeated cuts differ slightly
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One turn of the antenna.
+    """Sweep of the antenna at one elevation.
 
     Args:
-        elevation: Degrees above the horizon.
-        azimuth: ``(ray,)``, degrees clockwise from north, ascending.
-        range: ``(gate,)``, m along the beam to the middle of each gate.
-        reflectivity: ``(ray, gate)``, dBZ, float32; ``-inf`` is no echo, NaN not measured.
+        elevation: Elevation angle in degrees above the horizon.
+        azimuth: Azimuth of the rays in degrees clockwise from north, shape ``(ray,)``, ascending.
+        range: Distance along the beam to the center of each gate in m, shape ``(gate,)``.
+        reflectivity: Reflectivity in dBZ, float32, shape ``(ray, gate)``; ``-inf`` is no echo, NaN not
+            measured.
     """
 
     elevation: float
@@ -42,14 +46,15 @@ class Sweep:
 
 @dataclass(frozen=True)
 class RadarVolume:
-    """The sweeps of one volume, lowest first.
+    """Sweeps of one volume, lowest first.
 
     Args:
-        path: Of the file.
-        time: Begin of the volume, UTC.
-        latitude, longitude: Of the radar, degrees north and east.
-        altitude: Of its antenna, m above mean sea level.
-        sweeps: Each elevation once.
+        path: Path of the file.
+        time: Start of the volume, UTC.
+        latitude: Latitude of the radar, in degrees north.
+        longitude: Longitude of the radar, in degrees east.
+        altitude: Altitude of the antenna, in m above mean sea level.
+        sweeps: Sweeps, one per elevation.
     """
 
     path: Path
@@ -63,25 +68,30 @@ class RadarVolume:
 def read_volume(path: str | Path, *, quantity: str = "DBZH") -> RadarVolume:
     """Read the reflectivity of one volume.
 
-    The format is what the first bytes say. Of sweeps at one elevation, as the split cuts of NEXRAD, the
-    one with the longest range counts, and of equal ones the first; a vertical sweep is left out.
+    The format is detected from the first bytes. Several sweeps may have one elevation, such as the split cuts
+    of NEXRAD. The one with the longest range is used, and the first of equal ones. A vertical sweep is
+    omitted.
 
-    - ODIM_H5: ``undetect`` is no echo, ``nodata`` not measured; a file that gives both the same number
-      means no echo, as its rays are whole.
-    - NEXRAD: below threshold is no echo, range folded not measured.
+    - ODIM_H5: ``undetect`` is no echo, ``nodata`` is not measured. If a file uses one number for both, it
+      means no echo, because the rays are complete.
+    - NEXRAD: below threshold is no echo, range folded is not measured.
 
     Args:
-        path: A file.
-        quantity: The quantity to read, ``DBZH`` or another reflectivity in dBZ such as ``TH``.
+        path: Path of the file.
+        quantity: Name of the quantity, ``DBZH`` or another reflectivity in dBZ such as ``TH``. Default:
+            ``"DBZH"``.
+
+    Returns:
+        Volume.
 
     Raises:
-        UnreadableFileError: Missing, truncated, or of another format.
-        InputError: No volume: the quantity is missing, or fewer than two elevations.
+        UnreadableFileError: The file is missing, truncated, or of another format.
+        InputError: The quantity is missing, or the file has fewer than two elevations.
         MissingExtraError: xradar is not installed.
     """
     path = Path(path)
     format_ = _format(path)
-    with _decoding(path), contextlib.closing(_opened(path, format_)) as tree:
+    with _decoding(path), contextlib.closing(_open_tree(path, format_)) as tree:
         return _volume(path, tree, format_, quantity)
 
 
@@ -98,11 +108,11 @@ def _format(path: Path) -> str:
     if head.startswith((b"AR2V", b"ARCHIVE2")):
         return "nexradlevel2"
     if head.startswith((b"\x1f\x8b", b"BZh")):
-        raise UnreadableFileError(f"{path}: a packed file; unpack it first, as with gunzip or bunzip2")
-    raise UnreadableFileError(f"{path}: neither ODIM_H5 nor NEXRAD level 2 by its first bytes")
+        raise UnreadableFileError(f"{path}: a compressed file; decompress it with gunzip or bunzip2")
+    raise UnreadableFileError(f"{path}: its first bytes are not those of ODIM_H5 or NEXRAD level 2")
 
 
-def _opened(path: Path, format_: str) -> DataTree:
+def _open_tree(path: Path, format_: str) -> DataTree:
     try:
         import xradar
     except ImportError as error:
@@ -116,7 +126,7 @@ def _opened(path: Path, format_: str) -> DataTree:
 def _decoding(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            # xradar warns of ray times that a file does not give; what cannot be read is an error.
+            # xradar warns about missing ray times; unreadable content raises an error anyway.
             warnings.simplefilter("ignore")
             yield
     except (InputError, MissingExtraError, MemoryError):
@@ -124,20 +134,20 @@ def _decoding(path: Path) -> Iterator[None]:
     except Exception as error:  # a damaged file makes decoders raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UnreadableFileError(
-            f"{path}: damaged or no volume of this format ({reason}); copy it again from its source"
+            f"{path}: damaged or not a volume of this format ({reason}); copy it again from its source"
         ) from error
 
 
 def _volume(path: Path, tree: DataTree, format_: str, quantity: str) -> RadarVolume:
     nodes = [tree[name].ds for name in tree.children if name.startswith("sweep")]
-    having = [node for node in nodes if quantity in node]
-    if not having:
+    matching = [node for node in nodes if quantity in node]
+    if not matching:
         known = sorted({str(name) for node in nodes for name in node if node[name].ndim == 2})
-        raise InputError(f"{path}: no quantity {quantity!r}; it holds {', '.join(known) or 'none'}")
-    sweeps = [_sweep(node, quantity, format_) for node in having]
+        raise InputError(f"{path}: no quantity {quantity!r}; it contains {', '.join(known) or 'none'}")
+    sweeps = [_sweep(node, quantity, format_) for node in matching]
     chosen = _unique_elevations([sweep for sweep in sweeps if sweep.elevation < _MAX_ELEVATION])
     if len(chosen) < 2:
-        raise InputError(f"{path}: {len(chosen)} elevation; a volume has two or more: give the whole volume")
+        raise InputError(f"{path}: {len(chosen)} elevation; a volume has two or more. Give the whole volume")
     start = str(tree["time_coverage_start"].values).rstrip("Z")
     return RadarVolume(
         path=path,
@@ -163,13 +173,16 @@ def _sweep(node: Any, quantity: str, format_: str) -> Sweep:
 
 
 def _decode_no_echo(measured: DataArray, format_: str) -> NDArray[np.floating]:
-    """dBZ with ``-inf`` for no echo, by the codes that the file stores for it."""
+    """Return reflectivity in dBZ, with ``-inf`` for no echo.
+
+    The codes of no echo are those stored in the file.
+    """
     values = np.array(measured.transpose("azimuth", "range").values)
     scale, offset = (float(measured.encoding.get(key, 1 - k)) for k, key in enumerate(_PACKING))
     if not np.isfinite([scale, offset]).all():
         raise InputError(
-            f"{measured.name}: stored with a gain of {scale:g} and an offset of {offset:g}, from which no "
-            "dBZ follow"
+            f"{measured.name}: stored with a gain of {scale:g} and an offset of {offset:g}; expected finite "
+            "numbers to compute dBZ"
         )
     if format_ == "nexradlevel2":
         below, folded = offset, offset + scale  # codes 0 and 1
@@ -190,7 +203,10 @@ _PACKING = ("scale_factor", "add_offset")
 
 
 def _unique_elevations(sweeps: list[Sweep]) -> tuple[Sweep, ...]:
-    """Lowest first; of nearly equal elevations the one that reaches farthest."""
+    """Return one sweep per elevation, lowest first.
+
+    The sweep with the longest range is used for nearly equal elevations.
+    """
     chosen: list[Sweep] = []
     for sweep in sorted(sweeps, key=lambda sweep: sweep.elevation):
         if chosen and sweep.elevation - chosen[-1].elevation < _ELEVATION_TOLERANCE:

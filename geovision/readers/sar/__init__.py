@@ -1,4 +1,7 @@
-"""Radar scenes, GeoTIFF or SAFE: on a map, read in parts, averaged in linear power to a model's pixels."""
+"""Readers of SAR scenes in GeoTIFF or SAFE.
+
+Scenes are averaged in linear power to the grid of a model.
+"""
 
 from geovision.readers.sar.geotiff import RadarScene, open_scene
 from geovision.readers.sar.map_grid import MapGrid, model_grid, rasterio_module

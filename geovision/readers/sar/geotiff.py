@@ -1,7 +1,8 @@
-"""Radar scenes as GeoTIFF or COG, read in parts: two polarisations, a declared quantity, a place on a map.
+"""Reader of windows of SAR scenes in GeoTIFF or COG.
 
-What has no data: the declared value, the mask or alpha band, NaN and infinity, and exactly 0 in every
-polarisation, which is what scenes are padded with, in any quantity.
+Scenes have two polarizations and a declared quantity. Pixels without data are those with the declared value,
+those of the mask or alpha band, NaN, infinity, and exactly 0 in every polarization. The last is the padding
+of scenes, in any quantity.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from geovision.readers.sar.quantities import BandQuantiles, check_median, check_
 __all__ = ["POLARIZATIONS", "RadarScene", "acquisition_time", "open_scene"]
 
 POLARIZATIONS: Mapping[str, tuple[str, ...]] = {"co_pol": ("vv", "hh"), "cross_pol": ("vh", "hv")}
-"""What is sent and received, vertical or horizontal, by the channel that it is."""
+"""Transmitted and received polarization, vertical or horizontal, of each channel."""
 
-_SAMPLES, _SIDE = 16, 64  # so many windows along each side, of so many pixels
+_SAMPLES, _SIDE = 16, 64  # number of sample windows along each side, and their side in pixels
 _MAX_LONGITUDE_SPAN = 350.0  # degrees of longitude
 _TIME_TAGS = ("datetime", "DATETIME", "ACQUISITION_DATETIME", "acquisition_time", "start_time")
 _TIME_IN_NAME = re.compile(r"(?<!\d)(\d{8}T\d{6})(?!\d)")
@@ -34,16 +35,16 @@ _TIME_IN_NAME = re.compile(r"(?<!\d)(\d{8}T\d{6})(?!\d)")
 
 @dataclass(frozen=True)
 class RadarScene:
-    """One scene on disk; nothing of it is in memory.
+    """Scene on disk, without data in memory.
 
     Attributes:
-        path: Of the file.
-        channels: What a model calls the polarisations, in its order.
-        bands: Their numbers in the file, from 1, in the same order.
-        quantity: One of `geovision.readers.sar.quantities.QUANTITIES`, as declared.
-        grid: Its cells on the map.
-        nodata: A value that stands for no data, beside what the file itself declares.
-        time: When it was taken, UTC; None where nobody says.
+        path: Path of the file.
+        channels: Names of the polarizations in a model, in its order.
+        bands: Band numbers in the file, from 1, in the same order.
+        quantity: Declared quantity, one of `geovision.readers.sar.quantities.QUANTITIES`.
+        grid: Grid of the pixels on the map.
+        nodata: Value that marks missing data, in addition to that of the file. Default: None.
+        time: Acquisition time, UTC; None if unknown.
     """
 
     path: str
@@ -56,21 +57,31 @@ class RadarScene:
 
     @contextmanager
     def open_reader(self) -> Iterator[SceneReader]:
-        """Open the file, for reads of one thread."""
+        """Open the file for reading in one thread.
+
+        Yields:
+            Reader of the scene.
+        """
         with _opened(self.path) as dataset:
             yield SceneReader(self, dataset)
 
     def check_values(self) -> tuple[BandQuantiles, ...]:
-        """Raise where the numbers cannot be what they are declared to be, by their quantiles over a
-        sample of the whole scene; return what was seen, band by band.
+        """Check that values fit the declared quantity.
+
+        Quantiles of a sample over the whole scene are compared with the quantity.
+
+        Returns:
+            Quantiles of each band.
 
         Raises:
-            InputError: Nothing but missing data, or numbers of another quantity.
+            InputError: All sampled data are missing, or values are those of another quantity.
         """
         with self.open_reader() as reader:
             values, valid = reader.read_samples()
         if not valid.any():
-            raise InputError(f"{self.path}: no data in {valid.size:,} pixels all over it; check --nodata")
+            raise InputError(
+                f"{self.path}: no data in {valid.size:,} pixels sampled over the scene; check --nodata"
+            )
         found = tuple(
             BandQuantiles(band, *map(float, np.quantile(own[valid], (0.01, 0.5, 0.99))))
             for band, own in zip(self.bands, values, strict=True)
@@ -82,11 +93,11 @@ class RadarScene:
 
 
 class SceneReader:
-    """An open scene.
+    """Reader of an open scene.
 
     Args:
-        scene: What it is.
-        dataset: Of rasterio.
+        scene: Scene on disk.
+        dataset: Open dataset of rasterio.
     """
 
     def __init__(self, scene: RadarScene, dataset: Any) -> None:
@@ -97,15 +108,22 @@ class SceneReader:
     def read(
         self, row: int, column: int, shape: tuple[int, int]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """A part of the scene, which may reach beyond it; there is no data there.
+        """Read a window of the scene.
+
+        There are no data beyond the edges of the scene.
+
+        Args:
+            row: First row of the window.
+            column: First column of the window.
+            shape: Number of rows and columns.
 
         Returns:
-            float32 ``(channel, y, x)`` in the declared quantity, 0 where there is no data, and bool
-            ``(y, x)``: where there is.
+            Values in the declared quantity, float32, shape ``(channel, y, x)``, 0 where there are no data;
+            and the valid mask, bool, shape ``(y, x)``.
 
         Raises:
-            UnreadableFileError: The file is damaged there.
-            InputError: A value that is none of the quantity.
+            UnreadableFileError: The file is damaged in this window.
+            InputError: A value is outside the range of the quantity.
         """
         values, valid = self._part(row, column, shape)
         check_range(self.scene.quantity, values, where=self.scene.path)
@@ -146,14 +164,18 @@ class SceneReader:
         return np.where(valid, values, np.float32(0)), valid
 
     def read_samples(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Small windows all over the scene: values ``(channel, pixel)`` and whether there are data."""
+        """Read small windows all over the scene.
+
+        Returns:
+            Values, shape ``(channel, pixel)``, and the valid mask, shape ``(pixel,)``.
+        """
         shape = self.scene.grid.shape
         side = (min(_SIDE, shape[0]), min(_SIDE, shape[1]))
-        places = [
+        starts = [
             np.unique(np.linspace(0, n - s, _SAMPLES).astype(int)) for n, s in zip(shape, side, strict=True)
         ]
         values, valid = zip(
-            *(self._part(int(row), int(column), side) for row in places[0] for column in places[1]),
+            *(self._part(int(row), int(column), side) for row in starts[0] for column in starts[1]),
             strict=True,
         )
         flat = [own.reshape(len(own), -1) for own in values]
@@ -172,21 +194,25 @@ def open_scene(
     nodata: float | None = None,
     time: datetime.datetime | None = None,
 ) -> RadarScene:
-    """A scene on disk, with what it lacks declared.
+    """Open a scene and declare what its file lacks.
 
     Args:
-        path: A GeoTIFF, a COG, or anything else that rasterio reads and that has a place on a map.
-        channels: ``"co_pol"``, ``"cross_pol"``: what a model takes, in its order.
-        quantity: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``.
-        bands: Channel to number of the band, from 1; None: by the descriptions in the file, where VV
-            and HH are co-polarised, VH and HV cross-polarised.
-        nodata: A value that stands for no data, beside what the file declares.
-        time: When it was taken, UTC; None: as the file says in its tags or its name.
+        path: GeoTIFF, COG, or another georeferenced raster that rasterio reads.
+        channels: Channels of a model, ``"co_pol"`` and ``"cross_pol"``, in its order.
+        quantity: Quantity of the values: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``.
+        bands: Band number of each channel, from 1. Default: None, by the descriptions in the file, where
+            VV and HH are co-polarized, and VH and HV cross-polarized.
+        nodata: Value that marks missing data, in addition to that of the file. Default: None.
+        time: Acquisition time, UTC. Default: None, the time in the tags or the name of the file.
+
+    Returns:
+        Scene.
 
     Raises:
-        UnreadableFileError: No such file, or none that rasterio reads.
-        InputError: No place on a map, complex numbers, or a polarisation that is missing or not told.
-        OptionError: A band that the file does not have, or a quantity that is not known.
+        UnreadableFileError: The file is missing, or rasterio cannot read it.
+        InputError: The file is not georeferenced, contains complex numbers, or lacks a polarization or
+            its description.
+        OptionError: The file does not have a band, or the quantity is unknown.
     """
     where = str(path)
     _check_quantity(quantity)
@@ -194,10 +220,12 @@ def open_scene(
         _check_supported(dataset, where)
         numbers = _bands(dataset, tuple(channels), bands, where)
         if quantity == "counts" and any(dataset.dtypes[band - 1] != "uint8" for band in numbers):
-            raise InputError(f"{where}: counts are 8-bit integers, not {dataset.dtypes[numbers[0] - 1]}")
+            raise InputError(
+                f"{where}: counts of type {dataset.dtypes[numbers[0] - 1]}; expected 8-bit integers (uint8)"
+            )
         grid = MapGrid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], (dataset.height, dataset.width))
-        taken = time if time is not None else acquisition_time(dataset.tags(), where)
-    return RadarScene(where, tuple(channels), numbers, quantity, grid, nodata, taken)
+        acquired = time if time is not None else acquisition_time(dataset.tags(), where)
+    return RadarScene(where, tuple(channels), numbers, quantity, grid, nodata, acquired)
 
 
 def _check_quantity(name: str) -> None:
@@ -212,7 +240,7 @@ def _opened(path: str) -> Iterator[Any]:
     try:
         dataset = rasterio.open(path)
     except rasterio.errors.RasterioError as error:
-        raise UnreadableFileError(f"{path}: no raster that can be read ({error})") from error
+        raise UnreadableFileError(f"{path}: not a raster that rasterio can read ({error})") from error
     with dataset:
         yield dataset
 
@@ -220,23 +248,23 @@ def _opened(path: str) -> Iterator[Any]:
 def _check_supported(dataset: Any, where: str) -> None:
     if dataset.crs is None or dataset.transform.is_identity:
         points = (
-            " but ground control points, through which one affine errs by kilometres"
+            " but with ground control points, for which one affine transform has errors of kilometers"
             if dataset.gcps[0]
             else ""
         )
         raise InputError(
-            f"{where}: no place on a map{points}; warp it first, for instance "
+            f"{where}: not georeferenced{points}; warp it first, for instance "
             "gdalwarp -tps -t_srs EPSG:3995 -r average"
         )
     if not dataset.transform.determinant:
         raise InputError(f"{where}: its pixels have no extent on the map; check its transform")
     if dataset.crs.is_geographic and dataset.bounds.right - dataset.bounds.left > _MAX_LONGITUDE_SPAN:
         raise InputError(
-            f"{where}: reaches around the whole globe, and cells would be averaged across its seam; a scene "
-            "over the antimeridian or the pole is warped first: gdalwarp -t_srs EPSG:3995 -r average"
+            f"{where}: extends around the whole globe, so cells would be averaged across its edge. Warp a "
+            "scene over the antimeridian or the pole first: gdalwarp -t_srs EPSG:3995 -r average"
         )
     if any("complex" in kind for kind in dataset.dtypes):
-        raise InputError(f"{where}: complex numbers; a scene holds sigma0, detected and calibrated")
+        raise InputError(f"{where}: complex numbers; expected sigma0, detected and calibrated")
 
 
 def _bands(
@@ -246,46 +274,56 @@ def _bands(
         return tuple(_band_by_description(dataset, channel, channels, where) for channel in channels)
     if set(given) != set(channels):
         raise OptionError(
-            f"bands are needed for {', '.join(channels)}, and told for {', '.join(given) or 'none'}"
+            f"bands are given for {', '.join(given) or 'none'}; the model needs {', '.join(channels)}"
         )
     for channel, band in given.items():
         if not 1 <= band <= dataset.count:
-            raise OptionError(f"{where}: no band {band} for {channel}; it has {dataset.count}")
+            raise OptionError(f"{where}: no band {band} for {channel}; the file has {dataset.count}")
     if len(set(given.values())) < len(given):
-        raise OptionError(f"{where}: one band cannot be {' and '.join(given)}")
+        raise OptionError(f"{where}: one band is given for {' and '.join(given)}; give different bands")
     return tuple(given[channel] for channel in channels)
 
 
 def _band_by_description(dataset: Any, channel: str, channels: tuple[str, ...], where: str) -> int:
-    """The one band whose description names a polarisation of this channel."""
-    wanted = POLARIZATIONS.get(channel, (channel,))
+    """Return the only band whose description contains a polarization of this channel."""
+    polarizations = POLARIZATIONS.get(channel, (channel,))
     words = [
         set(re.split(r"[^a-z]+", (text or "").lower())) | {(text or "").lower()}
         for text in dataset.descriptions
     ]
-    found = [number for number, own in enumerate(words, 1) if own & {*wanted, channel}]
+    found = [number for number, own in enumerate(words, 1) if own & {*polarizations, channel}]
     if len(found) == 1:
         return found[0]
-    told = ", ".join(
-        f"{number}: {text or 'not named'}" for number, text in enumerate(dataset.descriptions, 1)
+    described = ", ".join(
+        f"{number}: {text or 'no description'}" for number, text in enumerate(dataset.descriptions, 1)
     )
     if not found and dataset.count < len(channels):
         raise InputError(
-            f"{where}: {dataset.count} band ({told}), and the model needs {', '.join(channels)}; join the "
-            "polarisations into one file, for instance with gdalbuildvrt -separate"
+            f"{where}: {dataset.count} band ({described}), but the model needs {', '.join(channels)}. Join "
+            "the polarizations in one file, for instance with gdalbuildvrt -separate"
         )
     example = ",".join(f"{name}={number}" for number, name in enumerate(channels, 1))
-    many = "several bands could be" if found else "no band is named as"
+    problem = "several bands match" if found else "no band matches"
     raise InputError(
-        f"{where}: {many} {channel} ({' or '.join(wanted)}) in {told}; say which with --bands {example}"
+        f"{where}: {problem} {channel} ({' or '.join(polarizations)}) in {described}; choose one with "
+        f"--bands {example}"
     )
 
 
 def acquisition_time(tags: Mapping[str, str], name: str) -> datetime.datetime | None:
-    """When a scene was taken, UTC, by its tags or by the first time in its name; None: nobody says.
+    """Return the UTC acquisition time from tags or file name.
 
-    >>> time_of({}, "S1A_EW_GRDM_1SDH_20191012T084028_20191012T084212_029437_0359D9_4B5C.tif").hour
+    The tags take precedence; otherwise the first time in the name is used.
+
+    >>> acquisition_time({}, "S1A_EW_GRDM_1SDH_20191012T084028_20191012T084212_029437_0359D9_4B5C.tif").hour
     8
+
+    Args:
+        tags: Tags of the file.
+        name: Path or name of the file.
+
+    Returns:
+        Acquisition time; None if unknown.
     """
     for tag in _TIME_TAGS:
         with_zone = _parse_time(tags.get(tag, ""))
@@ -296,7 +334,7 @@ def acquisition_time(tags: Mapping[str, str], name: str) -> datetime.datetime | 
 
 
 def _parse_time(text: str) -> datetime.datetime | None:
-    # Nanoseconds are more than Python reads.
+    # Python parses at most microseconds.
     text = re.sub(r"(\.\d{6})\d+", r"\1", text.strip())
     try:
         moment = datetime.datetime.fromisoformat(text)

@@ -1,6 +1,7 @@
-"""What the numbers of a scene are: decibels, linear power, amplitude, or counts. Declared, never guessed.
+"""Declared quantities of a SAR scene.
 
-A wrong declaration lies inside every hard limit as a rule; the median over a whole scene does not.
+They are decibels, linear power, amplitude, or counts, and are never guessed. A wrong declaration usually
+passes every hard limit; the median over a whole scene detects it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from geovision.spec import Channel, QuantileRange, UnitHint
 
 __all__ = ["QUANTITIES", "check_median", "check_range", "find_quantity", "to_averageable"]
 
-_COUNTS_HINT = "looks like counts or uncalibrated digital numbers: calibrate to sigma0 first"
+_COUNTS_HINT = "may be counts or uncalibrated digital numbers: calibrate to sigma0 first"
 
 QUANTITIES: Mapping[str, Channel] = {
     "db": Channel(
@@ -26,18 +27,18 @@ QUANTITIES: Mapping[str, Channel] = {
         (-250.0, 60.0),
         expected_quantiles=(QuantileRange(0.5, -250.0, -1.0),),
         unit_hints=(
-            UnitHint(-1.0, 3.0, "looks like linear power or amplitude: --quantity power, or amplitude"),
+            UnitHint(-1.0, 3.0, "may be linear power or amplitude: --quantity power or amplitude"),
             UnitHint(3.0, np.inf, _COUNTS_HINT),
         ),
     ),
-    # Noise that is subtracted leaves powers below zero.
+    # Noise subtraction can make power negative.
     "power": Channel(
         "sigma0",
         "1",
         (-1.0, 1e6),
         expected_quantiles=(QuantileRange(0.5, -0.01, 3.0),),
         unit_hints=(
-            UnitHint(-np.inf, -0.01, "looks like decibels: --quantity db"),
+            UnitHint(-np.inf, -0.01, "may be decibels: --quantity db"),
             UnitHint(3.0, np.inf, _COUNTS_HINT),
         ),
     ),
@@ -47,18 +48,25 @@ QUANTITIES: Mapping[str, Channel] = {
         (0.0, 1e3),
         expected_quantiles=(QuantileRange(0.5, 0.0, 2.0),),
         unit_hints=(
-            UnitHint(-np.inf, 0.0, "looks like decibels: --quantity db"),
+            UnitHint(-np.inf, 0.0, "may be decibels: --quantity db"),
             UnitHint(2.0, np.inf, _COUNTS_HINT),
         ),
     ),
     "counts": Channel("scaled sigma0", "scaled_1", (0.0, 255.0)),
 }
-"""By the name that declares it; `counts` is the 8-bit scale of the published pictures."""
+"""Quantities by declared name; `counts` is the 8-bit scale of the published images."""
 
 
 @dataclass(frozen=True)
 class BandQuantiles:
-    """Quantiles of one band over a scene."""
+    """Quantiles of one band over a scene.
+
+    Attributes:
+        band: Band number in the file, from 1.
+        low: Quantile 0.01, in the declared quantity.
+        median: Quantile 0.5.
+        high: Quantile 0.99.
+    """
 
     band: int
     low: float
@@ -67,55 +75,77 @@ class BandQuantiles:
 
 
 def find_quantity(name: str) -> Channel:
-    """What a declared name stands for.
+    """Return the channel of a declared quantity.
+
+    Args:
+        name: Name of the quantity.
 
     Raises:
-        OptionError: It is none of `QUANTITIES`.
+        OptionError: The name is not in `QUANTITIES`.
     """
     if name not in QUANTITIES:
-        raise OptionError(f"quantity {name!r} is not known; declare one of {', '.join(QUANTITIES)}")
+        raise OptionError(f"quantity {name!r} is unknown; declare one of {', '.join(QUANTITIES)}")
     return QUANTITIES[name]
 
 
 def check_median(name: str, quantiles: BandQuantiles, *, where: str) -> None:
-    """Raise where the numbers of a band cannot be what they are declared to be.
+    """Raise if the median of a band is implausible.
+
+    Args:
+        name: Name of the quantity.
+        quantiles: Quantiles of the band.
+        where: Name of the scene in error messages.
 
     Raises:
-        InputError: With the quantiles that were seen, and the likely slip.
+        InputError: The median is implausible; the message has the quantiles and the probable cause.
     """
     channel = find_quantity(name)
-    for plausible in channel.expected_quantiles:
-        if plausible.low <= quantiles.median <= plausible.high:
+    for expected in channel.expected_quantiles:
+        if expected.low <= quantiles.median <= expected.high:
             continue
-        slip = next((s.hint for s in channel.unit_hints if s.above < quantiles.median <= s.upto), "")
+        hint = next((s.hint for s in channel.unit_hints if s.above < quantiles.median <= s.upto), "")
         unit = "" if channel.unit == "1" else f" {channel.unit}"
         raise InputError(
             f"{where}: band {quantiles.band} is declared as {name}, but its median is {quantiles.median:.3g} "
-            f"(1 % to 99 %: {quantiles.low:.3g} to {quantiles.high:.3g}), expected {plausible.low:g} to "
-            f"{plausible.high:g}{unit}" + (f"; it {slip}" if slip else "")
+            f"(1 % to 99 %: {quantiles.low:.3g} to {quantiles.high:.3g}), expected {expected.low:g} to "
+            f"{expected.high:g}{unit}" + (f"; it {hint}" if hint else "")
         )
 
 
 def check_range(name: str, values: NDArray[np.floating], *, where: str) -> None:
-    """Raise where a value is none of the quantity; 0, which stands where nothing is known, is one of each.
+    """Raise if a value is outside the range of the quantity.
+
+    The value 0 marks missing data and is in every range.
+
+    Args:
+        name: Name of the quantity.
+        values: Values, any shape.
+        where: Name of the scene in error messages.
 
     Raises:
-        InputError: With the value, which is likely to stand for no data.
+        InputError: A value is outside the range; it probably marks missing data.
     """
     low, high = find_quantity(name).valid_range
     if not values.size:
         return
     least, most = float(values.min()), float(values.max())
     if least < low or most > high:
-        strange = least if least < low else most
+        outlier = least if least < low else most
         raise InputError(
-            f"{where}: a value of {strange:.6g} is no {name}; if it stands for no data, declare it with "
-            f"--nodata {strange:.6g}"
+            f"{where}: a value of {outlier:.6g} is out of range for {name}; if it marks missing data, "
+            f"declare it with --nodata {outlier:.6g}"
         )
 
 
 def to_averageable(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What an average over an area is taken of: linear power, or the counts as they are."""
+    """Convert values to a quantity that can be averaged.
+
+    Decibels and amplitude are converted to linear power; other values are unchanged.
+
+    Args:
+        name: Name of the quantity.
+        values: Values, any shape.
+    """
     match name:
         case "db":
             return db_to_power(values)

@@ -1,10 +1,9 @@
-"""Sentinel-1 GRD in SAFE folders: calibrated and freed of noise by satpy, brought from the radar's own
-geometry to a map.
+"""Projection of Sentinel-1 GRD in SAFE folders to a map.
 
-A GRD image lies on no map: its lines follow the track of the satellite. satpy knows the longitude and
-latitude of each of its pixels, splines through the tie points in three dimensions, so neither the pole
-nor the antimeridian is a seam. Linear power is summed over small blocks of pixels, and the blocks over
-the cells in which their middles lie.
+satpy calibrates the data and subtracts the noise. A GRD image has no map projection: its lines follow the
+track of the satellite. satpy computes the longitude and latitude of each pixel by splines through the tie
+points. The splines are in three dimensions, so they are continuous at the pole and at the antimeridian.
+Linear power is summed over small blocks of pixels, and the blocks over the cells that contain their centers.
 """
 
 from __future__ import annotations
@@ -28,23 +27,27 @@ from geovision.readers.sar.map_grid import MapGrid, rasterio_module, swath_grid,
 
 __all__ = ["is_safe", "write_map"]
 
-# Of digital numbers in a strip of lines: a million pixels, about 100 MB with all that is made of them.
+# Size of the digital numbers in a strip of lines: a million pixels, about 100 MB with all derived arrays.
 _STRIP = "2MiB"
-_BLOCKS = 4  # along the side of a cell, at least
-_MIN_VALID_FRACTION = 0.5  # of a cell that has to have data
-_MARGIN = 2.0  # cells: what splines may bulge beyond the tie points
+_BLOCKS = 4  # minimum number of blocks along the side of a cell
+_MIN_VALID_FRACTION = 0.5  # minimum fraction of a cell with data
+_MARGIN = 2.0  # cells; splines may extend beyond the tie points
 _REQUIRED_FILES = (
     "measurement/{}.tiff",
     "annotation/{}.xml",
     "annotation/calibration/calibration-{}.xml",
     "annotation/calibration/noise-{}.xml",
 )
-# What satpy and its libraries raise over files that are damaged or not as they should be; SyntaxError is XML.
+# Exceptions of satpy and its libraries for damaged or unexpected files; SyntaxError is from XML.
 _READ_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SyntaxError)
 
 
 def is_safe(path: str | Path) -> bool:
-    """Whether a path is that of a SAFE folder, or of the manifest in one."""
+    """Return whether a path is a SAFE folder or its manifest.
+
+    Args:
+        path: Path.
+    """
     path = Path(path)
     return path.suffix.upper() == ".SAFE" or (path / "manifest.safe").is_file()
 
@@ -57,98 +60,102 @@ def write_map(
     *,
     crs: str | None = None,
     threads: int = 1,
-    progress: Callable[[int, int], None] = lambda done, whole: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Bring a SAFE folder to a map, as a GeoTIFF of sigma0 in linear power.
+    """Project a SAFE folder to a GeoTIFF of sigma0.
 
-    Each polarisation is one float32 band with its name; NaN where less than half of a cell has data. The
-    time is that of the manifest. satpy calibrates a pixel as ``(DN^2 - noise + 1) / sigmaNought^2``, 0
-    where that is negative: 1 is the calibration constant of the files, about -50 dB.
+    The values are linear power on a map. Each polarization is one named float32 band, NaN where less than
+    half of a cell has data. The time is that of the manifest.
+
+    satpy calibrates a pixel as ``(DN^2 - noise + 1) / sigmaNought^2``, and sets negative results to 0. The 1
+    is the calibration constant of the files, about -50 dB.
 
     Args:
-        source: The folder, or its ``manifest.safe``.
-        path: Of the GeoTIFF; replaced.
-        channels: ``"co_pol"``, ``"cross_pol"``, in the order of the bands.
-        pixel_size: Metres, in the projection.
-        crs: In metres; None: see `geovision.readers.sar.map_grid.swath_grid`.
-        threads: That calibrate.
-        progress: Is told strips done and strips in all.
+        source: SAFE folder, or its ``manifest.safe``.
+        path: Path of the GeoTIFF; an existing file is replaced.
+        channels: Channels in the order of the bands, ``"co_pol"`` and ``"cross_pol"``.
+        pixel_size: Cell size in m, in the projection.
+        crs: Projection, in m. Default: None, see `geovision.readers.sar.map_grid.swath_grid`.
+        threads: Number of threads for calibration. Default: 1.
+        progress: Function called with the number of finished strips and of all strips. Default: no report.
 
     Raises:
-        MissingExtraError: satpy is not installed, or what its reader needs.
-        UnreadableFileError: The folder lacks a file, or one is damaged.
-        InputError: A polarisation is missing, or the pixels are too coarse.
-        OptionError: `crs` is not known, or not in metres.
+        MissingExtraError: satpy or a requirement of its reader is not installed.
+        UnreadableFileError: A file of the folder is missing or damaged.
+        InputError: A polarization is missing, or the pixels are too coarse.
+        OptionError: `crs` is unknown, or not in meters.
     """
     satpy = _satpy_module()
     source = Path(source)
     folder = source.parent if source.name == "manifest.safe" else source
-    taken = _time(folder)
+    acquired = _time(folder)
     stems = [_stem(folder, channel) for channel in channels]
     grid, side = _grid(folder, folder / _REQUIRED_FILES[0].format(stems[0]), pixel_size, crs)
     names = [_polarization(stem) for stem in stems]
     with _convert_errors(folder):
         power, longitude, latitude = _load_power(satpy, folder, stems, names)
-    # Odd: the middle of a block is a pixel.
+    # The factor is odd, so that the center of a block is a pixel.
     factor = max(int(pixel_size / side / _BLOCKS - 1) // 2 * 2 + 1, 1)
     total = np.zeros((len(names), *grid.shape))
     count = np.zeros(grid.shape)
-    for number, whole, strip in _strips(folder, power, longitude, latitude, factor, threads):
+    for number, number_of_strips, strip in _strips(folder, power, longitude, latitude, factor, threads):
         _add(total, count, grid, *strip)
-        progress(number, whole)
+        progress(number, number_of_strips)
     count[count * side**2 < _MIN_VALID_FRACTION * pixel_size**2] = 0
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    _write(path, mean.astype(np.float32), grid, names, taken)
+    _write(path, mean.astype(np.float32), grid, names, acquired)
 
 
 def _satpy_module() -> Any:
     try:
         import satpy
-        import satpy.readers.sar_c_safe  # rioxarray and python-geotiepoints are missed here
+        import satpy.readers.sar_c_safe  # raises if rioxarray or python-geotiepoints is missing
     except ImportError as error:
         raise MissingExtraError(error.name or "satpy", "satellite") from error
     return satpy
 
 
-# --- what is in the folder ------------------------------------------------------------------------
+# --- files of the folder --------------------------------------------------------------------------
 
 
 def _time(folder: Path) -> datetime.datetime:
-    """When the first line was taken."""
+    """Return the acquisition time of the first line."""
     from defusedxml import ElementTree
 
     manifest = folder / "manifest.safe"
     if not manifest.is_file():
-        raise UnreadableFileError(f"{folder}: no SAFE folder with a manifest.safe; check the path")
+        raise UnreadableFileError(f"{folder}: not a SAFE folder with a manifest.safe; check the path")
     with _convert_errors(manifest):
         text = ElementTree.parse(manifest).findtext(".//{*}startTime", "")
-    taken = acquisition_time({"start_time": text}, "")
-    if taken is None:
+    acquired = acquisition_time({"start_time": text}, "")
+    if acquired is None:
         raise UnreadableFileError(f"{manifest}: no startTime; copy the folder again from its source")
-    return taken
+    return acquired
 
 
 def _stem(folder: Path, channel: str) -> str:
-    """What the files of a channel have in common in their names."""
+    """Return the common part of the file names of a channel."""
     images = sorted((folder / "measurement").glob("*.tiff"))
     if not images:
         raise UnreadableFileError(f"{folder}: no measurement/*.tiff; copy it again from its source")
     kind = images[0].stem.split("-")[2:3]
     if kind != ["grd"]:
         raise InputError(
-            f"{folder.name}: {' '.join(kind).upper() or images[0].name} is no GRD, ground range detected"
+            f"{folder.name}: {' '.join(kind).upper() or images[0].name} instead of GRD; choose a ground "
+            "range detected product"
         )
     if images[0].stem.endswith("-cog"):
         raise InputError(
-            f"{folder.name}: a SAFE of COGs, which satpy does not read; take the same pass as plain SAFE"
+            f"{folder.name}: a SAFE folder of COGs, which satpy does not read; "
+            "use the same pass as plain SAFE"
         )
     stems = [image.stem for image in images if _polarization(image.stem) in POLARIZATIONS[channel]]
     if len(stems) != 1:
-        has = ", ".join(_polarization(image.stem).upper() for image in images)
-        wants = " or ".join(each.upper() for each in POLARIZATIONS[channel])
+        found = ", ".join(_polarization(image.stem).upper() for image in images)
+        expected = " or ".join(each.upper() for each in POLARIZATIONS[channel])
         raise InputError(
-            f"{folder.name}: one measurement of {channel} ({wants}) is needed, and it has {has}; take a pass "
-            "of two polarisations (1SDH, 1SDV)"
+            f"{folder.name}: expected one measurement of {channel} ({expected}), found {found}; choose a "
+            "pass with two polarizations (1SDH, 1SDV)"
         )
     for part in _REQUIRED_FILES:
         if not (folder / part.format(stems[0])).is_file():
@@ -159,17 +166,23 @@ def _stem(folder: Path, channel: str) -> str:
 
 
 def _polarization(stem: str) -> str:
-    """``"hv"`` of ``s1a-ew-grd-hv-20200110t050607-…``."""
+    """Return the polarization in a file name, ``"hv"`` of ``s1a-ew-grd-hv-20200110t050607-…``."""
     return "".join(stem.split("-")[3:4])
 
 
 def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tuple[MapGrid, float]:
-    """Cells over all of an image, and the side of a pixel in their projection, in metres."""
+    """Return a grid over the image, and its pixel side.
+
+    The side is in m, in the projection of the grid.
+    """
     with _convert_errors(folder), rasterio_module().open(image) as dataset:
         points = sorted((point.row, point.col, point.x, point.y) for point in dataset.gcps[0])
     rows, columns = ({point[axis] for point in points} for axis in (0, 1))
     if min(len(rows), len(columns)) < 3 or len(points) != len(rows) * len(columns):
-        raise UnreadableFileError(f"{image}: {len(points)} tie points that make no lattice of 3 x 3 or more")
+        raise UnreadableFileError(
+            f"{image}: {len(points)} tie points; expected a lattice of at least 3 x 3. Copy it again "
+            "from its source"
+        )
     lattice = np.reshape(points, (len(rows), len(columns), 4))
     longitude, latitude = lattice[..., 2], lattice[..., 3]
     grid = swath_grid(longitude, latitude, pixel_size, crs, margin=_MARGIN, where=folder.name)
@@ -178,46 +191,52 @@ def _grid(folder: Path, image: Path, pixel_size: float, crs: str | None) -> tupl
     side = math.sqrt(area / ((max(rows) - min(rows)) * (max(columns) - min(columns))))
     if side > pixel_size / 2:
         raise InputError(
-            f"{folder.name}: pixels of {side:.4g} m are too coarse for cells of {pixel_size:g} m; half of it "
-            "at most. Take a finer product, or a model of coarser pixels"
+            f"{folder.name}: pixels of {side:.4g} m are too coarse for cells of {pixel_size:g} m; expected "
+            "at most half of it. Choose a finer product, or a model with coarser pixels"
         )
     return grid, side
 
 
 def _outline(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Once around a lattice."""
+    """Return the outline of a lattice as a closed sequence of points."""
     return np.concatenate([values[0, :-1], values[:-1, -1], values[-1, :0:-1], values[:0:-1, 0]])
 
 
-# --- what satpy makes of it -----------------------------------------------------------------------
+# --- data from satpy ------------------------------------------------------------------------------
 
 
 def _load_power(satpy: Any, folder: Path, stems: Sequence[str], names: Sequence[str]) -> tuple[Any, Any, Any]:
-    """Power by polarisation, longitude and latitude, as dask arrays of whole lines."""
+    """Load power, longitude and latitude as dask arrays.
+
+    The chunks are whole lines.
+    """
     import dask
 
     files = [str(folder.absolute() / part.format(stem)) for stem in stems for part in _REQUIRED_FILES]
-    wanted = [
+    queries = [
         satpy.DataQuery(name="measurement", polarization=name, calibration="sigma_nought", quantity="natural")
         for name in names
     ]
     with dask.config.set({"array.chunk-size": _STRIP}):
         scene = satpy.Scene(reader="sar-c_safe", filenames=files)
-        scene.load(wanted)
-        area = scene[wanted[0]].attrs["area"]
-        return [scene[each].data for each in wanted], area.lons.data, area.lats.data
+        scene.load(queries)
+        area = scene[queries[0]].attrs["area"]
+        return [scene[each].data for each in queries], area.lons.data, area.lats.data
 
 
 def _strips(
     folder: Path, power: Sequence[Any], longitude: Any, latitude: Any, factor: int, threads: int
 ) -> Iterator[tuple[int, int, tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]]]:
-    """Strip by strip, of so many: sums of power ``(band, y, x)`` and numbers of pixels ``(y, x)`` of
-    blocks, with the longitude and latitude of their middles."""
+    """Yield the number of each strip, the total, and its blocks.
+
+    The blocks are sums of power ``(band, y, x)``, numbers of pixels ``(y, x)``, and the longitude and
+    latitude of the block centers.
+    """
     import dask
 
     heights = power[0].chunks[0]
     columns = np.arange(0, power[0].shape[1], factor)
-    middle = _block_centers(columns, power[0].shape[1])
+    column_centers = _block_centers(columns, power[0].shape[1])
     first = 0
     for number, height in enumerate(heights, 1):
         lines = slice(first, first + height)
@@ -233,8 +252,8 @@ def _strips(
         values = np.stack(bands)
         valid = np.isfinite(values).all(axis=0)
         summed = _blocks(np.where(valid, values, 0), rows, columns)
-        places = np.ix_(_block_centers(rows, height), middle)
-        yield number, len(heights), (summed, _blocks(valid, rows, columns), east[places], north[places])
+        centers = np.ix_(_block_centers(rows, height), column_centers)
+        yield number, len(heights), (summed, _blocks(valid, rows, columns), east[centers], north[centers])
         first += height
 
 
@@ -249,7 +268,7 @@ def _blocks(values: NDArray[Any], rows: NDArray[np.integer], columns: NDArray[np
 
 @contextmanager
 def _convert_errors(where: Path) -> Iterator[None]:
-    """What goes wrong with the files, in one line; without what satpy tells of its own ways."""
+    """Convert file errors to one line, and suppress logs of satpy."""
     try:
         with suppress_logging("satpy", below=logging.ERROR), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -261,7 +280,7 @@ def _convert_errors(where: Path) -> Iterator[None]:
         ) from error
 
 
-# --- on the map -----------------------------------------------------------------------------------
+# --- projection -----------------------------------------------------------------------------------
 
 
 def _add(
@@ -273,7 +292,7 @@ def _add(
     longitude: NDArray[Any],
     latitude: NDArray[Any],
 ) -> None:
-    """Add blocks to the cells in which their middles lie."""
+    """Add blocks to the cells that contain their centers."""
     x, y = transform_points("EPSG:4326", grid.crs, longitude, latitude)
     rows, columns = (np.floor(place).astype(np.int64) for place in grid.rowcol(x, y))
     inside = (rows >= 0) & (rows < grid.shape[0]) & (columns >= 0) & (columns < grid.shape[1])
@@ -283,7 +302,7 @@ def _add(
 
 
 def _write(
-    path: Path, values: NDArray[np.float32], grid: MapGrid, names: Sequence[str], taken: datetime.datetime
+    path: Path, values: NDArray[np.float32], grid: MapGrid, names: Sequence[str], acquired: datetime.datetime
 ) -> None:
     profile = {
         "driver": "GTiff",
@@ -301,4 +320,4 @@ def _write(
     with rasterio_module().open(path, "w", **profile) as raster:
         raster.write(values)
         raster.descriptions = [name.upper() for name in names]
-        raster.update_tags(datetime=taken.isoformat())
+        raster.update_tags(datetime=acquired.isoformat())

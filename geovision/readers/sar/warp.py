@@ -1,8 +1,8 @@
-"""A scene as a model sees it: averaged to the model's pixels, warped to its map, in 8-bit counts.
+"""Warping of scenes to the grid of a model, as counts.
 
-Averages over areas are taken of linear power, each pixel counting by how much of it lies in the cell;
-a cell has data where half or more of it have. The scene is read once, a tile at a time, whatever its
-size, and its counts are kept in a raster from which windows are cut.
+The counts have 8 bits. Area averages are computed in linear power, and each pixel is weighted by its area in
+the cell. A cell has data if at least half of it has. The scene is read once, tile by tile, whatever its size.
+Its counts are written to a raster, from which windows are read.
 """
 
 from __future__ import annotations
@@ -33,46 +33,56 @@ from geovision.readers.sar.quantities import to_averageable
 __all__ = ["CountsRaster", "average_to_grid", "check_db_range", "check_pixels", "write_counts"]
 
 MAX_BLOCK_PIXELS = 1_500_000
-"""Of the scene, that are in memory for one tile: about 100 MB with all that is made of them."""
+"""Number of scene pixels in memory for one tile: about 100 MB with all derived arrays."""
 
 _TILE = 1024
 _MAX_SOURCE_PIXELS = 40 * MAX_BLOCK_PIXELS
-_SCALE_TOLERANCE = 1.2  # a projection's scale, and no more
-_EDGE_MARGIN = 1 / 32  # of a part of the scene, read beyond what the edges of a tile show
+_SCALE_TOLERANCE = 1.2  # the largest scale error of a projection
+_EDGE_MARGIN = 1 / 32  # fraction of a window of the scene, read beyond the edges of a tile
 
 
 # --- averages -----------------------------------------------------------------------------------
 
 
 def check_pixels(scene: RadarScene, pixel_size: float) -> None:
-    """Raise where the scene's own pixels are larger than those that a model wants.
+    """Raise if the pixels of a scene are too coarse.
+
+    Args:
+        scene: Scene on disk.
+        pixel_size: Pixel size of the model, in m.
 
     Raises:
-        InputError: With both sizes.
+        InputError: The pixels are larger; the message has both sizes.
     """
     coarse = max(scene.grid.ground_cell_size())
     if not math.isfinite(coarse):
-        raise InputError(f"{scene.path}: its middle is nowhere on the globe; check its coordinates")
+        raise InputError(f"{scene.path}: its center has no position on the globe; check its coordinates")
     if coarse > _SCALE_TOLERANCE * pixel_size:
         raise InputError(
-            f"{scene.path}: pixels of {coarse:.4g} m are coarser than the {pixel_size:g} m that the model "
-            "takes; take a finer scene, or a model of coarser pixels"
+            f"{scene.path}: pixels of {coarse:.4g} m; the model expects at most {pixel_size:g} m. Choose a "
+            "finer scene, or a model with coarser pixels"
         )
 
 
 def average_to_grid(
     reader: SceneReader, grid: MapGrid, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Averages of a scene over the cells of a part of a grid.
+    """Average a scene over the cells of a window of a grid.
 
     Args:
-        reader: Of the scene.
-        grid: In any projection, of cells about as large as the scene's pixels, or larger.
-        row, column, shape: Of the part.
+        reader: Reader of the scene.
+        grid: Grid in any projection, with cells about as large as the scene's pixels, or larger.
+        row: First row of the window.
+        column: First column of the window.
+        shape: Number of rows and columns of the window.
 
     Returns:
-        float32 ``(channel, y, x)``: mean linear power (or mean counts) of what has data, and float32
-        ``(y, x)``: the fraction of each cell that has.
+        Mean linear power (or mean counts) of the pixels with data, float32, shape ``(channel, y, x)``; and
+        the fraction of each cell with data, float32, shape ``(y, x)``.
+
+    Raises:
+        InputError: One cell covers too many pixels of the scene.
+        UnreadableFileError: The file is damaged.
     """
     part = grid.window(row, column, shape)
     top, left, size = _source_window(reader.scene, part)
@@ -98,7 +108,7 @@ def average_to_grid(
         part,
     )
     fraction = summed[-1]
-    # Where there is nothing, nothing is divided.
+    # Divide by 1 where there are no data.
     summed[:-1] /= np.where(fraction > 0, fraction, 1)
     return summed[:-1], fraction
 
@@ -121,7 +131,10 @@ def _split_half(side: int) -> list[tuple[int, int]]:
 
 
 def _source_window(scene: RadarScene, part: MapGrid) -> tuple[int, int, tuple[int, int]]:
-    """First row, first column and shape of the pixels that lie in a part of another grid."""
+    """Return the window of the scene that covers another grid.
+
+    It is given as first row, first column and shape.
+    """
     own = scene.grid
     if (aligned := _aligned_origin(own, part)) is not None:
         return (*aligned, part.shape) if _intersects(aligned, part.shape, own.shape) else (0, 0, (0, 0))
@@ -131,15 +144,15 @@ def _source_window(scene: RadarScene, part: MapGrid) -> tuple[int, int, tuple[in
         if not x.size:
             return 0, 0, (0, 0)
     if own.rasterio_crs.is_geographic:
-        middle = own.transform[2] + own.transform[0] * own.shape[1] / 2 + own.transform[1] * own.shape[0] / 2
-        x = (x - middle + 180) % 360 - 180 + middle
+        center = own.transform[2] + own.transform[0] * own.shape[1] / 2 + own.transform[1] * own.shape[0] / 2
+        x = (x - center + 180) % 360 - 180 + center
     rows, columns = own.rowcol(x, y)
     begin, end = [], []
-    for places, most in ((rows, own.shape[0]), (columns, own.shape[1])):
-        low, high = float(places.min()), float(places.max())
-        spare = 2 + _EDGE_MARGIN * (high - low)
-        begin.append(math.floor(max(low - spare, -spare - 2)))
-        end.append(math.ceil(min(high + spare, most + spare + 2)))
+    for positions, length in ((rows, own.shape[0]), (columns, own.shape[1])):
+        low, high = float(positions.min()), float(positions.max())
+        margin = 2 + _EDGE_MARGIN * (high - low)
+        begin.append(math.floor(max(low - margin, -margin - 2)))
+        end.append(math.ceil(min(high + margin, length + margin + 2)))
     size = (end[0] - begin[0], end[1] - begin[1])
     return (
         (begin[0], begin[1], size) if _intersects((begin[0], begin[1]), size, own.shape) else (0, 0, (0, 0))
@@ -147,11 +160,14 @@ def _source_window(scene: RadarScene, part: MapGrid) -> tuple[int, int, tuple[in
 
 
 def _intersects(corner: tuple[int, int], size: tuple[int, int], shape: tuple[int, int]) -> bool:
-    return all(c < whole and c + n > 0 for c, n, whole in zip(corner, size, shape, strict=True))
+    return all(c < length and c + n > 0 for c, n, length in zip(corner, size, shape, strict=True))
 
 
 def _aligned_origin(own: MapGrid, part: MapGrid) -> tuple[int, int] | None:
-    """Row and column of the scene at which a part begins whose cells are the scene's own pixels."""
+    """Return the offset of an aligned window in the scene, or None.
+
+    The cells of an aligned window are pixels of the scene.
+    """
     if own.crs != part.crs or not np.allclose(
         np.delete(own.transform, [2, 5]), np.delete(part.transform, [2, 5]), rtol=1e-9, atol=0
     ):
@@ -162,7 +178,7 @@ def _aligned_origin(own: MapGrid, part: MapGrid) -> tuple[int, int] | None:
 
 
 def _warp(values: NDArray[np.float32], own: MapGrid, part: MapGrid) -> NDArray[np.float32]:
-    """Means over the cells of a part of another grid, what lies beyond the pixels left out."""
+    """Average values over the cells of another grid."""
     rasterio = rasterio_module()
     found = np.zeros((len(values), *part.shape), np.float32)
     rasterio.warp.reproject(
@@ -182,12 +198,12 @@ def _warp(values: NDArray[np.float32], own: MapGrid, part: MapGrid) -> NDArray[n
 
 @dataclass(frozen=True)
 class CountsRaster:
-    """The counts of a scene on a model's grid, on disk.
+    """Counts of a scene on a model's grid, on disk.
 
     Args:
-        path: As `write_counts` wrote it.
-        grid: Of the model.
-        channels: In the order of the bands.
+        path: Path of a file from `write_counts`.
+        grid: Grid of the model.
+        channels: Channels in the order of the bands.
     """
 
     path: str
@@ -197,15 +213,33 @@ class CountsRaster:
     def read(
         self, row: int, column: int, shape: tuple[int, int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """A part that lies within the grid: counts ``(channel, y, x)``, 0 being no data, and bool
-        ``(y, x)``: where there are data."""
+        """Read a window within the grid.
+
+        Args:
+            row: First row of the window.
+            column: First column of the window.
+            shape: Number of rows and columns of the window.
+
+        Returns:
+            Counts, uint8, shape ``(channel, y, x)``, 0 where there are no data; and the valid mask, bool,
+            shape ``(y, x)``.
+        """
         rasterio = rasterio_module()
         with rasterio.open(self.path) as dataset:
             counts = dataset.read(window=rasterio.windows.Window(column, row, shape[1], shape[0]))
         return counts, counts[0] != NO_DATA
 
     def overview(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """uint8 ``(channel, y, x)``: all of it in fewer cells, means of those that have data."""
+        """Read the whole raster at a lower resolution.
+
+        Values are means of the cells with data.
+
+        Args:
+            shape: Number of rows and columns.
+
+        Returns:
+            Counts, uint8, shape ``(channel, y, x)``.
+        """
         rasterio = rasterio_module()
         with rasterio.open(self.path) as dataset:
             return dataset.read(
@@ -220,17 +254,20 @@ def write_counts(
     path: Path,
     *,
     threads: int = 1,
-    progress: Callable[[int, int], None] = lambda done, whole: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CountsRaster:
     """Average a scene to a grid and write its counts.
 
     Args:
-        scene: In any quantity.
-        grid: See `geovision.readers.sar.map_grid.model_grid`.
+        scene: Scene in any quantity.
+        grid: Grid of the model, see `geovision.readers.sar.map_grid.model_grid`.
         db_range: Decibels of the counts 1 and 255 by channel; None for a scene in counts.
-        path: Of a GeoTIFF that is not compressed; replaced.
-        threads: That read and average tiles at the same time.
-        progress: Is told tiles done and tiles in all.
+        path: Path of an uncompressed GeoTIFF; an existing file is replaced.
+        threads: Number of threads that read and average tiles. Default: 1.
+        progress: Function called with the number of finished tiles and of all tiles. Default: no report.
+
+    Returns:
+        Counts on disk.
 
     Raises:
         OptionError: `db_range` is missing, or given for counts.
@@ -254,19 +291,19 @@ def write_counts(
         "SPARSE_OK": True,
         "BIGTIFF": "IF_SAFER",
     }
-    places = list(iter_tiles(scene, grid))
+    windows = list(iter_tiles(scene, grid))
     with (
         suppress_georeference_warning(),
         rasterio.open(path, "w", **profile) as raster,
         ThreadPoolExecutor(threads) as pool,
     ):
         found = _map_ordered(
-            pool, partial(_tile_counts, scene, grid, db_range), places, max_pending=threads + 2
+            pool, partial(_tile_counts, scene, grid, db_range), windows, max_pending=threads + 2
         )
         for number, ((row, column, shape), counts) in enumerate(found, 1):
             if counts is not None:
                 raster.write(counts, window=rasterio.windows.Window(column, row, shape[1], shape[0]))
-            progress(number, len(places))
+            progress(number, len(windows))
     return CountsRaster(str(path), grid, scene.channels)
 
 
@@ -277,40 +314,56 @@ def _map_ordered(
     *,
     max_pending: int,
 ) -> Iterator[tuple[tuple[int, int, tuple[int, int]], Any]]:
-    """Each place with what came of it, a few of them under way."""
-    waiting: deque[tuple[tuple[int, int, tuple[int, int]], Future[Any]]] = deque()
-    for place in windows:
-        waiting.append((place, pool.submit(work, *place)))
-        if len(waiting) >= max_pending:
-            done, future = waiting.popleft()
+    """Yield each window with its result, in order.
+
+    The number of pending windows is limited.
+    """
+    pending: deque[tuple[tuple[int, int, tuple[int, int]], Future[Any]]] = deque()
+    for window in windows:
+        pending.append((window, pool.submit(work, *window)))
+        if len(pending) >= max_pending:
+            done, future = pending.popleft()
             yield done, future.result()
-    for done, future in waiting:
+    for done, future in pending:
         yield done, future.result()
 
 
 def check_db_range(
     where: str, channels: Sequence[str], quantity: str, db_range: Mapping[str, DecibelRange] | None
 ) -> None:
-    """Raise where decibels of counts are needed and not told, or told and not needed.
+    """Raise if the decibel range is missing, or given for counts.
+
+    Args:
+        where: Name of the scene in error messages.
+        channels: Channels of the scene.
+        quantity: Quantity of the scene.
+        db_range: Decibels of the counts 1 and 255 by channel.
 
     Raises:
-        OptionError: With the option that is missing.
+        OptionError: Decibels are missing or not applicable; the message has the option.
     """
     if quantity == "counts":
         if db_range:
-            raise OptionError(f"{where}: is in counts, and takes no limits in decibels")
+            raise OptionError(f"{where}: is in counts, which have no decibel range; remove --db-range")
         return
     lacking = [channel for channel in channels if channel not in (db_range or {})]
     if lacking:
         example = ",".join(f"{channel}=LOW:HIGH" for channel in channels)
         raise OptionError(
-            f"{where}: in {quantity}, and the model takes counts of 0 to 255 whose decibels are "
-            f"not declared for {lacking[0]}; say what 1 and 255 are with --db-range {example}"
+            f"{where}: in {quantity}, but the model expects counts of 0 to 255, whose decibels are not "
+            f"declared for {lacking[0]}. Declare the decibels of 1 and 255 with --db-range {example}"
         )
 
 
 def iter_tiles(scene: RadarScene, grid: MapGrid) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """Row, column and shape of parts of a grid, each of about as many pixels as may be in memory."""
+    """Yield row, column and shape of the tiles of a grid.
+
+    Their size is limited by the scene pixels in memory.
+
+    Args:
+        scene: Scene on disk.
+        grid: Grid of the model.
+    """
     finer = [
         cell / own for cell, own in zip(grid.ground_cell_size(), scene.grid.ground_cell_size(), strict=True)
     ]
@@ -329,7 +382,7 @@ def _tile_counts(
     column: int,
     shape: tuple[int, int],
 ) -> NDArray[np.uint8] | None:
-    """Counts of one tile; None where there is no data."""
+    """Return the counts of one tile; None if it has no data."""
     with scene.open_reader() as reader:
         mean, fraction = average_to_grid(reader, grid, row, column, shape)
     valid = fraction >= 0.5

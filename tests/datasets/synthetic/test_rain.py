@@ -97,7 +97,7 @@ def test_the_files_are_cf_and_read_by_the_reader(tmp_path: Path) -> None:
     with xr.open_dataset(root / rain.FILES["model"], engine="h5netcdf") as raw:
         assert raw.precipitation.attrs["units"] == "kg m-2 s-1"
         assert raw.attrs["title"] == "generated rain, version 1, seed 5"
-    assert str(align(read)) == "40 dates in common; nothing fell out"
+    assert str(align(read)) == "40 dates in common; no dates dropped"
 
 
 def test_what_makes_no_rain_is_refused(tmp_path: Path) -> None:
