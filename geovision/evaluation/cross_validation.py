@@ -66,7 +66,7 @@ def cross_validate(
         n_bootstrap: Number of bootstrap resamples; 0 computes no intervals. Default: 1000.
         seed: Seed of the folds and of the bootstrap. Default: 0.
         devices: Devices of each training, as in `geovision.train`. Default: ``"auto"``.
-        workers: Number of processes that load samples. Default: 0.
+        num_workers: Number of processes that load samples. Default: 0.
         progress: Whether to show progress bars. Default: True.
         **options: Further keywords of `geovision.create`.
 
