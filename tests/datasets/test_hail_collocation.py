@@ -228,7 +228,7 @@ def test_a_source_without_files_is_missing_and_nothing_at_all_is_refused(
     data = HailSamples(folder)
     assert data.terrain == ["unknown"]
     assert not data[0]["valid"]["dem"].any()
-    with pytest.raises(InputError, match="nothing of radar, satellite and reanalysis in any of 3 windows"):
+    with pytest.raises(InputError, match="no value of radar, satellite or reanalysis in any of 3 windows"):
         build_sample(alone, _at(600)[0], LABEL, *GRID.axes, windows=3)
 
 

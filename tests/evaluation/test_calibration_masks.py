@@ -54,7 +54,7 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     run = tmp_path / "run"
     training = ["train", "hail-tiny", *options, "--recipe", "short", "--epochs", "1", "--out", str(run)]
     assert left_with([*training, "--validation", "0", "--calibrate"]) == 2
-    assert "--calibrate needs samples that are not trained on" in capsys.readouterr().err
+    assert "--calibrate requires validation samples" in capsys.readouterr().err
     assert not run.exists()
     assert left_with([*training, "--calibrate"]) == 0
     model = geovision.load(run / "model")

@@ -110,10 +110,10 @@ def test_every_length_leaves_something_outside_and_stays_small(features: int, sa
 
 def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(
-        InputError, match=r"features \(samples, 96\), two samples or more; got shape \(1, 96\)"
+        InputError, match=r"features have shape \(1, 96\); the outlier score expects \(samples, 96\)"
     ):
         FeatureDistance(96).fit(torch.rand(1, 96))
-    with pytest.raises(InputError, match=r"got shape \(5, 95\)"):
+    with pytest.raises(InputError, match=r"features have shape \(5, 95\)"):
         FeatureDistance(96).fit(torch.rand(5, 95))
 
 
