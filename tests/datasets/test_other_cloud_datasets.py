@@ -221,7 +221,7 @@ def test_a_report_lists_what_was_not_scored(roots, name, scored):
     assert report.predictions.classes == data.class_mapping.classes
     text = report.text()
     assert all(excluded in text for excluded in data.class_mapping.excluded.values())
-    assert "left out of the sums: Ct" in text
+    assert "excluded from the sums: Ct" in text
 
 
 def test_a_model_of_the_sets_own_classes_is_scored_as_it_is():
