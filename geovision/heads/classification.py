@@ -150,7 +150,8 @@ class ClassificationHead(ClassScoreHead):
         Args:
             features: Features, shape ``(batch, num_features)``.
         """
-        return self.linear(self.dropout(features))
+        logits: Tensor = self.linear(self.dropout(features))
+        return logits
 
 
 class NormalisedHead(ClassificationHead):
